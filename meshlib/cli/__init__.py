@@ -1,0 +1,1 @@
+"""The meshlib command."""

@@ -1,0 +1,1 @@
+"""Resources and registry in, immutable Snapshot out."""

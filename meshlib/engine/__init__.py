@@ -1,0 +1,1 @@
+"""The exchange, its effects, and the drivers' shared parts."""

@@ -1,0 +1,66 @@
+"""What a driver sends back into the exchange after a ``Send``: an answer's head, or the way it failed.
+
+Failures are values, not exceptions: an exchange decides over them (retry? eject?) on every call, and raising between
+layers would cost more than the decision itself.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Failure(IntEnum):
+    """Why there is no response head. The names say what happened on the wire; policy maps them to retry conditions."""
+
+    CONNECT_FAILED = 1  # refused, unreachable, name not found, TLS handshake failed: no byte of the request was sent
+    CONNECT_TIMEOUT = 2  # the same, because connectTimeout passed
+    RESET = 3  # the connection broke after (some of) the request was sent and before the head of the answer was whole
+    PROTOCOL_ERROR = 4  # what came back is not HTTP/1.1, or its head exceeds the limits
+    TIMEOUT = 5  # no head within Send.timeout (which of the timeouts it was, the exchange knows)
+    POOL_TIMEOUT = 6  # waited longer than the caller's pool timeout for a connection slot
+    OVERFLOW = 7  # a connection-pool limit refused the attempt: nothing was sent
+    INVALID_REQUEST = 8  # the request cannot be written as HTTP: nothing was sent, no endpoint is to blame
+    WRITE_TIMEOUT = 9  # the request body could not be written within the caller's write timeout
+    REQUEST_BODY_FAILED = 10  # the caller's own body iterator raised; ``error`` holds what it raised
+
+
+class Outcome:
+    """The result of one attempt: either ``failure`` is None and there is a head and a body, or it says what failed.
+
+    ``headers`` are as received: bytes, order and case kept, repeated names repeated. ``body`` is the driver's stream of
+    what follows (see ``transport``), None with a failure. ``whole`` is the entire body when it arrived together with
+    the head (the common case for small answers): then the connection is free already and ``body`` is None.
+    """
+
+    __slots__ = ("body", "detail", "error", "failure", "headers", "http_version", "reason", "status", "whole")
+
+    def __init__(
+        self,
+        failure: Failure | None = None,
+        detail: str = "",
+        error: BaseException | None = None,
+        *,
+        status: int = 0,
+        reason: bytes = b"",
+        headers: RawHeaders | None = None,
+        http_version: bytes = b"HTTP/1.1",
+        whole: bytes | None = None,
+        body: Any = None,
+    ) -> None:
+        self.failure = failure
+        self.detail = detail
+        self.error = error
+        self.status = status
+        self.reason = reason
+        self.headers: RawHeaders = headers if headers is not None else []
+        self.http_version = http_version
+        self.whole = whole
+        self.body = body
+
+    def __repr__(self) -> str:
+        if self.failure is not None:
+            return f"<Outcome {self.failure.name} {self.detail!r}>"
+        return f"<Outcome {self.status} {len(self.headers)} headers>"

@@ -1,0 +1,110 @@
+"""Every error a user of meshlib can see.
+
+Configuration errors carry *all* problems of all files at once. Call errors are also the httpx exception that a caller
+of plain httpx would already catch, and carry ``.exchange``: what the mesh decided and did for that call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from meshlib.engine.explanation import Explanation
+
+
+class Severity(StrEnum):
+    """How much a problem matters: an ``error`` refuses the resource, the others let it load."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTICE = "notice"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with (or worth saying about) the configuration.
+
+    ``code`` is stable and greppable (``unknown-field``); ``line`` and ``column`` count from 1, 0 means unknown;
+    ``path`` is the field (``spec.http[0].route[1].weight``); ``hint`` says what to do.
+    """
+
+    code: str
+    severity: Severity
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+    hint: str = ""
+
+    @property
+    def where(self) -> str:
+        """``file:line:column``, as editors and terminals make clickable."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.severity}: "
+        if self.path:
+            text += f"{self.path}: "
+        text += f"{self.message} [{self.code}]"
+        return f"{text}\n    hint: {self.hint}" if self.hint else text
+
+
+class MeshError(Exception):
+    """Base of everything meshlib raises."""
+
+    exchange: Explanation | None = None
+
+
+class ConfigError(MeshError):
+    """Resources that cannot be used; ``problems`` holds every one of them, not just the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems: list[Problem] = list(problems)
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        errors = sum(p.severity is Severity.ERROR for p in self.problems)
+        head = f"{errors} error{'s' if errors != 1 else ''} in the mesh configuration"
+        return "\n".join([head, *(str(p) for p in self.problems)])
+
+
+class CallError(MeshError):
+    """Base of what a call through the mesh can raise. ``exchange`` tells what was decided and tried."""
+
+
+class ConnectFailed(CallError, httpx.ConnectError):
+    """No connection to the endpoint: refused, unreachable, name not found, TLS handshake failed (Envoy flag UF)."""
+
+
+class ConnectTimedOut(ConnectFailed, httpx.ConnectTimeout):
+    """The endpoint did not accept the connection within connectTimeout (Envoy flag UF)."""
+
+
+class NoHealthyUpstream(CallError, httpx.ConnectError):
+    """The cluster has no endpoint that may be used (Envoy flag UH)."""
+
+
+class Overflow(CallError, httpx.PoolTimeout):
+    """A connection-pool limit was reached, or the caller's pool timeout passed while waiting (Envoy flag UO)."""
+
+
+class UpstreamTimeout(CallError, httpx.ReadTimeout):
+    """The route's timeout, perTryTimeout or the caller's own read timeout passed (Envoy flags UT, DC)."""
+
+
+class UpstreamReset(CallError, httpx.RemoteProtocolError):
+    """The connection broke, or the answer was not HTTP, after the request was sent (Envoy flags UC, UPE)."""
+
+
+class InvalidRequest(CallError, httpx.LocalProtocolError):
+    """The request itself cannot be written as HTTP (a line break in a header, an empty host); nothing was sent."""
+
+
+class MeshClosed(CallError, RuntimeError):
+    """The mesh (or the client's transport) was closed before the call."""

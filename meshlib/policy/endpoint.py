@@ -1,0 +1,38 @@
+"""The mutable side of an endpoint: what balancers, limits and outlier detection know about one address.
+
+Rules of ``policy/``: no I/O, no clock, no randomness of its own (``now`` and ``rng`` come in), no import from the rest of
+meshlib. Each file holds one mechanism in the same order: settings (frozen, compiled from resources), state (mutable,
+kept across reloads by key), decision functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class EndpointState:
+    """One endpoint of one cluster, alive as long as its address stays in the cluster, whatever is reloaded.
+
+    ``key`` is ``address:port``; ``endpoint`` the immutable registry endpoint of the newest snapshot; ``active`` the
+    requests in flight (what LEAST_REQUEST compares); ``healthy`` is readiness from discovery; ``ejected`` is outlier
+    detection's verdict, whose own bookkeeping hangs on ``outlier``.
+    """
+
+    __slots__ = ("active", "ejected", "endpoint", "healthy", "key", "outlier", "weight")
+
+    def __init__(self, key: str, endpoint: Any = None, weight: int = 1, healthy: bool = True) -> None:
+        self.key = key
+        self.endpoint = endpoint
+        self.weight = weight
+        self.healthy = healthy
+        self.active = 0
+        self.ejected = False
+        self.outlier: Any = None
+
+    @property
+    def usable(self) -> bool:
+        return self.healthy and not self.ejected
+
+    def __repr__(self) -> str:
+        marks = "" if self.usable else " ejected" if self.ejected else " unhealthy"
+        return f"<EndpointState {self.key}{marks} active={self.active}>"

@@ -1,0 +1,1 @@
+"""The declarative resources: models, reader, loader."""

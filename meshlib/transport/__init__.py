@@ -1,0 +1,1 @@
+"""The worlds: httpx, and the upstream connections."""
