@@ -1,0 +1,201 @@
+"""The compiled configuration of one client: virtual hosts, rules, destinations, clusters. Immutable.
+
+virtual host -> rule -> destination (host, subset, port) -> cluster -> endpoint. A request takes one ``Snapshot`` when it
+begins and keeps it to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from meshlib.errors import Problem
+from meshlib.workload import Workload
+
+if TYPE_CHECKING:
+    from meshlib.policy.circuit_limits import CircuitLimits
+    from meshlib.policy.fault import FaultPolicy
+    from meshlib.policy.http_match import CompiledMatch
+    from meshlib.policy.outlier import OutlierSettings
+    from meshlib.policy.retry import RetryPolicy
+    from meshlib.policy.rule_index import RuleIndex
+    from meshlib.policy.weights import WeightedChoice
+    from meshlib.registry.service import Endpoint
+
+PASSTHROUGH = "PassthroughCluster"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TlsSettings:
+    """How to speak TLS to the endpoints of a cluster (DestinationRule ``tls``)."""
+
+    mode: str  # "SIMPLE" | "MUTUAL"
+    sni: str = ""
+    ca_certificates: str = ""
+    client_certificate: str = ""
+    private_key: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    insecure_skip_verify: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cluster:
+    """The endpoints of one (host, subset, port) and how to treat them. ``key`` is Envoy's cluster name.
+
+    ``resolution`` is "static", "dns" (endpoint addresses are names, resolved when connecting) or "passthrough" (the
+    address is the one the caller dialled).
+    """
+
+    key: str
+    host: str
+    subset: str
+    port: int
+    endpoints: tuple[Endpoint, ...]
+    limits: CircuitLimits
+    balancer: str = "LEAST_REQUEST"
+    outlier: OutlierSettings | None = None
+    tls: TlsSettings | None = None
+    protocol: str = "http"
+    resolution: str = "static"
+    destination_rule: str = ""
+    panic_percent: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Destination:
+    """Where a rule sends a request. ``cluster`` is a key of ``Snapshot.clusters``, or "" when nothing is there:
+    then ``missing`` says what (the call is answered 503, flag NC, as Envoy does)."""
+
+    host: str
+    subset: str
+    port: int
+    weight: int
+    cluster: str
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """One http rule of a VirtualService (or a service's default route), with everything decided."""
+
+    index: int  # position in spec.http, -1 for a default route
+    name: str
+    matches: tuple[CompiledMatch, ...]  # OR; empty: matches everything
+    destinations: tuple[Destination, ...]
+    choice: WeightedChoice
+    retry: RetryPolicy
+    timeout: float | None = None  # seconds, for the whole call with its retries; None: none (Istio's default)
+    fault: FaultPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SkippedRule:
+    """A rule of the resource that does not exist for this client (sourceLabels, namespace, gateways, port)."""
+
+    index: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VirtualHost:
+    """The rules of one host on one port. ``resource`` is "" when no VirtualService claims the host.
+
+    ``single`` short-cuts the commonest table, a single rule that matches everything.
+    """
+
+    host: str
+    port: int
+    resource: str
+    rules: tuple[Rule, ...]
+    index: RuleIndex
+    skipped: tuple[SkippedRule, ...] = ()
+    note: str = ""
+    single: Rule | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostRoutes:
+    """The virtual hosts of one name, by port. ``sole`` answers URLs that name no port when the service has just one
+    (kinder than Istio, which would dial 80; the explanation says so)."""
+
+    ports: Mapping[int, VirtualHost]
+    sole: VirtualHost | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Everything a client needs to route; made by ``compile_snapshot``, never changed."""
+
+    version: str
+    workload: Workload
+    hosts: Mapping[str, HostRoutes]
+    wildcards: Mapping[str, HostRoutes]  # by suffix: "example.com" for "*.example.com", "" for "*"
+    clusters: Mapping[str, Cluster]
+    passthrough: VirtualHost
+    blocked: VirtualHost
+    allow_any: bool = True
+    problems: tuple[Problem, ...] = ()
+    resource_count: int = 0
+    _passthrough_clusters: dict[str, Cluster] = field(default_factory=dict)
+
+    def virtual_host(self, authority: str, scheme: str) -> VirtualHost:
+        """The virtual host for a Host header (port optional) and URL scheme. Always an answer: unknown hosts get the
+        pass-through host, or the blocking one under REGISTRY_ONLY."""
+        routes = self.hosts.get(authority)
+        if routes is not None:  # no port in it, lower-case already: the commonest form
+            found = routes.ports.get(443 if scheme == "https" else 80)
+            return found or routes.sole or self._unknown()
+        host, port = split_authority(authority)
+        routes = self.hosts.get(host)
+        if routes is None:
+            routes = self._wildcard(host)
+            if routes is None:
+                return self._unknown()
+        if port:
+            return routes.ports.get(port) or self._unknown()
+        found = routes.ports.get(443 if scheme == "https" else 80)
+        return found or routes.sole or self._unknown()
+
+    def _unknown(self) -> VirtualHost:
+        return self.passthrough if self.allow_any else self.blocked
+
+    def _wildcard(self, host: str) -> HostRoutes | None:
+        if not self.wildcards:
+            return None
+        rest = host
+        while True:
+            dot = rest.find(".")
+            if dot < 0:
+                return self.wildcards.get("")
+            rest = rest[dot + 1 :]
+            found = self.wildcards.get(rest)
+            if found is not None:
+                return found
+
+    def virtual_hosts(self) -> Iterator[VirtualHost]:
+        """Every virtual host once, in the order of compilation."""
+        seen: set[int] = set()
+        for table in (self.hosts, self.wildcards):
+            for routes in table.values():
+                for vhost in routes.ports.values():
+                    if id(vhost) not in seen:
+                        seen.add(id(vhost))
+                        yield vhost
+
+
+def split_authority(authority: str) -> tuple[str, int]:
+    """``("reviews", 9080)`` of ``Reviews.:9080``: lower-case, one final dot dropped, 0 when no (valid) port is there.
+
+    IPv6 literals keep their brackets off: ``[::1]:80`` gives ``("::1", 80)``.
+    """
+    host, port = authority, ""
+    if authority.startswith("["):
+        end = authority.find("]")
+        if end > 0:
+            host, port = authority[1:end], authority[end + 1 :].removeprefix(":")
+    elif authority.count(":") == 1:
+        host, _, port = authority.partition(":")
+    host = host.lower().removesuffix(".")
+    return host, int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0

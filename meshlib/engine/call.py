@@ -1,0 +1,64 @@
+"""One call through the mesh: the request as policy sees it, and all that lives as long as the call does."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from meshlib.clock import Clock
+from meshlib.engine.explanation import Explanation
+
+if TYPE_CHECKING:
+    from meshlib.engine.live import Live
+    from meshlib.policy.http_match import RequestView
+
+
+class CallerTimeouts:
+    """What the caller itself allows, in seconds (None: no limit); httpx's ``timeout=`` in its four parts.
+
+    ``read`` bounds the wait for the head of the answer over all attempts, delays and backoffs, as it would if a sidecar
+    stood in between; ``connect`` bounds each connect, ``pool`` the wait for a connection slot.
+    """
+
+    __slots__ = ("connect", "pool", "read", "write")
+
+    def __init__(
+        self,
+        connect: float | None = None,
+        read: float | None = None,
+        write: float | None = None,
+        pool: float | None = None,
+    ) -> None:
+        self.connect = connect
+        self.read = read
+        self.write = write
+        self.pool = pool
+
+
+NO_TIMEOUTS = CallerTimeouts()
+
+
+class Call:
+    """``wire`` is what the driver needs to write the request (the exchange never looks inside); ``replayable`` tells
+    whether its body can be sent again."""
+
+    __slots__ = ("clock", "live", "record", "rng", "timeouts", "view", "wait", "wire")
+
+    def __init__(
+        self,
+        view: RequestView,
+        wire: Any,
+        live: Live,
+        clock: Clock,
+        rng: random.Random,
+        timeouts: CallerTimeouts = NO_TIMEOUTS,
+        wait: Any = None,
+    ) -> None:
+        self.view = view
+        self.wire = wire
+        self.live = live
+        self.clock = clock
+        self.rng = rng
+        self.timeouts = timeouts
+        self.wait = wait
+        self.record: Explanation

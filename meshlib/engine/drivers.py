@@ -1,0 +1,151 @@
+"""The drivers: each runs an exchange and performs its effects in one world.
+
+A world says how (``send``, ``sleep``, ``acquire``, ``spawn``); a driver says when. There are three: blocking, asyncio,
+and callbacks without a task per request. All of them stop at ``Deliver``: the answer belongs to the caller then, who
+must call ``finish`` when its body is over, or ``exchange.close()`` when it is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from meshlib.engine.effects import Acquire, Deliver, Exchange, Send, Sleep, Spawn
+from meshlib.engine.outcome import Failure, Outcome
+
+
+class SyncWorld(Protocol):
+    """Performs effects by blocking the calling thread."""
+
+    def send(self, effect: Send) -> Outcome: ...
+    def sleep(self, seconds: float) -> None: ...
+    def acquire(self, effect: Acquire) -> bool: ...
+    def spawn(self, exchange: Exchange) -> None: ...
+
+
+class AsyncWorld(Protocol):
+    """Performs effects by suspending the calling task."""
+
+    async def send(self, effect: Send) -> Outcome: ...
+    async def sleep(self, seconds: float) -> None: ...
+    async def acquire(self, effect: Acquire) -> bool: ...
+    def spawn(self, exchange: Exchange) -> None: ...
+
+
+class CallbackWorld(Protocol):
+    """Begins effects and returns at once; ``done(result)`` is called once when the effect is over. Each method returns a
+    function that cancels what it began."""
+
+    def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]: ...
+    def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]: ...
+    def acquire(self, effect: Acquire, done: Callable[[bool], None]) -> Callable[[], None]: ...
+    def spawn(self, exchange: Exchange) -> None: ...
+
+
+def run(exchange: Exchange, world: SyncWorld) -> Deliver:
+    """Run in this thread up to the answer. Whatever interrupts it (KeyboardInterrupt too) closes the exchange first."""
+    try:
+        effect = next(exchange)
+        while True:
+            kind = type(effect)
+            result: Any = None
+            if kind is Send:
+                result = world.send(effect)  # type: ignore[arg-type]
+            elif kind is Deliver:
+                return effect  # type: ignore[return-value]
+            elif kind is Sleep:
+                world.sleep(effect.seconds)  # type: ignore[union-attr]
+            elif kind is Acquire:
+                result = world.acquire(effect)  # type: ignore[arg-type]
+            elif kind is Spawn:
+                world.spawn(effect.exchange)  # type: ignore[union-attr]
+            effect = exchange.send(result)
+    except BaseException:
+        exchange.close()
+        raise
+
+
+async def run_async(exchange: Exchange, world: AsyncWorld) -> Deliver:
+    """Run in this task up to the answer. Cancellation closes the exchange, so nothing it holds is lost."""
+    try:
+        effect = next(exchange)
+        while True:
+            kind = type(effect)
+            result: Any = None
+            if kind is Send:
+                result = await world.send(effect)  # type: ignore[arg-type]
+            elif kind is Deliver:
+                return effect  # type: ignore[return-value]
+            elif kind is Sleep:
+                await world.sleep(effect.seconds)  # type: ignore[union-attr]
+            elif kind is Acquire:
+                result = await world.acquire(effect)  # type: ignore[arg-type]
+            elif kind is Spawn:
+                world.spawn(effect.exchange)  # type: ignore[union-attr]
+            effect = exchange.send(result)
+    except BaseException:
+        exchange.close()
+        raise
+
+
+class CallbackDriver:
+    """Runs an exchange from callbacks: no thread, no task. ``on_deliver`` gets the answer; ``on_error`` what a policy or
+    a world raised (a bug, never a failed attempt)."""
+
+    __slots__ = ("_cancel", "_exchange", "_on_deliver", "_on_error", "_world")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        world: CallbackWorld,
+        on_deliver: Callable[[Deliver], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self._exchange = exchange
+        self._world = world
+        self._on_deliver = on_deliver
+        self._on_error = on_error
+        self._cancel: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Begin; the answer may be delivered before this returns."""
+        self._step(None)
+
+    def cancel(self) -> None:
+        """The caller has gone: stop what is under way and give everything back."""
+        if self._cancel is not None:
+            self._cancel()
+            self._cancel = None
+        self._exchange.close()
+
+    def _step(self, result: Any) -> None:
+        self._cancel = None
+        try:
+            effect = self._exchange.send(result)
+            while type(effect) is Spawn:
+                self._world.spawn(effect.exchange)
+                effect = self._exchange.send(None)
+            kind = type(effect)
+            if kind is Deliver:
+                self._on_deliver(effect)  # type: ignore[arg-type]
+            elif kind is Send:
+                self._cancel = self._world.send(effect, self._step)  # type: ignore[arg-type]
+            elif kind is Sleep:
+                self._cancel = self._world.sleep(effect.seconds, self._step)  # type: ignore[union-attr]
+            elif kind is Acquire:
+                self._cancel = self._world.acquire(effect, self._step)  # type: ignore[arg-type]
+        except BaseException as error:
+            self._exchange.close()
+            if not isinstance(error, Exception):
+                raise
+            self._on_error(error)
+
+
+def finish(exchange: Exchange, failure: Failure | None = None) -> None:
+    """The delivered answer's body is over: read to its end (None) or cut short by ``failure``."""
+    try:
+        exchange.send(failure)
+    except StopIteration:
+        return
+    exchange.close()
+    raise RuntimeError("an exchange must end after its answer was delivered")

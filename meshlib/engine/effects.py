@@ -1,0 +1,94 @@
+"""What an exchange asks of its driver. Few, and closed: a new effect must be performed by every driver.
+
+======== ==================================================== =======================================================
+effect   the driver does                                      and sends back
+======== ==================================================== =======================================================
+Send     one attempt on an upstream connection                an ``Outcome``
+Sleep    waits                                                None
+Acquire  waits for a connection slot of a cluster             True (the slot is ours), or False: ``timeout`` passed
+Deliver  hands the answer to the caller and, when the body    None when the body was read to its end, else the
+         has been read, failed or was dropped, comes back     ``Failure`` that cut it; an abandoned body closes the
+                                                              generator instead (GeneratorExit)
+Spawn    runs another exchange beside this one, detached      None
+======== ==================================================== =======================================================
+
+A driver that is cancelled closes the generator: its ``finally`` blocks give everything back, exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.outcome import Outcome
+    from meshlib.engine.state import BoundCluster
+    from meshlib.policy.circuit_limits import Slots
+    from meshlib.policy.endpoint import EndpointState
+
+
+class Send:
+    """One attempt. ``timeout``: seconds until the head of the answer must be whole, or None; ``deadline``: clock time
+    when the whole answer must be, or None; ``attempt`` counts from 1."""
+
+    __slots__ = ("attempt", "call", "cluster", "deadline", "endpoint", "timeout")
+
+    def __init__(
+        self,
+        call: Call,
+        cluster: BoundCluster,
+        endpoint: EndpointState,
+        timeout: float | None,
+        deadline: float | None,
+        attempt: int = 1,
+    ) -> None:
+        self.call = call
+        self.cluster = cluster
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self.deadline = deadline
+        self.attempt = attempt
+
+
+class Sleep:
+    """Wait ``seconds``."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class Acquire:
+    """Wait, in line with others, for a connection slot; ``timeout`` in seconds, None: as long as it takes."""
+
+    __slots__ = ("slots", "timeout")
+
+    def __init__(self, slots: Slots, timeout: float | None) -> None:
+        self.slots = slots
+        self.timeout = timeout
+
+
+class Deliver:
+    """The answer: from upstream, or made here (``local``)."""
+
+    __slots__ = ("deadline", "local", "outcome")
+
+    def __init__(self, outcome: Outcome, deadline: float | None = None, local: bool = False) -> None:
+        self.outcome = outcome
+        self.deadline = deadline
+        self.local = local
+
+
+class Spawn:
+    """Run ``exchange`` on its own; nobody waits for it and its failures are counted, not raised."""
+
+    __slots__ = ("exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+
+Effect = Send | Sleep | Acquire | Deliver | Spawn
+Exchange = Generator[Effect, Any, None]

@@ -1,0 +1,144 @@
+"""What the mesh decided for a call and, after it, what happened: one object for ``mesh.explain``, for
+``response.extensions["mesh"]`` and for the ``exchange`` of every call error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import Destination, Rule, VirtualHost
+
+
+class Attempt:
+    """One try: where it went, what came of it, how long its head took."""
+
+    __slots__ = ("endpoint", "failure", "ms", "status")
+
+    def __init__(self, endpoint: str, status: int, failure: str, ms: float) -> None:
+        self.endpoint = endpoint
+        self.status = status
+        self.failure = failure
+        self.ms = ms
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"endpoint": self.endpoint, "status": self.status, "failure": self.failure, "ms": round(self.ms, 3)}
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.endpoint} {self.failure or self.status} {self.ms:.1f} ms>"
+
+
+class Considered:
+    """A rule that explain looked at: ``taken``, or why not."""
+
+    __slots__ = ("index", "name", "reason", "taken")
+
+    def __init__(self, index: int, name: str, taken: bool, reason: str) -> None:
+        self.index = index
+        self.name = name
+        self.taken = taken
+        self.reason = reason
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rule": self.index, "name": self.name, "taken": self.taken, "reason": self.reason}
+
+
+class Explanation:
+    """The decision and the facts of one call.
+
+    ``flags`` are Envoy's response flags, comma separated ("" for none): UH no healthy upstream, UF connect failure, UO
+    overflow, UT timeout, UC connection termination, URX retries exhausted, NR no route, NC no cluster, DI delay injected,
+    FI fault injected, DC the caller gave up. ``upstream_ms`` is the time from the first byte sent to the head received of
+    the last attempt, in milliseconds, None when nothing was sent.
+    """
+
+    __slots__ = (
+        "_details",
+        "attempts",
+        "considered",
+        "destination",
+        "endpoint",
+        "flags",
+        "injected_delay",
+        "rule_object",
+        "started",
+        "upstream_ms",
+        "version",
+        "virtual_host",
+    )
+
+    def __init__(self, virtual_host: VirtualHost, rule: Rule | None, version: str) -> None:
+        self.virtual_host = virtual_host
+        self.rule_object = rule
+        self.version = version
+        self.destination: Destination | None = None
+        self.endpoint = ""
+        self.attempts: list[Attempt] = []
+        self.flags = ""
+        self.upstream_ms: float | None = None
+        self.injected_delay = 0.0
+        self.started = 0.0
+        self.considered: list[Considered] | None = None
+        self._details: dict[str, Any] | None = None
+
+    @property
+    def resource(self) -> str:
+        """``VirtualService/default/reviews``, or "" when no VirtualService claims the host."""
+        return self.virtual_host.resource
+
+    @property
+    def rule(self) -> int | None:
+        """Position of the rule in ``spec.http``; -1 for a default route, None when no rule matched."""
+        return None if self.rule_object is None else self.rule_object.index
+
+    @property
+    def rule_name(self) -> str:
+        return "" if self.rule_object is None else self.rule_object.name
+
+    @property
+    def host(self) -> str:
+        """The destination's full host name, or the virtual host's before a destination is chosen."""
+        return self.virtual_host.host if self.destination is None else self.destination.host
+
+    @property
+    def subset(self) -> str:
+        return "" if self.destination is None else self.destination.subset
+
+    def add_flag(self, flag: str) -> None:
+        """Append one of Envoy's response flags."""
+        self.flags = f"{self.flags},{flag}" if self.flags else flag
+
+    def add_details(self, details: dict[str, Any]) -> None:
+        """Facts that only ``mesh.explain`` gathers (policies of the rule, endpoints of the cluster)."""
+        self._details = {**(self._details or {}), **details}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for programs; keys are stable."""
+        found: dict[str, Any] = {
+            "resource": self.resource,
+            "rule": self.rule,
+            "rule_name": self.rule_name,
+            "host": self.host,
+            "subset": self.subset,
+            "port": 0 if self.destination is None else self.destination.port,
+            "endpoint": self.endpoint,
+            "attempts": [a.to_dict() for a in self.attempts],
+            "flags": self.flags,
+            "upstream_ms": self.upstream_ms,
+            "injected_delay": self.injected_delay,
+            "config_version": self.version,
+            "note": self.virtual_host.note,
+        }
+        if self.considered is not None:
+            found["considered"] = [c.to_dict() for c in self.considered]
+        if self._details:
+            found.update(self._details)
+        return found
+
+    def __repr__(self) -> str:
+        where = f"{self.host}/{self.subset}" if self.subset else self.host
+        return f"<Explanation {self.resource or 'default route'} rule={self.rule} -> {where} {self.flags}>".rstrip()
+
+    def __str__(self) -> str:
+        from meshlib.engine.explain_text import render
+
+        return render(self)

@@ -1,0 +1,236 @@
+"""The outbound exchange: the whole life of a client's call, from the chosen rule to the last byte of the answer.
+
+Read from top to bottom: no route -> fault -> admission -> pick -> send -> record -> retry or deliver. The happy path is
+inline, because each level of ``yield from`` costs at every resume.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.engine import replies
+from meshlib.engine.effects import Acquire, Deliver, Exchange, Send, Sleep
+from meshlib.engine.explanation import Attempt
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.policy.fault import draw
+from meshlib.policy.retry import backoff, merge_request_headers, should_retry
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.policy.endpoint import EndpointState
+
+INFINITE = float("inf")
+
+LOCAL_ORIGIN = {
+    Failure.CONNECT_FAILED: "connect",
+    Failure.CONNECT_TIMEOUT: "connect",
+    Failure.RESET: "reset",
+    Failure.PROTOCOL_ERROR: "reset",
+    Failure.TIMEOUT: "timeout",
+}
+"""Failures that outlier detection holds against the endpoint; the others are the caller's or our own doing."""
+
+SAFE_TO_RESEND = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+
+def outbound(call: Call) -> Exchange:
+    """Drive with a driver of ``engine.drivers``. ``call.record`` holds the route and is filled with what happens."""
+    record = call.record
+    rule = record.rule_object
+    clock = call.clock.monotonic
+    started = record.started = clock()
+    if rule is None:
+        if record.virtual_host is call.live.snapshot.blocked:
+            yield Deliver(replies.blocked(), local=True)
+            return
+        record.add_flag("NR")
+        yield Deliver(replies.no_route(), local=True)
+        return
+
+    destinations = rule.destinations
+    destination = destinations[0] if len(destinations) == 1 else destinations[rule.choice.pick(call.rng)]
+    record.destination = destination
+    timeouts = call.timeouts
+    caller_deadline = INFINITE if timeouts.read is None else started + timeouts.read
+
+    if rule.fault is not None:
+        delay, abort_status, _grpc_status = draw(rule.fault, call.rng)
+        if delay:
+            record.add_flag("DI")
+            record.injected_delay = delay
+            yield Sleep(min(delay, max(0.0, caller_deadline - clock())))
+            if clock() >= caller_deadline:
+                record.add_flag("DC")
+                yield Deliver(_caller_gave_up(timeouts.read), local=True)
+                return
+        if abort_status:
+            record.add_flag("FI")
+            yield Deliver(replies.fault_abort(abort_status), local=True)
+            return
+
+    if not destination.cluster:
+        record.add_flag("NC")
+        yield Deliver(replies.no_cluster(), local=True)
+        return
+
+    cluster = call.live.cluster(destination.cluster)
+    state = cluster.state
+    limits = cluster.spec.limits
+    slots = state.slots
+    retry = merge_request_headers(rule.retry, call.view.header)
+    now = clock()
+    deadline = INFINITE if rule.timeout is None else now + rule.timeout
+    limit = min(deadline, caller_deadline)
+    attempt = 0
+    resent = False
+    retrying = False
+    tried: list[EndpointState] | None = None
+    held: EndpointState | None = None
+    holds_slot = False
+    try:
+        while True:
+            attempt += 1
+            endpoint = cluster.pick(call, now, tried)
+            if endpoint is None:
+                record.add_flag("UH")
+                yield Deliver(replies.no_healthy_upstream(), local=True)
+                return
+            if state.active >= limits.http2_max_requests:
+                record.add_flag("UO")
+                yield Deliver(replies.overflow(), local=True)
+                return
+            if slots is not None:
+                holds_slot = slots.try_acquire()
+                if not holds_slot:
+                    if not slots.may_wait():
+                        record.add_flag("UO")
+                        yield Deliver(replies.overflow(), local=True)
+                        return
+                    patience = min(limit - clock(), INFINITE if timeouts.pool is None else timeouts.pool)
+                    holds_slot = yield Acquire(slots, None if patience == INFINITE else patience)
+                    now = clock()
+                    if not holds_slot:
+                        outcome = _no_slot(now, deadline, caller_deadline, timeouts.pool)
+                        record.add_flag(replies.FLAG_OF_FAILURE[outcome.failure or Failure.OVERFLOW])
+                        yield Deliver(outcome, local=True)
+                        return
+
+            cluster.begin(endpoint)
+            held = endpoint
+            record.endpoint = endpoint.key
+            per_try = retry.per_try_timeout
+            head_by = limit if per_try is None else min(limit, now + per_try)
+            outcome = yield Send(
+                call,
+                cluster,
+                endpoint,
+                None if head_by == INFINITE else head_by - now,
+                None if deadline == INFINITE else deadline,
+                attempt,
+            )
+            sent, now = now, clock()
+            elapsed = (now - sent) * 1000.0
+            record.upstream_ms = elapsed
+            failure = outcome.failure
+            if failure is None:
+                status = outcome.status
+                record.attempts.append(Attempt(endpoint.key, status, "", elapsed))
+                cluster.record_status(endpoint, status, now)
+                if not should_retry(retry, failure=None, status=status, headers=outcome.headers):
+                    break
+            else:
+                record.attempts.append(Attempt(endpoint.key, 0, failure.name.lower(), elapsed))
+                if outcome.stale and not resent and call.view.method in SAFE_TO_RESEND and call.wire.replayable:
+                    # A kept-alive connection that the server closed as we reused it: nothing was answered, and the
+                    # request may be sent again (RFC 9110 9.2.2). Once, and on a fresh connection.
+                    resent = True
+                    attempt -= 1
+                    cluster.end(endpoint)
+                    held = None
+                    if holds_slot:
+                        slots.release()  # type: ignore[union-attr]
+                        holds_slot = False
+                    continue
+                if failure is Failure.TIMEOUT and now >= caller_deadline and deadline > caller_deadline:
+                    # the caller's own patience, not the route's: as if it had hung up on a sidecar
+                    record.add_flag("DC")
+                    yield Deliver(_caller_gave_up(timeouts.read), local=True)
+                    return
+                kind = LOCAL_ORIGIN.get(failure)
+                if kind is not None:
+                    cluster.record_failure(endpoint, kind, now)
+                if not should_retry(
+                    retry,
+                    failure=failure.name,
+                    status=0,
+                    global_timeout=failure is Failure.TIMEOUT and now >= deadline,
+                ):
+                    break
+
+            # -- a retry is wanted: may it be? ------------------------------------------------------------------------
+            if attempt > retry.attempts:
+                if retry.attempts:
+                    record.add_flag("URX")
+                break
+            if not call.wire.replayable:
+                break
+            if retrying:
+                cluster.end_retry()
+                retrying = False
+            if not cluster.begin_retry():
+                break
+            retrying = True
+            cluster.end(endpoint)
+            held = None
+            if holds_slot:
+                slots.release()  # type: ignore[union-attr]
+                holds_slot = False
+            if outcome.body is not None:
+                outcome.body.abort()
+            if retry.ignore_previous_hosts:
+                if tried is None:
+                    tried = []
+                tried.append(endpoint)
+            pause = backoff(retry, attempt, call.rng, call.wait)
+            if now + pause >= limit:
+                pause = max(0.0, limit - now)
+            yield Sleep(pause)
+            now = clock()
+            if now >= limit:
+                if now >= deadline:
+                    record.add_flag("UT")
+                    outcome = Outcome(Failure.TIMEOUT, f"the route's timeout of {rule.timeout:g} s passed")
+                else:
+                    record.add_flag("DC")
+                    outcome = _caller_gave_up(timeouts.read)
+                yield Deliver(outcome, local=True)
+                return
+
+        # -- the answer is final: hand it over and stay until its last byte -----------------------------------------
+        if outcome.failure is not None:
+            record.flags = ",".join(filter(None, (replies.FLAG_OF_FAILURE.get(outcome.failure, ""), record.flags)))
+        cut = yield Deliver(outcome, None if deadline == INFINITE else deadline)
+        if cut is not None:
+            record.add_flag(replies.FLAG_OF_FAILURE.get(cut, "UC"))
+            kind = LOCAL_ORIGIN.get(cut)
+            if kind is not None:
+                cluster.record_failure(endpoint, kind, clock())
+    finally:
+        if held is not None:
+            cluster.end(held)
+        if holds_slot and slots is not None:
+            slots.release()
+        if retrying:
+            cluster.end_retry()
+
+
+def _caller_gave_up(seconds: float | None) -> Outcome:
+    return Outcome(Failure.TIMEOUT, f"the caller's read timeout of {seconds or 0:g} s passed")
+
+
+def _no_slot(now: float, deadline: float, caller_deadline: float, pool: float | None) -> Outcome:
+    if now >= deadline:
+        return Outcome(Failure.TIMEOUT, "the route's timeout passed while waiting for a connection slot")
+    if now >= caller_deadline:
+        return Outcome(Failure.TIMEOUT, "the caller's read timeout passed while waiting for a connection slot")
+    return Outcome(Failure.POOL_TIMEOUT, f"no connection slot within the caller's pool timeout of {pool or 0:g} s")

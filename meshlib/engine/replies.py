@@ -1,0 +1,80 @@
+"""Answers made here instead of upstream: Envoy's status, body, headers and flag for each cause."""
+
+from __future__ import annotations
+
+from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+
+_PREFIX = "upstream connect error or disconnect/reset before headers. reset reason: "
+_TEXT = (b"content-type", b"text/plain")
+
+FLAG_OF_FAILURE = {
+    Failure.CONNECT_FAILED: "UF",
+    Failure.CONNECT_TIMEOUT: "UF",
+    Failure.RESET: "UC",
+    Failure.PROTOCOL_ERROR: "UPE",
+    Failure.TIMEOUT: "UT",
+    Failure.OVERFLOW: "UO",
+    Failure.POOL_TIMEOUT: "DC",
+    Failure.WRITE_TIMEOUT: "DC",
+}
+
+
+def reply(status: int, body: str = "", extra: RawHeaders | None = None, detail: str = "") -> Outcome:
+    """A whole answer with Envoy's headers for local replies."""
+    data = body.encode()
+    headers: RawHeaders = [(b"content-length", b"%d" % len(data)), _TEXT] if data else [(b"content-length", b"0")]
+    return Outcome(status=status, reason=b"", headers=headers + (extra or []), whole=data, detail=detail)
+
+
+def no_route() -> Outcome:
+    """A virtual host, and no rule that matches: 404, flag NR."""
+    return reply(404, detail="route_not_found")
+
+
+def blocked() -> Outcome:
+    """A host outside the registry under REGISTRY_ONLY: 502."""
+    return reply(502, detail="direct_response")
+
+
+def no_cluster() -> Outcome:
+    """The destination's host, subset or port does not exist: 503, flag NC."""
+    return reply(503, detail="cluster_not_found")
+
+
+def no_healthy_upstream() -> Outcome:
+    """The cluster has no usable endpoint: 503, flag UH."""
+    return reply(503, "no healthy upstream", detail="no_healthy_upstream")
+
+
+def overflow() -> Outcome:
+    """A connection-pool limit is reached: 503, flag UO."""
+    return reply(503, _PREFIX + "overflow", [(b"x-envoy-overloaded", b"true")], "overflow")
+
+
+def fault_abort(status: int) -> Outcome:
+    """An injected fault, flag FI."""
+    return reply(status, "fault filter abort", detail="fault_filter_abort")
+
+
+_RESET_REASON = {
+    Failure.CONNECT_FAILED: "remote connection failure",
+    Failure.CONNECT_TIMEOUT: "connection timeout",
+    Failure.RESET: "connection termination",
+    Failure.PROTOCOL_ERROR: "protocol error",
+}
+
+
+def for_failure(outcome: Outcome) -> Outcome:
+    """What Envoy would have answered for a failure of the network (``local_replies="respond"``)."""
+    failure = outcome.failure
+    if failure is Failure.TIMEOUT:
+        return reply(504, "upstream request timeout", detail=outcome.detail)
+    if failure is Failure.OVERFLOW:
+        return overflow()
+    if failure is Failure.PROTOCOL_ERROR:
+        return reply(502, _PREFIX + _RESET_REASON[failure], detail=outcome.detail)
+    text = _RESET_REASON.get(failure, "connection termination") if failure is not None else ""
+    body = _PREFIX + text
+    if failure is Failure.CONNECT_FAILED and outcome.detail:
+        body += f", transport failure reason: delayed connect error: {outcome.detail}"
+    return reply(503, body, detail=outcome.detail)

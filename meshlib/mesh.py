@@ -1,0 +1,352 @@
+"""``Mesh``: what users hold. A source of resources, the compiled snapshot, the live state, and the doors to use them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+
+from meshlib.clock import Clock, SystemClock
+from meshlib.compiler.compile import compile_snapshot
+from meshlib.engine.explain import explain
+from meshlib.engine.explanation import Explanation
+from meshlib.engine.live import Live, seeded
+from meshlib.engine.status import status
+from meshlib.errors import ConfigError, MeshError, Problem, Severity
+from meshlib.resources.loader import load_objects
+from meshlib.sources.environment import workload_from_env
+from meshlib.sources.files import FileSource, keep_last_good
+from meshlib.transport.httpx_transport import transports
+from meshlib.transport.view import PlainView
+from meshlib.transport.worlds import MeshCore
+from meshlib.workload import Workload
+
+if TYPE_CHECKING:
+    from meshlib.resources.base import Resource
+
+log = logging.getLogger("meshlib")
+
+_meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
+
+
+class Mesh:
+    """A client's view of the mesh.
+
+    Make one with ``from_path``, ``from_resources`` or ``from_env``; it may be shared by threads, event loops and forked
+    children. ``seed`` makes every random choice replay; ``clock`` replaces time (for tests). ``retry_wait`` is a tenacity
+    wait strategy used instead of the routes' own backoff.
+    """
+
+    def __init__(
+        self,
+        resources: Sequence[Resource] = (),
+        problems: Sequence[Problem] = (),
+        *,
+        workload: Workload | None = None,
+        clock: Clock | None = None,
+        seed: int | None = None,
+        retry_wait: Any = None,
+        source: FileSource | None = None,
+    ) -> None:
+        self.workload = workload or Workload()
+        self._lock = threading.RLock()
+        self._source = source
+        self._resources: list[Resource] = []
+        self._kept: list[Resource] = []
+        self._problems: list[Problem] = []
+        self._core = MeshCore(clock or SystemClock(), seeded(seed), retry_wait)
+        self._reloads = 0
+        self._install(list(resources), list(problems), [])
+        _meshes.add(self)
+
+    # -- making one -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_path(
+        cls,
+        *paths: str | os.PathLike[str],
+        watch: bool = True,
+        workload: Workload | None = None,
+        clock: Clock | None = None,
+        seed: int | None = None,
+        retry_wait: Any = None,
+    ) -> Mesh:
+        """Resources from files, folders or globs, re-read when they change (``watch``).
+
+        Raises ``ConfigError`` with every problem of every file when something is wrong at the start. Later edits that
+        break a resource keep its last good version, are logged once and shown in ``status()``.
+        """
+        source = FileSource(paths)
+        resources, problems = source.load()
+        _raise_errors(problems)
+        mesh = cls(
+            resources,
+            problems,
+            workload=workload,
+            clock=clock,
+            seed=seed,
+            retry_wait=retry_wait,
+            source=source,
+        )
+        if watch:
+            source.watch(mesh.reload)
+        return mesh
+
+    @classmethod
+    def from_resources(
+        cls,
+        resources: Iterable[Mapping[str, Any]],
+        *,
+        workload: Workload | None = None,
+        clock: Clock | None = None,
+        seed: int | None = None,
+        retry_wait: Any = None,
+    ) -> Mesh:
+        """Resources as the dicts that YAML would give. Raises ``ConfigError`` with every problem."""
+        loaded, problems = _from_objects(resources)
+        return cls(loaded, problems, workload=workload, clock=clock, seed=seed, retry_wait=retry_wait)
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        workload: Workload | None = None,
+        clock: Clock | None = None,
+        seed: int | None = None,
+        retry_wait: Any = None,
+    ) -> Mesh:
+        """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH) and the workload's MESHLIB_* variables.
+
+        Raises ``MeshError`` when MESHLIB_CONFIG is not set, ``ConfigError`` for what is wrong in the files.
+        """
+        config = os.environ.get("MESHLIB_CONFIG", "")
+        if not config:
+            raise MeshError(
+                "MESHLIB_CONFIG is not set; set it to the file or folder that holds the mesh's YAML, "
+                "or use Mesh.from_path(...)"
+            )
+        return cls.from_path(
+            *config.split(os.pathsep),
+            workload=workload or workload_from_env(os.environ),
+            clock=clock,
+            seed=seed,
+            retry_wait=retry_wait,
+        )
+
+    # -- configuration ----------------------------------------------------------------------------------------------
+
+    def apply(self, resources: Iterable[Mapping[str, Any]]) -> None:
+        """Replace all resources at once. All or nothing: raises ``ConfigError`` with every problem, and the last good
+        configuration stays. Calls under way end on the configuration they began with."""
+        loaded, problems = _from_objects(resources)
+        self._install(loaded, problems, [])
+
+    def reload(self) -> None:
+        """Read the source again. Resources that an edit broke keep their last good version; the rest takes effect."""
+        if self._source is None:
+            raise MeshError("this mesh has no files to reload; use mesh.apply(resources)")
+        loaded, problems = self._source.load()
+        with self._lock:
+            serve, kept = keep_last_good(loaded, problems, self._resources)
+            self._reloads += 1
+            news = [p for p in problems if p.severity is Severity.ERROR and p not in self._problems]
+            self._install(serve, problems, kept)
+        for problem in news:
+            log.error("%s", problem)
+        if kept and news:
+            log.error("the last good version stays in use of: %s", ", ".join(r.id for r in kept))
+
+    def _install(self, resources: list[Resource], problems: list[Problem], kept: list[Resource]) -> None:
+        snapshot = compile_snapshot(resources, self.workload)
+        with self._lock:
+            if self._core.closed:
+                return
+            self._core.live = Live(snapshot, self._core.clock.monotonic(), self._core.live)
+            self._resources = resources
+            self._kept = kept
+            self._problems = [*problems, *snapshot.problems]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What the newest load had to say: errors of broken edits, warnings, notices."""
+        return list(self._problems)
+
+    # -- doors ------------------------------------------------------------------------------------------------------
+
+    def http_transport(
+        self,
+        inner: Any = None,
+        *,
+        local_replies: str = "raise",
+        verify: Any = True,
+        cert: Any = None,
+        module: ModuleType | None = None,
+    ) -> Any:
+        """A transport for ``httpx.Client``.
+
+        ``inner`` sends through any other httpx transport (MockTransport, WSGITransport ...): it gets the request with the
+        endpoint's address in its URL and the mesh authority in Host. ``local_replies="respond"`` answers what Envoy would
+        (503, 504) where the default raises httpx's exceptions. ``verify`` and ``cert`` are httpx's, for https URLs.
+        ``module`` is httpx or httpx2; found out from ``inner``, else httpx.
+        """
+        module = module or _module_of(inner)
+        return transports(module).sync(self._core, self._core.sync_world(inner, verify, cert, module), local_replies)
+
+    def async_http_transport(
+        self,
+        inner: Any = None,
+        *,
+        local_replies: str = "raise",
+        verify: Any = True,
+        cert: Any = None,
+        module: ModuleType | None = None,
+    ) -> Any:
+        """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
+        module = module or _module_of(inner)
+        world = self._core.async_world(inner, verify, cert, module)
+        return transports(module).asynchronous(self._core, world, local_replies)
+
+    def client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.Client:
+        """An ``httpx.Client`` whose calls go through the mesh; takes httpx.Client's own arguments."""
+        transport = self.http_transport(
+            httpx_kwargs.pop("transport", None),
+            local_replies=local_replies,
+            verify=httpx_kwargs.pop("verify", True),
+            cert=httpx_kwargs.pop("cert", None),
+        )
+        return httpx.Client(transport=transport, **httpx_kwargs)
+
+    def async_client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.AsyncClient:
+        """An ``httpx.AsyncClient`` whose calls go through the mesh; takes httpx.AsyncClient's own arguments."""
+        transport = self.async_http_transport(
+            httpx_kwargs.pop("transport", None),
+            local_replies=local_replies,
+            verify=httpx_kwargs.pop("verify", True),
+            cert=httpx_kwargs.pop("cert", None),
+        )
+        return httpx.AsyncClient(transport=transport, **httpx_kwargs)
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def explain(
+        self, *, method: str = "GET", url: str = "/", headers: Mapping[str, str] | None = None
+    ) -> Explanation:
+        """What would happen to this call, and why: the rule taken, every rule before it with the reason it was not, the
+        weights, endpoints, retries, timeouts and faults that would count. Sends nothing."""
+        live = self._core.live
+        if live is None:
+            raise MeshError("the mesh is closed")
+        request = httpx.Request(method, url, headers=dict(headers or {}))
+        if not request.url.host:
+            raise MeshError(f"explain needs a full URL such as http://reviews:9080/reviews/0, not {url!r}")
+        view = PlainView(
+            request.method,
+            request.url.scheme,
+            request.headers.get("host", ""),
+            request.url.raw_path.decode("latin-1"),
+            dict(request.headers.items()),
+        )
+        return explain(live, view, self._core.clock.monotonic())
+
+    def status(self) -> dict[str, Any]:
+        """Configuration version, sources, problems, endpoints with their health and ejections."""
+        live = self._core.live
+        return {
+            "closed": live is None,
+            "workload": self.workload.name,
+            "namespace": self.workload.namespace,
+            "source": {
+                "kind": "memory" if self._source is None else "files",
+                "paths": [] if self._source is None else list(self._source.paths),
+                "reloads": self._reloads,
+                "last_good_kept": [r.id for r in self._kept],
+            },
+            "problems": [
+                {
+                    "code": p.code,
+                    "severity": str(p.severity),
+                    "file": p.file,
+                    "line": p.line,
+                    "column": p.column,
+                    "path": p.path,
+                    "message": p.message,
+                    "hint": p.hint,
+                }
+                for p in self._problems
+            ],
+            **({} if live is None else status(live, self._core.clock.monotonic())),
+        }
+
+    # -- ending -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop watching and close every connection. Calls after it raise ``MeshClosed``. Idempotent."""
+        if self._source is not None:
+            self._source.stop()
+        with self._lock:
+            self._core.close()
+
+    async def aclose(self) -> None:
+        """``close`` for asyncio: connections of the running loop are closed when it returns."""
+        self.close()
+        await self._core.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        live = self._core.live
+        state = "closed" if live is None else f"version {live.snapshot.version}, {len(self._resources)} resources"
+        return f"<Mesh {self.workload.name} {state}>"
+
+    def _after_fork(self) -> None:
+        """In a forked child: locks may be held by threads that do not exist here, and the watcher thread is gone."""
+        self._lock = threading.RLock()
+        if self._source is not None:
+            self._source.after_fork(self.reload)
+
+
+def _from_objects(resources: Iterable[Mapping[str, Any]]) -> tuple[list[Resource], list[Problem]]:
+    result = load_objects(resources)
+    _raise_errors(result.problems)
+    return result.resources, result.problems
+
+
+def _raise_errors(problems: Sequence[Problem]) -> None:
+    if any(p.severity is Severity.ERROR for p in problems):
+        raise ConfigError(problems)
+
+
+def _module_of(inner: Any) -> ModuleType:
+    httpx2 = sys.modules.get("httpx2")
+    if httpx2 is not None and isinstance(inner, (httpx2.BaseTransport, httpx2.AsyncBaseTransport)):
+        return httpx2
+    return httpx
+
+
+def _after_fork_in_child() -> None:
+    for mesh in list(_meshes):
+        mesh._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

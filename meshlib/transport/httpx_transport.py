@@ -1,0 +1,198 @@
+"""The mesh as an httpx transport, blocking and asyncio, for httpx and for httpx2.
+
+``transports(module)`` makes the two classes over whichever module the user has. The exchange decides; these classes only
+put a request into it and make a ``Response`` of what comes out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from meshlib import errors
+from meshlib.engine import replies
+from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
+from meshlib.engine.drivers import finish, run, run_async
+from meshlib.engine.effects import Deliver, Exchange
+from meshlib.engine.outbound import outbound
+from meshlib.engine.outcome import Outcome
+from meshlib.engine.route import route
+from meshlib.transport.call_errors import call_error
+from meshlib.transport.http1 import BodyFailed
+from meshlib.transport.request_body import body_of
+from meshlib.transport.view import HttpxView
+from meshlib.transport.wire import Wire
+
+if TYPE_CHECKING:
+    from meshlib.transport.worlds import MeshCore
+
+LOCAL_REPLIES = ("raise", "respond")
+
+
+class Transports(NamedTuple):
+    """The two transport classes of one httpx module."""
+
+    sync: Any
+    asynchronous: Any
+
+
+def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tuple[Call, Exchange]:
+    """Route the request and make its exchange."""
+    live = core.live
+    if live is None:
+        raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
+    view = HttpxView(request)
+    timeout = request.extensions.get("timeout")
+    timeouts = NO_TIMEOUTS
+    if timeout is not None:
+        timeouts = CallerTimeouts(
+            timeout.get("connect"), timeout.get("read"), timeout.get("write"), timeout.get("pool")
+        )
+    call = Call(
+        view,
+        Wire(request, view, body_of(request, sync, module), timeouts),
+        live,
+        core.clock,
+        core.rng,
+        timeouts,
+        core.retry_wait,
+    )
+    call.record = route(live.snapshot, view)
+    return call, outbound(call)
+
+
+def _final(delivered: Deliver, exchange: Exchange, call: Call, request: Any, respond: bool, module: ModuleType) -> Outcome:
+    """The outcome to answer with; raises when the network failed and the caller wants exceptions."""
+    outcome = delivered.outcome
+    if outcome.failure is not None:
+        finish(exchange)
+        if not respond or outcome.failure not in replies.FLAG_OF_FAILURE or "DC" in call.record.flags:
+            raise call_error(outcome, call.record, request, module)
+        return replies.for_failure(outcome)
+    if outcome.body is None:
+        finish(exchange)
+    return outcome
+
+
+@functools.cache
+def transports(module: ModuleType) -> Transports:
+    """``MeshTransport`` and ``AsyncMeshTransport`` over ``module`` (httpx or httpx2)."""
+    make_response = module.Response
+    whole_stream = module.ByteStream
+
+    def response(outcome: Outcome, call: Call, stream: Any) -> Any:
+        return make_response(
+            outcome.status,
+            headers=outcome.headers,
+            stream=stream,
+            extensions={
+                "mesh": call.record,
+                "http_version": outcome.http_version,
+                "reason_phrase": outcome.reason,
+            },
+        )
+
+    class SyncBodyStream(module.SyncByteStream):  # type: ignore[misc,name-defined]
+        """The answer's body on its way; the exchange ends with it."""
+
+        def __init__(self, outcome: Outcome, call: Call, exchange: Exchange, request: Any) -> None:
+            self._outcome = outcome
+            self._call = call
+            self._exchange: Exchange | None = exchange
+            self._request = request
+
+        def __iter__(self) -> Iterator[bytes]:
+            try:
+                yield from self._outcome.body
+            except BodyFailed as error:
+                self._end(error)
+            self._end(None)
+
+        def _end(self, error: BodyFailed | None) -> None:
+            exchange, self._exchange = self._exchange, None
+            if exchange is not None:
+                finish(exchange, error.failure if error is not None else None)
+            if error is not None:
+                failed = Outcome(error.failure, error.detail, error)
+                raise call_error(failed, self._call.record, self._request, module) from error
+
+        def close(self) -> None:
+            self._outcome.body.close()
+            exchange, self._exchange = self._exchange, None
+            if exchange is not None:
+                exchange.close()
+
+    class AsyncBodyStream(module.AsyncByteStream):  # type: ignore[misc,name-defined]
+        """The answer's body on its way; the exchange ends with it."""
+
+        def __init__(self, outcome: Outcome, call: Call, exchange: Exchange, request: Any) -> None:
+            self._outcome = outcome
+            self._call = call
+            self._exchange: Exchange | None = exchange
+            self._request = request
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                async for chunk in self._outcome.body:
+                    yield chunk
+            except BodyFailed as error:
+                self._end(error)
+            self._end(None)
+
+        _end = SyncBodyStream._end
+
+        async def aclose(self) -> None:
+            exchange, self._exchange = self._exchange, None
+            if exchange is not None:
+                exchange.close()
+            await self._outcome.body.aclose()
+
+    class MeshTransport(module.BaseTransport):  # type: ignore[misc,name-defined]
+        """``httpx.Client(transport=mesh.http_transport())``: every request of the client obeys the mesh's resources."""
+
+        def __init__(self, core: MeshCore, world: Any, local_replies: str) -> None:
+            self._core = core
+            self._world = world
+            self._respond = _wants_replies(local_replies)
+
+        def handle_request(self, request: Any) -> Any:
+            call, exchange = _begin(self._core, request, True, module)
+            delivered = run(exchange, self._world)
+            outcome = _final(delivered, exchange, call, request, self._respond, module)
+            if outcome.body is None:
+                return response(outcome, call, whole_stream(outcome.whole or b""))
+            return response(outcome, call, SyncBodyStream(outcome, call, exchange, request))
+
+        def close(self) -> None:
+            """Closes an ``inner`` transport; the mesh's own connections are shared and close with the mesh."""
+            self._world.close()
+
+    class AsyncMeshTransport(module.AsyncBaseTransport):  # type: ignore[misc,name-defined]
+        """``httpx.AsyncClient(transport=mesh.async_http_transport())``: the same on asyncio, from any number of loops."""
+
+        def __init__(self, core: MeshCore, world: Any, local_replies: str) -> None:
+            self._core = core
+            self._world = world
+            self._respond = _wants_replies(local_replies)
+
+        async def handle_async_request(self, request: Any) -> Any:
+            call, exchange = _begin(self._core, request, False, module)
+            delivered = await run_async(exchange, self._world)
+            outcome = _final(delivered, exchange, call, request, self._respond, module)
+            if outcome.body is None:
+                return response(outcome, call, whole_stream(outcome.whole or b""))
+            return response(outcome, call, AsyncBodyStream(outcome, call, exchange, request))
+
+        async def aclose(self) -> None:
+            """Closes an ``inner`` transport; the mesh's own connections are shared and close with the mesh."""
+            await self._world.aclose()
+
+    return Transports(MeshTransport, AsyncMeshTransport)
+
+
+def _wants_replies(local_replies: str) -> bool:
+    if local_replies not in LOCAL_REPLIES:
+        raise ValueError(f"local_replies is {local_replies!r}; it must be 'raise' or 'respond'")
+    return local_replies == "respond"
