@@ -5,7 +5,8 @@ effect   the driver does                                      and sends back
 ======== ==================================================== =======================================================
 Send     one attempt on an upstream connection                an ``Outcome``
 Sleep    waits                                                None
-Acquire  waits for a connection slot of a cluster             True (the slot is ours), or False: ``timeout`` passed
+Acquire  waits for a connection slot of a cluster             True (the slot is ours), False (``timeout`` passed)
+                                                              or None (the line is full: overflow)
 Deliver  hands the answer to the caller and, when the body    None when the body was read to its end, else the
          has been read, failed or was dropped, comes back     ``Failure`` that cut it; an abandoned body closes the
                                                               generator instead (GeneratorExit)

@@ -102,14 +102,15 @@ def outbound(call: Call) -> Exchange:
             if slots is not None:
                 holds_slot = slots.try_acquire()
                 if not holds_slot:
-                    if not slots.may_wait():
+                    patience = min(limit - clock(), INFINITE if timeouts.pool is None else timeouts.pool)
+                    granted = yield Acquire(slots, None if patience == INFINITE else patience)
+                    now = clock()
+                    if granted is None:
                         record.add_flag("UO")
                         yield Deliver(replies.overflow(), local=True)
                         return
-                    patience = min(limit - clock(), INFINITE if timeouts.pool is None else timeouts.pool)
-                    holds_slot = yield Acquire(slots, None if patience == INFINITE else patience)
-                    now = clock()
-                    if not holds_slot:
+                    holds_slot = granted
+                    if not granted:
                         outcome = _no_slot(now, deadline, caller_deadline, timeouts.pool)
                         record.add_flag(replies.FLAG_OF_FAILURE[outcome.failure or Failure.OVERFLOW])
                         yield Deliver(outcome, local=True)

@@ -1,0 +1,141 @@
+"""Load balancers (DestinationRule ``loadBalancer.simple``). To add one: write a class with ``pick``, name it in
+``BALANCERS``.
+
+``pick`` runs on many threads without a lock. Its state may be torn by a race: that skews one choice and nothing else, so
+every index is taken modulo the length of the sequence at hand.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from meshlib.policy.endpoint import EndpointState
+
+REPICKS = 5
+"""How often a retry picks again to avoid an endpoint it has tried (Istio's hostSelectionRetryMaxAttempts)."""
+
+
+class Balancer(Protocol):
+    """One cluster's way to choose. ``usable`` is never empty; ``request_hash`` is None unless the policy hashes."""
+
+    def pick(
+        self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None
+    ) -> EndpointState: ...
+
+
+class RoundRobin:
+    """In turn, from a random start; with unequal weights in earliest-deadline-first order, as Envoy schedules."""
+
+    __slots__ = ("_next", "_schedule")
+
+    def __init__(self) -> None:
+        self._next = -1
+        self._schedule = _Schedule(lambda endpoint: float(endpoint.weight))
+
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState:
+        if not _equal_weights(usable):
+            return self._schedule.pick(usable, rng)
+        turn = self._next + 1 if self._next >= 0 else int(rng.random() * len(usable))
+        self._next = turn
+        return usable[turn % len(usable)]
+
+
+class LeastRequest:
+    """The less busy of two random endpoints (power of two choices; a tie goes to the first drawn). With unequal weights,
+    earliest deadline first on weight / (active + 1)."""
+
+    __slots__ = ("_schedule",)
+
+    def __init__(self) -> None:
+        self._schedule = _Schedule(lambda endpoint: endpoint.weight / (endpoint.active + 1))
+
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState:
+        if not _equal_weights(usable):
+            return self._schedule.pick(usable, rng)
+        count = len(usable)
+        draw = rng.random
+        first = usable[int(draw() * count)]
+        second = usable[int(draw() * count)]
+        return second if second.active < first.active else first
+
+
+class Random:
+    """Any, with equal chance; in proportion to weights when they differ."""
+
+    __slots__ = ()
+
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState:
+        if _equal_weights(usable):
+            return usable[int(rng.random() * len(usable))]
+        at = rng.random() * sum(endpoint.weight for endpoint in usable)
+        for endpoint in usable:
+            at -= endpoint.weight
+            if at < 0:
+                return endpoint
+        return usable[-1]
+
+
+BALANCERS: dict[str, Callable[[], Balancer]] = {
+    "ROUND_ROBIN": RoundRobin,
+    "LEAST_REQUEST": LeastRequest,
+    "RANDOM": Random,
+}
+
+
+def pick_avoiding(
+    balancer: Balancer,
+    usable: Sequence[EndpointState],
+    rng: random.Random,
+    avoid: Sequence[EndpointState],
+    repicks: int = REPICKS,
+) -> EndpointState:
+    """A pick that is not in ``avoid`` if one of ``repicks`` further picks finds one; else the last pick, as Envoy does."""
+    picked = balancer.pick(usable, rng, None)
+    while picked in avoid and repicks > 0:
+        repicks -= 1
+        picked = balancer.pick(usable, rng, None)
+    return picked
+
+
+def _equal_weights(usable: Sequence[EndpointState]) -> bool:
+    weight = usable[0].weight
+    return all([endpoint.weight == weight for endpoint in usable])  # noqa: C419 (a list is faster than a generator)
+
+
+class _Schedule:
+    """Earliest deadline first: each endpoint comes due again 1/weight after it was picked."""
+
+    __slots__ = ("_heap", "_members", "_now", "_order", "_weight")
+
+    def __init__(self, weight: Callable[[EndpointState], float]) -> None:
+        self._weight = weight
+        self._members: tuple[EndpointState, ...] = ()
+        self._heap: list[tuple[float, int, EndpointState]] = []
+        self._now = 0.0
+        self._order = 0
+
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random) -> EndpointState:
+        members = tuple(usable)
+        if members != self._members:
+            self._build(members, rng)
+        try:
+            due, _, endpoint = heapq.heappop(self._heap)
+        except IndexError:  # another thread holds the last entry
+            return members[int(rng.random() * len(members))]
+        self._now = due
+        self._order += 1
+        heapq.heappush(self._heap, (due + 1.0 / max(self._weight(endpoint), 1e-9), self._order, endpoint))
+        return endpoint
+
+    def _build(self, members: tuple[EndpointState, ...], rng: random.Random) -> None:
+        heap = []
+        for endpoint in members:
+            self._order += 1
+            # a random phase, so that many clients do not all begin with the heaviest endpoint
+            heap.append((rng.random() / max(self._weight(endpoint), 1e-9), self._order, endpoint))
+        heapq.heapify(heap)
+        self._heap = heap
+        self._members = members

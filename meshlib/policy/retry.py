@@ -1,0 +1,216 @@
+"""Retries (VirtualService ``retries``): which results are tried again, how long to wait before.
+
+Conditions and their meaning are Envoy's ``x-envoy-retry-on`` and ``x-envoy-retry-grpc-on``; defaults are Istio's.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+CONNECT_FAILURE = 1
+REFUSED_STREAM = 2
+RESET = 4
+RESET_BEFORE_REQUEST = 8
+GATEWAY_ERROR = 16
+ANY_5XX = 32
+RETRIABLE_4XX = 64
+STATUS_CODES = 128
+ENVOY_RATELIMITED = 256
+RETRIABLE_HEADERS = 512
+HTTP3_POST_CONNECT_FAILURE = 1024
+GRPC_CANCELLED = 1 << 16
+GRPC_DEADLINE_EXCEEDED = 1 << 17
+GRPC_INTERNAL = 1 << 18
+GRPC_RESOURCE_EXHAUSTED = 1 << 19
+GRPC_UNAVAILABLE = 1 << 20
+
+HTTP_CONDITIONS = {
+    "connect-failure": CONNECT_FAILURE,
+    "refused-stream": REFUSED_STREAM,
+    "reset": RESET,
+    "reset-before-request": RESET_BEFORE_REQUEST,
+    "gateway-error": GATEWAY_ERROR,
+    "5xx": ANY_5XX,
+    "retriable-4xx": RETRIABLE_4XX,
+    "retriable-status-codes": STATUS_CODES,
+    "envoy-ratelimited": ENVOY_RATELIMITED,
+    "retriable-headers": RETRIABLE_HEADERS,
+    "http3-post-connect-failure": HTTP3_POST_CONNECT_FAILURE,
+}
+GRPC_CONDITIONS = {
+    "cancelled": GRPC_CANCELLED,
+    "deadline-exceeded": GRPC_DEADLINE_EXCEEDED,
+    "internal": GRPC_INTERNAL,
+    "resource-exhausted": GRPC_RESOURCE_EXHAUSTED,
+    "unavailable": GRPC_UNAVAILABLE,
+}
+CONDITIONS = {**HTTP_CONDITIONS, **GRPC_CONDITIONS}
+_GRPC_BIT_OF_STATUS = {
+    b"1": GRPC_CANCELLED,
+    b"4": GRPC_DEADLINE_EXCEEDED,
+    b"8": GRPC_RESOURCE_EXHAUSTED,
+    b"13": GRPC_INTERNAL,
+    b"14": GRPC_UNAVAILABLE,
+}
+_GRPC_BITS = GRPC_CANCELLED | GRPC_DEADLINE_EXCEEDED | GRPC_INTERNAL | GRPC_RESOURCE_EXHAUSTED | GRPC_UNAVAILABLE
+
+_ANY_RESET = ANY_5XX | GATEWAY_ERROR | RESET
+_BITS_OF_FAILURE = {
+    "CONNECT_FAILED": CONNECT_FAILURE | _ANY_RESET | RESET_BEFORE_REQUEST,
+    "CONNECT_TIMEOUT": CONNECT_FAILURE | _ANY_RESET | RESET_BEFORE_REQUEST,
+    "RESET": _ANY_RESET,
+    "PROTOCOL_ERROR": _ANY_RESET,
+    "REFUSED_STREAM": REFUSED_STREAM | _ANY_RESET,
+    "TIMEOUT": _ANY_RESET,  # an expired perTryTimeout; the route's own timeout is never retried
+}
+"""The conditions that each failure meets, by the engine's name for it. Others (overflow, the caller's own) meet none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOn:
+    """A parsed ``retryOn``: condition bits and the HTTP codes listed among them."""
+
+    bits: int
+    codes: frozenset[int] = frozenset()
+
+    @property
+    def text(self) -> str:
+        names = [name for name, bit in CONDITIONS.items() if bit & self.bits and bit != STATUS_CODES]
+        return ",".join([*names, *(str(code) for code in sorted(self.codes))])
+
+
+@functools.lru_cache(maxsize=256)
+def parse_retry_on(text: str) -> RetryOn:
+    """``"5xx,reset,503"`` -> RetryOn. Raises ValueError naming an unknown condition."""
+    bits = 0
+    codes = set()
+    for raw in text.split(","):
+        token = raw.strip()
+        if not token:
+            continue
+        if token.isascii() and token.isdigit():
+            codes.add(int(token))
+            bits |= STATUS_CODES
+        elif token in CONDITIONS:
+            bits |= CONDITIONS[token]
+        else:
+            raise ValueError(f"unknown retry condition {token!r}; known: {', '.join(CONDITIONS)} or an HTTP status")
+    return RetryOn(bits, frozenset(codes))
+
+
+ISTIO_DEFAULT = parse_retry_on("connect-failure,refused-stream,unavailable,cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """``attempts`` counts retries, not tries. Times in seconds. Backoff before retry N is uniform in
+    [0, min(backoff_base * 2**(N-1), backoff_max))."""
+
+    attempts: int = 2
+    retry_on: RetryOn = ISTIO_DEFAULT
+    per_try_timeout: float | None = None
+    backoff_base: float = 0.025
+    backoff_max: float = 0.25
+    ignore_previous_hosts: bool = True
+    remote_localities: bool = False
+
+    @property
+    def text(self) -> str:
+        """For people: ``2 retries on connect-failure,refused-stream``."""
+        if not self.attempts:
+            return "no retries"
+        text = f"{self.attempts} retr{'y' if self.attempts == 1 else 'ies'} on {self.retry_on.text}"
+        return text if self.per_try_timeout is None else f"{text}, {self.per_try_timeout:g} s per try"
+
+
+def should_retry(
+    policy: RetryPolicy,
+    *,
+    failure: str | None,
+    status: int,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    global_timeout: bool = False,
+) -> bool:
+    """Whether the policy's conditions ask for another try after this result; the caller counts tries and budgets.
+
+    ``failure`` is the engine's name of a failure, or None with an HTTP ``status`` and its raw ``headers``.
+    """
+    bits = policy.retry_on.bits
+    if failure is not None:
+        return not global_timeout and bool(bits & _BITS_OF_FAILURE.get(failure, 0))
+    if status >= 500:
+        if bits & (ANY_5XX | GATEWAY_ERROR):
+            hit = bool(bits & ANY_5XX) or status in (502, 503, 504)
+            if hit and (bits & ENVOY_RATELIMITED or not _has(headers, b"x-envoy-ratelimited")):
+                return True
+    elif status == 409 and bits & RETRIABLE_4XX:
+        return True
+    elif status == 200 and bits & _GRPC_BITS:
+        # trailers-only answers carry grpc-status among the headers; a status in real trailers comes too late to retry
+        for name, value in headers:
+            if len(name) == 11 and name.lower() == b"grpc-status":
+                return bool(bits & _GRPC_BIT_OF_STATUS.get(value.strip(), 0))
+    return bool(bits & STATUS_CODES) and status in policy.retry_on.codes
+
+
+def _has(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bool:
+    return any(name.lower() == wanted for name, _ in headers)
+
+
+def merge_request_headers(policy: RetryPolicy, header: Callable[[str], str | None]) -> RetryPolicy:
+    """The policy with what the caller's x-envoy-* request headers add to it (Envoy's internal-request rules):
+    conditions are OR-ed in, x-envoy-max-retries replaces the count."""
+    on = header("x-envoy-retry-on")
+    grpc_on = header("x-envoy-retry-grpc-on")
+    codes = header("x-envoy-retriable-status-codes")
+    most = header("x-envoy-max-retries")
+    if on is None and grpc_on is None and most is None and codes is None:
+        return policy
+    bits = policy.retry_on.bits
+    wanted = set(policy.retry_on.codes)
+    for text in (on, grpc_on):
+        for token in (text or "").split(","):  # Envoy ignores conditions that it does not know here
+            bits |= CONDITIONS.get(token.strip(), 0)
+    wanted.update(int(c) for c in (codes or "").split(",") if c.strip().isdigit())
+    attempts = policy.attempts
+    if most is not None and most.strip().isdigit() and bits:
+        attempts = int(most)
+    elif on is not None or grpc_on is not None:
+        attempts = max(attempts, 1)
+    return replace(policy, attempts=attempts, retry_on=RetryOn(bits, frozenset(wanted)))
+
+
+def backoff(policy: RetryPolicy, retry: int, rng: random.Random, wait: Callable[[RetryCallState], float] | None) -> float:
+    """Seconds to wait before retry number ``retry`` (from 1). ``wait`` is a tenacity strategy that replaces the route's
+    own; without one, the ceiling is tenacity's ``wait_exponential`` and the jitter ours, so that a seed replays it."""
+    state = _call_state(retry)
+    if wait is not None:
+        return max(0.0, float(wait(state)))
+    return rng.uniform(0.0, _ceiling(policy.backoff_base, policy.backoff_max)(state))
+
+
+@functools.lru_cache(maxsize=256)
+def _ceiling(base: float, most: float) -> Callable[[Any], float]:
+    from tenacity import wait_exponential  # 27 ms to import: only a process that retries pays
+
+    return wait_exponential(multiplier=base, exp_base=2, max=most)
+
+
+def _call_state(attempt: int) -> Any:
+    from tenacity import RetryCallState, Retrying
+
+    state = RetryCallState(retry_object=_retrying(Retrying), fn=None, args=(), kwargs={})
+    state.attempt_number = attempt
+    return state
+
+
+@functools.cache
+def _retrying(kind: Any) -> Any:
+    return kind()
