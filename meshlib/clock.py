@@ -7,7 +7,7 @@ Rules of this file: it is the only place in meshlib that reads a clock or sleeps
 from __future__ import annotations
 
 import asyncio
-import time
+import time as _time
 from typing import Protocol
 
 
@@ -36,7 +36,7 @@ class SystemClock:
 
     __slots__ = ()
 
-    monotonic = staticmethod(time.monotonic)
-    time = staticmethod(time.time)
-    sleep = staticmethod(time.sleep)
+    monotonic = staticmethod(_time.monotonic)
+    time = staticmethod(_time.time)
+    sleep = staticmethod(_time.sleep)
     sleep_async = staticmethod(asyncio.sleep)

@@ -32,10 +32,11 @@ class Outcome:
 
     ``headers`` are as received: bytes, order and case kept, repeated names repeated. ``body`` is the driver's stream of
     what follows (see ``transport``), None with a failure. ``whole`` is the entire body when it arrived together with
-    the head (the common case for small answers): then the connection is free already and ``body`` is None.
+    the head (the common case for small answers): then the connection is free already and ``body`` is None. ``stale``
+    marks a failure on a kept-alive connection before any byte of an answer: the server had most likely closed it.
     """
 
-    __slots__ = ("body", "detail", "error", "failure", "headers", "http_version", "reason", "status", "whole")
+    __slots__ = ("body", "detail", "error", "failure", "headers", "http_version", "reason", "stale", "status", "whole")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Outcome:
         http_version: bytes = b"HTTP/1.1",
         whole: bytes | None = None,
         body: Any = None,
+        stale: bool = False,
     ) -> None:
         self.failure = failure
         self.detail = detail
@@ -59,6 +61,7 @@ class Outcome:
         self.http_version = http_version
         self.whole = whole
         self.body = body
+        self.stale = stale
 
     def __repr__(self) -> str:
         if self.failure is not None:

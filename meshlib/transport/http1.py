@@ -1,0 +1,236 @@
+"""HTTP/1.1 as bytes in, events out: no socket here. Shared by the blocking and the asyncio connections.
+
+Stricter than most servers need: what cannot be read in exactly one way is an error, and a connection on which anything
+odd was seen is never used again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import httptools
+
+from meshlib.engine.outcome import Failure, RawHeaders
+
+MAX_HEAD_BYTES = 60 * 1024  # Envoy's max_response_headers_kb
+MAX_HEADERS = 100  # Envoy's max_headers_count
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HEAD = re.compile(
+    _TOKEN
+    + rb" [^\x00-\x20\x7f]+ HTTP/1\.1\r\n(?:"
+    + _TOKEN
+    + rb": [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*\r\n"
+)
+_NO_BODY_STATUS = (204, 304)
+
+
+class InvalidHead(ValueError):
+    """The request cannot be written as HTTP: a control character, a bad method, target or header name."""
+
+
+class BodyFailed(Exception):
+    """The answer's body was cut. ``failure`` says how; raised while reading it."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
+        self.detail = detail
+
+
+def encode_head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Request line and headers. Raises ``InvalidHead`` rather than write what another reader might split differently."""
+    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join([b"%b: %b\r\n" % header for header in headers]))
+    # the count of line ends catches a value that smuggles a well-formed header line
+    if _HEAD.fullmatch(head) is None or head.count(b"\n") != len(headers) + 2:
+        raise InvalidHead(_what_is_wrong(method, target, headers))
+    return head
+
+
+def _what_is_wrong(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> str:
+    if re.fullmatch(_TOKEN, method) is None:
+        return f"the method {method!r} is not an HTTP token"
+    if re.fullmatch(rb"[^\x00-\x20\x7f]+", target) is None:
+        return f"the request target {target[:100]!r} is empty or holds a space or control character"
+    for name, value in headers:
+        if re.fullmatch(_TOKEN, name) is None:
+            return f"the header name {name[:100]!r} is not an HTTP token"
+        if re.fullmatch(rb"[^\x00-\x08\x0a-\x1f\x7f]*", value) is None:
+            return f"the value of header {name.decode('latin-1')} holds a line break or control character"
+    return "the request head is not valid HTTP"
+
+
+class ResponseReader:
+    """Reads the answers of one connection, one after another. ``begin`` before each request, ``feed`` what arrives.
+
+    ``head_done`` and ``complete`` tell how far it is; ``chunks`` collects body bytes until taken; ``poisoned`` says that
+    the connection must not be used again. ``feed`` raises nothing: a violation sets ``error``.
+    """
+
+    __slots__ = (
+        "_head_bytes",
+        "_head_request",
+        "_lengths",
+        "_parser",
+        "chunks",
+        "chunked",
+        "complete",
+        "continue_seen",
+        "error",
+        "head_done",
+        "headers",
+        "http_version",
+        "keep_alive",
+        "poisoned",
+        "reason",
+        "status",
+        "trailers",
+    )
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self.poisoned = False
+        self.begin(False)
+
+    def begin(self, head_request: bool) -> None:
+        """An answer is expected now; ``head_request``: to HEAD, so that it has no body whatever its headers say."""
+        self._head_request = head_request
+        self._head_bytes = 0
+        self._lengths: list[bytes] = []
+        self.status = 0
+        self.reason = b""
+        self.http_version = b"HTTP/1.1"
+        self.headers: RawHeaders = []
+        self.trailers: RawHeaders = []
+        self.chunks: list[bytes] = []
+        self.chunked = False
+        self.head_done = False
+        self.complete = False
+        self.continue_seen = False
+        self.keep_alive = False
+        self.error = ""
+
+    # -- input ------------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the connection."""
+        if self.complete:
+            self.poisoned = True  # nobody asked for these
+            return
+        if not self.head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail("the server switched protocols (101), which was not asked for")
+        except httptools.HttpParserError as error:
+            if self.complete:
+                self.poisoned = True
+            else:
+                self._fail(str(error) or type(error).__name__)
+        if not self.head_done and not self.error and self._head_bytes > MAX_HEAD_BYTES:
+            self._fail(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
+
+    def feed_eof(self) -> bool:
+        """The peer closed. True when that is the proper end of the answer (one without a length), False when it cuts."""
+        self.poisoned = True
+        if self.complete:
+            return True
+        if self.head_done and not self.error and not self._lengths and not self.chunked:
+            self.complete = True
+            return True
+        return False
+
+    def take(self) -> bytes:
+        """Body bytes received since the last call."""
+        chunks = self.chunks
+        if not chunks:
+            return b""
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        return data
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection may carry another request."""
+        return self.complete and self.keep_alive and not self.poisoned and not self.error
+
+    def _fail(self, message: str) -> None:
+        if not self.error:
+            self.error = message
+        self.poisoned = True
+
+    # -- httptools' callbacks ---------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.poisoned = True
+
+    def on_status(self, reason: bytes) -> None:
+        if not self.complete:
+            self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.complete or self.error:
+            return
+        if self.head_done:
+            self.trailers.append((name, value))
+            if len(self.trailers) > MAX_HEADERS:
+                self._fail(f"the answer has more than {MAX_HEADERS} trailers")
+            return
+        self.headers.append((name, value))
+        if len(self.headers) > MAX_HEADERS:
+            self._fail(f"the answer has more than {MAX_HEADERS} headers")
+        size = len(name)
+        if size == 14 and name.lower() == b"content-length":
+            self._lengths.append(value)
+        elif size == 17 and name.lower() == b"transfer-encoding":
+            self.chunked = True
+
+    def on_headers_complete(self) -> None:
+        if self.complete or self.error:
+            return
+        parser = self._parser
+        self.status = status = parser.get_status_code()
+        version = parser.get_http_version()
+        if version != "1.1":
+            if version != "1.0":
+                self._fail(f"the answer speaks HTTP/{version}, not HTTP/1.1")
+                return
+            self.http_version = b"HTTP/1.0"
+        if status < 200:
+            return  # 100, 103: a whole message without a body; the answer is still to come
+        if self._lengths and self.chunked:
+            self._fail("the answer has both Content-Length and Transfer-Encoding")
+            return
+        if len(self._lengths) > 1 and len(set(self._lengths)) > 1:
+            self._fail("the answer has several Content-Length headers that differ")
+            return
+        self.head_done = True
+        if self._head_request:
+            # llhttp cannot be told that this answer has no body: finish here, and start afresh
+            self.keep_alive = parser.should_keep_alive()
+            self.complete = True
+            self._parser = httptools.HttpResponseParser(self)
+
+    def on_body(self, data: bytes) -> None:
+        if self.complete:
+            self.poisoned = True
+        elif not self.error:
+            self.chunks.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.complete or self.error:
+            return
+        status = self.status
+        if 100 <= status < 200:
+            self.continue_seen = self.continue_seen or status == 100
+            self.headers = []
+            self.reason = b""
+            self._lengths = []
+            self.chunked = False
+            self._head_bytes = 0
+            return
+        self.keep_alive = self._parser.should_keep_alive()
+        self.complete = True

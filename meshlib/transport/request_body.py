@@ -1,0 +1,105 @@
+"""Request bodies that can be sent again.
+
+A streamed body is remembered while it is sent, up to Envoy's 1 MiB; within that, a retry replays it from the start. Past
+it the memory is dropped and the call can no longer be retried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+from typing import Any
+
+REPLAY_LIMIT = 1024 * 1024
+
+
+class SourceFailed(Exception):
+    """The caller's own body iterator raised; ``cause`` is what."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"the request body raised {type(cause).__name__}: {cause}")
+        self.cause = cause
+
+
+class ReplayBody:
+    """A one-shot source (iterator of bytes, blocking or async) that several attempts can read from the start."""
+
+    __slots__ = ("_kept", "_limit", "_size", "_source", "ended", "replayable")
+
+    def __init__(self, source: Any, limit: int = REPLAY_LIMIT) -> None:
+        self._source = source
+        self._limit = limit
+        self._kept: list[bytes] = []
+        self._size = 0
+        self.ended = False
+        self.replayable = True
+
+    def _keep(self, chunk: bytes) -> None:
+        if not self.replayable:
+            return
+        self._size += len(chunk)
+        if self._size > self._limit:
+            self.replayable = False
+            self._kept.clear()
+        else:
+            self._kept.append(chunk)
+
+    def _replay(self) -> list[bytes]:
+        return list(self._kept)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._replay()
+        while not self.ended:
+            try:
+                chunk = next(self._source)
+            except StopIteration:
+                self.ended = True
+                return
+            except Exception as error:
+                self.ended = True
+                self.replayable = False
+                raise SourceFailed(error) from error
+            if chunk:
+                self._keep(chunk)
+                yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._replay():
+            yield chunk
+        while not self.ended:
+            try:
+                chunk = await anext(self._source)
+            except StopAsyncIteration:
+                self.ended = True
+                return
+            except Exception as error:
+                self.ended = True
+                self.replayable = False
+                raise SourceFailed(error) from error
+            if chunk:
+                self._keep(chunk)
+                yield chunk
+
+
+def body_of(request: Any, sync: bool, module: ModuleType) -> bytes | ReplayBody | None:
+    """The body of an httpx request: None, all its bytes, or a stream that remembers itself."""
+    try:
+        return request.content or None
+    except module.RequestNotRead:
+        stream = request.stream
+        return ReplayBody(iter(stream) if sync else stream.__aiter__())
+
+
+def is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the request's own headers announce chunked framing."""
+    return any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in headers)
+
+
+def frame(chunk: bytes, chunked: bool) -> bytes:
+    """A piece of body as it goes on the wire."""
+    return b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk
+
+
+def last_frame(chunked: bool) -> bytes:
+    """What ends a body on the wire."""
+    return b"0\r\n\r\n" if chunked else b""

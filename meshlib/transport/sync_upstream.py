@@ -1,0 +1,434 @@
+"""Blocking upstream connections: one attempt at a time per connection, any number of threads.
+
+Idle connections are kept per target, last used first. A connection is used again only if nothing at all arrived while it
+was idle and its last answer ended cleanly. After ``fork`` the child forgets (and closes its copies of) what it inherited.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+from collections import deque
+from collections.abc import Iterator
+from threading import Lock
+
+from meshlib.clock import Clock
+from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, encode_head
+from meshlib.transport.request_body import ReplayBody, SourceFailed, frame, is_chunked, last_frame
+from meshlib.transport.target import Target, Timeouts, smaller
+from meshlib.transport.tls import PeerNameMismatch, check_peer
+
+RECEIVE = 65536
+SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
+CONTINUE_SECONDS = 1.0
+
+IO_ERRORS = (OSError, ssl.SSLError)
+
+
+class _Connection:
+    __slots__ = ("idle_since", "opened", "poll", "reader", "requests", "sock", "target")
+
+    def __init__(self, sock: socket.socket, target: Target, now: float) -> None:
+        self.sock = sock
+        self.target = target
+        self.reader = ResponseReader()
+        self.poll = select.poll()
+        self.poll.register(sock, select.POLLIN)
+        self.requests = 0
+        self.opened = now
+        self.idle_since = now
+
+    def quiet(self) -> bool:
+        """Nothing has arrived: neither the end of the connection nor bytes that nobody asked for."""
+        return not self.poll.poll(0)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class SyncUpstream:
+    """The connections of blocking clients. ``send`` may be called from any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._idle: dict[Target, deque[_Connection]] = {}
+        self._lock = Lock()
+        self._pid = os.getpid()
+        self._closed = False
+
+    def send(
+        self,
+        method: bytes,
+        url_target: bytes,
+        headers: RawHeaders,
+        body: bytes | ReplayBody | None,
+        target: Target,
+        timeouts: Timeouts,
+    ) -> Outcome:
+        """One attempt. Failures are values; only what interrupts the thread (KeyboardInterrupt) is raised."""
+        try:
+            head = encode_head(method, url_target, headers)
+        except InvalidHead as error:
+            return Outcome(Failure.INVALID_REQUEST, str(error), error)
+        now = self._clock.monotonic
+        connection = self._take(target, now())
+        reused = connection is not None
+        if connection is None:
+            made = self._connect(target, timeouts, now())
+            if isinstance(made, Outcome):
+                return made
+            connection = made
+        connection.requests += 1
+        reader = connection.reader
+        reader.begin(method == b"HEAD")
+        try:
+            outcome = self._exchange(connection, head, headers, body, timeouts, reused)
+        except BaseException:
+            connection.close()
+            raise
+        if outcome.failure is not None:
+            connection.close()
+        return outcome
+
+    # -- one exchange -----------------------------------------------------------------------------------------------
+
+    def _exchange(
+        self,
+        connection: _Connection,
+        head: bytes,
+        headers: RawHeaders,
+        body: bytes | ReplayBody | None,
+        timeouts: Timeouts,
+        reused: bool,
+    ) -> Outcome:
+        sock, reader = connection.sock, connection.reader
+        now = self._clock.monotonic
+        head_by = None if timeouts.head is None else now() + timeouts.head
+        early = False
+        try:
+            sock.settimeout(smaller(timeouts.head, timeouts.write))
+            if body is None:
+                sock.sendall(head)
+            elif type(body) is bytes and len(body) <= SMALL_BODY and not _expects_continue(headers):
+                chunked = is_chunked(headers)
+                sock.sendall(head + (frame(body, True) + last_frame(True) if chunked else body))
+            else:
+                sock.sendall(head)
+                early = self._send_body(connection, headers, body, timeouts, head_by)
+        except SourceFailed as error:
+            return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
+        except TimeoutError as error:
+            if head_by is not None and now() >= head_by:
+                return Outcome(Failure.TIMEOUT, "no answer in time: the request could not be sent", error)
+            return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {timeouts.write} s", error)
+        except IO_ERRORS as error:
+            # the server may have answered (and closed) before it had read everything: that answer counts
+            early = True
+            if not self._readable(connection):
+                return _reset(error, reused and reader.status == 0)
+
+        while not reader.head_done:
+            try:
+                if head_by is None:
+                    sock.settimeout(None)
+                else:
+                    left = head_by - now()
+                    if left <= 0:
+                        return _no_head(timeouts)
+                    sock.settimeout(left)
+                data = sock.recv(RECEIVE)
+            except TimeoutError:
+                return _no_head(timeouts)
+            except IO_ERRORS as error:
+                return _reset(error, reused and not reader._head_bytes)
+            if not data:
+                return _reset(None, reused and not reader._head_bytes)
+            reader.feed(data)
+            if reader.error:
+                return Outcome(Failure.PROTOCOL_ERROR, reader.error)
+
+        outcome = Outcome(
+            status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
+        )
+        if early:
+            reader.poisoned = True
+        if reader.complete:
+            outcome.whole = reader.take()
+            self._release(connection)
+        else:
+            outcome.body = SyncBody(self, connection, timeouts)
+        return outcome
+
+    def _send_body(
+        self,
+        connection: _Connection,
+        headers: RawHeaders,
+        body: bytes | ReplayBody,
+        timeouts: Timeouts,
+        head_by: float | None,
+    ) -> bool:
+        """Send the body piece by piece. True when the answer began before its end: then the rest is not sent."""
+        if _expects_continue(headers) and self._refused_to_continue(connection, head_by):
+            return True
+        chunked = is_chunked(headers)
+        for chunk in [body] if type(body) is bytes else body:
+            if self._send_watching(connection, frame(chunk, chunked), timeouts.write, head_by):
+                return True
+        end = last_frame(chunked)
+        return bool(end) and self._send_watching(connection, end, timeouts.write, head_by)
+
+    def _send_watching(
+        self, connection: _Connection, data: bytes, write: float | None, head_by: float | None
+    ) -> bool:
+        """Write all of ``data`` unless the server answers (or closes) meanwhile, which is what True says."""
+        sock = connection.sock
+        if isinstance(sock, ssl.SSLSocket):
+            if connection.poll.poll(0):
+                return True
+            sock.sendall(data)
+            return False
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | select.POLLOUT)
+        view = memoryview(data)
+        now = self._clock.monotonic
+        while view:
+            wait = smaller(write, None if head_by is None else head_by - now())
+            ready = poll.poll(None if wait is None else max(0.0, wait) * 1000)
+            if not ready:
+                raise TimeoutError
+            if ready[0][1] & ~select.POLLOUT:
+                return True
+            sock.settimeout(0)
+            try:
+                view = view[sock.send(view) :]
+            except BlockingIOError:
+                continue
+            finally:
+                sock.settimeout(wait)
+        return False
+
+    def _refused_to_continue(self, connection: _Connection, head_by: float | None) -> bool:
+        """Wait for ``100 Continue``, for a second at most. True when a final answer came instead."""
+        reader = connection.reader
+        until = self._clock.monotonic() + CONTINUE_SECONDS
+        while not reader.continue_seen and not reader.head_done:
+            wait = smaller(until, head_by) or until
+            left = wait - self._clock.monotonic()
+            if left <= 0 or not connection.poll.poll(left * 1000):
+                return False
+            data = connection.sock.recv(RECEIVE)
+            if not data:
+                raise ConnectionResetError("the server closed instead of answering 100-continue")
+            reader.feed(data)
+            if reader.error:
+                return True
+        return reader.head_done
+
+    def _readable(self, connection: _Connection) -> bool:
+        return bool(connection.poll.poll(0))
+
+    # -- connections ------------------------------------------------------------------------------------------------
+
+    def _take(self, target: Target, now: float) -> _Connection | None:
+        if self._pid != os.getpid():
+            self._forget_inherited()
+        idle = self._idle.get(target)
+        while idle:
+            try:
+                connection = idle.pop()
+            except IndexError:
+                return None
+            fresh_enough = now - connection.idle_since < target.idle_timeout
+            if fresh_enough and not _worn_out(connection, now) and connection.quiet():
+                return connection
+            connection.close()
+        return None
+
+    def _connect(self, target: Target, timeouts: Timeouts, now: float) -> _Connection | Outcome:
+        limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
+        try:
+            sock = self._open(target, limit)
+        except TimeoutError as error:
+            if timeouts.head is not None and limit == timeouts.head:
+                return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left", error)
+            return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit:g} s", error)
+        except socket.gaierror as error:
+            return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
+        except (OSError, PeerNameMismatch) as error:
+            return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
+        return _Connection(sock, target, now)
+
+    def _open(self, target: Target, limit: float | None) -> socket.socket:
+        if target.host.startswith("unix://"):
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(limit)
+                sock.connect(target.host.removeprefix("unix://"))
+            except BaseException:
+                sock.close()
+                raise
+        else:
+            sock = socket.create_connection((target.host, target.port), limit)
+        try:
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if target.tls is not None:
+                plain = sock
+                sock = target.tls.wrap_socket(plain, server_hostname=target.server_hostname or None)
+                check_peer(sock.getpeercert() or {}, target.subject_alt_names)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _release(self, connection: _Connection) -> None:
+        """The answer is over: keep the connection if it is good for another."""
+        now = self._clock.monotonic()
+        if self._closed or not connection.reader.reusable or _worn_out(connection, now):
+            connection.close()
+            return
+        connection.idle_since = now
+        idle = self._idle.get(connection.target)
+        if idle is None:
+            with self._lock:
+                idle = self._idle.setdefault(connection.target, deque())
+        idle.append(connection)
+        while idle and now - idle[0].idle_since >= connection.target.idle_timeout:
+            try:
+                idle.popleft().close()
+            except IndexError:
+                break
+        if self._closed:
+            self.close()
+
+    def drop_idle(self, target: Target) -> None:
+        """Close the idle connections of a target that is no longer in use."""
+        for connection in self._idle.pop(target, ()):
+            connection.close()
+
+    def idle_connections(self) -> int:
+        """How many connections wait for use."""
+        return sum(len(idle) for idle in list(self._idle.values()))
+
+    def _forget_inherited(self) -> None:
+        """In a forked child: the parent goes on using its connections, so close only this process's copies."""
+        self._lock = Lock()
+        self._pid = os.getpid()
+        inherited, self._idle = self._idle, {}
+        for idle in inherited.values():
+            for connection in idle:
+                # detach first: closing an SSLSocket or socket object never writes, but must not shut the peer down either
+                os.close(connection.sock.detach())
+
+    def close(self) -> None:
+        """Close every idle connection; those in use close when their answer ends."""
+        self._closed = True
+        while self._idle:
+            try:
+                _, idle = self._idle.popitem()
+            except KeyError:
+                return
+            while idle:
+                idle.pop().close()
+
+
+class SyncBody:
+    """The rest of an answer's body. Iterate to its end and the connection can be used again; ``close`` before and it is
+    closed. Raises ``BodyFailed`` when it is cut."""
+
+    __slots__ = ("_connection", "_timeouts", "_upstream")
+
+    def __init__(self, upstream: SyncUpstream, connection: _Connection, timeouts: Timeouts) -> None:
+        self._upstream = upstream
+        self._connection: _Connection | None = connection
+        self._timeouts = timeouts
+
+    def __iter__(self) -> Iterator[bytes]:
+        connection = self._connection
+        if connection is None:
+            return
+        reader, sock, timeouts = connection.reader, connection.sock, self._timeouts
+        now = self._upstream._clock.monotonic
+        try:
+            while True:
+                data = reader.take()
+                if data:
+                    yield data
+                if reader.complete:
+                    break
+                wait = timeouts.read
+                if timeouts.deadline is not None:
+                    left = timeouts.deadline - now()
+                    if left <= 0:
+                        raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
+                    wait = smaller(wait, left)
+                sock.settimeout(wait)
+                try:
+                    received = sock.recv(RECEIVE)
+                except TimeoutError:
+                    if timeouts.deadline is not None and now() >= timeouts.deadline:
+                        raise BodyFailed(
+                            Failure.TIMEOUT, "the route's timeout passed in the middle of the answer"
+                        ) from None
+                    raise BodyFailed(
+                        Failure.TIMEOUT, f"the caller's read timeout of {timeouts.read} s passed in the middle of the answer"
+                    ) from None
+                except IO_ERRORS as error:
+                    raise BodyFailed(Failure.RESET, f"the connection broke in the middle of the answer: {error}") from error
+                if received:
+                    reader.feed(received)
+                elif not reader.feed_eof():
+                    raise BodyFailed(Failure.RESET, "the server closed the connection in the middle of the answer")
+                if reader.error:
+                    raise BodyFailed(Failure.PROTOCOL_ERROR, reader.error)
+        except BaseException:
+            self.close()
+            raise
+        self._connection = None
+        self._upstream._release(connection)
+
+    def abort(self) -> None:
+        """Drop the answer and its connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    close = abort
+
+    def __del__(self) -> None:
+        self.abort()
+
+
+def _worn_out(connection: _Connection, now: float) -> bool:
+    target = connection.target
+    if target.max_requests and connection.requests >= target.max_requests:
+        return True
+    return target.max_duration is not None and now - connection.opened >= target.max_duration
+
+
+def _expects_continue(headers: RawHeaders) -> bool:
+    return any(len(n) == 6 and n.lower() == b"expect" and v.lower() == b"100-continue" for n, v in headers)
+
+
+def _reset(error: BaseException | None, stale: bool) -> Outcome:
+    detail = "the server closed the connection without an answer" if error is None else f"the connection broke: {error}"
+    return Outcome(Failure.RESET, detail, error, stale=stale)
+
+
+def _no_head(timeouts: Timeouts) -> Outcome:
+    return Outcome(Failure.TIMEOUT, f"no answer within {timeouts.head or 0:.3g} s")
+
+
+def connect_problem(target: Target, error: BaseException) -> str:
+    """Why there is no connection, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS to {target}: the server's certificate is not trusted: {error.verify_message or error.reason}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS handshake with {target} failed: {error.reason or error}"
+    if isinstance(error, PeerNameMismatch):
+        return f"TLS to {target}: {error}"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"no connection to {target}: {text}"

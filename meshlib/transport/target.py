@@ -1,0 +1,58 @@
+"""Where a connection goes, and the time limits of one attempt."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """An address with everything that makes connections to it interchangeable. Compared by identity: the owner keeps one
+    object per endpoint and policy, so that pools look it up at the cost of ``id``.
+
+    ``host`` is an IP, a DNS name (resolved at each connect) or ``unix:///path``. Times in seconds.
+    """
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    server_hostname: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    connect_timeout: float = 10.0
+    idle_timeout: float = 3600.0
+    max_requests: int = 0  # per connection; 0: no limit
+    max_duration: float | None = None
+    label: str = field(default="")
+
+    def __str__(self) -> str:
+        return self.label or (self.host if self.host.startswith("unix:") else f"{self.host}:{self.port}")
+
+
+class Timeouts:
+    """``connect``: TCP and TLS together; ``head``: from the first byte sent to the whole head of the answer; ``write`` and
+    ``read``: the longest silence while sending or receiving a body; ``deadline``: the clock's time when all must be over.
+    Seconds, None: no limit."""
+
+    __slots__ = ("connect", "deadline", "head", "read", "write")
+
+    def __init__(
+        self,
+        connect: float | None = None,
+        head: float | None = None,
+        write: float | None = None,
+        read: float | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self.connect = connect
+        self.head = head
+        self.write = write
+        self.read = read
+        self.deadline = deadline
+
+
+def smaller(a: float | None, b: float | None) -> float | None:
+    """The stricter of two limits, None being none."""
+    if a is None:
+        return b
+    return a if b is None or a < b else b

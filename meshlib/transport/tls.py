@@ -1,0 +1,59 @@
+"""SSL contexts for upstream connections, made once per settings, and the subjectAltNames check after the handshake."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from meshlib.errors import MeshError
+
+if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import TlsSettings
+
+
+class PeerNameMismatch(Exception):
+    """The server's certificate is valid but carries none of the names the DestinationRule allows."""
+
+
+def check_peer(certificate: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Raise ``PeerNameMismatch`` unless one of the certificate's DNS, URI or IP names is ``allowed`` (none: no check).
+    Names are compared whole, never by prefix."""
+    if not allowed:
+        return
+    names = [value for _, value in certificate.get("subjectAltName", ())]
+    if not any(name in allowed for name in names):
+        raise PeerNameMismatch(
+            f"the server's certificate is for {', '.join(names) or 'no name at all'}; "
+            f"the DestinationRule wants one of {', '.join(allowed)}"
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def upstream_context(settings: TlsSettings) -> ssl.SSLContext:
+    """The context for a DestinationRule's ``tls`` block. Raises ``MeshError`` when a certificate file cannot be used."""
+    context = ssl.create_default_context()
+    try:
+        if settings.ca_certificates:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(settings.ca_certificates)
+        if settings.client_certificate:
+            context.load_cert_chain(settings.client_certificate, settings.private_key or None)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(filter(None, (settings.ca_certificates, settings.client_certificate, settings.private_key)))
+        raise MeshError(f"the TLS files of a DestinationRule cannot be used ({files}): {error}") from error
+    # the names to accept may be given explicitly; then it is check_peer that decides, not the host name
+    context.check_hostname = not settings.subject_alt_names and not settings.insecure_skip_verify
+    if settings.insecure_skip_verify:
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def caller_context(verify: Any, cert: Any) -> ssl.SSLContext:
+    """The context for https URLs, from httpx's ``verify`` and ``cert``."""
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    import httpx
+
+    return httpx.create_ssl_context(verify=verify, cert=cert)

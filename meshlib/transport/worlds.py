@@ -1,0 +1,270 @@
+"""How effects are performed: in threads, on asyncio, or through somebody else's httpx transport.
+
+``MeshCore`` is what all transports of a mesh share: the live configuration, the clock, the random numbers, and the
+upstream connections (one set for threads, one per event loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+import weakref
+from types import ModuleType
+from typing import Any
+
+from meshlib.clock import Clock
+from meshlib.engine.drivers import run, run_async
+from meshlib.engine.effects import Acquire, Exchange, Send
+from meshlib.engine.live import BoundCluster, Live
+from meshlib.engine.outcome import Outcome
+from meshlib.policy.endpoint import EndpointState
+from meshlib.transport.asyncio_upstream import AsyncioUpstream
+from meshlib.transport.inner import AsyncInner, SyncInner
+from meshlib.transport.sync_upstream import SyncUpstream
+from meshlib.transport.target import Target, Timeouts
+from meshlib.transport.tls import caller_context, upstream_context
+
+
+class MeshCore:
+    """Shared by all transports of one mesh. ``live`` is the one reference that a reload swaps; None once closed."""
+
+    def __init__(self, clock: Clock, rng: random.Random, retry_wait: Any) -> None:
+        self.clock = clock
+        self.rng = rng
+        self.retry_wait = retry_wait
+        self.live: Live | None = None
+        self.closed = False
+        self.upstream = SyncUpstream(clock)
+        self.loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioUpstream] = weakref.WeakKeyDictionary()
+
+    def sync_world(self, inner: Any, verify: Any, cert: Any, module: ModuleType) -> Any:
+        """The world of a blocking transport."""
+        return SyncNetwork(self, verify, cert) if inner is None else SyncThroughInner(self, inner, module)
+
+    def async_world(self, inner: Any, verify: Any, cert: Any, module: ModuleType) -> Any:
+        """The world of an asyncio transport."""
+        return AsyncNetwork(self, verify, cert) if inner is None else AsyncThroughInner(self, inner, module)
+
+    def loop_upstream(self) -> AsyncioUpstream:
+        """The connections of the running loop; new ones after a fork."""
+        loop = asyncio.get_running_loop()
+        found = self.loops.get(loop)
+        if found is None or found.pid != os.getpid():
+            found = self.loops[loop] = AsyncioUpstream(loop)
+        return found
+
+    def close(self) -> None:
+        """Refuse new calls, close connections. Those of other running loops are closed on their loop."""
+        self.closed = True
+        self.live = None
+        self.upstream.close()
+        try:
+            here: Any = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        for loop, upstream in list(self.loops.items()):
+            if loop.is_closed():
+                continue
+            if loop is here:
+                upstream.close()
+            elif loop.is_running():
+                loop.call_soon_threadsafe(upstream.close)
+
+    async def aclose(self) -> None:
+        """Let the running loop finish closing what ``close`` began."""
+        await asyncio.sleep(0)
+
+
+class _Tls:
+    """The caller's own TLS settings, for https URLs; the context is made on first use (it takes milliseconds)."""
+
+    def __init__(self, verify: Any, cert: Any) -> None:
+        self._verify = verify
+        self._cert = cert
+        self._context: Any = None
+
+    def context(self) -> Any:
+        if self._context is None:
+            self._context = caller_context(self._verify, self._cert)
+        return self._context
+
+
+def find_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, tls: _Tls) -> Target:
+    """Where to connect for this endpoint, made once per cluster, endpoint and TLS need."""
+    settings = cluster.spec.tls
+    key: Any
+    if settings is None and scheme != "https":
+        key = endpoint
+    elif settings is not None:
+        key = (endpoint, settings.sni or authority)
+    else:
+        key = (endpoint, authority, tls)
+    found = cluster.targets.get(key)
+    if found is None or found.label != endpoint.key:
+        found = cluster.targets[key] = _make_target(cluster, endpoint, scheme, authority, tls)
+    return found
+
+
+def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, tls: _Tls) -> Target:
+    from meshlib.compiler.snapshot import split_authority
+
+    settings, limits, spec = cluster.spec.tls, cluster.spec.limits, endpoint.endpoint
+    context, name = None, ""
+    if settings is not None:
+        context = upstream_context(settings)
+        name = settings.sni or split_authority(authority)[0]
+    elif scheme == "https":
+        context = tls.context()
+        name = split_authority(authority)[0]
+    return Target(
+        host=spec.address,
+        port=spec.port,
+        tls=context,
+        server_hostname=name,
+        subject_alt_names=settings.subject_alt_names if settings is not None else (),
+        connect_timeout=limits.connect_timeout,
+        idle_timeout=limits.idle_timeout,
+        max_requests=limits.max_requests_per_connection,
+        max_duration=limits.max_connection_duration,
+        label=endpoint.key,
+    )
+
+
+def _timeouts(effect: Send) -> Timeouts:
+    caller = effect.call.wire.timeouts
+    return Timeouts(caller.connect, effect.timeout, caller.write, caller.read, effect.deadline)
+
+
+class _Threads:
+    """What all blocking worlds have in common."""
+
+    def __init__(self, core: MeshCore) -> None:
+        self._core = core
+
+    def sleep(self, seconds: float) -> None:
+        self._core.clock.sleep(seconds)
+
+    def acquire(self, effect: Acquire) -> bool | None:
+        granted = threading.Event()
+        waiter = effect.slots.enqueue(granted.set)
+        if waiter is None:
+            return None
+        try:
+            if granted.wait(effect.timeout):
+                return True
+        except BaseException:
+            if effect.slots.cancel(waiter):
+                effect.slots.release()
+            raise
+        return effect.slots.cancel(waiter)
+
+    def spawn(self, exchange: Exchange) -> None:
+        threading.Thread(target=run, args=(exchange, self), name="meshlib-spawned", daemon=True).start()
+
+
+class SyncNetwork(_Threads):
+    """Threads, on the mesh's own connections."""
+
+    def __init__(self, core: MeshCore, verify: Any, cert: Any) -> None:
+        super().__init__(core)
+        self._tls = _Tls(verify, cert)
+
+    def send(self, effect: Send) -> Outcome:
+        call = effect.call
+        view, wire = call.view, call.wire
+        target = find_target(effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
+        return self._core.upstream.send(
+            view.method.encode("latin-1"),
+            wire.view.target,
+            wire.headers(effect.attempt),
+            wire.body,
+            target,
+            _timeouts(effect),
+        )
+
+    def close(self) -> None:
+        """Nothing of its own to close."""
+
+
+class _Loop:
+    """What all asyncio worlds have in common."""
+
+    def __init__(self, core: MeshCore) -> None:
+        self._core = core
+        self._spawned: set[asyncio.Task[Any]] = set()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._core.clock.sleep_async(seconds)
+
+    async def acquire(self, effect: Acquire) -> bool | None:
+        loop = asyncio.get_running_loop()
+        granted: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not granted.done():
+                granted.set_result(None)
+
+        def wake_from_anywhere() -> None:
+            loop.call_soon_threadsafe(wake)
+
+        waiter = effect.slots.enqueue(wake_from_anywhere)
+        if waiter is None:
+            return None
+        try:
+            async with asyncio.timeout(effect.timeout):
+                await granted
+        except TimeoutError:
+            return effect.slots.cancel(waiter)
+        except BaseException:
+            if effect.slots.cancel(waiter):
+                effect.slots.release()
+            raise
+        return True
+
+    def spawn(self, exchange: Exchange) -> None:
+        task = asyncio.get_running_loop().create_task(run_async(exchange, self))  # type: ignore[arg-type]
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+
+
+class AsyncNetwork(_Loop):
+    """Asyncio, on the mesh's own connections of the running loop."""
+
+    def __init__(self, core: MeshCore, verify: Any, cert: Any) -> None:
+        super().__init__(core)
+        self._tls = _Tls(verify, cert)
+
+    async def send(self, effect: Send) -> Outcome:
+        call = effect.call
+        view, wire = call.view, call.wire
+        target = find_target(effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
+        return await self._core.loop_upstream().send(
+            view.method.encode("latin-1"),
+            wire.view.target,
+            wire.headers(effect.attempt),
+            wire.body,
+            target,
+            _timeouts(effect),
+            self._core.clock.monotonic() if effect.deadline is not None else 0.0,
+        )
+
+    async def aclose(self) -> None:
+        """Nothing of its own to close."""
+
+
+class SyncThroughInner(_Threads, SyncInner):
+    """Threads, through another httpx transport."""
+
+    def __init__(self, core: MeshCore, inner: Any, module: ModuleType) -> None:
+        _Threads.__init__(self, core)
+        SyncInner.__init__(self, inner, module)
+
+
+class AsyncThroughInner(_Loop, AsyncInner):
+    """Asyncio, through another httpx transport."""
+
+    def __init__(self, core: MeshCore, inner: Any, module: ModuleType) -> None:
+        _Loop.__init__(self, core)
+        AsyncInner.__init__(self, inner, module)
