@@ -11,6 +11,19 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from pydantic.alias_generators import to_camel
 
+from meshlib.resources.notices import Notice, deprecated
+
+_OLD_VERSIONS = frozenset(
+    f"{group}.istio.io/{version}"
+    for group, version in (
+        ("networking", "v1alpha3"),
+        ("networking", "v1beta1"),
+        ("security", "v1beta1"),
+        ("telemetry", "v1alpha1"),
+    )
+)
+_ONLY_OLD = frozenset({"EnvoyFilter", "ProxyConfig"})  # kinds that Istio serves in an old version only
+
 
 class Model(BaseModel):
     """Base of every object inside a resource: strict types, unknown fields are errors, immutable."""
@@ -81,6 +94,14 @@ class Resource(Model):
     def id(self) -> str:
         """``VirtualService/default/reviews``: the name used in explain, status and problems."""
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+    def notices(self) -> list[Notice]:
+        """What is worth saying about this resource although it loads: old spellings, settings without effect."""
+        found = []
+        if self.api_version in _OLD_VERSIONS and self.kind not in _ONLY_OLD:
+            current = self.api_version.partition("/")[0] + "/v1"
+            found.append(deprecated(("apiVersion",), f"apiVersion {self.api_version}", f"apiVersion: {current}"))
+        return found
 
     @property
     def age_key(self) -> tuple[str, str, str, int]:

@@ -1,0 +1,72 @@
+"""RequestAuthentication (security.istio.io), every field of Istio's schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from meshlib.resources.base import Model, Resource
+from meshlib.resources.types import Duration, names
+
+
+class FromHeader(Model):
+    """``spec.jwtRules.fromHeaders`` of RequestAuthentication."""
+
+    name: str
+    prefix: str | None = None
+
+
+class OutputClaimToHeader(Model):
+    """``spec.jwtRules.outputClaimToHeaders`` of RequestAuthentication."""
+
+    claim: str
+    header: str
+
+
+class JwtRule(Model):
+    """``spec.jwtRules`` of RequestAuthentication."""
+
+    audiences: list[str] | None = None
+    forward_original_token: bool | None = None
+    from_cookies: list[str] | None = None
+    from_headers: list[FromHeader] | None = None
+    from_params: list[str] | None = None
+    issuer: str | None = None
+    jwks: str | None = None
+    jwks_uri: str | None = None
+    output_claim_to_headers: list[OutputClaimToHeader] | None = None
+    output_payload_to_header: str | None = None
+    presence: Annotated[Literal["OPTIONAL", "REQUIRED"], names("OPTIONAL", "REQUIRED")] | None = None
+    space_delimited_claims: list[str] | None = None
+    timeout: Duration | None = None
+
+
+class Selector(Model):
+    """``spec.selector`` of RequestAuthentication."""
+
+    match_labels: dict[str, str] | None = None
+
+
+class TargetRef(Model):
+    """``spec.targetRef`` of RequestAuthentication."""
+
+    kind: str
+    name: str
+    group: str | None = None
+    namespace: str | None = None
+
+
+class RequestAuthenticationSpec(Model):
+    """``spec`` of RequestAuthentication."""
+
+    jwt_rules: list[JwtRule] | None = None
+    selector: Selector | None = None
+    target_ref: TargetRef | None = None
+    target_refs: list[TargetRef] | None = None
+
+
+class RequestAuthentication(Resource):
+    """Istio's RequestAuthentication."""
+
+    kind: Literal["RequestAuthentication"]
+    spec: RequestAuthenticationSpec
+    status: Any = None

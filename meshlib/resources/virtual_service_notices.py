@@ -1,0 +1,63 @@
+"""What is worth saying about a VirtualService that loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from meshlib.resources.notices import Loc, Notice, deprecated
+
+_OLD_HEADERS = {
+    "append_headers": ("appendHeaders", "headers.request.add"),
+    "append_request_headers": ("appendRequestHeaders", "headers.request.add"),
+    "append_response_headers": ("appendResponseHeaders", "headers.response.add"),
+    "remove_request_headers": ("removeRequestHeaders", "headers.request.remove"),
+    "remove_response_headers": ("removeResponseHeaders", "headers.response.remove"),
+}
+
+
+def notices(resource: Any) -> Iterator[Notice]:
+    """Deprecated spellings and settings without effect."""
+    for index, rule in enumerate(resource.spec.http or ()):
+        here: Loc = ("spec", "http", index)
+        yield from _old_headers(rule, here)
+        if rule.websocket_upgrade is not None:
+            yield deprecated((*here, "websocketUpgrade"), "websocketUpgrade", "nothing: upgrades always work")
+        if rule.mirror_percent is not None:
+            yield deprecated((*here, "mirrorPercent"), "mirrorPercent", "mirrorPercentage: {value: ...}")
+        if rule.cors_policy is not None and rule.cors_policy.allow_origin:
+            yield deprecated((*here, "corsPolicy", "allowOrigin"), "allowOrigin", "allowOrigins: [{exact: ...}]")
+        yield from _fault(rule.fault, (*here, "fault"))
+        for position, target in enumerate(rule.route or ()):
+            there: Loc = (*here, "route", position)
+            yield from _old_headers(target, there)
+            if target.destination.port is not None and target.destination.port.name:
+                yield deprecated((*there, "destination", "port", "name"), "port.name", "port: {number: ...}")
+
+
+def _old_headers(model: Any, here: Loc) -> Iterator[Notice]:
+    for attribute, (old, new) in _OLD_HEADERS.items():
+        if getattr(model, attribute, None):
+            yield deprecated((*here, old), old, new)
+
+
+def _fault(fault: Any, here: Loc) -> Iterator[Notice]:
+    if fault is None:
+        return
+    for name in ("delay", "abort"):
+        part = getattr(fault, name)
+        if part is None:
+            continue
+        if part.percent is not None:
+            yield deprecated((*here, name, "percent"), "percent", f"percentage: {{value: {part.percent}}}")
+        elif part.percentage is None or not part.percentage.value:
+            yield Notice(
+                "fault-never",
+                "warning",
+                (*here, name),
+                f"the {name} has no percentage, so it never happens",
+                "percentage: {value: 100}",
+            )
+    abort = fault.abort
+    if abort is not None and abort.http_status is None and abort.grpc_status is None:
+        yield Notice("fault-never", "warning", (*here, "abort"), "the abort names no httpStatus or grpcStatus", "")
