@@ -77,7 +77,7 @@ class DirectResponse(Model):
 def _percent_as_percentage(value: Any) -> Any:
     """``percent: 10`` as ``percentage: {value: 10}``, which it became; both kept, so that a notice can be given."""
     if isinstance(value, dict) and isinstance(value.get("percent"), int) and "percentage" not in value:
-        return {**value, "percentage": {"value": float(value["percent"])}
+        return {**value, "percentage": {"value": float(value["percent"])}}
     return value
 
 
