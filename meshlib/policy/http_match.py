@@ -1,0 +1,184 @@
+"""One match block of an http rule: conditions that must all hold (Istio's HTTPMatchRequest).
+
+What does not depend on the request (port, gateways, sourceLabels, sourceNamespace) is decided by the compiler and never
+gets here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from meshlib.policy.string_match import StringMatcher
+
+
+class RequestView(Protocol):
+    """A request as policy sees it. All texts are wire strings: bytes read as latin-1, so that none is lost. ``path`` has
+    no query and no fragment; ``query`` is raw, without its question mark; ``authority`` is as sent, port included."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def authority(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def query(self) -> str: ...
+    def header(self, name: str) -> str | None:
+        """A header's value (``name`` in lower case), repeated ones joined with ","; None when absent."""
+        ...
+
+
+NamedMatchers = tuple[tuple[str, StringMatcher], ...]
+_PSEUDO = {":path": "path", ":method": "method", ":authority": "authority", ":scheme": "scheme"}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpMatch:
+    """The block's settings. Header names are lower case."""
+
+    name: str = ""
+    uri: StringMatcher | None = None
+    scheme: StringMatcher | None = None
+    method: StringMatcher | None = None
+    authority: StringMatcher | None = None
+    headers: NamedMatchers = ()
+    without_headers: NamedMatchers = ()
+    query_params: NamedMatchers = ()
+
+    def compile(self) -> CompiledMatch:
+        """The block as functions, cheapest condition first."""
+        conditions: list[Condition] = []
+        for field, attribute in (("method", "method"), ("scheme", "scheme"), ("uri", "path"), ("authority", "authority")):
+            matcher: StringMatcher | None = getattr(self, field)
+            if matcher is not None:
+                conditions.append(_on_attribute(field, attribute, matcher))
+        conditions += [_on_header(name, matcher) for name, matcher in self.headers]
+        conditions += [_on_missing_header(name, matcher) for name, matcher in self.without_headers]
+        conditions += [_on_query(name, matcher) for name, matcher in self.query_params]
+        return CompiledMatch(self, tuple(conditions))
+
+
+class Condition:
+    """One test of a request and its words: ``test(view)`` and ``why(view)`` for when it fails."""
+
+    __slots__ = ("test", "why")
+
+    def __init__(self, test: Callable[[RequestView], bool], why: Callable[[RequestView], str]) -> None:
+        self.test = test
+        self.why = why
+
+
+class CompiledMatch:
+    """A match block ready to use."""
+
+    __slots__ = ("_conditions", "_tests", "settings")
+
+    def __init__(self, settings: HttpMatch, conditions: tuple[Condition, ...]) -> None:
+        self.settings = settings
+        self._conditions = conditions
+        self._tests = tuple(condition.test for condition in conditions)
+
+    def __call__(self, view: RequestView) -> bool:
+        """Whether every condition holds."""
+        for test in self._tests:  # noqa: SIM110 (all() over a generator costs three times as much)
+            if not test(view):
+                return False
+        return True
+
+    def why_not(self, view: RequestView) -> str | None:
+        """The first condition that fails, in words; None when all hold."""
+        for condition in self._conditions:
+            if not condition.test(view):
+                return condition.why(view)
+        return None
+
+    @property
+    def text(self) -> str:
+        """The block in words: ``uri prefix '/api', header end-user exact 'jason'``."""
+        s = self.settings
+        parts = [f"{f} {m.text}" for f in ("uri", "method", "scheme", "authority") if (m := getattr(s, f)) is not None]
+        parts += [f"header {name} {matcher.text}" for name, matcher in s.headers]
+        parts += [f"without header {name} {matcher.text}" for name, matcher in s.without_headers]
+        parts += [f"query {name} {matcher.text}" for name, matcher in s.query_params]
+        return ", ".join(parts) or "everything"
+
+
+def _on_attribute(field: str, attribute: str, matcher: StringMatcher) -> Condition:
+    matches = matcher.compile()
+    if attribute == "path":
+        test: Callable[[RequestView], bool] = lambda view: matches(view.path)  # noqa: E731
+    elif attribute == "method":
+        test = lambda view: matches(view.method)  # noqa: E731
+    elif attribute == "scheme":
+        test = lambda view: matches(view.scheme)  # noqa: E731
+    else:
+        test = lambda view: matches(view.authority)  # noqa: E731
+    what = "path" if field == "uri" else field
+    return Condition(test, lambda view: f"{what} is {getattr(view, attribute)!r}, {matcher.text} wanted")
+
+
+def _reader(name: str) -> Callable[[RequestView], str | None]:
+    attribute = _PSEUDO.get(name)
+    if attribute is None:
+        return lambda view: view.header(name)
+    if name == ":path":
+        return lambda view: f"{view.path}?{view.query}" if view.query else view.path
+    return lambda view: getattr(view, attribute)  # type: ignore[no-any-return]
+
+
+def _on_header(name: str, matcher: StringMatcher) -> Condition:
+    read = _reader(name)
+    matches = matcher.compile()
+
+    def test(view: RequestView) -> bool:
+        value = read(view)
+        return value is not None and matches(value)
+
+    def why(view: RequestView) -> str:
+        value = read(view)
+        found = "absent" if value is None else repr(value)
+        return f"header {name} is {found}, {matcher.text} wanted"
+
+    return Condition(test, why)
+
+
+def _on_missing_header(name: str, matcher: StringMatcher) -> Condition:
+    read = _reader(name)
+    if matcher.kind == "present":
+        return Condition(
+            lambda view: read(view) is None, lambda view: f"header {name} is {read(view)!r}, it must be absent"
+        )
+    matches = matcher.compile()
+    # Istio inverts the match with a missing header read as "": absent is fine unless "" itself matches
+    return Condition(
+        lambda view: not matches(read(view) or ""),
+        lambda view: f"header {name} is {read(view) or ''!r}, which withoutHeaders {matcher.text} excludes",
+    )
+
+
+def first_parameter(query: str, name: str) -> str | None:
+    """The first value of ``name`` in a raw query string, not percent-decoded; None when it is not there."""
+    for pair in query.split("&"):
+        key, _, value = pair.partition("=")
+        if key == name:
+            return value
+    return None
+
+
+def _on_query(name: str, matcher: StringMatcher) -> Condition:
+    matches = matcher.compile()
+
+    def test(view: RequestView) -> bool:
+        value = first_parameter(view.query, name)
+        return value is not None and matches(value)
+
+    def why(view: RequestView) -> str:
+        value = first_parameter(view.query, name)
+        found = "absent" if value is None else repr(value)
+        return f"query parameter {name} is {found}, {matcher.text} wanted"
+
+    return Condition(test, why)

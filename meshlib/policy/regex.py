@@ -1,0 +1,82 @@
+"""RE2, Istio's regular expressions: linear time, matched against the whole string, on wire strings.
+
+The module's low-level call is used on purpose: 0.5 us a match instead of 3 us through the wrapper, measured by
+``benchmarks``. Nothing here ever hands a pattern or a subject to Python's ``re``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import re2
+
+
+class BadRegex(ValueError):
+    """RE2 refuses the pattern; the message is RE2's."""
+
+
+def wire(text: str) -> str:
+    """Configuration text as a wire string: the latin-1 reading of its UTF-8 bytes, so that it compares with what was
+    received byte for byte."""
+    return text if text.isascii() else text.encode("utf-8").decode("latin-1")
+
+
+def _options() -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    return options
+
+
+@functools.lru_cache(maxsize=4096)
+def _compile(pattern: str) -> Any:
+    try:
+        return re2.compile(pattern, _options())
+    except re2.error as error:
+        reason = error.args[0] if error.args else ""
+        raise BadRegex(reason.decode() if isinstance(reason, bytes) else str(reason)) from error
+
+
+def compile_full_match(pattern: str) -> Callable[[str], bool]:
+    """A test whether the whole of a wire string matches. Raises ``BadRegex``."""
+    compiled = _compile(pattern)
+    low_level = getattr(compiled, "_regexp", None)
+    if low_level is None:  # another build of the binding: same answers, slower
+        return lambda text: compiled.fullmatch(text.encode("latin-1")) is not None
+    match = low_level.Match
+    anchor = re2._re2.RE2.Anchor.ANCHOR_BOTH
+
+    def full_match(text: str) -> bool:
+        data = text.encode("latin-1")
+        return match(anchor, data, 0, len(data))[0] != (-1, -1)
+
+    return full_match
+
+
+def rewriter(pattern: str, substitution: str) -> Callable[[str], str]:
+    r"""Replaces all matches in a wire string, ``\1`` being the first group (``uriRegexRewrite``). Raises ``BadRegex``."""
+    compiled = _compile(pattern)
+    replacement = substitution.encode("utf-8")
+
+    def rewrite(text: str) -> str:
+        result: bytes = compiled.sub(replacement, text.encode("latin-1"))
+        return result.decode("latin-1")
+
+    return rewrite
+
+
+def compile_set(patterns: Sequence[str]) -> Callable[[str], list[int]]:
+    """Which of many patterns match the whole of a wire string, found in one pass; positions in ``patterns``."""
+    regexes = re2.Set.FullMatchSet(_options())
+    for pattern in patterns:
+        if regexes.Add(pattern) < 0:
+            raise BadRegex(f"RE2 refuses {pattern!r}")
+    regexes.Compile()
+    match = regexes.Match
+
+    def matching(text: str) -> list[int]:
+        found: list[int] = match(text.encode("latin-1"))
+        return found
+
+    return matching

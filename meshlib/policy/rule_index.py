@@ -1,0 +1,174 @@
+"""Finds the first rule that matches, at a cost that does not grow with the number of rules.
+
+Every match block is filed under its most selective indexable condition: an exact path, a path prefix, a regex path (one
+RE2 set for all), an exact header, method or authority; or else under "always". A request gathers the few candidates
+that its path and headers point to and tries them in order. The order of rules decides, never how specific they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from meshlib.policy.http_match import CompiledMatch, RequestView
+from meshlib.policy.regex import compile_set, wire
+
+LINEAR = 8
+"""Up to this many blocks, trying them one after another is faster than the index (measured: cross-over 8 to 12)."""
+
+
+class RuleIndex:
+    """``rules``: the match blocks of each rule; a rule without blocks matches everything."""
+
+    __slots__ = (
+        "_always",
+        "_by_value",
+        "_exact",
+        "_exact_lower",
+        "_linear",
+        "_match_regexes",
+        "_prefix",
+        "_prefix_lengths",
+        "_prefix_lower",
+        "_prefix_lower_lengths",
+        "_regex_positions",
+        "_table",
+    )
+
+    def __init__(self, rules: Sequence[Sequence[CompiledMatch]]) -> None:
+        table: list[tuple[int, int, CompiledMatch | None]] = []
+        for rule, matches in enumerate(rules):
+            if not matches:
+                table.append((rule, -1, None))
+                break  # a catch-all: nothing after it is ever reached
+            table.extend((rule, position, match) for position, match in enumerate(matches))
+        self._table = tuple(table)
+        self._linear = len(table) <= LINEAR
+        if not self._linear:
+            self._build()
+
+    def find(self, view: RequestView) -> int:
+        """The first rule that matches, -1 when none does."""
+        if self._linear:
+            for rule, _, match in self._table:
+                if match is None or match(view):
+                    return rule
+            return -1
+        return self.find_match(view)[0]
+
+    def find_match(self, view: RequestView) -> tuple[int, int]:
+        """The rule and which of its blocks; (-1, -1) when none matches; the block is -1 for a rule without blocks."""
+        table = self._table
+        if self._linear:
+            for rule, position, match in table:
+                if match is None or match(view):
+                    return rule, position
+            return -1, -1
+        for candidate in self._candidates(view):
+            rule, position, match = table[candidate]
+            if match is None or match(view):
+                return rule, position
+        return -1, -1
+
+    # -- the index --------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self._exact: dict[str, list[int]] = {}
+        self._exact_lower: dict[str, list[int]] = {}
+        self._prefix: dict[str, list[int]] = {}
+        self._prefix_lower: dict[str, list[int]] = {}
+        by_value: dict[str, dict[str, list[int]]] = {}
+        self._always: list[int] = []
+        regexes: list[str] = []
+        self._regex_positions: list[int] = []
+        for number, (_, _, match) in enumerate(self._table):
+            place = self._file(match, by_value)
+            if place is None:
+                regexes.append(match.settings.uri.value)  # type: ignore[union-attr]
+                self._regex_positions.append(number)
+            else:
+                place.append(number)
+        self._prefix_lengths = sorted({len(p) for p in self._prefix})
+        self._prefix_lower_lengths = sorted({len(p) for p in self._prefix_lower})
+        self._by_value: tuple[tuple[Callable[[RequestView], str | None], dict[str, list[int]]], ...] = tuple(
+            (_reader(name), values) for name, values in by_value.items()
+        )
+        self._match_regexes = compile_set(regexes) if regexes else None
+
+    def _file(self, match: CompiledMatch | None, by_value: dict[str, dict[str, list[int]]]) -> list[int] | None:
+        """The list that a block belongs to; None: among the regexes."""
+        if match is None:
+            return self._always
+        settings = match.settings
+        uri = settings.uri
+        if uri is not None and uri.kind == "exact":
+            if uri.ignore_case:
+                return self._exact_lower.setdefault(wire(uri.value).lower(), [])
+            return self._exact.setdefault(wire(uri.value), [])
+        if uri is not None and uri.kind == "prefix" and len(uri.value) > 1:
+            if uri.ignore_case:
+                return self._prefix_lower.setdefault(wire(uri.value).lower(), [])
+            return self._prefix.setdefault(wire(uri.value), [])
+        for name, matcher in settings.headers:
+            if matcher.kind == "exact" and not name.startswith(":"):
+                return by_value.setdefault(name, {}).setdefault(wire(matcher.value), [])
+        if settings.authority is not None and settings.authority.kind == "exact":
+            return by_value.setdefault(":authority", {}).setdefault(wire(settings.authority.value), [])
+        if uri is not None and uri.kind == "regex":
+            return None
+        if settings.method is not None and settings.method.kind == "exact":
+            return by_value.setdefault(":method", {}).setdefault(wire(settings.method.value), [])
+        return self._always
+
+    def _candidates(self, view: RequestView) -> Iterator[int] | list[int]:
+        path = view.path
+        lists = [self._always]
+        found = self._exact.get(path)
+        if found is not None:
+            lists.append(found)
+        size = len(path)
+        for length in self._prefix_lengths:
+            if length > size:
+                break
+            found = self._prefix.get(path[:length])
+            if found is not None:
+                lists.append(found)
+        if self._exact_lower or self._prefix_lower:
+            lower = path.lower()
+            found = self._exact_lower.get(lower)
+            if found is not None:
+                lists.append(found)
+            for length in self._prefix_lower_lengths:
+                if length > size:
+                    break
+                found = self._prefix_lower.get(lower[:length])
+                if found is not None:
+                    lists.append(found)
+        for read, values in self._by_value:
+            value = read(view)
+            if value is not None:
+                found = values.get(value)
+                if found is not None:
+                    lists.append(found)
+        if self._match_regexes is not None:
+            positions = self._regex_positions
+            found = [positions[i] for i in self._match_regexes(path)]
+            if found:
+                found.sort()
+                lists.append(found)
+        if len(lists) == 1:
+            return self._always
+        if len(lists) == 2 and not self._always:
+            return lists[1]
+        merged: list[int] = []
+        for part in lists:
+            merged += part
+        merged.sort()  # runs of sorted lists: timsort merges them in linear time
+        return merged
+
+
+def _reader(name: str) -> Callable[[RequestView], str | None]:
+    if name == ":authority":
+        return lambda view: view.authority
+    if name == ":method":
+        return lambda view: view.method
+    return lambda view: view.header(name)
