@@ -1,0 +1,1 @@
+"""Applications that show meshlib at work: ``meshlib demo bookinfo``."""
