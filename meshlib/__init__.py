@@ -1,1 +1,35 @@
-"""meshlib: a service mesh as a Python library."""
+"""meshlib: a service mesh as a Python library.
+
+Istio's YAML drives your HTTP calls in process::
+
+    import meshlib
+
+    mesh = meshlib.Mesh.from_path("mesh/")
+    with mesh.client() as client:
+        client.get("http://reviews:9080/reviews/0")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshlib import errors
+    from meshlib.mesh import Mesh
+    from meshlib.workload import Workload
+
+__version__ = "0.1.0"
+__all__ = ["Mesh", "Workload", "__version__", "errors"]
+
+_HOMES = {"Mesh": "meshlib.mesh", "Workload": "meshlib.workload"}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are loaded on first use, so that ``import meshlib`` costs next to nothing."""
+    import importlib
+
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "errors":
+        return importlib.import_module("meshlib.errors")
+    raise AttributeError(f"module 'meshlib' has no attribute {name!r}")

@@ -133,8 +133,7 @@ class BoundCluster:
         state = self.state
         detector = state.detector
         if detector is not None and now >= detector.next_tick:
-            with state.lock:
-                self._note(detector.tick(now))
+            self.catch_up(now)
         if self._generation != state.generation:
             with state.lock:
                 self._refresh()
@@ -146,6 +145,13 @@ class BoundCluster:
         if tried:
             return pick_avoiding(state.balancer, usable, call.rng, tried)
         return state.balancer.pick(usable, call.rng, None)
+
+    def catch_up(self, now: float) -> None:
+        """Let outlier detection do what the interval boundaries up to ``now`` ask for."""
+        state = self.state
+        with state.lock:
+            if state.detector is not None:
+                self._note(state.detector.tick(now))
 
     def _dialled(self, call: Call) -> EndpointState:
         """Pass-through: the endpoint is the address that the caller's URL names."""

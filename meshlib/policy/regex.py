@@ -13,6 +13,10 @@ from typing import Any
 import re2
 
 
+BYTES_PER_PATTERN = 20_000
+"""Room for the automaton of a set: beyond it RE2 would give up, and a rule would seem not to match."""
+
+
 class BadRegex(ValueError):
     """RE2 refuses the pattern; the message is RE2's."""
 
@@ -68,7 +72,9 @@ def rewriter(pattern: str, substitution: str) -> Callable[[str], str]:
 
 def compile_set(patterns: Sequence[str]) -> Callable[[str], list[int]]:
     """Which of many patterns match the whole of a wire string, found in one pass; positions in ``patterns``."""
-    regexes = re2.Set.FullMatchSet(_options())
+    options = _options()
+    options.max_mem = max(options.max_mem, BYTES_PER_PATTERN * len(patterns))
+    regexes = re2.Set.FullMatchSet(options)
     for pattern in patterns:
         if regexes.Add(pattern) < 0:
             raise BadRegex(f"RE2 refuses {pattern!r}")
@@ -76,7 +82,7 @@ def compile_set(patterns: Sequence[str]) -> Callable[[str], list[int]]:
     match = regexes.Match
 
     def matching(text: str) -> list[int]:
-        found: list[int] = match(text.encode("latin-1"))
-        return found
+        found: list[int] | None = match(text.encode("latin-1"))
+        return found or []
 
     return matching

@@ -64,6 +64,11 @@ class FileSource:
             self._thread.join(timeout=5)
         self._stop = self._thread = None
 
+    def after_fork(self, changed: Callable[[], None]) -> None:
+        """In a forked child the watching thread does not exist: start one if the parent had it."""
+        if self._thread is not None:
+            self.watch(changed)
+
     def _run(self, changed: Callable[[], None], seen: Signature, stop: threading.Event) -> None:
         wait = self._waiter(stop)
         while not stop.is_set():

@@ -1,0 +1,128 @@
+"""The decision for a request that is not sent: every rule looked at, and the policies that would count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meshlib.compiler.snapshot import Destination, Rule
+from meshlib.engine.explanation import Considered, Explanation
+from meshlib.engine.route import route
+from meshlib.policy.circuit_limits import UNLIMITED, CircuitLimits
+
+if TYPE_CHECKING:
+    from meshlib.engine.live import Live
+    from meshlib.policy.http_match import RequestView
+
+
+def explain(live: Live, view: RequestView, now: float) -> Explanation:
+    """What ``outbound`` would decide, with the reasons. The weighted choice is left open: all destinations are shown."""
+    found = route(live.snapshot, view)
+    vhost, taken = found.virtual_host, found.rule_object
+    considered = [Considered(s.index, s.name, False, f"not for this client: {s.reason}") for s in vhost.skipped]
+    passed = False
+    for rule in vhost.rules:
+        if rule is taken:
+            considered.append(Considered(rule.index, rule.name, True, _why_taken(rule, view)))
+            passed = True
+        elif passed:
+            considered.append(Considered(rule.index, rule.name, False, "an earlier rule matched"))
+        else:
+            considered.append(Considered(rule.index, rule.name, False, _why_not(rule, view)))
+    found.considered = sorted(considered, key=lambda c: c.index)
+    details: dict[str, Any] = {"virtual_host": f"{vhost.host}:{vhost.port}" if vhost.port else vhost.host}
+    if taken is None:
+        if vhost is live.snapshot.blocked:
+            details["reply"] = "502 (the host is not in the registry, and outbound traffic is REGISTRY_ONLY)"
+        else:
+            found.add_flag("NR")
+            details["reply"] = "404 (no rule matches; an existing VirtualService does not fall back to the service)"
+    else:
+        if len(taken.destinations) == 1:
+            found.destination = taken.destinations[0]
+        details["timeout"] = taken.timeout
+        details["retry"] = taken.retry.text
+        details["fault"] = taken.fault.text if taken.fault is not None else ""
+        details["destinations"] = [_destination(live, taken, d, now) for d in taken.destinations]
+    found.add_details(details)
+    return found
+
+
+def _why_taken(rule: Rule, view: RequestView) -> str:
+    if not rule.matches:
+        return "matches everything"
+    for match in rule.matches:
+        if match(view):
+            name = f"{match.settings.name}: " if match.settings.name else ""
+            return f"{name}{match.text}"
+    return "matches"
+
+
+def _why_not(rule: Rule, view: RequestView) -> str:
+    reasons = [match.why_not(view) for match in rule.matches]
+    return "; or ".join(reason for reason in reasons if reason)
+
+
+def _destination(live: Live, rule: Rule, target: Destination, now: float) -> dict[str, Any]:
+    share = 100.0 if len(rule.destinations) == 1 else 100.0 * target.weight / rule.choice.total
+    found: dict[str, Any] = {
+        "host": target.host,
+        "subset": target.subset,
+        "port": target.port,
+        "share": round(share, 4),
+        "cluster": target.cluster,
+    }
+    if not target.cluster:
+        found["missing"] = target.missing
+        found["reply"] = "503 (flag NC)"
+        return found
+    cluster = live.cluster(target.cluster)
+    spec = cluster.spec
+    found["balancer"] = spec.balancer
+    found["destination_rule"] = spec.destination_rule
+    found["tls"] = spec.tls.mode if spec.tls is not None else ""
+    found["limits"] = limits_text(spec.limits)
+    found["outlier_detection"] = spec.outlier is not None
+    found["endpoints"] = endpoints_of(cluster, now)
+    if spec.resolution == "passthrough":
+        found["endpoints_note"] = "the address that the URL names"
+    elif not any(e["usable"] for e in found["endpoints"]):
+        found["reply"] = "503 (flag UH: no usable endpoint)"
+    return found
+
+
+def endpoints_of(cluster: Any, now: float) -> list[dict[str, Any]]:
+    """The endpoints of a bound cluster with health and ejection."""
+    detector = cluster.state.detector
+    found = []
+    for endpoint in cluster.endpoints:
+        until = detector.ejected_until(endpoint) if detector is not None else None
+        found.append(
+            {
+                "address": endpoint.key,
+                "labels": dict(endpoint.endpoint.labels),
+                "workload": endpoint.endpoint.workload,
+                "healthy": endpoint.healthy,
+                "ejected": endpoint.ejected,
+                "ejected_for": None if until is None else max(0.0, round(until - now, 3)),
+                "usable": endpoint.usable,
+                "active": endpoint.active,
+                "weight": endpoint.weight,
+            }
+        )
+    return found
+
+
+def limits_text(limits: CircuitLimits) -> str:
+    """The limits that are set, in words; "" for defaults."""
+    parts = []
+    if limits.max_connections < UNLIMITED:
+        parts.append(f"{limits.max_connections} connections")
+    if limits.http1_max_pending_requests < UNLIMITED:
+        parts.append(f"{limits.http1_max_pending_requests} pending")
+    if limits.http2_max_requests < UNLIMITED:
+        parts.append(f"{limits.http2_max_requests} requests")
+    if limits.max_retries < UNLIMITED:
+        parts.append(f"{limits.max_retries} retries at once")
+    if limits.max_requests_per_connection:
+        parts.append(f"{limits.max_requests_per_connection} requests per connection")
+    return ", ".join(parts)

@@ -1,0 +1,73 @@
+"""An ``Explanation`` as text: plain lines that read well in a terminal, a log and a bug report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshlib.engine.explanation import Explanation
+
+TAKEN, NOT_TAKEN = "->", "  "
+
+
+def render(explanation: Explanation) -> str:
+    """The decision, then what happened if the call was made."""
+    data = explanation.to_dict()
+    lines = [_headline(data)]
+    if data.get("note"):
+        lines.append(f"  note: {data['note']}")
+    for rule in data.get("considered", ()):
+        mark = TAKEN if rule["taken"] else NOT_TAKEN
+        name = f" {rule['name']}" if rule["name"] else ""
+        label = "default route" if rule["rule"] < 0 else f"http[{rule['rule']}]{name}"
+        verb = "taken" if rule["taken"] else "not taken"
+        lines.append(f"  {mark} {label}: {verb}: {rule['reason']}")
+    if data.get("reply"):
+        lines.append(f"  reply: {data['reply']}")
+    for target in data.get("destinations", ()):
+        lines += _destination(target)
+    for key in ("timeout", "retry", "fault"):
+        if data.get(key):
+            value = f"{data[key]:g} s for the whole call" if key == "timeout" else data[key]
+            lines.append(f"  {key}: {value}")
+    for number, attempt in enumerate(data["attempts"], 1):
+        result = attempt["failure"] or attempt["status"]
+        lines.append(f"  attempt {number}: {attempt['endpoint']}: {result} after {attempt['ms']:.1f} ms")
+    if data["injected_delay"]:
+        lines.append(f"  injected delay: {data['injected_delay']:g} s")
+    if data["flags"]:
+        lines.append(f"  flags: {data['flags']}")
+    return "\n".join(lines)
+
+
+def _headline(data: dict[str, Any]) -> str:
+    what = data["resource"] or "no VirtualService"
+    if data["rule"] is not None and data["rule"] >= 0:
+        what += f" http[{data['rule']}]"
+    where = f"{data['host']}/{data['subset']}" if data["subset"] else data["host"]
+    if data["port"]:
+        where += f" port {data['port']}"
+    return f"{what} -> {where}  (config {data['config_version']})"
+
+
+def _destination(target: dict[str, Any]) -> list[str]:
+    where = f"{target['host']}/{target['subset']}" if target["subset"] else target["host"]
+    lines = [f"  {target['share']:g} % to {where} port {target['port']}"]
+    if target.get("missing"):
+        return [*lines, f"       {target['missing']}: {target['reply']}"]
+    policy = [target["balancer"]]
+    policy += [target["limits"]] if target["limits"] else []
+    policy += ["outlier detection"] if target["outlier_detection"] else []
+    policy += [f"TLS {target['tls']}"] if target["tls"] else []
+    policy += [f"by {target['destination_rule']}"] if target["destination_rule"] else []
+    lines.append(f"       {', '.join(policy)}")
+    for endpoint in target["endpoints"]:
+        state = "" if endpoint["usable"] else "  ejected" if endpoint["ejected"] else "  not ready"
+        if endpoint["ejected_for"]:
+            state += f" for another {endpoint['ejected_for']:g} s"
+        labels = ",".join(f"{k}={v}" for k, v in sorted(endpoint["labels"].items()))
+        lines.append(f"       {endpoint['address']}  {labels}{state}".rstrip())
+    if target.get("endpoints_note"):
+        lines.append(f"       {target['endpoints_note']}")
+    if target.get("reply"):
+        lines.append(f"       reply: {target['reply']}")
+    return lines

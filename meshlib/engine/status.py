@@ -1,0 +1,55 @@
+"""The state of a mesh as plain data: configuration version, clusters in use, endpoints with health and ejections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meshlib.engine.explain import endpoints_of, limits_text
+
+if TYPE_CHECKING:
+    from meshlib.engine.live import BoundCluster, Live
+
+PASSED_THROUGH = 50
+
+
+def status(live: Live, now: float) -> dict[str, Any]:
+    """For ``mesh.status()``. Only clusters that were called are bound; the others are counted."""
+    snapshot = live.snapshot
+    bound = list(live.bound.values())
+    return {
+        "version": snapshot.version,
+        "resources": snapshot.resource_count,
+        "virtual_hosts": sum(1 for _ in snapshot.virtual_hosts()),
+        "clusters_known": len(snapshot.clusters),
+        "clusters": [_cluster(cluster, now) for cluster in bound],
+    }
+
+
+def _cluster(cluster: BoundCluster, now: float) -> dict[str, Any]:
+    state, spec = cluster.state, cluster.spec
+    detector = state.detector
+    if detector is not None and now >= detector.next_tick:
+        cluster.catch_up(now)
+    slots = state.slots
+    return {
+        "name": spec.key,
+        "host": spec.host,
+        "subset": spec.subset,
+        "port": spec.port,
+        "balancer": spec.balancer,
+        "limits": limits_text(spec.limits),
+        "requests": state.requests,
+        "active": state.active,
+        "failures": state.failures,
+        "retries": state.retries,
+        "retries_active": state.retries_active,
+        "connections_in_use": None if slots is None else slots.in_use,
+        "pending": None if slots is None else slots.pending,
+        "endpoints": endpoints_of(cluster, now)
+        if spec.resolution != "passthrough"
+        else [{"address": key} for key in list(state.endpoints)[:PASSED_THROUGH]],
+        "events": [
+            {"kind": e.kind, "endpoint": e.endpoint, "trigger": e.trigger, "at": e.at, "seconds": e.seconds}
+            for e in state.events
+        ],
+    }

@@ -1,0 +1,213 @@
+"""Kubernetes Services with their endpoints: from EndpointSlices, else Endpoints, else the Pods (and WorkloadEntries) that
+the selector finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from meshlib.errors import Problem, Severity
+from meshlib.registry.service import NO_LABELS, Endpoint, Service, ServicePort
+from meshlib.registry.workloads import WorkloadInstance, Workloads
+
+_APP_PROTOCOLS = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
+_NAMED = frozenset(("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "mongo", "mysql", "redis", "udp"))
+_WELL_KNOWN_TCP = frozenset((25, 53, 3306, 27017))
+EXPORT_TO = "networking.istio.io/exportTo"
+
+
+def port_protocol(port: Any) -> str:
+    """appProtocol, else the prefix of the port's name, else http (Istio would sniff; an HTTP client speaks HTTP)."""
+    if (port.protocol or "TCP").upper() == "UDP":
+        return "udp"
+    declared = (port.app_protocol or "").lower()
+    if declared:
+        return _APP_PROTOCOLS.get(declared, declared)
+    name = (port.name or "").lower()
+    if name.startswith("grpc-web"):
+        return "grpc-web"
+    prefix = name.partition("-")[0]
+    if prefix in _NAMED:
+        return prefix
+    return "tcp" if port.port in _WELL_KNOWN_TCP else "http"
+
+
+class KubernetesServices:
+    """Builds services; ``slices`` and ``endpoints`` by (namespace, service name)."""
+
+    def __init__(
+        self,
+        workloads: Workloads,
+        slices: Mapping[tuple[str, str], list[Any]],
+        endpoints: Mapping[tuple[str, str], Any],
+        deployments: list[Any],
+        domain: str,
+    ) -> None:
+        self._workloads = workloads
+        self._slices = slices
+        self._endpoints = endpoints
+        self._deployments = deployments
+        self._domain = domain
+        self.problems: list[Problem] = []
+
+    def build(self, resource: Any) -> Service:
+        """The service of one Service resource."""
+        spec = resource.spec
+        host = f"{resource.name}.{resource.namespace}.svc.{self._domain}".lower()
+        ports = tuple(
+            ServicePort(p.port, p.name or "", port_protocol(p), p.target_port)
+            for p in spec.ports or ()
+            if (p.protocol or "TCP").upper() != "UDP"
+        )
+        exported = (resource.metadata.annotations or {}).get(EXPORT_TO, "")
+        alias = (spec.external_name or "").lower() if spec.type == "ExternalName" else ""
+        found: dict[int, tuple[Endpoint, ...]]
+        if alias:
+            found = {p.number: (Endpoint(alias, p.number, NO_LABELS),) for p in ports}
+        else:
+            found = self._find(resource, ports)
+            if ports and not any(found.values()):
+                self._report_empty(resource)
+        addresses = [a for a in (spec.cluster_ips or [spec.cluster_ip]) if a and a != "None"]
+        return Service(
+            host=host,
+            namespace=resource.namespace,
+            kind="kubernetes",
+            ports=ports,
+            endpoints=found,
+            resource=resource.id,
+            age_key=resource.age_key,
+            resolution="dns" if alias else "static",
+            addresses=tuple(addresses),
+            export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
+            headless=spec.cluster_ip == "None",
+            alias=alias,
+        )
+
+    def _find(self, resource: Any, ports: tuple[ServicePort, ...]) -> dict[int, tuple[Endpoint, ...]]:
+        key = (resource.namespace, resource.name)
+        not_ready_too = bool(resource.spec.publish_not_ready_addresses)
+        slices = self._slices.get(key)
+        if slices is not None:
+            return _by_port(ports, lambda port: self._from_slices(slices, port, not_ready_too))
+        endpoints = self._endpoints.get(key)
+        if endpoints is not None:
+            return _by_port(ports, lambda port: self._from_endpoints(endpoints, port, not_ready_too))
+        selector = resource.spec.selector
+        if not selector:
+            return {}
+        chosen = self._workloads.select(resource.namespace, selector)
+        return _by_port(ports, lambda port: _from_workloads(chosen, port, not_ready_too))
+
+    def _from_slices(self, slices: list[Any], port: ServicePort, not_ready_too: bool) -> list[Endpoint]:
+        found: dict[str, Endpoint] = {}
+        for piece in slices:
+            if piece.address_type == "FQDN":
+                continue
+            number = _named_port(piece.ports, port)
+            if number is None:
+                continue
+            for entry in piece.endpoints or ():
+                conditions = entry.conditions
+                ready = conditions is None or conditions.ready is not False
+                pod = self._pod(piece.namespace, entry.target_ref)
+                for address in entry.addresses:
+                    endpoint = _endpoint(address, number, pod, ready or not_ready_too, entry.zone or "")
+                    found.setdefault(endpoint.key, endpoint)
+        return list(found.values())
+
+    def _from_endpoints(self, endpoints: Any, port: ServicePort, not_ready_too: bool) -> list[Endpoint]:
+        found: dict[str, Endpoint] = {}
+        for subset in endpoints.subsets or ():
+            number = _named_port(subset.ports, port)
+            if number is None:
+                continue
+            for addresses, ready in ((subset.addresses, True), (subset.not_ready_addresses, not_ready_too)):
+                for entry in addresses or ():
+                    endpoint = _endpoint(entry.ip, number, self._pod(endpoints.namespace, entry.target_ref), ready, "")
+                    found.setdefault(endpoint.key, endpoint)
+        return list(found.values())
+
+    def _pod(self, namespace: str, reference: Any) -> WorkloadInstance | None:
+        if reference is None or not reference.name:
+            return None
+        return self._workloads.pod(reference.namespace or namespace, reference.name)
+
+    def _report_empty(self, resource: Any) -> None:
+        selector = resource.spec.selector or {}
+        deployments = [d.name for d in self._deployments if d.namespace == resource.namespace and _selects(selector, d)]
+        what = f"Deployment {', '.join(deployments)} should run its pods, but " if deployments else ""
+        origin = resource.origin
+        self.problems.append(
+            Problem(
+                "no-endpoints",
+                Severity.NOTICE,
+                origin.file,
+                origin.line,
+                origin.column,
+                resource.id,
+                f"service {resource.name} has no endpoints: {what}no EndpointSlice, Endpoints, Pod or WorkloadEntry "
+                "gives an address",
+                "calls to it are answered 503 (flag UH) until there is one",
+            )
+        )
+
+
+def _selects(selector: Mapping[str, str], deployment: Any) -> bool:
+    template = deployment.spec.template
+    labels = template.metadata.labels if template is not None and template.metadata is not None else None
+    return bool(selector) and all((labels or {}).get(k) == v for k, v in selector.items())
+
+
+def _by_port(
+    ports: tuple[ServicePort, ...], find: Callable[[ServicePort], list[Endpoint]]
+) -> dict[int, tuple[Endpoint, ...]]:
+    return {port.number: tuple(find(port)) for port in ports}
+
+
+def _named_port(ports: Any, wanted: ServicePort) -> int | None:
+    """The number that a slice or subset gives the service port: by name, or its only one."""
+    ports = ports or ()
+    for port in ports:
+        if (port.name or "") == wanted.name and port.port is not None:
+            return int(port.port)
+    if len(ports) == 1 and not ports[0].name and ports[0].port is not None:
+        return int(ports[0].port)
+    return None
+
+
+def target_number(workload: WorkloadInstance, port: ServicePort) -> int | None:
+    """The workload's own number of a service port; None when it does not have that (named) port."""
+    target = port.target_port
+    if isinstance(target, str) and not target.isdigit():
+        return workload.ports.get(target)
+    if not workload.is_pod and port.name in workload.ports:
+        return workload.ports[port.name]
+    return int(target) if target is not None else port.number
+
+
+def _from_workloads(chosen: list[WorkloadInstance], port: ServicePort, not_ready_too: bool) -> list[Endpoint]:
+    found: dict[str, Endpoint] = {}
+    for workload in chosen:
+        number = target_number(workload, port)
+        if number is not None:
+            endpoint = _endpoint(workload.address, number, workload, workload.healthy or not_ready_too, "")
+            found.setdefault(endpoint.key, endpoint)
+    return list(found.values())
+
+
+def _endpoint(address: str, port: int, workload: WorkloadInstance | None, healthy: bool, zone: str) -> Endpoint:
+    if workload is None:
+        return Endpoint(address, port, NO_LABELS, healthy=healthy, locality=f"/{zone}" if zone else "")
+    return Endpoint(
+        address,
+        port,
+        workload.labels,
+        weight=workload.weight,
+        locality=workload.locality,
+        network=workload.network,
+        service_account=workload.service_account,
+        healthy=healthy,
+        workload=workload.workload,
+        tls_mode=workload.tls_mode,
+    )

@@ -1,0 +1,115 @@
+"""Services and endpoints, whatever resource they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshlib.errors import Problem
+from meshlib.registry.names import most_specific
+
+NO_LABELS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """One address of a service port. ``address`` is an IP, a DNS name (resolved when connecting) or ``unix:///path``.
+
+    ``locality`` is region/zone/subzone; ``healthy`` is readiness; ``tls_mode`` "istio" when the workload takes mTLS.
+    """
+
+    address: str
+    port: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+    weight: int = 1
+    locality: str = ""
+    network: str = ""
+    service_account: str = ""
+    healthy: bool = True
+    workload: str = ""
+    tls_mode: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            if self.address.startswith("unix:"):
+                key = self.address
+            else:
+                key = f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+            object.__setattr__(self, "key", key)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServicePort:
+    """A service port; ``protocol`` is http, http2, grpc, https, tls, tcp ... in lower case."""
+
+    number: int
+    name: str = ""
+    protocol: str = "http"
+    target_port: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Service:
+    """A host that can be called. ``endpoints`` by service port number; ``resolution`` is static, dns, dns_round_robin,
+    dynamic_dns or none; ``alias`` the name an ExternalName stands for."""
+
+    host: str
+    namespace: str
+    kind: str  # "kubernetes" | "serviceentry"
+    ports: tuple[ServicePort, ...]
+    endpoints: Mapping[int, tuple[Endpoint, ...]]
+    resource: str
+    age_key: tuple[str, str, str, int]
+    resolution: str = "static"
+    addresses: tuple[str, ...] = ()
+    export_to: tuple[str, ...] = ()
+    external: bool = False
+    headless: bool = False
+    alias: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+
+    def visible_from(self, client_namespace: str) -> bool:
+        """Whether exportTo shows the service to clients of a namespace."""
+        if not self.export_to or "*" in self.export_to:
+            return True
+        return client_namespace in self.export_to or ("." in self.export_to and client_namespace == self.namespace)
+
+
+class Registry:
+    """All services. One host may be defined in several namespaces: a client sees that of its own namespace, else the
+    Kubernetes service, else the oldest."""
+
+    __slots__ = ("_by_host", "_order", "_wildcards", "problems")
+
+    def __init__(self, services: list[Service], problems: list[Problem]) -> None:
+        self.problems = problems
+        self._order = services
+        self._by_host: dict[str, list[Service]] = {}
+        for service in services:
+            self._by_host.setdefault(service.host, []).append(service)
+        self._wildcards = [host for host in self._by_host if host.startswith("*")]
+
+    def lookup(self, host: str, client_namespace: str) -> Service | None:
+        """The service of this very host (or of the wildcard that covers it), as the client's namespace sees it."""
+        found = self._by_host.get(host)
+        if found is None and self._wildcards:
+            pattern = most_specific(self._wildcards, host)
+            found = self._by_host[pattern] if pattern is not None else None
+        return self._choose(found or [], client_namespace)
+
+    def visible(self, client_namespace: str) -> list[Service]:
+        """One service a host, those the namespace may see, in a stable order."""
+        chosen = (self._choose(services, client_namespace) for services in self._by_host.values())
+        return [service for service in chosen if service is not None]
+
+    def all(self) -> list[Service]:
+        """Every definition."""
+        return list(self._order)
+
+    @staticmethod
+    def _choose(services: list[Service], client_namespace: str) -> Service | None:
+        seen = [s for s in services if s.visible_from(client_namespace)]
+        if len(seen) < 2:
+            return seen[0] if seen else None
+        return min(seen, key=lambda s: (s.namespace != client_namespace, s.kind != "kubernetes", s.age_key))

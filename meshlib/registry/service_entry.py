@@ -1,0 +1,78 @@
+"""ServiceEntries with their endpoints: inline, selected, or the hosts themselves through DNS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from meshlib.registry.names import resolve
+from meshlib.registry.service import NO_LABELS, Endpoint, Service, ServicePort
+from meshlib.registry.workloads import WorkloadInstance, Workloads, from_workload_entry
+
+
+def services_of(resource: Any, workloads: Workloads, domain: str) -> Iterator[Service]:
+    """One service a host."""
+    spec = resource.spec
+    ports = tuple(
+        ServicePort(p.number, p.name, (p.protocol or "tcp").lower(), p.target_port) for p in spec.ports or ()
+    )
+    resolution = (spec.resolution or "NONE").lower()
+    instances = _instances(resource, workloads)
+    for host in spec.hosts:
+        name = resolve(host, resource.namespace, domain)
+        yield Service(
+            host=name,
+            namespace=resource.namespace,
+            kind="serviceentry",
+            ports=ports,
+            endpoints={p.number: tuple(_endpoints(name, p, instances, resolution)) for p in ports},
+            resource=resource.id,
+            age_key=resource.age_key,
+            resolution=resolution,
+            addresses=tuple(spec.addresses or ()),
+            export_to=tuple(spec.export_to or ()),
+            external=(spec.location or "MESH_EXTERNAL") == "MESH_EXTERNAL",
+            subject_alt_names=tuple(spec.subject_alt_names or ()),
+        )
+
+
+def _instances(resource: Any, workloads: Workloads) -> list[WorkloadInstance]:
+    spec = resource.spec
+    if spec.workload_selector is not None:
+        return workloads.select(resource.namespace, spec.workload_selector.labels or {})
+    inline = (from_workload_entry(e, resource.name, resource.namespace, NO_LABELS) for e in spec.endpoints or ())
+    return [instance for instance in inline if instance is not None]
+
+
+def _endpoints(
+    host: str, port: ServicePort, instances: list[WorkloadInstance], resolution: str
+) -> Iterator[Endpoint]:
+    if resolution in ("none", "dynamic_dns"):
+        return  # the address is the one the caller dials
+    if not instances:
+        if resolution.startswith("dns") and not host.startswith("*"):
+            yield Endpoint(host, _number(port), NO_LABELS)
+        return
+    for instance in instances:
+        yield Endpoint(
+            instance.address,
+            _number(port, instance),
+            instance.labels,
+            weight=instance.weight,
+            locality=instance.locality,
+            network=instance.network,
+            service_account=instance.service_account,
+            healthy=instance.healthy,
+            workload=instance.workload,
+            tls_mode=instance.tls_mode,
+        )
+
+
+def _number(port: ServicePort, instance: WorkloadInstance | None = None) -> int:
+    """The endpoint's own mapping by port name, else targetPort, else the service port (a unix socket has none)."""
+    if instance is not None:
+        if instance.address.startswith("unix:"):
+            return 0
+        if port.name in instance.ports:
+            return instance.ports[port.name]
+    return port.target_port if isinstance(port.target_port, int) else port.number

@@ -1,0 +1,142 @@
+"""Pods and WorkloadEntries as one thing: something with labels and an address that services select."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshlib.registry.service import NO_LABELS
+
+_REPLICA_SET_HASH = re.compile(r"-[a-z0-9]{5,10}$")
+TLS_MODE = "security.istio.io/tlsMode"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorkloadInstance:
+    """A workload's address, and how it names its ports: ``ports`` maps a port name to a number."""
+
+    name: str
+    namespace: str
+    address: str
+    labels: Mapping[str, str]
+    ports: Mapping[str, int]
+    weight: int = 1
+    locality: str = ""
+    network: str = ""
+    service_account: str = ""
+    healthy: bool = True
+    workload: str = ""
+    is_pod: bool = True
+
+    @property
+    def tls_mode(self) -> str:
+        return self.labels.get(TLS_MODE, "")
+
+
+class Workloads:
+    """All of them, found by namespace and label."""
+
+    def __init__(self, instances: Iterable[WorkloadInstance]) -> None:
+        self._by_label: dict[tuple[str, str, str], list[WorkloadInstance]] = {}
+        self._by_name: dict[tuple[str, str], WorkloadInstance] = {}
+        self._by_namespace: dict[str, list[WorkloadInstance]] = {}
+        for instance in instances:
+            self._by_namespace.setdefault(instance.namespace, []).append(instance)
+            if instance.is_pod:
+                self._by_name[instance.namespace, instance.name] = instance
+            for key, value in instance.labels.items():
+                self._by_label.setdefault((instance.namespace, key, value), []).append(instance)
+
+    def pod(self, namespace: str, name: str) -> WorkloadInstance | None:
+        """The pod of that name."""
+        return self._by_name.get((namespace, name))
+
+    def select(self, namespace: str, selector: Mapping[str, str]) -> list[WorkloadInstance]:
+        """Those of a namespace whose labels include ``selector`` (an empty one selects all)."""
+        if not selector:
+            return self._by_namespace.get(namespace, [])
+        lists = [self._by_label.get((namespace, k, v), []) for k, v in selector.items()]
+        shortest = min(lists, key=len)
+        wanted = selector.items()
+        return [i for i in shortest if all(i.labels.get(k) == v for k, v in wanted)]
+
+
+def from_pod(pod: Any) -> WorkloadInstance | None:
+    """A Pod with an address; None without."""
+    status = pod.status
+    if status is None or not status.pod_ip:
+        return None
+    labels = pod.labels
+    ports = {
+        port.name: port.container_port
+        for container in pod.spec.containers or ()
+        for port in container.ports or ()
+        if port.name
+    }
+    return WorkloadInstance(
+        name=pod.name,
+        namespace=pod.namespace,
+        address=status.pod_ip,
+        labels=labels,
+        ports=ports,
+        locality=_locality(labels),
+        network=labels.get("topology.istio.io/network", ""),
+        service_account=pod.spec.service_account_name or "default",
+        healthy=_ready(status),
+        workload=_owner(pod),
+    )
+
+
+def from_workload_entry(entry: Any, name: str, namespace: str, labels: Mapping[str, str]) -> WorkloadInstance | None:
+    """A WorkloadEntry (or an inline endpoint of a ServiceEntry) with an address; None without."""
+    if not entry.address:
+        return None
+    merged = {**(entry.labels or NO_LABELS), **labels}
+    return WorkloadInstance(
+        name=name,
+        namespace=namespace,
+        address=entry.address,
+        labels=merged,
+        ports=entry.ports or {},
+        weight=entry.weight or 1,
+        locality=entry.locality or "",
+        network=entry.network or "",
+        service_account=entry.service_account or "",
+        workload=name,
+        is_pod=False,
+    )
+
+
+def _ready(status: Any) -> bool:
+    if status.phase in ("Failed", "Succeeded", "Pending"):
+        return False
+    for condition in status.conditions or ():
+        if condition.type == "Ready":
+            return bool(condition.status == "True")
+    return True
+
+
+def _locality(labels: Mapping[str, str]) -> str:
+    own = labels.get("istio-locality", "")
+    if own:
+        return own if "/" in own else own.replace(".", "/")
+    parts = [
+        labels.get("topology.kubernetes.io/region", ""),
+        labels.get("topology.kubernetes.io/zone", ""),
+        labels.get("topology.istio.io/subzone", ""),
+    ]
+    while parts and not parts[-1]:
+        parts.pop()
+    return "/".join(parts)
+
+
+def _owner(pod: Any) -> str:
+    for reference in pod.metadata.owner_references or ():
+        name, kind = str(reference.get("name", "")), reference.get("kind")
+        if kind == "ReplicaSet":
+            return _REPLICA_SET_HASH.sub("", name)
+        if kind in ("StatefulSet", "DaemonSet", "Job", "CronJob"):
+            return name
+    return pod.name  # type: ignore[no-any-return]
