@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from meshlib.registry.service import Endpoint
 
 PASSTHROUGH = "PassthroughCluster"
+MAX_SEEN = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,15 +139,20 @@ class Snapshot:
     allow_any: bool = True
     problems: tuple[Problem, ...] = ()
     resource_count: int = 0
-    _passthrough_clusters: dict[str, Cluster] = field(default_factory=dict)
+    # memo of virtual_host(): splitting and comparing an authority costs more than the rest of a look-up
+    _seen: dict[tuple[str, str], VirtualHost] = field(default_factory=dict)
 
     def virtual_host(self, authority: str, scheme: str) -> VirtualHost:
         """The virtual host for a Host header (port optional) and URL scheme. Always an answer: unknown hosts get the
         pass-through host, or the blocking one under REGISTRY_ONLY."""
-        routes = self.hosts.get(authority)
-        if routes is not None:  # no port in it, lower-case already: the commonest form
-            found = routes.ports.get(443 if scheme == "https" else 80)
-            return found or routes.sole or self._unknown()
+        found = self._seen.get((authority, scheme))
+        if found is None:
+            found = self._find_virtual_host(authority, scheme)
+            if len(self._seen) < MAX_SEEN:
+                self._seen[authority, scheme] = found
+        return found
+
+    def _find_virtual_host(self, authority: str, scheme: str) -> VirtualHost:
         host, port = split_authority(authority)
         routes = self.hosts.get(host)
         if routes is None:

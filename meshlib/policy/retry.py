@@ -169,8 +169,8 @@ def merge_request_headers(policy: RetryPolicy, header: Callable[[str], str | Non
     conditions are OR-ed in, x-envoy-max-retries replaces the count."""
     on = header("x-envoy-retry-on")
     grpc_on = header("x-envoy-retry-grpc-on")
-    codes = header("x-envoy-retriable-status-codes")
     most = header("x-envoy-max-retries")
+    codes = header("x-envoy-retriable-status-codes")
     if on is None and grpc_on is None and most is None and codes is None:
         return policy
     bits = policy.retry_on.bits

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Iterator
 from threading import Lock
@@ -26,13 +27,19 @@ SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
 CONTINUE_SECONDS = 1.0
 
 IO_ERRORS = (OSError, ssl.SSLError)
+TIMED_OUT = (TimeoutError, BlockingIOError)
+_TIMEVAL = struct.Struct("@ll")
 
 
 class _Connection:
-    __slots__ = ("idle_since", "opened", "poll", "reader", "requests", "sock", "target")
+    __slots__ = ("_patience", "idle_since", "opened", "poll", "reader", "requests", "sock", "target", "tls")
 
     def __init__(self, sock: socket.socket, target: Target, now: float) -> None:
         self.sock = sock
+        self.tls = target.tls is not None
+        if not self.tls:
+            sock.settimeout(None)
+        self._patience: float | None = None
         self.target = target
         self.reader = ResponseReader()
         self.poll = select.poll()
@@ -44,6 +51,23 @@ class _Connection:
     def quiet(self) -> bool:
         """Nothing has arrived: neither the end of the connection nor bytes that nobody asked for."""
         return not self.poll.poll(0)
+
+    def patience(self, seconds: float | None) -> None:
+        """How long the next ``sendall`` and ``recv`` may block: they raise TimeoutError or BlockingIOError after it.
+
+        Plain sockets stay in blocking mode and leave the clock to the kernel (SO_RCVTIMEO, SO_SNDTIMEO), which is set
+        only when it changes: Python's own timeouts cost an ioctl and a poll a call, about a tenth of a request.
+        """
+        if seconds == self._patience:
+            return
+        self._patience = seconds
+        if self.tls:
+            self.sock.settimeout(seconds)
+            return
+        whole = 0.0 if seconds is None else max(seconds, 0.001)
+        packed = _TIMEVAL.pack(int(whole), int(whole % 1 * 1_000_000))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
 
     def close(self) -> None:
         self.sock.close()
@@ -109,7 +133,7 @@ class SyncUpstream:
         head_by = None if timeouts.head is None else now() + timeouts.head
         early = False
         try:
-            sock.settimeout(smaller(timeouts.head, timeouts.write))
+            connection.patience(smaller(timeouts.head, timeouts.write) if body is not None else timeouts.head)
             if body is None:
                 sock.sendall(head)
             elif type(body) is bytes and len(body) <= SMALL_BODY and not _expects_continue(headers):
@@ -120,7 +144,7 @@ class SyncUpstream:
                 early = self._send_body(connection, headers, body, timeouts, head_by)
         except SourceFailed as error:
             return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
-        except TimeoutError as error:
+        except TIMED_OUT as error:
             if head_by is not None and now() >= head_by:
                 return Outcome(Failure.TIMEOUT, "no answer in time: the request could not be sent", error)
             return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {timeouts.write} s", error)
@@ -130,17 +154,20 @@ class SyncUpstream:
             if not self._readable(connection):
                 return _reset(error, reused and reader.status == 0)
 
+        first = body is None  # the request was just written: the time left is all of it
         while not reader.head_done:
             try:
-                if head_by is None:
-                    sock.settimeout(None)
+                if first:
+                    first = False
+                elif head_by is None:
+                    connection.patience(None)
                 else:
                     left = head_by - now()
                     if left <= 0:
                         return _no_head(timeouts)
-                    sock.settimeout(left)
+                    connection.patience(left)
                 data = sock.recv(RECEIVE)
-            except TimeoutError:
+            except TIMED_OUT:
                 return _no_head(timeouts)
             except IO_ERRORS as error:
                 return _reset(error, reused and not reader._head_bytes)
@@ -201,13 +228,10 @@ class SyncUpstream:
                 raise TimeoutError
             if ready[0][1] & ~select.POLLOUT:
                 return True
-            sock.settimeout(0)
             try:
-                view = view[sock.send(view) :]
+                view = view[sock.send(view, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
                 continue
-            finally:
-                sock.settimeout(wait)
         return False
 
     def _refused_to_continue(self, connection: _Connection, head_by: float | None) -> bool:
@@ -365,10 +389,10 @@ class SyncBody:
                     if left <= 0:
                         raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
                     wait = smaller(wait, left)
-                sock.settimeout(wait)
+                connection.patience(wait)
                 try:
                     received = sock.recv(RECEIVE)
-                except TimeoutError:
+                except TIMED_OUT:
                     if timeouts.deadline is not None and now() >= timeouts.deadline:
                         raise BodyFailed(
                             Failure.TIMEOUT, "the route's timeout passed in the middle of the answer"

@@ -31,13 +31,23 @@ class HttpxView:
         """Value of a header (``name`` in lower case), repeated ones joined with ","; None when absent."""
         headers = self._headers
         if headers is None:
-            headers = self._headers = {}
-            for raw_name, raw_value in self.raw_headers:
-                key = raw_name.decode("latin-1").lower()
-                value = raw_value.decode("latin-1")
-                have = headers.get(key)
-                headers[key] = value if have is None else f"{have},{value}"
+            raw = self.raw_headers
+            headers = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in raw}
+            if len(headers) < len(raw):
+                headers = _joined(raw)
+            self._headers = headers
         return headers.get(name)
+
+
+def _joined(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers of which some are repeated."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name = raw_name.decode("latin-1").lower()
+        value = raw_value.decode("latin-1")
+        have = headers.get(name)
+        headers[name] = value if have is None else f"{have},{value}"
+    return headers
 
 
 class PlainView:
