@@ -31,7 +31,9 @@ class FailingSwitch:
         elif self.mode == "none" or path == "/health" or path.startswith("/mesh/"):
             await self.app(scope, receive, send)
         elif self.mode == "5xx":
-            await answer(send, 503, {"error": "this replica is failing on purpose (POST /admin/fail?mode=none ends it)"})
+            await answer(
+                send, 503, {"error": "this replica is failing on purpose (POST /admin/fail?mode=none ends it)"}
+            )
         elif self.mode == "close":
             # an ASGI app that returns before its body is whole makes the server drop the connection
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})

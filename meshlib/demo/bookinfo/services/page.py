@@ -174,9 +174,7 @@ def _stars(rating: Any) -> str:
     full = max(0, min(5, int(rating["stars"])))
     color = "red" if rating.get("color") == "red" else "black"
     empty = f'<span class="empty">{"★" * (5 - full)}</span>' if full < 5 else ""
-    return (
-        f'<span class="stars {color}" role="img" aria-label="{full} of 5 {color} stars">{"★" * full}{empty}</span>'
-    )
+    return f'<span class="stars {color}" role="img" aria-label="{full} of 5 {color} stars">{"★" * full}{empty}</span>'
 
 
 def _unavailable(what: str, hops: list[Hop]) -> str:

@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -45,12 +44,9 @@ def build(service: str, version: str, pod: str, mesh: meshlib.Mesh | None) -> Fa
     if mesh is None:
         raise ValueError(f"{service} calls other services and needs a mesh (--mesh FOLDER)")
     client = mesh.async_client()
-    module = productpage if service == "productpage" else reviews
-    app = module.create_app(client, version=version, pod=pod)
-
-    @app.get("/mesh/status")
-    def status() -> dict[str, Any]:
-        return mesh.status()
+    create = productpage.create_app if service == "productpage" else reviews.create_app
+    app = create(client, version=version, pod=pod)
+    app.add_api_route("/mesh/status", mesh.status)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -17,7 +17,8 @@ background:#fff;border-bottom:1px solid var(--line)}
 .session{display:flex;gap:.5rem;align-items:center;font-size:.94rem;color:var(--soft)}
 .session b{color:var(--ink)}
 input{font:inherit;padding:.38rem .7rem;border:1px solid #cfc8ba;border-radius:8px;width:9.5rem;background:#fff}
-button{font:inherit;font-weight:600;padding:.38rem .95rem;border:0;border-radius:8px;background:var(--ink);color:#fff;cursor:pointer}
+button{font:inherit;font-weight:600;padding:.38rem .95rem;border:0;border-radius:8px;
+background:var(--ink);color:#fff;cursor:pointer}
 button:hover{background:#33414f}
 input:focus-visible,button:focus-visible,a:focus-visible{outline:3px solid #d9a441;outline-offset:2px}
 main{max-width:1120px;margin:0 auto;padding:2.2rem clamp(1rem,4vw,2rem) 3rem}

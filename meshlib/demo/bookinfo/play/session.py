@@ -1,0 +1,78 @@
+"""One run of the demo from the first process to the last, with the signals that may end it early."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import httpx
+
+import meshlib
+from meshlib.demo.bookinfo.play.application import VISITOR, Application, NotConverged
+from meshlib.demo.bookinfo.play.files import NothingToPlay, play_files, read_folder
+from meshlib.demo.bookinfo.play.outlier import play_outlier
+from meshlib.demo.bookinfo.play.process import ChildDied
+from meshlib.demo.bookinfo.play.report import Report
+from meshlib.demo.bookinfo.play.scenario import play_scenario
+from meshlib.demo.bookinfo.play.scenarios import SCENARIOS
+
+
+class CannotPlay(RuntimeError):
+    """The demo could not be played to its end: a process died, the folder is empty, the run was stopped half-way."""
+
+
+async def play(report: Report, *, once: bool, config: Path | None, requests: int, port: int) -> None:
+    """Play everything, then, without ``once``, leave the page up until a signal. Raises CannotPlay."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    started = time.monotonic()
+    done = False
+    try:
+        files = read_folder(config) if config is not None else []
+        report.say("starting Bookinfo: productpage, details, reviews v1 v2 v3, ratings ...")
+        with Application(port) as app:
+            report.say(f"ready after {time.monotonic() - started:.1f} s")
+            report.say(f"mesh YAML in {app.folder.path}, logs in {app.logs}")
+            mesh = meshlib.Mesh.from_path(app.folder.path, watch=True, workload=VISITOR)
+            async with mesh, mesh.async_client(headers={"user-agent": "bookinfo-visitor"}) as client:
+                app.also_watching(mesh)
+                if config is not None:
+                    await play_files(app, client, report, files, requests)
+                else:
+                    await _play_scenarios(app, client, report, requests)
+            app.also_watching(None)
+            report.table()
+            report.say(f"{time.monotonic() - started:.0f} s in all")
+            done = True
+            if not once:
+                await _stay_up(app, report)
+    except (NothingToPlay, ChildDied, NotConverged) as error:
+        raise CannotPlay(str(error)) from error
+    except asyncio.CancelledError:
+        task.uncancel()
+        report.say("\nstopped")
+        if not done:
+            raise CannotPlay("stopped before the end") from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+
+async def _play_scenarios(app: Application, client: httpx.AsyncClient, report: Report, requests: int) -> None:
+    for scenario in SCENARIOS:
+        await play_scenario(app, client, report, scenario, requests)
+    await play_outlier(app, client, report)
+
+
+async def _stay_up(app: Application, report: Report) -> None:
+    report.say(f"\nThe page is up: {app.url}  (sign in as jason)")
+    report.say(f"Edit the rules while it runs: {app.folder.path / 'traffic.yaml'}")
+    report.say("Ctrl-C ends it.")
+    while True:
+        app.check()
+        await asyncio.sleep(0.5)

@@ -1,0 +1,47 @@
+"""The ``demo`` group of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def demo() -> None:
+    """Applications that show meshlib at work."""
+
+
+@demo.command(
+    epilog="""\b
+Examples:
+  meshlib demo bookinfo                      play all scenarios, then leave the page up
+  meshlib demo bookinfo --once               the same, and end (for CI; under a minute)
+  meshlib demo bookinfo --config my-mesh/    play your own VirtualService files over it
+"""
+)
+@click.option("--once", is_flag=True, help="End after the scenarios instead of leaving the page up.")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Play every file of this folder of Istio resources, unmodified, instead of the built-in scenarios.",
+)
+@click.option(
+    "--requests", type=click.IntRange(min=1), default=200, show_default=True, help="Looks for each observation."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9080,
+    show_default=True,
+    help="The page's port; any free one if taken.",
+)
+def bookinfo(once: bool, config: Path | None, requests: int, port: int) -> None:
+    """Bookinfo on Istio's YAML: starts six processes on loopback and swaps their routes while they run.
+
+    Each scenario prints what was asked, what was observed and a verdict. Exit code 0: all pass; 1: some fail; 2: it
+    could not be played.
+    """
+    from meshlib.demo.bookinfo.runner import run
+
+    raise SystemExit(run(once=once, config=config, requests=requests, port=port))
