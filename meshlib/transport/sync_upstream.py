@@ -25,6 +25,11 @@ from meshlib.transport.tls import PeerNameMismatch, check_peer
 RECEIVE = 65536
 SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
 CONTINUE_SECONDS = 1.0
+NEAR_SECONDS = 150e-6
+LOOKS = 100
+"""An upstream that answered within ``NEAR_SECONDS`` last time is looked at up to ``LOOKS`` times (some 50 us, without the
+GIL) before this thread goes to sleep: on loopback, falling asleep and waking up costs more than the answer takes. Only
+while a single call is under way, so that it never competes with work. Pays 20 % in the row "httpx.Client p50"."""
 
 IO_ERRORS = (OSError, ssl.SSLError)
 TIMED_OUT = (TimeoutError, BlockingIOError)
@@ -32,7 +37,7 @@ _TIMEVAL = struct.Struct("@ll")
 
 
 class _Connection:
-    __slots__ = ("_patience", "idle_since", "opened", "poll", "reader", "requests", "sock", "target", "tls")
+    __slots__ = ("_patience", "idle_since", "near", "opened", "poll", "reader", "requests", "sock", "target", "tls")
 
     def __init__(self, sock: socket.socket, target: Target, now: float) -> None:
         self.sock = sock
@@ -40,6 +45,7 @@ class _Connection:
         if not self.tls:
             sock.settimeout(None)
         self._patience: float | None = None
+        self.near = False
         self.target = target
         self.reader = ResponseReader()
         self.poll = select.poll()
@@ -82,6 +88,7 @@ class SyncUpstream:
         self._lock = Lock()
         self._pid = os.getpid()
         self._closed = False
+        self._sending = 0
 
     def send(
         self,
@@ -108,11 +115,14 @@ class SyncUpstream:
         connection.requests += 1
         reader = connection.reader
         reader.begin(method == b"HEAD")
+        self._sending += 1  # a hint only: a torn update costs or saves a few microseconds
         try:
             outcome = self._exchange(connection, head, headers, body, timeouts, reused)
         except BaseException:
             connection.close()
             raise
+        finally:
+            self._sending -= 1
         if outcome.failure is not None:
             connection.close()
         return outcome
@@ -155,6 +165,12 @@ class SyncUpstream:
                 return _reset(error, reused and reader.status == 0)
 
         first = body is None  # the request was just written: the time left is all of it
+        written = now()
+        if connection.near and self._sending == 1:
+            poll = connection.poll.poll
+            for _ in range(LOOKS):
+                if poll(0):
+                    break
         while not reader.head_done:
             try:
                 if first:
@@ -177,6 +193,7 @@ class SyncUpstream:
             if reader.error:
                 return Outcome(Failure.PROTOCOL_ERROR, reader.error)
 
+        connection.near = now() - written < NEAR_SECONDS
         outcome = Outcome(
             status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
         )
