@@ -284,6 +284,21 @@ class Mesh:
             **({} if live is None else status(live, self._core.clock.monotonic())),
         }
 
+    def describe(self) -> dict[str, Any]:
+        """Everything this client could call, whether it has or not: virtual hosts with their claims, clusters with their
+        endpoints. ``status`` tells of what is in use."""
+        live = self._core.live
+        if live is None:
+            raise MeshError("the mesh is closed")
+        for key in live.snapshot.clusters:
+            live.cluster(key)
+        found = self.status()
+        found["virtual_hosts"] = [
+            {"host": v.host, "port": v.port, "resource": v.resource, "rules": len(v.rules)}
+            for v in live.snapshot.virtual_hosts()
+        ]
+        return found
+
     # -- ending -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:

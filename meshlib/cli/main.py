@@ -1,0 +1,66 @@
+"""``meshlib``: the command line. Commands are imported when called, so that each pays only for itself."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "validate": "meshlib.cli.validate:validate",
+    "explain": "meshlib.cli.explain:explain",
+    "status": "meshlib.cli.status:status",
+    "completion": "meshlib.cli.completion:completion",
+    "demo": "meshlib.demo.commands:demo",
+}
+SUMMARIES = {
+    "validate": "Check resources; every problem with file, line and remedy.",
+    "explain": "Show what the mesh would do with a request, and why.",
+    "status": "Show what a client of these resources sees.",
+    "completion": "Print the shell's completion script.",
+    "demo": "Applications that show meshlib at work.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        home = COMMANDS.get(cmd_name)
+        if home is None:
+            return None
+        module, _, name = home.partition(":")
+        found: click.Command = getattr(importlib.import_module(module), name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        import difflib
+
+        if args and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else f" Commands: {', '.join(COMMANDS)}."
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  meshlib validate mesh/
+  meshlib explain mesh/ -X GET http://reviews:9080/reviews/0 -H 'end-user: jason'
+  meshlib demo bookinfo
+""",
+)
+@click.version_option(package_name="meshlib", prog_name="meshlib")
+def main() -> None:
+    """A service mesh as a Python library: Istio's YAML drives your HTTP calls in process."""

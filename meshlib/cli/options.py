@@ -1,0 +1,50 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from meshlib.errors import MeshError
+from meshlib.sources.environment import parse_labels
+from meshlib.workload import Workload
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_PROBLEMS = 1
+EXIT_USAGE = 2
+
+
+def workload_options(command: F) -> F:
+    """--workload, --namespace, --labels."""
+    for option in (
+        click.option("--labels", default="", metavar="K=V,K=V", help="Labels of the calling workload (sourceLabels)."),
+        click.option("--namespace", "-n", default="default", show_default=True, help="Namespace of the caller."),
+        click.option("--workload", default="unknown", help="Name of the calling workload."),
+    ):
+        command = option(command)
+    return command
+
+
+def make_workload(name: str, namespace: str, labels: str) -> Workload:
+    """The workload that the options describe; a usage error when the labels are not pairs."""
+    try:
+        return Workload(name=name, namespace=namespace, labels=parse_labels(labels, "--labels"))
+    except MeshError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def load_or_exit(paths: Sequence[str]) -> tuple[list[Any], list[Any]]:
+    """The resources of ``paths`` and what is worth saying; prints the problems and exits 1 when there are errors."""
+    from meshlib.resources.loader import load
+
+    result = load(paths)
+    if result.errors:
+        for problem in result.errors:
+            click.echo(str(problem), err=True)
+        count = len(result.errors)
+        click.echo(f"{count} error{'s' if count != 1 else ''}; see `meshlib validate`", err=True)
+        raise SystemExit(EXIT_PROBLEMS)
+    return result.resources, result.problems

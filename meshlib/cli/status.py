@@ -1,0 +1,58 @@
+"""``meshlib status``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from meshlib.cli.options import load_or_exit, make_workload, workload_options
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  meshlib status mesh/
+  meshlib status mesh/ --namespace prod --labels app=productpage --format json
+"""
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output.")
+@workload_options
+def status(paths: tuple[str, ...], style: str, workload: str, namespace: str, labels: str) -> None:
+    """Show what a client of these resources sees: virtual hosts with their rules, clusters with their endpoints, and the
+    notices. For a running process, print mesh.status() there."""
+    from meshlib.mesh import Mesh
+
+    resources, problems = load_or_exit(paths)
+    with Mesh(resources, problems, workload=make_workload(workload, namespace, labels)) as mesh:
+        data = mesh.describe()
+    if style == "json":
+        import json
+
+        click.echo(json.dumps(data, indent=2))
+        return
+    _print(data)
+
+
+def _print(data: dict[str, Any]) -> None:
+    from meshlib.cli.output import table
+
+    click.echo(f"configuration {data['version']}: {data['resources']} resources, seen by {data['workload']}")
+    rows = [
+        [f"{host['host']}:{host['port']}", host["resource"] or "(default route)", str(host["rules"])]
+        for host in data["virtual_hosts"]
+    ]
+    table("virtual hosts", ["host", "claimed by", "rules"], rows)
+    rows = [
+        [
+            c["name"],
+            c["balancer"],
+            c["limits"] or "-",
+            ", ".join(e["address"] + ("" if e["usable"] else " (not ready)") for e in c["endpoints"]) or "none",
+        ]
+        for c in data["clusters"]
+    ]
+    table("clusters", ["cluster", "balancer", "limits", "endpoints"], rows)
+    for problem in data["problems"]:
+        click.echo(f"{problem['severity']}: {problem['file']}:{problem['line']}: {problem['message']}")

@@ -1,0 +1,46 @@
+"""``meshlib validate``."""
+
+from __future__ import annotations
+
+import click
+
+from meshlib.cli.options import EXIT_PROBLEMS, make_workload, workload_options
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  meshlib validate mesh/                        a folder and all below it
+  meshlib validate 'mesh/*.yaml' other.yaml     globs and files
+  kubectl get vs,dr,se -A -o yaml | meshlib validate -
+  meshlib validate mesh/ --format github        annotations in a pull request
+
+\b
+Exit code: 0 no errors (there may be warnings), 1 errors, 2 wrong usage.
+"""
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--format", "style", type=click.Choice(["text", "json", "github"]), default="text", show_default=True, help="Output."
+)
+@click.option("--lenient", is_flag=True, help="Unknown fields are warnings, not errors.")
+@click.option("--quiet", "-q", is_flag=True, help="Errors and warnings only, no notices.")
+@workload_options
+def validate(
+    paths: tuple[str, ...], style: str, lenient: bool, quiet: bool, workload: str, namespace: str, labels: str
+) -> None:
+    """Check Istio resources without a cluster: every problem of every file, with its line and the remedy."""
+    from meshlib.compiler.compile import compile_snapshot
+    from meshlib.errors import Severity
+    from meshlib.resources.loader import load
+    from meshlib.resources.report import render
+
+    result = load(paths, lenient=lenient)
+    problems = list(result.problems)
+    if not result.errors:
+        snapshot = compile_snapshot(result.resources, make_workload(workload, namespace, labels))
+        problems += snapshot.problems
+    if quiet:
+        problems = [p for p in problems if p.severity is not Severity.NOTICE]
+    click.echo(render(problems, style, resources=len(result.resources)), nl=False)
+    raise SystemExit(EXIT_PROBLEMS if result.errors else 0)
