@@ -98,8 +98,12 @@ def keys_of(text: bytes) -> set[ResourceKey]:
 
 
 def documents(text: bytes) -> list[dict[str, Any]]:
-    """The documents of a YAML file that are objects."""
-    return [doc for doc in yaml.safe_load_all(text) if isinstance(doc, dict)]
+    """The resources of a YAML file, those inside a ``kind: List`` included."""
+    found: list[dict[str, Any]] = []
+    for doc in yaml.safe_load_all(text):
+        inner = doc.get("items") if isinstance(doc, dict) and str(doc.get("kind", "")).endswith("List") else [doc]
+        found += [item for item in inner or () if isinstance(item, dict)]
+    return found
 
 
 def key_of(doc: dict[str, Any]) -> ResourceKey:

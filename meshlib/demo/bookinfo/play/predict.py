@@ -20,15 +20,18 @@ from meshlib.transport.view import PlainView
 
 Odds = dict[str, float]
 FAILED = "failed"
+"""An answer other than 200: ``failed (503)``, or ``failed`` alone when there was none in time."""
 
 
 @dataclass(slots=True)
 class Prediction:
-    """Probabilities by word, and how long the slowest look takes that is to be expected (seconds)."""
+    """Probabilities by word, and how long the slowest look takes that is to be expected (seconds). ``balanced`` says that
+    a balancer chose among versions: LEAST_REQUEST shares evenly only among idle ones, so look one by one."""
 
     details: Odds
     reviews: Odds
     seconds: float = 0.0
+    balanced: bool = False
 
 
 @dataclass(slots=True)
@@ -40,6 +43,7 @@ class Branch:
     seconds: float
     allowance: float
     odds: Odds
+    balanced: bool = False
 
 
 SnapshotOf = Callable[[str, str], Snapshot]
@@ -52,10 +56,11 @@ def predict(snapshot_of: SnapshotOf, user: str) -> Prediction:
     page = call(snapshot_of("visitor", ""), "productpage", "/api/v1/products/0", user, PATIENCE)
     details = _odds(call(shop, "details", "/details/0", user, TIMEOUT))
     reviews, seconds = _reviews(snapshot_of, shop, user)
-    lost = _odds(page).get(FAILED, 0.0)
-    details[UNAVAILABLE] = details.pop(FAILED, 0.0)
+    lost = sum(share for answer, share in _odds(page).items() if _failed(answer))
+    details = {answer.replace(FAILED, UNAVAILABLE): share for answer, share in details.items()}
+    balanced = any(branch.balanced for branch in (*page, *call(shop, "reviews", "/reviews/0", user, TIMEOUT)))
     seconds += max((branch.seconds for branch in page), default=0.0)
-    return Prediction(_behind(details, lost), _behind(reviews, lost), seconds)
+    return Prediction(_behind(details, lost), _behind(reviews, lost), seconds, balanced)
 
 
 def call(snapshot: Snapshot, service: str, path: str, user: str, patience: float) -> list[Branch]:
@@ -63,35 +68,43 @@ def call(snapshot: Snapshot, service: str, path: str, user: str, patience: float
     headers = {"end-user": user} if user else {}
     rule = route(snapshot, PlainView("GET", "http", f"{service}:9080", path, headers)).rule_object
     if rule is None:
-        return [Branch(1.0, 0.0, patience, {FAILED: 1.0})]
+        return [Branch(1.0, 0.0, patience, {f"{FAILED} (404)": 1.0})]
     fault = rule.fault
     aborted = fault.abort_share / MILLION if fault else 0.0
-    odds = {version: share * (1.0 - aborted) for version, share in _served(snapshot, rule).items()}
-    odds[FAILED] = odds.get(FAILED, 0.0) + aborted
+    served, balanced = _served(snapshot, rule)
+    odds = defaultdict(float, {version: share * (1.0 - aborted) for version, share in served.items()})
+    if fault is not None and aborted:
+        odds[f"{FAILED} ({fault.abort_status})"] += aborted
     limits = (rule.timeout, rule.retry.per_try_timeout)
     allowance = min([patience, *(limit for limit in limits if limit is not None)])
     delayed = fault.delay_share / MILLION if fault and fault.delay else 0.0
-    branches = [Branch(1.0 - delayed, 0.0, allowance, odds)] if delayed < 1 else []
+    branches = [Branch(1.0 - delayed, 0.0, allowance, odds, balanced)] if delayed < 1 else []
     if fault is not None and delayed:
         if fault.delay >= patience:  # the delay outlasts the caller
             branches.append(Branch(delayed, patience, 0.0, {FAILED: 1.0}))
         else:
-            branches.append(Branch(delayed, fault.delay, min(allowance, patience - fault.delay), odds))
+            branches.append(Branch(delayed, fault.delay, min(allowance, patience - fault.delay), odds, balanced))
     return branches
 
 
-def _served(snapshot: Snapshot, rule: Rule) -> Odds:
-    """Who answers, when nothing is injected: weights, then the endpoints' versions."""
+def _failed(answer: str) -> bool:
+    return answer.startswith(FAILED)
+
+
+def _served(snapshot: Snapshot, rule: Rule) -> tuple[Odds, bool]:
+    """Who answers, when nothing is injected: weights, then the endpoints' versions (and whether a balancer chose)."""
     odds: Odds = defaultdict(float)
+    balanced = False
     for destination, weight in zip(rule.destinations, rule.choice.weights, strict=True):
         share = weight / rule.choice.total
         cluster = snapshot.clusters.get(destination.cluster)
         if cluster is None or not cluster.endpoints:
-            odds[FAILED] += share
+            odds[f"{FAILED} (503)"] += share
             continue
+        balanced |= len({endpoint.labels.get("version") for endpoint in cluster.endpoints}) > 1
         for endpoint in cluster.endpoints:
             odds[endpoint.labels.get("version", "")] += share / len(cluster.endpoints)
-    return odds
+    return odds, balanced
 
 
 def _odds(branches: list[Branch]) -> Odds:
@@ -111,7 +124,7 @@ def _reviews(snapshot_of: SnapshotOf, shop: Snapshot, user: str) -> tuple[Odds, 
             share *= branch.share
             patience = RATINGS_TIMEOUT.get(version)
             if patience is None or not share:
-                once[version] += share
+                once[FAILED if _failed(version) else version] += share
                 slowest = max(slowest, branch.seconds)
                 continue
             for inner in call(snapshot_of("reviews", version), "ratings", "/ratings/0", user, patience):
@@ -121,7 +134,7 @@ def _reviews(snapshot_of: SnapshotOf, shop: Snapshot, user: str) -> tuple[Odds, 
                     once[FAILED] += share * inner.share
                     continue
                 for answer, part in inner.odds.items():
-                    word = f"{version} without ratings" if answer == FAILED else version
+                    word = f"{version} without ratings" if _failed(answer) else version
                     once[word] += share * inner.share * part
     failed = once.pop(FAILED, 0.0)
     odds = {word: share * sum(failed**k for k in range(REVIEWS_TRIES)) for word, share in once.items()}

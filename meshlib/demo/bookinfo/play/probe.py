@@ -80,17 +80,24 @@ async def look_once(client: httpx.AsyncClient, user: str) -> Sight:
 
 
 def details_word(status: int, body: dict[str, Any]) -> str:
-    """``v1``; ``unavailable`` when productpage lost details; ``no page`` when productpage itself did not answer."""
-    if status == 200 and "version" in body:
-        return str(body["version"])
-    return UNAVAILABLE if "calls" in body else NO_PAGE
+    """``v1``; ``unavailable`` when productpage got no details (``unavailable (555)`` when that was the answer's status);
+    ``no page`` when productpage itself did not answer."""
+    word = _word(status, body)
+    answered = body["calls"][-1]["status"] if word == UNAVAILABLE else 0
+    return f"{word} ({answered})" if answered else word
 
 
 def reviews_word(status: int, body: dict[str, Any]) -> str:
     """``v1``, ``v2``, ``v3``, ``v2 without ratings``, ``unavailable``, ``no page``."""
-    word = details_word(status, body)
+    word = _word(status, body)
     lost = any("error" in (review.get("rating") or {}) for review in body.get("reviews", ()))
     return f"{word} without ratings" if lost else word
+
+
+def _word(status: int, body: dict[str, Any]) -> str:
+    if status == 200 and "version" in body:
+        return str(body["version"])
+    return UNAVAILABLE if body.get("calls") else NO_PAGE
 
 
 def _body(response: httpx.Response) -> dict[str, Any]:

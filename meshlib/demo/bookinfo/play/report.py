@@ -61,7 +61,7 @@ class Report:
         """A new scenario or file."""
         self.chapters.append(Chapter(title, file, asked))
         number = len(self.chapters)
-        self.console.print(f"\n[bold]{number}. {escape(title)}[/bold]  [dim]{escape(file)}[/dim]")
+        self.console.print(f"\n[bold]{number}. {escape(title)}[/bold]  [dim]{escape(file)}[/dim]".rstrip())
         self.console.print(f"   asked     {escape(asked)}", soft_wrap=True)
 
     def row(self, row: Row) -> None:
@@ -93,6 +93,8 @@ class Report:
         self.console.print()
         self.console.print(table)
         count = f"{self.judged - self.failed} of {self.judged} verdicts pass"
+        skipped = sum(row.verdict == SKIP for chapter in self.chapters for row in chapter.rows)
+        count += f", {skipped} loaded and not played" if skipped else ""
         self.console.print(f"[{'bold red' if self.failed else 'bold green'}]{count}[/]")
 
 
