@@ -152,7 +152,7 @@ def outbound(call: Call) -> Exchange:
                         slots.release()  # type: ignore[union-attr]
                         holds_slot = False
                     continue
-                if failure is Failure.TIMEOUT and now >= caller_deadline and deadline > caller_deadline:
+                if failure is Failure.TIMEOUT and head_by == caller_deadline < deadline:
                     # the caller's own patience, not the route's: as if it had hung up on a sidecar
                     record.add_flag("DC")
                     yield Deliver(_caller_gave_up(timeouts.read), local=True)
@@ -164,7 +164,7 @@ def outbound(call: Call) -> Exchange:
                     retry,
                     failure=failure.name,
                     status=0,
-                    global_timeout=failure is Failure.TIMEOUT and now >= deadline,
+                    global_timeout=failure is Failure.TIMEOUT and head_by == deadline,
                 ):
                     break
 

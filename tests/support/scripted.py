@@ -1,0 +1,118 @@
+"""An exchange without a network: outcomes come from a script, time from a fake clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from meshlib.compiler.compile import compile_snapshot
+from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
+from meshlib.engine.drivers import finish, run
+from meshlib.engine.effects import Acquire, Deliver, Send
+from meshlib.engine.live import Live
+from meshlib.engine.outbound import outbound
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.route import route
+from meshlib.resources.loader import load_objects
+from meshlib.transport.view import PlainView
+from meshlib.workload import Workload
+from tests.support.fake_clock import FakeClock
+
+
+class FakeWire:
+    def __init__(self, replayable: bool = True) -> None:
+        self.replayable = replayable
+
+
+class Script:
+    """A world whose ``send`` answers with the next of ``outcomes`` (a status, a Failure, or an Outcome; the last repeats)
+    after ``took`` seconds."""
+
+    def __init__(self, clock: FakeClock, *outcomes: Any, took: float = 0.01) -> None:
+        self.clock = clock
+        self.outcomes = list(outcomes)
+        self.took = took
+        self.sends: list[Send] = []
+        self.sleeps: list[float] = []
+        self.acquired: list[Acquire] = []
+        self.on_acquire: Callable[[Acquire], bool | None] = lambda effect: True
+
+    def send(self, effect: Send) -> Outcome:
+        self.sends.append(effect)
+        made = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if callable(made):
+            made = made(effect)
+        took = self.took
+        if made is Failure.TIMEOUT:
+            took = effect.timeout if effect.timeout is not None else took
+        self.clock.advance(took)
+        if isinstance(made, Outcome):
+            return made
+        if isinstance(made, Failure):
+            return Outcome(made, made.name.lower())
+        return Outcome(status=made, whole=b"")
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.clock.advance(seconds)
+
+    def acquire(self, effect: Acquire) -> bool | None:
+        self.acquired.append(effect)
+        return self.on_acquire(effect)
+
+    def spawn(self, exchange: Any) -> None:
+        raise AssertionError("nothing is spawned here")
+
+    @property
+    def tried(self) -> list[str]:
+        return [effect.endpoint.key for effect in self.sends]
+
+
+class Bench:
+    """A mesh without transports: resources, fake clock, calls one by one."""
+
+    def __init__(self, *resources: dict[str, Any], seed: int = 7, workload: Workload | None = None) -> None:
+        self.clock = FakeClock()
+        self.rng = random.Random(seed)
+        self.workload = workload or Workload()
+        self.live: Live | None = None
+        self.apply(*resources)
+
+    def apply(self, *resources: dict[str, Any]) -> None:
+        result = load_objects(resources)
+        assert not result.errors, result.errors
+        snapshot = compile_snapshot(result.resources, self.workload)
+        self.live = Live(snapshot, self.clock.now, self.live)
+
+    def begin(
+        self,
+        url: str = "http://reviews:9080/",
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        *,
+        replayable: bool = True,
+        timeouts: CallerTimeouts = NO_TIMEOUTS,
+        wait: Any = None,
+    ) -> tuple[Call, Any]:
+        scheme, _, rest = url.partition("://")
+        authority, slash, target = rest.partition("/")
+        view = PlainView(method, scheme, authority, slash + target or "/", headers or {})
+        assert self.live is not None
+        call = Call(view, FakeWire(replayable), self.live, self.clock, self.rng, timeouts, wait)
+        call.record = route(self.live.snapshot, view)
+        return call, outbound(call)
+
+    def call(self, script: Script, *args: Any, **kwargs: Any) -> tuple[Outcome, Call]:
+        """One whole call: the delivered outcome and the call with its record."""
+        call, exchange = self.begin(*args, **kwargs)
+        delivered: Deliver = run(exchange, script)
+        finish(exchange)
+        return delivered.outcome, call
+
+    def script(self, *outcomes: Any, took: float = 0.01) -> Script:
+        return Script(self.clock, *outcomes, took=took)
+
+    def state(self, cluster: str) -> Any:
+        assert self.live is not None
+        return self.live.cluster(cluster).state
