@@ -41,7 +41,8 @@ class NotConverged(RuntimeError):
 
 
 class Application:
-    """A context manager. ``folder`` is where the mesh's YAML lies; ``children`` the running replicas."""
+    """A context manager. ``folder`` is where the mesh's YAML lies; ``children`` the running replicas;
+    ``keep_files`` leaves YAML and logs behind at the end (an error does so, too)."""
 
     def __init__(self, port: int = 0) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="bookinfo-"))
@@ -49,6 +50,7 @@ class Application:
         self.logs = self.root / "logs"
         self.logs.mkdir()
         self.children: list[Child] = []
+        self.keep_files = False
         self._port = port
         self._http = httpx.Client(timeout=5.0, trust_env=False)
         self._own: Mesh | None = None
@@ -64,8 +66,8 @@ class Application:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # the logs are what explains a failure, so they stay then
-        self.stop(keep_files=error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)))
+        # the logs are what explains a failure, so they stay then; not when a signal ended the run
+        self.stop(keep_files=self.keep_files or isinstance(error, Exception))
 
     @property
     def url(self) -> str:

@@ -61,7 +61,8 @@ class Report:
         """A new scenario or file."""
         self.chapters.append(Chapter(title, file, asked))
         number = len(self.chapters)
-        self.console.print(f"\n[bold]{number}. {escape(title)}[/bold]  [dim]{escape(file)}[/dim]".rstrip())
+        where = f"  [dim]{escape(file)}[/dim]" if file else ""
+        self.console.print(f"\n[bold]{number}. {escape(title)}[/bold]{where}")
         self.console.print(f"   asked     {escape(asked)}", soft_wrap=True)
 
     def row(self, row: Row) -> None:

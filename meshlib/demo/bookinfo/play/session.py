@@ -47,6 +47,9 @@ async def play(report: Report, *, once: bool, config: Path | None, requests: int
                     await _play_scenarios(app, client, report, requests)
             app.also_watching(None)
             report.table()
+            if report.failed:
+                app.keep_files = True
+                report.say(f"YAML and logs are kept in {app.root}")
             report.say(f"{time.monotonic() - started:.0f} s in all")
             done = True
             if not once:

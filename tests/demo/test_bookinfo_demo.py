@@ -1,0 +1,139 @@
+"""The whole demo, as ``make demo`` runs it: verdicts, exit codes, signals."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from meshlib.demo.bookinfo import runner
+from meshlib.demo.bookinfo.play import session
+from meshlib.demo.bookinfo.play.scenarios import SCENARIOS, Expectation, Scenario
+from meshlib.demo.commands import demo
+
+ROOT = Path(__file__).parents[2]
+
+
+def _run(**arguments: object) -> tuple[int, str]:
+    out = io.StringIO()
+    code = runner.run(once=True, port=0, console=Console(file=out), **arguments)  # type: ignore[arg-type]
+    return code, out.getvalue()
+
+
+@pytest.mark.slow
+def test_every_scenario_passes() -> None:
+    code, said = _run(requests=40)
+    assert code == 0, said
+    assert "17 of 17 verdicts pass" in said
+    assert "reviews unavailable 3, 6." in said  # the 7 s delay against two times 3 s of patience
+    assert "FAIL" not in said
+
+
+@pytest.mark.slow
+def test_a_mesh_that_does_something_else_fails_with_exit_code_1_and_keeps_the_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = next(s for s in SCENARIOS if "90-10" in s.file)
+    wrong = Scenario(canary.title, canary.file, canary.asked, {"": Expectation({"v1": 0.3, "v2": 0.7})})
+
+    async def no_outlier(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(session, "SCENARIOS", (wrong,))
+    monkeypatch.setattr(session, "play_outlier", no_outlier)
+    code, said = _run(requests=40)
+    assert code == 1
+    assert "FAIL" in said
+    assert "0 of 1 verdicts pass" in said
+    assert len(list(tmp_path.glob("bookinfo-*/logs/*.log"))) == 6
+
+
+@pytest.mark.slow
+def test_a_folder_is_played_file_by_file(tmp_path: Path) -> None:
+    (tmp_path / "a-rules.yaml").write_text(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews}\n"
+        "spec: {host: reviews, subsets: [{name: canary, labels: {version: v3}}]}\n"
+    )
+    (tmp_path / "b-canary.yaml").write_text(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews}\n"
+        "spec: {hosts: [reviews], http: [{route: [{destination: {host: reviews, subset: canary}}]}]}\n"
+    )
+    (tmp_path / "c-database.yaml").write_text(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: ratings}\n"
+        "spec: {hosts: [ratings], http: [{route: [{destination: {host: ratings, subset: v2-mysql}}]}]}\n"
+    )
+    code, said = _run(config=tmp_path, requests=20)
+    assert code == 0, said
+    assert "anyone: 20 looks: reviews v3 20" in said
+    assert "not played: ratings v2-mysql does not run here" in said
+
+
+@pytest.mark.slow
+def test_a_refused_file_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bad.yaml").write_text(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews}\nspec: {hosts: reviews}\n"
+    )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code, said = _run(config=tmp_path, requests=5)
+    assert code == 1
+    assert "bad.yaml:4" in said
+
+
+def test_an_empty_folder_cannot_be_played(tmp_path: Path) -> None:
+    code, said = _run(config=tmp_path)
+    assert code == 2
+    assert "no .yaml" in said
+
+
+def test_without_the_demo_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner.importlib.util, "find_spec", lambda name: None)
+    code, said = _run()
+    assert code == 2
+    assert "pip install 'meshlib[demo]'" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_page_and_every_process(tmp_path: Path, number: signal.Signals) -> None:
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "empty.yaml").write_text("# nothing to play: the page is up at once\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    code = "from meshlib.demo.commands import demo; demo()"
+    command = [sys.executable, "-c", code, "bookinfo", "--port", "0", "--config", str(config)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**environment, "PYTHONUNBUFFERED": "1"}
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if "Ctrl-C ends it" in line:
+                break
+        children = _children(run.pid)
+        assert len(children) == 6
+        run.send_signal(number)
+        said = run.stdout.read()
+        assert run.wait(20) == 0, said
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    assert list(tmp_path.glob("bookinfo-*")) == []
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    if not listed.exists():
+        pytest.skip("this system does not list children in /proc")
+    return [int(child) for child in listed.read_text().split()]
+
+
+def test_help_shows_examples() -> None:
+    said = CliRunner().invoke(demo, ["bookinfo", "--help"]).output
+    assert "meshlib demo bookinfo --once" in said
+    assert "--config" in said
