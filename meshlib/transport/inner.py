@@ -46,11 +46,12 @@ class _Translator:
             reads = timeout.get("read")
             timeout["read"] = effect.timeout if reads is None else min(reads, effect.timeout)
             extensions["timeout"] = timeout
-        made = self._module.Request(
-            original.method, url, headers=wire.headers(effect.attempt), extensions=extensions
+        body: dict[str, Any] = {"content": wire.body}
+        if isinstance(wire.body, ReplayBody):
+            body = {"stream": _ReplayStream(wire.body, self._module)()}
+        return self._module.Request(
+            original.method, url, headers=wire.headers(effect.attempt), extensions=extensions, **body
         )
-        made.stream = _ReplayStream(wire.body, self._module)() if isinstance(wire.body, ReplayBody) else original.stream
-        return made
 
     def failed(self, error: Exception) -> Outcome:
         """The outcome of an exception of the inner transport."""
