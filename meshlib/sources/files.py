@@ -99,7 +99,7 @@ class FileSource:
             stop_event=stop,
             step=20,
             debounce=50,
-            rust_timeout=1000,
+            rust_timeout=250,
             yield_on_timeout=True,
             raise_interrupt=False,
             watch_filter=None,

@@ -1,0 +1,174 @@
+"""Forks, threads, reloads under load, killed replicas: counted by id, nothing lost, nothing crossed."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import httpx
+import pytest
+
+import meshlib
+from tests.faults.referee import Backend
+from tests.support.resources import destination_rule, pod, service, to, virtual_service
+
+URL = "http://reviews:9080/echo"
+
+
+def one_backend(port: int, **policy) -> list[dict]:
+    return [service("reviews"), pod("reviews", "v1", port), destination_rule("reviews", "v1", **policy)]
+
+
+@pytest.mark.fault
+def test_four_children_sharing_a_client_made_before_fork_get_no_wrong_body():
+    with Backend() as backend, meshlib.Mesh.from_resources(one_backend(backend.port)) as mesh, mesh.client() as client:
+        for n in range(5):
+            client.post(URL, content=f"parent-{n}")  # connections are there to be inherited
+        children = []
+        for child in range(4):
+            read, write = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                wrong = 0
+                try:
+                    for n in range(300):
+                        body = f"child-{child}-{n}"
+                        wrong += client.post(URL, content=body).text != body
+                except BaseException:
+                    wrong = 99
+                os.write(write, bytes([min(wrong, 255)]))
+                os._exit(0)
+            os.close(write)
+            children.append((pid, read))
+        wrong_here = sum(client.post(URL, content=f"p{n}").text != f"p{n}" for n in range(300))
+        wrong = []
+        for pid, read in children:
+            wrong.append(os.read(read, 1)[0])
+            os.close(read)
+            os.waitpid(pid, 0)
+        assert (wrong, wrong_here) == ([0, 0, 0, 0], 0)
+
+
+@pytest.mark.fault
+def test_sixty_four_threads_on_one_client_for_ten_seconds_count_exactly():
+    policy = {"outlierDetection": {"consecutive5xxErrors": 5}, "connectionPool": {"tcp": {"maxConnections": 20}}}
+    with (
+        Backend() as backend,
+        meshlib.Mesh.from_resources(one_backend(backend.port, **policy)) as mesh,
+        mesh.client(timeout=30) as client,
+    ):
+        until = time.monotonic() + 10
+        sent = [0] * 64
+        wrong = []
+
+        def work(thread: int) -> None:
+            while time.monotonic() < until:
+                body = f"{thread}-{sent[thread]}"
+                response = client.post(URL, content=body)
+                sent[thread] += 1
+                if response.text != body:
+                    wrong.append(body)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert sum(sent) > 1000
+        (cluster,) = mesh.status()["clusters"]
+        assert cluster["requests"] == sum(sent)
+        assert (cluster["active"], cluster["failures"], cluster["connections_in_use"], cluster["pending"]) == (0, 0, 0, 0)
+        assert all(e["active"] == 0 for e in cluster["endpoints"])
+
+
+@pytest.mark.fault
+def test_a_reload_every_50_ms_under_load_fails_no_request():
+    with Backend("one") as one, Backend("two") as two:
+
+        def resources(version: str) -> list[dict]:
+            return [
+                service("reviews"),
+                pod("reviews", "v1", one.port),
+                pod("reviews", "v2", two.port),
+                destination_rule("reviews", "v1", "v2", outlierDetection={"consecutive5xxErrors": 5}),
+                virtual_service("reviews", {"route": [to("reviews", version)]}),
+            ]
+
+        with meshlib.Mesh.from_resources(resources("v1")) as mesh, mesh.client(timeout=10) as client:
+            stop = threading.Event()
+            failed, counts = [], {"one": 0, "two": 0}
+            lock = threading.Lock()
+
+            def work() -> None:
+                while not stop.is_set():
+                    try:
+                        response = client.get("http://reviews:9080/x")
+                    except httpx.HTTPError as error:
+                        failed.append(error)
+                        continue
+                    name = response.text.split()[0]
+                    # one snapshot a request: the answer comes from the subset that was decided
+                    expected = {"v1": "one", "v2": "two"}[response.extensions["mesh"].subset]
+                    if name != expected or response.status_code != 200:
+                        failed.append(response)
+                    with lock:
+                        counts[name] += 1
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for n in range(60):
+                mesh.apply(resources("v1" if n % 2 else "v2"))
+                time.sleep(0.05)
+            stop.set()
+            for thread in threads:
+                thread.join()
+            assert failed == []
+            assert min(counts.values()) > 50
+
+
+@pytest.mark.fault
+def test_a_killed_replica_loses_no_retryable_request():
+    with Backend("one") as one, Backend("two") as two:
+        resources = [
+            service("reviews"),
+            pod("reviews", "v1", one.port, name="a"),
+            pod("reviews", "v1", two.port, name="b"),
+            destination_rule("reviews", outlierDetection={"consecutive5xxErrors": 2, "maxEjectionPercent": 50}),
+            virtual_service(
+                "reviews",
+                {"route": [to("reviews")], "retries": {"attempts": 3, "retryOn": "connect-failure,reset,gateway-error"}},
+            ),
+        ]
+        with meshlib.Mesh.from_resources(resources) as mesh, mesh.client(timeout=10) as client:
+            stop = threading.Event()
+            lost, answered = [], [0]
+
+            def work(thread: int) -> None:
+                n = 0
+                while not stop.is_set():
+                    n += 1
+                    try:
+                        response = client.post(URL, content=f"{thread}-{n}")
+                        if response.status_code != 200 or response.text != f"{thread}-{n}":
+                            lost.append(response)
+                        answered[0] += 1
+                    except httpx.HTTPError as error:
+                        lost.append(error)
+
+            threads = [threading.Thread(target=work, args=(t,)) for t in range(8)]
+            for thread in threads:
+                thread.start()
+            for _ in range(5):
+                time.sleep(0.3)
+                two.kill()
+                time.sleep(0.3)
+                two.start()
+            stop.set()
+            for thread in threads:
+                thread.join()
+            assert lost == []
+            assert answered[0] > 500
+            assert mesh.status()["clusters"][0]["retries"] > 0
