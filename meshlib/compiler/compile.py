@@ -71,7 +71,7 @@ class _Compiler:
         exact: dict[str, list[Any]] = {}
         wildcard: dict[str, list[Any]] = {}
         for resource in sort_claims(visible, lambda v: export_rank(v.spec.export_to, v.namespace, client)):
-            for host in resource.spec.hosts:
+            for host in resource.spec.hosts or ():
                 name = resolve(host, resource.namespace, self.domain)
                 (wildcard if name.startswith("*") else exact).setdefault(name, []).append(resource)
         return exact, wildcard

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.outcome import Outcome
-    from meshlib.engine.state import BoundCluster
+    from meshlib.engine.live import BoundCluster
     from meshlib.policy.circuit_limits import Slots
     from meshlib.policy.endpoint import EndpointState
 

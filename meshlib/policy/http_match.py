@@ -127,7 +127,7 @@ def _reader(name: str) -> Callable[[RequestView], str | None]:
         return lambda view: view.header(name)
     if name == ":path":
         return lambda view: f"{view.path}?{view.query}" if view.query else view.path
-    return lambda view: getattr(view, attribute)  # type: ignore[no-any-return]
+    return lambda view: getattr(view, attribute)
 
 
 def _on_header(name: str, matcher: StringMatcher) -> Condition:

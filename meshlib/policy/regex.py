@@ -12,7 +12,6 @@ from typing import Any
 
 import re2
 
-
 BYTES_PER_PATTERN = 20_000
 """Room for the automaton of a set: beyond it RE2 would give up, and a rule would seem not to match."""
 
@@ -53,7 +52,8 @@ def compile_full_match(pattern: str) -> Callable[[str], bool]:
 
     def full_match(text: str) -> bool:
         data = text.encode("latin-1")
-        return match(anchor, data, 0, len(data))[0] != (-1, -1)
+        matched: bool = match(anchor, data, 0, len(data))[0] != (-1, -1)
+        return matched
 
     return full_match
 

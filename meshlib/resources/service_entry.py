@@ -72,8 +72,9 @@ class ServiceEntrySpec(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         ports = self.ports or []
-        for what, values in (("number", [p.number for p in ports]), ("name", [p.name for p in ports])):
-            doubles = sorted({str(v) for v in values if values.count(v) > 1})
+        for what in ("number", "name"):
+            values = [str(getattr(port, what)) for port in ports]
+            doubles = sorted({v for v in values if values.count(v) > 1})
             if doubles:
                 raise refuse(
                     "duplicate-port", "port {what} {doubles} is used twice", "", what=what, doubles=", ".join(doubles)

@@ -18,7 +18,7 @@ from meshlib.resources.base import Model
 
 def refuse(code: str, message: str, hint: str = "", **context: Any) -> PydanticCustomError:
     """A validation error with a stable code and a hint. Braces in ``message`` are filled from ``context``."""
-    return PydanticCustomError(code, message, {"hint": hint, **context})  # type: ignore[arg-type]
+    return PydanticCustomError(code, message, {"hint": hint, **context})
 
 
 # -- durations --------------------------------------------------------------------------------------------------------

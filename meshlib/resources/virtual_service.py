@@ -236,7 +236,7 @@ class HttpRedirect(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.redirect_code is not None and not 300 <= self.redirect_code <= 399:
-            raise refuse("bad-status", "redirectCode {code} is not 3xx", "", code=self.redirect_code)
+            raise refuse("bad-status", "redirectCode {status} is not 3xx", "", status=self.redirect_code)
         if self.scheme not in (None, "", "http", "https"):
             raise refuse("bad-enum", "a redirect's scheme is http or https, not {scheme}", "", scheme=repr(self.scheme))
         if self.port is not None and self.derive_port is not None:

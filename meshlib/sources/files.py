@@ -87,13 +87,17 @@ class FileSource:
     def _waiter(self, stop: threading.Event) -> Callable[[], None]:
         """Something that returns when a change is likely. The signature decides whether there was one, so a spurious
         wake-up costs a few stat calls and a missed event is found by the next look."""
+
+        def poll() -> None:
+            stop.wait(POLL_SECONDS)
+
         try:
             from watchfiles import watch
         except ImportError:
-            return lambda: stop.wait(POLL_SECONDS) and None
+            return poll
         folders = sorted({str(f) for f in self._folders()})
         if not folders:
-            return lambda: stop.wait(POLL_SECONDS) and None
+            return poll
         changes = watch(
             *folders,
             stop_event=stop,

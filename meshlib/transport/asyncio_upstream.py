@@ -481,7 +481,7 @@ class _Pending:
             await self._wait(CONTINUE_SECONDS)
             self._writable = True
         try:
-            if type(body) is bytes:
+            if isinstance(body, bytes):
                 if not self.outcome.done():
                     self._connection.write(frame(body, chunked))
             else:
@@ -509,7 +509,8 @@ class _Pending:
         waiter = self._waiter = self._upstream.loop.create_future()
         timer = None if seconds is None else self._upstream.loop.call_later(max(0.0, seconds), self._wake_late)
         try:
-            return await waiter
+            happened: bool = await waiter
+            return happened
         finally:
             self._waiter = None
             if timer is not None:

@@ -218,7 +218,8 @@ class SyncUpstream:
         if _expects_continue(headers) and self._refused_to_continue(connection, head_by):
             return True
         chunked = is_chunked(headers)
-        for chunk in [body] if type(body) is bytes else body:
+        pieces = [body] if isinstance(body, bytes) else body
+        for chunk in pieces:
             if self._send_watching(connection, frame(chunk, chunked), timeouts.write, head_by):
                 return True
         end = last_frame(chunked)

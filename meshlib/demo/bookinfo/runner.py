@@ -45,4 +45,7 @@ def run(
     except CannotPlay as error:
         report.say(f"\n{error}")
         return PROBLEM
+    except KeyboardInterrupt:
+        report.say("\nstopped at once")
+        return PROBLEM
     return 1 if report.failed else 0

@@ -104,7 +104,9 @@ class Child:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the folder meshlib was imported from on the child's path: a clone, a wheel and ``python -m`` all work."""
-    root = str(Path(__file__).resolve().parents[4])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    """Ours, and for a clone that is not installed the folder meshlib was imported from. An installed wheel is found
+    without: putting site-packages on PYTHONPATH would let any package there shadow the standard library."""
+    root = Path(__file__).resolve().parents[4]
+    known = [] if root.name in ("site-packages", "dist-packages") else [str(root)]
+    path = os.pathsep.join(filter(None, [*known, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,9 @@ from meshlib.demo.bookinfo.play.report import Report
 from meshlib.demo.bookinfo.play.scenario import play_scenario
 from meshlib.demo.bookinfo.play.scenarios import SCENARIOS
 
+PAGE_RULES = next(s for s in SCENARIOS if s.file == "06-jason-v2-others-v3.yaml")
+"""What the page is left with."""
+
 
 class CannotPlay(RuntimeError):
     """The demo could not be played to its end: a process died, the folder is empty, the run was stopped half-way."""
@@ -27,9 +31,7 @@ async def play(report: Report, *, once: bool, config: Path | None, requests: int
     """Play everything, then, without ``once``, leave the page up until a signal. Raises CannotPlay."""
     task = asyncio.current_task()
     assert task is not None
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel)
+    restore = _end_on_signals(task)
     started = time.monotonic()
     done = False
     try:
@@ -53,6 +55,9 @@ async def play(report: Report, *, once: bool, config: Path | None, requests: int
             report.say(f"{time.monotonic() - started:.0f} s in all")
             done = True
             if not once:
+                if config is None:
+                    app.play(PAGE_RULES.path.read_bytes())  # both colors of stars to look at
+                    report.say(f"\nrules now: {PAGE_RULES.file} ({PAGE_RULES.asked})")
                 await _stay_up(app, report)
     except (NothingToPlay, ChildDied, NotConverged) as error:
         raise CannotPlay(str(error)) from error
@@ -62,8 +67,28 @@ async def play(report: Report, *, once: bool, config: Path | None, requests: int
         if not done:
             raise CannotPlay("stopped before the end") from None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.remove_signal_handler(number)
+        restore()
+
+
+def _end_on_signals(task: asyncio.Task[None]) -> Callable[[], None]:
+    """The first signal cancels the task, a second one interrupts even what blocks. Returns what undoes this."""
+    loop = asyncio.get_running_loop()
+    told = False
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal told
+        if told:
+            raise KeyboardInterrupt
+        told = True
+        loop.call_soon_threadsafe(task.cancel)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return restore
 
 
 async def _play_scenarios(app: Application, client: httpx.AsyncClient, report: Report, requests: int) -> None:
@@ -73,7 +98,7 @@ async def _play_scenarios(app: Application, client: httpx.AsyncClient, report: R
 
 
 async def _stay_up(app: Application, report: Report) -> None:
-    report.say(f"\nThe page is up: {app.url}  (sign in as jason)")
+    report.say(f"The page is up: {app.url}  (sign in as jason)")
     report.say(f"Edit the rules while it runs: {app.folder.path / 'traffic.yaml'}")
     report.say("Ctrl-C ends it.")
     while True:
