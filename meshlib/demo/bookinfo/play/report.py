@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+WIDE = 110
 PASS, FAIL, SKIP = "pass", "FAIL", "not played"
 _STYLE = {PASS: "bold green", FAIL: "bold red", SKIP: "yellow"}
 
@@ -79,18 +80,21 @@ class Report:
     def table(self) -> None:
         """All verdicts at a glance."""
         table = Table(box=box.ROUNDED if self.console.is_terminal else box.ASCII2, show_lines=False, pad_edge=True)
-        table.add_column("#", justify="right", style="dim")
-        table.add_column("scenario")
-        table.add_column("who")
-        table.add_column("expected")
-        table.add_column("observed")
-        table.add_column("verdict")
+        wide = self.console.width >= WIDE  # else expected, which the text above has said, gives way
+        table.add_column("#", justify="right", style="dim", no_wrap=True)
+        table.add_column("scenario", overflow="fold")
+        table.add_column("who", overflow="fold")
+        if wide:
+            table.add_column("expected", overflow="fold")
+        table.add_column("observed", overflow="fold", ratio=1)
+        table.add_column("verdict", no_wrap=True)
         for number, chapter in enumerate(self.chapters, 1):
             for at, row in enumerate(chapter.rows):
                 head = (str(number), escape(chapter.title)) if at == 0 else ("", "")
+                expected = (escape(row.expected),) if wide else ()
                 verdict = f"[{_STYLE[row.verdict]}]{row.verdict}[/]"
                 shown = row.observed or "; ".join(row.why)
-                table.add_row(*head, escape(row.who), escape(row.expected), escape(shown), verdict)
+                table.add_row(*head, escape(row.who), *expected, escape(shown), verdict)
         self.console.print()
         self.console.print(table)
         count = f"{self.judged - self.failed} of {self.judged} verdicts pass"
