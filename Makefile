@@ -4,13 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check bench cover clean setup
+.PHONY: help demo test check bench clean setup
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
-	@echo "make test    lint, types, import direction and all tests"
+	@echo "make test    lint, types, import direction and all tests, with coverage"
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
-	@echo "make cover   tests with branch coverage"
 	@echo "make clean   remove .venv and caches"
 
 setup: $(STAMP)
@@ -33,11 +32,8 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest $(ARGS)
-
-cover: $(STAMP)
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage report --skip-covered --fail-under=85
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy]"
