@@ -235,9 +235,7 @@ class Mesh:
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
-    def explain(
-        self, *, method: str = "GET", url: str = "/", headers: Mapping[str, str] | None = None
-    ) -> Explanation:
+    def explain(self, *, method: str = "GET", url: str = "/", headers: Mapping[str, str] | None = None) -> Explanation:
         """What would happen to this call, and why: the rule taken, every rule before it with the reason it was not, the
         weights, endpoints, retries, timeouts and faults that would count. Sends nothing."""
         live = self._core.live

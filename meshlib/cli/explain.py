@@ -18,7 +18,9 @@ Examples:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH... URL")
 @click.option("-X", "--request", "method", default="GET", show_default=True, metavar="METHOD", help="Request method.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Request header; repeatable.")
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output.")
+@click.option(
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
+)
 @workload_options
 def explain(
     paths: tuple[str, ...],

@@ -17,7 +17,9 @@ Examples:
 """
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output.")
+@click.option(
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
+)
 @workload_options
 def status(paths: tuple[str, ...], style: str, workload: str, namespace: str, labels: str) -> None:
     """Show what a client of these resources sees: virtual hosts with their rules, clusters with their endpoints, and the

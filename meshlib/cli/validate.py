@@ -21,7 +21,12 @@ Exit code: 0 no errors (there may be warnings), 1 errors, 2 wrong usage.
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
-    "--format", "style", type=click.Choice(["text", "json", "github"]), default="text", show_default=True, help="Output."
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="Output.",
 )
 @click.option("--lenient", is_flag=True, help="Unknown fields are warnings, not errors.")
 @click.option("--quiet", "-q", is_flag=True, help="Errors and warnings only, no notices.")

@@ -165,7 +165,12 @@ class _Compiler:
             wildcards=wildcards,
             clusters=self.clusters,
             passthrough=_make_virtual_host(
-                "*", 0, "", [default_rule(passthrough)], [], "the host is not in the registry: passed through (ALLOW_ANY)"
+                "*",
+                0,
+                "",
+                [default_rule(passthrough)],
+                [],
+                "the host is not in the registry: passed through (ALLOW_ANY)",
             ),
             blocked=_make_virtual_host("*", 0, "", [], [], "the host is not in the registry: blocked (REGISTRY_ONLY)"),
             problems=tuple(self.problems),
@@ -237,9 +242,7 @@ def _host_routes(ports: dict[int, VirtualHost | None]) -> HostRoutes:
     return HostRoutes(there, next(iter(there.values())) if len(there) == 1 else None)
 
 
-def _register(
-    name: str, routes: HostRoutes, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]
-) -> None:
+def _register(name: str, routes: HostRoutes, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:
     if name.startswith("*"):
         wildcards.setdefault(name.removeprefix("*").removeprefix("."), routes)
     else:

@@ -108,9 +108,7 @@ def inert_fields(resources: Sequence[Resource]) -> Iterator[Problem]:
 
 def _notice(resource: Resource, message: str) -> Problem:
     origin = resource.origin
-    return Problem(
-        "no-effect", Severity.NOTICE, origin.file, origin.line, origin.column, resource.id, message, ""
-    )
+    return Problem("no-effect", Severity.NOTICE, origin.file, origin.line, origin.column, resource.id, message, "")
 
 
 def _inert(node: Any, path: str, acting: frozenset[str]) -> Iterator[str]:

@@ -43,7 +43,9 @@ def compile_rules(
             skipped.append(SkippedRule(index, name, "; ".join(reasons)))
             continue
         if not route.route:
-            action = next((a for a in ("redirect", "direct_response", "delegate") if getattr(route, a, None)), "no route")
+            action = next(
+                (a for a in ("redirect", "direct_response", "delegate") if getattr(route, a, None)), "no route"
+            )
             skipped.append(SkippedRule(index, name, f"{action.replace('_', ' ')} is not acted on in this version"))
             continue
         rules.append(_rule(index, name, route, tuple(matches), resource.namespace, port, destination))

@@ -12,9 +12,7 @@ def exported_to(export_to: Sequence[str] | None, namespace: str, client_namespac
     """Whether a resource of ``namespace`` with this exportTo is visible from ``client_namespace`` (absent: everywhere)."""
     if not export_to:
         return True
-    return any(
-        to == "*" or (to == "." and namespace == client_namespace) or to == client_namespace for to in export_to
-    )
+    return any(to == "*" or (to == "." and namespace == client_namespace) or to == client_namespace for to in export_to)
 
 
 def export_rank(export_to: Sequence[str] | None, namespace: str, client_namespace: str) -> int:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
-    from meshlib.engine.outcome import Outcome
     from meshlib.engine.live import BoundCluster
+    from meshlib.engine.outcome import Outcome
     from meshlib.policy.circuit_limits import Slots
     from meshlib.policy.endpoint import EndpointState
 

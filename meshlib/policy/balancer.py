@@ -21,9 +21,7 @@ REPICKS = 5
 class Balancer(Protocol):
     """One cluster's way to choose. ``usable`` is never empty; ``request_hash`` is None unless the policy hashes."""
 
-    def pick(
-        self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None
-    ) -> EndpointState: ...
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState: ...
 
 
 class RoundRobin:

@@ -52,7 +52,12 @@ class HttpMatch:
     def compile(self) -> CompiledMatch:
         """The block as functions, cheapest condition first."""
         conditions: list[Condition] = []
-        for field, attribute in (("method", "method"), ("scheme", "scheme"), ("uri", "path"), ("authority", "authority")):
+        for field, attribute in (
+            ("method", "method"),
+            ("scheme", "scheme"),
+            ("uri", "path"),
+            ("authority", "authority"),
+        ):
             matcher: StringMatcher | None = getattr(self, field)
             if matcher is not None:
                 conditions.append(_on_attribute(field, attribute, matcher))

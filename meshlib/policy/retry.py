@@ -187,7 +187,9 @@ def merge_request_headers(policy: RetryPolicy, header: Callable[[str], str | Non
     return replace(policy, attempts=attempts, retry_on=RetryOn(bits, frozenset(wanted)))
 
 
-def backoff(policy: RetryPolicy, retry: int, rng: random.Random, wait: Callable[[RetryCallState], float] | None) -> float:
+def backoff(
+    policy: RetryPolicy, retry: int, rng: random.Random, wait: Callable[[RetryCallState], float] | None
+) -> float:
     """Seconds to wait before retry number ``retry`` (from 1). ``wait`` is a tenacity strategy that replaces the route's
     own; without one, the ceiling is tenacity's ``wait_exponential`` and the jitter ours, so that a seed replays it."""
     state = _call_state(retry)

@@ -13,9 +13,7 @@ from meshlib.registry.workloads import WorkloadInstance, Workloads, from_workloa
 def services_of(resource: Any, workloads: Workloads, domain: str) -> Iterator[Service]:
     """One service a host."""
     spec = resource.spec
-    ports = tuple(
-        ServicePort(p.number, p.name, (p.protocol or "tcp").lower(), p.target_port) for p in spec.ports or ()
-    )
+    ports = tuple(ServicePort(p.number, p.name, (p.protocol or "tcp").lower(), p.target_port) for p in spec.ports or ())
     resolution = (spec.resolution or "NONE").lower()
     instances = _instances(resource, workloads)
     for host in spec.hosts:
@@ -44,9 +42,7 @@ def _instances(resource: Any, workloads: Workloads) -> list[WorkloadInstance]:
     return [instance for instance in inline if instance is not None]
 
 
-def _endpoints(
-    host: str, port: ServicePort, instances: list[WorkloadInstance], resolution: str
-) -> Iterator[Endpoint]:
+def _endpoints(host: str, port: ServicePort, instances: list[WorkloadInstance], resolution: str) -> Iterator[Endpoint]:
     if resolution in ("none", "dynamic_dns"):
         return  # the address is the one the caller dials
     if not instances:

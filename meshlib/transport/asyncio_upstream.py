@@ -347,9 +347,7 @@ class AsyncioUpstream:
                     return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left", error)
                 return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit:g} s", error)
             except socket.gaierror as error:
-                return Outcome(
-                    Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error
-                )
+                return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
             except (OSError, ssl.SSLError, PeerNameMismatch) as error:
                 return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
         pending = _Pending(self, connection, loop, timeouts, began - clock_now)

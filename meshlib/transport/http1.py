@@ -18,10 +18,7 @@ MAX_HEADERS = 100  # Envoy's max_headers_count
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD = re.compile(
-    _TOKEN
-    + rb" [^\x00-\x20\x7f]+ HTTP/1\.1\r\n(?:"
-    + _TOKEN
-    + rb": [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*\r\n"
+    _TOKEN + rb" [^\x00-\x20\x7f]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb": [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*\r\n"
 )
 _NO_BODY_STATUS = (204, 304)
 

@@ -63,7 +63,9 @@ def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tupl
     return call, outbound(call)
 
 
-def _final(delivered: Deliver, exchange: Exchange, call: Call, request: Any, respond: bool, module: ModuleType) -> Outcome:
+def _final(
+    delivered: Deliver, exchange: Exchange, call: Call, request: Any, respond: bool, module: ModuleType
+) -> Outcome:
     """The outcome to answer with; raises when the network failed and the caller wants exceptions."""
     outcome = delivered.outcome
     if outcome.failure is not None:

@@ -225,9 +225,7 @@ class SyncUpstream:
         end = last_frame(chunked)
         return bool(end) and self._send_watching(connection, end, timeouts.write, head_by)
 
-    def _send_watching(
-        self, connection: _Connection, data: bytes, write: float | None, head_by: float | None
-    ) -> bool:
+    def _send_watching(self, connection: _Connection, data: bytes, write: float | None, head_by: float | None) -> bool:
         """Write all of ``data`` unless the server answers (or closes) meanwhile, which is what True says."""
         sock = connection.sock
         if isinstance(sock, ssl.SSLSocket):
@@ -416,10 +414,13 @@ class SyncBody:
                             Failure.TIMEOUT, "the route's timeout passed in the middle of the answer"
                         ) from None
                     raise BodyFailed(
-                        Failure.TIMEOUT, f"the caller's read timeout of {timeouts.read} s passed in the middle of the answer"
+                        Failure.TIMEOUT,
+                        f"the caller's read timeout of {timeouts.read} s passed in the middle of the answer",
                     ) from None
                 except IO_ERRORS as error:
-                    raise BodyFailed(Failure.RESET, f"the connection broke in the middle of the answer: {error}") from error
+                    raise BodyFailed(
+                        Failure.RESET, f"the connection broke in the middle of the answer: {error}"
+                    ) from error
                 if received:
                     reader.feed(received)
                 elif not reader.feed_eof():

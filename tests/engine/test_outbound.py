@@ -43,7 +43,9 @@ def test_unknown_subset_is_503_with_flag_nc():
 
 
 def test_subset_without_endpoints_is_503_no_healthy_upstream():
-    b = Bench(*PODS, destination_rule("reviews", "v1", "v7"), virtual_service("reviews", {"route": [to("reviews", "v7")]}))
+    b = Bench(
+        *PODS, destination_rule("reviews", "v1", "v7"), virtual_service("reviews", {"route": [to("reviews", "v7")]})
+    )
     outcome, call = b.call(b.script(200))
     assert (outcome.status, outcome.whole, call.record.flags) == (503, b"no healthy upstream", "UH")
 
@@ -378,9 +380,7 @@ def test_an_exchange_closed_at_any_effect_gives_everything_back():
 
 
 def test_an_answer_cut_in_its_body_is_held_against_the_endpoint():
-    policy = destination_rule(
-        "reviews", "v1", outlierDetection={"consecutive5xxErrors": 1, "maxEjectionPercent": 100}
-    )
+    policy = destination_rule("reviews", "v1", outlierDetection={"consecutive5xxErrors": 1, "maxEjectionPercent": 100})
     b = bench({"route": [to("reviews", "v1")]}, policy)
     call, exchange = b.begin()
     run(exchange, b.script(Outcome(status=200, body=object())))

@@ -57,9 +57,7 @@ async def test_twenty_thousand_random_cancellations_leak_nothing():
 
             number = 0
             while cancelled < CANCELLATIONS:
-                batch = [
-                    one(number + i, rng.random() * 0.004, rng.random() < 0.5) for i in range(100)
-                ]
+                batch = [one(number + i, rng.random() * 0.004, rng.random() < 0.5) for i in range(100)]
                 number += len(batch)
                 await asyncio.gather(*batch)
                 assert number < 10 * CANCELLATIONS, "cancellations come too late to mean anything"
@@ -75,7 +73,7 @@ async def test_twenty_thousand_random_cancellations_leak_nothing():
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("steps", range(0, 30))
+@pytest.mark.parametrize("steps", range(30))
 async def test_a_call_cancelled_at_every_step_leaves_the_mesh_whole(steps):
     with Backend() as backend:
         resources = [

@@ -79,7 +79,12 @@ def test_sixty_four_threads_on_one_client_for_ten_seconds_count_exactly():
         assert sum(sent) > 1000
         (cluster,) = mesh.status()["clusters"]
         assert cluster["requests"] == sum(sent)
-        assert (cluster["active"], cluster["failures"], cluster["connections_in_use"], cluster["pending"]) == (0, 0, 0, 0)
+        assert (cluster["active"], cluster["failures"], cluster["connections_in_use"], cluster["pending"]) == (
+            0,
+            0,
+            0,
+            0,
+        )
         assert all(e["active"] == 0 for e in cluster["endpoints"])
 
 
@@ -139,7 +144,10 @@ def test_a_killed_replica_loses_no_retryable_request():
             destination_rule("reviews", outlierDetection={"consecutive5xxErrors": 2, "maxEjectionPercent": 50}),
             virtual_service(
                 "reviews",
-                {"route": [to("reviews")], "retries": {"attempts": 3, "retryOn": "connect-failure,reset,gateway-error"}},
+                {
+                    "route": [to("reviews")],
+                    "retries": {"attempts": 3, "retryOn": "connect-failure,reset,gateway-error"},
+                },
             ),
         ]
         with meshlib.Mesh.from_resources(resources) as mesh, mesh.client(timeout=10) as client:

@@ -305,7 +305,9 @@ def test_wsgi_and_asgi_applications_can_be_the_upstream():
         await send({"type": "http.response.body", "body": dict(scope["headers"])[b"host"]})
 
     with meshlib.Mesh.from_resources(reviews(1, 2)) as mesh:
-        assert Caller("sync", mesh, transport=httpx.WSGITransport(wsgi)).get("http://reviews:9080/").text == "reviews:9080"
+        assert (
+            Caller("sync", mesh, transport=httpx.WSGITransport(wsgi)).get("http://reviews:9080/").text == "reviews:9080"
+        )
         assert (
             Caller("asyncio", mesh, transport=httpx.ASGITransport(asgi)).get("http://reviews:9080/").text
             == "reviews:9080"

@@ -20,7 +20,9 @@ def service(name: str, port: int = 9080, namespace: str = "default", **spec: Any
     }
 
 
-def pod(app: str, version: str, port: int, ip: str = "127.0.0.1", name: str = "", namespace: str = "default") -> Resource:
+def pod(
+    app: str, version: str, port: int, ip: str = "127.0.0.1", name: str = "", namespace: str = "default"
+) -> Resource:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
