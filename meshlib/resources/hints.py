@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from typing import Any, get_args
+import re
+from typing import Any
 
 from pydantic import BaseModel
 
-Loc = tuple[str | int, ...]
+from meshlib.resources.model_fields import Loc, belongs_in, field_names, model_at
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_LITERAL = re.compile(r"'([^']*)'")
+_TRUE_WORDS = frozenset({"yes", "on", "y", "true"})
+_FALSE_WORDS = frozenset({"no", "off", "n", "false"})
 
 _EXPECTED = {
     "list_type": "a list",
@@ -22,131 +27,164 @@ _EXPECTED = {
     "float_type": "a number",
     "bool_type": "true or false",
 }
+_MAX_SHOWN = 60
 
 
-def describe(error: dict[str, Any], model: type[BaseModel], loc: Loc, raw: str) -> tuple[str, str, str]:
-    """(code, message, hint) of one pydantic error. ``loc`` is its place as YAML keys; ``raw`` the scalar's own text when
-    YAML had read it as a number."""
-    kind = error["type"]
+def describe(
+    error: dict[str, Any], model: type[BaseModel], loc: Loc, raw: str, *, secret: bool = False
+) -> tuple[str, str, str]:
+    """(code, message, hint) of one pydantic error.
+
+    ``loc`` is its place as YAML keys; ``raw`` the scalar's own text when YAML had read it as a number. With ``secret``
+    the value itself is left out.
+    """
+    kind: str = error["type"]
     value = error.get("input")
+    context = error.get("ctx", {})
     if kind == "missing":
-        return "missing-field", "the field is missing", ""
+        parent = dotted(loc[:-1])
+        return "missing-field", f"the field {loc[-1]} is missing", f"add {loc[-1]}{f' to {parent}' if parent else ''}"
     if kind == "extra_forbidden":
-        return "unknown-field", f"unknown field {loc[-1]!r}", _unknown(model, loc)
+        return "unknown-field", f"unknown field {loc[-1]!r}", _unknown_field(model, loc, error.get("siblings", ()))
     if kind == "literal_error":
-        allowed = error.get("ctx", {}).get("expected", "")
-        return "bad-enum", f"{value!r} is none of {allowed}", ""
+        allowed = _LITERAL.findall(str(context.get("expected", "")))
+        return "bad-enum", f"{_shown(value)} is none of {', '.join(allowed)}", nearest_hint(value, allowed)
     if kind in _EXPECTED:
-        expected = _EXPECTED[kind]
-        message = f"{expected} is expected, found {_what(value, raw)}"
-        if expected == "a text" and isinstance(value, (int, float)):
-            shown = raw or ("true" if value is True else "false" if value is False else str(value))
-            return "wrong-type", message, f'quote it: "{shown}"'
-        if expected == "a list":
-            return "list-expected", message, f"write it as a list: {loc[-1]}: [{_flow(value)}]"
-        return "wrong-type", message, ""
-    hint = error.get("ctx", {}).get("hint", "")
-    if hint:
-        for name, filled in error["ctx"].items():
-            hint = hint.replace(f"{{{name}}}", str(filled))
+        code = "list-expected" if _EXPECTED[kind] == "a list" else "wrong-type"
+        message = f"{_EXPECTED[kind]} is expected, found {_found(value, raw, secret)}"
+        return code, message, _type_hint(_EXPECTED[kind], value, raw, model, loc, secret)
+    hint = str(context.get("hint", ""))
+    for name, filled in context.items():
+        hint = hint.replace(f"{{{name}}}", str(filled))
+    if not hint:
+        hint = _missing_hint(kind, value, context)
     return kind.replace("_", "-"), error["msg"], hint
 
 
-def _what(value: Any, raw: str) -> str:
+def _missing_hint(kind: str, value: Any, context: dict[str, Any]) -> str:
+    """A remedy where the validator that refused gave none."""
+    if kind == "bad-enum":
+        return nearest_hint(value, str(context.get("allowed", "")).split(", "))
+    if kind == "wrong-type" and isinstance(value, str) and value.strip().lstrip("-").isdigit():
+        return f"write it without quotes: {value.strip()}"
+    return ""
+
+
+def _type_hint(expected: str, value: Any, raw: str, model: type[BaseModel], loc: Loc, secret: bool) -> str:
+    if expected == "a text":
+        return _text_hint(value, raw, loc, secret)
+    if expected == "a list":
+        if value is None:
+            return "leave the field out, or write []"
+        if isinstance(value, dict):
+            return 'begin each entry with "- "'
+        return f"write it as a list: {_key(loc)}[{_flow(value)}]"
+    if expected == "true or false":
+        word = str(value).lower()
+        if word in _TRUE_WORDS or word in _FALSE_WORDS:
+            return f"write {_key(loc)}{'true' if word in _TRUE_WORDS else 'false'}"
+        return ""
+    if expected.startswith("an object"):
+        if value is None:
+            return "there is nothing below it: check the indentation of the lines that follow"
+        if isinstance(value, list):
+            return 'it is one object, not a list: remove the "- "'
+        owner = model_at(model, loc)
+        return f"its fields: {', '.join(sorted(field_names(owner)))}" if owner is not None else ""
+    if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value.strip()):
+        return f"write it without quotes: {_key(loc)}{value.strip()}"
+    return ""
+
+
+def _text_hint(value: Any, raw: str, loc: Loc, secret: bool) -> str:
+    if value is None:
+        return f'leave the field out, or write {_key(loc)}""'
+    if isinstance(value, (int, float)):
+        shown = raw or ("true" if value is True else "false" if value is False else str(value))
+        return "quote it" if secret else f'quote it: {_key(loc)}"{shown}"'
+    if isinstance(value, list) and len(value) == 1:
+        return "write the value itself, not a list"
+    return ""
+
+
+def nearest_hint(value: Any, allowed: list[str]) -> str:
+    """ "did you mean X?" where one of ``allowed`` is near."""
+    if not isinstance(value, str):
+        return ""
+    by_lower = {name.lower(): name for name in allowed}
+    near = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=0.6)
+    return f"did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def _found(value: Any, raw: str, secret: bool) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
-        return f"the number {raw or value}"
+        return "a number" if secret else f"the number {raw or value}"
     if isinstance(value, str):
-        return f"the text {value[:60]!r}"
-    return "a list" if isinstance(value, (list, tuple)) else "an object"
+        return "a text" if secret else f"the text {_shown(value)}"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def _key(loc: Loc) -> str:
+    """``version: ``, for a value written as a line of YAML; "" for an entry of a list."""
+    return f"{loc[-1]}: " if loc and isinstance(loc[-1], str) else ""
 
 
 def _flow(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, str):
-        return f'"{value[:60]}"'
-    return str(value)[:60] if isinstance(value, (int, float)) else "..."
+        return f'"{value[:_MAX_SHOWN]}"'
+    return str(value)[:_MAX_SHOWN]
 
 
-def _unknown(model: type[BaseModel], loc: Loc) -> str:
+def _unknown_field(model: type[BaseModel], loc: Loc, siblings: Any) -> str:
+    """The likeliest meaning of a field that is not there: a slip of the pen, or a field of another object."""
     name = str(loc[-1])
-    owner = _model_at(model, loc[:-1])
-    fields = list(_yaml_names(owner)) if owner is not None else []
-    for depth in range(len(loc) - 2, -1, -1):
-        parent = _model_at(model, loc[:depth])
-        if parent is not None and name in _yaml_names(parent):
-            return f"{name} belongs beside {_last_key(loc[: depth + 1])}, in {dotted(loc[:depth])}"
-    for field, child in _child_models(owner):
-        if name in _yaml_names(child):
-            return f"{name} belongs inside {field}"
-    near = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
-    if not near:
-        lowered = {f.lower(): f for f in fields}
-        near = [lowered[name.lower()]] if name.lower() in lowered else []
+    owner = model_at(model, loc[:-1])
+    fields = field_names(owner) if owner is not None else {}
+    free = [f for f in fields if f not in siblings]  # what is given already is not what was meant
+    near = _near(name, free, 0.8)
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {near}?"
+    elsewhere = belongs_in(model, loc)
+    if elsewhere:
+        where, beside = elsewhere
+        if beside:
+            return f"{name} belongs beside {beside}, in {dotted(where)}" if where else f"{name} belongs beside {beside}"
+        inside = f"{name} belongs inside {where[-1]}"
+        return f"{inside}: {dotted(where)}.{name}" if len(where) > 1 else inside
+    near = _near(name, free, 0.6)
+    if near:
+        return f"did you mean {near}?"
     return f"known here: {', '.join(sorted(fields))}" if fields else ""
 
 
-def _last_key(loc: Loc) -> str:
-    return str(next((step for step in reversed(loc) if isinstance(step, str)), ""))
+def _near(name: str, fields: list[str], cutoff: float) -> str:
+    by_lower = {f.lower(): f for f in fields}
+    plain = name.lower().replace("_", "").replace("-", "")
+    found = difflib.get_close_matches(plain, by_lower, n=1, cutoff=cutoff)
+    return by_lower[found[0]] if found else ""
 
 
 def dotted(loc: Loc) -> str:
-    """``spec.http[0].route[1].weight``."""
+    """``spec.http[0].route[1].weight``; keys that are not plain names are quoted: ``labels["a.io/b"]``."""
     text = ""
     for step in loc:
         if isinstance(step, int):
             text += f"[{step}]"
-        elif "." in step or "/" in step:
-            text += f"[{step!r}]"
+        elif not _NAME.fullmatch(step):
+            text += '["' + step.replace("\\", "\\\\").replace('"', '\\"') + '"]'
         else:
             text += f".{step}" if text else step
     return text
-
-
-def _yaml_names(model: type[BaseModel]) -> dict[str, str]:
-    return {info.alias or name: name for name, info in model.model_fields.items()}
-
-
-def _model_at(model: type[BaseModel] | None, loc: Loc) -> type[BaseModel] | None:
-    """The model of the object at ``loc``."""
-    here: Any = model
-    for step in loc:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            if not isinstance(step, str):
-                return None
-            names = _yaml_names(here)
-            attribute = names.get(step) or (step if step in here.model_fields else None)
-            if attribute is None:
-                return None
-            here = here.model_fields[attribute].annotation
-        else:
-            here = _element(here)
-        here = _strip_optional(here)
-    return here if isinstance(here, type) and issubclass(here, BaseModel) else None
-
-
-def _strip_optional(annotation: Any) -> Any:
-    args = [a for a in get_args(annotation) if a is not type(None)]
-    if type(None) in get_args(annotation) and len(args) == 1:
-        return args[0]
-    return annotation
-
-
-def _element(annotation: Any) -> Any:
-    args = get_args(annotation)
-    return args[-1] if args else None
-
-
-def _child_models(model: type[BaseModel] | None) -> Iterator[tuple[str, type[BaseModel]]]:
-    if model is None:
-        return
-    for name, info in model.model_fields.items():
-        inner = _strip_optional(info.annotation)
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            inner = _strip_optional(_element(inner))
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield info.alias or name, inner

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import glob
+import difflib
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from meshlib.errors import ConfigError, Problem, Severity
 from meshlib.resources.base import Origin, Resource
-from meshlib.resources.hints import Loc, describe, dotted
+from meshlib.resources.document import Document, Positions
+from meshlib.resources.file_names import STDIN, expand, files_at, nothing_at
+from meshlib.resources.findings import check
+from meshlib.resources.hints import dotted
 from meshlib.resources.kinds import KINDS, model_for, split_api_version
-from meshlib.resources.yaml_reader import Document, Positions, read
+from meshlib.resources.yaml_builder import MAX_DEPTH
+from meshlib.resources.yaml_reader import MAX_BYTES, read
 
-SUFFIXES = (".yaml", ".yml", ".json")
-STDIN = "-"
+__all__ = ["LoadResult", "expand", "load", "load_objects", "load_or_raise", "load_text"]
+
+StrPath = str | os.PathLike[str]
+MEMORY = "<memory>"
 
 
 @dataclass(slots=True)
@@ -31,47 +34,44 @@ class LoadResult:
 
     @property
     def errors(self) -> list[Problem]:
+        """The problems that refuse a resource."""
         return [p for p in self.problems if p.severity is Severity.ERROR]
 
 
-def load(paths: Sequence[str | os.PathLike[str]], *, lenient: bool = False) -> LoadResult:
+def load(paths: StrPath | Sequence[StrPath], *, lenient: bool = False, skip_unknown_kinds: bool = True) -> LoadResult:
     """Everything in files, folders (recursively, .yaml .yml .json), globs and ``-`` (standard input).
 
     Never raises for what files hold or lack: that is in ``problems``. ``lenient`` turns unknown fields into warnings.
+    Kinds that meshlib does not know are skipped with a notice, or refused without ``skip_unknown_kinds``. A file that
+    several paths name is read once.
     """
-    loading = _Loading(lenient)
-    for path in paths:
-        name = os.fspath(path)
-        if name == STDIN:
-            loading.text(sys.stdin.buffer.read(), "<stdin>")
-            continue
-        found = expand([name])
-        if not found:
-            loading.problem("no-files", name, _nothing_at(name), _hint_nothing(name))
-        for file in found:
-            loading.file(file)
+    loading = _Loading(lenient, skip_unknown_kinds)
+    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        loading.path(os.fspath(path))
     return loading.done()
 
 
-def load_text(text: str | bytes, name: str = "<text>", *, lenient: bool = False) -> LoadResult:
-    """The resources of a YAML or JSON text."""
-    loading = _Loading(lenient)
+def load_text(
+    text: str | bytes, name: str = "<text>", *, lenient: bool = False, skip_unknown_kinds: bool = True
+) -> LoadResult:
+    """The resources of a YAML or JSON text. Problems call it ``name``."""
+    loading = _Loading(lenient, skip_unknown_kinds)
     loading.text(text, name)
     return loading.done()
 
 
-def load_objects(objects: Iterable[Mapping[str, Any] | Resource], *, lenient: bool = False) -> LoadResult:
-    """Resources given as the dicts that YAML would give."""
-    loading = _Loading(lenient)
+def load_objects(
+    objects: Iterable[Mapping[str, Any] | Resource], *, lenient: bool = False, skip_unknown_kinds: bool = True
+) -> LoadResult:
+    """Resources given as the dicts that YAML would give (or as resources). They are copied: later changes to the dicts
+    have no effect. Problems say ``[2] VirtualService/reviews`` instead of a line."""
+    loading = _Loading(lenient, skip_unknown_kinds)
     for index, value in enumerate(objects):
-        if isinstance(value, Resource):
-            loading.result.resources.append(value)
-        else:
-            loading.document(Document(value, Positions(0, 0)), "<memory>", f"[{index}]")
+        loading.object(value, index)
     return loading.done()
 
 
-def load_or_raise(paths: Sequence[str | os.PathLike[str]], *, lenient: bool = False) -> list[Resource]:
+def load_or_raise(paths: StrPath | Sequence[StrPath], *, lenient: bool = False) -> list[Resource]:
     """``load``, raising ``ConfigError`` with every problem when there is an error among them."""
     result = load(paths, lenient=lenient)
     if result.errors:
@@ -79,50 +79,17 @@ def load_or_raise(paths: Sequence[str | os.PathLike[str]], *, lenient: bool = Fa
     return result.resources
 
 
-def expand(paths: Iterable[str]) -> list[str]:
-    """The files that ``paths`` name, in a stable order, each once."""
-    found: dict[str, None] = {}
-    for path in paths:
-        if path == STDIN:
-            continue
-        if os.path.isdir(path):
-            files = [
-                str(p)
-                for p in sorted(Path(path).rglob("*"))
-                if p.suffix in SUFFIXES and p.is_file() and not _hidden(p, path)
-            ]
-        elif os.path.exists(path):
-            files = [path]
-        else:
-            files = sorted(f for f in glob.glob(path, recursive=True) if os.path.isfile(f))
-        found.update(dict.fromkeys(files))
-    return list(found)
-
-
-def _hidden(path: Path, root: str) -> bool:
-    # a ConfigMap's volume holds each file twice, the second time below ..data
-    return any(part.startswith("..") for part in path.relative_to(root).parts)
-
-
-def _nothing_at(name: str) -> str:
-    if os.path.isdir(name):
-        return f"the folder {name} holds no {', '.join(SUFFIXES)} file"
-    return f"no file matches {name}" if glob.has_magic(name) else f"{name} does not exist"
-
-
-def _hint_nothing(name: str) -> str:
-    return "put the resources there" if os.path.isdir(name) else "check the path; it is relative to the working directory"
-
-
 class _Loading:
     """One load: collects, then checks what only the whole can tell."""
 
-    def __init__(self, lenient: bool) -> None:
+    def __init__(self, lenient: bool, skip_unknown_kinds: bool) -> None:
         self.lenient = lenient
+        self.unknown_kind = Severity.NOTICE if skip_unknown_kinds else Severity.ERROR
         self.result = LoadResult()
         self._count = 0
-        self._skipped: set[tuple[str, str]] = set()
-        self._seen: dict[tuple[str, str], tuple[Resource, Any]] = {}
+        self._read: set[str] = set()
+        self._skipped: set[tuple[str, str, str]] = set()
+        self._seen: dict[tuple[str, str], tuple[Resource, Any, str]] = {}
 
     def done(self) -> LoadResult:
         self.result.problems.sort(key=lambda p: (p.file, p.line, p.column))
@@ -140,14 +107,38 @@ class _Loading:
     ) -> None:
         self.result.problems.append(Problem(code, severity, file, place[0], place[1], path, message, hint))
 
+    # -- where documents come from
+
+    def path(self, path: str) -> None:
+        if path == STDIN:
+            if STDIN not in self._read:
+                self._read.add(STDIN)
+                self.text(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>")
+            return
+        unreadable: list[OSError] = []
+        files = files_at(path, unreadable.append)
+        for error in unreadable:
+            self._unreadable(str(error.filename or path), error)
+        if not files and not unreadable:
+            self.problem("no-files", path, *nothing_at(path))
+        for file in files:
+            absolute = os.path.abspath(file)
+            if absolute not in self._read:
+                self._read.add(absolute)
+                self.file(file)
+
     def file(self, name: str) -> None:
         try:
             with open(name, "rb") as stream:
-                data = stream.read()
+                data = stream.read(MAX_BYTES + 1)
         except OSError as error:
-            self.problem("unreadable-file", name, f"cannot be read: {error.strerror}", "check that it is a readable file")
+            self._unreadable(name, error)
             return
         self.text(data, name)
+
+    def _unreadable(self, name: str, error: OSError) -> None:
+        hint = "check its permissions" if isinstance(error, PermissionError) else "check that it is a readable file"
+        self.problem("unreadable-file", name, f"cannot be read: {error.strerror or error}", hint)
 
     def text(self, data: str | bytes, name: str) -> None:
         documents, problems = read(data, name)
@@ -155,145 +146,155 @@ class _Loading:
         for document in documents:
             self.document(document, name, "")
 
-    def document(self, document: Document, file: str, prefix: str) -> None:
+    def object(self, value: Mapping[str, Any] | Resource, index: int) -> None:
+        if isinstance(value, Resource):
+            if not self._is_double(value, value, f"[{index}] "):
+                self.result.resources.append(value)
+            return
+        try:
+            copy = _plain(value, 0)
+        except _TooDeepError:
+            message = f"nested deeper than {MAX_DEPTH} levels, or inside itself"
+            self.problem("too-deep", MEMORY, message, "no resource needs that", path=f"[{index}]")
+            return
+        name = ""
+        if isinstance(copy, dict) and isinstance(copy.get("kind"), str):
+            metadata = copy.get("metadata")
+            called = metadata.get("name") if isinstance(metadata, dict) else None
+            name = f"{copy['kind']}/{called}" if isinstance(called, str) and called else copy["kind"]
+        self.document(Document(copy, Positions(0, 0)), MEMORY, f"[{index}] {name}: " if name else f"[{index}] ")
+
+    # -- from documents to resources
+
+    def document(self, document: Document, file: str, prefix: str, kind: Any = None, version: Any = None) -> None:
+        """``prefix`` begins the paths of problems; ``kind`` and ``version`` are what a typed list says of its items."""
         value, positions = document.value, document.positions
-        place = positions.place(())
         if not isinstance(value, Mapping):
+            found = "a list" if isinstance(value, list) else f"{str(value)[:40]!r}"
+            hint = "separate resources with ---, or put them below items: of a kind: List"
             self.problem(
                 "not-a-resource",
                 file,
-                f"a resource is an object with apiVersion and kind, found {type(value).__name__}",
-                "begin with apiVersion: and kind:",
-                place=place,
-                path=prefix,
+                f"a resource is an object with apiVersion and kind, found {found}",
+                hint if isinstance(value, list) else "begin with apiVersion: and kind:",
+                place=positions.place(()),
+                path=_path(prefix),
             )
             return
-        kind, version = value.get("kind"), value.get("apiVersion")
+        kind, version = value.get("kind", kind), value.get("apiVersion", version)
         if not isinstance(kind, str) or not isinstance(version, str):
-            if kind is None and version is None:
-                keys = ", ".join(map(str, list(value)[:5])) or "(none)"
-                self.problem(
-                    "not-a-resource",
-                    file,
-                    f"not a Kubernetes resource (no apiVersion, no kind): skipped; its keys are {keys}",
-                    "if it should be one, begin with apiVersion: and kind:",
-                    Severity.WARNING,
-                    place,
-                    prefix,
-                )
-                return
-            missing = " and ".join(n for n, v in (("apiVersion", version), ("kind", kind)) if not isinstance(v, str))
-            self.problem(
-                "not-a-resource",
-                file,
-                f"{missing} is missing or not a text: this is not a Kubernetes resource",
-                f"it has the keys {', '.join(map(str, list(value)[:5])) or '(none)'}",
-                place=place,
-                path=prefix,
-            )
+            self._not_a_resource(value, kind, version, positions, file, prefix)
             return
         if kind.endswith("List") and isinstance(value.get("items"), list):
-            self._list(value, positions, file, prefix)
+            typed = kind.removesuffix("List")
+            for index, item in enumerate(value["items"]):
+                child, steps = positions.find(("items", index))
+                inner = Document(item, child if steps == 2 else positions, broken=document.broken)
+                of_list = (typed, version) if typed else (None, None)
+                self.document(inner, file, f"{_path(prefix)}{'.' if prefix else ''}items[{index}].", *of_list)
             return
         model = model_for(version, kind)
         if model is None:
-            self._unknown_kind(kind, version, file, place)
+            self._unknown_kind(kind, version, file, positions, prefix)
             return
-        self._resource(model, value, positions, file, prefix or (f"{kind} " if place == (0, 0) else ""))
+        if "kind" not in value or "apiVersion" not in value:
+            value = {"apiVersion": version, "kind": kind, **value}
+        self._resource(model, value, document, file, prefix)
 
-    def _list(self, value: Mapping[str, Any], positions: Positions, file: str, prefix: str) -> None:
-        for index, item in enumerate(value["items"]):
-            child, steps = positions.find(("items", index))
-            self.document(Document(item, child if steps == 2 else positions), file, f"{prefix}items[{index}]")
+    def _not_a_resource(
+        self, value: Mapping[str, Any], kind: Any, version: Any, positions: Positions, file: str, prefix: str
+    ) -> None:
+        keys = ", ".join(str(key)[:40] for key in list(value)[:5]) or "(none)"
+        if kind is None and version is None:
+            # folders of resources hold other YAML too (a chart's values, an OpenAPI document): said, not refused
+            self.problem(
+                "not-a-resource",
+                file,
+                f"not a Kubernetes resource (no apiVersion, no kind): skipped; its keys are {keys}",
+                "if it should be one, begin with apiVersion: and kind:",
+                Severity.WARNING,
+                positions.place(()),
+                _path(prefix),
+            )
+            return
+        wrong = [n for n, v in (("apiVersion", version), ("kind", kind)) if not isinstance(v, str)]
+        self.problem(
+            "not-a-resource",
+            file,
+            f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} missing or not a text: "
+            f"this is not a Kubernetes resource; its keys are {keys}",
+            _hint_for_head(kind, version),
+            place=positions.place((wrong[0],)),
+            path=_path(prefix),
+        )
 
-    def _unknown_kind(self, kind: str, version: str, file: str, place: tuple[int, int]) -> None:
+    def _unknown_kind(self, kind: str, version: str, file: str, positions: Positions, prefix: str) -> None:
         known = KINDS.get(kind)
         group = split_api_version(version)[0]
         if known is not None and known.group == group:
-            versions = ", ".join(f"{group}/{v}" if group else v for v in known.versions)
+            versions = ", ".join(_api_versions(kind))
             self.problem(
                 "unknown-version",
                 file,
                 f"apiVersion {version} of {kind} is not known",
-                f"known: {versions}",
-                place=place,
-                path="apiVersion",
+                f"write one of: {versions}",
+                place=positions.place(("apiVersion",)),
+                path=f"{prefix}apiVersion",
             )
             return
-        if (file, kind) in self._skipped:
+        if (file, kind, group) in self._skipped:
             return
-        self._skipped.add((file, kind))
-        self.problem(
-            "unknown-kind",
-            file,
-            f"{kind} ({version}) means nothing to meshlib and is skipped",
-            severity=Severity.NOTICE,
-            place=place,
-        )
+        self._skipped.add((file, kind, group))
+        hint, severity = _near_kind(kind, group), self.unknown_kind
+        if hint and severity is Severity.NOTICE:
+            severity = Severity.WARNING  # skipping what was meant to be in force is worth more than a notice
+        message = f"{kind} ({version}) means nothing to meshlib and is skipped"
+        self.problem("unknown-kind", file, message, hint, severity, positions.place(("kind",)), f"{prefix}kind")
 
     def _resource(
-        self, model: type[Resource], value: Mapping[str, Any], positions: Positions, file: str, prefix: str
+        self, model: type[Resource], value: Mapping[str, Any], document: Document, file: str, prefix: str
     ) -> None:
-        try:
-            resource = model.model_validate(value)
-        except ValidationError as error:
-            errors = error.errors(include_url=False)
-            unknown = [e for e in errors if e["type"] == "extra_forbidden"]
-            serious = [e for e in errors if e["type"] != "extra_forbidden"]
-            for found in errors:
-                warn = self.lenient and found["type"] == "extra_forbidden"
-                self._invalid(dict(found), model, value, positions, file, prefix, warn)
-            if not self.lenient or serious:
-                return
-            resource = model.model_validate(_without(value, [_yaml_loc(e["loc"], value) for e in unknown]))
+        positions = document.positions
+        resource, findings = check(model, value, positions, lenient=self.lenient)
+        for found in findings:
+            place = positions.place(found.loc)
+            path = prefix + dotted(found.loc) if found.loc else _path(prefix)
+            self.problem(found.code, file, found.message, found.hint, found.severity, place, path)
+        if resource is None or document.broken:
+            return
         line, column = positions.place(())
         self._count += 1
         resource._origin = Origin(file=file, line=line, column=column, document=self._count)
-        if not self._is_double(resource, value):
-            self.result.resources.append(resource)
-            for notice in resource.notices():
-                self.problem(
-                    notice.code,
-                    file,
-                    notice.message,
-                    notice.hint,
-                    Severity(notice.severity),
-                    positions.place(notice.loc),
-                    prefix + dotted(notice.loc),
-                )
+        if not resource.name and not resource.metadata.generate_name:
+            self.problem(
+                "missing-name",
+                file,
+                "metadata.name is missing",
+                "add it: status, explain and problems call the resource by it",
+                place=positions.place(("metadata",)),
+                path=f"{prefix}metadata",
+            )
+            return
+        if self._is_double(resource, value, prefix):
+            return
+        self.result.resources.append(resource)
+        for notice in resource.notices():
+            place = positions.place(notice.loc)
+            path = prefix + dotted(notice.loc)
+            self.problem(notice.code, file, notice.message, notice.hint, Severity(notice.severity), place, path)
 
-    def _invalid(
-        self,
-        error: dict[str, Any],
-        model: type[Resource],
-        value: Mapping[str, Any],
-        positions: Positions,
-        file: str,
-        prefix: str,
-        warn: bool,
-    ) -> None:
-        loc = _yaml_loc(error["loc"], value)
-        node, steps = positions.find(loc)
-        code, message, hint = describe(error, model, loc, node.raw if steps == len(loc) else "")
-        self.problem(
-            code,
-            file,
-            message,
-            hint,
-            Severity.WARNING if warn else Severity.ERROR,
-            positions.place(loc),
-            prefix + dotted(loc),
-        )
-
-    def _is_double(self, resource: Resource, value: Any) -> bool:
+    def _is_double(self, resource: Resource, value: Any, prefix: str) -> bool:
+        """Whether there was a resource of this name before. The first one counts: it is what was in force if a copy
+        was just added."""
         group = split_api_version(resource.api_version)[0]
         key = (group, resource.id)
         before = self._seen.get(key)
         if before is None or not resource.name:
-            self._seen[key] = (resource, value)
+            self._seen[key] = (resource, value, prefix)
             return False
-        first, first_value = before
+        first, first_value, first_prefix = before
         where = f"{first.origin.file}:{first.origin.line}" if first.origin.line else first.origin.file
+        where += f" {_path(first_prefix)}" if first_prefix else ""
         same = first_value == value
         self.problem(
             "duplicate-resource",
@@ -302,39 +303,53 @@ class _Loading:
             "remove one" if same else "remove one: which of them counts would depend on the order of reading",
             Severity.NOTICE if same else Severity.ERROR,
             (resource.origin.line, resource.origin.column),
+            _path(prefix),
         )
         return True
 
 
-def _yaml_loc(loc: tuple[int | str, ...], value: Any) -> Loc:
-    """pydantic's place as keys of the document: attribute names become YAML names, union tags vanish."""
-    here = value
-    found: list[str | int] = []
-    for position, step in enumerate(loc):
-        last = position == len(loc) - 1
-        if isinstance(here, Mapping):
-            if step in here:
-                here = here[step]
-                found.append(step)
-                continue
-            if last and isinstance(step, str) and "-" not in step and "[" not in step and "(" not in step:
-                found.append(step)  # a missing field: its parent is there
-            continue
-        if isinstance(here, (list, tuple)) and isinstance(step, int) and step < len(here):
-            here = here[step]
-            found.append(step)
-    return tuple(found)
+def _path(prefix: str) -> str:
+    """A prefix as a path of its own."""
+    return prefix.rstrip(": .")
 
 
-def _without(value: Any, locs: Iterable[Loc]) -> Any:
-    """A copy of the document without the fields at ``locs``."""
-    drop = set(locs)
+def _api_versions(kind: str) -> list[str]:
+    known = KINDS[kind]
+    return [f"{known.group}/{version}" if known.group else version for version in known.versions]
 
-    def copy(node: Any, here: Loc) -> Any:
-        if isinstance(node, Mapping):
-            return {k: copy(v, (*here, k)) for k, v in node.items() if (*here, k) not in drop}
-        if isinstance(node, (list, tuple)):
-            return [copy(v, (*here, i)) for i, v in enumerate(node)]
-        return node
 
-    return copy(value, ())
+def _hint_for_head(kind: Any, version: Any) -> str:
+    if isinstance(kind, str) and kind in KINDS:
+        return f"write apiVersion: {_api_versions(kind)[0]}"
+    if isinstance(version, str):
+        group = split_api_version(version)[0]
+        kinds = [name for name, known in KINDS.items() if known.group == group]
+        return f"write kind: one of {', '.join(kinds)}" if kinds else "add kind:"
+    return "begin with apiVersion: and kind:"
+
+
+def _near_kind(kind: str, group: str) -> str:
+    """A hint where the kind or the group looks like a slip of the pen."""
+    known = KINDS.get(kind)
+    if known is not None:
+        # another project's kind of the same name (Gateway API's Gateway) has a group that looks different
+        near = difflib.SequenceMatcher(None, group, known.group).ratio() > 0.85 if known.group else False
+        return f"did you mean apiVersion: {_api_versions(kind)[0]}?" if near else ""
+    of_group = {name.lower(): name for name, k in KINDS.items() if k.group == group}
+    close = difflib.get_close_matches(kind.lower(), of_group, n=1, cutoff=0.75)
+    return f"did you mean kind: {of_group[close[0]]}?" if close else ""
+
+
+class _TooDeepError(Exception):
+    pass
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """A copy made of dicts and lists; other values are left for the models to judge."""
+    if depth > MAX_DEPTH:
+        raise _TooDeepError
+    if isinstance(value, Mapping):
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, depth + 1) for item in value]
+    return value

@@ -1,0 +1,129 @@
+"""A document against its model: the resource, or everything that is wrong with it, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from meshlib.errors import Severity
+from meshlib.resources.base import Resource
+from meshlib.resources.document import Positions
+from meshlib.resources.hints import describe
+from meshlib.resources.model_fields import Loc
+
+_UNKNOWN = "extra_forbidden"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem whose place is a path of the document."""
+
+    code: str
+    severity: Severity
+    loc: Loc
+    message: str
+    hint: str
+
+
+def check(
+    model: type[Resource], value: Mapping[str, Any], positions: Positions, *, lenient: bool = False
+) -> tuple[Resource | None, list[Finding]]:
+    """The resource, None when there is an error among the findings. ``lenient``: unknown fields are left out, with a
+    warning for each."""
+    found: list[Finding] = []
+    while True:
+        try:
+            return model.model_validate(value), found
+        except ValidationError as error:
+            errors: list[dict[str, Any]] = [dict(e) for e in error.errors(include_url=False)]
+        unknown = [e for e in errors if e["type"] == _UNKNOWN and _place(e, value)[1]]
+        if not (lenient and unknown):
+            return None, found + _findings(errors, model, value, positions)
+        found += [replace(f, severity=Severity.WARNING) for f in _findings(unknown, model, value, positions)]
+        # validators that an unknown field had kept from running run in the next round
+        value = _without(value, [_place(e, value)[0] for e in unknown])
+
+
+def _findings(errors: list[dict[str, Any]], model: type[Resource], value: Any, positions: Positions) -> list[Finding]:
+    secret = model.__name__ == "Secret"
+    places = [_place(error, value) for error in errors]
+    found: list[Finding] = []
+    for error, (loc, exact) in zip(errors, places, strict=True):
+        if not exact and any(other[: len(loc)] == loc and sure for other, sure in places):
+            continue  # about a value that a validator put there in place of one that is itself refused
+        if error["type"] == _UNKNOWN:
+            error["siblings"] = _siblings(value, loc)
+        node, steps = positions.find(loc)
+        code, message, hint = describe(error, model, loc, node.raw if steps == len(loc) else "", secret=secret)
+        found.append(Finding(code, Severity.ERROR, loc, message, hint))
+    return _each_once(_without_consequences(found), positions)
+
+
+def _place(error: dict[str, Any], value: Any) -> tuple[Loc, bool]:
+    """pydantic's place as keys of the document, and whether it is there. Names of union branches vanish."""
+    here = value
+    found: list[str | int] = []
+    exact = True
+    for step in error["loc"]:
+        inside = isinstance(here, Mapping) and step in here
+        if inside or (isinstance(here, (list, tuple)) and isinstance(step, int) and step < len(here)):
+            here = here[step]
+            found.append(step)
+        else:
+            exact = False
+    if error["type"] == "missing":
+        return (*found, error["loc"][-1]), True
+    return tuple(found), exact
+
+
+def _siblings(value: Any, loc: Loc) -> tuple[str, ...]:
+    for step in loc[:-1]:
+        value = value[step]
+    return tuple(value)
+
+
+def _without_consequences(found: list[Finding]) -> list[Finding]:
+    """``hots: x`` is one mistake, not an unknown ``hots`` and a missing ``host``."""
+    meant = {
+        (*f.loc[:-1], f.hint.removeprefix("did you mean ").removesuffix("?"))
+        for f in found
+        if f.code == "unknown-field" and f.hint.startswith("did you mean ")
+    }
+    return [f for f in found if f.code != "missing-field" or f.loc not in meant]
+
+
+def _each_once(found: list[Finding], positions: Positions) -> list[Finding]:
+    """The same unknown field in every entry of a list is one mistake: told once, with the lines of the others."""
+    first: dict[Loc, int] = {}
+    lines: dict[int, list[int]] = {}
+    kept: list[Finding] = []
+    for finding in found:
+        if finding.code == "unknown-field":
+            pattern: Loc = tuple("*" if isinstance(step, int) else step for step in finding.loc)
+            if pattern in first:
+                lines.setdefault(first[pattern], []).append(positions.place(finding.loc)[0])
+                continue
+            first[pattern] = len(kept)
+        kept.append(finding)
+    for index, others in lines.items():
+        also = ", ".join(str(line) for line in others[:10] if line) + (", ..." if len(others) > 10 else "")
+        more = f" (also in line{'s' if len(others) > 1 else ''} {also})" if also else f" (and {len(others)} more)"
+        kept[index] = replace(kept[index], message=kept[index].message + more)
+    return kept
+
+
+def _without(value: Any, locs: Iterable[Loc]) -> Any:
+    """A copy of the document without the fields at ``locs``."""
+    drop = set(locs)
+
+    def copy(node: Any, here: Loc) -> Any:
+        if isinstance(node, Mapping):
+            return {k: copy(v, (*here, k)) for k, v in node.items() if (*here, k) not in drop}
+        if isinstance(node, (list, tuple)):
+            return [copy(v, (*here, i)) for i, v in enumerate(node)]
+        return node
+
+    return copy(value, ())
