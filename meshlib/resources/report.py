@@ -1,77 +1,164 @@
-"""A list of problems as text for people, as JSON for programs, as annotations for GitHub."""
+"""Problems for people (text with the lines they are about), programs (JSON) and pull requests (GitHub annotations)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from meshlib.errors import Problem, Severity
+from meshlib.resources.yaml_reader import MAX_BYTES
 
 STYLES = ("text", "json", "github")
-_GITHUB = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "notice"}
+
+_ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
+_WIDTH = 120
+_SECRET = re.compile(r"""\bkind["']?\s*:\s*["']?Secret\b""")
+_WORD = re.compile(r"""[A-Za-z0-9_.-]+|"[^"]*"|'[^']*'""")
 
 
-def render(problems: Sequence[Problem], style: str = "text", *, resources: int | None = None) -> str:
-    """All of them in order of file and line, with a summary. ``style`` is text, json or github."""
-    ordered = sorted(problems, key=lambda p: (p.file, p.line, p.column))
+def render(problems: Iterable[Problem], style: str = "text", *, resources: int | None = None) -> str:
+    """``problems`` sorted by file and line, in one of ``STYLES``, ending with a line break ("" when there is nothing to
+    say). ``resources`` is how many loaded, for the summary. Raises ValueError for another style."""
+    ordered = in_order(problems)
+    if style == "text":
+        return as_text(ordered, resources=resources)
     if style == "json":
-        data = {"problems": [asdict(p) for p in ordered], "counts": _counts(ordered), "resources": resources}
-        return json.dumps(data, indent=2) + "\n"
+        return as_json(ordered, resources=resources)
     if style == "github":
-        return "".join(_annotation(p) + "\n" for p in ordered)
-    if style != "text":
-        raise ValueError(f"unknown style {style!r}; known: {', '.join(STYLES)}")
-    sources: dict[str, list[str]] = {}
-    text = "".join(f"{problem}\n{_excerpt(problem, sources)}" for problem in ordered)
-    return text + summary(ordered, resources) + "\n"
+        return as_github(ordered)
+    raise ValueError(f"{style!r} is none of {', '.join(STYLES)}")
 
 
-def summary(problems: Sequence[Problem], resources: int | None = None) -> str:
-    """``12 resources: 1 error, 2 warnings, 0 notices``."""
-    counts = _counts(problems)
-    parts = [f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in ("error", "warning", "notice")]
-    head = "" if resources is None else f"{resources} resource{'' if resources == 1 else 's'}: "
-    return head + ", ".join(parts)
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """By file, line and column; errors first where several are in one place."""
+    return sorted(problems, key=lambda p: (p.file, p.line, p.column, _ORDER[p.severity], p.code))
 
 
-def _counts(problems: Sequence[Problem]) -> dict[str, int]:
-    return {str(s): sum(p.severity is s for p in problems) for s in Severity}
+def summary(problems: Sequence[Problem], *, resources: int | None = None) -> str:
+    """``2 errors, 1 warning in 2 files; 14 resources loaded``."""
+    counts = Counter(p.severity for p in problems)
+    parts = [_count(counts[severity], severity.value) for severity in _ORDER if counts[severity]]
+    text = ", ".join(parts) or "no problems"
+    if problems:
+        text += f" in {_count(len({p.file for p in problems}), 'file')}"
+    if resources is not None:
+        text += f"; {_count(resources, 'resource')} loaded"
+    return text
 
 
-def _excerpt(problem: Problem, sources: dict[str, list[str]]) -> str:
-    """The line with a caret below the place, for errors in files that can be read."""
-    if problem.severity is not Severity.ERROR or not problem.line:
-        return ""
-    lines = sources.get(problem.file)
-    if lines is None:
+def as_text(problems: Sequence[Problem], *, resources: int | None = None) -> str:
+    """For a terminal: each problem with the line it is about and a mark under the place, then the summary."""
+    excerpts = _Excerpts()
+    parts = []
+    for problem in problems:
+        head = f"{problem.where}: {problem.severity}: {f'{problem.path}: ' if problem.path else ''}{problem.message}"
+        lines = [f"{head} [{problem.code}]", *excerpts.of(problem)]
+        if problem.hint:
+            lines.append(f"    hint: {problem.hint}")
+        parts.append("\n".join(_printable(line) for line in lines) + "\n")
+    return "\n".join([*parts, summary(problems, resources=resources)]) + "\n"
+
+
+def as_json(problems: Sequence[Problem], *, resources: int | None = None) -> str:
+    """For programs: ``{"problems": [...], "summary": {"errors": 1, ...}}``. Problems have the fields of ``Problem``;
+    line and column are 0 where they are not known."""
+    counts = Counter(p.severity for p in problems)
+    totals: dict[str, int] = {f"{severity.value}s": counts[severity] for severity in _ORDER}
+    if resources is not None:
+        totals["resources"] = resources
+    found = [
+        {
+            "code": p.code,
+            "severity": p.severity.value,
+            "file": p.file,
+            "line": p.line,
+            "column": p.column,
+            "path": p.path,
+            "message": p.message,
+            "hint": p.hint,
+        }
+        for p in problems
+    ]
+    return json.dumps({"problems": found, "summary": totals}, indent=2) + "\n"
+
+
+def as_github(problems: Sequence[Problem]) -> str:
+    """Workflow commands of GitHub Actions, which it shows beside the lines of a pull request."""
+    lines = []
+    for p in problems:
+        where = {"file": p.file} if p.file and not p.file.startswith("<") else {}
+        if p.line and where:
+            where |= {"line": str(p.line), "col": str(p.column)}
+        where["title"] = p.code
+        properties = ",".join(f"{name}={_escape(value, ':,')}" for name, value in where.items())
+        text = f"{p.path}: {p.message}" if p.path else p.message
+        text += f"\nhint: {p.hint}" if p.hint else ""
+        lines.append(f"::{p.severity} {properties}::{_escape(text)}\n")
+    return "".join(lines)
+
+
+def _escape(text: str, more: str = "") -> str:
+    # as in GitHub's own toolkit: without it a file name could end the command and begin another
+    for char in f"%\r\n{more}":
+        text = text.replace(char, f"%{ord(char):02X}")
+    return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _printable(text: str) -> str:
+    """Without the control characters by which a file could write to a terminal whatever it likes."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else "\ufffd" for c in text)
+
+
+class _Excerpts:
+    """Lines of the files that problems are about. A file is read when the first of its problems is shown."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = {}
+
+    def of(self, problem: Problem) -> list[str]:
+        """The line with a mark under the place; nothing when the file cannot be read (standard input) any more."""
+        lines = self._of_file(problem.file) if problem.line else []
+        if not 0 < problem.line <= len(lines):
+            return []
+        start = max(problem.column - 1, 0)
+        line = lines[problem.line - 1].replace("\t", " ")  # one column, as the mark counts
+        match = _WORD.match(line, start)
+        length = match.end() - start if match else 1
+        cut = max(0, start - _WIDTH // 2) if len(line) > _WIDTH else 0
+        shown = line[cut : cut + _WIDTH]
+        before = sum(_columns(c) for c in line[cut:start])
+        under = sum(_columns(c) for c in line[start : start + min(length, _WIDTH - (start - cut))]) or 1
+        number = f"{problem.line:>5}"
+        return [f"{number} | {shown.rstrip()}", f"{' ' * len(number)} | {' ' * before}{'^' * under}"]
+
+    def _of_file(self, name: str) -> list[str]:
+        if name not in self._lines:
+            self._lines[name] = self._read(name)
+        return self._lines[name]
+
+    def _read(self, name: str) -> list[str]:
         try:
-            lines = Path(problem.file).read_text("utf-8", "replace").splitlines()
+            if not os.path.isfile(name) or os.path.getsize(name) > MAX_BYTES:
+                return []
+            with open(name, encoding="utf-8-sig", errors="replace", newline=None) as stream:
+                text = stream.read()
         except OSError:
-            lines = []
-        sources[problem.file] = lines
-    if problem.line > len(lines):
-        return ""
-    line = lines[problem.line - 1]
-    start = max(0, problem.column - 80)
-    shown = line[start : start + 120]
-    return f"    | {shown}\n    | {' ' * (problem.column - 1 - start)}^\n"
+            return []  # the problem itself is shown; only its excerpt is missing
+        # a terminal's history and a build log are no places for keys
+        return [] if _SECRET.search(text) else text.split("\n")
 
 
-def _annotation(problem: Problem) -> str:
-    message = f"{problem.path}: {problem.message}" if problem.path else problem.message
-    if problem.hint:
-        message += f" ({problem.hint})"
-    place = f"file={_property(problem.file)}"
-    if problem.line:
-        place += f",line={problem.line},col={problem.column}"
-    return f"::{_GITHUB[problem.severity]} {place},title={_property(problem.code)}::{_data(message)}"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _columns(char: str) -> int:
+    if not char.isprintable():
+        return len(_printable(char))
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
