@@ -153,7 +153,7 @@ def _unknown_field(model: type[BaseModel], loc: Loc, siblings: Any) -> str:
     name = str(loc[-1])
     owner = model_at(model, loc[:-1])
     fields = field_names(owner) if owner is not None else {}
-    free = [f for f in fields if f not in siblings]  # what is given already is not what was meant
+    free = [f for f in fields if f not in siblings]  # what is given already is hardly what was meant
     near = _near(name, free, 0.8)
     if near:
         return f"did you mean {near}?"
@@ -164,7 +164,7 @@ def _unknown_field(model: type[BaseModel], loc: Loc, siblings: Any) -> str:
             return f"{name} belongs beside {beside}, in {dotted(where)}" if where else f"{name} belongs beside {beside}"
         inside = f"{name} belongs inside {where[-1]}"
         return f"{inside}: {dotted(where)}.{name}" if len(where) > 1 else inside
-    near = _near(name, free, 0.6)
+    near = _near(name, free, 0.6) or _near(name, list(fields), 0.6)
     if near:
         return f"did you mean {near}?"
     return f"known here: {', '.join(sorted(fields))}" if fields else ""
