@@ -473,5 +473,6 @@ def connect_problem(target: Target, error: BaseException) -> str:
         return f"TLS handshake with {target} failed: {error.reason or error}"
     if isinstance(error, PeerNameMismatch):
         return f"TLS to {target}: {error}"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    # asyncio puts its own words where the system's reason was; the number is the same in both worlds
+    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return f"no connection to {target}: {text}"

