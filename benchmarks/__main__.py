@@ -36,7 +36,7 @@ def _line(row: Row) -> str:
     target = ""
     if row.target is not None:
         target = f"{'<=' if row.lower_is_better else '>='} {row.target:g} {row.unit}  {'met' if row.met else 'MISSED'}"
-    return f"{row.name:<62} {row.value:>8.2f} {row.unit:<3} {target:<20} {row.details}".rstrip()
+    return f"{row.name:<64} {row.value:>8.2f} {row.unit:<3} {target:<20} {row.details}".rstrip()
 
 
 if __name__ == "__main__":

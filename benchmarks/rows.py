@@ -68,13 +68,22 @@ def policy_cost(quick: bool) -> list[Row]:
 
 
 def sync_latency(quick: bool) -> list[Row]:
-    """httpx.Client, bare and through the mesh."""
+    """httpx.Client, bare and through the mesh: ``mesh.client()``, and the user's own client with the mesh's transport."""
     rounds, calls = (4, 100) if quick else (12, 300)
-    with backend() as (port, _), meshlib.Mesh.from_resources(synthetic.reviews(port)) as mesh:
-        with httpx.Client() as bare, httpx.Client(transport=mesh.http_transport()) as meshed:
-            url = f"http://127.0.0.1:{port}/reviews/0"
-            plain, through = interleaved([lambda: bare.get(url), lambda: meshed.get(MESH_URL)], rounds, calls)
-    return [_latency_row("httpx.Client p50, mesh / bare", plain, through, 0.6)]
+    with contextlib.ExitStack() as stack:
+        port, _ = stack.enter_context(backend())
+        mesh = stack.enter_context(meshlib.Mesh.from_resources(synthetic.reviews(port)))
+        bare = stack.enter_context(httpx.Client())
+        meshed = stack.enter_context(mesh.client())
+        own = stack.enter_context(httpx.Client(transport=mesh.http_transport()))
+        url = f"http://127.0.0.1:{port}/reviews/0"
+        plain, through, transport = interleaved(
+            [lambda: bare.get(url), lambda: meshed.get(MESH_URL), lambda: own.get(MESH_URL)], rounds, calls
+        )
+    return [
+        _latency_row("httpx.Client p50, mesh.client() / bare", plain, through, 0.6),
+        _latency_row("httpx.Client p50, own client with mesh.http_transport() / bare", plain, transport, 0.6),
+    ]
 
 
 def async_latency(quick: bool) -> list[Row]:
@@ -94,7 +103,7 @@ def async_latency(quick: bool) -> list[Row]:
                 fast.append(await requests_per_second(lambda: meshed.get(MESH_URL), total, 32))
         plain_rate, mesh_rate = statistics.median(slow), statistics.median(fast)
         return [
-            _latency_row("httpx.AsyncClient p50, mesh / bare", plain, through, 0.35),
+            _latency_row("httpx.AsyncClient p50, mesh.async_client() / bare", plain, through, 0.35),
             Row(
                 "httpx.AsyncClient at 32 in flight, requests/s, mesh / bare",
                 mesh_rate / plain_rate,
@@ -127,7 +136,7 @@ def envoy_hops(quick: bool) -> list[Row]:
         second, second_pid = stack.enter_context(envoy(first))
         mesh = stack.enter_context(meshlib.Mesh.from_resources(synthetic.reviews(port)))
         bare = stack.enter_context(httpx.Client())
-        meshed = stack.enter_context(httpx.Client(transport=mesh.http_transport()))
+        meshed = stack.enter_context(mesh.client())
         ways: list[tuple[str, Callable[[], object], list[int]]] = [
             ("bare httpx", lambda: bare.get(f"http://127.0.0.1:{port}/reviews/0"), [backend_pid]),
             ("through the mesh", lambda: meshed.get(MESH_URL), [backend_pid]),
@@ -195,23 +204,21 @@ def routing(quick: bool) -> list[Row]:
 
 
 _COMPILE = """
-import json, resource, sys, time
+import json, sys, time, tracemalloc
 from benchmarks import synthetic
 from meshlib.resources.loader import load_objects
 from meshlib.compiler.compile import compile_snapshot
 from meshlib.workload import Workload
-from pathlib import Path
-def rss():
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"): return int(line.split()[1]) / 1024
 warm = load_objects(synthetic.services(2, 2, 2)).resources
 compile_snapshot(warm, Workload())
 loaded = load_objects(synthetic.services(int(sys.argv[1]), 5, 10)).resources
-before = rss()
 began = time.perf_counter()
-snapshot = compile_snapshot(loaded, Workload())
+compile_snapshot(loaded, Workload())
 took = time.perf_counter() - began
-print(json.dumps([took, rss() - before, sum(1 for _ in snapshot.virtual_hosts())]))
+tracemalloc.start()
+snapshot = compile_snapshot(loaded, Workload())
+size = tracemalloc.get_traced_memory()[0] / 1e6
+print(json.dumps([took, size, sum(1 for _ in snapshot.virtual_hosts())]))
 """
 
 

@@ -23,6 +23,7 @@ from meshlib.errors import ConfigError, MeshError, Problem, Severity
 from meshlib.resources.loader import load_objects
 from meshlib.sources.environment import workload_from_env
 from meshlib.sources.files import FileSource, keep_last_good
+from meshlib.transport.clients import AsyncMeshClient, MeshClient
 from meshlib.transport.httpx_transport import transports
 from meshlib.transport.view import PlainView
 from meshlib.transport.worlds import MeshCore
@@ -221,7 +222,7 @@ class Mesh:
             verify=httpx_kwargs.pop("verify", True),
             cert=httpx_kwargs.pop("cert", None),
         )
-        return httpx.Client(transport=transport, **httpx_kwargs)
+        return MeshClient(transport=transport, **httpx_kwargs)
 
     def async_client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.AsyncClient:
         """An ``httpx.AsyncClient`` whose calls go through the mesh; takes httpx.AsyncClient's own arguments."""
@@ -231,7 +232,7 @@ class Mesh:
             verify=httpx_kwargs.pop("verify", True),
             cert=httpx_kwargs.pop("cert", None),
         )
-        return httpx.AsyncClient(transport=transport, **httpx_kwargs)
+        return AsyncMeshClient(transport=transport, **httpx_kwargs)
 
     # -- looking ----------------------------------------------------------------------------------------------------
 

@@ -419,3 +419,17 @@ def test_a_failing_endpoint_is_ejected_and_shown_in_status(servers):
         assert by_address[f"127.0.0.1:{one.port}"]["ejected"]
         assert by_address[f"127.0.0.1:{one.port}"]["ejected_for"] > 20
         assert cluster["events"][0]["trigger"] == "consecutive 5xx"
+
+
+def test_cookies_work_as_in_any_httpx_client(world, servers):
+    one, two = servers
+    one.behave = lambda handler: handler.answer(200, b"", set_cookie="session=abc; Path=/") or True
+    with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
+        with mesh.client(cookies={"mine": "1"}) as client:
+            client.get("http://reviews:9080/")
+            assert dict(client.cookies) == {"mine": "1", "session": "abc"}
+            client.get("http://reviews:9080/")
+            client.cookies = {"fresh": "2"}
+            client.get("http://reviews:9080/")
+    sent = [seen["headers"].get("cookie") for seen in one.seen]
+    assert sent == ["mine=1", "mine=1; session=abc", "fresh=2"]
