@@ -116,7 +116,7 @@ class Builder:
         mark = event.start_mark
         positions = self._positions(mark)
         text = event.value
-        plain = event.implicit[0]
+        plain = event.implicit[0] and event.tag is None  # the tag ! makes a text of anything
         if event.tag not in _PLAIN_TAGS and event.tag != _STR_TAG:
             self._refuse_tag(event)
         if self._wants_key():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+# (what libyaml says | what PyYAML's own parser says, what that means, what to do)
 _HINTS = (
     (
         "mapping values are not allowed",
@@ -17,7 +18,7 @@ _HINTS = (
         "is the ':' or the space after it missing, or the line indented too little?",
     ),
     (
-        "did not find expected key",
+        "did not find expected key|expected <block end>",
         "the indentation, or what follows a quoted text, does not fit what is above",
         "keys of one mapping start in the same column; list entries start with '- '",
     ),
@@ -27,23 +28,27 @@ _HINTS = (
         "entries of one list start in the same column",
     ),
     (
-        "block sequence entries are not allowed",
+        "sequence entries are not allowed",
         "a list entry cannot start here",
         "put '- ' on a line of its own below the key",
     ),
     (
-        "did not find expected alphabetic or numeric character",
+        "expected alphabetic or numeric character",
         "'*' and '&' have a meaning in YAML",
         'quote it: "*"',
     ),
     ("found unexpected end of stream", "the text ends inside quotes", "the closing quote is missing"),
     ("found unexpected document indicator", "the document ends inside quotes", "the closing quote is missing"),
     ("found unknown escape character", "an unknown escape in double quotes", "use single quotes, or write \\\\ for \\"),
-    ("did not find expected <document start>", "there is more after the end of the document", "separate with ---"),
-    ("did not find expected ',' or ']'", "the list is not closed", "a ',' or the closing ']' is missing"),
-    ("did not find expected ',' or '}'", "the mapping is not closed", "a ',' or the closing '}' is missing"),
     (
-        "did not find expected node content",
+        "expected <document start>|expected '<document start>'",
+        "there is more after the end of the document",
+        "separate with ---",
+    ),
+    ("expected ',' or ']'", "the list is not closed", "a ',' or the closing ']' is missing"),
+    ("expected ',' or '}'", "the mapping is not closed", "a ',' or the closing '}' is missing"),
+    (
+        "did not find expected node content|expected the node content",
         "a value is missing or the brackets do not match",
         "quote it if it is a text",
     ),
@@ -81,7 +86,7 @@ def explain_syntax_error(error: Any, text: str) -> tuple[int, str, str]:
 
 def _find(*texts: str) -> tuple[str, str]:
     for needle, message, hint in _HINTS:
-        if any(needle in text for text in texts):
+        if any(part in text for part in needle.split("|") for text in texts):
             return message, hint
     return re.sub(r"\s+", " ", texts[0]), ""
 
