@@ -81,12 +81,6 @@ ACTING: dict[str, frozenset[str]] = {
 }
 """Fields that act, by kind. ``spec.`` is left out."""
 
-INERT_VALUES = {
-    ("trafficPolicy.loadBalancer.simple", "PASSTHROUGH"),
-    ("trafficPolicy.tls.mode", "ISTIO_MUTUAL"),
-}
-"""Values of acting fields that do not act yet."""
-
 _KUBERNETES = frozenset(
     ("Service", "Endpoints", "EndpointSlice", "Pod", "Deployment", "Namespace", "ServiceAccount", "Secret")
 )
@@ -112,21 +106,18 @@ def _notice(resource: Resource, message: str) -> Problem:
 
 
 def _inert(node: Any, path: str, acting: frozenset[str]) -> Iterator[str]:
-    """Paths of the fields set below ``node`` that do not act."""
+    """The fields set at or below ``node`` that do not act, each named once, at the highest level without effect."""
     if path in acting:
+        return
+    if path and not any(known.startswith(f"{path}.") for known in acting):
+        yield path
         return
     if isinstance(node, BaseModel):
         for name in sorted(node.model_fields_set):
             value = getattr(node, name)
-            if value is None:
-                continue
-            field = type(node).model_fields[name].alias or name
-            yield from _inert(value, f"{path}.{field}" if path else field, acting)
-        return
-    if isinstance(node, list) and any(isinstance(item, BaseModel) for item in node):
+            if value is not None:
+                field = type(node).model_fields[name].alias or name
+                yield from _inert(value, f"{path}.{field}" if path else field, acting)
+    elif isinstance(node, list):
         for item in node:
             yield from _inert(item, path, acting)
-        return
-    if any(known.startswith(f"{path}.") for known in acting):
-        return  # an empty object on the way to fields that act
-    yield path
