@@ -42,6 +42,7 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
         resolution=_resolution(service),
         destination_rule=rule.id if rule else "",
         panic_percent=_panic_percent(policy),
+        refusal=_refusal(policy, rule),
     )
 
 
@@ -105,6 +106,18 @@ def _outlier(policy: EffectivePolicy) -> OutlierSettings | None:
 def _panic_percent(policy: EffectivePolicy) -> int:
     detection = policy.outlier_detection
     return int(detection.min_health_percent or 0) if detection is not None else 0
+
+
+def _refusal(policy: EffectivePolicy, rule: MergedRule | None) -> str:
+    """Fail closed: a policy that asks for TLS which is not there must not be answered with plaintext."""
+    tls = policy.tls
+    if tls is None or rule is None:
+        return ""
+    if tls.mode == "ISTIO_MUTUAL":
+        return f"{rule.id} asks for tls ISTIO_MUTUAL, and this workload has no mesh identity (certificate) yet"
+    if tls.credential_name:
+        return f"{rule.id} asks for the TLS secret {tls.credential_name}; name files instead (caCertificates ...)"
+    return ""
 
 
 def _tls(policy: EffectivePolicy) -> TlsSettings | None:

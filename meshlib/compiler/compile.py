@@ -154,6 +154,7 @@ class _Compiler:
         self.problems += self.destination_rules.problems
         self.problems += inert_fields(self.resources)
         self._report_missing(hosts)
+        self._report_refusals()
         passthrough = Destination(PASSTHROUGH, "", 0, 1, PASSTHROUGH)
         self.clusters[PASSTHROUGH] = Cluster(
             PASSTHROUGH, PASSTHROUGH, "", 0, (), DEFAULT_LIMITS, resolution="passthrough"
@@ -197,6 +198,24 @@ class _Compiler:
     def _serves_alone(self, pattern: str) -> bool:
         """A wildcard VirtualService makes its own virtual host only for names that no service has."""
         return pattern != "*"
+
+    def _report_refusals(self) -> None:
+        by_id = {r.id: r for r in self.resources}
+        refused = {(c.destination_rule, c.refusal) for c in self.clusters.values() if c.refusal}
+        for rule, reason in sorted(refused):
+            origin = by_id[rule].origin
+            self.problems.append(
+                Problem(
+                    "tls-not-available",
+                    Severity.WARNING,
+                    origin.file,
+                    origin.line,
+                    origin.column,
+                    rule,
+                    reason,
+                    "calls to it fail rather than go out in plaintext",
+                )
+            )
 
     def _report_missing(self, hosts: dict[str, HostRoutes]) -> None:
         seen: set[tuple[str, str]] = set()

@@ -96,6 +96,8 @@ def inert_fields(resources: Sequence[Resource]) -> Iterator[Problem]:
             yield _notice(resource, f"{resource.kind} loads, but nothing acts on it in this version")
             continue
         inert = sorted(set(_inert(resource.spec, "", acting)))  # type: ignore[attr-defined]
+        if resource.kind == "DestinationRule" and "simple='PASSTHROUGH'" in repr(resource):
+            inert.append("loadBalancer.simple: PASSTHROUGH (LEAST_REQUEST is used)")
         if inert:
             yield _notice(resource, f"no effect in this version: {', '.join(inert)}")
 

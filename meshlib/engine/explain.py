@@ -85,6 +85,8 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float) -> dic
     found["endpoints"] = endpoints_of(cluster, now)
     if spec.resolution == "passthrough":
         found["endpoints_note"] = "the address that the URL names"
+    elif spec.refusal:
+        found["reply"] = f"connect failure (flag UF): {spec.refusal}"
     elif not any(e["usable"] for e in found["endpoints"]):
         found["reply"] = "503 (flag UH: no usable endpoint)"
     return found

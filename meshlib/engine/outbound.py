@@ -74,6 +74,10 @@ def outbound(call: Call) -> Exchange:
         return
 
     cluster = call.live.cluster(destination.cluster)
+    if cluster.spec.refusal:
+        record.add_flag("UF")
+        yield Deliver(Outcome(Failure.CONNECT_FAILED, cluster.spec.refusal), local=True)
+        return
     state = cluster.state
     limits = cluster.spec.limits
     slots = state.slots

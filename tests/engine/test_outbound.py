@@ -442,3 +442,20 @@ def test_ejections_survive_a_reload():
     for _ in range(20):
         b.call(script)
     assert bad not in script.tried
+
+
+@pytest.mark.parametrize(
+    ("tls", "words"),
+    [
+        ({"mode": "ISTIO_MUTUAL"}, "ISTIO_MUTUAL"),
+        ({"mode": "SIMPLE", "credentialName": "secret"}, "TLS secret secret"),
+    ],
+)
+def test_tls_that_cannot_be_had_fails_the_call_instead_of_going_out_in_plaintext(tls, words):
+    b = bench({"route": [to("reviews", "v1")]}, destination_rule("reviews", "v1", tls=tls))
+    script = b.script(200)
+    outcome, call = b.call(script)
+    assert (outcome.failure, call.record.flags, script.sends) == (Failure.CONNECT_FAILED, "UF", [])
+    assert words in outcome.detail
+    (problem,) = [p for p in b.live.snapshot.problems if p.code == "tls-not-available"]
+    assert problem.path == "DestinationRule/default/reviews"
