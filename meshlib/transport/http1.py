@@ -68,6 +68,7 @@ class ResponseReader:
     __slots__ = (
         "_head_bytes",
         "_head_request",
+        "_header_bytes",
         "_lengths",
         "_parser",
         "chunked",
@@ -94,6 +95,7 @@ class ResponseReader:
         """An answer is expected now; ``head_request``: to HEAD, so that it has no body whatever its headers say."""
         self._head_request = head_request
         self._head_bytes = 0
+        self._header_bytes = 0
         self._lengths: list[bytes] = []
         self.status = 0
         self.reason = b""
@@ -177,6 +179,9 @@ class ResponseReader:
                 self._fail(f"the answer has more than {MAX_HEADERS} trailers")
             return
         self.headers.append((name, value))
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_bytes > MAX_HEAD_BYTES:
+            self._fail(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
         if len(self.headers) > MAX_HEADERS:
             self._fail(f"the answer has more than {MAX_HEADERS} headers")
         size = len(name)
