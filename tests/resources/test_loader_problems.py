@@ -306,3 +306,9 @@ def test_a_document_with_a_duplicate_key_is_checked_further_and_not_used() -> No
     result = load_text(HEAD + GOOD.replace("weight: 100", "weight: 100\n      weight: 5\n      zzz: 1"))
     assert [p.code for p in result.problems] == ["duplicate-key", "unknown-field"]
     assert result.resources == []
+
+
+def test_a_document_whose_only_mistake_is_a_duplicate_key_is_not_used() -> None:
+    result = load_text(HEAD + GOOD.replace("weight: 100", "weight: 100\n      weight: 5"))
+    assert [p.code for p in result.problems] == ["duplicate-key"]
+    assert result.resources == []
