@@ -247,7 +247,8 @@ def test_an_answer_to_head_has_no_body_whatever_its_length_says(world, serve):
 
 
 def test_an_answer_in_packets_of_one_byte_is_the_same_answer(world, serve):
-    answer = b"HTTP/1.1 201 Made\r\nx-a: 1\r\nx-a: 2\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\nt: r\r\n\r\n"
+    head = b"HTTP/1.1 201 Made\r\nx-a: 1\r\nx-a: 2\r\ntransfer-encoding: chunked\r\n\r\n"
+    answer = head + b"3\r\nabc\r\n1\r\nd\r\n0\r\nt: r\r\n\r\n"
     serve(bytewise(answer), bytewise(OK))
     response = world.get()
     assert (response.status_code, response.reason_phrase, response.text) == (201, "Made", "abcd")
