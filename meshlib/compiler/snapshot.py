@@ -61,7 +61,9 @@ class Cluster:
     resolution: str = "static"
     destination_rule: str = ""
     panic_percent: int = 0
-    refusal: str = ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
+    refusal: str = (
+        ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
