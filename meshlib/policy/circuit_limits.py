@@ -59,9 +59,10 @@ class Slots:
         return len(self._line)
 
     def try_acquire(self) -> bool:
-        """Take a free slot; False when there is none (or others stand in line before)."""
+        """Take a free slot; False when there is none. (While somebody stands in line there is none: a released slot goes
+        to the line.)"""
         with self._lock:
-            if self.in_use >= self.limit or self._line:
+            if self.in_use >= self.limit:
                 return False
             self.in_use += 1
             return True
@@ -71,7 +72,7 @@ class Slots:
         line is full (overflow). A slot that is free at once is granted at once, before this returns."""
         waiter = Waiter(wake)
         with self._lock:
-            if self.in_use < self.limit and not self._line:
+            if self.in_use < self.limit:
                 self.in_use += 1
                 waiter.state = "granted"
             elif len(self._line) >= self.pending_limit:

@@ -1,5 +1,7 @@
 """HTTP/1.1 as bytes in, events out: no socket here. Shared by the blocking and the asyncio connections.
 
+Parsing is httptools' (llhttp, strict): it refuses two lengths, a length beside chunks, spaces before colons and the like.
+
 Stricter than most servers need: what cannot be read in exactly one way is an error, and a connection on which anything
 odd was seen is never used again.
 """
@@ -66,10 +68,10 @@ class ResponseReader:
     """
 
     __slots__ = (
+        "_has_length",
         "_head_bytes",
         "_head_request",
         "_header_bytes",
-        "_lengths",
         "_parser",
         "chunked",
         "chunks",
@@ -96,7 +98,7 @@ class ResponseReader:
         self._head_request = head_request
         self._head_bytes = 0
         self._header_bytes = 0
-        self._lengths: list[bytes] = []
+        self._has_length = False
         self.status = 0
         self.reason = b""
         self.http_version = b"HTTP/1.1"
@@ -136,7 +138,7 @@ class ResponseReader:
         self.poisoned = True
         if self.complete:
             return True
-        if self.head_done and not self.error and not self._lengths and not self.chunked:
+        if self.head_done and not self.error and not self._has_length and not self.chunked:
             self.complete = True
             return True
         return False
@@ -186,7 +188,7 @@ class ResponseReader:
             self._fail(f"the answer has more than {MAX_HEADERS} headers")
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
-            self._lengths.append(value)
+            self._has_length = True
         elif size == 17 and name.lower() == b"transfer-encoding":
             self.chunked = True
 
@@ -203,12 +205,6 @@ class ResponseReader:
             self.http_version = b"HTTP/1.0"
         if status < 200:
             return  # 100, 103: a whole message without a body; the answer is still to come
-        if self._lengths and self.chunked:
-            self._fail("the answer has both Content-Length and Transfer-Encoding")
-            return
-        if len(self._lengths) > 1 and len(set(self._lengths)) > 1:
-            self._fail("the answer has several Content-Length headers that differ")
-            return
         self.head_done = True
         if self._head_request:
             # llhttp cannot be told that this answer has no body: finish here, and start afresh
@@ -230,7 +226,7 @@ class ResponseReader:
             self.continue_seen = self.continue_seen or status == 100
             self.headers = []
             self.reason = b""
-            self._lengths = []
+            self._has_length = False
             self.chunked = False
             self._head_bytes = 0
             return

@@ -27,6 +27,7 @@ class Protocol(asyncio.Protocol):
         keep = self.parser.should_keep_alive()
         self.reset()
         if path.startswith(b"/echo"): answer = body
+        elif path.startswith(b"/port"): answer = b"%d" % self.transport.get_extra_info("peername")[1]
         elif path.startswith(b"/big"): answer = b"x" * 2_000_000
         else: answer = NAME.encode() + b" " + path
         self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(answer) + answer)
@@ -47,7 +48,7 @@ asyncio.run(main())
 
 
 class Backend:
-    """``/echo`` answers the body, ``/big`` two megabytes, everything else ``<name> <path>``. Ends with its parent."""
+    """``/echo`` answers the body, ``/port`` the client's port, ``/big`` two megabytes, everything else ``<name> <path>``. Ends with its parent."""
 
     def __init__(self, name: str = "one", port: int = 0) -> None:
         self.name = name

@@ -51,6 +51,23 @@ def test_four_children_sharing_a_client_made_before_fork_get_no_wrong_body():
 
 
 @pytest.mark.fault
+def test_a_forked_child_never_uses_a_connection_of_its_parent():
+    with Backend() as backend, meshlib.Mesh.from_resources(one_backend(backend.port)) as mesh, mesh.client() as client:
+        inherited = client.get("http://reviews:9080/port").text
+        assert client.get("http://reviews:9080/port").text == inherited  # kept alive, and used again
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(write, client.get("http://reviews:9080/port").text.encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as answer:
+            assert answer.read() not in ("", inherited)
+        os.waitpid(pid, 0)
+        assert client.get("http://reviews:9080/port").text == inherited  # the parent's own is unharmed
+
+
+@pytest.mark.fault
 def test_sixty_four_threads_on_one_client_for_ten_seconds_count_exactly():
     policy = {"outlierDetection": {"consecutive5xxErrors": 5}, "connectionPool": {"tcp": {"maxConnections": 20}}}
     with (
