@@ -23,6 +23,9 @@ from meshlib.errors import ConfigError, MeshError, Problem, Severity
 from meshlib.resources.loader import load_objects
 from meshlib.sources.environment import workload_from_env
 from meshlib.sources.files import FileSource, keep_last_good
+from meshlib.telemetry.metrics import Metrics
+from meshlib.telemetry.observe import Telemetry
+from meshlib.telemetry.tracing import Tracing
 from meshlib.transport.clients import AsyncMeshClient, MeshClient
 from meshlib.transport.httpx_transport import transports
 from meshlib.transport.view import PlainView
@@ -30,6 +33,9 @@ from meshlib.transport.worlds import MeshCore
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+    from prometheus_client import CollectorRegistry
+
     from meshlib.resources.base import Resource
 
 log = logging.getLogger("meshlib")
@@ -42,7 +48,8 @@ class Mesh:
 
     Make one with ``from_path``, ``from_resources`` or ``from_env``; it may be shared by threads, event loops and forked
     children. ``seed`` makes every random choice replay; ``clock`` replaces time (for tests). ``retry_wait`` is a tenacity
-    wait strategy used instead of the routes' own backoff.
+    wait strategy used instead of the routes' own backoff. ``registry`` is the prometheus_client registry of the metrics and
+    ``tracer_provider`` OpenTelemetry's provider of the spans; the global ones by default.
     """
 
     def __init__(
@@ -54,6 +61,8 @@ class Mesh:
         clock: Clock | None = None,
         seed: int | None = None,
         retry_wait: Any = None,
+        registry: CollectorRegistry | None = None,
+        tracer_provider: TracerProvider | None = None,
         source: FileSource | None = None,
     ) -> None:
         self.workload = workload or Workload()
@@ -62,7 +71,9 @@ class Mesh:
         self._resources: list[Resource] = []
         self._kept: list[Resource] = []
         self._problems: list[Problem] = []
-        self._core = MeshCore(clock or SystemClock(), seeded(seed), retry_wait)
+        clock = clock or SystemClock()
+        telemetry = Telemetry(Metrics(registry, self.workload, clock.monotonic), Tracing(tracer_provider))
+        self._core = MeshCore(clock, seeded(seed), retry_wait, telemetry)
         self._reloads = 0
         self._install(list(resources), list(problems), [])
         _meshes.add(self)
@@ -78,6 +89,8 @@ class Mesh:
         clock: Clock | None = None,
         seed: int | None = None,
         retry_wait: Any = None,
+        registry: CollectorRegistry | None = None,
+        tracer_provider: TracerProvider | None = None,
     ) -> Mesh:
         """Resources from files, folders or globs, re-read when they change (``watch``).
 
@@ -94,6 +107,8 @@ class Mesh:
             clock=clock,
             seed=seed,
             retry_wait=retry_wait,
+            registry=registry,
+            tracer_provider=tracer_provider,
             source=source,
         )
         if watch:
@@ -109,10 +124,21 @@ class Mesh:
         clock: Clock | None = None,
         seed: int | None = None,
         retry_wait: Any = None,
+        registry: CollectorRegistry | None = None,
+        tracer_provider: TracerProvider | None = None,
     ) -> Mesh:
         """Resources as the dicts that YAML would give. Raises ``ConfigError`` with every problem."""
         loaded, problems = _from_objects(resources)
-        return cls(loaded, problems, workload=workload, clock=clock, seed=seed, retry_wait=retry_wait)
+        return cls(
+            loaded,
+            problems,
+            workload=workload,
+            clock=clock,
+            seed=seed,
+            retry_wait=retry_wait,
+            registry=registry,
+            tracer_provider=tracer_provider,
+        )
 
     @classmethod
     def from_env(
@@ -122,6 +148,8 @@ class Mesh:
         clock: Clock | None = None,
         seed: int | None = None,
         retry_wait: Any = None,
+        registry: CollectorRegistry | None = None,
+        tracer_provider: TracerProvider | None = None,
     ) -> Mesh:
         """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH) and the workload's MESHLIB_* variables.
 
@@ -139,6 +167,8 @@ class Mesh:
             clock=clock,
             seed=seed,
             retry_wait=retry_wait,
+            registry=registry,
+            tracer_provider=tracer_provider,
         )
 
     # -- configuration ----------------------------------------------------------------------------------------------
@@ -259,6 +289,7 @@ class Mesh:
         live = self._core.live
         return {
             "closed": live is None,
+            "telemetry_failures": self._core.telemetry.failures,
             "workload": self.workload.name,
             "namespace": self.workload.namespace,
             "source": {

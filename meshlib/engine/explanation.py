@@ -48,7 +48,7 @@ class Explanation:
     ``flags`` are Envoy's response flags, comma separated ("" for none): UH no healthy upstream, UF connect failure, UO
     overflow, UT timeout, UC connection termination, URX retries exhausted, NR no route, NC no cluster, DI delay injected,
     FI fault injected, DC the caller gave up. ``upstream_ms`` is the time from the first byte sent to the head received of
-    the last attempt, in milliseconds, None when nothing was sent.
+    the last attempt, in milliseconds, None when nothing was sent. ``status`` is the answer's, 0 when there was none.
     """
 
     __slots__ = (
@@ -61,6 +61,7 @@ class Explanation:
         "injected_delay",
         "rule_object",
         "started",
+        "status",
         "upstream_ms",
         "version",
         "virtual_host",
@@ -77,6 +78,7 @@ class Explanation:
         self.upstream_ms: float | None = None
         self.injected_delay = 0.0
         self.started = 0.0
+        self.status = 0
         self.considered: list[Considered] | None = None
         self._details: dict[str, Any] | None = None
 

@@ -60,7 +60,7 @@ def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tupl
         core.retry_wait,
     )
     call.record = route(live.snapshot, view)
-    return call, outbound(call)
+    return call, core.telemetry.watch(call, outbound(call))
 
 
 def _final(
@@ -69,10 +69,14 @@ def _final(
     """The outcome to answer with; raises when the network failed and the caller wants exceptions."""
     outcome = delivered.outcome
     if outcome.failure is not None:
+        answered = replies.for_failure(outcome)
+        if outcome.failure in replies.FLAG_OF_FAILURE:
+            call.record.status = answered.status
         finish(exchange)
         if not respond or outcome.failure not in replies.FLAG_OF_FAILURE or "DC" in call.record.flags:
             raise call_error(outcome, call.record, request, module)
-        return replies.for_failure(outcome)
+        return answered
+    call.record.status = outcome.status
     if outcome.body is None:
         finish(exchange)
     return outcome

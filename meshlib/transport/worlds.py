@@ -20,6 +20,7 @@ from meshlib.engine.effects import Acquire, Exchange, Send
 from meshlib.engine.live import BoundCluster, Live
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.endpoint import EndpointState
+from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.asyncio_upstream import AsyncioUpstream
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.sync_upstream import SyncUpstream
@@ -30,10 +31,11 @@ from meshlib.transport.tls import caller_context, upstream_context
 class MeshCore:
     """Shared by all transports of one mesh. ``live`` is the one reference that a reload swaps; None once closed."""
 
-    def __init__(self, clock: Clock, rng: random.Random, retry_wait: Any) -> None:
+    def __init__(self, clock: Clock, rng: random.Random, retry_wait: Any, telemetry: Telemetry) -> None:
         self.clock = clock
         self.rng = rng
         self.retry_wait = retry_wait
+        self.telemetry = telemetry
         self.live: Live | None = None
         self.closed = False
         self.upstream = SyncUpstream(clock)

@@ -48,7 +48,8 @@ asyncio.run(main())
 
 
 class Backend:
-    """``/echo`` answers the body, ``/port`` the client's port, ``/big`` two megabytes, everything else ``<name> <path>``. Ends with its parent."""
+    """``/echo`` answers the body, ``/port`` the client's port, ``/big`` two megabytes, everything else ``<name> <path>``.
+    Ends with its parent."""
 
     def __init__(self, name: str = "one", port: int = 0) -> None:
         self.name = name

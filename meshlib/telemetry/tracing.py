@@ -1,0 +1,61 @@
+"""A CLIENT span for each call, with W3C context sent upstream unless the request carries its own.
+
+Only opentelemetry-api is used: without an SDK every span is a no-op.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+
+CONTEXT_HEADERS = (b"traceparent", b"b3", b"x-b3-traceid")
+
+
+class Tracing:
+    """Spans of one client's calls."""
+
+    __slots__ = ("_kind", "_propagate", "_set_span", "_tracer")
+
+    def __init__(self, provider: Any) -> None:
+        from opentelemetry import trace
+        from opentelemetry.trace.propagation import tracecontext
+
+        self._tracer = trace.get_tracer("meshlib", tracer_provider=provider)
+        self._kind = trace.SpanKind.CLIENT
+        self._propagate = tracecontext.TraceContextTextMapPropagator()
+        self._set_span = trace.set_span_in_context
+
+    def started(self, call: Call) -> Any:
+        """Begin the span; returns it, or None when nobody records."""
+        view = call.view
+        span = self._tracer.start_span(view.method, kind=self._kind)
+        if not span.is_recording():
+            return None
+        span.set_attribute("http.request.method", view.method)
+        span.set_attribute("server.address", view.authority)
+        span.set_attribute("url.path", view.path)
+        headers = call.wire.view.raw_headers
+        if not any(name.lower() in CONTEXT_HEADERS for name, _ in headers):
+            carrier: dict[str, str] = {}
+            self._propagate.inject(carrier, context=self._set_span(span))
+            headers.extend((k.encode(), v.encode()) for k, v in carrier.items())
+        return span
+
+    def finished(self, call: Call, span: Any) -> None:
+        """The call is over: result, resource and attempts onto the span."""
+        record = call.record
+        span.set_attribute("http.response.status_code", record.status)
+        span.set_attribute("meshlib.resource", record.resource)
+        span.set_attribute("meshlib.host", record.host)
+        span.set_attribute("meshlib.subset", record.subset)
+        span.set_attribute("meshlib.endpoint", record.endpoint)
+        span.set_attribute("meshlib.flags", record.flags)
+        if len(record.attempts) > 1:
+            span.set_attribute("http.request.resend_count", len(record.attempts) - 1)
+        if record.status == 0 or record.status >= 500:
+            from opentelemetry.trace import Status, StatusCode
+
+            span.set_status(Status(StatusCode.ERROR, record.flags))
+        span.end()
