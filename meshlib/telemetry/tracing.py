@@ -16,7 +16,7 @@ CONTEXT_HEADERS = (b"traceparent", b"b3", b"x-b3-traceid")
 class Tracing:
     """Spans of one client's calls."""
 
-    __slots__ = ("_kind", "_propagate", "_set_span", "_tracer")
+    __slots__ = ("_kind", "_propagate", "_provider_now", "_proxy", "_set_span", "_tracer")
 
     def __init__(self, provider: Any) -> None:
         from opentelemetry import trace
@@ -26,9 +26,18 @@ class Tracing:
         self._kind = trace.SpanKind.CLIENT
         self._propagate = tracecontext.TraceContextTextMapPropagator()
         self._set_span = trace.set_span_in_context
+        # until the application installs an SDK, the global provider is a stand-in whose spans nobody sees: making them
+        # anyway would cost a call as much as the whole policy
+        self._proxy = trace.ProxyTracerProvider if provider is None else None
+        self._provider_now = trace.get_tracer_provider
 
     def started(self, call: Call) -> Any:
         """Begin the span; returns it, or None when nobody records."""
+        proxy = self._proxy
+        if proxy is not None:
+            if type(self._provider_now()) is proxy:
+                return None
+            self._proxy = None
         view = call.view
         span = self._tracer.start_span(view.method, kind=self._kind)
         if not span.is_recording():

@@ -169,3 +169,17 @@ def test_a_broken_provider_never_fails_a_call_and_is_counted_and_logged_once(ser
                 assert client.get("http://reviews:9080/").status_code == 200
             assert mesh.status()["telemetry_failures"] == 3
     assert len([r for r in caplog.records if r.name == "meshlib.telemetry"]) == 1
+
+
+def test_a_global_provider_installed_after_the_mesh_is_used(server, spans, monkeypatch):
+    from opentelemetry import trace
+
+    provider, exporter = spans
+    with meshlib.Mesh.from_resources(resources(server.port)) as mesh, mesh.client() as client:
+        client.get("http://reviews:9080/")
+        assert "traceparent" not in server.seen[0]["headers"]
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+        monkeypatch.setattr(mesh._core.telemetry._tracing, "_tracer", trace.get_tracer("meshlib"))
+        client.get("http://reviews:9080/")
+    assert "traceparent" in server.seen[1]["headers"]
+    assert len(exporter.get_finished_spans()) == 1
