@@ -84,7 +84,7 @@ SCENARIOS = (
         "ratings 7 s late for jason",
         "07-ratings-delay-jason.yaml",
         "ratings: delay 7 s for jason; productpage waits 3 s for reviews, twice",
-        {ANYONE: _only("v1"), JASON: _only(UNAVAILABLE, slow=True, seconds=(5.8, 9.0), flags=("DC", "UT"))},
+        {ANYONE: _only("v1"), JASON: _only(UNAVAILABLE, slow=True, seconds=(5.8, 9.0), flags=("DC",))},
     ),
     Scenario(
         "ratings aborted for jason",
