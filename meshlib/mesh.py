@@ -72,7 +72,9 @@ class Mesh:
         self._kept: list[Resource] = []
         self._problems: list[Problem] = []
         clock = clock or SystemClock()
-        telemetry = Telemetry(Metrics(registry, self.workload, clock.monotonic), Tracing(tracer_provider))
+        telemetry = Telemetry(
+            registry, lambda there: Metrics(there, self.workload), Tracing(tracer_provider), clock.monotonic
+        )
         self._core = MeshCore(clock, seeded(seed), retry_wait, telemetry)
         self._reloads = 0
         self._install(list(resources), list(problems), [])
@@ -367,6 +369,7 @@ class Mesh:
     def _after_fork(self) -> None:
         """In a forked child: locks may be held by threads that do not exist here, and the watcher thread is gone."""
         self._lock = threading.RLock()
+        self._core.after_fork()
         if self._source is not None:
             self._source.after_fork(self.reload)
 

@@ -66,6 +66,15 @@ class ClusterState:
         self.retries_active = 0
         self.events: deque[Any] = deque(maxlen=EVENTS_KEPT)
 
+    def after_fork(self) -> None:
+        """In a forked child: calls in flight, and the slots they hold, are the parent's."""
+        self.lock = RLock()
+        self.active = self.retries_active = 0
+        for endpoint in self.endpoints.values():
+            endpoint.active = 0
+        if self.slots is not None:
+            self.slots = Slots(self.slots.limit, self.slots.pending_limit)
+
     def endpoint(self, spec: Endpoint) -> EndpointState:
         """The state of an address, made on first sight."""
         found = self.endpoints.get(spec.key)
@@ -241,6 +250,12 @@ class Live:
     def cluster(self, key: str) -> BoundCluster:
         """The bound cluster; ``key`` is one of the snapshot's."""
         return self.bound.get(key) or self._bind(key)
+
+    def after_fork(self) -> None:
+        """In a forked child: forget what belongs to the parent's threads, keep what was learnt (ejections, balancers)."""
+        self._lock = RLock()
+        for state in self.states.values():
+            state.after_fork()
 
     def _bind(self, key: str) -> BoundCluster:
         with self._lock:

@@ -7,7 +7,7 @@ result; afterwards a call costs one dictionary look-up, an increment and an obse
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.snapshot import PASSTHROUGH
@@ -75,15 +75,10 @@ def _families(registry: CollectorRegistry) -> tuple[Any, Any]:
 class Metrics:
     """Counts the calls of one client."""
 
-    __slots__ = ("_children", "_clock", "_families", "_source")
+    __slots__ = ("_children", "_families", "_source")
 
-    def __init__(self, registry: CollectorRegistry | None, workload: Workload, clock: Callable[[], float]) -> None:
-        if registry is None:
-            import prometheus_client
-
-            registry = prometheus_client.REGISTRY
+    def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._families = _families(registry)
-        self._clock = clock
         self._children: dict[Any, tuple[Any, Any]] = {}
         labels = workload.labels
         app = labels.get("app", UNKNOWN)
@@ -99,8 +94,8 @@ class Metrics:
             workload.cluster,
         )
 
-    def finished(self, call: Call) -> None:
-        """A call is over, whichever way."""
+    def finished(self, call: Call, now: float) -> None:
+        """A call is over since ``now``, whichever way."""
         record = call.record
         destination = record.destination
         key = (destination, record.endpoint, record.status, record.flags)
@@ -111,7 +106,7 @@ class Metrics:
             labels = self._labels(call)
             found = self._children[key] = tuple(family.labels(*labels) for family in self._families)
         found[0].inc()
-        found[1].observe((self._clock() - record.started) * 1000.0)
+        found[1].observe((now - record.started) * 1000.0)
 
     def _labels(self, call: Call) -> tuple[str, ...]:
         record = call.record

@@ -1,14 +1,23 @@
-"""An exchange that is watched: metrics and span are finished exactly once, also when the call is cancelled or dropped."""
+"""An exchange that is watched: metrics and span are finished exactly once, also when the call is cancelled or dropped.
+
+A call that is *closed* may be closed by the garbage collector, at any allocation, perhaps inside a lock of the very
+registry or exporter that would record it. Such calls are only noted then, and recorded at the next call or scrape.
+"""
 
 from __future__ import annotations
 
 import logging
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry, Metric
+
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange
 
@@ -18,29 +27,57 @@ log = logging.getLogger("meshlib.telemetry")
 class Telemetry:
     """What watches the calls of a mesh. ``failures`` counts what it could not record; a call never hears of it."""
 
-    def __init__(self, metrics: Metrics, tracing: Tracing) -> None:
-        self._metrics = metrics
+    def __init__(
+        self,
+        registry: CollectorRegistry | None,
+        metrics: Callable[[CollectorRegistry], Metrics],
+        tracing: Tracing,
+        clock: Callable[[], float],
+    ) -> None:
+        if registry is None:
+            import prometheus_client
+
+            registry = prometheus_client.REGISTRY
+        _catch_up_before_scrapes(registry, self)
+        self._metrics = metrics(registry)
         self._tracing = tracing
+        self._clock = clock
+        self._closed: deque[tuple[Call, Any, float]] = deque()
         self.failures = 0
 
     def watch(self, call: Call, exchange: Exchange) -> Exchange:
         """``exchange``, watched."""
+        if self._closed:
+            self.catch_up()
         span = None
         try:
             span = self._tracing.started(call)
-        except Exception:  # noqa: BLE001 (whatever a provider or registry raises, the call goes on)
+        except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
             self._failed()
         try:
             yield from exchange
-        finally:
-            self._finished(call, span)
+        except GeneratorExit:
+            self._closed.append((call, span, self._clock()))
+            raise
+        except BaseException:
+            self._finished(call, span, self._clock())
+            raise
+        self._finished(call, span, self._clock())
 
-    def _finished(self, call: Call, span: Any) -> None:
+    def catch_up(self) -> None:
+        """Record the calls that were closed."""
+        while self._closed:
+            try:
+                self._finished(*self._closed.popleft())
+            except IndexError:  # another thread took the last one
+                return
+
+    def _finished(self, call: Call, span: Any, now: float) -> None:
         try:
-            self._metrics.finished(call)
+            self._metrics.finished(call, now)
             if span is not None:
                 self._tracing.finished(call, span)
-        except Exception:  # noqa: BLE001 (whatever a provider or registry raises, the call goes on)
+        except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
             self._failed()
 
     def _failed(self) -> None:
@@ -50,3 +87,29 @@ class Telemetry:
             log.exception(
                 "a call could not be recorded; further failures are only counted (status: telemetry_failures)"
             )
+
+
+class _CatchUp:
+    """A collector without metrics of its own, asked first at each scrape: lets every mesh record what it has noted."""
+
+    def __init__(self) -> None:
+        self.meshes: weakref.WeakSet[Telemetry] = weakref.WeakSet()
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        for telemetry in list(self.meshes):
+            telemetry.catch_up()
+        return []
+
+
+_catching_up: weakref.WeakKeyDictionary[Any, _CatchUp] = weakref.WeakKeyDictionary()
+
+
+def _catch_up_before_scrapes(registry: CollectorRegistry, telemetry: Telemetry) -> None:
+    found = _catching_up.get(registry)
+    if found is None:
+        found = _catching_up[registry] = _CatchUp()
+        registry.register(found)  # before the families, so that it comes first
+    found.meshes.add(telemetry)

@@ -304,6 +304,12 @@ class AsyncioUpstream:
     def close(self) -> None:
         """Close idle connections politely and drop those in use. Call it on the loop."""
         self._closed = True
+        self.close_idle()
+        for connection in list(self._busy):
+            self.drop(connection)
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for use. Call it on the loop."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -312,8 +318,6 @@ class AsyncioUpstream:
                 if not connection.closed:
                     connection.retire()
         self._idle.clear()
-        for connection in list(self._busy):
-            self.drop(connection)
 
     # -- one exchange -----------------------------------------------------------------------------------------------
 

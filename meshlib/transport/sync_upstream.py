@@ -366,6 +366,12 @@ class SyncUpstream:
     def close(self) -> None:
         """Close every idle connection; those in use close when their answer ends."""
         self._closed = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for use."""
+        if self._pid != os.getpid():
+            self._forget_inherited()
         while self._idle:
             try:
                 _, idle = self._idle.popitem()

@@ -10,7 +10,6 @@ import asyncio
 import os
 import random
 import threading
-import weakref
 from types import ModuleType
 from typing import Any
 
@@ -39,7 +38,7 @@ class MeshCore:
         self.live: Live | None = None
         self.closed = False
         self.upstream = SyncUpstream(clock)
-        self.loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioUpstream] = weakref.WeakKeyDictionary()
+        self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
 
     def sync_world(self, inner: Any, verify: Any, cert: Any, module: ModuleType) -> Any:
         """The world of a blocking transport."""
@@ -54,8 +53,19 @@ class MeshCore:
         loop = asyncio.get_running_loop()
         found = self.loops.get(loop)
         if found is None or found.pid != os.getpid():
+            for ended in [other for other in list(self.loops) if other.is_closed()]:
+                self.loops.pop(ended, None)  # its connections ended with it
             found = self.loops[loop] = AsyncioUpstream(loop)
         return found
+
+    def forget_target(self, target: Target) -> None:
+        """A target that is not used any more: its idle connections go now in threads, on loops when their time is up."""
+        self.upstream.drop_idle(target)
+
+    def after_fork(self) -> None:
+        """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
+        if self.live is not None:
+            self.live.after_fork()
 
     def close(self) -> None:
         """Refuse new calls, close connections. Those of other running loops are closed on their loop."""
@@ -93,7 +103,13 @@ class _Tls:
         return self._context
 
 
-def find_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, tls: _Tls) -> Target:
+MAX_TARGETS = 2048
+"""Per cluster. Only pass-through to ever new hosts gets there."""
+
+
+def find_target(
+    core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, tls: _Tls
+) -> Target:
     """Where to connect for this endpoint, made once per cluster, endpoint and TLS need."""
     settings = cluster.spec.tls
     key: Any
@@ -105,6 +121,9 @@ def find_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, aut
         key = (endpoint, authority, tls)
     found = cluster.targets.get(key)
     if found is None or found.label != endpoint.key:
+        if len(cluster.targets) >= MAX_TARGETS:
+            oldest = next(iter(cluster.targets))
+            core.forget_target(cluster.targets.pop(oldest))
         found = cluster.targets[key] = _make_target(cluster, endpoint, scheme, authority, tls)
     return found
 
@@ -176,7 +195,7 @@ class SyncNetwork(_Threads):
     def send(self, effect: Send) -> Outcome:
         call = effect.call
         view, wire = call.view, call.wire
-        target = find_target(effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
+        target = find_target(self._core, effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
         return self._core.upstream.send(
             view.method.encode("latin-1"),
             wire.view.target,
@@ -187,7 +206,8 @@ class SyncNetwork(_Threads):
         )
 
     def close(self) -> None:
-        """Nothing of its own to close."""
+        """Close idle connections. Other clients of the mesh that are still open make new ones when they need them."""
+        self._core.upstream.close_idle()
 
 
 class _Loop:
@@ -241,7 +261,7 @@ class AsyncNetwork(_Loop):
     async def send(self, effect: Send) -> Outcome:
         call = effect.call
         view, wire = call.view, call.wire
-        target = find_target(effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
+        target = find_target(self._core, effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
         return await self._core.loop_upstream().send(
             view.method.encode("latin-1"),
             wire.view.target,
@@ -253,7 +273,9 @@ class AsyncNetwork(_Loop):
         )
 
     async def aclose(self) -> None:
-        """Nothing of its own to close."""
+        """Close the running loop's idle connections; other clients that are still open make new ones when they need them."""
+        self._core.loop_upstream().close_idle()
+        await asyncio.sleep(0)  # let the transports close
 
 
 class SyncThroughInner(_Threads, SyncInner):

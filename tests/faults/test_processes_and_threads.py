@@ -68,6 +68,30 @@ def test_a_forked_child_never_uses_a_connection_of_its_parent():
 
 
 @pytest.mark.fault
+def test_a_child_forked_in_the_middle_of_a_call_is_not_held_up_by_what_the_parent_holds():
+    policy = {"connectionPool": {"tcp": {"maxConnections": 1}, "http": {"http2MaxRequests": 1}}}
+    with (
+        Backend() as backend,
+        meshlib.Mesh.from_resources(one_backend(backend.port, **policy)) as mesh,
+        mesh.client(timeout=3) as client,
+        client.stream("GET", "http://reviews:9080/big") as response,  # the one slot is taken, and a lock is held
+    ):
+        state = next(iter(mesh._core.live.states.values()))
+        state.lock.acquire()
+        pid = os.fork()
+        if pid == 0:
+            held = []
+            thread = threading.Thread(target=lambda: held.append(client.get("http://reviews:9080/x").status_code))
+            thread.start()  # the lock's owner is this thread's namesake in the parent: look from another one
+            thread.join(5)
+            os._exit(0 if held == [200] else 1)
+        state.lock.release()
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert len(response.read()) == 2_000_000  # the parent's own answer is unharmed
+
+
+@pytest.mark.fault
 def test_sixty_four_threads_on_one_client_for_ten_seconds_count_exactly():
     policy = {"outlierDetection": {"consecutive5xxErrors": 5}, "connectionPool": {"tcp": {"maxConnections": 20}}}
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import sys
@@ -49,12 +50,7 @@ class Caller:
 
         async def go():
             async with self.mesh.async_client(**self.options) as client:
-                response = await client.request(method, url, **kwargs)
-            await self.mesh._core.aclose()
-            for upstream in self.mesh._core.loops.values():
-                upstream.close()
-            await asyncio.sleep(0)
-            return response
+                return await client.request(method, url, **kwargs)
 
         return asyncio.run(go())
 
@@ -358,8 +354,6 @@ def test_one_mesh_serves_many_event_loops_one_after_another_and_at_once(servers)
             async with httpx.AsyncClient(transport=transport) as client:
                 for _ in range(calls):
                     results.append((await client.get("http://reviews:9080/")).json()["server"])
-            mesh._core.loop_upstream().close()
-            await asyncio.sleep(0)
 
         for _ in range(5):
             asyncio.run(go(3))
@@ -433,3 +427,30 @@ def test_cookies_work_as_in_any_httpx_client(world, servers):
             client.get("http://reviews:9080/")
     sent = [seen["headers"].get("cookie") for seen in one.seen]
     assert sent == ["mine=1", "mine=1; session=abc", "fresh=2"]
+
+
+def test_a_hundred_event_loops_leave_no_trace(servers):
+    one, two = servers
+    with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
+
+        async def go():
+            async with mesh.async_client() as client:
+                await client.get("http://reviews:9080/")
+
+        for _ in range(100):
+            asyncio.run(go())
+        assert len(mesh._core.loops) == 1
+
+
+def test_ever_new_hosts_do_not_grow_the_mesh(servers, monkeypatch):
+    from meshlib.transport import worlds
+
+    one, _ = servers
+    monkeypatch.setattr(worlds, "MAX_TARGETS", 10)
+    with meshlib.Mesh.from_resources([]) as mesh, mesh.client() as client:
+        for n in range(1, 40):
+            with contextlib.suppress(httpx.ConnectError):
+                client.get(f"http://127.0.0.{n}:{one.port}/")
+        (cluster,) = mesh._core.live.bound.values()
+        assert len(cluster.targets) <= 10
+        assert mesh._core.upstream.idle_connections() <= 10

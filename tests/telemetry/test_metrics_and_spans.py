@@ -183,3 +183,28 @@ def test_a_global_provider_installed_after_the_mesh_is_used(server, spans, monke
         client.get("http://reviews:9080/")
     assert "traceparent" in server.seen[1]["headers"]
     assert len(exporter.get_finished_spans()) == 1
+
+
+def test_a_call_dropped_inside_the_registrys_own_lock_does_not_hang(server):
+    """The garbage collector may close an abandoned answer at any allocation, also while a metric is being counted."""
+    import threading
+
+    registry = CollectorRegistry()
+    server.behave = lambda handler: handler.answer(200, b"x" * 500_000) or True
+    with meshlib.Mesh.from_resources(resources(server.port), registry=registry) as mesh, mesh.client() as client:
+        client.get("http://reviews:9080/")
+        (counter,) = [c for c in registry._collector_to_names if "istio_requests" in registry._collector_to_names[c]]
+        (child,) = counter._metrics.values()
+        dropped = client.send(client.build_request("GET", "http://reviews:9080/"), stream=True)
+        done = threading.Event()
+
+        def drop_it_in_the_worst_place() -> None:
+            nonlocal dropped
+            with child._value._lock:
+                dropped.close()
+                dropped = None
+            done.set()
+
+        threading.Thread(target=drop_it_in_the_worst_place, daemon=True).start()
+        assert done.wait(5), "it hangs"
+        assert sum(value for _, value in samples(registry, "istio_requests_total")) == 2
