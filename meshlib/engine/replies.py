@@ -5,6 +5,7 @@ from __future__ import annotations
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 
 _PREFIX = "upstream connect error or disconnect/reset before headers. reset reason: "
+_RETRIED = "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: "
 _TEXT = (b"content-type", b"text/plain")
 
 FLAG_OF_FAILURE = {
@@ -23,7 +24,7 @@ def reply(status: int, body: str = "", extra: RawHeaders | None = None, detail: 
     """A whole answer with Envoy's headers for local replies."""
     data = body.encode()
     headers: RawHeaders = [(b"content-length", b"%d" % len(data)), _TEXT] if data else [(b"content-length", b"0")]
-    return Outcome(status=status, reason=b"", headers=headers + (extra or []), whole=data, detail=detail)
+    return Outcome(status=status, reason=b"", headers=[*(extra or []), *headers], whole=data, detail=detail)
 
 
 def no_route() -> Outcome:
@@ -64,17 +65,15 @@ _RESET_REASON = {
 }
 
 
-def for_failure(outcome: Outcome) -> Outcome:
+def for_failure(outcome: Outcome, retried: bool = False) -> Outcome:
     """What Envoy would have answered for a failure of the network (``local_replies="respond"``)."""
     failure = outcome.failure
+    prefix = _RETRIED if retried else _PREFIX
     if failure is Failure.TIMEOUT:
         return reply(504, "upstream request timeout", detail=outcome.detail)
     if failure is Failure.OVERFLOW:
         return overflow()
     if failure is Failure.PROTOCOL_ERROR:
-        return reply(502, _PREFIX + _RESET_REASON[failure], detail=outcome.detail)
+        return reply(502, prefix + _RESET_REASON[failure], detail=outcome.detail)
     text = _RESET_REASON.get(failure, "connection termination") if failure is not None else ""
-    body = _PREFIX + text
-    if failure is Failure.CONNECT_FAILED and outcome.detail:
-        body += f", transport failure reason: delayed connect error: {outcome.detail}"
-    return reply(503, body, detail=outcome.detail)
+    return reply(503, prefix + text, detail=outcome.detail)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, encode_head
 from meshlib.transport.request_body import ReplayBody, SourceFailed, frame, is_chunked, last_frame
-from meshlib.transport.sync_upstream import CONTINUE_SECONDS, _expects_continue, connect_problem
+from meshlib.transport.sync_upstream import CONTINUE_SECONDS, CUT_HEAD, _expects_continue, connect_problem
 from meshlib.transport.target import Target, Timeouts, smaller
 from meshlib.transport.tls import PeerNameMismatch, check_peer
 
@@ -162,6 +162,9 @@ class Connection(asyncio.Protocol):
         if reader.head_done:
             what = f": {error}" if error else ""
             detail = f"the server closed the connection in the middle of the answer{what}"
+        elif error is None and reader.begun:
+            self._fail(Failure.PROTOCOL_ERROR, CUT_HEAD, None)
+            return
         elif error is None:
             detail = "the server closed the connection without an answer"
         else:
@@ -187,7 +190,7 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, failure: Failure, detail: str, error: BaseException | None) -> None:
         handler, self._handler = self._handler, None
-        stale = self._reused and not self.reader._head_bytes
+        stale = self._reused and not self.reader.begun
         self.closed = True
         self.transport.abort()
         if handler is not None:

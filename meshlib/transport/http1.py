@@ -153,6 +153,11 @@ class ResponseReader:
         return data
 
     @property
+    def begun(self) -> bool:
+        """Whether a byte of the answer has come."""
+        return self._head_bytes > 0
+
+    @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request."""
         return self.complete and self.keep_alive and not self.poisoned and not self.error

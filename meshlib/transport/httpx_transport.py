@@ -69,7 +69,7 @@ def _final(
     """The outcome to answer with; raises when the network failed and the caller wants exceptions."""
     outcome = delivered.outcome
     if outcome.failure is not None:
-        answered = replies.for_failure(outcome)
+        answered = replies.for_failure(outcome, len(call.record.attempts) > 1)
         if outcome.failure in replies.FLAG_OF_FAILURE:
             call.record.status = answered.status
         finish(exchange)

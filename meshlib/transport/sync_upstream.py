@@ -31,6 +31,8 @@ LOOKS = 100
 GIL) before this thread goes to sleep: on loopback, falling asleep and waking up costs more than the answer takes. Only
 while a single call is under way, so that it never competes with work. Pays 20 % in the row "httpx.Client p50"."""
 
+CUT_HEAD = "the server closed the connection in the middle of the answer's head"
+
 IO_ERRORS = (OSError, ssl.SSLError)
 TIMED_OUT = (TimeoutError, BlockingIOError)
 _TIMEVAL = struct.Struct("@ll")
@@ -186,9 +188,11 @@ class SyncUpstream:
             except TIMED_OUT:
                 return _no_head(timeouts)
             except IO_ERRORS as error:
-                return _reset(error, reused and not reader._head_bytes)
+                return _reset(error, reused and not reader.begun)
             if not data:
-                return _reset(None, reused and not reader._head_bytes)
+                if reader.begun:
+                    return Outcome(Failure.PROTOCOL_ERROR, CUT_HEAD)
+                return _reset(None, reused)
             reader.feed(data)
             if reader.error:
                 return Outcome(Failure.PROTOCOL_ERROR, reader.error)

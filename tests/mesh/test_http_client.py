@@ -191,7 +191,10 @@ def test_respond_answers_what_envoy_would_for_a_dead_upstream(world):
     with meshlib.Mesh.from_resources(reviews(port, port)) as mesh:
         response = Caller(world, mesh, local_replies="respond").get("http://reviews:9080/x")
     assert response.status_code == 503
-    assert response.text.startswith("upstream connect error or disconnect/reset before headers. reset reason: ")
+    assert response.text == (
+        "upstream connect error or disconnect/reset before headers. "
+        "retried and the latest reset reason: remote connection failure"
+    )
     assert response.extensions["mesh"].flags == "UF,URX"
 
 
