@@ -58,6 +58,11 @@ ACTING: dict[str, frozenset[str]] = {
             "http.retries.backoff",
             "http.retries.retryIgnorePreviousHosts",
             "http.fault",
+            "http.redirect",
+            "http.directResponse",
+            "http.rewrite",
+            "http.headers",
+            "http.route.headers",
         ]
     ),
     "DestinationRule": frozenset(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.matches import compile_match, not_for_client
 from meshlib.compiler.snapshot import Destination, Rule, SkippedRule
 from meshlib.policy.fault import FaultPolicy
+from meshlib.policy.header_ops import HeaderOps, compile_ops, merge
+from meshlib.policy.regex import rewriter, wire
 from meshlib.policy.retry import RetryPolicy, parse_retry_on
+from meshlib.policy.rewrite import Redirect, Rewrite
 from meshlib.policy.weights import WeightedChoice
 from meshlib.workload import Workload
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RETRY = RetryPolicy()
 SOLE = WeightedChoice((1,))
+NO_OPS = HeaderOps()
 
 Resolver = Callable[[Any, str, int], Destination]
 """(destination model, namespace of the resource, dialled port) -> Destination with weight 0."""
@@ -42,11 +47,8 @@ def compile_rules(
         if route.match and not matches:
             skipped.append(SkippedRule(index, name, "; ".join(reasons)))
             continue
-        if not route.route:
-            action = next(
-                (a for a in ("redirect", "direct_response", "delegate") if getattr(route, a, None)), "no route"
-            )
-            skipped.append(SkippedRule(index, name, f"{action.replace('_', ' ')} is not acted on in this version"))
+        if route.delegate is not None:
+            skipped.append(SkippedRule(index, name, "delegate is not acted on in this version"))
             continue
         rules.append(_rule(index, name, route, tuple(matches), resource.namespace, port, destination))
     return rules, skipped
@@ -55,21 +57,105 @@ def compile_rules(
 def _rule(
     index: int, name: str, route: Any, matches: tuple[Any, ...], namespace: str, port: int, destination: Resolver
 ) -> Rule:
-    targets = tuple(_weighted(destination(d.destination, namespace, port), d.weight or 0) for d in route.route)
+    sole = len(route.route or ()) == 1
+    targets = tuple(_target(destination(d.destination, namespace, port), d, route, sole) for d in route.route or ())
     return Rule(
         index=index,
         name=name,
         matches=matches,
         destinations=targets,
-        choice=SOLE if len(targets) == 1 else WeightedChoice([t.weight for t in targets]),
+        choice=SOLE if len(targets) < 2 else WeightedChoice([t.weight for t in targets]),
         retry=_retry(route.retries),
         timeout=route.timeout,
         fault=_fault(route.fault),
+        rewrite=_rewrite(route.rewrite),
+        redirect=_redirect(route.redirect, port),
+        direct=_direct(route.direct_response),
+        response_ops=_present(_ops(route.headers, "response")),
     )
 
 
-def _weighted(target: Destination, weight: int) -> Destination:
-    return Destination(target.host, target.subset, target.port, weight, target.cluster, target.missing)
+def _target(found: Destination, model: Any, route: Any, sole: bool) -> Destination:
+    of_rule, of_target = _ops(route.headers, "request"), _ops(model.headers, "request")
+    back_rule, back_target = _ops(route.headers, "response"), _ops(model.headers, "response")
+    return Destination(
+        found.host,
+        found.subset,
+        found.port,
+        model.weight or 0,
+        found.cluster,
+        found.missing,
+        # Istio writes one level for a sole destination; with several, Envoy applies theirs first and the rule's after
+        _present(merge(of_rule, of_target)) if sole else _present(of_target, of_rule),
+        _present(merge(back_rule, back_target)) if sole else _present(back_target, back_rule),
+        _host_of(route.headers) or _host_of(model.headers),
+    )
+
+
+_HOST = frozenset(("host", ":authority"))
+
+
+def _ops(headers: Any, direction: str) -> HeaderOps:
+    operations = getattr(headers, direction, None) if headers is not None else None
+    if operations is None:
+        return NO_OPS
+    return compile_ops(operations.remove or (), operations.set or {}, operations.add or {}, _HOST)
+
+
+def _present(*levels: HeaderOps) -> tuple[HeaderOps, ...]:
+    return tuple(ops for ops in levels if ops)
+
+
+def _host_of(headers: Any) -> str:
+    """The Host that request operations set, else the one they add."""
+    request = headers.request if headers is not None else None
+    if request is None:
+        return ""
+    for values in (request.set or {}, request.add or {}):
+        for name, value in values.items():
+            if name.lower() in _HOST:
+                return str(value)
+    return ""
+
+
+def _rewrite(rewrite: Any) -> Rewrite | None:
+    if rewrite is None:
+        return None
+    by_regex = rewrite.uri_regex_rewrite
+    return Rewrite(
+        prefix=None if rewrite.uri is None else wire(rewrite.uri),
+        regex=None if by_regex is None else rewriter(by_regex.match, by_regex.rewrite),
+        authority=rewrite.authority or "",
+    )
+
+
+def _redirect(redirect: Any, port: int) -> Redirect | None:
+    if redirect is None:
+        return None
+    number = redirect.port
+    if redirect.derive_port == "FROM_REQUEST_PORT":
+        number = port
+    elif redirect.derive_port == "FROM_PROTOCOL_DEFAULT":
+        number = 0
+    return Redirect(
+        code=redirect.redirect_code or 301,
+        uri=wire(redirect.uri or ""),
+        prefix=None if redirect.prefix_rewrite is None else wire(redirect.prefix_rewrite),
+        authority=redirect.authority or "",
+        scheme=redirect.scheme or "",
+        port=number,
+    )
+
+
+def _direct(response: Any) -> tuple[int, bytes] | None:
+    if response is None:
+        return None
+    body = response.body
+    if body is None:
+        return response.status, b""
+    if body.bytes_ is not None:
+        return response.status, base64.b64decode(body.bytes_)
+    return response.status, (body.string or "").encode()
 
 
 def _retry(retries: Any) -> RetryPolicy:

@@ -16,9 +16,11 @@ from meshlib.workload import Workload
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import CircuitLimits
     from meshlib.policy.fault import FaultPolicy
+    from meshlib.policy.header_ops import HeaderOps
     from meshlib.policy.http_match import CompiledMatch
     from meshlib.policy.outlier import OutlierSettings
     from meshlib.policy.retry import RetryPolicy
+    from meshlib.policy.rewrite import Redirect, Rewrite
     from meshlib.policy.rule_index import RuleIndex
     from meshlib.policy.weights import WeightedChoice
     from meshlib.registry.service import Endpoint
@@ -77,6 +79,9 @@ class Destination:
     weight: int
     cluster: str
     missing: str = ""
+    request_ops: tuple[HeaderOps, ...] = ()  # the rule's and the destination's own, in the order of application
+    response_ops: tuple[HeaderOps, ...] = ()
+    authority: str = ""  # a Host that the operations set
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +96,10 @@ class Rule:
     retry: RetryPolicy
     timeout: float | None = None  # seconds, for the whole call with its retries; None: none (Istio's default)
     fault: FaultPolicy | None = None
+    rewrite: Rewrite | None = None
+    redirect: Redirect | None = None
+    direct: tuple[int, bytes] | None = None  # status and body
+    response_ops: tuple[HeaderOps, ...] = ()  # of a rule that answers itself (redirect, direct response)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,6 +41,11 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
             found.destination = taken.destinations[0]
         details["timeout"] = taken.timeout
         details["retry"] = taken.retry.text
+        if taken.redirect is not None:
+            details["reply"] = f"{taken.redirect.code} (redirect)"
+        elif taken.direct is not None:
+            details["reply"] = f"{taken.direct[0]} (direct response)"
+        details["rewrite"] = taken.rewrite.text if taken.rewrite is not None else ""
         details["fault"] = taken.fault.text if taken.fault is not None else ""
         details["destinations"] = [_destination(live, taken, d, now) for d in taken.destinations]
     found.add_details(details)
@@ -78,6 +83,8 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float) -> dic
     cluster = live.cluster(target.cluster)
     spec = cluster.spec
     found["balancer"] = spec.balancer
+    found["request_headers"] = "; ".join(ops.text for ops in target.request_ops)
+    found["response_headers"] = "; ".join(ops.text for ops in target.response_ops)
     found["destination_rule"] = spec.destination_rule
     found["tls"] = spec.tls.mode if spec.tls is not None else ""
     found["limits"] = limits_text(spec.limits)

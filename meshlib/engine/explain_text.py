@@ -25,7 +25,7 @@ def render(explanation: Explanation) -> str:
         lines.append(f"  reply: {data['reply']}")
     for target in data.get("destinations", ()):
         lines += _destination(target)
-    for key in ("timeout", "retry", "fault"):
+    for key in ("timeout", "retry", "rewrite", "fault"):
         if data.get(key):
             value = f"{data[key]:g} s for the whole call" if key == "timeout" else data[key]
             lines.append(f"  {key}: {value}")
@@ -60,6 +60,8 @@ def _destination(target: dict[str, Any]) -> list[str]:
     policy += [f"TLS {target['tls']}"] if target["tls"] else []
     policy += [f"by {target['destination_rule']}"] if target["destination_rule"] else []
     lines.append(f"       {', '.join(policy)}")
+    changed = [key for key in ("request_headers", "response_headers") if target[key]]
+    lines += [f"       {key.replace('_', ' ')}: {target[key]}" for key in changed]
     for endpoint in target["endpoints"]:
         state = "" if endpoint["usable"] else "  ejected" if endpoint["ejected"] else "  not ready"
         if endpoint["ejected_for"]:

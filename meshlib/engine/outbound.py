@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
+from meshlib.engine.actions import answer_of, change_answer, change_request
 from meshlib.engine.effects import Acquire, Deliver, Exchange, Send, Sleep
 from meshlib.engine.explanation import Attempt
 from meshlib.engine.outcome import Failure, Outcome
@@ -48,8 +49,8 @@ def outbound(call: Call) -> Exchange:
         return
 
     destinations = rule.destinations
-    destination = destinations[0] if len(destinations) == 1 else destinations[rule.choice.pick(call.rng)]
-    record.destination = destination
+    if destinations:
+        record.destination = destinations[0 if len(destinations) == 1 else rule.choice.pick(call.rng)]
     timeouts = call.timeouts
     caller_deadline = INFINITE if timeouts.read is None else started + timeouts.read
 
@@ -65,13 +66,19 @@ def outbound(call: Call) -> Exchange:
                 return
         if abort_status:
             record.add_flag("FI")
-            yield Deliver(replies.fault_abort(abort_status), local=True)
+            yield Deliver(change_answer(call, replies.fault_abort(abort_status)), local=True)
             return
 
+    destination = record.destination
+    if destination is None:
+        yield Deliver(change_answer(call, answer_of(call, rule)), local=True)
+        return
     if not destination.cluster:
         record.add_flag("NC")
-        yield Deliver(replies.no_cluster(), local=True)
+        yield Deliver(change_answer(call, replies.no_cluster()), local=True)
         return
+    if rule.rewrite is not None or destination.request_ops or destination.authority:
+        change_request(call, rule, destination)
 
     cluster = call.live.cluster(destination.cluster)
     if cluster.spec.refusal:
@@ -97,11 +104,11 @@ def outbound(call: Call) -> Exchange:
             endpoint = cluster.pick(call, now, tried)
             if endpoint is None:
                 record.add_flag("UH")
-                yield Deliver(replies.no_healthy_upstream(), local=True)
+                yield Deliver(change_answer(call, replies.no_healthy_upstream()), local=True)
                 return
             if state.active >= limits.http2_max_requests:
                 record.add_flag("UO")
-                yield Deliver(replies.overflow(), local=True)
+                yield Deliver(change_answer(call, replies.overflow()), local=True)
                 return
             if slots is not None:
                 holds_slot = slots.try_acquire()
@@ -111,7 +118,7 @@ def outbound(call: Call) -> Exchange:
                     now = clock()
                     if granted is None:
                         record.add_flag("UO")
-                        yield Deliver(replies.overflow(), local=True)
+                        yield Deliver(change_answer(call, replies.overflow()), local=True)
                         return
                     holds_slot = granted
                     if not granted:
@@ -214,6 +221,8 @@ def outbound(call: Call) -> Exchange:
         # -- the answer is final: hand it over and stay until its last byte -----------------------------------------
         if outcome.failure is not None:
             record.flags = ",".join(filter(None, (replies.FLAG_OF_FAILURE.get(outcome.failure, ""), record.flags)))
+        elif destination.response_ops:
+            change_answer(call, outcome)
         cut = yield Deliver(outcome, None if deadline == INFINITE else deadline)
         if cut is not None:
             record.add_flag(replies.FLAG_OF_FAILURE.get(cut, "UC"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -65,6 +66,17 @@ class DirectResponseBody(Model):
 
     bytes_: str | None = Field(default=None, alias="bytes")
     string: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.bytes_ is not None and self.string is not None:
+            raise refuse("several-bodies", "a body has either string or bytes", "")
+        if self.bytes_ is not None:
+            try:
+                base64.b64decode(self.bytes_, validate=True)
+            except ValueError as error:
+                raise refuse("bad-base64", "bytes is not base64", "use string for text") from error
+        return self
 
 
 class DirectResponse(Model):
@@ -148,6 +160,19 @@ class HeaderOperations(Model):
     remove: list[str] | None = None
     set: dict[str, str] | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in (*(self.add or {}), *(self.set or {}), *(self.remove or [])):
+            if not _HEADER_NAME.fullmatch(name):
+                raise refuse("bad-header-name", "{name} is not a header name", "", name=repr(name))
+        for name, value in (*(self.add or {}).items(), *(self.set or {}).items()):
+            if _BAD_VALUE.search(value):
+                raise refuse("bad-header-value", "the value of {name} holds a control character", "", name=repr(name))
+        for name in self.remove or []:
+            if name.startswith(":") or name.lower() == "host":
+                raise refuse("protected-header", "{name} cannot be removed", "", name=repr(name))
+        return self
+
 
 class Headers(Model):
     """``spec.http.headers`` of VirtualService."""
@@ -157,6 +182,9 @@ class Headers(Model):
 
 
 _HEADER_NAME = re.compile(r":(?:path|method|authority|scheme)|[!#$%&'*+\-.^_`|~0-9A-Za-z]+|@request\.auth\.claims.+")
+
+
+_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def _no_empty_prefix(field: str, match: StringMatch | None) -> None:

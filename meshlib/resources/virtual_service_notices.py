@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from meshlib.policy.header_ops import unknown_operators
 from meshlib.resources.notices import Loc, Notice, deprecated
 
 _OLD_HEADERS = {
@@ -27,10 +28,12 @@ def notices(resource: Any) -> Iterator[Notice]:
             yield deprecated((*here, "mirrorPercent"), "mirrorPercent", "mirrorPercentage: {value: ...}")
         if rule.cors_policy is not None and rule.cors_policy.allow_origin:
             yield deprecated((*here, "corsPolicy", "allowOrigin"), "allowOrigin", "allowOrigins: [{exact: ...}]")
+        yield from _headers(rule.headers, (*here, "headers"))
         yield from _fault(rule.fault, (*here, "fault"))
         for position, target in enumerate(rule.route or ()):
             there: Loc = (*here, "route", position)
             yield from _old_headers(target, there)
+            yield from _headers(target.headers, (*there, "headers"))
             if target.destination.port is not None and target.destination.port.name:
                 yield deprecated((*there, "destination", "port", "name"), "port.name", "port: {number: ...}")
 
@@ -39,6 +42,22 @@ def _old_headers(model: Any, here: Loc) -> Iterator[Notice]:
     for attribute, (old, new) in _OLD_HEADERS.items():
         if getattr(model, attribute, None):
             yield deprecated((*here, old), old, new)
+
+
+def _headers(headers: Any, here: Loc) -> Iterator[Notice]:
+    for direction in ("request", "response"):
+        operations = getattr(headers, direction, None)
+        if operations is None:
+            continue
+        for verb in ("set", "add"):
+            for name in sorted(unknown_operators(getattr(operations, verb) or {})):
+                yield Notice(
+                    "unknown-operator",
+                    "warning",
+                    (*here, direction, verb, name),
+                    f"the value of {name} has an operator that is not known here: the header is left out",
+                    "known: %REQ(name)%, %PROTOCOL%, and %% for a percent sign",
+                )
 
 
 def _fault(fault: Any, here: Loc) -> Iterator[Notice]:

@@ -45,7 +45,7 @@ class Tracing:
         span.set_attribute("http.request.method", view.method)
         span.set_attribute("server.address", view.authority)
         span.set_attribute("url.path", view.path)
-        headers = call.wire.view.raw_headers
+        headers = call.wire.base_headers
         if not any(name.lower() in CONTEXT_HEADERS for name, _ in headers):
             carrier: dict[str, str] = {}
             self._propagate.inject(carrier, context=self._set_span(span))

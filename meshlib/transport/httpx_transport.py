@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshlib import errors
 from meshlib.engine import replies
+from meshlib.engine.actions import change_answer
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.drivers import finish, run, run_async
 from meshlib.engine.effects import Deliver, Exchange
@@ -69,7 +70,7 @@ def _final(
     """The outcome to answer with; raises when the network failed and the caller wants exceptions."""
     outcome = delivered.outcome
     if outcome.failure is not None:
-        answered = replies.for_failure(outcome, len(call.record.attempts) > 1)
+        answered = change_answer(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
         if outcome.failure in replies.FLAG_OF_FAILURE:
             call.record.status = answered.status
         finish(exchange)

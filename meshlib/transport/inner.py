@@ -39,7 +39,7 @@ class _Translator:
         wire = effect.call.wire
         original = wire.request
         spec = effect.endpoint.endpoint
-        url = original.url.copy_with(host=spec.address, port=spec.port)
+        url = original.url.copy_with(host=spec.address, port=spec.port, raw_path=wire.target)
         extensions = dict(original.extensions)
         if effect.timeout is not None:
             timeout = dict(extensions.get("timeout") or {})

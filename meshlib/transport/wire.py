@@ -15,11 +15,12 @@ class Wire:
     """``Call.wire`` for HTTP. ``request`` is the httpx request (an inner transport wants it), ``body`` None, bytes or a
     ``ReplayBody``."""
 
-    __slots__ = ("body", "request", "timeouts", "view")
+    __slots__ = ("base_headers", "body", "request", "target", "timeouts")
 
     def __init__(self, request: Any, view: HttpxView, body: Any, timeouts: CallerTimeouts) -> None:
         self.request = request
-        self.view = view
+        self.target = view.target  # rewritten by the rule, if it says so
+        self.base_headers = view.raw_headers
         self.body = body
         self.timeouts = timeouts
 
@@ -31,4 +32,4 @@ class Wire:
 
     def headers(self, attempt: int) -> list[tuple[bytes, bytes]]:
         """The request's headers with the attempt's number, which tells a server (and a mesh behind it) of retries."""
-        return [*self.view.raw_headers, (ATTEMPT_COUNT, b"%d" % attempt)]
+        return [*self.base_headers, (ATTEMPT_COUNT, b"%d" % attempt)]

@@ -198,7 +198,7 @@ class SyncNetwork(_Threads):
         target = find_target(self._core, effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
         return self._core.upstream.send(
             view.method.encode("latin-1"),
-            wire.view.target,
+            wire.target,
             wire.headers(effect.attempt),
             wire.body,
             target,
@@ -264,7 +264,7 @@ class AsyncNetwork(_Loop):
         target = find_target(self._core, effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
         return await self._core.loop_upstream().send(
             view.method.encode("latin-1"),
-            wire.view.target,
+            wire.target,
             wire.headers(effect.attempt),
             wire.body,
             target,

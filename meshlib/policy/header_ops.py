@@ -1,0 +1,130 @@
+"""Header operations (VirtualService ``headers``): remove, then set, then add, as Envoy applies them.
+
+Values may hold Envoy's command operators ``%REQ(name)%`` and ``%PROTOCOL%``, and ``%%`` for a percent sign; they are computed
+from the headers as they were before any operation. Names compare without case; bytes and order of other headers stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+RawHeaders = list[tuple[bytes, bytes]]
+Lookup = Callable[[str], str | None]
+
+_OPERATOR = re.compile(r"%%|%REQ\(([^)?]+)(?:\?([^)]+))?\)(?::(\d+))?%|%PROTOCOL%|%")
+
+
+class UnknownOperator(ValueError):
+    """A command operator that only a proxy has."""
+
+
+Value = bytes | Callable[[Lookup], bytes]
+
+
+def compile_value(text: str) -> Value:
+    """The value as bytes, or a function of the request's headers. Raises ``UnknownOperator``."""
+    parts: list[Value] = []
+    at = 0
+    for found in _OPERATOR.finditer(text):
+        if found.start() > at:
+            parts.append(text[at : found.start()].encode())
+        at = found.end()
+        token = found.group(0)
+        if token == "%%":
+            parts.append(b"%")
+        elif token == "%PROTOCOL%":
+            parts.append(b"HTTP/1.1")
+        elif token == "%":
+            raise UnknownOperator(f"{text!r}: only %REQ(name)%, %PROTOCOL% and %% are known here")
+        else:
+            parts.append(_request_header(found.group(1), found.group(2), found.group(3)))
+    if at < len(text):
+        parts.append(text[at:].encode())
+    if all(isinstance(part, bytes) for part in parts):
+        return b"".join(part for part in parts if isinstance(part, bytes))
+    return lambda lookup: b"".join(part if isinstance(part, bytes) else part(lookup) for part in parts)
+
+
+def _request_header(name: str, other: str | None, length: str | None) -> Callable[[Lookup], bytes]:
+    first, second = name.lower(), other.lower() if other else None
+    limit = int(length) if length else None
+
+    def read(lookup: Lookup) -> bytes:
+        value = lookup(first)
+        if value is None and second is not None:
+            value = lookup(second)
+        return (value or "")[:limit].encode("latin-1")
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderOps:
+    """One level's operations; names are lower case, those of ``set`` and ``add`` sorted as Istio sorts them."""
+
+    remove: tuple[bytes, ...] = ()
+    set: tuple[tuple[bytes, Value], ...] = ()
+    add: tuple[tuple[bytes, Value], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.remove or self.set or self.add)
+
+    @property
+    def text(self) -> str:
+        """For people: ``set x-a, add x-b, remove x-c``."""
+        parts = [f"{verb} {name.decode('latin-1')}" for verb in ("set", "add") for name, _ in getattr(self, verb)]
+        return ", ".join(parts + [f"remove {name.decode('latin-1')}" for name in self.remove])
+
+    def apply(self, headers: RawHeaders, lookup: Lookup) -> RawHeaders:
+        """A new list; ``lookup`` reads the request's headers as they were."""
+        replaced = _computed(self.set, lookup)
+        gone = {name for name, _ in replaced}.union(self.remove)
+        kept = [pair for pair in headers if pair[0].lower() not in gone] if gone else list(headers)
+        return kept + replaced + _computed(self.add, lookup)
+
+
+def _computed(operations: tuple[tuple[bytes, Value], ...], lookup: Lookup) -> RawHeaders:
+    """The headers that set or add make; as in Envoy, an empty value makes none (and replaces none)."""
+    made = [(name, value if isinstance(value, bytes) else value(lookup)) for name, value in operations]
+    return [pair for pair in made if pair[1]]
+
+
+def compile_ops(
+    remove: Sequence[str], set_: Mapping[str, str], add: Mapping[str, str], skip: frozenset[str] = frozenset()
+) -> HeaderOps:
+    """Operations of one level; ``skip`` names headers that are handled elsewhere (Host). A value with an operator that is
+    not known here is left out: a warning of its resource says so (see ``unknown_operators``)."""
+    unknown = unknown_operators(set_).union(unknown_operators(add))
+
+    def pairs(of: Mapping[str, str]) -> tuple[tuple[bytes, Value], ...]:
+        return tuple(
+            (name.lower().encode(), compile_value(value))
+            for name, value in sorted(of.items())
+            if name.lower() not in skip and name not in unknown
+        )
+
+    return HeaderOps(tuple(n.lower().encode() for n in remove if n.lower() not in skip), pairs(set_), pairs(add))
+
+
+def unknown_operators(values: Mapping[str, str]) -> set[str]:
+    """Names of headers whose values hold an operator that is not known here."""
+    found = set()
+    for name, value in values.items():
+        try:
+            compile_value(value)
+        except UnknownOperator:
+            found.add(name)
+    return found
+
+
+def merge(route: HeaderOps, destination: HeaderOps) -> HeaderOps:
+    """The one level that Istio makes of a rule's and its sole destination's operations: the destination's set wins, both
+    adds count, all removals come first."""
+    over = {name for name, _ in destination.set}
+    return HeaderOps(
+        (*route.remove, *destination.remove),
+        (*(pair for pair in route.set if pair[0] not in over), *destination.set),
+        (*route.add, *destination.add),
+    )

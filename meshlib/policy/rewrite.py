@@ -1,0 +1,76 @@
+"""URI and authority rewriting (VirtualService ``rewrite``) and redirects, on wire strings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """``prefix`` replaces what the match block's prefix matched (the whole path after an exact or regex match, "/" when
+    there was no uri match); ``regex`` rewrites every match in the path. The query always stays."""
+
+    prefix: str | None = None
+    regex: Callable[[str], str] | None = None
+    authority: str = ""
+
+    def path(self, path: str, matched: str | None) -> str:
+        """``matched``: the prefix that matched; None when the whole path did."""
+        if self.regex is not None:
+            return self.regex(path)
+        if self.prefix is None:
+            return path
+        return self.prefix if matched is None else self.prefix + path[len(matched) :]
+
+    @property
+    def text(self) -> str:
+        parts = []
+        if self.prefix is not None:
+            parts.append(f"uri {self.prefix}")
+        if self.regex is not None:
+            parts.append("uri by regex")
+        if self.authority:
+            parts.append(f"authority {self.authority}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """An answer that sends the caller elsewhere. ``port`` None keeps the request's; 0 takes the scheme's default."""
+
+    code: int = 301
+    uri: str = ""
+    prefix: str | None = None
+    authority: str = ""
+    scheme: str = ""
+    port: int | None = None
+
+    def location(self, scheme: str, authority: str, path: str, query: str, matched: str | None) -> str:
+        """The Location header for a request."""
+        target_scheme = self.scheme or scheme
+        host, port = _split(authority)
+        if self.authority:
+            host, port = _split(self.authority)
+        elif port and self.scheme and self.scheme != scheme and port == _default(scheme):
+            port = ""  # the old scheme's default port means nothing under the new one
+        if self.port is not None:
+            port = "" if str(self.port) == _default(target_scheme) or not self.port else str(self.port)
+        if self.uri:
+            target = self.uri if self.uri.startswith("/") else f"/{self.uri}"
+        elif self.prefix is not None:
+            target = self.prefix if matched is None else self.prefix + path[len(matched) :]
+        else:
+            target = path
+        if query and "?" not in target:
+            target += f"?{query}"
+        return f"{target_scheme}://{host}{f':{port}' if port else ''}{target}"
+
+
+def _split(authority: str) -> tuple[str, str]:
+    host, colon, port = authority.rpartition(":")
+    return (host, port) if colon and port.isdigit() and not host.endswith(":") else (authority, "")
+
+
+def _default(scheme: str) -> str:
+    return "443" if scheme == "https" else "80"
