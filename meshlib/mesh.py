@@ -292,6 +292,7 @@ class Mesh:
         return {
             "closed": live is None,
             "telemetry_failures": self._core.telemetry.failures,
+            "mirrors": {"dropped": self._core.background.dropped, "failed": self._core.background.failures},
             "workload": self.workload.name,
             "namespace": self.workload.namespace,
             "source": {

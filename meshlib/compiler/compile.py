@@ -223,7 +223,7 @@ class _Compiler:
         for routes in hosts.values():
             for vhost in routes.ports.values():
                 for rule in vhost.rules:
-                    for target in rule.destinations:
+                    for target in (*rule.destinations, *(mirror.destination for mirror in rule.mirrors)):
                         if not target.missing or not vhost.resource or (vhost.resource, target.missing) in seen:
                             continue
                         seen.add((vhost.resource, target.missing))

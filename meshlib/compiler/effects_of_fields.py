@@ -62,6 +62,10 @@ ACTING: dict[str, frozenset[str]] = {
             "http.directResponse",
             "http.rewrite",
             "http.headers",
+            "http.mirror",
+            "http.mirrors",
+            "http.mirrorPercent",
+            "http.mirrorPercentage",
             "http.route.headers",
         ]
     ),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.matches import compile_match, not_for_client
-from meshlib.compiler.snapshot import Destination, Rule, SkippedRule
+from meshlib.compiler.snapshot import Destination, Mirror, Rule, SkippedRule
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.header_ops import HeaderOps, compile_ops, merge
 from meshlib.policy.regex import rewriter, wire
@@ -71,7 +71,25 @@ def _rule(
         rewrite=_rewrite(route.rewrite),
         redirect=_redirect(route.redirect, port),
         direct=_direct(route.direct_response),
+        mirrors=_mirrors(route, namespace, port, destination),
         response_ops=_present(_ops(route.headers, "response")),
+    )
+
+
+def _mirrors(route: Any, namespace: str, port: int, destination: Resolver) -> tuple[Mirror, ...]:
+    """A missing percentage means all; 0 means none."""
+    models: list[tuple[Any, float]] = []
+    if route.mirror is not None:
+        percent = 100.0 if route.mirror_percent is None else float(route.mirror_percent)
+        if route.mirror_percentage is not None:
+            percent = _percent(route.mirror_percentage)
+        models.append((route.mirror, percent))
+    models += [
+        (mirror.destination, 100.0 if mirror.percentage is None else _percent(mirror.percentage))
+        for mirror in route.mirrors or ()
+    ]
+    return tuple(
+        Mirror(destination(model, namespace, port), round(percent * 10_000)) for model, percent in models if percent > 0
     )
 
 

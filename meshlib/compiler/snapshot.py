@@ -85,6 +85,14 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Mirror:
+    """Where a rule sends copies, and of which share of its calls, in millionths."""
+
+    destination: Destination
+    share: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """One http rule of a VirtualService (or a service's default route), with everything decided."""
 
@@ -99,6 +107,7 @@ class Rule:
     rewrite: Rewrite | None = None
     redirect: Redirect | None = None
     direct: tuple[int, bytes] | None = None  # status and body
+    mirrors: tuple[Mirror, ...] = ()
     response_ops: tuple[HeaderOps, ...] = ()  # of a rule that answers itself (redirect, direct response)
 
 

@@ -45,6 +45,10 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
             details["reply"] = f"{taken.redirect.code} (redirect)"
         elif taken.direct is not None:
             details["reply"] = f"{taken.direct[0]} (direct response)"
+        details["mirrors"] = [
+            {"host": m.destination.host, "subset": m.destination.subset, "share": m.share / 10_000}
+            for m in taken.mirrors
+        ]
         details["rewrite"] = taken.rewrite.text if taken.rewrite is not None else ""
         details["fault"] = taken.fault.text if taken.fault is not None else ""
         details["destinations"] = [_destination(live, taken, d, now) for d in taken.destinations]

@@ -25,6 +25,9 @@ def render(explanation: Explanation) -> str:
         lines.append(f"  reply: {data['reply']}")
     for target in data.get("destinations", ()):
         lines += _destination(target)
+    for mirror in data.get("mirrors", ()):
+        where = f"{mirror['host']}/{mirror['subset']}" if mirror["subset"] else mirror["host"]
+        lines.append(f"  mirror: a copy of {mirror['share']:g} % to {where}")
     for key in ("timeout", "retry", "rewrite", "fault"):
         if data.get(key):
             value = f"{data[key]:g} s for the whole call" if key == "timeout" else data[key]

@@ -12,6 +12,7 @@ from meshlib.engine import replies
 from meshlib.engine.actions import answer_of, change_answer, change_request
 from meshlib.engine.effects import Acquire, Deliver, Exchange, Send, Sleep
 from meshlib.engine.explanation import Attempt
+from meshlib.engine.mirror import copies
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.fault import draw
 from meshlib.policy.retry import backoff, merge_request_headers, should_retry
@@ -98,6 +99,7 @@ def outbound(call: Call) -> Exchange:
     tried: list[EndpointState] | None = None
     held: EndpointState | None = None
     holds_slot = False
+    to_mirror = bool(rule.mirrors)
     try:
         while True:
             attempt += 1
@@ -127,6 +129,10 @@ def outbound(call: Call) -> Exchange:
                         yield Deliver(outcome, local=True)
                         return
 
+            if to_mirror and call.wire.replayable and call.wire.whole:
+                to_mirror = False
+                for copy in copies(call, rule):
+                    yield copy
             cluster.begin(endpoint)
             held = endpoint
             record.endpoint = endpoint.key
@@ -223,6 +229,9 @@ def outbound(call: Call) -> Exchange:
             record.flags = ",".join(filter(None, (replies.FLAG_OF_FAILURE.get(outcome.failure, ""), record.flags)))
         elif destination.response_ops:
             change_answer(call, outcome)
+        if to_mirror and call.wire.replayable:  # a streamed body: known only now that it has been sent
+            for copy in copies(call, rule):
+                yield copy
         cut = yield Deliver(outcome, None if deadline == INFINITE else deadline)
         if cut is not None:
             record.add_flag(replies.FLAG_OF_FAILURE.get(cut, "UC"))

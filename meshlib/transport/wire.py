@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshlib.engine.call import NO_TIMEOUTS
+
 if TYPE_CHECKING:
     from meshlib.engine.call import CallerTimeouts
     from meshlib.transport.view import HttpxView
 
 ATTEMPT_COUNT = b"x-envoy-attempt-count"
+
+
+def shadow_host(host: bytes) -> bytes:
+    """``api-shadow:80`` of ``api:80``."""
+    name, colon, port = host.rpartition(b":")
+    if colon and port.isdigit():
+        return name + b"-shadow:" + port
+    return host + b"-shadow"
 
 
 class Wire:
@@ -29,6 +39,22 @@ class Wire:
         """Whether another attempt can send the same body."""
         body = self.body
         return body is None or type(body) is bytes or bool(body.replayable)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the body is at hand already."""
+        body = self.body
+        return body is None or type(body) is bytes or bool(body.ended)
+
+    def shadow(self) -> Wire:
+        """The same request for a mirror: ``-shadow`` on its host, before the port."""
+        copy = Wire.__new__(Wire)
+        copy.request, copy.timeouts, copy.body, copy.target = self.request, NO_TIMEOUTS, self.body, self.target
+        copy.base_headers = [
+            (name, shadow_host(value)) if name.lower() == b"host" else (name, value)
+            for name, value in self.base_headers
+        ]
+        return copy
 
     def headers(self, attempt: int) -> list[tuple[bytes, bytes]]:
         """The request's headers with the attempt's number, which tells a server (and a mesh behind it) of retries."""

@@ -14,13 +14,14 @@ from types import ModuleType
 from typing import Any
 
 from meshlib.clock import Clock
-from meshlib.engine.drivers import run, run_async
+from meshlib.engine.drivers import discard, run, run_async
 from meshlib.engine.effects import Acquire, Exchange, Send
 from meshlib.engine.live import BoundCluster, Live
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.endpoint import EndpointState
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.asyncio_upstream import AsyncioUpstream
+from meshlib.transport.background import MAX_WAITING, Background
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.sync_upstream import SyncUpstream
 from meshlib.transport.target import Target, Timeouts
@@ -38,6 +39,7 @@ class MeshCore:
         self.live: Live | None = None
         self.closed = False
         self.upstream = SyncUpstream(clock)
+        self.background = Background()
         self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
 
     def sync_world(self, inner: Any, verify: Any, cert: Any, module: ModuleType) -> Any:
@@ -64,6 +66,7 @@ class MeshCore:
 
     def after_fork(self) -> None:
         """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
+        self.background = Background()
         if self.live is not None:
             self.live.after_fork()
 
@@ -182,7 +185,7 @@ class _Threads:
         return effect.slots.cancel(waiter)
 
     def spawn(self, exchange: Exchange) -> None:
-        threading.Thread(target=run, args=(exchange, self), name="meshlib-spawned", daemon=True).start()
+        self._core.background.submit(lambda: discard(run(exchange, self), exchange), exchange.close)
 
 
 class SyncNetwork(_Threads):
@@ -246,7 +249,19 @@ class _Loop:
         return True
 
     def spawn(self, exchange: Exchange) -> None:
-        task = asyncio.get_running_loop().create_task(run_async(exchange, self))  # type: ignore[arg-type]
+        background = self._core.background
+        if len(self._spawned) >= MAX_WAITING:
+            background.dropped += 1
+            exchange.close()
+            return
+
+        async def run_to_its_end() -> None:
+            try:
+                discard(await run_async(exchange, self), exchange)  # type: ignore[arg-type]
+            except Exception:  # noqa: BLE001 (nobody waits for it: counted and logged, never raised)
+                background.failed()
+
+        task = asyncio.get_running_loop().create_task(run_to_its_end())
         self._spawned.add(task)
         task.add_done_callback(self._spawned.discard)
 

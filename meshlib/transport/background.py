@@ -1,0 +1,56 @@
+"""A few threads for what blocking calls leave behind (mirrored copies): bounded, never waited for."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger("meshlib.background")
+
+MAX_THREADS = 4
+MAX_WAITING = 1000
+
+
+class Background:
+    """``dropped`` counts jobs refused because too many waited, ``failures`` those that raised."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._threads = 0
+        self._idle = 0
+        self._lock = threading.Lock()
+        self.dropped = 0
+        self.failures = 0
+
+    def submit(self, job: Callable[[], None], give_up: Callable[[], None]) -> None:
+        """Run ``job`` soon; ``give_up`` is called instead when too many wait."""
+        if self._jobs.qsize() >= MAX_WAITING:
+            self.dropped += 1
+            give_up()
+            return
+        self._jobs.put(job)
+        with self._lock:
+            if self._idle or self._threads >= MAX_THREADS:
+                return
+            self._threads += 1
+        threading.Thread(target=self._work, name="meshlib-background", daemon=True).start()
+
+    def failed(self) -> None:
+        """A job raised (call from its handler): logged once with its cause, then counted."""
+        self.failures += 1
+        if self.failures == 1:
+            log.exception("a mirrored copy failed unexpectedly; further ones are only counted (status: mirrors)")
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            job = self._jobs.get()
+            with self._lock:
+                self._idle -= 1
+            try:
+                job()
+            except Exception:  # noqa: BLE001 (nobody waits for it: counted and logged, never raised)
+                self.failed()
