@@ -185,7 +185,11 @@ class _Threads:
         return effect.slots.cancel(waiter)
 
     def spawn(self, exchange: Exchange) -> None:
-        self._core.background.submit(lambda: discard(run(exchange, self), exchange), exchange.close)
+        # each world that inherits this has send()
+        self._core.background.submit(
+            lambda: discard(run(exchange, self), exchange),  # type: ignore[arg-type]
+            exchange.close,
+        )
 
 
 class SyncNetwork(_Threads):
