@@ -76,6 +76,8 @@ class EvilServer:
                     return
         except (OSError, ssl.SSLError):
             return
+        finally:
+            conn.close()
 
     def _read(self, conn: socket.socket) -> bytes:
         data = b""
