@@ -63,8 +63,8 @@ class EvilServer:
             self._spawn(self._serve, conn)
 
     def _serve(self, conn: socket.socket) -> None:
-        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.tls is not None:
                 conn = self.tls.wrap_socket(conn, server_side=True)
             self._open.append(conn)
