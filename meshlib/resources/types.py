@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from meshlib.resources.base import Model
@@ -264,12 +264,12 @@ class Percent(Model):
 
     value: float | None = None
 
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        value = self.value
+    @field_validator("value")
+    @classmethod
+    def _range(cls, value: float | None) -> float | None:
         if value is not None and value != 0 and not 0.0001 <= value <= 100:
             raise refuse("bad-percent", "{value} is outside 0..100", "the smallest share is 0.0001", value=value)
-        return self
+        return value
 
 
 class PortSelector(Model):

@@ -36,6 +36,18 @@ def _http_status(value: Any) -> int:
     return value
 
 
+def _redirect_code(value: Any) -> int:
+    if isinstance(value, bool) or value not in (301, 302, 303, 307, 308):
+        raise refuse(
+            "bad-status",
+            "{value} is not a redirect that Envoy makes",
+            "one of 301, 302, 303, 307, 308",
+            value=repr(value),
+        )
+    return int(value)
+
+
+RedirectCode = Annotated[int, BeforeValidator(_redirect_code)]
 HttpStatus = Annotated[int, BeforeValidator(_http_status)]
 
 
@@ -257,14 +269,12 @@ class HttpRedirect(Model):
     ) = None
     port: Port | None = None
     prefix_rewrite: str | None = None
-    redirect_code: int | None = None
+    redirect_code: RedirectCode | None = None
     scheme: str | None = None
     uri: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.redirect_code is not None and not 300 <= self.redirect_code <= 399:
-            raise refuse("bad-status", "redirectCode {status} is not 3xx", "", status=self.redirect_code)
         if self.scheme not in (None, "", "http", "https"):
             raise refuse("bad-enum", "a redirect's scheme is http or https, not {scheme}", "", scheme=repr(self.scheme))
         if self.port is not None and self.derive_port is not None:
@@ -493,6 +503,10 @@ class VirtualServiceSpec(Model):
     def _check(self) -> Self:
         if not (self.http or self.tcp or self.tls):
             raise refuse("no-rules", "a VirtualService needs http, tls or tcp rules", "")
+        if not self.hosts and "hosts" in self.model_fields_set:
+            raise refuse(
+                "missing-host", "hosts is there and names none", "hosts: [reviews]; leave it out of a delegate"
+            )
         mesh = not self.gateways or "mesh" in self.gateways
         if self.hosts:
             if mesh and "*" in self.hosts:

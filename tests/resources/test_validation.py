@@ -68,7 +68,12 @@ REFUSED = {
     "a host with a space": (vs(hosts=["a b"]), "bad-host"),
     "hosts as a text": (vs(hosts="a"), "list-expected"),
     "no rules": (vs(http=[]), "no-rules"),
-    "a delegate with gateways": (vs(hosts=[], gateways=["g"]), "delegate-with-gateways"),
+    "a delegate with gateways": (
+        {**vs(), "spec": {"gateways": ["g"], "http": [{"route": [TO]}]}},
+        "delegate-with-gateways",
+    ),
+    "hosts of nobody": (vs(hosts=None), "missing-host"),
+    "an empty list of hosts": (vs(hosts=[]), "missing-host"),
     "a rule without action": (bare({"match": []}), "no-action"),
     "route and redirect": (vs({"redirect": {"uri": "/x"}}), "several-actions"),
     "route and directResponse": (vs({"directResponse": {"status": 200}}), "several-actions"),
@@ -197,7 +202,7 @@ ACCEPTED = {
     "a sole destination of weight 0": bare({"route": [{**TO, "weight": 0}]}),
     "a wildcard host": vs(hosts=["*.example.com"]),
     "the host * at a gateway": vs(hosts=["*"], gateways=["g"]),
-    "a delegate": vs(hosts=None),
+    "a delegate": {**vs(), "spec": {"http": [{"route": [TO]}]}},
     "an enum by number": dr({"loadBalancer": {"simple": 2}}),
     "snake_case": vs({"mirror": {"host": "b"}, "mirror_percent": 5}),
 }
