@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 REPLAY_LIMIT = 1024 * 1024
+CONTINUE_SECONDS = 1.0
+"""How long a server is waited for that was asked with ``Expect: 100-continue``; then the body is sent anyway."""
 
 
 class SourceFailed(Exception):
@@ -93,6 +95,11 @@ def body_of(request: Any, sync: bool, module: ModuleType) -> bytes | ReplayBody 
 def is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether the request's own headers announce chunked framing."""
     return any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in headers)
+
+
+def expects_continue(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the body waits for the server's word."""
+    return any(len(n) == 6 and n.lower() == b"expect" and v.lower() == b"100-continue" for n, v in headers)
 
 
 def frame(chunk: bytes, chunked: bool) -> bytes:

@@ -18,20 +18,26 @@ from threading import Lock
 from meshlib.clock import Clock
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, encode_head
-from meshlib.transport.request_body import ReplayBody, SourceFailed, frame, is_chunked, last_frame
-from meshlib.transport.target import Target, Timeouts, smaller
+from meshlib.transport.problems import CUT_HEAD, connect_problem
+from meshlib.transport.request_body import (
+    CONTINUE_SECONDS,
+    ReplayBody,
+    SourceFailed,
+    expects_continue,
+    frame,
+    is_chunked,
+    last_frame,
+)
+from meshlib.transport.target import Target, Timeouts, smaller, worn_out
 from meshlib.transport.tls import PeerNameMismatch, check_peer
 
 RECEIVE = 65536
 SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
-CONTINUE_SECONDS = 1.0
 NEAR_SECONDS = 150e-6
 LOOKS = 100
 """An upstream that answered within ``NEAR_SECONDS`` last time is looked at up to ``LOOKS`` times (some 50 us, without the
 GIL) before this thread goes to sleep: on loopback, falling asleep and waking up costs more than the answer takes. Only
 while a single call is under way, so that it never competes with work. Pays 20 % in the row "httpx.Client p50"."""
-
-CUT_HEAD = "the server closed the connection in the middle of the answer's head"
 
 IO_ERRORS = (OSError, ssl.SSLError)
 TIMED_OUT = (TimeoutError, BlockingIOError)
@@ -148,7 +154,7 @@ class SyncUpstream:
             connection.patience(smaller(timeouts.head, timeouts.write) if body is not None else timeouts.head)
             if body is None:
                 sock.sendall(head)
-            elif type(body) is bytes and len(body) <= SMALL_BODY and not _expects_continue(headers):
+            elif type(body) is bytes and len(body) <= SMALL_BODY and not expects_continue(headers):
                 chunked = is_chunked(headers)
                 sock.sendall(head + (frame(body, True) + last_frame(True) if chunked else body))
             else:
@@ -219,7 +225,7 @@ class SyncUpstream:
         head_by: float | None,
     ) -> bool:
         """Send the body piece by piece. True when the answer began before its end: then the rest is not sent."""
-        if _expects_continue(headers) and self._refused_to_continue(connection, head_by):
+        if expects_continue(headers) and self._refused_to_continue(connection, head_by):
             return True
         chunked = is_chunked(headers)
         pieces = [body] if isinstance(body, bytes) else body
@@ -286,7 +292,7 @@ class SyncUpstream:
             except IndexError:
                 return None
             fresh_enough = now - connection.idle_since < target.idle_timeout
-            if fresh_enough and not _worn_out(connection, now) and connection.quiet():
+            if fresh_enough and not worn_out(connection, now) and connection.quiet():
                 return connection
             connection.close()
         return None
@@ -331,7 +337,7 @@ class SyncUpstream:
     def _release(self, connection: _Connection) -> None:
         """The answer is over: keep the connection if it is good for another."""
         now = self._clock.monotonic()
-        if self._closed or not connection.reader.reusable or _worn_out(connection, now):
+        if self._closed or not connection.reader.reusable or worn_out(connection, now):
             connection.close()
             return
         connection.idle_since = now
@@ -455,17 +461,6 @@ class SyncBody:
         self.abort()
 
 
-def _worn_out(connection: _Connection, now: float) -> bool:
-    target = connection.target
-    if target.max_requests and connection.requests >= target.max_requests:
-        return True
-    return target.max_duration is not None and now - connection.opened >= target.max_duration
-
-
-def _expects_continue(headers: RawHeaders) -> bool:
-    return any(len(n) == 6 and n.lower() == b"expect" and v.lower() == b"100-continue" for n, v in headers)
-
-
 def _reset(error: BaseException | None, stale: bool) -> Outcome:
     detail = "the server closed the connection without an answer" if error is None else f"the connection broke: {error}"
     return Outcome(Failure.RESET, detail, error, stale=stale)
@@ -473,16 +468,3 @@ def _reset(error: BaseException | None, stale: bool) -> Outcome:
 
 def _no_head(timeouts: Timeouts) -> Outcome:
     return Outcome(Failure.TIMEOUT, f"no answer within {timeouts.head or 0:.3g} s")
-
-
-def connect_problem(target: Target, error: BaseException) -> str:
-    """Why there is no connection, in words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS to {target}: the server's certificate is not trusted: {error.verify_message or error.reason}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS handshake with {target} failed: {error.reason or error}"
-    if isinstance(error, PeerNameMismatch):
-        return f"TLS to {target}: {error}"
-    # asyncio puts its own words where the system's reason was; the number is the same in both worlds
-    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return f"no connection to {target}: {text}"

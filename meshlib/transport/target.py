@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,3 +57,22 @@ def smaller(a: float | None, b: float | None) -> float | None:
     if a is None:
         return b
     return a if b is None or a < b else b
+
+
+class Used(Protocol):
+    """What both worlds' connections tell of themselves."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def opened(self) -> float: ...
+
+
+def worn_out(connection: Used, now: float) -> bool:
+    """Whether a connection has carried its share (maxRequestsPerConnection) or is too old (maxConnectionDuration)."""
+    target = connection.target
+    if target.max_requests and connection.requests >= target.max_requests:
+        return True
+    return target.max_duration is not None and now - connection.opened >= target.max_duration

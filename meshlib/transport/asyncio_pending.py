@@ -1,0 +1,255 @@
+"""One awaited request on a connection, and then the body of its answer: the coroutine side of the callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.transport.asyncio_connection import Connection
+from meshlib.transport.http1 import BodyFailed, ResponseReader
+from meshlib.transport.request_body import (
+    CONTINUE_SECONDS,
+    ReplayBody,
+    SourceFailed,
+    expects_continue,
+    frame,
+    is_chunked,
+    last_frame,
+)
+from meshlib.transport.target import Timeouts
+
+if TYPE_CHECKING:
+    from meshlib.transport.asyncio_upstream import AsyncioUpstream
+
+HIGH_WATER = 256 * 1024  # unread bytes of an answer at which its connection stops reading
+LOW_WATER = 64 * 1024
+
+
+class Pending:
+    """The handler of one awaited request, and afterwards the body of its answer."""
+
+    __slots__ = (
+        "_buffered",
+        "_chunks",
+        "_clock_offset",
+        "_connection",
+        "_ended",
+        "_failed",
+        "_paused",
+        "_sending",
+        "_timeouts",
+        "_upstream",
+        "_waiter",
+        "_writable",
+        "outcome",
+    )
+
+    def __init__(
+        self,
+        upstream: AsyncioUpstream,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        timeouts: Timeouts,
+        clock_offset: float,
+    ) -> None:
+        self._upstream = upstream
+        self._connection = connection
+        self._timeouts = timeouts
+        self._clock_offset = clock_offset
+        self.outcome: asyncio.Future[Outcome] = loop.create_future()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._writable = True
+        self._sending = False
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._paused = False
+        self._ended = False
+        self._failed: BodyFailed | None = None
+
+    # -- Handler ----------------------------------------------------------------------------------------------------
+
+    def on_head(self, reader: ResponseReader) -> None:
+        if self.outcome.done():
+            return
+        outcome = Outcome(
+            status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
+        )
+        if self._sending:
+            reader.poisoned = True  # an answer before the request was over: what is left of it was never sent
+        if reader.complete:
+            outcome.whole = reader.take()
+        else:
+            outcome.body = AsyncBody(self)
+            self._keep(reader.take())
+        self.outcome.set_result(outcome)
+        self._wake()
+
+    def on_data(self, reader: ResponseReader) -> None:
+        self._keep(reader.take())
+        self._wake()
+
+    def on_end(self, reader: ResponseReader) -> None:
+        self._keep(reader.take())
+        self._ended = True
+        self._upstream.release(self._connection)
+        self._wake()
+
+    def on_failure(self, failure: Failure, detail: str, error: BaseException | None, stale: bool) -> None:
+        self._upstream._busy.discard(self._connection)
+        if not self.outcome.done():
+            self.outcome.set_result(Outcome(failure, detail, error, stale=stale))
+        else:
+            self._failed = BodyFailed(failure, detail)
+        self._ended = True
+        self._wake()
+
+    def on_writable(self, writable: bool) -> None:
+        self._writable = writable
+        if writable:
+            self._wake()
+
+    def head_timed_out(self) -> None:
+        """The timer of the head."""
+        if not self.outcome.done():
+            self._upstream.drop(self._connection)
+            head = self._timeouts.head or 0.0
+            self.outcome.set_result(Outcome(Failure.TIMEOUT, f"no answer within {head:.3g} s"))
+            self._ended = True
+            self._wake()
+
+    # -- the request's body -----------------------------------------------------------------------------------------
+
+    async def send_body(self, body: bytes | ReplayBody, headers: RawHeaders) -> Outcome | None:
+        """Send until the body ends or an answer comes. An Outcome when sending itself failed."""
+        chunked = is_chunked(headers)
+        self._sending = True
+        if expects_continue(headers):
+            self._writable = False
+            await self._wait(CONTINUE_SECONDS)
+            self._writable = True
+        try:
+            if isinstance(body, bytes):
+                if not self.outcome.done():
+                    self._connection.write(frame(body, chunked))
+            else:
+                async for chunk in body:
+                    if self.outcome.done():
+                        return None
+                    self._connection.write(frame(chunk, chunked))
+                    while not self._writable and not self.outcome.done():
+                        if not await self._wait(self._timeouts.write):
+                            detail = f"the request could not be written within {self._timeouts.write} s"
+                            return Outcome(Failure.WRITE_TIMEOUT, detail)
+        except SourceFailed as error:
+            return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
+        if not self.outcome.done():
+            end = last_frame(chunked)
+            if end:
+                self._connection.write(end)
+            self._sending = False
+        return None
+
+    async def _wait(self, seconds: float | None) -> bool:
+        """Until something happens; False when ``seconds`` pass first."""
+        if self.outcome.done() and self._ended:
+            return True
+        waiter = self._waiter = self._upstream.loop.create_future()
+        timer = None if seconds is None else self._upstream.loop.call_later(max(0.0, seconds), self._wake_late)
+        try:
+            happened: bool = await waiter
+            return happened
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(True)
+
+    def _wake_late(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(False)
+
+    # -- the answer's body ------------------------------------------------------------------------------------------
+
+    def _keep(self, data: bytes) -> None:
+        if not data:
+            return
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._buffered > HIGH_WATER and not self._paused:
+            self._paused = True
+            self._connection.pause()
+
+    async def next_chunk(self) -> bytes:
+        """Some bytes of the body, b"" at its end. Raises ``BodyFailed``."""
+        while not self._chunks:
+            if self._failed is not None:
+                raise self._failed
+            if self._ended:
+                return b""
+            wait = self._timeouts.read
+            if self._timeouts.deadline is not None:
+                left = self._timeouts.deadline + self._clock_offset - self._upstream.loop.time()
+                if left <= 0:
+                    raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
+                if wait is None or left < wait:
+                    if not await self._wait(left):
+                        raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
+                    continue
+            if not await self._wait(wait):
+                raise BodyFailed(
+                    Failure.TIMEOUT, f"the caller's read timeout of {wait} s passed in the middle of the answer"
+                )
+        data = self._chunks.popleft()
+        self._buffered -= len(data)
+        if self._paused and self._buffered < LOW_WATER:
+            self._paused = False
+            self._connection.resume()
+        return data
+
+    def abort(self) -> None:
+        """Drop the rest of the answer, and the connection unless the answer is over."""
+        if not self._ended:
+            self._ended = True
+            self._upstream.drop(self._connection)
+        self._chunks.clear()
+
+
+class AsyncBody:
+    """The rest of an answer's body. Iterate to its end and the connection can be used again; ``aclose`` before and it is
+    closed. Raises ``BodyFailed`` when it is cut."""
+
+    __slots__ = ("_pending",)
+
+    def __init__(self, pending: Pending) -> None:
+        self._pending = pending
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pending = self._pending
+        try:
+            while data := await pending.next_chunk():
+                yield data
+        except BaseException:
+            pending.abort()
+            raise
+
+    def abort(self) -> None:
+        """Drop the answer and its connection."""
+        self._pending.abort()
+
+    async def aclose(self) -> None:
+        """Drop what was not read."""
+        self._pending.abort()
+
+    def __del__(self) -> None:
+        pending = self._pending
+        if not pending._ended and not pending._upstream.loop.is_closed():
+            # dropped without being read or closed, perhaps by another thread's garbage collector
+            pending._upstream.loop.call_soon_threadsafe(pending.abort)

@@ -1,0 +1,24 @@
+"""What went wrong on the wire, in words; the same in every world."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from meshlib.transport.target import Target
+from meshlib.transport.tls import PeerNameMismatch
+
+CUT_HEAD = "the server closed the connection in the middle of the answer's head"
+
+
+def connect_problem(target: Target, error: BaseException) -> str:
+    """Why there is no connection, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS to {target}: the server's certificate is not trusted: {error.verify_message or error.reason}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS handshake with {target} failed: {error.reason or error}"
+    if isinstance(error, PeerNameMismatch):
+        return f"TLS to {target}: {error}"
+    # asyncio puts its own words where the system's reason was; the number is the same in both worlds
+    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return f"no connection to {target}: {text}"
