@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from meshlib.clock import Clock, SystemClock
-from meshlib.compiler.compile import compile_snapshot
+from meshlib.compiler.compile import Compiler
 from meshlib.engine.explain import explain
 from meshlib.engine.explanation import Explanation
 from meshlib.engine.live import Live, seeded
@@ -76,6 +76,7 @@ class Mesh:
             registry, lambda there: Metrics(there, self.workload), Tracing(tracer_provider), clock.monotonic
         )
         self._core = MeshCore(clock, seeded(seed), retry_wait, telemetry)
+        self._compiler = Compiler(self.workload)
         self._reloads = 0
         self._install(list(resources), list(problems), [])
         _meshes.add(self)
@@ -197,10 +198,10 @@ class Mesh:
             log.error("the last good version stays in use of: %s", ", ".join(r.id for r in kept))
 
     def _install(self, resources: list[Resource], problems: list[Problem], kept: list[Resource]) -> None:
-        snapshot = compile_snapshot(resources, self.workload)
         with self._lock:
             if self._core.closed:
                 return
+            snapshot = self._compiler.compile(resources)
             self._core.live = Live(snapshot, self._core.clock.monotonic(), self._core.live)
             self._resources = resources
             self._kept = kept
@@ -370,6 +371,7 @@ class Mesh:
     def _after_fork(self) -> None:
         """In a forked child: locks may be held by threads that do not exist here, and the watcher thread is gone."""
         self._lock = threading.RLock()
+        self._compiler = Compiler(self.workload)  # the parent's may have been in the middle of a compilation
         self._core.after_fork()
         if self._source is not None:
             self._source.after_fork(self.reload)

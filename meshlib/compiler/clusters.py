@@ -9,6 +9,7 @@ from meshlib.compiler.snapshot import Cluster, TlsSettings
 from meshlib.policy.circuit_limits import CircuitLimits
 from meshlib.policy.outlier import OutlierSettings
 from meshlib.registry.service import Endpoint, Service
+from meshlib.workload import Workload
 
 DEFAULT_LIMITS = CircuitLimits()
 DEFAULT_BALANCER = "LEAST_REQUEST"
@@ -19,7 +20,7 @@ def cluster_key(host: str, subset: str, port: int) -> str:
     return f"outbound|{port}|{subset}|{host}"
 
 
-def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port: int) -> Cluster:
+def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port: int, workload: Workload) -> Cluster:
     """The cluster of one subset ("" for the whole service) on one service port."""
     policy = effective_policy(rule, subset, port)
     endpoints = service.endpoints.get(port, ())

@@ -1,38 +1,49 @@
-"""``compile_snapshot``: the pure step from resources to what serves requests."""
+"""From resources to what serves requests. ``compile_snapshot`` is the pure step; a ``Compiler`` keeps what it has made, so
+that a change of endpoints costs the clusters it touches."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.clusters import DEFAULT_LIMITS, cluster_key, compile_cluster
+from meshlib.compiler import reports
+from meshlib.compiler.clusters import DEFAULT_LIMITS
+from meshlib.compiler.delegates import Delegates
 from meshlib.compiler.destination_rules import DestinationRules
+from meshlib.compiler.destinations import Destinations
 from meshlib.compiler.effects_of_fields import inert_fields
+from meshlib.compiler.gateways import GatewayRoutes
+from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.rules import compile_rules, default_rule, sort_claims
 from meshlib.compiler.scope import export_rank, exported_to, names_gateway
+from meshlib.compiler.sidecars import SidecarScope, sidecar_scope
 from meshlib.compiler.snapshot import (
     PASSTHROUGH,
     Cluster,
     Destination,
     HostRoutes,
+    L4Host,
     Rule,
     SkippedRule,
     Snapshot,
     VirtualHost,
 )
-from meshlib.errors import Problem, Severity
 from meshlib.policy.rule_index import RuleIndex
-from meshlib.registry.build import build_registry
+from meshlib.registry.build import RegistryBuilder
 from meshlib.registry.names import dial_names, most_specific, resolve
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from meshlib.errors import Problem
     from meshlib.registry.service import Registry, Service
     from meshlib.resources.base import Resource
 
 HTTP_DEFAULT_PORT = 80
+WHERE_ENDPOINTS_ARE = frozenset(("Pod", "WorkloadEntry", "EndpointSlice", "Endpoints", "Service", "ServiceEntry"))
+"""Kinds that reach virtual hosts only through the services that the registry makes of them."""
 
 
 def compile_snapshot(
@@ -40,40 +51,126 @@ def compile_snapshot(
 ) -> Snapshot:
     """The configuration of ``workload``'s client. Never raises for what resources say: what cannot be used is in
     ``Snapshot.problems``, and the call that needs it is answered as Envoy would (404 NR, 503 NC, 503 UH)."""
-    return _Compiler(resources, workload, domain).snapshot(version)
+    return Compiler(workload, domain).compile(resources, version)
 
 
-class _Compiler:
-    def __init__(self, resources: Sequence[Resource], workload: Workload, domain: str) -> None:
+def compile_gateway(
+    resources: Sequence[Resource], workload: Workload, port: int, *, domain: str = "cluster.local"
+) -> Snapshot:
+    """The routes of one port of the Gateways whose selector fits ``workload``'s labels. A host that no VirtualService
+    serves there is answered 404."""
+    registry = RegistryBuilder(domain).build(resources)
+    return _Compilation(resources, registry, workload, domain, port).snapshot(_version(resources, {}))
+
+
+@dataclass(slots=True)
+class _Made:
+    """A compilation and what it was made of."""
+
+    policies: tuple[Resource, ...]
+    services: list[Service]
+    compilation: _Compilation
+    snapshot: Snapshot
+
+
+class Compiler:
+    """Compiles for one workload, again and again. Not for several threads at once."""
+
+    def __init__(self, workload: Workload, domain: str = "cluster.local") -> None:
+        self._workload = workload
+        self._domain = domain
+        self._registry = RegistryBuilder(domain)
+        self._digests: dict[int, tuple[Resource, bytes]] = {}
+        self._last: _Made | None = None
+
+    def compile(self, resources: Sequence[Resource], version: str | None = None) -> Snapshot:
+        """The snapshot of these resources. When only endpoints differ from the last time, virtual hosts and the clusters
+        of other services stay the same objects."""
+        registry = self._registry.build(resources)
+        policies = tuple(r for r in resources if r.kind not in WHERE_ENDPOINTS_ARE)
+        version = version or _version(resources, self._digests)
+        services = registry.all()
+        last = self._last
+        if last is not None and _same_objects(policies, last.policies) and _same_shapes(services, last.services):
+            snapshot = last.compilation.with_endpoints(last.snapshot, registry, version, len(resources))
+            self._last = _Made(policies, services, last.compilation, snapshot)
+        else:
+            compilation = _Compilation(resources, registry, self._workload, self._domain, 0)
+            snapshot = compilation.snapshot(version)
+            self._last = _Made(policies, services, compilation, snapshot)
+        return snapshot
+
+
+def _same_objects(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+
+
+def _same_shapes(one: Sequence[Service], other: Sequence[Service]) -> bool:
+    return len(one) == len(other) and all(a is b or a.same_but_endpoints(b) for a, b in zip(one, other, strict=True))
+
+
+class _Compilation:
+    """One run from resources to a snapshot. ``gateway_port`` 0: for the client of a workload; else for that port of the
+    gateways it runs."""
+
+    def __init__(
+        self, resources: Sequence[Resource], registry: Registry, workload: Workload, domain: str, gateway_port: int
+    ) -> None:
         self.resources = resources
         self.workload = workload
         self.domain = domain
-        self.registry: Registry = build_registry(resources, domain)
-        self.problems: list[Problem] = list(self.registry.problems)
-        rules: list[Any] = [r for r in resources if r.kind == "DestinationRule"]
-        self.destination_rules = DestinationRules(rules, workload, domain)
-        self.clusters: dict[str, Cluster] = {}
-        self.missing: dict[tuple[str, str, int, str], Destination] = {}
-        self.claims, self.wildcard_claims = self._claims()
+        self.gateway_port = gateway_port
+        self.registry = registry
+        kinds: dict[str, list[Any]] = {}
+        for resource in resources:
+            kinds.setdefault(resource.kind, []).append(resource)
+        self.kinds = kinds
+        services = kinds.get("VirtualService", [])
+        self.delegates = Delegates(services, domain)
+        self.destination_rules = DestinationRules(kinds.get("DestinationRule", []), workload, domain)
+        self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.get("Sidecar", []), workload)
+        self.destinations = Destinations(self._lookup, self.destination_rules, workload, domain)
+        self.claims, self.wildcard_claims = self._claims(services)
+        self._routed_to = self._hosts_of_routes() if self.scope.hosts is not None else frozenset()
+        self.l4: dict[tuple[str, int], L4Host] = {}
 
-    # -- virtual services -------------------------------------------------------------------------------------------
+    # -- what is seen -----------------------------------------------------------------------------------------------
 
-    def _claims(self) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    def _lookup(self, host: str) -> Service | None:
+        found = self.registry.lookup(host, self.workload.namespace)
+        if found is None or self.scope.hosts is None or found.host in self._routed_to:
+            return found
+        return found if self.scope.ports_of(found.namespace, found.host, [p.number for p in found.ports]) else None
+
+    def _hosts_of_routes(self) -> frozenset[str]:
+        """Hosts that VirtualServices in sight send to: seen, though the Sidecar does not list them."""
+        seen = {id(s): s for claimed in (self.claims, self.wildcard_claims) for ss in claimed.values() for s in ss}
+        found: set[str] = set()
+        for service in seen.values():
+            for route in self.delegates.routes(service):
+                models = [d.destination for d in route.model.route or ()]
+                models += [m.destination for m in route.model.mirrors or ()]
+                models += [route.model.mirror] if route.model.mirror is not None else []
+                found.update(resolve(m.host, route.namespace, self.domain) for m in models)
+            for rule in (*(service.spec.tls or ()), *(service.spec.tcp or ())):
+                found.update(resolve(d.destination.host, service.namespace, self.domain) for d in rule.route)
+        return frozenset(found)
+
+    def _claims(self, services: Sequence[Any]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
         client = self.workload.namespace
-        visible: list[Any] = [
-            r
-            for r in self.resources
-            if r.kind == "VirtualService"
-            and r.spec.hosts  # type: ignore[attr-defined]
-            and names_gateway(r.spec.gateways)  # type: ignore[attr-defined]
-            and exported_to(r.spec.export_to, r.namespace, client)  # type: ignore[attr-defined]
-        ]
         exact: dict[str, list[Any]] = {}
         wildcard: dict[str, list[Any]] = {}
-        for resource in sort_claims(visible, lambda v: export_rank(v.spec.export_to, v.namespace, client)):
-            for host in resource.spec.hosts or ():
-                name = resolve(host, resource.namespace, self.domain)
-                (wildcard if name.startswith("*") else exact).setdefault(name, []).append(resource)
+        visible = [
+            s
+            for s in services
+            if s.spec.hosts and names_gateway(s.spec.gateways) and exported_to(s.spec.export_to, s.namespace, client)
+        ]
+        for service in sort_claims(visible, lambda v: export_rank(v.spec.export_to, v.namespace, client)):
+            names = [resolve(host, service.namespace, self.domain) for host in service.spec.hosts or ()]
+            if not self.scope.sees(service.namespace, names):
+                continue
+            for name in names:
+                (wildcard if name.startswith("*") else exact).setdefault(name, []).append(service)
         return exact, wildcard
 
     def _claimants(self, host: str) -> list[Any]:
@@ -83,104 +180,148 @@ class _Compiler:
             found = self.wildcard_claims.get(pattern) if pattern is not None else None
         return found or []
 
+    # -- virtual hosts ----------------------------------------------------------------------------------------------
+
     def _virtual_host(self, host: str, port: int, service: Service | None) -> VirtualHost | None:
         """First VirtualService that yields a rule for this client and port; else the service's default route."""
         skipped: list[SkippedRule] = []
-        for resource in self._claimants(host):
-            rules, left_out = compile_rules(resource, self.workload, port, self._destination)
+        claimants = self._claimants(host)
+        for resource in claimants:
+            if (host, port) not in self.l4 and (resource.spec.tls or resource.spec.tcp):
+                found = compile_l4(resource, host, port, self.workload, self.destinations.of_model)
+                if found is not None:
+                    self.l4[host, port] = found
+            rules, left_out = compile_rules(
+                self.delegates.routes(resource), self.workload, port, self.destinations.of_model
+            )
             if rules:
                 return _make_virtual_host(host, port, resource.id, rules, left_out)
             skipped = skipped or left_out
         if service is None:
             return None
-        destination = self._service_destination(service, "", port, "")
+        destination = self.destinations.of_service(service, "", port, "")
         note = "no rule of its VirtualService is for this client" if skipped else "no VirtualService claims this host"
         return _make_virtual_host(host, port, "", [default_rule(destination)], skipped, note)
 
-    # -- destinations -----------------------------------------------------------------------------------------------
-
-    def _destination(self, model: Any, namespace: str, dialled_port: int) -> Destination:
-        host = resolve(model.host, namespace, self.domain)
-        subset = model.subset or ""
-        wanted = model.port.number if model.port is not None and model.port.number else 0
-        cached = self.missing.get((host, subset, wanted or -dialled_port, namespace))
-        if cached is not None:
-            return cached
-        service = self.registry.lookup(host, self.workload.namespace)
-        if service is None:
-            found = Destination(host, subset, wanted, 0, "", f"host {host} is not in the registry")
-        else:
-            numbers = [p.number for p in service.ports]
-            port = wanted or (dialled_port if dialled_port in numbers else 0)
-            port = port or (numbers[0] if len(numbers) == 1 else dialled_port)
-            found = self._service_destination(service, subset, port, f"host {host}")
-        self.missing[host, subset, wanted or -dialled_port, namespace] = found
-        return found
-
-    def _service_destination(self, service: Service, subset: str, port: int, what: str) -> Destination:
-        host = service.host
-        if port not in [p.number for p in service.ports]:
-            ports = ", ".join(str(p.number) for p in service.ports) or "none"
-            return Destination(host, subset, port, 0, "", f"{what} has no port {port} (it has {ports})")
-        rule = self.destination_rules.find(host, service.namespace)
-        if subset and (rule is None or subset not in rule.subsets):
-            where = f"{rule.id} has {', '.join(rule.subsets) or 'no subsets'}" if rule else "it has no DestinationRule"
-            return Destination(host, subset, port, 0, "", f"{what} has no subset {subset}: {where}")
-        key = cluster_key(host, subset, port)
-        if key not in self.clusters:
-            self.clusters[key] = compile_cluster(service, rule, subset, port)
-        return Destination(host, subset, port, 1, key)
-
     # -- hosts ------------------------------------------------------------------------------------------------------
 
-    def snapshot(self, version: str | None) -> Snapshot:
+    def snapshot(self, version: str) -> Snapshot:
+        """All of it."""
         hosts: dict[str, HostRoutes] = {}
         wildcards: dict[str, HostRoutes] = {}
+        if self.gateway_port:
+            self._gateway_hosts(hosts, wildcards)
+        else:
+            self._mesh_hosts(hosts, wildcards)
+        clusters = self.destinations.clusters
+        problems = self._problems(hosts, wildcards)
+        passthrough = self._passthrough()
+        return Snapshot(
+            version=version,
+            workload=self.workload,
+            hosts=hosts,
+            wildcards=wildcards,
+            clusters=clusters,
+            passthrough=passthrough,
+            blocked=_make_virtual_host(
+                "*",
+                0,
+                "",
+                [],
+                [],
+                "the host is not in the registry: blocked (REGISTRY_ONLY"
+                + (f" of {self.scope.resource})" if self.scope.resource else ")"),
+            ),
+            allow_any=self.scope.allow_any,
+            problems=(*self.registry.problems, *problems),
+            resource_count=len(self.resources),
+            l4=self.l4,
+            sidecar=self.scope.resource,
+        )
+
+    def with_endpoints(self, last: Snapshot, registry: Registry, version: str, count: int) -> Snapshot:
+        """``last`` with the endpoints of ``registry``, whose services have not changed otherwise."""
+        old = self.registry.problems
+        self.registry = registry
+        clusters = dict(last.clusters)
+        for key, service in self.destinations.services.items():
+            now = self._lookup(service.host)
+            if now is not None and now is not service:
+                clusters[key] = self.destinations.recompile(key, clusters[key], now)
+                self.destinations.services[key] = now
+        problems = (*registry.problems, *last.problems[len(old) :])
+        return replace(
+            last, version=version, clusters=clusters, problems=problems, resource_count=count, _seen=last._seen
+        )
+
+    def _mesh_hosts(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:
         for service in self.registry.visible(self.workload.namespace):
-            ports = {p.number: self._virtual_host(service.host, p.number, service) for p in service.ports}
-            routes = _host_routes(ports)
+            numbers = self.scope.ports_of(service.namespace, service.host, [p.number for p in service.ports])
+            if not numbers and service.host in self._routed_to:
+                numbers = [p.number for p in service.ports]
+            if not numbers:
+                continue
+            routes = _host_routes({n: self._virtual_host(service.host, n, service) for n in numbers})
             for name in self._names(service):
                 _register(name, routes, hosts, wildcards)
         for host in (*self.claims, *self.wildcard_claims):
             if host in hosts or (host.startswith("*") and host.removeprefix("*").removeprefix(".") in wildcards):
                 continue
-            if host.startswith("*") and not self._serves_alone(host):
+            if host == "*":
                 continue
             # Istio gives hosts outside the registry a virtual host on port 80 only
             routes = _host_routes({HTTP_DEFAULT_PORT: self._virtual_host(host, HTTP_DEFAULT_PORT, None)})
             if routes.ports:
                 for name in self._outside_names(host):
                     _register(name, routes, hosts, wildcards)
-        self.problems += self.destination_rules.problems
-        self.problems += inert_fields(self.resources)
-        self._report_missing(hosts)
-        self._report_refusals()
-        passthrough = Destination(PASSTHROUGH, "", 0, 1, PASSTHROUGH)
-        self.clusters[PASSTHROUGH] = Cluster(
+
+    def _gateway_hosts(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:
+        port = self.gateway_port
+        gateways = GatewayRoutes(
+            self.kinds.get("Gateway", []),
+            self.kinds.get("VirtualService", []),
+            self.delegates,
+            self.workload,
+            port,
+            self.domain,
+        )
+        for host in gateways.hosts():
+            resource, rules, skipped = gateways.rules(host, self.destinations.of_model)
+            vhost = _make_virtual_host(host, port, resource, rules, skipped)
+            _register(host, HostRoutes({port: vhost}, vhost), hosts, wildcards)
+
+    def _passthrough(self) -> VirtualHost:
+        if self.gateway_port:
+            return _make_virtual_host("*", 0, "", [], [], "no VirtualService serves this host at the gateway")
+        proxy = self.scope.egress_proxy
+        if proxy is not None:
+            target = self.destinations.of_model(proxy, self.workload.namespace, HTTP_DEFAULT_PORT)
+            note = f"the host is not in the registry: sent to the egress proxy of {self.scope.resource}"
+            return _make_virtual_host("*", 0, "", [default_rule(target)], [], note)
+        self.destinations.clusters[PASSTHROUGH] = Cluster(
             PASSTHROUGH, PASSTHROUGH, "", 0, (), DEFAULT_LIMITS, resolution="passthrough"
         )
-        return Snapshot(
-            version=version or _version(self.resources),
-            workload=self.workload,
-            hosts=hosts,
-            wildcards=wildcards,
-            clusters=self.clusters,
-            passthrough=_make_virtual_host(
-                "*",
-                0,
-                "",
-                [default_rule(passthrough)],
-                [],
-                "the host is not in the registry: passed through (ALLOW_ANY)",
-            ),
-            blocked=_make_virtual_host("*", 0, "", [], [], "the host is not in the registry: blocked (REGISTRY_ONLY)"),
-            problems=tuple(self.problems),
-            resource_count=len(self.resources),
-        )
+        destination = Destination(PASSTHROUGH, "", 0, 1, PASSTHROUGH)
+        note = "the host is not in the registry: passed through (ALLOW_ANY)"
+        return _make_virtual_host("*", 0, "", [default_rule(destination)], [], note)
+
+    def _problems(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> list[Problem]:
+        by_id = {r.id: r for r in self.resources}
+        virtual_hosts = {id(v): v for t in (hosts, wildcards) for routes in t.values() for v in routes.ports.values()}
+        return [
+            *self.destination_rules.problems,
+            *self.delegates.problems,
+            *inert_fields(self.resources),
+            *reports.overlaps(self.claims, self.wildcard_claims),
+            *reports.missing_destinations(virtual_hosts.values(), self.l4.values(), by_id),
+            *reports.mirrors_to_themselves(virtual_hosts.values(), by_id),
+            *reports.refusals(self.destinations.clusters.values(), by_id),
+        ]
 
     def _names(self, service: Service) -> Iterable[str]:
         if service.kind == "kubernetes":
-            yield from dial_names(service.host, service.namespace, self.workload.namespace, self.domain)
+            client = self.workload.namespace
+            yield from dial_names(service.host, service.namespace, client, self.domain, headless=service.headless)
         else:
             yield service.host
         for address in service.addresses:
@@ -194,53 +335,6 @@ class _Compiler:
             yield from dial_names(host, namespace, self.workload.namespace, self.domain)
         else:
             yield host
-
-    def _serves_alone(self, pattern: str) -> bool:
-        """A wildcard VirtualService makes its own virtual host only for names that no service has."""
-        return pattern != "*"
-
-    def _report_refusals(self) -> None:
-        by_id = {r.id: r for r in self.resources}
-        refused = {(c.destination_rule, c.refusal) for c in self.clusters.values() if c.refusal}
-        for rule, reason in sorted(refused):
-            origin = by_id[rule].origin
-            self.problems.append(
-                Problem(
-                    "tls-not-available",
-                    Severity.WARNING,
-                    origin.file,
-                    origin.line,
-                    origin.column,
-                    rule,
-                    reason,
-                    "calls to it fail rather than go out in plaintext",
-                )
-            )
-
-    def _report_missing(self, hosts: dict[str, HostRoutes]) -> None:
-        seen: set[tuple[str, str]] = set()
-        by_id = {r.id: r for r in self.resources}
-        for routes in hosts.values():
-            for vhost in routes.ports.values():
-                for rule in vhost.rules:
-                    for target in (*rule.destinations, *(mirror.destination for mirror in rule.mirrors)):
-                        if not target.missing or not vhost.resource or (vhost.resource, target.missing) in seen:
-                            continue
-                        seen.add((vhost.resource, target.missing))
-                        origin = by_id[vhost.resource].origin
-                        self.problems.append(
-                            Problem(
-                                "unknown-destination",
-                                Severity.WARNING,
-                                origin.file,
-                                origin.line,
-                                origin.column,
-                                f"{vhost.resource} spec.http[{rule.index}].route",
-                                target.missing,
-                                "calls that take this route are answered 503 (flag NC); "
-                                "add the Service, ServiceEntry or DestinationRule subset",
-                            )
-                        )
 
 
 def _make_virtual_host(
@@ -276,9 +370,17 @@ def _is_ip(text: str) -> bool:
     return True
 
 
-def _version(resources: Iterable[Resource]) -> str:
-    """A short hash that changes when any resource does; shown in status."""
+def _version(resources: Iterable[Resource], known: dict[int, tuple[Resource, bytes]]) -> str:
+    """A short hash that changes when any resource does; shown in status. ``known`` keeps those of resources that stay."""
     digest = hashlib.sha256()
+    kept: dict[int, tuple[Resource, bytes]] = {}
     for resource in resources:
-        digest.update(resource.model_dump_json(exclude_unset=True).encode())
+        found = known.get(id(resource))
+        if found is None:
+            text = resource.model_dump_json(exclude_unset=True).encode()
+            found = (resource, hashlib.sha256(text).digest())
+        kept[id(resource)] = found
+        digest.update(found[1])
+    known.clear()
+    known.update(kept)
     return digest.hexdigest()[:12]

@@ -67,6 +67,8 @@ ACTING: dict[str, frozenset[str]] = {
             "http.mirrorPercent",
             "http.mirrorPercentage",
             "http.route.headers",
+            "http.delegate",
+            "http.corsPolicy",
         ]
     ),
     "DestinationRule": frozenset(

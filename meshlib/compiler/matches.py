@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from meshlib.resources.types import StringMatch
 
 
-def not_for_client(match: Any, workload: Workload, port: int) -> str | None:
-    """Why this match block can never apply to ``workload`` calling ``port``; None when it can."""
-    if match.gateways and MESH_GATEWAY not in match.gateways:
+def not_for_client(match: Any, workload: Workload, port: int, gateway: str = MESH_GATEWAY) -> str | None:
+    """Why this match block can never apply to ``workload`` calling ``port`` (or to requests at ``gateway``); None when it
+    can."""
+    if match.gateways and gateway not in match.gateways:
         return f"only for gateways {', '.join(match.gateways)}"
     if match.port and match.port != port:
         return f"only for port {match.port}, this is port {port}"
@@ -39,10 +40,10 @@ def compile_match(match: Any) -> CompiledMatch:
     """The run-time part of a match block."""
     return HttpMatch(
         name=match.name or "",
-        uri=_matcher(match.uri, ignore_case=bool(match.ignore_uri_case)),
-        scheme=_matcher(match.scheme),
-        method=_matcher(match.method),
-        authority=_matcher(match.authority),
+        uri=matcher(match.uri, ignore_case=bool(match.ignore_uri_case)),
+        scheme=matcher(match.scheme),
+        method=matcher(match.method),
+        authority=matcher(match.authority),
         headers=_map(match.headers, lower=True),
         without_headers=_map(match.without_headers, lower=True),
         query_params=_map(match.query_params),
@@ -51,12 +52,13 @@ def compile_match(match: Any) -> CompiledMatch:
 
 def _map(matches: Mapping[str, StringMatch] | None, lower: bool = False) -> tuple[tuple[str, StringMatcher], ...]:
     return tuple(
-        (name.lower() if lower else name, _matcher(match) or StringMatcher("present", ""))
+        (name.lower() if lower else name, matcher(match) or StringMatcher("present", ""))
         for name, match in (matches or {}).items()
     )
 
 
-def _matcher(match: StringMatch | None, ignore_case: bool = False) -> StringMatcher | None:
+def matcher(match: StringMatch | None, ignore_case: bool = False) -> StringMatcher | None:
+    """The condition of a StringMatch; None when there is none."""
     if match is None:
         return None
     if match.exact is not None:

@@ -6,17 +6,21 @@ import base64
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.matches import compile_match, not_for_client
+from meshlib.compiler.matches import compile_match, matcher, not_for_client
+from meshlib.compiler.scope import MESH_GATEWAY
 from meshlib.compiler.snapshot import Destination, Mirror, Rule, SkippedRule
+from meshlib.policy.cors import CorsPolicy
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.header_ops import HeaderOps, compile_ops, merge
 from meshlib.policy.regex import rewriter, wire
 from meshlib.policy.retry import RetryPolicy, parse_retry_on
 from meshlib.policy.rewrite import Redirect, Rewrite
+from meshlib.policy.string_match import StringMatcher
 from meshlib.policy.weights import WeightedChoice
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from meshlib.compiler.delegates import Route
     from meshlib.resources.virtual_service import VirtualService
 
 DEFAULT_RETRY = RetryPolicy()
@@ -28,51 +32,94 @@ Resolver = Callable[[Any, str, int], Destination]
 
 
 def compile_rules(
-    resource: VirtualService, workload: Workload, port: int, destination: Resolver
+    routes: Sequence[Route], workload: Workload, port: int, destination: Resolver, gateway: str = MESH_GATEWAY
 ) -> tuple[list[Rule], list[SkippedRule]]:
     """Rules in order, and those left out with the reason. An empty list means that the VirtualService does not exist
     for this client on this port (Istio then looks at the next one, or routes by default)."""
     rules: list[Rule] = []
     skipped: list[SkippedRule] = []
-    for index, route in enumerate(resource.spec.http or ()):
-        name = route.name or ""
+    for route in routes:
+        model = route.model
+        name = model.name or ""
+        if route.unusable:
+            skipped.append(SkippedRule(route.index, name, route.unusable))
+            continue
         matches = []
         reasons = []
-        for match in route.match or ():
-            reason = not_for_client(match, workload, port)
+        for match in model.match or ():
+            reason = not_for_client(match, workload, port, gateway)
             if reason is None:
                 matches.append(compile_match(match))
             else:
                 reasons.append(reason)
-        if route.match and not matches:
-            skipped.append(SkippedRule(index, name, "; ".join(reasons)))
+        if model.match and not matches:
+            skipped.append(SkippedRule(route.index, name, f"not for this client: {'; '.join(reasons)}"))
             continue
-        if route.delegate is not None:
-            skipped.append(SkippedRule(index, name, "delegate is not acted on in this version"))
-            continue
-        rules.append(_rule(index, name, route, tuple(matches), resource.namespace, port, destination))
+        rules.append(_rule(route, name, tuple(matches), port, destination))
     return rules, skipped
 
 
-def _rule(
-    index: int, name: str, route: Any, matches: tuple[Any, ...], namespace: str, port: int, destination: Resolver
-) -> Rule:
-    sole = len(route.route or ()) == 1
-    targets = tuple(_target(destination(d.destination, namespace, port), d, route, sole) for d in route.route or ())
+def catch_alls_last(rules: Sequence[Rule]) -> list[Rule]:
+    """At a gateway, where rules of several VirtualServices are put one after the other, Istio moves those that match
+    everything behind the others."""
+    return sorted(rules, key=matches_everything)
+
+
+def matches_everything(rule: Rule) -> bool:
+    """Whether no request can miss the rule: no match block, or one that asks for nothing but the path ``/`` as prefix or
+    ``.*`` as regex."""
+    if not rule.matches:
+        return True
+    for match in rule.matches:
+        settings = match.settings
+        uri = settings.uri
+        anything = uri is None or (uri.kind, uri.value) in (("prefix", "/"), ("prefix", ""), ("regex", ".*"))
+        conditions = (settings.scheme, settings.method, settings.authority)
+        if (
+            anything
+            and not any(conditions)
+            and not (settings.headers or settings.without_headers or settings.query_params)
+        ):
+            return True
+    return False
+
+
+def _rule(route: Route, name: str, matches: tuple[Any, ...], port: int, destination: Resolver) -> Rule:
+    model, namespace = route.model, route.namespace
+    sole = len(model.route or ()) == 1
+    targets = tuple(_target(destination(d.destination, namespace, port), d, model, sole) for d in model.route or ())
     return Rule(
-        index=index,
+        index=route.index,
         name=name,
         matches=matches,
         destinations=targets,
         choice=SOLE if len(targets) < 2 else WeightedChoice([t.weight for t in targets]),
-        retry=_retry(route.retries),
-        timeout=route.timeout,
-        fault=_fault(route.fault),
-        rewrite=_rewrite(route.rewrite),
-        redirect=_redirect(route.redirect, port),
-        direct=_direct(route.direct_response),
-        mirrors=_mirrors(route, namespace, port, destination),
-        response_ops=_present(_ops(route.headers, "response")),
+        retry=_retry(model.retries),
+        timeout=model.timeout,
+        fault=_fault(model.fault),
+        rewrite=_rewrite(model.rewrite),
+        redirect=_redirect(model.redirect, port),
+        direct=_direct(model.direct_response),
+        mirrors=_mirrors(model, namespace, port, destination),
+        response_ops=_present(_ops(model.headers, "response")),
+        cors=_cors(model.cors_policy),
+        delegate=route.delegate,
+    )
+
+
+def _cors(policy: Any) -> CorsPolicy | None:
+    if policy is None:
+        return None
+    origins = [StringMatcher("exact", origin) for origin in policy.allow_origin or ()]
+    origins += [found for origin in policy.allow_origins or () if (found := matcher(origin)) is not None]
+    return CorsPolicy(
+        origins=tuple(origins),
+        allow_methods=",".join(policy.allow_methods or ()),
+        allow_headers=",".join(policy.allow_headers or ()),
+        expose_headers=",".join(policy.expose_headers or ()),
+        max_age="" if policy.max_age is None else str(int(policy.max_age)),
+        allow_credentials=bool(policy.allow_credentials),
+        forward_unmatched=policy.unmatched_preflights != "IGNORE",
     )
 
 

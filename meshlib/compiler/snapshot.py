@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshlib.errors import Problem
+from meshlib.policy.l4_match import sni_rank
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import CircuitLimits
+    from meshlib.policy.cors import CorsPolicy
     from meshlib.policy.fault import FaultPolicy
     from meshlib.policy.header_ops import HeaderOps
     from meshlib.policy.http_match import CompiledMatch
+    from meshlib.policy.l4_match import L4Match
     from meshlib.policy.outlier import OutlierSettings
     from meshlib.policy.retry import RetryPolicy
     from meshlib.policy.rewrite import Redirect, Rewrite
@@ -109,11 +112,53 @@ class Rule:
     direct: tuple[int, bytes] | None = None  # status and body
     mirrors: tuple[Mirror, ...] = ()
     response_ops: tuple[HeaderOps, ...] = ()  # of a rule that answers itself (redirect, direct response)
+    cors: CorsPolicy | None = None
+    delegate: str = ""  # the rule of another VirtualService that it was taken from
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class L4Rule:
+    """One tls or tcp rule: where connections go. No match block means every connection."""
+
+    kind: str  # "tls" | "tcp"
+    index: int
+    matches: tuple[L4Match, ...]
+    destinations: tuple[Destination, ...]
+    choice: WeightedChoice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class L4Host:
+    """The tls and tcp rules of one host and port. ``resource`` is their VirtualService."""
+
+    host: str
+    port: int
+    resource: str
+    tls: tuple[L4Rule, ...]
+    tcp: tuple[L4Rule, ...]
+
+    def route(self, server_name: str = "", destination: str = "", source: str = "") -> L4Rule | None:
+        """The rule of a connection: with a server name the tls rule whose name fits best (the first of equals), else the
+        first tcp rule that fits. None: no rule of the VirtualService is for it."""
+        if server_name:
+            best, rank = None, -1
+            for rule in self.tls:
+                for match in rule.matches:
+                    how_well = sni_rank(match.sni, server_name)
+                    if how_well > rank and match(server_name, destination, source):
+                        best, rank = rule, how_well
+            if best is not None:
+                return best
+        for rule in self.tcp:
+            if not rule.matches or any(match("", destination, source) for match in rule.matches):
+                return rule
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SkippedRule:
-    """A rule of the resource that does not exist for this client (sourceLabels, namespace, gateways, port)."""
+    """A rule of the resource that does not exist for this client (sourceLabels, namespace, gateways, port, a delegate that
+    is not there)."""
 
     index: int
     name: str
@@ -160,6 +205,8 @@ class Snapshot:
     allow_any: bool = True
     problems: tuple[Problem, ...] = ()
     resource_count: int = 0
+    l4: Mapping[tuple[str, int], L4Host] = field(default_factory=dict)  # tls and tcp rules, by full host name and port
+    sidecar: str = ""  # the Sidecar that bounds what this client sees
     # memo of virtual_host(): splitting and comparing an authority costs more than the rest of a look-up
     _seen: dict[tuple[str, str], VirtualHost] = field(default_factory=dict)
 

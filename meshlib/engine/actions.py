@@ -66,8 +66,9 @@ def change_request(call: Call, rule: Rule, destination: Destination) -> None:
     wire.base_headers = headers
 
 
-def change_answer(call: Call, outcome: Outcome) -> Outcome:
-    """Apply the response operations of the rule and its destination; to local answers too, but not to "no route"."""
+def change_answer(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
+    """Apply the response operations of the rule and its destination; to local answers too, but not to "no route". The
+    headers of ``corsPolicy`` come last, as Envoy's filter adds them; ``cors`` False: the filter was not reached."""
     record = call.record
     destination, rule = record.destination, record.rule_object
     operations = destination.response_ops if destination is not None else rule.response_ops if rule is not None else ()
@@ -75,6 +76,8 @@ def change_answer(call: Call, outcome: Outcome) -> Outcome:
         lookup = _lookup(call.view)
         for ops in operations:
             outcome.headers = ops.apply(outcome.headers, lookup)
+    if cors and rule is not None and rule.cors is not None:
+        outcome.headers = rule.cors.answer(outcome.headers, call.view.header)
     return outcome
 
 

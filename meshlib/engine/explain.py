@@ -18,7 +18,7 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
     """What ``outbound`` would decide, with the reasons. The weighted choice is left open: all destinations are shown."""
     found = route(live.snapshot, view)
     vhost, taken = found.virtual_host, found.rule_object
-    considered = [Considered(s.index, s.name, False, f"not for this client: {s.reason}") for s in vhost.skipped]
+    considered = [Considered(s.index, s.name, False, s.reason) for s in vhost.skipped]
     passed = False
     for rule in vhost.rules:
         if rule is taken:

@@ -243,9 +243,13 @@ class Live:
         if previous is not None:
             with previous._lock:
                 self.states = {key: s for key, s in previous.states.items() if key in snapshot.clusters}
-            # clusters in use are bound at once, so that endpoints and limits of the reload count from its first moment
+                same = {k: b for k, b in previous.bound.items() if snapshot.clusters.get(k) is b.spec}
+            # clusters that the reload did not touch stay as they are; others in use are bound at once, so that their
+            # endpoints and limits count from its first moment
+            self.bound.update(same)
             for key in self.states:
-                self._bind(key)
+                if key not in same:
+                    self._bind(key)
 
     def cluster(self, key: str) -> BoundCluster:
         """The bound cluster; ``key`` is one of the snapshot's."""

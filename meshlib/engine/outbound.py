@@ -1,6 +1,6 @@
 """The outbound exchange: the whole life of a client's call, from the chosen rule to the last byte of the answer.
 
-Read from top to bottom: no route -> fault -> admission -> pick -> send -> record -> retry or deliver. The happy path is
+Read from top to bottom: no route -> fault -> cors -> admission -> pick -> send -> record -> retry or deliver. The happy path is
 inline, because each level of ``yield from`` costs at every resume.
 """
 
@@ -67,9 +67,14 @@ def outbound(call: Call) -> Exchange:
                 return
         if abort_status:
             record.add_flag("FI")
-            yield Deliver(change_answer(call, replies.fault_abort(abort_status)), local=True)
+            yield Deliver(change_answer(call, replies.fault_abort(abort_status), cors=False), local=True)
             return
 
+    if rule.cors is not None:
+        allowed = rule.cors.preflight(call.view.method, call.view.header)
+        if allowed is not None:
+            yield Deliver(replies.preflight(allowed), local=True)
+            return
     destination = record.destination
     if destination is None:
         yield Deliver(change_answer(call, answer_of(call, rule)), local=True)
@@ -227,7 +232,7 @@ def outbound(call: Call) -> Exchange:
         # -- the answer is final: hand it over and stay until its last byte -----------------------------------------
         if outcome.failure is not None:
             record.flags = ",".join(filter(None, (replies.FLAG_OF_FAILURE.get(outcome.failure, ""), record.flags)))
-        elif destination.response_ops:
+        elif destination.response_ops or rule.cors is not None:
             change_answer(call, outcome)
         if to_mirror and call.wire.replayable:  # a streamed body: known only now that it has been sent
             for copy in copies(call, rule):

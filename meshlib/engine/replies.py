@@ -52,6 +52,11 @@ def overflow() -> Outcome:
     return reply(503, _PREFIX + "overflow", [(b"x-envoy-overloaded", b"true")], "overflow")
 
 
+def preflight(headers: RawHeaders) -> Outcome:
+    """A cross-origin preflight, allowed (or not: then without any permission): 200."""
+    return reply(200, extra=headers, detail="cors_response")
+
+
 def fault_abort(status: int) -> Outcome:
     """An injected fault, flag FI."""
     return reply(status, "fault filter abort", detail="fault_filter_abort")

@@ -50,6 +50,22 @@ class KubernetesServices:
         self._domain = domain
         self.problems: list[Problem] = []
 
+    def sources(self, resource: Any) -> list[Any]:
+        """What the endpoints of a Service are made of: the same objects again give the same service again."""
+        key = (resource.namespace, resource.name)
+        slices = self._slices.get(key)
+        if slices is not None:
+            pods = [self._pod(s.namespace, e.target_ref) for s in slices for e in s.endpoints or ()]
+            return [*slices, *pods]
+        endpoints = self._endpoints.get(key)
+        if endpoints is not None:
+            entries = (
+                e for s in endpoints.subsets or () for e in (*(s.addresses or ()), *(s.not_ready_addresses or ()))
+            )
+            return [endpoints, *(self._pod(endpoints.namespace, e.target_ref) for e in entries)]
+        selector = resource.spec.selector
+        return self._workloads.select(resource.namespace, selector) if selector else []
+
     def build(self, resource: Any) -> Service:
         """The service of one Service resource."""
         spec = resource.spec

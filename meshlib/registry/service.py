@@ -39,7 +39,7 @@ class Endpoint:
             object.__setattr__(self, "key", key)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class ServicePort:
     """A service port; ``protocol`` is http, http2, grpc, https, tls, tcp ... in lower case."""
 
@@ -74,6 +74,27 @@ class Service:
         if not self.export_to or "*" in self.export_to:
             return True
         return client_namespace in self.export_to or ("." in self.export_to and client_namespace == self.namespace)
+
+    def same_but_endpoints(self, other: Service) -> bool:
+        """Whether whatever is decided from a service, except where its endpoints are, stays as it is."""
+        return all(getattr(self, name) == getattr(other, name) for name in _SHAPE)
+
+
+_SHAPE = (
+    "host",
+    "namespace",
+    "kind",
+    "resource",
+    "age_key",
+    "resolution",
+    "addresses",
+    "export_to",
+    "external",
+    "headless",
+    "alias",
+    "subject_alt_names",
+    "ports",
+)
 
 
 class Registry:

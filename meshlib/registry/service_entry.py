@@ -15,7 +15,7 @@ def services_of(resource: Any, workloads: Workloads, domain: str) -> Iterator[Se
     spec = resource.spec
     ports = tuple(ServicePort(p.number, p.name, (p.protocol or "tcp").lower(), p.target_port) for p in spec.ports or ())
     resolution = (spec.resolution or "NONE").lower()
-    instances = _instances(resource, workloads)
+    instances = instances_of(resource, workloads)
     for host in spec.hosts:
         name = resolve(host, resource.namespace, domain)
         yield Service(
@@ -34,7 +34,8 @@ def services_of(resource: Any, workloads: Workloads, domain: str) -> Iterator[Se
         )
 
 
-def _instances(resource: Any, workloads: Workloads) -> list[WorkloadInstance]:
+def instances_of(resource: Any, workloads: Workloads) -> list[WorkloadInstance]:
+    """The workloads behind a ServiceEntry: those its selector finds, else the ones written into it."""
     spec = resource.spec
     if spec.workload_selector is not None:
         return workloads.select(resource.namespace, spec.workload_selector.labels or {})

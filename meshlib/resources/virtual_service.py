@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from meshlib.policy.grpc_status import NUMBERS as GRPC_STATUSES
+from meshlib.policy.l4_match import networks
 from meshlib.policy.retry import parse_retry_on
 from meshlib.resources import virtual_service_notices
 from meshlib.resources.base import Model, Resource
@@ -65,6 +66,32 @@ class CorsPolicy(Model):
         Annotated[Literal["UNSPECIFIED", "FORWARD", "IGNORE"], names("UNSPECIFIED", "FORWARD", "IGNORE")] | None
     ) = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for method in self.allow_methods or ():
+            if method not in _CORS_METHODS:
+                raise refuse(
+                    "bad-method",
+                    "{method} is not a method for allowMethods",
+                    "one of {known}",
+                    method=repr(method),
+                    known=", ".join(_CORS_METHODS),
+                )
+        for field in ("allow_headers", "expose_headers"):
+            for name in getattr(self, field) or ():
+                if name != "*" and not _TOKEN.fullmatch(name):
+                    raise refuse("bad-header-name", "{name} is not a header name", "", name=repr(name))
+        if self.max_age is not None and self.max_age != int(self.max_age):
+            raise refuse("duration-precision", "maxAge is a whole number of seconds", "")
+        for origin in self.allow_origins or ():
+            if not (origin.exact or origin.prefix or origin.regex):
+                raise refuse("empty-origin", "an entry of allowOrigins is empty", 'exact: "*" allows every origin')
+        return self
+
+
+_CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
 
 class Delegate(Model):
     """``spec.http.delegate`` of VirtualService."""
@@ -88,7 +115,13 @@ class DirectResponseBody(Model):
                 base64.b64decode(self.bytes_, validate=True)
             except ValueError as error:
                 raise refuse("bad-base64", "bytes is not base64", "use string for text") from error
+        size = len(self.string.encode()) if self.string is not None else len(self.bytes_ or "") * 3 // 4
+        if size > MAX_BODY:
+            raise refuse("body-too-large", "the body has {size} bytes, Istio takes 1 MB", "serve it", size=size)
         return self
+
+
+MAX_BODY = 1 << 20
 
 
 class DirectResponse(Model):
@@ -432,15 +465,28 @@ class HttpRoute(Model):
         return self
 
 
+def _subnet(value: Any) -> str:
+    try:
+        networks([value])
+    except (ValueError, TypeError) as error:
+        raise refuse(
+            "bad-subnet", "{value} is not an address or CIDR", "for example 10.0.0.0/8", value=repr(value)
+        ) from error
+    return str(value)
+
+
+Subnet = Annotated[str, BeforeValidator(_subnet)]
+
+
 class L4MatchAttributes(Model):
     """``spec.tcp.match`` of VirtualService."""
 
-    destination_subnets: list[str] | None = None
+    destination_subnets: list[Subnet] | None = None
     gateways: list[str] | None = None
     port: Port | None = None
     source_labels: dict[str, str] | None = None
     source_namespace: str | None = None
-    source_subnet: str | None = None
+    source_subnet: Subnet | None = None
 
 
 class RouteDestination(Model):
@@ -468,7 +514,7 @@ class TlsMatchAttributes(Model):
     """``spec.tls.match`` of VirtualService."""
 
     sni_hosts: list[str]
-    destination_subnets: list[str] | None = None
+    destination_subnets: list[Subnet] | None = None
     gateways: list[str] | None = None
     port: Port | None = None
     source_labels: dict[str, str] | None = None
@@ -521,6 +567,12 @@ class VirtualServiceSpec(Model):
                 raise refuse("delegate-with-gateways", "a VirtualService without hosts is a delegate: no gateways", "")
             if self.tcp or self.tls:
                 raise refuse("missing-field", "hosts is missing", "hosts: [reviews]")
+            if any(rule.delegate is not None for rule in self.http or ()):
+                raise refuse(
+                    "delegate-of-a-delegate",
+                    "a VirtualService without hosts is a delegate, and may not delegate further",
+                    "put its rules here, or delegate from the VirtualService that has the hosts",
+                )
         return self
 
 

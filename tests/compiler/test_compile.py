@@ -358,10 +358,9 @@ def test_fields_without_effect_are_named_with_their_resource():
         "metadata": {"name": "strict"},
         "spec": {"mtls": {"mode": "STRICT"}},
     }
-    rule = {"route": [to("reviews")], "corsPolicy": {"allowOrigins": [{"exact": "*"}]}, "timeout": "1s"}
-    snap = snapshot(*PODS, virtual_service("reviews", rule), extra)
+    snap = snapshot(*PODS, destination_rule("reviews", proxyProtocol={"version": "V2"}, tls={"mode": "DISABLE"}), extra)
     notices = {p.path: p.message for p in snap.problems if p.code == "no-effect"}
     assert notices == {
-        "VirtualService/default/reviews": "no effect in this version: http.corsPolicy",
+        "DestinationRule/default/reviews": "no effect in this version: trafficPolicy.proxyProtocol",
         "PeerAuthentication/default/strict": "PeerAuthentication loads, but nothing acts on it in this version",
     }

@@ -173,11 +173,11 @@ def test_no_thread_is_left_after_close(tmp_path):
 
 
 def test_fields_without_effect_are_named_not_ignored():
-    rule = {"route": [to("reviews", "v1")], "corsPolicy": {"allowOrigins": [{"exact": "https://a.example"}]}}
-    with meshlib.Mesh.from_resources([*BASE, virtual_service("reviews", rule)]) as mesh:
+    rule = destination_rule("ratings", proxyProtocol={"version": "V1"})
+    with meshlib.Mesh.from_resources([*BASE, rule]) as mesh:
         (notice,) = [p for p in mesh.problems if p.code == "no-effect"]
-        assert notice.path == "VirtualService/default/reviews"
-        assert "http.corsPolicy" in notice.message
+        assert notice.path == "DestinationRule/default/ratings"
+        assert "trafficPolicy.proxyProtocol" in notice.message
 
 
 def test_explain_gives_the_reason_for_each_rule_not_taken():

@@ -1,0 +1,81 @@
+"""What a rule's destination means to this client: the cluster it names, or what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from meshlib.compiler.clusters import cluster_key, compile_cluster
+from meshlib.compiler.destination_rules import DestinationRules
+from meshlib.compiler.snapshot import Cluster, Destination
+from meshlib.registry.names import resolve
+from meshlib.workload import Workload
+
+if TYPE_CHECKING:
+    from meshlib.registry.service import Service
+
+
+class Destinations:
+    """Finds destinations and makes their clusters, each once."""
+
+    def __init__(
+        self,
+        lookup: Callable[[str], Service | None],
+        destination_rules: DestinationRules,
+        workload: Workload,
+        domain: str,
+    ) -> None:
+        self._lookup = lookup
+        self._rules = destination_rules
+        self._workload = workload
+        self._domain = domain
+        self._found: dict[tuple[str, str, int, str], Destination] = {}
+        self.clusters: dict[str, Cluster] = {}
+        self.services: dict[str, Service] = {}  # by cluster key: what each cluster was made of
+
+    def of_model(self, model: Any, namespace: str, dialled_port: int) -> Destination:
+        """The destination of a rule in a resource of ``namespace``; ``dialled_port`` counts when it names none."""
+        host = resolve(model.host, namespace, self._domain)
+        subset = model.subset or ""
+        wanted = model.port.number if model.port is not None and model.port.number else 0
+        named = (model.port.name or "") if model.port is not None and not wanted else ""
+        key = (host, subset, wanted or -dialled_port, named)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._make(host, subset, wanted, named, dialled_port)
+        return found
+
+    def _make(self, host: str, subset: str, wanted: int, named: str, dialled_port: int) -> Destination:
+        service = self._lookup(host)
+        if service is None:
+            return Destination(host, subset, wanted, 0, "", f"host {host} is not in the registry")
+        numbers = [p.number for p in service.ports]
+        if named:  # a selector that Istio removed
+            wanted = next((p.number for p in service.ports if p.name == named), 0)
+            if not wanted:
+                known = ", ".join(p.name for p in service.ports if p.name) or "none"
+                return Destination(host, subset, 0, 0, "", f"host {host} has no port named {named} (it has {known})")
+        port = wanted or (dialled_port if dialled_port in numbers else 0)
+        port = port or (numbers[0] if len(numbers) == 1 else dialled_port)
+        return self.of_service(service, subset, port, f"host {host}")
+
+    def of_service(self, service: Service, subset: str, port: int, what: str) -> Destination:
+        """A subset ("" for all) of a service on one of its ports."""
+        host = service.host
+        if port not in [p.number for p in service.ports]:
+            ports = ", ".join(str(p.number) for p in service.ports) or "none"
+            return Destination(host, subset, port, 0, "", f"{what} has no port {port} (it has {ports})")
+        rule = self._rules.find(host, service.namespace)
+        if subset and (rule is None or subset not in rule.subsets):
+            where = f"{rule.id} has {', '.join(rule.subsets) or 'no subsets'}" if rule else "it has no DestinationRule"
+            return Destination(host, subset, port, 0, "", f"{what} has no subset {subset}: {where}")
+        key = cluster_key(host, subset, port)
+        if key not in self.clusters:
+            self.clusters[key] = compile_cluster(service, rule, subset, port, self._workload)
+            self.services[key] = service
+        return Destination(host, subset, port, 1, key)
+
+    def recompile(self, key: str, cluster: Cluster, service: Service) -> Cluster:
+        """The cluster once more, for a service whose endpoints have changed."""
+        rule = self._rules.find(service.host, service.namespace)
+        return compile_cluster(service, rule, cluster.subset, cluster.port, self._workload)

@@ -1,0 +1,57 @@
+"""``tls`` and ``tcp`` rules of VirtualServices -> what a proxy asks of a connection. (HTTP clients never do.)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from meshlib.compiler.matches import not_for_client
+from meshlib.compiler.scope import MESH_GATEWAY
+from meshlib.compiler.snapshot import Destination, L4Host, L4Rule
+from meshlib.policy.l4_match import L4Match, networks
+from meshlib.policy.weights import WeightedChoice
+from meshlib.workload import Workload
+
+if TYPE_CHECKING:
+    from meshlib.resources.virtual_service import VirtualService
+
+SOLE = WeightedChoice((1,))
+Resolver = Callable[[Any, str, int], Destination]
+
+
+def compile_l4(
+    service: VirtualService,
+    host: str,
+    port: int,
+    workload: Workload,
+    destination: Resolver,
+    gateway: str = MESH_GATEWAY,
+) -> L4Host | None:
+    """The tls and tcp rules of one VirtualService for one host and port; None when none is for this client."""
+    found = {}
+    for kind in ("tls", "tcp"):
+        rules: list[L4Rule] = []
+        for index, rule in enumerate(getattr(service.spec, kind) or ()):
+            usable = [m for m in rule.match or () if not_for_client(m, workload, port, gateway) is None]
+            if rule.match and not usable:
+                continue
+            targets = tuple(_weighted(destination(d.destination, service.namespace, port), d) for d in rule.route)
+            choice = SOLE if len(targets) < 2 else WeightedChoice([t.weight for t in targets])
+            rules.append(L4Rule(kind, index, tuple(_match(m) for m in usable), targets, choice))
+        found[kind] = tuple(rules)
+    if not found["tls"] and not found["tcp"]:
+        return None
+    return L4Host(host, port, service.id, found["tls"], found["tcp"])
+
+
+def _weighted(found: Destination, model: Any) -> Destination:
+    return Destination(found.host, found.subset, found.port, model.weight or 0, found.cluster, found.missing)
+
+
+def _match(match: Any) -> L4Match:
+    sources: Sequence[str] = [match.source_subnet] if getattr(match, "source_subnet", None) else []
+    return L4Match(
+        tuple(name.lower() for name in getattr(match, "sni_hosts", None) or ()),
+        networks(match.destination_subnets or []),
+        networks(list(sources)),
+    )

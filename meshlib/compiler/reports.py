@@ -1,0 +1,95 @@
+"""What a compiled configuration has to say about itself: destinations that do not exist, hosts that several resources
+claim, mirrors that come back, TLS that cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from meshlib.errors import Problem, Severity
+
+if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import Cluster, L4Host, VirtualHost
+
+
+def _warning(resource: Any, code: str, path: str, message: str, hint: str) -> Problem:
+    origin = resource.origin
+    return Problem(code, Severity.WARNING, origin.file, origin.line, origin.column, path, message, hint)
+
+
+def _resource(vhost: VirtualHost, by_id: Mapping[str, Any]) -> Any:
+    return by_id.get(vhost.resource.partition(", ")[0])
+
+
+def missing_destinations(
+    virtual_hosts: Iterable[VirtualHost], l4: Iterable[L4Host], by_id: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Rules whose host, subset or port is not there; each thing once."""
+    seen: set[tuple[str, str]] = set()
+    found: list[tuple[str, str, Any]] = []
+    for vhost in virtual_hosts:
+        for rule in vhost.rules:
+            targets = (*rule.destinations, *(mirror.destination for mirror in rule.mirrors))
+            where = f"{vhost.resource} spec.http[{rule.index}].route"
+            found += [(vhost.resource, (rule.delegate and f"{where} ({rule.delegate})") or where, t) for t in targets]
+    for host in l4:
+        for l4_rule in (*host.tls, *host.tcp):
+            where = f"{host.resource} spec.{l4_rule.kind}[{l4_rule.index}].route"
+            found += [(host.resource, where, t) for t in l4_rule.destinations]
+    for name, where, target in found:
+        resource = by_id.get(name.partition(", ")[0])
+        if not target.missing or resource is None or (name, target.missing) in seen:
+            continue
+        seen.add((name, target.missing))
+        yield _warning(
+            resource,
+            "unknown-destination",
+            where,
+            target.missing,
+            "calls that take this route are answered 503 (flag NC); "
+            "add the Service, ServiceEntry or DestinationRule subset",
+        )
+
+
+def mirrors_to_themselves(virtual_hosts: Iterable[VirtualHost], by_id: Mapping[str, Any]) -> Iterator[Problem]:
+    """Rules that mirror to the very cluster they send to: every copy doubles the load there."""
+    for vhost in virtual_hosts:
+        for rule in vhost.rules:
+            targets = {d.cluster for d in rule.destinations if d.cluster}
+            for mirror in rule.mirrors:
+                resource = _resource(vhost, by_id)
+                if mirror.destination.cluster in targets and resource is not None:
+                    yield _warning(
+                        resource,
+                        "mirror-to-itself",
+                        f"{vhost.resource} spec.http[{rule.index}].mirror",
+                        f"the rule mirrors to its own destination {mirror.destination.host}"
+                        + (f" subset {mirror.destination.subset}" if mirror.destination.subset else ""),
+                        "it gets such requests twice; mirror to another host or subset",
+                    )
+
+
+def overlaps(*claims: Mapping[str, Sequence[Any]]) -> Iterator[Problem]:
+    """Hosts that several VirtualServices of the mesh claim: the first (the oldest) serves them, as in Istio."""
+    for table in claims:
+        for host, services in table.items():
+            first = services[0]
+            for other in services[1:]:
+                if other is first:
+                    continue
+                yield _warning(
+                    other,
+                    "host-claimed-twice",
+                    f"{other.id} spec.hosts",
+                    f"{first.id} claims {host} already and is the older or nearer one: as long as it has a rule for a "
+                    "client, these rules are not used",
+                    f"merge them into {first.id}, or delegate from it",
+                )
+
+
+def refusals(clusters: Iterable[Cluster], by_id: Mapping[str, Any]) -> Iterator[Problem]:
+    """Clusters that no call may reach, because the TLS that their policy asks for cannot be had."""
+    for rule, reason in sorted({(c.destination_rule, c.refusal) for c in clusters if c.refusal}):
+        yield _warning(
+            by_id[rule], "tls-not-available", rule, reason, "calls to it fail rather than go out in plaintext"
+        )
