@@ -17,7 +17,7 @@ from meshlib.clock import Clock, SystemClock
 from meshlib.compiler.compile import Compiler
 from meshlib.engine.explain import explain
 from meshlib.engine.explanation import Explanation
-from meshlib.engine.live import Live, seeded
+from meshlib.engine.live import seeded
 from meshlib.engine.status import status
 from meshlib.errors import ConfigError, MeshError, Problem, Severity
 from meshlib.resources.loader import load_objects
@@ -202,7 +202,7 @@ class Mesh:
             if self._core.closed:
                 return
             snapshot = self._compiler.compile(resources)
-            self._core.live = Live(snapshot, self._core.clock.monotonic(), self._core.live)
+            self._core.install(snapshot)
             self._resources = resources
             self._kept = kept
             self._problems = [*problems, *snapshot.problems]
@@ -293,6 +293,7 @@ class Mesh:
         return {
             "closed": live is None,
             "telemetry_failures": self._core.telemetry.failures,
+            "names": self._core.names.status(),
             "mirrors": {"dropped": self._core.background.dropped, "failed": self._core.background.failures},
             "workload": self.workload.name,
             "namespace": self.workload.namespace,

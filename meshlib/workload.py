@@ -11,7 +11,8 @@ class Workload:
     """The identity that Istio would read from the Pod: it decides which rules apply to this client.
 
     ``labels`` and ``namespace`` are what ``sourceLabels``, ``sourceNamespace``, ``exportTo`` and ``workloadSelector``
-    look at; ``locality`` is ``region/zone/subzone``; ``service_account`` and ``trust_domain`` make the SPIFFE id.
+    look at; ``locality`` is ``region/zone/subzone``; ``service_account`` and ``trust_domain`` make the SPIFFE id. ``address``
+    is the source address that ``consistentHash.useSourceIp`` hashes (the name when it is empty).
     """
 
     name: str = "unknown"
@@ -21,6 +22,7 @@ class Workload:
     trust_domain: str = "cluster.local"
     locality: str = ""
     cluster: str = "Kubernetes"
+    address: str = ""
 
     @property
     def principal(self) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.destination_rules import EffectivePolicy, MergedRule, effective_policy
 from meshlib.compiler.snapshot import Cluster, TlsSettings
-from meshlib.policy.circuit_limits import CircuitLimits
+from meshlib.policy.circuit_limits import CircuitLimits, TcpKeepalive
+from meshlib.policy.locality import LocalitySettings, Place, Placement, place
 from meshlib.policy.outlier import OutlierSettings
+from meshlib.policy.retry_budget import RetryBudget
+from meshlib.policy.slow_start import SlowStart
 from meshlib.registry.service import Endpoint, Service
 from meshlib.workload import Workload
+
+if TYPE_CHECKING:
+    from meshlib.policy.consistent_hash import HashPolicy
 
 DEFAULT_LIMITS = CircuitLimits()
 DEFAULT_BALANCER = "LEAST_REQUEST"
@@ -29,6 +35,13 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
         wanted = chosen.labels.items()
         endpoints = tuple(e for e in endpoints if _has_labels(e, wanted))
     protocol = next((p.protocol for p in service.ports if p.number == port), "http")
+    balancer = policy.load_balancer
+    hashing = hash_policy(balancer)
+    name = _balancer(policy)
+    resolution = "passthrough" if name == "PASSTHROUGH" else _RESOLUTIONS.get(service.resolution, "static")
+    if resolution == "passthrough":
+        endpoints = ()
+    endpoints, placement = placed(endpoints, balancer, policy.outlier_detection is not None, workload)
     return Cluster(
         key=cluster_key(service.host, subset, port),
         host=service.host,
@@ -36,26 +49,127 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
         port=port,
         endpoints=endpoints,
         limits=_limits(policy),
-        balancer=_balancer(policy),
+        balancer=name if hashing is None else "MAGLEV" if hashing.maglev else "RING_HASH",
         outlier=_outlier(policy),
         tls=_tls(policy),
         protocol=protocol,
-        resolution=_resolution(service),
+        http2=_http2(policy, protocol),
+        resolution=resolution,
         destination_rule=rule.id if rule else "",
         panic_percent=_panic_percent(policy),
         refusal=_refusal(policy, rule),
+        hash_policy=hashing,
+        slow_start=_slow_start(balancer) if name in ("ROUND_ROBIN", "LEAST_REQUEST") and hashing is None else None,
+        retry_budget=_retry_budget(policy.retry_budget),
+        placement=placement,
+        identities=service.subject_alt_names,
+    )
+
+
+_RESOLUTIONS = {
+    "none": "passthrough",
+    "dynamic_dns": "passthrough",
+    "dns": "dns",
+    "dns_round_robin": "logical_dns",
+}
+_HTTP2 = frozenset(("http2", "grpc", "grpc-web"))
+
+
+def _http2(policy: EffectivePolicy, protocol: str) -> bool:
+    """A port that says so, or one that the policy upgrades."""
+    if protocol in _HTTP2:
+        return True
+    pool = policy.connection_pool
+    http = pool.http if pool is not None else None
+    return http is not None and http.h2_upgrade_policy == "UPGRADE" and protocol in ("http", "https")
+
+
+def hash_policy(balancer: Any) -> HashPolicy | None:
+    """consistentHash of a loadBalancer block."""
+    settings = balancer.consistent_hash if balancer is not None else None
+    if settings is None:
+        return None
+    from meshlib.policy.consistent_hash import Cookie, HashPolicy
+
+    cookie = settings.http_cookie
+    size = 1024
+    if settings.maglev is not None:
+        size = settings.maglev.table_size or 65537
+    elif settings.ring_hash is not None:
+        size = settings.ring_hash.minimum_ring_size or size
+    elif settings.minimum_ring_size:
+        size = settings.minimum_ring_size
+    return HashPolicy(
+        header=(settings.http_header_name or "").lower(),
+        cookie=None
+        if cookie is None
+        else Cookie(
+            cookie.name,
+            cookie.ttl,
+            cookie.path or "",
+            tuple((a.name, a.value or "") for a in cookie.attributes or ()),
+        ),
+        query=settings.http_query_parameter_name or "",
+        source=bool(settings.use_source_ip),
+        maglev=settings.maglev is not None,
+        size=size,
+    )
+
+
+def _slow_start(balancer: Any) -> SlowStart | None:
+    if balancer is None:
+        return None
+    warmup = balancer.warmup
+    if warmup is None:
+        seconds = balancer.warmup_duration_secs
+        return SlowStart(seconds) if seconds else None
+    values = {"aggression": warmup.aggression, "minimum_percent": warmup.minimum_percent}
+    return SlowStart(warmup.duration, **{name: value for name, value in values.items() if value is not None})
+
+
+def _retry_budget(budget: Any) -> RetryBudget | None:
+    if budget is None:
+        return None
+    values = {"percent": budget.percent, "minimum": budget.min_retry_concurrency}
+    return RetryBudget(**{name: value for name, value in values.items() if value is not None})
+
+
+def placed(
+    endpoints: tuple[Endpoint, ...], balancer: Any, failover: bool, workload: Workload
+) -> tuple[tuple[Endpoint, ...], Placement | None]:
+    """The endpoints that locality leaves, and where it puts them; None when there is just one place."""
+    settings = _locality(balancer)
+    if settings is None or not endpoints or (len({e.locality for e in endpoints}) == 1 and settings == ANYWHERE):
+        return endpoints, None
+    places = [Place(e.locality, e.labels, e.weight, e.network) for e in endpoints]
+    found = place(places, Place(workload.locality, workload.labels), settings, failover)
+    kept = [i for i, priority in enumerate(found.priorities) if priority is not None]
+    if len(kept) < len(endpoints):
+        endpoints = tuple(endpoints[i] for i in kept)
+        found = Placement(tuple(found.priorities[i] for i in kept), tuple(found.groups[i] for i in kept), found.weights)
+    return endpoints, None if len(set(found.groups)) < 2 else found
+
+
+ANYWHERE = LocalitySettings()
+
+
+def _locality(balancer: Any) -> LocalitySettings | None:
+    """localityLbSetting; Istio's mesh-wide default when there is none; None when it is turned off."""
+    settings = balancer.locality_lb_setting if balancer is not None else None
+    if settings is None:
+        return ANYWHERE
+    if settings.enabled is False:
+        return None
+    return LocalitySettings(
+        distribute=tuple((d.from_ or "*", tuple((d.to or {}).items())) for d in settings.distribute or ()),
+        failover=tuple((f.from_ or "", f.to or "") for f in settings.failover or ()),
+        failover_priority=tuple(settings.failover_priority or ()),
     )
 
 
 def _has_labels(endpoint: Endpoint, wanted: Any) -> bool:
     labels = endpoint.labels
     return all(labels.get(key) == value for key, value in wanted)
-
-
-def _resolution(service: Service) -> str:
-    if service.resolution == "none":
-        return "passthrough"
-    return "static" if service.resolution == "static" else "dns"
 
 
 def _limits(policy: EffectivePolicy) -> CircuitLimits:
@@ -68,11 +182,20 @@ def _limits(policy: EffectivePolicy) -> CircuitLimits:
         values["connect_timeout"] = pool.tcp.connect_timeout
         values["idle_timeout"] = pool.tcp.idle_timeout
         values["max_connection_duration"] = pool.tcp.max_connection_duration
+        keepalive = pool.tcp.tcp_keepalive
+        if keepalive is not None:
+            values["tcp_keepalive"] = TcpKeepalive(
+                keepalive.probes or 0, int(keepalive.time or 0), int(keepalive.interval or 0)
+            )
     if pool.http is not None:
         values["http1_max_pending_requests"] = pool.http.http1_max_pending_requests
         values["http2_max_requests"] = pool.http.http2_max_requests
         values["max_requests_per_connection"] = pool.http.max_requests_per_connection
         values["max_retries"] = pool.http.max_retries
+        values["max_concurrent_streams"] = pool.http.max_concurrent_streams
+        pings = pool.http.http2_keep_alive
+        if pings is not None and pings.interval and pings.timeout:
+            values["http2_keepalive"] = (pings.interval, pings.timeout)
         if pool.http.idle_timeout:
             values["idle_timeout"] = pool.http.idle_timeout
     # proto3: an explicit 0 is the same as not set, and means the default
@@ -91,7 +214,7 @@ def _outlier(policy: EffectivePolicy) -> OutlierSettings | None:
     detection = policy.outlier_detection
     if detection is None:
         return None
-    values = {
+    values: dict[str, Any] = {
         "consecutive_5xx": detection.consecutive_5xx_errors,
         "consecutive_gateway": detection.consecutive_gateway_errors,
         "consecutive_local_origin": detection.consecutive_local_origin_failures,
@@ -101,6 +224,9 @@ def _outlier(policy: EffectivePolicy) -> OutlierSettings | None:
         "max_ejection_percent": detection.max_ejection_percent,
         "min_health_percent": detection.min_health_percent,
     }
+    codes = detection.outlier_detection_http_error_codes
+    if codes:
+        values["error_codes"] = frozenset(codes)
     return OutlierSettings(**{name: value for name, value in values.items() if value is not None})
 
 
@@ -134,4 +260,5 @@ def _tls(policy: EffectivePolicy) -> TlsSettings | None:
         private_key=tls.private_key or "",
         subject_alt_names=tuple(tls.subject_alt_names or ()),
         insecure_skip_verify=bool(tls.insecure_skip_verify),
+        ca_crl=tls.ca_crl or "",
     )

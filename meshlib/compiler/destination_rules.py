@@ -38,6 +38,7 @@ class EffectivePolicy:
     connection_pool: Any = None
     outlier_detection: Any = None
     tls: Any = None
+    retry_budget: Any = None
 
 
 class DestinationRules:
@@ -111,7 +112,7 @@ class DestinationRules:
         )
 
 
-_BLOCKS = ("load_balancer", "connection_pool", "outlier_detection", "tls")
+_BLOCKS = ("load_balancer", "connection_pool", "outlier_detection", "tls", "retry_budget")
 
 
 def effective_policy(rule: MergedRule | None, subset: str, port: int) -> EffectivePolicy:

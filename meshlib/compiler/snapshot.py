@@ -16,15 +16,19 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import CircuitLimits
+    from meshlib.policy.consistent_hash import HashPolicy
     from meshlib.policy.cors import CorsPolicy
     from meshlib.policy.fault import FaultPolicy
     from meshlib.policy.header_ops import HeaderOps
     from meshlib.policy.http_match import CompiledMatch
     from meshlib.policy.l4_match import L4Match
+    from meshlib.policy.locality import Placement
     from meshlib.policy.outlier import OutlierSettings
     from meshlib.policy.retry import RetryPolicy
+    from meshlib.policy.retry_budget import RetryBudget
     from meshlib.policy.rewrite import Redirect, Rewrite
     from meshlib.policy.rule_index import RuleIndex
+    from meshlib.policy.slow_start import SlowStart
     from meshlib.policy.weights import WeightedChoice
     from meshlib.registry.service import Endpoint
 
@@ -32,7 +36,7 @@ PASSTHROUGH = "PassthroughCluster"
 MAX_SEEN = 10_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class TlsSettings:
     """How to speak TLS to the endpoints of a cluster (DestinationRule ``tls``)."""
 
@@ -43,14 +47,16 @@ class TlsSettings:
     private_key: str = ""
     subject_alt_names: tuple[str, ...] = ()
     insecure_skip_verify: bool = False
+    ca_crl: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cluster:
     """The endpoints of one (host, subset, port) and how to treat them. ``key`` is Envoy's cluster name.
 
-    ``resolution`` is "static", "dns" (endpoint addresses are names, resolved when connecting) or "passthrough" (the
-    address is the one the caller dialled).
+    ``resolution`` is "static", "dns" (endpoint addresses are names, and every address a name has is an endpoint),
+    "logical_dns" (a name is one endpoint, new connections go to the address it has then) or "passthrough" (the address is
+    the one the caller dialled).
     """
 
     key: str
@@ -63,9 +69,15 @@ class Cluster:
     outlier: OutlierSettings | None = None
     tls: TlsSettings | None = None
     protocol: str = "http"
+    http2: bool = False  # spoken to the endpoints
     resolution: str = "static"
     destination_rule: str = ""
     panic_percent: int = 0
+    hash_policy: HashPolicy | None = None
+    slow_start: SlowStart | None = None
+    retry_budget: RetryBudget | None = None
+    placement: Placement | None = None  # None: one priority, one locality
+    identities: tuple[str, ...] = ()  # who may answer (ServiceEntry subjectAltNames)
     refusal: str = (
         ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
     )

@@ -42,7 +42,7 @@ class Call:
     """``wire`` is what the driver needs to write the request (the exchange never looks inside); ``replayable`` tells
     whether its body can be sent again."""
 
-    __slots__ = ("clock", "live", "record", "rng", "timeouts", "view", "wait", "wire")
+    __slots__ = ("clock", "hash_value", "live", "record", "rng", "set_cookie", "timeouts", "view", "wait", "wire")
 
     def __init__(
         self,
@@ -61,4 +61,6 @@ class Call:
         self.rng = rng
         self.timeouts = timeouts
         self.wait = wait
+        self.hash_value: int | None = -1  # of consistent hashing; -1: not asked for yet, None: the request has no key
+        self.set_cookie = ""  # a cookie that hashing made, for the answer to set
         self.record: Explanation

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
-    from meshlib.engine.live import BoundCluster
+    from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.outcome import Outcome
     from meshlib.policy.circuit_limits import Slots
     from meshlib.policy.endpoint import EndpointState

@@ -50,6 +50,8 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
             for m in taken.mirrors
         ]
         details["rewrite"] = taken.rewrite.text if taken.rewrite is not None else ""
+        details["cors"] = taken.cors is not None
+        details["delegate"] = taken.delegate
         details["fault"] = taken.fault.text if taken.fault is not None else ""
         details["destinations"] = [_destination(live, taken, d, now) for d in taken.destinations]
     found.add_details(details)
@@ -86,7 +88,10 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float) -> dic
         return found
     cluster = live.cluster(target.cluster)
     spec = cluster.spec
-    found["balancer"] = spec.balancer
+    found["balancer"] = spec.balancer if spec.hash_policy is None else spec.hash_policy.text
+    found["protocol"] = "HTTP/2" if spec.http2 else "HTTP/1.1"
+    found["warmup"] = spec.slow_start.window if spec.slow_start is not None else None
+    found["retry_budget"] = spec.retry_budget.text if spec.retry_budget is not None else ""
     found["request_headers"] = "; ".join(ops.text for ops in target.request_ops)
     found["response_headers"] = "; ".join(ops.text for ops in target.response_ops)
     found["destination_rule"] = spec.destination_rule
@@ -114,6 +119,8 @@ def endpoints_of(cluster: Any, now: float) -> list[dict[str, Any]]:
                 "address": endpoint.key,
                 "labels": dict(endpoint.endpoint.labels),
                 "workload": endpoint.endpoint.workload,
+                "locality": endpoint.endpoint.locality,
+                "priority": endpoint.priority,
                 "healthy": endpoint.healthy,
                 "ejected": endpoint.ejected,
                 "ejected_for": None if until is None else max(0.0, round(until - now, 3)),

@@ -28,6 +28,10 @@ def render(explanation: Explanation) -> str:
     for mirror in data.get("mirrors", ()):
         where = f"{mirror['host']}/{mirror['subset']}" if mirror["subset"] else mirror["host"]
         lines.append(f"  mirror: a copy of {mirror['share']:g} % to {where}")
+    if data.get("delegate"):
+        lines.append(f"  delegated to: {data['delegate']}")
+    if data.get("cors"):
+        lines.append("  cors: preflights are answered here")
     for key in ("timeout", "retry", "rewrite", "fault"):
         if data.get(key):
             value = f"{data[key]:g} s for the whole call" if key == "timeout" else data[key]
@@ -60,6 +64,9 @@ def _destination(target: dict[str, Any]) -> list[str]:
     policy = [target["balancer"]]
     policy += [target["limits"]] if target["limits"] else []
     policy += ["outlier detection"] if target["outlier_detection"] else []
+    policy += ["HTTP/2"] if target["protocol"] == "HTTP/2" else []
+    policy += [f"warm-up of {target['warmup']:g} s"] if target["warmup"] else []
+    policy += [f"retries: {target['retry_budget']}"] if target["retry_budget"] else []
     policy += [f"TLS {target['tls']}"] if target["tls"] else []
     policy += [f"by {target['destination_rule']}"] if target["destination_rule"] else []
     lines.append(f"       {', '.join(policy)}")
@@ -70,7 +77,9 @@ def _destination(target: dict[str, Any]) -> list[str]:
         if endpoint["ejected_for"]:
             state += f" for another {endpoint['ejected_for']:g} s"
         labels = ",".join(f"{k}={v}" for k, v in sorted(endpoint["labels"].items()))
-        lines.append(f"       {endpoint['address']}  {labels}{state}".rstrip())
+        where = f"  {endpoint['locality']}" if endpoint["locality"] else ""
+        where += f" priority {endpoint['priority']}" if endpoint["priority"] else ""
+        lines.append(f"       {endpoint['address']}  {labels}{where}{state}".rstrip())
     if target.get("endpoints_note"):
         lines.append(f"       {target['endpoints_note']}")
     if target.get("reply"):

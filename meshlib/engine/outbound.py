@@ -210,7 +210,7 @@ def outbound(call: Call) -> Exchange:
                 holds_slot = False
             if outcome.body is not None:
                 outcome.body.abort()
-            if retry.ignore_previous_hosts:
+            if retry.ignore_previous_hosts or retry.remote_localities:
                 if tried is None:
                     tried = []
                 tried.append(endpoint)
@@ -234,6 +234,8 @@ def outbound(call: Call) -> Exchange:
             record.flags = ",".join(filter(None, (replies.FLAG_OF_FAILURE.get(outcome.failure, ""), record.flags)))
         elif destination.response_ops or rule.cors is not None:
             change_answer(call, outcome)
+        if call.set_cookie and outcome.failure is None:
+            outcome.headers = [*outcome.headers, (b"set-cookie", call.set_cookie.encode("latin-1"))]
         if to_mirror and call.wire.replayable:  # a streamed body: known only now that it has been sent
             for copy in copies(call, rule):
                 yield copy

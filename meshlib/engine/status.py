@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from meshlib.engine.explain import endpoints_of, limits_text
 
 if TYPE_CHECKING:
-    from meshlib.engine.live import BoundCluster, Live
+    from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.live import Live
 
 PASSED_THROUGH = 50
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from meshlib.policy.endpoint import EndpointState
 
@@ -83,18 +83,15 @@ BALANCERS: dict[str, Callable[[], Balancer]] = {
 }
 
 
-def pick_avoiding(
-    balancer: Balancer,
-    usable: Sequence[EndpointState],
-    rng: random.Random,
-    avoid: Sequence[EndpointState],
-    repicks: int = REPICKS,
-) -> EndpointState:
+Picked = TypeVar("Picked")
+
+
+def pick_avoiding(pick: Callable[[], Picked], avoid: Sequence[EndpointState], repicks: int = REPICKS) -> Picked:
     """A pick that is not in ``avoid`` if one of ``repicks`` further picks finds one; else the last pick, as Envoy does."""
-    picked = balancer.pick(usable, rng, None)
+    picked = pick()
     while picked in avoid and repicks > 0:
         repicks -= 1
-        picked = balancer.pick(usable, rng, None)
+        picked = pick()
     return picked
 
 

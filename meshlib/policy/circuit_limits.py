@@ -14,7 +14,8 @@ UNLIMITED = 2**32 - 1
 @dataclass(frozen=True, slots=True)
 class CircuitLimits:
     """Counts per client process and cluster; times in seconds (None: no limit). ``max_requests_per_connection`` 0 means
-    no limit. Despite their names ``http1_max_pending_requests`` and ``http2_max_requests`` count for both protocols."""
+    no limit; ``http2_keepalive`` is (interval, timeout). Despite their names ``http1_max_pending_requests`` and
+    ``http2_max_requests`` count for both protocols."""
 
     max_connections: int = UNLIMITED
     connect_timeout: float = 10.0
@@ -24,6 +25,18 @@ class CircuitLimits:
     http2_max_requests: int = UNLIMITED
     max_requests_per_connection: int = 0
     max_retries: int = UNLIMITED
+    max_concurrent_streams: int = 2**31 - 1
+    tcp_keepalive: TcpKeepalive | None = None
+    http2_keepalive: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TcpKeepalive:
+    """Probes of idle connections; 0 leaves the system's value. ``time`` and ``interval`` in whole seconds."""
+
+    probes: int = 0
+    time: int = 0
+    interval: int = 0
 
 
 class Waiter:

@@ -15,13 +15,30 @@ class EndpointState:
 
     ``key`` is ``address:port``; ``endpoint`` the immutable registry endpoint of the newest snapshot; ``active`` the
     requests in flight (what LEAST_REQUEST compares); ``healthy`` is readiness from discovery; ``ejected`` is outlier
-    detection's verdict, whose own bookkeeping hangs on ``outlier``.
+    detection's verdict, whose own bookkeeping hangs on ``outlier``. ``priority`` and ``group`` say where locality puts it;
+    ``since`` is when it joined, by the caller's clock; ``latency`` what a balancer that looks at it remembers.
     """
 
-    __slots__ = ("active", "ejected", "endpoint", "healthy", "key", "outlier", "weight")
+    __slots__ = (
+        "active",
+        "ejected",
+        "endpoint",
+        "group",
+        "healthy",
+        "key",
+        "latency",
+        "outlier",
+        "priority",
+        "since",
+        "weight",
+    )
 
-    def __init__(self, key: str, endpoint: Any = None, weight: int = 1, healthy: bool = True) -> None:
+    def __init__(self, key: str, endpoint: Any = None, weight: float = 1, healthy: bool = True) -> None:
         self.key = key
+        self.priority = 0
+        self.group = 0
+        self.since = 0.0
+        self.latency: Any = None
         self.endpoint = endpoint
         self.weight = weight
         self.healthy = healthy

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from meshlib.policy.locality import covers
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Loc, Notice, deprecated
 from meshlib.resources.types import (
@@ -27,6 +29,12 @@ class Http2KeepAlive(Model):
     interval: Duration | None = None
     timeout: Duration | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.interval is None or self.timeout is None:
+            raise refuse("missing-field", "http2KeepAlive needs interval and timeout", "")
+        return self
+
 
 class Http(Model):
     """``spec.subsets.trafficPolicy.connectionPool.http`` of DestinationRule."""
@@ -42,6 +50,12 @@ class Http(Model):
     max_requests_per_connection: Count | None = None
     max_retries: Count | None = None
     use_client_protocol: bool | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.use_client_protocol and self.h2_upgrade_policy == "UPGRADE":
+            raise refuse("client-protocol-and-upgrade", "useClientProtocol excludes h2UpgradePolicy UPGRADE", "")
+        return self
 
 
 class TcpKeepalive(Model):
@@ -100,11 +114,22 @@ class Maglev(Model):
 
     table_size: int | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        size = self.table_size
+        if size is not None and not (1 < size <= 5_000_011 and _is_prime(size)):
+            raise refuse("maglev-size", "tableSize {size} is not a prime up to 5000011", "65537 is one", size=size)
+        return self
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
+
 
 class RingHash(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.consistentHash.ringHash`` of DestinationRule."""
 
-    minimum_ring_size: int | None = None
+    minimum_ring_size: Count | None = None
 
 
 class ConsistentHash(Model):
@@ -128,9 +153,22 @@ class ConsistentHash(Model):
                 "consistentHash needs exactly one of httpHeaderName, httpCookie, useSourceIp, httpQueryParameterName",
                 "",
             )
+        if self.maglev is not None and self.ring_hash is not None:
+            raise refuse("several-hashes", "consistentHash has either ringHash or maglev", "")
+        if self.http_cookie is not None and not self.http_cookie.name:
+            raise refuse("hash-key", "httpCookie has no name", "")
         if self.maglev is not None and self.minimum_ring_size is not None:
             raise refuse("several-hashes", "minimumRingSize is for ring hash, not maglev", "")
         return self
+
+
+def _overlapping(patterns: list[str]) -> tuple[str, str] | None:
+    """Two localities of which one covers the other."""
+    for position, one in enumerate(patterns):
+        for other in patterns[position + 1 :]:
+            if covers(one, other) or covers(other, one):
+                return (one, other) if covers(one, other) else (other, one)
+    return None
 
 
 class Distribute(Model):
@@ -139,12 +177,40 @@ class Distribute(Model):
     from_: str | None = Field(default=None, alias="from")
     to: dict[str, int] | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        weights = list((self.to or {}).values())
+        if not weights:
+            raise refuse("missing-field", "distribute needs to", "to: {region/zone/*: 100}")
+        if any(not 1 <= weight <= 100 for weight in weights) or sum(weights) != 100:
+            raise refuse(
+                "locality-weights",
+                "the weights of distribute add up to {total}; they are 1..100 each and 100 together",
+                "for example us-west/*: 80 and us-east/*: 20",
+                total=sum(weights),
+            )
+        overlap = _overlapping(list(self.to or {}))
+        if overlap:
+            raise refuse("locality-overlap", "{one} covers {other} in to", "", one=overlap[0], other=overlap[1])
+        return self
+
 
 class Failover(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.localityLbSetting.failover`` of DestinationRule."""
 
     from_: str | None = Field(default=None, alias="from")
     to: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.from_ == self.to:
+            raise refuse("failover-to-itself", "failover goes from {region} to itself", "", region=repr(self.from_))
+        for region in (self.from_ or "", self.to or ""):
+            if "/" in region or "*" in region:
+                raise refuse(
+                    "failover-region", "{region} is not a region", "failover knows regions only", region=repr(region)
+                )
+        return self
 
 
 class LocalityLbSetting(Model):
@@ -155,6 +221,15 @@ class LocalityLbSetting(Model):
     failover: list[Failover] | None = None
     failover_priority: list[str] | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.distribute and (self.failover or self.failover_priority):
+            raise refuse("several-localities", "localityLbSetting has either distribute or failover", "")
+        overlap = _overlapping([d.from_ or "" for d in self.distribute or ()])
+        if overlap:
+            raise refuse("locality-overlap", "{one} covers {other} in from", "", one=overlap[0], other=overlap[1])
+        return self
+
 
 class Warmup(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.warmup`` of DestinationRule."""
@@ -162,6 +237,14 @@ class Warmup(Model):
     duration: Duration
     aggression: float | None = None
     minimum_percent: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.minimum_percent is not None and not 0 <= self.minimum_percent <= 100:
+            raise refuse("bad-percent", "minimumPercent is 0..100", "")
+        if self.aggression is not None and self.aggression <= 0:
+            raise refuse("bad-aggression", "aggression is greater than 0", "1 grows in a straight line")
+        return self
 
 
 class ZoneAwareLbSetting(Model):

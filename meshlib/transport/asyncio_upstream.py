@@ -16,17 +16,19 @@ from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.asyncio_connection import Connection
 from meshlib.transport.asyncio_pending import Pending
 from meshlib.transport.http1 import InvalidHead, encode_head
+from meshlib.transport.names import Names
 from meshlib.transport.problems import connect_problem
 from meshlib.transport.request_body import ReplayBody, expects_continue, frame, is_chunked, last_frame
-from meshlib.transport.target import Target, Timeouts, smaller, worn_out
+from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
 from meshlib.transport.tls import PeerNameMismatch, check_peer
 
 
 class AsyncioUpstream:
     """The connections of one event loop. Not thread-safe: it lives on its loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, names: Names) -> None:
         self.loop = loop
+        self._names = names
         self.pid = os.getpid()
         self._idle: dict[Target, deque[Connection]] = {}
         self._busy: set[Connection] = set()
@@ -62,7 +64,7 @@ class AsyncioUpstream:
                         lambda: connection, target.host.removeprefix("unix://"), **options
                     )
                 else:
-                    await self.loop.create_connection(lambda: connection, target.host, target.port, **options)
+                    await self._dial(connection, target, options)
                 if target.subject_alt_names:
                     check_peer(connection.transport.get_extra_info("peercert") or {}, target.subject_alt_names)
             except BaseException:
@@ -71,8 +73,27 @@ class AsyncioUpstream:
         sock = connection.transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if target.keepalive is not None:
+                keep_alive(sock, target.keepalive)
         self._busy.add(connection)
         return connection
+
+    async def _dial(self, connection: Connection, target: Target, options: dict[str, Any]) -> None:
+        """To the address, or to the first address of the name that answers."""
+        if not target.is_name:
+            await self.loop.create_connection(lambda: connection, target.host, target.port, **options)
+            return
+        failed: OSError | None = None
+        for address in await self._names.resolve_async(target.host):
+            try:
+                await self.loop.create_connection(lambda: connection, address, target.port, **options)
+            except ssl.SSLError:
+                raise  # the address answered; another one would not be more trustworthy
+            except OSError as error:
+                failed = error
+            else:
+                return
+        raise failed or OSError(f"the name {target.host} has no address")
 
     def release(self, connection: Connection) -> None:
         """The answer is over: keep the connection if it is good for another."""

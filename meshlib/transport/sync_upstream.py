@@ -18,6 +18,7 @@ from threading import Lock
 from meshlib.clock import Clock
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, encode_head
+from meshlib.transport.names import Names
 from meshlib.transport.problems import CUT_HEAD, connect_problem
 from meshlib.transport.request_body import (
     CONTINUE_SECONDS,
@@ -28,7 +29,7 @@ from meshlib.transport.request_body import (
     is_chunked,
     last_frame,
 )
-from meshlib.transport.target import Target, Timeouts, smaller, worn_out
+from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
 from meshlib.transport.tls import PeerNameMismatch, check_peer
 
 RECEIVE = 65536
@@ -90,8 +91,9 @@ class _Connection:
 class SyncUpstream:
     """The connections of blocking clients. ``send`` may be called from any thread."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, names: Names) -> None:
         self._clock = clock
+        self._names = names
         self._idle: dict[Target, deque[_Connection]] = {}
         self._lock = Lock()
         self._pid = os.getpid()
@@ -321,10 +323,12 @@ class SyncUpstream:
                 sock.close()
                 raise
         else:
-            sock = socket.create_connection((target.host, target.port), limit)
+            sock = self._dial(target, limit)
         try:
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if target.keepalive is not None:
+                    keep_alive(sock, target.keepalive)
             if target.tls is not None:
                 plain = sock
                 sock = target.tls.wrap_socket(plain, server_hostname=target.server_hostname or None)
@@ -333,6 +337,22 @@ class SyncUpstream:
             sock.close()
             raise
         return sock
+
+    def _dial(self, target: Target, limit: float | None) -> socket.socket:
+        """To the address, or to the first address of the name that answers."""
+        if not target.is_name:
+            return socket.create_connection((target.host, target.port), limit)
+        by = None if limit is None else self._clock.monotonic() + limit
+        failed: OSError | None = None
+        for address in self._names.resolve(target.host, limit):
+            left = None if by is None else by - self._clock.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            try:
+                return socket.create_connection((address, target.port), left)
+            except OSError as error:
+                failed = error
+        raise failed or OSError(f"the name {target.host} has no address")
 
     def _release(self, connection: _Connection) -> None:
         """The answer is over: keep the connection if it is good for another."""

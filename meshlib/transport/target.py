@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from meshlib.policy.circuit_limits import TcpKeepalive
+from meshlib.transport.names import is_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -12,7 +16,8 @@ class Target:
     """An address with everything that makes connections to it interchangeable. Compared by identity: the owner keeps one
     object per endpoint and policy, so that pools look it up at the cost of ``id``.
 
-    ``host`` is an IP, a DNS name (resolved at each connect) or ``unix:///path``. Times in seconds.
+    ``host`` is an IP, a DNS name (``is_name``; see ``names.py``) or ``unix:///path``. Times in seconds. ``http2``: spoken with
+    prior knowledge, or offered by ALPN under TLS.
     """
 
     host: str
@@ -24,7 +29,14 @@ class Target:
     idle_timeout: float = 3600.0
     max_requests: int = 0  # per connection; 0: no limit
     max_duration: float | None = None
+    keepalive: TcpKeepalive | None = None
+    http2: bool = False
+    max_concurrent_streams: int = 2**31 - 1
     label: str = field(default="")
+    is_name: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_name", is_name(self.host))
 
     def __str__(self) -> str:
         return self.label or (self.host if self.host.startswith("unix:") else f"{self.host}:{self.port}")
@@ -76,3 +88,13 @@ def worn_out(connection: Used, now: float) -> bool:
     if target.max_requests and connection.requests >= target.max_requests:
         return True
     return target.max_duration is not None and now - connection.opened >= target.max_duration
+
+
+def keep_alive(sock: socket.socket, settings: TcpKeepalive) -> None:
+    """Probe the connection while it is idle (connectionPool.tcp.tcpKeepalive)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = (("TCP_KEEPCNT", settings.probes), ("TCP_KEEPIDLE", settings.time), ("TCP_KEEPINTVL", settings.interval))
+    for name, value in options:
+        option = getattr(socket, name, None)  # not every system has all three
+        if value and option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,23 +31,43 @@ def check_peer(certificate: Mapping[str, Any], allowed: Sequence[str]) -> None:
         )
 
 
+def upstream_context(settings: TlsSettings, http2: bool = False) -> ssl.SSLContext:
+    """The context for a DestinationRule's ``tls`` block, made anew when one of its files has changed. Raises ``MeshError``
+    when a certificate file cannot be used."""
+    files = (settings.ca_certificates, settings.client_certificate, settings.private_key, settings.ca_crl)
+    return _context(settings, http2, tuple(_changed(file) for file in files if file))
+
+
+def _changed(file: str) -> int:
+    try:
+        return os.stat(file).st_mtime_ns
+    except OSError:
+        return 0  # loading it will say what is wrong
+
+
 @functools.lru_cache(maxsize=256)
-def upstream_context(settings: TlsSettings) -> ssl.SSLContext:
-    """The context for a DestinationRule's ``tls`` block. Raises ``MeshError`` when a certificate file cannot be used."""
+def _context(settings: TlsSettings, http2: bool, _files: tuple[int, ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     try:
         if settings.ca_certificates:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.load_verify_locations(settings.ca_certificates)
+        if settings.ca_crl:
+            context.load_verify_locations(settings.ca_crl)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         if settings.client_certificate:
             context.load_cert_chain(settings.client_certificate, settings.private_key or None)
     except (OSError, ssl.SSLError) as error:
-        files = ", ".join(filter(None, (settings.ca_certificates, settings.client_certificate, settings.private_key)))
-        raise MeshError(f"the TLS files of a DestinationRule cannot be used ({files}): {error}") from error
+        files = (settings.ca_certificates, settings.client_certificate, settings.private_key, settings.ca_crl)
+        raise MeshError(
+            f"the TLS files of a DestinationRule cannot be used ({', '.join(filter(None, files))}): {error}"
+        ) from error
     # the names to accept may be given explicitly; then it is check_peer that decides, not the host name
     context.check_hostname = not settings.subject_alt_names and not settings.insecure_skip_verify
     if settings.insecure_skip_verify:
         context.verify_mode = ssl.CERT_NONE
+    if http2:
+        context.set_alpn_protocols(["h2", "http/1.1"])
     return context
 
 

@@ -11,21 +11,26 @@ import os
 import random
 import threading
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshlib.clock import Clock
+from meshlib.engine.cluster import BoundCluster
 from meshlib.engine.drivers import discard, run, run_async
 from meshlib.engine.effects import Acquire, Exchange, Send
-from meshlib.engine.live import BoundCluster, Live
+from meshlib.engine.live import Live
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.endpoint import EndpointState
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.asyncio_upstream import AsyncioUpstream
 from meshlib.transport.background import MAX_WAITING, Background
 from meshlib.transport.inner import AsyncInner, SyncInner
+from meshlib.transport.names import Names
 from meshlib.transport.sync_upstream import SyncUpstream
 from meshlib.transport.target import Target, Timeouts
 from meshlib.transport.tls import caller_context, upstream_context
+
+if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import Snapshot
 
 
 class MeshCore:
@@ -38,7 +43,8 @@ class MeshCore:
         self.telemetry = telemetry
         self.live: Live | None = None
         self.closed = False
-        self.upstream = SyncUpstream(clock)
+        self.names = Names(clock)
+        self.upstream = SyncUpstream(clock, self.names)
         self.background = Background()
         self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
 
@@ -57,8 +63,23 @@ class MeshCore:
         if found is None or found.pid != os.getpid():
             for ended in [other for other in list(self.loops) if other.is_closed()]:
                 self.loops.pop(ended, None)  # its connections ended with it
-            found = self.loops[loop] = AsyncioUpstream(loop)
+            found = self.loops[loop] = AsyncioUpstream(loop, self.names)
         return found
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Serve new calls by ``snapshot``. Connections that it has no use for are closed once they are idle."""
+        before = self.live
+        self.live = live = Live(snapshot, self.clock.monotonic(), before, self.names.watch)
+        if before is None:
+            return
+        for key, old in before.bound.items():
+            now = live.bound.get(key)
+            if now is old:
+                continue
+            kept = set(now.targets.values()) if now is not None else set()
+            for target in list(old.targets.values()):
+                if target not in kept:
+                    self.forget_target(target)
 
     def forget_target(self, target: Target) -> None:
         """A target that is not used any more: its idle connections go now in threads, on loops when their time is up."""
@@ -67,6 +88,7 @@ class MeshCore:
     def after_fork(self) -> None:
         """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
         self.background = Background()
+        self.names.after_fork()
         if self.live is not None:
             self.live.after_fork()
 
@@ -74,6 +96,7 @@ class MeshCore:
         """Refuse new calls, close connections. Those of other running loops are closed on their loop."""
         self.closed = True
         self.live = None
+        self.names.close()
         self.upstream.close()
         try:
             here: Any = asyncio.get_running_loop()
@@ -137,7 +160,7 @@ def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, au
     settings, limits, spec = cluster.spec.tls, cluster.spec.limits, endpoint.endpoint
     context, name = None, ""
     if settings is not None:
-        context = upstream_context(settings)
+        context = upstream_context(settings, cluster.spec.http2)
         name = settings.sni or split_authority(authority)[0]
     elif scheme == "https":
         context = tls.context()
@@ -152,6 +175,9 @@ def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, au
         idle_timeout=limits.idle_timeout,
         max_requests=limits.max_requests_per_connection,
         max_duration=limits.max_connection_duration,
+        keepalive=limits.tcp_keepalive,
+        http2=cluster.spec.http2,
+        max_concurrent_streams=limits.max_concurrent_streams,
         label=endpoint.key,
     )
 

@@ -92,9 +92,11 @@ def test_a_balancer_survives_a_change_of_members_between_picks(name):
 def test_a_retry_avoids_what_it_tried_when_it_can():
     members = endpoints(1, 1)
     rng = random.Random(4)
-    again = sum(pick_avoiding(Random(), members, rng, [members[0]]) is members[0] for _ in range(6400))
+    again = sum(
+        pick_avoiding(lambda: Random().pick(members, rng, None), [members[0]]) is members[0] for _ in range(6400)
+    )
     assert again == pytest.approx(100, abs=45)  # six picks in a row: 1/64
-    assert pick_avoiding(Random(), members[:1], rng, members) is members[0]
+    assert pick_avoiding(lambda: Random().pick(members[:1], rng, None), members) is members[0]
 
 
 # -- slots ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,404 @@
+"""A cluster at work: ``ClusterState`` is what is remembered across reloads (by cluster key; endpoints by address),
+``BoundCluster`` ties it to the settings of one snapshot, so that a request sees one configuration for all its life."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from meshlib.compiler.snapshot import Cluster, split_authority
+from meshlib.policy.balancer import BALANCERS, REPICKS, Balancer, pick_avoiding
+from meshlib.policy.circuit_limits import UNLIMITED, Slots
+from meshlib.policy.endpoint import EndpointState
+from meshlib.policy.outlier import OutlierDetector, usable_endpoints
+from meshlib.policy.tiers import Tier, build, choose, leaving_out
+from meshlib.registry.service import Endpoint
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.policy.retry import RetryPolicy
+
+MAX_PASSTHROUGH_ENDPOINTS = 1000
+EVENTS_KEPT = 100
+UNSET = -1
+"""``Call.hash_value`` before the first pick of a hashing cluster."""
+
+
+class ClusterState:
+    """What is remembered about a cluster: requests in flight, ejections, slots, balancer position, resolved names.
+
+    The lock is re-entrant because an abandoned response may be finalised by the garbage collector while this very
+    thread holds it.
+    """
+
+    __slots__ = (
+        "active",
+        "addresses",
+        "balancer",
+        "balancer_name",
+        "balancers",
+        "detector",
+        "endpoints",
+        "events",
+        "failures",
+        "generation",
+        "key",
+        "lock",
+        "requests",
+        "retries",
+        "retries_active",
+        "slots",
+    )
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.lock = RLock()
+        self.endpoints: OrderedDict[str, EndpointState] = OrderedDict()
+        self.generation = 0  # grows with each ejection and return, so that bound clusters refresh who is usable
+        self.balancer_name = ""
+        self.balancer: Balancer
+        self.balancers: dict[tuple[int, int], Balancer] = {}  # by priority and group, where there are several
+        self.detector: OutlierDetector | None = None
+        self.slots: Slots | None = None
+        self.addresses: dict[str, tuple[str, ...]] = {}  # of endpoints that are names: what they were resolved to last
+        self.active = 0
+        self.requests = 0
+        self.failures = 0
+        self.retries = 0
+        self.retries_active = 0
+        self.events: deque[Any] = deque(maxlen=EVENTS_KEPT)
+
+    def after_fork(self) -> None:
+        """In a forked child: calls in flight, and the slots they hold, are the parent's."""
+        self.lock = RLock()
+        self.active = self.retries_active = 0
+        for endpoint in self.endpoints.values():
+            endpoint.active = 0
+        if self.slots is not None:
+            self.slots = Slots(self.slots.limit, self.slots.pending_limit)
+
+    def endpoint(self, spec: Endpoint, now: float) -> EndpointState:
+        """The state of an address, made on first sight."""
+        found = self.endpoints.get(spec.key)
+        if found is None:
+            found = self.endpoints[spec.key] = EndpointState(spec.key, spec, spec.weight, spec.healthy)
+            found.since = now
+        else:
+            found.endpoint, found.weight, found.healthy = spec, spec.weight, spec.healthy
+        return found
+
+
+class BoundCluster:
+    """A cluster as one snapshot configures it, on the state that outlives the snapshot."""
+
+    __slots__ = (
+        "__weakref__",
+        "_generation",
+        "_table",
+        "_tiers",
+        "_warming",
+        "endpoints",
+        "spec",
+        "state",
+        "targets",
+        "usable",
+    )
+
+    def __init__(self, spec: Cluster, state: ClusterState, now: float) -> None:
+        self.spec = spec
+        self.state = state
+        self.targets: dict[Any, Any] = {}  # the transports' own: how to reach an endpoint from this cluster
+        with state.lock:
+            self.configure(now)
+
+    def configure(self, now: float) -> None:
+        """Take the endpoints and settings of the snapshot (and of the resolver) into use."""
+        spec, state = self.spec, self.state
+        with state.lock:
+            members = []
+            for endpoint, priority, group in self._members():
+                member = state.endpoint(endpoint, now)
+                member.priority, member.group = priority, group
+                members.append(member)
+            self.endpoints: tuple[EndpointState, ...] = tuple(members)
+            if spec.resolution != "passthrough":
+                kept = {e.key for e in self.endpoints}
+                for key in [k for k in state.endpoints if k not in kept]:
+                    del state.endpoints[key]
+            if state.balancer_name != spec.balancer:
+                state.balancer_name = spec.balancer
+                state.balancer = self._new_balancer()
+                state.balancers = {}
+            self._configure_outlier_detection(now)
+            self._configure_slots()
+            state.generation += 1
+            self._refresh(now)
+
+    def _members(self) -> Iterator[tuple[Endpoint, int, int]]:
+        """Endpoints with priority and group; a name stands for the addresses it was resolved to."""
+        spec, addresses = self.spec, self.state.addresses
+        placement = spec.placement
+        for position, endpoint in enumerate(spec.endpoints):
+            priority = group = 0
+            if placement is not None:
+                priority, group = placement.priorities[position] or 0, placement.groups[position]
+            resolved = addresses.get(endpoint.address) if spec.resolution == "dns" else None
+            if not resolved:
+                yield endpoint, priority, group
+            else:
+                for address in resolved:
+                    yield replace(endpoint, address=address, key=""), priority, group
+
+    def _new_balancer(self) -> Balancer:
+        return BALANCERS.get(self.spec.balancer, BALANCERS["LEAST_REQUEST"])()
+
+    def _configure_outlier_detection(self, now: float) -> None:
+        spec, state = self.spec, self.state
+        if spec.outlier is None:
+            if state.detector is not None:
+                state.detector = None
+                for endpoint in self.endpoints:
+                    endpoint.ejected = False
+                    endpoint.outlier = None
+        elif state.detector is None or state.detector.settings != spec.outlier:
+            for endpoint in self.endpoints:
+                endpoint.ejected = False
+                endpoint.outlier = None
+            state.detector = OutlierDetector(spec.outlier, list(self.endpoints), now=now)
+        else:
+            state.detector.update_endpoints(list(self.endpoints))
+
+    def _configure_slots(self) -> None:
+        state, limits = self.state, self.spec.limits
+        if limits.max_connections >= UNLIMITED or self.spec.http2:
+            state.slots = None
+        elif (
+            state.slots is None
+            or state.slots.limit != limits.max_connections
+            or state.slots.pending_limit != limits.http1_max_pending_requests
+        ):
+            # calls in flight keep (and give back to) the slots they took; new ones count against the new limits
+            state.slots = Slots(limits.max_connections, limits.http1_max_pending_requests)
+
+    # -- who is usable ----------------------------------------------------------------------------------------------
+
+    def _refresh(self, now: float) -> None:
+        spec, state = self.spec, self.state
+        self._generation = state.generation
+        self.usable = usable_endpoints(self.endpoints, spec.panic_percent)
+        self._table: Any = None
+        self._tiers: list[Tier] | None = None
+        if spec.placement is not None and self.endpoints:
+            self._tiers = build(self.endpoints, spec.placement.weights, spec.panic_percent, self._balancer_of)
+        warmth = spec.slow_start
+        self._warming: list[EndpointState] = []
+        if warmth is not None:
+            self._warming = [e for e in self.endpoints if now - e.since < warmth.window]
+            self._warm(now)
+
+    def _balancer_of(self, priority: int, group: int) -> Balancer:
+        balancers = self.state.balancers
+        found = balancers.get((priority, group))
+        if found is None:
+            found = balancers[priority, group] = self._new_balancer()
+        return found
+
+    def _warm(self, now: float) -> None:
+        """New endpoints weigh little at first (warmup)."""
+        warmth = self.spec.slow_start
+        assert warmth is not None
+        for endpoint in self._warming:
+            endpoint.weight = endpoint.endpoint.weight * warmth.factor(now - endpoint.since)
+        self._warming = [e for e in self._warming if now - e.since < warmth.window]
+
+    # -- picking ----------------------------------------------------------------------------------------------------
+
+    def pick(self, call: Call, now: float, tried: list[EndpointState] | None) -> EndpointState | None:
+        """An endpoint for one attempt, None when no endpoint may be used. ``tried`` are the endpoints of earlier attempts,
+        to avoid or to leave the priorities of if the route says so."""
+        state = self.state
+        detector = state.detector
+        if detector is not None and now >= detector.next_tick:
+            self.catch_up(now)
+        if self._generation != state.generation:
+            with state.lock:
+                self._refresh(now)
+        if self._warming:
+            self._warm(now)
+        if self._tiers is not None or self.spec.hash_policy is not None:
+            return self._pick_placed(call, tried)
+        usable = self.usable
+        if not usable:
+            return self._dialled(call) if self.spec.resolution == "passthrough" else None
+        if len(usable) == 1:
+            return usable[0]
+        if tried and _retry_of(call).ignore_previous_hosts:
+            return pick_avoiding(lambda: state.balancer.pick(usable, call.rng, None), tried)
+        return state.balancer.pick(usable, call.rng, None)
+
+    def _pick_placed(self, call: Call, tried: list[EndpointState] | None) -> EndpointState | None:
+        """The pick of a cluster with several priorities or localities, or with consistent hashing."""
+        spec, tiers = self.spec, self._tiers
+        value = None
+        if spec.hash_policy is not None:
+            value = call.hash_value
+            if value == UNSET:
+                value = call.hash_value = self._hash(call)
+            if value is None:
+                value = call.rng.getrandbits(64)
+        if tiers is None:
+            return self._hashed(value) if self.usable and value is not None else None
+        if tried and spec.hash_policy is None:
+            retry = _retry_of(call)
+            if retry.remote_localities:
+                tiers = list(leaving_out(tiers, tried))
+            if retry.ignore_previous_hosts:
+                chosen = tiers
+                return pick_avoiding(lambda: self._pick_of(chosen, call, None), tried, REPICKS)
+        return self._pick_of(tiers, call, value)
+
+    def _pick_of(self, tiers: list[Tier], call: Call, value: int | None) -> EndpointState | None:
+        at = int(call.rng.random() * 100) if value is None else value % 100
+        tier = choose(tiers, at)
+        if tier is None:
+            return None
+        if value is not None:
+            return self._hashed_in(tier, value)
+        group = tier.group(call.rng)
+        if group is None:
+            return None
+        balancer: Balancer = group.balancer
+        return balancer.pick(group.usable, call.rng, None)
+
+    def _hash(self, call: Call) -> int | None:
+        """The request's hash; a cookie that the policy wants and the request lacks is made, for the answer to set."""
+        policy = self.spec.hash_policy
+        assert policy is not None
+        workload = call.live.snapshot.workload
+        found = policy.request_hash(call.view, workload.address or workload.name)
+        cookie = policy.cookie
+        if found is None and cookie is not None and cookie.ttl is not None:
+            from meshlib.policy.consistent_hash import hash_of, new_cookie_value
+
+            made = new_cookie_value(call.rng)
+            call.set_cookie = cookie.set_cookie(made)
+            found = hash_of(made)
+        return found
+
+    def _hashed(self, value: int) -> EndpointState | None:
+        table = self._table
+        if table is None:
+            assert self.spec.hash_policy is not None
+            table = self._table = self.spec.hash_policy.table([(e, e.weight) for e in self.usable])
+        found: EndpointState = table.find(value)
+        return found
+
+    def _hashed_in(self, tier: Tier, value: int) -> EndpointState | None:
+        table = tier.table
+        if table is None:
+            assert self.spec.hash_policy is not None
+            members = []
+            for group in tier.groups:
+                total = sum(e.weight for e in group.usable)
+                members += [(e, group.weight * e.weight / total) for e in group.usable]
+            if not members:
+                return None
+            table = tier.table = self.spec.hash_policy.table(members)
+        found: EndpointState = table.find(value)
+        return found
+
+    def catch_up(self, now: float) -> None:
+        """Let outlier detection do what the interval boundaries up to ``now`` ask for."""
+        state = self.state
+        with state.lock:
+            if state.detector is not None:
+                self._note(state.detector.tick(now))
+
+    def _dialled(self, call: Call) -> EndpointState:
+        """Pass-through: the endpoint is the address that the caller's URL names."""
+        host, port = split_authority(call.view.authority)
+        port = port or self.spec.port or (443 if call.view.scheme == "https" else 80)
+        key = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        state = self.state
+        found = state.endpoints.get(key)
+        if found is None:
+            with state.lock:
+                found = state.endpoint(Endpoint(address=host, port=port, labels={}), 0.0)
+                while len(state.endpoints) > MAX_PASSTHROUGH_ENDPOINTS:
+                    state.endpoints.popitem(last=False)
+        return found
+
+    # -- what happens -----------------------------------------------------------------------------------------------
+
+    def begin(self, endpoint: EndpointState) -> None:
+        """An attempt starts."""
+        state = self.state
+        with state.lock:
+            state.active += 1
+            state.requests += 1
+            endpoint.active += 1
+
+    def end(self, endpoint: EndpointState) -> None:
+        """Its answer is over, whichever way."""
+        state = self.state
+        with state.lock:
+            state.active -= 1
+            endpoint.active -= 1
+
+    def record_status(self, endpoint: EndpointState, status: int, now: float) -> None:
+        """Tell outlier detection of an answer."""
+        state = self.state
+        detector = state.detector
+        if detector is not None:
+            with state.lock:
+                self._note(detector.record_status(endpoint, status, now))
+
+    def record_failure(self, endpoint: EndpointState, kind: str, now: float) -> None:
+        """Tell outlier detection that there was none: ``kind`` is "connect", "reset" or "timeout"."""
+        state = self.state
+        with state.lock:
+            state.failures += 1
+            if state.detector is not None:
+                self._note(state.detector.record_local_failure(endpoint, kind, now))
+
+    def _note(self, events: Any) -> None:
+        if not events:
+            return
+        self.state.events.extend(events if isinstance(events, (list, tuple)) else (events,))
+        self.state.generation += 1
+
+    def begin_retry(self) -> bool:
+        """Whether one more retry may run beside those under way (retryBudget, else connectionPool.http.maxRetries)."""
+        state, budget = self.state, self.spec.retry_budget
+        with state.lock:
+            if budget is not None:
+                pending = state.slots.pending if state.slots is not None else 0
+                if not budget.allows(state.retries_active, state.active, pending):
+                    return False
+            elif state.retries_active >= self.spec.limits.max_retries:
+                return False
+            state.retries_active += 1
+            state.retries += 1
+            return True
+
+    def end_retry(self) -> None:
+        with self.state.lock:
+            self.state.retries_active -= 1
+
+    def resolved(self, name: str, addresses: tuple[str, ...], now: float) -> None:
+        """The resolver has (new) addresses for an endpoint that is a name."""
+        state = self.state
+        with state.lock:
+            if state.addresses.get(name) == addresses:
+                return
+            state.addresses[name] = addresses
+            self.configure(now)
+
+
+def _retry_of(call: Call) -> RetryPolicy:
+    rule = call.record.rule_object
+    assert rule is not None
+    return rule.retry

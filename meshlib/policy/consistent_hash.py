@@ -1,0 +1,211 @@
+"""Consistent hashing (DestinationRule ``loadBalancer.consistentHash``): what is hashed, and the two tables that turn a hash
+into an endpoint. Hash function, ring and Maglev table are Envoy's, so that a Python client and an Envoy beside it send
+the same key to the same endpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import xxhash
+
+from meshlib.policy.endpoint import EndpointState
+from meshlib.policy.http_match import RequestView, first_parameter
+
+MAX_RING_SIZE = 8 * 1024 * 1024
+TABLES_KEPT = 64
+"""Ring and Maglev tables remembered: an ejection and the return from it find theirs again."""
+
+_hash = xxhash.xxh64_intdigest
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie:
+    """``ttl`` None: hash the cookie when it is there; else make one that lasts so many seconds (0: for the session)."""
+
+    name: str
+    ttl: float | None = None
+    path: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
+
+    def set_cookie(self, value: str) -> str:
+        """The Set-Cookie of a made one, as Envoy writes it."""
+        parts = [f'{self.name}="{value}"']
+        if self.ttl:
+            parts.append(f"Max-Age={int(self.ttl)}")
+        if self.path:
+            parts.append(f"Path={self.path}")
+        parts += [f"{name}={value_}" if value_ else name for name, value_ in self.attributes]
+        return "; ".join([*parts, "HttpOnly"])
+
+
+@dataclass(frozen=True, slots=True)
+class HashPolicy:
+    """One key (``header``, ``cookie``, ``query`` or ``source``) and one table: ``maglev`` with ``size`` entries, else a
+    ring of at least ``size``. Header names in lower case."""
+
+    header: str = ""
+    cookie: Cookie | None = None
+    query: str = ""
+    source: bool = False
+    maglev: bool = False
+    size: int = 1024
+
+    def request_hash(self, view: RequestView, source: str) -> int | None:
+        """The hash of a request, None when the key is not in it (then any endpoint does)."""
+        if self.header:
+            value = view.header(self.header)
+        elif self.cookie is not None:
+            value = cookie_value(view.header("cookie") or "", self.cookie.name) or None
+        elif self.query:
+            value = first_parameter(view.query, self.query)
+        else:
+            value = source or None
+        return None if value is None else hash_of(value)
+
+    def table(self, usable: Sequence[tuple[EndpointState, float]]) -> Table:
+        """The table for these endpoints and their weights; known ones are found again."""
+        key = (self.maglev, self.size, tuple((e.key, w) for e, w in usable))
+        found = _tables.get(key)
+        if found is None:
+            made = _maglev(usable, self.size) if self.maglev else _ring(usable, self.size)
+            found = _tables[key] = made
+            while len(_tables) > TABLES_KEPT:
+                _tables.popitem(last=False)
+        members = [endpoint for endpoint, _ in usable]
+        return found.over(members)
+
+    @property
+    def text(self) -> str:
+        """For people: ``maglev on header x-user``."""
+        what = f"header {self.header}" if self.header else f"query {self.query}" if self.query else "source address"
+        if self.cookie is not None:
+            what = f"cookie {self.cookie.name}"
+        return f"{'maglev' if self.maglev else 'ring hash'} on {what}"
+
+
+class Table(Protocol):
+    """Finds the endpoint of a hash."""
+
+    def find(self, value: int) -> EndpointState: ...
+    def over(self, members: Sequence[EndpointState]) -> Table: ...
+
+
+class _Ring:
+    """Points on a circle in order, each the position of an endpoint."""
+
+    __slots__ = ("_hashes", "_members", "_owners")
+
+    def __init__(self, hashes: list[int], owners: list[int], members: Sequence[EndpointState]) -> None:
+        self._hashes = hashes
+        self._owners = owners
+        self._members = members
+
+    def find(self, value: int) -> EndpointState:
+        at = bisect_left(self._hashes, value)
+        return self._members[self._owners[at if at < len(self._owners) else 0]]
+
+    def over(self, members: Sequence[EndpointState]) -> Table:
+        return _Ring(self._hashes, self._owners, members)
+
+
+class _Maglev:
+    """A table in which every endpoint has its share of entries."""
+
+    __slots__ = ("_members", "_owners", "_size")
+
+    def __init__(self, owners: Sequence[int], members: Sequence[EndpointState]) -> None:
+        self._owners = owners
+        self._size = len(owners)
+        self._members = members
+
+    def find(self, value: int) -> EndpointState:
+        return self._members[self._owners[value % self._size]]
+
+    def over(self, members: Sequence[EndpointState]) -> Table:
+        return _Maglev(self._owners, members)
+
+
+_tables: OrderedDict[object, Table] = OrderedDict()
+
+
+def _normalized(usable: Sequence[tuple[EndpointState, float]]) -> list[float]:
+    total = sum(weight for _, weight in usable)
+    return [weight / total for _, weight in usable]
+
+
+def _ring(usable: Sequence[tuple[EndpointState, float]], minimum: int) -> Table:
+    """Envoy's ring: the lightest endpoint gets a whole number of points, the ring at least ``minimum``."""
+    weights = _normalized(usable)
+    least = min(weights)
+    scale = min(math.ceil(least * minimum) / least, MAX_RING_SIZE)
+    points: list[tuple[int, int]] = []
+    current = target = 0.0
+    for owner, (endpoint, _) in enumerate(usable):
+        target += scale * weights[owner]
+        name = f"{endpoint.key}_".encode()
+        number = 0
+        while current < target:
+            points.append((_hash(name + b"%d" % number), owner))
+            number += 1
+            current += 1
+    points.sort()
+    return _Ring([p[0] for p in points], [p[1] for p in points], ())
+
+
+def _maglev(usable: Sequence[tuple[EndpointState, float]], size: int) -> Table:
+    """The table of the Maglev paper with weights, as Envoy fills it."""
+    weights = _normalized(usable)
+    most = max(weights)
+    owners = [-1] * size
+    names = [endpoint.key.encode() for endpoint, _ in usable]
+    at = [_hash(name) % size for name in names]
+    skips = [_hash(name, 1) % (size - 1) + 1 for name in names]
+    targets = [0.0] * len(names)
+    filled = 0
+    turn = 1
+    even = all(weight == most for weight in weights)
+    while filled < size:
+        for owner, skip in enumerate(skips):
+            if not even:
+                if turn * weights[owner] < targets[owner]:
+                    continue
+                targets[owner] += most
+            place = at[owner]
+            while owners[place] >= 0:
+                place += skip
+                if place >= size:
+                    place -= size
+            owners[place] = owner
+            filled += 1
+            if filled == size:
+                break
+            place += skip
+            at[owner] = place if place < size else place - size
+        turn += 1
+    return _Maglev(owners, ())
+
+
+def hash_of(value: str) -> int:
+    """Envoy's hash of a key."""
+    return _hash(value.encode("latin-1", "replace"))
+
+
+def cookie_value(header: str, name: str) -> str:
+    """The value of a cookie in a Cookie header, without its quotes; "" when it is not there."""
+    for part in header.split(";"):
+        key, _, value = part.strip().partition("=")
+        if key == name:
+            return value.strip('"')
+    return ""
+
+
+def new_cookie_value(rng: random.Random) -> str:
+    """A value for a made cookie."""
+    return f"{rng.getrandbits(64):016x}"

@@ -1,0 +1,248 @@
+"""DestinationRule loadBalancer through whole exchanges: hashing, localities, warm-up, pass-through, retry budgets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from meshlib.workload import Workload
+from tests.support.resources import destination_rule, pod, service, to, virtual_service
+from tests.support.scripted import Bench
+
+KEY = "outbound|9080||reviews.default.svc.cluster.local"
+
+
+def pods(count: int) -> list[dict[str, Any]]:
+    return [pod("reviews", "v1", 9000 + n) for n in range(count)]
+
+
+def placed_pod(port: int, locality: str) -> dict[str, Any]:
+    made = pod("reviews", "v1", port)
+    made["metadata"]["labels"]["istio-locality"] = locality.replace("/", ".")
+    return made
+
+
+def bench(*endpoints: dict[str, Any], rule: Any = None, workload: Workload | None = None, **policy: Any) -> Bench:
+    extra = [destination_rule("reviews", **policy)] if policy else []
+    routes = [virtual_service("reviews", {"route": [to("reviews")], **rule})] if rule else []
+    return Bench(service("reviews"), *endpoints, *extra, *routes, workload=workload)
+
+
+def calls(made: Bench, count: int, **headers: str) -> list[str]:
+    script = made.script(200)
+    for _ in range(count):
+        made.call(script, headers=headers)
+    return script.tried
+
+
+# -- consistent hash --------------------------------------------------------------------------------------------------
+
+HASH = {"consistentHash": {"httpHeaderName": "x-user"}}
+
+
+@pytest.mark.parametrize("table", [{}, {"maglev": {"tableSize": 251}}, {"ringHash": {"minimumRingSize": 64}}])
+def test_a_key_always_reaches_the_same_endpoint(table):
+    made = bench(*pods(5), loadBalancer={"consistentHash": {"httpHeaderName": "x-user", **table}})
+    chosen = {user: set(calls(made, 5, **{"x-user": user})) for user in "abcdefghij"}
+    assert all(len(endpoints) == 1 for endpoints in chosen.values())
+    assert len(set.union(*chosen.values())) > 2
+    again = bench(*pods(5), loadBalancer={"consistentHash": {"httpHeaderName": "x-user", **table}})
+    assert {user: set(calls(again, 1, **{"x-user": user})) for user in "abcdefghij"} == chosen
+
+
+def test_without_the_key_any_endpoint_does():
+    assert len(set(calls(bench(*pods(5), loadBalancer=HASH), 60))) == 5
+
+
+def test_an_ejected_endpoint_hands_its_keys_on_and_gets_them_back():
+    detection = {"consecutive5xxErrors": 1, "baseEjectionTime": "30s", "maxEjectionPercent": 100}
+    made = bench(*pods(4), loadBalancer=HASH, outlierDetection=detection)
+    (first,) = set(calls(made, 1, **{"x-user": "jo"}))
+    made.call(made.script(500), headers={"x-user": "jo"})
+    (second,) = set(calls(made, 3, **{"x-user": "jo"}))
+    assert second != first
+    made.clock.advance(60)
+    assert set(calls(made, 2, **{"x-user": "jo"})) == {first}
+
+
+def test_a_retry_stays_with_the_endpoint_of_the_key():
+    made = bench(*pods(4), rule={"retries": {"attempts": 2, "retryOn": "5xx"}}, loadBalancer=HASH)
+    script = made.script(500)
+    made.call(script, headers={"x-user": "jo"})
+    assert len(script.tried) == 3
+    assert len(set(script.tried)) == 1
+
+
+def test_a_cookie_with_ttl_is_made_once_and_leads_back():
+    balancer = {"consistentHash": {"httpCookie": {"name": "sticky", "ttl": "60s", "path": "/"}}}
+    made = bench(*pods(5), loadBalancer=balancer)
+    script = made.script(200)
+    outcome, call = made.call(script)
+    (cookie,) = [value.decode() for name, value in outcome.headers if name == b"set-cookie"]
+    value = cookie.split('"')[1]
+    assert cookie == f'sticky="{value}"; Max-Age=60; Path=/; HttpOnly'
+    for _ in range(5):
+        outcome, _ = made.call(script, headers={"cookie": f"sticky={value}"})
+        assert not [name for name, _ in outcome.headers if name == b"set-cookie"]
+    assert len(set(script.tried)) == 1
+
+
+def test_a_cookie_without_ttl_is_only_read():
+    made = bench(*pods(5), loadBalancer={"consistentHash": {"httpCookie": {"name": "sticky"}}})
+    outcome, _ = made.call(made.script(200))
+    assert outcome.headers == []
+    assert len(set(calls(made, 5, cookie="sticky=1"))) == 1
+
+
+def test_the_source_is_the_workload_itself():
+    policy = {"loadBalancer": {"consistentHash": {"useSourceIp": True}}}
+    one = bench(*pods(8), workload=Workload("a", address="10.0.0.1"), **policy)
+    assert len(set(calls(one, 5))) == 1
+    others = {calls(bench(*pods(8), workload=Workload("a", address=f"10.0.0.{n}"), **policy), 1)[0] for n in range(9)}
+    assert len(others) > 2
+
+
+def test_a_query_parameter_may_be_the_key():
+    made = bench(*pods(5), loadBalancer={"consistentHash": {"httpQueryParameterName": "q"}})
+    script = made.script(200)
+    for _ in range(4):
+        made.call(script, "http://reviews:9080/?q=7")
+    assert len(set(script.tried)) == 1
+
+
+# -- locality ---------------------------------------------------------------------------------------------------------
+
+WEST = Workload(locality="us/west")
+DETECT = {"consecutive5xxErrors": 1, "maxEjectionPercent": 100, "baseEjectionTime": "30s"}
+PLACED = [placed_pod(1, "us/west"), placed_pod(2, "us/west"), placed_pod(3, "us/east"), placed_pod(4, "eu/x")]
+
+
+def by_port(tried: list[str]) -> Counter[int]:
+    return Counter(int(key.rpartition(":")[2]) for key in tried)
+
+
+def test_calls_stay_in_the_zone_while_it_is_healthy():
+    made = bench(*PLACED, workload=WEST, outlierDetection=DETECT)
+    assert set(by_port(calls(made, 100))) == {1, 2}
+
+
+def test_without_outlier_detection_locality_has_no_effect():
+    made = bench(*PLACED, workload=WEST, loadBalancer={"simple": "ROUND_ROBIN"})
+    assert set(by_port(calls(made, 200))) == {1, 2, 3, 4}
+
+
+def test_load_spills_to_the_next_zone_as_endpoints_are_ejected():
+    made = bench(*PLACED, workload=WEST, outlierDetection=DETECT)
+    script = made.script(lambda effect: 500 if effect.endpoint.key.endswith(":1") else 200)
+    for _ in range(20):
+        made.call(script)
+    counts = by_port(calls(made, 1000))
+    assert counts[1] == 0
+    assert 640 < counts[2] < 760  # 140 % of one half
+    assert 240 < counts[3] < 360
+    assert counts[4] == 0
+
+
+def test_a_zone_that_is_gone_altogether_hands_over_all_of_its_load():
+    made = bench(*PLACED, workload=WEST, outlierDetection=DETECT)
+    script = made.script(lambda effect: 500 if effect.endpoint.key[-2:] in (":1", ":2") else 200)
+    for _ in range(30):
+        made.call(script)
+    assert set(by_port(calls(made, 50))) == {3}
+
+
+def test_distribute_splits_by_weight():
+    setting = {"distribute": [{"from": "us/west/*", "to": {"us/west/*": 70, "us/east/*": 30}}]}
+    made = bench(*PLACED, workload=WEST, loadBalancer={"localityLbSetting": setting})
+    counts = by_port(calls(made, 2000))
+    assert counts[4] == 0
+    assert 520 < counts[3] < 680
+
+
+def test_a_retry_may_be_asked_to_leave_the_zone():
+    retries = {"attempts": 3, "retryOn": "5xx", "retryRemoteLocalities": True}
+    made = bench(
+        *PLACED, rule={"retries": retries}, workload=WEST, outlierDetection={**DETECT, "consecutive5xxErrors": 0}
+    )
+    script = made.script(500)
+    made.call(script)
+    assert [int(k[-1]) in (1, 2) for k in script.tried] == [True, True, False, False]
+
+
+def test_hashing_works_inside_the_best_zone():
+    made = bench(*PLACED, workload=WEST, outlierDetection=DETECT, loadBalancer=HASH)
+    users = {user: set(by_port(calls(made, 3, **{"x-user": user}))) for user in "abcdefgh"}
+    assert set.union(*users.values()) == {1, 2}
+    assert all(len(endpoints) == 1 for endpoints in users.values())
+
+
+def test_no_healthy_endpoint_in_any_zone_is_flag_uh():
+    unready = [placed_pod(n, f"us/{n}") for n in (1, 2)]
+    for one in unready:
+        one["status"]["phase"] = "Pending"
+    _, call = bench(*unready, workload=WEST, outlierDetection=DETECT).call(bench(*PLACED).script(200))
+    assert call.record.flags == "UH"
+
+
+# -- warm-up ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_endpoint_gets_its_share_little_by_little():
+    policy = {"loadBalancer": {"simple": "ROUND_ROBIN", "warmup": {"duration": "100s", "minimumPercent": 10}}}
+    made = bench(pod("reviews", "v1", 1), **policy)
+    calls(made, 1)
+    made.clock.advance(200)
+    old, new = pod("reviews", "v1", 1), pod("reviews", "v1", 2)
+    made.apply(service("reviews"), old, new, destination_rule("reviews", **policy))
+
+    def share() -> float:
+        made.clock.now = round(made.clock.now)
+        script = made.script(200, took=0.0)
+        for _ in range(1000):
+            made.call(script)
+        return by_port(script.tried)[2] / 1000
+
+    assert 0.08 < share() < 0.10  # 0.1 / 1.1
+    made.clock.advance(50)
+    assert 0.32 < share() < 0.35  # 0.5 / 1.5
+    made.clock.advance(60)
+    assert 0.49 < share() < 0.51
+
+
+# -- pass-through -----------------------------------------------------------------------------------------------------
+
+
+def test_passthrough_dials_the_address_that_the_caller_named():
+    made = bench(*pods(2), loadBalancer={"simple": "PASSTHROUGH"})
+    assert calls(made, 2) == ["reviews:9080", "reviews:9080"]
+
+
+# -- retry budget -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budget", "active", "retried"),
+    [
+        ({"percent": 20, "minRetryConcurrency": 0}, 3, False),
+        ({"percent": 50, "minRetryConcurrency": 0}, 3, True),
+        ({"percent": 0, "minRetryConcurrency": 1}, 0, True),
+        ({}, 0, True),
+    ],
+)
+def test_retries_are_bounded_by_their_share_of_active_requests(budget, active, retried):
+    made = bench(*pods(2), rule={"retries": {"attempts": 1, "retryOn": "5xx"}}, retryBudget=budget)
+    made.state(KEY).active = active
+    script = made.script(500)
+    made.call(script)
+    assert len(script.sends) == (2 if retried else 1)
+
+
+def test_error_codes_may_replace_5xx():
+    detection = {**DETECT, "outlierDetectionHttpErrorCodes": [429]}
+    made = bench(*pods(2), outlierDetection=detection)
+    made.call(made.script(500))
+    assert len(set(calls(made, 30))) == 2
+    made.call(made.script(429))
+    assert len(set(calls(made, 30))) == 1
