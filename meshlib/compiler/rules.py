@@ -102,7 +102,7 @@ def _rule(route: Route, name: str, matches: tuple[Any, ...], port: int, destinat
         direct=_direct(model.direct_response),
         mirrors=_mirrors(model, namespace, port, destination),
         response_ops=_present(_ops(model.headers, "response")),
-        cors=_cors(model.cors_policy),
+        cors=_cors(model.cors_policy) if targets else None,  # Envoy's filter looks only at routes that forward
         delegate=route.delegate,
     )
 
@@ -154,6 +154,7 @@ def _target(found: Destination, model: Any, route: Any, sole: bool) -> Destinati
         _present(merge(of_rule, of_target)) if sole else _present(of_target, of_rule),
         _present(merge(back_rule, back_target)) if sole else _present(back_target, back_rule),
         _host_of(route.headers) or _host_of(model.headers),
+        sole or bool(_host_of(route.headers)),
     )
 
 
@@ -197,18 +198,13 @@ def _rewrite(rewrite: Any) -> Rewrite | None:
 def _redirect(redirect: Any, port: int) -> Redirect | None:
     if redirect is None:
         return None
-    number = redirect.port
-    if redirect.derive_port == "FROM_REQUEST_PORT":
-        number = port
-    elif redirect.derive_port == "FROM_PROTOCOL_DEFAULT":
-        number = 0
     return Redirect(
         code=redirect.redirect_code or 301,
         uri=wire(redirect.uri or ""),
         prefix=None if redirect.prefix_rewrite is None else wire(redirect.prefix_rewrite),
         authority=redirect.authority or "",
         scheme=redirect.scheme or "",
-        port=number,
+        port=port if redirect.derive_port == "FROM_REQUEST_PORT" else redirect.port or 0,
     )
 
 

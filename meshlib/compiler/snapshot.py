@@ -97,6 +97,7 @@ class Destination:
     request_ops: tuple[HeaderOps, ...] = ()  # the rule's and the destination's own, in the order of application
     response_ops: tuple[HeaderOps, ...] = ()
     authority: str = ""  # a Host that the operations set
+    tells_original_host: bool = True  # Envoy does not when one of several destinations sets the Host
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.outcome import Outcome, RawHeaders
 from meshlib.engine.replies import reply
+from meshlib.policy.header_ops import first_value
+from meshlib.policy.rewrite import Redirect
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Destination, Rule
@@ -31,15 +33,29 @@ def matched_prefix(rule: Rule, view: RequestView) -> str | None:
     return "/"
 
 
-def _lookup(view: RequestView) -> Lookup:
-    """Reads headers for ``%REQ(name)%``, the pseudo headers among them."""
+def _pseudo(view: RequestView) -> Lookup:
+    """Reads ``:path`` and its like for ``%REQ(name)%``."""
 
     def read(name: str) -> str | None:
         if name == ":path":
-            return f"{view.path}?{view.query}" if view.query else view.path
-        if name in (":method", ":authority", ":scheme"):
+            return view.full_path
+        return str(getattr(view, name[1:])) if name in (":method", ":authority", ":scheme") else None
+
+    return read
+
+
+def _as_sent(call: Call) -> Lookup:
+    """Reads the request for ``%REQ(name)%`` in an answer: as it went upstream, with what the rule changed."""
+    view, wire = call.view, call.wire
+
+    def read(name: str) -> str | None:
+        if name == ":path":
+            return str(wire.target.decode("latin-1"))
+        if name == ":authority":
+            return first_value(wire.base_headers, "host") or view.authority
+        if name in (":method", ":scheme"):
             return str(getattr(view, name[1:]))
-        return view.header(name)
+        return first_value(wire.base_headers, name)
 
     return read
 
@@ -47,22 +63,22 @@ def _lookup(view: RequestView) -> Lookup:
 def change_request(call: Call, rule: Rule, destination: Destination) -> None:
     """Rewrite the request that goes upstream: path, headers, authority, in Envoy's order."""
     view, wire = call.view, call.wire
-    headers: RawHeaders = wire.base_headers
+    headers: RawHeaders = wire.count_first()
     if destination.request_ops:
-        lookup = _lookup(view)
+        pseudo = _pseudo(view)
         for ops in destination.request_ops:
-            headers = ops.apply(headers, lookup)
+            headers = ops.apply_to_request(headers, pseudo)
     rewrite = rule.rewrite
+    rewritten = rewrite.authority if rewrite is not None else ""
+    authority = rewritten or destination.authority
+    if authority:
+        headers = [(HOST, authority.encode()), *(pair for pair in headers if pair[0].lower() != HOST)]
+        if rewritten or destination.tells_original_host:
+            headers.append((ORIGINAL_HOST, view.authority.encode("latin-1")))
     if rewrite is not None and (rewrite.prefix is not None or rewrite.regex is not None):
         path = rewrite.path(view.path, matched_prefix(rule, view))
-        if path != view.path:
-            original = f"{view.path}?{view.query}" if view.query else view.path
-            headers = [*headers, (ORIGINAL_PATH, original.encode("latin-1"))]
-            wire.target = (f"{path}?{view.query}" if view.query else path).encode("latin-1")
-    authority = rewrite.authority if rewrite is not None and rewrite.authority else destination.authority
-    if authority:
-        rest = [pair for pair in headers if pair[0].lower() != HOST]
-        headers = [(HOST, authority.encode()), *rest, (ORIGINAL_HOST, view.authority.encode("latin-1"))]
+        headers = [*headers, (ORIGINAL_PATH, view.full_path.encode("latin-1"))]
+        wire.target = (path + view.full_path[len(view.path) :]).encode("latin-1")
     wire.base_headers = headers
 
 
@@ -73,7 +89,7 @@ def change_answer(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
     destination, rule = record.destination, record.rule_object
     operations = destination.response_ops if destination is not None else rule.response_ops if rule is not None else ()
     if operations:
-        lookup = _lookup(call.view)
+        lookup = _as_sent(call)
         for ops in operations:
             outcome.headers = ops.apply(outcome.headers, lookup)
     if cors and rule is not None and rule.cors is not None:
@@ -85,7 +101,7 @@ def answer_of(call: Call, rule: Rule) -> Outcome:
     """The answer of a rule that sends nothing upstream: a redirect or a direct response."""
     view = call.view
     if rule.redirect is not None:
-        where = rule.redirect.location(view.scheme, view.authority, view.path, view.query, matched_prefix(rule, view))
+        where = rule.redirect.location(view.scheme, view.authority, view.full_path, matched_prefix(rule, view))
         location = (b"location", where.encode("latin-1"))
         return reply(rule.redirect.code, "", [location], "direct_response")
     assert rule.direct is not None
@@ -94,4 +110,7 @@ def answer_of(call: Call, rule: Rule) -> Outcome:
     if body:
         made.whole = body
         made.headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")]
+    if status == 201 or 300 <= status < 400:  # Envoy says where: at the request's own URL
+        where = Redirect().location(view.scheme, view.authority, view.full_path, None)
+        made.headers = [(b"location", where.encode("latin-1")), *made.headers]
     return made

@@ -25,8 +25,8 @@ MAX_AGE = b"access-control-max-age"
 @dataclass(frozen=True, slots=True)
 class CorsPolicy:
     """Lists as they go into headers; "*" in methods or headers echoes what was asked for. ``max_age`` in seconds, ""
-    when not set. ``forward_unmatched``: a preflight of another origin goes upstream (else it is answered without
-    permission)."""
+    when not set. ``forward_unmatched``: a preflight of another origin goes upstream (else it is answered here,
+    without the one header that would allow it)."""
 
     origins: tuple[StringMatcher, ...] = ()
     allow_methods: str = ""
@@ -55,9 +55,11 @@ class CorsPolicy:
         origin, wanted = header("origin"), header("access-control-request-method")
         if not origin or not wanted:
             return None
-        if not self.allows(origin):
-            return None if self.forward_unmatched else []
-        answer: RawHeaders = [(ALLOW_ORIGIN, origin.encode("latin-1"))]
+        answer: RawHeaders = []
+        if self.allows(origin):
+            answer.append((ALLOW_ORIGIN, origin.encode("latin-1")))
+        elif self.forward_unmatched:
+            return None
         if self.allow_credentials:
             answer.append((ALLOW_CREDENTIALS, b"true"))
         if self.allow_methods:
@@ -65,12 +67,14 @@ class CorsPolicy:
                 (ALLOW_METHODS, (wanted if self.allow_methods == "*" else self.allow_methods).encode("latin-1"))
             )
         allowed = self.allow_headers
-        if allowed == "*":
-            allowed = header("access-control-request-headers") or ""
         if allowed:
+            if allowed == "*":
+                allowed = header("access-control-request-headers") or ""
             answer.append((ALLOW_HEADERS, allowed.encode("latin-1")))
         if self.max_age:
             answer.append((MAX_AGE, self.max_age.encode()))
+        if self.expose_headers and self.allows(origin):  # of no use in a preflight, but Envoy says it
+            answer.append((EXPOSE_HEADERS, self.expose_headers.encode("latin-1")))
         return answer
 
     def answer(self, headers: RawHeaders, header: Header) -> RawHeaders:

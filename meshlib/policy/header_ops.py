@@ -1,7 +1,7 @@
 """Header operations (VirtualService ``headers``): remove, then set, then add, as Envoy applies them.
 
 Values may hold Envoy's command operators ``%REQ(name)%`` and ``%PROTOCOL%``, and ``%%`` for a percent sign; they are computed
-from the headers as they were before any operation. Names compare without case; bytes and order of other headers stay.
+when removals are done and nothing else. Names compare without case; bytes and order of other headers stay.
 """
 
 from __future__ import annotations
@@ -78,11 +78,34 @@ class HeaderOps:
         return ", ".join(parts + [f"remove {name.decode('latin-1')}" for name in self.remove])
 
     def apply(self, headers: RawHeaders, lookup: Lookup) -> RawHeaders:
-        """A new list; ``lookup`` reads the request's headers as they were."""
+        """A new list; ``lookup`` reads the request that operators name."""
+        gone = set(self.remove)
+        kept = [pair for pair in headers if pair[0].lower() not in gone] if gone else headers
+        return self._changed(kept, lookup)
+
+    def apply_to_request(self, headers: RawHeaders, pseudo: Lookup) -> RawHeaders:
+        """The same for the request itself: operators read what removals leave; ``pseudo`` reads ``:path`` and its like."""
+        gone = set(self.remove)
+        kept = [pair for pair in headers if pair[0].lower() not in gone] if gone else headers
+        return self._changed(kept, lambda name: pseudo(name) if name.startswith(":") else first_value(kept, name))
+
+    def _changed(self, kept: RawHeaders, lookup: Lookup) -> RawHeaders:
         replaced = _computed(self.set, lookup)
-        gone = {name for name, _ in replaced}.union(self.remove)
-        kept = [pair for pair in headers if pair[0].lower() not in gone] if gone else list(headers)
-        return kept + replaced + _computed(self.add, lookup)
+        added = _computed(self.add, lookup)
+        over = {name for name, _ in replaced}
+        if len(over) < len(replaced):  # the last of several counts, in its place
+            last = {name: position for position, (name, _) in enumerate(replaced)}
+            replaced = [pair for position, pair in enumerate(replaced) if last[pair[0]] == position]
+        return [*(pair for pair in kept if pair[0].lower() not in over), *replaced, *added]
+
+
+def first_value(headers: RawHeaders, name: str) -> str | None:
+    """The first value of a header (``name`` in lower case), as Envoy's operators read it."""
+    wanted = name.encode("latin-1")
+    for raw_name, value in headers:
+        if raw_name.lower() == wanted:
+            return value.decode("latin-1")
+    return None
 
 
 def _computed(operations: tuple[tuple[bytes, Value], ...], lookup: Lookup) -> RawHeaders:
@@ -120,11 +143,10 @@ def unknown_operators(values: Mapping[str, str]) -> set[str]:
 
 
 def merge(route: HeaderOps, destination: HeaderOps) -> HeaderOps:
-    """The one level that Istio makes of a rule's and its sole destination's operations: the destination's set wins, both
-    adds count, all removals come first."""
-    over = {name for name, _ in destination.set}
+    """The one level that Istio makes of a rule's and its sole destination's operations: the destination's follow the
+    rule's, so its set wins (unless its value is empty), both adds count, all removals come first."""
     return HeaderOps(
         (*route.remove, *destination.remove),
-        (*(pair for pair in route.set if pair[0] not in over), *destination.set),
+        (*route.set, *destination.set),
         (*route.add, *destination.add),
     )

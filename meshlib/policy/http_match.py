@@ -15,7 +15,8 @@ from meshlib.policy.string_match import StringMatcher
 
 class RequestView(Protocol):
     """A request as policy sees it. All texts are wire strings: bytes read as latin-1, so that none is lost. ``path`` has
-    no query and no fragment; ``query`` is raw, without its question mark; ``authority`` is as sent, port included."""
+    no query and no fragment; ``query`` is raw, without its question mark; ``full_path`` both as sent; ``authority`` is as
+    sent, port included."""
 
     @property
     def method(self) -> str: ...
@@ -27,8 +28,14 @@ class RequestView(Protocol):
     def path(self) -> str: ...
     @property
     def query(self) -> str: ...
+    @property
+    def full_path(self) -> str: ...
     def header(self, name: str) -> str | None:
         """A header's value (``name`` in lower case), repeated ones joined with ","; None when absent."""
+        ...
+
+    def header_values(self, name: str) -> list[str] | None:
+        """Each value of a repeated header on its own; None when the header is not repeated."""
         ...
 
 
@@ -131,17 +138,33 @@ def _reader(name: str) -> Callable[[RequestView], str | None]:
     if attribute is None:
         return lambda view: view.header(name)
     if name == ":path":
-        return lambda view: f"{view.path}?{view.query}" if view.query else view.path
+        return lambda view: view.full_path
     return lambda view: getattr(view, attribute)
+
+
+def _tester(name: str, matcher: StringMatcher) -> Callable[[RequestView, str], bool]:
+    """Whether a header fits whose value (repeated ones joined) is given: Envoy asks each of several values on its own."""
+    matches = matcher.compile()
+    if name in _PSEUDO:
+        return lambda view, value: matches(value)
+
+    def test(view: RequestView, value: str) -> bool:
+        if "," in value:
+            several = view.header_values(name)
+            if several is not None:
+                return any([matches(one) for one in several])  # noqa: C419 (short lists, no generator)
+        return matches(value)
+
+    return test
 
 
 def _on_header(name: str, matcher: StringMatcher) -> Condition:
     read = _reader(name)
-    matches = matcher.compile()
+    fits = _tester(name, matcher)
 
     def test(view: RequestView) -> bool:
         value = read(view)
-        return value is not None and matches(value)
+        return value is not None and fits(view, value)
 
     def why(view: RequestView) -> str:
         value = read(view)
@@ -157,10 +180,10 @@ def _on_missing_header(name: str, matcher: StringMatcher) -> Condition:
         return Condition(
             lambda view: read(view) is None, lambda view: f"header {name} is {read(view)!r}, it must be absent"
         )
-    matches = matcher.compile()
+    fits = _tester(name, matcher)
     # Istio inverts the match with a missing header read as "": absent is fine unless "" itself matches
     return Condition(
-        lambda view: not matches(read(view) or ""),
+        lambda view: not fits(view, read(view) or ""),
         lambda view: f"header {name} is {read(view) or ''!r}, which withoutHeaders {matcher.text} excludes",
     )
 

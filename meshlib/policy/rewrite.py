@@ -37,32 +37,32 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """An answer that sends the caller elsewhere. ``port`` None keeps the request's; 0 takes the scheme's default."""
+    """An answer that sends the caller elsewhere. ``port`` 0 (or the default port of the scheme, which Istio takes out) keeps
+    that of the request, unless it is the default port of a scheme that the redirect changes."""
 
     code: int = 301
     uri: str = ""
     prefix: str | None = None
     authority: str = ""
     scheme: str = ""
-    port: int | None = None
+    port: int = 0
 
-    def location(self, scheme: str, authority: str, path: str, query: str, matched: str | None) -> str:
-        """The Location header for a request."""
+    def location(self, scheme: str, authority: str, full_path: str, matched: str | None) -> str:
+        """The Location header for a request; ``full_path`` is its path and query as sent."""
         target_scheme = self.scheme or scheme
-        host, port = _split(authority)
-        if self.authority:
-            host, port = _split(self.authority)
-        elif port and self.scheme and self.scheme != scheme and port == _default(scheme):
-            port = ""  # the old scheme's default port means nothing under the new one
-        if self.port is not None:
-            port = "" if str(self.port) == _default(target_scheme) or not self.port else str(self.port)
+        path, question, query = full_path.partition("?")
+        host, port = _split(self.authority or authority)
+        if not self.authority and target_scheme != scheme and port == _default(scheme):
+            port = ""
+        if self.port and str(self.port) != _default(target_scheme):
+            port = str(self.port)
         if self.uri:
             target = self.uri if self.uri.startswith("/") else f"/{self.uri}"
         elif self.prefix is not None:
             target = self.prefix if matched is None else self.prefix + path[len(matched) :]
         else:
             target = path
-        if query and "?" not in target:
+        if question and "?" not in target:
             target += f"?{query}"
         return f"{target_scheme}://{host}{f':{port}' if port else ''}{target}"
 

@@ -89,8 +89,8 @@ class RuleIndex:
                 place.append(number)
         self._prefix_lengths = sorted({len(p) for p in self._prefix})
         self._prefix_lower_lengths = sorted({len(p) for p in self._prefix_lower})
-        self._by_value: tuple[tuple[Callable[[RequestView], str | None], dict[str, list[int]]], ...] = tuple(
-            (_reader(name), values) for name, values in by_value.items()
+        self._by_value: tuple[tuple[str, Callable[[RequestView], str | None], dict[str, list[int]]], ...] = tuple(
+            (name, _reader(name), values) for name, values in by_value.items()
         )
         self._match_regexes = compile_set(regexes) if regexes else None
 
@@ -143,12 +143,14 @@ class RuleIndex:
                 found = self._prefix_lower.get(lower[:length])
                 if found is not None:
                     lists.append(found)
-        for read, values in self._by_value:
+        for name, read, values in self._by_value:
             value = read(view)
             if value is not None:
                 found = values.get(value)
                 if found is not None:
                     lists.append(found)
+                if "," in value and not name.startswith(":"):  # perhaps repeated: each value counts
+                    lists += [values[one] for one in dict.fromkeys(view.header_values(name) or ()) if one in values]
         if self._match_regexes is not None:
             positions = self._regex_positions
             found = [positions[i] for i in self._match_regexes(path)]

@@ -28,6 +28,14 @@ def notices(resource: Any) -> Iterator[Notice]:
             yield deprecated((*here, "mirrorPercent"), "mirrorPercent", "mirrorPercentage: {value: ...}")
         if rule.cors_policy is not None and rule.cors_policy.allow_origin:
             yield deprecated((*here, "corsPolicy", "allowOrigin"), "allowOrigin", "allowOrigins: [{exact: ...}]")
+        if rule.cors_policy is not None and (rule.redirect is not None or rule.direct_response is not None):
+            yield Notice(
+                "cors-without-route",
+                "warning",
+                (*here, "corsPolicy"),
+                "corsPolicy has no effect on a rule that answers itself, in Envoy neither",
+                "put it on rules with a route",
+            )
         yield from _headers(rule.headers, (*here, "headers"))
         yield from _fault(rule.fault, (*here, "fault"))
         for position, target in enumerate(rule.route or ()):

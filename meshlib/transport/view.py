@@ -8,7 +8,18 @@ from typing import Any
 class HttpxView:
     """A ``RequestView`` on an httpx (or httpx2) request."""
 
-    __slots__ = ("_headers", "authority", "method", "path", "query", "raw_headers", "scheme", "target")
+    __slots__ = (
+        "_headers",
+        "_repeated",
+        "authority",
+        "full_path",
+        "method",
+        "path",
+        "query",
+        "raw_headers",
+        "scheme",
+        "target",
+    )
 
     def __init__(self, request: Any) -> None:
         url = request.url
@@ -17,9 +28,10 @@ class HttpxView:
         raw: list[tuple[bytes, bytes]] = request.headers.raw
         self.raw_headers = raw
         self._headers: dict[str, str] | None = None
+        self._repeated: dict[str, list[str]] | None = None
         target: bytes = url.raw_path
         self.target = target
-        text = target.decode("latin-1")
+        self.full_path = text = target.decode("latin-1")
         self.path, _, self.query = text.partition("?")
         # httpx puts Host first; a client that sets its own may put it anywhere
         if raw and raw[0][0].lower() == b"host":
@@ -34,35 +46,44 @@ class HttpxView:
             raw = self.raw_headers
             headers = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in raw}
             if len(headers) < len(raw):
-                headers = _joined(raw)
+                self._repeated = _values(raw)
+                headers = {name: ",".join(values) for name, values in self._repeated.items()}
             self._headers = headers
         return headers.get(name)
 
+    def header_values(self, name: str) -> list[str] | None:
+        """Each value of a repeated header on its own; None when the header is not repeated."""
+        if self._headers is None:
+            self.header(name)
+        repeated = self._repeated
+        return repeated.get(name) if repeated is not None else None
 
-def _joined(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+
+def _values(raw: list[tuple[bytes, bytes]]) -> dict[str, list[str]]:
     """Headers of which some are repeated."""
-    headers: dict[str, str] = {}
+    headers: dict[str, list[str]] = {}
     for raw_name, raw_value in raw:
-        name = raw_name.decode("latin-1").lower()
-        value = raw_value.decode("latin-1")
-        have = headers.get(name)
-        headers[name] = value if have is None else f"{have},{value}"
+        headers.setdefault(raw_name.decode("latin-1").lower(), []).append(raw_value.decode("latin-1"))
     return headers
 
 
 class PlainView:
     """A ``RequestView`` made of plain values: for ``mesh.explain`` and tests."""
 
-    __slots__ = ("_headers", "authority", "method", "path", "query", "scheme")
+    __slots__ = ("_headers", "authority", "full_path", "method", "path", "query", "scheme")
 
     def __init__(self, method: str, scheme: str, authority: str, target: str, headers: dict[str, str]) -> None:
         self.method = method
         self.scheme = scheme
         self.authority = authority
-        target = target.partition("#")[0]
+        self.full_path = target = target.partition("#")[0]
         self.path, _, self.query = target.partition("?")
         self._headers = {k.lower(): v for k, v in headers.items()}
 
     def header(self, name: str) -> str | None:
         """Value of a header (``name`` in lower case); None when absent."""
         return self._headers.get(name)
+
+    def header_values(self, _name: str) -> list[str] | None:
+        """None: no header is repeated here."""
+        return None

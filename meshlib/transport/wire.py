@@ -8,6 +8,7 @@ from meshlib.engine.call import NO_TIMEOUTS
 
 if TYPE_CHECKING:
     from meshlib.engine.call import CallerTimeouts
+    from meshlib.engine.outcome import RawHeaders
     from meshlib.transport.view import HttpxView
 
 ATTEMPT_COUNT = b"x-envoy-attempt-count"
@@ -25,14 +26,20 @@ class Wire:
     """``Call.wire`` for HTTP. ``request`` is the httpx request (an inner transport wants it), ``body`` None, bytes or a
     ``ReplayBody``."""
 
-    __slots__ = ("base_headers", "body", "request", "target", "timeouts")
+    __slots__ = ("base_headers", "body", "counted", "request", "target", "timeouts")
 
     def __init__(self, request: Any, view: HttpxView, body: Any, timeouts: CallerTimeouts) -> None:
         self.request = request
         self.target = view.target  # rewritten by the rule, if it says so
         self.base_headers = view.raw_headers
+        self.counted = False  # whether base_headers hold the number of the first attempt
         self.body = body
         self.timeouts = timeouts
+
+    def count_first(self) -> RawHeaders:
+        """The headers with the number of the first attempt in them, where Envoy puts it: before what rules add."""
+        self.counted = True
+        return [*self.base_headers, (ATTEMPT_COUNT, b"1")]
 
     @property
     def replayable(self) -> bool:
@@ -50,6 +57,7 @@ class Wire:
         """The same request for a mirror: ``-shadow`` on its host, before the port."""
         copy = Wire.__new__(Wire)
         copy.request, copy.timeouts, copy.body, copy.target = self.request, NO_TIMEOUTS, self.body, self.target
+        copy.counted = self.counted
         copy.base_headers = [
             (name, shadow_host(value)) if name.lower() == b"host" else (name, value)
             for name, value in self.base_headers
@@ -58,4 +66,8 @@ class Wire:
 
     def headers(self, attempt: int) -> list[tuple[bytes, bytes]]:
         """The request's headers with the attempt's number, which tells a server (and a mesh behind it) of retries."""
-        return [*self.base_headers, (ATTEMPT_COUNT, b"%d" % attempt)]
+        if not self.counted:
+            return [*self.base_headers, (ATTEMPT_COUNT, b"%d" % attempt)]
+        if attempt == 1:
+            return self.base_headers
+        return [pair if pair[0] != ATTEMPT_COUNT else (ATTEMPT_COUNT, b"%d" % attempt) for pair in self.base_headers]

@@ -47,7 +47,6 @@ def cluster(name: str, ports: list[int], **more: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def envoy(routes: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> Iterator[httpx.Client]:
     """A client whose calls go to an Envoy with these routes (per route: filters' own settings) and clusters."""
-    binary = require_envoy()
     listen, admin = free_port(), free_port()
     manager = {
         "@type": f"{TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
@@ -80,6 +79,14 @@ def envoy(routes: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> Itera
             "clusters": clusters,
         },
     }
+    with running(config, admin), httpx.Client(base_url=f"http://127.0.0.1:{listen}", timeout=10) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def running(config: dict[str, Any], admin: int) -> Iterator[None]:
+    """An Envoy with this configuration, whose admin port is ``admin``, ready to serve; ended at the end."""
+    binary = require_envoy()
     with tempfile.TemporaryDirectory() as folder:
         file, log = Path(folder) / "envoy.json", Path(folder) / "envoy.log"
         file.write_text(json.dumps(config))
@@ -90,16 +97,15 @@ def envoy(routes: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> Itera
                 stderr=stream,
             )
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{listen}", timeout=10) as client:
-                until = time.monotonic() + 20
-                while True:
-                    with contextlib.suppress(httpx.HTTPError):
-                        if httpx.get(f"http://127.0.0.1:{admin}/ready").text.strip() == "LIVE":
-                            break
-                    assert process.poll() is None, f"Envoy did not start:\n{log.read_text()[-3000:]}"
-                    assert time.monotonic() < until, "Envoy does not get ready"
-                    time.sleep(0.05)
-                yield client
+            until = time.monotonic() + 60
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"http://127.0.0.1:{admin}/ready").text.strip() == "LIVE":
+                        break
+                assert process.poll() is None, f"Envoy did not start:\n{log.read_text()[-3000:]}"
+                assert time.monotonic() < until, "Envoy does not get ready"
+                time.sleep(0.05)
+            yield
         finally:
             process.kill()
             process.wait()

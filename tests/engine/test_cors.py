@@ -59,6 +59,7 @@ def test_a_preflight_of_an_allowed_origin_is_answered_here():
         "allow-methods": "GET,PUT",
         "allow-headers": "x-one,x-two",
         "max-age": "90",
+        "expose-headers": "x-back,x-front",
     }
 
 
@@ -75,7 +76,8 @@ def test_a_preflight_of_another_origin_goes_to_the_service():
 
 def test_a_preflight_of_another_origin_may_be_answered_without_permission():
     reached, response = preflight({**POLICY, "unmatchedPreflights": "IGNORE"}, "https://evil.test")
-    assert (reached, response.status_code, cors_headers(response)) == (0, 200, {})
+    assert (reached, response.status_code) == (0, 200)
+    assert "allow-origin" not in cors_headers(response)
 
 
 @pytest.mark.parametrize("headers", [{}, {"origin": "https://a.test"}, {"access_control_request_method": "PUT"}])
@@ -109,9 +111,9 @@ def test_the_old_list_of_origins_counts():
     assert cors_headers(response) == {"allow-origin": "https://old.test"}
 
 
-def test_answers_made_here_carry_the_headers_too():
+def test_a_rule_that_answers_itself_has_no_policy_as_in_envoy():
     _, response = call(POLICY, rule={"redirect": {"uri": "/x"}}, origin="https://a.test")
-    assert (response.status_code, response.headers["access-control-allow-origin"]) == (301, "https://a.test")
+    assert (response.status_code, cors_headers(response)) == (301, {})
 
 
 def test_a_fault_comes_before_the_policy_is_asked():
