@@ -13,6 +13,9 @@ class Target:
     object per endpoint and policy, so that pools look it up at the cost of ``id``.
 
     ``host`` is an IP, a DNS name (resolved at each connect) or ``unix:///path``. Times in seconds.
+
+    ``http2``: over plaintext the server is known to speak it; over TLS it is offered (ALPN) and the server decides.
+    ``max_concurrent_streams``: per HTTP/2 connection, at most what the server allows (Istio's maxConcurrentStreams).
     """
 
     host: str
@@ -22,9 +25,11 @@ class Target:
     subject_alt_names: tuple[str, ...] = ()
     connect_timeout: float = 10.0
     idle_timeout: float = 3600.0
-    max_requests: int = 0  # per connection; 0: no limit
+    max_requests: int = 0  # per connection (HTTP/2: streams); 0: no limit
     max_duration: float | None = None
     label: str = field(default="")
+    http2: bool = False
+    max_concurrent_streams: int = 2**31 - 1
 
     def __str__(self) -> str:
         return self.label or (self.host if self.host.startswith("unix:") else f"{self.host}:{self.port}")
