@@ -16,7 +16,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.http1 import BodyFailed
 from meshlib.transport.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.request_body import CONTINUE_SECONDS, ReplayBody, SourceFailed
-from meshlib.transport.target import Timeouts, smaller
+from meshlib.transport.target import Target, Timeouts, smaller
 
 HTTP2 = b"HTTP/2"
 
@@ -40,14 +40,16 @@ def attempt(
     wait_for_continue: bool,
     timeouts: Timeouts,
     head_by: float | None,
+    deadline: float | None,
     now: Callable[[], float],
 ) -> Generator[Step, Any, Outcome]:
     """The request's body and the answer's head, on a stream that was just opened. The outcome's ``body`` is still to be
-    set when ``whole`` is None. Whatever else ends it, the stream is cancelled."""
+    set when ``whole`` is None. Whatever else ends it, the stream is cancelled. ``head_by``: when the head must be there,
+    ``deadline``: when all must be over; both on the driver's clock."""
     try:
         problem = None
         if body is not None:
-            problem = yield from _send_body(session, stream, body, wait_for_continue, timeouts, head_by, now)
+            problem = yield from _send_body(session, stream, body, wait_for_continue, timeouts, head_by, deadline, now)
         while problem is None and not stream.head_done and stream.failed is None:
             if not (yield head_by):
                 problem = Outcome(Failure.TIMEOUT, f"no answer within {timeouts.head or 0:.3g} s")
@@ -56,17 +58,14 @@ def attempt(
         if problem is not None:
             session.cancel(stream)
             return problem
-        if stream.failed is not None:
-            # the head came and the answer broke at once: the caller learns it from the body, as over HTTP/1.1, unless
-            # the server did not mean it at all
-            if stream.failed.failure is not Failure.RESET:
-                return failed(stream.failed)
+        # the head came and the answer broke at once: what is not HTTP is no answer, as over HTTP/1.1; of a cut answer
+        # the caller learns while reading
+        if stream.failed is not None and stream.failed.failure is not Failure.RESET:
+            return failed(stream.failed)
     except BaseException:
         session.cancel(stream)
         raise
-    outcome = Outcome(
-        status=stream.status, headers=stream.headers, http_version=HTTP2, trailers=stream.trailers
-    )
+    outcome = Outcome(status=stream.status, headers=stream.headers, http_version=HTTP2, trailers=stream.trailers)
     if stream.complete:
         outcome.whole = session.take(stream)
     return outcome
@@ -84,6 +83,7 @@ def _send_body(
     wait_for_continue: bool,
     timeouts: Timeouts,
     head_by: float | None,
+    deadline: float | None,
     now: Callable[[], float],
 ) -> Generator[Step, Any, Outcome | None]:
     """Send until the body ends or the stream does. An Outcome when sending itself failed.
@@ -96,14 +96,14 @@ def _send_body(
             if not (yield patience):
                 break
     if isinstance(body, bytes):
-        return (yield from _send(session, stream, body, True, timeouts, head_by, now))
+        return (yield from _send(session, stream, body, True, timeouts, head_by, deadline, now))
     try:
         while not stream.settled:
             piece = yield NEXT
             if piece is None:
                 session.end(stream)
                 return None
-            problem = yield from _send(session, stream, piece, False, timeouts, head_by, now)
+            problem = yield from _send(session, stream, piece, False, timeouts, head_by, deadline, now)
             if problem is not None:
                 return problem
     except SourceFailed as error:
@@ -118,6 +118,7 @@ def _send(
     end: bool,
     timeouts: Timeouts,
     head_by: float | None,
+    deadline: float | None,
     now: Callable[[], float],
 ) -> Generator[Step, Any, Outcome | None]:
     left = memoryview(piece)
@@ -133,7 +134,7 @@ def _send(
             continue
         if write_by is None and timeouts.write is not None:
             write_by = now() + timeouts.write
-        answer_by = None if stream.head_done else head_by
+        answer_by = deadline if stream.head_done else head_by
         if not (yield smaller(write_by, answer_by)):
             if write_by is None or (answer_by is not None and answer_by <= write_by):
                 return Outcome(Failure.TIMEOUT, "no answer in time: the request could not be sent")
@@ -166,3 +167,33 @@ def next_chunk(
             raise BodyFailed(
                 Failure.TIMEOUT, f"the caller's read timeout of {timeouts.read} s passed in the middle of the answer"
             )
+
+
+def too_late(target: Target, timeouts: Timeouts, limit: float | None) -> Outcome:
+    """No connection within ``limit`` seconds, the strictest of the limits on connecting."""
+    if timeouts.head is not None and limit == timeouts.head:
+        return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left")
+    return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit or 0:g} s")
+
+
+def no_streams(session: Http2Session, target: Target) -> Outcome:
+    """A new connection that takes not even one stream."""
+    if session.broken is not None:
+        return greeting_problem(session, target)
+    if session.going_away:
+        return Outcome(Failure.CONNECT_FAILED, f"{target} closes each HTTP/2 connection as it is made")
+    return Outcome(Failure.REFUSED, f"{target} allows no streams (SETTINGS_MAX_CONCURRENT_STREAMS is 0)")
+
+
+def greeting_problem(session: Http2Session, target: Target) -> Outcome:
+    """The connection broke before the server's SETTINGS: not a byte of a request was sent."""
+    broken = session.broken
+    if broken is None or broken.failure is Failure.RESET:
+        detail = "" if broken is None else f": {broken.detail}"
+        return Outcome(Failure.CONNECT_FAILED, f"no HTTP/2 with {target}{detail}", broken and broken.error)
+    return failed(broken)
+
+
+def copy_of(outcome: Outcome) -> Outcome:
+    """One failure to connect for each of those that waited for it."""
+    return Outcome(outcome.failure, outcome.detail, outcome.error)

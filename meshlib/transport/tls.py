@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import socket
 import ssl
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,35 @@ def check_peer(certificate: Mapping[str, Any], allowed: Sequence[str]) -> None:
             f"the server's certificate is for {', '.join(names) or 'no name at all'}; "
             f"the DestinationRule wants one of {', '.join(allowed)}"
         )
+
+
+HTTP1_ONLY = ("http/1.1",)
+HTTP2_OR_1 = ("h2", "http/1.1")
+
+_offering = threading.Lock()
+
+
+class Offering:
+    """A TLS context that offers these protocols (ALPN) in its next handshakes, whatever the context offers elsewhere:
+    OpenSSL copies the offer when a connection is made. Stands where asyncio wants an ``SSLContext``."""
+
+    __slots__ = ("_context", "_protocols")
+
+    def __init__(self, context: ssl.SSLContext, protocols: Sequence[str]) -> None:
+        self._context = context
+        self._protocols = list(protocols)
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """As ``SSLContext.wrap_bio``."""
+        with _offering:
+            self._context.set_alpn_protocols(self._protocols)
+            return self._context.wrap_bio(*args, **kwargs)
+
+    def wrap_socket(self, sock: socket.socket, server_hostname: str | None) -> ssl.SSLSocket:
+        """As ``SSLContext.wrap_socket``, the handshake still to be done."""
+        with _offering:
+            self._context.set_alpn_protocols(self._protocols)
+            return self._context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
 
 
 @functools.lru_cache(maxsize=256)
