@@ -345,6 +345,7 @@ class AsyncioHttp2:
                     return connection, *opened
                 if not connection.usable:
                     pool.discard(connection)
+            pool = self._pools.setdefault(target, pool)  # it went if its last connection did just now
             task = pool.connecting
             if task is None:
                 task = pool.connecting = self.loop.create_task(self._connect(target, pool))

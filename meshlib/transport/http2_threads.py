@@ -426,7 +426,7 @@ class _Pool:
 
 
 class SyncHttp2:
-    """The HTTP/2 part of a ``SyncUpstream``, whose sockets it uses and whom it gives those that turn out to be HTTP/1.1."""
+    """The HTTP/2 part of a ``SyncUpstream``, which makes its sockets."""
 
     def __init__(self, upstream: SyncUpstream, now: Callable[[], float]) -> None:
         self._upstream = upstream
@@ -444,8 +444,9 @@ class SyncHttp2:
         body: bytes | ReplayBody | None,
         target: Target,
         timeouts: Timeouts,
-    ) -> Outcome | None:
-        """One attempt, as ``SyncUpstream.send``; None when the server speaks HTTP/1.1 only."""
+    ) -> Outcome | socket.socket | None:
+        """One attempt, as ``SyncUpstream.send``. When the server speaks HTTP/1.1 only: the new socket to do it on, or None
+        if that was known before."""
         began = self._now()
         until = self._http1.get(target)
         if until is not None:
@@ -457,7 +458,7 @@ class SyncHttp2:
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         found = self._stream(head, not body, method == b"HEAD", target, timeouts, began)
-        if found is None or isinstance(found, Outcome):
+        if not isinstance(found, tuple):
             return found
         connection, stream, waiter = found
         head_by = None if timeouts.head is None else began + timeouts.head
@@ -483,7 +484,7 @@ class SyncHttp2:
 
     def _stream(
         self, head: list[HeaderTuple], end: bool, head_request: bool, target: Target, timeouts: Timeouts, began: float
-    ) -> tuple[Connection, Stream, Waiter] | Outcome | None:
+    ) -> tuple[Connection, Stream, Waiter] | Outcome | socket.socket | None:
         pool = self._pools.get(target)
         if pool is None:
             pool = self._pools.setdefault(target, _Pool())
@@ -513,7 +514,7 @@ class SyncHttp2:
                     continue  # made while this thread was looking
                 pool.connecting = True
                 pool.failure = None
-            made_now: Connection | Outcome | None = None
+            made_now: Connection | Outcome | socket.socket | None = None
             opened = useless = None
             try:
                 made_now = self._connect(target, timeouts, limit, by)
@@ -529,7 +530,7 @@ class SyncHttp2:
                         # others wait for this connection too, perhaps more patiently
                         if made_now.failure in _TELLING or limit == target.connect_timeout:
                             pool.failure = made_now
-                    elif made_now is not None and opened is not None:
+                    elif isinstance(made_now, Connection) and opened is not None:
                         pool.connections = (*pool.connections, made_now)
                     pool.connecting = False
                     pool.made += 1
@@ -540,8 +541,8 @@ class SyncHttp2:
 
     def _connect(
         self, target: Target, timeouts: Timeouts, limit: float | None, by: float | None
-    ) -> Connection | Outcome | None:
-        """A connection that has the server's SETTINGS; None when the server chose HTTP/1.1."""
+    ) -> Connection | Outcome | socket.socket:
+        """A connection that has the server's SETTINGS; the socket when the server chose HTTP/1.1."""
         left = None if by is None else by - self._now()
         if left is not None and left <= 0:
             return too_late(target, timeouts, limit)
@@ -553,8 +554,7 @@ class SyncHttp2:
             return sock
         if isinstance(sock, ssl.SSLSocket) and sock.selected_alpn_protocol() != "h2":
             self._http1[target] = self._now() + HTTP1_SECONDS
-            self._upstream.adopt(sock, target)
-            return None
+            return sock
         connection = Connection(sock, target, self._now, self._open.discard)
         self._open.add(connection)
         try:

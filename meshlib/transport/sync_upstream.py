@@ -113,16 +113,20 @@ class SyncUpstream:
         timeouts: Timeouts,
     ) -> Outcome:
         """One attempt. Failures are values; only what interrupts the thread (KeyboardInterrupt) is raised."""
+        connection: _Connection | None = None
         if target.http2:
-            outcome = self._send_http2(method, url_target, headers, body, target, timeouts)
-            if outcome is not None:
-                return outcome
+            answer = self._send_http2(method, url_target, headers, body, target, timeouts)
+            if isinstance(answer, Outcome):
+                return answer
+            if answer is not None:
+                connection = _Connection(answer, target, self._clock.monotonic())
         try:
             head = encode_head(method, url_target, headers)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         now = self._clock.monotonic
-        connection = self._take(target, now())
+        if connection is None:
+            connection = self._take(target, now())
         reused = connection is not None and connection.requests > 0
         if connection is None:
             made = self._connect(target, timeouts, now())
@@ -352,13 +356,6 @@ class SyncUpstream:
             raise
         return sock
 
-    def adopt(self, sock: socket.socket, target: Target) -> None:
-        """A connection that was made for HTTP/2 and whose server chose HTTP/1.1: use it for the next call."""
-        connection = _Connection(sock, target, self._clock.monotonic())
-        with self._lock:
-            idle = self._idle.setdefault(target, deque())
-        idle.append(connection)
-
     def _send_http2(
         self,
         method: bytes,
@@ -367,8 +364,8 @@ class SyncUpstream:
         body: bytes | ReplayBody | None,
         target: Target,
         timeouts: Timeouts,
-    ) -> Outcome | None:
-        """None when the server speaks HTTP/1.1 only."""
+    ) -> Outcome | socket.socket | None:
+        """A socket, or None, when the server speaks HTTP/1.1 only."""
         if self._pid != os.getpid():
             self._forget_inherited()
         http2 = self._http2

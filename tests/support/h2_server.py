@@ -1,7 +1,7 @@
 """A small HTTP/2 server on h2 and threads, one per connection. Tests say what it answers and how it misbehaves.
 
-``answer(peer, request)`` is called when a request has ended (``early=True``: when its head is there) and uses the methods of ``Peer``, from any thread
-and at any time. Frames that h2 would refuse to send go out with ``Peer.raw``.
+``answer(peer, request)`` is called when a request has ended (``early=True``: when its head is there) and uses the methods
+of ``Peer``, from any thread and at any time. Frames that h2 would refuse to send go out with ``Peer.raw``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Peer:
         trailers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
         """A whole answer; the body goes as the client's windows allow."""
-        with self.lock:
+        with self.lock, contextlib.suppress(h2.exceptions.StreamClosedError):  # the client may have reset it meanwhile
             self.head(request, status, headers, end=not body and trailers is None)
             if body or trailers is not None:
                 self.data(request, body, trailers)
@@ -183,6 +183,8 @@ class Peer:
             data = self.sock.recv(65536)
             if not data:
                 return
+            if self.server.greeting is not None:
+                continue
             with self.lock:
                 for event in self.h2.receive_data(data):
                     self._handle(event)
@@ -219,8 +221,8 @@ def answer_ok(peer: Peer, request: Request) -> None:
 
 
 class H2Server:
-    """``with H2Server(answer) as server: server.port``. ``settings`` are the server's SETTINGS; ``greeting`` replaces the
-    frames it begins with; ``hold_windows`` keeps what it received out of its windows."""
+    """``with H2Server(answer) as server: server.port``. ``settings`` are the server's SETTINGS; ``greeting`` replaces all
+    that it ever says; ``hold_windows`` keeps what it received out of its windows."""
 
     def __init__(
         self,
