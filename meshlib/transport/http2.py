@@ -11,6 +11,7 @@ takes it. So a reader that is behind stops its own stream only, and holds at mos
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ NO_LIMIT = 2**31 - 1
 
 _DECODED_MOST = 4 * MAX_HEAD_BYTES
 """A head between ``MAX_HEAD_BYTES`` and this fails its own stream; beyond it decoding stops, and with it the connection."""
+
+_UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
 
 _CODES = h2.errors.ErrorCodes
 
@@ -341,10 +344,12 @@ class Http2Session:
                     return self._bad(stream, f"the status of the answer is {value[:20]!r}")
                 stream.status = int(value)
                 continue
+            if _UNSAFE.search(value):
+                return self._bad(stream, f"the value of the answer's header {name[:50]!r} holds a line break")
             size += len(name) + len(value) + 4
             headers.append((name, value))
             if name == b"content-length":
-                if not value.isdigit() or len(value) > 18:
+                if not value.isdigit() or len(value) > 18 or stream.length not in (None, int(value)):
                     return self._bad(stream, f"the answer's content-length is {value[:20]!r}")
                 stream.length = int(value)
         if size > MAX_HEAD_BYTES:
@@ -404,6 +409,8 @@ class Http2Session:
             return self._bad(stream, f"the answer has more than {MAX_HEADERS} trailers")
         if sum(len(name) + len(value) + 4 for name, value in trailers) > MAX_HEAD_BYTES:
             return self._bad(stream, f"the trailers of the answer are larger than {MAX_HEAD_BYTES} bytes")
+        if any(_UNSAFE.search(value) for _, value in trailers):
+            return self._bad(stream, "a trailer of the answer holds a line break")
         stream.trailers.extend(trailers)
         return stream
 

@@ -159,7 +159,10 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether it may still get streams, if not now then later."""
-        return not self.closed and not self.retiring and not self.session.going_away and self.session.broken is None
+        session = self.session
+        if self.closed or self.retiring or session.going_away or session.broken is not None:
+            return False
+        return self.transport is not None and not self.transport.is_closing()
 
     # -- ends -------------------------------------------------------------------------------------------------------
 
@@ -222,7 +225,7 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what the session has to say."""
         out = self.session.outgoing()
-        if not out or self.closed:
+        if not out or self.closed or self.transport.is_closing():
             return
         self.transport.write(out)
         if self.transport.get_write_buffer_size() > BACKLOG_MOST:
