@@ -44,27 +44,24 @@ def attempt(
     now: Callable[[], float],
 ) -> Generator[Step, Any, Outcome]:
     """The request's body and the answer's head, on a stream that was just opened. The outcome's ``body`` is still to be
-    set when ``whole`` is None. Whatever else ends it, the stream is cancelled. ``head_by``: when the head must be there,
+    set when ``whole`` is None. The stream is over when the outcome is a failure; when the attempt is abandoned (closed, or
+    an exception), the driver cancels it. ``head_by``: when the head must be there,
     ``deadline``: when all must be over; both on the driver's clock."""
-    try:
-        problem = None
-        if body is not None:
-            problem = yield from _send_body(session, stream, body, wait_for_continue, timeouts, head_by, deadline, now)
-        while problem is None and not stream.head_done and stream.failed is None:
-            if not (yield head_by):
-                problem = Outcome(Failure.TIMEOUT, f"no answer within {timeouts.head or 0:.3g} s")
-        if stream.failed is not None and not stream.head_done:
-            return failed(stream.failed)
-        if problem is not None:
-            session.cancel(stream)
-            return problem
-        # the head came and the answer broke at once: what is not HTTP is no answer, as over HTTP/1.1; of a cut answer
-        # the caller learns while reading
-        if stream.failed is not None and stream.failed.failure is not Failure.RESET:
-            return failed(stream.failed)
-    except BaseException:
+    problem = None
+    if body is not None:
+        problem = yield from _send_body(session, stream, body, wait_for_continue, timeouts, head_by, deadline, now)
+    while problem is None and not stream.head_done and stream.failed is None:
+        if not (yield head_by):
+            problem = Outcome(Failure.TIMEOUT, f"no answer within {timeouts.head or 0:.3g} s")
+    if stream.failed is not None and not stream.head_done:
+        return failed(stream.failed)
+    if problem is not None:
         session.cancel(stream)
-        raise
+        return problem
+    # the head came and the answer broke at once: what is not HTTP is no answer, as over HTTP/1.1; of a cut answer
+    # the caller learns while reading
+    if stream.failed is not None and stream.failed.failure is not Failure.RESET:
+        return failed(stream.failed)
     outcome = Outcome(status=stream.status, headers=stream.headers, http_version=HTTP2, trailers=stream.trailers)
     if stream.complete:
         outcome.whole = session.take(stream)
@@ -149,7 +146,8 @@ def next_chunk(
     deadline: float | None,
     now: Callable[[], float],
 ) -> Generator[Step, Any, bytes]:
-    """Some bytes of the answer's body, b"" at its end. Raises ``BodyFailed``. ``deadline`` is on the driver's clock."""
+    """Some bytes of the answer's body, b"" at its end. Raises ``BodyFailed``, after which the body's owner cancels the
+    stream. ``deadline`` is on the driver's clock."""
     read_by = None if timeouts.read is None else now() + timeouts.read
     until = smaller(read_by, deadline)
     while True:
@@ -161,7 +159,6 @@ def next_chunk(
         if stream.complete:
             return b""
         if not (yield until):
-            session.cancel(stream)
             if deadline is not None and (read_by is None or deadline <= read_by):
                 raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
             raise BodyFailed(

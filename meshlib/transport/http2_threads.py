@@ -43,7 +43,7 @@ from meshlib.transport.tls import HTTP2_OR_1
 if TYPE_CHECKING:
     from meshlib.transport.sync_upstream import SyncUpstream
 
-RECEIVE = 65536
+RECEIVE = 65536  # not less than a TLS record, so that no decrypted bytes are left where poll does not see them
 READS = 8  # of RECEIVE bytes, before the threads they are for get to run
 TLS_RECORD = 16384
 BACKLOG_MOST = 4 * 1024 * 1024  # bytes that a server leaves unread before it counts as hostile
@@ -226,10 +226,6 @@ class Connection:
         """Take the reader's role once: wait in the kernel and handle what came. False when nothing did in time."""
         if self.closed:
             return False
-        if self._tls and self.sock.pending():  # type: ignore[attr-defined]
-            self._pump()
-            self._flush()
-            return True
         self._poll.modify(self.sock, select.POLLIN | select.POLLOUT if self._left else select.POLLIN)
         self._reader = waiter
         waiter.outside = True

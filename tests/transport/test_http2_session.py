@@ -121,6 +121,11 @@ def test_the_stricter_of_both_limits_on_streams_holds(own, peers, room):
     assert pair.client.open(HEAD, True, False, print) is None
 
 
+def test_pushes_are_declined():
+    pair = Pair()
+    assert pair.server.remote_settings.enable_push == 0
+
+
 def test_a_stream_that_is_over_makes_room_for_another():
     pair = Pair({SETTINGS.MAX_CONCURRENT_STREAMS: 1})
     pair.open()
@@ -182,6 +187,16 @@ def test_a_smaller_initial_window_may_go_below_zero_and_is_obeyed():
     pair.server.increment_flow_control_window(29_001, 1)
     pair.move()
     assert pair.client.send(stream, memoryview(b"xx"), False) == 1
+
+
+def test_a_larger_initial_window_lets_waiting_bodies_go_on():
+    pair = Pair({SETTINGS.INITIAL_WINDOW_SIZE: 10})
+    stream = pair.open(end=False)
+    assert pair.client.send(stream, memoryview(bytes(100)), True) == 10
+    pair.server.update_settings({SETTINGS.INITIAL_WINDOW_SIZE: 1000})
+    pair.move()
+    assert pair.woken
+    assert pair.client.send(stream, memoryview(bytes(90)), True) == 90
 
 
 def test_while_the_socket_is_full_no_body_is_sent():
@@ -449,6 +464,7 @@ def window_update(stream: int, size: int) -> WindowUpdateFrame:
 
 
 HOSTILE = {
+    "a first frame that is not SETTINGS": lambda p: p.raw(PingFrame(0, b"12345678")),
     "not HTTP/2": lambda p: p.client.receive(b"SSH-2.0-OpenSSH_9.6\r\n" * 2, 0.0),
     "a frame that is announced as huge": lambda p: p.client.receive(b"\xff\xff\xff\x00\x00\x00\x00\x00\x01", 0.0),
     "a frame of the wrong length": lambda p: p.client.receive(b"\x00\x00\x03\x08\x00\x00\x00\x00\x00abc", 0.0),
@@ -500,7 +516,7 @@ HOSTILE = {
 @pytest.mark.parametrize("what", list(HOSTILE))
 def test_a_hostile_server_ends_its_connection_with_a_protocol_error(what):
     pair = Pair()
-    if what == "not HTTP/2":
+    if what in ("not HTTP/2", "a first frame that is not SETTINGS"):
         pair.client = Http2Session(0.0)
         waiting = []
     else:
@@ -542,6 +558,27 @@ def test_nor_are_window_updates_for_what_was_sent():
         pair.raw(window_update(0, 1), window_update(1, 1))
         pair.to_server()
     assert pair.client.broken is None
+
+
+def test_nor_are_the_frames_of_many_short_answers():
+    pair = Pair()
+    for _ in range(3_000):
+        stream = pair.client.open(HEAD, True, False, lambda: None)
+        pair.client.outgoing()
+        pair.raw(headers_frame(OK, stream.id, "END_STREAM"), window_update(0, 1))
+        assert stream.complete
+
+
+def test_an_error_in_the_protocol_library_ends_the_connection_and_nothing_else(monkeypatch):
+    pair = Pair()
+    stream = pair.open()
+
+    def stumble(data):
+        raise KeyError("nobody expected this frame")
+
+    monkeypatch.setattr(pair.client._connection, "receive_data", stumble)
+    pair.raw(PingFrame(0, b"12345678"))
+    assert pair.client.broken.failure is stream.failed.failure is Failure.PROTOCOL_ERROR
 
 
 def test_a_window_overflow_on_one_stream_ends_that_stream_only():

@@ -334,6 +334,7 @@ def test_open_files_do_not_grow_with_connections(world, serve):
         assert world.call(target, Call()).outcome.status == 200
     world.until(lambda: not server.peers)
     assert open_files() <= before + 2
+    assert world.until(lambda: not world.upstream._http2._open)
 
 
 # -- connecting -------------------------------------------------------------------------------------------------------
@@ -374,6 +375,17 @@ def test_a_server_of_http1_is_a_protocol_error(world):
 def test_a_server_that_closes_at_once_is_connect_failed(world, serve):
     _, target = serve(on_connect=Peer.close, greeting=b"")
     assert world.call(target, Call()).outcome.failure is Failure.CONNECT_FAILED
+
+
+def test_those_that_wait_for_a_connection_that_fails_do_not_try_it_again_one_by_one(world, serve):
+    def hesitate(peer: Peer) -> None:
+        threading.Event().wait(0.3)
+        peer.close()
+
+    server, target = serve(on_connect=hesitate, greeting=b"")
+    results = world.many(target, [Call() for _ in range(10)])
+    assert {result.outcome.failure for result in results} == {Failure.CONNECT_FAILED}
+    assert server.connections == 1
 
 
 def test_a_server_that_goes_away_as_it_greets_is_connect_failed(world, serve):
@@ -498,6 +510,44 @@ def test_a_connection_that_went_away_while_idle_is_not_used(world, serve):
     world.settle()
     assert world.call(target, Call(method=b"POST", body=b"once")).data == b"POST /"
     assert server.connections == 3
+
+
+def test_on_a_loop_goaway_closes_an_idle_connection_at_once():
+    world = Loop()
+    with H2Server() as server:
+        world.call(Target("127.0.0.1", server.port, http2=True), Call())
+        server.peers[0].goaway(0)
+        assert world.until(lambda: not server.peers)
+        world.close()
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_body_goes_on_when_a_server_that_did_not_read_does_again(world, serve, others):
+    """The server gives windows so large that it never says anything: only room in the socket lets the body go on, and
+    in threads it is one of the others that waits in the kernel."""
+    go_on = threading.Event()
+
+    def pause(peer: Peer) -> None:
+        peer.h2.increment_flow_control_window(2**30)
+        peer.flush()
+        go_on.wait(10)
+
+    def answer(peer: Peer, request: Request) -> None:
+        if request.body:
+            for waiting in peer.requests.values():
+                answer_ok(peer, waiting)
+
+    server, target = serve(
+        answer, on_connect=pause, hold_windows=True, settings={SETTINGS.INITIAL_WINDOW_SIZE: 2**31 - 1}
+    )
+    timer = threading.Timer(0.3, go_on.set)
+    timer.start()
+    calls = [Call(b"/%d" % number, limits={"head": 8.0}) for number in range(others)]
+    calls.append(Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 8.0}))
+    results = world.many(target, calls)
+    timer.join()
+    assert [result.outcome.status for result in results] == [200] * len(calls)
+    assert max(len(request.body) for request in server.requests) == 20_000_000
 
 
 def test_an_idle_connection_answers_a_ping_before_its_next_use(world, serve):
@@ -653,15 +703,16 @@ def test_a_dropped_body_resets_its_stream_and_keeps_the_connection(world, serve)
             answer_ok(peer, request)
 
     server, target = serve(answer)
-    for how in ("close", "forget"):
+    for how in ("close", "forget", "forget unread"):
         outcome = world.send(target, Call(b"/endless"))
-        assert next(iter(world.chunks(outcome)))
+        if how != "forget unread":
+            assert next(iter(world.chunks(outcome)))
         if how == "close":
             world.drop(outcome)
         del outcome
         assert world.call(target, Call()).data == b"GET /"
+        assert world.until(lambda: server.open_streams == 0)
     assert server.connections == 1
-    assert world.until(lambda: server.open_streams == 0)
 
 
 def test_a_body_nobody_reads_holds_up_no_other_call(world, serve):
