@@ -12,7 +12,7 @@ import meshlib
 from meshlib import errors
 from meshlib.transport import worlds
 from tests.support.h2_server import H2Server, Peer, Request, answer_ok
-from tests.support.resources import pod, service, to, virtual_service
+from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +102,22 @@ def test_a_request_that_goaway_left_untouched_is_sent_again_unseen(request_of):
         assert [one.text for one in answers] == ["GET /first", "GET /second"]
         assert answers[1].extensions["mesh"].flags == ""
         assert server.connections == 2
+
+
+def test_refusals_count_against_the_endpoint_as_failures_of_our_own_connection(request_of):
+    with H2Server(refuse_first(9)) as server, mesh_of(server, retries={"attempts": 0}) as mesh:
+        detection = {
+            "splitExternalLocalOriginErrors": True,
+            "consecutiveLocalOriginFailures": 2,
+            "maxEjectionPercent": 100,
+        }
+        mesh.apply(
+            [
+                service("reviews"),
+                pod("reviews", "v1", server.port),
+                destination_rule("reviews", outlierDetection=detection),
+                virtual_service("reviews", {"route": [to("reviews")], "retries": {"attempts": 0}}),
+            ]
+        )
+        answers = request_of(mesh, *[("GET", "/", {})] * 3, local_replies="respond")
+        assert [one.extensions["mesh"].flags for one in answers] == ["UR", "UR", "UH"]

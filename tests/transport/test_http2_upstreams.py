@@ -822,6 +822,42 @@ def test_a_cancelled_caller_does_not_take_the_connection_being_made_from_the_oth
         world.close()
 
 
+def test_a_thread_in_the_kernel_is_told_that_another_has_left_bytes_unwritten():
+    go_on = threading.Event()
+
+    def pause(peer: Peer) -> None:
+        peer.h2.increment_flow_control_window(2**30)
+        peer.flush()
+        go_on.wait(10)
+
+    def answer(peer: Peer, request: Request) -> None:
+        if request.body:
+            for waiting in peer.requests.values():
+                answer_ok(peer, waiting)
+
+    world = Threads()
+    options = {"hold_windows": True, "settings": {SETTINGS.INITIAL_WINDOW_SIZE: 2**31 - 1}}
+    with H2Server(answer, on_connect=pause, **options) as server:
+        target = Target("127.0.0.1", server.port, http2=True)
+        waiting: list = []
+        first = threading.Thread(target=lambda: waiting.append(world.call(target, Call(b"/", limits={"head": 8.0}))))
+        first.start()
+
+        def in_the_kernel() -> bool:
+            return any(
+                connection.requests and connection._reader is not None for connection in world.upstream._http2._open
+            )
+
+        assert world.until(lambda: world.upstream._http2 is not None and in_the_kernel())
+        timer = threading.Timer(0.3, go_on.set)
+        timer.start()
+        upload = world.call(target, Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 5.0}))
+        first.join()
+        timer.join()
+        assert (upload.data, waiting[0].data) == (b"POST /up", b"GET /")
+        world.close()
+
+
 def test_an_interrupted_thread_gives_up_its_stream_and_no_other(monkeypatch):
     """As Ctrl-C does it: in the kernel, while it reads for all."""
     world = Threads()
