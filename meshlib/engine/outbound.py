@@ -27,6 +27,7 @@ LOCAL_ORIGIN = {
     Failure.CONNECT_FAILED: "connect",
     Failure.CONNECT_TIMEOUT: "connect",
     Failure.RESET: "reset",
+    Failure.REFUSED: "reset",
     Failure.PROTOCOL_ERROR: "reset",
     Failure.TIMEOUT: "timeout",
 }

@@ -25,6 +25,7 @@ class Failure(IntEnum):
     INVALID_REQUEST = 8  # the request cannot be written as HTTP: nothing was sent, no endpoint is to blame
     WRITE_TIMEOUT = 9  # the request body could not be written within the caller's write timeout
     REQUEST_BODY_FAILED = 10  # the caller's own body iterator raised; ``error`` holds what it raised
+    REFUSED = 11  # the server refused the stream before processing it
 
 
 class Outcome:
@@ -34,9 +35,22 @@ class Outcome:
     what follows (see ``transport``), None with a failure. ``whole`` is the entire body when it arrived together with
     the head (the common case for small answers): then the connection is free already and ``body`` is None. ``stale``
     marks a failure on a kept-alive connection before any byte of an answer: the server had most likely closed it.
+    ``trailers`` (HTTP/2 only, else None) is filled when the body has been read to its end.
     """
 
-    __slots__ = ("body", "detail", "error", "failure", "headers", "http_version", "reason", "stale", "status", "whole")
+    __slots__ = (
+        "body",
+        "detail",
+        "error",
+        "failure",
+        "headers",
+        "http_version",
+        "reason",
+        "stale",
+        "status",
+        "trailers",
+        "whole",
+    )
 
     def __init__(
         self,
@@ -51,6 +65,7 @@ class Outcome:
         whole: bytes | None = None,
         body: Any = None,
         stale: bool = False,
+        trailers: RawHeaders | None = None,
     ) -> None:
         self.failure = failure
         self.detail = detail
@@ -62,6 +77,7 @@ class Outcome:
         self.whole = whole
         self.body = body
         self.stale = stale
+        self.trailers = trailers
 
     def __repr__(self) -> str:
         if self.failure is not None:

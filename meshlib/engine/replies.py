@@ -12,6 +12,7 @@ FLAG_OF_FAILURE = {
     Failure.CONNECT_FAILED: "UF",
     Failure.CONNECT_TIMEOUT: "UF",
     Failure.RESET: "UC",
+    Failure.REFUSED: "UR",
     Failure.PROTOCOL_ERROR: "UPE",
     Failure.TIMEOUT: "UT",
     Failure.OVERFLOW: "UO",
@@ -66,6 +67,7 @@ _RESET_REASON = {
     Failure.CONNECT_FAILED: "remote connection failure",
     Failure.CONNECT_TIMEOUT: "connection timeout",
     Failure.RESET: "connection termination",
+    Failure.REFUSED: "remote refused stream reset",
     Failure.PROTOCOL_ERROR: "protocol error",
 }
 

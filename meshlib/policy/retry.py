@@ -67,7 +67,7 @@ _BITS_OF_FAILURE = {
     "CONNECT_TIMEOUT": CONNECT_FAILURE | _ANY_RESET | RESET_BEFORE_REQUEST,
     "RESET": _ANY_RESET,
     "PROTOCOL_ERROR": _ANY_RESET,
-    "REFUSED_STREAM": REFUSED_STREAM | _ANY_RESET,
+    "REFUSED": REFUSED_STREAM | _ANY_RESET,
     "TIMEOUT": _ANY_RESET,  # an expired perTryTimeout; the route's own timeout is never retried
 }
 """The conditions that each failure meets, by the engine's name for it. Others (overflow, the caller's own) meet none."""

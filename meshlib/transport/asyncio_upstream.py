@@ -10,17 +10,21 @@ import os
 import socket
 import ssl
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.asyncio_connection import Connection
 from meshlib.transport.asyncio_pending import Pending
 from meshlib.transport.http1 import InvalidHead, encode_head
 from meshlib.transport.names import Names
-from meshlib.transport.problems import connect_problem
+from meshlib.transport.problems import connect_problem, no_http2_package
 from meshlib.transport.request_body import ReplayBody, expects_continue, frame, is_chunked, last_frame
 from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
-from meshlib.transport.tls import PeerNameMismatch, check_peer
+from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer
+
+if TYPE_CHECKING:
+    from meshlib.transport.http2_asyncio import AsyncioHttp2
 
 
 class AsyncioUpstream:
@@ -34,6 +38,7 @@ class AsyncioUpstream:
         self._busy: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+        self._http2: AsyncioHttp2 | None = None
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -55,45 +60,64 @@ class AsyncioUpstream:
         """A new connection, TLS done. Raises OSError, TimeoutError, PeerNameMismatch."""
         async with asyncio.timeout(limit):
             connection = Connection(self, target)
-            options: dict[str, Any] = {}
-            if target.tls is not None:
-                options = {"ssl": target.tls, "server_hostname": target.server_hostname or target.host}
             try:
-                if target.host.startswith("unix://"):
-                    await self.loop.create_unix_connection(
-                        lambda: connection, target.host.removeprefix("unix://"), **options
-                    )
-                else:
-                    await self._dial(connection, target, options)
-                if target.subject_alt_names:
-                    check_peer(connection.transport.get_extra_info("peercert") or {}, target.subject_alt_names)
+                await self.dial(connection, target, HTTP1_ONLY)
             except BaseException:
                 connection.abort()
                 raise
-        sock = connection.transport.get_extra_info("socket")
+        self._busy.add(connection)
+        return connection
+
+    async def dial(self, protocol: asyncio.Protocol, target: Target, protocols: Sequence[str]) -> Any:
+        """The transport of a new connection for ``protocol``, TLS done and ``protocols`` offered in it. Raises OSError,
+        PeerNameMismatch."""
+        options: dict[str, Any] = {}
+        if target.tls is not None:
+            options = {
+                "ssl": Offering(target.tls, protocols),
+                "server_hostname": target.server_hostname or target.host,
+            }
+        transport: Any
+        if target.host.startswith("unix://"):
+            path = target.host.removeprefix("unix://")
+            transport, _ = await self.loop.create_unix_connection(lambda: protocol, path, **options)
+        else:
+            transport = await self._connect_to(target, protocol, options)
+        try:
+            check_peer(transport.get_extra_info("peercert") or {}, target.subject_alt_names)
+        except PeerNameMismatch:
+            transport.abort()
+            raise
+        sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if target.keepalive is not None:
                 keep_alive(sock, target.keepalive)
-        self._busy.add(connection)
-        return connection
+        return transport
 
-    async def _dial(self, connection: Connection, target: Target, options: dict[str, Any]) -> None:
+    async def _connect_to(self, target: Target, protocol: asyncio.Protocol, options: dict[str, Any]) -> Any:
         """To the address, or to the first address of the name that answers."""
         if not target.is_name:
-            await self.loop.create_connection(lambda: connection, target.host, target.port, **options)
-            return
+            transport, _ = await self.loop.create_connection(lambda: protocol, target.host, target.port, **options)
+            return transport
         failed: OSError | None = None
         for address in await self._names.resolve_async(target.host):
             try:
-                await self.loop.create_connection(lambda: connection, address, target.port, **options)
+                transport, _ = await self.loop.create_connection(lambda: protocol, address, target.port, **options)
             except ssl.SSLError:
                 raise  # the address answered; another one would not be more trustworthy
             except OSError as error:
                 failed = error
             else:
-                return
+                return transport
         raise failed or OSError(f"the name {target.host} has no address")
+
+    def adopt(self, transport: Any, target: Target) -> None:
+        """A connection that was made for HTTP/2 and whose server chose HTTP/1.1: use it for the next call."""
+        connection = Connection(self, target)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        self._keep(connection)
 
     def release(self, connection: Connection) -> None:
         """The answer is over: keep the connection if it is good for another."""
@@ -104,7 +128,10 @@ class AsyncioUpstream:
         if self._closed or not connection.reader.reusable or worn_out(connection, now):
             connection.retire()
             return
-        connection.idle_since = now
+        self._keep(connection)
+
+    def _keep(self, connection: Connection) -> None:
+        connection.idle_since = self.loop.time()
         target = connection.target
         idle = self._idle.get(target)
         if idle is None:
@@ -148,7 +175,8 @@ class AsyncioUpstream:
 
     def idle_connections(self) -> int:
         """How many connections wait for use."""
-        return sum(len(idle) for idle in self._idle.values())
+        over_http2 = 0 if self._http2 is None else self._http2.idle_connections()
+        return sum(len(idle) for idle in self._idle.values()) + over_http2
 
     def close(self) -> None:
         """Close idle connections politely and drop those in use. Call it on the loop."""
@@ -156,6 +184,8 @@ class AsyncioUpstream:
         self.close_idle()
         for connection in list(self._busy):
             self.drop(connection)
+        if self._http2 is not None:
+            self._http2.close()
 
     def close_idle(self) -> None:
         """Close the connections that wait for use. Call it on the loop."""
@@ -167,6 +197,8 @@ class AsyncioUpstream:
                 if not connection.closed:
                     connection.retire()
         self._idle.clear()
+        if self._http2 is not None:
+            self._http2.close_idle()
 
     # -- one exchange -----------------------------------------------------------------------------------------------
 
@@ -184,6 +216,10 @@ class AsyncioUpstream:
 
         ``clock_now`` is the mesh clock's present, against which ``timeouts.deadline`` is read.
         """
+        if target.http2:
+            outcome = await self._send_http2(method, url_target, headers, body, target, timeouts, clock_now)
+            if outcome is not None:
+                return outcome
         try:
             data = encode_head(method, url_target, headers)
         except InvalidHead as error:
@@ -227,3 +263,22 @@ class AsyncioUpstream:
         finally:
             if timer is not None:
                 timer.cancel()
+
+    async def _send_http2(
+        self,
+        method: bytes,
+        url_target: bytes,
+        headers: RawHeaders,
+        body: bytes | ReplayBody | None,
+        target: Target,
+        timeouts: Timeouts,
+        clock_now: float,
+    ) -> Outcome | None:
+        """None when the server speaks HTTP/1.1 only."""
+        if self._http2 is None:
+            try:
+                from meshlib.transport.http2_asyncio import AsyncioHttp2
+            except ImportError as error:
+                return no_http2_package(target, error)
+            self._http2 = AsyncioHttp2(self)
+        return await self._http2.send(method, url_target, headers, body, target, timeouts, clock_now)

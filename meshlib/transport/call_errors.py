@@ -21,6 +21,7 @@ _CLASSES: dict[Failure, tuple[type[errors.CallError], str]] = {
     Failure.CONNECT_FAILED: (errors.ConnectFailed, "ConnectError"),
     Failure.CONNECT_TIMEOUT: (errors.ConnectTimedOut, "ConnectTimeout"),
     Failure.RESET: (errors.UpstreamReset, "RemoteProtocolError"),
+    Failure.REFUSED: (errors.UpstreamReset, "RemoteProtocolError"),
     Failure.PROTOCOL_ERROR: (errors.UpstreamReset, "RemoteProtocolError"),
     Failure.TIMEOUT: (errors.UpstreamTimeout, "ReadTimeout"),
     Failure.WRITE_TIMEOUT: (errors.UpstreamTimeout, "ReadTimeout"),

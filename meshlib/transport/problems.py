@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 
+from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.target import Target
 from meshlib.transport.tls import PeerNameMismatch
 
@@ -22,3 +23,9 @@ def connect_problem(target: Target, error: BaseException) -> str:
     # asyncio puts its own words where the system's reason was; the number is the same in both worlds
     text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return f"no connection to {target}: {text}"
+
+
+def no_http2_package(target: Target, error: ImportError) -> Outcome:
+    """HTTP/2 is configured and its library is not installed."""
+    detail = f"{target} is called over HTTP/2, which needs the h2 package: pip install 'meshlib[http2]'"
+    return Outcome(Failure.CONNECT_FAILED, detail, error)

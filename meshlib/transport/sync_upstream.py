@@ -12,14 +12,15 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from meshlib.clock import Clock
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, encode_head
 from meshlib.transport.names import Names
-from meshlib.transport.problems import CUT_HEAD, connect_problem
+from meshlib.transport.problems import CUT_HEAD, connect_problem, no_http2_package
 from meshlib.transport.request_body import (
     CONTINUE_SECONDS,
     ReplayBody,
@@ -30,7 +31,10 @@ from meshlib.transport.request_body import (
     last_frame,
 )
 from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
-from meshlib.transport.tls import PeerNameMismatch, check_peer
+from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer
+
+if TYPE_CHECKING:
+    from meshlib.transport.http2_threads import SyncHttp2
 
 RECEIVE = 65536
 SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
@@ -99,6 +103,7 @@ class SyncUpstream:
         self._pid = os.getpid()
         self._closed = False
         self._sending = 0
+        self._http2: SyncHttp2 | None = None
 
     def send(
         self,
@@ -110,13 +115,21 @@ class SyncUpstream:
         timeouts: Timeouts,
     ) -> Outcome:
         """One attempt. Failures are values; only what interrupts the thread (KeyboardInterrupt) is raised."""
+        connection: _Connection | None = None
+        if target.http2:
+            answer = self._send_http2(method, url_target, headers, body, target, timeouts)
+            if isinstance(answer, Outcome):
+                return answer
+            if answer is not None:
+                connection = _Connection(answer, target, self._clock.monotonic())
         try:
             head = encode_head(method, url_target, headers)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         now = self._clock.monotonic
-        connection = self._take(target, now())
-        reused = connection is not None
+        if connection is None:
+            connection = self._take(target, now())
+        reused = connection is not None and connection.requests > 0
         if connection is None:
             made = self._connect(target, timeouts, now())
             if isinstance(made, Outcome):
@@ -302,18 +315,26 @@ class SyncUpstream:
     def _connect(self, target: Target, timeouts: Timeouts, now: float) -> _Connection | Outcome:
         limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
         try:
-            sock = self._open(target, limit)
+            sock = self.dial(target, HTTP1_ONLY, limit)
         except TimeoutError as error:
             if timeouts.head is not None and limit == timeouts.head:
                 return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left", error)
             return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit:g} s", error)
+        return sock if isinstance(sock, Outcome) else _Connection(sock, target, now)
+
+    def dial(self, target: Target, protocols: Sequence[str], limit: float | None) -> socket.socket | Outcome:
+        """A new socket, TLS done and ``protocols`` offered in it. An Outcome when there is none; raises TimeoutError when
+        ``limit`` seconds passed."""
+        try:
+            return self._open(target, protocols, limit)
+        except TimeoutError:
+            raise
         except socket.gaierror as error:
             return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
         except (OSError, PeerNameMismatch) as error:
             return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
-        return _Connection(sock, target, now)
 
-    def _open(self, target: Target, limit: float | None) -> socket.socket:
+    def _open(self, target: Target, protocols: Sequence[str], limit: float | None) -> socket.socket:
         if target.host.startswith("unix://"):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -330,9 +351,10 @@ class SyncUpstream:
                 if target.keepalive is not None:
                     keep_alive(sock, target.keepalive)
             if target.tls is not None:
-                plain = sock
-                sock = target.tls.wrap_socket(plain, server_hostname=target.server_hostname or None)
-                check_peer(sock.getpeercert() or {}, target.subject_alt_names)
+                tls = Offering(target.tls, protocols).wrap_socket(sock, target.server_hostname or None)
+                sock = tls
+                tls.do_handshake()
+                check_peer(tls.getpeercert() or {}, target.subject_alt_names)
         except BaseException:
             sock.close()
             raise
@@ -353,6 +375,28 @@ class SyncUpstream:
             except OSError as error:
                 failed = error
         raise failed or OSError(f"the name {target.host} has no address")
+
+    def _send_http2(
+        self,
+        method: bytes,
+        url_target: bytes,
+        headers: RawHeaders,
+        body: bytes | ReplayBody | None,
+        target: Target,
+        timeouts: Timeouts,
+    ) -> Outcome | socket.socket | None:
+        """A socket, or None, when the server speaks HTTP/1.1 only."""
+        if self._pid != os.getpid():
+            self._forget_inherited()
+        http2 = self._http2
+        if http2 is None:
+            try:
+                from meshlib.transport.http2_threads import SyncHttp2
+            except ImportError as error:
+                return no_http2_package(target, error)
+            with self._lock:
+                http2 = self._http2 = self._http2 or SyncHttp2(self, self._clock.monotonic)
+        return http2.send(method, url_target, headers, body, target, timeouts)
 
     def _release(self, connection: _Connection) -> None:
         """The answer is over: keep the connection if it is good for another."""
@@ -378,10 +422,13 @@ class SyncUpstream:
         """Close the idle connections of a target that is no longer in use."""
         for connection in self._idle.pop(target, ()):
             connection.close()
+        if self._http2 is not None:
+            self._http2.drop_target(target)
 
     def idle_connections(self) -> int:
         """How many connections wait for use."""
-        return sum(len(idle) for idle in list(self._idle.values()))
+        over_http2 = 0 if self._http2 is None else self._http2.idle_connections()
+        return sum(len(idle) for idle in list(self._idle.values())) + over_http2
 
     def _forget_inherited(self) -> None:
         """In a forked child: the parent goes on using its connections, so close only this process's copies."""
@@ -392,16 +439,22 @@ class SyncUpstream:
             for connection in idle:
                 # detach first: closing an SSLSocket or socket object never writes, but must not shut the peer down either
                 os.close(connection.sock.detach())
+        if self._http2 is not None:
+            self._http2.forget_inherited()
 
     def close(self) -> None:
         """Close every idle connection; those in use close when their answer ends."""
         self._closed = True
         self.close_idle()
+        if self._http2 is not None:
+            self._http2.close()
 
     def close_idle(self) -> None:
         """Close the connections that wait for use."""
         if self._pid != os.getpid():
             self._forget_inherited()
+        if self._http2 is not None:
+            self._http2.close_idle()
         while self._idle:
             try:
                 _, idle = self._idle.popitem()

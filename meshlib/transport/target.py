@@ -16,8 +16,10 @@ class Target:
     """An address with everything that makes connections to it interchangeable. Compared by identity: the owner keeps one
     object per endpoint and policy, so that pools look it up at the cost of ``id``.
 
-    ``host`` is an IP, a DNS name (``is_name``; see ``names.py``) or ``unix:///path``. Times in seconds. ``http2``: spoken with
-    prior knowledge, or offered by ALPN under TLS.
+    ``host`` is an IP, a DNS name (``is_name``; see ``names.py``) or ``unix:///path``. Times in seconds.
+
+    ``http2``: over plaintext the server is known to speak it; over TLS it is offered (ALPN) and the server decides.
+    ``max_concurrent_streams``: per HTTP/2 connection, at most what the server allows (Istio's maxConcurrentStreams).
     """
 
     host: str
@@ -27,7 +29,7 @@ class Target:
     subject_alt_names: tuple[str, ...] = ()
     connect_timeout: float = 10.0
     idle_timeout: float = 3600.0
-    max_requests: int = 0  # per connection; 0: no limit
+    max_requests: int = 0  # per connection (HTTP/2: streams); 0: no limit
     max_duration: float | None = None
     keepalive: TcpKeepalive | None = None
     http2: bool = False

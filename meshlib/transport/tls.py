@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 import ssl
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +33,40 @@ def check_peer(certificate: Mapping[str, Any], allowed: Sequence[str]) -> None:
         )
 
 
-def upstream_context(settings: TlsSettings, http2: bool = False) -> ssl.SSLContext:
+HTTP1_ONLY = ("http/1.1",)
+HTTP2_OR_1 = ("h2", "http/1.1")
+
+_offering = threading.Lock()
+
+
+class Offering:
+    """A TLS context that offers these protocols (ALPN) in its next handshakes, whatever the context offers elsewhere:
+    OpenSSL copies the offer when a connection is made. Stands where asyncio wants an ``SSLContext``."""
+
+    __slots__ = ("_context", "_protocols")
+
+    def __init__(self, context: ssl.SSLContext, protocols: Sequence[str]) -> None:
+        self._context = context
+        self._protocols = list(protocols)
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """As ``SSLContext.wrap_bio``."""
+        with _offering:
+            self._context.set_alpn_protocols(self._protocols)
+            return self._context.wrap_bio(*args, **kwargs)
+
+    def wrap_socket(self, sock: socket.socket, server_hostname: str | None) -> ssl.SSLSocket:
+        """As ``SSLContext.wrap_socket``, the handshake still to be done."""
+        with _offering:
+            self._context.set_alpn_protocols(self._protocols)
+            return self._context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+
+
+def upstream_context(settings: TlsSettings) -> ssl.SSLContext:
     """The context for a DestinationRule's ``tls`` block, made anew when one of its files has changed. Raises ``MeshError``
     when a certificate file cannot be used."""
     files = (settings.ca_certificates, settings.client_certificate, settings.private_key, settings.ca_crl)
-    return _context(settings, http2, tuple(_changed(file) for file in files if file))
+    return _context(settings, tuple(_changed(file) for file in files if file))
 
 
 def _changed(file: str) -> int:
@@ -46,7 +77,7 @@ def _changed(file: str) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def _context(settings: TlsSettings, http2: bool, _files: tuple[int, ...]) -> ssl.SSLContext:
+def _context(settings: TlsSettings, _files: tuple[int, ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     try:
         if settings.ca_certificates:
@@ -66,8 +97,6 @@ def _context(settings: TlsSettings, http2: bool, _files: tuple[int, ...]) -> ssl
     context.check_hostname = not settings.subject_alt_names and not settings.insecure_skip_verify
     if settings.insecure_skip_verify:
         context.verify_mode = ssl.CERT_NONE
-    if http2:
-        context.set_alpn_protocols(["h2", "http/1.1"])
     return context
 
 

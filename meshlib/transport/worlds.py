@@ -160,7 +160,7 @@ def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, au
     settings, limits, spec = cluster.spec.tls, cluster.spec.limits, endpoint.endpoint
     context, name = None, ""
     if settings is not None:
-        context = upstream_context(settings, cluster.spec.http2)
+        context = upstream_context(settings)
         name = settings.sni or split_authority(authority)[0]
     elif scheme == "https":
         context = tls.context()

@@ -1,0 +1,490 @@
+"""HTTP/2 connections of one event loop, driven by callbacks: no task but the one that makes a connection, which belongs
+to no call, so that cancelling a call never takes a connection from the others."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Generator
+from typing import TYPE_CHECKING, Any
+
+from hpack import HeaderTuple
+
+from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.transport.http1 import BodyFailed, InvalidHead
+from meshlib.transport.http2 import Http2Session, Stream
+from meshlib.transport.http2_call import (
+    FLUSH,
+    NEXT,
+    Step,
+    attempt,
+    copy_of,
+    greeting_problem,
+    next_chunk,
+    no_streams,
+    too_late,
+)
+from meshlib.transport.http2_headers import request_head
+from meshlib.transport.problems import connect_problem
+from meshlib.transport.request_body import ReplayBody, SourceFailed, expects_continue
+from meshlib.transport.target import Target, Timeouts, smaller, worn_out
+from meshlib.transport.tls import HTTP2_OR_1, PeerNameMismatch
+
+if TYPE_CHECKING:
+    from meshlib.transport.asyncio_upstream import AsyncioUpstream
+
+BACKLOG_MOST = 4 * 1024 * 1024  # bytes that a server leaves unread before it counts as hostile
+HTTP1_SECONDS = 300.0  # how long a server that chose HTTP/1.1 is not offered HTTP/2
+
+
+class Waiter:
+    """The task of one call: what it awaits, and whether its stream has changed since it looked."""
+
+    __slots__ = ("_future", "_loop", "changed")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[bool] | None = None
+        self.changed = False
+
+    def wake(self) -> None:
+        """The stream's ``wake``."""
+        self.changed = True
+        self._end(True)
+
+    def _end(self, changed: bool) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(changed)
+
+    async def wait(self, until: float | None) -> bool:
+        """Until the stream changes (True) or the loop's time has come."""
+        if not self.changed:
+            if until is not None and until <= self._loop.time():
+                return False
+            self._future = self._loop.create_future()
+            timer = None if until is None else self._loop.call_at(until, self._end, False)
+            try:
+                if not await self._future:
+                    return False
+            finally:
+                self._future = None
+                if timer is not None:
+                    timer.cancel()
+        self.changed = False
+        return True
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/2 connection, used by any number of tasks of its loop."""
+
+    def __init__(self, owner: AsyncioHttp2, target: Target) -> None:
+        self.loop = owner.loop
+        self.target = target
+        self.transport: Any = None
+        self.requests = 0
+        self.opened = self.idle_since = self.loop.time()
+        self.closed = False
+        self.retiring = False
+        self.session = Http2Session(self.opened, target.max_concurrent_streams)
+        self.greeted: asyncio.Future[None] = self.loop.create_future()
+        self._owner = owner
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    # -- use --------------------------------------------------------------------------------------------------------
+
+    def open(self, head: list[HeaderTuple], end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
+        """A stream of this connection; None when it takes no more."""
+        if worn_out(self, self.loop.time()):
+            self.retiring = True
+        if not self.usable:
+            self.close_if_over()
+            return None
+        waiter = Waiter(self.loop)
+        stream = self.session.open(head, end, head_request, waiter.wake)
+        if stream is None:
+            self.close_if_over()
+            return None
+        self.requests += 1
+        return stream, waiter
+
+    async def perform(
+        self,
+        steps: Generator[Step, Any, Any],
+        stream: Stream,
+        waiter: Waiter,
+        source: AsyncIterator[bytes] | None = None,
+    ) -> Any:
+        """Run ``attempt`` or ``next_chunk`` to its end. Cancellation resets the stream."""
+        try:
+            step = next(steps)
+            while True:
+                self.flush()
+                if step is NEXT:
+                    assert source is not None
+                    piece, problem = None, None
+                    try:
+                        piece = await anext(source, None)
+                    except SourceFailed as error:
+                        problem = error
+                    step = steps.send(piece) if problem is None else steps.throw(problem)
+                elif step is FLUSH:
+                    step = steps.send(None)
+                else:
+                    step = steps.send(await waiter.wait(step))
+        except StopIteration as over:
+            return over.value
+        except BodyFailed:
+            raise
+        except BaseException:
+            steps.close()
+            self.session.cancel(stream)
+            raise
+        finally:
+            self.flush()
+            self.close_if_over()
+
+    def cancel(self, stream: Stream) -> None:
+        """Nobody wants the rest of an answer."""
+        self.session.cancel(stream)
+        stream.wake()
+        self.flush()
+        self.close_if_over()
+
+    @property
+    def idle(self) -> bool:
+        """No call is on it."""
+        return not self.session.streams
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may still get streams, if not now then later."""
+        session = self.session
+        if self.closed or self.retiring or session.going_away or session.broken is not None:
+            return False
+        return self.transport is not None and not self.transport.is_closing()
+
+    # -- ends -------------------------------------------------------------------------------------------------------
+
+    def retire(self) -> None:
+        """No new streams; close when the last one is over."""
+        self.retiring = True
+        self.close_if_over()
+
+    def abort(self, reason: str) -> None:
+        """Give up the connection with all its calls."""
+        self.session.lost(ConnectionAbortedError(reason))
+        self._shut()
+
+    def close_if_over(self) -> None:
+        """Close when nothing is under way and nothing new may begin; else see to it that idleness ends one day."""
+        session = self.session
+        if session.streams or self.closed:
+            return
+        now = self.idle_since = self.loop.time()
+        if session.broken is None:
+            if worn_out(self, now):
+                self.retiring = True
+            if not self.retiring and not session.going_away:
+                if self._idle_timer is None:
+                    self._idle_timer = self.loop.call_later(self.target.idle_timeout, self._idle_too_long)
+                return
+            session.goodbye()
+            self.flush()
+        self._shut()
+
+    def _idle_too_long(self) -> None:
+        self._idle_timer = None
+        if self.session.streams or self.closed:
+            return
+        until = self.idle_since + self.target.idle_timeout
+        if self.loop.time() < until:
+            self._idle_timer = self.loop.call_at(until, self._idle_too_long)
+        else:
+            self.retire()
+
+    def _shut(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if self.transport is not None:
+            if self.transport.get_write_buffer_size():
+                self.transport.abort()  # it does not read: it shall not hold the socket
+            else:
+                self.transport.close()
+        self._greet()
+        self._owner.forget(self)
+
+    def _greet(self) -> None:
+        if not self.greeted.done():
+            self.greeted.set_result(None)
+
+    def flush(self) -> None:
+        """Write what the session has to say."""
+        out = self.session.outgoing()
+        if not out or self.closed or self.transport.is_closing():
+            return
+        self.transport.write(out)
+        if self.transport.get_write_buffer_size() > BACKLOG_MOST:
+            self.abort("the server does not read what it is sent")
+
+    # -- asyncio's callbacks ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed:
+            return
+        session = self.session
+        session.receive(data, self.loop.time())
+        self.flush()
+        if session.broken is not None:
+            self._shut()
+            return
+        if session.ready:
+            self._greet()
+        if session.going_away:
+            self.close_if_over()
+
+    def eof_received(self) -> bool:
+        return False  # close our side too: connection_lost follows
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.session.lost(error)
+        self._shut()
+
+    def pause_writing(self) -> None:
+        self.session.set_writable(False)
+
+    def resume_writing(self) -> None:
+        self.session.set_writable(True)
+
+
+class _Pool:
+    """The connections to one target. At most one is being made at a time."""
+
+    __slots__ = ("connecting", "connections")
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+        self.connecting: asyncio.Task[Connection | Outcome | None] | None = None
+
+    def discard(self, connection: Connection) -> None:
+        """It takes no more streams; those under way go on."""
+        if connection in self.connections:
+            self.connections.remove(connection)
+
+
+class AsyncioHttp2:
+    """The HTTP/2 part of an ``AsyncioUpstream``, which gets those connections that turn out to be HTTP/1.1."""
+
+    def __init__(self, upstream: AsyncioUpstream) -> None:
+        self.loop = upstream.loop
+        self._upstream = upstream
+        self._pools: dict[Target, _Pool] = {}
+        self._http1: dict[Target, float] = {}
+        self._open: set[Connection] = set()
+
+    async def send(
+        self,
+        method: bytes,
+        url_target: bytes,
+        headers: RawHeaders,
+        body: bytes | ReplayBody | None,
+        target: Target,
+        timeouts: Timeouts,
+        clock_now: float,
+    ) -> Outcome | None:
+        """One attempt, as ``AsyncioUpstream.send``; None when the server speaks HTTP/1.1 only."""
+        began = self.loop.time()
+        until = self._http1.get(target)
+        if until is not None:
+            if began < until:
+                return None
+            del self._http1[target]
+        try:
+            head = request_head(method, url_target, headers, b"http" if target.tls is None else b"https")
+        except InvalidHead as error:
+            return Outcome(Failure.INVALID_REQUEST, str(error), error)
+        found = await self._stream(head, not body, method == b"HEAD", target, timeouts, began)
+        if found is None or isinstance(found, Outcome):
+            return found
+        connection, stream, waiter = found
+        deadline = None if timeouts.deadline is None else timeouts.deadline + began - clock_now
+        steps = attempt(
+            connection.session,
+            stream,
+            body or None,
+            expects_continue(headers),
+            timeouts,
+            None if timeouts.head is None else began + timeouts.head,
+            deadline,
+            self.loop.time,
+        )
+        source = aiter(body) if isinstance(body, ReplayBody) else None
+        outcome: Outcome = await connection.perform(steps, stream, waiter, source)
+        if outcome.failure is None and outcome.whole is None:
+            outcome.body = Http2Body(connection, stream, waiter, timeouts, deadline)
+        return outcome
+
+    # -- connections ------------------------------------------------------------------------------------------------
+
+    async def _stream(
+        self, head: list[HeaderTuple], end: bool, head_request: bool, target: Target, timeouts: Timeouts, began: float
+    ) -> tuple[Connection, Stream, Waiter] | Outcome | None:
+        limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
+        by = None if limit is None else began + limit
+        while True:
+            pool = self._pools.get(target)
+            if pool is None:
+                pool = self._pools[target] = _Pool()
+            for connection in list(pool.connections):
+                opened = connection.open(head, end, head_request)
+                if opened is not None:
+                    return connection, *opened
+                if not connection.usable:
+                    pool.discard(connection)
+            pool = self._pools.setdefault(target, pool)  # it went if its last connection did just now
+            task = pool.connecting
+            if task is None:
+                task = pool.connecting = self.loop.create_task(self._connect(target, pool))
+            left = None if by is None else max(0.0, by - self.loop.time())
+            done, _ = await asyncio.wait((task,), timeout=left)
+            if not done:
+                return too_late(target, timeouts, limit)
+            if task.cancelled():
+                return Outcome(Failure.CONNECT_FAILED, f"no connection to {target}: the mesh was closed meanwhile")
+            made = task.result()
+            if made is None:
+                return None
+            if isinstance(made, Outcome):
+                return copy_of(made)
+            if not made.requests and (not made.usable or not made.session.room()):
+                # not one stream: another connection would be the same
+                useless = no_streams(made.session, target)
+                made.retire()
+                return useless
+
+    async def _connect(self, target: Target, pool: _Pool) -> Connection | Outcome | None:
+        """A connection that has the server's SETTINGS; None when the server chose HTTP/1.1."""
+        connection = Connection(self, target)
+        try:
+            async with asyncio.timeout(target.connect_timeout):
+                transport = await self._upstream.dial(connection, target, HTTP2_OR_1)
+                if target.tls is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+                    now = self.loop.time()
+                    self._http1 = {other: until for other, until in self._http1.items() if until > now}
+                    self._http1[target] = now + HTTP1_SECONDS
+                    self._upstream.adopt(transport, target)
+                    return None
+                self._open.add(connection)
+                connection.flush()
+                await connection.greeted
+            if connection.session.broken is not None:
+                return greeting_problem(connection.session, target)
+            pool.connections.append(connection)
+            connection.close_if_over()  # it may wait in vain: its callers may have left
+            return connection
+        except TimeoutError as error:
+            connection.abort("no HTTP/2 settings in time")
+            detail = f"no connection to {target} within {target.connect_timeout:g} s"
+            return Outcome(Failure.CONNECT_TIMEOUT, detail, error)
+        except socket.gaierror as error:
+            return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
+        except (OSError, ssl.SSLError, PeerNameMismatch) as error:
+            return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
+        except asyncio.CancelledError:
+            connection.abort("the mesh was closed")
+            raise
+        finally:
+            pool.connecting = None
+            self._tidy(target, pool)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection that is closed."""
+        self._open.discard(connection)
+        pool = self._pools.get(connection.target)
+        if pool is not None:
+            pool.discard(connection)
+            self._tidy(connection.target, pool)
+
+    def _tidy(self, target: Target, pool: _Pool) -> None:
+        if not pool.connections and pool.connecting is None:
+            self._pools.pop(target, None)
+
+    def idle_connections(self) -> int:
+        """How many connections carry no call."""
+        return sum(1 for connection in self._open if connection.idle)
+
+    def close_idle(self) -> None:
+        """Close the connections that carry no call."""
+        for connection in list(self._open):
+            if connection.idle:
+                connection.retire()
+
+    def close(self) -> None:
+        """Close all connections, those in use too."""
+        for pool in self._pools.values():
+            if pool.connecting is not None:
+                pool.connecting.cancel()
+        for connection in list(self._open):
+            if connection.idle:
+                connection.retire()
+            else:
+                connection.abort("the mesh was closed")
+
+
+class Http2Body:
+    """The rest of an answer's body. ``aclose`` before its end resets the stream; other streams go on. Raises
+    ``BodyFailed`` when it is cut."""
+
+    __slots__ = ("_connection", "_deadline", "_over", "_stream", "_timeouts", "_waiter")
+
+    def __init__(
+        self, connection: Connection, stream: Stream, waiter: Waiter, timeouts: Timeouts, deadline: float | None
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._waiter = waiter
+        self._timeouts = timeouts
+        self._deadline = deadline
+        self._over = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        connection, stream = self._connection, self._stream
+        try:
+            while not self._over:
+                steps = next_chunk(connection.session, stream, self._timeouts, self._deadline, connection.loop.time)
+                data = await connection.perform(steps, stream, self._waiter)
+                if not data:
+                    self._over = True
+                    return
+                yield data
+        except BaseException:
+            self.abort()
+            raise
+
+    @property
+    def trailers(self) -> RawHeaders:
+        """What came after the body; complete at its end."""
+        return self._stream.trailers
+
+    def abort(self) -> None:
+        """Drop what was not read."""
+        if not self._over:
+            self._over = True
+            self._connection.cancel(self._stream)
+
+    async def aclose(self) -> None:
+        """Drop what was not read."""
+        self.abort()
+
+    def __del__(self) -> None:
+        loop = self._connection.loop
+        if not self._over and not loop.is_closed():
+            # dropped without being read or closed, perhaps by another thread's garbage collector
+            loop.call_soon_threadsafe(self._connection.cancel, self._stream)

@@ -1,0 +1,141 @@
+"""A look at the frames of an HTTP/2 server before the protocol library gets them.
+
+Four things that h2 leaves to its user, or does in a way that a client of many streams cannot live with:
+
+- the length of a frame is checked before it is collected, not after;
+- GOAWAY is taken out: h2 would close its whole state machine, while the streams that the server still answers go on;
+- the server's SETTINGS_HEADER_TABLE_SIZE is lowered to 4096, so that it cannot make us keep (and search) a table of any size;
+- frames that carry nothing (PING, SETTINGS, PRIORITY, empty DATA ...) have a budget: a flood of them ends the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MAX_FRAME = 16384  # SETTINGS_MAX_FRAME_SIZE, the protocol's default
+MAX_BLOCK = 64 * 1024  # bytes of one compressed header block, over all its CONTINUATION frames
+HEADER_TABLE = 4096
+
+BUDGET = 2000.0  # frames that carry nothing which a new connection may send
+BUDGET_MOST = 10_000.0
+BUDGET_A_SECOND = 100.0
+BUDGET_A_FRAME = (
+    10.0  # given for each stream opened and each DATA frame sent (Envoy allows ten WINDOW_UPDATEs for each)
+)
+
+_DATA, _HEADERS, _SETTINGS, _PUSH_PROMISE, _GOAWAY, _CONTINUATION = 0, 1, 4, 5, 7, 9
+_ACK, _END_HEADERS = 1, 4
+
+PROTOCOL_ERROR, FRAME_SIZE_ERROR, ENHANCE_YOUR_CALM = 1, 6, 11
+
+
+class Violation(Exception):
+    """The server broke the protocol or a limit; ``code`` goes into our GOAWAY."""
+
+    def __init__(self, detail: str, code: int = PROTOCOL_ERROR) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class GoAway(NamedTuple):
+    """The server takes no new streams, and has not touched those above ``last``."""
+
+    last: int
+    code: int
+
+
+class FrameGate:
+    """``feed`` what arrives, get whole frames to pass on and GOAWAYs between them. Raises ``Violation``."""
+
+    __slots__ = ("_block", "_block_of", "_budget", "_buffer", "_first", "_seen")
+
+    def __init__(self, now: float) -> None:
+        self._buffer = bytearray()
+        self._first = True
+        self._block_of = 0  # the stream whose header block is being received; nothing else may come between
+        self._block = 0
+        self._budget = BUDGET
+        self._seen = now
+
+    def reward(self, amount: float = BUDGET_A_FRAME) -> None:
+        """Something useful happened: the server may send more frames about it."""
+        self._budget = min(BUDGET_MOST, self._budget + amount)
+
+    def charge(self) -> None:
+        """A frame that carried nothing."""
+        self._budget -= 1.0
+        if self._budget < 0.0:
+            raise Violation("the server floods the connection with frames that carry nothing", ENHANCE_YOUR_CALM)
+
+    def feed(self, data: bytes, now: float) -> Iterator[bytes | GoAway]:
+        """Runs of whole frames, in order. ``now`` in seconds refills the budget."""
+        if now > self._seen:
+            self.reward((now - self._seen) * BUDGET_A_SECOND)
+            self._seen = now
+        buffer = self._buffer
+        buffer += data
+        if self._first and buffer.startswith(b"HTTP/1"):
+            raise Violation("the server speaks HTTP/1, not HTTP/2")
+        at = 0
+        while len(buffer) - at >= 9:
+            length = buffer[at] << 16 | buffer[at + 1] << 8 | buffer[at + 2]
+            kind, flags = buffer[at + 3], buffer[at + 4]
+            stream = int.from_bytes(buffer[at + 5 : at + 9], "big") & 0x7FFFFFFF
+            if self._first:
+                if kind != _SETTINGS or flags & _ACK:
+                    raise Violation("the server does not speak HTTP/2: its first frame is not SETTINGS")
+                self._first = False
+            if length > MAX_FRAME:
+                raise Violation(f"the server sent a frame of {length} bytes; {MAX_FRAME} are allowed", FRAME_SIZE_ERROR)
+            end = at + 9 + length
+            if len(buffer) < end:
+                break
+            self._order(kind, flags, stream, length)
+            if kind == _GOAWAY:
+                if at:
+                    yield bytes(buffer[:at])
+                goaway = _goaway(buffer[at + 9 : end], stream)
+                del buffer[:end]
+                at = 0
+                yield goaway
+                continue
+            if kind == _SETTINGS and not flags & _ACK:
+                _lower_table(buffer, at + 9, end)
+            at = end
+        if at:
+            whole = bytes(buffer[:at])
+            del buffer[:at]
+            yield whole
+
+    def _order(self, kind: int, flags: int, stream: int, length: int) -> None:
+        if kind != _DATA:
+            self.charge()
+        if self._block_of:
+            if kind != _CONTINUATION or stream != self._block_of:
+                raise Violation("the server put another frame into the middle of a header block")
+            self._block += length
+        elif kind in (_HEADERS, _PUSH_PROMISE):
+            self._block = length
+        else:
+            return
+        if self._block > MAX_BLOCK:
+            raise Violation(f"a header block of the answer is larger than {MAX_BLOCK} bytes", ENHANCE_YOUR_CALM)
+        self._block_of = 0 if flags & _END_HEADERS else stream
+
+
+def _goaway(payload: bytearray, stream: int) -> GoAway:
+    if stream:
+        raise Violation("the server sent GOAWAY on a stream")
+    if len(payload) < 8:
+        raise Violation("the server sent a GOAWAY that is too short", FRAME_SIZE_ERROR)
+    return GoAway(int.from_bytes(payload[:4], "big") & 0x7FFFFFFF, int.from_bytes(payload[4:8], "big"))
+
+
+def _lower_table(buffer: bytearray, at: int, end: int) -> None:
+    for entry in range(at, end - 5, 6):
+        if (
+            buffer[entry : entry + 2] == b"\x00\x01"
+            and int.from_bytes(buffer[entry + 2 : entry + 6], "big") > HEADER_TABLE
+        ):
+            buffer[entry + 2 : entry + 6] = HEADER_TABLE.to_bytes(4, "big")

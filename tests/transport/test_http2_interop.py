@@ -1,0 +1,116 @@
+"""HTTP/2 with servers that are not ours and not on h2: gRPC's C core, Envoy, and nghttpd where it is installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from concurrent import futures
+
+import pytest
+
+from meshlib.transport.target import Target
+from tests.differential.envoy_process import cluster, envoy
+from tests.support.servers import EchoServer
+from tests.transport.h2_worlds import Call, Loop, Threads
+
+
+@pytest.fixture(params=[Threads, Loop], ids=["threads", "asyncio"])
+def world(request):
+    made = request.param()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def grpc_port():
+    grpc = pytest.importorskip("grpc")
+
+    class Echo(grpc.GenericRpcHandler):
+        def service(self, details):
+            if details.method == "/test.Echo/Unary":
+                return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+            if details.method == "/test.Echo/Stream":
+                return grpc.stream_stream_rpc_method_handler(lambda requests, context: requests)
+            return None
+
+    server = grpc.server(
+        futures.ThreadPoolExecutor(8), handlers=[Echo()], options=[("grpc.max_receive_message_length", -1)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(None).wait()
+
+
+def message(data: bytes) -> bytes:
+    return b"\0" + len(data).to_bytes(4, "big") + data
+
+
+HEADERS = [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+
+
+def test_a_grpc_server_answers_with_trailers(world, grpc_port):
+    target = Target("127.0.0.1", grpc_port, http2=True)
+    for size in (0, 10, 3_000_000):
+        call = Call(
+            b"/test.Echo/Unary", method=b"POST", headers=HEADERS, body=message(bytes(size)), limits={"head": 10.0}
+        )
+        result = world.call(target, call)
+        assert (result.outcome.status, result.data) == (200, message(bytes(size)))
+        assert (b"grpc-status", b"0") in result.outcome.trailers
+
+
+def test_a_grpc_error_without_body_is_a_head_alone(world, grpc_port):
+    target = Target("127.0.0.1", grpc_port, http2=True)
+    result = world.call(target, Call(b"/test.Echo/Nothing", method=b"POST", headers=HEADERS, body=message(b"")))
+    assert (result.outcome.status, result.data) == (200, b"")
+    assert (b"grpc-status", b"12") in result.outcome.headers
+
+
+def test_a_grpc_stream_of_many_messages_comes_back(world, grpc_port):
+    target = Target("127.0.0.1", grpc_port, http2=True)
+    messages = [message(b"%d" % number * 100) for number in range(500)]
+    calls = [
+        Call(b"/test.Echo/Stream", method=b"POST", headers=HEADERS, body=messages, limits={"head": 10.0})
+        for _ in range(5)
+    ]
+    for result in world.many(target, calls):
+        assert result.data == b"".join(messages)
+        assert result.outcome.trailers[0] == (b"grpc-status", b"0")
+
+
+@pytest.mark.differential
+def test_an_envoy_passes_calls_on(world):
+    with (
+        EchoServer() as backend,
+        envoy([{"match": {"prefix": "/"}, "route": {"cluster": "a"}}], [cluster("a", [backend.port])]) as client,
+    ):
+        target = Target("127.0.0.1", client.base_url.port, http2=True)
+        for body in (None, b"x" * 300_000, [b"y" * 10_000] * 30):
+            method = b"GET" if body is None else b"POST"
+            result = world.call(target, Call(b"/a?b", method=method, body=body, headers=[(b"Cookie", b"a=1; b=2")]))
+            about = json.loads(result.data)
+            assert (about["method"], about["path"]) == (method.decode(), "/a?b")
+            assert about["headers"]["host"] == "reviews:9080"
+            assert about["headers"]["cookie"] == "a=1; b=2"
+            assert about["body"].encode() == (b"".join(body) if isinstance(body, list) else body or b"")
+        results = world.many(target, [Call(b"/%d" % number) for number in range(50)])
+        assert [json.loads(result.data)["path"] for result in results] == [f"/{number}" for number in range(50)]
+        assert world.upstream.idle_connections() == 1
+
+
+@pytest.mark.skipif(shutil.which("nghttpd") is None, reason="nghttpd is not installed")
+def test_nghttpd_serves_a_file(world, tmp_path):
+    (tmp_path / "file").write_bytes(bytes(1_000_000))
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    command = ["nghttpd", "--no-tls", "-a", "127.0.0.1", "-d", str(tmp_path), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            target = Target("127.0.0.1", port, http2=True)
+            assert world.until(lambda: world.call(target, Call(b"/file")).outcome.failure is None)
+            assert world.call(target, Call(b"/file")).data == bytes(1_000_000)
+        finally:
+            process.terminate()

@@ -1,0 +1,1018 @@
+"""HTTP/2 upstreams in both worlds, against a real server on loopback that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import dataclasses
+import os
+import socket
+import ssl
+import sys
+import threading
+
+import h2.errors
+import pytest
+import trustme
+from hyperframe.frame import DataFrame, PingFrame
+
+from meshlib.engine.outcome import Failure
+from meshlib.transport import http2, http2_asyncio, http2_threads
+from meshlib.transport.http1 import BodyFailed
+from meshlib.transport.target import Target
+from tests.support.evil_server import OK, EvilServer
+from tests.support.h2_server import SETTINGS, H2Server, Peer, Request, answer_ok
+from tests.transport.h2_worlds import Call, Loop, Threads
+
+CODES = h2.errors.ErrorCodes
+
+
+@pytest.fixture(params=[Threads, Loop], ids=["threads", "asyncio"])
+def world(request):
+    made = request.param()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def serve(world):
+    """A server and the target to reach it by."""
+    servers = []
+
+    def start(answer=answer_ok, target=None, **options):
+        server = H2Server(answer, **options).__enter__()
+        servers.append(server)
+        return server, Target("127.0.0.1", server.port, **{"http2": True, **(target or {})})
+
+    yield start
+    world.close()
+    for server in servers:
+        server.__exit__()
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_answered_over_http2(world, serve):
+    server, target = serve(lambda peer, request: peer.respond(request, b"hello", 201, [(b"x-a", b"1"), (b"x-a", b"2")]))
+    result = world.call(target, Call(b"/a?b", headers=[(b"X-B", b"2"), (b"Transfer-Encoding", b"chunked")]))
+    assert (result.outcome.status, result.data, result.outcome.http_version) == (201, b"hello", b"HTTP/2")
+    assert result.outcome.headers == [(b"x-a", b"1"), (b"x-a", b"2")]
+    assert server.requests[0].headers == [
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":authority", b"reviews:9080"),
+        (b":path", b"/a?b"),
+        (b"x-b", b"2"),
+    ]
+
+
+def test_calls_share_one_connection_one_after_the_other(world, serve):
+    server, target = serve()
+    for number in range(20):
+        assert world.call(target, Call(b"/%d" % number)).data == b"GET /%d" % number
+    assert server.connections == 1
+    assert world.upstream.idle_connections() == 1
+
+
+def test_two_hundred_calls_at_once_share_one_connection(world, serve):
+    held: list[tuple[Peer, Request]] = []
+
+    def answer(peer: Peer, request: Request) -> None:
+        held.append((peer, request))
+        if len(held) == 200:  # all of them are under way: answer in reverse
+            for one, waiting in reversed(held):
+                answer_ok(one, waiting)
+
+    server, target = serve(answer)
+    results = world.many(target, [Call(b"/%d" % number) for number in range(200)])
+    assert [result.data for result in results] == [b"GET /%d" % number for number in range(200)]
+    assert (server.connections, server.most) == (1, 200)
+
+
+def test_whole_and_streamed_request_bodies_arrive(world, serve):
+    server, target = serve()
+    for body in (b"x" * 200_000, [b"a" * 1000, b"b" * 100_000, b"c"], [b""], [], b""):
+        assert world.call(target, Call(method=b"POST", body=body)).data == b"POST /"
+        assert server.requests[-1].body == (body if isinstance(body, bytes) else b"".join(body))
+
+
+def test_a_megabyte_goes_up_and_down_through_windows_of_64_kilobytes(world, serve, monkeypatch):
+    def session(*args, **kwargs):
+        return http2.Http2Session(*args, stream_window=65_535, connection_window=65_535, **kwargs)
+
+    monkeypatch.setattr(http2_threads, "Http2Session", session)
+    monkeypatch.setattr(http2_asyncio, "Http2Session", session)
+    data = bytes(i % 251 for i in range(1_000_000))
+    server, target = serve(lambda peer, request: peer.respond(request, bytes(request.body)))
+    for body in (data, [data[at : at + 70_000] for at in range(0, len(data), 70_000)]):
+        result = world.call(target, Call(method=b"POST", body=body))
+        assert server.requests[-1].body == data
+        assert result.data == data
+    results = world.many(target, [Call(method=b"POST", body=data) for _ in range(8)])
+    assert all(result.data == data for result in results)
+    assert server.connections == 1
+
+
+def test_trailers_are_reachable_after_the_body(world, serve):
+    trailers = [(b"grpc-status", b"0"), (b"grpc-message", b"fine")]
+
+    def answer(peer: Peer, request: Request) -> None:
+        peer.respond(request, bytes(200_000 if request.path == "/big" else 2), trailers=trailers)
+
+    _, target = serve(answer)
+    for path in (b"/big", b"/small"):
+        result = world.call(target, Call(path))
+        assert result.outcome.trailers == trailers
+
+
+def test_an_answer_to_head_has_no_body(world, serve):
+    _, target = serve(lambda peer, request: peer.respond(request, b"", headers=[(b"content-length", b"5000")]))
+    result = world.call(target, Call(method=b"HEAD"))
+    assert (result.outcome.whole, result.outcome.headers) == (b"", [(b"content-length", b"5000")])
+
+
+def test_interim_answers_are_passed_over(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        peer.head(request, 103, [(b"link", b"</x>")])
+        answer_ok(peer, request)
+
+    _, target = serve(answer)
+    result = world.call(target, Call())
+    assert (result.outcome.status, result.outcome.headers, result.data) == (200, [], b"GET /")
+
+
+def test_expect_100_continue_waits_for_the_servers_word(world, serve):
+    seen = []
+
+    def answer(peer: Peer, request: Request) -> None:
+        seen.append(bytes(request.body))
+        peer.head(request, 100)
+        seen.append(request)
+
+        def later() -> None:
+            if world_until(lambda: request.ended):
+                peer.respond(request, bytes(request.body))
+
+        threading.Thread(target=later, daemon=True).start()
+
+    waiting = threading.Event()
+
+    def world_until(condition) -> bool:
+        for _ in range(2000):
+            if condition():
+                return True
+            waiting.wait(0.002)
+        return False
+
+    _, target = serve(answer, early=True)
+    result = world.call(target, Call(method=b"POST", body=b"body", headers=[(b"Expect", b"100-continue")]))
+    assert (result.data, seen[0]) == (b"body", b"")
+
+
+def test_expect_100_continue_takes_a_final_answer_without_sending_the_body(world, serve):
+    server, target = serve(lambda peer, request: peer.respond(request, b"", 401), early=True)
+    result = world.call(target, Call(method=b"POST", body=b"secret", headers=[(b"Expect", b"100-continue")]))
+    assert result.outcome.status == 401
+    assert world.call(target, Call(b"/next")).outcome.status == 401
+    assert server.requests[0].body == b""
+    assert server.connections == 1
+
+
+def test_an_early_answer_ends_the_upload_and_keeps_the_connection(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        peer.respond(request, b"too large", 413)
+
+    server, target = serve(answer, early=True, hold_windows=True)
+    result = world.call(target, Call(method=b"POST", body=[b"x" * 50_000] * 20))
+    assert (result.outcome.status, result.data) == (413, b"too large")
+    assert world.call(target, Call()).outcome.status == 413
+    assert server.connections == 1
+
+
+def test_a_failing_request_body_resets_its_stream_only(world, serve):
+    class Broken(Exception):
+        pass
+
+    class Pieces:
+        def __iter__(self):
+            yield b"one"
+            raise Broken
+
+    server, target = serve()
+    result = world.call(target, Call(method=b"POST", body=Pieces()))
+    assert result.outcome.failure is Failure.REQUEST_BODY_FAILED
+    assert isinstance(result.outcome.error, Broken)
+    assert world.call(target, Call()).data == b"GET /"
+    assert server.connections == 1
+    assert server.peers[0].resets == [(1, CODES.CANCEL)]
+
+
+def test_a_request_that_cannot_be_written_is_refused_before_anything_is_sent(world, serve):
+    server, target = serve()
+    result = world.call(target, Call(headers=[(b"x", b"a\r\nb: c")]))
+    assert result.outcome.failure is Failure.INVALID_REQUEST
+    assert server.connections == 0
+
+
+# -- how many streams and connections -----------------------------------------------------------------------------------
+
+
+def hold(count: int):
+    """Answers when ``count`` requests are there."""
+    held: list[tuple[Peer, Request]] = []
+    lock = threading.Lock()
+
+    def answer(peer: Peer, request: Request) -> None:
+        with lock:
+            held.append((peer, request))
+            full = len(held) == count
+        if full:
+            for one, waiting in held:
+                answer_ok(one, waiting)
+            held.clear()
+
+    return answer
+
+
+def test_a_second_connection_is_made_when_the_servers_limit_is_reached(world, serve):
+    server, target = serve(hold(25), settings={SETTINGS.MAX_CONCURRENT_STREAMS: 10})
+    results = world.many(target, [Call(b"/%d" % number) for number in range(25)])
+    assert all(result.outcome.status == 200 for result in results)
+    assert (server.connections, server.most) == (3, 10)
+
+
+def test_a_second_connection_is_made_when_our_own_limit_is_reached(world, serve):
+    server, target = serve(hold(9), target={"max_concurrent_streams": 3})
+    results = world.many(target, [Call(b"/%d" % number) for number in range(9)])
+    assert all(result.outcome.status == 200 for result in results)
+    assert (server.connections, server.most) == (3, 3)
+
+
+def test_a_server_that_allows_no_stream_refuses(world, serve):
+    server, target = serve(settings={SETTINGS.MAX_CONCURRENT_STREAMS: 0})
+    for _ in range(3):
+        outcome = world.call(target, Call()).outcome
+        assert outcome.failure is Failure.REFUSED
+        assert "MAX_CONCURRENT_STREAMS" in outcome.detail
+    assert world.until(lambda: not server.peers)  # and no connection is kept for that
+
+
+def test_max_requests_counts_streams(world, serve):
+    server, target = serve(target={"max_requests": 3})
+    for number in range(9):
+        assert world.call(target, Call(b"/%d" % number)).outcome.status == 200
+    assert server.connections == 3
+    assert world.until(lambda: not server.peers)
+
+
+def test_a_connection_that_has_carried_its_share_lets_its_streams_finish(world, serve):
+    server, target = serve(hold(6), target={"max_requests": 2})
+    results = world.many(target, [Call(b"/%d" % number) for number in range(6)])
+    assert all(result.outcome.status == 200 for result in results)
+    assert server.connections == 3
+    assert world.until(lambda: not server.peers)
+
+
+def test_an_old_connection_is_replaced(world, serve):
+    server, target = serve(target={"max_duration": 0.05})
+    assert world.call(target, Call()).outcome.status == 200
+    past = world.now() + 0.06
+    world.until(lambda: world.now() > past)
+    assert world.call(target, Call()).outcome.status == 200
+    assert server.connections == 2
+    assert world.until(lambda: len(server.peers) == 1)
+
+
+def test_a_connection_that_was_idle_too_long_is_not_used(world, serve):
+    server, target = serve(target={"idle_timeout": 0.05})
+    assert world.call(target, Call()).outcome.status == 200
+    past = world.now() + 0.06
+    world.until(lambda: world.now() > past)
+    assert world.call(target, Call()).outcome.status == 200
+    assert server.connections == 2
+    assert world.until(lambda: len(server.peers) == 1)
+
+
+def test_what_a_burst_has_left_behind_goes_away(world, serve, monkeypatch):
+    monkeypatch.setattr(http2_threads, "SWEEP_SECONDS", 0.0)
+    server, target = serve(hold(4), target={"max_concurrent_streams": 1, "idle_timeout": 0.2})
+    world.many(target, [Call() for _ in range(4)])
+    assert len(server.peers) == 4
+    server.answer = answer_ok
+
+    def one_is_left() -> bool:
+        assert world.send(target, Call()).status == 200
+        return len(server.peers) == 1
+
+    if world.name == "threads":
+        assert world.until(one_is_left)
+    else:
+        assert world.until(lambda: not server.peers)
+
+
+def test_closing_tells_the_server_goodbye(world, serve):
+    server, target = serve()
+    world.call(target, Call())
+    (peer,) = server.peers
+    world.close()
+    threading.Event().wait(0.05)
+    assert peer.goodbye is not None
+    assert not server.peers
+
+
+def test_open_files_do_not_grow_with_connections(world, serve):
+    server, target = serve(target={"max_requests": 1})
+    world.call(target, Call())
+    world.until(lambda: not server.peers)
+    before = open_files()
+    for _ in range(30):
+        assert world.call(target, Call()).outcome.status == 200
+    world.until(lambda: not server.peers)
+    assert open_files() <= before + 2
+    assert world.until(lambda: not world.upstream._http2._open)
+
+
+# -- connecting -------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_listening_is_connect_failed_for_all_that_wait(world):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    results = world.many(Target("127.0.0.1", port, http2=True), [Call() for _ in range(20)])
+    assert {result.outcome.failure for result in results} == {Failure.CONNECT_FAILED}
+
+
+def test_a_server_that_says_nothing_is_connect_timeout_for_all_that_wait(world, serve):
+    server, target = serve(greeting=b"", target={"connect_timeout": 0.15})
+    began = world.now()
+    results = world.many(target, [Call() for _ in range(20)])
+    assert {result.outcome.failure for result in results} == {Failure.CONNECT_TIMEOUT}
+    assert world.now() - began < 1.0
+    assert server.connections == 1
+
+
+def test_a_call_in_a_hurry_does_not_wait_for_the_connect_timeout(world, serve):
+    _, target = serve(greeting=b"", target={"connect_timeout": 5.0})
+    began = world.now()
+    assert world.call(target, Call(limits={"head": 0.1})).outcome.failure is Failure.TIMEOUT
+    assert world.call(target, Call(limits={"connect": 0.1})).outcome.failure is Failure.CONNECT_TIMEOUT
+    assert world.now() - began < 1.0
+
+
+def test_a_server_of_http1_is_a_protocol_error(world):
+    with EvilServer([OK]) as server:
+        outcome = world.call(Target("127.0.0.1", server.port, http2=True), Call()).outcome
+        assert outcome.failure is Failure.PROTOCOL_ERROR
+        assert "HTTP/1" in outcome.detail
+        world.settle()
+
+
+def test_a_server_that_closes_at_once_is_connect_failed(world, serve):
+    _, target = serve(on_connect=Peer.close, greeting=b"")
+    assert world.call(target, Call()).outcome.failure is Failure.CONNECT_FAILED
+
+
+def test_those_that_wait_for_a_connection_that_fails_do_not_try_it_again_one_by_one(world, serve):
+    def hesitate(peer: Peer) -> None:
+        threading.Event().wait(0.3)
+        peer.close()
+
+    server, target = serve(on_connect=hesitate, greeting=b"")
+    results = world.many(target, [Call() for _ in range(10)])
+    assert {result.outcome.failure for result in results} == {Failure.CONNECT_FAILED}
+    assert server.connections == 1
+
+
+def test_a_server_that_goes_away_as_it_greets_is_connect_failed(world, serve):
+    server, target = serve(on_connect=lambda peer: peer.goaway(0))
+    outcomes = {world.call(target, Call()).outcome.failure for _ in range(3)}
+    assert outcomes <= {Failure.CONNECT_FAILED, Failure.RESET}
+    assert server.connections <= 3
+
+
+def test_without_the_h2_package_the_outcome_says_what_to_install(world, serve, monkeypatch):
+    real_import = builtins.__import__
+
+    def no_h2(name, *args, **kwargs):
+        if name in ("h2", "hpack") or name.startswith(("h2.", "hpack.")):
+            raise ImportError(f"No module named {name!r}", name=name)
+        return real_import(name, *args, **kwargs)
+
+    for name in list(sys.modules):
+        if name.startswith("meshlib.transport.http2"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", no_h2)
+    server, target = serve()
+    outcome = world.call(target, Call()).outcome
+    assert outcome.failure is Failure.CONNECT_FAILED
+    assert "pip install 'meshlib[http2]'" in outcome.detail
+    assert server.connections == 0
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_stream_is_refused_and_the_connection_stays(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        (peer.refuse if request.path == "/no" else lambda r: answer_ok(peer, r))(request)
+
+    server, target = serve(answer)
+    outcome = world.call(target, Call(b"/no")).outcome
+    assert (outcome.failure, outcome.stale) == (Failure.REFUSED, False)
+    assert world.call(target, Call(b"/yes")).data == b"GET /yes"
+    assert server.connections == 1
+
+
+def test_a_reset_stream_is_reset_and_the_connection_stays(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        if request.path == "/late":
+            peer.head(request)
+            peer.some(request, b"part")
+        if request.path != "/ok":
+            peer.reset(request)
+        else:
+            answer_ok(peer, request)
+
+    server, target = serve(answer)
+    outcome = world.call(target, Call(b"/early")).outcome
+    assert (outcome.failure, outcome.stale) == (Failure.RESET, False)
+    assert "INTERNAL_ERROR" in outcome.detail
+    late = world.call(target, Call(b"/late"))
+    assert (late.outcome.status, late.cut.failure) == (200, Failure.RESET)
+    assert world.call(target, Call(b"/ok")).outcome.status == 200
+    assert server.connections == 1
+
+
+def test_goaway_under_load_loses_no_call_that_may_be_sent_again(world, serve):
+    """Each connection says GOAWAY after its fifth request, having answered the first four; what is above is stale."""
+    counts: dict[Peer, int] = {}
+
+    def answer(peer: Peer, request: Request) -> None:
+        count = counts[peer] = counts.get(peer, 0) + 1
+        if count == 5:
+            peer.goaway(request.stream - 2)
+        if count < 5:
+            answer_ok(peer, request)
+
+    server, target = serve(answer)
+    left = [Call(b"/%d" % number) for number in range(60)]
+    rounds = 0
+    while left:
+        results = world.many(target, left)
+        again = []
+        for call, result in zip(left, results, strict=True):
+            if result.outcome.failure is None:
+                assert result.data == b"GET " + call.path
+            else:
+                assert (result.outcome.failure, result.outcome.stale) == (Failure.REFUSED, True), result.outcome.detail
+                again.append(call)
+        left = again
+        rounds += 1
+        assert rounds < 40
+    # nothing that was answered was sent twice, nothing that was refused was taken for answered
+    assert world.until(
+        lambda: not [peer for peer in server.peers if peer.h2.open_inbound_streams == 0 and peer.goodbye]
+    )
+
+
+def test_streams_below_goaway_finish_and_then_the_connection_closes(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        if request.path == "/first":
+            peer.head(request)
+            peer.some(request, b"one ")
+            peer.goaway(request.stream)
+            peer.data(request, b"two")
+        else:
+            answer_ok(peer, request)
+
+    server, target = serve(answer)
+    result = world.call(target, Call(b"/first"))
+    assert (result.data, result.cut) == (b"one two", None)
+    assert world.until(lambda: not server.peers)
+    assert world.call(target, Call(b"/second")).data == b"GET /second"
+    assert server.connections == 2
+
+
+def test_a_connection_that_went_away_while_idle_is_not_used(world, serve):
+    server, target = serve()
+    world.call(target, Call())
+    server.peers[0].goaway(0)
+    world.settle()
+    assert world.call(target, Call(method=b"POST", body=b"once")).data == b"POST /"
+    server.peers[-1].close()
+    world.until(lambda: not server.peers)
+    world.settle()
+    assert world.call(target, Call(method=b"POST", body=b"once")).data == b"POST /"
+    assert server.connections == 3
+
+
+def test_on_a_loop_goaway_closes_an_idle_connection_at_once():
+    world = Loop()
+    with H2Server() as server:
+        world.call(Target("127.0.0.1", server.port, http2=True), Call())
+        server.peers[0].goaway(0)
+        assert world.until(lambda: not server.peers)
+        world.close()
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_body_goes_on_when_a_server_that_did_not_read_does_again(world, serve, others):
+    """The server gives windows so large that it never says anything: only room in the socket lets the body go on, and
+    in threads it is one of the others that waits in the kernel."""
+    go_on = threading.Event()
+
+    def pause(peer: Peer) -> None:
+        peer.h2.increment_flow_control_window(2**30)
+        peer.flush()
+        go_on.wait(10)
+
+    def answer(peer: Peer, request: Request) -> None:
+        if request.body:
+            for waiting in peer.requests.values():
+                answer_ok(peer, waiting)
+
+    server, target = serve(
+        answer, on_connect=pause, hold_windows=True, settings={SETTINGS.INITIAL_WINDOW_SIZE: 2**31 - 1}
+    )
+    timer = threading.Timer(0.3, go_on.set)
+    timer.start()
+    calls = [Call(b"/%d" % number, limits={"head": 8.0}) for number in range(others)]
+    calls.append(Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 8.0}))
+    results = world.many(target, calls)
+    timer.join()
+    assert [result.outcome.status for result in results] == [200] * len(calls)
+    assert max(len(request.body) for request in server.requests) == 20_000_000
+
+
+def test_an_idle_connection_answers_a_ping_before_its_next_use(world, serve):
+    server, target = serve()
+    world.call(target, Call())
+    (peer,) = server.peers
+    with peer.lock:
+        peer.h2.ping(b"12345678")
+        peer.flush()
+    world.settle()
+    world.call(target, Call())
+    assert world.until(lambda: peer.pings == 1)
+
+
+def test_a_connection_lost_before_any_answer_is_stale_only_when_reused(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        if request.path == "/die":
+            peer.close()
+        else:
+            answer_ok(peer, request)
+
+    _, target = serve(answer)
+    first = world.call(target, Call(b"/die")).outcome
+    assert (first.failure, first.stale) == (Failure.RESET, False)
+    world.call(target, Call(b"/ok"))
+    second = world.call(target, Call(b"/die")).outcome
+    assert (second.failure, second.stale) == (Failure.RESET, True)
+
+
+@pytest.mark.parametrize("end", [Peer.close, Peer.kill])
+def test_a_server_that_dies_in_mid_stream_fails_all_its_calls(world, serve, end):
+    lock, seen = threading.Lock(), []
+
+    def answer(peer: Peer, request: Request) -> None:
+        peer.head(request)
+        peer.some(request, b"part")
+        with lock:
+            seen.append(request)
+            last = len(seen) == 20
+        if last:
+            end(peer)
+
+    server, target = serve(answer)
+    results = world.many(target, [Call() for _ in range(20)])
+    for result in results:
+        failure = result.outcome.failure or result.cut.failure
+        assert failure is Failure.RESET
+    server.answer = answer_ok
+    assert world.call(target, Call()).data == b"GET /"
+
+
+def test_garbage_from_the_server_fails_all_its_calls_with_a_protocol_error(world, serve):
+    lock, seen = threading.Lock(), []
+
+    def answer(peer: Peer, request: Request) -> None:
+        with lock:
+            seen.append(request)
+            last = len(seen) == 10
+        if last:
+            peer.frames(DataFrame(99, b"nobody asked"))
+
+    server, target = serve(answer)
+    results = world.many(target, [Call() for _ in range(10)])
+    assert {result.outcome.failure for result in results} == {Failure.PROTOCOL_ERROR}
+    server.answer = answer_ok
+    assert world.call(target, Call()).data == b"GET /"
+
+
+def test_a_flood_of_pings_ends_the_connection(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        peer.frames(*[PingFrame(0, b"12345678")] * 30_000)
+
+    _, target = serve(answer)
+    outcome = world.call(target, Call()).outcome
+    assert outcome.failure is Failure.PROTOCOL_ERROR
+    assert "floods" in outcome.detail
+
+
+# -- time and giving up -------------------------------------------------------------------------------------------------
+
+
+def silent(peer: Peer, request: Request) -> None:
+    """No answer, ever."""
+
+
+def test_a_call_that_is_not_answered_in_time_resets_its_stream_only(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        if request.path != "/slow":
+            answer_ok(peer, request)
+
+    server, target = serve(answer)
+    outcome = world.call(target, Call(b"/slow", limits={"head": 0.1})).outcome
+    assert (outcome.failure, outcome.detail) == (Failure.TIMEOUT, "no answer within 0.1 s")
+    assert world.call(target, Call()).data == b"GET /"
+    assert server.connections == 1
+    assert world.until(lambda: server.peers[0].resets == [(1, CODES.CANCEL)])
+
+
+def test_a_deadline_holds_while_the_body_waits_for_a_window(world, serve):
+    server, target = serve(hold_windows=True)
+    began = world.now()
+    for body in (bytes(200_000), [bytes(100_000)] * 2):
+        outcome = world.call(target, Call(method=b"POST", body=body, limits={"head": 0.1})).outcome
+        assert outcome.failure is Failure.TIMEOUT
+        assert "could not be sent" in outcome.detail
+    assert world.now() - began < 1.0
+    assert world.call(target, Call()).data == b"GET /"  # a call without a body needs no window
+    assert server.connections == 1
+
+
+def test_a_write_timeout_holds_while_the_body_waits_for_a_window(world, serve):
+    _, target = serve(hold_windows=True)
+    outcome = world.call(target, Call(method=b"POST", body=bytes(200_000), limits={"head": 5.0, "write": 0.1})).outcome
+    assert outcome.failure is Failure.WRITE_TIMEOUT
+
+
+def test_a_deadline_holds_while_the_body_waits_after_an_early_head(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        peer.head(request)
+
+    _, target = serve(answer, hold_windows=True, early=True)
+    limits = {"head": 5.0, "deadline": world.now() + 0.15}
+    outcome = world.call(target, Call(method=b"POST", body=bytes(200_000), limits=limits)).outcome
+    assert outcome.failure is Failure.TIMEOUT
+
+
+@pytest.mark.parametrize("limit", ["read", "deadline"])
+def test_a_stalled_body_is_cut_in_time(world, serve, limit):
+    def answer(peer: Peer, request: Request) -> None:
+        if request.path == "/stall":
+            peer.head(request)
+            peer.some(request, b"half")
+        else:
+            answer_ok(peer, request)
+
+    server, target = serve(answer)
+    began = world.now()
+    limits = {"read": 0.15} if limit == "read" else {"deadline": began + 0.15, "read": 5.0}
+    result = world.call(target, Call(b"/stall", limits=limits))
+    assert (result.data, result.cut.failure) == (b"half", Failure.TIMEOUT)
+    assert ("read timeout" if limit == "read" else "the route's timeout") in result.cut.detail
+    assert world.now() - began < 1.0
+    assert world.call(target, Call()).data == b"GET /"
+    assert server.connections == 1
+
+
+def test_a_dropped_body_resets_its_stream_and_keeps_the_connection(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        if request.path == "/endless":
+            peer.respond(request, bytes(5_000_000))
+        else:
+            answer_ok(peer, request)
+
+    server, target = serve(answer)
+    for how in ("close", "forget", "forget unread"):
+        outcome = world.send(target, Call(b"/endless"))
+        if how != "forget unread":
+            assert next(iter(world.chunks(outcome)))
+        if how == "close":
+            world.drop(outcome)
+        del outcome
+        assert world.call(target, Call()).data == b"GET /"
+        assert world.until(lambda: server.open_streams == 0)
+    assert server.connections == 1
+
+
+def test_a_body_nobody_reads_holds_up_no_other_call(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        peer.respond(request, bytes(3_000_000))
+
+    server, target = serve(answer)
+    stalled = [world.send(target, Call()) for _ in range(5)]
+    for _ in range(10):
+        assert len(world.call(target, Call()).data) == 3_000_000
+    for outcome in stalled:
+        assert sum(map(len, world.chunks(outcome))) == 3_000_000
+    assert server.connections == 1
+
+
+def test_calls_in_flight_outlive_a_timeout_of_the_one_that_reads_for_them(world, serve):
+    """In threads, one call waits in the kernel for all: it leaves first here, several times over."""
+
+    def answer(peer: Peer, request: Request) -> None:
+        if request.path.startswith("/answer"):
+            timer = threading.Timer(0.4, answer_ok, (peer, request))
+            timer.daemon = True
+            timer.start()
+
+    server, target = serve(answer)
+    world.call(target, Call(limits={"head": 0.01}))
+    calls = [Call(b"/never", limits={"head": 0.02 * (number + 1)}) for number in range(10)]
+    calls += [Call(b"/answer-%d" % number, limits={"head": 5.0}) for number in range(10)]
+    results = world.many(target, calls)
+    assert [result.outcome.failure for result in results] == [Failure.TIMEOUT] * 10 + [None] * 10
+    assert server.connections == 1
+
+
+# -- worlds of their own --------------------------------------------------------------------------------------------------
+
+
+def test_a_thousand_cancellations_leak_no_stream():
+    world = Loop()
+    with H2Server(lambda peer, request: None if request.path == "/never" else answer_ok(peer, request)) as server:
+        target = Target("127.0.0.1", server.port, http2=True)
+
+        async def storm() -> None:
+            await world.call_async(target, Call())
+            for round_number in range(20):
+                tasks = [
+                    asyncio.create_task(
+                        world.call_async(
+                            target,
+                            Call(b"/never", method=b"POST", body=bytes(1000 * (number % 3))),
+                        )
+                    )
+                    for number in range(50)
+                ]
+                for _ in range(round_number % 5):
+                    await asyncio.sleep(0)
+                if round_number % 2:
+                    await asyncio.sleep(0.005)
+                for task in tasks:
+                    task.cancel()
+                done = await asyncio.gather(*tasks, return_exceptions=True)
+                assert all(isinstance(one, asyncio.CancelledError) for one in done)
+                result = await world.call_async(target, Call(b"/between"))
+                assert result.data == b"GET /between"
+
+        world.run(storm())
+        assert world.until(lambda: server.open_streams == 0)
+        assert server.connections == 1
+        (connection,) = world.upstream._http2._open
+        assert connection.session.streams == {}
+        assert connection.session._blocked == set()
+        world.close()
+
+
+def test_a_thousand_given_up_calls_of_threads_leak_no_stream():
+    world = Threads()
+    with H2Server(lambda peer, request: None if request.path == "/never" else answer_ok(peer, request)) as server:
+        target = Target("127.0.0.1", server.port, http2=True)
+        world.call(target, Call())
+        for _ in range(20):
+            calls = [Call(b"/never", limits={"head": 0.005 * (number % 4)}) for number in range(50)]
+            results = world.many(target, [*calls, Call(b"/between", limits={"head": 10.0})])
+            assert {result.outcome.failure for result in results[:-1]} == {Failure.TIMEOUT}
+            assert results[-1].data == b"GET /between"
+        assert world.until(lambda: server.open_streams == 0)
+        assert server.connections == 1
+        (connection,) = world.upstream._http2._open
+        assert connection.session.streams == {}
+        assert connection._waiting == {}
+        world.close()
+
+
+def test_a_cancelled_caller_does_not_take_the_connection_being_made_from_the_others():
+    world = Loop()
+    with H2Server() as server:
+        target = Target("127.0.0.1", server.port, http2=True)
+
+        async def race() -> None:
+            first = asyncio.create_task(world.call_async(target, Call(b"/1")))
+            await asyncio.sleep(0)
+            second = asyncio.create_task(world.call_async(target, Call(b"/2")))
+            await asyncio.sleep(0)
+            first.cancel()
+            assert (await second).data == b"GET /2"
+
+        world.run(race())
+        assert server.connections == 1
+        world.close()
+
+
+def test_a_thread_in_the_kernel_is_told_that_another_has_left_bytes_unwritten():
+    go_on = threading.Event()
+
+    def pause(peer: Peer) -> None:
+        peer.h2.increment_flow_control_window(2**30)
+        peer.flush()
+        go_on.wait(10)
+
+    def answer(peer: Peer, request: Request) -> None:
+        if request.body:
+            for waiting in peer.requests.values():
+                answer_ok(peer, waiting)
+
+    world = Threads()
+    options = {"hold_windows": True, "settings": {SETTINGS.INITIAL_WINDOW_SIZE: 2**31 - 1}}
+    with H2Server(answer, on_connect=pause, **options) as server:
+        target = Target("127.0.0.1", server.port, http2=True)
+        waiting: list = []
+        first = threading.Thread(target=lambda: waiting.append(world.call(target, Call(b"/", limits={"head": 8.0}))))
+        first.start()
+
+        def in_the_kernel() -> bool:
+            return any(
+                connection.requests and connection._reader is not None for connection in world.upstream._http2._open
+            )
+
+        assert world.until(lambda: world.upstream._http2 is not None and in_the_kernel())
+        timer = threading.Timer(0.3, go_on.set)
+        timer.start()
+        upload = world.call(target, Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 5.0}))
+        first.join()
+        timer.join()
+        assert (upload.data, waiting[0].data) == (b"POST /up", b"GET /")
+        world.close()
+
+
+def test_an_interrupted_thread_gives_up_its_stream_and_no_other(monkeypatch):
+    """As Ctrl-C does it: in the kernel, while it reads for all."""
+    world = Threads()
+    with H2Server() as server:
+        target = Target("127.0.0.1", server.port, http2=True)
+        world.call(target, Call())
+        server.answer = lambda peer, request: None if request.path == "/interrupted" else answer_ok(peer, request)
+        (connection,) = world.upstream._http2._open
+        real_poll = connection._poll
+
+        class Interrupted:
+            def poll(self, timeout):
+                raise KeyboardInterrupt
+
+            modify = real_poll.modify
+
+        connection._poll = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            world.call(target, Call(b"/interrupted"))
+        connection._poll = real_poll
+        assert world.call(target, Call(b"/next")).data == b"GET /next"
+        assert server.connections == 1
+        assert world.until(lambda: server.open_streams == 0)
+        world.close()
+
+
+def test_an_interruption_in_the_middle_of_a_frame_gives_up_the_connection(monkeypatch):
+    world = Threads()
+    with H2Server() as server:
+        target = Target("127.0.0.1", server.port, http2=True)
+        world.call(target, Call())
+        (connection,) = world.upstream._http2._open
+
+        def interrupted(stream, data, end):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(http2.Http2Session, "send", lambda self, *args: interrupted(*args))
+        with pytest.raises(KeyboardInterrupt):
+            world.call(target, Call(method=b"POST", body=b"x"))
+        monkeypatch.undo()
+        assert connection.closed
+        assert world.call(target, Call()).data == b"GET /"
+        assert server.connections == 2
+        world.close()
+
+
+def test_a_forked_child_uses_none_of_its_parents_connections():
+    world = Threads()
+    with H2Server(hold_windows=False) as server:
+        target = Target("127.0.0.1", server.port, http2=True)
+        server.answer = lambda peer, request: peer.respond(
+            request, bytes(3_000_000) if request.path == "/big" else b"ok"
+        )
+        world.call(target, Call())
+        under_way = world.send(target, Call(b"/big"))
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                try:
+                    next(iter(under_way.body))
+                    answer = b"read on the parent's connection"
+                except BodyFailed:
+                    answer = world.call(target, Call()).data
+                del under_way
+                os.write(write_end, answer)
+            finally:
+                os._exit(0)
+        os.close(write_end)
+        os.waitpid(child, 0)
+        assert os.read(read_end, 100) == b"ok"
+        os.close(read_end)
+        assert sum(map(len, under_way.body)) == 3_000_000
+        assert world.call(target, Call()).data == b"ok"
+        assert server.connections == 2
+        world.close()
+
+
+# -- TLS ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+def server_context(authority, *protocols: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("reviews.test").configure_cert(context)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
+
+
+@pytest.fixture
+def client_context(authority):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def test_over_tls_http2_is_negotiated(world, serve, authority, client_context):
+    tls = {"tls": client_context, "server_hostname": "reviews.test"}
+    server, target = serve(tls=server_context(authority, "h2", "http/1.1"), target=tls)
+    data = bytes(i % 251 for i in range(500_000))
+    server.answer = lambda peer, request: peer.respond(request, bytes(request.body))
+    results = world.many(target, [Call(method=b"POST", body=data) for _ in range(20)])
+    assert all(result.data == data for result in results)
+    assert results[0].outcome.http_version == b"HTTP/2"
+    assert server.connections == 1
+    assert server.requests[0].header(b":scheme") == b"https"
+
+
+@pytest.mark.parametrize("protocols", [("http/1.1",), ()])
+def test_a_server_that_chooses_http1_is_spoken_to_in_http1(world, authority, client_context, protocols):
+    with EvilServer([OK], tls=server_context(authority, *protocols)) as server:
+        target = Target("127.0.0.1", server.port, tls=client_context, server_hostname="reviews.test", http2=True)
+        for _ in range(3):
+            result = world.call(target, Call())
+            assert (result.data, result.outcome.http_version) == (b"ok", b"HTTP/1.1")
+        assert server.connections == 1
+        results = world.many(target, [Call() for _ in range(10)])
+        assert all(result.data == b"ok" for result in results)
+        world.close()
+
+
+def test_without_http2_only_http1_is_offered(world, authority, client_context):
+    chosen = []
+    context = server_context(authority, "h2", "http/1.1")
+
+    def note(sock) -> None:
+        chosen.append(sock.selected_alpn_protocol())
+        sock.sendall(OK)
+
+    with EvilServer([note], tls=context) as server:
+        target = Target("127.0.0.1", server.port, tls=client_context, server_hostname="reviews.test")
+        both = dataclasses.replace(target, http2=True)  # the same context, at the same time
+        assert world.call(target, Call()).data == b"ok"
+        assert chosen == ["http/1.1"]
+        assert world.call(both, Call(limits={"head": 0.2})).outcome.failure is Failure.PROTOCOL_ERROR
+        world.upstream.close_idle()
+        assert world.call(target, Call()).data == b"ok"
+        assert chosen == ["http/1.1", "h2", "http/1.1"]
+        world.close()
+
+
+def test_a_certificate_that_is_not_trusted_is_connect_failed(world, serve, authority):
+    tls = {"tls": ssl.create_default_context(), "server_hostname": "reviews.test"}
+    _, target = serve(tls=server_context(authority, "h2"), target=tls)
+    outcome = world.call(target, Call()).outcome
+    assert outcome.failure is Failure.CONNECT_FAILED
+    assert "not trusted" in outcome.detail
+
+
+def test_a_certificate_without_the_right_name_is_connect_failed(world, serve, authority, client_context):
+    tls = {"tls": client_context, "server_hostname": "reviews.test", "subject_alt_names": ("other.test",)}
+    _, target = serve(tls=server_context(authority, "h2"), target=tls)
+    outcome = world.call(target, Call()).outcome
+    assert outcome.failure is Failure.CONNECT_FAILED
+    assert "wants one of other.test" in outcome.detail
