@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check bench differential clean setup
+.PHONY: help demo test check bench differential docs clean setup
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make test    lint, types, import direction and all tests, with coverage"
@@ -44,6 +44,9 @@ N ?= 100000
 SEED ?= 1
 differential: $(STAMP)
 	$(BIN)/python -m tests.differential.referee.run --decisions $(N) --seed $(SEED)
+
+docs: $(STAMP)
+	$(BIN)/python -m meshlib.compiler.semantics > docs/semantics.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov

@@ -9,6 +9,7 @@ import click
 
 COMMANDS = {
     "validate": "meshlib.cli.validate:validate",
+    "coverage": "meshlib.cli.coverage:coverage",
     "explain": "meshlib.cli.explain:explain",
     "status": "meshlib.cli.status:status",
     "completion": "meshlib.cli.completion:completion",
@@ -16,6 +17,7 @@ COMMANDS = {
 }
 SUMMARIES = {
     "validate": "Check resources; every problem with file, line and remedy.",
+    "coverage": "Show which fields of your resources act here, and why others do not.",
     "explain": "Show what the mesh would do with a request, and why.",
     "status": "Show what a client of these resources sees.",
     "completion": "Print the shell's completion script.",

@@ -14,11 +14,11 @@ from meshlib.compiler.clusters import DEFAULT_LIMITS
 from meshlib.compiler.delegates import Delegates
 from meshlib.compiler.destination_rules import DestinationRules
 from meshlib.compiler.destinations import Destinations
-from meshlib.compiler.effects_of_fields import inert_fields
 from meshlib.compiler.gateways import GatewayRoutes
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.rules import compile_rules, default_rule, sort_claims
 from meshlib.compiler.scope import export_rank, exported_to, names_gateway
+from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.compiler.sidecars import SidecarScope, sidecar_scope
 from meshlib.compiler.snapshot import (
     PASSTHROUGH,

@@ -101,7 +101,7 @@ def _rule(route: Route, name: str, matches: tuple[Any, ...], port: int, destinat
         redirect=_redirect(model.redirect, port),
         direct=_direct(model.direct_response),
         mirrors=_mirrors(model, namespace, port, destination),
-        response_ops=_present(_ops(model.headers, "response")),
+        response_ops=_present(_ops(model, "response")),
         cors=_cors(model.cors_policy) if targets else None,  # Envoy's filter looks only at routes that forward
         delegate=route.delegate,
     )
@@ -141,8 +141,8 @@ def _mirrors(route: Any, namespace: str, port: int, destination: Resolver) -> tu
 
 
 def _target(found: Destination, model: Any, route: Any, sole: bool) -> Destination:
-    of_rule, of_target = _ops(route.headers, "request"), _ops(model.headers, "request")
-    back_rule, back_target = _ops(route.headers, "response"), _ops(model.headers, "response")
+    of_rule, of_target = _ops(route, "request"), _ops(model, "request")
+    back_rule, back_target = _ops(route, "response"), _ops(model, "response")
     return Destination(
         found.host,
         found.subset,
@@ -161,11 +161,21 @@ def _target(found: Destination, model: Any, route: Any, sole: bool) -> Destinati
 _HOST = frozenset(("host", ":authority"))
 
 
-def _ops(headers: Any, direction: str) -> HeaderOps:
-    operations = getattr(headers, direction, None) if headers is not None else None
-    if operations is None:
+def _ops(model: Any, direction: str) -> HeaderOps:
+    """The operations of a rule or a destination, those of Istio before 1.0 among them."""
+    operations = getattr(model.headers, direction, None) if model.headers is not None else None
+    remove = [*(operations.remove or ())] if operations is not None else []
+    set_ = operations.set or {} if operations is not None else {}
+    add = dict(operations.add or {}) if operations is not None else {}
+    for old in _OLD_ADD[direction]:
+        add.update(getattr(model, old, None) or {})
+    remove += getattr(model, f"remove_{direction}_headers", None) or ()
+    if not (remove or set_ or add):
         return NO_OPS
-    return compile_ops(operations.remove or (), operations.set or {}, operations.add or {}, _HOST)
+    return compile_ops(remove, set_, add, _HOST)
+
+
+_OLD_ADD = {"request": ("append_headers", "append_request_headers"), "response": ("append_response_headers",)}
 
 
 def _present(*levels: HeaderOps) -> tuple[HeaderOps, ...]:

@@ -71,11 +71,19 @@ class Resource(Model):
     metadata: Metadata = Field(default_factory=Metadata)
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
+    _positions: Any = PrivateAttr(default=None)
 
     @property
     def origin(self) -> Origin:
         """File, line and column of the document's first key."""
         return self._origin
+
+    def line_of(self, loc: tuple[str | int, ...]) -> int:
+        """Line of a field; the document's own unless it was loaded with ``keep_positions``."""
+        if self._positions is None:
+            return self._origin.line
+        line: int = self._positions.place(loc)[0]
+        return line or self._origin.line
 
     @property
     def name(self) -> str:

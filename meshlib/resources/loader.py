@@ -38,14 +38,21 @@ class LoadResult:
         return [p for p in self.problems if p.severity is Severity.ERROR]
 
 
-def load(paths: StrPath | Sequence[StrPath], *, lenient: bool = False, skip_unknown_kinds: bool = True) -> LoadResult:
+def load(
+    paths: StrPath | Sequence[StrPath],
+    *,
+    lenient: bool = False,
+    skip_unknown_kinds: bool = True,
+    keep_positions: bool = False,
+) -> LoadResult:
     """Everything in files, folders (recursively, .yaml .yml .json), globs and ``-`` (standard input).
 
     Never raises for what files hold or lack: that is in ``problems``. ``lenient`` turns unknown fields into warnings.
     Kinds that meshlib does not know are skipped with a notice, or refused without ``skip_unknown_kinds``. A file that
-    several paths name is read once.
+    several paths name is read once. ``keep_positions``: resources can tell the line of each of their fields.
     """
     loading = _Loading(lenient, skip_unknown_kinds)
+    loading.keep_positions = keep_positions
     for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
         loading.path(os.fspath(path))
     return loading.done()
@@ -84,6 +91,7 @@ class _Loading:
 
     def __init__(self, lenient: bool, skip_unknown_kinds: bool) -> None:
         self.lenient = lenient
+        self.keep_positions = False
         self.unknown_kind = Severity.NOTICE if skip_unknown_kinds else Severity.ERROR
         self.result = LoadResult()
         self._count = 0
@@ -265,6 +273,8 @@ class _Loading:
         line, column = positions.place(())
         self._count += 1
         resource._origin = Origin(file=file, line=line, column=column, document=self._count)
+        if self.keep_positions:
+            resource._positions = positions
         if not resource.name and not resource.metadata.generate_name:
             self.problem(
                 "missing-name",

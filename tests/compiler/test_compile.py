@@ -361,6 +361,78 @@ def test_fields_without_effect_are_named_with_their_resource():
     snap = snapshot(*PODS, destination_rule("reviews", proxyProtocol={"version": "V2"}, tls={"mode": "DISABLE"}), extra)
     notices = {p.path: p.message for p in snap.problems if p.code == "no-effect"}
     assert notices == {
-        "DestinationRule/default/reviews": "no effect in this version: trafficPolicy.proxyProtocol",
-        "PeerAuthentication/default/strict": "PeerAuthentication loads, but nothing acts on it in this version",
+        "DestinationRule/default/reviews": "no effect: trafficPolicy.proxyProtocol (a header of connections that a proxy forwards)",
+        "PeerAuthentication/default/strict": "PeerAuthentication loads and has no effect: "
+        "it is enforced on servers, which come with the inbound release",
     }
+
+
+# -- old spellings, and who obeys -------------------------------------------------------------------------------------
+
+
+def the_cluster(*resources: dict, workload: Workload | None = None):
+    snap = snapshot(*PODS, *resources, workload=workload)
+    return snap.clusters["outbound|9080||reviews.default.svc.cluster.local"]
+
+
+def test_minimum_ring_size_of_old_files_is_that_of_the_ring():
+    found = the_cluster(
+        destination_rule(
+            "reviews", loadBalancer={"consistentHash": {"httpHeaderName": "X-User", "minimumRingSize": 77}}
+        )
+    )
+    assert (found.hash_policy.size, found.hash_policy.header, found.balancer) == (77, "x-user", "RING_HASH")
+
+
+def test_warmup_duration_secs_of_old_files_is_warmup():
+    assert the_cluster(destination_rule("reviews", loadBalancer={"warmupDurationSecs": "9s"})).slow_start.window == 9.0
+
+
+def test_warmup_is_for_the_balancers_that_have_weights():
+    policy = {"simple": "RANDOM", "warmup": {"duration": "9s"}}
+    assert the_cluster(destination_rule("reviews", loadBalancer=policy)).slow_start is None
+
+
+def test_locality_lb_setting_may_be_turned_off():
+    places = [pod("reviews", "v1", 3), pod("reviews", "v1", 4)]
+    for one, place in zip(places, ("us.west", "us.east"), strict=True):
+        one["metadata"]["labels"]["istio-locality"] = place
+    policy = {"outlierDetection": {"interval": "1s"}}
+    here = Workload(locality="us/west")
+    assert the_cluster(*places, destination_rule("reviews", **policy), workload=here).placement is not None
+    off = {**policy, "loadBalancer": {"localityLbSetting": {"enabled": False}}}
+    assert the_cluster(*places, destination_rule("reviews", **off), workload=here).placement is None
+
+
+def test_a_workload_selector_chooses_the_clients_that_obey():
+    rule = destination_rule("reviews", loadBalancer={"simple": "RANDOM"})
+    rule["spec"]["workloadSelector"] = {"matchLabels": {"app": "page"}}
+    assert the_cluster(rule, workload=Workload(labels={"app": "page"})).balancer == "RANDOM"
+    assert the_cluster(rule, workload=Workload(labels={"app": "other"})).balancer == "LEAST_REQUEST"
+    elsewhere = {**rule, "metadata": {"name": "reviews", "namespace": "istio-system"}}
+    assert the_cluster(elsewhere, workload=Workload(labels={"app": "page"})).balancer == "LEAST_REQUEST"
+
+
+def test_two_virtual_services_that_claim_a_host_are_reported_with_the_one_that_counts():
+    older = virtual_service("a", {"route": [to("reviews")]}, hosts=["reviews"])
+    older["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
+    newer = virtual_service("b", {"route": [to("reviews")]}, hosts=["reviews.default.svc.cluster.local"])
+    newer["metadata"]["creationTimestamp"] = "2021-01-01T00:00:00Z"
+    (problem,) = [p for p in snapshot(*PODS, newer, older).problems if p.code == "host-claimed-twice"]
+    assert problem.path == "VirtualService/default/b spec.hosts"
+    assert "VirtualService/default/a claims reviews.default.svc.cluster.local already" in problem.message
+
+
+def test_a_mirror_to_the_destination_itself_is_reported():
+    rule = {"route": [to("reviews")], "mirror": {"host": "reviews"}}
+    (problem,) = [p for p in snapshot(*PODS, virtual_service("reviews", rule)).problems if p.code == "mirror-to-itself"]
+    assert problem.path == "VirtualService/default/reviews spec.http[0].mirror"
+
+
+def test_a_destination_may_name_a_port_as_istio_once_did():
+    rule = {"route": [{"destination": {"host": "reviews", "port": {"name": "http"}}}]}
+    snap = snapshot(*PODS, virtual_service("reviews", rule))
+    assert snap.virtual_host("reviews:9080", "http").rules[0].destinations[0].port == 9080
+    rule["route"][0]["destination"]["port"]["name"] = "nonsense"
+    snap = snapshot(*PODS, virtual_service("reviews", rule))
+    assert "no port named nonsense" in snap.virtual_host("reviews:9080", "http").rules[0].destinations[0].missing

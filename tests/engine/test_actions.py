@@ -200,3 +200,26 @@ def test_explain_tells_of_them_all():
     assert "rewrite: uri /b" in text
     assert "request headers: set x-a" in text
     assert "response headers: remove x-b" in text
+
+
+def test_header_operations_of_old_files_count():
+    rule = {
+        "route": [{**to("reviews"), "appendRequestHeaders": {"x-d": "1"}, "removeRequestHeaders": ["x-b"]}],
+        "appendHeaders": {"x-c": "1"},
+        "appendResponseHeaders": {"x-back": "1"},
+        "removeResponseHeaders": ["x-up"],
+    }
+    request, response = call(rule, x_b="gone")
+    assert (request.headers["x-c"], request.headers["x-d"], "x-b" in request.headers) == ("1", "1", False)
+    assert (response.headers["x-back"], "x-up" in response.headers) == ("1", False)
+
+
+def test_a_prefix_rewrite_of_a_redirect_replaces_what_matched():
+    rule = {"match": [{"uri": {"prefix": "/old"}}], "redirect": {"prefixRewrite": "/new"}}
+    _, response = call(rule, "http://reviews:9080/old/x?q=1")
+    assert response.headers["location"] == "http://reviews:9080/new/x?q=1"
+
+
+def test_a_direct_response_may_be_bytes():
+    _, response = call({"directResponse": {"status": 200, "body": {"bytes": "AAEC"}}})
+    assert response.content == b"\x00\x01\x02"

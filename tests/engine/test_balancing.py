@@ -76,13 +76,16 @@ def test_a_retry_stays_with_the_endpoint_of_the_key():
 
 
 def test_a_cookie_with_ttl_is_made_once_and_leads_back():
-    balancer = {"consistentHash": {"httpCookie": {"name": "sticky", "ttl": "60s", "path": "/"}}}
+    attributes = [{"name": "SameSite", "value": "Strict"}]
+    balancer = {
+        "consistentHash": {"httpCookie": {"name": "sticky", "ttl": "60s", "path": "/", "attributes": attributes}}
+    }
     made = bench(*pods(5), loadBalancer=balancer)
     script = made.script(200)
     outcome, call = made.call(script)
     (cookie,) = [value.decode() for name, value in outcome.headers if name == b"set-cookie"]
     value = cookie.split('"')[1]
-    assert cookie == f'sticky="{value}"; Max-Age=60; Path=/; HttpOnly'
+    assert cookie == f'sticky="{value}"; Max-Age=60; Path=/; SameSite=Strict; HttpOnly'
     for _ in range(5):
         outcome, _ = made.call(script, headers={"cookie": f"sticky={value}"})
         assert not [name for name, _ in outcome.headers if name == b"set-cookie"]

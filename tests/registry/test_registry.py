@@ -322,3 +322,30 @@ def test_a_kubernetes_service_is_exported_by_annotation():
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize(("location", "external"), [("MESH_EXTERNAL", True), ("MESH_INTERNAL", False), (None, True)])
+def test_location_says_whether_a_host_is_outside_of_the_mesh(location, external):
+    spec = {"location": location} if location else {}
+    reg = registry(entry("x", "x.test", resolution="DNS", **spec))
+    assert reg.lookup("x.test", "default").external is external
+
+
+def test_an_endpoint_knows_its_locality_network_and_service_account():
+    one = {"address": "10.0.0.1", "locality": "us/west/a", "network": "n1", "serviceAccount": "sa"}
+    (endpoint,) = (
+        registry(entry("x", "x.test", resolution="STATIC", endpoints=[one])).lookup("x.test", "default").endpoints[80]
+    )
+    assert (endpoint.locality, endpoint.network, endpoint.service_account) == ("us/west/a", "n1", "sa")
+
+
+def test_addresses_are_names_that_clients_may_dial():
+    from meshlib.compiler.compile import compile_snapshot
+    from meshlib.workload import Workload
+
+    one = entry(
+        "x", "x.test", resolution="STATIC", addresses=["240.0.0.9", "10.0.0.0/8"], endpoints=[{"address": "1.1.1.1"}]
+    )
+    snapshot = compile_snapshot(load_objects([one]).resources, Workload())
+    assert snapshot.virtual_host("240.0.0.9:80", "http").host == "x.test"
+    assert snapshot.virtual_host("10.1.2.3:80", "http") is snapshot.passthrough

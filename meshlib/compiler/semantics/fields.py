@@ -1,0 +1,89 @@
+"""The fields that a resource sets, each with its row of the table; and the notice about those without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from meshlib.compiler.semantics.table import HONOURED, IGNORED, NOT_HERE, Row, Table
+from meshlib.compiler.semantics.tables import SECURITY_AND_TELEMETRY, TABLES
+from meshlib.errors import Problem, Severity
+
+if TYPE_CHECKING:
+    from meshlib.resources.base import Resource
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field that is set: where in the document, its path without list positions, its value, and its row."""
+
+    loc: Loc
+    path: str
+    value: Any
+    row: Row
+
+
+def fields(resource: Resource) -> Iterator[Field]:
+    """Every field that the resource sets, in the order of the model; none of kinds that have no table."""
+    table = TABLES.get(resource.kind)
+    if table is not None:
+        yield from _fields(resource.spec, ("spec",), "", table)  # type: ignore[attr-defined]
+
+
+def _fields(node: Any, loc: Loc, path: str, table: Table) -> Iterator[Field]:
+    for name in type(node).model_fields:
+        if name not in node.model_fields_set:
+            continue
+        value = getattr(node, name)
+        if value is None:
+            continue
+        key = type(node).model_fields[name].alias or name
+        below = f"{path}.{key}" if path else key
+        yield from _values(value, (*loc, key), below, table)
+
+
+def _values(value: Any, loc: Loc, path: str, table: Table) -> Iterator[Field]:
+    if isinstance(value, BaseModel) and table.goes_below(path):
+        yield from _fields(value, loc, path, table)
+    elif isinstance(value, list) and table.goes_below(path):
+        for position, item in enumerate(value):
+            yield from _values(item, (*loc, position), path, table)
+    else:
+        scalar = value if isinstance(value, (str, int, float, bool)) else None
+        row = table.row(path, scalar)
+        assert row is not None, f"{table.kind} {path} has no row"  # a test walks every field of every model
+        yield Field(loc, path, value, row)
+
+
+def inert_fields(resources: Sequence[Resource]) -> Iterator[Problem]:
+    """A notice for each resource that sets fields without effect on HTTP clients, naming them."""
+    for resource in resources:
+        if resource.kind in SECURITY_AND_TELEMETRY:
+            yield _notice(
+                resource, f"{resource.kind} loads and has no effect: {SECURITY_AND_TELEMETRY[resource.kind]}", ""
+            )
+            continue
+        reasons: dict[str, list[str]] = {}
+        for field in fields(resource):
+            if field.row.status in (IGNORED, NOT_HERE) and not field.row.tested:
+                paths = reasons.setdefault(field.row.reason, [])
+                if field.path not in paths:
+                    paths.append(field.path)
+        if reasons:
+            said = "; ".join(f"{', '.join(paths)} ({reason})" for reason, paths in reasons.items())
+            yield _notice(resource, f"no effect: {said}", "meshlib coverage lists every field")
+
+
+def _notice(resource: Resource, message: str, hint: str) -> Problem:
+    origin = resource.origin
+    return Problem("no-effect", Severity.NOTICE, origin.file, origin.line, origin.column, resource.id, message, hint)
+
+
+def all_honoured(found: Sequence[Field]) -> bool:
+    """Whether nothing is left to explain."""
+    return all(field.row.status == HONOURED for field in found)

@@ -1,0 +1,97 @@
+"""ServiceEntry, WorkloadEntry, WorkloadGroup, Sidecar, Gateway, EnvoyFilter, ProxyConfig, field by field."""
+
+from __future__ import annotations
+
+from meshlib.compiler.semantics.table import Row, approximated, honoured, ignored, mounted, not_here
+
+REGISTRY = "tests/registry/test_registry.py"
+BALANCING = "tests/engine/test_balancing.py"
+NAMES = "tests/transport/test_names.py"
+SIDECARS = "tests/compiler/test_sidecars.py"
+GATEWAYS = "tests/compiler/test_gateways.py"
+
+WORKLOAD: tuple[Row, ...] = (
+    honoured("address", "IP, name or unix:// path", REGISTRY),
+    honoured("labels", "what subsets and selectors look at", REGISTRY),
+    honoured("ports", "numbers by the service port's name", REGISTRY),
+    honoured("weight", "share among the endpoints", "tests/differential/test_choices.py", "1"),
+    honoured("locality", "region/zone/subzone", "tests/registry/test_registry.py"),
+    approximated(
+        "network", "for failoverPriority", REGISTRY, "no gateway is put between networks: addresses are dialled"
+    ),
+    approximated(
+        "serviceAccount", "known to the registry", REGISTRY, "identities are checked with the security release"
+    ),
+)
+
+SERVICE_ENTRY: tuple[Row, ...] = (
+    honoured("hosts", "names that clients dial; wildcards cover", REGISTRY),
+    approximated("addresses", "IPs that clients may dial", REGISTRY, "a CIDR is for TCP, which is the proxy's"),
+    honoured("ports.number", "the port dialled", REGISTRY),
+    honoured("ports.name", "what endpoints' ports name", REGISTRY),
+    honoured("ports.protocol", "HTTP2 and GRPC: HTTP/2 to the endpoints", REGISTRY),
+    honoured("ports.targetPort", "the endpoints' port", REGISTRY, "number"),
+    honoured("location", "inside or outside of the mesh", REGISTRY, "MESH_EXTERNAL"),
+    honoured(
+        "resolution",
+        "STATIC, DNS (every address), DNS_ROUND_ROBIN (one), NONE and DYNAMIC_DNS (what the URL names)",
+        NAMES,
+    ),
+    *mounted("endpoints", WORKLOAD),
+    honoured("workloadSelector.labels", "WorkloadEntries and Pods of the namespace", REGISTRY),
+    honoured("exportTo", "namespaces whose clients see it", REGISTRY, "all"),
+    ignored("subjectAltNames", "they are checked under ISTIO_MUTUAL, which comes with the security release"),
+)
+
+WORKLOAD_GROUP: tuple[Row, ...] = (
+    not_here(
+        "metadata", "a template for WorkloadEntries, which istiod makes as machines join; there is no istiod here"
+    ),
+    not_here(
+        "template", "a template for WorkloadEntries, which istiod makes as machines join; there is no istiod here"
+    ),
+    not_here("probe", "the agent on the machine probes, and says so in its WorkloadEntry"),
+)
+
+SIDECAR: tuple[Row, ...] = (
+    honoured("workloadSelector.labels", "workloads it is for, before those without", SIDECARS),
+    honoured("egress.hosts", "services and VirtualServices in sight", SIDECARS, "*/*"),
+    honoured("egress.port.number", "hosts are in sight on this port", SIDECARS, "all"),
+    not_here("egress.port", "names and protocols of listeners: there are none"),
+    not_here("egress.bind", "addresses of listeners: there are none"),
+    not_here("egress.captureMode", "traffic is not captured, it is ours"),
+    honoured(
+        "outboundTrafficPolicy.mode",
+        "unknown hosts: ALLOW_ANY passes them, REGISTRY_ONLY answers 502",
+        SIDECARS,
+        "ALLOW_ANY",
+    ),
+    honoured("outboundTrafficPolicy.egressProxy", "where unknown hosts go", SIDECARS),
+    not_here("ingress", "what a server takes in: the inbound release"),
+    not_here("inboundConnectionPool", "what a server takes in: the inbound release"),
+)
+
+GATEWAY: tuple[Row, ...] = (
+    not_here("selector", "gateways are the proxy's", "compiled: workloads that serve it", GATEWAYS),
+    not_here("servers.port", "gateways are the proxy's", "compiled: the port served", GATEWAYS),
+    not_here("servers.hosts", "gateways are the proxy's", "compiled: hosts let in", GATEWAYS),
+    not_here("servers.tls.httpsRedirect", "gateways are the proxy's", "compiled: 301 to https", GATEWAYS),
+    not_here("servers.tls", "gateways are the proxy's"),
+    not_here("servers.name", "gateways are the proxy's"),
+    not_here("servers.bind", "gateways are the proxy's"),
+    not_here("servers.defaultEndpoint", "Istio does not implement it either"),
+)
+
+ENVOY_FILTER: tuple[Row, ...] = (
+    ignored("configPatches", "patches of Envoy's own configuration; there is no Envoy here"),
+    ignored("priority", "patches of Envoy's own configuration; there is no Envoy here"),
+    ignored("targetRefs", "patches of Envoy's own configuration; there is no Envoy here"),
+    ignored("workloadSelector", "patches of Envoy's own configuration; there is no Envoy here"),
+)
+
+PROXY_CONFIG: tuple[Row, ...] = (
+    not_here("concurrency", "threads of a proxy; a library runs in its program's"),
+    not_here("environmentVariables", "environment of a proxy's container"),
+    not_here("image", "container image of a proxy"),
+    not_here("selector", "selects proxies"),
+)

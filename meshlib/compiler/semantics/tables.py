@@ -1,0 +1,32 @@
+"""All tables by kind."""
+
+from __future__ import annotations
+
+from meshlib.compiler.semantics import destination_rule, others, resilience_policy, virtual_service
+from meshlib.compiler.semantics.table import Table
+
+TABLES: dict[str, Table] = {
+    kind: Table(kind, rows)
+    for kind, rows in (
+        ("VirtualService", virtual_service.ROWS),
+        ("DestinationRule", destination_rule.ROWS),
+        ("ServiceEntry", others.SERVICE_ENTRY),
+        ("WorkloadEntry", others.WORKLOAD),
+        ("WorkloadGroup", others.WORKLOAD_GROUP),
+        ("Sidecar", others.SIDECAR),
+        ("Gateway", others.GATEWAY),
+        ("EnvoyFilter", others.ENVOY_FILTER),
+        ("ProxyConfig", others.PROXY_CONFIG),
+        ("ResiliencePolicy", resilience_policy.ROWS),
+    )
+}
+
+SECURITY_AND_TELEMETRY = {
+    "AuthorizationPolicy": "it is enforced on servers, which come with the inbound release",
+    "PeerAuthentication": "it is enforced on servers, which come with the inbound release",
+    "RequestAuthentication": "it is enforced on servers, which come with the inbound release",
+    "Telemetry": "metrics and spans are not configurable yet",
+    "WasmPlugin": "Wasm runs in Envoy",
+    "TrafficExtension": "Wasm and Lua run in Envoy",
+}
+"""Kinds that load and of which nothing acts, with the reason."""
