@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ import httpx
 
 from meshlib.clock import Clock, SystemClock
 from meshlib.compiler.compile import Compiler
+from meshlib.engine.deadlines import seconds_left, until
 from meshlib.engine.explain import explain
 from meshlib.engine.explanation import Explanation
 from meshlib.engine.live import seeded
@@ -266,6 +268,18 @@ class Mesh:
             cert=httpx_kwargs.pop("cert", None),
         )
         return AsyncMeshClient(transport=transport, **httpx_kwargs)
+
+    def deadline(self, left: float | Mapping[str, str] | None) -> contextlib.AbstractContextManager[None]:
+        """Calls made inside ``with mesh.deadline(...)`` to services whose ResiliencePolicy has ``deadline`` end in time.
+
+        ``left``: seconds, or the headers of the request being served (as of FastAPI or Flask), from which the time that is
+        left is read. Works across ``await``; headers that say nothing change nothing.
+        """
+        if isinstance(left, Mapping):
+            live = self._core.live
+            policies = live.snapshot.resilience.values() if live is not None else ()
+            left = seconds_left(left, [policy.deadline[0] for policy in policies if policy.deadline is not None])
+        return until(None if left is None else self._core.clock.monotonic() + left)
 
     # -- looking ----------------------------------------------------------------------------------------------------
 

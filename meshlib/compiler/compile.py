@@ -16,6 +16,7 @@ from meshlib.compiler.destination_rules import DestinationRules
 from meshlib.compiler.destinations import Destinations
 from meshlib.compiler.gateways import GatewayRoutes
 from meshlib.compiler.l4_rules import compile_l4
+from meshlib.compiler.resilience import ResiliencePolicies
 from meshlib.compiler.rules import compile_rules, default_rule, sort_claims
 from meshlib.compiler.scope import export_rank, exported_to, names_gateway
 from meshlib.compiler.semantics.fields import inert_fields
@@ -133,6 +134,10 @@ class _Compilation:
         self.claims, self.wildcard_claims = self._claims(services)
         self._routed_to = self._hosts_of_routes() if self.scope.hosts is not None else frozenset()
         self.l4: dict[tuple[str, int], L4Host] = {}
+        self.policies = ResiliencePolicies(
+            kinds.get("ResiliencePolicy", []), workload, domain, self.destinations.of_model
+        )
+        self.destinations.resilience = self.policies.find
 
     # -- what is seen -----------------------------------------------------------------------------------------------
 
@@ -214,6 +219,8 @@ class _Compilation:
         else:
             self._mesh_hosts(hosts, wildcards)
         clusters = self.destinations.clusters
+        hosts_called = dict.fromkeys(cluster.host for cluster in list(clusters.values()))
+        resilience = {host: found for host in hosts_called if (found := self.policies.find(host)) is not None}
         problems = self._problems(hosts, wildcards)
         passthrough = self._passthrough()
         return Snapshot(
@@ -236,6 +243,8 @@ class _Compilation:
             problems=(*self.registry.problems, *problems),
             resource_count=len(self.resources),
             l4=self.l4,
+            resilience=resilience,
+            fallbacks=any(policy.fallback is not None for policy in resilience.values()),
             sidecar=self.scope.resource,
         )
 
@@ -311,6 +320,7 @@ class _Compilation:
         return [
             *self.destination_rules.problems,
             *self.delegates.problems,
+            *self.policies.problems,
             *inert_fields(self.resources),
             *reports.overlaps(self.claims, self.wildcard_claims),
             *reports.missing_destinations(virtual_hosts.values(), self.l4.values(), by_id),

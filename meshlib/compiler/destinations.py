@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.clusters import cluster_key, compile_cluster
-from meshlib.compiler.destination_rules import DestinationRules
+from meshlib.compiler.destination_rules import DestinationRules, MergedRule
 from meshlib.compiler.snapshot import Cluster, Destination
 from meshlib.registry.names import resolve
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from meshlib.compiler.resilience import Resilience
     from meshlib.registry.service import Service
 
 
@@ -30,6 +32,7 @@ class Destinations:
         self._workload = workload
         self._domain = domain
         self._found: dict[tuple[str, str, int, str], Destination] = {}
+        self.resilience: Callable[[str], Resilience | None] = lambda host: None
         self.clusters: dict[str, Cluster] = {}
         self.services: dict[str, Service] = {}  # by cluster key: what each cluster was made of
 
@@ -71,11 +74,18 @@ class Destinations:
             return Destination(host, subset, port, 0, "", f"{what} has no subset {subset}: {where}")
         key = cluster_key(host, subset, port)
         if key not in self.clusters:
-            self.clusters[key] = compile_cluster(service, rule, subset, port, self._workload)
+            self.clusters[key] = self._cluster(service, rule, subset, port)
             self.services[key] = service
         return Destination(host, subset, port, 1, key)
 
     def recompile(self, key: str, cluster: Cluster, service: Service) -> Cluster:
         """The cluster once more, for a service whose endpoints have changed."""
         rule = self._rules.find(service.host, service.namespace)
-        return compile_cluster(service, rule, cluster.subset, cluster.port, self._workload)
+        return self._cluster(service, rule, cluster.subset, cluster.port)
+
+    def _cluster(self, service: Service, rule: MergedRule | None, subset: str, port: int) -> Cluster:
+        made = compile_cluster(service, rule, subset, port, self._workload)
+        policy = self.resilience(service.host)
+        if policy is not None and policy.peak_ewma is not None and policy.enforces("loadBalancer"):
+            made = replace(made, balancer="PEAK_EWMA", hash_policy=None)
+        return made

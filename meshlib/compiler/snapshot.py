@@ -15,6 +15,7 @@ from meshlib.policy.l4_match import sni_rank
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from meshlib.compiler.resilience import Resilience
     from meshlib.policy.circuit_limits import CircuitLimits
     from meshlib.policy.consistent_hash import HashPolicy
     from meshlib.policy.cors import CorsPolicy
@@ -219,6 +220,8 @@ class Snapshot:
     problems: tuple[Problem, ...] = ()
     resource_count: int = 0
     l4: Mapping[tuple[str, int], L4Host] = field(default_factory=dict)  # tls and tcp rules, by full host name and port
+    resilience: Mapping[str, Resilience] = field(default_factory=dict)  # by full host name
+    fallbacks: bool = False  # whether one of them has a fallback
     sidecar: str = ""  # the Sidecar that bounds what this client sees
     # memo of virtual_host(): splitting and comparing an authority costs more than the rest of a look-up
     _seen: dict[tuple[str, str], VirtualHost] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from meshlib.registry.service import Endpoint
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
+    from meshlib.engine.guard import Guard
     from meshlib.policy.retry import RetryPolicy
 
 MAX_PASSTHROUGH_ENDPOINTS = 1000
@@ -101,15 +102,17 @@ class BoundCluster:
         "_tiers",
         "_warming",
         "endpoints",
+        "guard",
         "spec",
         "state",
         "targets",
         "usable",
     )
 
-    def __init__(self, spec: Cluster, state: ClusterState, now: float) -> None:
+    def __init__(self, spec: Cluster, state: ClusterState, now: float, guard: Guard | None = None) -> None:
         self.spec = spec
         self.state = state
+        self.guard = guard  # of the whole service, shared by its subsets and ports
         self.targets: dict[Any, Any] = {}  # the transports' own: how to reach an endpoint from this cluster
         with state.lock:
             self.configure(now)

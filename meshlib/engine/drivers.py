@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from meshlib.engine.effects import Acquire, Deliver, Exchange, Send, Sleep, Spawn
+from meshlib.engine.effects import Acquire, Deliver, Exchange, Race, Send, Sleep, Spawn
 from meshlib.engine.outcome import Failure, Outcome
 
 
@@ -18,6 +18,7 @@ class SyncWorld(Protocol):
     """Performs effects by blocking the calling thread."""
 
     def send(self, effect: Send) -> Outcome: ...
+    def race(self, effect: Race) -> tuple[Send, Outcome]: ...
     def sleep(self, seconds: float) -> None: ...
     def acquire(self, effect: Acquire) -> bool | None: ...
     def spawn(self, exchange: Exchange) -> None: ...
@@ -27,6 +28,7 @@ class AsyncWorld(Protocol):
     """Performs effects by suspending the calling task."""
 
     async def send(self, effect: Send) -> Outcome: ...
+    async def race(self, effect: Race) -> tuple[Send, Outcome]: ...
     async def sleep(self, seconds: float) -> None: ...
     async def acquire(self, effect: Acquire) -> bool | None: ...
     def spawn(self, exchange: Exchange) -> None: ...
@@ -57,6 +59,8 @@ def run(exchange: Exchange, world: SyncWorld) -> Deliver:
                 world.sleep(effect.seconds)  # type: ignore[union-attr]
             elif kind is Acquire:
                 result = world.acquire(effect)  # type: ignore[arg-type]
+            elif kind is Race:
+                result = world.race(effect)  # type: ignore[arg-type]
             elif kind is Spawn:
                 world.spawn(effect.exchange)  # type: ignore[union-attr]
             effect = exchange.send(result)
@@ -80,6 +84,8 @@ async def run_async(exchange: Exchange, world: AsyncWorld) -> Deliver:
                 await world.sleep(effect.seconds)  # type: ignore[union-attr]
             elif kind is Acquire:
                 result = await world.acquire(effect)  # type: ignore[arg-type]
+            elif kind is Race:
+                result = await world.race(effect)  # type: ignore[arg-type]
             elif kind is Spawn:
                 world.spawn(effect.exchange)  # type: ignore[union-attr]
             effect = exchange.send(result)
@@ -130,6 +136,8 @@ class CallbackDriver:
                 self._on_deliver(effect)  # type: ignore[arg-type]
             elif kind is Send:
                 self._cancel = self._world.send(effect, self._step)  # type: ignore[arg-type]
+            elif kind is Race:
+                self._cancel = CallbackRace(effect, self._world, self._step).start()  # type: ignore[arg-type]
             elif kind is Sleep:
                 self._cancel = self._world.sleep(effect.seconds, self._step)  # type: ignore[union-attr]
             elif kind is Acquire:
@@ -139,6 +147,63 @@ class CallbackDriver:
             if not isinstance(error, Exception):
                 raise
             self._on_error(error)
+
+
+class CallbackRace:
+    """A race run from callbacks."""
+
+    def __init__(self, effect: Race, world: CallbackWorld, done: Callable[[Any], None]) -> None:
+        self._effect = effect
+        self._world = world
+        self._done = done
+        self._running: dict[Send, Callable[[], None]] = {}
+        self._timer: Callable[[], None] | None = None
+        self._over = False
+
+    def start(self) -> Callable[[], None]:
+        """Begin; returns what cancels it."""
+        self._launch(self._effect.first)
+        if not self._over:
+            self._wait()
+        return self.cancel
+
+    def cancel(self) -> None:
+        """End every try."""
+        self._over = True
+        if self._timer is not None:
+            self._timer()
+        for stop in list(self._running.values()):
+            stop()
+        self._running.clear()
+
+    def _wait(self) -> None:
+        self._timer = self._world.sleep(self._effect.delay, self._next)
+
+    def _next(self, _: None) -> None:
+        self._timer = None
+        send = None if self._over else self._effect.tries.another()
+        if send is not None:
+            self._launch(send)
+            if not self._over:
+                self._wait()
+
+    def _launch(self, send: Send) -> None:
+        self._running[send] = lambda: None
+        stop = self._world.send(send, lambda outcome: self._ended(send, outcome))
+        if send in self._running:
+            self._running[send] = stop
+
+    def _ended(self, send: Send, outcome: Outcome) -> None:
+        if self._over or self._running.pop(send, None) is None:
+            return
+        if self._running and not self._effect.tries.wins(outcome):
+            self._effect.tries.lost(send)
+            return
+        losers = list(self._running)
+        self.cancel()
+        for loser in losers:
+            self._effect.tries.lost(loser)
+        self._done((send, outcome))
 
 
 def discard(delivered: Deliver, exchange: Exchange) -> None:

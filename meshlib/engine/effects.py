@@ -4,6 +4,8 @@
 effect   the driver does                                      and sends back
 ======== ==================================================== =======================================================
 Send     one attempt on an upstream connection                an ``Outcome``
+Race     a first attempt, and more while it runs (hedging)    (the ``Send`` that won, its ``Outcome``); the others are
+                                                              cancelled, their answers dropped, ``tries.lost`` told
 Sleep    waits                                                None
 Acquire  waits for a connection slot of a cluster             True (the slot is ours), False (``timeout`` passed)
                                                               or None (the line is full: overflow)
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.hedges import Hedges
     from meshlib.engine.outcome import Outcome
     from meshlib.policy.circuit_limits import Slots
     from meshlib.policy.endpoint import EndpointState
@@ -50,6 +53,17 @@ class Send:
         self.timeout = timeout
         self.deadline = deadline
         self.attempt = attempt
+
+
+class Race:
+    """``first``, and each ``delay`` seconds another try of ``tries`` beside it, until one wins or all have failed."""
+
+    __slots__ = ("delay", "first", "tries")
+
+    def __init__(self, first: Send, delay: float, tries: Hedges) -> None:
+        self.first = first
+        self.delay = delay
+        self.tries = tries
 
 
 class Sleep:
@@ -91,5 +105,5 @@ class Spawn:
         self.exchange = exchange
 
 
-Effect = Send | Sleep | Acquire | Deliver | Spawn
+Effect = Send | Race | Sleep | Acquire | Deliver | Spawn
 Exchange = Generator[Effect, Any, None]

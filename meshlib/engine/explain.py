@@ -97,6 +97,8 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float) -> dic
     found["destination_rule"] = spec.destination_rule
     found["tls"] = spec.tls.mode if spec.tls is not None else ""
     found["limits"] = limits_text(spec.limits)
+    found["resilience"] = cluster.guard.status() if cluster.guard is not None else None
+    found["resilience_text"] = cluster.guard.text if cluster.guard is not None else ""
     found["outlier_detection"] = spec.outlier is not None
     found["endpoints"] = endpoints_of(cluster, now)
     if spec.resolution == "passthrough":

@@ -70,6 +70,8 @@ def _destination(target: dict[str, Any]) -> list[str]:
     policy += [f"TLS {target['tls']}"] if target["tls"] else []
     policy += [f"by {target['destination_rule']}"] if target["destination_rule"] else []
     lines.append(f"       {', '.join(policy)}")
+    if target["resilience"]:
+        lines.append(f"       by {target['resilience']['resource']}: {target['resilience_text']}")
     changed = [key for key in ("request_headers", "response_headers") if target[key]]
     lines += [f"       {key.replace('_', ' ')}: {target[key]}" for key in changed]
     for endpoint in target["endpoints"]:

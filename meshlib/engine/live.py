@@ -7,6 +7,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from meshlib.engine.cluster import BoundCluster, ClusterState
+from meshlib.engine.guard import Guard, Report, Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
 class Live:
     """A snapshot and its bound clusters. Clusters are bound when first used: a client of a thousand services talks to
-    a few. ``on_bind`` hears of each cluster that is bound (the resolver looks after its names)."""
+    a few. ``on_bind`` hears of each cluster that is bound (the resolver looks after its names); ``storage`` makes the
+    storage of a circuit breaker and ``report`` hears what guards do."""
 
-    __slots__ = ("_lock", "_now", "_on_bind", "bound", "snapshot", "states")
+    __slots__ = ("_lock", "_now", "_on_bind", "_report", "_storage", "bound", "guards", "snapshot", "states")
 
     def __init__(
         self,
@@ -26,8 +28,13 @@ class Live:
         now: float,
         previous: Live | None = None,
         on_bind: Callable[[BoundCluster], None] | None = None,
+        storage: Storage | None = None,
+        report: Report | None = None,
     ) -> None:
         self.snapshot = snapshot
+        self._storage = storage
+        self._report = report
+        self.guards: dict[str, Guard] = {}
         self._now = now
         self._lock = RLock()
         self._on_bind = on_bind
@@ -37,11 +44,17 @@ class Live:
             with previous._lock:
                 self.states = {key: s for key, s in previous.states.items() if key in snapshot.clusters}
                 before = dict(previous.bound)
+                self.guards = {
+                    host: guard if guard.settings == wanted else Guard(wanted, guard, storage, report)
+                    for host, guard in previous.guards.items()
+                    if (wanted := snapshot.resilience.get(host)) is not None
+                }
             # clusters that the reload did not touch stay as they are; others in use are bound at once, so that their
             # endpoints and limits count from its first moment
             for key in self.states:
                 old = before.get(key)
-                if old is not None and snapshot.clusters[key] is old.spec:
+                same_guard = old is not None and old.guard is self.guards.get(old.spec.host)
+                if old is not None and same_guard and snapshot.clusters[key] is old.spec:
                     self.bound[key] = old
                 else:
                     self._inherit(self._bind(key), old)
@@ -69,6 +82,17 @@ class Live:
         self._lock = RLock()
         for state in self.states.values():
             state.after_fork()
+        for guard in self.guards.values():
+            guard.after_fork()
+
+    def _guard(self, host: str) -> Guard | None:
+        wanted = self.snapshot.resilience.get(host)
+        if wanted is None:
+            return None
+        found = self.guards.get(host)
+        if found is None:
+            found = self.guards[host] = Guard(wanted, None, self._storage, self._report)
+        return found
 
     def _bind(self, key: str) -> BoundCluster:
         with self._lock:
@@ -77,7 +101,8 @@ class Live:
                 state = self.states.get(key)
                 if state is None:
                     state = self.states[key] = ClusterState(key)
-                found = self.bound[key] = BoundCluster(self.snapshot.clusters[key], state, self._now)
+                spec = self.snapshot.clusters[key]
+                found = self.bound[key] = BoundCluster(spec, state, self._now, self._guard(spec.host))
                 if self._on_bind is not None and self.snapshot.clusters[key].resolution in ("dns", "logical_dns"):
                     self._on_bind(found)
             return found

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.engine import replies
+from meshlib.engine import deadlines, replies
 from meshlib.engine.actions import answer_of, change_answer, change_request
-from meshlib.engine.effects import Acquire, Deliver, Exchange, Send, Sleep
+from meshlib.engine.effects import Acquire, Deliver, Exchange, Race, Send, Sleep
 from meshlib.engine.explanation import Attempt
+from meshlib.engine.hedges import Hedges
 from meshlib.engine.mirror import copies
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.fault import draw
@@ -19,6 +20,7 @@ from meshlib.policy.retry import backoff, merge_request_headers, should_retry
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
+    from meshlib.engine.guard import Guard
     from meshlib.policy.endpoint import EndpointState
 
 INFINITE = float("inf")
@@ -98,6 +100,14 @@ def outbound(call: Call) -> Exchange:
     retry = merge_request_headers(rule.retry, call.view.header)
     now = clock()
     deadline = INFINITE if rule.timeout is None else now + rule.timeout
+    guard = cluster.guard
+    deadline_header = ""
+    if guard is not None and guard.settings.deadline is not None:
+        deadline, deadline_header = _inherited(guard, deadline, now)
+        if deadline <= now:
+            record.add_flag("UT")
+            yield Deliver(Outcome(Failure.TIMEOUT, "the deadline of the request being served has passed"), local=True)
+            return
     limit = min(deadline, caller_deadline)
     attempt = 0
     resent = False
@@ -106,7 +116,32 @@ def outbound(call: Call) -> Exchange:
     held: EndpointState | None = None
     holds_slot = False
     to_mirror = bool(rule.mirrors)
+    hedges: Hedges | None = None
+    in_bulkhead = entered = False
+    success: bool | None = None
+    status = 0
     try:
+        if guard is not None:
+            refusal = guard.admit(now, call.clock.time())
+            if refusal:
+                record.add_flag("UO")
+                yield Deliver(change_answer(call, replies.refused(refusal)), local=True)
+                return
+            entered = True
+            crowd = guard.active
+            bulkhead = guard.bulkhead
+            if bulkhead is not None and not (in_bulkhead := bulkhead.try_acquire()):
+                if not guard.settings.enforces("bulkhead"):
+                    guard.note("bulkhead", "made wait")
+                else:
+                    granted = yield Acquire(bulkhead, None if limit == INFINITE else limit - now)
+                    in_bulkhead = bool(granted)
+                    now = clock()
+                    guard.note("bulkhead", "made wait" if granted else "refused")
+                    if not granted:
+                        record.add_flag("UO")
+                        yield Deliver(change_answer(call, replies.refused("bulkhead")), local=True)
+                        return
         while True:
             attempt += 1
             endpoint = cluster.pick(call, now, tried)
@@ -144,7 +179,7 @@ def outbound(call: Call) -> Exchange:
             record.endpoint = endpoint.key
             per_try = retry.per_try_timeout
             head_by = limit if per_try is None else min(limit, now + per_try)
-            outcome = yield Send(
+            attempted = Send(
                 call,
                 cluster,
                 endpoint,
@@ -152,10 +187,33 @@ def outbound(call: Call) -> Exchange:
                 None if deadline == INFINITE else deadline,
                 attempt,
             )
+            if guard is None:
+                outcome = yield attempted
+            else:
+                guard.picked(endpoint, cluster.usable)
+                if deadline_header and deadline != INFINITE:
+                    call.wire.set_deadline(deadline_header, deadline - now)
+                wait = guard.hedge_wait(call.view.method, now)
+                if wait is None or not (call.wire.replayable and call.wire.whole):
+                    outcome = yield attempted
+                elif not guard.settings.enforces("hedging"):
+                    outcome = yield attempted
+                    if clock() - now > wait:
+                        guard.note("hedging", "hedged")
+                else:
+                    hedges = Hedges(attempted, call, cluster, guard, slots, holds_slot)
+                    held, holds_slot = None, False
+                    attempted, outcome = yield Race(attempted, wait, hedges)
+                    holds_slot = hedges.take(attempted)
+                    held = endpoint = attempted.endpoint
+                    record.endpoint = endpoint.key
+                if outcome.failure is None:
+                    guard.observe(endpoint, clock() - now, clock())
             sent, now = now, clock()
             elapsed = (now - sent) * 1000.0
             record.upstream_ms = elapsed
             failure = outcome.failure
+            status = 0
             if failure is None:
                 status = outcome.status
                 record.attempts.append(Attempt(endpoint.key, status, "", elapsed))
@@ -201,6 +259,8 @@ def outbound(call: Call) -> Exchange:
             if retrying:
                 cluster.end_retry()
                 retrying = False
+            if guard is not None and not guard.may_retry(now):
+                break
             if not cluster.begin_retry():
                 break
             retrying = True
@@ -231,6 +291,8 @@ def outbound(call: Call) -> Exchange:
                 return
 
         # -- the answer is final: hand it over and stay until its last byte -----------------------------------------
+        if guard is not None:
+            success = status < 500 if outcome.failure is None else False if outcome.failure in LOCAL_ORIGIN else None
         if outcome.failure is not None:
             record.flags = ",".join(filter(None, (replies.FLAG_OF_FAILURE.get(outcome.failure, ""), record.flags)))
         elif destination.response_ops or rule.cors is not None:
@@ -245,14 +307,32 @@ def outbound(call: Call) -> Exchange:
             record.add_flag(replies.FLAG_OF_FAILURE.get(cut, "UC"))
             kind = LOCAL_ORIGIN.get(cut)
             if kind is not None:
+                success = False
                 cluster.record_failure(endpoint, kind, clock())
     finally:
+        if hedges is not None:
+            hedges.close()
         if held is not None:
             cluster.end(held)
         if holds_slot and slots is not None:
             slots.release()
         if retrying:
             cluster.end_retry()
+        if entered and guard is not None:
+            if in_bulkhead and guard.bulkhead is not None:
+                guard.bulkhead.release()
+            guard.leave(success, call.clock.time(), clock() - started, crowd, status)
+
+
+def _inherited(guard: Guard, deadline: float, now: float) -> tuple[float, str]:
+    """The earlier of the route's deadline and that of the request being served, and the header that tells of it."""
+    header, propagate = guard.settings.deadline or ("", False)
+    around = deadlines.current.get()
+    if around is not None and around < deadline:
+        if not guard.note("deadline", "shortened" if around > now else "refused"):
+            return deadline, ""
+        deadline = around
+    return deadline, header if propagate and guard.settings.enforces("deadline") else ""
 
 
 def _caller_gave_up(seconds: float | None) -> Outcome:

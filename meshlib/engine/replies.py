@@ -58,6 +58,18 @@ def preflight(headers: RawHeaders) -> Outcome:
     return reply(200, extra=headers, detail="cors_response")
 
 
+_REFUSALS = {
+    "circuitBreaker": "circuit breaker open",
+    "bulkhead": "bulkhead full",
+    "adaptiveConcurrency": "reached concurrency limit",  # Envoy's words
+}
+
+
+def refused(mechanism: str) -> Outcome:
+    """A ResiliencePolicy does not let the call through: 503, flag UO, as an overload that the caller should respect."""
+    return reply(503, _REFUSALS[mechanism], [(b"x-envoy-overloaded", b"true")], mechanism)
+
+
 def fault_abort(status: int) -> Outcome:
     """An injected fault, flag FI."""
     return reply(status, "fault filter abort", detail="fault_filter_abort")

@@ -1,5 +1,5 @@
-"""Load balancers (DestinationRule ``loadBalancer.simple``). To add one: write a class with ``pick``, name it in
-``BALANCERS``.
+"""Load balancers (DestinationRule ``loadBalancer.simple``, and those of ResiliencePolicy). To add one: write a class with
+``pick``, name it in ``BALANCERS``.
 
 ``pick`` runs on many threads without a lock. Its state may be torn by a race: that skews one choice and nothing else, so
 every index is taken modulo the length of the sequence at hand.
@@ -8,6 +8,7 @@ every index is taken modulo the length of the sequence at hand.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -76,10 +77,45 @@ class Random:
         return usable[-1]
 
 
+class PeakEwma:
+    """The better of two random endpoints by latency times requests under way (ResiliencePolicy ``loadBalancer.peakEwma``,
+    as Finagle has it). A slow answer counts at once; it is forgotten along ``decay`` seconds. An endpoint that nothing is
+    known of is tried when it is idle."""
+
+    __slots__ = ()
+    UNKNOWN = 1e6
+
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState:
+        count = len(usable)
+        first = usable[int(rng.random() * count)]
+        second = usable[int(rng.random() * count)]
+        if first is second:
+            second = usable[(usable.index(first) + 1) % count]
+        return second if self.cost(second) < self.cost(first) else first
+
+    def cost(self, endpoint: EndpointState) -> float:
+        """What one more request there costs."""
+        latency = endpoint.latency
+        if latency is None:
+            return self.UNKNOWN if endpoint.active else 0.0
+        return float(latency[0] * (endpoint.active + 1))
+
+
+def observe_latency(endpoint: EndpointState, seconds: float, now: float, decay: float) -> None:
+    """An answer took ``seconds``: higher than the average it replaces it, lower it pulls it down with time."""
+    latency = endpoint.latency
+    if latency is None or seconds >= latency[0]:
+        endpoint.latency = (seconds, now)
+        return
+    kept = math.exp(-max(0.0, now - latency[1]) / decay)
+    endpoint.latency = (latency[0] * kept + seconds * (1.0 - kept), now)
+
+
 BALANCERS: dict[str, Callable[[], Balancer]] = {
     "ROUND_ROBIN": RoundRobin,
     "LEAST_REQUEST": LeastRequest,
     "RANDOM": Random,
+    "PEAK_EWMA": PeakEwma,
 }
 
 

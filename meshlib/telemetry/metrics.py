@@ -50,11 +50,11 @@ BUCKETS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_00
 UNKNOWN = "unknown"
 MAX_CHILDREN = 10_000
 
-_made: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+_made: weakref.WeakKeyDictionary[Any, tuple[Any, Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def _families(registry: CollectorRegistry) -> tuple[Any, Any]:
-    """The two families of a registry, registered once however many meshes share it."""
+def _families(registry: CollectorRegistry) -> tuple[Any, Any, Any]:
+    """The families of a registry, registered once however many meshes share it."""
     found = _made.get(registry)
     if found is None:
         from prometheus_client import Counter, Histogram
@@ -67,6 +67,12 @@ def _families(registry: CollectorRegistry) -> tuple[Any, Any]:
                 LABELS,
                 registry=registry,
                 buckets=BUCKETS,
+            ),
+            Counter(
+                "meshlib_resilience",
+                "What mechanisms of ResiliencePolicies did or, in shadow mode, would have done.",
+                ("service", "mechanism", "mode", "verdict"),
+                registry=registry,
             ),
         )
     return found
@@ -104,9 +110,13 @@ class Metrics:
             if len(self._children) >= MAX_CHILDREN:
                 self._children.clear()  # only the short cut: the series themselves stay
             labels = self._labels(call)
-            found = self._children[key] = tuple(family.labels(*labels) for family in self._families)
+            found = self._children[key] = (self._families[0].labels(*labels), self._families[1].labels(*labels))
         found[0].inc()
         found[1].observe((now - record.started) * 1000.0)
+
+    def resilience(self, host: str, mechanism: str, mode: str, verdict: str) -> None:
+        """Count what a mechanism did."""
+        self._families[2].labels(host, mechanism, mode, verdict).inc()
 
     def _labels(self, call: Call) -> tuple[str, ...]:
         record = call.record

@@ -64,6 +64,13 @@ class Telemetry:
             raise
         self._finished(call, span, self._clock())
 
+    def resilience(self, host: str, mechanism: str, mode: str, verdict: str) -> None:
+        """A mechanism of a ResiliencePolicy did (or, in shadow, would have done) something."""
+        try:
+            self._metrics.resilience(host, mechanism, mode, verdict)
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
+            self._failed()
+
     def catch_up(self) -> None:
         """Record the calls that were closed."""
         while self._closed:

@@ -17,7 +17,7 @@ from meshlib.engine.actions import change_answer
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.drivers import finish, run, run_async
 from meshlib.engine.effects import Deliver, Exchange
-from meshlib.engine.outbound import outbound
+from meshlib.engine.fallback import exchange_of
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.route import route
 from meshlib.transport.call_errors import call_error
@@ -61,7 +61,7 @@ def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tupl
         core.retry_wait,
     )
     call.record = route(live.snapshot, view)
-    return call, core.telemetry.watch(call, outbound(call))
+    return call, core.telemetry.watch(call, exchange_of(call))
 
 
 def _final(

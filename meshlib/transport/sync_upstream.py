@@ -6,13 +6,14 @@ was idle and its last answer ended cleanly. After ``fork`` the child forgets (an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,17 @@ class _Connection:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
 
+    def breaker(self) -> Callable[[], None]:
+        """What breaks off the request under way, from another thread; without effect once the next one has begun."""
+        number = self.requests
+
+        def break_off() -> None:
+            if self.requests == number:
+                with contextlib.suppress(OSError):
+                    self.sock.shutdown(socket.SHUT_RDWR)
+
+        return break_off
+
     def close(self) -> None:
         self.sock.close()
 
@@ -138,6 +150,8 @@ class SyncUpstream:
         connection.requests += 1
         reader = connection.reader
         reader.begin(method == b"HEAD")
+        if timeouts.watch is not None:
+            timeouts.watch(connection.breaker())
         self._sending += 1  # a hint only: a torn update costs or saves a few microseconds
         try:
             outcome = self._exchange(connection, head, headers, body, timeouts, reused)

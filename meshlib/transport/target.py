@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,9 +48,9 @@ class Target:
 class Timeouts:
     """``connect``: TCP and TLS together; ``head``: from the first byte sent to the whole head of the answer; ``write`` and
     ``read``: the longest silence while sending or receiving a body; ``deadline``: the clock's time when all must be over.
-    Seconds, None: no limit."""
+    Seconds, None: no limit. ``watch`` is given the function that breaks the attempt off, as soon as there is one."""
 
-    __slots__ = ("connect", "deadline", "head", "read", "write")
+    __slots__ = ("connect", "deadline", "head", "read", "watch", "write")
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Timeouts:
         self.write = write
         self.read = read
         self.deadline = deadline
+        self.watch: Callable[[Callable[[], None]], None] | None = None
 
 
 def smaller(a: float | None, b: float | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from meshlib.engine.call import NO_TIMEOUTS
+from meshlib.policy.deadline import write as write_deadline
 
 if TYPE_CHECKING:
     from meshlib.engine.call import CallerTimeouts
@@ -40,6 +41,12 @@ class Wire:
         """The headers with the number of the first attempt in them, where Envoy puts it: before what rules add."""
         self.counted = True
         return [*self.base_headers, (ATTEMPT_COUNT, b"1")]
+
+    def set_deadline(self, header: str, seconds: float) -> None:
+        """Say how much time is left."""
+        name = header.encode("latin-1")
+        rest = [pair for pair in self.base_headers if pair[0].lower() != name]
+        self.base_headers = [*rest, (name, write_deadline(header, seconds).encode())]
 
     @property
     def replayable(self) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from meshlib.clock import Clock
 from meshlib.engine.cluster import BoundCluster
 from meshlib.engine.drivers import discard, run, run_async
-from meshlib.engine.effects import Acquire, Exchange, Send
+from meshlib.engine.effects import Acquire, Exchange, Race, Send
 from meshlib.engine.live import Live
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.endpoint import EndpointState
@@ -25,6 +25,8 @@ from meshlib.transport.asyncio_upstream import AsyncioUpstream
 from meshlib.transport.background import MAX_WAITING, Background
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.names import Names
+from meshlib.transport.race import ThreadRace, race_on_loop
+from meshlib.transport.shared_breaker import SharedStorages
 from meshlib.transport.sync_upstream import SyncUpstream
 from meshlib.transport.target import Target, Timeouts
 from meshlib.transport.tls import caller_context, upstream_context
@@ -44,6 +46,7 @@ class MeshCore:
         self.live: Live | None = None
         self.closed = False
         self.names = Names(clock)
+        self.breakers = SharedStorages()
         self.upstream = SyncUpstream(clock, self.names)
         self.background = Background()
         self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
@@ -69,7 +72,14 @@ class MeshCore:
     def install(self, snapshot: Snapshot) -> None:
         """Serve new calls by ``snapshot``. Connections that it has no use for are closed once they are idle."""
         before = self.live
-        self.live = live = Live(snapshot, self.clock.monotonic(), before, self.names.watch)
+        self.live = live = Live(
+            snapshot,
+            self.clock.monotonic(),
+            before,
+            self.names.watch,
+            self.breakers.storage,
+            self.telemetry.resilience,
+        )
         if before is None:
             return
         for key, old in before.bound.items():
@@ -89,6 +99,7 @@ class MeshCore:
         """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
         self.background = Background()
         self.names.after_fork()
+        self.breakers.after_fork()
         if self.live is not None:
             self.live.after_fork()
 
@@ -97,6 +108,7 @@ class MeshCore:
         self.closed = True
         self.live = None
         self.names.close()
+        self.breakers.close()
         self.upstream.close()
         try:
             here: Any = asyncio.get_running_loop()
@@ -221,13 +233,21 @@ class _Threads:
 class SyncNetwork(_Threads):
     """Threads, on the mesh's own connections."""
 
+    def race(self, effect: Race) -> tuple[Send, Outcome]:
+        return ThreadRace(effect, self._send).run()
+
     def __init__(self, core: MeshCore, verify: Any, cert: Any) -> None:
         super().__init__(core)
         self._tls = _Tls(verify, cert)
 
     def send(self, effect: Send) -> Outcome:
+        return self._send(effect, None)
+
+    def _send(self, effect: Send, watch: Any) -> Outcome:
         call = effect.call
         view, wire = call.view, call.wire
+        timeouts = _timeouts(effect)
+        timeouts.watch = watch
         target = find_target(self._core, effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
         return self._core.upstream.send(
             view.method.encode("latin-1"),
@@ -235,7 +255,7 @@ class SyncNetwork(_Threads):
             wire.headers(effect.attempt),
             wire.body,
             target,
-            _timeouts(effect),
+            timeouts,
         )
 
     def close(self) -> None:
@@ -299,6 +319,9 @@ class _Loop:
 class AsyncNetwork(_Loop):
     """Asyncio, on the mesh's own connections of the running loop."""
 
+    async def race(self, effect: Race) -> tuple[Send, Outcome]:
+        return await race_on_loop(effect, self.send)
+
     def __init__(self, core: MeshCore, verify: Any, cert: Any) -> None:
         super().__init__(core)
         self._tls = _Tls(verify, cert)
@@ -326,6 +349,10 @@ class AsyncNetwork(_Loop):
 class SyncThroughInner(_Threads, SyncInner):
     """Threads, through another httpx transport."""
 
+    def race(self, effect: Race) -> tuple[Send, Outcome]:
+        # somebody else's transport cannot be broken off from outside: its calls are not hedged
+        return effect.first, self.send(effect.first)
+
     def __init__(self, core: MeshCore, inner: Any, module: ModuleType) -> None:
         _Threads.__init__(self, core)
         SyncInner.__init__(self, inner, module)
@@ -333,6 +360,9 @@ class SyncThroughInner(_Threads, SyncInner):
 
 class AsyncThroughInner(_Loop, AsyncInner):
     """Asyncio, through another httpx transport."""
+
+    async def race(self, effect: Race) -> tuple[Send, Outcome]:
+        return await race_on_loop(effect, self.send)
 
     def __init__(self, core: MeshCore, inner: Any, module: ModuleType) -> None:
         _Loop.__init__(self, core)

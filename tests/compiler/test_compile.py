@@ -361,7 +361,8 @@ def test_fields_without_effect_are_named_with_their_resource():
     snap = snapshot(*PODS, destination_rule("reviews", proxyProtocol={"version": "V2"}, tls={"mode": "DISABLE"}), extra)
     notices = {p.path: p.message for p in snap.problems if p.code == "no-effect"}
     assert notices == {
-        "DestinationRule/default/reviews": "no effect: trafficPolicy.proxyProtocol (a header of connections that a proxy forwards)",
+        "DestinationRule/default/reviews": "no effect: trafficPolicy.proxyProtocol "
+        "(a header of connections that a proxy forwards)",
         "PeerAuthentication/default/strict": "PeerAuthentication loads and has no effect: "
         "it is enforced on servers, which come with the inbound release",
     }

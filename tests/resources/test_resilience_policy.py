@@ -56,7 +56,7 @@ def test_what_makes_no_sense_is_refused(resource, code):
     assert code in {p.code for p in load_objects([resource]).errors}
 
 
-def test_it_says_that_it_does_not_act_yet():
+def test_it_says_what_does_not_act_yet():
     with meshlib.Mesh.from_resources([WHOLE]) as mesh:
         (notice,) = [p for p in mesh.problems if p.code == "no-effect"]
     assert "ResiliencePolicy loads, but nothing acts on it" in notice.message

@@ -10,8 +10,8 @@ from meshlib.compiler.compile import compile_snapshot
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.effects import Acquire, Deliver, Send
+from meshlib.engine.fallback import exchange_of
 from meshlib.engine.live import Live
-from meshlib.engine.outbound import outbound
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
@@ -21,8 +21,14 @@ from tests.support.fake_clock import FakeClock
 
 
 class FakeWire:
+    whole = True
+
     def __init__(self, replayable: bool = True) -> None:
         self.replayable = replayable
+        self.deadlines: list[tuple[str, float]] = []
+
+    def set_deadline(self, header: str, seconds: float) -> None:
+        self.deadlines.append((header, round(seconds, 6)))
 
 
 class Script:
@@ -52,6 +58,28 @@ class Script:
         if isinstance(made, Failure):
             return Outcome(made, made.name.lower())
         return Outcome(status=made, whole=b"")
+
+    def race(self, effect: Any) -> Any:
+        """In virtual time: each try as long as ``send`` makes it take; the first to win, else the last to end."""
+        began = self.clock.now
+        ended: list[tuple[float, Send, Outcome]] = []
+        send, start = effect.first, began
+        while send is not None:
+            self.clock.now = start
+            outcome = self.send(send)
+            ended.append((self.clock.now, send, outcome))
+            best = min((e for e in ended if effect.tries.wins(e[2])), default=None, key=lambda e: e[0])
+            start += effect.delay
+            if (best is not None and best[0] <= start) or all(at <= start for at, _, _ in ended):
+                break
+            send = effect.tries.another()
+        best = min((e for e in ended if effect.tries.wins(e[2])), default=None, key=lambda e: e[0])
+        at, winner, outcome = best or max(ended, key=lambda e: e[0])
+        for _, other, _ in ended:
+            if other is not winner:
+                effect.tries.lost(other)
+        self.clock.now = at
+        return winner, outcome
 
     def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
@@ -101,7 +129,7 @@ class Bench:
         assert self.live is not None
         call = Call(view, FakeWire(replayable), self.live, self.clock, self.rng, timeouts, wait)
         call.record = route(self.live.snapshot, view)
-        return call, outbound(call)
+        return call, exchange_of(call)
 
     def call(self, script: Script, *args: Any, **kwargs: Any) -> tuple[Outcome, Call]:
         """One whole call: the delivered outcome and the call with its record."""

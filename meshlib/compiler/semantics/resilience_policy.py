@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from meshlib.compiler.semantics.table import Row, ignored
+from meshlib.compiler.semantics.table import Row, honoured, ignored
 
-LATER = "comes in a later release"
+ENGINE = "tests/engine/test_resilience.py"
+MECHANISMS = "tests/policy/test_resilience_mechanisms.py"
+INBOUND = "it guards servers, which come with the inbound release"
+MODE = "shadow: runs, is counted, touches nothing"
 
 ROWS: tuple[Row, ...] = (
-    ignored("targetRefs", LATER),
-    ignored("host", LATER),
-    ignored("circuitBreaker", LATER),
-    ignored("bulkhead", LATER),
-    ignored("retryBudget", LATER),
-    ignored("hedging", LATER),
-    ignored("adaptiveConcurrency", LATER),
-    ignored("deadline", LATER),
-    ignored("fallback", LATER),
-    ignored("loadBalancer", LATER),
-    ignored("rateLimit", LATER),
-    ignored("loadShedding", LATER),
+    honoured("targetRefs", "the services it guards", ENGINE),
+    honoured("host", "the service it guards", "tests/mesh/test_shared_breaker.py"),
+    honoured("circuitBreaker.mode", MODE, ENGINE, "enforce"),
+    honoured("circuitBreaker.failureThreshold", "failures (5xx, no answer) in a row that open it", ENGINE, "5"),
+    honoured("circuitBreaker.resetTimeout", "then one call tries", ENGINE, "30s"),
+    honoured("circuitBreaker.storage.redis.url", "shared by a fleet", "tests/mesh/test_shared_breaker.py", "in memory"),
+    honoured("bulkhead.mode", MODE, ENGINE, "enforce"),
+    honoured("bulkhead.maxConcurrent", "calls at once; more: 503 UO", ENGINE),
+    honoured("bulkhead.maxWaiting", "calls in line", ENGINE, "0"),
+    honoured("retryBudget.mode", MODE, ENGINE, "enforce"),
+    honoured("retryBudget.percent", "retries, of the calls of the last 10 s", ENGINE, "20"),
+    honoured("retryBudget.minPerSecond", "retries that are always allowed", MECHANISMS, "10"),
+    honoured("hedging.mode", MODE, ENGINE, "enforce"),
+    honoured("hedging.delay", "then another try joins", ENGINE),
+    honoured("hedging.percentile", "the same, of recent latencies", ENGINE),
+    honoured("hedging.maxHedges", "tries that may join", "tests/mesh/test_hedging.py", "1"),
+    honoured("hedging.unsafeMethods", "POST and its like, too", ENGINE, "false"),
+    honoured("adaptiveConcurrency.mode", MODE, ENGINE, "enforce"),
+    honoured("adaptiveConcurrency.algorithm", "gradient", MECHANISMS, "gradient"),
+    honoured("adaptiveConcurrency.minLimit", "calls that are always let through", ENGINE, "1"),
+    honoured("adaptiveConcurrency.maxLimit", "calls at most", ENGINE, "1000"),
+    honoured("deadline.mode", MODE, ENGINE, "enforce"),
+    honoured("deadline.header", "milliseconds left; grpc-timeout in gRPC's spelling", MECHANISMS, "x-request-deadline"),
+    honoured("deadline.propagate", "sent on, shrunk, with each attempt", ENGINE, "true"),
+    honoured("fallback.mode", MODE, ENGINE, "enforce"),
+    honoured("fallback.response", "answers when there is none, or a 502, 503 or 504", ENGINE),
+    honoured("fallback.destination", "is called instead", ENGINE),
+    honoured("loadBalancer.mode", MODE, ENGINE, "enforce"),
+    honoured("loadBalancer.peakEwma", "latency times requests under way, of two", ENGINE, "10s"),
+    ignored("rateLimit", INBOUND),
+    ignored("loadShedding", INBOUND),
 )

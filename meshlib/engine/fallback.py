@@ -1,0 +1,86 @@
+"""Fallbacks (ResiliencePolicy ``fallback``): what answers when a call has failed for good.
+
+Wraps an exchange and looks at what it delivers: no answer, or a 502, 503 or 504 from whoever, is a failure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meshlib.compiler.rules import default_rule
+from meshlib.engine import replies
+from meshlib.engine.call import Call
+from meshlib.engine.effects import Deliver, Exchange
+from meshlib.engine.outbound import outbound
+from meshlib.engine.outcome import Failure, Outcome
+
+if TYPE_CHECKING:
+    from meshlib.compiler.resilience import Fallback
+    from meshlib.engine.guard import Guard
+
+UNAVAILABLE = frozenset((502, 503, 504))
+CALLERS_DOING = frozenset(
+    (Failure.INVALID_REQUEST, Failure.REQUEST_BODY_FAILED, Failure.WRITE_TIMEOUT, Failure.POOL_TIMEOUT)
+)
+
+
+def exchange_of(call: Call) -> Exchange:
+    """The exchange of a call, with its fallback if one of the snapshot's policies has any."""
+    made = outbound(call)
+    return _with_fallback(call, made) if call.live.snapshot.fallbacks else made
+
+
+def failed(outcome: Outcome) -> bool:
+    """Whether a fallback should answer instead."""
+    if outcome.failure is not None:
+        return outcome.failure not in CALLERS_DOING
+    return outcome.status in UNAVAILABLE
+
+
+def _with_fallback(call: Call, exchange: Exchange) -> Exchange:
+    try:
+        effect = next(exchange)
+        while True:
+            if type(effect) is Deliver and failed(effect.outcome) and "DC" not in call.record.flags:
+                guard = _guard_of(call)
+                fallback = guard.settings.fallback if guard is not None else None
+                if guard is not None and fallback is not None and guard.note("fallback", "answered"):
+                    if effect.outcome.body is not None:
+                        effect.outcome.body.abort()
+                    exchange.close()
+                    yield from _fall_back(call, fallback)
+                    return
+            result: Any = yield effect
+            effect = exchange.send(result)
+    except StopIteration:
+        return
+    finally:
+        exchange.close()
+
+
+def _guard_of(call: Call) -> Guard | None:
+    destination = call.record.destination
+    if destination is None or not destination.cluster:
+        return None
+    return call.live.cluster(destination.cluster).guard
+
+
+def _fall_back(call: Call, fallback: Fallback) -> Exchange:
+    record = call.record
+    record.add_flag("FB")
+    target = fallback.destination
+    if target is None:
+        reply = replies.reply(fallback.status, "", list(fallback.headers), "fallback")
+        reply.headers = [*fallback.headers, (b"content-length", b"%d" % len(fallback.body))]
+        reply.whole = fallback.body
+        yield Deliver(reply, local=True)
+        return
+    if not call.wire.replayable:
+        yield Deliver(
+            Outcome(Failure.RESET, "the call failed, and its body cannot be sent to the fallback"), local=True
+        )
+        return
+    other = Call(call.view, call.wire, call.live, call.clock, call.rng, call.timeouts, call.wait)
+    other.record = record
+    record.rule_object = default_rule(target)
+    yield from outbound(other)

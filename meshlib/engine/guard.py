@@ -1,0 +1,220 @@
+"""What guards the calls to one service (ResiliencePolicy), with its state: breaker, bulkhead, limits, budgets, latencies.
+
+The exchange asks ``admit`` before a call, ``may_retry`` before a retry, ``hedge_wait`` before an attempt, and tells how it
+went. A mechanism in shadow mode does all of it, is counted, and touches nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from meshlib.policy.adaptive_concurrency import GradientLimit
+from meshlib.policy.balancer import PeakEwma, observe_latency
+from meshlib.policy.circuit_limits import Slots
+from meshlib.policy.latency import Latencies
+from meshlib.policy.windowed_budget import WindowedBudget
+
+if TYPE_CHECKING:
+    from meshlib.compiler.resilience import Resilience
+    from meshlib.policy.breaker import Breaker, BreakerSettings
+    from meshlib.policy.endpoint import EndpointState
+
+Storage = Callable[["BreakerSettings", str], Any]
+Report = Callable[[str, str, str, str], None]
+PEAK_EWMA = PeakEwma()
+OVERLOADED = frozenset((429, 503))
+
+
+class Guard:
+    """One service's guard. ``report(host, mechanism, mode, verdict)`` hears of everything a mechanism did or, in shadow,
+    would have done; ``counts`` holds the same for status."""
+
+    __slots__ = (
+        "_dice",
+        "_report",
+        "_watch_balancer",
+        "active",
+        "adaptive",
+        "breaker",
+        "budget",
+        "bulkhead",
+        "counts",
+        "latencies",
+        "lock",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        settings: Resilience,
+        previous: Guard | None = None,
+        storage: Storage | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.settings = settings
+        self._report = report
+        self.lock = RLock()
+        before = previous.settings if previous is not None else None
+        self.counts: Counter[tuple[str, str]] = previous.counts if previous is not None else Counter()
+        self.latencies: Latencies = previous.latencies if previous is not None else Latencies()
+        self.active: int = previous.active if previous is not None else 0
+        self._watch_balancer = settings.peak_ewma is not None and not settings.enforces("loadBalancer")
+        self._dice = random.Random(0)  # a shadow must not take from the mesh's own random numbers
+        self.breaker: Breaker | None = None
+        if settings.breaker is not None:
+            if previous is not None and before is not None and before.breaker == settings.breaker:
+                self.breaker = previous.breaker
+            else:
+                from meshlib.policy.breaker import Breaker
+
+                self.breaker = Breaker(
+                    settings.breaker, None if storage is None else storage(settings.breaker, settings.host)
+                )
+        self.bulkhead: Slots | None = None
+        if settings.bulkhead is not None:
+            kept = previous is not None and before is not None and before.bulkhead == settings.bulkhead
+            self.bulkhead = previous.bulkhead if kept and previous is not None else Slots(*settings.bulkhead)
+        self.budget: WindowedBudget | None = None
+        if settings.retry_budget is not None:
+            kept = previous is not None and before is not None and before.retry_budget == settings.retry_budget
+            self.budget = previous.budget if kept and previous is not None else WindowedBudget(settings.retry_budget)
+        self.adaptive: GradientLimit | None = None
+        if settings.adaptive is not None:
+            kept = previous is not None and before is not None and before.adaptive == settings.adaptive
+            self.adaptive = previous.adaptive if kept and previous is not None else GradientLimit(settings.adaptive)
+
+    def after_fork(self) -> None:
+        """In a forked child: calls under way are the parent's."""
+        self.lock = RLock()
+        self.active = 0
+        if self.settings.bulkhead is not None:
+            self.bulkhead = Slots(*self.settings.bulkhead)
+
+    def note(self, mechanism: str, verdict: str) -> bool:
+        """Count what a mechanism decided; True when it acts on it."""
+        enforced = self.settings.enforces(mechanism)
+        with self.lock:
+            self.counts[mechanism, verdict if enforced else f"would have {verdict}"] += 1
+        if self._report is not None:
+            self._report(self.settings.host, mechanism, "enforce" if enforced else "shadow", verdict)
+        return enforced
+
+    # -- a call -----------------------------------------------------------------------------------------------------
+
+    def admit(self, now: float, wall: float) -> str:
+        """The mechanism that refuses the call, "" when it may go on; then ``leave`` must follow. (The bulkhead, which may
+        let it wait, is asked by the exchange.)"""
+        with self.lock:
+            adaptive, breaker = self.adaptive, self.breaker
+            if (
+                adaptive is not None
+                and not adaptive.allows(self.active)
+                and self.note("adaptiveConcurrency", "refused")
+            ):
+                return "adaptiveConcurrency"
+            if breaker is not None and not breaker.admit(wall) and self.note("circuitBreaker", "refused"):
+                return "circuitBreaker"
+            self.active += 1
+            if self.budget is not None:
+                self.budget.call(now)
+        return ""
+
+    def leave(self, success: bool | None, wall: float, seconds: float, active: int, status: int) -> None:
+        """The call is over: ``success`` None when there is no verdict on the service (cancelled, the caller's doing)."""
+        with self.lock:
+            self.active -= 1
+            breaker = self.breaker
+            if breaker is not None:
+                before = breaker.state
+                if success is None:
+                    breaker.abandon()
+                else:
+                    breaker.record(success, wall)
+                after = breaker.state
+                if after != before:
+                    self.note("circuitBreaker", after)
+            if self.adaptive is not None and success is not None:
+                self.adaptive.record(seconds, active, dropped=status in OVERLOADED or (not success and not status))
+
+    def observe(self, endpoint: EndpointState, seconds: float, now: float) -> None:
+        """An attempt was answered after ``seconds``."""
+        with self.lock:
+            if self.settings.hedging is not None:
+                self.latencies.record(seconds, now)
+            if self.settings.peak_ewma is not None:
+                observe_latency(endpoint, seconds, now, self.settings.peak_ewma)
+
+    def picked(self, endpoint: EndpointState, usable: Sequence[EndpointState]) -> None:
+        """The balancer in use chose ``endpoint``; the one in shadow says whether it would have."""
+        if self._watch_balancer and len(usable) > 1 and PEAK_EWMA.pick(usable, self._dice, None) is not endpoint:
+            self.note("loadBalancer", "chosen another endpoint")
+
+    # -- retries and hedges -----------------------------------------------------------------------------------------
+
+    def may_retry(self, now: float) -> bool:
+        """Whether the budget has a retry left; takes it."""
+        budget = self.budget
+        if budget is None:
+            return True
+        with self.lock:
+            if not budget.allows(now) and self.note("retryBudget", "refused"):
+                return False
+            budget.retry(now)
+        return True
+
+    def hedge_wait(self, method: str, now: float) -> float | None:
+        """Seconds after which this attempt gets company; None: never."""
+        hedging = self.settings.hedging
+        if hedging is None or not hedging.may(method):
+            return None
+        with self.lock:
+            return hedging.wait(self.latencies, now)
+
+    @property
+    def text(self) -> str:
+        """For explain: each mechanism with what it stands at."""
+        settings, parts = self.settings, []
+        if self.breaker is not None:
+            parts.append(("circuitBreaker", self.breaker.state))
+        if self.bulkhead is not None and settings.bulkhead is not None:
+            parts.append(("bulkhead", f"{self.bulkhead.in_use} of {settings.bulkhead[0]}"))
+        if self.adaptive is not None:
+            parts.append(("adaptiveConcurrency", f"{self.active} of {int(self.adaptive.limit)}"))
+        parts += [
+            (name, "")
+            for name, there in (
+                ("retryBudget", settings.retry_budget),
+                ("hedging", settings.hedging),
+                ("deadline", settings.deadline),
+                ("fallback", settings.fallback),
+                ("loadBalancer", settings.peak_ewma),
+            )
+            if there is not None
+        ]
+        words = []
+        for name, stands in parts:
+            shadow = "" if settings.enforces(name) else "(shadow)"
+            words.append(" ".join(filter(None, (name, stands, shadow))))
+        return ", ".join(words)
+
+    def status(self) -> dict[str, Any]:
+        """For ``mesh.status()``."""
+        settings = self.settings
+        found: dict[str, Any] = {
+            "resource": settings.resource,
+            "host": settings.host,
+            "shadow": sorted(settings.shadow),
+            "active": self.active,
+            "counts": {f"{mechanism}: {verdict}": n for (mechanism, verdict), n in sorted(self.counts.items())},
+        }
+        if self.breaker is not None:
+            found["circuit_breaker"] = self.breaker.state
+        if self.bulkhead is not None:
+            found["bulkhead"] = {"in_use": self.bulkhead.in_use, "waiting": self.bulkhead.pending}
+        if self.adaptive is not None:
+            found["concurrency_limit"] = int(self.adaptive.limit)
+        return found

@@ -1,0 +1,137 @@
+"""Races of attempts (hedging) in threads and on asyncio.
+
+In threads the caller's own thread makes the first attempt; nothing else happens unless the delay passes. Then a thread of
+its own makes the next one, and whoever loses has its connection broken off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+
+from meshlib.engine.effects import Race, Send
+from meshlib.engine.outcome import Failure, Outcome
+
+BreakOff = Callable[[], None]
+SendWatched = Callable[[Send, Callable[[BreakOff], None]], Outcome]
+
+
+class ThreadRace:
+    """One race. ``send(attempt, watch)`` makes an attempt and tells ``watch`` how to break it off."""
+
+    def __init__(self, effect: Race, send: SendWatched) -> None:
+        self._effect = effect
+        self._send = send
+        self._changed = threading.Condition()
+        self._running: dict[Send, BreakOff | None] = {}
+        self._best: tuple[Send, Outcome] | None = None
+        self._over = False
+
+    def run(self) -> tuple[Send, Outcome]:
+        """The winner, and its outcome; when all fail, the last to fail."""
+        first = self._effect.first
+        self._running[first] = None
+        timer = threading.Timer(self._effect.delay, self._next)
+        timer.daemon = True
+        timer.start()
+        try:
+            self._attempt(first)
+            with self._changed:
+                while self._best is None:
+                    self._changed.wait()
+                return self._best
+        finally:
+            timer.cancel()
+            self._end()
+
+    def _attempt(self, send: Send) -> None:
+        def watch(break_off: BreakOff) -> None:
+            with self._changed:
+                if send in self._running:
+                    self._running[send] = break_off
+                    return
+            break_off()  # lost before it had a connection
+
+        try:
+            outcome = self._send(send, watch)
+        except BaseException as error:
+            if send is self._effect.first:
+                raise
+            outcome = Outcome(Failure.RESET, str(error) or type(error).__name__, error)
+        with self._changed:
+            if self._over or self._running.pop(send, self) is self:
+                self._drop(send, outcome)
+                return
+            if self._running and not self._effect.tries.wins(outcome):
+                self._drop(send, outcome)
+                return
+            self._best = (send, outcome)
+            self._changed.notify_all()
+        self._end()
+
+    def _next(self) -> None:
+        """The delay has passed (in the timer's thread)."""
+        while True:
+            with self._changed:
+                if self._over or self._best is not None:
+                    return
+                send = self._effect.tries.another()
+                if send is None:
+                    return
+                self._running[send] = None
+            threading.Thread(target=self._attempt, args=(send,), name="meshlib-hedge", daemon=True).start()
+            with self._changed:
+                if self._changed.wait_for(lambda: self._over or self._best is not None, self._effect.delay):
+                    return
+
+    def _drop(self, send: Send, outcome: Outcome) -> None:
+        if outcome.body is not None:
+            outcome.body.abort()
+        self._effect.tries.lost(send)
+
+    def _end(self) -> None:
+        """Break off whoever still runs."""
+        with self._changed:
+            self._over = True
+            losers = list(self._running.items())
+            self._running.clear()
+            for send, _ in losers:
+                self._effect.tries.lost(send)
+            self._changed.notify_all()
+        for _, break_off in losers:
+            if break_off is not None:
+                break_off()
+
+
+async def race_on_loop(effect: Race, send: Callable[[Send], Awaitable[Outcome]]) -> tuple[Send, Outcome]:
+    """The same on asyncio: one task a try; losers are cancelled, which gives their connections back."""
+    tries = effect.tries
+    running: dict[asyncio.Future[Outcome], Send] = {asyncio.ensure_future(send(effect.first)): effect.first}
+    more = True
+    try:
+        while True:
+            done, _ = await asyncio.wait(
+                running, timeout=effect.delay if more else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                attempt, outcome = running.pop(task), task.result()
+                if tries.wins(outcome) or not running:
+                    return attempt, outcome
+                if outcome.body is not None:
+                    outcome.body.abort()
+                tries.lost(attempt)
+            if not done:
+                another = tries.another()
+                more = another is not None
+                if another is not None:
+                    running[asyncio.ensure_future(send(another))] = another
+    finally:
+        losers = list(running.items())
+        for task, _ in losers:
+            task.cancel()
+        for task, attempt in losers:
+            (ended,) = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(ended, Outcome) and ended.body is not None:
+                ended.body.abort()
+            tries.lost(attempt)
