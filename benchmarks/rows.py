@@ -29,7 +29,7 @@ from benchmarks.measure import (
 from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
 from meshlib.engine.call import Call
 from meshlib.engine.drivers import finish, run
-from meshlib.engine.outbound import outbound
+from meshlib.engine.fallback import exchange_of
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.route import route
 from meshlib.transport.view import PlainView
@@ -58,7 +58,7 @@ def policy_cost(quick: bool) -> list[Row]:
     def call() -> None:
         made = Call(view, world, live, core.clock, core.rng)
         made.record = route(live.snapshot, view)
-        exchange = outbound(made)
+        exchange = exchange_of(made)
         run(exchange, world)
         finish(exchange)
 
@@ -240,6 +240,64 @@ def compiling(quick: bool) -> list[Row]:
     ]
 
 
+_ENDPOINT_CHANGE = """
+import copy, json, statistics, sys, time
+from benchmarks import synthetic
+from meshlib.resources.loader import load_objects
+import meshlib
+objects = synthetic.services(int(sys.argv[1]), 5, 10)
+loaded = load_objects(objects).resources
+mesh = meshlib.Mesh(loaded)
+for key in mesh._core.live.snapshot.clusters:
+    mesh._core.live.cluster(key)  # all of them in use
+slices = [n for n, o in enumerate(objects) if o["kind"] == "EndpointSlice"]
+times = []
+for turn, position in enumerate(slices[:20]):
+    changed = copy.deepcopy(objects[position])
+    changed["endpoints"][0]["addresses"] = [f"10.200.0.{turn}"]
+    resources = list(loaded)
+    resources[position] = load_objects([changed]).resources[0]
+    before = mesh._core.live.snapshot
+    began = time.perf_counter()
+    mesh.apply(resources)
+    times.append(time.perf_counter() - began)
+    now = mesh._core.live.snapshot
+    assert now.hosts is before.hosts
+    assert sum(now.clusters[k] is not before.clusters[k] for k in now.clusters) < 10
+print(json.dumps(statistics.median(times) * 1000))
+"""
+
+
+def endpoint_change(quick: bool) -> list[Row]:
+    """One endpoint of 1,000 services x 10 changes, all clusters in use: from ``mesh.apply`` to the new calls."""
+    out = subprocess.run(
+        [sys.executable, "-c", _ENDPOINT_CHANGE, "1000"], capture_output=True, text=True, check=True
+    ).stdout
+    return [Row("one endpoint among 1,000 services x 10 changes", float(json.loads(out)), "ms", 50.0)]
+
+
+def hashing(quick: bool) -> list[Row]:
+    """The hash of a request's header and the endpoint it leads to, among 1,000."""
+    from meshlib.policy.consistent_hash import HashPolicy
+    from meshlib.policy.endpoint import EndpointState
+
+    members = [(EndpointState(f"10.0.{n // 250}.{n % 250}:80"), 1.0) for n in range(1000)]
+    views = [PlainView("GET", "http", "reviews", "/", {"x-user": f"user-{n}"}) for n in range(100)]
+    rows = []
+    for name, policy in (
+        ("ring", HashPolicy(header="x-user", size=1024)),
+        ("maglev", HashPolicy(header="x-user", maglev=True, size=65537)),
+    ):
+        table = policy.table(members)
+
+        def pick(table: Any = table, policy: Any = policy) -> None:
+            for view in views:
+                table.find(policy.request_hash(view, ""))
+
+        rows.append(Row(f"{name} pick at 1,000 endpoints", best_us(pick, 20 if quick else 200) / len(views), "us", 3.0))
+    return rows
+
+
 def import_cost(quick: bool) -> list[Row]:
     """What ``import meshlib`` (and ``from meshlib import Mesh``) adds to ``import httpx``."""
 
@@ -263,5 +321,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "envoy": envoy_hops,
     "routing": routing,
     "compile": compiling,
+    "change": endpoint_change,
+    "hash": hashing,
     "import": import_cost,
 }

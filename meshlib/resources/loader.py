@@ -38,23 +38,46 @@ class LoadResult:
         return [p for p in self.problems if p.severity is Severity.ERROR]
 
 
+Signature = tuple[int, int, int]
+
+
+class LoadMemo:
+    """What loads of the same paths have in common: files that have not changed are not read again, and their resources stay
+    the same objects, which lets a compiler see at once that nothing about them is new."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, tuple[Signature, list[Document], list[Problem]]] = {}
+        self.checked: dict[int, tuple[Document, Resource | None, list[Any]]] = {}
+
+    def forget_others(self, names: set[str]) -> None:
+        """Keep what the last load has used."""
+        self.files = {name: kept for name, kept in self.files.items() if name in names}
+        used = {id(document) for _, documents, _ in self.files.values() for document in documents}
+        self.checked = {key: kept for key, kept in self.checked.items() if key in used}
+
+
 def load(
     paths: StrPath | Sequence[StrPath],
     *,
     lenient: bool = False,
     skip_unknown_kinds: bool = True,
     keep_positions: bool = False,
+    memo: LoadMemo | None = None,
 ) -> LoadResult:
     """Everything in files, folders (recursively, .yaml .yml .json), globs and ``-`` (standard input).
 
     Never raises for what files hold or lack: that is in ``problems``. ``lenient`` turns unknown fields into warnings.
     Kinds that meshlib does not know are skipped with a notice, or refused without ``skip_unknown_kinds``. A file that
-    several paths name is read once. ``keep_positions``: resources can tell the line of each of their fields.
+    several paths name is read once. ``keep_positions``: resources can tell the line of each of their fields. ``memo``:
+    from one load to the next (with the same options).
     """
     loading = _Loading(lenient, skip_unknown_kinds)
     loading.keep_positions = keep_positions
+    loading.memo = memo
     for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
         loading.path(os.fspath(path))
+    if memo is not None:
+        memo.forget_others(loading.names)
     return loading.done()
 
 
@@ -92,6 +115,8 @@ class _Loading:
     def __init__(self, lenient: bool, skip_unknown_kinds: bool) -> None:
         self.lenient = lenient
         self.keep_positions = False
+        self.memo: LoadMemo | None = None
+        self.names: set[str] = set()
         self.unknown_kind = Severity.NOTICE if skip_unknown_kinds else Severity.ERROR
         self.result = LoadResult()
         self._count = 0
@@ -136,13 +161,23 @@ class _Loading:
                 self.file(file)
 
     def file(self, name: str) -> None:
+        memo = self.memo
         try:
+            stat = os.stat(name)
+            signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            known = memo.files.get(name) if memo is not None else None
+            if known is not None and known[0] == signature:
+                self._documents(name, known[1], known[2])
+                return
             with open(name, "rb") as stream:
                 data = stream.read(MAX_BYTES + 1)
         except OSError as error:
             self._unreadable(name, error)
             return
-        self.text(data, name)
+        documents, problems = read(data, name)
+        if memo is not None:
+            memo.files[name] = (signature, documents, problems)
+        self._documents(name, documents, problems)
 
     def _unreadable(self, name: str, error: OSError) -> None:
         hint = "check its permissions" if isinstance(error, PermissionError) else "check that it is a readable file"
@@ -150,6 +185,10 @@ class _Loading:
 
     def text(self, data: str | bytes, name: str) -> None:
         documents, problems = read(data, name)
+        self._documents(name, documents, problems)
+
+    def _documents(self, name: str, documents: list[Document], problems: list[Problem]) -> None:
+        self.names.add(name)
         self.result.problems += problems
         for document in documents:
             self.document(document, name, "")
@@ -263,7 +302,14 @@ class _Loading:
         self, model: type[Resource], value: Mapping[str, Any], document: Document, file: str, prefix: str
     ) -> None:
         positions = document.positions
-        resource, findings = check(model, value, positions, lenient=self.lenient)
+        memo = self.memo
+        known = memo.checked.get(id(document)) if memo is not None else None
+        if known is None:
+            resource, findings = check(model, value, positions, lenient=self.lenient)
+            if memo is not None and value is document.value:
+                memo.checked[id(document)] = (document, resource, findings)  # held, so that its id stays its own
+        else:
+            _, resource, findings = known
         for found in findings:
             place = positions.place(found.loc)
             path = prefix + dotted(found.loc) if found.loc else _path(prefix)

@@ -17,6 +17,7 @@ from meshlib.errors import Problem, Severity
 
 if TYPE_CHECKING:
     from meshlib.resources.base import Resource
+    from meshlib.resources.loader import LoadMemo
 
 log = logging.getLogger("meshlib.sources")
 
@@ -32,15 +33,18 @@ class FileSource:
         self._stop: threading.Event | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self._memo: LoadMemo | None = None
 
     def __str__(self) -> str:
         return ", ".join(self.paths)
 
     def load(self) -> tuple[list[Resource], list[Problem]]:
         """Every resource that is good and every problem of those that are not."""
-        from meshlib.resources.loader import load
+        from meshlib.resources.loader import LoadMemo, load
 
-        result = load(self.paths)
+        if self._memo is None:
+            self._memo = LoadMemo()
+        result = load(self.paths, memo=self._memo)
         return result.resources, result.problems
 
     def watch(self, changed: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import types
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from meshlib.errors import ConfigError, Problem, Severity
-from meshlib.resources.loader import LoadResult, expand, load, load_objects, load_or_raise, load_text
+from meshlib.resources.loader import LoadMemo, LoadResult, expand, load, load_objects, load_or_raise, load_text
+from tests.support import resources as make
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {{name: {0}}}\n"
 
@@ -385,3 +387,33 @@ def test_names_may_repeat_in_other_namespaces_and_kinds() -> None:
 def test_no_namespace_is_the_namespace_default() -> None:
     text = service("a") + "---\napiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: default}\n"
     assert only(load_text(text)).code == "duplicate-resource"
+
+
+def test_files_that_have_not_changed_give_the_same_objects_again(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.json").write_text(json.dumps(make.virtual_service(name, {"route": [make.to(name)]})))
+    memo = LoadMemo()
+    first = load(tmp_path, memo=memo).resources
+    (tmp_path / "b.json").write_text(json.dumps(make.virtual_service("b", {"route": [make.to("other")]})))
+    second = load(tmp_path, memo=memo)
+    assert [a is b for a, b in zip(first, second.resources, strict=True)] == [True, False]
+    (tmp_path / "a.json").unlink()
+    assert [r.name for r in load(tmp_path, memo=memo).resources] == ["b"]
+    assert len(memo.files) == len(memo.checked) == 1
+
+
+def test_items_of_a_list_are_read_anew_and_never_mixed_up(tmp_path):
+    items = [make.virtual_service(name, {"route": [make.to(name)]}) for name in ("a", "b", "c")]
+    (tmp_path / "list.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    memo = LoadMemo()
+    for _ in range(3):
+        found = load(tmp_path, memo=memo).resources
+        assert [r.spec.http[0].route[0].destination.host for r in found] == ["a", "b", "c"]
+
+
+def test_problems_of_files_that_have_not_changed_are_said_again(tmp_path):
+    (tmp_path / "bad.yaml").write_text("kind: VirtualService\napiVersion: networking.istio.io/v1\nspec: {hosts: 1}\n")
+    memo = LoadMemo()
+    first, second = load(tmp_path, memo=memo), load(tmp_path, memo=memo)
+    assert first.errors
+    assert [str(p) for p in first.problems] == [str(p) for p in second.problems]
