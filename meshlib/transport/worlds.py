@@ -26,7 +26,7 @@ from meshlib.transport.background import MAX_WAITING, Background
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.names import Names
 from meshlib.transport.race import ThreadRace, race_on_loop
-from meshlib.transport.shared_breaker import SharedStorages
+from meshlib.transport.shared_storages import SharedStorages
 from meshlib.transport.sync_upstream import SyncUpstream
 from meshlib.transport.target import Target, Timeouts
 from meshlib.transport.tls import caller_context, upstream_context
