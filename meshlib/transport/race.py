@@ -7,7 +7,11 @@ its own makes the next one, and whoever loses has its connection broken off.
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
+import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 
 from meshlib.engine.effects import Race, Send
@@ -15,6 +19,58 @@ from meshlib.engine.outcome import Failure, Outcome
 
 BreakOff = Callable[[], None]
 SendWatched = Callable[[Send, Callable[[BreakOff], None]], Outcome]
+
+
+class Alarm:
+    """One call of ``ring`` at a time to come; ``cancelled`` ones are passed over."""
+
+    __slots__ = ("cancelled", "ring")
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self.ring = ring
+        self.cancelled = False
+
+
+class Alarms:
+    """Calls functions after a delay, from one daemon thread for all. They must be short. A thread a call, as of
+    ``threading.Timer``, would cost more than most calls take."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._due: list[tuple[float, int, Alarm]] = []
+        self._order = itertools.count()
+        self._earlier = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def after(self, seconds: float, ring: Callable[[], None]) -> Alarm:
+        """Ring in so many seconds; set ``cancelled`` on what this returns to prevent it."""
+        if self._pid != os.getpid():
+            self._reset()  # a forked child: the thread, and whom it would call, are the parent's
+        alarm = Alarm(ring)
+        at = time.monotonic() + seconds
+        with self._earlier:
+            heapq.heappush(self._due, (at, next(self._order), alarm))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="meshlib-alarms", daemon=True)
+                self._thread.start()
+            elif self._due[0][2] is alarm:
+                self._earlier.notify()
+        return alarm
+
+    def _run(self) -> None:
+        while True:
+            with self._earlier:
+                while not self._due or (not self._due[0][2].cancelled and self._due[0][0] > time.monotonic()):
+                    self._earlier.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                alarm = heapq.heappop(self._due)[2]
+            if not alarm.cancelled:
+                alarm.ring()
+
+
+alarms = Alarms()
 
 
 class ThreadRace:
@@ -27,14 +83,13 @@ class ThreadRace:
         self._running: dict[Send, BreakOff | None] = {}
         self._best: tuple[Send, Outcome] | None = None
         self._over = False
+        self._alarm: Alarm
 
     def run(self) -> tuple[Send, Outcome]:
         """The winner, and its outcome; when all fail, the last to fail."""
         first = self._effect.first
         self._running[first] = None
-        timer = threading.Timer(self._effect.delay, self._next)
-        timer.daemon = True
-        timer.start()
+        self._alarm = alarms.after(self._effect.delay, self._next)
         try:
             self._attempt(first)
             with self._changed:
@@ -42,7 +97,6 @@ class ThreadRace:
                     self._changed.wait()
                 return self._best
         finally:
-            timer.cancel()
             self._end()
 
     def _attempt(self, send: Send) -> None:
@@ -60,40 +114,39 @@ class ThreadRace:
                 raise
             outcome = Outcome(Failure.RESET, str(error) or type(error).__name__, error)
         with self._changed:
-            if self._over or self._running.pop(send, self) is self:
-                self._drop(send, outcome)
+            if self._running.pop(send, self) is self:  # lost while it ran, and told so
+                self._drop(outcome)
                 return
             if self._running and not self._effect.tries.wins(outcome):
-                self._drop(send, outcome)
+                self._drop(outcome)
+                self._effect.tries.lost(send)
                 return
             self._best = (send, outcome)
             self._changed.notify_all()
         self._end()
 
     def _next(self) -> None:
-        """The delay has passed (in the timer's thread)."""
-        while True:
-            with self._changed:
-                if self._over or self._best is not None:
-                    return
-                send = self._effect.tries.another()
-                if send is None:
-                    return
-                self._running[send] = None
-            threading.Thread(target=self._attempt, args=(send,), name="meshlib-hedge", daemon=True).start()
-            with self._changed:
-                if self._changed.wait_for(lambda: self._over or self._best is not None, self._effect.delay):
-                    return
+        """The delay has passed: another try, and perhaps one more later."""
+        with self._changed:
+            if self._over or self._best is not None:
+                return
+            send = self._effect.tries.another()
+            if send is None:
+                return
+            self._running[send] = None
+            self._alarm = alarms.after(self._effect.delay, self._next)
+        threading.Thread(target=self._attempt, args=(send,), name="meshlib-hedge", daemon=True).start()
 
-    def _drop(self, send: Send, outcome: Outcome) -> None:
+    @staticmethod
+    def _drop(outcome: Outcome) -> None:
         if outcome.body is not None:
             outcome.body.abort()
-        self._effect.tries.lost(send)
 
     def _end(self) -> None:
         """Break off whoever still runs."""
         with self._changed:
             self._over = True
+            self._alarm.cancelled = True
             losers = list(self._running.items())
             self._running.clear()
             for send, _ in losers:
