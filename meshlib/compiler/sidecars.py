@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EgressHost:
-    """One entry of ``egress.hosts``. ``namespace`` is a name, ``*``, or ``~`` for none; ``port`` 0 means every port;
+    """One entry of ``egress.hosts``. ``namespace`` is a name, ``*``, or ``~``, which is nobody's; ``port`` 0 means every port;
     ``excluded`` takes away what other entries gave (``~ns/host``)."""
 
     namespace: str
@@ -87,7 +87,6 @@ def sidecar_scope(sidecars: Sequence[Sidecar], workload: Workload) -> SidecarSco
             for listener in spec.egress
             for text in listener.hosts or ()
         )
-        hosts = tuple(h for h in hosts if h.namespace != "~")
     proxy = policy.egress_proxy if policy is not None else None
     return SidecarScope(chosen.id, hosts, allow_any, proxy)
 

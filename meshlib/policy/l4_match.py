@@ -33,7 +33,7 @@ def sni_rank(patterns: tuple[str, ...], server_name: str) -> int:
             return 1 << 16
         if pattern == "*":
             best = max(best, 0)
-        elif pattern.startswith("*.") and name.endswith(pattern[1:]) and len(name) > len(pattern) - 1:
+        elif pattern.startswith("*.") and name.endswith(pattern[1:]):
             best = max(best, len(pattern))
     return best
 

@@ -174,6 +174,21 @@ def test_a_retry_may_be_asked_to_leave_the_zone():
     assert [int(k[-1]) in (1, 2) for k in script.tried] == [True, True, False, False]
 
 
+def test_endpoints_tried_are_avoided_only_while_the_route_says_so():
+    def distinct(**more: Any) -> float:
+        retries = {"attempts": 1, "retryOn": "5xx", "retryRemoteLocalities": True, **more}
+        made = bench(*pods(2), rule={"retries": retries}, loadBalancer={"simple": "RANDOM"})
+        same = 0
+        for _ in range(200):
+            script = made.script(500)
+            made.call(script)
+            same += script.tried[0] == script.tried[1]
+        return same / 200
+
+    assert distinct() < 0.1
+    assert 0.35 < distinct(retryIgnorePreviousHosts=False) < 0.65
+
+
 def test_hashing_works_inside_the_best_zone():
     made = bench(*PLACED, workload=WEST, outlierDetection=DETECT, loadBalancer=HASH)
     users = {user: set(by_port(calls(made, 3, **{"x-user": user}))) for user in "abcdefgh"}

@@ -9,7 +9,7 @@ import pytest
 from meshlib.engine import deadlines
 from meshlib.engine.call import CallerTimeouts
 from meshlib.engine.drivers import finish, run
-from meshlib.engine.outcome import Failure
+from meshlib.engine.outcome import Failure, Outcome
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.scripted import Bench
 
@@ -219,6 +219,15 @@ def test_a_hedge_takes_a_connection_slot_or_does_not_happen():
     assert made.state(f"outbound|9080||{HOST}").slots.in_use == 0
 
 
+def test_a_hedge_that_lost_gives_its_connection_slot_back():
+    from tests.support.resources import destination_rule
+
+    made = bench(destination_rule("reviews", connectionPool={"tcp": {"maxConnections": 2}}), hedging={"delay": "100ms"})
+    script = by_turn((200, 5.0), (201, 0.05))(made)
+    assert made.call(script)[0].status == 201
+    assert made.state(f"outbound|9080||{HOST}").slots.in_use == 0
+
+
 def test_a_cancelled_race_gives_everything_back():
     made = bench(hedging={"delay": "100ms"})
     _, exchange = made.begin()
@@ -350,6 +359,33 @@ def test_another_destination_may_be_the_fallback():
     assert (answer.status, call.record.host) == (200, "cache.default.svc.cluster.local")
     assert [a.status for a in call.record.attempts] == [503, 200]
     assert script.tried[-1].endswith(":77")
+
+
+def test_the_failed_call_is_over_before_the_fallback_begins():
+    made = bench(
+        service("cache"), pod("cache", "v1", 77), fallback={"destination": {"host": "cache", "port": {"number": 9080}}}
+    )
+    seen = []
+
+    def behave(effect: Any) -> Any:
+        seen.append(made.state(f"outbound|9080||{HOST}").active)
+        return made.script(503 if len(seen) == 1 else 200).send(effect)
+
+    made.call(made.script(behave))
+    assert seen == [1, 0]
+
+
+def test_the_body_of_the_failed_answer_is_dropped():
+    class Body:
+        aborted = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    body = Body()
+    made = bench(fallback=ANSWER)
+    assert made.call(made.script(Outcome(status=503, body=body)))[0].status == 200
+    assert body.aborted
 
 
 # -- peak EWMA --------------------------------------------------------------------------------------------------------

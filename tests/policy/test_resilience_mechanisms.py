@@ -72,6 +72,7 @@ def test_late_results_of_calls_from_before_change_nothing_while_open():
 )
 def test_envoys_budget_is_a_share_of_what_is_under_way(percent, minimum, retries, active, allowed):
     assert RetryBudget(percent, minimum).allows(retries, active, 0) is allowed
+    assert RetryBudget(percent, minimum).allows(retries, 0, active) is allowed  # those in line count as well
 
 
 def test_a_windowed_budget_is_a_share_of_the_last_ten_seconds():
