@@ -40,6 +40,7 @@ def compile_match(match: Any) -> CompiledMatch:
     """The run-time part of a match block."""
     return HttpMatch(
         name=match.name or "",
+        stat_prefix=match.stat_prefix or "",
         uri=matcher(match.uri, ignore_case=bool(match.ignore_uri_case)),
         scheme=matcher(match.scheme),
         method=matcher(match.method),

@@ -104,6 +104,7 @@ def _rule(route: Route, name: str, matches: tuple[Any, ...], port: int, destinat
         response_ops=_present(_ops(model, "response")),
         cors=_cors(model.cors_policy) if targets else None,  # Envoy's filter looks only at routes that forward
         delegate=route.delegate,
+        has_stat_prefix=any(match.settings.stat_prefix for match in matches),
     )
 
 

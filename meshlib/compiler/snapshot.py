@@ -128,6 +128,7 @@ class Rule:
     response_ops: tuple[HeaderOps, ...] = ()  # of a rule that answers itself (redirect, direct response)
     cors: CorsPolicy | None = None
     delegate: str = ""  # the rule of another VirtualService that it was taken from
+    has_stat_prefix: bool = False  # whether one of the matches is to be counted by name
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,9 +45,10 @@ _PSEUDO = {":path": "path", ":method": "method", ":authority": "authority", ":sc
 
 @dataclass(frozen=True, slots=True)
 class HttpMatch:
-    """The block's settings. Header names are lower case."""
+    """The block's settings. Header names are lower case; ``stat_prefix`` names the block in a metric."""
 
     name: str = ""
+    stat_prefix: str = ""
     uri: StringMatcher | None = None
     scheme: StringMatcher | None = None
     method: StringMatcher | None = None

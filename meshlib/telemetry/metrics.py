@@ -50,10 +50,10 @@ BUCKETS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_00
 UNKNOWN = "unknown"
 MAX_CHILDREN = 10_000
 
-_made: weakref.WeakKeyDictionary[Any, tuple[Any, Any, Any]] = weakref.WeakKeyDictionary()
+_made: weakref.WeakKeyDictionary[Any, tuple[Any, ...]] = weakref.WeakKeyDictionary()
 
 
-def _families(registry: CollectorRegistry) -> tuple[Any, Any, Any]:
+def _families(registry: CollectorRegistry) -> tuple[Any, ...]:
     """The families of a registry, registered once however many meshes share it."""
     found = _made.get(registry)
     if found is None:
@@ -72,6 +72,12 @@ def _families(registry: CollectorRegistry) -> tuple[Any, Any, Any]:
                 "meshlib_resilience",
                 "What mechanisms of ResiliencePolicies did or, in shadow mode, would have done.",
                 ("service", "mechanism", "mode", "verdict"),
+                registry=registry,
+            ),
+            Counter(
+                "meshlib_route_requests",
+                "Requests by the statPrefix of the VirtualService match they took.",
+                ("virtual_service", "stat_prefix", "response_code"),
                 registry=registry,
             ),
         )
@@ -113,6 +119,11 @@ class Metrics:
             found = self._children[key] = (self._families[0].labels(*labels), self._families[1].labels(*labels))
         found[0].inc()
         found[1].observe((now - record.started) * 1000.0)
+        rule = record.rule_object
+        if rule is not None and rule.has_stat_prefix:
+            taken = next((match.settings.stat_prefix for match in rule.matches if match(call.view)), "")
+            if taken:
+                self._families[3].labels(record.resource, taken, str(record.status)).inc()
 
     def resilience(self, host: str, mechanism: str, mode: str, verdict: str) -> None:
         """Count what a mechanism did."""

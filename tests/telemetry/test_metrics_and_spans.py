@@ -208,3 +208,14 @@ def test_a_call_dropped_inside_the_registrys_own_lock_does_not_hang(server):
         threading.Thread(target=drop_it_in_the_worst_place, daemon=True).start()
         assert done.wait(5), "it hangs"
         assert sum(value for _, value in samples(registry, "istio_requests_total")) == 2
+
+
+def test_a_match_with_a_stat_prefix_is_counted_by_it(server):
+    registry = CollectorRegistry()
+    match = [{"uri": {"prefix": "/a"}, "statPrefix": "first"}, {"uri": {"prefix": "/b"}}, {"statPrefix": "rest"}]
+    with meshlib.Mesh.from_resources(resources(server.port, match=match), registry=registry) as mesh:
+        with mesh.client() as client:
+            for path in ("/a", "/a/x", "/b", "/c"):
+                client.get(f"http://reviews:9080{path}")
+    found = {s["stat_prefix"]: value for s, value in samples(registry, "meshlib_route_requests_total")}
+    assert found == {"first": 2, "rest": 1}

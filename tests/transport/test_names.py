@@ -253,6 +253,28 @@ async def test_calls_reach_what_the_name_stands_for(resolution, kind):
             await mesh.aclose()
 
 
+@pytest.mark.parametrize("resolution", ["DYNAMIC_DNS", "NONE"])
+def test_a_wildcard_host_is_whatever_the_url_names(resolution):
+    with EchoServer() as server:
+        resolver = Resolver(a_db_test=["127.0.0.1"], b_db_test=["127.0.0.1"])
+        rule = {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "DestinationRule",
+            "metadata": {"name": "db", "namespace": "default"},
+            "spec": {"host": "*.db.test", "trafficPolicy": {"connectionPool": {"http": {"http2MaxRequests": 7}}}},
+        }
+        with (
+            mesh_with(resolver, entry(resolution, host="*.db.test", port=server.port), rule) as mesh,
+            mesh.client() as client,
+        ):
+            for name in ("a", "b"):
+                response = client.get(f"http://{name}.db.test:{server.port}/x")
+                assert response.json()["headers"]["host"] == f"{name}.db.test:{server.port}"
+                assert response.extensions["mesh"].host == "*.db.test"
+            (cluster,) = mesh.status()["clusters"]
+            assert cluster["limits"] == "7 requests"
+
+
 @pytest.mark.parametrize("kind", ["threads", "asyncio"])
 async def test_the_second_address_is_tried_when_the_first_does_not_answer(kind):
     with EchoServer() as server:
