@@ -152,11 +152,13 @@ def should_retry(
                 return True
     elif status == 409 and bits & RETRIABLE_4XX:
         return True
-    elif status == 200 and bits & _GRPC_BITS:
+    if bits & _GRPC_BITS:
         # trailers-only answers carry grpc-status among the headers; a status in real trailers comes too late to retry
         for name, value in headers:
             if len(name) == 11 and name.lower() == b"grpc-status":
-                return bool(bits & _GRPC_BIT_OF_STATUS.get(value.strip(), 0))
+                if bits & _GRPC_BIT_OF_STATUS.get(value.strip(), 0):
+                    return True
+                break
     return bool(bits & STATUS_CODES) and status in policy.retry_on.codes
 
 
