@@ -94,6 +94,7 @@ def through_envoy(made: list[dict[str, Any]]) -> list[list[tuple[int, int]]]:
         "name": "envoy.filters.http.lua",
         "typed_config": {"@type": f"{TYPES}.http.lua.v3.Lua", "default_source_code": {"inline_string": SERVER}},
     }
+    front = _manager("front", [], {"virtual_hosts": hosts}, **INTERNAL)
     back = _manager("back", [lua], {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": []}]})
     config = {
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
