@@ -100,7 +100,7 @@ def through_envoy(made: list[dict[str, Any]]) -> list[list[tuple[int, int]]]:
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
         "static_resources": {
             "listeners": [
-                _listener(listen, _manager("front", [], {"virtual_hosts": hosts}, **INTERNAL)),
+                _listener(listen, front),
                 _listener(echo, back),
             ],
             "clusters": [cluster("c", [echo])],
