@@ -47,7 +47,8 @@ class Explanation:
 
     ``flags`` are Envoy's response flags, comma separated ("" for none): UH no healthy upstream, UF connect failure, UO
     overflow, UT timeout, UC connection termination, URX retries exhausted, NR no route, NC no cluster, DI delay injected,
-    FI fault injected, DC the caller gave up. ``upstream_ms`` is the time from the first byte sent to the head received of
+    FI fault injected, DC the caller gave up, UR the server refused the stream, UPE not HTTP, FB a fallback answered.
+    ``upstream_ms`` is the time from the first byte sent to the head received of
     the last attempt, in milliseconds, None when nothing was sent. ``status`` is the answer's, 0 when there was none.
     """
 
