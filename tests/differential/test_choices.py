@@ -16,6 +16,7 @@ from benchmarks.processes import free_port
 from meshlib.engine.outcome import Failure
 from meshlib.policy.outlier import OutlierDetector
 from meshlib.policy.weights import WeightedChoice
+from meshlib.workload import Workload
 from tests.differential.envoy_process import TYPES, running
 from tests.support.resources import destination_rule, service, to, virtual_service
 from tests.support.scripted import Bench
@@ -68,7 +69,8 @@ def cluster_of(name: str, endpoints: list[dict[str, Any]], **more: Any) -> dict[
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # no panic mode, as in Istio; and no waiting: Envoy puts changes of health within a second together
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
         **more,
     }
@@ -228,9 +230,14 @@ def ejected_there(plan: list[Any], settings: dict[str, Any], percent: int) -> se
         (found,) = [
             c for c in httpx.get(f"{admin}/clusters?format=json").json()["cluster_statuses"] if c["name"] == "c"
         ]
+    return ejected_in(found)
+
+
+def ejected_in(status: dict[str, Any]) -> set[int]:
+    """Positions of the endpoints that Envoy's admin page shows as ejected."""
     return {
         int(host["address"]["socket_address"]["address"].rpartition(".")[2]) - 1
-        for host in found["host_statuses"]
+        for host in status["host_statuses"]
         if host["health_status"].get("failed_outlier_check")
     }
 
@@ -353,3 +360,98 @@ def test_balancers_share_alike(policy, weights):
     shares = {f"127.0.0.{n + 1}:{port}": w / sum(weights) for n, w in enumerate(weights)}
     assert far_from(theirs, shares) == []
     assert far_from(Counter(script.tried), shares) == []
+
+
+# -- localities -------------------------------------------------------------------------------------------------------
+
+
+def spill_there(priorities: list[list[int]]) -> Counter[str]:
+    """Where calls go once failing endpoints are ejected. ``priorities``: the statuses that endpoints answer."""
+    port = free_port()
+    behind, localities, number = [], [], 0
+    for priority, statuses in enumerate(priorities):
+        endpoints = []
+        for status in statuses:
+            number += 1
+            address = f"127.0.0.{number}"
+            behind.append(answering(address, port, status))
+            socket_address = {"address": address, "port_value": port}
+            endpoints.append({"endpoint": {"address": {"socket_address": socket_address}}})
+        localities.append({"priority": priority, "lb_endpoints": endpoints})
+    detection = {
+        "consecutive_5xx": 3,
+        "interval": "600s",
+        "base_ejection_time": "600s",
+        "max_ejection_percent": 100,
+        "enforcing_success_rate": 0,
+        "enforcing_failure_percentage": 0,
+    }
+    made = cluster_of("c", [], outlier_detection=detection)
+    made["load_assignment"]["endpoints"] = localities
+    failing = sum(status >= 500 for statuses in priorities for status in statuses)
+    with envoy_with([{"match": {"prefix": "/"}, "route": {"cluster": "c"}}], [made], behind) as (client, admin):
+        for _ in range(60):
+            for _ in range(50):
+                client.get("/")
+            (found,) = [
+                c for c in httpx.get(f"{admin}/clusters?format=json").json()["cluster_statuses"] if c["name"] == "c"
+            ]
+            if len(ejected_in(found)) == failing:
+                break
+        assert len(ejected_in(found)) == failing, "Envoy ejects too few for a comparison"
+        answers = Counter(client.get("/").headers.get("x-endpoint", "none") for _ in range(DRAWS))
+    return Counter({address.partition(":")[0]: count for address, count in answers.items()})
+
+
+def spill_here(priorities: list[list[int]]) -> Counter[str]:
+    entries, statuses = [], {}
+    for priority, answers in enumerate(priorities):
+        for status in answers:
+            address = f"127.0.0.{len(entries) + 1}"
+            statuses[address] = status
+            locality = ("us/west/a", "us/west/b", "us/east/a")[priority]
+            entries.append(
+                {
+                    "apiVersion": "networking.istio.io/v1",
+                    "kind": "WorkloadEntry",
+                    "metadata": {"name": f"e{len(entries)}", "namespace": "default", "labels": {"app": "reviews"}},
+                    "spec": {"address": address, "ports": {"http": 80}, "locality": locality},
+                }
+            )
+    detection = {"consecutive5xxErrors": 3, "maxEjectionPercent": 100, "interval": "600s", "baseEjectionTime": "600s"}
+    made = Bench(
+        service("reviews"),
+        *entries,
+        destination_rule("reviews", outlierDetection=detection),
+        virtual_service("reviews", {"route": [to("reviews")], "retries": {"attempts": 0}}),
+        workload=Workload(locality="us/west/a"),
+    )
+    script = made.script(lambda effect: statuses[effect.endpoint.endpoint.address])
+    for _ in range(300):
+        made.call(script)
+    after = made.script(lambda effect: statuses[effect.endpoint.endpoint.address])
+    for _ in range(DRAWS):
+        made.call(after)
+    return Counter(key.partition(":")[0] for key in after.tried)
+
+
+@pytest.mark.parametrize(
+    ("priorities", "shares"),
+    [
+        ([[200, 200], [200, 200]], {"127.0.0.1": 0.5, "127.0.0.2": 0.5}),
+        ([[200, 500], [200]], {"127.0.0.1": 0.7, "127.0.0.3": 0.3}),
+        ([[500, 500], [200, 200]], {"127.0.0.3": 0.5, "127.0.0.4": 0.5}),
+        ([[200, 500, 500], [200, 500], [200]], {"127.0.0.1": 0.46, "127.0.0.4": 0.54}),
+        ([[200, 500, 500, 500], [500, 500], [200]], {"127.0.0.1": 0.35, "127.0.0.7": 0.65}),
+    ],
+)
+def test_load_spills_to_the_next_locality_as_envoy_spills_it(priorities, shares):
+    theirs, ours = spill_there(priorities), spill_here(priorities)
+    assert far_from(theirs, shares) == []
+    assert far_from(ours, shares) == []
+    assert set(theirs) == set(ours) == set(shares)
+
+
+def test_another_overprovisioning_is_noticed(monkeypatch):
+    monkeypatch.setattr("meshlib.policy.tiers.OVERPROVISIONING", 1.0)
+    assert far_from(spill_here([[200, 500], [200]]), {"127.0.0.1": 0.7, "127.0.0.3": 0.3}) != []
