@@ -29,7 +29,7 @@ spec:
   host: reviews
   trafficPolicy:
     tls:
-      mode: SIMPLE
+      mode: ISTIO_MUTUAL
     proxyProtocol:
       version: V1
     retryBudget:
@@ -63,6 +63,7 @@ def test_each_other_field_is_named_with_its_line_and_reason(tmp_path):
     lines = output.splitlines()
     assert [line.partition(": ")[0] for line in lines[:-1]] == [f"mesh.yaml:{n}" for n in (8, 9, 13, 15)]
     assert "trafficPolicy.proxyProtocol: not for this protocol: " in lines[1]
+    assert "trafficPolicy.tls.mode: approximated: calls fail (UF)" in lines[0]
     assert "budgetInterval: ignored: loads, no effect (Envoy's budget is of the moment" in lines[2]
     assert "PeerAuthentication/default/strict spec: ignored: " in lines[3]
     assert lines[-1] == "6 fields set: 2 honoured, 1 approximated, 2 ignored, 1 not for this protocol"
