@@ -116,23 +116,25 @@ _BLOCKS = ("load_balancer", "connection_pool", "outlier_detection", "tls", "retr
 
 
 def effective_policy(rule: MergedRule | None, subset: str, port: int) -> EffectivePolicy:
-    """Block by block: subset's port level > subset > rule's port level > rule. A port-level entry replaces its whole
-    level: blocks it does not have fall to the level below it, and finally to defaults, as in Istio."""
+    """Block by block: subset's port level > subset > rule's port level > rule. A port-level entry does not inherit: blocks
+    that it lacks are defaults, not those of its own level or of a lower one, as in Istio."""
     if rule is None:
         return EffectivePolicy()
     base = _level(rule.traffic_policy, port)
     chosen = rule.subsets.get(subset) if subset else None
     if chosen is not None:
         over = _level(chosen.traffic_policy, port)
+        if _of_port(chosen.traffic_policy, port) is not None:
+            base = dict.fromkeys(_BLOCKS)
         base = {block: over[block] if over[block] is not None else base[block] for block in _BLOCKS}
     return EffectivePolicy(**base)
 
 
+def _of_port(policy: Any, port: int) -> Any:
+    entries = policy.port_level_settings if policy is not None else None
+    return next((e for e in entries or () if e.port is not None and e.port.number == port), None)
+
+
 def _level(policy: Any, port: int) -> dict[str, Any]:
-    source = policy
-    if policy is not None:
-        for entry in policy.port_level_settings or ():
-            if entry.port is not None and entry.port.number == port:
-                source = entry
-                break
+    source = _of_port(policy, port) or policy
     return {block: getattr(source, block, None) for block in _BLOCKS}

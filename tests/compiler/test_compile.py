@@ -437,3 +437,39 @@ def test_a_destination_may_name_a_port_as_istio_once_did():
     rule["route"][0]["destination"]["port"]["name"] = "nonsense"
     snap = snapshot(*PODS, virtual_service("reviews", rule))
     assert "no port named nonsense" in snap.virtual_host("reviews:9080", "http").rules[0].destinations[0].missing
+
+
+@pytest.mark.parametrize(
+    ("subset_policy", "balancer", "connections"),
+    [
+        (None, "RANDOM", 7),
+        ({"loadBalancer": {"simple": "ROUND_ROBIN"}}, "ROUND_ROBIN", 7),
+        (
+            {
+                "loadBalancer": {"simple": "ROUND_ROBIN"},
+                "portLevelSettings": [{"port": {"number": 80}, "loadBalancer": {"simple": "RANDOM"}}],
+            },
+            "ROUND_ROBIN",
+            7,
+        ),
+        # a port of a subset inherits nothing, neither from the subset nor from the rule
+        ({"portLevelSettings": [{"port": {"number": 9080}, "outlierDetection": {}}]}, "LEAST_REQUEST", 2**32 - 1),
+        (
+            {
+                "loadBalancer": {"simple": "ROUND_ROBIN"},
+                "portLevelSettings": [{"port": {"number": 9080}, "connectionPool": {"tcp": {"maxConnections": 3}}}],
+            },
+            "LEAST_REQUEST",
+            3,
+        ),
+    ],
+)
+def test_a_subsets_policy_lies_over_the_rules_and_a_port_of_it_replaces_both(subset_policy, balancer, connections):
+    rule = destination_rule(
+        "reviews", "v1", loadBalancer={"simple": "RANDOM"}, connectionPool={"tcp": {"maxConnections": 7}}
+    )
+    if subset_policy:
+        rule["spec"]["subsets"][0]["trafficPolicy"] = subset_policy
+    snap = snapshot(*PODS, rule, virtual_service("reviews", {"route": [to("reviews", "v1")]}))
+    found = snap.clusters["outbound|9080|v1|reviews.default.svc.cluster.local"]
+    assert (found.balancer, found.limits.max_connections) == (balancer, connections)
