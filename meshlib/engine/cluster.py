@@ -20,6 +20,7 @@ from meshlib.registry.service import Endpoint
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.guard import Guard
+    from meshlib.policy.http_match import RequestView
     from meshlib.policy.retry import RetryPolicy
 
 MAX_PASSTHROUGH_ENDPOINTS = 1000
@@ -263,18 +264,30 @@ class BoundCluster:
                 return pick_avoiding(lambda: self._pick_of(chosen, call, None), tried, REPICKS)
         return self._pick_of(tiers, call, value)
 
-    def _pick_of(self, tiers: list[Tier], call: Call, value: int | None) -> EndpointState | None:
-        at = int(call.rng.random() * 100) if value is None else value % 100
-        tier = choose(tiers, at)
+    def _pick_of(self, tiers: list[Tier], call: Call | None, value: int | None) -> EndpointState | None:
+        """By hash when there is one, else by ``call``'s random numbers."""
+        if value is not None:
+            tier = choose(tiers, value % 100)
+            return self._hashed_in(tier, value) if tier is not None else None
+        assert call is not None
+        tier = choose(tiers, int(call.rng.random() * 100))
         if tier is None:
             return None
-        if value is not None:
-            return self._hashed_in(tier, value)
         group = tier.group(call.rng)
         if group is None:
             return None
         balancer: Balancer = group.balancer
         return balancer.pick(group.usable, call.rng, None)
+
+    def hashed_to(self, view: RequestView, source: str) -> EndpointState | None:
+        """For explain: the endpoint that a request's key leads to now; None without a key, or without hashing."""
+        policy = self.spec.hash_policy
+        value = policy.request_hash(view, source) if policy is not None else None
+        if value is None:
+            return None
+        if self._tiers is None:
+            return self._hashed(value) if self.usable else None
+        return self._pick_of(self._tiers, None, value)
 
     def _hash(self, call: Call) -> int | None:
         """The request's hash; a cookie that the policy wants and the request lacks is made, for the answer to set."""

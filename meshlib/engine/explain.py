@@ -53,7 +53,7 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
         details["cors"] = taken.cors is not None
         details["delegate"] = taken.delegate
         details["fault"] = taken.fault.text if taken.fault is not None else ""
-        details["destinations"] = [_destination(live, taken, d, now) for d in taken.destinations]
+        details["destinations"] = [_destination(live, taken, d, now, view) for d in taken.destinations]
     found.add_details(details)
     return found
 
@@ -73,7 +73,7 @@ def _why_not(rule: Rule, view: RequestView) -> str:
     return "; or ".join(reason for reason in reasons if reason)
 
 
-def _destination(live: Live, rule: Rule, target: Destination, now: float) -> dict[str, Any]:
+def _destination(live: Live, rule: Rule, target: Destination, now: float, view: RequestView) -> dict[str, Any]:
     share = 100.0 if len(rule.destinations) == 1 else 100.0 * target.weight / rule.choice.total
     found: dict[str, Any] = {
         "host": target.host,
@@ -89,6 +89,9 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float) -> dic
     cluster = live.cluster(target.cluster)
     spec = cluster.spec
     found["balancer"] = spec.balancer if spec.hash_policy is None else spec.hash_policy.text
+    workload = live.snapshot.workload
+    hashed = cluster.hashed_to(view, workload.address or workload.name)
+    found["hash_leads_to"] = hashed.key if hashed is not None else ""
     found["protocol"] = "HTTP/2" if spec.http2 else "HTTP/1.1"
     found["warmup"] = spec.slow_start.window if spec.slow_start is not None else None
     found["retry_budget"] = spec.retry_budget.text if spec.retry_budget is not None else ""

@@ -70,6 +70,8 @@ def _destination(target: dict[str, Any]) -> list[str]:
     policy += [f"TLS {target['tls']}"] if target["tls"] else []
     policy += [f"by {target['destination_rule']}"] if target["destination_rule"] else []
     lines.append(f"       {', '.join(policy)}")
+    if target["hash_leads_to"]:
+        lines.append(f"       this request's key leads to {target['hash_leads_to']}")
     if target["resilience"]:
         lines.append(f"       by {target['resilience']['resource']}: {target['resilience_text']}")
     changed = [key for key in ("request_headers", "response_headers") if target[key]]

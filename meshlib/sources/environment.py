@@ -10,7 +10,8 @@ from meshlib.workload import Workload
 
 def workload_from_env(environ: Mapping[str, str]) -> Workload:
     """MESHLIB_WORKLOAD, _NAMESPACE, _LABELS (``k=v,k=v``), _SERVICE_ACCOUNT, _TRUST_DOMAIN, _LOCALITY
-    (``region/zone/subzone``). Raises ``MeshError`` for labels that are not pairs."""
+    (``region/zone/subzone``), _ADDRESS (else INSTANCE_IP or POD_IP, which pods of Istio have). Raises ``MeshError`` for
+    labels that are not pairs."""
     return Workload(
         name=environ.get("MESHLIB_WORKLOAD", "unknown"),
         namespace=environ.get("MESHLIB_NAMESPACE", "default"),
@@ -18,6 +19,7 @@ def workload_from_env(environ: Mapping[str, str]) -> Workload:
         service_account=environ.get("MESHLIB_SERVICE_ACCOUNT", "default"),
         trust_domain=environ.get("MESHLIB_TRUST_DOMAIN", "cluster.local"),
         locality=environ.get("MESHLIB_LOCALITY", ""),
+        address=environ.get("MESHLIB_ADDRESS") or environ.get("INSTANCE_IP") or environ.get("POD_IP", ""),
     )
 
 

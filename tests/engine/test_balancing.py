@@ -107,12 +107,46 @@ def test_the_source_is_the_workload_itself():
     assert len(others) > 2
 
 
+@pytest.mark.parametrize(
+    ("environ", "address"),
+    [
+        ({"MESHLIB_ADDRESS": "10.0.0.1", "POD_IP": "10.0.0.9"}, "10.0.0.1"),
+        ({"INSTANCE_IP": "10.0.0.2", "POD_IP": "10.0.0.9"}, "10.0.0.2"),
+        ({"POD_IP": "10.0.0.3"}, "10.0.0.3"),
+        ({}, ""),
+    ],
+)
+def test_the_environment_tells_the_workloads_address(environ, address):
+    from meshlib.sources.environment import workload_from_env
+
+    assert workload_from_env(environ).address == address
+
+
 def test_a_query_parameter_may_be_the_key():
     made = bench(*pods(5), loadBalancer={"consistentHash": {"httpQueryParameterName": "q"}})
     script = made.script(200)
     for _ in range(4):
         made.call(script, "http://reviews:9080/?q=7")
     assert len(set(script.tried)) == 1
+
+
+@pytest.mark.parametrize("places", [["us/west"] * 4, ["us/west", "us/west", "us/east", "eu/x"]])
+def test_explain_names_the_endpoint_that_a_key_leads_to(places):
+    import meshlib
+
+    resources = [
+        service("reviews"),
+        *(placed_pod(n + 1, place) for n, place in enumerate(places)),
+        destination_rule("reviews", loadBalancer=HASH, outlierDetection=DETECT),
+    ]
+    made = Bench(*resources, workload=WEST)
+    with meshlib.Mesh.from_resources(resources, workload=WEST) as mesh:
+        for user in "abcdef":
+            explanation = mesh.explain(url="http://reviews:9080/", headers={"x-user": user})
+            (endpoint,) = set(calls(made, 1, **{"x-user": user}))
+            assert explanation.to_dict()["destinations"][0]["hash_leads_to"] == endpoint
+            assert f"this request's key leads to {endpoint}" in str(explanation)
+        assert "leads to" not in str(mesh.explain(url="http://reviews:9080/"))
 
 
 # -- locality ---------------------------------------------------------------------------------------------------------
