@@ -14,6 +14,7 @@ from typing import Any
 from tests.differential.referee import istiod
 
 Config = dict[str, Any]
+PASSTHROUGH = "PassthroughCluster"
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,10 @@ class Pilot:
                 routes = [] if in_registry else self.routes(resource, port)
                 if routes:
                     made.setdefault(pattern, routes)
-        return [istiod.marked_host(host, [host], routes) for host, routes in made.items()]
+        # everything else is dialled as it is (outboundTrafficPolicy ALLOW_ANY); Istio's own name of this route is allow_any
+        passed = {"name": "default", "match": {"prefix": "/"}, "route": {"cluster": PASSTHROUGH, "timeout": "0s"}}
+        hosts = [istiod.marked_host(host, [host], routes) for host, routes in made.items()]
+        return [*hosts, istiod.marked_host("allow_any", ["*"], [passed])]
 
     @staticmethod
     def _default(host: str, port: int) -> Config:
@@ -182,7 +186,7 @@ class Pilot:
         for rule in self.destination_rules:
             host = full_name(rule["spec"]["host"], namespace_of(rule))
             subsets.setdefault(host, [s["name"] for s in rule["spec"].get("subsets", ())])
-        return [
+        return [PASSTHROUGH] + [
             f"outbound|{port}|{subset}|{host}"
             for host, ports in self.ports.items()
             for port in ports
