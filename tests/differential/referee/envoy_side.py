@@ -56,14 +56,18 @@ def _listener(port: int, manager: dict[str, Any]) -> dict[str, Any]:
 
 def configuration(services: Sequence[Any], listen: int, echo: int, admin: int) -> dict[str, Any]:
     """Envoy's bootstrap: a listener with the virtual hosts of the cases, and the echo behind all clusters."""
-    front = _manager(
-        "front",
-        [
-            {"name": istiod.FAULT, "typed_config": {"@type": f"{TYPES}.http.fault.v3.HTTPFault"}},
-            {"name": istiod.CORS, "typed_config": {"@type": f"{TYPES}.http.cors.v3.Cors"}},
-        ],
-        {"virtual_hosts": [istiod.virtual_host(service) for service in services], "validate_clusters": False},
-    )
+    routes = {"virtual_hosts": [istiod.virtual_host(service) for service in services], "validate_clusters": False}
+    return bootstrap({listen: routes}, clusters(), echo, admin)
+
+
+def bootstrap(fronts: dict[int, Any], names: Sequence[str], echo: int, admin: int) -> dict[str, Any]:
+    """Envoy's bootstrap: a listener for each of ``fronts`` (port -> its routes), and the echo behind the clusters
+    ``names``."""
+    filters = [
+        {"name": istiod.FAULT, "typed_config": {"@type": f"{TYPES}.http.fault.v3.HTTPFault"}},
+        {"name": istiod.CORS, "typed_config": {"@type": f"{TYPES}.http.cors.v3.Cors"}},
+    ]
+    listeners = [_listener(port, _manager(f"front_{port}", filters, routes)) for port, routes in fronts.items()]
     lua = {
         "name": "envoy.filters.http.lua",
         "typed_config": {
@@ -84,8 +88,8 @@ def configuration(services: Sequence[Any], listen: int, echo: int, admin: int) -
     return {
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
         "static_resources": {
-            "listeners": [_listener(listen, front), _listener(echo, back)],
-            "clusters": [cluster(name, [echo]) for name in clusters()],
+            "listeners": [*listeners, _listener(echo, back)],
+            "clusters": [cluster(name, [echo]) for name in names],
         },
     }
 

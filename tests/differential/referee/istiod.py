@@ -30,10 +30,17 @@ def cluster_name(destination: Config, port: int) -> str:
 def virtual_host(service: Config, port: int = 80) -> Config:
     """The virtual host of a VirtualService on one port."""
     domains = [name for host in service["spec"]["hosts"] for name in (host, f"{host}:{port}")]
+    return marked_host(
+        service["metadata"]["name"], domains, [route for rule in service["spec"]["http"] for route in routes(rule, port)]
+    )
+
+
+def marked_host(name: str, domains: list[str], routes: list[Config]) -> Config:
+    """A virtual host whose answers tell which route and cluster they come from."""
     return {
-        "name": service["metadata"]["name"],
+        "name": name,
         "domains": domains,
-        "routes": [route for rule in service["spec"]["http"] for route in routes(rule, port)],
+        "routes": routes,
         "include_request_attempt_count": True,
         "response_headers_to_add": [
             _header("x-referee-cluster", "%UPSTREAM_CLUSTER%", "OVERWRITE_IF_EXISTS_OR_ADD"),

@@ -41,15 +41,15 @@ class Echo:
     acquire = spawn = sleep  # type: ignore[assignment]
 
 
-class OurSide:
-    """Asks meshlib."""
+class MeshSide:
+    """Asks meshlib about any resources, as any client."""
 
-    def __init__(self, cases: Sequence[Case], seed: int = 0) -> None:
-        result = load_objects([*infrastructure(), *(case.service for case in cases)])
+    def __init__(self, resources: Sequence[dict[str, Any]], workload: Workload, seed: int = 0) -> None:
+        result = load_objects(resources)
         assert not result.errors, [str(error) for error in result.errors]
         self._clock = FakeClock()
         self._rng = random.Random(seed)
-        self._live = Live(compile_snapshot(result.resources, Workload()), self._clock.now)
+        self._live = Live(compile_snapshot(result.resources, workload), self._clock.now)
 
     def ask(self, request: Request) -> Answer:
         """One request through the whole exchange."""
@@ -90,3 +90,10 @@ class OurSide:
             "",
             back,
         )
+
+
+class OurSide(MeshSide):
+    """Asks meshlib about the referee's cases."""
+
+    def __init__(self, cases: Sequence[Case], seed: int = 0) -> None:
+        super().__init__([*infrastructure(), *(case.service for case in cases)], Workload(), seed)
