@@ -31,7 +31,9 @@ def virtual_host(service: Config, port: int = 80) -> Config:
     """The virtual host of a VirtualService on one port."""
     domains = [name for host in service["spec"]["hosts"] for name in (host, f"{host}:{port}")]
     return marked_host(
-        service["metadata"]["name"], domains, [route for rule in service["spec"]["http"] for route in routes(rule, port)]
+        service["metadata"]["name"],
+        domains,
+        [route for rule in service["spec"]["http"] for route in routes(rule, port)],
     )
 
 

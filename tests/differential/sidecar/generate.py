@@ -51,7 +51,11 @@ class Mesh:
         host = request.authority.partition(":")[0].lower()
         number = host.removesuffix(".test").rpartition(".")[2].removeprefix("c")
         names = (f"c{number}-", f"leaf{number}-", f"c{number}")
-        return [r for r in self.resources if r["metadata"]["name"].startswith(names[:2]) or r["metadata"]["name"] == names[2]]
+        return [
+            r
+            for r in self.resources
+            if r["metadata"]["name"].startswith(names[:2]) or r["metadata"]["name"] == names[2]
+        ]
 
     def draws(self, request: Request) -> bool:
         """Whether a rule for this request may have several destinations."""
