@@ -181,8 +181,6 @@ class StreamWorld(FromCallbacks):
 
     def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
         wire, run = effect.call.wire, self._run
-        if wire.method is not run.call.wire.method or effect.call is not run.call:
-            raise TypeError("a stream's world serves its own call only")
         try:
             upstream = upstream_for(self._core, self._settings, effect)
         except CannotConnect as error:
