@@ -17,6 +17,7 @@ import httpx
 
 import meshlib
 from benchmarks import synthetic
+from benchmarks.grpc_rows import grpc_calls
 from benchmarks.measure import (
     Row,
     best_us,
@@ -206,6 +207,7 @@ def routing(quick: bool) -> list[Row]:
 _COMPILE = """
 import json, sys, time, tracemalloc
 from benchmarks import synthetic
+from benchmarks.grpc_rows import grpc_calls
 from meshlib.resources.loader import load_objects
 from meshlib.compiler.compile import compile_snapshot
 from meshlib.workload import Workload
@@ -243,6 +245,7 @@ def compiling(quick: bool) -> list[Row]:
 _ENDPOINT_CHANGE = """
 import copy, json, statistics, sys, time
 from benchmarks import synthetic
+from benchmarks.grpc_rows import grpc_calls
 from meshlib.resources.loader import load_objects
 import meshlib
 objects = synthetic.services(int(sys.argv[1]), 5, 10)
@@ -318,6 +321,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "policy": policy_cost,
     "sync": sync_latency,
     "async": async_latency,
+    "grpc": grpc_calls,
     "envoy": envoy_hops,
     "routing": routing,
     "compile": compiling,

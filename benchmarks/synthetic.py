@@ -65,6 +65,17 @@ def reviews(port: int) -> list[Resource]:
     ]
 
 
+def grpc_reviews(port: int) -> list[Resource]:
+    """The same for gRPC: retries when unavailable, and a maximum of requests."""
+    made = reviews(port)
+    made[0]["spec"]["ports"][0].update(name="grpc", targetPort="grpc")
+    for pod in made[1:-2]:
+        pod["spec"]["containers"][0]["ports"][0]["name"] = "grpc"
+    made[-2]["spec"]["trafficPolicy"]["connectionPool"] = {"http": {"http2MaxRequests": 1000}}
+    made[-1]["spec"]["http"][1]["retries"]["retryOn"] = "unavailable"
+    return made
+
+
 def rules(count: int, kind: str) -> list[dict[str, Any]]:
     """``count`` http rules that differ in one condition: exact, prefix or regex path, or header."""
     made = []

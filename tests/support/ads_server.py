@@ -122,12 +122,15 @@ def percent(value: float) -> Resource:
     return {"numerator": round(value * 10_000), "denominator": "MILLION"}
 
 
-def cluster(name: str, ports: Iterable[int], **settings: Any) -> list[Resource]:
-    """A cluster (round robin; further ``settings`` with Envoy's field names) and its endpoints on 127.0.0.1."""
-    endpoints = [
-        {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}} for port in ports
+def cluster(name: str, endpoints: Iterable[int | tuple[str, int]], **settings: Any) -> list[Resource]:
+    """A cluster (round robin; further ``settings`` with Envoy's field names) and its endpoints: ports of 127.0.0.1, or
+    address and port."""
+    hosts = [("127.0.0.1", e) if isinstance(e, int) else e for e in endpoints]
+    members = [
+        {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
+        for address, port in hosts
     ]
-    locality = {"locality": {"region": "here"}, "load_balancing_weight": 1, "lb_endpoints": endpoints}
+    locality = {"locality": {"region": "here"}, "load_balancing_weight": 1, "lb_endpoints": members}
     return [
         {
             "@type": CLUSTER,
@@ -137,7 +140,7 @@ def cluster(name: str, ports: Iterable[int], **settings: Any) -> list[Resource]:
             "lb_policy": "ROUND_ROBIN",
             **settings,
         },
-        {"@type": ENDPOINTS, "cluster_name": name, "endpoints": [locality] if endpoints else []},
+        {"@type": ENDPOINTS, "cluster_name": name, "endpoints": [locality] if members else []},
     ]
 
 

@@ -1,0 +1,87 @@
+"""Figures of gRPC: the mesh's channel and grpcio's own ``xds:///`` against a bare grpcio channel."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from benchmarks.measure import Row, median_us, percentile_us
+from benchmarks.processes import backend
+
+
+def grpc_calls(quick: bool) -> list[Row]:
+    """Unary latency and streaming throughput, sync and aio; all ways in turn, in one client process a world.
+
+    The mesh and ``xds:///`` have the same policies (``xds_resources``); the server is a process of its own.
+    """
+    if importlib.util.find_spec("grpc") is None:
+        return [Row("gRPC", 0.0, "", details="not measured: grpcio is not installed")]
+    from benchmarks.grpc_calls import CHATTED, STREAMED
+    from tests.support.ads_server import AdsServer, bootstrap_environment
+
+    rows: list[Row] = []
+    with backend("benchmarks.grpc_backend") as (port, _), AdsServer(xds_resources(port)) as ads:
+        for world, name in (("sync", "grpcio"), ("aio", "grpc.aio")):
+            command = [sys.executable, "-m", "benchmarks.grpc_calls", world, str(port), *(["--quick"] if quick else [])]
+            environment = {**os.environ, **bootstrap_environment(ads.port)}
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr[-3000:]}")
+            samples = json.loads(done.stdout)
+            rows += _latency(f"{name} unary p50", samples["unary"])
+            rows += _throughput(f"{name} server streaming, messages/s", samples["server streaming"], STREAMED)
+            rows += _throughput(f"{name} bidirectional, messages/s", samples["bidirectional"], CHATTED)
+    return rows
+
+
+def _latency(name: str, samples: dict[str, list[float]]) -> list[Row]:
+    p50 = {way: median_us(taken) for way, taken in samples.items()}
+    p99 = {way: percentile_us(taken, 99) for way, taken in samples.items()}
+    rows = []
+    for way, label, target in (("mesh", "mesh channel", 1.06), ("xds", "xds:///", None)):
+        details = f"p50 {p50[way]:.0f} us against {p50['bare']:.0f} us; p99 {p99[way]:.0f} / {p99['bare']:.0f}"
+        extra = {"bare_us": p50["bare"], f"{way}_us": p50[way]}
+        rows.append(Row(f"{name}, {label} / bare", p50[way] / p50["bare"], "x", target, details=details, extra=extra))
+    return rows
+
+
+def _throughput(name: str, samples: dict[str, list[float]], messages: int) -> list[Row]:
+    rate = {way: messages / median_us(taken) * 1e6 for way, taken in samples.items()}
+    rows = []
+    for way, label, target in (("mesh", "mesh channel", 0.95), ("xds", "xds:///", None)):
+        details = f"{rate[way]:.0f}/s against {rate['bare']:.0f}/s"
+        extra = {"bare_per_s": rate["bare"], f"{way}_per_s": rate[way]}
+        row = Row(f"{name}, {label} / bare", rate[way] / rate["bare"], "x", target, False, details, extra)
+        rows.append(row)
+    return rows
+
+
+def xds_resources(port: int) -> list[dict[str, Any]]:
+    """``synthetic.grpc_reviews`` in the words of xDS: header match, weights, timeout, retries, outlier detection, maximum
+    of requests. gRPC knows outlier detection by failure percentage, not by consecutive failures."""
+    from tests.support.ads_server import cluster, listener, route
+
+    addresses = [("127.0.0.1", port), ("127.0.0.2", port)]
+    guards = {
+        "circuit_breakers": {"thresholds": [{"max_requests": 1000}]},
+        "outlier_detection": {"failure_percentage_threshold": 50, "enforcing_failure_percentage": 100},
+    }
+    return [
+        *cluster("v1", addresses, **guards),
+        *cluster("v2", addresses, **guards),
+        *listener(
+            "reviews",
+            [
+                route({"v2": 1}, headers=[("end-user", "exact", "jason")]),
+                route(
+                    {"v1": 90, "v2": 10},
+                    retry={"retry_on": "unavailable", "num_retries": 2},
+                    max_stream_duration=5,
+                ),
+            ],
+        ),
+    ]
