@@ -162,7 +162,8 @@ class AdsServer:
         handler = grpc.stream_stream_rpc_method_handler(
             self._serve, request_deserializer=request.FromString, response_serializer=answer.SerializeToString
         )
-        self._server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+        # each xds:/// channel has a stream of its own, and a stream keeps a thread
+        self._server = grpc.server(futures.ThreadPoolExecutor(256), options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(
