@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 
+from benchmarks.backend import OTHER_ADDRESSES
+
 UNARY, EXPAND, CHAT = (f"/bench.Echo/{method}" for method in ("Unary", "Expand", "Chat"))
 MESSAGE = b"x" * 64
 
@@ -43,7 +45,8 @@ async def main() -> None:
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", methods),))
     port = server.add_insecure_port("127.0.0.1:0")
-    server.add_insecure_port(f"127.0.0.2:{port}")  # a second endpoint, so that balancers have a choice
+    for address in OTHER_ADDRESSES:
+        server.add_insecure_port(f"{address}:{port}")
     await server.start()
     print(port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

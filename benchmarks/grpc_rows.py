@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
+from benchmarks import synthetic
 from benchmarks.measure import Row, median_us, percentile_us
 from benchmarks.processes import backend
 
@@ -66,14 +67,16 @@ def xds_resources(port: int) -> list[dict[str, Any]]:
     because grpcio's is seconds off on a machine that has been up for long (it counts the processor's cycles)."""
     from tests.support.ads_server import cluster, listener, route
 
-    addresses = [("127.0.0.1", port), ("127.0.0.2", port)]
     guards = {
         "circuit_breakers": {"thresholds": [{"max_requests": 1000}]},
         "outlier_detection": {"failure_percentage_threshold": 50, "enforcing_failure_percentage": 100},
     }
     return [
-        *cluster("v1", addresses, **guards),
-        *cluster("v2", addresses, **guards),
+        *(
+            resource
+            for version, addresses in synthetic.ADDRESSES.items()
+            for resource in cluster(version, [(address, port) for address in addresses], **guards)
+        ),
         *listener(
             "reviews",
             [

@@ -6,6 +6,9 @@ from typing import Any
 
 Resource = dict[str, Any]
 
+ADDRESSES = {"v1": ("127.0.0.1", "127.0.0.2"), "v2": ("127.0.0.3", "127.0.0.4")}
+"""Where a backend listens: two endpoints a version, so that balancers have a choice. An address belongs to one pod only."""
+
 
 def reviews(port: int) -> list[Resource]:
     """A service with everything armed: header match, weighted route, timeout, retries, fault at 0, outlier detection."""
@@ -25,10 +28,10 @@ def reviews(port: int) -> list[Resource]:
                 "kind": "Pod",
                 "metadata": {"name": f"reviews-{version}-{n}", "labels": {"app": "reviews", "version": version}},
                 "spec": {"containers": [{"ports": [{"name": "http", "containerPort": port}]}]},
-                "status": {"podIP": f"127.0.0.{n}"},
+                "status": {"podIP": address},
             }
-            for version in ("v1", "v2")
-            for n in (1, 2)
+            for version, addresses in ADDRESSES.items()
+            for n, address in enumerate(addresses, 1)
         ),
         {
             "apiVersion": "networking.istio.io/v1",
