@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
+import meshlib
 from benchmarks import synthetic
-from benchmarks.measure import Row, median_us, percentile_us
+from benchmarks.measure import Row, best_us, median_us, percentile_us
 from benchmarks.processes import backend
 
 
@@ -37,6 +42,83 @@ def grpc_calls(quick: bool) -> list[Row]:
             rows += _throughput(f"{name} server streaming, messages/s", samples["server streaming"], STREAMED)
             rows += _throughput(f"{name} bidirectional, messages/s", samples["bidirectional"], CHATTED)
     return rows
+
+
+def grpc_cost(quick: bool) -> list[Row]:
+    """All that the mesh does in a call, without grpcio: its own channel over channels that answer at once."""
+    if importlib.util.find_spec("grpc") is None:
+        return []  # said by ``grpc_calls``
+    import grpc
+
+    from benchmarks.grpc_backend import MESSAGE, UNARY
+
+    calls = 2_000 if quick else 20_000
+    with (
+        mock.patch.object(grpc, "insecure_channel", AnsweringChannel),
+        mock.patch.object(grpc.aio, "insecure_channel", AnsweringChannel),
+        meshlib.Mesh.from_resources(synthetic.grpc_reviews(1), seed=1) as mesh,
+    ):
+        call = mesh.grpc_channel("reviews:9080").unary_unary(UNARY)
+        assert call(MESSAGE) == b"answer"
+        blocking = best_us(lambda: call(MESSAGE), calls)
+
+        async def on_loop() -> float:
+            call = mesh.aio_grpc_channel("reviews:9080").unary_unary(UNARY)
+            assert await call(MESSAGE) == b"answer"
+            rounds = []
+            for _ in range(7):
+                began = time.perf_counter()
+                for _ in range(calls):
+                    await call(MESSAGE)
+                rounds.append((time.perf_counter() - began) / calls)
+            return median_us(rounds)
+
+        return [
+            Row("policy cost of one gRPC call", blocking, "us", 12.0, details="mesh.grpc_channel, unary"),
+            Row(
+                "policy cost of one gRPC call, aio",
+                asyncio.run(on_loop()),
+                "us",
+                details="mesh.aio_grpc_channel, unary",
+            ),
+        ]
+
+
+class AnsweringChannel:
+    """What the mesh needs of a grpcio channel for unary calls, blocking or awaited."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def unary_unary(self, *_: Any, **__: Any) -> AnsweringCalls:
+        return AnsweringCalls()
+
+    def close(self) -> AnsweredCall:
+        return ANSWERED
+
+
+class AnsweringCalls:
+    """A multicallable."""
+
+    def with_call(self, *_: Any) -> tuple[bytes, AnsweredCall]:
+        return b"answer", ANSWERED
+
+    def __call__(self, *_: Any, **__: Any) -> AnsweredCall:
+        return ANSWERED
+
+
+class AnsweredCall:
+    """A call that is over."""
+
+    def initial_metadata(self) -> tuple[()]:
+        return ()
+
+    def __await__(self) -> Iterator[Any]:
+        return b"answer"
+        yield
+
+
+ANSWERED = AnsweredCall()
 
 
 def _latency(name: str, samples: dict[str, list[float]]) -> list[Row]:

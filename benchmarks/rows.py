@@ -17,7 +17,7 @@ import httpx
 
 import meshlib
 from benchmarks import synthetic
-from benchmarks.grpc_rows import grpc_calls
+from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from benchmarks.measure import (
     Row,
     best_us,
@@ -50,6 +50,7 @@ def policy_cost(quick: bool) -> list[Row]:
 
     class Answering:
         replayable = True
+        multiplexed = False
 
         def send(self, effect: Any) -> Outcome:
             return answer
@@ -217,7 +218,7 @@ def routing(quick: bool) -> list[Row]:
 _COMPILE = """
 import json, sys, time, tracemalloc
 from benchmarks import synthetic
-from benchmarks.grpc_rows import grpc_calls
+from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from meshlib.resources.loader import load_objects
 from meshlib.compiler.compile import compile_snapshot
 from meshlib.workload import Workload
@@ -255,7 +256,7 @@ def compiling(quick: bool) -> list[Row]:
 _ENDPOINT_CHANGE = """
 import copy, json, statistics, sys, time
 from benchmarks import synthetic
-from benchmarks.grpc_rows import grpc_calls
+from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from meshlib.resources.loader import load_objects
 import meshlib
 objects = synthetic.services(int(sys.argv[1]), 5, 10)
@@ -331,6 +332,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "policy": policy_cost,
     "sync": sync_latency,
     "async": async_latency,
+    "grpc-policy": grpc_cost,
     "grpc": grpc_calls,
     "envoy": envoy_hops,
     "routing": routing,
