@@ -133,4 +133,10 @@ async def _count(stream: Any) -> int:
 if __name__ == "__main__":
     world, served = sys.argv[1], int(sys.argv[2])
     hurried = "--quick" in sys.argv
-    print(json.dumps(sync_calls(served, hurried) if world == "sync" else asyncio.run(aio_calls(served, hurried))))
+    if world == "sync":
+        taken = sync_calls(served, hurried)
+    elif world == "aio":
+        taken = asyncio.run(aio_calls(served, hurried))
+    else:
+        sys.exit(f"sync or aio, not {world}")
+    print(json.dumps(taken))

@@ -32,16 +32,21 @@ def grpc_calls(quick: bool) -> list[Row]:
     rows: list[Row] = []
     with backend("benchmarks.grpc_backend") as (port, _), AdsServer(xds_resources(port)) as ads:
         for world, name in (("sync", "grpcio"), ("aio", "grpc.aio")):
-            command = [sys.executable, "-m", "benchmarks.grpc_calls", world, str(port), *(["--quick"] if quick else [])]
-            environment = {**os.environ, **bootstrap_environment(ads.port)}
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.returncode:
-                raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr[-3000:]}")
-            samples = json.loads(done.stdout)
+            samples = client_samples(world, port, bootstrap_environment(ads.port), quick=quick)
             rows += _latency(f"{name} unary p50", samples["unary"])
             rows += _throughput(f"{name} server streaming, messages/s", samples["server streaming"], STREAMED)
             rows += _throughput(f"{name} bidirectional, messages/s", samples["bidirectional"], CHATTED)
     return rows
+
+
+def client_samples(world: str, port: int, environment: dict[str, str], *, quick: bool) -> dict[str, Any]:
+    """Run ``benchmarks.grpc_calls``. Raises RuntimeError when it fails."""
+    command = [sys.executable, "-m", "benchmarks.grpc_calls", world, str(port), *(["--quick"] if quick else [])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **environment})
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[2:])} failed:\n{done.stderr[-3000:]}")
+    samples: dict[str, Any] = json.loads(done.stdout)
+    return samples
 
 
 def grpc_cost(quick: bool) -> list[Row]:
@@ -93,8 +98,8 @@ class AnsweringChannel:
     def unary_unary(self, *_: Any, **__: Any) -> AnsweringCalls:
         return AnsweringCalls()
 
-    def close(self) -> AnsweredCall:
-        return ANSWERED
+    def close(self) -> None:
+        pass
 
 
 class AnsweringCalls:
