@@ -21,8 +21,8 @@ from benchmarks.grpc_backend import CHAT, EXPAND, MESSAGE, UNARY
 from benchmarks.measure import interleaved, interleaved_async
 
 WAYS = ("bare", "mesh", "xds")
-STREAMED = 1000
-CHATTED = 500
+STREAMED = 400
+CHATTED = 200
 
 Samples = dict[str, dict[str, list[float]]]
 """By kind of call and by way: seconds a call."""
@@ -31,9 +31,9 @@ Samples = dict[str, dict[str, list[float]]]
 def _plan(quick: bool) -> dict[str, tuple[int, int, int]]:
     """Rounds, calls a round and calls before the first round."""
     return {
-        "unary": (4, 50, 50) if quick else (40, 100, 300),
-        "server streaming": (2, 1, 1) if quick else (30, 1, 2),
-        "bidirectional": (2, 1, 1) if quick else (30, 1, 2),
+        "unary": (4, 50, 50) if quick else (30, 100, 300),
+        "server streaming": (2, 1, 1) if quick else (60, 1, 3),
+        "bidirectional": (2, 1, 1) if quick else (60, 1, 3),
     }
 
 

