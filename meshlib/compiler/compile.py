@@ -15,6 +15,7 @@ from meshlib.compiler.delegates import Delegates
 from meshlib.compiler.destination_rules import DestinationRules
 from meshlib.compiler.destinations import Destinations
 from meshlib.compiler.gateways import GatewayRoutes
+from meshlib.compiler.inbound import compile_inbound
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.resilience import ResiliencePolicies
 from meshlib.compiler.rules import compile_rules, default_rule, sort_claims
@@ -222,6 +223,9 @@ class _Compilation:
         hosts_called = dict.fromkeys(cluster.host for cluster in list(clusters.values()))
         resilience = {host: found for host in hosts_called if (found := self.policies.find(host)) is not None}
         problems = self._problems(hosts, wildcards)
+        inbound, not_acted_on = compile_inbound(
+            self.kinds.get("EnvoyFilter", []), self.kinds.get("Service", []), self.workload, self.domain
+        )
         passthrough = self._passthrough()
         return Snapshot(
             version=version,
@@ -240,12 +244,13 @@ class _Compilation:
                 + (f" of {self.scope.resource})" if self.scope.resource else ")"),
             ),
             allow_any=self.scope.allow_any,
-            problems=(*self.registry.problems, *problems),
+            problems=(*self.registry.problems, *problems, *not_acted_on),
             resource_count=len(self.resources),
             l4=self.l4,
             resilience=resilience,
             fallbacks=any(policy.fallback is not None for policy in resilience.values()),
             sidecar=self.scope.resource,
+            inbound=inbound,
         )
 
     def with_endpoints(self, last: Snapshot, registry: Registry, version: str, count: int) -> Snapshot:
