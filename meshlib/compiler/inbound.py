@@ -91,9 +91,9 @@ def compile_inbound(
             except _NotActedOn as why:
                 problems.append(_notice(resource, position, str(why)))
     faults = tuple(found for s in (built_in, *inserted) if (found := _policy(s)) != FaultPolicy())
-    service = _service_of(services, workload)
-    host = f"{service.name}.{service.namespace}.svc.{domain}".lower() if service is not None else ""
-    return Inbound((), faults, host, tuple(dict.fromkeys(sources)) if faults else ()), problems
+    return Inbound(
+        (), faults, own_service(services, workload, domain), tuple(dict.fromkeys(sources)) if faults else ()
+    ), problems
 
 
 def _order(resource: EnvoyFilter) -> Any:
@@ -109,7 +109,8 @@ def _selected(resource: EnvoyFilter, workload: Workload) -> bool:
     return all(workload.labels.get(k) == v for k, v in wanted.items())
 
 
-def _service_of(services: Iterable[Any], workload: Workload) -> Any:
+def own_service(services: Iterable[Any], workload: Workload, domain: str) -> str:
+    """Full host of the oldest Kubernetes service that selects the workload, "" when none does."""
     mine = [
         s
         for s in services
@@ -117,7 +118,8 @@ def _service_of(services: Iterable[Any], workload: Workload) -> Any:
         and s.spec.selector
         and all(workload.labels.get(k) == v for k, v in s.spec.selector.items())
     ]
-    return min(mine, key=lambda s: s.age_key, default=None)
+    found = min(mine, key=lambda s: s.age_key, default=None)
+    return f"{found.name}.{found.namespace}.svc.{domain}".lower() if found is not None else ""
 
 
 def _fault_of(resource: EnvoyFilter, patch: ConfigPatche) -> tuple[str, dict[str, Any]]:

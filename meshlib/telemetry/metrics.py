@@ -53,7 +53,7 @@ MAX_CHILDREN = 10_000
 _made: weakref.WeakKeyDictionary[Any, tuple[Any, ...]] = weakref.WeakKeyDictionary()
 
 
-def _families(registry: CollectorRegistry) -> tuple[Any, ...]:
+def families(registry: CollectorRegistry) -> tuple[Any, ...]:
     """The families of a registry, registered once however many meshes share it."""
     found = _made.get(registry)
     if found is None:
@@ -90,7 +90,7 @@ class Metrics:
     __slots__ = ("_children", "_families", "_source")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
-        self._families = _families(registry)
+        self._families = families(registry)
         self._children: dict[Any, tuple[Any, Any]] = {}
         labels = workload.labels
         app = labels.get("app", UNKNOWN)
@@ -98,7 +98,7 @@ class Metrics:
             "source",
             workload.name,
             labels.get("service.istio.io/canonical-name") or labels.get("app.kubernetes.io/name") or app,
-            _revision(labels),
+            revision(labels),
             workload.namespace,
             UNKNOWN,
             app,
@@ -158,7 +158,7 @@ class Metrics:
             labels.get("version", UNKNOWN),
             host,
             canonical if canonical != UNKNOWN else name,
-            _revision(labels),
+            revision(labels),
             name,
             namespace,
             UNKNOWN,
@@ -170,7 +170,7 @@ class Metrics:
         )
 
 
-def _revision(labels: Mapping[str, str]) -> str:
+def revision(labels: Mapping[str, str]) -> str:
     return (
         labels.get("service.istio.io/canonical-revision")
         or labels.get("app.kubernetes.io/version")
