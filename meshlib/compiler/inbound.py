@@ -90,7 +90,8 @@ def compile_inbound(
                     sources.append(resource.id)
             except _NotActedOn as why:
                 problems.append(_notice(resource, position, str(why)))
-    faults = tuple(found for s in (built_in, *inserted) if (found := _policy(s)) != FaultPolicy())
+    policies = [_policy(settings) for settings in (built_in, *inserted)]
+    faults = tuple(policy for policy in policies if policy.delay_share or policy.abort_share)
     return Inbound(
         (), faults, own_service(services, workload, domain), tuple(dict.fromkeys(sources)) if faults else ()
     ), problems
