@@ -1,4 +1,4 @@
-"""Faults at servers: which patches of EnvoyFilters (configPatches) act, for whom, in which order, and what is said of others."""
+"""Faults at servers: which configPatches of EnvoyFilters act, for whom, in which order, and what is said of the others."""
 
 from __future__ import annotations
 
