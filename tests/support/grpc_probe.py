@@ -47,6 +47,7 @@ class Notes:
         self.waiting = threading.Event()
         self.release = threading.Event()
         self.closed = threading.Event()
+        self.context: Any = None  # of the call that waits, in threads
 
     def note(self, where: str) -> None:
         self.seen.append(Seen(self.mesh, where))
@@ -76,6 +77,7 @@ class Threads(stubs.EchoServicer):  # type: ignore[misc]
         elif order == "code":
             context.set_code(grpc.StatusCode[what])
         elif order == "wait":
+            self.notes.context = context
             self.notes.waiting.set()
             self.notes.release.wait(10)
 

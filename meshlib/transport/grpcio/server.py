@@ -80,8 +80,10 @@ def answering(served: Served, method: str, behaviour: Callable[..., Any], stream
         except BaseException:
             finish(exchange, _failure(context))
             raise
-        call.response_messages = 1
-        finish(exchange, _end(context))
+        end = _end(context)
+        if end is not CUT:
+            call.response_messages = 1
+        finish(exchange, end)
         return response
 
     return serve

@@ -88,6 +88,8 @@ def answering(
                 response = await behaviour(request, shown)
             finally:
                 leave(call, tokens)
+            if streamed:
+                await asyncio.sleep(0)  # see _failure
         except BaseException as error:
             finish(exchange, _failure(error, context))
             raise
@@ -132,6 +134,8 @@ def responding(served: Served, method: str, behaviour: Callable[..., Any], strea
                     leave(call, tokens)
                 call.response_messages += 1
                 yield response
+            if streamed:
+                await asyncio.sleep(0)  # see _failure
         except GeneratorExit:
             finish(exchange, CUT)
             raise
@@ -155,6 +159,9 @@ def _over(exchange: InboundExchange, _context: Any) -> None:
 
 
 def _failure(error: BaseException, context: Any) -> Ended:
+    """How a handler failed. grpcio shows a caller that breaks off its requests as the end of them, and cancels the task a
+    moment later: hence the step of the loop after handlers that read streams, without which such a call would count as OK.
+    """
     return CUT if isinstance(error, asyncio.CancelledError) else failed(context.code())
 
 
