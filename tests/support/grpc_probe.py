@@ -258,9 +258,7 @@ def probe(
     pool = futures.ThreadPoolExecutor(workers)
 
     async def start() -> tuple[Any, int]:
-        server = grpc.aio.server(
-            pool, interceptors=[*interceptors, *mesh.aio_grpc_server_interceptors(**options)]
-        )
+        server = grpc.aio.server(pool, interceptors=[*interceptors, *mesh.aio_grpc_server_interceptors(**options)])
         stubs.add_EchoServicer_to_server(servicer, server)
         server.add_generic_rpc_handlers(tuple(handlers))
         port = _listen(server, credentials)
