@@ -32,12 +32,15 @@ from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.observe import Telemetry
 from meshlib.telemetry.tracing import Tracing
 from meshlib.transport.clients import AsyncMeshClient, MeshClient
+from meshlib.transport.grpcio.view import GrpcView
 from meshlib.transport.httpx_transport import transports
+from meshlib.transport.race import alarms
 from meshlib.transport.view import PlainView
 from meshlib.transport.worlds import MeshCore
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    import grpc
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
 
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
     from meshlib.resources.base import Resource
 
 log = logging.getLogger("meshlib")
+
+GRPC_SCHEMES = {"grpc": "http", "grpcs": "https"}
 
 _meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
 
@@ -79,7 +84,10 @@ class Mesh:
         self._problems: list[Problem] = []
         clock = clock or SystemClock()
         telemetry = Telemetry(
-            registry, lambda there: Metrics(there, self.workload), Tracing(tracer_provider), clock.monotonic
+            registry,
+            lambda there: Metrics(there, self.workload, alarms.after),
+            Tracing(tracer_provider),
+            clock.monotonic,
         )
         self._core = MeshCore(clock, seeded(seed), retry_wait, telemetry)
         self._serving: Telemetry | None = None
@@ -283,6 +291,7 @@ class Mesh:
         With ``propagate_deadline`` calls that its handler makes through the mesh end when the caller's deadline does. Needs
         the extra ``grpc``.
         """
+        _grpcio()
         from meshlib.transport.grpcio.served import Served
         from meshlib.transport.grpcio.server import MeshServerInterceptor
 
@@ -290,6 +299,7 @@ class Mesh:
 
     def aio_grpc_server_interceptors(self, *, propagate_deadline: bool = True) -> list[Any]:
         """The same for ``grpc.aio.server(interceptors=...)``."""
+        _grpcio()
         from meshlib.transport.grpcio.served import Served
         from meshlib.transport.grpcio.server_aio import MeshAioServerInterceptor
 
@@ -300,7 +310,7 @@ class Mesh:
             if self._serving is None:
                 self._serving = Telemetry(
                     self._registry,
-                    lambda there: InboundMetrics(there, self.workload),
+                    lambda there: InboundMetrics(there, self.workload, alarms.after),
                     InboundTracing(self._tracer_provider),
                     self._core.clock.monotonic,
                 )
@@ -310,6 +320,43 @@ class Mesh:
         """The request that is being served right here (its peer, principal, path, headers), or None outside of a handler.
         Known in handlers, in what they call and in their response generators; not in threads that they start."""
         return inbound_context.current.get()
+
+    def grpc_channel(
+        self, target: str, credentials: Any = None, options: Any = None, *, compression: Any = None
+    ) -> grpc.Channel:
+        """A ``grpc.Channel`` to a host of the mesh, such as ``ratings:9080``: all four kinds of calls obey its resources.
+
+        ``credentials``, ``options`` and ``compression`` are those of ``grpc.secure_channel``; without credentials the
+        endpoints are spoken to in plaintext unless a DestinationRule has ``tls``. ``xds:///`` targets are grpcio's own
+        business: they get its own channel. Raises ``MeshError`` when grpcio is not installed or the target is no host.
+        """
+        grpcio = _grpcio()
+        if target.startswith("xds:"):
+            if credentials is None:
+                return grpcio.insecure_channel(target, options, compression)  # type: ignore[no-any-return]
+            return grpcio.secure_channel(target, credentials, options, compression)  # type: ignore[no-any-return]
+        from meshlib.transport.grpcio.channel import MeshChannel
+
+        return MeshChannel(self._core, target, credentials, options, compression)
+
+    def aio_grpc_channel(
+        self,
+        target: str,
+        credentials: Any = None,
+        options: Any = None,
+        *,
+        compression: Any = None,
+        interceptors: Sequence[Any] | None = None,
+    ) -> Any:
+        """The same as a ``grpc.aio.Channel``; ``interceptors`` run around the mesh, once a call and not once an attempt."""
+        grpcio = _grpcio()
+        if target.startswith("xds:"):
+            if credentials is None:
+                return grpcio.aio.insecure_channel(target, options, compression, interceptors)
+            return grpcio.aio.secure_channel(target, credentials, options, compression, interceptors)
+        from meshlib.transport.grpcio.aio_channel import AioMeshChannel
+
+        return AioMeshChannel(self._core, target, credentials, options, compression, interceptors)
 
     def deadline(self, left: float | Mapping[str, str] | None) -> contextlib.AbstractContextManager[None]:
         """Calls made inside ``with mesh.deadline(...)`` to services whose ResiliencePolicy has ``deadline`` end in time.
@@ -327,10 +374,23 @@ class Mesh:
 
     def explain(self, *, method: str = "GET", url: str = "/", headers: Mapping[str, str] | None = None) -> Explanation:
         """What would happen to this call, and why: the rule taken, every rule before it with the reason it was not, the
-        weights, endpoints, retries, timeouts and faults that would count. Sends nothing."""
+        weights, endpoints, retries, timeouts and faults that would count. Sends nothing.
+
+        A gRPC call is ``url="grpc://ratings:9080/package.Service/Method"`` (``grpcs://`` with channel credentials), its
+        metadata the headers; ``method`` does not matter then."""
         live = self._core.live
         if live is None:
             raise MeshError("the mesh is closed")
+        scheme, _, rest = url.partition("://")
+        if scheme in GRPC_SCHEMES:
+            authority, slash, path = rest.partition("/")
+            if not authority or not path:
+                raise MeshError(
+                    f"explain needs a full URL such as grpc://ratings:9080/package.Service/Method, not {url!r}"
+                )
+            metadata = [(name.lower(), value) for name, value in (headers or {}).items()]
+            call = GrpcView(slash + path, GRPC_SCHEMES[scheme], authority, metadata, None)
+            return explain(live, call, self._core.clock.monotonic())
         request = httpx.Request(method, url, headers=dict(headers or {}))
         if not request.url.host:
             raise MeshError(f"explain needs a full URL such as http://reviews:9080/reviews/0, not {url!r}")
@@ -346,6 +406,9 @@ class Mesh:
     def status(self) -> dict[str, Any]:
         """Configuration version, sources, problems, endpoints with their health and ejections."""
         live = self._core.live
+        self._core.telemetry.catch_up()
+        if self._serving is not None:
+            self._serving.catch_up()
         return {
             "closed": live is None,
             "telemetry_failures": self._core.telemetry.failures
@@ -431,6 +494,8 @@ class Mesh:
         self._lock = threading.RLock()
         self._compiler = Compiler(self.workload)  # the parent's may have been in the middle of a compilation
         self._core.after_fork()
+        if self._serving is not None:
+            self._serving.after_fork()
         if self._source is not None:
             self._source.after_fork(self.reload)
 
@@ -444,6 +509,14 @@ def _from_objects(resources: Iterable[Mapping[str, Any]]) -> tuple[list[Resource
 def _raise_errors(problems: Sequence[Problem]) -> None:
     if any(p.severity is Severity.ERROR for p in problems):
         raise ConfigError(problems)
+
+
+def _grpcio() -> Any:
+    try:
+        import grpc
+    except ImportError as error:
+        raise MeshError("gRPC needs grpcio: pip install 'meshlib[grpc]'") from error
+    return grpc
 
 
 def _module_of(inner: Any) -> ModuleType:

@@ -6,10 +6,11 @@ The peer is known by its certificate only (Istio's exchange of workload metadata
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from meshlib.telemetry.message_counters import message_counters
-from meshlib.telemetry.metrics import MAX_CHILDREN, UNKNOWN, families, revision
+from meshlib.telemetry.metrics import DELAY, MAX_CHILDREN, MOST_PENDING, UNKNOWN, Later, families, revision
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 class InboundMetrics:
     """Counts the calls that one workload serves."""
 
-    __slots__ = ("_canonical", "_children", "_families", "_messages", "_workload")
+    __slots__ = ("_canonical", "_children", "_families", "_later", "_messages", "_pending", "_scheduled", "_workload")
 
-    def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
+    def __init__(self, registry: CollectorRegistry, workload: Workload, later: Later | None = None) -> None:
+        # noted, and counted some at a time beside the calls, for the reason that ``Metrics`` gives
+        self._pending: deque[tuple[tuple[Any, Any, Any, Any], float, int, int]] = deque()
+        self._later = later
+        self._scheduled = False
         self._families = families(registry)
         self._messages = message_counters(registry)
         self._children: dict[Any, tuple[Any, Any, Any, Any]] = {}
@@ -53,13 +58,45 @@ class InboundMetrics:
             if len(self._children) >= MAX_CHILDREN:
                 self._children.clear()  # only the short cut: the series themselves stay
             found = self._children[key] = self._make(call)
-        found[0].inc()
-        found[1].observe((now - call.started) * 1000.0)
-        if request.protocol == "grpc":
-            if call.request_messages:
-                found[2].inc(call.request_messages)
-            if call.response_messages:
-                found[3].inc(call.response_messages)
+        grpc = request.protocol == "grpc"
+        pending = self._pending
+        pending.append(
+            (
+                found,
+                (now - call.started) * 1000.0,
+                call.request_messages if grpc else 0,
+                call.response_messages if grpc else 0,
+            )
+        )
+        if not self._scheduled:
+            if self._later is None:
+                self.count()
+            else:
+                self._scheduled = True
+                self._later(DELAY, self.count)
+        elif len(pending) >= MOST_PENDING:
+            self.count()
+
+    def count(self) -> None:
+        """Count the calls that were noted."""
+        self._scheduled = False
+        pending = self._pending
+        while pending:
+            try:
+                found, milliseconds, requests, responses = pending.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            found[0].inc()
+            found[1].observe(milliseconds)
+            if requests:
+                found[2].inc(requests)
+            if responses:
+                found[3].inc(responses)
+
+    def forget_pending(self) -> None:
+        """In a forked child: they are the parent's to count."""
+        self._pending.clear()
+        self._scheduled = False
 
     def _make(self, call: InboundCall) -> tuple[Any, Any, Any, Any]:
         request, workload = call.request, self._workload

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
 
+EAGER_LOOKS = 100
+LOOK_EVERY = 50
+"""An SDK installed after that many calls is noticed with the next call that is a multiple of this."""
+
 CONTEXT_HEADERS = (b"traceparent", b"b3", b"x-b3-traceid")
 
 
 class Tracing:
     """Spans of one client's calls."""
 
-    __slots__ = ("_kind", "_propagate", "_provider_now", "_proxy", "_set_span", "_tracer")
+    __slots__ = ("_kind", "_looks", "_propagate", "_provider_now", "_proxy", "_set_span", "_tracer")
 
     def __init__(self, provider: Any) -> None:
         from opentelemetry import trace
@@ -30,21 +34,34 @@ class Tracing:
         # anyway would cost a call as much as the whole policy
         self._proxy = trace.ProxyTracerProvider if provider is None else None
         self._provider_now = trace.get_tracer_provider
+        self._looks = 0
 
     def started(self, call: Call) -> Any:
         """Begin the span; returns it, or None when nobody records."""
         proxy = self._proxy
         if proxy is not None:
+            # asking costs two looks into os.environ, as much as a balancer: once an application is under way without an
+            # SDK, one call of so many asks
+            self._looks += 1
+            if self._looks > EAGER_LOOKS and self._looks % LOOK_EVERY:
+                return None
             if type(self._provider_now()) is proxy:
                 return None
             self._proxy = None
         view = call.view
-        span = self._tracer.start_span(view.method, kind=self._kind)
+        grpc = call.wire.protocol == "grpc"
+        span = self._tracer.start_span(view.path[1:] if grpc else view.method, kind=self._kind)
         if not span.is_recording():
             return None
-        span.set_attribute("http.request.method", view.method)
         span.set_attribute("server.address", view.authority)
-        span.set_attribute("url.path", view.path)
+        if grpc:
+            service, _, method = view.path[1:].rpartition("/")
+            span.set_attribute("rpc.system", "grpc")
+            span.set_attribute("rpc.service", service)
+            span.set_attribute("rpc.method", method)
+        else:
+            span.set_attribute("http.request.method", view.method)
+            span.set_attribute("url.path", view.path)
         headers = call.wire.base_headers
         if not any(name.lower() in CONTEXT_HEADERS for name, _ in headers):
             carrier: dict[str, str] = {}
@@ -55,7 +72,11 @@ class Tracing:
     def finished(self, call: Call, span: Any) -> None:
         """The call is over: result, resource and attempts onto the span."""
         record = call.record
-        span.set_attribute("http.response.status_code", record.status)
+        grpc = record.grpc_status
+        if grpc is None:
+            span.set_attribute("http.response.status_code", record.status)
+        else:
+            span.set_attribute("rpc.grpc.status_code", grpc)
         span.set_attribute("meshlib.resource", record.resource)
         span.set_attribute("meshlib.host", record.host)
         span.set_attribute("meshlib.subset", record.subset)
@@ -63,7 +84,7 @@ class Tracing:
         span.set_attribute("meshlib.flags", record.flags)
         if len(record.attempts) > 1:
             span.set_attribute("http.request.resend_count", len(record.attempts) - 1)
-        if record.status == 0 or record.status >= 500:
+        if grpc if grpc is not None else record.status == 0 or record.status >= 500:
             from opentelemetry.trace import Status, StatusCode
 
             span.set_status(Status(StatusCode.ERROR, record.flags))
