@@ -296,15 +296,17 @@ def test_a_tracer_that_raises_is_counted_and_fails_no_call(world, kind):
 
 def test_two_meshes_of_one_process_count_into_one_registry():
     registry = CollectorRegistry()
-    for name in ("one", "two"):
-        workload = meshlib.Workload(name)
-        with meshlib.Mesh.from_resources([], registry=registry, workload=workload) as mesh:
+    one, two = (
+        meshlib.Mesh.from_resources([], registry=registry, workload=meshlib.Workload(name)) for name in ("one", "two")
+    )
+    with one, two:
+        for mesh in (one, two):
             with probe("threads", mesh) as server, server.stub() as stub:
                 call(stub, "Unary")
-    found = {
-        s.labels["destination_workload"]: s.value
-        for family in registry.collect()
-        for s in family.samples
-        if s.name in ("istio_requests_total", "istio_request_messages_total")
-    }
+        found = {
+            s.labels["destination_workload"]: s.value
+            for family in registry.collect()
+            for s in family.samples
+            if s.name in ("istio_requests_total", "istio_request_messages_total")
+        }
     assert found == {"one": 1, "two": 1}

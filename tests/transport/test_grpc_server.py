@@ -452,9 +452,9 @@ def test_a_caller_that_goes_away_before_the_answer_is_counted_without_a_status(w
         if world == "threads":
             # a thread cannot be interrupted: it is counted when its handler returns
             assert not counted.results
-            assert eventually(lambda: future.done())
+            assert eventually(lambda: not server.notes.context.is_active())
             server.notes.release.set()
-        assert counted.settled({("0", "", "DC"): 1})
+        assert counted.settled({("0", "", "DC"): 1}), counted.results
 
 
 def test_a_deadline_that_passes_in_the_handler_is_a_caller_that_went_away(world, counted):
