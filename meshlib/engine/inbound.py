@@ -115,8 +115,11 @@ class Ended:
     flag: str = ""
 
 
-CUT = Ended(0, None, "DC")
-"""The client went away before the answer was whole (also: its deadline passed, and it hung up)."""
+CUT = Ended(0, None, "DR")
+"""The client went away before the answer was whole. Envoy's flag for a stream that the client has reset (of a connection that
+broke it is DC; grpcio does not tell one from the other)."""
+HUNG_UP = 0.02
+"""Seconds before the deadline in which a client that goes away does so because of it: its clock began before ours."""
 
 
 class Serve:
@@ -128,8 +131,8 @@ class Serve:
 SERVE = Serve()
 InboundExchange = Generator[Sleep | Refusal | Serve, Ended | None, None]
 
-# Envoy answers a request whose max_stream_duration (Istio: grpc-timeout) has passed with these words
-EXPIRED = Refusal(408, "downstream duration timeout", 4, "DT", "max_duration_timeout")
+# Envoy answers a request whose max_stream_duration (Istio: grpc-timeout) has passed with these words, and no flag
+EXPIRED = Refusal(408, "downstream duration timeout", 4, "", "max_duration_timeout")
 CLOSED = Refusal(503, "the mesh of this server is closed", detail="mesh_closed")
 
 
@@ -198,13 +201,18 @@ class InboundCall:
 
     def end(self, ended: Ended) -> None:
         """The application has answered, or its client has gone."""
-        self.status = ended.status
-        self.grpc_status = ended.grpc_status
-        self.add_flag(ended.flag)
-        if ended is CUT and self.response_messages:
+        if ended is not CUT:
+            self.status, self.grpc_status = ended.status, ended.grpc_status
+        elif self.deadline is not None and self.clock.monotonic() >= self.deadline - HUNG_UP:
+            self.refuse(EXPIRED)
+            return
+        elif self.response_messages:
             # the head had been sent: a 200 without a grpc-status, which Envoy counts as UNKNOWN
             self.status = 200
             self.grpc_status = 2 if self.request.protocol == "grpc" else None
+        else:
+            self.status, self.grpc_status = 0, None
+        self.add_flag(ended.flag)
 
     def refuse(self, refusal: Refusal) -> None:
         """The answer is made here. To a gRPC caller it is HTTP 200 with a grpc-status, as Envoy's local replies are."""

@@ -100,7 +100,7 @@ class InboundTracing:
             span.set_attribute("meshlib.refusal", call.refusal.detail)
         code = call.grpc_status
         if call.request.protocol == "grpc":
-            if "DC" in call.flags:
+            if "DR" in call.flags:
                 code = 1  # what the caller's side knows it by; nothing was sent
             if code is not None:
                 span.set_attribute("rpc.grpc.status_code", code)

@@ -112,7 +112,7 @@ def test_a_deadline_that_has_passed_is_refused_before_any_check(left):
 
     call = made(checks=(never,), left=left)
     assert served(call) is EXPIRED
-    assert (call.grpc_status, call.flags) == (4, "DT")
+    assert (call.grpc_status, call.flags) == (4, "")
 
 
 def test_a_delay_is_slept_and_flagged_and_the_application_is_called_after_it():
@@ -126,7 +126,7 @@ def test_a_delay_ends_at_the_deadline_and_the_application_is_not_called_then():
     call = made(FaultPolicy(delay=10.0, delay_share=ALWAYS), left=2.0)
     assert served(call) is EXPIRED
     assert call.clock.slept == [2.0]
-    assert call.flags == "DI,DT"
+    assert call.flags == "DI"
 
 
 def test_an_abort_answers_with_envoys_text_flag_and_status():
@@ -176,14 +176,24 @@ def test_a_request_that_is_dropped_counts_as_a_caller_that_went_away():
     exchange = inbound(call)
     begin(exchange, call.clock.sleep)
     exchange.close()
-    assert (call.status, call.grpc_status, call.flags) == (0, None, "DC")
+    assert (call.status, call.grpc_status, call.flags) == (0, None, "DR")
 
 
 def test_a_caller_that_goes_away_amid_the_answer_has_seen_its_head():
     call = made()
     call.response_messages = 2
     assert served(call, CUT) is None
-    assert (call.status, call.grpc_status, call.flags) == (200, 2, "DC")
+    assert (call.status, call.grpc_status, call.flags) == (200, 2, "DR")
+
+
+@pytest.mark.parametrize(("left", "wanted"), [(0.0, (200, 4, "")), (0.01, (200, 4, "")), (1.0, (0, None, "DR"))])
+def test_a_caller_that_goes_away_at_its_deadline_counts_as_the_deadline(left, wanted):
+    call = made(left=5.0)
+    exchange = inbound(call)
+    begin(exchange, call.clock.sleep)
+    call.clock.advance(5.0 - left)
+    finish(exchange, CUT)
+    assert (call.status, call.grpc_status, call.flags) == wanted
 
 
 def test_finishing_twice_counts_once():
@@ -204,7 +214,7 @@ def test_a_sleep_that_is_interrupted_closes_the_exchange():
 
     with pytest.raises(KeyboardInterrupt):
         begin(exchange, interrupted)
-    assert call.flags == "DI,DC"
+    assert call.flags == "DI,DR"
     assert exchange.gi_frame is None
 
 
@@ -230,7 +240,7 @@ async def test_a_task_that_is_cancelled_in_an_injected_delay_counts_as_a_caller_
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert call.flags == "DI,DC"
+    assert call.flags == "DI,DR"
 
 
 def test_headers_are_found_in_lower_case_joined_when_repeated_and_read_from_bytes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry
 
 import meshlib
+from meshlib.compiler.inbound import NOTHING
+from meshlib.engine.inbound import Ended, InboundCall, InboundRequest, begin, finish, inbound
 from tests.support.grpc_echo import Message, eventually
 from tests.support.grpc_probe import WORLDS, probe
 from tests.support.inbound import envoy_filter, fault_patch
@@ -88,12 +91,24 @@ def test_a_call_is_a_server_span_below_its_callers_and_current_in_the_handler(wo
     assert {seen.span.span_id for seen in server.notes.seen} == {span.context.span_id}
 
 
-def test_without_a_callers_context_the_span_is_a_root_whatever_the_server_was_started_in(world, traced):
-    with traced.provider.get_tracer("t").start_as_current_span("starting up"):
-        with probe(world, traced.mesh) as server, server.stub() as stub:
-            stub.Unary(Message(text="a"))
-            (span,) = traced.ended()
+def test_without_a_callers_context_the_span_is_a_root(world, traced):
+    with probe(world, traced.mesh) as server, server.stub() as stub:
+        stub.Unary(Message(text="a"))
+        (span,) = traced.ended()
     assert span.parent is None
+
+
+def test_a_span_that_the_server_was_started_in_is_nobodys_parent(traced):
+    """asyncio copies the context of whoever starts a server into the task of each call."""
+    telemetry = traced.mesh._telemetry_of_servers()
+    request = InboundRequest("POST", "/a.B/C", protocol="grpc")
+    call = InboundCall(request, NOTHING, traced.mesh._core.clock, random.Random(1))
+    exchange = telemetry.watch(call, inbound(call))
+    with traced.provider.get_tracer("t").start_as_current_span("starting up"):
+        begin(exchange, lambda _: None)
+        finish(exchange, Ended(200, 0))
+    span, _ = traced.ended(2)
+    assert (span.name, span.parent) == ("a.B/C", None)
 
 
 def test_a_context_that_cannot_be_read_starts_a_trace_of_its_own(traced):
@@ -158,7 +173,7 @@ def test_a_stream_that_its_caller_breaks_off_ends_its_span_once(world, traced):
         broken, whole = sorted(traced.ended(2), key=lambda s: s.name)
     assert broken.attributes is not None
     assert whole.attributes is not None
-    assert (broken.attributes["rpc.grpc.status_code"], broken.attributes["meshlib.flags"]) == (1, "DC")
+    assert (broken.attributes["rpc.grpc.status_code"], broken.attributes["meshlib.flags"]) == (1, "DR")
     assert whole.attributes["rpc.grpc.status_code"] == 0
 
 
@@ -215,6 +230,7 @@ def around(behaviour: Callable[..., Any], span: Any, *, asynchronous: bool) -> C
             return behaviour(request, context)
         finally:
             otel_context.detach(token)
+            span.set_attribute("ended by", "its owner")
             span.end()
 
     async def serve_async(request: Any, context: Any) -> Any:
@@ -223,6 +239,7 @@ def around(behaviour: Callable[..., Any], span: Any, *, asynchronous: bool) -> C
             return await behaviour(request, context)
         finally:
             otel_context.detach(token)
+            span.set_attribute("ended by", "its owner")
             span.end()
 
     return serve_async if asynchronous else serve
@@ -255,6 +272,7 @@ def test_a_server_span_of_the_instrumentation_is_enriched_and_no_second_is_made(
         (span,) = traced.ended()
     assert span.name == "theirs"
     assert span.attributes is not None
+    assert span.attributes["ended by"] == "its owner"
     assert (span.attributes["rpc.method"], span.attributes["rpc.grpc.status_code"]) == ("Unary", 14)
     assert [seen.span.span_id for seen in server.notes.seen] == [span.context.span_id]
 
@@ -266,7 +284,7 @@ def test_a_span_of_another_kind_around_a_handler_is_left_alone(world, traced):
         stub.Unary(Message(text="a"), metadata=SAMPLED)
         mine, other = sorted(traced.ended(2), key=lambda s: s.name)
     assert (mine.kind, other.name) == (SpanKind.SERVER, "theirs")
-    assert not other.attributes
+    assert dict(other.attributes or {}) == {"ended by": "its owner"}
     assert mine.parent is not None
     assert mine.parent.span_id == PARENT
 
