@@ -1,0 +1,71 @@
+"""A call that makes calls: customer -> orders (asyncio) -> catalog (threads), as streams, with a deadline, in a trace."""
+
+from __future__ import annotations
+
+from meshlib.demo.shop.play.routes import CANARY
+from meshlib.demo.shop.play.scenario import Stage, differs
+
+LINES = tuple((name, quantity) for quantity, name in enumerate(("cup", "pot", "assam", "sencha", "sidamo") * 4, 1))
+ROUNDS = 12
+DEADLINE = 0.3
+LATE = 0.35
+"""Seconds within which a call with that deadline must have ended on a busy machine, after it has passed."""
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = (("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01"),)
+
+
+def play_orders(stage: Stage) -> None:
+    """Streams to the server and both ways come through complete and in order."""
+    stage.begin(
+        "client streaming, both ways streaming", "", "orders has no route of its own; it asks catalog for each price"
+    )
+    prices = {product.id: product.cents for product in stage.customer.listed().messages}
+
+    answer = stage.customer.order(LINES, CANARY)
+    why = differs("status", answer.code, "OK")
+    text = f"{answer.code} {answer.details}"
+    if not why:
+        receipt = answer.message
+        why += differs("lines", [(line.product_id, line.quantity) for line in receipt.lines], list(LINES))
+        why += differs("total", receipt.total_cents, sum(prices[name] * quantity for name, quantity in LINES))
+        why += differs("catalogs asked", {line.catalog_version for line in receipt.lines}, {"v2"})
+        text = f"{len(receipt.lines)} lines, {receipt.total_cents / 100:.2f} in all, every price from catalog v2"
+    stage.saw("an order, x-canary: yes", f"{len(LINES)} lines in order, all from v2", text, why)
+
+    start, step = prices["pot"] // 2, prices["pot"] // 20
+    answer = stage.customer.negotiate("pot", start, step, ROUNDS)
+    offers = [start + step * at for at in range(ROUNDS)]
+    why = differs("status", answer.code, "OK")
+    why += differs("rounds", [counter.round for counter in answer.messages], list(range(1, ROUNDS + 1)))
+    wanted = [offer if offer * 100 >= prices["pot"] * 90 else (offer + prices["pot"]) // 2 for offer in offers]
+    why += differs("answers", [counter.cents for counter in answer.messages], wanted)
+    accepted = sum(counter.accepted for counter in answer.messages)
+    text = f"{len(answer.messages)} offers, each answered before the next; {accepted} accepted"
+    stage.saw("haggling", f"{ROUNDS} answers in order", text, why)
+
+
+def play_deadline(stage: Stage) -> None:
+    """What is left of the customer's time, and the trace, arrive at the end of the chain; nobody hands them on by hand."""
+    stage.begin("deadline and trace", "products", f"the customer gives {DEADLINE * 1000:g} ms, and a traceparent")
+    answer = stage.customer.order((("cup", 1),), TRACEPARENT, timeout=DEADLINE)
+    why = differs("status", answer.code, "OK")
+    text = f"{answer.code} {answer.details}"
+    if not why:
+        line = answer.message.lines[0]
+        left = line.catalog_time_left_ms if line.HasField("catalog_time_left_ms") else None
+        if left is None or not 0 < left < DEADLINE * 1000:
+            why.append(f"catalog saw {left} ms left, expected less than {DEADLINE * 1000:g}")
+        why += differs("trace", line.catalog_trace_id, TRACE)
+        text = f"catalog had {left} ms left and is in trace {line.catalog_trace_id or 'none'}"
+    stage.saw("in time", "catalog sees less time and the same trace", text, why)
+
+    stage.shop.drill("slow")
+    try:
+        answer = stage.customer.order((("cup", 1),) * 3, timeout=DEADLINE)
+    finally:
+        stage.shop.drill("none")
+    why = differs("status", answer.code, "DEADLINE_EXCEEDED")
+    if not DEADLINE * 0.9 <= answer.seconds <= DEADLINE + LATE:
+        why.append(f"it took {answer.seconds:.2f} s")
+    text = f"{answer.code} after {answer.seconds * 1000:.0f} ms"
+    stage.saw("catalog v1 is slow", f"DEADLINE_EXCEEDED after {DEADLINE * 1000:g} ms", text, why)
