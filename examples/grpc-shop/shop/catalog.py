@@ -1,7 +1,7 @@
 """The catalog: a blocking gRPC server. ``python -m shop.catalog --mesh FOLDER [--version v2]``
 
 The only lines about the mesh are those with ``mesh`` in them: the server is given its interceptors, which identify the
-caller, carry its deadline and its trace on to what the handlers call, and count.
+caller, carry its deadline on to what the handlers call, trace, and count.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 
 import grpc
-from opentelemetry import trace
 
 from shop import catalog_pb2, catalog_pb2_grpc
 from shop.drill import Drill
@@ -64,9 +63,9 @@ class Catalog(catalog_pb2_grpc.CatalogServicer):
         left = context.time_remaining()
         if left is not None and left < AGES:
             served.time_left_ms = int(left * 1000)
-        span = trace.get_current_span().get_span_context()  # made by the mesh's interceptors
-        if span.is_valid:
-            served.trace_id = f"{span.trace_id:032x}"
+        for key, value in context.invocation_metadata():
+            if key == "traceparent":
+                served.trace_id = value.split("-")[1]
         return served
 
 

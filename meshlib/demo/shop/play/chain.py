@@ -45,7 +45,7 @@ def play_orders(stage: Stage) -> None:
 
 
 def play_deadline(stage: Stage) -> None:
-    """What is left of the customer's time, and the trace, arrive at the end of the chain; nobody hands them on by hand."""
+    """What is left of the customer's time arrives at the end of the chain, and so does the trace."""
     stage.begin("deadline and trace", "products", f"the customer gives {DEADLINE * 1000:g} ms, and a traceparent")
     answer = stage.customer.order((("cup", 1),), TRACEPARENT, timeout=DEADLINE)
     why = differs("status", answer.code, "OK")
