@@ -10,6 +10,8 @@ ROUNDS = 12
 DEADLINE = 0.3
 LATE = 0.35
 """Seconds within which a call with that deadline must have ended on a busy machine, after it has passed."""
+TRIES = 5
+"""A busy machine may need longer than that deadline; what the catalog sees of it is to be shown, not how fast it is."""
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = (("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01"),)
 
@@ -47,7 +49,10 @@ def play_orders(stage: Stage) -> None:
 def play_deadline(stage: Stage) -> None:
     """What is left of the customer's time arrives at the end of the chain, and so does the trace."""
     stage.begin("deadline and trace", "products", f"the customer gives {DEADLINE * 1000:g} ms, and a traceparent")
-    answer = stage.customer.order((("cup", 1),), TRACEPARENT, timeout=DEADLINE)
+    for _ in range(TRIES):
+        answer = stage.customer.order((("cup", 1),), TRACEPARENT, timeout=DEADLINE)
+        if answer.code == "OK":
+            break
     why = differs("status", answer.code, "OK")
     text = f"{answer.code} {answer.details}"
     if not why:
@@ -59,13 +64,13 @@ def play_deadline(stage: Stage) -> None:
         text = f"catalog had {left} ms left and is in trace {line.catalog_trace_id or 'none'}"
     stage.saw("in time", "catalog sees less time and the same trace", text, why)
 
-    stage.shop.drill("slow")
+    stage.shop.drill("slow", "v1", "v2")
     try:
         answer = stage.customer.order((("cup", 1),) * 3, timeout=DEADLINE)
     finally:
-        stage.shop.drill("none")
+        stage.shop.drill("none", "v1", "v2")
     why = differs("status", answer.code, "DEADLINE_EXCEEDED")
     if not DEADLINE * 0.9 <= answer.seconds <= DEADLINE + LATE:
         why.append(f"it took {answer.seconds:.2f} s")
     text = f"{answer.code} after {answer.seconds * 1000:.0f} ms"
-    stage.saw("catalog v1 is slow", f"DEADLINE_EXCEEDED after {DEADLINE * 1000:g} ms", text, why)
+    stage.saw("catalog is slow", f"DEADLINE_EXCEEDED after {DEADLINE * 1000:g} ms", text, why)

@@ -44,12 +44,12 @@ def play_retries(stage: Stage) -> None:
     """Every other answer of catalog v1 is UNAVAILABLE, and nobody notices."""
     stage.begin("retries", "products", "up to 4 retries on unavailable; catalog v1 fails every other call")
     calls = max(stage.calls, FEWEST)
-    stage.shop.drill("every-other")
+    stage.shop.drill("every-other", "v1")
     try:
         # one by one: in parallel, all five tries of a call may fall on the failing half
         answers = list(stage.customer.products(calls, width=1))
     finally:
-        stage.shop.drill("none")
+        stage.shop.drill("none", "v1")
     seen = Counter(answer.code for answer in answers)
     retried = sum(answer.attempts > 1 for answer in answers)
     lost = calls - seen["OK"]
@@ -62,9 +62,8 @@ def play_retries(stage: Stage) -> None:
 
 def play_timeouts(stage: Stage) -> None:
     """The route's time limit is the mesh's answer, the caller's own deadline the caller's."""
-    stage.begin("time limits", "products", f"GetProduct: timeout {ROUTE_TIMEOUT:g} s; catalog v1 takes 3 s")
-    stage.shop.drill("slow")
-    stage.shop.drill("slow", "v2")
+    stage.begin("time limits", "products", f"GetProduct: timeout {ROUTE_TIMEOUT:g} s; catalog takes 3 s")
+    stage.shop.drill("slow", "v1", "v2")
     try:
         answer = stage.customer.product()
         why = differs("status", answer.code, "UNAVAILABLE") + differs("flags", answer.flags, "UT")
@@ -79,8 +78,7 @@ def play_timeouts(stage: Stage) -> None:
         text = f"{answer.code} after {_ms(answer.seconds)}"
         stage.saw("the caller's own", f"DEADLINE_EXCEEDED after {_ms(OWN_TIMEOUT)}", text, why)
     finally:
-        stage.shop.drill("none")
-        stage.shop.drill("none", "v2")
+        stage.shop.drill("none", "v1", "v2")
 
 
 def play_killed(stage: Stage) -> None:

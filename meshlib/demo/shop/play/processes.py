@@ -57,9 +57,9 @@ class Shop:
         """The replicas of a version of the catalog."""
         return [c for c in self.children if c.service == "catalog" and c.version == version]
 
-    def drill(self, mode: str, version: str = "v1") -> None:
-        """Tell every catalog of a version what to do wrong ("none": nothing). Raises ChildDied."""
-        for child in self.catalogs(version):
+    def drill(self, mode: str, *versions: str) -> None:
+        """Tell every catalog of these versions what to do wrong ("none": nothing). Raises ChildDied."""
+        for child in (child for version in versions for child in self.catalogs(version)):
             child.tell(mode, time.monotonic() + TELL_SECONDS)
 
     def kill(self, child: Process) -> None:
