@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from shop import catalog_pb2, catalog_pb2_grpc, orders_pb2, orders_pb2_grpc
-
 import meshlib
+from shop import catalog_pb2, catalog_pb2_grpc, orders_pb2, orders_pb2_grpc
 
 
 def main(folder: str, canary: bool) -> None:
