@@ -11,7 +11,6 @@ from meshlib.demo.shop.play.scenario import Stage, differs
 
 CANARY = (("x-canary", "yes"),)
 WEIGHTS = {"v1": 0.9, "v2": 0.1}
-STREAMS = 10
 
 
 def play_canary(stage: Stage) -> None:
@@ -36,14 +35,14 @@ def play_streams(stage: Stage) -> None:
     for who, metadata, wanted in (("x-canary: yes", CANARY, {"v2": 1.0}), ("no metadata", (), WEIGHTS)):
         seen: Counter[str] = Counter()
         why = differs("products", len(whole), len(set(whole)))
-        for _ in range(STREAMS):
+        for _ in range(stage.calls):
             answer = stage.customer.listed(metadata=metadata)
             seen[_version(answer)] += 1
             why += differs("status", answer.code, "OK")
             why += differs("products", [product.id for product in answer.messages], sorted(whole))
         why += misses(seen, wanted)
-        text = f"{STREAMS} streams of {len(whole)} products, whole and in order: {counts(seen)}"
-        stage.saw(who, shares(wanted), text if not why else f"{STREAMS} streams: {counts(seen)}", why)
+        text = f"{stage.calls} streams of {len(whole)} products, whole and in order: {counts(seen)}"
+        stage.saw(who, shares(wanted), text if not why else f"{stage.calls} streams: {counts(seen)}", why)
 
 
 def _version(answer: Answer) -> str:
