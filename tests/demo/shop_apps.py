@@ -15,17 +15,28 @@ from shop.drill import Drill
 from shop.orders import Orders
 
 
+class Seen(grpc.ServerInterceptor):  # type: ignore[misc,type-arg]
+    """Keeps the metadata of each call."""
+
+    def __init__(self) -> None:
+        self.metadata: list[dict[str, str | bytes]] = []
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        self.metadata.append(dict(handler_call_details.invocation_metadata))
+        return continuation(handler_call_details)
+
+
 @contextlib.contextmanager
-def catalog(version: str = "v1") -> Iterator[tuple[Any, Drill, str]]:
-    """A catalog's stub, its drill and its address."""
-    drill = Drill()
-    server = grpc.server(futures.ThreadPoolExecutor(4))
+def catalog(version: str = "v1") -> Iterator[tuple[Any, Drill, str, Seen]]:
+    """A catalog's stub, its drill, its address and what it has seen."""
+    drill, seen = Drill(), Seen()
+    server = grpc.server(futures.ThreadPoolExecutor(4), interceptors=[seen])
     stubs.catalog_pb2_grpc.add_CatalogServicer_to_server(Catalog(f"catalog-{version}-1", version, drill), server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:
         with grpc.insecure_channel(address) as channel:
-            yield stubs.catalog_pb2_grpc.CatalogStub(channel), drill, address
+            yield stubs.catalog_pb2_grpc.CatalogStub(channel), drill, address, seen
     finally:
         server.stop(0).wait()
 

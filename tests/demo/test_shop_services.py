@@ -17,7 +17,7 @@ TRACEPARENT = ("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01")
 
 
 def test_a_product_tells_its_price_and_who_answered():
-    with catalog() as (stub, _, _):
+    with catalog() as (stub, _, _, _):
         found = stub.GetProduct(cpb.GetProductRequest(id="earl-grey"))
     assert (found.name, found.shelf, found.cents) == ("Earl Grey", "tea", 720)
     assert (found.served.pod, found.served.version) == ("catalog-v1-1", "v1")
@@ -25,19 +25,19 @@ def test_a_product_tells_its_price_and_who_answered():
 
 def test_only_the_second_version_knows_the_stock():
     for version, known in (("v1", False), ("v2", True)):
-        with catalog(version) as (stub, _, _):
+        with catalog(version) as (stub, _, _, _):
             assert stub.GetProduct(cpb.GetProductRequest(id="cup")).HasField("stock") is known
 
 
 def test_an_unknown_product_is_not_found():
-    with catalog() as (stub, _, _), pytest.raises(grpc.RpcError) as caught:
+    with catalog() as (stub, _, _, _), pytest.raises(grpc.RpcError) as caught:
         stub.GetProduct(cpb.GetProductRequest(id="gold"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert caught.value.details() == "no product 'gold'"
 
 
 def test_a_shelf_is_listed_in_order_and_no_shelf_means_all():
-    with catalog() as (stub, _, _):
+    with catalog() as (stub, _, _, _):
         coffee = [p.id for p in stub.ListProducts(cpb.ListProductsRequest(shelf="coffee"))]
         everything = [p.id for p in stub.ListProducts(cpb.ListProductsRequest())]
     assert coffee == ["arabica", "robusta", "sidamo"]
@@ -46,7 +46,7 @@ def test_a_shelf_is_listed_in_order_and_no_shelf_means_all():
 
 
 def test_a_product_tells_the_deadline_and_the_trace_of_the_call_or_that_it_had_none():
-    with catalog() as (stub, _, _):
+    with catalog() as (stub, _, _, _):
         bare = stub.GetProduct(cpb.GetProductRequest(id="cup")).served
         told = stub.GetProduct(cpb.GetProductRequest(id="cup"), timeout=5, metadata=(TRACEPARENT,)).served
     assert not bare.HasField("time_left_ms")
@@ -56,7 +56,7 @@ def test_a_product_tells_the_deadline_and_the_trace_of_the_call_or_that_it_had_n
 
 
 def test_the_drill_every_other_fails_the_first_call_and_then_every_second():
-    with catalog() as (stub, drill, _):
+    with catalog() as (stub, drill, _, _):
         drill.begin("every-other")
         seen = []
         for _ in range(4):
@@ -71,7 +71,7 @@ def test_the_drill_every_other_fails_the_first_call_and_then_every_second():
 
 
 def test_the_drill_slow_lets_the_thread_go_when_the_caller_hangs_up():
-    with catalog() as (stub, drill, _):
+    with catalog() as (stub, drill, _, _):
         drill.begin("slow")
         for _ in range(8):  # twice the threads there are: the last would wait for the first
             with pytest.raises(grpc.RpcError) as caught:
@@ -84,12 +84,12 @@ def test_the_drill_slow_lets_the_thread_go_when_the_caller_hangs_up():
 
 
 def test_an_unknown_drill_is_refused_by_name():
-    with catalog() as (_, drill, _), pytest.raises(ValueError, match="every-other, slow, not 'fire'"):
+    with catalog() as (_, drill, _, _), pytest.raises(ValueError, match="every-other, slow, not 'fire'"):
         drill.begin("fire")
 
 
 async def test_an_order_is_priced_line_by_line():
-    with catalog() as (_, _, address):
+    with catalog() as (_, _, address, _):
         async with orders(address) as stub:
             receipt = await stub.PlaceOrder(opb.Line(product_id=i, quantity=q) for i, q in (("cup", 2), ("pot", 1)))
     assert [(line.product_id, line.quantity, line.unit_cents) for line in receipt.lines] == [
@@ -100,7 +100,7 @@ async def test_an_order_is_priced_line_by_line():
 
 
 async def test_an_order_of_what_is_not_sold_fails_with_the_catalogs_status():
-    with catalog() as (_, _, address):
+    with catalog() as (_, _, address, _):
         async with orders(address) as stub:
             with pytest.raises(grpc.RpcError) as caught:
                 await stub.PlaceOrder(iter([opb.Line(product_id="gold", quantity=1)]))
@@ -109,15 +109,17 @@ async def test_an_order_of_what_is_not_sold_fails_with_the_catalogs_status():
 
 
 async def test_canary_and_trace_go_on_to_the_catalog_and_other_metadata_does_not():
-    with catalog() as (_, _, address):
+    sent = (TRACEPARENT, ("x-canary", "yes"), ("x-secret", "1"))
+    with catalog() as (_, _, address, seen):
         async with orders(address) as stub:
-            line = opb.Line(product_id="cup", quantity=1)
-            receipt = await stub.PlaceOrder(iter([line]), metadata=(TRACEPARENT, ("x-secret", "1")))
+            receipt = await stub.PlaceOrder(iter([opb.Line(product_id="cup", quantity=1)]), metadata=sent)
     assert receipt.lines[0].catalog_trace_id == TRACE
+    assert seen.metadata[0]["x-canary"] == "yes"
+    assert "x-secret" not in seen.metadata[0]
 
 
 async def test_haggling_meets_in_the_middle_until_an_offer_is_near_the_price():
-    with catalog() as (_, _, address):
+    with catalog() as (_, _, address, _):
         async with orders(address) as stub:
             offers = [opb.Offer(round=n, product_id="pot", cents=c) for n, c in ((1, 1900), (2, 3509), (3, 3510))]
             answers = [(a.round, a.cents, a.accepted) async for a in stub.Negotiate(iter(offers))]
