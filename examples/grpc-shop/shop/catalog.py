@@ -64,8 +64,8 @@ class Catalog(catalog_pb2_grpc.CatalogServicer):
         if left is not None and left < AGES:
             served.time_left_ms = int(left * 1000)
         for key, value in context.invocation_metadata():
-            if key == "traceparent":
-                served.trace_id = value.split("-")[1]
+            if key == "traceparent" and isinstance(value, str):
+                served.trace_id = value[3:35]
         return served
 
 

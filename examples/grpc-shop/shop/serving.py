@@ -53,7 +53,7 @@ def say(fact: dict[str, object]) -> None:
     sys.stdout.flush()
 
 
-def follow_lifeline(command: Callable[[str], None], end: Callable[[], None]) -> None:
+def follow_lifeline(command: Callable[[str], None], end: Callable[[], object]) -> None:
     """Give each line of standard input to ``command``; when there are no more, ``end``, by force if that takes long."""
 
     def read() -> None:
