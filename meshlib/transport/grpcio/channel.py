@@ -39,9 +39,10 @@ def settle(delivered: Deliver, exchange: Exchange, call: Call) -> GrpcOutcome:
         raise error
     record.status = outcome.status
     record.grpc_status = outcome.code
+    failure = None if outcome.error is None else with_metadata(outcome.error, outcome, record)
     finish(exchange)
-    if outcome.error is not None:
-        raise with_metadata(outcome.error, outcome, record)
+    if failure is not None:
+        raise failure
     return outcome
 
 
@@ -102,7 +103,13 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         call, exchange = self._dialer.begin(
             self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
         )
-        return settle(run(exchange, self._world), exchange, call), call
+        try:
+            return settle(run(exchange, self._world), exchange, call), call
+        finally:
+            self._over(call)
+
+    def _over(self, call: Call) -> None:
+        """The call has ended, one way or the other."""
 
     def future(
         self,
@@ -130,6 +137,9 @@ class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):
 
     def _taken(self, request: Any) -> Any:
         return ReplayIterator(iter(request), self._method.serialize)
+
+    def _over(self, call: Call) -> None:
+        call.wire.request.over()
 
 
 class UnaryStream(_Callable, grpc.UnaryStreamMultiCallable):

@@ -115,7 +115,10 @@ def _status(outcome: Outcome, call: Call) -> tuple[int, str]:
     if failure is Failure.REQUEST_BODY_FAILED:
         return UNKNOWN, "Exception iterating requests!"
     answer = change_answer(call, replies.for_failure(outcome, len(record.attempts) > 1))
-    return grpc_of_http(answer.status), (answer.whole or b"").decode()
+    text = (answer.whole or b"").decode()
+    if failure is Failure.RESET and "RST_STREAM" in outcome.detail:
+        text = text.replace("connection termination", "remote reset")
+    return grpc_of_http(answer.status), text
 
 
 def _callers_own(call: Call) -> bool:
@@ -148,7 +151,7 @@ def reason(outcome: Outcome, record: Explanation) -> str:
 
 def _what_failed(outcome: Outcome, record: Explanation) -> str:
     rule = record.rule_object
-    if outcome.detail == "Deadline Exceeded" and rule is not None:  # grpcio's words, which say nothing of whose
+    if "Deadline Exceeded" in outcome.detail and rule is not None:  # grpcio's words, which say nothing of whose
         limits = [
             f"{name} of {seconds:g} s"
             for name, seconds in (("timeout", rule.timeout), ("perTryTimeout", rule.retry.per_try_timeout))
