@@ -333,6 +333,12 @@ class BoundCluster:
         found: EndpointState = table.find(value)
         return found
 
+    def look(self, now: float) -> None:
+        """Let what was observed since the last pick count (for those who show the endpoints)."""
+        if self._generation != self.state.generation:
+            with self.state.lock:
+                self._refresh(now)
+
     def catch_up(self, now: float) -> None:
         """Let outlier detection do what the interval boundaries up to ``now`` ask for."""
         state = self.state

@@ -115,6 +115,7 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float, view: 
 
 def endpoints_of(cluster: Any, now: float) -> list[dict[str, Any]]:
     """The endpoints of a bound cluster with health and ejection."""
+    cluster.look(now)
     detector = cluster.state.detector
     found = []
     for endpoint in cluster.endpoints:

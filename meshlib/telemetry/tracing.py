@@ -1,20 +1,26 @@
 """A CLIENT span for each call, with W3C context sent upstream unless the request carries its own.
 
-Only opentelemetry-api is used: without an SDK every span is a no-op.
+Only opentelemetry-api is used. Without an SDK no span is made; then the trace context of the request that this program is
+serving goes on with the calls it makes for it, which is what Istio asks of applications.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshlib.engine.inbound_context import current
+
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
+    from meshlib.engine.inbound import InboundRequest
 
 EAGER_LOOKS = 100
 LOOK_EVERY = 50
 """An SDK installed after that many calls is noticed with the next call that is a multiple of this."""
 
 CONTEXT_HEADERS = (b"traceparent", b"b3", b"x-b3-traceid")
+FORWARDED = ("traceparent", "tracestate", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled",
+             "x-b3-flags", "x-request-id")  # fmt: skip
 
 
 class Tracing:
@@ -43,14 +49,22 @@ class Tracing:
             # asking costs two looks into os.environ, as much as a balancer: once an application is under way without an
             # SDK, one call of so many asks
             self._looks += 1
-            if self._looks > EAGER_LOOKS and self._looks % LOOK_EVERY:
-                return None
-            if type(self._provider_now()) is proxy:
+            if (self._looks > EAGER_LOOKS and self._looks % LOOK_EVERY) or type(self._provider_now()) is proxy:
+                serving = current.get()
+                if serving is not None:
+                    _forward(serving, call)
                 return None
             self._proxy = None
         view = call.view
         grpc = call.wire.protocol == "grpc"
         span = self._tracer.start_span(view.path[1:] if grpc else view.method, kind=self._kind)
+        headers = call.wire.base_headers
+        if span.get_span_context().is_valid and not _has_context(
+            headers
+        ):  # also one that is not sampled: that goes on too
+            carrier: dict[str, str] = {}
+            self._propagate.inject(carrier, context=self._set_span(span))
+            headers.extend((k.encode(), v.encode()) for k, v in carrier.items())
         if not span.is_recording():
             return None
         span.set_attribute("server.address", view.authority)
@@ -62,11 +76,6 @@ class Tracing:
         else:
             span.set_attribute("http.request.method", view.method)
             span.set_attribute("url.path", view.path)
-        headers = call.wire.base_headers
-        if not any(name.lower() in CONTEXT_HEADERS for name, _ in headers):
-            carrier: dict[str, str] = {}
-            self._propagate.inject(carrier, context=self._set_span(span))
-            headers.extend((k.encode(), v.encode()) for k, v in carrier.items())
         return span
 
     def finished(self, call: Call, span: Any) -> None:
@@ -89,3 +98,15 @@ class Tracing:
 
             span.set_status(Status(StatusCode.ERROR, record.flags))
         span.end()
+
+
+def _has_context(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() in CONTEXT_HEADERS for name, _ in headers)
+
+
+def _forward(serving: InboundRequest, call: Call) -> None:
+    """Give the call the trace context of the request it is made for, unless it has its own."""
+    found = [(name.encode(), value.encode("latin-1")) for name in FORWARDED if (value := serving.header(name))]
+    if found and not _has_context(call.wire.base_headers):
+        there = {name.lower() for name, _ in call.wire.base_headers}
+        call.wire.base_headers.extend(pair for pair in found if pair[0] not in there)

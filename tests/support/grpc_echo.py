@@ -138,7 +138,11 @@ class EchoServer:
             if credentials is None
             else self.server.add_secure_port(address, credentials)
         )
+        self._before_start()
         self.server.start()
+
+    def _before_start(self) -> None:
+        """More services, for those that derive from this one."""
 
     @property
     def name(self) -> str:
