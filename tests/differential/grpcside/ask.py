@@ -19,7 +19,8 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Ask:
-    """One call. ``attempts``: how many are waited for in the ledger after the answer (copies come later)."""
+    """One call. ``copies``: as many attempts are waited for in the ledger after the answer (copies may come later);
+    ``races``: the call ends by its caller's deadline."""
 
     script: str = "ok"
     kind: str = "Unary"
@@ -28,6 +29,7 @@ class Ask:
     service: str = SERVICE
     texts: Sequence[str] = ("x", "y")
     copies: int = 0
+    races: bool = False
 
     @property
     def path(self) -> str:
@@ -45,6 +47,10 @@ class Heard:
     texts: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     seconds: float = field(default=0.0, compare=False)
+
+    def __str__(self) -> str:
+        attempts = "; ".join(f"{a.server} {a.path} {a.authority} {a.metadata}" for a in self.attempts)
+        return f"{self.code} {self.details!r} {self.initial} {self.trailing} {self.texts} after [{attempts}]"
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -66,7 +72,7 @@ def perform(channel: Any, ask: Ask, ledger: Ledger, side: str) -> Heard:
         if streams_out:
             call = multi(request, metadata=metadata, timeout=ask.timeout)
             for message in call:
-                texts.append(message.text)  # noqa: PERF401 (those before a failure count)
+                texts.append(message.text)
         else:
             message, call = multi.with_call(request, metadata=metadata, timeout=ask.timeout)
             if message is not None:  # grpcio's answer to a status OK without a message

@@ -20,14 +20,7 @@ from tests.differential.referee.envoy_side import _listener, _manager
 
 Config = dict[str, Any]
 PORT = 9080
-NUMBERS = {
-    name: number
-    for number, name in enumerate(
-        "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
-        "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
-        "UNAUTHENTICATED".split()
-    )
-}
+NUMBERS = {code.name: code.value[0] for code in grpc.StatusCode}
 UNLIMITED = 2**32 - 1
 INTERNAL: Config = {
     # only of internal callers Envoy takes x-envoy-retry-on and its like; to a library every caller is internal
@@ -91,7 +84,9 @@ def resources(scene: Scene, ports: Mapping[str, int]) -> list[Config]:
             }
             for server in service.servers
         ]
-        made += [_slice(name, server, ports[server], [one]) for server, one in zip(service.servers, slices, strict=True)]
+        made += [
+            _slice(name, server, ports[server], [one]) for server, one in zip(service.servers, slices, strict=True)
+        ]
         subsets = [{"name": server, "labels": {"server": server}} for server in service.servers]
         spec: Config = {"host": name, "trafficPolicy": service.policy, "subsets": subsets}
         made.append(_istio("DestinationRule", name, {k: v for k, v in spec.items() if v}))

@@ -1,26 +1,38 @@
 """gRPC servers that do what a call's metadata tells them, and keep a ledger of every attempt that reaches them.
 
 Metadata of a call: ``x-call`` names it in the ledger; ``x-script`` holds a step per attempt, separated by commas, the last
-one repeated (``x-script-a``: for the server a only):
+one repeated (``x-script-a``: for the server a only). Steps of both kinds of server:
 
-- ``ok``; ``0.2``: wait so many seconds, then ok; ``hold``: wait until ``Ledger.release`` is set, then ok
-- ``s14``: status 14 at once, in a trailers-only answer; ``h14``: status 14 after initial metadata, before any message
-- ``m14``: status 14 after one message; ``w0.2``: one message, then wait so many seconds, then ok
-- of the raw server, which knows no deadlines, also: ``rst8``: RST_STREAM with this code before the head; ``hrst8``: after it; ``mrst8``: after a
-  message; ``goaway``: GOAWAY that did not take the stream; ``close``, ``hclose``, ``mclose``: the connection ends; ``http503``: a plain
-  HTTP answer; ``grpc503``: an HTTP status of an answer of type application/grpc; ``nostatus``: an answer that ends without
-  a status; ``notrailers``: a head of that kind alone
+- ``ok``; ``0.2``: wait so many seconds, then ok
+- ``s14``: status 14 at once, in a trailers-only answer
+- ``h14``: status 14 after initial metadata, before any message; ``m14``: after one message (of a stream, at the gRPC server)
+
+of the gRPC server:
+
+- ``hold``: wait until ``Ledger.release`` is set, then ok
+- ``w0.2``: one message, then wait so many seconds, then ok
+
+of the raw server, which knows no deadlines:
+
+- ``rst8``: RST_STREAM with this code before the head; ``hrst8``: after it; ``mrst8``: after a message
+- ``close``, ``hclose``, ``mclose``: the connection ends; ``goaway``: it ends with GOAWAY, which did not take the stream
+- ``http503``: a plain HTTP answer; ``grpc503``: an HTTP status in an answer of type application/grpc
+- ``nostatus``: an answer that ends without a status; ``notrailers``: a head of that kind alone
+- ``w2``: a message, and nothing more ever
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
+from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import h2.exceptions
 
 from tests.support.grpc_echo import Message
 from tests.support.h2_server import H2Server, Peer, Request
@@ -80,9 +92,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
     def __init__(self, name: str, ledger: Ledger) -> None:
         self.name = name
         self.ledger = ledger
-        self.server = grpc.server(
-            futures.ThreadPoolExecutor(24), handlers=[self], options=[("grpc.so_reuseport", 0)]
-        )
+        self.server = grpc.server(futures.ThreadPoolExecutor(24), handlers=[self], options=[("grpc.so_reuseport", 0)])
         self.port: int = self.server.add_insecure_port("127.0.0.1:0")
 
     def __enter__(self) -> ScriptedServer:
@@ -148,22 +158,25 @@ def framed(text: str, server: str) -> bytes:
     return struct.pack(">BI", 0, len(body)) + body
 
 
-def _after(seconds: float, act: Any, *arguments: Any) -> None:
-    timer = threading.Timer(seconds, act, arguments)
-    timer.daemon = True
-    timer.start()
-
-
-def _later(step: str, act: Any, *arguments: Any) -> None:
-    """At once; but what was sent before must have been read, or the other side may drop it."""
-    if step[0] in "hm":
-        _after(0.02, act, *arguments)
-    else:
-        act(*arguments)
-
-
-def raw_server(name: str, ledger: Ledger) -> H2Server:
+@contextlib.contextmanager
+def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
     """A server that breaks calls as no gRPC server would."""
+    timers: list[threading.Timer] = []
+
+    def after(seconds: float, act: Any, *arguments: Any) -> None:
+        def run() -> None:
+            with contextlib.suppress(h2.exceptions.ProtocolError):  # the client has reset the stream meanwhile
+                act(*arguments)
+
+        timers.append(threading.Timer(seconds, run))
+        timers[-1].start()
+
+    def later(step: str, act: Any, *arguments: Any) -> None:
+        """At once; but what was sent before must have been read, or the other side may drop it."""
+        if step[0] in "hm":
+            after(0.02, act, *arguments)
+        else:
+            act(*arguments)
 
     def answer(peer: Peer, request: Request) -> None:
         known = dict(request.headers)
@@ -185,7 +198,7 @@ def raw_server(name: str, ledger: Ledger) -> H2Server:
             peer.goaway(0)
             peer.close()
         elif step[0].isdigit():
-            _after(float(step), peer.respond, request, framed("ok", name), 200, HEAD, OK)
+            after(float(step), peer.respond, request, framed("ok", name), 200, HEAD, OK)
         else:
             if step[0] in "hmw":
                 peer.head(request, 200, [*HEAD, (b"x-head", name.encode())])
@@ -195,10 +208,18 @@ def raw_server(name: str, ledger: Ledger) -> H2Server:
                 return
             rest = step.lstrip("hm")
             if rest.startswith("rst"):
-                _later(step, peer.reset, request, int(rest[3:]))
+                later(step, peer.reset, request, int(rest[3:]))
+            elif rest.isdigit():
+                status = [(b"grpc-status", rest.encode()), (b"grpc-message", b"scripted")]
+                later(step, peer.data, request, b"", status)
             elif rest == "close":
-                _later(step, peer.close)
+                later(step, peer.close)
             else:
                 peer.respond(request, framed("ok", name), 200, HEAD, OK)
 
-    return H2Server(answer)
+    try:
+        with H2Server(answer) as server:
+            yield server
+    finally:
+        for timer in timers:
+            timer.cancel()

@@ -62,7 +62,12 @@ class Failing:
 
     @property
     def services(self) -> dict[str, Service]:
-        detection = {"interval": "600s", "baseEjectionTime": "600s", "maxEjectionPercent": 100, **SETTINGS[self.settings]}
+        detection = {
+            "interval": "600s",
+            "baseEjectionTime": "600s",
+            "maxEjectionPercent": 100,
+            **SETTINGS[self.settings],
+        }
         policy = {"loadBalancer": {"simple": "ROUND_ROBIN"}, "outlierDetection": detection}
         return {self.host: Service(("a", self.server), policy)}
 
@@ -86,7 +91,20 @@ def failing() -> list[Failing]:
         add(step, "b")
     add("m14", "b", "Expand")
     add("s14", "b", "Chat")
-    for step in ("rst2", "rst7", "rst8", "hrst2", "mrst2", "close", "hclose", "http500", "http503", "http429", "grpc503", "nostatus"):
+    for step in (
+        "rst2",
+        "rst7",
+        "rst8",
+        "hrst2",
+        "mrst2",
+        "close",
+        "hclose",
+        "http500",
+        "http503",
+        "http429",
+        "grpc503",
+        "nostatus",
+    ):
         add(step, "raw")
     add("2", "raw", timeout="30ms")
     add("any", "closed")
@@ -96,12 +114,19 @@ def failing() -> list[Failing]:
 def load(case: Failing, channels: Channels, ledger: Ledger, side: str) -> int:
     """How many of ``CALLS`` calls in a row the failing endpoint gets; for one that refuses connections: how many fail."""
     metadata = ((f"x-script-{case.server}", case.step), ("x-script", "ok"))
-    heard = [
-        perform(channels(case.host), Ask("ok", case.kind, metadata[:1]), ledger, side) for _ in range(CALLS)
-    ]
+    heard = [perform(channels(case.host), Ask("ok", case.kind, metadata[:1]), ledger, side) for _ in range(CALLS)]
     if case.server == "closed":
         return sum(h.code != "OK" for h in heard)
     return sum(h.places == (case.server,) for h in heard)
+
+
+# -- one of two endpoints refuses ----------------------------------------------------------------------------------------------
+
+
+def detours(channels: Channels, ledger: Ledger, side: str) -> tuple[set[str], set[str]]:
+    """What callers hear, and at which attempts they reached the endpoint that is there, with Istio's default retries."""
+    heard = [perform(channels("detour"), Ask(), ledger, side) for _ in range(40)]
+    return {h.code for h in heard}, {str(a.values("x-envoy-attempt-count")) for h in heard for a in h.attempts}
 
 
 # -- shares ------------------------------------------------------------------------------------------------------------------
@@ -119,6 +144,7 @@ def scene() -> Scene:
     """All that this module is about."""
     cases = failing()
     hosts: dict[str, Any] = {case.host: case.rules for case in cases}
+    hosts["detour"] = ({"route": [to("half")]},)
     hosts["full"] = (rule("full"),)
     hosts["split"] = ({"route": [to(name, weight=weight) for name, weight in WEIGHTS.items()], "retries": NO_RETRY},)
     services = {name: service for case in cases for name, service in case.services.items()}

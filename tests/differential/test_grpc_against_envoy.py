@@ -1,0 +1,156 @@
+"""The same resources drive a real Envoy, behind a plain grpcio channel, and ``mesh.grpc_channel``: the same status, details,
+metadata and messages for the caller, the same attempts at the servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+pytest.importorskip("grpc")
+
+from tests.differential.envoy_process import require_envoy
+from tests.differential.grpcside import situations
+from tests.differential.grpcside.ask import Ask, perform
+from tests.differential.grpcside.cases import Case
+from tests.differential.grpcside.compare import differences
+from tests.differential.grpcside.groups import all_cases, scene_of
+from tests.differential.grpcside.mesh_side import mesh_for
+from tests.differential.grpcside.scene import envoy_for, servers
+from tests.differential.grpcside.servers import Ledger
+from tests.differential.test_choices import far_from
+
+pytestmark = pytest.mark.differential
+
+GROUPS = all_cases()
+KNOWN: dict[str, str] = {}
+"""Differences that are known: case, reason."""
+TURNS = 3
+"""How often a case may be asked before a difference counts: a timed one, for a busy machine; one where endpoints are drawn, for
+Envoy's 5 draws for an endpoint that was not tried yet may all fail."""
+
+
+@dataclass
+class Sides:
+    """Both sides at work before the same servers."""
+
+    ledger: Ledger
+    mesh: Any
+    envoy: Any
+
+
+def both(scene: Any) -> Iterator[Sides]:
+    require_envoy()
+    with servers() as (ledger, ports), envoy_for(scene, ports) as envoy, mesh_for(scene, ports) as mesh:
+        yield Sides(ledger, mesh, envoy)
+
+
+@pytest.fixture(scope="module")
+def sides() -> Iterator[Sides]:
+    yield from both(scene_of(GROUPS))
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Iterator[Sides]:
+    yield from both(situations.scene())
+
+
+def params(group: str) -> list[Any]:
+    return [
+        pytest.param(
+            host,
+            case,
+            id=case.name,
+            marks=[pytest.mark.xfail(strict=True, reason=KNOWN[case.name])] if case.name in KNOWN else [],
+        )
+        for host, case in GROUPS[group]
+    ]
+
+
+def compare(sides: Sides, host: str, case: Case, turns: int = 1) -> None:
+    drawn = any(target["destination"]["host"] == "ab" for rule in case.rules for target in rule.get("route", ()))
+    for ask in case.asks:
+        for _ in range(TURNS if drawn else turns):
+            theirs = perform(sides.envoy.channel(host), ask, sides.ledger, "envoy")
+            ours = perform(sides.mesh.channel(host), ask, sides.ledger, "mesh")
+            found = differences(ask, ours, theirs, drawn)
+            if not found:
+                break
+        assert not found, "\n".join([str(ask), *found, f"ours: {ours}", f"Envoy's: {theirs}"])
+
+
+@pytest.mark.parametrize(("host", "case"), params("faults"))
+def test_faults(sides, host, case):
+    compare(sides, host, case, TURNS)
+
+
+@pytest.mark.parametrize(("host", "case"), params("matching"))
+def test_matching(sides, host, case):
+    compare(sides, host, case)
+
+
+@pytest.mark.parametrize(("host", "case"), params("missing"))
+def test_what_is_missing(sides, host, case):
+    compare(sides, host, case)
+
+
+@pytest.mark.parametrize(("host", "case"), params("times"))
+def test_times(sides, host, case):
+    compare(sides, host, case, TURNS)
+
+
+@pytest.mark.parametrize(("host", "case"), params("changes"))
+def test_changes(sides, host, case):
+    compare(sides, host, case)
+
+
+@pytest.mark.parametrize(("host", "case"), params("retries"))
+def test_retries(sides, host, case):
+    compare(sides, host, case)
+
+
+@pytest.mark.parametrize(("host", "case"), params("broken"))
+def test_broken_servers(sides, host, case):
+    compare(sides, host, case)
+
+
+@pytest.mark.parametrize(("host", "case"), params("random rules"))
+def test_random_rules(sides, host, case):
+    compare(sides, host, case)
+
+
+@pytest.mark.parametrize(("host", "case"), params("random retries"))
+def test_random_retries(sides, host, case):
+    compare(sides, host, case)
+
+
+# -- situations of several calls -------------------------------------------------------------------------------------------
+
+
+def test_a_call_too_many(crowd):
+    theirs, theirs_held = situations.overflow(crowd.envoy.channel, crowd.ledger, "envoy")
+    ours, ours_held = situations.overflow(crowd.mesh.channel, crowd.ledger, "mesh")
+    assert differences(Ask(), ours, theirs) == []
+    assert differences(Ask(), ours_held, theirs_held) == []
+    assert (theirs.code, theirs_held.code) == ("UNAVAILABLE", "OK")
+
+
+@pytest.mark.parametrize("case", situations.failing(), ids=lambda case: case.name)
+def test_failures_eject_alike(crowd, case):
+    theirs = situations.load(case, crowd.envoy.channel, crowd.ledger, "envoy")
+    ours = situations.load(case, crowd.mesh.channel, crowd.ledger, "mesh")
+    assert ours == theirs
+
+
+def test_an_endpoint_that_refuses_is_avoided_by_the_default_retries(crowd):
+    theirs = situations.detours(crowd.envoy.channel, crowd.ledger, "envoy")
+    assert situations.detours(crowd.mesh.channel, crowd.ledger, "mesh") == theirs
+    assert theirs == ({"OK"}, {"['1']", "['2']"})
+
+
+def test_weights_share_alike(crowd):
+    shares = {name: weight / 100 for name, weight in situations.WEIGHTS.items()}
+    assert far_from(situations.shares(crowd.envoy.channel, crowd.ledger, "envoy"), shares) == []
+    assert far_from(situations.shares(crowd.mesh.channel, crowd.ledger, "mesh"), shares) == []
