@@ -25,8 +25,8 @@ AT_THE_DEADLINE = frozenset(("DEADLINE_EXCEEDED", "UNAVAILABLE", "INTERNAL"))
 """Envoy's clock and the clock of the client in front of it end a call at the same time; either may be first."""
 
 
-def differences(ask: Ask, ours: Heard, theirs: Heard, drawn: bool = False) -> list[str]:
-    """What differs, with both values. ``drawn``: each side draws its own endpoint."""
+def differences(ask: Ask, ours: Heard, theirs: Heard, drawn: bool = False, timed: bool = False) -> list[str]:
+    """What differs, with both values. ``drawn``: each side draws its own endpoint; ``timed``: it must take as long."""
     if drawn:
         ours, theirs = anonymous(ours), anonymous(theirs)
     found: list[str] = []
@@ -45,14 +45,14 @@ def differences(ask: Ask, ours: Heard, theirs: Heard, drawn: bool = False) -> li
     same("messages", ours.texts, theirs.texts)
     same("attempts", len(ours.attempts), len(theirs.attempts))
     same("places", where(ask, ours, drawn), where(ask, theirs, drawn))
-    if abs(ours.seconds - theirs.seconds) > SLACK:
+    if timed and abs(ours.seconds - theirs.seconds) > SLACK:
         same("seconds", round(ours.seconds, 3), round(theirs.seconds, 3))
     by_server = [sorted(heard.attempts, key=lambda a: a.server) for heard in (ours, theirs)] if ask.copies else None
     for number, (our, their) in enumerate(zip(*(by_server or (ours.attempts, theirs.attempts)), strict=False), 1):
         same(f"path of attempt {number}", our.path, their.path)
         same(f"authority of attempt {number}", our.authority, their.authority)
         same(f"metadata of attempt {number}", sent(our.metadata), sent(their.metadata))
-        if abs(left(our) - left(their)) > SLACK:
+        if abs(left(our) - left(their)) > 0.02 + left(their) / 50:
             same(f"seconds left at attempt {number}", left(our), left(their))
     return found
 
@@ -83,7 +83,10 @@ def told(pairs: Pairs) -> Pairs:
 
 def sent(pairs: Pairs) -> Pairs:
     """Metadata of a request that policy may have changed."""
-    return tuple(sorted((p for p in pairs if p[0] not in NOT_SENT_BY_POLICY), key=lambda pair: str(pair[0])))
+    kept = (
+        (n, v.replace("-asyncio/", "/") if n == "user-agent" else v) for n, v in pairs if n not in NOT_SENT_BY_POLICY
+    )
+    return tuple(sorted(kept, key=lambda pair: str(pair[0])))
 
 
 UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}

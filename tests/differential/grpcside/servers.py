@@ -191,7 +191,9 @@ def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
             status = [(b"grpc-status", step[1:].encode()), (b"grpc-message", b"scripted")]
             peer.respond(request, b"", 200, [*HEAD, *status])
         elif step == "nostatus":
-            peer.respond(request, framed("x", name), 200, HEAD)
+            peer.head(request, 200, HEAD)
+            peer.some(request, framed("x", name))
+            later("m", peer.data, request, b"")
         elif step == "notrailers":
             peer.respond(request, b"", 200, HEAD)
         elif step == "goaway":
