@@ -192,6 +192,13 @@ class BoundCluster:
     def _refresh(self, now: float) -> None:
         spec, state = self.spec, self.state
         self._generation = state.generation
+        unreachable = [e for e in self.endpoints if not e.reachable]
+        for endpoint in self.endpoints:
+            endpoint.avoided = False
+        if unreachable and any(e.usable and e.reachable for e in self.endpoints):
+            # known to be down: not worth an attempt as long as others are up; when all are, each may be tried
+            for endpoint in unreachable:
+                endpoint.avoided = True
         self.usable = usable_endpoints(self.endpoints, spec.panic_percent)
         self._table: Any = None
         self._tiers: list[Tier] | None = None
@@ -385,6 +392,20 @@ class BoundCluster:
             return
         self.state.events.extend(events if isinstance(events, (list, tuple)) else (events,))
         self.state.generation += 1
+
+    def observe_health(
+        self, endpoint: EndpointState, *, reachable: bool | None = None, serving: bool | None = None
+    ) -> None:
+        """What connections and health services tell of an endpoint; None: nothing."""
+        state = self.state
+        with state.lock:
+            before = endpoint.reachable, endpoint.serving
+            if reachable is not None:
+                endpoint.reachable = reachable
+            if serving is not None:
+                endpoint.serving = serving
+            if before != (endpoint.reachable, endpoint.serving):
+                state.generation += 1
 
     def begin_retry(self) -> bool:
         """Whether one more retry may run beside those under way (retryBudget, else connectionPool.http.maxRetries)."""

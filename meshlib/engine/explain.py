@@ -127,6 +127,8 @@ def endpoints_of(cluster: Any, now: float) -> list[dict[str, Any]]:
                 "locality": endpoint.endpoint.locality,
                 "priority": endpoint.priority,
                 "healthy": endpoint.healthy,
+                "serving": endpoint.serving,
+                "reachable": endpoint.reachable,
                 "ejected": endpoint.ejected,
                 "ejected_for": None if until is None else max(0.0, round(until - now, 3)),
                 "usable": endpoint.usable,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """One try: where it went, what came of it, how long its head took."""
+    """One try: where it went, what came of it (``failure``: of the connection, or a gRPC status), how long its head took."""
 
     __slots__ = ("endpoint", "failure", "ms", "status")
 
@@ -49,7 +49,8 @@ class Explanation:
     overflow, UT timeout, UC connection termination, URX retries exhausted, NR no route, NC no cluster, DI delay injected,
     FI fault injected, DC the caller gave up, UR the server refused the stream, UPE not HTTP, FB a fallback answered.
     ``upstream_ms`` is the time from the first byte sent to the head received of
-    the last attempt, in milliseconds, None when nothing was sent. ``status`` is the answer's, 0 when there was none.
+    the last attempt, in milliseconds, None when nothing was sent. ``status`` is the answer's, 0 when there was none;
+    ``grpc_status`` the number of the gRPC status that the caller got, None when the call was not gRPC's or has not ended.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class Explanation:
         "destination",
         "endpoint",
         "flags",
+        "grpc_status",
         "injected_delay",
         "rule_object",
         "started",
@@ -80,6 +82,7 @@ class Explanation:
         self.injected_delay = 0.0
         self.started = 0.0
         self.status = 0
+        self.grpc_status: int | None = None
         self.considered: list[Considered] | None = None
         self._details: dict[str, Any] | None = None
 

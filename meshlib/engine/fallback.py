@@ -34,7 +34,7 @@ def failed(outcome: Outcome) -> bool:
     """Whether a fallback should answer instead."""
     if outcome.failure is not None:
         return outcome.failure not in CALLERS_DOING
-    return outcome.status in UNAVAILABLE
+    return outcome.judged in UNAVAILABLE
 
 
 def _with_fallback(call: Call, exchange: Exchange) -> Exchange:

@@ -60,7 +60,7 @@ class Hedges:
     @staticmethod
     def wins(outcome: Outcome) -> bool:
         """Whether an answer ends the race: it is one, and no error of the server."""
-        return outcome.failure is None and outcome.status < 500
+        return outcome.failure is None and outcome.judged < 500
 
     def lost(self, send: Send) -> None:
         """A try that was cancelled, or whose answer is not wanted."""

@@ -45,7 +45,7 @@ def _copy(call: Call, rule: Rule, cluster_key: str) -> Exchange:
     try:
         outcome = yield Send(copy, cluster, endpoint, patience, now + patience)
         if outcome.failure is None:
-            cluster.record_status(endpoint, outcome.status, call.clock.monotonic())
+            cluster.record_status(endpoint, outcome.judged, call.clock.monotonic())
         yield Deliver(outcome)
     finally:
         cluster.end(endpoint)

@@ -16,6 +16,7 @@ from meshlib.engine.hedges import Hedges
 from meshlib.engine.mirror import copies
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.fault import draw
+from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.retry import backoff, merge_request_headers, should_retry
 
 if TYPE_CHECKING:
@@ -57,9 +58,13 @@ def outbound(call: Call) -> Exchange:
         record.destination = destinations[0 if len(destinations) == 1 else rule.choice.pick(call.rng)]
     timeouts = call.timeouts
     caller_deadline = INFINITE if timeouts.read is None else started + timeouts.read
+    if caller_deadline <= started:
+        record.add_flag("DC")
+        yield Deliver(_caller_gave_up(timeouts.read), local=True)
+        return
 
     if rule.fault is not None:
-        delay, abort_status, _grpc_status = draw(rule.fault, call.rng)
+        delay, abort_status, grpc_status = draw(rule.fault, call.rng)
         if delay:
             record.add_flag("DI")
             record.injected_delay = delay
@@ -70,7 +75,7 @@ def outbound(call: Call) -> Exchange:
                 return
         if abort_status:
             record.add_flag("FI")
-            yield Deliver(change_answer(call, replies.fault_abort(abort_status), cors=False), local=True)
+            yield Deliver(change_answer(call, replies.fault_abort(abort_status, grpc_status), cors=False), local=True)
             return
 
     if rule.cors is not None:
@@ -96,7 +101,7 @@ def outbound(call: Call) -> Exchange:
         return
     state = cluster.state
     limits = cluster.spec.limits
-    slots = state.slots
+    slots = None if call.wire.multiplexed else state.slots
     retry = merge_request_headers(rule.retry, call.view.header)
     now = clock()
     deadline = INFINITE if rule.timeout is None else now + rule.timeout
@@ -216,9 +221,13 @@ def outbound(call: Call) -> Exchange:
             status = 0
             if failure is None:
                 status = outcome.status
-                record.attempts.append(Attempt(endpoint.key, status, "", elapsed))
+                said = GRPC_NAMES[outcome.grpc_status].lower() if outcome.grpc_status else ""
+                record.attempts.append(Attempt(endpoint.key, status, said, elapsed))
+                retried = should_retry(retry, failure=None, status=status, headers=outcome.headers)
+                if said:
+                    status = outcome.judged
                 cluster.record_status(endpoint, status, now)
-                if not should_retry(retry, failure=None, status=status, headers=outcome.headers):
+                if not retried:
                     break
             else:
                 record.attempts.append(Attempt(endpoint.key, 0, failure.name.lower(), elapsed))
@@ -299,7 +308,9 @@ def outbound(call: Call) -> Exchange:
             change_answer(call, outcome)
         if call.set_cookie and outcome.failure is None:
             outcome.headers = [*outcome.headers, (b"set-cookie", call.set_cookie.encode("latin-1"))]
-        if to_mirror and call.wire.replayable:  # a streamed body: known only now that it has been sent
+        if (
+            to_mirror and call.wire.replayable and call.wire.sent
+        ):  # a streamed body: known only now that it has been sent
             for copy in copies(call, rule):
                 yield copy
         cut = yield Deliver(outcome, None if deadline == INFINITE else deadline)

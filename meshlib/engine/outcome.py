@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
+from meshlib.policy.grpc_status import http_of_grpc
+
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -35,7 +37,8 @@ class Outcome:
     what follows (see ``transport``), None with a failure. ``whole`` is the entire body when it arrived together with
     the head (the common case for small answers): then the connection is free already and ``body`` is None. ``stale``
     marks a failure on a kept-alive connection before any byte of an answer: the server had most likely closed it.
-    ``trailers`` (HTTP/2 only, else None) is filled when the body has been read to its end.
+    ``trailers`` (HTTP/2 only, else None) is filled when the body has been read to its end. ``grpc_status`` is the gRPC
+    status of a call that ended with its head (a trailers-only answer, or a local one), else None.
     """
 
     __slots__ = (
@@ -43,6 +46,7 @@ class Outcome:
         "detail",
         "error",
         "failure",
+        "grpc_status",
         "headers",
         "http_version",
         "reason",
@@ -78,6 +82,13 @@ class Outcome:
         self.body = body
         self.stale = stale
         self.trailers = trailers
+        self.grpc_status: int | None = None
+
+    @property
+    def judged(self) -> int:
+        """The HTTP status by which health is judged (outlier detection, breakers, hedges, fallbacks): the one that stands
+        for ``grpc_status``, as in Envoy, else ``status``."""
+        return self.status if self.grpc_status is None else http_of_grpc(self.grpc_status)
 
     def __repr__(self) -> str:
         if self.failure is not None:

@@ -70,9 +70,11 @@ def refused(mechanism: str) -> Outcome:
     return reply(503, _REFUSALS[mechanism], [(b"x-envoy-overloaded", b"true")], mechanism)
 
 
-def fault_abort(status: int) -> Outcome:
-    """An injected fault, flag FI."""
-    return reply(status, "fault filter abort", detail="fault_filter_abort")
+def fault_abort(status: int, grpc_status: int | None = None) -> Outcome:
+    """An injected fault, flag FI; ``grpc_status`` for callers that speak gRPC, where the fault names one."""
+    made = reply(status, "fault filter abort", detail="fault_filter_abort")
+    made.grpc_status = grpc_status
+    return made
 
 
 _RESET_REASON = {

@@ -15,12 +15,15 @@ class EndpointState:
 
     ``key`` is ``address:port``; ``endpoint`` the immutable registry endpoint of the newest snapshot; ``active`` the
     requests in flight (what LEAST_REQUEST compares); ``healthy`` is readiness from discovery; ``ejected`` is outlier
-    detection's verdict, whose own bookkeeping hangs on ``outlier``. ``priority`` and ``group`` say where locality puts it;
-    ``since`` is when it joined, by the caller's clock; ``latency`` what a balancer that looks at it remembers.
+    detection's verdict, whose own bookkeeping hangs on ``outlier``. ``serving`` is what its grpc.health.v1 service says,
+    ``reachable`` whether the last connection attempt found it; ``avoided``: it is not, and others are. ``priority`` and
+    ``group`` say where locality puts it; ``since`` is when it joined, by the caller's clock; ``latency`` what a balancer
+    that looks at it remembers.
     """
 
     __slots__ = (
         "active",
+        "avoided",
         "ejected",
         "endpoint",
         "group",
@@ -29,6 +32,8 @@ class EndpointState:
         "latency",
         "outlier",
         "priority",
+        "reachable",
+        "serving",
         "since",
         "weight",
     )
@@ -44,12 +49,15 @@ class EndpointState:
         self.healthy = healthy
         self.active = 0
         self.ejected = False
+        self.serving = True
+        self.reachable = True
+        self.avoided = False
         self.outlier: Any = None
 
     @property
     def usable(self) -> bool:
-        return self.healthy and not self.ejected
+        return self.healthy and not self.ejected and self.serving and not self.avoided
 
     def __repr__(self) -> str:
-        marks = "" if self.usable else " ejected" if self.ejected else " unhealthy"
+        marks = "" if self.usable else " ejected" if self.ejected else " unreachable" if self.avoided else " unhealthy"
         return f"<EndpointState {self.key}{marks} active={self.active}>"

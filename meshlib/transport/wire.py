@@ -29,6 +29,9 @@ class Wire:
 
     __slots__ = ("base_headers", "body", "counted", "request", "target", "timeouts")
 
+    multiplexed = False
+    """Whether any number of calls share a connection whatever the cluster says, so that none waits for a slot."""
+
     def __init__(self, request: Any, view: HttpxView, body: Any, timeouts: CallerTimeouts) -> None:
         self.request = request
         self.target = view.target  # rewritten by the rule, if it says so
@@ -59,6 +62,11 @@ class Wire:
         """Whether all of the body is at hand already."""
         body = self.body
         return body is None or type(body) is bytes or bool(body.ended)
+
+    @property
+    def sent(self) -> bool:
+        """Whether all of the body has been seen by now, so that a copy of it can be sent elsewhere."""
+        return self.whole
 
     def shadow(self) -> Wire:
         """The same request for a mirror: ``-shadow`` on its host, before the port."""

@@ -33,6 +33,7 @@ from meshlib.transport.tls import caller_context, upstream_context
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
+    from meshlib.transport.grpcio.upstreams import Upstreams
 
 
 class MeshCore:
@@ -50,6 +51,7 @@ class MeshCore:
         self.upstream = SyncUpstream(clock, self.names)
         self.background = Background()
         self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
+        self._grpc: Upstreams | None = None
 
     def sync_world(self, inner: Any, verify: Any, cert: Any, module: ModuleType) -> Any:
         """The world of a blocking transport."""
@@ -91,9 +93,22 @@ class MeshCore:
                 if target not in kept:
                     self.forget_target(target)
 
-    def forget_target(self, target: Target) -> None:
-        """A target that is not used any more: its idle connections go now in threads, on loops when their time is up."""
-        self.upstream.drop_idle(target)
+    def forget_target(self, target: Any) -> None:
+        """A target that is not used any more: its idle connections go now in threads, on loops when their time is up; a
+        channel of gRPC when its last call has ended."""
+        if type(target) is Target:
+            self.upstream.drop_idle(target)
+        else:
+            target.drop()
+
+    def grpc_upstreams(self) -> Upstreams:
+        """What gRPC channels share; made (and grpcio imported) when there is one."""
+        found = self._grpc
+        if found is None:
+            from meshlib.transport.grpcio.upstreams import Upstreams
+
+            found = self._grpc = Upstreams()
+        return found
 
     def after_fork(self) -> None:
         """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
@@ -101,12 +116,20 @@ class MeshCore:
         self.names.after_fork()
         self.breakers.after_fork()
         if self.live is not None:
+            if self._grpc is not None:
+                for cluster in self.live.bound.values():
+                    self._grpc.abandon(cluster.targets)
             self.live.after_fork()
 
     def close(self) -> None:
         """Refuse new calls, close connections. Those of other running loops are closed on their loop."""
         self.closed = True
-        self.live = None
+        live, self.live = self.live, None
+        if live is not None and self._grpc is not None:
+            for cluster in live.bound.values():
+                for target in list(cluster.targets.values()):
+                    if type(target) is not Target:
+                        target.close()
         self.names.close()
         self.breakers.close()
         self.upstream.close()
@@ -199,7 +222,7 @@ def _timeouts(effect: Send) -> Timeouts:
     return Timeouts(caller.connect, effect.timeout, caller.write, caller.read, effect.deadline)
 
 
-class _Threads:
+class ThreadWorld:
     """What all blocking worlds have in common."""
 
     def __init__(self, core: MeshCore) -> None:
@@ -230,7 +253,7 @@ class _Threads:
         )
 
 
-class SyncNetwork(_Threads):
+class SyncNetwork(ThreadWorld):
     """Threads, on the mesh's own connections."""
 
     def race(self, effect: Race) -> tuple[Send, Outcome]:
@@ -263,7 +286,7 @@ class SyncNetwork(_Threads):
         self._core.upstream.close_idle()
 
 
-class _Loop:
+class LoopWorld:
     """What all asyncio worlds have in common."""
 
     def __init__(self, core: MeshCore) -> None:
@@ -316,7 +339,7 @@ class _Loop:
         task.add_done_callback(self._spawned.discard)
 
 
-class AsyncNetwork(_Loop):
+class AsyncNetwork(LoopWorld):
     """Asyncio, on the mesh's own connections of the running loop."""
 
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
@@ -346,7 +369,7 @@ class AsyncNetwork(_Loop):
         await asyncio.sleep(0)  # let the transports close
 
 
-class SyncThroughInner(_Threads, SyncInner):
+class SyncThroughInner(ThreadWorld, SyncInner):
     """Threads, through another httpx transport."""
 
     def race(self, effect: Race) -> tuple[Send, Outcome]:
@@ -354,16 +377,16 @@ class SyncThroughInner(_Threads, SyncInner):
         return effect.first, self.send(effect.first)
 
     def __init__(self, core: MeshCore, inner: Any, module: ModuleType) -> None:
-        _Threads.__init__(self, core)
+        ThreadWorld.__init__(self, core)
         SyncInner.__init__(self, inner, module)
 
 
-class AsyncThroughInner(_Loop, AsyncInner):
+class AsyncThroughInner(LoopWorld, AsyncInner):
     """Asyncio, through another httpx transport."""
 
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
         return await race_on_loop(effect, self.send)
 
     def __init__(self, core: MeshCore, inner: Any, module: ModuleType) -> None:
-        _Loop.__init__(self, core)
+        LoopWorld.__init__(self, core)
         AsyncInner.__init__(self, inner, module)

@@ -22,6 +22,8 @@ from tests.support.fake_clock import FakeClock
 
 class FakeWire:
     whole = True
+    multiplexed = False
+    sent = True
 
     def __init__(self, replayable: bool = True) -> None:
         self.replayable = replayable

@@ -1,0 +1,455 @@
+"""Calls on asyncio: one task drives the exchange; for streams it stays until the last message."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+from meshlib.engine.drivers import finish, run_async
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.errors import RpcFailed, failed
+from meshlib.transport.grpcio.metadata import from_raw
+from meshlib.transport.grpcio.outcome import CANCELLED, GrpcOutcome, answered, ended, failure_of
+from meshlib.transport.grpcio.reachability import lost_connection
+from meshlib.transport.grpcio.upstreams import CannotConnect
+from meshlib.transport.grpcio.worlds import OnLoop, refused, total_time, upstream_for, wants_headers
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Exchange, Send
+    from meshlib.transport.grpcio.aio_requests import AioRequests
+
+LOCALLY = "Locally cancelled by application!"
+TRAILERS_ONLY_GRACE = 0.02
+"""See ``stream.py``."""
+
+
+class AioRun:
+    """What drives a call; the object that the caller holds refers to it, never the other way round. ``result``: the
+    outcome it was answered with, or the exception the mesh ended it with."""
+
+    def __init__(self, call: Call, exchange: Exchange, world: Any, requests: AioRequests | None) -> None:
+        self.call = call
+        self.exchange = exchange
+        self.world = world
+        self.requests = requests
+        self.result: Any = None
+        self.cancelled = False
+        self.task = asyncio.get_running_loop().create_task(self.drive())
+
+    async def drive(self) -> Any:
+        """Up to the end; returns ``result``."""
+        try:
+            delivered = await run_async(self.exchange, self.world)
+            return self.settle(delivered.outcome)
+        finally:
+            if self.requests is not None:
+                self.requests.over()
+
+    def settle(self, outcome: Outcome) -> Any:
+        """End the exchange with what was delivered."""
+        record = self.call.record
+        if type(outcome) is GrpcOutcome:
+            record.status = outcome.status
+            record.grpc_status = outcome.code
+            error: Any = outcome.error
+            if error is not None:
+                error.exchange = record
+                if outcome.told_headers:
+                    changed = aio.Metadata(*from_raw(outcome.headers))
+                    error.trailing_metadata = lambda: changed
+            self.result = outcome
+        else:
+            self.result = failed(outcome, self.call)
+        finish(self.exchange)
+        return self.result
+
+    def cancel(self) -> bool:
+        """Break the call off."""
+        if self.task.done():
+            return False
+        self.cancelled = True
+        self.call.record.grpc_status = CANCELLED
+        self.call.record.add_flag("DC")
+        self.task.cancel()
+        return True
+
+
+class MeshCall(aio.Call):
+    """What all calls show."""
+
+    def __init__(self, run: AioRun) -> None:
+        self.run = run
+        read = run.call.timeouts.read
+        self._expires = None if read is None else time.monotonic() + read
+
+    def __del__(self) -> None:
+        run = getattr(self, "run", None)
+        if run is not None and not run.task.done() and not run.task.get_loop().is_closed():
+            run.cancel()
+
+    @property
+    def exchange(self) -> Any:
+        """What the mesh decided and did."""
+        return self.run.call.record
+
+    def cancel(self) -> bool:
+        return self.run.cancel()
+
+    def cancelled(self) -> bool:
+        return self.run.cancelled
+
+    def done(self) -> bool:
+        return self.run.task.done() or self.run.cancelled
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self.run.task.add_done_callback(lambda _: callback(self))
+
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        self.run.task.add_done_callback(lambda _: callback())
+
+    def is_active(self) -> bool:
+        return not self.done()
+
+    def time_remaining(self) -> Any:
+        return None if self._expires is None else max(0.0, self._expires - time.monotonic())
+
+    async def wait_for_connection(self) -> None:
+        """Until the call has been answered, or has failed."""
+        await self._ended()
+
+    async def _ended(self) -> Any:
+        """The outcome or exception of a call that is over."""
+        task = self.run.task
+        if not task.done():
+            await asyncio.wait((task,))
+        return self.run.result
+
+    async def code(self) -> grpc.StatusCode:
+        return await self._of_the_end("code", grpc.StatusCode.CANCELLED)  # type: ignore[no-any-return]
+
+    async def details(self) -> str:
+        return await self._of_the_end("details", LOCALLY)  # type: ignore[no-any-return]
+
+    async def debug_error_string(self) -> str:
+        return await self._of_the_end("debug_error_string", LOCALLY)  # type: ignore[no-any-return]
+
+    async def trailing_metadata(self) -> aio.Metadata:
+        return await self._of_the_end("trailing_metadata", aio.Metadata())  # type: ignore[no-any-return]
+
+    async def initial_metadata(self) -> aio.Metadata:
+        await self._ended()
+        return await self._initial()
+
+    async def _initial(self) -> aio.Metadata:
+        result = self.run.result
+        if type(result) is GrpcOutcome and result.told_headers and result.grpc_status is None:
+            return aio.Metadata(*from_raw(result.headers))
+        return await self._of_the_answer("initial_metadata", aio.Metadata())  # type: ignore[no-any-return]
+
+    async def _of_the_end(self, name: str, cancelled: Any) -> Any:
+        await self._ended()
+        return await self._of_the_answer(name, cancelled)
+
+    async def _of_the_answer(self, name: str, cancelled: Any) -> Any:
+        run = self.run
+        source = run.result
+        if type(source) is GrpcOutcome:
+            source = source.error or source.call
+        if source is None or (run.cancelled and source is not None and isinstance(source, RpcFailed)):
+            return cancelled
+        told = getattr(source, name)()
+        return await told if hasattr(told, "__await__") else told
+
+
+class _OneAnswer(MeshCall):
+    """Calls with a single answer."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        run = self.run
+        try:
+            result = yield from run.task.__await__()
+        except asyncio.CancelledError:
+            run.cancel()
+            raise
+        if type(result) is not GrpcOutcome:
+            raise result
+        if result.error is not None:
+            raise result.error
+        return result.message
+
+
+class _Writes(MeshCall):
+    """Calls that the caller writes requests to."""
+
+    async def write(self, request: Any) -> None:
+        """Send a message. Raises what the call ended with when it is over."""
+        run = self.run
+        assert run.requests is not None
+        if run.task.done():
+            await self._raise_end()
+        await run.requests.write(request)
+        if run.task.done():
+            await self._raise_end()
+
+    async def done_writing(self) -> None:
+        """No more messages will be sent."""
+        assert self.run.requests is not None
+        if not self.run.task.done():
+            await self.run.requests.done_writing()
+
+    async def _raise_end(self) -> None:
+        run = self.run
+        if run.cancelled:
+            raise asyncio.CancelledError
+        result = run.result
+        if type(result) is GrpcOutcome:
+            if result.error is not None:
+                raise result.error
+            raise asyncio.InvalidStateError("RPC already finished.")
+        if result is not None:
+            raise result
+
+
+class UnaryUnaryCall(_OneAnswer, aio.UnaryUnaryCall):
+    """One request, one answer."""
+
+
+class StreamUnaryCall(_OneAnswer, _Writes, aio.StreamUnaryCall):
+    """A stream of requests, one answer."""
+
+
+class StreamRun(AioRun):
+    """A run whose answer goes on after it was delivered. ``inner``: grpcio's call once one has answered; ``first``: its
+    first read, under way or done; ``head_wanted``: somebody asks for the initial metadata before any message."""
+
+    def __init__(self, call: Call, exchange: Exchange, world: StreamOnLoop, requests: AioRequests | None) -> None:
+        world.run = self
+        self.inner: Any = None
+        self.first: asyncio.Task[Any] | None = None
+        self.head_wanted = asyncio.Event()
+        self.delivered = asyncio.Event()
+        super().__init__(call, exchange, world, requests)
+
+    async def drive(self) -> Any:
+        try:
+            delivered = await run_async(self.exchange, self.world)
+            outcome = delivered.outcome
+            if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
+                return self.settle(outcome)
+            record = self.call.record
+            record.status, record.grpc_status = outcome.status, outcome.code
+            self.result = outcome
+            self.inner = outcome.call
+            if self.requests is not None:
+                self.requests.commit()
+            self.delivered.set()
+            await self._to_the_end()
+            return self.result
+        except asyncio.CancelledError:
+            self.exchange.close()
+            if self.inner is not None:
+                self.inner.cancel()
+            raise
+        finally:
+            self.delivered.set()
+            if self.requests is not None:
+                self.requests.over()
+
+    async def _to_the_end(self) -> None:
+        """Stay until grpcio says that the stream is over."""
+        inner, record = self.inner, self.call.record
+        code = (await inner.code()).value[0]
+        details = await inner.details() or ""
+        record.grpc_status = code
+        failure = failure_of(code, details, inner.time_remaining() is not None) if code else None
+        if failure is Failure.TIMEOUT:
+            read = self.call.timeouts.read
+            if read is not None and self.call.clock.monotonic() >= record.started + read:
+                record.add_flag("DC")
+                failure = None
+            else:
+                self.result = failed(
+                    Outcome(failure, "the route's timeout passed in the middle of the stream"), self.call
+                )
+        finish(self.exchange, failure)
+
+
+class StreamOnLoop(OnLoop):
+    """Attempts whose answers are streams."""
+
+    run: StreamRun
+
+    async def send(self, effect: Send) -> Outcome:
+        wire = effect.call.wire
+        try:
+            upstream = upstream_for(self._core, self._settings, effect, asyncio.get_running_loop())
+        except CannotConnect as error:
+            return refused(error)
+        method, request = wire.method, wire.request
+        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
+        total = total_time(self._core, effect)
+        arguments = {
+            "timeout": total,
+            "metadata": wire.metadata(effect.attempt),
+            "credentials": wire.credentials,
+            "compression": wire.compression,
+        }
+        if type(request) is bytes:
+            inner = invoke(request, **arguments)
+        else:
+            inner = invoke(**arguments)
+            request.attach(inner)
+        mirrored = effect.call is not self.run.call
+        head = effect.timeout
+        if head is not None and total is not None and head >= total - 1e-3:
+            head = None
+        try:
+            if mirrored:
+                while await inner.read() is not aio.EOF:
+                    pass
+                return answered(None, inner)
+            return await self._first(effect, inner, head, total is not None)
+        except grpc.aio.AioRpcError as error:
+            return self._ended(effect, inner, error, total is not None)
+        except BaseException:
+            inner.cancel()
+            raise
+
+    async def _first(self, effect: Send, inner: Any, timeout: float | None, timed: bool) -> Outcome:
+        """Wait for the first message, or for initial metadata that somebody wants or that tells something."""
+        loop = asyncio.get_running_loop()
+        read: asyncio.Task[Any] = loop.create_task(inner.read())
+        head: asyncio.Task[Any] = loop.create_task(inner.initial_metadata())
+        wanted: asyncio.Task[Any] = loop.create_task(self.run.head_wanted.wait())
+        waiting: set[asyncio.Task[Any]] = {read, head}
+        by = None if timeout is None else loop.time() + timeout
+        try:
+            while True:
+                left = None if by is None else max(0.0, by - loop.time())
+                done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if read in done:
+                    if read.result() is aio.EOF:  # an error is raised by result()
+                        return ended(0, "", None, inner, None, timed)
+                    return self._answered(effect, inner, read, await head)
+                if head in waiting and head in done:
+                    waiting.discard(head)
+                    if head.result():
+                        return self._answered(effect, inner, read, head.result())
+                    waiting.add(wanted)
+                if wanted in waiting and wanted in done:
+                    # nothing in the head: either a head without metadata, or the status comes with the same frame
+                    await asyncio.wait({read}, timeout=TRAILERS_ONLY_GRACE)
+                    if not read.done():
+                        return self._answered(effect, inner, read, head.result())
+                    waiting.discard(wanted)
+                if not done:
+                    if head.done():
+                        return self._answered(effect, inner, read, head.result())
+                    inner.cancel()
+                    return Outcome(Failure.TIMEOUT, "no answer within perTryTimeout")
+        finally:
+            wanted.cancel()
+            if self.run.first is not read:
+                read.cancel()
+                head.cancel()
+                if read.done() and not read.cancelled():
+                    read.exception()  # seen
+
+    def _answered(self, effect: Send, inner: Any, read: asyncio.Task[Any], initial: Any) -> Outcome:
+        self.run.first = read
+        outcome = answered(None, inner)
+        if wants_headers(effect):
+            outcome.tell_headers(tuple(initial), None, "")
+        return outcome
+
+    @staticmethod
+    def _ended(effect: Send, inner: Any, error: Any, timed: bool) -> Outcome:
+        request = effect.call.wire.request
+        outcome = ended(
+            error.code().value[0],
+            error.details(),
+            error.initial_metadata(),
+            inner,
+            error,
+            timed,
+            None if type(request) is bytes else request.error,
+        )
+        if outcome.failure is Failure.CONNECT_FAILED:
+            lost_connection(effect)
+        elif type(outcome) is GrpcOutcome and wants_headers(effect):
+            outcome.tell_headers(error.initial_metadata(), error.trailing_metadata(), error.details() or "")
+        return outcome
+
+
+class _Stream(MeshCall):
+    """Calls whose answer is a stream."""
+
+    run: StreamRun
+
+    def __init__(self, run: StreamRun) -> None:
+        super().__init__(run)
+        self._run = run
+        self._messages: AsyncIterator[Any] | None = None
+        self._inner: Any = None
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        if self._messages is None:
+            self._messages = self._iterate()
+        return self._messages
+
+    async def _iterate(self) -> AsyncIterator[Any]:
+        message = await self.read()
+        while message is not aio.EOF:
+            yield message
+            message = await self.read()
+
+    async def read(self) -> Any:
+        """The next message, ``grpc.aio.EOF`` at the end. Raises what the call ended with."""
+        run = self._run
+        inner = self._inner
+        try:
+            if inner is not None:
+                return await inner.read()
+            await run.delivered.wait()
+            inner = self._inner = run.inner
+            if inner is not None:
+                assert run.first is not None
+                return await run.first
+        except grpc.aio.AioRpcError as error:
+            await asyncio.wait((run.task,))  # what the exchange makes of it
+            result = run.result
+            if result is not None and type(result) is not GrpcOutcome:
+                raise result from None
+            told: Any = error
+            told.exchange = run.call.record
+            raise
+        except asyncio.CancelledError:
+            run.cancel()
+            raise
+        if run.cancelled or run.task.cancelled():
+            raise asyncio.CancelledError
+        result = await run.task
+        if type(result) is not GrpcOutcome:
+            raise result
+        if result.error is not None:
+            raise result.error
+        return aio.EOF
+
+    async def initial_metadata(self) -> aio.Metadata:
+        self._run.head_wanted.set()
+        await self._run.delivered.wait()
+        return await self._initial()
+
+
+class UnaryStreamCall(_Stream, aio.UnaryStreamCall):
+    """One request, a stream of answers."""
+
+
+class StreamStreamCall(_Stream, _Writes, aio.StreamStreamCall):
+    """Streams both ways."""

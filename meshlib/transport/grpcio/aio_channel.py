@@ -1,0 +1,268 @@
+"""``mesh.aio_grpc_channel``: a ``grpc.aio.Channel`` whose calls go through the mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+from meshlib.transport.grpcio.aio_calls import (
+    AioRun,
+    StreamOnLoop,
+    StreamRun,
+    StreamStreamCall,
+    StreamUnaryCall,
+    UnaryStreamCall,
+    UnaryUnaryCall,
+)
+from meshlib.transport.grpcio.aio_interceptors import by_kind, intercepted
+from meshlib.transport.grpcio.aio_requests import AioRequests
+from meshlib.transport.grpcio.channel import serialized
+from meshlib.transport.grpcio.connectivity import State, together, upstreams_of
+from meshlib.transport.grpcio.dialer import Dialer, Method
+from meshlib.transport.grpcio.worlds import OnLoop
+
+if TYPE_CHECKING:
+    from meshlib.transport.worlds import MeshCore
+
+RESYNC = 0.5
+"""Seconds between looks for endpoints that have come or gone, while somebody waits for a change of state."""
+
+
+class _Callable:
+    """What all multicallables hold, and how they begin a call."""
+
+    __slots__ = ("_channel", "_dialer", "_interceptors", "_method")
+
+    def __init__(self, channel: AioMeshChannel, method: Method) -> None:
+        self._channel = channel
+        self._dialer = channel.dialer
+        self._method = method
+        self._interceptors = channel.interceptors[method.kind]
+
+    def _call(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+        compression: Any,
+    ) -> Any:
+        if self._channel.closed:
+            raise aio.UsageError("Channel is closed.")
+        if self._interceptors:
+            return intercepted(
+                self._method.kind,
+                self._interceptors,
+                self._method.path,
+                request,
+                timeout,
+                metadata,
+                credentials,
+                wait_for_ready,
+                lambda details, taken: self._start(
+                    taken,
+                    details.timeout,
+                    details.metadata,
+                    details.credentials,
+                    details.wait_for_ready,
+                    compression,
+                    details.method,
+                ),
+            )
+        return self._start(request, timeout, metadata, credentials, wait_for_ready, compression, None)
+
+    def _start(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+        compression: Any,
+        path: Any,
+    ) -> Any:
+        method, dialer = self._method, self._dialer
+        if path is not None and path not in (method.target, method.path):  # an interceptor has changed it
+            method = Method(method.kind, path, method.serialize, method.deserialize)
+        requests: AioRequests | None = None
+        taken: Any
+        if method.kind.startswith("stream"):
+            taken = requests = AioRequests(request, method.serialize, lambda: run.cancel())
+        else:
+            taken = serialized(method, request)
+        call, exchange = dialer.begin(method, taken, timeout, metadata, credentials, wait_for_ready, compression)
+        run: AioRun
+        if method.streaming:
+            run = StreamRun(call, exchange, StreamOnLoop(dialer.core, dialer.settings), requests)
+        else:
+            run = AioRun(call, exchange, self._channel.world, requests)
+        self._channel.under_way.add(run)
+        return _CALLS[method.kind](run)
+
+
+_CALLS: dict[str, Any] = {
+    "unary_unary": UnaryUnaryCall,
+    "unary_stream": UnaryStreamCall,
+    "stream_unary": StreamUnaryCall,
+    "stream_stream": StreamStreamCall,
+}
+
+
+class _OneRequest(_Callable):
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        return self._call(request, timeout, metadata, credentials, wait_for_ready, compression)
+
+
+class _ManyRequests(_Callable):
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        return self._call(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
+
+
+class UnaryUnary(_OneRequest, aio.UnaryUnaryMultiCallable):
+    """One request, one answer."""
+
+
+class UnaryStream(_OneRequest, aio.UnaryStreamMultiCallable):
+    """One request, a stream of answers."""
+
+
+class StreamUnary(_ManyRequests, aio.StreamUnaryMultiCallable):
+    """A stream of requests, one answer."""
+
+
+class StreamStream(_ManyRequests, aio.StreamStreamMultiCallable):
+    """Streams both ways."""
+
+
+class AioMeshChannel(aio.Channel):
+    """A channel to a host of the mesh, for asyncio. It has no connection of its own: those to endpoints are the mesh's, one
+    set an event loop."""
+
+    def __init__(
+        self,
+        core: MeshCore,
+        target: str,
+        credentials: Any,
+        options: Any,
+        compression: Any,
+        interceptors: Sequence[Any] | None,
+    ) -> None:
+        self.dialer = Dialer(core, target, credentials, options, compression)
+        self.world = OnLoop(core, self.dialer.settings)
+        self.interceptors = by_kind(interceptors)
+        self.closed = False
+        self.under_way: weakref.WeakSet[AioRun] = weakref.WeakSet()
+
+    def unary_unary(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return UnaryUnary(self, Method("unary_unary", method, request_serializer, response_deserializer))
+
+    def unary_stream(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return UnaryStream(self, Method("unary_stream", method, request_serializer, response_deserializer))
+
+    def stream_unary(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return StreamUnary(self, Method("stream_unary", method, request_serializer, response_deserializer))
+
+    def stream_stream(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return StreamStream(self, Method("stream_stream", method, request_serializer, response_deserializer))
+
+    async def close(self, grace: float | None = None) -> None:
+        """Refuse new calls; those under way may end within ``grace`` seconds, then they are cancelled. Connections stay
+        with the mesh."""
+        self.closed = True
+        tasks = [run.task for run in self.under_way if not run.task.done()]
+        if tasks and grace:
+            await asyncio.wait(tasks, timeout=grace)
+        for run in list(self.under_way):
+            run.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def __aenter__(self) -> AioMeshChannel:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close(None)
+
+    # -- connectivity -----------------------------------------------------------------------------------------------------
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """The best of the endpoints' states."""
+        if self.closed:
+            return State.SHUTDOWN
+        loop = asyncio.get_running_loop()
+        return together([u.channel.get_state(try_to_connect) for u in upstreams_of(self.dialer, loop)])  # type: ignore[no-any-return]
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Until the state is another one."""
+        loop = asyncio.get_running_loop()
+        while self.get_state() is last_observed_state:
+            waiting = [
+                loop.create_task(u.channel.wait_for_state_change(u.channel.get_state()))
+                for u in upstreams_of(self.dialer, loop)
+            ]
+            try:
+                if waiting:
+                    await asyncio.wait(waiting, timeout=RESYNC, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await asyncio.sleep(RESYNC)
+            finally:
+                for task in waiting:
+                    task.cancel()
+
+    async def channel_ready(self) -> None:
+        """Until some endpoint is connected."""
+        state = self.get_state(try_to_connect=True)
+        while state is not State.READY:
+            await self.wait_for_state_change(state)
+            state = self.get_state(try_to_connect=True)

@@ -1,0 +1,143 @@
+"""Streams of request messages on asyncio: written by the caller (``write``) or read from its iterator, kept until the call
+is committed, and sent to each attempt from the start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any
+
+import grpc
+
+from meshlib.transport.grpcio.requests import Kept
+
+log = logging.getLogger("meshlib.grpc")
+
+
+class AioRequests:
+    """``source``: the caller's iterator, or None when it writes. ``cancel``: breaks the call off (the source raised)."""
+
+    def __init__(
+        self, source: AsyncIterable[Any] | Iterable[Any] | None, serialize: Callable[[Any], bytes] | None, cancel: Any
+    ) -> None:
+        self.kept = Kept()
+        self.error: BaseException | None = None
+        self._source = source
+        self._serialize = serialize
+        self._cancel = cancel
+        self._inner: Any = None
+        self._sent = 0
+        self._lock = asyncio.Lock()
+        self._attached = asyncio.Event()
+        self._over = False
+        self._closed = False  # done_writing was sent to the attempt
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def replayable(self) -> bool:
+        return self.kept.replayable
+
+    @property
+    def whole(self) -> bool:
+        return self.kept.ended
+
+    def commit(self) -> None:
+        """There will be no other attempt."""
+        self.kept.commit()
+
+    def copy(self) -> AioRequests:
+        """The same messages for a mirror; all of them are here."""
+        made = AioRequests(None, None, None)
+        for position in range(len(self.kept)):
+            made.kept.append(self.kept.get(position))
+        made.kept.ended = True
+        return made
+
+    def over(self) -> None:
+        """The call has ended: nobody takes messages any more."""
+        self._over = True
+        self._attached.set()
+        for task in self._tasks:
+            task.cancel()
+
+    def attach(self, inner: Any) -> None:
+        """A new attempt takes the messages."""
+        self._inner = inner
+        self._sent = 0
+        self._closed = False
+        self._attached.set()
+        if self._source is not None:
+            source, self._source = self._source, None
+            self._start(self._read(source))
+        if len(self.kept) or self.kept.ended:
+            self._start(self._flush())
+
+    async def send_to(self, call: Any) -> Any:
+        """Attach, and wait for the single answer."""
+        self.attach(call)
+        return await call
+
+    async def write(self, message: Any) -> None:
+        """One more message. Returns when the attempt under way has taken it."""
+        if self.kept.ended:
+            raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
+        data = message if self._serialize is None else self._serialize(message)
+        if not self.kept.replayable and self._sent == len(self.kept) and not self._lock.locked():
+            async with self._lock:
+                await self._inner.write(data)
+            return
+        self.kept.append(data)
+        await self._flush()
+
+    async def done_writing(self) -> None:
+        """No more messages."""
+        self.kept.ended = True
+        await self._flush()
+
+    async def _flush(self) -> None:
+        """Send what the attempt under way has not got yet; when it breaks, to the next one."""
+        while True:
+            await self._attached.wait()
+            if self._over:
+                return
+            async with self._lock:
+                inner = self._inner
+                try:
+                    while self._sent < len(self.kept) and inner is self._inner:
+                        await inner.write(self.kept.get(self._sent))
+                        self._sent += 1
+                    if inner is not self._inner:
+                        continue
+                    if self.kept.ended and not self._closed:
+                        self._closed = True
+                        await inner.done_writing()
+                    return
+                except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+                    # the attempt is over; its end decides whether there is another
+                    if inner is self._inner:
+                        if not self.kept.replayable:
+                            return
+                        self._attached.clear()
+
+    async def _read(self, source: Any) -> None:
+        """Take messages from the caller's iterator."""
+        try:
+            if hasattr(source, "__aiter__"):
+                async for message in source:
+                    await self.write(message)
+            else:
+                for message in source:
+                    await self.write(message)
+            await self.done_writing()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("the iterator of requests raised: the call is cancelled")
+            self.error = error
+            self._cancel()
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

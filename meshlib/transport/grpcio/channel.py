@@ -1,0 +1,242 @@
+"""``mesh.grpc_channel``: a ``grpc.Channel`` whose calls go through the mesh."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.engine.drivers import finish, run
+from meshlib.transport.grpcio.connectivity import Connectivity
+from meshlib.transport.grpcio.dialer import Dialer, Method
+from meshlib.transport.grpcio.errors import RpcFailed, failed
+from meshlib.transport.grpcio.future import FutureCall
+from meshlib.transport.grpcio.outcome import GrpcOutcome
+from meshlib.transport.grpcio.requests import ReplayIterator
+from meshlib.transport.grpcio.stream import StreamCall
+from meshlib.transport.grpcio.told import with_metadata
+from meshlib.transport.grpcio.worlds import Blocking
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Deliver, Exchange
+    from meshlib.transport.worlds import MeshCore
+
+log = logging.getLogger("meshlib.grpc")
+INTERNAL = grpc.StatusCode.INTERNAL
+
+
+def settle(delivered: Deliver, exchange: Exchange, call: Call) -> GrpcOutcome:
+    """End the exchange of a call with a single answer: the answer, or the exception it ends with."""
+    outcome = delivered.outcome
+    record = call.record
+    if type(outcome) is not GrpcOutcome:
+        error: Any = failed(outcome, call)
+        finish(exchange)
+        raise error
+    record.status = outcome.status
+    record.grpc_status = outcome.code
+    finish(exchange)
+    if outcome.error is not None:
+        raise with_metadata(outcome.error, outcome, record)
+    return outcome
+
+
+def serialized(method: Method, request: Any) -> bytes:
+    """The request as bytes; what grpcio answers when that fails."""
+    try:
+        return method.bytes_of(request)
+    except Exception as error:
+        log.exception("a request of %s could not be serialized", method.path)
+        raise RpcFailed(INTERNAL, "Exception serializing request!", (), None) from error
+
+
+class _Callable:
+    """What all multicallables hold."""
+
+    __slots__ = ("_channel", "_dialer", "_method", "_world")
+
+    def __init__(self, channel: MeshChannel, method: Method) -> None:
+        self._channel = channel
+        self._dialer = channel.dialer
+        self._world = channel.world
+        self._method = method
+
+
+class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
+    """One request, one answer."""
+
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        return self._answer(request, timeout, metadata, credentials, wait_for_ready, compression)[0].message
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> tuple[Any, Any]:
+        outcome, call = self._answer(request, timeout, metadata, credentials, wait_for_ready, compression)
+        return outcome.message, with_metadata(outcome.call, outcome, call.record)
+
+    def _answer(
+        self, request: Any, timeout: Any, metadata: Any, credentials: Any, wait_for_ready: Any, compression: Any
+    ) -> tuple[GrpcOutcome, Call]:
+        if self._channel.closed:
+            raise ValueError("Cannot invoke RPC on closed channel!")
+        call, exchange = self._dialer.begin(
+            self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
+        )
+        return settle(run(exchange, self._world), exchange, call), call
+
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        self._channel.check_open()
+        call, exchange = self._dialer.begin(
+            self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
+        )
+        return self._channel.started(FutureCall(call, exchange, self._dialer))
+
+    def _taken(self, request: Any) -> Any:
+        return serialized(self._method, request)
+
+
+class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):
+    """A stream of requests, one answer."""
+
+    __slots__ = ()
+
+    def _taken(self, request: Any) -> Any:
+        return ReplayIterator(iter(request), self._method.serialize)
+
+
+class UnaryStream(_Callable, grpc.UnaryStreamMultiCallable):
+    """One request, a stream of answers."""
+
+    __slots__ = ()
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        self._channel.check_open()
+        call, exchange = self._dialer.begin(
+            self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
+        )
+        return self._channel.started(StreamCall(call, exchange, self._dialer))
+
+    def _taken(self, request: Any) -> Any:
+        return serialized(self._method, request)
+
+
+class StreamStream(UnaryStream, grpc.StreamStreamMultiCallable):
+    """Streams both ways."""
+
+    __slots__ = ()
+
+    def _taken(self, request: Any) -> Any:
+        return ReplayIterator(iter(request), self._method.serialize)
+
+
+class MeshChannel(grpc.Channel):
+    """A channel to a host of the mesh. It has no connection of its own: those to endpoints are the mesh's, and shared."""
+
+    def __init__(self, core: MeshCore, target: str, credentials: Any, options: Any, compression: Any) -> None:
+        self.dialer = Dialer(core, target, credentials, options, compression)
+        self.world = Blocking(core, self.dialer.settings)
+        self.closed = False
+        self._connectivity = Connectivity(self.dialer)
+        self._under_way: set[Any] = set()
+
+    def unary_unary(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return UnaryUnary(self, Method("unary_unary", method, request_serializer, response_deserializer))
+
+    def unary_stream(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return UnaryStream(self, Method("unary_stream", method, request_serializer, response_deserializer))
+
+    def stream_unary(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return StreamUnary(self, Method("stream_unary", method, request_serializer, response_deserializer))
+
+    def stream_stream(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return StreamStream(self, Method("stream_stream", method, request_serializer, response_deserializer))
+
+    def check_open(self) -> None:
+        """As grpcio: ValueError for calls on a closed channel."""
+        if self.closed:
+            raise ValueError("Cannot invoke RPC on closed channel!")
+
+    def started(self, handle: Any) -> Any:
+        """Remember a call that goes on by itself, so that ``close`` can cancel it."""
+        run_of_call = handle.run
+        self._under_way.add(run_of_call)
+        run_of_call.on_end(lambda: self._under_way.discard(run_of_call))
+        return handle
+
+    def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:
+        """Tell ``callback`` of the channel's state: the best of its endpoints'."""
+        self._connectivity.subscribe(callback, bool(try_to_connect))
+
+    def unsubscribe(self, callback: Any) -> None:
+        self._connectivity.unsubscribe(callback)
+
+    def close(self) -> None:
+        """Cancel the streams and futures under way and refuse new calls. Connections stay with the mesh."""
+        self.closed = True
+        self._connectivity.close()
+        for under_way in list(self._under_way):
+            under_way.cancel("Channel closed!")
+
+    def __enter__(self) -> MeshChannel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

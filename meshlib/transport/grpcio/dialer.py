@@ -1,0 +1,120 @@
+"""What the channels of both worlds have in common: the mesh host they are for, and how a call begins."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib import errors
+from meshlib.engine import deadlines
+from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
+from meshlib.engine.fallback import exchange_of
+from meshlib.engine.patience import until_ready
+from meshlib.engine.route import route
+from meshlib.transport.grpcio.view import GrpcView
+from meshlib.transport.grpcio.wire import GrpcWire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.engine.effects import Exchange
+    from meshlib.transport.grpcio.upstreams import ChannelSettings
+    from meshlib.transport.worlds import MeshCore
+
+KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+# stubs of newer grpcio register their methods with the channel, which makes their calls a little faster
+_REGISTERS = "_registered_method" in inspect.signature(grpc.Channel.unary_unary).parameters
+_REGISTERED = {"_registered_method": True} if _REGISTERS else {}
+
+
+def authority_of(target: str) -> str:
+    """The mesh host (and port) of a gRPC target: ``ratings:9080``, also as ``dns:///ratings:9080``. Raises ``MeshError``
+    for targets that name no host."""
+    scheme, colon, rest = target.partition(":")
+    if colon and scheme in ("unix", "unix-abstract", "vsock"):
+        raise errors.MeshError(
+            f"{target!r} is a socket of this machine, not a host of the mesh: use grpc.insecure_channel for it"
+        )
+    if colon and scheme in ("dns", "passthrough", "ipv4", "ipv6"):
+        target = rest.rpartition("/")[2]
+    if not target:
+        raise errors.MeshError("a gRPC channel needs the host to call, for example ratings:9080")
+    return target
+
+
+class Dialer:
+    """Makes calls. ``authority`` is the host as the caller named it, ``scheme`` "https" with channel credentials."""
+
+    __slots__ = ("authority", "core", "scheme", "settings")
+
+    def __init__(self, core: MeshCore, target: str, credentials: Any, options: Any, compression: Any) -> None:
+        self.core = core
+        pairs = tuple((str(name), value) for name, value in options or ())
+        self.authority = str(dict(pairs).get("grpc.default_authority") or authority_of(target))
+        self.scheme = "http" if credentials is None else "https"
+        self.settings: ChannelSettings = core.grpc_upstreams().settings(self.authority, credentials, pairs, compression)
+
+    def begin(
+        self,
+        method: Method,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+        compression: Any,
+    ) -> tuple[Call, Exchange]:
+        """Route the call and make its exchange. ``request``: serialized bytes, or what keeps a stream of them."""
+        core = self.core
+        live = core.live
+        if live is None:
+            raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
+        around = deadlines.current.get()
+        if around is not None:  # the call that this program is serving has one: nobody waits for an answer after it
+            left = max(0.0, around - core.clock.monotonic())
+            if timeout is None or left < timeout:
+                timeout = left
+        pairs = tuple(metadata) if metadata else ()
+        view = GrpcView(method.path, self.scheme, self.authority, pairs, timeout)
+        wire = GrpcWire(
+            method, request, pairs, credentials, compression, method.target, self.authority, method.streaming
+        )
+        timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
+        call = Call(view, wire, live, core.clock, core.rng, timeouts, core.retry_wait)
+        call.record = route(live.snapshot, view)
+        exchange = exchange_of(call) if not wait_for_ready else until_ready(call, exchange_of)
+        return call, core.telemetry.watch(call, exchange)
+
+
+class Method:
+    """One method of a channel, as its stub declared it."""
+
+    __slots__ = ("deserialize", "key", "kind", "path", "serialize", "streaming", "target")
+
+    def __init__(
+        self,
+        kind: str,
+        path: str | bytes,
+        serialize: Callable[[Any], bytes] | None,
+        deserialize: Callable[[bytes], Any] | None,
+    ) -> None:
+        self.kind = kind
+        self.path = path.decode("latin-1") if isinstance(path, bytes) else path
+        self.target = self.path.encode("latin-1")
+        self.serialize = serialize
+        self.deserialize = deserialize
+        self.streaming = kind.endswith("_stream")
+        self.key = (kind, deserialize)
+
+    def make(self, channel: Any, path: str) -> Any:
+        """grpcio's own multicallable; the messages it gets are serialized already."""
+        return getattr(channel, self.kind)(path, None, self.deserialize, **_REGISTERED)
+
+    def bytes_of(self, request: Any) -> bytes:
+        """The request, serialized once for all attempts."""
+        if self.serialize is None:
+            return request  # type: ignore[no-any-return]
+        return self.serialize(request)

@@ -1,0 +1,52 @@
+"""Copies of calls whose answers are streams: read to their end in the background, and thrown away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.engine.drivers import discard, run
+from meshlib.engine.outcome import Outcome
+from meshlib.transport.grpcio.outcome import answered, ended
+from meshlib.transport.grpcio.upstreams import CannotConnect, ChannelSettings
+from meshlib.transport.grpcio.worlds import refused, total_time, upstream_for
+from meshlib.transport.worlds import ThreadWorld
+
+if TYPE_CHECKING:
+    from meshlib.engine.effects import Exchange, Send
+    from meshlib.transport.worlds import MeshCore
+
+
+class _ReadToTheEnd(ThreadWorld):
+    """Sends, reads every message and drops it."""
+
+    def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
+        super().__init__(core)
+        self._settings = settings
+
+    def send(self, effect: Send) -> Outcome:
+        wire = effect.call.wire
+        try:
+            upstream = upstream_for(self._core, self._settings, effect)
+        except CannotConnect as error:
+            return refused(error)
+        request = wire.request
+        inner = upstream.multicallable(wire.method, wire.target)(
+            request if type(request) is bytes else request.attempt(),
+            total_time(self._core, effect),
+            wire.metadata(effect.attempt),
+        )
+        try:
+            for _ in inner:
+                pass
+        except grpc.RpcError as error:
+            told: Any = error
+            return ended(told.code().value[0], told.details(), told.initial_metadata(), inner, error, True)
+        return answered(None, inner)
+
+
+def spawn_stream(core: MeshCore, settings: ChannelSettings, exchange: Exchange) -> None:
+    """Run a copy in one of the mesh's background threads."""
+    world: Any = _ReadToTheEnd(core, settings)
+    core.background.submit(lambda: discard(run(exchange, world), exchange), exchange.close)

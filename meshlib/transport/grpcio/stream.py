@@ -1,0 +1,306 @@
+"""Streams of answers in threads.
+
+No thread waits for an attempt: the caller's own, when it reads, or grpcio's, when the attempt ends. Up to the first message
+an attempt that fails may be followed by another one; from then on the caller reads grpcio's own stream, and a message costs
+what it costs there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.callback_run import CallbackRun
+from meshlib.transport.grpcio.errors import failed
+from meshlib.transport.grpcio.future import PublicCall
+from meshlib.transport.grpcio.outcome import GrpcOutcome, answered, ended, failure_of
+from meshlib.transport.grpcio.reachability import lost_connection
+from meshlib.transport.grpcio.told import with_metadata
+from meshlib.transport.grpcio.upstreams import CannotConnect
+from meshlib.transport.grpcio.worlds import FromCallbacks, refused, total_time, upstream_for, wants_headers
+from meshlib.transport.race import alarms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Acquire, Exchange, Send
+    from meshlib.transport.grpcio.dialer import Dialer
+
+TRAILERS_ONLY_GRACE = 0.02
+"""Seconds to tell an answer without initial metadata from one that has nothing but a status: the status of the latter
+comes with the same frame."""
+
+
+class Try:
+    """One attempt. ``state``: "" while nobody knows, "answered" (a message or a head came), "ended" (it did not)."""
+
+    __slots__ = ("alarm", "done", "effect", "inner", "state", "timed")
+
+    def __init__(self, effect: Send, inner: Any, done: Callable[[Any], None], timed: bool) -> None:
+        self.effect = effect
+        self.inner = inner
+        self.done = done
+        self.timed = timed
+        self.state = ""
+        self.alarm: Any = None
+
+
+def head_is_here(inner: Any) -> bool:
+    """Whether the initial metadata has come. grpcio's public way to ask blocks; where its inner state is not what we know,
+    the answer is no, which costs time and nothing else."""
+    return getattr(getattr(inner, "_state", None), "initial_metadata", None) is not None
+
+
+class StreamRun(CallbackRun):
+    """A ``CallbackRun`` whose answer goes on after it was delivered. ``current`` is the attempt under way."""
+
+    def __init__(self, call: Call, exchange: Exchange) -> None:
+        super().__init__(call, exchange)
+        self.current: Try | None = None
+
+    def begun(self, attempt: Try) -> None:
+        """A new attempt is under way."""
+        with self.changed:
+            self.current = attempt
+            self.changed.notify_all()
+        if not attempt.inner.add_callback(lambda: self._terminated(attempt)):
+            self._terminated(attempt)
+
+    def commit(self, attempt: Try) -> bool:
+        """The attempt has answered; False when it was given up before."""
+        with self.stepping:
+            if attempt.state == "ended" or self.over:
+                return attempt.state == "answered"
+            if not attempt.state:
+                attempt.state = "answered"
+                if attempt.alarm is not None:
+                    attempt.alarm.cancelled = True
+                outcome = answered(None, attempt.inner)
+                if wants_headers(attempt.effect):
+                    outcome.tell_headers(attempt.inner.initial_metadata(), None, "")
+                attempt.done(outcome)
+        return True
+
+    def give_up(self, attempt: Try, outcome: Outcome) -> None:
+        """The attempt is over without an answer."""
+        with self.stepping:
+            if attempt.state:
+                return
+            attempt.state = "ended"
+            if attempt.alarm is not None:
+                attempt.alarm.cancelled = True
+            with self.changed:
+                if self.current is attempt:
+                    self.current = None
+                self.changed.notify_all()
+            attempt.done(outcome)
+
+    def head_late(self, attempt: Try) -> None:
+        """perTryTimeout has passed."""
+        if attempt.state:
+            return
+        if head_is_here(attempt.inner):  # and nobody has read yet
+            self.commit(attempt)
+            return
+        self.give_up(attempt, Outcome(Failure.TIMEOUT, "no answer within perTryTimeout"))
+        attempt.inner.cancel()
+
+    def _terminated(self, attempt: Try) -> None:
+        """grpcio says that an attempt is over (in grpcio's thread)."""
+        if attempt.state or head_is_here(attempt.inner):
+            self._ended(attempt)
+        else:  # the status was first; the rest is about to come through the very thread that this must not block
+            alarms.after(0.0, lambda: self._ended(attempt))
+
+    def _ended(self, attempt: Try) -> None:
+        inner = attempt.inner
+        code, details = inner.code().value[0], inner.details() or ""
+        if not attempt.state:
+            request = attempt.effect.call.wire.request
+            outcome = ended(
+                code,
+                details,
+                inner.initial_metadata(),
+                inner,
+                None if code == 0 else inner,
+                attempt.timed,
+                None if type(request) is bytes else request.error,
+            )
+            if outcome.failure is Failure.CONNECT_FAILED:
+                lost_connection(attempt.effect)
+            elif type(outcome) is GrpcOutcome and wants_headers(attempt.effect):
+                outcome.tell_headers(inner.initial_metadata(), inner.trailing_metadata(), details)
+            self.give_up(attempt, outcome)
+        with self.stepping:
+            if attempt.state != "answered" or self.over:
+                return
+            record = self.call.record
+            record.grpc_status = code
+            failure = failure_of(code, details, attempt.timed) if code else None
+            if failure is Failure.TIMEOUT and self._callers_time_is_up():
+                record.add_flag("DC")
+                failure = None
+            elif failure is Failure.TIMEOUT:
+                self.error = failed(
+                    Outcome(failure, "the route's timeout passed in the middle of the stream"), self.call
+                )
+            self._finish(failure)
+            self._end()
+
+    def _callers_time_is_up(self) -> bool:
+        read = self.call.timeouts.read
+        return read is not None and self.call.clock.monotonic() >= self.call.record.started + read
+
+    def answer(self, outcome: GrpcOutcome) -> None:
+        """The first message (then the exchange stays until the last), or an end without any."""
+        if outcome.error is not None or outcome.grpc_status is not None:
+            super().answer(outcome)
+            return
+        record = self.call.record
+        record.status = outcome.status
+        record.grpc_status = outcome.code
+        with self.changed:
+            self.inner = with_metadata(outcome.call, outcome, record)
+            self.delivered = True
+            self._driver = None
+            self.changed.notify_all()
+        request = self.call.wire.request
+        if type(request) is not bytes:
+            request.commit()
+
+
+class StreamWorld(FromCallbacks):
+    """Begins attempts whose end somebody else will tell."""
+
+    def __init__(self, dialer: Dialer, run: StreamRun) -> None:
+        super().__init__(dialer.core, dialer.settings)
+        self._run = run
+
+    def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
+        wire, run = effect.call.wire, self._run
+        if wire.method is not run.call.wire.method or effect.call is not run.call:
+            raise TypeError("a stream's world serves its own call only")
+        try:
+            upstream = upstream_for(self._core, self._settings, effect)
+        except CannotConnect as error:
+            done(refused(error))
+            return _nothing
+        method, request = wire.method, wire.request
+        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
+        total = total_time(self._core, effect)
+        try:
+            inner = invoke(
+                request if type(request) is bytes else request.attempt(),
+                total,
+                wire.metadata(effect.attempt),
+                wire.credentials,
+                None,
+                wire.compression,
+            )
+        except grpc.RpcError as error:  # it could not even begin: invalid metadata
+            refusal: Any = error
+            done(ended(refusal.code().value[0], refusal.details(), None, refusal, refusal, False))
+            return _nothing
+        attempt = Try(effect, inner, done, total is not None)
+        head = effect.timeout
+        if head is not None and (total is None or head < total - 1e-3):
+            attempt.alarm = alarms.after(head, lambda: run.head_late(attempt))
+        run.begun(attempt)
+        return lambda: inner.cancel()
+
+    def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
+        return super().sleep(seconds, self._run.told(done))
+
+    def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
+        return super().acquire(effect, self._run.told(done))
+
+    def spawn(self, exchange: Exchange) -> None:
+        from meshlib.transport.grpcio.mirrors import spawn_stream
+
+        spawn_stream(self._core, self._settings, exchange)
+
+
+def _nothing() -> None:
+    return None
+
+
+class StreamCall(PublicCall):
+    """A call with a stream of answers: iterate it, as grpcio's."""
+
+    def __init__(self, call: Call, exchange: Exchange, dialer: Dialer) -> None:
+        run = StreamRun(call, exchange)
+        super().__init__(run)
+        self._run = run
+        self._inner: Any = None
+        run.start(StreamWorld(dialer, run))
+
+    def __iter__(self) -> StreamCall:
+        return self
+
+    def next(self) -> Any:
+        return self.__next__()
+
+    def __next__(self) -> Any:
+        inner = self._inner
+        if inner is None:
+            return self._first()
+        try:
+            return next(inner)
+        except grpc.RpcError:
+            raise self._as_told(inner) from None
+
+    def _first(self) -> Any:
+        """The first message, from whichever attempt."""
+        run = self._run
+        while True:
+            attempt = self._attempt()
+            if attempt is None:
+                if run.error is not None:
+                    raise run.error
+                inner = self._inner = run.inner
+                return next(inner)  # ended already: StopIteration, or the server's status
+            try:
+                message = next(attempt.inner)
+            except (StopIteration, grpc.RpcError):
+                with run.changed:
+                    run.changed.wait_for(lambda: run.over or run.current is not attempt)  # noqa: B023
+                continue
+            if run.commit(attempt):
+                self._inner = attempt.inner
+                return message
+
+    def _attempt(self) -> Try | None:
+        """The attempt to read from; None when the call is over."""
+        run = self._run
+        with run.changed:
+            run.changed.wait_for(lambda: run.over or run.current is not None)
+            return None if run.over else run.current
+
+    def _as_told(self, inner: Any) -> Any:
+        """The exception of a stream that ended in the middle."""
+        run = self._run
+        run.wait(1.0)  # grpcio tells readers first and its callbacks next
+        if run.error is not None and not run.cancelled:
+            return run.error
+        inner.exchange = run.call.record
+        return inner
+
+    def initial_metadata(self) -> Any:
+        run = self._run
+        while True:
+            with run.changed:
+                run.changed.wait_for(lambda: run.over or run.delivered or run.current is not None)
+                if run.over or run.delivered:
+                    break
+                attempt = run.current
+            assert attempt is not None
+            metadata = attempt.inner.initial_metadata()
+            if not metadata:
+                with run.changed:
+                    if run.changed.wait_for(lambda: run.over or run.current is not attempt, TRAILERS_ONLY_GRACE):  # noqa: B023
+                        continue
+            run.commit(attempt)
+        return (run.inner if run.inner is not None else run.error).initial_metadata()

@@ -1,0 +1,34 @@
+"""What a caller is shown of an answered attempt: grpcio's own call object, with the mesh's ``exchange`` on it, and with
+the metadata that the rule's header operations made of the server's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meshlib.transport.grpcio.metadata import from_raw
+
+if TYPE_CHECKING:
+    from meshlib.engine.explanation import Explanation
+    from meshlib.transport.grpcio.outcome import GrpcOutcome
+
+
+class Metadatum(tuple[str, Any]):
+    """A pair with names, as grpcio gives."""
+
+    __slots__ = ()
+
+    key = property(lambda self: self[0])
+    value = property(lambda self: self[1])
+
+
+def with_metadata(inner: Any, outcome: GrpcOutcome, record: Explanation) -> Any:
+    """``inner`` with ``exchange``, and with the changed metadata if a rule changed any."""
+    inner.exchange = record
+    if outcome.told_headers:
+        changed = tuple(Metadatum(pair) for pair in from_raw(outcome.headers))
+        # on the object itself: it has to stay the exception, or the call, that grpcio's users know
+        if outcome.grpc_status is None:
+            inner.initial_metadata = lambda: changed
+        else:
+            inner.trailing_metadata = lambda: changed
+    return inner

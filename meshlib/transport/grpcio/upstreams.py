@@ -1,0 +1,235 @@
+"""The channels to endpoints: one per endpoint, settings and (asyncio) event loop, shared by everything that calls it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.compiler.snapshot import split_authority
+from meshlib.errors import MeshError
+from meshlib.transport.names import is_name
+
+if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import TlsSettings
+    from meshlib.engine.cluster import BoundCluster
+    from meshlib.policy.endpoint import EndpointState
+
+MAX_METHODS = 1024
+FIRST_BACKOFF_MS = 100
+LONGEST_BACKOFF_MS = 1000
+"""Between attempts to reconnect. grpcio's own (1 s to 2 min) would keep an endpoint out long after it came back."""
+
+
+class CannotConnect(MeshError):
+    """What the policy asks of a connection cannot be had with grpcio, so none is made."""
+
+
+class ChannelSettings:
+    """What the caller said when it made its channel. Compared by identity; ``MeshCore`` keeps one object per content, so
+    that channels made alike share their connections."""
+
+    __slots__ = ("authority", "compression", "credentials", "health_service", "options")
+
+    def __init__(
+        self, authority: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
+    ) -> None:
+        self.authority = authority
+        self.credentials = credentials
+        self.compression = compression
+        self.health_service = _health_service(dict(options).get("grpc.service_config"))
+        self.options = options
+
+
+def _health_service(service_config: Any) -> str | None:
+    """The service to ask grpc.health.v1 about, None for none: gRPC's own ``healthCheckConfig``."""
+    if not service_config:
+        return None
+    try:
+        found = json.loads(service_config).get("healthCheckConfig")
+        return None if found is None else str(found.get("serviceName", ""))
+    except (ValueError, AttributeError) as error:
+        raise MeshError(f"the channel option grpc.service_config is not a JSON object: {error}") from error
+
+
+class Upstream:
+    """A channel to one endpoint. ``calls`` holds its multicallables by the mesh's own methods. ``loop`` is None for
+    threads. ``left``: how many more calls it may carry (maxRequestsPerConnection), None: any number; ``until``: by the
+    mesh's clock, when it is too old (maxConnectionDuration)."""
+
+    __slots__ = ("calls", "channel", "ended", "left", "loop", "pid", "until", "watching")
+
+    def __init__(self, channel: Any, loop: Any, left: int | None, until: float | None) -> None:
+        self.channel = channel
+        self.calls: dict[Any, Any] = {}
+        self.loop = loop
+        self.left = left
+        self.until = until
+        self.pid = os.getpid()
+        self.watching: Callable[[], None] | None = None  # ends what watches its connectivity
+        self.ended: list[Callable[[], None]] = []
+
+    def multicallable(self, method: Any, target: bytes) -> Any:
+        """grpcio's multicallable for a method of the mesh's channel, with the path that a rule may have rewritten."""
+        if len(self.calls) >= MAX_METHODS:
+            self.calls.clear()
+        made = method.make(self.channel, target.decode("latin-1"))
+        self.calls[method.key, target] = made
+        return made
+
+    def drop(self) -> None:
+        """No new calls: the connection closes when those under way have ended and nothing refers to the channel."""
+        if self.watching is not None:
+            self.watching()
+            self.watching = None
+        for end in self.ended:
+            end()
+        self.ended.clear()
+        self.calls.clear()
+
+    def close(self) -> None:
+        """Break everything off."""
+        self.drop()
+        if self.pid != os.getpid():
+            return
+        if self.loop is None:
+            self.channel.close()
+        elif not self.loop.is_closed():
+            closing = self.channel.close()
+            try:
+                import asyncio
+
+                running: Any = asyncio.get_running_loop()
+            except RuntimeError:
+                running = None
+            if running is self.loop:
+                self.loop.create_task(closing)
+            elif self.loop.is_running():
+                self.loop.call_soon_threadsafe(lambda: self.loop.create_task(closing))
+            else:
+                closing.close()
+
+
+def connect(
+    cluster: BoundCluster, endpoint: EndpointState, settings: ChannelSettings, authority: str, loop: Any, now: float
+) -> Upstream:
+    """A new channel to ``endpoint`` as the cluster's policies want it. Raises ``CannotConnect``."""
+    limits, tls = cluster.spec.limits, cluster.spec.tls
+    options: dict[str, Any] = {
+        "grpc.default_authority": authority,
+        "grpc.enable_http_proxy": 0,  # a proxy of the environment must not stand between the mesh and its endpoints
+        "grpc.service_config_disable_resolution": 1,
+        "grpc.initial_reconnect_backoff_ms": FIRST_BACKOFF_MS,
+        "grpc.min_reconnect_backoff_ms": max(1, int(limits.connect_timeout * 1000)),
+        "grpc.max_reconnect_backoff_ms": LONGEST_BACKOFF_MS,
+        "grpc.client_idle_timeout_ms": max(1000, int(min(limits.idle_timeout, 2_000_000) * 1000)),
+    }
+    left = limits.max_requests_per_connection or None
+    until = None if limits.max_connection_duration is None else now + limits.max_connection_duration
+    if left is not None or until is not None:
+        options["grpc.use_local_subchannel_pool"] = 1  # its connection must end with it
+    credentials = settings.credentials
+    if tls is not None:
+        if credentials is not None and type(credentials._credentials).__name__ == "CompositeChannelCredentials":
+            raise CannotConnect(
+                "the DestinationRule's tls replaces the channel's credentials, and the call credentials in them would be "
+                "lost: give call credentials with each call (credentials=...), or set tls mode DISABLE"
+            )
+        credentials, name = _tls(tls, authority)
+        if name:
+            options["grpc.ssl_target_name_override"] = name
+    elif credentials is not None:
+        # the certificate is for the host that the caller dialled, not for the endpoint's address
+        options["grpc.ssl_target_name_override"] = split_authority(settings.authority)[0]
+    options.update(settings.options)
+    address = _address(endpoint.endpoint.address, endpoint.endpoint.port)
+    module: Any = grpc if loop is None else grpc.aio
+    pairs = list(options.items())
+    if credentials is None:
+        channel = module.insecure_channel(address, options=pairs, compression=settings.compression)
+    else:
+        channel = module.secure_channel(address, credentials, options=pairs, compression=settings.compression)
+    return Upstream(channel, loop, left, until)
+
+
+def _address(host: str, port: int) -> str:
+    """The endpoint as a gRPC target."""
+    if host.startswith("unix:"):
+        return host
+    if is_name(host):
+        return f"dns:///{host}:{port}"
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def _tls(settings: TlsSettings, authority: str) -> tuple[Any, str]:
+    """Credentials for a DestinationRule's ``tls`` and the name that the certificate must have. What grpcio cannot check
+    is not left unchecked: such a connection is refused."""
+    name = settings.sni or split_authority(authority)[0]
+    if settings.insecure_skip_verify:
+        raise CannotConnect(
+            "tls.insecureSkipVerify: grpcio always verifies certificates; set caCertificates to the server's own CA"
+        )
+    if settings.ca_crl:
+        raise CannotConnect("tls.caCrl: grpcio does not look at revocation lists, and the policy asks for it")
+    wanted = settings.subject_alt_names
+    if wanted:
+        if len(wanted) > 1 or "://" in wanted[0]:
+            raise CannotConnect(
+                f"tls.subjectAltNames {', '.join(wanted)}: grpcio checks one DNS name and nothing else (a certificate with "
+                "another SPIFFE ID would be accepted); name the one DNS name of the certificate, or use httpx"
+            )
+        if settings.sni and settings.sni != wanted[0]:
+            raise CannotConnect(
+                f"tls.sni {settings.sni} and subjectAltNames {wanted[0]} differ: grpcio uses one name for both"
+            )
+        name = wanted[0]
+    files = (settings.ca_certificates, settings.private_key, settings.client_certificate)
+    try:
+        return _credentials(files, tuple(os.stat(file).st_mtime_ns if file else 0 for file in files)), name
+    except OSError as error:
+        raise CannotConnect(f"the TLS files of a DestinationRule cannot be used: {error}") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _credentials(files: tuple[str, str, str], _changed: tuple[int, ...]) -> Any:
+    contents: list[bytes | None] = []
+    for file in files:
+        if file:
+            with open(file, "rb") as opened:
+                contents.append(opened.read())
+        else:
+            contents.append(None)
+    return grpc.ssl_channel_credentials(*contents)
+
+
+class Upstreams:
+    """A mesh's channels to endpoints. They live in ``BoundCluster.targets`` beside those of HTTP, so that reloads treat
+    them alike; here are only the settings they share and the list to close."""
+
+    def __init__(self) -> None:
+        self._settings: dict[Any, ChannelSettings] = {}
+        self._kept_by_parent: list[Any] = []
+
+    def settings(
+        self, authority: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
+    ) -> ChannelSettings:
+        """The one object for these values."""
+        key = (authority, id(credentials), options, compression)
+        try:
+            found = self._settings.get(key)
+        except TypeError:  # an option whose value is a pointer or a function of the caller's
+            return ChannelSettings(authority, credentials, options, compression)
+        if found is None:
+            # it holds the credentials, whose id cannot be anybody else's as long as it lives
+            found = self._settings[key] = ChannelSettings(authority, credentials, options, compression)
+        return found
+
+    def abandon(self, targets: dict[Any, Any]) -> None:
+        """In a forked child: the parent's channels must not be used, and not even be freed."""
+        for key, target in list(targets.items()):
+            if isinstance(target, Upstream):
+                self._kept_by_parent.append(targets.pop(key))

@@ -1,0 +1,146 @@
+"""A gRPC call on its way to grpcio: what is handed to it, attempt after attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meshlib.engine.call import NO_TIMEOUTS
+from meshlib.policy.deadline import GRPC_TIMEOUT
+from meshlib.policy.deadline import write as write_deadline
+from meshlib.transport.grpcio.metadata import from_raw, to_raw
+from meshlib.transport.wire import ATTEMPT_COUNT, shadow_host
+
+if TYPE_CHECKING:
+    from meshlib.engine.outcome import RawHeaders
+    from meshlib.transport.grpcio.metadata import Metadata, Value
+
+HOST = b"host"
+COUNT_NAME = ATTEMPT_COUNT.decode()
+COUNTS = tuple(((COUNT_NAME, str(attempt)),) for attempt in range(32))
+
+
+class GrpcWire:
+    """``Call.wire`` for gRPC. ``request``: serialized bytes, or what keeps a stream of them (``requests.py``).
+    ``credentials``, ``wait_for_ready`` and ``compression`` are the call's own arguments. ``method`` is the caller's
+    multicallable, which knows how to make the attempt's."""
+
+    __slots__ = (
+        "_metadata",
+        "_raw",
+        "_timeouts",
+        "authority",
+        "compression",
+        "counted",
+        "credentials",
+        "method",
+        "request",
+        "streaming",
+        "target",
+        "view_authority",
+    )
+
+    multiplexed = True
+
+    def __init__(
+        self,
+        method: Any,
+        request: Any,
+        metadata: Metadata,
+        credentials: Any,
+        compression: Any,
+        target: bytes,
+        authority: str,
+        streaming: bool = False,
+    ) -> None:
+        self.method = method
+        self.request = request
+        self.target = target
+        self.credentials = credentials
+        self.compression = compression
+        self.authority = ""  # one that a rule sets, "" for the channel's
+        self.view_authority = authority
+        self.counted = False
+        self.streaming = streaming
+        self._metadata = metadata
+        self._raw: RawHeaders | None = None
+        self._timeouts = NO_TIMEOUTS
+
+    @property
+    def timeouts(self) -> Any:
+        return self._timeouts
+
+    @property
+    def base_headers(self) -> RawHeaders:
+        """The metadata as raw headers, for those who read or change them; the first time they are made."""
+        if self._raw is None:
+            self._raw = to_raw(self._metadata)
+        return self._raw
+
+    @base_headers.setter
+    def base_headers(self, headers: RawHeaders) -> None:
+        self._raw = headers
+        for name, value in headers:
+            if name == HOST:
+                self.authority = value.decode("latin-1")
+
+    def count_first(self) -> RawHeaders:
+        """The headers with the number of the first attempt in them, before what rules add."""
+        self.counted = True
+        return [*self.base_headers, (ATTEMPT_COUNT, b"1")]
+
+    def metadata(self, attempt: int) -> tuple[tuple[str, Value], ...]:
+        """The metadata of an attempt, with its number."""
+        if self._raw is None:
+            return (*self._metadata, *_count(attempt))
+        if not self.counted:
+            return (*from_raw(self._raw), *_count(attempt))
+        return tuple(
+            (name, str(attempt)) if name == COUNT_NAME else (name, value) for name, value in from_raw(self._raw)
+        )
+
+    def set_deadline(self, header: str, seconds: float) -> None:
+        """Say how much time is left. (grpc-timeout says it by itself.)"""
+        if header == GRPC_TIMEOUT:
+            return
+        name = header.encode("latin-1")
+        rest = [pair for pair in self.base_headers if pair[0].lower() != name]
+        self._raw = [*rest, (name, write_deadline(header, seconds).encode())]
+
+    @property
+    def replayable(self) -> bool:
+        """Whether another attempt can send the same messages."""
+        request = self.request
+        return type(request) is bytes or bool(request.replayable)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all request messages are at hand and the answer is a single one (else it can be neither hedged nor
+        mirrored before it is answered)."""
+        request = self.request
+        return not self.streaming and (type(request) is bytes or bool(request.whole))
+
+    @property
+    def sent(self) -> bool:
+        """Whether all request messages are here, so that copies can be sent elsewhere."""
+        request = self.request
+        return type(request) is bytes or (bool(request.whole) and bool(request.replayable))
+
+    def shadow(self) -> GrpcWire:
+        """The same call for a mirror: ``-shadow`` on its authority, before the port."""
+        copy = GrpcWire(
+            self.method,
+            self.request if type(self.request) is bytes else self.request.copy(),
+            self._metadata,
+            None,
+            self.compression,
+            self.target,
+            self.view_authority,
+            self.streaming,
+        )
+        copy._raw, copy.counted = self._raw, self.counted
+        copy.authority = shadow_host((self.authority or self.view_authority).encode("latin-1")).decode("latin-1")
+        return copy
+
+
+def _count(attempt: int) -> tuple[tuple[str, str], ...]:
+    return COUNTS[attempt] if attempt < len(COUNTS) else ((COUNT_NAME, str(attempt)),)

@@ -1,0 +1,306 @@
+"""How a gRPC attempt is made: blocking, from callbacks, or on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.outcome import GrpcOutcome, answered, ended
+from meshlib.transport.grpcio.reachability import lost_connection
+from meshlib.transport.grpcio.upstreams import CannotConnect, ChannelSettings, Upstream, connect
+from meshlib.transport.race import ThreadRace, alarms, race_on_loop
+from meshlib.transport.worlds import LoopWorld, ThreadWorld
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.engine.effects import Acquire, Exchange, Race, Send
+    from meshlib.transport.worlds import MeshCore
+
+_connecting = threading.Lock()
+
+
+def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> Upstream:
+    """The channel for an attempt; made on first use. Raises ``CannotConnect``."""
+    cluster, endpoint = effect.cluster, effect.endpoint
+    authority = effect.call.wire.authority
+    key: Any
+    if loop is None:
+        key = (endpoint, settings, authority) if authority else (endpoint, settings)
+    else:
+        key = (endpoint, settings, loop, authority)
+    found: Upstream | None = cluster.targets.get(key)
+    if found is not None:
+        if found.left is None and found.until is None:
+            return found
+        if _usable(found, core.clock.monotonic()):
+            return found
+    with _connecting:
+        again: Upstream | None = cluster.targets.get(key)
+        if again is not None and again is not found:
+            return again
+        if found is not None:
+            core.forget_target(found)
+        if loop is not None:
+            _forget_closed_loops(core, cluster.targets)
+        now = core.clock.monotonic()
+        made = connect(cluster, endpoint, settings, authority or settings.authority, loop, now)
+        _usable(made, now)
+        if settings.health_service is not None:
+            from meshlib.transport.grpcio.health import watch
+
+            watch(made, cluster, endpoint, settings.health_service)
+        cluster.targets[key] = made
+        return made
+
+
+def _usable(upstream: Upstream, now: float) -> bool:
+    """Whether it may carry one more call; counts it."""
+    if upstream.until is not None and now >= upstream.until:
+        return False
+    if upstream.left is not None:
+        if upstream.left <= 0:
+            return False
+        upstream.left -= 1
+    return True
+
+
+def _forget_closed_loops(core: MeshCore, targets: dict[Any, Any]) -> None:
+    for key, target in list(targets.items()):
+        if isinstance(target, Upstream) and target.loop is not None and target.loop.is_closed():
+            core.forget_target(targets.pop(key))
+
+
+def refused(error: CannotConnect) -> Outcome:
+    """No attempt can be made."""
+    return Outcome(Failure.CONNECT_FAILED, str(error), error)
+
+
+def wants_headers(effect: Send) -> bool:
+    """Whether a rule looks at the headers of the answer."""
+    record = effect.call.record
+    destination, rule = record.destination, record.rule_object
+    return (destination is not None and bool(destination.response_ops)) or (rule is not None and rule.cors is not None)
+
+
+def total_time(core: MeshCore, effect: Send) -> float | None:
+    """Seconds until all of a call must be over: the route's timeout and the caller's, whichever is earlier."""
+    read = effect.call.timeouts.read
+    end = effect.deadline
+    if read is not None:
+        by = effect.call.record.started + read
+        end = by if end is None or by < end else end
+    return None if end is None else max(0.0, end - core.clock.monotonic())
+
+
+def outcome_of_error(effect: Send, error: Any, timed: bool) -> Outcome:
+    """From the exception of a unary call."""
+    request = effect.call.wire.request
+    code = error.code()
+    outcome = ended(
+        code.value[0] if isinstance(code.value, tuple) else 2,
+        error.details(),
+        error.initial_metadata(),
+        error,
+        error,
+        timed,
+        None if type(request) is bytes else request.error,
+    )
+    if outcome.failure is Failure.CONNECT_FAILED:
+        lost_connection(effect)
+    elif type(outcome) is GrpcOutcome and wants_headers(effect):
+        outcome.tell_headers(error.initial_metadata(), error.trailing_metadata(), error.details() or "")
+    return outcome
+
+
+class Blocking(ThreadWorld):
+    """Calls with a single answer, the caller's thread waiting."""
+
+    def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
+        super().__init__(core)
+        self._settings = settings
+
+    def send(self, effect: Send) -> Outcome:
+        wire = effect.call.wire
+        try:
+            upstream = upstream_for(self._core, self._settings, effect)
+        except CannotConnect as error:
+            return refused(error)
+        method = wire.method
+        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
+        request = wire.request
+        try:
+            message, call = invoke.with_call(
+                request if type(request) is bytes else request.attempt(),
+                effect.timeout,
+                wire.metadata(effect.attempt),
+                wire.credentials,
+                None,
+                wire.compression,
+            )
+        except grpc.RpcError as error:
+            return outcome_of_error(effect, error, effect.timeout is not None)
+        outcome = answered(message, call)
+        if wants_headers(effect):
+            outcome.tell_headers(call.initial_metadata(), None, "")
+        return outcome
+
+    def race(self, effect: Race) -> tuple[Send, Outcome]:
+        return ThreadRace(effect, self._send_watched).run()
+
+    def _send_watched(self, effect: Send, watch: Callable[[Callable[[], None]], None]) -> Outcome:
+        """As ``send``, but so that it can be broken off."""
+        over = threading.Event()
+        result: list[Outcome] = []
+
+        def done(outcome: Outcome) -> None:
+            result.append(outcome)
+            over.set()
+
+        watch(FromCallbacks(self._core, self._settings).send(effect, done))
+        over.wait()
+        return result[0]
+
+
+class FromCallbacks:
+    """Calls with a single answer that nobody waits for in a thread (``future``)."""
+
+    def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
+        self._core = core
+        self._settings = settings
+
+    def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
+        wire = effect.call.wire
+        try:
+            upstream = upstream_for(self._core, self._settings, effect)
+        except CannotConnect as error:
+            done(refused(error))
+            return _nothing
+        method = wire.method
+        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
+        request = wire.request
+        try:
+            future = invoke.future(
+                request if type(request) is bytes else request.attempt(),
+                effect.timeout,
+                wire.metadata(effect.attempt),
+                wire.credentials,
+                None,
+                wire.compression,
+            )
+        except grpc.RpcError as error:  # it could not even begin: invalid metadata
+            done(outcome_of_error(effect, error, effect.timeout is not None))
+            return _nothing
+
+        def over(ended_call: Any) -> None:
+            if ended_call.code() is grpc.StatusCode.OK:
+                outcome = answered(ended_call.result(), ended_call)
+                if wants_headers(effect):
+                    outcome.tell_headers(ended_call.initial_metadata(), None, "")
+                done(outcome)
+            else:
+                done(outcome_of_error(effect, ended_call, effect.timeout is not None))
+
+        future.add_done_callback(over)
+        return lambda: future.cancel()
+
+    def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
+        alarm = alarms.after(seconds, lambda: done(None))
+
+        def stop() -> None:
+            alarm.cancelled = True
+
+        return stop
+
+    def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
+        return acquire_from_callbacks(effect, done)
+
+    def spawn(self, exchange: Exchange) -> None:
+        Blocking(self._core, self._settings).spawn(exchange)
+
+
+def acquire_from_callbacks(effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
+    """Wait in line without a thread. ``done`` is called once: by the line or by the clock."""
+    claim = threading.Lock()  # taken by whoever may tell
+
+    def granted() -> None:
+        if claim.acquire(blocking=False):
+            done(True)
+        else:
+            effect.slots.release()
+
+    waiter = effect.slots.enqueue(granted)
+    if waiter is None:
+        done(None)
+        return _nothing
+
+    def gave_up() -> None:
+        if effect.slots.cancel(waiter):
+            return  # granted at this very moment, and told so
+        if claim.acquire(blocking=False):
+            done(False)
+
+    alarm = None if effect.timeout is None else alarms.after(effect.timeout, gave_up)
+
+    def stop() -> None:
+        if alarm is not None:
+            alarm.cancelled = True
+        if claim.acquire(blocking=False) and effect.slots.cancel(waiter):
+            effect.slots.release()
+
+    return stop
+
+
+def _nothing() -> None:
+    return None
+
+
+class OnLoop(LoopWorld):
+    """Calls with a single answer on asyncio."""
+
+    def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
+        super().__init__(core)
+        self._settings = settings
+
+    async def race(self, effect: Race) -> tuple[Send, Outcome]:
+        return await race_on_loop(effect, self.send)
+
+    async def send(self, effect: Send) -> Outcome:
+        wire = effect.call.wire
+        try:
+            upstream = upstream_for(self._core, self._settings, effect, asyncio.get_running_loop())
+        except CannotConnect as error:
+            return refused(error)
+        method = wire.method
+        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
+        request = wire.request
+        try:
+            if type(request) is bytes:
+                call = invoke(
+                    request,
+                    timeout=effect.timeout,
+                    metadata=wire.metadata(effect.attempt),
+                    credentials=wire.credentials,
+                    compression=wire.compression,
+                )
+                message = await call
+            else:
+                call = invoke(
+                    timeout=effect.timeout,
+                    metadata=wire.metadata(effect.attempt),
+                    credentials=wire.credentials,
+                    compression=wire.compression,
+                )
+                message = await request.send_to(call)
+        except grpc.aio.AioRpcError as error:
+            return outcome_of_error(effect, error, effect.timeout is not None)
+        except grpc.aio.InternalError as error:  # what grpcio makes of metadata that cannot be sent, here and only here
+            return Outcome(Failure.INVALID_REQUEST, "Invalid metadata", error)
+        outcome = answered(message, call)
+        if wants_headers(effect):
+            outcome.tell_headers(await call.initial_metadata(), None, "")
+        return outcome
