@@ -21,7 +21,13 @@ class Loop:
     def run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
+    async def _rest(self) -> None:
+        """What closed channels still have to do."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+
     def close(self) -> None:
+        self.run(self._rest())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -97,4 +103,4 @@ class _Blocking:
 
     def with_call(self, request: Any, *, metadata: Any, timeout: float | None) -> tuple[Any, Ended]:
         ended = self(request, metadata=metadata, timeout=timeout)
-        return next(iter(ended)), ended
+        return next(iter(ended), None), ended

@@ -178,6 +178,11 @@ def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
         else:
             act(*arguments)
 
+    def end(peer: Peer, request: Request) -> None:
+        with peer.lock:
+            peer.h2.end_stream(request.stream)
+            peer.flush()
+
     def answer(peer: Peer, request: Request) -> None:
         known = dict(request.headers)
         path, authority = known[b":path"].decode(), known[b":authority"].decode()
@@ -193,7 +198,7 @@ def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
         elif step == "nostatus":
             peer.head(request, 200, HEAD)
             peer.some(request, framed("x", name))
-            later("m", peer.data, request, b"")
+            later("m", end, peer, request)
         elif step == "notrailers":
             peer.respond(request, b"", 200, HEAD)
         elif step == "goaway":
