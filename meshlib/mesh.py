@@ -30,6 +30,7 @@ from meshlib.telemetry.observe import Telemetry
 from meshlib.telemetry.tracing import Tracing
 from meshlib.transport.clients import AsyncMeshClient, MeshClient
 from meshlib.transport.httpx_transport import transports
+from meshlib.transport.race import alarms
 from meshlib.transport.view import PlainView
 from meshlib.transport.worlds import MeshCore
 from meshlib.workload import Workload
@@ -76,7 +77,10 @@ class Mesh:
         self._problems: list[Problem] = []
         clock = clock or SystemClock()
         telemetry = Telemetry(
-            registry, lambda there: Metrics(there, self.workload), Tracing(tracer_provider), clock.monotonic
+            registry,
+            lambda there: Metrics(there, self.workload, alarms.after),
+            Tracing(tracer_provider),
+            clock.monotonic,
         )
         self._core = MeshCore(clock, seeded(seed), retry_wait, telemetry)
         self._compiler = Compiler(self.workload)
@@ -342,6 +346,7 @@ class Mesh:
     def status(self) -> dict[str, Any]:
         """Configuration version, sources, problems, endpoints with their health and ejections."""
         live = self._core.live
+        self._core.telemetry.catch_up()
         return {
             "closed": live is None,
             "telemetry_failures": self._core.telemetry.failures,

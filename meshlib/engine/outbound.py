@@ -102,7 +102,7 @@ def outbound(call: Call) -> Exchange:
     state = cluster.state
     limits = cluster.spec.limits
     slots = None if call.wire.multiplexed else state.slots
-    retry = merge_request_headers(rule.retry, call.view.header)
+    retry = merge_request_headers(rule.retry, call.view.header) if call.view.asks else rule.retry
     now = clock()
     deadline = INFINITE if rule.timeout is None else now + rule.timeout
     guard = cluster.guard

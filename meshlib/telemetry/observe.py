@@ -45,10 +45,17 @@ class Telemetry:
         self._closed: deque[tuple[Call, Any, float]] = deque()
         self.failures = 0
 
+    def _count_closed(self) -> None:
+        while self._closed:
+            try:
+                self._finished(*self._closed.popleft())
+            except IndexError:  # another thread took the last one
+                return
+
     def watch(self, call: Call, exchange: Exchange) -> Exchange:
         """``exchange``, watched."""
         if self._closed:
-            self.catch_up()
+            self._count_closed()
         span = None
         try:
             span = self._tracing.started(call)
@@ -71,13 +78,18 @@ class Telemetry:
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
 
+    def after_fork(self) -> None:
+        """In a forked child: what the parent has noted is the parent's to record."""
+        self._closed.clear()
+        self._metrics.forget_pending()
+
     def catch_up(self) -> None:
-        """Record the calls that were closed."""
-        while self._closed:
-            try:
-                self._finished(*self._closed.popleft())
-            except IndexError:  # another thread took the last one
-                return
+        """Record the calls that were closed, and count those that were noted."""
+        self._count_closed()
+        try:
+            self._metrics.count()
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
+            self._failed()
 
     def _finished(self, call: Call, span: Any, now: float) -> None:
         try:

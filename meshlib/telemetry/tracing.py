@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
 
+EAGER_LOOKS = 100
+LOOK_EVERY = 50
+"""An SDK installed after that many calls is noticed with the next call that is a multiple of this."""
+
 CONTEXT_HEADERS = (b"traceparent", b"b3", b"x-b3-traceid")
 
 
 class Tracing:
     """Spans of one client's calls."""
 
-    __slots__ = ("_kind", "_propagate", "_provider_now", "_proxy", "_set_span", "_tracer")
+    __slots__ = ("_kind", "_looks", "_propagate", "_provider_now", "_proxy", "_set_span", "_tracer")
 
     def __init__(self, provider: Any) -> None:
         from opentelemetry import trace
@@ -30,11 +34,17 @@ class Tracing:
         # anyway would cost a call as much as the whole policy
         self._proxy = trace.ProxyTracerProvider if provider is None else None
         self._provider_now = trace.get_tracer_provider
+        self._looks = 0
 
     def started(self, call: Call) -> Any:
         """Begin the span; returns it, or None when nobody records."""
         proxy = self._proxy
         if proxy is not None:
+            # asking costs two looks into os.environ, as much as a balancer: once an application is under way without an
+            # SDK, one call of so many asks
+            self._looks += 1
+            if self._looks > EAGER_LOOKS and self._looks % LOOK_EVERY:
+                return None
             if type(self._provider_now()) is proxy:
                 return None
             self._proxy = None

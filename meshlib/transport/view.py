@@ -39,6 +39,11 @@ class HttpxView:
         else:
             self.authority = self.header("host") or url.netloc.decode("latin-1")
 
+    @property
+    def asks(self) -> bool:
+        """Whether there may be a header whose name begins with ``x-envoy-``."""
+        return any([name[:1] in b"xX" and name[:8].lower() == b"x-envoy-" for name, _ in self.raw_headers])  # noqa: C419 (a list is faster than a generator)
+
     def header(self, name: str) -> str | None:
         """Value of a header (``name`` in lower case), repeated ones joined with ","; None when absent."""
         headers = self._headers
@@ -71,6 +76,8 @@ class PlainView:
     """A ``RequestView`` made of plain values: for ``mesh.explain`` and tests."""
 
     __slots__ = ("_headers", "authority", "full_path", "method", "path", "query", "scheme")
+
+    asks = True
 
     def __init__(self, method: str, scheme: str, authority: str, target: str, headers: dict[str, str]) -> None:
         self.method = method

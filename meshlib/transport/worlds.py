@@ -114,6 +114,7 @@ class MeshCore:
         """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
         self.background = Background()
         self.names.after_fork()
+        self.telemetry.after_fork()
         self.breakers.after_fork()
         if self.live is not None:
             if self._grpc is not None:
@@ -124,6 +125,7 @@ class MeshCore:
     def close(self) -> None:
         """Refuse new calls, close connections. Those of other running loops are closed on their loop."""
         self.closed = True
+        self.telemetry.catch_up()
         live, self.live = self.live, None
         if live is not None and self._grpc is not None:
             for cluster in live.bound.values():

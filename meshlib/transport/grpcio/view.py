@@ -36,6 +36,11 @@ class GrpcView:
         self._repeated: dict[str, list[str]] | None = None
 
     @property
+    def asks(self) -> bool:
+        """Whether there may be a header whose name begins with ``x-envoy-``."""
+        return bool(self._metadata)
+
+    @property
     def full_path(self) -> str:
         return self.path
 
