@@ -17,6 +17,7 @@ from tests.differential.grpcside.ask import Ask, perform
 from tests.differential.grpcside.cases import Case
 from tests.differential.grpcside.compare import differences
 from tests.differential.grpcside.groups import all_cases, scene_of
+from tests.differential.grpcside.known import KNOWN
 from tests.differential.grpcside.mesh_side import mesh_for
 from tests.differential.grpcside.scene import envoy_for, servers
 from tests.differential.grpcside.servers import Ledger
@@ -25,8 +26,7 @@ from tests.differential.test_choices import far_from
 pytestmark = pytest.mark.differential
 
 GROUPS = all_cases()
-KNOWN: dict[str, str] = {}
-"""Differences that are known: case, reason."""
+TIMED = ("faults", "times")
 TURNS = 3
 """How often a case may be asked before a difference counts: a timed one, for a busy machine; one where endpoints are drawn, for
 Envoy's 5 draws for an endpoint that was not tried yet may all fail."""
@@ -39,6 +39,10 @@ class Sides:
     ledger: Ledger
     mesh: Any
     envoy: Any
+
+    @property
+    def worlds(self) -> dict[str, Any]:
+        return {"blocking": self.mesh.channel, "asyncio": self.mesh.aio_channel}
 
 
 def both(scene: Any) -> Iterator[Sides]:
@@ -58,26 +62,22 @@ def crowd() -> Iterator[Sides]:
 
 
 def params(group: str) -> list[Any]:
-    return [
-        pytest.param(
-            host,
-            case,
-            id=case.name,
-            marks=[pytest.mark.xfail(strict=True, reason=KNOWN[case.name])] if case.name in KNOWN else [],
-        )
-        for host, case in GROUPS[group]
-    ]
+    return [pytest.param(host, case, id=case.name) for host, case in GROUPS[group]]
 
 
-def compare(sides: Sides, host: str, case: Case, turns: int = 1) -> None:
+def compare(sides: Sides, group: str, host: str, case: Case) -> None:
+    """Every call of a case through both worlds, but for what is known."""
     drawn = any(target["destination"]["host"] == "ab" for rule in case.rules for target in rule.get("route", ()))
+    timed = group in TIMED
     for ask in case.asks:
-        for _ in range(TURNS if drawn else turns):
+        for _ in range(TURNS if drawn or timed else 1):
             theirs = perform(sides.envoy.channel(host), ask, sides.ledger, "envoy")
             found = []
-            for world, channels in (("blocking", sides.mesh.channel), ("asyncio", sides.mesh.aio_channel)):
+            for world, channels in sides.worlds.items():
+                excuses = [known for known in KNOWN.values() if known.covers(group, case, ask, world)]
                 ours = perform(channels(host), ask, sides.ledger, world)
-                if wrong := differences(ask, ours, theirs, drawn, turns > 1):
+                wrong = differences(ask, ours, theirs, drawn, timed)
+                if wrong := [line for line in wrong if not any(known.excuses(line) for known in excuses)]:
                     found += [f"{world}, {ask}", *wrong, f"ours: {ours}"]
             if not found:
                 break
@@ -86,47 +86,74 @@ def compare(sides: Sides, host: str, case: Case, turns: int = 1) -> None:
 
 @pytest.mark.parametrize(("host", "case"), params("faults"))
 def test_faults(sides, host, case):
-    compare(sides, host, case, TURNS)
+    compare(sides, "faults", host, case)
 
 
 @pytest.mark.parametrize(("host", "case"), params("matching"))
 def test_matching(sides, host, case):
-    compare(sides, host, case)
+    compare(sides, "matching", host, case)
 
 
 @pytest.mark.parametrize(("host", "case"), params("missing"))
 def test_what_is_missing(sides, host, case):
-    compare(sides, host, case)
+    compare(sides, "missing", host, case)
 
 
 @pytest.mark.parametrize(("host", "case"), params("times"))
 def test_times(sides, host, case):
-    compare(sides, host, case, TURNS)
+    compare(sides, "times", host, case)
 
 
 @pytest.mark.parametrize(("host", "case"), params("changes"))
 def test_changes(sides, host, case):
-    compare(sides, host, case)
+    compare(sides, "changes", host, case)
 
 
 @pytest.mark.parametrize(("host", "case"), params("retries"))
 def test_retries(sides, host, case):
-    compare(sides, host, case)
+    compare(sides, "retries", host, case)
 
 
 @pytest.mark.parametrize(("host", "case"), params("broken"))
 def test_broken_servers(sides, host, case):
-    compare(sides, host, case)
+    compare(sides, "broken", host, case)
 
 
 @pytest.mark.parametrize(("host", "case"), params("random rules"))
 def test_random_rules(sides, host, case):
-    compare(sides, host, case)
+    compare(sides, "random rules", host, case)
 
 
 @pytest.mark.parametrize(("host", "case"), params("random retries"))
 def test_random_retries(sides, host, case):
-    compare(sides, host, case)
+    compare(sides, "random retries", host, case)
+
+
+@pytest.mark.parametrize(("host", "case"), params("random breaks"))
+def test_random_retries_of_broken_servers(sides, host, case):
+    compare(sides, "random breaks", host, case)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.xfail(strict=True, reason="known")
+def test_what_is_known_to_differ(sides, name):
+    """As many calls as it takes to see the difference; when none shows it, it is mended, and has to leave ``KNOWN``."""
+    known = KNOWN[name]
+    met = 0
+    for group, made in GROUPS.items():
+        for host, case in made:
+            for ask in case.asks:
+                for world, channels in sides.worlds.items():
+                    if not known.covers(group, case, ask, world):
+                        continue
+                    for _ in range(known.repeat):
+                        met += 1
+                        theirs = perform(sides.envoy.channel(host), ask, sides.ledger, "envoy")
+                        ours = perform(channels(host), ask, sides.ledger, world)
+                        wrong = differences(ask, ours, theirs, False, group in TIMED)
+                        assert not [line for line in wrong if known.excuses(line)], known.reason
+    if not met:
+        pytest.skip("no call meets it")  # not an xfail: the suite says so
 
 
 # -- situations of several calls -------------------------------------------------------------------------------------------

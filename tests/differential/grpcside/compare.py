@@ -10,7 +10,16 @@ from tests.differential.referee.answers import NOT_POLICY
 
 OF_A_PROXY = frozenset(("date", "server", "x-envoy-upstream-service-time"))
 """Metadata of answers that only a proxy's own clock and name put there."""
-NOT_SENT_BY_POLICY = NOT_POLICY | {"x-call", "grpc-timeout", "accept-encoding", "grpc-accept-encoding"}
+FOR_THE_PROXY = frozenset(
+    (
+        "x-envoy-max-retries",
+        "x-envoy-retry-grpc-on",
+        "x-envoy-upstream-rq-timeout-ms",
+        "x-envoy-upstream-rq-per-try-timeout-ms",
+    )
+)
+"""Request headers by which a caller changes policy; whether they are passed on has a test of its own."""
+NOT_SENT_BY_POLICY = NOT_POLICY | FOR_THE_PROXY | {"x-call", "grpc-timeout", "accept-encoding", "grpc-accept-encoding"}
 OF_GRPCIO = (
     "Stream removed",
     "Received http2 header",

@@ -18,6 +18,7 @@ GROUPS = {
     "broken": cases.broken,
     "random rules": random_cases.random_rules,
     "random retries": random_cases.random_retries,
+    "random breaks": random_cases.random_breaks,
 }
 Groups = dict[str, list[tuple[str, Case]]]
 

@@ -149,29 +149,22 @@ TOKENS = (
     "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable", "5xx", "gateway-error", "reset",
     "connect-failure", "refused-stream", "retriable-4xx", "503", "429",
 )  # fmt: skip
-STEPS = (
-    "ok",
-    "s1",
-    "s4",
-    "s8",
-    "s13",
-    "s14",
-    "s5",
-    "h14",
-    "m14",
-    "rst7",
-    "rst8",
-    "close",
-    "http503",
-    "http429",
-    "grpc503",
-    "mrst2",
-)
+SAID = ("ok", "s1", "s4", "s8", "s13", "s14", "s14", "s5", "h14", "m14")
+BROKEN = ("ok", "s14", "s13", "rst7", "rst8", "close", "http503", "http429", "http500", "grpc503", "goaway", "mrst2")
 
 
 def random_retries() -> list[Case]:
-    """Random policies against random sequences of what a server may do."""
-    rng = random.Random(f"grpc retries/{SEED}")
+    """Random policies against random sequences of what a gRPC server says."""
+    return _retries("a", SAID)
+
+
+def random_breaks() -> list[Case]:
+    """The same against a server that breaks in many ways."""
+    return _retries("raw", BROKEN)
+
+
+def _retries(host: str, steps: tuple[str, ...]) -> list[Case]:
+    rng = random.Random(f"grpc retries/{host}/{SEED}")
     made = []
     for number in range(POLICIES):
         retries: Config = {"attempts": rng.choice((1, 1, 2, 3)), "backoff": "1ms"}
@@ -179,12 +172,12 @@ def random_retries() -> list[Case]:
             retries["retryOn"] = ",".join(rng.sample(TOKENS, rng.randint(1, 4)))
         asks = []
         for _ in range(POLICY_ASKS):
-            script = ",".join(rng.choice(STEPS) for _ in range(4))
+            script = ",".join(rng.choice(steps) for _ in range(4))
             metadata: Pairs = ()
             if rng.random() < 0.15:
                 metadata += (("x-envoy-retry-grpc-on", rng.choice(("internal", "unavailable,cancelled", "nonsense"))),)
             if rng.random() < 0.1:
                 metadata += (("x-envoy-max-retries", rng.choice(("0", "1", "2"))),)
             asks.append(Ask(script, rng.choice(KINDS), metadata))
-        made.append(Case(f"random retries {number}", ({"route": [to("raw")], "retries": retries},), tuple(asks)))
+        made.append(Case(f"random retries {number}", ({"route": [to(host)], "retries": retries},), tuple(asks)))
     return made

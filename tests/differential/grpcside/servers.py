@@ -189,7 +189,8 @@ def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
         metadata = tuple((k.decode(), v.decode()) for k, v in request.headers if not k.startswith(b":"))
         step = ledger.enter(Attempt(name, path, authority, metadata, None))
         if step.startswith("http"):
-            peer.respond(request, b"plain", int(step[4:]), [(b"content-type", b"text/plain")])
+            peer.head(request, int(step[4:]), [(b"content-type", b"text/plain")])
+            after(0.005, peer.data, request, b"plain")  # grpcio may overlook the head of an answer that comes at once
         elif step.startswith("grpc"):
             peer.respond(request, b"", int(step[4:]), HEAD)
         elif step.startswith("s"):
