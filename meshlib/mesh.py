@@ -29,6 +29,7 @@ from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.observe import Telemetry
 from meshlib.telemetry.tracing import Tracing
 from meshlib.transport.clients import AsyncMeshClient, MeshClient
+from meshlib.transport.grpcio.view import GrpcView
 from meshlib.transport.httpx_transport import transports
 from meshlib.transport.race import alarms
 from meshlib.transport.view import PlainView
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from meshlib.resources.base import Resource
 
 log = logging.getLogger("meshlib")
+
+GRPC_SCHEMES = {"grpc": "http", "grpcs": "https"}
 
 _meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
 
@@ -327,10 +330,23 @@ class Mesh:
 
     def explain(self, *, method: str = "GET", url: str = "/", headers: Mapping[str, str] | None = None) -> Explanation:
         """What would happen to this call, and why: the rule taken, every rule before it with the reason it was not, the
-        weights, endpoints, retries, timeouts and faults that would count. Sends nothing."""
+        weights, endpoints, retries, timeouts and faults that would count. Sends nothing.
+
+        A gRPC call is ``url="grpc://ratings:9080/package.Service/Method"`` (``grpcs://`` with channel credentials), its
+        metadata the headers; ``method`` does not matter then."""
         live = self._core.live
         if live is None:
             raise MeshError("the mesh is closed")
+        scheme, _, rest = url.partition("://")
+        if scheme in GRPC_SCHEMES:
+            authority, slash, path = rest.partition("/")
+            if not authority or not path:
+                raise MeshError(
+                    f"explain needs a full URL such as grpc://ratings:9080/package.Service/Method, not {url!r}"
+                )
+            metadata = [(name.lower(), value) for name, value in (headers or {}).items()]
+            call = GrpcView(slash + path, GRPC_SCHEMES[scheme], authority, metadata, None)
+            return explain(live, call, self._core.clock.monotonic())
         request = httpx.Request(method, url, headers=dict(headers or {}))
         if not request.url.host:
             raise MeshError(f"explain needs a full URL such as http://reviews:9080/reviews/0, not {url!r}")

@@ -13,6 +13,7 @@ Examples:
   meshlib explain mesh/ http://reviews:9080/reviews/0
   meshlib explain mesh/ -X GET http://reviews:9080/ -H 'end-user: jason' --labels app=productpage
   meshlib explain mesh/ http://ratings:9080/ --format json | jq .destinations
+  meshlib explain mesh/ grpc://catalog:7001/shop.Catalog/GetProduct -H 'x-canary: yes'
 """
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH... URL")
@@ -45,12 +46,13 @@ def explain(
             found = mesh.explain(method=method.upper(), url=url, headers=dict(_header(h) for h in headers))
         except MeshError as error:
             raise click.UsageError(str(error)) from error
+        verb = "POST" if url.startswith("grpc") else method.upper()
         if style == "json":
             import json
 
             click.echo(json.dumps(found.to_dict(), indent=2))
         else:
-            click.echo(f"{method.upper()} {url}")
+            click.echo(f"{verb} {url}")
             click.echo(str(found))
 
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Self
 
-from meshlib.policy.grpc_status import NUMBERS, http_of_grpc
+from meshlib.policy.grpc_status import NAMES, NUMBERS, http_of_grpc
 
 MILLION = 1_000_000
 
@@ -51,7 +51,8 @@ class FaultPolicy:
         if self.delay_share:
             parts.append(f"delay {self.delay:g} s for {self.delay_share * 100 / MILLION:g} %")
         if self.abort_share:
-            parts.append(f"abort {self.abort_status} for {self.abort_share * 100 / MILLION:g} %")
+            what = self.abort_status if self.abort_grpc is None else f"{NAMES[self.abort_grpc]} ({self.abort_status})"
+            parts.append(f"abort {what} for {self.abort_share * 100 / MILLION:g} %")
         return ", ".join(parts)
 
 

@@ -199,7 +199,7 @@ class Metrics:
             name,
             namespace,
             UNKNOWN,
-            "http" if record.grpc_status is None else "grpc",
+            call.wire.protocol,
             str(record.status),
             "" if record.grpc_status is None else str(record.grpc_status),
             record.flags or "-",

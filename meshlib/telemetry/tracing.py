@@ -49,12 +49,19 @@ class Tracing:
                 return None
             self._proxy = None
         view = call.view
-        span = self._tracer.start_span(view.method, kind=self._kind)
+        grpc = call.wire.protocol == "grpc"
+        span = self._tracer.start_span(view.path[1:] if grpc else view.method, kind=self._kind)
         if not span.is_recording():
             return None
-        span.set_attribute("http.request.method", view.method)
         span.set_attribute("server.address", view.authority)
-        span.set_attribute("url.path", view.path)
+        if grpc:
+            service, _, method = view.path[1:].rpartition("/")
+            span.set_attribute("rpc.system", "grpc")
+            span.set_attribute("rpc.service", service)
+            span.set_attribute("rpc.method", method)
+        else:
+            span.set_attribute("http.request.method", view.method)
+            span.set_attribute("url.path", view.path)
         headers = call.wire.base_headers
         if not any(name.lower() in CONTEXT_HEADERS for name, _ in headers):
             carrier: dict[str, str] = {}
@@ -65,7 +72,11 @@ class Tracing:
     def finished(self, call: Call, span: Any) -> None:
         """The call is over: result, resource and attempts onto the span."""
         record = call.record
-        span.set_attribute("http.response.status_code", record.status)
+        grpc = record.grpc_status
+        if grpc is None:
+            span.set_attribute("http.response.status_code", record.status)
+        else:
+            span.set_attribute("rpc.grpc.status_code", grpc)
         span.set_attribute("meshlib.resource", record.resource)
         span.set_attribute("meshlib.host", record.host)
         span.set_attribute("meshlib.subset", record.subset)
@@ -73,7 +84,7 @@ class Tracing:
         span.set_attribute("meshlib.flags", record.flags)
         if len(record.attempts) > 1:
             span.set_attribute("http.request.resend_count", len(record.attempts) - 1)
-        if record.status == 0 or record.status >= 500:
+        if grpc if grpc is not None else record.status == 0 or record.status >= 500:
             from opentelemetry.trace import Status, StatusCode
 
             span.set_status(Status(StatusCode.ERROR, record.flags))

@@ -29,6 +29,7 @@ class Wire:
 
     __slots__ = ("base_headers", "body", "counted", "request", "target", "timeouts")
 
+    protocol = "http"
     multiplexed = False
     """Whether any number of calls share a connection whatever the cluster says, so that none waits for a slot."""
 

@@ -23,6 +23,7 @@ from tests.support.fake_clock import FakeClock
 class FakeWire:
     whole = True
     multiplexed = False
+    protocol = "http"
     sent = True
 
     def __init__(self, replayable: bool = True) -> None:

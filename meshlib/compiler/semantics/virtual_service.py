@@ -117,11 +117,10 @@ ROWS: tuple[Row, ...] = (
     honoured("http.fault.delay.percent", "percentage, deprecated", "tests/resources/test_validation.py"),
     honoured("http.fault.delay.exponentialDelay", "refused, as in Istio", VALIDATION),
     honoured("http.fault.abort.httpStatus", "answered instead of calling", OUTBOUND),
-    approximated(
+    honoured(
         "http.fault.abort.grpcStatus",
-        "answered as the HTTP status it maps to",
-        OUTBOUND,
-        "gRPC clients come with the gRPC transport",
+        "the status of gRPC calls; HTTP calls get the HTTP status it maps to",
+        "tests/transport/test_grpc_faults.py",
     ),
     honoured("http.fault.abort.http2Error", "refused, as in Istio", VALIDATION),
     honoured("http.fault.abort.percentage", "share of calls, drawn apart from the delay", OUTBOUND, "0"),

@@ -105,6 +105,7 @@ class Connectivity:
                 if upstream not in self._watchers:
                     self._states[upstream] = State.IDLE
                     watcher = self._watchers[upstream] = self._watcher(upstream)
+                    upstream.subscribed = True
                     upstream.channel.subscribe(watcher, try_to_connect=self._connect)
             self._alarm = alarms.after(RESYNC, self._sync)
         self._tell()

@@ -58,6 +58,7 @@ def _watch_from_thread(upstream: Upstream, cluster: BoundCluster, endpoint: Endp
         endpoint.reachable = True  # nobody knows any more: the next attempt will tell
 
     upstream.watching = stop
+    upstream.subscribed = True
     channel.subscribe(changed, try_to_connect=True)
 
 

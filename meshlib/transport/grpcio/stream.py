@@ -87,7 +87,7 @@ class StreamRun(CallbackRun):
     def give_up(self, attempt: Try, outcome: Outcome) -> None:
         """The attempt is over without an answer."""
         with self.stepping:
-            if attempt.state:
+            if attempt.state or self.over:
                 return
             attempt.state = "ended"
             if attempt.alarm is not None:

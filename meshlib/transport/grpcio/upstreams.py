@@ -13,6 +13,7 @@ import grpc
 from meshlib.compiler.snapshot import split_authority
 from meshlib.errors import MeshError
 from meshlib.transport.names import is_name
+from meshlib.transport.race import alarms
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import TlsSettings
@@ -23,6 +24,9 @@ MAX_METHODS = 1024
 FIRST_BACKOFF_MS = 100
 LONGEST_BACKOFF_MS = 1000
 """Between attempts to reconnect. grpcio's own (1 s to 2 min) would keep an endpoint out long after it came back."""
+
+UNWATCHED = 0.5
+"""Seconds after which grpcio's thread that watches a channel has noticed that nobody is subscribed any more."""
 
 
 class CannotConnect(MeshError):
@@ -61,7 +65,7 @@ class Upstream:
     threads. ``left``: how many more calls it may carry (maxRequestsPerConnection), None: any number; ``until``: by the
     mesh's clock, when it is too old (maxConnectionDuration)."""
 
-    __slots__ = ("calls", "channel", "ended", "left", "loop", "pid", "until", "watching")
+    __slots__ = ("calls", "channel", "ended", "left", "loop", "pid", "subscribed", "until", "watching")
 
     def __init__(self, channel: Any, loop: Any, left: int | None, until: float | None) -> None:
         self.channel = channel
@@ -72,6 +76,7 @@ class Upstream:
         self.pid = os.getpid()
         self.watching: Callable[[], None] | None = None  # ends what watches its connectivity
         self.ended: list[Callable[[], None]] = []
+        self.subscribed = False  # whether grpcio has had a thread that watches its connectivity
 
     def multicallable(self, method: Any, target: bytes) -> Any:
         """grpcio's multicallable for a method of the mesh's channel, with the path that a rule may have rewritten."""
@@ -97,7 +102,10 @@ class Upstream:
         if self.pid != os.getpid():
             return
         if self.loop is None:
-            self.channel.close()
+            if self.subscribed:  # grpcio's watching thread looks at the channel once more, and must not find it closed
+                alarms.after(UNWATCHED, self.channel.close)
+            else:
+                self.channel.close()
         elif not self.loop.is_closed():
             closing = self.channel.close()
             try:

@@ -39,6 +39,7 @@ class GrpcWire:
         "view_authority",
     )
 
+    protocol = "grpc"
     multiplexed = True
 
     def __init__(
