@@ -460,23 +460,18 @@ BROKEN = (
 )  # fmt: skip
 
 
+BREAKS = ("5xx", "gateway-error", "reset", "refused-stream", "connect-failure", "unavailable", "retriable-4xx", "503,429",
+          "internal", "cancelled")  # fmt: skip
+
+
 def broken() -> list[Case]:
     """What no gRPC server does, and whether it is tried again."""
-    made = [Case("broken", (rule("raw"),), tuple(Ask(step, kind=k) for step in BROKEN for k in ("Unary", "Expand")))]
-    for condition in (
-        "5xx",
-        "gateway-error",
-        "reset",
-        "refused-stream",
-        "connect-failure",
-        "unavailable",
-        "retriable-4xx",
-        "503,429",
-        "internal",
-        "cancelled",
-    ):
+    every = tuple(Ask(step, kind=kind) for step in BROKEN for kind in ("Unary", "Expand"))
+    made = [Case("broken", (rule("raw"),), every)]
+    for condition in BREAKS:
         policy = {"attempts": 2, "retryOn": condition, "backoff": FAST}
-        made.append(
-            Case(f"broken, retry on {condition}", (rule("raw", retries=policy),), asks(*(f"{b},ok" for b in BROKEN)))
-        )
+        again = asks(*(f"{step},ok" for step in BROKEN))
+        again += asks("rst8,ok", "rst7,ok", "close,ok", "hrst8,ok", "hclose,ok", "mrst2,ok", kind="Expand")
+        again += asks("rst8,ok", "close,ok", "hrst8,ok", kind="Chat")
+        made.append(Case(f"broken, retry on {condition}", (rule("raw", retries=policy),), again))
     return made

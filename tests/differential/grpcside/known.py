@@ -7,27 +7,27 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.differential.grpcside.ask import Ask
+from tests.differential.grpcside.ask import Ask, Heard
 from tests.differential.grpcside.cases import Case
 
 Covers = Callable[[str, Case, Ask, str], bool]
 """(group, case, call, world) -> whether the difference may show there."""
 EVERYTHING = ("",)
-CLIENT_STREAMS = ("Chat", "Collect")
 
 
 @dataclass(frozen=True)
 class Known:
     """``fields``: how the lines of compare.differences begin that it excuses. ``repeat``: how often a call is made before
-    the difference counts as gone (it may show in some calls only)."""
+    the difference counts as gone (it may show in some calls only); ``when``: what ours must have heard."""
 
     reason: str
     covers: Covers
     fields: tuple[str, ...] = EVERYTHING
     repeat: int = 1
+    when: Callable[[Heard], bool] = lambda ours: True
 
-    def excuses(self, line: str) -> bool:
-        return line.startswith(self.fields)
+    def excuses(self, line: str, ours: Heard) -> bool:
+        return line.startswith(self.fields) and self.when(ours)
 
 
 def named(*names: str) -> Covers:
@@ -49,4 +49,118 @@ def changes_answers(case: Case) -> bool:
     return any("response" in where.get("headers", {}) for where in (*case.rules, *targets))
 
 
-KNOWN: dict[str, Known] = {}
+def goes_to(case: Case, host: str) -> bool:
+    return any(target["destination"]["host"] == host for rule in case.rules for target in rule.get("route", ()))
+
+
+_broken_late = steps(r"[hm](rst\d+|close)")
+_with_message = steps(r"m\d+", ("Expand", "Chat"))
+_ok = steps("ok", ("Expand", "Chat"))
+_said_at_once = steps(r"[sh]\d+", ("Chat", "Collect"))
+
+
+KNOWN: dict[str, Known] = {
+    "lost messages": Known(
+        "a blocking stream may lose the message that came just before the status, even OK",
+        lambda group, case, ask, world: (
+            world == "blocking"
+            and (_with_message(group, case, ask, world) or (goes_to(case, "raw") and _ok(group, case, ask, world)))
+        ),
+        ("messages",),
+        repeat=20,
+    ),
+    "operations on a head with a status after it": Known(
+        "asyncio: response operations land in the trailing metadata of a status after the head",
+        lambda group, case, ask, world: world == "asyncio" and "h" in ask.script and changes_answers(case),
+        ("initial metadata", "trailing metadata"),
+    ),
+    "lost heads": Known(
+        "an asyncio stream may lose the head of an answer that has no message, and try the call again",
+        lambda group, case, ask, world: world == "asyncio" and ask.kind in ("Expand", "Chat") and "h" in ask.script,
+        repeat=20,
+    ),
+    "asyncio's streams that are answered early": Known(
+        "grpc.aio makes INTERNAL of a request that can no longer be sent, and so of the whole attempt",
+        lambda group, case, ask, world: world == "asyncio" and _said_at_once(group, case, ask, world),
+        when=lambda ours: ours.code == "INTERNAL" and ours.details.startswith("Internal error from Core"),
+        repeat=10,
+    ),
+    "asyncio's early answers on policies that retry INTERNAL": Known(
+        "the same; such an attempt is then tried again",
+        lambda group, case, ask, world: (
+            world == "asyncio" and ask.kind in ("Chat", "Collect") and "internal" in f"{case.rules} {ask.metadata}"
+        ),
+        repeat=10,
+    ),
+    "lost copies": Known(
+        "a mirror's copy of a call of streams both ways may not be sent",
+        lambda group, case, ask, world: ask.kind == "Chat" and ask.copies > 0,
+        ("attempts", "places"),
+        repeat=20,
+    ),
+    "broken after the head": Known(
+        "a call broken after its head counts as one broken before it: told so, and retried",
+        lambda group, case, ask, world: (
+            _broken_late(group, case, ask, world)
+            and (ask.kind in ("Unary", "Collect") or (world == "blocking" and "m" not in ask.script))
+        ),
+    ),
+    "streams broken after the head": Known(
+        "a stream broken after its head ends with grpcio's status; with Envoy in between it is always INTERNAL",
+        steps(r"[hm](rst\d+|close)", ("Expand", "Chat")),
+        ("code", "details"),
+    ),
+    "calm": Known("ENHANCE_YOUR_CALM counts as the server's own RESOURCE_EXHAUSTED", steps("rst11")),
+    "goaway": Known("grpc core sends a call again that a GOAWAY did not take, beside all policy", steps("goaway")),
+    "remote reset": Known("a reset before the head is told as a lost connection", steps(r"rst\d+"), ("details",)),
+    "user agent": Known("grpcio writes the user agent after all policy", named("user-agent")),
+    "what grpcio sends": Known(
+        "grpcio writes user-agent and grpc-timeout after all policy",
+        named("remove what gRPC sends", "set grpc-timeout"),
+        ("metadata of attempt", "seconds left"),
+    ),
+    "status by operation": Known(
+        "response operations do not change the status of a trailers-only answer",
+        named("set grpc-status", "set grpc-message"),
+        ("code", "details"),
+    ),
+    "protocol": Known("%PROTOCOL% is HTTP/1.1", named("operators in values"), ("metadata of attempt",)),
+    "deadline of copies": Known(
+        "copies for mirrors have a minute, not the call's own time",
+        named("a mirror", "a mirror and another authority"),
+        ("seconds left",),
+    ),
+    "timeouts in headers": Known(
+        "x-envoy-upstream-rq-timeout-ms and its like are not obeyed", named("timeout headers of a caller")
+    ),
+    "route timeout in a stream": Known(
+        "with Envoy in between, the caller of a stream that takes too long hears INTERNAL, here DEADLINE_EXCEEDED",
+        named("route timeout over a stream"),
+        ("code",),
+    ),
+    "per try timeout of a stream": Known(
+        "Envoy tells the server of a stream the time of one try",
+        named("per try timeout over a stream"),
+        ("seconds left",),
+    ),
+}
+
+NOT_LOCAL = "a connection that was made does not set back what its later failures count to, with split errors"
+LATE = "a call broken after its head counts against the endpoint"
+EJECTIONS: dict[str, str] = {
+    **{
+        f"{step} of Unary, {s}": NOT_LOCAL
+        for step in ("rst2", "rst7", "rst8", "close", "2")
+        for s in ("split", "local")
+    },
+    **{
+        f"{step} of Unary, {s}": LATE
+        for step in ("hrst2", "mrst2", "hclose")
+        for s in ("5xx", "gateway", "split", "local")
+    },
+    **{
+        f"nostatus of Unary, {s}": "an answer without a status counts as UNKNOWN of the server"
+        for s in ("5xx", "split")
+    },
+}
+"""Ejections that are known to differ, by the names of ``situations.failing``."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import httpx
 
 from benchmarks.processes import free_port
 from tests.differential.envoy_process import TYPES, cluster, running
@@ -283,6 +284,15 @@ class EnvoySide:
             options = [("grpc.default_authority", authority), ("grpc.enable_retries", 0)]
             self._channels[host] = grpc.insecure_channel(f"127.0.0.1:{self.port}", options)
         return self._channels[host]
+
+    def ejected(self, host: str) -> bool:
+        """Whether an endpoint of a service is ejected. (Envoy's workers leave ejecting to its main thread, which also
+        answers this.)"""
+        name = istiod.cluster_name({"host": host}, PORT).replace("|", "[|]")
+        pattern = f"^cluster[.]{name}[.]outlier_detection[.]ejections_active$"
+        found = httpx.get(f"http://127.0.0.1:{self.admin}/stats", params={"filter": pattern, "format": "json"}).json()
+        (gauge,) = found["stats"]
+        return int(gauge["value"]) > 0
 
     def close(self) -> None:
         for channel in self._channels.values():

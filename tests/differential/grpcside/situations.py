@@ -46,6 +46,8 @@ SETTINGS: dict[str, Config] = {
     "local": {"consecutive5xxErrors": 0, "splitExternalLocalOriginErrors": True, "consecutiveLocalOriginFailures": 2},
 }
 CALLS = 8
+EJECTED = 2
+"""So many of ``CALLS`` calls an endpoint gets that is ejected as soon as it has failed twice."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,10 @@ def failing() -> list[Failing]:
     return made
 
 
+SPARE = Failing("spare", "spare", "5xx", "s8", "b")
+"""One that a test may spoil."""
+
+
 def load(case: Failing, channels: Channels, ledger: Ledger, side: str) -> int:
     """How many of ``CALLS`` calls in a row the failing endpoint gets; for one that refuses connections: how many fail."""
     metadata = ((f"x-script-{case.server}", case.step), ("x-script", "ok"))
@@ -142,7 +148,7 @@ def shares(channels: Channels, ledger: Ledger, side: str) -> Counter[str]:
 
 def scene() -> Scene:
     """All that this module is about."""
-    cases = failing()
+    cases = [*failing(), SPARE]
     hosts: dict[str, Any] = {case.host: case.rules for case in cases}
     hosts["detour"] = ({"route": [to("half")]},)
     hosts["full"] = (rule("full"),)
