@@ -8,6 +8,7 @@ import sys
 
 import httptools
 
+OTHER_ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")  # further endpoints (``synthetic.ADDRESSES``)
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 64\r\n\r\n" + b"x" * 64
 
 
@@ -27,7 +28,8 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Answering, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    await loop.create_server(Answering, "127.0.0.2", port)  # a second endpoint, so that balancers have a choice
+    for address in OTHER_ADDRESSES:
+        await loop.create_server(Answering, address, port)
     print(port, flush=True)
 
     def until_parent_ends() -> None:

@@ -18,11 +18,9 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
-def backend() -> Iterator[tuple[int, int]]:
+def backend(module: str = "benchmarks.backend") -> Iterator[tuple[int, int]]:
     """(port, pid) of a backend."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.backend"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield int(process.stdout.readline()), process.pid

@@ -17,6 +17,7 @@ import httpx
 
 import meshlib
 from benchmarks import synthetic
+from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from benchmarks.measure import (
     Row,
     best_us,
@@ -49,6 +50,7 @@ def policy_cost(quick: bool) -> list[Row]:
 
     class Answering:
         replayable = True
+        multiplexed = False
 
         def send(self, effect: Any) -> Outcome:
             return answer
@@ -77,6 +79,7 @@ def sync_latency(quick: bool) -> list[Row]:
         meshed = stack.enter_context(mesh.client())
         own = stack.enter_context(httpx.Client(transport=mesh.http_transport()))
         url = f"http://127.0.0.1:{port}/reviews/0"
+        all_answered(lambda: meshed.get(MESH_URL))
         plain, through, transport = interleaved(
             [lambda: bare.get(url), lambda: meshed.get(MESH_URL), lambda: own.get(MESH_URL)], rounds, calls
         )
@@ -84,6 +87,15 @@ def sync_latency(quick: bool) -> list[Row]:
         _latency_row("httpx.Client p50, mesh.client() / bare", plain, through, 0.6),
         _latency_row("httpx.Client p50, own client with mesh.http_transport() / bare", plain, transport, 0.6),
     ]
+
+
+def all_answered(call: Callable[[], httpx.Response], calls: int = 200) -> None:
+    """Raises RuntimeError when the backend does not answer each of some calls: what the mesh refuses is fast, and not what
+    is to be measured."""
+    for _ in range(calls):
+        answer = call()
+        if answer.status_code != 200:
+            raise RuntimeError(f"{answer.status_code} {answer.text}")
 
 
 def async_latency(quick: bool) -> list[Row]:
@@ -206,6 +218,7 @@ def routing(quick: bool) -> list[Row]:
 _COMPILE = """
 import json, sys, time, tracemalloc
 from benchmarks import synthetic
+from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from meshlib.resources.loader import load_objects
 from meshlib.compiler.compile import compile_snapshot
 from meshlib.workload import Workload
@@ -243,6 +256,7 @@ def compiling(quick: bool) -> list[Row]:
 _ENDPOINT_CHANGE = """
 import copy, json, statistics, sys, time
 from benchmarks import synthetic
+from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from meshlib.resources.loader import load_objects
 import meshlib
 objects = synthetic.services(int(sys.argv[1]), 5, 10)
@@ -318,6 +332,8 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "policy": policy_cost,
     "sync": sync_latency,
     "async": async_latency,
+    "grpc-policy": grpc_cost,
+    "grpc": grpc_calls,
     "envoy": envoy_hops,
     "routing": routing,
     "compile": compiling,

@@ -6,6 +6,9 @@ from typing import Any
 
 Resource = dict[str, Any]
 
+ADDRESSES = {"v1": ("127.0.0.1", "127.0.0.2"), "v2": ("127.0.0.3", "127.0.0.4")}
+"""Where a backend listens: two endpoints a version, so that balancers have a choice. An address belongs to one pod only."""
+
 
 def reviews(port: int) -> list[Resource]:
     """A service with everything armed: header match, weighted route, timeout, retries, fault at 0, outlier detection."""
@@ -25,10 +28,10 @@ def reviews(port: int) -> list[Resource]:
                 "kind": "Pod",
                 "metadata": {"name": f"reviews-{version}-{n}", "labels": {"app": "reviews", "version": version}},
                 "spec": {"containers": [{"ports": [{"name": "http", "containerPort": port}]}]},
-                "status": {"podIP": f"127.0.0.{n}"},
+                "status": {"podIP": address},
             }
-            for version in ("v1", "v2")
-            for n in (1, 2)
+            for version, addresses in ADDRESSES.items()
+            for n, address in enumerate(addresses, 1)
         ),
         {
             "apiVersion": "networking.istio.io/v1",
@@ -63,6 +66,17 @@ def reviews(port: int) -> list[Resource]:
             },
         },
     ]
+
+
+def grpc_reviews(port: int) -> list[Resource]:
+    """The same for gRPC: retries when unavailable, and a maximum of requests."""
+    made = reviews(port)
+    made[0]["spec"]["ports"][0].update(name="grpc", targetPort="grpc")
+    for pod in made[1:-2]:
+        pod["spec"]["containers"][0]["ports"][0]["name"] = "grpc"
+    made[-2]["spec"]["trafficPolicy"]["connectionPool"] = {"http": {"http2MaxRequests": 1000}}
+    made[-1]["spec"]["http"][1]["retries"]["retryOn"] = "unavailable"
+    return made
 
 
 def rules(count: int, kind: str) -> list[dict[str, Any]]:

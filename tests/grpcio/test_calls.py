@@ -15,7 +15,6 @@ from tests.support.grpc_worlds import (
     HOST,
     KINDS,
     TARGET,
-    WORLDS,
     Asyncio,
     Threads,
     by_kind,
@@ -23,11 +22,6 @@ from tests.support.grpc_worlds import (
     refused,
 )
 from tests.support.resources import to
-
-
-@pytest.fixture(params=WORLDS, ids=lambda w: w.name)
-def world_class(request):
-    return request.param
 
 
 @pytest.mark.parametrize("kind", KINDS)

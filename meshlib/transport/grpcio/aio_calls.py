@@ -12,7 +12,7 @@ from grpc import aio
 
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.transport.grpcio.errors import RpcFailed, failed
+from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.grpcio.outcome import CANCELLED, GrpcOutcome, answered, ended, failure_of
 from meshlib.transport.grpcio.reachability import lost_connection
@@ -54,6 +54,8 @@ class AioRun:
     def settle(self, outcome: Outcome) -> Any:
         """End the exchange with what was delivered."""
         record = self.call.record
+        if outcome.grpc_status == 0:
+            outcome = nothing(outcome, self.call) or outcome
         if type(outcome) is GrpcOutcome:
             record.status = outcome.status
             record.grpc_status = outcome.code
@@ -305,7 +307,7 @@ class StreamOnLoop(OnLoop):
         else:
             inner = invoke(**arguments)
             request.attach(inner)
-        mirrored = effect.call is not self.run.call
+        mirrored = wire is not self.run.call.wire
         head = effect.timeout
         if head is not None and total is not None and head >= total - 1e-3:
             head = None

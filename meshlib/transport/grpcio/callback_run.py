@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.engine.drivers import CallbackDriver, finish
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.transport.grpcio.errors import CODES, RpcFailed, failed, reason
+from meshlib.transport.grpcio.errors import CODES, RpcFailed, failed, nothing, reason
 from meshlib.transport.grpcio.outcome import CANCELLED, GrpcOutcome
 from meshlib.transport.grpcio.told import with_metadata
 
@@ -64,6 +64,8 @@ class CallbackRun:
 
     def _deliver(self, delivered: Deliver) -> None:
         outcome = delivered.outcome
+        if outcome.grpc_status == 0:
+            outcome = nothing(outcome, self.call) or outcome
         if type(outcome) is GrpcOutcome:
             self.answer(outcome)
         else:

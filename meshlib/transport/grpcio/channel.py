@@ -10,7 +10,7 @@ import grpc
 from meshlib.engine.drivers import finish, run
 from meshlib.transport.grpcio.connectivity import Connectivity
 from meshlib.transport.grpcio.dialer import Dialer, Method
-from meshlib.transport.grpcio.errors import RpcFailed, failed
+from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.future import FutureCall
 from meshlib.transport.grpcio.outcome import GrpcOutcome
 from meshlib.transport.grpcio.requests import ReplayIterator
@@ -31,6 +31,8 @@ def settle(delivered: Deliver, exchange: Exchange, call: Call) -> GrpcOutcome:
     """End the exchange of a call with a single answer: the answer, or the exception it ends with."""
     outcome = delivered.outcome
     record = call.record
+    if outcome.grpc_status == 0:
+        outcome = nothing(outcome, call) or outcome
     if type(outcome) is not GrpcOutcome:
         error: Any = failed(outcome, call)
         finish(exchange)

@@ -13,7 +13,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.errors import CallError
 from meshlib.policy.grpc_status import grpc_of_http
 from meshlib.transport.grpcio.metadata import from_raw
-from meshlib.transport.grpcio.outcome import DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED, UNAVAILABLE, UNKNOWN
+from meshlib.transport.grpcio.outcome import DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNKNOWN, GrpcOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +93,14 @@ def failed(outcome: Outcome, call: Call) -> RpcFailed:
     return made
 
 
+def nothing(outcome: Outcome, call: Call) -> GrpcOutcome | None:
+    """A policy's answer with the status OK (an abort fault may name it): the call succeeds, without any message."""
+    if type(outcome) is GrpcOutcome or outcome.grpc_status != OK or outcome.failure is not None:
+        return None
+    ended = failed(outcome, call)
+    return GrpcOutcome(OK, None, ended, None, at_once=True)
+
+
 def _status(outcome: Outcome, call: Call) -> tuple[int, str]:
     failure = outcome.failure
     record = call.record
@@ -161,6 +169,3 @@ def route_of(record: Explanation) -> str:
 def _ascii(text: str) -> str:
     """Fit for metadata."""
     return "".join(c if " " <= c <= "~" else "?" for c in text)
-
-
-__all__ = ["CODES", "UNAVAILABLE", "RpcFailed", "failed", "reason", "route_of"]

@@ -35,9 +35,10 @@ comes with the same frame."""
 
 
 class Try:
-    """One attempt. ``state``: "" while nobody knows, "answered" (a message or a head came), "ended" (it did not)."""
+    """One attempt. ``state``: "" while nobody knows, "answered" (a message or a head came), "ended" (it did not).
+    ``reading``: the caller waits for its first message; ``terminated``: grpcio has said that it is over."""
 
-    __slots__ = ("alarm", "done", "effect", "inner", "state", "timed")
+    __slots__ = ("alarm", "done", "effect", "inner", "reading", "state", "terminated", "timed")
 
     def __init__(self, effect: Send, inner: Any, done: Callable[[Any], None], timed: bool) -> None:
         self.effect = effect
@@ -45,6 +46,8 @@ class Try:
         self.done = done
         self.timed = timed
         self.state = ""
+        self.reading = False
+        self.terminated = False
         self.alarm: Any = None
 
 
@@ -108,8 +111,27 @@ class StreamRun(CallbackRun):
         self.give_up(attempt, Outcome(Failure.TIMEOUT, "no answer within perTryTimeout"))
         attempt.inner.cancel()
 
+    def reads(self, attempt: Try) -> None:
+        """The caller is about to read the attempt's first message: until ``has_read`` its end is not looked at."""
+        with self.stepping:
+            attempt.reading = not attempt.terminated
+
+    def has_read(self, attempt: Try) -> None:
+        """The caller has read (and committed) the attempt's first message, or there is none."""
+        with self.stepping:
+            if not attempt.reading:
+                return
+            attempt.reading = False
+            if not attempt.terminated:
+                return
+        self._ended(attempt)
+
     def _terminated(self, attempt: Try) -> None:
         """grpcio says that an attempt is over (in grpcio's thread)."""
+        with self.stepping:
+            attempt.terminated = True
+            if attempt.reading:
+                return  # a message may have come before the end: whoever reads knows, and tells (``has_read``)
         if attempt.state or head_is_here(attempt.inner):
             self._ended(attempt)
         else:  # the status was first; the rest is about to come through the very thread that this must not block
@@ -181,8 +203,6 @@ class StreamWorld(FromCallbacks):
 
     def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
         wire, run = effect.call.wire, self._run
-        if wire.method is not run.call.wire.method or effect.call is not run.call:
-            raise TypeError("a stream's world serves its own call only")
         try:
             upstream = upstream_for(self._core, self._settings, effect)
         except CannotConnect as error:
@@ -262,15 +282,19 @@ class StreamCall(PublicCall):
                     raise run.error
                 inner = self._inner = run.inner
                 return next(inner)  # ended already: StopIteration, or the server's status
+            run.reads(attempt)
             try:
                 message = next(attempt.inner)
-            except (StopIteration, grpc.RpcError):
-                with run.changed:
-                    run.changed.wait_for(lambda: run.over or run.current is not attempt)  # noqa: B023
+                if run.commit(attempt):
+                    self._inner = attempt.inner
+                    return message
                 continue
-            if run.commit(attempt):
-                self._inner = attempt.inner
-                return message
+            except (StopIteration, grpc.RpcError):
+                pass
+            finally:
+                run.has_read(attempt)
+            with run.changed:
+                run.changed.wait_for(lambda: run.over or run.current is not attempt)  # noqa: B023
 
     def _attempt(self) -> Try | None:
         """The attempt to read from; None when the call is over."""

@@ -1,0 +1,240 @@
+"""Injected faults on gRPC calls, and what else a policy answers: Envoy's status and words, and the mesh's reason."""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+import pytest
+
+from meshlib.policy.grpc_status import NUMBERS
+from tests.support.grpc_echo import EchoServer
+from tests.support.grpc_worlds import ANSWERS, HOST, KINDS, Threads, by_kind, mesh_of, refused
+from tests.support.resources import to
+
+
+def fault(**what):
+    return [{"route": [to(HOST)], "fault": what}]
+
+
+def abort(**what):
+    return fault(abort={**what, "percentage": {"value": 100}})
+
+
+@pytest.mark.parametrize("name", [n for n in NUMBERS if n != "OK"])
+async def test_a_grpc_status_is_answered_as_it_stands(name):
+    with mesh_of(1, rules=abort(grpcStatus=name)) as mesh:
+        error = await refused(Threads(mesh).unary())
+        assert error.code().name == name
+        assert error.details().startswith("fault filter abort (")
+        assert error.exchange.flags == "FI"
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        (400, "INTERNAL"),
+        (401, "UNAUTHENTICATED"),
+        (403, "PERMISSION_DENIED"),
+        (404, "UNIMPLEMENTED"),
+        (429, "UNAVAILABLE"),
+        (502, "UNAVAILABLE"),
+        (503, "UNAVAILABLE"),
+        (504, "UNAVAILABLE"),
+        (200, "UNKNOWN"),
+        (418, "UNKNOWN"),
+        (500, "UNKNOWN"),
+    ],
+)
+async def test_an_http_status_is_mapped_as_in_envoy(status, name):
+    with mesh_of(1, rules=abort(httpStatus=status)) as mesh:
+        error = await refused(Threads(mesh).unary())
+        assert error.code().name == name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_of_call_is_aborted(world_class, kind):
+    with EchoServer() as server, mesh_of(server, rules=abort(grpcStatus="DATA_LOSS")) as mesh:
+        error = await refused(by_kind(world_class(mesh), kind))
+        assert error.code() is grpc.StatusCode.DATA_LOSS
+        told = dict(error.trailing_metadata())
+        assert told["meshlib-flags"] == "FI"
+        assert told["meshlib-route"] == f"VirtualService/default/echo http[0] -> {HOST}"
+        assert not server.seen
+
+
+async def test_an_abort_with_ok_answers_nothing():
+    with mesh_of(1, rules=abort(grpcStatus="OK")) as mesh:
+        stub = Threads(mesh).stub
+        from tests.support.grpc_echo import Message
+
+        assert stub.Unary(Message()) is None
+        assert list(stub.Expand(Message(count=2))) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_of_call_is_delayed(world_class, kind):
+    delay = {"fixedDelay": "0.2s", "percentage": {"value": 100}}
+    with EchoServer() as server, mesh_of(server, rules=fault(delay=delay)) as mesh:
+        begun = time.monotonic()
+        assert await by_kind(world_class(mesh), kind) == ANSWERS[kind]
+        assert time.monotonic() - begun >= 0.2
+
+
+async def test_a_delay_longer_than_the_callers_deadline_ends_with_it(world_class):
+    delay = {"fixedDelay": "5s", "percentage": {"value": 100}}
+    with EchoServer() as server, mesh_of(server, rules=fault(delay=delay)) as mesh:
+        for kind in KINDS:
+            error = await refused(by_kind(world_class(mesh), kind, timeout=0.05))
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert not server.seen
+
+
+async def test_faults_go_by_metadata(world_class):
+    rules = [
+        {"match": [{"headers": {"end-user": {"exact": "jason"}}}], **abort(grpcStatus="ABORTED")[0]},
+        {"route": [to(HOST)]},
+    ]
+    with EchoServer() as server, mesh_of(server, rules=rules) as mesh:
+        world = world_class(mesh)
+        assert await world.server() == "one"
+        assert (await refused(world.server(metadata=(("end-user", "jason"),)))).code() is grpc.StatusCode.ABORTED
+
+
+# -- what else goes wrong before anything is sent -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_endpoint(world_class, kind):
+    with mesh_of() as mesh:
+        error = await refused(by_kind(world_class(mesh), kind))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert error.details().startswith("no healthy upstream (VirtualService/default/echo http[0] -> echo.test")
+        assert dict(error.trailing_metadata())["meshlib-flags"] == "UH"
+
+
+async def test_no_route(world_class):
+    rules = [{"match": [{"uri": {"exact": "/other"}}], "route": [to(HOST)]}]
+    with mesh_of(1, rules=rules) as mesh:
+        error = await refused(world_class(mesh).unary())
+        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert error.exchange.flags == "NR"
+        assert dict(error.trailing_metadata())["meshlib-flags"] == "NR"
+
+
+async def test_no_such_destination(world_class):
+    with mesh_of(1, rules=[{"route": [to(HOST, "nowhere")]}]) as mesh:
+        error = await refused(world_class(mesh).unary())
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert error.exchange.flags == "NC"
+        assert "nowhere" in error.details()
+
+
+async def test_a_service_outside_the_registry_that_cannot_be_found(world_class):
+    with mesh_of() as mesh:
+        error = await refused(world_class(mesh, target="no-such-service.invalid:1").unary(timeout=10))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "PassthroughCluster" in error.details()
+        assert error.exchange.flags.startswith("UF")
+
+
+async def test_a_service_outside_the_registry_is_called_by_its_name(world_class):
+    with EchoServer() as server, mesh_of() as mesh:
+        assert await world_class(mesh, target=f"localhost:{server.port}").server() == "one"
+
+
+async def test_a_service_outside_the_registry_is_blocked_where_only_the_registry_may_be_called(world_class):
+    sidecar = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Sidecar",
+        "metadata": {"name": "default", "namespace": "default"},
+        "spec": {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}},
+    }
+    with EchoServer() as server, mesh_of(more=[sidecar]) as mesh:
+        error = await refused(world_class(mesh, target=f"localhost:{server.port}").unary())
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert not server.seen
+
+
+async def test_a_method_that_the_server_does_not_have_is_the_servers_own_answer():
+    with EchoServer() as server, mesh_of(server) as mesh, mesh.grpc_channel("echo.test:9080") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/other.Service/Get")(b"")
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert caught.value.details() == "Method not found!"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pair", [("Upper Case", "x"), ("key", "line\nbreak"), ("", "x")])
+async def test_invalid_metadata(world_class, kind, pair):
+    with EchoServer() as server, mesh_of(server) as mesh:
+        error = await refused(by_kind(world_class(mesh), kind, metadata=(pair,)))
+        assert error.code() is grpc.StatusCode.INTERNAL
+        assert error.details().startswith("Invalid metadata")
+        assert "meshlib-reason" in dict(error.trailing_metadata())
+        assert not server.seen
+        assert error.exchange.attempts[0].failure == "invalid_request"
+        assert all(e["usable"] for c in mesh.status()["clusters"] for e in c["endpoints"])
+
+
+async def test_metadata_that_is_no_text_is_a_type_error(world_class):
+    rules = [{"match": [{"headers": {"key": {"exact": "x"}}}], "route": [to(HOST)]}, {"route": [to(HOST)]}]
+    with EchoServer() as server, mesh_of(server, rules=rules) as mesh:
+        with pytest.raises(TypeError, match="expected str or bytes, not int"):
+            await world_class(mesh).unary(metadata=(("key", 5),))
+
+
+async def test_a_message_over_the_channels_limit(world_class):
+    with EchoServer() as server, mesh_of(server) as mesh:
+        world = world_class(mesh, options=[("grpc.max_send_message_length", 100)])
+        error = await refused(world.unary("x" * 200))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in error.details()
+        assert "meshlib-reason" in dict(error.trailing_metadata())
+        world = world_class(mesh, options=[("grpc.max_receive_message_length", 100)])
+        error = await refused(world.unary("x" * 200))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert all(e["usable"] for c in mesh.status()["clusters"] for e in c["endpoints"])
+
+
+async def test_a_message_over_the_servers_limit_is_the_servers_own_answer(world_class):
+    with EchoServer(options=[("grpc.max_receive_message_length", 100)]) as server, mesh_of(server) as mesh:
+        error = await refused(world_class(mesh).unary("x" * 200))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in error.details()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("timeout", [0, -1])
+async def test_a_deadline_that_has_passed_sends_nothing(world_class, kind, timeout):
+    with EchoServer() as server, mesh_of(server) as mesh:
+        error = await refused(by_kind(world_class(mesh), kind, timeout=timeout))
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert dict(error.trailing_metadata())["meshlib-flags"] == "DC"
+        assert not server.seen
+
+
+async def test_a_request_that_cannot_be_serialized(world_class):
+    with EchoServer() as server, mesh_of(server) as mesh:
+        error = await refused(world_class(mesh).unary(message=5))
+        assert error.code() is grpc.StatusCode.INTERNAL
+        assert error.details() == "Exception serializing request!"
+        assert not server.seen
+
+
+async def test_an_iterator_of_requests_that_raises_cancels_the_call():
+    def broken():
+        from tests.support.grpc_echo import Message
+
+        yield Message(text="a")
+        raise ZeroDivisionError
+
+    with EchoServer() as server, mesh_of(server) as mesh:
+        world = Threads(mesh)
+        with pytest.raises(grpc.RpcError) as caught:
+            world.stub.Collect(broken(), timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNKNOWN
+        assert "Exception iterating requests!" in caught.value.details()
+        with pytest.raises(grpc.RpcError):
+            list(world.stub.Chat(broken(), timeout=5))
+        assert sum(c["active"] for c in mesh.status()["clusters"]) == 0
