@@ -49,26 +49,12 @@ def changes_answers(case: Case) -> bool:
     return any("response" in where.get("headers", {}) for where in (*case.rules, *targets))
 
 
-def goes_to(case: Case, host: str) -> bool:
-    return any(target["destination"]["host"] == host for rule in case.rules for target in rule.get("route", ()))
-
-
 _broken_late = steps(r"[hm](rst\d+|close)")
-_with_message = steps(r"m\d+", ("Expand", "Chat"))
-_ok = steps("ok", ("Expand", "Chat"))
+_ended_after_head = steps(r"h\d+", ("Expand", "Chat"))
 _said_at_once = steps(r"[sh]\d+", ("Chat", "Collect"))
 
 
 KNOWN: dict[str, Known] = {
-    "lost messages": Known(
-        "a blocking stream may lose the message that came just before the status, even OK",
-        lambda group, case, ask, world: (
-            world == "blocking"
-            and (_with_message(group, case, ask, world) or (goes_to(case, "raw") and _ok(group, case, ask, world)))
-        ),
-        ("messages",),
-        repeat=20,
-    ),
     "operations on a head with a status after it": Known(
         "asyncio: response operations land in the trailing metadata of a status after the head",
         lambda group, case, ask, world: world == "asyncio" and "h" in ask.script and changes_answers(case),
@@ -76,7 +62,7 @@ KNOWN: dict[str, Known] = {
     ),
     "lost heads": Known(
         "an asyncio stream may lose the head of an answer that has no message, and try the call again",
-        lambda group, case, ask, world: world == "asyncio" and ask.kind in ("Expand", "Chat") and "h" in ask.script,
+        lambda group, case, ask, world: world == "asyncio" and _ended_after_head(group, case, ask, world),
         repeat=20,
     ),
     "asyncio's streams that are answered early": Known(

@@ -12,8 +12,8 @@ from tests.support.grpc_echo import SERVICE
 from tests.support.resources import to
 
 SEED = 23
-RULES, RULE_ASKS = 60, 12
-POLICIES, POLICY_ASKS = 40, 12
+RULES, RULE_ASKS = 50, 10
+POLICIES, POLICY_ASKS = 25, 12
 SERVICES = (SERVICE, "meshlib.test.Other", "pkg.v1.Echo")
 NAMES = ("x-k", "x-l", "k-bin", "end-user")
 VALUES = ("one", "ones", "two", "", "ONE", "one two", "a,b")

@@ -174,7 +174,7 @@ def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
     def later(step: str, act: Any, *arguments: Any) -> None:
         """At once; but what was sent before must have been read, or the other side may drop it."""
         if step[0] in "hm":
-            after(0.02, act, *arguments)
+            after(0.01, act, *arguments)
         else:
             act(*arguments)
 
