@@ -12,6 +12,7 @@ from grpc import aio
 
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.aio_requests import ENDED, AioRequests
 from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.grpcio.outcome import CANCELLED, GrpcOutcome, answered, ended, failure_of
@@ -22,7 +23,6 @@ from meshlib.transport.grpcio.worlds import OnLoop, refused, total_time, upstrea
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
-    from meshlib.transport.grpcio.aio_requests import AioRequests
 
 LOCALLY = "Locally cancelled by application!"
 TRAILERS_ONLY_GRACE = 0.02
@@ -195,7 +195,12 @@ class _Writes(MeshCall):
         assert run.requests is not None
         if run.task.done():
             await self._raise_end()
-        await run.requests.write(request)
+        try:
+            await run.requests.write(request)
+        except ENDED:
+            if run.requests.whole:  # the caller wrote after done_writing()
+                raise
+            await asyncio.wait((run.task,))
         if run.task.done():
             await self._raise_end()
 
@@ -213,7 +218,17 @@ class _Writes(MeshCall):
         if type(result) is GrpcOutcome:
             if result.error is not None:
                 raise result.error
-            raise asyncio.InvalidStateError("RPC already finished.")
+            inner = result.call
+            code = await inner.code()
+            if code is grpc.StatusCode.OK:
+                raise asyncio.InvalidStateError("RPC already finished.")
+            raise aio.AioRpcError(
+                code,
+                await inner.initial_metadata(),
+                await inner.trailing_metadata(),
+                await inner.details(),
+                await inner.debug_error_string(),
+            )
         if result is not None:
             raise result
 

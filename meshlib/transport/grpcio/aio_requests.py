@@ -15,6 +15,24 @@ from meshlib.transport.grpcio.requests import Kept
 log = logging.getLogger("meshlib.grpc")
 
 
+ENDED = (grpc.aio.AioRpcError, grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
+"""What writing to a call that is over raises."""
+
+
+async def _send(call: Any, data: bytes) -> None:
+    """Write to grpcio's call. Its own ``write`` turns the status of a call that the server has just ended into INTERNAL,
+    for good; so where its inner call is what we know, the message goes there and the status stays the server's."""
+    core, ready = getattr(call, "_cython_call", None), getattr(call, "_metadata_sent", None)
+    if core is None or ready is None:
+        await call.write(data)
+        return
+    if not ready.is_set():
+        await ready.wait()
+    if call.done():
+        raise asyncio.InvalidStateError("RPC already finished.")
+    await core.send_serialized_message(data)
+
+
 class AioRequests:
     """``source``: the caller's iterator, or None when it writes. ``cancel``: breaks the call off (the source raised)."""
 
@@ -33,6 +51,7 @@ class AioRequests:
         self._over = False
         self._closed = False  # done_writing was sent to the attempt
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._followers: list[AioRequests] = []
 
     @property
     def replayable(self) -> bool:
@@ -47,16 +66,28 @@ class AioRequests:
         self.kept.commit()
 
     def copy(self) -> AioRequests:
-        """The same messages for a mirror; all of them are here."""
+        """The same messages, and those to come, for a mirror."""
         made = AioRequests(None, None, None)
         for position in range(len(self.kept)):
             made.kept.append(self.kept.get(position))
-        made.kept.ended = True
+        made.kept.ended = self.kept.ended
+        if not made.kept.ended:
+            self._followers.append(made)
         return made
+
+    def _feed_followers(self, data: bytes | None) -> None:
+        for follower in self._followers:
+            if data is not None and follower.kept.replayable:
+                follower.kept.append(data)
+            else:  # the end; or it has fallen behind too far, and a mirror never holds up anything
+                follower.kept.ended = True
+            if follower._inner is not None:
+                follower._start(follower._flush())
 
     def over(self) -> None:
         """The call has ended: nobody takes messages any more."""
         self._over = True
+        self._feed_followers(None)
         self._attached.set()
         for task in self._tasks:
             task.cancel()
@@ -83,9 +114,11 @@ class AioRequests:
         if self.kept.ended:
             raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
         data = message if self._serialize is None else self._serialize(message)
+        if self._followers:
+            self._feed_followers(data)
         if not self.kept.replayable and self._sent == len(self.kept) and not self._lock.locked():
             async with self._lock:
-                await self._inner.write(data)
+                await _send(self._inner, data)
             return
         self.kept.append(data)
         await self._flush()
@@ -93,6 +126,7 @@ class AioRequests:
     async def done_writing(self) -> None:
         """No more messages."""
         self.kept.ended = True
+        self._feed_followers(None)
         await self._flush()
 
     async def _flush(self) -> None:
@@ -105,7 +139,7 @@ class AioRequests:
                 inner = self._inner
                 try:
                     while self._sent < len(self.kept) and inner is self._inner:
-                        await inner.write(self.kept.get(self._sent))
+                        await _send(inner, self.kept.get(self._sent))
                         self._sent += 1
                     if inner is not self._inner:
                         continue
@@ -113,7 +147,7 @@ class AioRequests:
                         self._closed = True
                         await inner.done_writing()
                     return
-                except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+                except ENDED:
                     # the attempt is over; its end decides whether there is another
                     if inner is self._inner:
                         if not self.kept.replayable:

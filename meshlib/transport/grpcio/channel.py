@@ -102,7 +102,13 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         call, exchange = self._dialer.begin(
             self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
         )
-        return settle(run(exchange, self._world), exchange, call), call
+        try:
+            return settle(run(exchange, self._world), exchange, call), call
+        finally:
+            self._over(call)
+
+    def _over(self, call: Call) -> None:
+        """The call has ended, one way or the other."""
 
     def future(
         self,
@@ -130,6 +136,9 @@ class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):
 
     def _taken(self, request: Any) -> Any:
         return ReplayIterator(iter(request), self._method.serialize)
+
+    def _over(self, call: Call) -> None:
+        call.wire.request.over()
 
 
 class UnaryStream(_Callable, grpc.UnaryStreamMultiCallable):

@@ -148,7 +148,7 @@ def reason(outcome: Outcome, record: Explanation) -> str:
 
 def _what_failed(outcome: Outcome, record: Explanation) -> str:
     rule = record.rule_object
-    if outcome.detail == "Deadline Exceeded" and rule is not None:  # grpcio's words, which say nothing of whose
+    if "Deadline Exceeded" in outcome.detail and rule is not None:  # grpcio's words, which say nothing of whose
         limits = [
             f"{name} of {seconds:g} s"
             for name, seconds in (("timeout", rule.timeout), ("perTryTimeout", rule.retry.per_try_timeout))

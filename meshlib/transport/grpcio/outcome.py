@@ -100,7 +100,7 @@ def ended(
     failure = failure_of(code, text, timed)
     if failure is not None:
         return Outcome(failure, text, error)
-    found = _HTTP_STATUS.match(text)
+    found = _HTTP_STATUS.search(text)
     if found:  # something that speaks HTTP, not gRPC, answered
         made = GrpcOutcome(code, None, call, error, at_once=False)
         made.status = int(found[1])
@@ -111,7 +111,7 @@ def ended(
 def failure_of(code: int, details: str, timed: bool) -> Failure | None:
     """What went wrong on the way; None when the status is the server's own word."""
     if code == DEADLINE_EXCEEDED:
-        return Failure.TIMEOUT if timed and details == "Deadline Exceeded" else None
+        return Failure.TIMEOUT if timed and "Deadline Exceeded" in details else None
     if code == INTERNAL:
         if details == "Invalid metadata":
             return Failure.INVALID_REQUEST

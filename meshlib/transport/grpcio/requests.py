@@ -6,6 +6,7 @@ become too long. Each attempt reads from the start; only the newest may take mes
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -62,6 +63,7 @@ class ReplayIterator:
         # broken attempt is still about to get
         self._lock = threading.Lock()
         self._newest: object = None
+        self._followers: list[Follower] = []
 
     @property
     def replayable(self) -> bool:
@@ -75,13 +77,22 @@ class ReplayIterator:
         """There will be no other attempt."""
         self.kept.commit()
 
-    def copy(self) -> ReplayIterator:
-        """The same messages for a mirror; all of them are here."""
-        made = ReplayIterator(iter(()), None)
-        for position in range(len(self.kept)):
-            made.kept.append(self.kept.get(position))
-        made.kept.ended = True
-        return made
+    def copy(self) -> Follower:
+        """The same messages, and those to come, for a mirror."""
+        follower = Follower(self)
+        with self._lock:
+            for position in range(len(self.kept)):
+                follower.feed(self.kept.get(position))
+            if self.kept.ended:
+                follower.feed(None)
+            else:
+                self._followers.append(follower)
+        return follower
+
+    def over(self) -> None:
+        """The call has ended: those who follow will get no more."""
+        for follower in self._followers:
+            follower.feed(None)
 
     def attempt(self) -> Iterator[bytes]:
         """All messages from the first one; those of earlier attempts end."""
@@ -110,9 +121,45 @@ class ReplayIterator:
     def _pull(self) -> None:
         try:
             message = next(self._source)
-            self.kept.append(message if self._serialize is None else self._serialize(message))
+            data = message if self._serialize is None else self._serialize(message)
+            self.kept.append(data)
+            for follower in self._followers:
+                follower.feed(data)
         except StopIteration:
             self.kept.ended = True
+            self.over()
         except BaseException as error:  # noqa: BLE001 (raised again by whoever reads: grpcio cancels the call with it)
             self.error = error
             self.kept.ended = True
+
+
+class Follower:
+    """A mirror's share of the caller's messages: what was sent, and what will be. When it falls behind by more than the
+    caller's own messages may wait for a retry, it ends: a mirror never holds up anything."""
+
+    replayable = True
+    whole = True
+    error: BaseException | None = None
+
+    def __init__(self, source: ReplayIterator) -> None:
+        self._source = source  # keeps the books alive
+        self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._ended = False
+
+    def feed(self, message: bytes | None) -> None:
+        """One more message; None: the last was before."""
+        if self._ended:
+            return
+        if message is not None:
+            self._waiting += len(message)
+            if self._waiting > REPLAY_LIMIT:
+                message = None
+        self._ended = message is None
+        self._messages.put(message)
+
+    def attempt(self) -> Iterator[bytes]:
+        """The messages, as they come."""
+        while (message := self._messages.get()) is not None:
+            self._waiting -= len(message)
+            yield message

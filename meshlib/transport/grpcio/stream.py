@@ -13,7 +13,7 @@ import grpc
 
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.callback_run import CallbackRun
-from meshlib.transport.grpcio.errors import failed
+from meshlib.transport.grpcio.errors import RpcFailed, failed
 from meshlib.transport.grpcio.future import PublicCall
 from meshlib.transport.grpcio.outcome import GrpcOutcome, answered, ended, failure_of
 from meshlib.transport.grpcio.reachability import lost_connection
@@ -281,6 +281,8 @@ class StreamCall(PublicCall):
                 if run.error is not None:
                     raise run.error
                 inner = self._inner = run.inner
+                if isinstance(inner, RpcFailed):  # a policy's own OK
+                    raise StopIteration
                 return next(inner)  # ended already: StopIteration, or the server's status
             run.reads(attempt)
             try:

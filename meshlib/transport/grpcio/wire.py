@@ -122,9 +122,8 @@ class GrpcWire:
 
     @property
     def sent(self) -> bool:
-        """Whether all request messages are here, so that copies can be sent elsewhere."""
-        request = self.request
-        return type(request) is bytes or (bool(request.whole) and bool(request.replayable))
+        """Whether copies can be sent elsewhere: a mirror of a stream follows it as it goes on."""
+        return self.replayable
 
     def shadow(self) -> GrpcWire:
         """The same call for a mirror: ``-shadow`` on its authority, before the port."""
