@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.differential.grpcside.ask import Ask, Heard
+from tests.differential.grpcside.ask import Ask
 from tests.differential.grpcside.cases import Case
 
 Covers = Callable[[str, Case, Ask, str], bool]
@@ -18,16 +18,15 @@ EVERYTHING = ("",)
 @dataclass(frozen=True)
 class Known:
     """``fields``: how the lines of compare.differences begin that it excuses. ``repeat``: how often a call is made before
-    the difference counts as gone (it may show in some calls only); ``when``: what ours must have heard."""
+    the difference counts as gone (it may show in some calls only)."""
 
     reason: str
     covers: Covers
     fields: tuple[str, ...] = EVERYTHING
     repeat: int = 1
-    when: Callable[[Heard], bool] = lambda ours: True
 
-    def excuses(self, line: str, ours: Heard) -> bool:
-        return line.startswith(self.fields) and self.when(ours)
+    def excuses(self, line: str) -> bool:
+        return line.startswith(self.fields)
 
 
 def named(*names: str) -> Covers:
@@ -51,7 +50,6 @@ def changes_answers(case: Case) -> bool:
 
 _broken_late = steps(r"[hm](rst\d+|close)")
 _ended_after_head = steps(r"h\d+", ("Expand", "Chat"))
-_said_at_once = steps(r"[sh]\d+", ("Chat", "Collect"))
 
 
 KNOWN: dict[str, Known] = {
@@ -63,25 +61,6 @@ KNOWN: dict[str, Known] = {
     "lost heads": Known(
         "an asyncio stream may lose the head of an answer that has no message, and try the call again",
         lambda group, case, ask, world: world == "asyncio" and _ended_after_head(group, case, ask, world),
-        repeat=20,
-    ),
-    "asyncio's streams that are answered early": Known(
-        "grpc.aio makes INTERNAL of a request that can no longer be sent, and so of the whole attempt",
-        lambda group, case, ask, world: world == "asyncio" and _said_at_once(group, case, ask, world),
-        when=lambda ours: ours.code == "INTERNAL" and ours.details.startswith("Internal error from Core"),
-        repeat=10,
-    ),
-    "asyncio's early answers on policies that retry INTERNAL": Known(
-        "the same; such an attempt is then tried again",
-        lambda group, case, ask, world: (
-            world == "asyncio" and ask.kind in ("Chat", "Collect") and "internal" in f"{case.rules} {ask.metadata}"
-        ),
-        repeat=10,
-    ),
-    "lost copies": Known(
-        "a mirror's copy of a call of streams both ways may not be sent",
-        lambda group, case, ask, world: ask.kind == "Chat" and ask.copies > 0,
-        ("attempts", "places"),
         repeat=20,
     ),
     "broken after the head": Known(
@@ -120,9 +99,9 @@ KNOWN: dict[str, Known] = {
         "x-envoy-upstream-rq-timeout-ms and its like are not obeyed", named("timeout headers of a caller")
     ),
     "route timeout in a stream": Known(
-        "with Envoy in between, the caller of a stream that takes too long hears INTERNAL, here DEADLINE_EXCEEDED",
+        "with Envoy in between, the caller of a stream that takes too long hears INTERNAL; here why, but the head is lost",
         named("route timeout over a stream"),
-        ("code",),
+        ("code", "initial metadata"),
     ),
     "per try timeout of a stream": Known(
         "Envoy tells the server of a stream the time of one try",

@@ -275,7 +275,7 @@ class EnvoySide:
 
     def __init__(self, port: int, admin: int) -> None:
         self.port = port
-        self.admin = admin
+        self._admin = httpx.Client(base_url=f"http://127.0.0.1:{admin}", timeout=10)
         self._channels: dict[str, grpc.Channel] = {}
 
     def channel(self, host: str) -> grpc.Channel:
@@ -290,11 +290,12 @@ class EnvoySide:
         answers this.)"""
         name = istiod.cluster_name({"host": host}, PORT).replace("|", "[|]")
         pattern = f"^cluster[.]{name}[.]outlier_detection[.]ejections_active$"
-        found = httpx.get(f"http://127.0.0.1:{self.admin}/stats", params={"filter": pattern, "format": "json"}).json()
+        found = self._admin.get("/stats", params={"filter": pattern, "format": "json"}).json()
         (gauge,) = found["stats"]
         return int(gauge["value"]) > 0
 
     def close(self) -> None:
+        self._admin.close()
         for channel in self._channels.values():
             channel.close()
 
