@@ -16,6 +16,7 @@ import httpx
 
 from meshlib.clock import Clock, SystemClock
 from meshlib.compiler.compile import Compiler
+from meshlib.engine import inbound_context
 from meshlib.engine.deadlines import seconds_left, until
 from meshlib.engine.explain import explain
 from meshlib.engine.explanation import Explanation
@@ -25,6 +26,8 @@ from meshlib.errors import ConfigError, MeshError, Problem, Severity
 from meshlib.resources.loader import load_objects
 from meshlib.sources.environment import workload_from_env
 from meshlib.sources.files import FileSource, keep_last_good
+from meshlib.telemetry.inbound_metrics import InboundMetrics
+from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.observe import Telemetry
 from meshlib.telemetry.tracing import Tracing
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
 
+    from meshlib.engine.inbound import InboundRequest
     from meshlib.resources.base import Resource
 
 log = logging.getLogger("meshlib")
@@ -86,6 +90,9 @@ class Mesh:
             clock.monotonic,
         )
         self._core = MeshCore(clock, seeded(seed), retry_wait, telemetry)
+        self._serving: Telemetry | None = None
+        self._registry = registry
+        self._tracer_provider = tracer_provider
         self._compiler = Compiler(self.workload)
         self._reloads = 0
         self._install(list(resources), list(problems), [])
@@ -277,6 +284,43 @@ class Mesh:
         )
         return AsyncMeshClient(transport=transport, **httpx_kwargs)
 
+    def grpc_server_interceptors(self, *, propagate_deadline: bool = True) -> list[Any]:
+        """For ``grpc.server(pool, interceptors=mesh.grpc_server_interceptors())``, before interceptors of your own.
+
+        Each call is identified (``inbound()``), may be refused or hit by a fault of an EnvoyFilter, is counted and traced.
+        With ``propagate_deadline`` calls that its handler makes through the mesh end when the caller's deadline does. Needs
+        the extra ``grpc``.
+        """
+        _grpcio()
+        from meshlib.transport.grpcio.served import Served
+        from meshlib.transport.grpcio.server import MeshServerInterceptor
+
+        return [MeshServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
+
+    def aio_grpc_server_interceptors(self, *, propagate_deadline: bool = True) -> list[Any]:
+        """The same for ``grpc.aio.server(interceptors=...)``."""
+        _grpcio()
+        from meshlib.transport.grpcio.served import Served
+        from meshlib.transport.grpcio.server_aio import MeshAioServerInterceptor
+
+        return [MeshAioServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
+
+    def _telemetry_of_servers(self) -> Telemetry:
+        with self._lock:
+            if self._serving is None:
+                self._serving = Telemetry(
+                    self._registry,
+                    lambda there: InboundMetrics(there, self.workload, alarms.after),
+                    InboundTracing(self._tracer_provider),
+                    self._core.clock.monotonic,
+                )
+            return self._serving
+
+    def inbound(self) -> InboundRequest | None:
+        """The request that is being served right here (its peer, principal, path, headers), or None outside of a handler.
+        Known in handlers, in what they call and in their response generators; not in threads that they start."""
+        return inbound_context.current.get()
+
     def grpc_channel(
         self, target: str, credentials: Any = None, options: Any = None, *, compression: Any = None
     ) -> grpc.Channel:
@@ -363,9 +407,12 @@ class Mesh:
         """Configuration version, sources, problems, endpoints with their health and ejections."""
         live = self._core.live
         self._core.telemetry.catch_up()
+        if self._serving is not None:
+            self._serving.catch_up()
         return {
             "closed": live is None,
-            "telemetry_failures": self._core.telemetry.failures,
+            "telemetry_failures": self._core.telemetry.failures
+            + (self._serving.failures if self._serving is not None else 0),
             "names": self._core.names.status(),
             "mirrors": {"dropped": self._core.background.dropped, "failed": self._core.background.failures},
             "workload": self.workload.name,
@@ -447,6 +494,8 @@ class Mesh:
         self._lock = threading.RLock()
         self._compiler = Compiler(self.workload)  # the parent's may have been in the middle of a compilation
         self._core.after_fork()
+        if self._serving is not None:
+            self._serving.after_fork()
         if self._source is not None:
             self._source.after_fork(self.reload)
 

@@ -15,6 +15,7 @@ from meshlib.compiler.delegates import Delegates
 from meshlib.compiler.destination_rules import DestinationRules
 from meshlib.compiler.destinations import Destinations
 from meshlib.compiler.gateways import GatewayRoutes
+from meshlib.compiler.inbound import compile_inbound, own_service
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.resilience import ResiliencePolicies
 from meshlib.compiler.rules import compile_rules, default_rule, sort_claims
@@ -93,7 +94,7 @@ class Compiler:
         services = registry.all()
         last = self._last
         if last is not None and _same_objects(policies, last.policies) and _same_shapes(services, last.services):
-            snapshot = last.compilation.with_endpoints(last.snapshot, registry, version, len(resources))
+            snapshot = last.compilation.with_endpoints(last.snapshot, registry, version, resources)
             self._last = _Made(policies, services, last.compilation, snapshot)
         else:
             compilation = _Compilation(resources, registry, self._workload, self._domain, 0)
@@ -222,6 +223,9 @@ class _Compilation:
         hosts_called = dict.fromkeys(cluster.host for cluster in list(clusters.values()))
         resilience = {host: found for host in hosts_called if (found := self.policies.find(host)) is not None}
         problems = self._problems(hosts, wildcards)
+        inbound, not_acted_on = compile_inbound(
+            self.kinds.get("EnvoyFilter", []), self.kinds.get("Service", []), self.workload, self.domain
+        )
         passthrough = self._passthrough()
         return Snapshot(
             version=version,
@@ -240,15 +244,18 @@ class _Compilation:
                 + (f" of {self.scope.resource})" if self.scope.resource else ")"),
             ),
             allow_any=self.scope.allow_any,
-            problems=(*self.registry.problems, *problems),
+            problems=(*self.registry.problems, *problems, *not_acted_on),
             resource_count=len(self.resources),
             l4=self.l4,
             resilience=resilience,
             fallbacks=any(policy.fallback is not None for policy in resilience.values()),
             sidecar=self.scope.resource,
+            inbound=inbound,
         )
 
-    def with_endpoints(self, last: Snapshot, registry: Registry, version: str, count: int) -> Snapshot:
+    def with_endpoints(
+        self, last: Snapshot, registry: Registry, version: str, resources: Sequence[Resource]
+    ) -> Snapshot:
         """``last`` with the endpoints of ``registry``, whose services have not changed otherwise."""
         old = self.registry.problems
         self.registry = registry
@@ -259,8 +266,18 @@ class _Compilation:
                 clusters[key] = self.destinations.recompile(key, clusters[key], now)
                 self.destinations.services[key] = now
         problems = (*registry.problems, *last.problems[len(old) :])
+        inbound = last.inbound
+        host = own_service([r for r in resources if r.kind == "Service"], self.workload, self.domain)
+        if host != inbound.service:
+            inbound = replace(inbound, service=host)
         return replace(
-            last, version=version, clusters=clusters, problems=problems, resource_count=count, _seen=last._seen
+            last,
+            version=version,
+            clusters=clusters,
+            problems=problems,
+            resource_count=len(resources),
+            inbound=inbound,
+            _seen=last._seen,
         )
 
     def _mesh_hosts(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:

@@ -1,4 +1,4 @@
-"""The compiled configuration of one client: virtual hosts, rules, destinations, clusters. Immutable.
+"""The compiled configuration of one client (and server): virtual hosts, rules, destinations, clusters. Immutable.
 
 virtual host -> rule -> destination (host, subset, port) -> cluster -> endpoint. A request takes one ``Snapshot`` when it
 begins and keeps it to its end.
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from meshlib.compiler.inbound import NOTHING, Inbound
 from meshlib.errors import Problem
 from meshlib.policy.l4_match import sni_rank
 from meshlib.workload import Workload
@@ -224,6 +225,7 @@ class Snapshot:
     resilience: Mapping[str, Resilience] = field(default_factory=dict)  # by full host name
     fallbacks: bool = False  # whether one of them has a fallback
     sidecar: str = ""  # the Sidecar that bounds what this client sees
+    inbound: Inbound = NOTHING  # what happens to the requests that this workload serves
     # memo of virtual_host(): splitting and comparing an authority costs more than the rest of a look-up
     _seen: dict[tuple[str, str], VirtualHost] = field(default_factory=dict)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Self
 
 from meshlib.policy.grpc_status import NAMES, NUMBERS, http_of_grpc
@@ -14,13 +15,24 @@ MILLION = 1_000_000
 @dataclass(frozen=True, slots=True)
 class FaultPolicy:
     """``delay`` in seconds; shares in millionths of all calls, as Envoy counts them. ``abort_status`` is the HTTP status
-    of an abort (0: none); ``abort_grpc`` the gRPC status, when that is what the resource names."""
+    of an abort (0: none); ``abort_grpc`` the gRPC status, when that is what the resource names. ``header_delay`` and
+    ``header_abort``: the request's own ``x-envoy-fault-*`` headers say what, and at most the shares here how often; the
+    units are what one of a percentage header counts, in millionths."""
 
     delay: float = 0.0
     delay_share: int = 0
     abort_status: int = 0
     abort_grpc: int | None = None
     abort_share: int = 0
+    header_delay: bool = False
+    header_abort: bool = False
+    delay_unit: int = MILLION // 100
+    abort_unit: int = MILLION // 100
+
+    @property
+    def reads_headers(self) -> bool:
+        """Whether ``by_headers`` must be asked before ``draw``."""
+        return self.header_delay or self.header_abort
 
     @classmethod
     def from_percents(
@@ -62,6 +74,38 @@ def draw(fault: FaultPolicy, rng: random.Random) -> tuple[float, int, int | None
     if _hit(fault.abort_share, rng):
         return delay, fault.abort_status, fault.abort_grpc
     return delay, 0, None
+
+
+def by_headers(fault: FaultPolicy, header: Callable[[str], str | None]) -> FaultPolicy:
+    """The fault that a request asks for itself (Envoy's ``header_delay`` and ``header_abort``). What cannot be read asks
+    for nothing; a percentage header can only lower the share that the configuration allows."""
+    if fault.header_delay:
+        milliseconds = _number(header("x-envoy-fault-delay-request"))
+        share = _lowered(fault.delay_share, fault.delay_unit, header("x-envoy-fault-delay-request-percentage"))
+        fault = replace(fault, delay=(milliseconds or 0) / 1000.0, delay_share=share if milliseconds else 0)
+    if fault.header_abort:
+        status = _number(header("x-envoy-fault-abort-request"))
+        grpc = None
+        if status is None or not 200 <= status < 600:
+            status = 0
+            grpc = _number(header("x-envoy-fault-abort-grpc-request"))
+            if grpc is not None and grpc < len(NUMBERS):
+                status = http_of_grpc(grpc)
+            else:
+                grpc = None
+        share = _lowered(fault.abort_share, fault.abort_unit, header("x-envoy-fault-abort-request-percentage"))
+        fault = replace(fault, abort_status=status, abort_grpc=grpc, abort_share=share if status else 0)
+    return fault
+
+
+def _number(text: str | None) -> int | None:
+    text = (text or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _lowered(share: int, unit: int, header: str | None) -> int:
+    asked = _number(header)
+    return share if asked is None else min(share, asked * unit)
 
 
 def _hit(share: int, rng: random.Random) -> bool:

@@ -141,6 +141,8 @@ class OutlierDetector:
         if not settings.split_external_local_origin:
             return self.record_status(endpoint, LOCAL_CODE[kind], now)
         host: _Host = endpoint.outlier or self._adopt(endpoint)
+        if kind != "connect":
+            host.consecutive_local = 0  # the request had a connection, which in Envoy ends the row of local failures
         host.consecutive_local += 1
         if host.consecutive_local == settings.consecutive_local_origin:
             host.consecutive_local = 0

@@ -59,7 +59,7 @@ Later = Callable[[float, Callable[[], None]], Any]
 _made: weakref.WeakKeyDictionary[Any, tuple[Any, ...]] = weakref.WeakKeyDictionary()
 
 
-def _families(registry: CollectorRegistry) -> tuple[Any, ...]:
+def families(registry: CollectorRegistry) -> tuple[Any, ...]:
     """The families of a registry, registered once however many meshes share it."""
     found = _made.get(registry)
     if found is None:
@@ -96,7 +96,7 @@ class Metrics:
     __slots__ = ("_children", "_families", "_later", "_pending", "_scheduled", "_source")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload, later: Later | None = None) -> None:
-        self._families = _families(registry)
+        self._families = families(registry)
         # prometheus_client's counters cost a call more than the whole retry policy, and between two calls they fall out of
         # the processor's caches: `make bench` shows it. So calls are noted, and counted some at a time beside them, or when
         # somebody looks.
@@ -110,7 +110,7 @@ class Metrics:
             "source",
             workload.name,
             labels.get("service.istio.io/canonical-name") or labels.get("app.kubernetes.io/name") or app,
-            _revision(labels),
+            revision(labels),
             workload.namespace,
             UNKNOWN,
             app,
@@ -195,7 +195,7 @@ class Metrics:
             labels.get("version", UNKNOWN),
             host,
             canonical if canonical != UNKNOWN else name,
-            _revision(labels),
+            revision(labels),
             name,
             namespace,
             UNKNOWN,
@@ -207,7 +207,7 @@ class Metrics:
         )
 
 
-def _revision(labels: Mapping[str, str]) -> str:
+def revision(labels: Mapping[str, str]) -> str:
     return (
         labels.get("service.istio.io/canonical-revision")
         or labels.get("app.kubernetes.io/version")

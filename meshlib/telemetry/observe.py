@@ -9,29 +9,26 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
-
-from meshlib.telemetry.metrics import Metrics
-from meshlib.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
-
-    from meshlib.engine.call import Call
-    from meshlib.engine.effects import Exchange
 
 log = logging.getLogger("meshlib.telemetry")
 
 
 class Telemetry:
-    """What watches the calls of a mesh. ``failures`` counts what it could not record; a call never hears of it."""
+    """What watches the calls that a mesh makes, or those that it serves. ``failures`` counts what it could not record; a
+    call never hears of it. ``metrics`` (made for the registry) has ``finished(call, now)``, ``tracing`` ``started(call)``,
+    which gives a span or None, and ``finished(call, span)``.
+    """
 
     def __init__(
         self,
         registry: CollectorRegistry | None,
-        metrics: Callable[[CollectorRegistry], Metrics],
-        tracing: Tracing,
+        metrics: Callable[[CollectorRegistry], Any],
+        tracing: Any,
         clock: Callable[[], float],
     ) -> None:
         if registry is None:
@@ -42,7 +39,7 @@ class Telemetry:
         self._metrics = metrics(registry)
         self._tracing = tracing
         self._clock = clock
-        self._closed: deque[tuple[Call, Any, float]] = deque()
+        self._closed: deque[tuple[Any, Any, float]] = deque()
         self.failures = 0
 
     def _count_closed(self) -> None:
@@ -52,7 +49,7 @@ class Telemetry:
             except IndexError:  # another thread took the last one
                 return
 
-    def watch(self, call: Call, exchange: Exchange) -> Exchange:
+    def watch(self, call: Any, exchange: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
         """``exchange``, watched."""
         if self._closed:
             self._count_closed()
@@ -91,7 +88,7 @@ class Telemetry:
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
 
-    def _finished(self, call: Call, span: Any, now: float) -> None:
+    def _finished(self, call: Any, span: Any, now: float) -> None:
         try:
             self._metrics.finished(call, now)
             if span is not None:

@@ -55,7 +55,16 @@ def test_split_local_failures_have_a_count_of_their_own_and_leave_5xx_alone():
     found.record_local_failure(bad, "connect", 1.0)
     found.record_local_failure(bad, "connect", 1.0)
     assert not bad.ejected
-    assert found.record_local_failure(bad, "timeout", 1.0).trigger == "consecutive local-origin failures"
+    assert found.record_local_failure(bad, "connect", 1.0).trigger == "consecutive local-origin failures"
+
+
+@pytest.mark.parametrize("kind", ["reset", "timeout"])
+def test_split_failures_on_connections_that_were_made_do_not_add_up(kind):
+    found, (bad, *_) = detector(split_external_local_origin=True, consecutive_local_origin=2)
+    found.record_local_failure(bad, "connect", 1.0)
+    for _ in range(5):
+        assert found.record_local_failure(bad, kind, 1.0) is None
+    assert found.record_local_failure(bad, "connect", 1.0) is not None
 
 
 def test_listed_codes_replace_the_meaning_of_an_error():

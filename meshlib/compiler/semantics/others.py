@@ -9,6 +9,7 @@ BALANCING = "tests/engine/test_balancing.py"
 NAMES = "tests/transport/test_names.py"
 SIDECARS = "tests/compiler/test_sidecars.py"
 GATEWAYS = "tests/compiler/test_gateways.py"
+INBOUND = "tests/compiler/test_inbound.py"
 
 WORKLOAD: tuple[Row, ...] = (
     honoured("address", "IP, name or unix:// path", REGISTRY),
@@ -83,10 +84,15 @@ GATEWAY: tuple[Row, ...] = (
 )
 
 ENVOY_FILTER: tuple[Row, ...] = (
-    ignored("configPatches", "patches of Envoy's own configuration; there is no Envoy here"),
-    ignored("priority", "patches of Envoy's own configuration; there is no Envoy here"),
-    ignored("targetRefs", "patches of Envoy's own configuration; there is no Envoy here"),
-    ignored("workloadSelector", "patches of Envoy's own configuration; there is no Envoy here"),
+    approximated(
+        "configPatches",
+        "faults at gRPC servers: envoy.filters.http.fault merged into or inserted on SIDECAR_INBOUND",
+        INBOUND,
+        "other patches are of Envoy's own configuration; a notice names each. Faults come after checks, wherever inserted",
+    ),
+    honoured("priority", "order of patches: the lower first", INBOUND, "0"),
+    ignored("targetRefs", "they are gateways and waypoints"),
+    honoured("workloadSelector.labels", "workloads it is for; in istio-system, of every namespace", INBOUND, "all"),
 )
 
 PROXY_CONFIG: tuple[Row, ...] = (

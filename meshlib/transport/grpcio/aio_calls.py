@@ -17,6 +17,7 @@ from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.grpcio.outcome import CANCELLED, GrpcOutcome, answered, ended, failure_of
 from meshlib.transport.grpcio.reachability import lost_connection
+from meshlib.transport.grpcio.told import with_metadata
 from meshlib.transport.grpcio.upstreams import CannotConnect
 from meshlib.transport.grpcio.worlds import OnLoop, refused, total_time, upstream_for, wants_headers
 
@@ -61,10 +62,7 @@ class AioRun:
             record.grpc_status = outcome.code
             error: Any = outcome.error
             if error is not None:
-                error.exchange = record
-                if outcome.told_headers:
-                    changed = aio.Metadata(*from_raw(outcome.headers))
-                    error.trailing_metadata = lambda: changed
+                outcome.error = with_metadata(error, outcome, record)
             self.result = outcome
         else:
             self.result = failed(outcome, self.call)

@@ -39,9 +39,10 @@ def settle(delivered: Deliver, exchange: Exchange, call: Call) -> GrpcOutcome:
         raise error
     record.status = outcome.status
     record.grpc_status = outcome.code
+    failure = None if outcome.error is None else with_metadata(outcome.error, outcome, record)
     finish(exchange)
-    if outcome.error is not None:
-        raise with_metadata(outcome.error, outcome, record)
+    if failure is not None:
+        raise failure
     return outcome
 
 

@@ -115,7 +115,10 @@ def _status(outcome: Outcome, call: Call) -> tuple[int, str]:
     if failure is Failure.REQUEST_BODY_FAILED:
         return UNKNOWN, "Exception iterating requests!"
     answer = change_answer(call, replies.for_failure(outcome, len(record.attempts) > 1))
-    return grpc_of_http(answer.status), (answer.whole or b"").decode()
+    text = (answer.whole or b"").decode()
+    if failure is Failure.RESET and "RST_STREAM" in outcome.detail:
+        text = text.replace("connection termination", "remote reset")
+    return grpc_of_http(answer.status), text
 
 
 def _callers_own(call: Call) -> bool:

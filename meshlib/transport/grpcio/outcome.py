@@ -42,6 +42,8 @@ _BROKEN = re.compile(
 )
 _HTTP_STATUS = re.compile(r"received http2 header with status: (\d{3})", re.IGNORECASE)
 
+_NO_STATUS = re.compile(r"data frame with end_stream flag received|no status received", re.IGNORECASE)
+
 _HEADS: tuple[RawHeaders, ...] = tuple([(b"grpc-status", b"%d" % code)] for code in range(17))
 _NO_HEADERS: RawHeaders = []
 
@@ -98,8 +100,12 @@ def ended(
         return Outcome(Failure.REQUEST_BODY_FAILED, f"the caller's requests raised {request_error!r}", error)
     text = details or ""
     failure = failure_of(code, text, timed)
-    if failure is not None:
+    if failure is not None and (not initial or failure is Failure.INVALID_REQUEST):
         return Outcome(failure, text, error)
+    if failure is not None or _NO_STATUS.search(text):
+        # it broke, or just stopped, after the server had begun to answer: nothing is retried then, and the server is not
+        # held to account, as in Envoy
+        return GrpcOutcome(code, None, call, error, at_once=False)
     found = _HTTP_STATUS.search(text)
     if found:  # something that speaks HTTP, not gRPC, answered
         made = GrpcOutcome(code, None, call, error, at_once=False)
@@ -110,15 +116,15 @@ def ended(
 
 def failure_of(code: int, details: str, timed: bool) -> Failure | None:
     """What went wrong on the way; None when the status is the server's own word."""
+    if "RST_STREAM" in details:
+        return Failure.REFUSED if _REFUSED.search(details) else Failure.RESET
     if code == DEADLINE_EXCEEDED:
         return Failure.TIMEOUT if timed and "Deadline Exceeded" in details else None
     if code == INTERNAL:
-        if details == "Invalid metadata":
-            return Failure.INVALID_REQUEST
-        return Failure.RESET if "RST_STREAM" in details else None
+        return Failure.INVALID_REQUEST if details == "Invalid metadata" else None
     if code == RESOURCE_EXHAUSTED:
         return Failure.INVALID_REQUEST if "CLIENT: " in details else None  # over the channel's own message limits
-    if code != UNAVAILABLE and "RST_STREAM" not in details:
+    if code != UNAVAILABLE:
         return None
     if _REFUSED.search(details):
         return Failure.REFUSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshlib.transport.grpcio.errors import CODES, RpcFailed
 from meshlib.transport.grpcio.metadata import from_raw
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class Metadatum(tuple[str, Any]):
 
 
 def with_metadata(inner: Any, outcome: GrpcOutcome, record: Explanation) -> Any:
-    """``inner`` with ``exchange``, and with the changed metadata if a rule changed any."""
+    """``inner`` with ``exchange``, and with the changed metadata if a rule changed any; another object when the rule has
+    changed the very status."""
     inner.exchange = record
     if outcome.told_headers:
         changed = tuple(Metadatum(pair) for pair in from_raw(outcome.headers))
@@ -31,4 +33,16 @@ def with_metadata(inner: Any, outcome: GrpcOutcome, record: Explanation) -> Any:
             inner.initial_metadata = lambda: changed
         else:
             inner.trailing_metadata = lambda: changed
+            return _with_status(inner, outcome, record, changed)
     return inner
+
+
+def _with_status(inner: Any, outcome: GrpcOutcome, record: Explanation, changed: tuple[Any, ...]) -> Any:
+    """Rules may set grpc-status and grpc-message of an answer that is nothing but a status."""
+    headers = dict(outcome.headers)
+    status, message = headers.get(b"grpc-status", b""), headers.get(b"grpc-message", b"").decode("utf-8", "replace")
+    code = int(status) if status.isdigit() and int(status) in CODES else outcome.code
+    if not code or (code == outcome.code and message == (inner.details() or "")):
+        return inner
+    record.grpc_status = code
+    return RpcFailed(CODES[code], message, changed, record)

@@ -1,0 +1,40 @@
+"""The request that this program is serving right now, as its handler (and whatever the handler calls) may ask for it.
+
+Rules: what is set around a piece of the handler is taken back when that piece ends, by the same thread or task, so that
+nothing leaks into the next request of a pooled thread and a response generator sees its own request at every step.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any
+
+from meshlib.engine import deadlines
+
+if TYPE_CHECKING:
+    from meshlib.engine.inbound import InboundCall, InboundRequest
+
+current: ContextVar[InboundRequest | None] = ContextVar("meshlib_inbound", default=None)
+"""None: no request is being served here."""
+
+Tokens = tuple[Token[Any], Token[Any] | None, Any]
+
+
+def enter(call: InboundCall) -> Tokens:
+    """The handler of ``call`` runs from here: its request, deadline and span are the current ones."""
+    around = call.around
+    return (
+        current.set(call.request),
+        deadlines.current.set(call.deadline) if call.propagates else None,
+        None if around is None else around.enter(),
+    )
+
+
+def leave(call: InboundCall, tokens: Tokens) -> None:
+    """To here. In the reverse order, in the context in which ``enter`` ran."""
+    request, deadline, around = tokens
+    if around is not None:
+        call.around.leave(around)
+    if deadline is not None:
+        deadlines.current.reset(deadline)
+    current.reset(request)

@@ -1,0 +1,40 @@
+"""EnvoyFilters that inject faults at servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FAULT = "envoy.filters.http.fault"
+HTTP_FAULT = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
+
+
+def fault_patch(
+    operation: str = "INSERT_BEFORE",
+    *,
+    context: str | None = "SIDECAR_INBOUND",
+    neighbour: str = "",
+    name: str = FAULT,
+    **config: Any,
+) -> dict[str, Any]:
+    """One of ``configPatches``, as people write it."""
+    neighbour = neighbour or (FAULT if operation == "MERGE" else "envoy.filters.http.router")
+    manager = {"name": "envoy.filters.network.http_connection_manager", "subFilter": {"name": neighbour}}
+    match: dict[str, Any] = {"listener": {"filterChain": {"filter": manager}}}
+    if context is not None:
+        match["context"] = context
+    value = {"name": name, "typed_config": {"@type": HTTP_FAULT, **config}}
+    return {"applyTo": "HTTP_FILTER", "match": match, "patch": {"operation": operation, "value": value}}
+
+
+def envoy_filter(
+    name: str, *patches: dict[str, Any], namespace: str = "default", labels: dict[str, str] | None = None
+) -> dict[str, Any]:
+    spec: dict[str, Any] = {"configPatches": list(patches)}
+    if labels is not None:
+        spec["workloadSelector"] = {"labels": labels}
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
