@@ -19,7 +19,7 @@ from tests.differential.grpcside.ask import Ask, perform
 from tests.differential.grpcside.cases import Case
 from tests.differential.grpcside.compare import differences
 from tests.differential.grpcside.groups import all_cases, scene_of
-from tests.differential.grpcside.known import EJECTIONS, KNOWN
+from tests.differential.grpcside.known import KNOWN
 from tests.differential.grpcside.mesh_side import mesh_for
 from tests.differential.grpcside.scene import envoy_for, servers
 from tests.differential.grpcside.servers import Ledger
@@ -173,12 +173,7 @@ def test_a_call_too_many(crowd):
     assert (theirs.code, theirs_held.code) == ("UNAVAILABLE", "OK")
 
 
-def failing() -> list[Any]:
-    known = {name: [pytest.mark.xfail(strict=True, reason=reason)] for name, reason in EJECTIONS.items()}
-    return [pytest.param(case, id=case.name, marks=known.get(case.name, [])) for case in situations.failing()]
-
-
-@pytest.mark.parametrize("case", failing())
+@pytest.mark.parametrize("case", situations.failing(), ids=lambda case: case.name)
 def test_failures_eject_alike(crowd, case):
     situations.load(case, crowd.envoy.channel, crowd.ledger, "envoy")
     ours = situations.load(case, crowd.mesh.channel, crowd.ledger, "mesh")

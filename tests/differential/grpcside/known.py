@@ -44,50 +44,40 @@ def steps(pattern: str, kinds: tuple[str, ...] = ()) -> Covers:
 
 
 def changes_answers(case: Case) -> bool:
+    """Whether a rule may change what an answer says."""
     targets = [target for rule in case.rules for target in rule.get("route", ())]
     return any("response" in where.get("headers", {}) for where in (*case.rules, *targets))
 
 
-_broken_late = steps(r"[hm](rst\d+|close)")
 _ended_after_head = steps(r"h\d+", ("Expand", "Chat"))
 
 
 KNOWN: dict[str, Known] = {
-    "operations on a head with a status after it": Known(
-        "asyncio: response operations land in the trailing metadata of a status after the head",
-        lambda group, case, ask, world: world == "asyncio" and "h" in ask.script and changes_answers(case),
-        ("initial metadata", "trailing metadata"),
-    ),
     "lost heads": Known(
         "an asyncio stream may lose the head of an answer that has no message, and try the call again",
-        lambda group, case, ask, world: world == "asyncio" and _ended_after_head(group, case, ask, world),
+        lambda group, case, ask, world: (
+            world == "asyncio" and _ended_after_head(group, case, ask, world) and not changes_answers(case)
+        ),
         repeat=20,
     ),
-    "broken after the head": Known(
-        "a call broken after its head counts as one broken before it: told so, and retried",
+    "operations on the head of a stream without a message": Known(
+        "an asyncio stream that ends after its head shows the head without the rule's changes",
         lambda group, case, ask, world: (
-            _broken_late(group, case, ask, world)
-            and (ask.kind in ("Unary", "Collect") or (world == "blocking" and "m" not in ask.script))
+            world == "asyncio" and _ended_after_head(group, case, ask, world) and changes_answers(case)
         ),
+        ("initial metadata", "trailing metadata"),
     ),
-    "streams broken after the head": Known(
-        "a stream broken after its head ends with grpcio's status; with Envoy in between it is always INTERNAL",
-        steps(r"[hm](rst\d+|close)", ("Expand", "Chat")),
+    "broken after the head": Known(
+        "a call broken after its head ends with grpcio's own status; with Envoy in between it is always INTERNAL",
+        steps(r"[hm](rst\d+|close)"),
         ("code", "details"),
     ),
-    "calm": Known("ENHANCE_YOUR_CALM counts as the server's own RESOURCE_EXHAUSTED", steps("rst11")),
     "goaway": Known("grpc core sends a call again that a GOAWAY did not take, beside all policy", steps("goaway")),
-    "remote reset": Known("a reset before the head is told as a lost connection", steps(r"rst\d+"), ("details",)),
     "user agent": Known("grpcio writes the user agent after all policy", named("user-agent")),
     "what grpcio sends": Known(
         "grpcio writes user-agent and grpc-timeout after all policy",
         named("remove what gRPC sends", "set grpc-timeout"),
         ("metadata of attempt", "seconds left"),
-    ),
-    "status by operation": Known(
-        "response operations do not change the status of a trailers-only answer",
-        named("set grpc-status", "set grpc-message"),
-        ("code", "details"),
     ),
     "protocol": Known("%PROTOCOL% is HTTP/1.1", named("operators in values"), ("metadata of attempt",)),
     "deadline of copies": Known(
@@ -109,23 +99,3 @@ KNOWN: dict[str, Known] = {
         ("seconds left",),
     ),
 }
-
-NOT_LOCAL = "a connection that was made does not set back what its later failures count to, with split errors"
-LATE = "a call broken after its head counts against the endpoint"
-EJECTIONS: dict[str, str] = {
-    **{
-        f"{step} of Unary, {s}": NOT_LOCAL
-        for step in ("rst2", "rst7", "rst8", "close", "2")
-        for s in ("split", "local")
-    },
-    **{
-        f"{step} of Unary, {s}": LATE
-        for step in ("hrst2", "mrst2", "hclose")
-        for s in ("5xx", "gateway", "split", "local")
-    },
-    **{
-        f"nostatus of Unary, {s}": "an answer without a status counts as UNKNOWN of the server"
-        for s in ("5xx", "split")
-    },
-}
-"""Ejections that are known to differ, by the names of ``situations.failing``."""
