@@ -4,13 +4,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check bench differential docs clean setup
+.PHONY: help demo demo-grpc protos test check bench differential docs clean setup
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
+	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
 	@echo "make test    lint, types, import direction and all tests, with coverage"
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
 	@echo "make differential N=1000000   random route decisions through meshlib and a real Envoy, compared"
+	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
 	@echo "make clean   remove .venv and caches"
 
 setup: $(STAMP)
@@ -25,6 +27,18 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/meshlib demo bookinfo $(ARGS)
+
+demo-grpc: $(STAMP)
+	$(BIN)/meshlib demo grpc $(ARGS)
+
+# an old generator: its stubs work with every protobuf and grpcio that meshlib allows, those of a newer one ask for as new a
+# runtime. A test regenerates with the newest and compares.
+SHOP := examples/grpc-shop
+protos:
+	@test -x $(VENV)-protos/bin/python || $(PYTHON) -m venv $(VENV)-protos
+	@$(VENV)-protos/bin/python -m pip install --quiet --disable-pip-version-check "grpcio-tools==1.65.*" "setuptools<81"
+	$(VENV)-protos/bin/python -m grpc_tools.protoc -I$(SHOP) --python_out=$(SHOP) --pyi_out=$(SHOP) \
+		--grpc_python_out=$(SHOP) $(SHOP)/shop/*.proto
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -49,4 +63,4 @@ docs: $(STAMP)
 	$(BIN)/python -m meshlib.compiler.semantics > docs/semantics.md
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) $(VENV)-protos .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov

@@ -45,3 +45,23 @@ def bookinfo(once: bool, config: Path | None, requests: int, port: int) -> None:
     from meshlib.demo.bookinfo.runner import run
 
     raise SystemExit(run(once=once, config=config, requests=requests, port=port))
+
+
+@demo.command(
+    epilog="""\b
+Examples:
+  meshlib demo grpc              play all scenarios, then leave the shop open
+  meshlib demo grpc --once       the same, and end (for CI; under 40 s)
+"""
+)
+@click.option("--once", is_flag=True, help="End after the scenarios instead of leaving the shop open.")
+@click.option("--calls", type=click.IntRange(min=1), default=200, show_default=True, help="Calls for each count.")
+def grpc(once: bool, calls: int) -> None:
+    """A shop over gRPC: starts four processes on loopback and plays routes, streams, failures and deadlines.
+
+    Each scenario prints what was asked, what was observed and a verdict. Exit code 0: all pass; 1: some fail; 2: it
+    could not be played.
+    """
+    from meshlib.demo.shop.runner import run
+
+    raise SystemExit(run(once=once, calls=calls))

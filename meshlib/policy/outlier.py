@@ -280,9 +280,9 @@ class OutlierDetector:
 
 
 def usable_endpoints(endpoints: Sequence[EndpointState], panic_percent: int) -> tuple[EndpointState, ...]:
-    """Those that may be picked: healthy and not ejected; all of them (Envoy's panic mode) when fewer than
-    ``panic_percent`` are usable. 0, Istio's default, never panics."""
-    usable = tuple(e for e in endpoints if e.healthy and not e.ejected)
+    """Those that may be picked: healthy, serving, not ejected and not known to be unreachable while others are not; all of
+    them (Envoy's panic mode) when fewer than ``panic_percent`` are usable. 0, Istio's default, never panics."""
+    usable = tuple(e for e in endpoints if e.usable)
     if panic_percent and endpoints and 100.0 * len(usable) / len(endpoints) < panic_percent:
         return tuple(endpoints)
     return usable

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from meshlib.demo.bookinfo.play.application import Application
-from meshlib.demo.bookinfo.play.process import Child, ChildDied
+from meshlib.demo.bookinfo.play.process import Child
+from meshlib.demo.process import ChildDied
 
 ROOT = Path(__file__).parents[2]
 

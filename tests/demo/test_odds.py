@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.demo.bookinfo.play.odds import bounds, misses
+from meshlib.demo.odds import bounds, misses
 
 
 def _tail_above(n: int, p: float, k: int) -> float:

@@ -11,10 +11,11 @@ from meshlib.compiler.compile import compile_snapshot
 from meshlib.compiler.snapshot import Snapshot
 from meshlib.demo.bookinfo import CONFIG
 from meshlib.demo.bookinfo.play.application import REPLICAS, VISITOR
-from meshlib.demo.bookinfo.play.mesh_folder import documents, endpoint_resources, key_of, keys_of
+from meshlib.demo.bookinfo.play.mesh_folder import documents, key_of, keys_of
 from meshlib.demo.bookinfo.play.predict import Prediction, predict
 from meshlib.demo.bookinfo.play.scenarios import SCENARIOS, Scenario
 from meshlib.demo.bookinfo.services.serve import workload_of
+from meshlib.demo.discovery import endpoint_resources
 from meshlib.resources.loader import load_text
 
 
@@ -24,7 +25,7 @@ def _predict(traffic: bytes, user: str = "") -> Prediction:
     ]
     docs = documents((CONFIG / "application.yaml").read_bytes())
     for child in children:
-        docs += endpoint_resources(child)  # type: ignore[arg-type]
+        docs += endpoint_resources(child, "bookinfo", "http")  # type: ignore[arg-type]
     named = keys_of(traffic)
     docs += [d for d in documents((CONFIG / "destination-rules.yaml").read_bytes()) if key_of(d) not in named]
     loaded = load_text(yaml.safe_dump_all(docs).encode() + b"---\n" + traffic, "all.yaml")

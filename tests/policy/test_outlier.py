@@ -190,6 +190,13 @@ def test_members_that_stay_keep_their_account():
     assert found.record_status(bad, 500, 1.0) is not None
 
 
+def test_endpoints_that_do_not_serve_or_cannot_be_reached_are_not_usable():
+    endpoints = [EndpointState(f"e{n}") for n in range(3)]
+    endpoints[0].serving = False
+    endpoints[1].avoided = True
+    assert usable_endpoints(endpoints, 0) == (endpoints[2],)
+
+
 def test_usable_endpoints_are_healthy_and_not_ejected_and_panic_takes_all():
     endpoints = [EndpointState(f"e{n}") for n in range(4)]
     endpoints[0].ejected = True

@@ -98,13 +98,17 @@ def test_a_request_that_goaway_left_untouched_is_sent_again_unseen(request_of):
         assert server.connections == 2
 
 
-def test_refusals_count_against_the_endpoint_as_failures_of_our_own_connection(request_of):
+@pytest.mark.parametrize(
+    ("detection", "last"),
+    [
+        ({"consecutiveGatewayErrors": 2}, "UH"),
+        # on a connection that was made, nothing adds up to a row of failures to connect
+        ({"splitExternalLocalOriginErrors": True, "consecutiveLocalOriginFailures": 2}, "UR"),
+    ],
+)
+def test_refusals_count_against_the_endpoint_as_gateway_errors(request_of, detection, last):
     with H2Server(refuse_first(9)) as server, mesh_of(server, retries={"attempts": 0}) as mesh:
-        detection = {
-            "splitExternalLocalOriginErrors": True,
-            "consecutiveLocalOriginFailures": 2,
-            "maxEjectionPercent": 100,
-        }
+        detection = {**detection, "maxEjectionPercent": 100}
         mesh.apply(
             [
                 REVIEWS,
@@ -114,7 +118,7 @@ def test_refusals_count_against_the_endpoint_as_failures_of_our_own_connection(r
             ]
         )
         answers = request_of(mesh, *[("GET", "/", {})] * 3, local_replies="respond")
-        assert [one.extensions["mesh"].flags for one in answers] == ["UR", "UR", "UH"]
+        assert [one.extensions["mesh"].flags for one in answers] == ["UR", "UR", last]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from meshlib.demo.bookinfo.play.report import Report
+from meshlib.demo.report import Report
 
 REQUESTS = 200
 PAGE_PORT = 9080

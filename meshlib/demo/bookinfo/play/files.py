@@ -19,12 +19,12 @@ from meshlib.demo.bookinfo import CONFIG
 from meshlib.demo.bookinfo.play.application import VISITOR, Application
 from meshlib.demo.bookinfo.play.essence import essence
 from meshlib.demo.bookinfo.play.mesh_folder import documents, key_of, keys_of
-from meshlib.demo.bookinfo.play.odds import misses
 from meshlib.demo.bookinfo.play.predict import predict
 from meshlib.demo.bookinfo.play.probe import ANYONE, look
-from meshlib.demo.bookinfo.play.report import FAIL, SKIP, Report, Row, counts, shares, verdict, who
 from meshlib.demo.bookinfo.play.scenarios import FEW, JASON
 from meshlib.demo.bookinfo.services.serve import SERVICES, workload_of
+from meshlib.demo.odds import misses
+from meshlib.demo.report import FAIL, SKIP, Report, Row, counts, shares, verdict, who
 from meshlib.errors import Problem, Severity
 from meshlib.registry.names import resolve
 from meshlib.resources.loader import load_text

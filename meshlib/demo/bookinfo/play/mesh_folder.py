@@ -16,6 +16,7 @@ import yaml
 
 from meshlib.demo.bookinfo import CONFIG
 from meshlib.demo.bookinfo.play.process import Child
+from meshlib.demo.discovery import endpoint_resources
 
 ResourceKey = tuple[str, str, str]
 PORT = 9080
@@ -35,7 +36,10 @@ class MeshFolder:
 
     def endpoints(self, children: Iterable[Child]) -> None:
         """Publish who serves: discovery's part."""
-        self._write("endpoints.yaml", _dump([doc for child in children for doc in endpoint_resources(child)]))
+        self._write(
+            "endpoints.yaml",
+            _dump([doc for child in children for doc in endpoint_resources(child, "bookinfo", "http")]),
+        )
 
     def play(self, traffic: bytes, *, beside: Sequence[dict[str, Any]] = ()) -> None:
         """Make ``traffic`` the rules of the mesh, with our DestinationRules and ``beside`` for what it does not name.
@@ -52,44 +56,6 @@ class MeshFolder:
         prepared = self._staging / name
         prepared.write_bytes(data)
         os.replace(prepared, self.path / name)
-
-
-def endpoint_resources(child: Child) -> list[dict[str, Any]]:
-    """The Pod (its labels choose subsets) and the EndpointSlice (its address) of one process."""
-    labels = {"app": child.service, "version": child.version}
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": child.pod, "namespace": "default", "labels": labels},
-        "spec": {
-            "serviceAccountName": f"bookinfo-{child.service}",
-            "containers": [{"name": child.service, "ports": [{"name": "http", "containerPort": child.port}]}],
-        },
-        "status": {
-            "phase": "Running",
-            "podIP": "127.0.0.1",
-            "conditions": [{"type": "Ready", "status": "True"}],
-        },
-    }
-    piece = {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{child.service}-{child.pod}",
-            "namespace": "default",
-            "labels": {"kubernetes.io/service-name": child.service},
-        },
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "protocol": "TCP", "port": child.port}],
-        "endpoints": [
-            {
-                "addresses": ["127.0.0.1"],
-                "conditions": {"ready": True},
-                "targetRef": {"kind": "Pod", "name": child.pod, "namespace": "default"},
-            }
-        ],
-    }
-    return [pod, piece]
 
 
 def keys_of(text: bytes) -> set[ResourceKey]:

@@ -15,7 +15,7 @@ from meshlib.demo.bookinfo import CONFIG
 from meshlib.demo.bookinfo.play.application import Application
 from meshlib.demo.bookinfo.play.probe import ANYONE, Sight, look, look_once
 from meshlib.demo.bookinfo.play.process import Child
-from meshlib.demo.bookinfo.play.report import Report, Row, counts, verdict
+from meshlib.demo.report import Report, Row, counts, verdict
 
 FILE = CONFIG / "scenarios" / "09-outlier-ejection.yaml"
 THRESHOLD = 3  # consecutive5xxErrors of the file

@@ -5,10 +5,10 @@ from __future__ import annotations
 import httpx
 
 from meshlib.demo.bookinfo.play.application import Application
-from meshlib.demo.bookinfo.play.odds import misses
 from meshlib.demo.bookinfo.play.probe import Seen, look
-from meshlib.demo.bookinfo.play.report import Report, Row, counts, shares, verdict, who
 from meshlib.demo.bookinfo.play.scenarios import FEW, Expectation, Scenario
+from meshlib.demo.odds import misses
+from meshlib.demo.report import Report, Row, counts, shares, verdict, who
 
 
 async def play_scenario(

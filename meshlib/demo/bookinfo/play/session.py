@@ -14,10 +14,10 @@ import meshlib
 from meshlib.demo.bookinfo.play.application import VISITOR, Application, NotConverged
 from meshlib.demo.bookinfo.play.files import NothingToPlay, play_files, read_folder
 from meshlib.demo.bookinfo.play.outlier import play_outlier
-from meshlib.demo.bookinfo.play.process import ChildDied
-from meshlib.demo.bookinfo.play.report import Report
 from meshlib.demo.bookinfo.play.scenario import play_scenario
 from meshlib.demo.bookinfo.play.scenarios import SCENARIOS
+from meshlib.demo.process import ChildDied
+from meshlib.demo.report import Report
 
 PAGE_RULES = next(s for s in SCENARIOS if s.file == "06-jason-v2-others-v3.yaml")
 """What the page is left with."""

@@ -1,0 +1,1 @@
+"""Starting the shop, calling it, judging what it does."""
