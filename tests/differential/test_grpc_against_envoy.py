@@ -173,7 +173,17 @@ def test_a_call_too_many(crowd):
     assert (theirs.code, theirs_held.code) == ("UNAVAILABLE", "OK")
 
 
-@pytest.mark.parametrize("case", situations.failing(), ids=lambda case: case.name)
+def failing() -> list[Any]:
+    refusing = pytest.mark.xfail(
+        strict=True, reason="an endpoint that refuses is avoided after one call, whatever outlier detection says"
+    )
+    return [
+        pytest.param(case, id=case.name, marks=[refusing] if case.server == "closed" else [])
+        for case in situations.failing()
+    ]
+
+
+@pytest.mark.parametrize("case", failing())
 def test_failures_eject_alike(crowd, case):
     situations.load(case, crowd.envoy.channel, crowd.ledger, "envoy")
     ours = situations.load(case, crowd.mesh.channel, crowd.ledger, "mesh")
