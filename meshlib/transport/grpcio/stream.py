@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from grpc._cython import cygrpc
 
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.callback_run import CallbackRun
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Send
     from meshlib.transport.grpcio.dialer import Dialer
+
+READ = cygrpc.OperationType.receive_message
+FORGOTTEN = 0.5
+"""Seconds after an attempt's end when a read that still waits is taken for forgotten."""
+
+HEAD_GRACE = 0.2
+"""Seconds in which the head of an answer comes after its status, if it has one."""
 
 TRAILERS_ONLY_GRACE = 0.02
 """Seconds to tell an answer without initial metadata from one that has nothing but a status: the status of the latter
@@ -55,6 +63,29 @@ def head_is_here(inner: Any) -> bool:
     """Whether the initial metadata has come. grpcio's public way to ask blocks; where its inner state is not what we know,
     the answer is no, which costs time and nothing else."""
     return getattr(getattr(inner, "_state", None), "initial_metadata", None) is not None
+
+
+class _Remaining(set[Any]):
+    """grpcio's set of operations under way, for one that may yet be told of an operation that was taken out."""
+
+    remove = set.discard
+
+
+def unblock(inner: Any) -> None:
+    """Let a read return that grpcio has forgotten.
+
+    When a connection ends just as a read begins, gRPC core (1.85, and plain channels too) may tell the call's status and
+    never the end of the read, which then waits for ever. Called a while after the status; where grpcio's inner state is not
+    what we know, nothing is done.
+    """
+    state: Any = getattr(inner, "_state", None)
+    condition, due = getattr(state, "condition", None), getattr(state, "due", None)
+    if condition is None or type(due) is not set:
+        return
+    with condition:
+        if state.code is not None and READ in due:
+            state.due = _Remaining(due - {READ})
+            condition.notify_all()
 
 
 class StreamRun(CallbackRun):
@@ -124,28 +155,36 @@ class StreamRun(CallbackRun):
             attempt.reading = False
             if not attempt.terminated:
                 return
-        self._ended(attempt)
+        self._once_the_head_is_here(attempt, HEAD_GRACE)
 
     def _terminated(self, attempt: Try) -> None:
         """grpcio says that an attempt is over (in grpcio's thread)."""
+        inner = attempt.inner
+        if inner.code() is not grpc.StatusCode.OK:
+            alarms.after(FORGOTTEN, lambda: unblock(inner))
         with self.stepping:
             attempt.terminated = True
             if attempt.reading:
                 return  # a message may have come before the end: whoever reads knows, and tells (``has_read``)
-        if attempt.state or head_is_here(attempt.inner):
+        self._once_the_head_is_here(attempt, HEAD_GRACE)
+
+    def _once_the_head_is_here(self, attempt: Try, patience: float) -> None:
+        """The status may come first; the head then comes through the very thread that this must not block."""
+        if attempt.state or patience <= 0 or head_is_here(attempt.inner):
             self._ended(attempt)
-        else:  # the status was first; the rest is about to come through the very thread that this must not block
-            alarms.after(0.0, lambda: self._ended(attempt))
+        else:
+            alarms.after(HEAD_GRACE / 40, lambda: self._once_the_head_is_here(attempt, patience - HEAD_GRACE / 40))
 
     def _ended(self, attempt: Try) -> None:
         inner = attempt.inner
+        initial = inner.initial_metadata() if head_is_here(inner) else ()
         code, details = inner.code().value[0], inner.details() or ""
         if not attempt.state:
             request = attempt.effect.call.wire.request
             outcome = ended(
                 code,
                 details,
-                inner.initial_metadata(),
+                initial,
                 inner,
                 None if code == 0 else inner,
                 attempt.timed,
@@ -154,7 +193,7 @@ class StreamRun(CallbackRun):
             if outcome.failure is Failure.CONNECT_FAILED:
                 lost_connection(attempt.effect)
             elif type(outcome) is GrpcOutcome and wants_headers(attempt.effect):
-                outcome.tell_headers(inner.initial_metadata(), inner.trailing_metadata(), details)
+                outcome.tell_headers(initial, inner.trailing_metadata(), details)
             self.give_up(attempt, outcome)
         with self.stepping:
             if attempt.state != "answered" or self.over:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,6 @@ import grpc
 from meshlib.compiler.snapshot import split_authority
 from meshlib.errors import MeshError
 from meshlib.transport.names import is_name
-from meshlib.transport.race import alarms
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import TlsSettings
@@ -24,6 +25,9 @@ MAX_METHODS = 1024
 FIRST_BACKOFF_MS = 100
 LONGEST_BACKOFF_MS = 1000
 """Between attempts to reconnect. grpcio's own (1 s to 2 min) would keep an endpoint out long after it came back."""
+
+CLOSING = 1.0
+"""Seconds that ``mesh.close`` waits for a channel's calls to end."""
 
 UNWATCHED = 0.5
 """Seconds after which grpcio's thread that watches a channel has noticed that nobody is subscribed any more."""
@@ -102,10 +106,11 @@ class Upstream:
         if self.pid != os.getpid():
             return
         if self.loop is None:
-            if self.subscribed:  # grpcio's watching thread looks at the channel once more, and must not find it closed
-                alarms.after(UNWATCHED, self.channel.close)
-            else:
-                self.channel.close()
+            # grpcio's close waits for every call to be told of its end, and may wait for ever (see ``stream.unblock``)
+            closing_thread = threading.Thread(target=self._close_channel, name="meshlib-grpc-close", daemon=True)
+            closing_thread.start()
+            if not self.subscribed:
+                closing_thread.join(CLOSING)
         elif not self.loop.is_closed():
             closing = self.channel.close()
             try:
@@ -120,6 +125,11 @@ class Upstream:
                 self.loop.call_soon_threadsafe(lambda: self.loop.create_task(closing))
             else:
                 closing.close()
+
+    def _close_channel(self) -> None:
+        if self.subscribed:  # grpcio's watching thread looks at the channel once more, and must not find it closed
+            time.sleep(UNWATCHED)
+        self.channel.close()
 
 
 def connect(
