@@ -116,6 +116,8 @@ class MeshCore:
         self.names.after_fork()
         self.telemetry.after_fork()
         self.breakers.after_fork()
+        if self._grpc is not None:
+            self._grpc.after_fork()
         if self.live is not None:
             if self._grpc is not None:
                 for cluster in self.live.bound.values():

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from tests.support.grpc_echo import EchoServer, Message, echo_servers, eventually, stubs
-from tests.support.grpc_worlds import HOST, TARGET, mesh_of, quick, refused
+from tests.support.grpc_worlds import HOST, TARGET, mesh_of, quick, refused, soon
 from tests.support.resources import to
 
 ROUND_ROBIN = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
@@ -22,14 +22,6 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 def endpoints(mesh):
     return {e["address"]: e for c in mesh.status()["clusters"] for e in c["endpoints"]}
-
-
-async def soon(condition, seconds=5.0):
-    for _ in range(int(seconds * 100)):
-        if condition():
-            return True
-        await asyncio.sleep(0.01)
-    return False
 
 
 # -- grpc.health.v1 -------------------------------------------------------------------------------------------------------

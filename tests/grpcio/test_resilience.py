@@ -23,6 +23,7 @@ from tests.support.grpc_worlds import (
     mesh_of,
     quick,
     refused,
+    soon,
 )
 from tests.support.resources import to
 
@@ -251,7 +252,7 @@ async def test_a_route_timeout_in_the_middle_of_a_stream(world_class):
             hold.set()
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert error.details().startswith("upstream request timeout")
-        assert eventually(lambda: not sum(c["active"] for c in mesh.status()["clusters"]))
+        assert await soon(lambda: not sum(c["active"] for c in mesh.status()["clusters"]))
 
 
 # -- outlier detection, limits --------------------------------------------------------------------------------------------
@@ -357,7 +358,7 @@ async def test_a_slow_unary_call_gets_company(world_class):
         assert {await world.server() for _ in range(4)} == {"b"}
         assert time.monotonic() - begun < 3
         assert await world.collect("a", "b") == "ab"
-        assert eventually(lambda: not sum(c["active"] for c in mesh.status()["clusters"]))
+        assert await soon(lambda: not sum(c["active"] for c in mesh.status()["clusters"]))
 
 
 async def test_a_fallback_answers_from_elsewhere(world_class):

@@ -7,8 +7,8 @@ from collections import Counter
 import grpc
 import pytest
 
-from tests.support.grpc_echo import SERVICE, echo_servers, eventually
-from tests.support.grpc_worlds import ANSWERS, HOST, KINDS, TARGET, by_kind, entry, mesh_of, refused
+from tests.support.grpc_echo import SERVICE, echo_servers
+from tests.support.grpc_worlds import ANSWERS, HOST, KINDS, TARGET, by_kind, entry, mesh_of, refused, soon
 from tests.support.resources import to
 
 
@@ -216,12 +216,12 @@ async def test_a_mirror_gets_a_copy_under_a_shadow_name(world_class, kind):
         more = [entry(("127.0.0.1", copy.port, "x"), host=copy_host)]
         with mesh_of(server, rules=rules, more=more) as mesh:
             assert await by_kind(world_class(mesh), kind, metadata=(("end-user", "jason"),)) == ANSWERS[kind]
-            assert await _soon(lambda: copy.seen)
+            assert await soon(lambda: copy.seen)
             assert copy.seen[0].method == kind.title()
             assert copy.seen[0].metadata["end-user"] == "jason"
             shadows = [k[-1] for c in mesh._core.live.bound.values() for k in c.targets if isinstance(k[-1], str)]
             assert "echo.test-shadow:9080" in shadows
-            assert await _soon(lambda: not sum(c["active"] for c in mesh.status()["clusters"]))
+            assert await soon(lambda: not sum(c["active"] for c in mesh.status()["clusters"]))
             await mesh.aclose()
 
 
@@ -259,13 +259,3 @@ def test_explain_of_half_a_url_says_what_is_missing(url):
 
     with mesh_of(1) as mesh, pytest.raises(MeshError, match="package.Service/Method"):
         mesh.explain(url=url)
-
-
-async def _soon(condition):
-    import asyncio
-
-    for _ in range(500):
-        if condition():
-            return True
-        await asyncio.sleep(0.01)
-    return eventually(condition, 0.01)

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from tests.support.grpc_echo import SERVICE, Echo, EchoServer, Message, echo_servers, eventually, stubs
-from tests.support.grpc_worlds import HOST, KINDS, TARGET, by_kind, mesh_of, quick, refused
+from tests.support.grpc_echo import SERVICE, Echo, EchoServer, Message, echo_servers, stubs
+from tests.support.grpc_worlds import HOST, KINDS, TARGET, by_kind, mesh_of, quick, refused, soon
 from tests.support.resources import to
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -38,10 +38,10 @@ async def test_calls_are_counted_with_their_grpc_status(world_class, kind):
         await refused(by_kind(world, kind))
         if kind in ("expand", "chat"):
             await refused(by_kind(world, kind))
-        assert eventually(lambda: total(registry, request_protocol="grpc", grpc_response_status="0") == 1)
+        assert await soon(lambda: total(registry, request_protocol="grpc", grpc_response_status="0") == 1)
         assert total(registry, grpc_response_status="5", response_code="200", destination_service=HOST) == 1
         if kind in ("expand", "chat"):
-            assert eventually(lambda: total(registry, grpc_response_status="13") == 1)
+            assert await soon(lambda: total(registry, grpc_response_status="13") == 1)
 
 
 async def test_what_the_mesh_answers_is_counted_with_its_flags(world_class):
@@ -61,7 +61,7 @@ async def test_a_cancelled_stream_is_counted_once(world_class):
         call.cancel()
         if hasattr(call, "read"):
             await call.code()
-        assert eventually(lambda: total(registry) == 1)
+        assert await soon(lambda: total(registry) == 1)
         assert total(registry, grpc_response_status="1", response_flags="DC") == 1
 
 

@@ -197,3 +197,12 @@ async def refused(awaitable: Any) -> grpc.RpcError:
     except grpc.RpcError as error:
         return error
     raise AssertionError(f"expected an RpcError, got {answer!r}")
+
+
+async def soon(condition: Any, seconds: float = 5.0) -> bool:
+    """Wait for what goes on beside the test, on its loop too; False when it did not come."""
+    for _ in range(int(seconds * 100)):
+        if condition():
+            return True
+        await asyncio.sleep(0.01)
+    return False

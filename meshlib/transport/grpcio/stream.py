@@ -16,6 +16,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.callback_run import CallbackRun
 from meshlib.transport.grpcio.errors import RpcFailed, failed
 from meshlib.transport.grpcio.future import PublicCall
+from meshlib.transport.grpcio.heads import head_is_here, initial_metadata, once_the_head_is_here
 from meshlib.transport.grpcio.outcome import GrpcOutcome, answered, ended, failure_of
 from meshlib.transport.grpcio.reachability import lost_connection
 from meshlib.transport.grpcio.told import with_metadata
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 READ = cygrpc.OperationType.receive_message
 FORGOTTEN = 0.5
 """Seconds after an attempt's end when a read that still waits is taken for forgotten."""
-
-HEAD_GRACE = 0.2
-"""Seconds in which the head of an answer comes after its status, if it has one."""
 
 TRAILERS_ONLY_GRACE = 0.02
 """Seconds to tell an answer without initial metadata from one that has nothing but a status: the status of the latter
@@ -57,12 +55,6 @@ class Try:
         self.reading = False
         self.terminated = False
         self.alarm: Any = None
-
-
-def head_is_here(inner: Any) -> bool:
-    """Whether the initial metadata has come. grpcio's public way to ask blocks; where its inner state is not what we know,
-    the answer is no, which costs time and nothing else."""
-    return getattr(getattr(inner, "_state", None), "initial_metadata", None) is not None
 
 
 class _Remaining(set[Any]):
@@ -155,7 +147,7 @@ class StreamRun(CallbackRun):
             attempt.reading = False
             if not attempt.terminated:
                 return
-        self._once_the_head_is_here(attempt, HEAD_GRACE)
+        self._once_the_head_is_here(attempt)
 
     def _terminated(self, attempt: Try) -> None:
         """grpcio says that an attempt is over (in grpcio's thread)."""
@@ -166,18 +158,17 @@ class StreamRun(CallbackRun):
             attempt.terminated = True
             if attempt.reading:
                 return  # a message may have come before the end: whoever reads knows, and tells (``has_read``)
-        self._once_the_head_is_here(attempt, HEAD_GRACE)
+        self._once_the_head_is_here(attempt)
 
-    def _once_the_head_is_here(self, attempt: Try, patience: float) -> None:
-        """The status may come first; the head then comes through the very thread that this must not block."""
-        if attempt.state or patience <= 0 or head_is_here(attempt.inner):
+    def _once_the_head_is_here(self, attempt: Try) -> None:
+        if attempt.state:
             self._ended(attempt)
         else:
-            alarms.after(HEAD_GRACE / 40, lambda: self._once_the_head_is_here(attempt, patience - HEAD_GRACE / 40))
+            once_the_head_is_here(attempt.inner, lambda: self._ended(attempt))
 
     def _ended(self, attempt: Try) -> None:
         inner = attempt.inner
-        initial = inner.initial_metadata() if head_is_here(inner) else ()
+        initial = initial_metadata(inner)
         code, details = inner.code().value[0], inner.details() or ""
         if not attempt.state:
             request = attempt.effect.call.wire.request

@@ -160,6 +160,9 @@ def connect(
         credentials, name = _tls(tls, authority)
         if name:
             options["grpc.ssl_target_name_override"] = name
+            host = split_authority(authority)[0]
+            if name != host:  # gRPC core compares the call's authority, port and all, with the bare host then
+                options["grpc.default_authority"] = host
     elif credentials is not None:
         # the certificate is for the host that the caller dialled, not for the endpoint's address
         options["grpc.ssl_target_name_override"] = split_authority(settings.authority)[0]
@@ -231,6 +234,8 @@ class Upstreams:
     def __init__(self) -> None:
         self._settings: dict[Any, ChannelSettings] = {}
         self._kept_by_parent: list[Any] = []
+        self._used = False  # whether this process, or the one it was forked from, has made a channel
+        self._forked = False
 
     def settings(
         self, authority: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
@@ -245,6 +250,20 @@ class Upstreams:
             # it holds the credentials, whose id cannot be anybody else's as long as it lives
             found = self._settings[key] = ChannelSettings(authority, credentials, options, compression)
         return found
+
+    def check(self) -> None:
+        """Whether channels can be made here. Raises ``CannotConnect`` in the child of a process that has used gRPC, unless
+        grpcio's fork support is on: gRPC core's threads do not exist there, and every call would wait for ever."""
+        if self._forked and os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "0").lower() not in ("1", "true", "yes"):
+            raise CannotConnect(
+                "this process was forked from one that had made gRPC calls: set GRPC_ENABLE_FORK_SUPPORT=1 in its environment "
+                "before grpc is imported, or make no call before the fork (channels of the mesh may be made)"
+            )
+        self._used = True
+
+    def after_fork(self) -> None:
+        """In a forked child."""
+        self._forked = self._used
 
     def abandon(self, targets: dict[Any, Any]) -> None:
         """In a forked child: the parent's channels must not be used, and not even be freed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.heads import initial_metadata, once_the_head_is_here
 from meshlib.transport.grpcio.outcome import GrpcOutcome, answered, ended
 from meshlib.transport.grpcio.reachability import lost_connection
 from meshlib.transport.grpcio.upstreams import CannotConnect, ChannelSettings, Upstream, connect
@@ -47,6 +48,7 @@ def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: 
             core.forget_target(found)
         if loop is not None:
             _forget_closed_loops(core, cluster.targets)
+        core.grpc_upstreams().check()
         now = core.clock.monotonic()
         made = connect(cluster, endpoint, settings, authority or settings.authority, loop, now)
         _usable(made, now)
@@ -97,14 +99,16 @@ def total_time(core: MeshCore, effect: Send) -> float | None:
     return None if end is None else max(0.0, end - core.clock.monotonic())
 
 
-def outcome_of_error(effect: Send, error: Any, timed: bool) -> Outcome:
-    """From the exception of a unary call."""
+def outcome_of_error(effect: Send, error: Any, timed: bool, initial: Any = None) -> Outcome:
+    """From the exception of a unary call; ``initial`` where its initial metadata must not be asked for."""
+    if initial is None:
+        initial = error.initial_metadata()
     request = effect.call.wire.request
     code = error.code()
     outcome = ended(
         code.value[0] if isinstance(code.value, tuple) else 2,
         error.details(),
-        error.initial_metadata(),
+        initial,
         error,
         error,
         timed,
@@ -113,7 +117,7 @@ def outcome_of_error(effect: Send, error: Any, timed: bool) -> Outcome:
     if outcome.failure is Failure.CONNECT_FAILED:
         lost_connection(effect)
     elif type(outcome) is GrpcOutcome and wants_headers(effect):
-        outcome.tell_headers(error.initial_metadata(), error.trailing_metadata(), error.details() or "")
+        outcome.tell_headers(initial, error.trailing_metadata(), error.details() or "")
     return outcome
 
 
@@ -203,7 +207,10 @@ class FromCallbacks:
                     outcome.tell_headers(ended_call.initial_metadata(), None, "")
                 done(outcome)
             else:
-                done(outcome_of_error(effect, ended_call, effect.timeout is not None))
+                once_the_head_is_here(ended_call, lambda: failed(ended_call))
+
+        def failed(ended_call: Any) -> None:
+            done(outcome_of_error(effect, ended_call, effect.timeout is not None, initial_metadata(ended_call)))
 
         future.add_done_callback(over)
         return lambda: future.cancel()

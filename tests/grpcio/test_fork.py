@@ -1,0 +1,93 @@
+"""Channels after fork: a child gets new ones, and the parent keeps its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from meshlib.transport.grpcio.upstreams import Upstream
+from tests.support.grpc_echo import EchoServer
+from tests.support.grpc_worlds import Threads, mesh_of
+
+PROGRAM = """
+import os, sys
+sys.path.insert(0, ".")
+import grpc
+from tests.support.grpc_echo import Message, stubs
+from tests.support.grpc_worlds import TARGET, mesh_of
+mesh = mesh_of(int(sys.argv[1]))
+stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
+if "used" in sys.argv:
+    assert stub.Unary(Message(text="parent"), timeout=10).text == "parent"
+    assert [m.text for m in stub.Expand(Message(count=2), timeout=10)] == ["0", "1"]
+child = os.fork()
+if child == 0:
+    code = 1
+    try:
+        for text in ("one", "two"):
+            assert stub.Unary(Message(text=text), timeout=10).text == text
+        assert [m.text for m in stub.Expand(Message(count=2), timeout=10)] == ["0", "1"]
+        code = 0
+    except grpc.RpcError as error:
+        print(error.code().name, error.details(), flush=True)
+        code = 7
+    finally:
+        os._exit(code)
+if "used" in sys.argv:
+    assert stub.Unary(Message(text="parent again"), timeout=10).text == "parent again"
+_, status = os.waitpid(child, 0)
+assert stub.Unary(Message(text="and again"), timeout=10).text == "and again"
+os._exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def run(support, *arguments):
+    """In a program of its own: the tests' process has servers of its own. Exit code, output and the peers seen."""
+    with EchoServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(server.port), *arguments],
+            env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": support},
+            timeout=45,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr[-2000:], {s.peer for s in server.seen}
+
+
+@pytest.mark.parametrize("support", ["0", "1"])
+def test_a_child_forked_before_the_first_call_makes_its_own_channels(support):
+    code, output, peers = run(support)
+    assert code == 0, output
+    assert len(peers) == 2
+
+
+def test_a_child_forked_after_calls_makes_its_own_channels_with_grpcios_fork_support():
+    code, output, peers = run("1", "used")
+    assert code == 0, output
+    assert len(peers) >= 2
+
+
+def test_a_child_forked_after_calls_is_told_what_to_do_without_it():
+    code, output, _ = run("0", "used")
+    assert code == 7, output
+    assert "UNAVAILABLE" in output
+    assert "GRPC_ENABLE_FORK_SUPPORT=1" in output
+
+
+async def test_after_a_fork_nothing_of_the_parents_is_used_or_freed():
+    with EchoServer() as server, mesh_of(server) as mesh:
+        await Threads(mesh).unary()
+        (cluster,) = mesh._core.live.bound.values()
+        (before,) = [t for t in cluster.targets.values() if isinstance(t, Upstream)]
+        mesh._core.after_fork()
+        assert not cluster.targets
+        assert before in mesh._core.grpc_upstreams()._kept_by_parent
+        mesh._core.grpc_upstreams()._forked = False  # we are the parent, after all
+        await Threads(mesh).unary()
+        (after,) = cluster.targets.values()
+        assert after is not before
+        before.channel.close()
