@@ -49,6 +49,21 @@ class Telemetry:
             except IndexError:  # another thread took the last one
                 return
 
+    def began(self, call: Any) -> Any:
+        """A call begins; what this returns goes to ``ended``. For callers that are sure to come to an end themselves: where
+        an exchange may be dropped, ``watch`` it."""
+        if self._closed:
+            self._count_closed()
+        try:
+            return self._tracing.started(call)
+        except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
+            self._failed()
+            return None
+
+    def ended(self, call: Any, span: Any) -> None:
+        """A call is over, whichever way."""
+        self._finished(call, span, self._clock())
+
     def watch(self, call: Any, exchange: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
         """``exchange``, watched."""
         if self._closed:

@@ -24,6 +24,7 @@ from meshlib.transport.grpcio.worlds import OnLoop, refused, total_time, upstrea
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
+    from meshlib.telemetry.observe import Telemetry
 
 LOCALLY = "Locally cancelled by application!"
 TRAILERS_ONLY_GRACE = 0.02
@@ -34,8 +35,16 @@ class AioRun:
     """What drives a call; the object that the caller holds refers to it, never the other way round. ``result``: the
     outcome it was answered with, or the exception the mesh ended it with."""
 
-    def __init__(self, call: Call, exchange: Exchange, world: Any, requests: AioRequests | None) -> None:
+    def __init__(
+        self,
+        call: Call,
+        exchange: Exchange,
+        world: Any,
+        requests: AioRequests | None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.call = call
+        self.telemetry = telemetry
         self.exchange = exchange
         self.world = world
         self.requests = requests
@@ -45,10 +54,14 @@ class AioRun:
 
     async def drive(self) -> Any:
         """Up to the end; returns ``result``."""
+        telemetry = self.telemetry
+        assert telemetry is not None
+        span = telemetry.began(self.call)
         try:
             delivered = await run_async(self.exchange, self.world)
             return self.settle(delivered.outcome)
         finally:
+            telemetry.ended(self.call, span)
             if self.requests is not None:
                 self.requests.over()
 

@@ -99,9 +99,10 @@ class _Callable:
         call, exchange = dialer.begin(method, taken, timeout, metadata, credentials, wait_for_ready, compression)
         run: AioRun
         if method.streaming:
-            run = StreamRun(call, exchange, StreamOnLoop(dialer.core, dialer.settings), requests)
+            watched = dialer.core.telemetry.watch(call, exchange)
+            run = StreamRun(call, watched, StreamOnLoop(dialer.core, dialer.settings), requests)
         else:
-            run = AioRun(call, exchange, self._channel.world, requests)
+            run = AioRun(call, exchange, self._channel.world, requests, dialer.core.telemetry)
         self._channel.under_way.add(run)
         return _CALLS[method.kind](run)
 

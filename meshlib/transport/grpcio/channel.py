@@ -92,24 +92,34 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         wait_for_ready: bool | None = None,
         compression: Any = None,
     ) -> tuple[Any, Any]:
-        outcome, call = self._answer(request, timeout, metadata, credentials, wait_for_ready, compression)
+        outcome, call = self._answer(request, timeout, metadata, credentials, wait_for_ready, compression, True)
         return outcome.message, with_metadata(outcome.call, outcome, call.record)
 
     def _answer(
-        self, request: Any, timeout: Any, metadata: Any, credentials: Any, wait_for_ready: Any, compression: Any
+        self,
+        request: Any,
+        timeout: Any,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: Any,
+        compression: Any,
+        with_call: bool = False,
     ) -> tuple[GrpcOutcome, Call]:
         if self._channel.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
-        call, exchange = self._dialer.begin(
+        dialer = self._dialer
+        call, exchange = dialer.begin(
             self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
         )
+        call.wire.with_call = with_call
+        telemetry = dialer.core.telemetry
+        span = telemetry.began(call)
         try:
             return settle(run(exchange, self._world), exchange, call), call
         finally:
-            self._over(call)
-
-    def _over(self, call: Call) -> None:
-        """The call has ended, one way or the other."""
+            telemetry.ended(call, span)
+            if type(call.wire.request) is not bytes:
+                call.wire.request.over()
 
     def future(
         self,
@@ -124,7 +134,7 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         call, exchange = self._dialer.begin(
             self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
         )
-        return self._channel.started(FutureCall(call, exchange, self._dialer))
+        return self._channel.started(FutureCall(call, self._dialer.core.telemetry.watch(call, exchange), self._dialer))
 
     def _taken(self, request: Any) -> Any:
         return serialized(self._method, request)
@@ -137,9 +147,6 @@ class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):
 
     def _taken(self, request: Any) -> Any:
         return ReplayIterator(iter(request), self._method.serialize)
-
-    def _over(self, call: Call) -> None:
-        call.wire.request.over()
 
 
 class UnaryStream(_Callable, grpc.UnaryStreamMultiCallable):
@@ -160,7 +167,7 @@ class UnaryStream(_Callable, grpc.UnaryStreamMultiCallable):
         call, exchange = self._dialer.begin(
             self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
         )
-        return self._channel.started(StreamCall(call, exchange, self._dialer))
+        return self._channel.started(StreamCall(call, self._dialer.core.telemetry.watch(call, exchange), self._dialer))
 
     def _taken(self, request: Any) -> Any:
         return serialized(self._method, request)

@@ -67,7 +67,8 @@ class Dialer:
         wait_for_ready: bool | None,
         compression: Any,
     ) -> tuple[Call, Exchange]:
-        """Route the call and make its exchange. ``request``: serialized bytes, or what keeps a stream of them."""
+        """Route the call and make its exchange, not watched by telemetry yet. ``request``: serialized bytes, or what keeps a
+        stream of them."""
         core = self.core
         live = core.live
         if live is None:
@@ -85,8 +86,7 @@ class Dialer:
         timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
         call = Call(view, wire, live, core.clock, core.rng, timeouts, core.retry_wait)
         call.record = route(live.snapshot, view)
-        exchange = exchange_of(call) if not wait_for_ready else until_ready(call, exchange_of)
-        return call, core.telemetry.watch(call, exchange)
+        return call, exchange_of(call) if not wait_for_ready else until_ready(call, exchange_of)
 
 
 class Method:

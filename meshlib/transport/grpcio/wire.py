@@ -37,6 +37,7 @@ class GrpcWire:
         "streaming",
         "target",
         "view_authority",
+        "with_call",
     )
 
     protocol = "grpc"
@@ -61,6 +62,7 @@ class GrpcWire:
         self.authority = ""  # one that a rule sets, "" for the channel's
         self.view_authority = authority
         self.counted = False
+        self.with_call = True  # whether anybody will look at grpcio's object of the call; making one costs
         self.streaming = streaming
         self._metadata = metadata
         self._raw: RawHeaders | None = None

@@ -137,8 +137,9 @@ class Blocking(ThreadWorld):
         method = wire.method
         invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
         request = wire.request
+        looked_at = wire.with_call or wants_headers(effect)
         try:
-            message, call = invoke.with_call(
+            answer = (invoke.with_call if looked_at else invoke)(
                 request if type(request) is bytes else request.attempt(),
                 effect.timeout,
                 wire.metadata(effect.attempt),
@@ -148,6 +149,9 @@ class Blocking(ThreadWorld):
             )
         except grpc.RpcError as error:
             return outcome_of_error(effect, error, effect.timeout is not None)
+        if not looked_at:
+            return answered(answer, None)
+        message, call = answer
         outcome = answered(message, call)
         if wants_headers(effect):
             outcome.tell_headers(call.initial_metadata(), None, "")
