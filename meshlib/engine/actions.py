@@ -39,6 +39,8 @@ def _pseudo(view: RequestView) -> Lookup:
     def read(name: str) -> str | None:
         if name == ":path":
             return view.full_path
+        if name == ":protocol":
+            return getattr(view, "protocol", None)
         return str(getattr(view, name[1:])) if name in (":method", ":authority", ":scheme") else None
 
     return read
@@ -51,6 +53,8 @@ def _as_sent(call: Call) -> Lookup:
     def read(name: str) -> str | None:
         if name == ":path":
             return str(wire.target.decode("latin-1"))
+        if name == ":protocol":
+            return getattr(view, "protocol", None)
         if name == ":authority":
             return first_value(wire.base_headers, "host") or view.authority
         if name in (":method", ":scheme"):

@@ -28,19 +28,21 @@ def copies(call: Call, rule: Rule) -> Iterator[Spawn]:
         if mirror.share < MILLION and call.rng.random() * MILLION >= mirror.share:
             continue
         if mirror.destination.cluster:  # a mirror to nowhere is ignored; the load has reported it
-            yield Spawn(_copy(call, rule, mirror.destination.cluster))
+            # the request as it is now: the copy itself begins when the driver gets to it
+            copy = Call(call.view, call.wire.shadow(), call.live, call.clock, call.rng)
+            copy.record = call.record
+            yield Spawn(_copy(call, copy, rule, mirror.destination.cluster))
 
 
-def _copy(call: Call, rule: Rule, cluster_key: str) -> Exchange:
-    copy = Call(call.view, call.wire.shadow(), call.live, call.clock, call.rng)
-    copy.record = call.record
+def _copy(call: Call, copy: Call, rule: Rule, cluster_key: str) -> Exchange:
+    whole = call.timeouts.read if call.wire.protocol == "grpc" else None  # gRPC's deadline is for all of a call
     cluster = call.live.cluster(cluster_key)
     now = call.clock.monotonic()
     endpoint = cluster.pick(copy, now, None)
     if endpoint is None or cluster.spec.refusal:
         yield Deliver(Outcome(Failure.CONNECT_FAILED, "the mirror has no usable endpoint"))
         return
-    patience = rule.timeout or PATIENCE
+    patience = min(rule.timeout or PATIENCE, PATIENCE if whole is None else whole)
     cluster.begin(endpoint)
     try:
         outcome = yield Send(copy, cluster, endpoint, patience, now + patience)

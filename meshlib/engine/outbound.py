@@ -6,6 +6,7 @@ inline, because each level of ``yield from`` costs at every resume.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meshlib.engine import deadlines, replies
@@ -17,12 +18,13 @@ from meshlib.engine.mirror import copies
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.fault import draw
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
-from meshlib.policy.retry import backoff, merge_request_headers, should_retry
+from meshlib.policy.retry import ASKED, asked_timeouts, backoff, merge_request_headers, should_retry
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.guard import Guard
     from meshlib.policy.endpoint import EndpointState
+    from meshlib.policy.retry import RetryPolicy
 
 INFINITE = float("inf")
 
@@ -102,9 +104,11 @@ def outbound(call: Call) -> Exchange:
     state = cluster.state
     limits = cluster.spec.limits
     slots = None if call.wire.multiplexed else state.slots
-    retry = merge_request_headers(rule.retry, call.view.header) if call.view.asks else rule.retry
+    retry, timeout = rule.retry, rule.timeout
+    if call.view.asks:
+        retry, timeout = _as_asked(call, retry, timeout)
     now = clock()
-    deadline = INFINITE if rule.timeout is None else now + rule.timeout
+    deadline = INFINITE if timeout is None else now + timeout
     guard = cluster.guard
     deadline_header = ""
     if guard is not None and guard.settings.deadline is not None:
@@ -292,7 +296,7 @@ def outbound(call: Call) -> Exchange:
             if now >= limit:
                 if now >= deadline:
                     record.add_flag("UT")
-                    outcome = Outcome(Failure.TIMEOUT, f"the route's timeout of {rule.timeout:g} s passed")
+                    outcome = Outcome(Failure.TIMEOUT, f"the route's timeout of {timeout or 0:g} s passed")
                 else:
                     record.add_flag("DC")
                     outcome = _caller_gave_up(timeouts.read)
@@ -333,6 +337,20 @@ def outbound(call: Call) -> Exchange:
             if in_bulkhead and guard.bulkhead is not None:
                 guard.bulkhead.release()
             guard.leave(success, call.clock.time(), clock() - started, crowd, status)
+
+
+def _as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[RetryPolicy, float | None]:
+    """The rule's retries and timeout with what the caller's x-envoy-* headers say of them. The headers stay here."""
+    header = call.view.header
+    merged = merge_request_headers(retry, header)
+    whole, per_try = asked_timeouts(header)
+    if whole is not None:
+        timeout = whole or None  # 0: none
+    if per_try is not None:
+        merged = replace(merged, per_try_timeout=per_try or None)
+    if any(header(name.decode()) is not None for name in ASKED):
+        call.wire.base_headers = [pair for pair in call.wire.base_headers if pair[0].lower() not in ASKED]
+    return merged, timeout
 
 
 def _inherited(guard: Guard, deadline: float, now: float) -> tuple[float, str]:

@@ -35,7 +35,7 @@ def compile_value(text: str) -> Value:
         if token == "%%":
             parts.append(b"%")
         elif token == "%PROTOCOL%":
-            parts.append(b"HTTP/1.1")
+            parts.append(lambda lookup: (lookup(":protocol") or "HTTP/1.1").encode())
         elif token == "%":
             raise UnknownOperator(f"{text!r}: only %REQ(name)%, %PROTOCOL% and %% are known here")
         else:

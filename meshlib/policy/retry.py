@@ -189,6 +189,31 @@ def merge_request_headers(policy: RetryPolicy, header: Callable[[str], str | Non
     return replace(policy, attempts=attempts, retry_on=RetryOn(bits, frozenset(wanted)))
 
 
+ASKED = frozenset(
+    (
+        b"x-envoy-retry-on",
+        b"x-envoy-retry-grpc-on",
+        b"x-envoy-max-retries",
+        b"x-envoy-retriable-status-codes",
+        b"x-envoy-upstream-rq-timeout-ms",
+        b"x-envoy-upstream-rq-per-try-timeout-ms",
+    )
+)
+"""Request headers that are for the proxy and go no further."""
+
+
+def asked_timeouts(header: Callable[[str], str | None]) -> tuple[float | None, float | None]:
+    """Seconds for the whole call and for one try, as the caller's request headers ask (Envoy's
+    x-envoy-upstream-rq-timeout-ms and -per-try-timeout-ms); None where they do not."""
+    return _milliseconds(header("x-envoy-upstream-rq-timeout-ms")), _milliseconds(
+        header("x-envoy-upstream-rq-per-try-timeout-ms")
+    )
+
+
+def _milliseconds(text: str | None) -> float | None:
+    return int(text) / 1000.0 if text is not None and text.isascii() and text.isdigit() and len(text) < 12 else None
+
+
 def backoff(
     policy: RetryPolicy, retry: int, rng: random.Random, wait: Callable[[RetryCallState], float] | None
 ) -> float:

@@ -167,7 +167,6 @@ def test_what_is_known_to_differ(sides, name):
 
 
 @pytest.mark.parametrize("name", sorted(FOR_THE_PROXY))
-@pytest.mark.xfail(strict=True, reason="headers by which a caller changes policy are passed on to the server")
 def test_headers_for_the_proxy_are_not_passed_on(sides, name):
     host, _ = case_named("changes", "nothing changed")
     ask = Ask(metadata=((name, "1000"),))

@@ -29,6 +29,7 @@ class FakeWire:
     def __init__(self, replayable: bool = True) -> None:
         self.replayable = replayable
         self.deadlines: list[tuple[str, float]] = []
+        self.base_headers: list[tuple[bytes, bytes]] = []
 
     def set_deadline(self, header: str, seconds: float) -> None:
         self.deadlines.append((header, round(seconds, 6)))

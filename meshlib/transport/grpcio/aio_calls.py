@@ -15,7 +15,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.aio_requests import ENDED, AioRequests
 from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.metadata import from_raw
-from meshlib.transport.grpcio.outcome import CANCELLED, GrpcOutcome, answered, ended, failure_of
+from meshlib.transport.grpcio.outcome import CANCELLED, MIDDLE, UNAVAILABLE, GrpcOutcome, answered, ended, failure_of
 from meshlib.transport.grpcio.reachability import lost_connection
 from meshlib.transport.grpcio.told import with_metadata
 from meshlib.transport.grpcio.upstreams import CannotConnect
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LOCALLY = "Locally cancelled by application!"
 TRAILERS_ONLY_GRACE = 0.02
 """See ``stream.py``."""
+
+HEAD_TURNS = 3
+"""Turns of the loop in which the head of an answer comes after its status, if it has one."""
 
 
 class AioRun:
@@ -302,10 +305,10 @@ class StreamRun(AioRun):
                 record.add_flag("DC")
                 failure = None
             else:
-                self.result = failed(
-                    Outcome(failure, "the route's timeout passed in the middle of the stream"), self.call
-                )
+                record.grpc_status = UNAVAILABLE  # what the caller hears
         finish(self.exchange, failure)
+        if failure is Failure.TIMEOUT:
+            self.result = failed(Outcome(failure, MIDDLE), self.call)
 
 
 class StreamOnLoop(OnLoop):
@@ -344,7 +347,15 @@ class StreamOnLoop(OnLoop):
                 return answered(None, inner)
             return await self._first(effect, inner, head, total is not None)
         except grpc.aio.AioRpcError as error:
-            return self._ended(effect, inner, error, total is not None)
+            initial = error.initial_metadata()
+            for _ in range(HEAD_TURNS):
+                if initial:
+                    break
+                await asyncio.sleep(
+                    0
+                )  # grpcio may tell the status first, and then that there is no head, before it comes
+                initial = await inner.initial_metadata()
+            return self._ended(effect, inner, error, total is not None, initial)
         except BaseException:
             inner.cancel()
             raise
@@ -397,12 +408,12 @@ class StreamOnLoop(OnLoop):
         return outcome
 
     @staticmethod
-    def _ended(effect: Send, inner: Any, error: Any, timed: bool) -> Outcome:
+    def _ended(effect: Send, inner: Any, error: Any, timed: bool, initial: Any) -> Outcome:
         request = effect.call.wire.request
         outcome = ended(
             error.code().value[0],
             error.details(),
-            error.initial_metadata(),
+            initial,
             inner,
             error,
             timed,
@@ -411,7 +422,7 @@ class StreamOnLoop(OnLoop):
         if outcome.failure is Failure.CONNECT_FAILED:
             lost_connection(effect)
         elif type(outcome) is GrpcOutcome and wants_headers(effect):
-            outcome.tell_headers(error.initial_metadata(), error.trailing_metadata(), error.details() or "")
+            outcome.tell_headers(tuple(initial), error.trailing_metadata(), error.details() or "")
         return outcome
 
 
@@ -456,6 +467,9 @@ class _Stream(MeshCall):
                 raise result from None
             told: Any = error
             told.exchange = run.call.record
+            if type(result) is GrpcOutcome and result.told_headers and result.grpc_status is None:
+                changed = aio.Metadata(*from_raw(result.headers))
+                told.initial_metadata = lambda: changed
             raise
         except asyncio.CancelledError:
             run.cancel()

@@ -25,6 +25,7 @@ DEADLINE_EXCEEDED = NUMBERS["DEADLINE_EXCEEDED"]
 RESOURCE_EXHAUSTED = NUMBERS["RESOURCE_EXHAUSTED"]
 INTERNAL = NUMBERS["INTERNAL"]
 UNAVAILABLE = NUMBERS["UNAVAILABLE"]
+MIDDLE = "the route's timeout passed in the middle of the stream"
 
 _NOT_CONNECTED = re.compile(
     r"failed to connect to all addresses|failed to connect to remote host|name resolution|dns resolution|"

@@ -17,7 +17,7 @@ from meshlib.transport.grpcio.callback_run import CallbackRun
 from meshlib.transport.grpcio.errors import RpcFailed, failed
 from meshlib.transport.grpcio.future import PublicCall
 from meshlib.transport.grpcio.heads import head_is_here, initial_metadata, once_the_head_is_here
-from meshlib.transport.grpcio.outcome import GrpcOutcome, answered, ended, failure_of
+from meshlib.transport.grpcio.outcome import MIDDLE, UNAVAILABLE, GrpcOutcome, answered, ended, failure_of
 from meshlib.transport.grpcio.reachability import lost_connection
 from meshlib.transport.grpcio.told import with_metadata
 from meshlib.transport.grpcio.upstreams import CannotConnect
@@ -195,11 +195,11 @@ class StreamRun(CallbackRun):
             if failure is Failure.TIMEOUT and self._callers_time_is_up():
                 record.add_flag("DC")
                 failure = None
-            elif failure is Failure.TIMEOUT:
-                self.error = failed(
-                    Outcome(failure, "the route's timeout passed in the middle of the stream"), self.call
-                )
+            if failure is Failure.TIMEOUT:
+                record.grpc_status = UNAVAILABLE  # what the caller hears
             self._finish(failure)
+            if failure is Failure.TIMEOUT:
+                self.error = failed(Outcome(failure, MIDDLE), self.call)
             self._end()
 
     def _callers_time_is_up(self) -> bool:

@@ -23,6 +23,7 @@ class GrpcView:
 
     __slots__ = ("_headers", "_metadata", "_repeated", "_timeout", "authority", "path", "scheme")
 
+    protocol = "HTTP/2"
     method = "POST"
     query = ""
 

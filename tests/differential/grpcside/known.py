@@ -54,18 +54,9 @@ _ended_after_head = steps(r"h\d+", ("Expand", "Chat"))
 
 KNOWN: dict[str, Known] = {
     "lost heads": Known(
-        "an asyncio stream may lose the head of an answer that has no message, and try the call again",
-        lambda group, case, ask, world: (
-            world == "asyncio" and _ended_after_head(group, case, ask, world) and not changes_answers(case)
-        ),
+        "grpcio's asyncio calls may lose the head of an answer that has no message, and then the call is tried again",
+        lambda group, case, ask, world: world == "asyncio" and _ended_after_head(group, case, ask, world),
         repeat=20,
-    ),
-    "operations on the head of a stream without a message": Known(
-        "an asyncio stream that ends after its head shows the head without the rule's changes",
-        lambda group, case, ask, world: (
-            world == "asyncio" and _ended_after_head(group, case, ask, world) and changes_answers(case)
-        ),
-        ("initial metadata", "trailing metadata"),
     ),
     "broken after the head": Known(
         "a call broken after its head ends with grpcio's own status; with Envoy in between it is always INTERNAL",
@@ -78,15 +69,6 @@ KNOWN: dict[str, Known] = {
         "grpcio writes user-agent and grpc-timeout after all policy",
         named("remove what gRPC sends", "set grpc-timeout"),
         ("metadata of attempt", "seconds left"),
-    ),
-    "protocol": Known("%PROTOCOL% is HTTP/1.1", named("operators in values"), ("metadata of attempt",)),
-    "deadline of copies": Known(
-        "copies for mirrors have a minute, not the call's own time",
-        named("a mirror", "a mirror and another authority"),
-        ("seconds left",),
-    ),
-    "timeouts in headers": Known(
-        "x-envoy-upstream-rq-timeout-ms and its like are not obeyed", named("timeout headers of a caller")
     ),
     "route timeout in a stream": Known(
         "with Envoy in between, the caller of a stream that takes too long hears INTERNAL; here why, but the head is lost",
