@@ -348,8 +348,10 @@ def _as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[Re
         timeout = whole or None  # 0: none
     if per_try is not None:
         merged = replace(merged, per_try_timeout=per_try or None)
-    if any(header(name.decode()) is not None for name in ASKED):
-        call.wire.base_headers = [pair for pair in call.wire.base_headers if pair[0].lower() not in ASKED]
+    if any(header(name) is not None for name in ASKED):
+        call.wire.base_headers = [
+            pair for pair in call.wire.base_headers if pair[0].lower().decode("latin-1") not in ASKED
+        ]
     return merged, timeout
 
 

@@ -189,15 +189,13 @@ def merge_request_headers(policy: RetryPolicy, header: Callable[[str], str | Non
     return replace(policy, attempts=attempts, retry_on=RetryOn(bits, frozenset(wanted)))
 
 
-ASKED = frozenset(
-    (
-        b"x-envoy-retry-on",
-        b"x-envoy-retry-grpc-on",
-        b"x-envoy-max-retries",
-        b"x-envoy-retriable-status-codes",
-        b"x-envoy-upstream-rq-timeout-ms",
-        b"x-envoy-upstream-rq-per-try-timeout-ms",
-    )
+ASKED = (
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
 )
 """Request headers that are for the proxy and go no further."""
 

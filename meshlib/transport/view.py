@@ -75,9 +75,7 @@ def _values(raw: list[tuple[bytes, bytes]]) -> dict[str, list[str]]:
 class PlainView:
     """A ``RequestView`` made of plain values: for ``mesh.explain`` and tests."""
 
-    __slots__ = ("_headers", "authority", "full_path", "method", "path", "query", "scheme")
-
-    asks = True
+    __slots__ = ("_headers", "asks", "authority", "full_path", "method", "path", "query", "scheme")
 
     def __init__(self, method: str, scheme: str, authority: str, target: str, headers: dict[str, str]) -> None:
         self.method = method
@@ -86,6 +84,7 @@ class PlainView:
         self.full_path = target = target.partition("#")[0]
         self.path, _, self.query = target.partition("?")
         self._headers = {k.lower(): v for k, v in headers.items()}
+        self.asks = any(name.startswith("x-envoy-") for name in self._headers)
 
     def header(self, name: str) -> str | None:
         """Value of a header (``name`` in lower case); None when absent."""
