@@ -62,7 +62,12 @@ class Telemetry:
 
     def ended(self, call: Any, span: Any) -> None:
         """A call is over, whichever way."""
-        self._finished(call, span, self._clock())
+        try:
+            self._metrics.finished(call, self._clock())
+            if span is not None:
+                self._tracing.finished(call, span)
+        except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
+            self._failed()
 
     def watch(self, call: Any, exchange: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
         """``exchange``, watched."""

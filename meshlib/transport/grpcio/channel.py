@@ -46,13 +46,20 @@ def settle(delivered: Deliver, exchange: Exchange, call: Call) -> GrpcOutcome:
     return outcome
 
 
-def serialized(method: Method, request: Any) -> bytes:
-    """The request as bytes; what grpcio answers when that fails."""
+def serialized(method: Method, request: Any) -> Any:
+    """The request as bytes. Raises what grpcio answers when that fails."""
+    if method.serialize is None:
+        return request
     try:
-        return method.bytes_of(request)
+        return method.serialize(request)
     except Exception as error:
-        log.exception("a request of %s could not be serialized", method.path)
-        raise RpcFailed(INTERNAL, "Exception serializing request!", (), None) from error
+        raise not_serialized(method, error) from error
+
+
+def not_serialized(method: Method, error: Exception) -> RpcFailed:
+    """The exception for a request that its serializer refuses."""
+    log.error("a request of %s could not be serialized", method.path, exc_info=error)
+    return RpcFailed(INTERNAL, "Exception serializing request!", (), None)
 
 
 class _Callable:
@@ -137,7 +144,13 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         return self._channel.started(FutureCall(call, self._dialer.core.telemetry.watch(call, exchange), self._dialer))
 
     def _taken(self, request: Any) -> Any:
-        return serialized(self._method, request)
+        serialize = self._method.serialize
+        if serialize is not None:
+            try:
+                return serialize(request)
+            except Exception as error:
+                raise not_serialized(self._method, error) from error
+        return request
 
 
 class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):

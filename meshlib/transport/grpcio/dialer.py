@@ -11,6 +11,7 @@ from meshlib import errors
 from meshlib.engine import deadlines
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.fallback import exchange_of
+from meshlib.engine.outbound import outbound
 from meshlib.engine.patience import until_ready
 from meshlib.engine.route import route
 from meshlib.transport.grpcio.view import GrpcView
@@ -86,7 +87,9 @@ class Dialer:
         timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
         call = Call(view, wire, live, core.clock, core.rng, timeouts, core.retry_wait)
         call.record = route(live.snapshot, view)
-        return call, exchange_of(call) if not wait_for_ready else until_ready(call, exchange_of)
+        if wait_for_ready:
+            return call, until_ready(call, exchange_of)
+        return call, outbound(call) if not live.snapshot.fallbacks else exchange_of(call)
 
 
 class Method:
@@ -112,9 +115,3 @@ class Method:
     def make(self, channel: Any, path: str) -> Any:
         """grpcio's own multicallable; the messages it gets are serialized already."""
         return getattr(channel, self.kind)(path, None, self.deserialize, **_REGISTERED)
-
-    def bytes_of(self, request: Any) -> bytes:
-        """The request, serialized once for all attempts."""
-        if self.serialize is None:
-            return request  # type: ignore[no-any-return]
-        return self.serialize(request)

@@ -69,7 +69,7 @@ class Upstream:
     threads. ``left``: how many more calls it may carry (maxRequestsPerConnection), None: any number; ``until``: by the
     mesh's clock, when it is too old (maxConnectionDuration)."""
 
-    __slots__ = ("calls", "channel", "ended", "left", "loop", "pid", "subscribed", "until", "watching")
+    __slots__ = ("calls", "channel", "ended", "left", "loop", "pid", "subscribed", "until", "watching", "worn")
 
     def __init__(self, channel: Any, loop: Any, left: int | None, until: float | None) -> None:
         self.channel = channel
@@ -77,6 +77,7 @@ class Upstream:
         self.loop = loop
         self.left = left
         self.until = until
+        self.worn = left is not None or until is not None  # whether that has to be looked at
         self.pid = os.getpid()
         self.watching: Callable[[], None] | None = None  # ends what watches its connectivity
         self.ended: list[Callable[[], None]] = []

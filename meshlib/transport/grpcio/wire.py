@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 HOST = b"host"
 COUNT_NAME = ATTEMPT_COUNT.decode()
-COUNTS = tuple(((COUNT_NAME, str(attempt)),) for attempt in range(32))
+MANY = 32
+COUNTS = tuple(((COUNT_NAME, str(attempt)),) for attempt in range(MANY))
 
 
 class GrpcWire:
@@ -94,6 +95,8 @@ class GrpcWire:
     def metadata(self, attempt: int) -> tuple[tuple[str, Value], ...]:
         """The metadata of an attempt, with its number."""
         if self._raw is None:
+            if not self._metadata and attempt < MANY:
+                return COUNTS[attempt]
             return (*self._metadata, *_count(attempt))
         if not self.counted:
             return (*from_raw(self._raw), *_count(attempt))
@@ -145,4 +148,4 @@ class GrpcWire:
 
 
 def _count(attempt: int) -> tuple[tuple[str, str], ...]:
-    return COUNTS[attempt] if attempt < len(COUNTS) else ((COUNT_NAME, str(attempt)),)
+    return COUNTS[attempt] if attempt < MANY else ((COUNT_NAME, str(attempt)),)
