@@ -44,6 +44,17 @@ async def test_calls_are_counted_with_their_grpc_status(world_class, kind):
             assert await soon(lambda: total(registry, grpc_response_status="13") == 1)
 
 
+async def test_streams_that_are_read_to_their_end_and_dropped_are_no_cancellations(world_class):
+    registry = CollectorRegistry()
+    with echo_servers(None) as [server], mesh_of(server, registry=registry) as mesh:
+        world = world_class(mesh)
+        for _ in range(100):
+            await world.expand(1)
+            await world.chat("a")
+        assert await soon(lambda: total(registry) == 200)
+        assert total(registry, grpc_response_status="0", response_flags="-") == 200
+
+
 async def test_what_the_mesh_answers_is_counted_with_its_flags(world_class):
     registry = CollectorRegistry()
     rules = [{"route": [to(HOST)], "fault": {"abort": {"grpcStatus": "ABORTED", "percentage": {"value": 100}}}}]

@@ -453,13 +453,19 @@ class _Stream(MeshCall):
         run = self._run
         inner = self._inner
         try:
+            if inner is None:
+                await run.delivered.wait()
+                inner = self._inner = run.inner
+                if inner is not None:
+                    assert run.first is not None
+                    message = await run.first
+            else:
+                message = await inner.read()
             if inner is not None:
-                return await inner.read()
-            await run.delivered.wait()
-            inner = self._inner = run.inner
-            if inner is not None:
-                assert run.first is not None
-                return await run.first
+                if message is aio.EOF:
+                    # the caller may drop the call now, which must not look as if it had cancelled it
+                    await asyncio.wait((run.task,))
+                return message
         except grpc.aio.AioRpcError as error:
             await asyncio.wait((run.task,))  # what the exchange makes of it
             result = run.result

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from meshlib.transport.grpcio.dialer import Dialer
 
 READ = cygrpc.OperationType.receive_message
+CALLBACKS = 1.0
+"""Seconds in which grpcio, which tells readers of a call's end first, has told its callbacks."""
+
 FORGOTTEN = 0.5
 """Seconds after an attempt's end when a read that still waits is taken for forgotten."""
 
@@ -299,6 +302,9 @@ class StreamCall(PublicCall):
             return self._first()
         try:
             return next(inner)
+        except StopIteration:
+            self._run.wait(CALLBACKS)  # the caller may drop the call now, which must not look as if it had cancelled it
+            raise
         except grpc.RpcError:
             raise self._as_told(inner) from None
 
@@ -313,7 +319,7 @@ class StreamCall(PublicCall):
                 inner = self._inner = run.inner
                 if isinstance(inner, RpcFailed):  # a policy's own OK
                     raise StopIteration
-                return next(inner)  # ended already: StopIteration, or the server's status
+                return self.__next__()  # ended already: StopIteration, or the server's status
             run.reads(attempt)
             try:
                 message = next(attempt.inner)
@@ -338,7 +344,7 @@ class StreamCall(PublicCall):
     def _as_told(self, inner: Any) -> Any:
         """The exception of a stream that ended in the middle."""
         run = self._run
-        run.wait(1.0)  # grpcio tells readers first and its callbacks next
+        run.wait(CALLBACKS)
         if run.error is not None and not run.cancelled:
             return run.error
         inner.exchange = run.call.record
