@@ -412,6 +412,23 @@ async def test_wait_for_ready_waits_for_an_endpoint(world_class):
         assert not waiting.done()
         with EchoServer("late", port=port):
             assert (await waiting).server == "late"
+            if world.name == "threads":
+                late_again = await world.with_call(wait_for_ready=True)
+                assert late_again[3].flags == ""
+
+
+async def test_the_story_of_a_call_that_waited_is_that_of_its_end():
+    late = EchoServer("late")
+    port = late.port
+    late.kill()
+    with mesh_of(port, rules=[{"route": [to(HOST)], "retries": {"attempts": 0}}]) as mesh:
+        waiting = asyncio.create_task(Threads(mesh).with_call(wait_for_ready=True, timeout=10))
+        await asyncio.sleep(0.1)
+        with EchoServer("late", port=port):
+            exchange = (await waiting)[3]
+            assert exchange.flags == ""
+            assert exchange.attempts[0].failure == "connect_failed"
+            assert exchange.attempts[-1].failure == ""
 
 
 async def test_wait_for_ready_ends_with_the_deadline(world_class):

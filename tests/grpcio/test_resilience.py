@@ -25,7 +25,7 @@ from tests.support.grpc_worlds import (
     refused,
     soon,
 )
-from tests.support.resources import to
+from tests.support.resources import destination_rule, to
 
 CONDITIONS = {
     "cancelled": "CANCELLED",
@@ -223,6 +223,10 @@ async def test_the_deadline_of_the_call_being_served_bounds_the_calls_made_for_i
             error = await refused(world.unary())
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert server.seen[0].time_remaining < 0.3
+        with mesh.deadline(0.15):
+            error = await refused(world.unary(timeout=4))
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert server.seen.pop().time_remaining < 0.3
         with mesh.deadline(-1):
             error = await refused(world.unary())
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -316,6 +320,51 @@ async def test_max_connections_does_not_make_calls_wait_for_each_other(world_cla
         assert await asyncio.wait_for(world.server(), 3) == "one"
         server.echo.release.set()
         await held
+
+
+async def test_nor_does_it_where_the_port_is_not_said_to_speak_grpc():
+    from meshlib import Mesh
+    from tests.support.grpc_worlds import entry as entry_of
+
+    with EchoServer(script=[5, "ok"]) as server:
+        plain = entry_of(("127.0.0.1", server.port, "one"))
+        plain["spec"]["ports"][0].update(name="http", protocol="HTTP")
+        plain["spec"]["endpoints"][0]["ports"] = {"http": server.port}
+        policy = {"connectionPool": {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 1}}}
+        with Mesh.from_resources([plain, destination_rule(HOST, **policy)]) as mesh:
+            world = Threads(mesh)
+            held = asyncio.create_task(world.unary())
+            while not server.seen:
+                await asyncio.sleep(0.005)
+            assert await asyncio.wait_for(world.server(), 3) == "one"
+            server.echo.release.set()
+            await held
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [("x-envoy-upstream-rq-timeout-ms", "UT"), ("x-envoy-upstream-rq-per-try-timeout-ms", "UT")],
+)
+async def test_a_caller_may_ask_for_timeouts_as_of_envoy(world_class, name, flags):
+    with EchoServer(script=[5]) as server, mesh_of(server, rules=rule(timeout="4s", retries={"attempts": 0})) as mesh:
+        begun = time.monotonic()
+        error = await refused(world_class(mesh).unary(metadata=((name, "100"),)))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert error.exchange.flags == flags
+        assert time.monotonic() - begun < 2
+        assert name not in server.seen[0].metadata
+
+
+async def test_messages_are_not_kept_once_a_stream_is_committed():
+    with EchoServer() as server, mesh_of(server) as mesh:
+        call = Asyncio(mesh).stub.Chat()
+        for _ in range(3):
+            await call.write(Message(text="x" * 1000))
+            await call.read()
+        assert len(call.run.requests.kept) <= 3
+        assert call.run.requests.kept._messages == []
+        await call.done_writing()
+        await mesh.aclose()
 
 
 async def test_max_requests_per_connection_opens_a_new_one(world_class):

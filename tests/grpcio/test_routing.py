@@ -225,6 +225,18 @@ async def test_a_mirror_gets_a_copy_under_a_shadow_name(world_class, kind):
             await mesh.aclose()
 
 
+async def test_a_stream_that_is_too_long_to_keep_is_not_mirrored(world_class):
+    rules = [{"route": [to(HOST, "a")], "mirror": {"host": "copy.test"}}]
+    big = "x" * 400_000
+    with echo_servers(None, None) as [server, copy]:
+        more = [entry(("127.0.0.1", copy.port, "x"), host="copy.test")]
+        with mesh_of(server, rules=rules, more=more) as mesh:
+            assert await world_class(mesh).collect(*[big] * 6) == big * 6
+            assert not await soon(lambda: copy.seen, 0.1)
+            assert mesh.status()["mirrors"] == {"dropped": 0, "failed": 0}
+            await mesh.aclose()
+
+
 async def test_a_mirror_that_fails_does_no_harm(world_class):
     rules = [{"route": [to(HOST, "a")], "mirror": {"host": "copy.test"}}]
     more = [entry(("127.0.0.1", 1, "x"), host="copy.test")]

@@ -63,7 +63,7 @@ class AioRequests:
 
     def commit(self) -> None:
         """There will be no other attempt."""
-        self.kept.commit()
+        self.kept.commit(self._sent)
 
     def copy(self) -> AioRequests:
         """The same messages, and those to come, for a mirror."""

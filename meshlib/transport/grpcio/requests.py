@@ -45,9 +45,12 @@ class Kept:
             self._dropped = position + 1
         return message
 
-    def commit(self) -> None:
-        """There will be no other attempt."""
+    def commit(self, sent: int = 0) -> None:
+        """There will be no other attempt; the first ``sent`` messages are not wanted any more."""
         self.replayable = False
+        if sent > self._dropped:
+            del self._messages[: sent - self._dropped]
+            self._dropped = sent
 
 
 class ReplayIterator:
