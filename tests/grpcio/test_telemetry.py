@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from concurrent import futures
 
 import grpc
@@ -53,6 +55,36 @@ async def test_streams_that_are_read_to_their_end_and_dropped_are_no_cancellatio
             await world.chat("a")
         assert await soon(lambda: total(registry) == 200)
         assert total(registry, grpc_response_status="0", response_flags="-") == 200
+
+
+async def test_a_route_that_takes_too_long_in_the_middle_of_a_stream_is_counted_as_the_caller_hears_it(world_class):
+    registry = CollectorRegistry()
+    rules = [{"route": [to(HOST)], "timeout": "0.2s"}]
+    with EchoServer() as server, mesh_of(server, rules=rules, registry=registry) as mesh:
+        world, release = world_class(mesh), asyncio.Event()
+        if world.name == "asyncio":
+
+            async def requests():
+                yield Message(text="a")
+                await release.wait()
+
+            call = world.stub.Chat(requests())
+            await call.read()
+            error = await refused(call.read())
+        else:
+            hold = threading.Event()
+
+            def one_request():
+                yield Message(text="a")
+                hold.wait(5)
+
+            call = world.stub.Chat(one_request())
+            error = await refused(asyncio.to_thread(list, call))
+            hold.set()
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert await soon(lambda: total(registry, grpc_response_status="14", response_flags="UT") == 1)
+        assert total(registry) == 1
+        await mesh.aclose()
 
 
 async def test_what_the_mesh_answers_is_counted_with_its_flags(world_class):

@@ -15,11 +15,18 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.aio_requests import ENDED, AioRequests
 from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.metadata import from_raw
-from meshlib.transport.grpcio.outcome import CANCELLED, MIDDLE, UNAVAILABLE, GrpcOutcome, answered, ended, failure_of
-from meshlib.transport.grpcio.reachability import lost_connection
+from meshlib.transport.grpcio.outcome import CANCELLED, MIDDLE, GrpcOutcome, answered, ended
 from meshlib.transport.grpcio.told import with_metadata
 from meshlib.transport.grpcio.upstreams import CannotConnect
-from meshlib.transport.grpcio.worlds import OnLoop, refused, total_time, upstream_for, wants_headers
+from meshlib.transport.grpcio.worlds import (
+    OnLoop,
+    end_of_stream,
+    outcome_of_end,
+    refused,
+    total_time,
+    upstream_for,
+    wants_headers,
+)
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
@@ -294,18 +301,10 @@ class StreamRun(AioRun):
 
     async def _to_the_end(self) -> None:
         """Stay until grpcio says that the stream is over."""
-        inner, record = self.inner, self.call.record
+        inner = self.inner
         code = (await inner.code()).value[0]
         details = await inner.details() or ""
-        record.grpc_status = code
-        failure = failure_of(code, details, inner.time_remaining() is not None) if code else None
-        if failure is Failure.TIMEOUT:
-            read = self.call.timeouts.read
-            if read is not None and self.call.clock.monotonic() >= record.started + read:
-                record.add_flag("DC")
-                failure = None
-            else:
-                record.grpc_status = UNAVAILABLE  # what the caller hears
+        failure = end_of_stream(self.call, code, details, inner.time_remaining() is not None)
         finish(self.exchange, failure)
         if failure is Failure.TIMEOUT:
             self.result = failed(Outcome(failure, MIDDLE), self.call)
@@ -355,7 +354,7 @@ class StreamOnLoop(OnLoop):
                     0
                 )  # grpcio may tell the status first, and then that there is no head, before it comes
                 initial = await inner.initial_metadata()
-            return self._ended(effect, inner, error, total is not None, initial)
+            return outcome_of_end(effect, error, total is not None, initial, inner)
         except BaseException:
             inner.cancel()
             raise
@@ -405,24 +404,6 @@ class StreamOnLoop(OnLoop):
         outcome = answered(None, inner)
         if wants_headers(effect):
             outcome.tell_headers(tuple(initial), None, "")
-        return outcome
-
-    @staticmethod
-    def _ended(effect: Send, inner: Any, error: Any, timed: bool, initial: Any) -> Outcome:
-        request = effect.call.wire.request
-        outcome = ended(
-            error.code().value[0],
-            error.details(),
-            initial,
-            inner,
-            error,
-            timed,
-            None if type(request) is bytes else request.error,
-        )
-        if outcome.failure is Failure.CONNECT_FAILED:
-            lost_connection(effect)
-        elif type(outcome) is GrpcOutcome and wants_headers(effect):
-            outcome.tell_headers(tuple(initial), error.trailing_metadata(), error.details() or "")
         return outcome
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 from grpc import aio
@@ -23,7 +23,7 @@ from meshlib.transport.grpcio.aio_interceptors import by_kind, intercepted
 from meshlib.transport.grpcio.aio_requests import AioRequests
 from meshlib.transport.grpcio.channel import serialized
 from meshlib.transport.grpcio.connectivity import State, together, upstreams_of
-from meshlib.transport.grpcio.dialer import Dialer, Method
+from meshlib.transport.grpcio.dialer import Dialer, Method, Stubs
 from meshlib.transport.grpcio.worlds import OnLoop
 
 if TYPE_CHECKING:
@@ -162,9 +162,16 @@ class StreamStream(_ManyRequests, aio.StreamStreamMultiCallable):
     """Streams both ways."""
 
 
-class AioMeshChannel(aio.Channel):
+class AioMeshChannel(Stubs, aio.Channel):
     """A channel to a host of the mesh, for asyncio. It has no connection of its own: those to endpoints are the mesh's, one
     set an event loop."""
+
+    callables: ClassVar[dict[str, Any]] = {
+        "unary_unary": UnaryUnary,
+        "unary_stream": UnaryStream,
+        "stream_unary": StreamUnary,
+        "stream_stream": StreamStream,
+    }
 
     def __init__(
         self,
@@ -180,42 +187,6 @@ class AioMeshChannel(aio.Channel):
         self.interceptors = by_kind(interceptors)
         self.closed = False
         self.under_way: weakref.WeakSet[AioRun] = weakref.WeakSet()
-
-    def unary_unary(
-        self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return UnaryUnary(self, Method("unary_unary", method, request_serializer, response_deserializer))
-
-    def unary_stream(
-        self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return UnaryStream(self, Method("unary_stream", method, request_serializer, response_deserializer))
-
-    def stream_unary(
-        self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return StreamUnary(self, Method("stream_unary", method, request_serializer, response_deserializer))
-
-    def stream_stream(
-        self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return StreamStream(self, Method("stream_stream", method, request_serializer, response_deserializer))
 
     async def close(self, grace: float | None = None) -> None:
         """Refuse new calls; those under way may end within ``grace`` seconds, then they are cancelled. Connections stay

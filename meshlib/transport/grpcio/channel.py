@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 
 from meshlib.engine.drivers import finish, run
 from meshlib.transport.grpcio.connectivity import Connectivity
-from meshlib.transport.grpcio.dialer import Dialer, Method
+from meshlib.transport.grpcio.dialer import Dialer, Method, Stubs
 from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.future import FutureCall
 from meshlib.transport.grpcio.outcome import GrpcOutcome
@@ -195,8 +195,15 @@ class StreamStream(UnaryStream, grpc.StreamStreamMultiCallable):
         return ReplayIterator(iter(request), self._method.serialize)
 
 
-class MeshChannel(grpc.Channel):
+class MeshChannel(Stubs, grpc.Channel):
     """A channel to a host of the mesh. It has no connection of its own: those to endpoints are the mesh's, and shared."""
+
+    callables: ClassVar[dict[str, Any]] = {
+        "unary_unary": UnaryUnary,
+        "unary_stream": UnaryStream,
+        "stream_unary": StreamUnary,
+        "stream_stream": StreamStream,
+    }
 
     def __init__(self, core: MeshCore, target: str, credentials: Any, options: Any, compression: Any) -> None:
         self.dialer = Dialer(core, target, credentials, options, compression)
@@ -204,42 +211,6 @@ class MeshChannel(grpc.Channel):
         self.closed = False
         self._connectivity = Connectivity(self.dialer)
         self._under_way: set[Any] = set()
-
-    def unary_unary(
-        self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return UnaryUnary(self, Method("unary_unary", method, request_serializer, response_deserializer))
-
-    def unary_stream(
-        self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return UnaryStream(self, Method("unary_stream", method, request_serializer, response_deserializer))
-
-    def stream_unary(
-        self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return StreamUnary(self, Method("stream_unary", method, request_serializer, response_deserializer))
-
-    def stream_stream(
-        self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return StreamStream(self, Method("stream_stream", method, request_serializer, response_deserializer))
 
     def check_open(self) -> None:
         """As grpcio: ValueError for calls on a closed channel."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 
@@ -41,6 +41,9 @@ def authority_of(target: str) -> str:
         )
     if colon and scheme in ("dns", "passthrough", "ipv4", "ipv6"):
         target = rest.rpartition("/")[2]
+    port = target.rpartition(":")[2] if target.count(":") == 1 or target.startswith("[") else ""
+    if port and not port.endswith("]") and not (port.isascii() and port.isdigit()):
+        raise errors.MeshError(f"{port!r} in {target!r} is no port; write the host as ratings:9080")
     if not target:
         raise errors.MeshError("a gRPC channel needs the host to call, for example ratings:9080")
     return target
@@ -115,3 +118,48 @@ class Method:
     def make(self, channel: Any, path: str) -> Any:
         """grpcio's own multicallable; the messages it gets are serialized already."""
         return getattr(channel, self.kind)(path, None, self.deserialize, **_REGISTERED)
+
+
+class Stubs:
+    """What stubs ask of a channel, for both worlds: a multicallable of each kind. ``callables`` has their classes."""
+
+    callables: ClassVar[dict[str, Any]]
+
+    def _multicallable(self, kind: str, method: Any, serialize: Any, deserialize: Any) -> Any:
+        return self.callables[kind](self, Method(kind, method, serialize, deserialize))
+
+    def unary_unary(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return self._multicallable("unary_unary", method, request_serializer, response_deserializer)
+
+    def unary_stream(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return self._multicallable("unary_stream", method, request_serializer, response_deserializer)
+
+    def stream_unary(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return self._multicallable("stream_unary", method, request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return self._multicallable("stream_stream", method, request_serializer, response_deserializer)

@@ -151,6 +151,8 @@ def reason(outcome: Outcome, record: Explanation) -> str:
 
 def _what_failed(outcome: Outcome, record: Explanation) -> str:
     rule = record.rule_object
+    if outcome.failure is Failure.TIMEOUT and "DC" in record.flags:
+        return "the caller's deadline passed"
     if "Deadline Exceeded" in outcome.detail and rule is not None:  # grpcio's words, which say nothing of whose
         limits = [
             f"{name} of {seconds:g} s"

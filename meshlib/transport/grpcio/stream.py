@@ -17,11 +17,18 @@ from meshlib.transport.grpcio.callback_run import CallbackRun
 from meshlib.transport.grpcio.errors import RpcFailed, failed
 from meshlib.transport.grpcio.future import PublicCall
 from meshlib.transport.grpcio.heads import head_is_here, initial_metadata, once_the_head_is_here
-from meshlib.transport.grpcio.outcome import MIDDLE, UNAVAILABLE, GrpcOutcome, answered, ended, failure_of
-from meshlib.transport.grpcio.reachability import lost_connection
+from meshlib.transport.grpcio.outcome import MIDDLE, GrpcOutcome, answered, ended
 from meshlib.transport.grpcio.told import with_metadata
 from meshlib.transport.grpcio.upstreams import CannotConnect
-from meshlib.transport.grpcio.worlds import FromCallbacks, refused, total_time, upstream_for, wants_headers
+from meshlib.transport.grpcio.worlds import (
+    FromCallbacks,
+    end_of_stream,
+    outcome_of_end,
+    refused,
+    total_time,
+    upstream_for,
+    wants_headers,
+)
 from meshlib.transport.race import alarms
 
 if TYPE_CHECKING:
@@ -171,43 +178,17 @@ class StreamRun(CallbackRun):
 
     def _ended(self, attempt: Try) -> None:
         inner = attempt.inner
-        initial = initial_metadata(inner)
-        code, details = inner.code().value[0], inner.details() or ""
         if not attempt.state:
-            request = attempt.effect.call.wire.request
-            outcome = ended(
-                code,
-                details,
-                initial,
-                inner,
-                None if code == 0 else inner,
-                attempt.timed,
-                None if type(request) is bytes else request.error,
-            )
-            if outcome.failure is Failure.CONNECT_FAILED:
-                lost_connection(attempt.effect)
-            elif type(outcome) is GrpcOutcome and wants_headers(attempt.effect):
-                outcome.tell_headers(initial, inner.trailing_metadata(), details)
+            outcome = outcome_of_end(attempt.effect, inner, attempt.timed, initial_metadata(inner))
             self.give_up(attempt, outcome)
         with self.stepping:
             if attempt.state != "answered" or self.over:
                 return
-            record = self.call.record
-            record.grpc_status = code
-            failure = failure_of(code, details, attempt.timed) if code else None
-            if failure is Failure.TIMEOUT and self._callers_time_is_up():
-                record.add_flag("DC")
-                failure = None
-            if failure is Failure.TIMEOUT:
-                record.grpc_status = UNAVAILABLE  # what the caller hears
+            failure = end_of_stream(self.call, inner.code().value[0], inner.details() or "", attempt.timed)
             self._finish(failure)
             if failure is Failure.TIMEOUT:
                 self.error = failed(Outcome(failure, MIDDLE), self.call)
             self._end()
-
-    def _callers_time_is_up(self) -> bool:
-        read = self.call.timeouts.read
-        return read is not None and self.call.clock.monotonic() >= self.call.record.started + read
 
     def answer(self, outcome: GrpcOutcome) -> None:
         """The first message (then the exchange stays until the last), or an end without any."""

@@ -10,7 +10,7 @@ import grpc
 
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.heads import initial_metadata, once_the_head_is_here
-from meshlib.transport.grpcio.outcome import OK, GrpcOutcome, answered, ended
+from meshlib.transport.grpcio.outcome import OK, UNAVAILABLE, UNKNOWN, GrpcOutcome, answered, ended, failure_of
 from meshlib.transport.grpcio.reachability import lost_connection
 from meshlib.transport.grpcio.upstreams import CannotConnect, ChannelSettings, Upstream, connect
 from meshlib.transport.race import ThreadRace, alarms, race_on_loop
@@ -19,6 +19,7 @@ from meshlib.transport.worlds import LoopWorld, ThreadWorld
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Race, Send
     from meshlib.transport.worlds import MeshCore
 
@@ -99,26 +100,43 @@ def total_time(core: MeshCore, effect: Send) -> float | None:
     return None if end is None else max(0.0, end - core.clock.monotonic())
 
 
-def outcome_of_error(effect: Send, error: Any, timed: bool, initial: Any = None) -> Outcome:
-    """From the exception of a unary call; ``initial`` where its initial metadata must not be asked for."""
+def outcome_of_end(effect: Send, told: Any, timed: bool, initial: Any = None, call: Any = None) -> Outcome:
+    """What an attempt that ended without any message comes to. ``told`` has the status: grpcio's exception, or its call.
+    ``initial``: its initial metadata, where that must not be asked for here; ``call``: grpcio's call, if ``told`` is none."""
     if initial is None:
-        initial = error.initial_metadata()
+        initial = told.initial_metadata()
     request = effect.call.wire.request
-    code = error.code()
+    code, details = told.code().value, told.details() or ""
+    number = code[0] if isinstance(code, tuple) else UNKNOWN
     outcome = ended(
-        code.value[0] if isinstance(code.value, tuple) else 2,
-        error.details(),
+        number,
+        details,
         initial,
-        error,
-        error,
+        told if call is None else call,
+        told if number else None,
         timed,
         None if type(request) is bytes else request.error,
     )
     if outcome.failure is Failure.CONNECT_FAILED:
         lost_connection(effect)
     elif type(outcome) is GrpcOutcome and wants_headers(effect):
-        outcome.tell_headers(initial, error.trailing_metadata(), error.details() or "")
+        outcome.tell_headers(tuple(initial), told.trailing_metadata(), details)
     return outcome
+
+
+def end_of_stream(call: Call, code: int, details: str, timed: bool) -> Failure | None:
+    """What cut a stream that had been answered, None when the server ended it; the record learns the caller's status."""
+    record = call.record
+    record.grpc_status = code
+    failure = failure_of(code, details, timed) if code else None
+    if failure is not Failure.TIMEOUT:
+        return failure
+    read = call.timeouts.read
+    if read is not None and call.clock.monotonic() >= record.started + read:
+        record.add_flag("DC")  # the caller's own time, which no endpoint is to blame for
+        return None
+    record.grpc_status = UNAVAILABLE  # what the caller of a route that took too long hears
+    return failure
 
 
 class Blocking(ThreadWorld):
@@ -155,7 +173,7 @@ class Blocking(ThreadWorld):
                 wire.compression,
             )
         except grpc.RpcError as error:
-            return outcome_of_error(effect, error, effect.timeout is not None)
+            return outcome_of_end(effect, error, effect.timeout is not None)
         if not looked_at:
             return GrpcOutcome(OK, answer, None, None, at_once=False)
         message, inner = answer
@@ -208,7 +226,7 @@ class FromCallbacks:
                 wire.compression,
             )
         except grpc.RpcError as error:  # it could not even begin: invalid metadata
-            done(outcome_of_error(effect, error, effect.timeout is not None))
+            done(outcome_of_end(effect, error, effect.timeout is not None))
             return _nothing
 
         def over(ended_call: Any) -> None:
@@ -221,7 +239,7 @@ class FromCallbacks:
                 once_the_head_is_here(ended_call, lambda: failed(ended_call))
 
         def failed(ended_call: Any) -> None:
-            done(outcome_of_error(effect, ended_call, effect.timeout is not None, initial_metadata(ended_call)))
+            done(outcome_of_end(effect, ended_call, effect.timeout is not None, initial_metadata(ended_call)))
 
         future.add_done_callback(over)
         return lambda: future.cancel()
@@ -315,7 +333,7 @@ class OnLoop(LoopWorld):
                 )
                 message = await request.send_to(call)
         except grpc.aio.AioRpcError as error:
-            return outcome_of_error(effect, error, effect.timeout is not None)
+            return outcome_of_end(effect, error, effect.timeout is not None)
         except grpc.aio.InternalError as error:  # what grpcio makes of metadata that cannot be sent, here and only here
             return Outcome(Failure.INVALID_REQUEST, "Invalid metadata", error)
         outcome = answered(message, call)
