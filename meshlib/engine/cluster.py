@@ -10,7 +10,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.snapshot import Cluster, split_authority
-from meshlib.policy.balancer import BALANCERS, REPICKS, Balancer, pick_avoiding
+from meshlib.policy.balancer import BALANCERS, REPICKS, Balancer, equal_weights, pick_avoiding
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
 from meshlib.policy.outlier import OutlierDetector, usable_endpoints
@@ -98,6 +98,7 @@ class BoundCluster:
 
     __slots__ = (
         "__weakref__",
+        "_even",
         "_generation",
         "_table",
         "_tiers",
@@ -200,6 +201,7 @@ class BoundCluster:
             for endpoint in unreachable:
                 endpoint.avoided = True
         self.usable = usable_endpoints(self.endpoints, spec.panic_percent)
+        self._even = equal_weights(self.usable)
         self._table: Any = None
         self._tiers: list[Tier] | None = None
         if spec.placement is not None and self.endpoints:
@@ -224,6 +226,7 @@ class BoundCluster:
         for endpoint in self._warming:
             endpoint.weight = endpoint.endpoint.weight * warmth.factor(now - endpoint.since)
         self._warming = [e for e in self._warming if now - e.since < warmth.window]
+        self._even = equal_weights(self.usable)
 
     # -- picking ----------------------------------------------------------------------------------------------------
 
@@ -247,8 +250,8 @@ class BoundCluster:
         if len(usable) == 1:
             return usable[0]
         if tried and _retry_of(call).ignore_previous_hosts:
-            return pick_avoiding(lambda: state.balancer.pick(usable, call.rng, None), tried)
-        return state.balancer.pick(usable, call.rng, None)
+            return pick_avoiding(lambda: state.balancer.pick(usable, call.rng, self._even), tried)
+        return state.balancer.pick(usable, call.rng, self._even)
 
     def _pick_placed(self, call: Call, tried: list[EndpointState] | None) -> EndpointState | None:
         """The pick of a cluster with several priorities or localities, or with consistent hashing."""
@@ -284,7 +287,7 @@ class BoundCluster:
         if group is None:
             return None
         balancer: Balancer = group.balancer
-        return balancer.pick(group.usable, call.rng, None)
+        return balancer.pick(group.usable, call.rng, equal_weights(group.usable))
 
     def hashed_to(self, view: RequestView, source: str) -> EndpointState | None:
         """For explain: the endpoint that a request's key leads to now; None without a key, or without hashing."""
@@ -383,7 +386,9 @@ class BoundCluster:
         detector = state.detector
         if detector is not None:
             with state.lock:
-                self._note(detector.record_status(endpoint, status, now))
+                event = detector.record_status(endpoint, status, now)
+                if event is not None:
+                    self._note(event)
 
     def record_failure(self, endpoint: EndpointState, kind: str, now: float) -> None:
         """Tell outlier detection that there was none: ``kind`` is "connect", "reset" or "timeout"."""

@@ -150,7 +150,7 @@ class Guard:
 
     def picked(self, endpoint: EndpointState, usable: Sequence[EndpointState]) -> None:
         """The balancer in use chose ``endpoint``; the one in shadow says whether it would have."""
-        if self._watch_balancer and len(usable) > 1 and PEAK_EWMA.pick(usable, self._dice, None) is not endpoint:
+        if self._watch_balancer and len(usable) > 1 and PEAK_EWMA.pick(usable, self._dice, True) is not endpoint:
             self.note("loadBalancer", "chosen another endpoint")
 
     # -- retries and hedges -----------------------------------------------------------------------------------------

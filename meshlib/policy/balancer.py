@@ -20,9 +20,10 @@ REPICKS = 5
 
 
 class Balancer(Protocol):
-    """One cluster's way to choose. ``usable`` is never empty; ``request_hash`` is None unless the policy hashes."""
+    """One cluster's way to choose. ``usable`` is never empty; ``even``: whether all of them weigh the same, which the caller
+    knows and a pick would have to find out (``equal_weights``)."""
 
-    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState: ...
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, even: bool) -> EndpointState: ...
 
 
 class RoundRobin:
@@ -34,8 +35,8 @@ class RoundRobin:
         self._next = -1
         self._schedule = _Schedule(lambda endpoint: float(endpoint.weight))
 
-    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState:
-        if not _equal_weights(usable):
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, even: bool) -> EndpointState:
+        if not even:
             return self._schedule.pick(usable, rng)
         turn = self._next + 1 if self._next >= 0 else int(rng.random() * len(usable))
         self._next = turn
@@ -51,8 +52,8 @@ class LeastRequest:
     def __init__(self) -> None:
         self._schedule = _Schedule(lambda endpoint: endpoint.weight / (endpoint.active + 1))
 
-    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState:
-        if not _equal_weights(usable):
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, even: bool) -> EndpointState:
+        if not even:
             return self._schedule.pick(usable, rng)
         count = len(usable)
         draw = rng.random
@@ -66,8 +67,8 @@ class Random:
 
     __slots__ = ()
 
-    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState:
-        if _equal_weights(usable):
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, even: bool) -> EndpointState:
+        if even:
             return usable[int(rng.random() * len(usable))]
         at = rng.random() * sum(endpoint.weight for endpoint in usable)
         for endpoint in usable:
@@ -85,7 +86,7 @@ class PeakEwma:
     __slots__ = ()
     UNKNOWN = 1e6
 
-    def pick(self, usable: Sequence[EndpointState], rng: random.Random, request_hash: int | None) -> EndpointState:
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, even: bool) -> EndpointState:
         count = len(usable)
         first = usable[int(rng.random() * count)]
         second = usable[int(rng.random() * count)]
@@ -131,9 +132,9 @@ def pick_avoiding(pick: Callable[[], Picked], avoid: Sequence[EndpointState], re
     return picked
 
 
-def _equal_weights(usable: Sequence[EndpointState]) -> bool:
-    weight = usable[0].weight
-    return all([endpoint.weight == weight for endpoint in usable])  # noqa: C419 (a list is faster than a generator)
+def equal_weights(usable: Sequence[EndpointState]) -> bool:
+    """Whether all weigh the same; so do none at all."""
+    return all(endpoint.weight == usable[0].weight for endpoint in usable)
 
 
 class _Schedule:

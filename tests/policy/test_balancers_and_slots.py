@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from meshlib.policy.balancer import BALANCERS, LeastRequest, Random, RoundRobin, pick_avoiding
+from meshlib.policy.balancer import BALANCERS, LeastRequest, Random, RoundRobin, equal_weights, pick_avoiding
 from meshlib.policy.circuit_limits import Slots
 from meshlib.policy.endpoint import EndpointState
 from meshlib.policy.fault import FaultPolicy, draw
@@ -25,7 +25,7 @@ def endpoints(*weights: int) -> list[EndpointState]:
 
 def spread(balancer, members, draws=12_000, seed=3) -> list[int]:
     rng = random.Random(seed)
-    counts = Counter(balancer.pick(members, rng, None).key for _ in range(draws))
+    counts = Counter(balancer.pick(members, rng, equal_weights(members)).key for _ in range(draws))
     return [counts[e.key] for e in members]
 
 
@@ -39,7 +39,7 @@ def test_round_robin_takes_turns_from_a_random_start():
     starts = set()
     for seed in range(20):
         balancer, rng = RoundRobin(), random.Random(seed)
-        order = [balancer.pick(members, rng, None).key for _ in range(6)]
+        order = [balancer.pick(members, rng, equal_weights(members)).key for _ in range(6)]
         assert order[:3] == order[3:]
         assert len(set(order[:3])) == 3
         starts.add(order[0])
@@ -49,7 +49,7 @@ def test_round_robin_takes_turns_from_a_random_start():
 def test_weighted_round_robin_is_exact_and_interleaved():
     members = endpoints(3, 1)
     balancer, rng = RoundRobin(), random.Random(1)
-    picks = [balancer.pick(members, rng, None).key for _ in range(400)]
+    picks = [balancer.pick(members, rng, equal_weights(members)).key for _ in range(400)]
     assert picks.count("e0") == 300
     assert "e1,e1" not in ",".join(picks)
 
@@ -85,18 +85,18 @@ def test_a_balancer_survives_a_change_of_members_between_picks(name):
     balancer, rng = BALANCERS[name](), random.Random(1)
     for count in (5, 1, 3, 2, 8):
         members = endpoints(*range(1, count + 1))
-        assert {balancer.pick(members, rng, None) in members for _ in range(30)} == {True}
-        assert balancer.pick(members[:1], rng, None) is members[0]
+        assert {balancer.pick(members, rng, equal_weights(members)) in members for _ in range(30)} == {True}
+        assert balancer.pick(members[:1], rng, True) is members[0]
 
 
 def test_a_retry_avoids_what_it_tried_when_it_can():
     members = endpoints(1, 1)
     rng = random.Random(4)
     again = sum(
-        pick_avoiding(lambda: Random().pick(members, rng, None), [members[0]]) is members[0] for _ in range(6400)
+        pick_avoiding(lambda: Random().pick(members, rng, True), [members[0]]) is members[0] for _ in range(6400)
     )
     assert again == pytest.approx(100, abs=45)  # six picks in a row: 1/64
-    assert pick_avoiding(lambda: Random().pick(members[:1], rng, None), members) is members[0]
+    assert pick_avoiding(lambda: Random().pick(members[:1], rng, True), members) is members[0]
 
 
 # -- slots ------------------------------------------------------------------------------------------------------------

@@ -255,10 +255,10 @@ def test_the_faster_endpoint_gets_more_and_idle_strangers_are_tried():
     observe_latency(slow, 0.10, 0.0, 10.0)
     rng = random.Random(1)
     balancer = PeakEwma()
-    picks = [balancer.pick((fast, slow), rng, None).key for _ in range(100)]
+    picks = [balancer.pick((fast, slow), rng, True).key for _ in range(100)]
     assert picks.count("a") == 100
     fast.active = 20
-    assert balancer.pick((fast, slow), rng, None) is slow
+    assert balancer.pick((fast, slow), rng, True) is slow
     assert balancer.cost(new) == 0.0
     new.active = 1
     assert balancer.cost(new) > balancer.cost(slow)

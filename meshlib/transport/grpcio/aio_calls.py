@@ -13,6 +13,7 @@ from grpc import aio
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.aio_requests import ENDED, AioRequests
+from meshlib.transport.grpcio.core_unary import LOCALLY, shown
 from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.grpcio.outcome import CANCELLED, MIDDLE, GrpcOutcome, answered, ended
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Exchange, Send
     from meshlib.telemetry.observe import Telemetry
 
-LOCALLY = "Locally cancelled by application!"
 TRAILERS_ONLY_GRACE = 0.02
 """See ``stream.py``."""
 
@@ -43,7 +43,23 @@ HEAD_TURNS = 3
 
 class AioRun:
     """What drives a call; the object that the caller holds refers to it, never the other way round. ``result``: the
-    outcome it was answered with, or the exception the mesh ended it with."""
+    outcome it was answered with, or the exception the mesh ended it with; ``under_way`` has it until it is ``over``.
+
+    A call that is awaited at once is driven by the task that awaits it; any other by a task of its own, from the loop's next
+    turn on. A task costs a call two of these turns, which `make bench` shows.
+    """
+
+    # most calls change none of these
+    result: Any = None
+    cancelled = False
+    over = False
+    task: asyncio.Task[Any] | None = None  # one of its own
+    driver: asyncio.Task[Any] | None = None  # the one that awaits it
+    error: BaseException | None = None  # a mistake of ours
+    _beginning: asyncio.Handle | None = None
+    _interrupted = False  # whether its driver is made to stop
+    _ended: asyncio.Event | None = None
+    _callbacks: tuple[Callable[[], None], ...] = ()
 
     def __init__(
         self,
@@ -51,16 +67,81 @@ class AioRun:
         exchange: Exchange,
         world: Any,
         requests: AioRequests | None,
-        telemetry: Telemetry | None = None,
+        telemetry: Telemetry | None,
+        under_way: set[AioRun],
     ) -> None:
         self.call = call
         self.telemetry = telemetry
         self.exchange = exchange
         self.world = world
         self.requests = requests
-        self.result: Any = None
-        self.cancelled = False
-        self.task = asyncio.get_running_loop().create_task(self.drive())
+        self.under_way = under_way
+        under_way.add(self)
+        self.loop = asyncio.get_running_loop()
+
+    def begin(self) -> None:
+        """Drive it in a task of its own."""
+        self._beginning = None
+        self.task = self.loop.create_task(self.drive())
+        self.task.add_done_callback(lambda _: self._end())  # one that is cancelled before its first step runs nothing
+
+    def begin_soon(self) -> None:
+        """The same at the loop's next turn, unless somebody awaits it before."""
+        self._beginning = self.loop.call_soon(self.begin)
+
+    def joined(self) -> Generator[Any, None, Any]:
+        """``yield from`` this to wait for the end; returns ``result``. Who is cancelled here cancels the call."""
+        if self._beginning is not None:
+            self.driver = asyncio.current_task()
+            self._beginning.cancel()
+            if self.driver is not None:
+                self._beginning = None
+                return (yield from self._driven(self.driver))
+            self.begin()
+        try:
+            if self.task is not None:
+                return (yield from self.task.__await__())
+            yield from self.ended().__await__()  # some other task drives it
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise asyncio.CancelledError
+        return self.result
+
+    def _driven(self, driver: asyncio.Task[Any]) -> Generator[Any, None, Any]:
+        try:
+            return (yield from self.drive().__await__())
+        finally:
+            if self._interrupted:
+                driver.uncancel()  # it is the call that somebody cancelled, not the task
+
+    async def ended(self) -> Any:
+        """Wait until the call is over; returns ``result``, None of one that was cancelled."""
+        if not self.over:
+            if self._ended is None:
+                self._ended = asyncio.Event()
+            await self._ended.wait()
+        return self.result
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Call back from the loop when the call is over."""
+        if self.over:
+            self.loop.call_soon(callback)
+        else:
+            self._callbacks = (*self._callbacks, callback)
+
+    def _end(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        self.under_way.discard(self)
+        if self._ended is not None:
+            self._ended.set()
+        for callback in self._callbacks:
+            self.loop.call_soon(callback)
 
     async def drive(self) -> Any:
         """Up to the end; returns ``result``."""
@@ -70,10 +151,17 @@ class AioRun:
         try:
             delivered = await run_async(self.exchange, self.world)
             return self.settle(delivered.outcome)
+        except asyncio.CancelledError:
+            self.note_cancelled()
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
         finally:
             telemetry.ended(self.call, span)
             if self.requests is not None:
                 self.requests.over()
+            self._end()
 
     def settle(self, outcome: Outcome) -> Any:
         """End the exchange with what was delivered."""
@@ -94,13 +182,30 @@ class AioRun:
 
     def cancel(self) -> bool:
         """Break the call off."""
-        if self.task.done():
+        if self.over or self.cancelled:
             return False
-        self.cancelled = True
-        self.call.record.grpc_status = CANCELLED
-        self.call.record.add_flag("DC")
-        self.task.cancel()
+        self.note_cancelled()
+        if self.task is not None:
+            self.task.cancel()
+        elif self.driver is not None:
+            self._interrupted = True
+            self.driver.cancel()
+        else:  # not begun yet
+            if self._beginning is not None:
+                self._beginning.cancel()
+                self._beginning = None
+            self.exchange.close()
+            if self.requests is not None:
+                self.requests.over()
+            self._end()
         return True
+
+    def note_cancelled(self) -> None:
+        """The caller has gone."""
+        if not self.cancelled:
+            self.cancelled = True
+            self.call.record.grpc_status = CANCELLED
+            self.call.record.add_flag("DC")
 
 
 class MeshCall(aio.Call):
@@ -113,8 +218,11 @@ class MeshCall(aio.Call):
 
     def __del__(self) -> None:
         run = getattr(self, "run", None)
-        if run is not None and not run.task.done() and not run.task.get_loop().is_closed():
-            run.cancel()
+        if run is not None and not run.over:
+            if run.loop.is_closed():
+                run.under_way.discard(run)
+            else:
+                run.cancel()
 
     @property
     def exchange(self) -> Any:
@@ -128,13 +236,13 @@ class MeshCall(aio.Call):
         return self.run.cancelled
 
     def done(self) -> bool:
-        return self.run.task.done() or self.run.cancelled
+        return self.run.over or self.run.cancelled
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self.run.task.add_done_callback(lambda _: callback(self))
+        self.run.when_over(lambda: callback(self))
 
     def add_callback(self, callback: Callable[[], None]) -> None:
-        self.run.task.add_done_callback(lambda _: callback())
+        self.run.when_over(callback)
 
     def is_active(self) -> bool:
         return not self.done()
@@ -144,14 +252,7 @@ class MeshCall(aio.Call):
 
     async def wait_for_connection(self) -> None:
         """Until the call has been answered, or has failed."""
-        await self._ended()
-
-    async def _ended(self) -> Any:
-        """The outcome or exception of a call that is over."""
-        task = self.run.task
-        if not task.done():
-            await asyncio.wait((task,))
-        return self.run.result
+        await self.run.ended()
 
     async def code(self) -> grpc.StatusCode:
         return await self._of_the_end("code", grpc.StatusCode.CANCELLED)  # type: ignore[no-any-return]
@@ -166,7 +267,7 @@ class MeshCall(aio.Call):
         return await self._of_the_end("trailing_metadata", aio.Metadata())  # type: ignore[no-any-return]
 
     async def initial_metadata(self) -> aio.Metadata:
-        await self._ended()
+        await self.run.ended()
         return await self._initial()
 
     async def _initial(self) -> aio.Metadata:
@@ -176,14 +277,14 @@ class MeshCall(aio.Call):
         return await self._of_the_answer("initial_metadata", aio.Metadata())  # type: ignore[no-any-return]
 
     async def _of_the_end(self, name: str, cancelled: Any) -> Any:
-        await self._ended()
+        await self.run.ended()
         return await self._of_the_answer(name, cancelled)
 
     async def _of_the_answer(self, name: str, cancelled: Any) -> Any:
         run = self.run
         source = run.result
         if type(source) is GrpcOutcome:
-            source = source.error or source.call
+            source = source.error or shown(source.call)
         if source is None or (run.cancelled and source is not None and isinstance(source, RpcFailed)):
             return cancelled
         told = getattr(source, name)()
@@ -194,12 +295,7 @@ class _OneAnswer(MeshCall):
     """Calls with a single answer."""
 
     def __await__(self) -> Generator[Any, None, Any]:
-        run = self.run
-        try:
-            result = yield from run.task.__await__()
-        except asyncio.CancelledError:
-            run.cancel()
-            raise
+        result = yield from self.run.joined()
         if type(result) is not GrpcOutcome:
             raise result
         if result.error is not None:
@@ -214,21 +310,21 @@ class _Writes(MeshCall):
         """Send a message. Raises what the call ended with when it is over."""
         run = self.run
         assert run.requests is not None
-        if run.task.done():
+        if run.over:
             await self._raise_end()
         try:
             await run.requests.write(request)
         except ENDED:
             if run.requests.whole:  # the caller wrote after done_writing()
                 raise
-            await asyncio.wait((run.task,))
-        if run.task.done():
+            await run.ended()
+        if run.over:
             await self._raise_end()
 
     async def done_writing(self) -> None:
         """No more messages will be sent."""
         assert self.run.requests is not None
-        if not self.run.task.done():
+        if not self.run.over:
             await self.run.requests.done_writing()
 
     async def _raise_end(self) -> None:
@@ -266,13 +362,23 @@ class StreamRun(AioRun):
     """A run whose answer goes on after it was delivered. ``inner``: grpcio's call once one has answered; ``first``: its
     first read, under way or done; ``head_wanted``: somebody asks for the initial metadata before any message."""
 
-    def __init__(self, call: Call, exchange: Exchange, world: StreamOnLoop, requests: AioRequests | None) -> None:
+    world: StreamOnLoop
+
+    def __init__(
+        self,
+        call: Call,
+        exchange: Exchange,
+        world: StreamOnLoop,
+        requests: AioRequests | None,
+        telemetry: None,  # it watches the exchange
+        under_way: set[AioRun],
+    ) -> None:
         world.run = self
         self.inner: Any = None
         self.first: asyncio.Task[Any] | None = None
         self.head_wanted = asyncio.Event()
         self.delivered = asyncio.Event()
-        super().__init__(call, exchange, world, requests)
+        super().__init__(call, exchange, world, requests, telemetry, under_way)
 
     async def drive(self) -> Any:
         try:
@@ -290,14 +396,22 @@ class StreamRun(AioRun):
             await self._to_the_end()
             return self.result
         except asyncio.CancelledError:
+            self.note_cancelled()
             self.exchange.close()
             if self.inner is not None:
                 self.inner.cancel()
             raise
+        except BaseException as error:
+            self.error = error
+            raise
         finally:
-            self.delivered.set()
             if self.requests is not None:
                 self.requests.over()
+            self._end()
+
+    def _end(self) -> None:
+        super()._end()
+        self.delivered.set()
 
     async def _to_the_end(self) -> None:
         """Stay until grpcio says that the stream is over."""
@@ -445,10 +559,10 @@ class _Stream(MeshCall):
             if inner is not None:
                 if message is aio.EOF:
                     # the caller may drop the call now, which must not look as if it had cancelled it
-                    await asyncio.wait((run.task,))
+                    await run.ended()
                 return message
         except grpc.aio.AioRpcError as error:
-            await asyncio.wait((run.task,))  # what the exchange makes of it
+            await run.ended()  # what the exchange makes of it
             result = run.result
             if result is not None and type(result) is not GrpcOutcome:
                 raise result from None
@@ -461,9 +575,11 @@ class _Stream(MeshCall):
         except asyncio.CancelledError:
             run.cancel()
             raise
-        if run.cancelled or run.task.cancelled():
+        result = await run.ended()
+        if run.cancelled:
             raise asyncio.CancelledError
-        result = await run.task
+        if run.error is not None:
+            raise run.error
         if type(result) is not GrpcOutcome:
             raise result
         if result.error is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -97,13 +96,17 @@ class _Callable:
         else:
             taken = serialized(method, request)
         call, exchange = dialer.begin(method, taken, timeout, metadata, credentials, wait_for_ready, compression)
+        core, under_way = dialer.core, self._channel.under_way
         run: AioRun
         if method.streaming:
-            watched = dialer.core.telemetry.watch(call, exchange)
-            run = StreamRun(call, watched, StreamOnLoop(dialer.core, dialer.settings), requests)
+            watched = core.telemetry.watch(call, exchange)
+            run = StreamRun(call, watched, StreamOnLoop(core, dialer.settings), requests, None, under_way)
         else:
-            run = AioRun(call, exchange, self._channel.world, requests, dialer.core.telemetry)
-        self._channel.under_way.add(run)
+            run = AioRun(call, exchange, self._channel.world, requests, core.telemetry, under_way)
+        if method.kind == "unary_unary":
+            run.begin_soon()
+        else:
+            run.begin()
         return _CALLS[method.kind](run)
 
 
@@ -186,19 +189,20 @@ class AioMeshChannel(Stubs, aio.Channel):
         self.world = OnLoop(core, self.dialer.settings)
         self.interceptors = by_kind(interceptors)
         self.closed = False
-        self.under_way: weakref.WeakSet[AioRun] = weakref.WeakSet()
+        self.under_way: set[AioRun] = set()
 
     async def close(self, grace: float | None = None) -> None:
         """Refuse new calls; those under way may end within ``grace`` seconds, then they are cancelled. Connections stay
         with the mesh."""
         self.closed = True
-        tasks = [run.task for run in self.under_way if not run.task.done()]
-        if tasks and grace:
-            await asyncio.wait(tasks, timeout=grace)
+        loop = asyncio.get_running_loop()
+        ends = [loop.create_task(run.ended()) for run in self.under_way]
+        if ends and grace:
+            await asyncio.wait(ends, timeout=grace)
         for run in list(self.under_way):
             run.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if ends:
+            await asyncio.wait(ends)
 
     async def __aenter__(self) -> AioMeshChannel:
         return self

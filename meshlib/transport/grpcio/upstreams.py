@@ -14,6 +14,7 @@ import grpc
 
 from meshlib.compiler.snapshot import split_authority
 from meshlib.errors import MeshError
+from meshlib.transport.grpcio import core_unary
 from meshlib.transport.names import is_name
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ class Upstream:
         if len(self.calls) >= MAX_METHODS:
             self.calls.clear()
         made = method.make(self.channel, target.decode("latin-1"))
+        if method.kind == "unary_unary":
+            of_core = core_unary.for_threads if self.loop is None else core_unary.for_loops
+            made = of_core(self.channel, target, method.deserialize, made)
         self.calls[method.key, target] = made
         return made
 

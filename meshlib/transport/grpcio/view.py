@@ -21,7 +21,7 @@ ALWAYS = {
 class GrpcView:
     """A ``RequestView`` on a gRPC call."""
 
-    __slots__ = ("_headers", "_metadata", "_repeated", "_timeout", "authority", "path", "scheme")
+    __slots__ = ("_headers", "_metadata", "_repeated", "_timeout", "asks", "authority", "path", "scheme")
 
     protocol = "HTTP/2"
     method = "POST"
@@ -32,14 +32,10 @@ class GrpcView:
         self.scheme = scheme
         self.authority = authority
         self._metadata = metadata
+        self.asks = bool(metadata)  # whether there may be a header whose name begins with x-envoy-
         self._timeout = timeout
         self._headers: dict[str, str] | None = None
         self._repeated: dict[str, list[str]] | None = None
-
-    @property
-    def asks(self) -> bool:
-        """Whether there may be a header whose name begins with ``x-envoy-``."""
-        return bool(self._metadata)
 
     @property
     def full_path(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.core_unary import AioUnary, deserialized, let_go, plain, raise_for
 from meshlib.transport.grpcio.heads import initial_metadata, once_the_head_is_here
 from meshlib.transport.grpcio.outcome import OK, UNAVAILABLE, UNKNOWN, GrpcOutcome, answered, ended, failure_of
 from meshlib.transport.grpcio.reachability import lost_connection
@@ -307,36 +308,49 @@ class OnLoop(LoopWorld):
 
     async def send(self, effect: Send) -> Outcome:
         wire = effect.call.wire
-        try:
-            upstream = upstream_for(self._core, self._settings, effect, asyncio.get_running_loop())
-        except CannotConnect as error:
-            return refused(error)
+        loop = asyncio.get_running_loop()
+        upstream = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
+        if upstream is None or wire.authority or upstream.worn:
+            try:
+                upstream = upstream_for(self._core, self._settings, effect, loop)
+            except CannotConnect as error:
+                return refused(error)
         method = wire.method
         invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
-        request = wire.request
+        request, timeout, metadata = wire.request, effect.timeout, wire.metadata(effect.attempt)
+        credentials, compression = wire.credentials, wire.compression
+        call: Any
         try:
-            if type(request) is bytes:
-                call = invoke(
-                    request,
-                    timeout=effect.timeout,
-                    metadata=wire.metadata(effect.attempt),
-                    credentials=wire.credentials,
-                    compression=wire.compression,
-                )
-                message = await call
+            if type(invoke) is AioUnary and credentials is None and compression is None and plain():
+                call, answering = invoke.begin(request, timeout, metadata)
+                try:
+                    message = await answering
+                except BaseException:  # cancelled, or dropped with its loop
+                    let_go(call)
+                    raise
+                if message is None:
+                    await raise_for(call)
+                elif invoke.deserialize is not None:
+                    message = deserialized(message, invoke.deserialize)
             else:
-                call = invoke(
-                    timeout=effect.timeout,
-                    metadata=wire.metadata(effect.attempt),
-                    credentials=wire.credentials,
-                    compression=wire.compression,
-                )
-                message = await request.send_to(call)
+                arguments = {
+                    "timeout": timeout,
+                    "metadata": metadata,
+                    "credentials": credentials,
+                    "compression": compression,
+                }
+                if type(request) is bytes:
+                    call = invoke(request, **arguments)
+                    message = await call
+                else:
+                    call = invoke(**arguments)
+                    message = await request.send_to(call)
         except grpc.aio.AioRpcError as error:
-            return outcome_of_end(effect, error, effect.timeout is not None)
+            return outcome_of_end(effect, error, timeout is not None)
         except grpc.aio.InternalError as error:  # what grpcio makes of metadata that cannot be sent, here and only here
             return Outcome(Failure.INVALID_REQUEST, "Invalid metadata", error)
-        outcome = answered(message, call)
-        if wants_headers(effect):
+        outcome = GrpcOutcome(OK, message, call, None, at_once=False)
+        destination, rule = effect.call.record.destination, effect.call.record.rule_object
+        if destination.response_ops or rule.cors is not None:  # type: ignore[union-attr]
             outcome.tell_headers(await call.initial_metadata(), None, "")
         return outcome

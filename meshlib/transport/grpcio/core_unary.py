@@ -1,0 +1,217 @@
+"""Unary calls straight on the binding of gRPC core, for the two ways that nearly all calls take: a thread that waits, and a
+task that awaits.
+
+grpcio's own multicallables do the same and, around it, what these calls have no use for: a state under a condition, a
+future with its callbacks, on asyncio one more task. ``make bench`` shows it: 3 to 5 % of a call between two processes.
+Everything else (``with_call``, futures, call credentials, compression, observability plugins) goes to grpcio's own.
+
+The binding (``grpc._cython.cygrpc``) has no public name. Where it is not what we know, ``Unary`` and ``AioUnary`` leave the
+calls to grpcio's own multicallables, and say so once in the log at level INFO; test_core_unary.py holds them against the
+installed grpcio.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("meshlib.grpc")
+LOCALLY = "Locally cancelled by application!"
+
+try:
+    from grpc import _channel, _common, _observability
+    from grpc._cython import cygrpc
+
+    _SendMetadata: Any = cygrpc.SendInitialMetadataOperation
+    _SendMessage: Any = cygrpc.SendMessageOperation
+    _ReceiveMetadata: Any = cygrpc.ReceiveInitialMetadataOperation
+    _ReceiveMessage: Any = cygrpc.ReceiveMessageOperation
+    _ReceiveStatus: Any = cygrpc.ReceiveStatusOnClientOperation
+    _CLOSE: Any = cygrpc.SendCloseFromClientOperation(0)  # it keeps nothing, so that all calls can share one
+    _PROPAGATE: Any = cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS
+    _CODES: dict[int, grpc.StatusCode] = _common.CYGRPC_STATUS_CODE_TO_STATUS_CODE
+    _BindingsCall: Any = cygrpc._AioCall
+    deserialized: Callable[[bytes, Any], Any] = _common.deserialize
+    _known = hasattr(_observability, "_OBSERVABILITY_PLUGIN")
+except (ImportError, AttributeError, TypeError):
+    _known = False
+
+
+class Unary:
+    """What ``channel.unary_unary(...)`` gives, for callers in threads. ``own``: the one that ``channel`` gave."""
+
+    __slots__ = ("_deserialize", "_own", "_path", "_start", "future", "with_call")
+
+    def __init__(self, channel: Any, path: bytes, deserialize: Any, own: Any) -> None:
+        self._path = path
+        self._deserialize = deserialize
+        self._own = own
+        self._start = channel._channel.segregated_call
+        self.with_call = own.with_call
+        self.future = own.future
+
+    def __call__(
+        self,
+        request: bytes,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        """The answer. Raises ``grpc.RpcError`` as grpcio does."""
+        if (
+            not _known
+            or credentials is not None
+            or compression is not None
+            or _observability._OBSERVABILITY_PLUGIN is not None
+        ):
+            return self._own(request, timeout, metadata, credentials, wait_for_ready, compression)
+        try:
+            answer, status = _ReceiveMessage(0), _ReceiveStatus(0)
+            operations = (
+                _SendMetadata(metadata, 0),
+                _SendMessage(request, 0),
+                _CLOSE,
+                _ReceiveMetadata(0),
+                answer,
+                status,
+            )
+            deadline = None if timeout is None else time.time() + timeout
+            call = self._start(_PROPAGATE, self._path, None, deadline, metadata, None, ((operations, None),))
+        except (TypeError, AttributeError) as error:
+            return self._elsewhere(error, (request, timeout, metadata))
+        event = call.next_event()
+        deserialize = self._deserialize
+        if status.code() == 0:
+            message = answer.message()
+            if deserialize is None or message is None:
+                return message
+            read = deserialized(message, deserialize)
+            if read is not None:
+                return read
+            deserialize = _nothing
+        state = _channel._RPCState(_channel._UNARY_UNARY_INITIAL_DUE, None, None, None, None)
+        state.method = _common.decode(self._path)
+        _channel._handle_event(event, state, deserialize)
+        return _channel._end_unary_response_blocking(state, call, False, None)
+
+    def _elsewhere(self, error: Exception, arguments: tuple[Any, ...]) -> Any:
+        """Nothing was sent: either grpcio does not take these arguments either, or its binding is not the one we know."""
+        answer = self._own(*arguments)
+        _give_up(error)
+        return answer
+
+
+class AioUnary:
+    """What ``channel.unary_unary(...)`` gives, for callers on asyncio: ``begin`` for the calls it is good for (``plain``, no
+    call credentials, no compression), ``__call__`` for the others."""
+
+    __slots__ = ("_begin", "_own", "_path", "deserialize")
+
+    def __init__(self, channel: Any, path: bytes, deserialize: Any, own: Any) -> None:
+        self._path = path
+        self.deserialize = deserialize
+        self._begin = channel._channel.call
+        self._own = own
+
+    def __call__(self, request: bytes, **arguments: Any) -> Any:
+        """grpcio's own call."""
+        return self._own(request, **arguments)
+
+    def begin(self, request: bytes, timeout: float | None, metadata: tuple[Any, ...]) -> tuple[Any, Any]:
+        """The binding's call, and what to await for its answer: serialized, None if there was an error."""
+        call = self._begin(self._path, None if timeout is None else time.time() + timeout, None, None)
+        return call, call.unary_unary(request, metadata)
+
+
+def let_go(call: Any) -> None:
+    """Nobody waits for the answer any more."""
+    if not call.done():
+        call.cancel(LOCALLY)
+
+
+class AnsweredCall:
+    """What grpcio's users ask a call that was answered, of the binding's object for it."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.OK
+
+    async def details(self) -> str:
+        return (await self._call.status()).details()  # type: ignore[no-any-return]
+
+    async def debug_error_string(self) -> str:
+        return (await self._call.status()).debug_error_string()  # type: ignore[no-any-return]
+
+    async def initial_metadata(self) -> aio.Metadata:
+        return aio.Metadata.from_tuple(await self._call.initial_metadata())
+
+    async def trailing_metadata(self) -> aio.Metadata:
+        return aio.Metadata.from_tuple((await self._call.status()).trailing_metadata())
+
+
+def shown(call: Any) -> Any:
+    """A call as grpcio's users know them."""
+    return AnsweredCall(call) if isinstance(call, _BindingsCall) else call
+
+
+async def raise_for(call: Any) -> None:
+    """Raise ``grpc.aio.AioRpcError`` as grpcio does, unless the call has ended well."""
+    if call.is_ok():
+        return
+    status = await call.status()
+    raise aio.AioRpcError(
+        _CODES.get(status.code(), grpc.StatusCode.UNKNOWN),
+        aio.Metadata.from_tuple(await call.initial_metadata()),
+        aio.Metadata.from_tuple(status.trailing_metadata()),
+        status.details(),
+        status.debug_error_string(),
+    )
+
+
+def for_threads(channel: Any, path: bytes, deserialize: Any, own: Any) -> Any:
+    """``Unary`` where it can be, else ``own``."""
+    inner = getattr(channel, "_channel", None)
+    return Unary(channel, path, deserialize, own) if _known and hasattr(inner, "segregated_call") else own
+
+
+def for_loops(channel: Any, path: bytes, deserialize: Any, own: Any) -> Any:
+    """``AioUnary`` where it can be, else ``own``."""
+    inner = getattr(channel, "_channel", None)
+    if not _known or not hasattr(inner, "call"):
+        return own
+    made = AioUnary(channel, path, deserialize, own)
+    try:
+        made.begin(b"", None, ())[1].close()  # nothing is sent before somebody awaits it
+    except (TypeError, AttributeError) as error:
+        _give_up(error)
+        return own
+    return made
+
+
+def plain() -> bool:
+    """Whether the binding is known, and nobody observes calls through a plugin of grpcio."""
+    return _known and _observability._OBSERVABILITY_PLUGIN is None
+
+
+def _nothing(message: bytes) -> None:
+    """Deserializes a message that has been refused already."""
+
+
+def _give_up(error: Exception) -> None:
+    """Use grpcio's own multicallables from now on."""
+    global _known
+    _known = False
+    log.info("grpcio's binding is not the one that meshlib knows (%s): unary calls take grpcio's own way", error)
