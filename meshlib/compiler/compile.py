@@ -277,7 +277,7 @@ class _Compilation:
             problems=problems,
             resource_count=len(resources),
             inbound=inbound,
-            _seen=last._seen,
+            seen=last.seen,
         )
 
     def _mesh_hosts(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:

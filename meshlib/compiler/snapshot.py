@@ -226,17 +226,18 @@ class Snapshot:
     fallbacks: bool = False  # whether one of them has a fallback
     sidecar: str = ""  # the Sidecar that bounds what this client sees
     inbound: Inbound = NOTHING  # what happens to the requests that this workload serves
-    # memo of virtual_host(): splitting and comparing an authority costs more than the rest of a look-up
-    _seen: dict[tuple[str, str], VirtualHost] = field(default_factory=dict)
+    # memo of virtual_host(), by authority and scheme: splitting and comparing an authority costs more than the rest of a
+    # look-up
+    seen: dict[tuple[str, str], VirtualHost] = field(default_factory=dict)
 
     def virtual_host(self, authority: str, scheme: str) -> VirtualHost:
         """The virtual host for a Host header (port optional) and URL scheme. Always an answer: unknown hosts get the
         pass-through host, or the blocking one under REGISTRY_ONLY."""
-        found = self._seen.get((authority, scheme))
+        found = self.seen.get((authority, scheme))
         if found is None:
             found = self._find_virtual_host(authority, scheme)
-            if len(self._seen) < MAX_SEEN:
-                self._seen[authority, scheme] = found
+            if len(self.seen) < MAX_SEEN:
+                self.seen[authority, scheme] = found
         return found
 
     def _find_virtual_host(self, authority: str, scheme: str) -> VirtualHost:

@@ -96,7 +96,8 @@ def outbound(call: Call) -> Exchange:
     if rule.rewrite is not None or destination.request_ops or destination.authority:
         change_request(call, rule, destination)
 
-    cluster = call.live.cluster(destination.cluster)
+    live = call.live
+    cluster = live.bound.get(destination.cluster) or live.cluster(destination.cluster)
     if cluster.spec.refusal:
         record.add_flag("UF")
         yield Deliver(Outcome(Failure.CONNECT_FAILED, cluster.spec.refusal), local=True)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def route(snapshot: Snapshot, view: RequestView) -> Explanation:
     """Which rule the request takes (``rule_object`` None: none matches)."""
-    vhost = snapshot.virtual_host(view.authority, view.scheme)
+    authority, scheme = view.authority, view.scheme
+    vhost = snapshot.seen.get((authority, scheme)) or snapshot.virtual_host(authority, scheme)
     rule = vhost.single
     if rule is None:
         found = vhost.index.find(view)

@@ -32,6 +32,7 @@ class RuleIndex:
         "_prefix_lower_lengths",
         "_regex_positions",
         "_table",
+        "_tests",
     )
 
     def __init__(self, rules: Sequence[Sequence[CompiledMatch]]) -> None:
@@ -42,6 +43,7 @@ class RuleIndex:
                 break  # a catch-all: nothing after it is ever reached
             table.extend((rule, position, match) for position, match in enumerate(matches))
         self._table = tuple(table)
+        self._tests = tuple((rule, None if match is None else match.test) for rule, _, match in table)
         self._linear = len(table) <= LINEAR
         if not self._linear:
             self._build()
@@ -49,8 +51,8 @@ class RuleIndex:
     def find(self, view: RequestView) -> int:
         """The first rule that matches, -1 when none does."""
         if self._linear:
-            for rule, _, match in self._table:
-                if match is None or match(view):
+            for rule, test in self._tests:
+                if test is None or test(view):
                     return rule
             return -1
         return self.find_match(view)[0]

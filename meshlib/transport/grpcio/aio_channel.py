@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,9 +11,6 @@ import grpc
 from grpc import aio
 
 from meshlib.transport.grpcio.aio_calls import (
-    AioRun,
-    StreamOnLoop,
-    StreamRun,
     StreamStreamCall,
     StreamUnaryCall,
     UnaryStreamCall,
@@ -20,6 +18,8 @@ from meshlib.transport.grpcio.aio_calls import (
 )
 from meshlib.transport.grpcio.aio_interceptors import by_kind, intercepted
 from meshlib.transport.grpcio.aio_requests import AioRequests
+from meshlib.transport.grpcio.aio_runs import AioRun, StreamOnLoop, StreamRun
+from meshlib.transport.grpcio.aio_turn import Turn
 from meshlib.transport.grpcio.channel import serialized
 from meshlib.transport.grpcio.connectivity import State, together, upstreams_of
 from meshlib.transport.grpcio.dialer import Dialer, Method, Stubs
@@ -43,7 +43,7 @@ class _Callable:
         self._method = method
         self._interceptors = channel.interceptors[method.kind]
 
-    def _call(
+    def _intercepted(
         self,
         request: Any,
         timeout: float | None,
@@ -52,43 +52,39 @@ class _Callable:
         wait_for_ready: bool | None,
         compression: Any,
     ) -> Any:
-        if self._channel.closed:
-            raise aio.UsageError("Channel is closed.")
-        if self._interceptors:
-            return intercepted(
-                self._method.kind,
-                self._interceptors,
-                self._method.path,
-                request,
-                timeout,
-                metadata,
-                credentials,
-                wait_for_ready,
-                lambda details, taken: self._start(
-                    taken,
-                    details.timeout,
-                    details.metadata,
-                    details.credentials,
-                    details.wait_for_ready,
-                    compression,
-                    details.method,
-                ),
+        self._channel.check_open()
+        own = self._method
+
+        def start(details: Any, taken: Any) -> Any:
+            path, method = details.method, own
+            if path is not None and path not in (own.target, own.path):  # an interceptor has changed it
+                method = Method(own.kind, path, own.serialize, own.deserialize)
+            return self._start(
+                method,
+                taken,
+                details.timeout,
+                details.metadata,
+                details.credentials,
+                details.wait_for_ready,
+                compression,
             )
-        return self._start(request, timeout, metadata, credentials, wait_for_ready, compression, None)
+
+        return intercepted(
+            own.kind, self._interceptors, own.path, request, timeout, metadata, credentials, wait_for_ready, start
+        )
 
     def _start(
         self,
+        method: Method,
         request: Any,
         timeout: float | None,
         metadata: Any,
         credentials: Any,
         wait_for_ready: bool | None,
         compression: Any,
-        path: Any,
     ) -> Any:
-        method, dialer = self._method, self._dialer
-        if path is not None and path not in (method.target, method.path):  # an interceptor has changed it
-            method = Method(method.kind, path, method.serialize, method.deserialize)
+        channel, dialer = self._channel, self._dialer
+        channel.check_open()
         requests: AioRequests | None = None
         taken: Any
         if method.kind.startswith("stream"):
@@ -96,22 +92,20 @@ class _Callable:
         else:
             taken = serialized(method, request)
         call, exchange = dialer.begin(method, taken, timeout, metadata, credentials, wait_for_ready, compression)
-        core, under_way = dialer.core, self._channel.under_way
+        core = dialer.core
         run: AioRun
         if method.streaming:
             watched = core.telemetry.watch(call, exchange)
-            run = StreamRun(call, watched, StreamOnLoop(core, dialer.settings), requests, None, under_way)
+            run = StreamRun(
+                call, watched, StreamOnLoop(core, dialer.settings), requests, core.telemetry, channel.under_way
+            )
         else:
-            run = AioRun(call, exchange, self._channel.world, requests, core.telemetry, under_way)
-        if method.kind == "unary_unary":
-            run.begin_soon()
-        else:
-            run.begin()
+            run = AioRun(call, exchange, channel.world, requests, core.telemetry, channel.under_way)
+        run.begin()
         return _CALLS[method.kind](run)
 
 
 _CALLS: dict[str, Any] = {
-    "unary_unary": UnaryUnaryCall,
     "unary_stream": UnaryStreamCall,
     "stream_unary": StreamUnaryCall,
     "stream_stream": StreamStreamCall,
@@ -131,7 +125,9 @@ class _OneRequest(_Callable):
         wait_for_ready: bool | None = None,
         compression: Any = None,
     ) -> Any:
-        return self._call(request, timeout, metadata, credentials, wait_for_ready, compression)
+        if self._interceptors:
+            return self._intercepted(request, timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._method, request, timeout, metadata, credentials, wait_for_ready, compression)
 
 
 class _ManyRequests(_Callable):
@@ -146,11 +142,38 @@ class _ManyRequests(_Callable):
         wait_for_ready: bool | None = None,
         compression: Any = None,
     ) -> Any:
-        return self._call(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
+        if self._interceptors:
+            return self._intercepted(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._method, request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
 
 
 class UnaryUnary(_OneRequest, aio.UnaryUnaryMultiCallable):
     """One request, one answer."""
+
+    def _start(
+        self,
+        method: Method,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+        compression: Any,
+    ) -> Any:
+        channel, dialer = self._channel, self._dialer
+        if channel.closed:
+            channel.check_open()
+        if method.serialize is not None:
+            request = serialized(method, request)
+        call, exchange = dialer.begin(method, request, timeout, metadata, credentials, wait_for_ready, compression)
+        run = AioRun(call, exchange, channel.world, None, dialer.core.telemetry, channel.under_way)
+        run.context = contextvars.copy_context()
+        turn = channel.turn
+        if turn.loop is not run.loop:
+            turn = channel.turn = Turn(run.loop)
+        run.waiting = turn
+        turn.begin_then(run)
+        return UnaryUnaryCall(run)
 
 
 class UnaryStream(_OneRequest, aio.UnaryStreamMultiCallable):
@@ -190,6 +213,12 @@ class AioMeshChannel(Stubs, aio.Channel):
         self.interceptors = by_kind(interceptors)
         self.closed = False
         self.under_way: set[AioRun] = set()
+        self.turn = Turn(None)  # of the loop that was used last
+
+    def check_open(self) -> None:
+        """As grpcio: UsageError for calls on a closed channel."""
+        if self.closed:
+            raise aio.UsageError("Channel is closed.")
 
     async def close(self, grace: float | None = None) -> None:
         """Refuse new calls; those under way may end within ``grace`` seconds, then they are cancelled. Connections stay

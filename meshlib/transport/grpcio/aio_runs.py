@@ -1,0 +1,353 @@
+"""What drives calls on asyncio: the exchange, and for streams what comes after it, up to the last message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc import aio
+
+from meshlib.engine.drivers import finish, run_async
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.aio_requests import AioRequests
+from meshlib.transport.grpcio.errors import failed, nothing
+from meshlib.transport.grpcio.outcome import CANCELLED, MIDDLE, GrpcOutcome, answered, ended
+from meshlib.transport.grpcio.told import with_metadata
+from meshlib.transport.grpcio.upstreams import CannotConnect
+from meshlib.transport.grpcio.worlds import (
+    OnLoop,
+    end_of_stream,
+    outcome_of_end,
+    refused,
+    total_time,
+    upstream_for,
+    wants_headers,
+)
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Exchange, Send
+    from meshlib.telemetry.observe import Telemetry
+    from meshlib.transport.grpcio.aio_turn import Turn
+
+TRAILERS_ONLY_GRACE = 0.02
+"""See ``stream.py``."""
+
+HEAD_TURNS = 3
+"""Turns of the loop in which the head of an answer comes after its status, if it has one."""
+
+
+class AioRun:
+    """What drives a call; the object that the caller holds refers to it, never the other way round. ``result``: the
+    outcome it was answered with, or the exception the mesh ended it with; ``under_way`` has it until it is ``over``.
+
+    It is driven by a task of its own (``begin``) or, when it is awaited before the loop's next turn, by the task that awaits
+    it (``driver``): a task costs a call two of these turns, which `make bench` shows.
+    """
+
+    # most calls change none of these
+    result: Any = None
+    cancelled = False
+    over = False
+    task: asyncio.Task[Any] | None = None  # one of its own
+    driver: asyncio.Task[Any] | None = None  # the one that awaits it
+    error: BaseException | None = None  # a mistake of ours
+    waiting: Turn | None = None  # when it will begin, if nobody awaits it before
+    context: contextvars.Context | None = None  # of the caller, for a task that begins later
+    interrupted = False  # whether its driver is made to stop
+    _ended: asyncio.Event | None = None
+    _callbacks: tuple[Callable[[], None], ...] = ()
+
+    def __init__(
+        self,
+        call: Call,
+        exchange: Exchange,
+        world: Any,
+        requests: AioRequests | None,
+        telemetry: Telemetry,
+        under_way: set[AioRun],
+    ) -> None:
+        self.call = call
+        self.telemetry = telemetry
+        self.exchange = exchange
+        self.world = world
+        self.requests = requests
+        self.under_way = under_way
+        under_way.add(self)
+        self.loop = asyncio.get_running_loop()
+
+    def begin(self) -> None:
+        """Drive it in a task of its own."""
+        self.waiting = None
+        self.task = self.loop.create_task(self.drive(), context=self.context)
+        self.task.add_done_callback(lambda _: self._end())  # one that is cancelled before its first step runs nothing
+
+    def joined(self) -> Generator[Any, None, Any]:
+        """``yield from`` this to wait for the end of a call that is driven; returns ``result``. Who is cancelled here cancels
+        the call."""
+        if self.waiting is not None:
+            self.begin()
+        try:
+            if self.task is not None:
+                return (yield from self.task.__await__())
+            yield from self.ended().__await__()  # some other task drives it
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise asyncio.CancelledError
+        return self.result
+
+    async def ended(self) -> Any:
+        """Wait until the call is over; returns ``result``, None of one that was cancelled."""
+        if not self.over:
+            if self._ended is None:
+                self._ended = asyncio.Event()
+            await self._ended.wait()
+        return self.result
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Call back from the loop when the call is over."""
+        if self.over:
+            self.loop.call_soon(callback)
+        else:
+            self._callbacks = (*self._callbacks, callback)
+
+    def _end(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        self.under_way.discard(self)
+        if self._ended is not None:
+            self._ended.set()
+        for callback in self._callbacks:
+            self.loop.call_soon(callback)
+
+    async def drive(self) -> Any:
+        """Up to the end; returns ``result``."""
+        telemetry = self.telemetry
+        span = telemetry.began(self.call)
+        try:
+            delivered = await run_async(self.exchange, self.world)
+            return self.settle(delivered.outcome)
+        except asyncio.CancelledError:
+            self.note_cancelled()
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            telemetry.ended(self.call, span)
+            if self.requests is not None:
+                self.requests.over()
+            self._end()
+
+    def settle(self, outcome: Outcome) -> Any:
+        """End the exchange with what was delivered."""
+        record = self.call.record
+        if outcome.grpc_status == 0:
+            outcome = nothing(outcome, self.call) or outcome
+        if type(outcome) is GrpcOutcome:
+            record.status = outcome.status
+            record.grpc_status = outcome.code
+            error: Any = outcome.error
+            if error is not None:
+                outcome.error = with_metadata(error, outcome, record)
+            self.result = outcome
+        else:
+            self.result = failed(outcome, self.call)
+        finish(self.exchange)
+        return self.result
+
+    def cancel(self) -> bool:
+        """Break the call off."""
+        if self.over or self.cancelled:
+            return False
+        self.note_cancelled()
+        if self.task is not None:
+            self.task.cancel()
+        elif self.driver is not None:
+            self.interrupted = True
+            self.driver.cancel()
+        else:  # not begun yet
+            self.waiting = None
+            self.exchange.close()
+            if self.requests is not None:
+                self.requests.over()
+            self._end()
+        return True
+
+    def note_cancelled(self) -> None:
+        """The caller has gone."""
+        if not self.cancelled:
+            self.cancelled = True
+            self.call.record.grpc_status = CANCELLED
+            self.call.record.add_flag("DC")
+
+
+class StreamRun(AioRun):
+    """A run whose answer goes on after it was delivered. ``inner``: grpcio's call once one has answered; ``first``: its
+    first read, under way or done; ``head_wanted``: somebody asks for the initial metadata before any message."""
+
+    world: StreamOnLoop
+
+    def __init__(
+        self,
+        call: Call,
+        exchange: Exchange,
+        world: StreamOnLoop,
+        requests: AioRequests | None,
+        telemetry: Telemetry,  # it watches the exchange
+        under_way: set[AioRun],
+    ) -> None:
+        world.run = self
+        self.inner: Any = None
+        self.first: asyncio.Task[Any] | None = None
+        self.head_wanted = asyncio.Event()
+        self.delivered = asyncio.Event()
+        super().__init__(call, exchange, world, requests, telemetry, under_way)
+
+    async def drive(self) -> Any:
+        try:
+            delivered = await run_async(self.exchange, self.world)
+            outcome = delivered.outcome
+            if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
+                return self.settle(outcome)
+            record = self.call.record
+            record.status, record.grpc_status = outcome.status, outcome.code
+            self.result = outcome
+            self.inner = outcome.call
+            if self.requests is not None:
+                self.requests.commit()
+            self.delivered.set()
+            await self._to_the_end()
+            return self.result
+        except asyncio.CancelledError:
+            self.note_cancelled()
+            self.exchange.close()
+            if self.inner is not None:
+                self.inner.cancel()
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            if self.requests is not None:
+                self.requests.over()
+            self._end()
+
+    def _end(self) -> None:
+        super()._end()
+        self.delivered.set()
+
+    async def _to_the_end(self) -> None:
+        """Stay until grpcio says that the stream is over."""
+        inner = self.inner
+        code = (await inner.code()).value[0]
+        details = await inner.details() or ""
+        failure = end_of_stream(self.call, code, details, inner.time_remaining() is not None)
+        finish(self.exchange, failure)
+        if failure is Failure.TIMEOUT:
+            self.result = failed(Outcome(failure, MIDDLE), self.call)
+
+
+class StreamOnLoop(OnLoop):
+    """Attempts whose answers are streams."""
+
+    run: StreamRun
+
+    async def send(self, effect: Send) -> Outcome:
+        wire = effect.call.wire
+        try:
+            upstream = upstream_for(self._core, self._settings, effect, asyncio.get_running_loop())
+        except CannotConnect as error:
+            return refused(error)
+        method, request = wire.method, wire.request
+        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
+        total = total_time(self._core, effect)
+        arguments = {
+            "timeout": total,
+            "metadata": wire.metadata(effect.attempt),
+            "credentials": wire.credentials,
+            "compression": wire.compression,
+        }
+        if type(request) is bytes:
+            inner = invoke(request, **arguments)
+        else:
+            inner = invoke(**arguments)
+            request.attach(inner)
+        mirrored = wire is not self.run.call.wire
+        head = effect.timeout
+        if head is not None and total is not None and head >= total - 1e-3:
+            head = None
+        try:
+            if mirrored:
+                while await inner.read() is not aio.EOF:
+                    pass
+                return answered(None, inner)
+            return await self._first(effect, inner, head, total is not None)
+        except grpc.aio.AioRpcError as error:
+            initial = error.initial_metadata()
+            for _ in range(HEAD_TURNS):
+                if initial:
+                    break
+                await asyncio.sleep(
+                    0
+                )  # grpcio may tell the status first, and then that there is no head, before it comes
+                initial = await inner.initial_metadata()
+            return outcome_of_end(effect, error, total is not None, initial, inner)
+        except BaseException:
+            inner.cancel()
+            raise
+
+    async def _first(self, effect: Send, inner: Any, timeout: float | None, timed: bool) -> Outcome:
+        """Wait for the first message, or for initial metadata that somebody wants or that tells something."""
+        loop = asyncio.get_running_loop()
+        read: asyncio.Task[Any] = loop.create_task(inner.read())
+        head: asyncio.Task[Any] = loop.create_task(inner.initial_metadata())
+        wanted: asyncio.Task[Any] = loop.create_task(self.run.head_wanted.wait())
+        waiting: set[asyncio.Task[Any]] = {read, head}
+        by = None if timeout is None else loop.time() + timeout
+        try:
+            while True:
+                left = None if by is None else max(0.0, by - loop.time())
+                done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if read in done:
+                    if read.result() is aio.EOF:  # an error is raised by result()
+                        return ended(0, "", None, inner, None, timed)
+                    return self._answered(effect, inner, read, await head)
+                if head in waiting and head in done:
+                    waiting.discard(head)
+                    if head.result():
+                        return self._answered(effect, inner, read, head.result())
+                    waiting.add(wanted)
+                if wanted in waiting and wanted in done:
+                    # nothing in the head: either a head without metadata, or the status comes with the same frame
+                    await asyncio.wait({read}, timeout=TRAILERS_ONLY_GRACE)
+                    if not read.done():
+                        return self._answered(effect, inner, read, head.result())
+                    waiting.discard(wanted)
+                if not done:
+                    if head.done():
+                        return self._answered(effect, inner, read, head.result())
+                    inner.cancel()
+                    return Outcome(Failure.TIMEOUT, "no answer within perTryTimeout")
+        finally:
+            wanted.cancel()
+            if self.run.first is not read:
+                read.cancel()
+                head.cancel()
+                if read.done() and not read.cancelled():
+                    read.exception()  # seen
+
+    def _answered(self, effect: Send, inner: Any, read: asyncio.Task[Any], initial: Any) -> Outcome:
+        self.run.first = read
+        outcome = answered(None, inner)
+        if wants_headers(effect):
+            outcome.tell_headers(tuple(initial), None, "")
+        return outcome
