@@ -216,9 +216,13 @@ def discard(delivered: Deliver, exchange: Exchange) -> None:
 
 def finish(exchange: Exchange, failure: Failure | None = None) -> None:
     """The delivered answer's body is over: read to its end (None) or cut short by ``failure``."""
-    try:
-        exchange.send(failure)
-    except StopIteration:
-        return
+    if failure is None:
+        if next(exchange, None) is None:  # without the exception that the end of ``send`` is
+            return
+    else:
+        try:
+            exchange.send(failure)
+        except StopIteration:
+            return
     exchange.close()
     raise RuntimeError("an exchange must end after its answer was delivered")

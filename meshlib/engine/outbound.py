@@ -108,7 +108,7 @@ def outbound(call: Call) -> Exchange:
     retry, timeout = rule.retry, rule.timeout
     if call.view.asks:
         retry, timeout = _as_asked(call, retry, timeout)
-    now = clock()
+    now = clock() if record.injected_delay else started
     deadline = INFINITE if timeout is None else now + timeout
     guard = cluster.guard
     deadline_header = ""
@@ -118,7 +118,7 @@ def outbound(call: Call) -> Exchange:
             record.add_flag("UT")
             yield Deliver(Outcome(Failure.TIMEOUT, "the deadline of the request being served has passed"), local=True)
             return
-    limit = min(deadline, caller_deadline)
+    limit = deadline if deadline < caller_deadline else caller_deadline
     attempt = 0
     resent = False
     retrying = False

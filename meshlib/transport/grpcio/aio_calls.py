@@ -10,7 +10,7 @@ import grpc
 from grpc import aio
 
 from meshlib.transport.grpcio.aio_requests import ENDED
-from meshlib.transport.grpcio.aio_runs import AioRun, StreamRun
+from meshlib.transport.grpcio.aio_runs import AioRun, StreamRun, next_message
 from meshlib.transport.grpcio.core_unary import LOCALLY, shown
 from meshlib.transport.grpcio.errors import RpcFailed
 from meshlib.transport.grpcio.metadata import from_raw
@@ -192,7 +192,8 @@ class _Stream(MeshCall):
         super().__init__(run)
         self._run = run
         self._messages: AsyncIterator[Any] | None = None
-        self._inner: Any = None
+        self._inner: Any = None  # grpcio's iterator over the messages
+        self._error: BaseException | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
         if self._messages is None:
@@ -201,39 +202,39 @@ class _Stream(MeshCall):
 
     async def _iterate(self) -> AsyncIterator[Any]:
         message = await self.read()
-        while message is not aio.EOF:
-            yield message
-            message = await self.read()
+        if message is aio.EOF:
+            return
+        yield message
+        try:
+            async for message in self._inner:  # one coroutine less for each message than by ``read``
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise await self._shown(error) from None
+        except asyncio.CancelledError:
+            self._run.cancel()
+            raise
+        await self._run.ended()
 
     async def read(self) -> Any:
         """The next message, ``grpc.aio.EOF`` at the end. Raises what the call ended with."""
         run = self._run
-        inner = self._inner
+        if self._error is not None:
+            raise self._error
         try:
-            if inner is None:
+            if self._inner is None:
                 await run.delivered.wait()
-                inner = self._inner = run.inner
-                if inner is not None:
-                    assert run.first is not None
+                self._inner = run.messages
+                if run.first is not None:
                     message = await run.first
             else:
-                message = await inner.read()
-            if inner is not None:
+                message = await next_message(self._inner)
+            if self._inner is not None:
                 if message is aio.EOF:
                     # the caller may drop the call now, which must not look as if it had cancelled it
                     await run.ended()
                 return message
         except grpc.aio.AioRpcError as error:
-            await run.ended()  # what the exchange makes of it
-            result = run.result
-            if result is not None and type(result) is not GrpcOutcome:
-                raise result from None
-            told: Any = error
-            told.exchange = run.call.record
-            if type(result) is GrpcOutcome and result.told_headers and result.grpc_status is None:
-                changed = aio.Metadata(*from_raw(result.headers))
-                told.initial_metadata = lambda: changed
-            raise
+            raise await self._shown(error) from None
         except asyncio.CancelledError:
             run.cancel()
             raise
@@ -247,6 +248,20 @@ class _Stream(MeshCall):
         if result.error is not None:
             raise result.error
         return aio.EOF
+
+    async def _shown(self, error: grpc.aio.AioRpcError) -> BaseException:
+        """What the caller gets for what grpcio's stream ended with: now, and whenever it reads again."""
+        result = await self._run.ended()  # what the exchange makes of it
+        if result is not None and type(result) is not GrpcOutcome:
+            self._error = result
+            return result  # type: ignore[no-any-return]
+        told: Any = error
+        told.exchange = self._run.call.record
+        if type(result) is GrpcOutcome and result.told_headers and result.grpc_status is None:
+            changed = aio.Metadata(*from_raw(result.headers))
+            told.initial_metadata = lambda: changed
+        self._error = error
+        return error
 
     async def initial_metadata(self) -> aio.Metadata:
         self._run.head_wanted.set()

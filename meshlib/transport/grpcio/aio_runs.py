@@ -191,8 +191,9 @@ class AioRun:
 
 
 class StreamRun(AioRun):
-    """A run whose answer goes on after it was delivered. ``inner``: grpcio's call once one has answered; ``first``: its
-    first read, under way or done; ``head_wanted``: somebody asks for the initial metadata before any message."""
+    """A run whose answer goes on after it was delivered. ``inner``: grpcio's call once one has answered; ``messages``: its
+    iterator over them; ``first``: the first step of that, under way or done; ``head_wanted``: somebody asks for the initial
+    metadata before any message."""
 
     world: StreamOnLoop
 
@@ -207,6 +208,7 @@ class StreamRun(AioRun):
     ) -> None:
         world.run = self
         self.inner: Any = None
+        self.messages: Any = None
         self.first: asyncio.Task[Any] | None = None
         self.head_wanted = asyncio.Event()
         self.delivered = asyncio.Event()
@@ -287,7 +289,7 @@ class StreamOnLoop(OnLoop):
             head = None
         try:
             if mirrored:
-                while await inner.read() is not aio.EOF:
+                async for _ in inner:
                     pass
                 return answered(None, inner)
             return await self._first(effect, inner, head, total is not None)
@@ -308,7 +310,8 @@ class StreamOnLoop(OnLoop):
     async def _first(self, effect: Send, inner: Any, timeout: float | None, timed: bool) -> Outcome:
         """Wait for the first message, or for initial metadata that somebody wants or that tells something."""
         loop = asyncio.get_running_loop()
-        read: asyncio.Task[Any] = loop.create_task(inner.read())
+        messages = aiter(inner)
+        read: asyncio.Task[Any] = loop.create_task(next_message(messages))
         head: asyncio.Task[Any] = loop.create_task(inner.initial_metadata())
         wanted: asyncio.Task[Any] = loop.create_task(self.run.head_wanted.wait())
         waiting: set[asyncio.Task[Any]] = {read, head}
@@ -320,21 +323,21 @@ class StreamOnLoop(OnLoop):
                 if read in done:
                     if read.result() is aio.EOF:  # an error is raised by result()
                         return ended(0, "", None, inner, None, timed)
-                    return self._answered(effect, inner, read, await head)
+                    return self._answered(effect, inner, messages, read, await head)
                 if head in waiting and head in done:
                     waiting.discard(head)
                     if head.result():
-                        return self._answered(effect, inner, read, head.result())
+                        return self._answered(effect, inner, messages, read, head.result())
                     waiting.add(wanted)
                 if wanted in waiting and wanted in done:
                     # nothing in the head: either a head without metadata, or the status comes with the same frame
                     await asyncio.wait({read}, timeout=TRAILERS_ONLY_GRACE)
                     if not read.done():
-                        return self._answered(effect, inner, read, head.result())
+                        return self._answered(effect, inner, messages, read, head.result())
                     waiting.discard(wanted)
                 if not done:
                     if head.done():
-                        return self._answered(effect, inner, read, head.result())
+                        return self._answered(effect, inner, messages, read, head.result())
                     inner.cancel()
                     return Outcome(Failure.TIMEOUT, "no answer within perTryTimeout")
         finally:
@@ -345,9 +348,17 @@ class StreamOnLoop(OnLoop):
                 if read.done() and not read.cancelled():
                     read.exception()  # seen
 
-    def _answered(self, effect: Send, inner: Any, read: asyncio.Task[Any], initial: Any) -> Outcome:
-        self.run.first = read
+    def _answered(self, effect: Send, inner: Any, messages: Any, read: asyncio.Task[Any], initial: Any) -> Outcome:
+        self.run.messages, self.run.first = messages, read
         outcome = answered(None, inner)
         if wants_headers(effect):
             outcome.tell_headers(tuple(initial), None, "")
         return outcome
+
+
+async def next_message(messages: Any) -> Any:
+    """The next one of grpcio's iterator, ``grpc.aio.EOF`` at the end. (Its ``read`` skips messages that are here already when
+    the status is too.)"""
+    async for message in messages:
+        return message
+    return aio.EOF

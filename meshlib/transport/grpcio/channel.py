@@ -20,16 +20,17 @@ from meshlib.transport.grpcio.worlds import Blocking
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
-    from meshlib.engine.effects import Deliver, Exchange
+    from meshlib.engine.effects import Exchange
+    from meshlib.engine.outcome import Outcome
     from meshlib.transport.worlds import MeshCore
 
 log = logging.getLogger("meshlib.grpc")
 INTERNAL = grpc.StatusCode.INTERNAL
 
 
-def settle(delivered: Deliver, exchange: Exchange, call: Call) -> GrpcOutcome:
-    """End the exchange of a call with a single answer: the answer, or the exception it ends with."""
-    outcome = delivered.outcome
+def settle(outcome: Outcome, exchange: Exchange, call: Call) -> GrpcOutcome:
+    """End the exchange of a call that was answered without a message, or not by a server: what it comes to, or the exception
+    it ends with."""
     record = call.record
     if outcome.grpc_status == 0:
         outcome = nothing(outcome, call) or outcome
@@ -43,6 +44,8 @@ def settle(delivered: Deliver, exchange: Exchange, call: Call) -> GrpcOutcome:
     finish(exchange)
     if failure is not None:
         raise failure
+    if call.wire.with_call:
+        with_metadata(outcome.call, outcome, record)
     return outcome
 
 
@@ -88,7 +91,7 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         wait_for_ready: bool | None = None,
         compression: Any = None,
     ) -> Any:
-        return self._answer(request, timeout, metadata, credentials, wait_for_ready, compression)[0].message
+        return self._answer(request, timeout, metadata, credentials, wait_for_ready, compression).message
 
     def with_call(
         self,
@@ -99,8 +102,8 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         wait_for_ready: bool | None = None,
         compression: Any = None,
     ) -> tuple[Any, Any]:
-        outcome, call = self._answer(request, timeout, metadata, credentials, wait_for_ready, compression, True)
-        return outcome.message, with_metadata(outcome.call, outcome, call.record)
+        outcome = self._answer(request, timeout, metadata, credentials, wait_for_ready, compression, True)
+        return outcome.message, outcome.call
 
     def _answer(
         self,
@@ -111,7 +114,7 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         wait_for_ready: Any,
         compression: Any,
         with_call: bool = False,
-    ) -> tuple[GrpcOutcome, Call]:
+    ) -> GrpcOutcome:
         if self._channel.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
         dialer = self._dialer
@@ -122,7 +125,16 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         telemetry = dialer.core.telemetry
         span = telemetry.began(call)
         try:
-            return settle(run(exchange, self._world), exchange, call), call
+            outcome = run(exchange, self._world).outcome
+            if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
+                return settle(outcome, exchange, call)
+            record = call.record  # nearly always: answered with a message
+            record.status = outcome.status
+            record.grpc_status = outcome.code
+            if with_call:
+                with_metadata(outcome.call, outcome, record)
+            finish(exchange)
+            return outcome
         finally:
             telemetry.ended(call, span)
             if type(call.wire.request) is not bytes:
