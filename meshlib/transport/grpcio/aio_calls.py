@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
+from contextvars import copy_context
 from typing import Any
 
 import grpc
@@ -109,7 +110,7 @@ class _OneAnswer(MeshCall):
     def __await__(self) -> Generator[Any, None, Any]:
         run = self.run
         turn = run.waiting
-        if turn is None or (driver := asyncio.current_task(run.loop)) is None:
+        if turn is None or run.context != copy_context() or (driver := asyncio.current_task(run.loop)) is None:
             result = yield from run.joined()
         else:
             turn.awaited(run)

@@ -1,7 +1,7 @@
 """The user's own client interceptors around a call of the mesh: run by grpcio's machinery, with the mesh where it would have
 put its own call. They see one call, whatever number of attempts it takes.
 
-This leans on ``grpc.aio._interceptor``, which has no public name; tests/transport/test_grpc_aio_interceptors.py holds it
+This leans on ``grpc.aio._interceptor``, which has no public name; tests/grpcio/test_calls.py holds it
 against the installed grpcio.
 """
 
