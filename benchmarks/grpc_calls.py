@@ -31,7 +31,7 @@ Samples = dict[str, dict[str, list[float]]]
 def _plan(quick: bool) -> dict[str, tuple[int, int, int]]:
     """Rounds, calls a round and calls before the first round."""
     return {
-        "unary": (4, 50, 50) if quick else (30, 100, 300),
+        "unary": (4, 50, 50) if quick else (60, 100, 300),
         "server streaming": (2, 1, 1) if quick else (60, 1, 3),
         "bidirectional": (2, 1, 1) if quick else (60, 1, 3),
     }

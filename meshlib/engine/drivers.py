@@ -206,6 +206,9 @@ class CallbackRace:
         self._done((send, outcome))
 
 
+_OVER: Any = object()
+
+
 def discard(delivered: Deliver, exchange: Exchange) -> None:
     """End a spawned exchange whose answer nobody reads."""
     body = delivered.outcome.body
@@ -217,7 +220,7 @@ def discard(delivered: Deliver, exchange: Exchange) -> None:
 def finish(exchange: Exchange, failure: Failure | None = None) -> None:
     """The delivered answer's body is over: read to its end (None) or cut short by ``failure``."""
     if failure is None:
-        if next(exchange, None) is None:  # without the exception that the end of ``send`` is
+        if next(exchange, _OVER) is _OVER:  # without the exception that the end of ``send`` is
             return
     else:
         try:

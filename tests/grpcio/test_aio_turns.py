@@ -408,9 +408,13 @@ async def test_a_stream_that_ended_badly_says_so_at_every_read():
                 assert raised.value.exchange is call.exchange
             iterated = stub.Expand(Message(count=5))
             received = []
-            with pytest.raises(grpc.aio.AioRpcError, match="ABORTED"):
+
+            async def iterate():
                 async for message in iterated:
                     received.append(message.text)
+
+            with pytest.raises(grpc.aio.AioRpcError, match="ABORTED"):
+                await iterate()
             assert received == ["0", "1"]
             with pytest.raises(grpc.aio.AioRpcError, match="ABORTED"):
                 await iterated.read()

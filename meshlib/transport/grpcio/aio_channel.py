@@ -225,7 +225,7 @@ class AioMeshChannel(Stubs, aio.Channel):
         with the mesh."""
         self.closed = True
         loop = asyncio.get_running_loop()
-        ends = [loop.create_task(run.ended()) for run in self.under_way]
+        ends = [loop.create_task(run.ended()) for run in self.under_way if run.loop is loop]
         if ends and grace:
             await asyncio.wait(ends, timeout=grace)
         for run in list(self.under_way):

@@ -82,7 +82,8 @@ class AioRun:
     def begin(self) -> None:
         """Drive it in a task of its own."""
         self.waiting = None
-        self.task = self.loop.create_task(self.drive(), context=self.context)
+        create = self.loop.create_task
+        self.task = create(self.drive()) if self.context is None else self.context.run(create, self.drive())
         self.task.add_done_callback(lambda _: self._end())  # one that is cancelled before its first step runs nothing
 
     def joined(self) -> Generator[Any, None, Any]:
@@ -135,11 +136,11 @@ class AioRun:
         try:
             delivered = await run_async(self.exchange, self.world)
             return self.settle(delivered.outcome)
-        except asyncio.CancelledError:
-            self.note_cancelled()
-            raise
-        except BaseException as error:
+        except Exception as error:
             self.error = error
+            raise
+        except BaseException:  # cancelled, or dropped with its loop
+            self.note_cancelled()
             raise
         finally:
             telemetry.ended(self.call, span)
@@ -229,14 +230,14 @@ class StreamRun(AioRun):
             self.delivered.set()
             await self._to_the_end()
             return self.result
-        except asyncio.CancelledError:
+        except Exception as error:
+            self.error = error
+            raise
+        except BaseException:
             self.note_cancelled()
             self.exchange.close()
             if self.inner is not None:
                 self.inner.cancel()
-            raise
-        except BaseException as error:
-            self.error = error
             raise
         finally:
             if self.requests is not None:
