@@ -70,8 +70,9 @@ def outbound(call: Call) -> Exchange:
         if delay:
             record.add_flag("DI")
             record.injected_delay = delay
-            yield Sleep(min(delay, max(0.0, caller_deadline - clock())))
-            if clock() >= caller_deadline:
+            left = max(0.0, caller_deadline - clock())
+            yield Sleep(min(delay, left))
+            if delay >= left or clock() >= caller_deadline:  # loops may wake a little early: uvloop counts milliseconds
                 record.add_flag("DC")
                 yield Deliver(_caller_gave_up(timeouts.read), local=True)
                 return
@@ -293,12 +294,13 @@ def outbound(call: Call) -> Exchange:
                     tried = []
                 tried.append(endpoint)
             pause = backoff(retry, attempt, call.rng, call.wait)
-            if now + pause >= limit:
+            too_long = now + pause >= limit
+            if too_long:
                 pause = max(0.0, limit - now)
             yield Sleep(pause)
             now = clock()
-            if now >= limit:
-                if now >= deadline:
+            if too_long or now >= limit:
+                if now >= deadline or deadline <= caller_deadline:
                     record.add_flag("UT")
                     outcome = Outcome(Failure.TIMEOUT, f"the route's timeout of {timeout or 0:g} s passed")
                 else:

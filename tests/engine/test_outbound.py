@@ -299,6 +299,34 @@ def test_a_caller_less_patient_than_the_delay_gives_up_in_the_middle_of_it():
     assert (b.clock.now - began, call.record.flags, script.sends) == (pytest.approx(3.0), "DI,DC", [])
 
 
+def wakes_early(script):
+    """Sleeps end half a millisecond early, as uvloop's do."""
+    script.sleep = lambda seconds: script.clock.advance(max(0.0, seconds - 0.0005))
+    return script
+
+
+def test_a_caller_who_gave_up_in_a_delay_stays_gone_when_the_sleep_ends_a_little_early():
+    rule = {"route": [to("reviews", "v1")], "fault": {"delay": {"fixedDelay": "7s", "percentage": {"value": 100}}}}
+    b = bench(rule)
+    script = wakes_early(b.script(200))
+    outcome, call = b.call(script, timeouts=CallerTimeouts(read=3.0))
+    assert (outcome.failure, call.record.flags, script.sends) == (Failure.TIMEOUT, "DI,DC", [])
+
+
+@pytest.mark.parametrize(
+    ("timeout", "patience", "flag"), [("1s", None, "UT"), ("9s", 1.0, "DC"), ("1s", 1.0, "UT")], ids=str
+)
+def test_a_backoff_that_ends_the_call_ends_it_when_the_sleep_ends_a_little_early(timeout, patience, flag):
+    retries = {"attempts": 3, "retryOn": "5xx", "backoff": "100s"}
+    b = bench({"route": [to("reviews", "v1")], "timeout": timeout, "retries": retries})
+    script = wakes_early(b.script(503))
+    outcome, call = b.call(script, timeouts=CallerTimeouts(read=patience))
+    assert outcome.failure is Failure.TIMEOUT
+    assert call.record.flags == flag
+    assert len(script.sends) == 1
+    assert idle(b, V1)
+
+
 def test_the_share_of_faults_is_that_of_the_resource():
     rule = {"route": [to("reviews", "v1")], "fault": {"abort": {"httpStatus": 503, "percentage": {"value": 12.5}}}}
     b = bench(rule)

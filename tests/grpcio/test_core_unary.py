@@ -169,8 +169,15 @@ def test_what_only_grpcio_knows_is_left_to_it():
         assert call.future == own.future
         answer, inner = call.with_call(REQUEST)
         assert (answer.text, inner.code()) == ("hello", grpc.StatusCode.OK)
-        assert call(REQUEST, compression=grpc.Compression.Gzip).text == "hello"
-        assert server.seen[-1].metadata.get("grpc-accept-encoding") is not None or len(server.seen) == 2
+        asked = []
+        call._own = lambda *arguments: asked.append(arguments) or "grpcio's"
+        credentials = grpc.access_token_call_credentials("secret")
+        assert call(REQUEST, 3, (("a", "b"),), compression=grpc.Compression.Gzip) == "grpcio's"
+        assert call(REQUEST, None, None, credentials) == "grpcio's"
+        assert asked == [
+            (REQUEST, 3, (("a", "b"),), None, None, grpc.Compression.Gzip),
+            (REQUEST, None, None, credentials, None, None),
+        ]
 
 
 class Recorder:
