@@ -239,7 +239,7 @@ def inbound(call: InboundCall) -> InboundExchange:
                     call.injected_delay += delay
                     left = delay if call.deadline is None else max(0.0, call.deadline - clock())
                     yield Sleep(min(delay, left))
-                    if call.deadline is not None and clock() >= call.deadline:
+                    if call.deadline is not None and (delay >= left or clock() >= call.deadline):
                         refusal = EXPIRED
                         break
                 if abort_status:

@@ -115,6 +115,11 @@ def test_a_deadline_that_has_passed_is_refused_before_any_check(left):
     assert (call.grpc_status, call.flags) == (4, "")
 
 
+def test_a_delay_that_ends_the_call_ends_it_when_the_sleep_ends_a_little_early():
+    call = made(FaultPolicy(delay=10.0, delay_share=ALWAYS), left=2.0)
+    assert begin(inbound(call), lambda seconds: call.clock.advance(seconds - 0.0005)) is EXPIRED
+
+
 def test_a_delay_is_slept_and_flagged_and_the_application_is_called_after_it():
     call = made(FaultPolicy(delay=2.5, delay_share=ALWAYS))
     assert served(call) is None
