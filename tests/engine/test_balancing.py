@@ -198,6 +198,29 @@ def test_distribute_splits_by_weight():
     assert 520 < counts[3] < 680
 
 
+def test_weights_of_endpoints_count_inside_a_zone():
+    entry = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": "far"},
+        "spec": {
+            "hosts": ["far.test"],
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+            "resolution": "STATIC",
+            "endpoints": [
+                {"address": "10.0.0.1", "weight": 30, "locality": "us/west"},
+                {"address": "10.0.0.2", "weight": 10, "locality": "us/west"},
+                {"address": "10.0.0.3", "weight": 99, "locality": "us/east"},
+            ],
+        },
+    }
+    made = Bench(entry, destination_rule("far.test", outlierDetection=DETECT), workload=WEST)
+    script = made.script(200)
+    for _ in range(400):
+        made.call(script, "http://far.test/")
+    assert Counter(script.tried) == {"10.0.0.1:80": 300, "10.0.0.2:80": 100}
+
+
 def test_a_retry_may_be_asked_to_leave_the_zone():
     retries = {"attempts": 3, "retryOn": "5xx", "retryRemoteLocalities": True}
     made = bench(

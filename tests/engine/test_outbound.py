@@ -284,6 +284,7 @@ def test_a_delayed_call_goes_on_to_the_upstream_with_its_whole_timeout():
     script = b.script(200)
     outcome, call = b.call(script)
     assert (outcome.status, call.record.flags, script.sends[0].timeout) == (200, "DI", pytest.approx(1.0))
+    assert script.sends[0].deadline == pytest.approx(call.record.started + 3.0)
 
 
 def test_a_caller_less_patient_than_the_delay_gives_up_in_the_middle_of_it():
@@ -297,6 +298,13 @@ def test_a_caller_less_patient_than_the_delay_gives_up_in_the_middle_of_it():
     outcome, call = b.call(script, timeouts=CallerTimeouts(read=3.0))
     assert outcome.failure is Failure.TIMEOUT
     assert (b.clock.now - began, call.record.flags, script.sends) == (pytest.approx(3.0), "DI,DC", [])
+
+
+def test_any_status_may_be_one_to_retry_on():
+    b = bench({"route": [to("reviews", "v1")], "retries": {"attempts": 2, "retryOn": "200,204"}})
+    script = b.script(200, 204, 201)
+    outcome, _ = b.call(script)
+    assert (outcome.status, len(script.sends)) == (201, 3)
 
 
 def wakes_early(script):

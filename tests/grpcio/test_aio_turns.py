@@ -131,6 +131,25 @@ async def test_a_task_that_is_cancelled_cancels_the_call_it_awaits(unary, server
     assert call.exchange.grpc_status == 1
 
 
+async def test_the_server_hears_of_a_cancelled_call_at_once(unary, server):
+    server.echo.script[:] = [5.0]
+    gone = []
+    begin = server.echo._begin
+    server.echo._begin = lambda method, context: context.add_callback(lambda: gone.append(1)) and begin(method, context)
+
+    async def ask():
+        await unary()
+
+    task = asyncio.create_task(ask())
+    assert await soon(lambda: server.seen)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as raised:
+        await task
+    assert await soon(lambda: gone)
+    assert raised.value.__traceback__ is not None  # which keeps all that the call consisted of alive
+    server.echo.release.set()
+
+
 @pytest.mark.parametrize("begun", [False, True], ids=["awaited at once", "begun before"])
 async def test_a_call_that_somebody_else_cancels_does_not_cancel_the_task_that_awaits_it(unary, server, begun):
     server.echo.script[:] = [1.0]
@@ -467,3 +486,19 @@ async def test_a_stream_that_is_cancelled_while_it_is_iterated_is_over():
                 await task
             assert call.cancelled()
             assert await call.code() is grpc.StatusCode.CANCELLED
+
+
+@pytest.mark.parametrize("kind", ["Expand", "Collect", "Chat"])
+async def test_a_call_that_is_cancelled_before_its_tasks_first_step_is_over(channel, server, kind):
+    stub = stubs.EchoStub(channel)
+    call = getattr(stub, kind)(Message(count=2) if kind == "Expand" else iter([Message()]))
+    assert call.cancel()
+
+    async def end():
+        return await (call if kind == "Collect" else call.read())
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(end(), 5)
+    assert await asyncio.wait_for(call.code(), 5) is grpc.StatusCode.CANCELLED
+    assert not channel.under_way
+    assert not server.seen

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
 from meshlib.transport.grpcio import core_unary
-from tests.support.grpc_echo import SERVICE, EchoServer, Message
+from tests.support.grpc_echo import SERVICE, EchoServer, Message, stubs
+from tests.support.grpc_worlds import TARGET, mesh_of
 
 UNARY = f"/{SERVICE}/Unary"
 PATH = UNARY.encode()
@@ -178,6 +180,65 @@ def test_what_only_grpcio_knows_is_left_to_it():
             (REQUEST, 3, (("a", "b"),), None, None, grpc.Compression.Gzip),
             (REQUEST, None, None, credentials, None, None),
         ]
+
+
+async def test_an_answer_without_a_message_is_none_as_grpcios_is():
+    handler = grpc.unary_stream_rpc_method_handler(lambda request, context: iter(()))
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Unary": handler}),))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    with grpc.insecure_channel(address) as channel:
+        own = channel.unary_unary(UNARY)
+        ends = []
+        for call in (own, core_unary.for_threads(channel, PATH, None, own)):
+            try:
+                ends.append(await asyncio.to_thread(call, REQUEST))
+            except grpc.RpcError as error:
+                ends.append(shown(error))
+        assert ends[0] == ends[1]
+    async with grpc.aio.insecure_channel(address) as channel:
+        unary, own = on_loop(channel, None)
+        ends = []
+        for call in (lambda: own(REQUEST), lambda: _answer_only(unary)):
+            try:
+                ends.append(await call())
+            except grpc.RpcError as error:
+                ends.append(shown(error))
+        assert ends[0] == ends[1]
+    server.stop(None)
+
+
+async def _answer_only(unary):
+    return (await answer_of(unary))[0]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"compression": grpc.Compression.Gzip}, {"credentials": grpc.access_token_call_credentials("x")}, "plugin"],
+    ids=["plain", "compression", "credentials", "plugin"],
+)
+async def test_on_asyncio_too_what_only_grpcio_knows_is_left_to_it(monkeypatch, asked):
+    from grpc import _observability
+
+    own = []
+
+    async def answer():
+        return Message(text="grpcio's")
+
+    monkeypatch.setattr(core_unary.AioUnary, "__call__", lambda self, request, **given: own.append(given) or answer())
+    with EchoServer() as server, mesh_of(server) as mesh:
+        async with mesh.aio_grpc_channel(TARGET) as channel:
+            stub = stubs.EchoStub(channel)
+            if asked == "plugin":
+                monkeypatch.setattr(_observability, "_OBSERVABILITY_PLUGIN", Recorder())
+                asked = {}
+            elif not asked:
+                assert (await stub.Unary(Message(text="x"))).text == "x"
+                assert own == []
+                return
+            assert (await stub.Unary(Message(), **asked)).text == "grpcio's"
+            assert {name: own[0][name] for name in asked} == asked
 
 
 class Recorder:
