@@ -132,7 +132,7 @@ async def test_a_task_that_is_cancelled_cancels_the_call_it_awaits(unary, server
 
 
 async def test_the_server_hears_of_a_cancelled_call_at_once(unary, server):
-    server.echo.script[:] = [5.0]
+    server.echo.script[:] = [30.0]
     gone = []
     begin = server.echo._begin
     server.echo._begin = lambda method, context: context.add_callback(lambda: gone.append(1)) and begin(method, context)
