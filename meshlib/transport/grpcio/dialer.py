@@ -84,9 +84,7 @@ class Dialer:
                 timeout = left
         pairs = tuple(metadata) if metadata else ()
         view = GrpcView(method.path, self.scheme, self.authority, pairs, timeout)
-        wire = GrpcWire(
-            method, request, pairs, credentials, compression, method.target, self.authority, method.streaming
-        )
+        wire = GrpcWire(method, request, pairs, credentials, compression, self.authority)
         timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
         call = Call(view, wire, live, core.clock, core.rng, timeouts, core.retry_wait)
         call.record = route(live.snapshot, view)
