@@ -240,7 +240,7 @@ def test_a_retry_of_everything_is_noticed(sides, monkeypatch):
             failure is None or real(policy, failure=failure, status=status, **more)
         ),
     )
-    with pytest.raises(AssertionError, match="attempts: ours 3, Envoy's 2"):
+    with pytest.raises(AssertionError, match="attempts: ours 2, Envoy's 1"):
         compare(sides, "retries", *case_named("retries", "retry on cancelled"))
 
 
