@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -283,6 +286,39 @@ def test_another_binding_leaves_calls_in_threads_to_grpcio(monkeypatch, caplog):
         assert core_unary.for_threads(channel, PATH, None, own) is own
     assert len(caplog.records) == 1
     assert "not the one that meshlib knows (segregated_call() takes exactly 9" in caplog.text
+
+
+ELSEWHERE = """
+import asyncio, sys
+from grpc._cython import cygrpc
+del cygrpc._AioCall  # as if it had another name
+import meshlib
+from meshlib.transport.grpcio import core_unary
+from tests.support.grpc_echo import Message, stubs
+from tests.support.grpc_worlds import TARGET, mesh_of
+
+assert not core_unary._known
+
+async def on_loop(mesh):
+    async with mesh.aio_grpc_channel(TARGET) as channel:
+        call = stubs.EchoStub(channel).Unary(Message(text="b"))
+        return (await call).text + (await call.code()).name + dict(await call.trailing_metadata())["answered-by"]
+
+with mesh_of(int(sys.argv[1])) as mesh:
+    print(stubs.EchoStub(mesh.grpc_channel(TARGET)).Unary(Message(text="a")).text, asyncio.run(on_loop(mesh)))
+"""
+
+
+def test_a_binding_of_another_shape_leaves_every_call_to_grpcio():
+    with EchoServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", ELSEWHERE, str(server.port)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=Path(__file__).parents[2],
+        )
+    assert done.stdout.split() == ["a", "bOKone"], done.stderr
 
 
 async def test_another_binding_leaves_calls_on_asyncio_to_grpcio(monkeypatch, caplog):

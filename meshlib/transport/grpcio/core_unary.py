@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshlib.grpc")
 LOCALLY = "Locally cancelled by application!"
 
+_BindingsCall: Any = ()
+deserialized: Callable[[bytes, Any], Any] = lambda message, deserialize: deserialize(message)  # noqa: E731
+
 try:
     from grpc import _channel, _common, _observability
     from grpc._cython import cygrpc
@@ -37,8 +40,8 @@ try:
     _CLOSE: Any = cygrpc.SendCloseFromClientOperation(0)  # it keeps nothing, so that all calls can share one
     _PROPAGATE: Any = cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS
     _CODES: dict[int, grpc.StatusCode] = _common.CYGRPC_STATUS_CODE_TO_STATUS_CODE
-    _BindingsCall: Any = cygrpc._AioCall
-    deserialized: Callable[[bytes, Any], Any] = _common.deserialize
+    _BindingsCall = cygrpc._AioCall
+    deserialized = _common.deserialize
     _known = hasattr(_observability, "_OBSERVABILITY_PLUGIN")
 except (ImportError, AttributeError, TypeError):
     _known = False
