@@ -141,7 +141,7 @@ def test_a_future_tells_when_it_is_done():
         assert future.result().text == "x"
         assert future.code() is grpc.StatusCode.OK
         assert future.details() == ""
-        assert dict(future.trailing_metadata()) == {"answered-by": "a"}
+        assert dict(iter(future.trailing_metadata())) == {"answered-by": "a"}
         late = []
         future.add_done_callback(late.append)
         assert late == [future]
@@ -214,7 +214,7 @@ def test_what_a_stream_tells_after_its_end():
         assert [m.text for m in call] == ["0", "1"]
         assert list(call) == []
         assert call.code() is grpc.StatusCode.OK
-        assert dict(call.trailing_metadata()) == {"answered-by": "a"}
+        assert dict(iter(call.trailing_metadata())) == {"answered-by": "a"}
         assert call.exchange.grpc_status == 0
         assert not call.is_active()
 
@@ -234,7 +234,7 @@ async def test_initial_metadata_can_be_had_before_the_first_message():
         assert [m.text for m in call] == ["late"]
 
         chat = Asyncio(mesh).stub.Chat()
-        assert dict(await chat.initial_metadata()) == {"head-sent": "yes"}
+        assert dict(iter(await chat.initial_metadata())) == {"head-sent": "yes"}
         await chat.write(Message(text="late"))
         await chat.done_writing()
         assert [m.text async for m in chat] == ["late"]

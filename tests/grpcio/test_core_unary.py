@@ -302,7 +302,7 @@ assert not core_unary._known
 async def on_loop(mesh):
     async with mesh.aio_grpc_channel(TARGET) as channel:
         call = stubs.EchoStub(channel).Unary(Message(text="b"))
-        return (await call).text + (await call.code()).name + dict(await call.trailing_metadata())["answered-by"]
+        return (await call).text + (await call.code()).name + dict(iter(await call.trailing_metadata()))["answered-by"]
 
 with mesh_of(int(sys.argv[1])) as mesh:
     print(stubs.EchoStub(mesh.grpc_channel(TARGET)).Unary(Message(text="a")).text, asyncio.run(on_loop(mesh)))

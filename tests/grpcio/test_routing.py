@@ -141,7 +141,7 @@ async def test_response_operations_on_a_stream(world_class):
         call = world_class(mesh).stub.Expand(Message(count=1))
         initial = call.initial_metadata()
         initial = await initial if hasattr(initial, "__await__") else initial
-        assert dict(initial) == {"head-sent": "yes", "stage": "canary"}
+        assert dict(iter(initial)) == {"head-sent": "yes", "stage": "canary"}
         call.cancel()
 
 
@@ -158,7 +158,7 @@ async def test_response_operations_act_on_the_trailers_of_an_answer_that_is_noth
             error = await refused(by_kind(world_class(mesh), kind))
             assert error.code() is grpc.StatusCode.NOT_FOUND
             assert error.details() == "scripted NOT_FOUND"
-            assert dict(error.trailing_metadata()) == {"stage": "canary"}
+            assert dict(iter(error.trailing_metadata())) == {"stage": "canary"}
 
 
 async def test_a_rewritten_path_is_another_method(world_class):
@@ -196,7 +196,7 @@ async def test_a_redirect_is_refused_clearly(world_class):
             assert error.code() is grpc.StatusCode.UNKNOWN
             assert "a gRPC call cannot follow" in error.details()
             assert "elsewhere.test" in error.details()
-            assert dict(error.trailing_metadata())["location"].startswith("http://elsewhere.test")
+            assert dict(iter(error.trailing_metadata()))["location"].startswith("http://elsewhere.test")
 
 
 @pytest.mark.parametrize(("status", "code"), [(503, "UNAVAILABLE"), (404, "UNIMPLEMENTED"), (200, "UNKNOWN")])

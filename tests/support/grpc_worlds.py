@@ -78,7 +78,7 @@ class Threads:
     async def with_call(self, text: str = "", **kwargs: Any) -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
         """Answer, initial and trailing metadata, and the mesh's exchange."""
         answer, call = await asyncio.to_thread(self.stub.Unary.with_call, Message(text=text), **kwargs)
-        return answer, dict(call.initial_metadata()), dict(call.trailing_metadata()), call.exchange
+        return answer, dict(iter(call.initial_metadata())), dict(iter(call.trailing_metadata())), call.exchange
 
     async def expand(self, count: int, text: str = "", **kwargs: Any) -> list[str]:
         return await asyncio.to_thread(
@@ -121,7 +121,7 @@ class Futures(Threads):
     async def with_call(self, text: str = "", **kwargs: Any) -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
         call = self.stub.Unary.future(Message(text=text), **kwargs)
         answer = await asyncio.to_thread(call.result, 10)
-        return answer, dict(call.initial_metadata()), dict(call.trailing_metadata()), call.exchange
+        return answer, dict(iter(call.initial_metadata())), dict(iter(call.trailing_metadata())), call.exchange
 
     async def collect(self, *texts: str, **kwargs: Any) -> str:
         call = self.stub.Collect.future(iter([Message(text=t) for t in texts]), **kwargs)
@@ -142,7 +142,12 @@ class Asyncio:
 
     async def with_call(self, text: str = "", **kwargs: Any) -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
         call = self.stub.Unary(Message(text=text), **kwargs)
-        return await call, dict(await call.initial_metadata()), dict(await call.trailing_metadata()), call.exchange
+        return (
+            await call,
+            dict(iter(await call.initial_metadata())),
+            dict(iter(await call.trailing_metadata())),
+            call.exchange,
+        )
 
     async def expand(self, count: int, text: str = "", **kwargs: Any) -> list[str]:
         return [m.text async for m in self.stub.Expand(Message(text=text, count=count), **kwargs)]

@@ -8,6 +8,7 @@ against the installed grpcio.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,32 +17,63 @@ from grpc.aio import _interceptor
 
 
 class _EndsInTheMesh:
-    """``_channel`` is a function that makes the mesh's call from details and request."""
+    """``_channel`` is a function that makes the mesh's call from details and request; ``_intercept`` the interceptors' method;
+    ``_call`` what it should give, ``_wrap`` what makes one of anything else."""
 
     _channel: Callable[[Any, Any], Any]
+    _intercept: str
+    _call: type
+    _wrap: Any
 
-    async def _run_interceptor(self, interceptors: Sequence[Any], *rest: Any) -> Any:
+    async def _invoke(
+        self,
+        interceptors: Sequence[Any],
+        method: Any,
+        timeout: Any,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: Any,
+        request: Any,
+        *_: Any,
+    ) -> Any:
+        details = aio.ClientCallDetails(method, timeout, metadata, credentials, wait_for_ready)
+        return await self._through(list(interceptors), details, request)
+
+    async def _through(self, interceptors: list[Any], details: Any, request: Any) -> Any:
         if interceptors:
-            return await super()._run_interceptor(interceptors, *rest)
-        call = self._channel(*rest[-2:])
+            intercept = getattr(interceptors[0], self._intercept)
+            call = await intercept(functools.partial(self._through, interceptors[1:]), details, request)
+            if not isinstance(call, self._call):
+                call = self._wrap(call)
+        else:
+            call = self._channel(details, request)
         self._last_returned_call_from_interceptors = call
         return call
 
 
 class _UnaryUnary(_EndsInTheMesh, _interceptor.InterceptedUnaryUnaryCall):
-    pass
+    _intercept, _call = "intercept_unary_unary", aio.UnaryUnaryCall
+
+    def _wrap(self, answer: Any) -> Any:
+        return _interceptor.UnaryUnaryCallResponse(answer)
 
 
 class _UnaryStream(_EndsInTheMesh, _interceptor.InterceptedUnaryStreamCall):
-    pass
+    _intercept, _call = "intercept_unary_stream", aio.UnaryStreamCall
+
+    def _wrap(self, answers: Any) -> Any:
+        return _interceptor.UnaryStreamCallResponseIterator(self._last_returned_call_from_interceptors, answers)
 
 
 class _StreamUnary(_EndsInTheMesh, _interceptor.InterceptedStreamUnaryCall):
-    pass
+    _intercept, _call = "intercept_stream_unary", object  # grpcio takes whatever comes
 
 
 class _StreamStream(_EndsInTheMesh, _interceptor.InterceptedStreamStreamCall):
-    pass
+    _intercept, _call = "intercept_stream_stream", aio.StreamStreamCall
+
+    def _wrap(self, answers: Any) -> Any:
+        return _interceptor.StreamStreamCallResponseIterator(self._last_returned_call_from_interceptors, answers)
 
 
 KINDS: dict[str, tuple[type, Any]] = {
