@@ -492,6 +492,53 @@ async def test_the_users_interceptors_on_asyncio_see_one_call_whatever_the_attem
         await mesh.aclose()
 
 
+class _Answers(grpc.aio.UnaryUnaryClientInterceptor, grpc.aio.UnaryStreamClientInterceptor,
+               grpc.aio.StreamUnaryClientInterceptor, grpc.aio.StreamStreamClientInterceptor):  # fmt: skip
+    """Gives its own answers, made of the mesh's where it ``asks`` for those."""
+
+    def __init__(self, asks):
+        self.asks = asks
+
+    async def _one(self, continuation, details, request):
+        answer = await (await continuation(details, request)) if self.asks else Message(text="mine")
+        return Message(text=answer.text.upper())
+
+    async def _several(self, continuation, details, request):
+        async def answers(call):
+            async for message in call:
+                yield Message(text=message.text.upper())
+
+        return answers(await continuation(details, request))
+
+    intercept_unary_unary = _one
+    intercept_unary_stream = intercept_stream_stream = _several
+
+    async def intercept_stream_unary(self, continuation, details, request):
+        return await continuation(details, request)  # grpcio takes nothing else here
+
+
+async def test_interceptors_on_asyncio_may_answer_themselves():
+    with EchoServer() as server, mesh_of(server) as mesh:
+        world = Asyncio(mesh, interceptors=[_Answers(asks=True), _Aio([])])
+        found = {kind: await by_kind(world, kind) for kind in KINDS}
+        assert found == {"unary": "AB", "expand": ["X0", "X1"], "collect": "ab", "chat": ["A", "B"]}
+        before = len(server.seen)
+        assert await by_kind(Asyncio(mesh, interceptors=[_Answers(asks=False)]), "unary") == "MINE"
+        assert len(server.seen) == before
+        await mesh.aclose()
+
+
+async def test_an_interceptor_may_call_another_method():
+    class Redirects(grpc.aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, continuation, details, request):
+            return await continuation(details._replace(method=f"/{SERVICE}/Collect"), request)
+
+    with EchoServer() as server, mesh_of(server) as mesh:
+        async with mesh.aio_grpc_channel(TARGET, interceptors=[Redirects()]) as channel:
+            assert (await stubs.EchoStub(channel).Unary(Message(text="x"))).text == "x"
+        assert [seen.method for seen in server.seen] == ["Collect"]
+
+
 def test_what_is_no_interceptor_is_refused():
     with mesh_of() as mesh, pytest.raises(ValueError, match="no client interceptor"):
         mesh.aio_grpc_channel(TARGET, interceptors=[object()])
