@@ -93,13 +93,13 @@ class Condition:
 class CompiledMatch:
     """A match block ready to use."""
 
-    __slots__ = ("_conditions", "_tests", "settings", "test")
+    __slots__ = ("_conditions", "_tests", "settings", "sole")
 
     def __init__(self, settings: HttpMatch, conditions: tuple[Condition, ...]) -> None:
         self.settings = settings
         self._conditions = conditions
         self._tests = tuple(condition.test for condition in conditions)
-        self.test = self._tests[0] if len(self._tests) == 1 else self.__call__  # the same as calling it, and quicker
+        self.sole = self._tests[0] if len(self._tests) == 1 else None  # the same as calling the block, and quicker
 
     def __call__(self, view: RequestView) -> bool:
         """Whether every condition holds."""

@@ -43,9 +43,10 @@ class RuleIndex:
                 break  # a catch-all: nothing after it is ever reached
             table.extend((rule, position, match) for position, match in enumerate(matches))
         self._table = tuple(table)
-        self._tests = tuple((rule, None if match is None else match.test) for rule, _, match in table)
         self._linear = len(table) <= LINEAR
-        if not self._linear:
+        if self._linear:
+            self._tests = tuple((rule, match and (match.sole or match)) for rule, _, match in table)
+        else:
             self._build()
 
     def find(self, view: RequestView) -> int:

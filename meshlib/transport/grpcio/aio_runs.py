@@ -75,9 +75,9 @@ class AioRun:
         self.exchange = exchange
         self.world = world
         self.requests = requests
+        self.loop = asyncio.get_running_loop()
         self.under_way = under_way
         under_way.add(self)
-        self.loop = asyncio.get_running_loop()
 
     def begin(self) -> None:
         """Drive it in a task of its own."""
