@@ -385,6 +385,8 @@ class BoundCluster:
         state = self.state
         detector = state.detector
         if detector is not None:
+            if status < 500 and endpoint.outlier is not None and endpoint.outlier.spotless:
+                return  # nearly always: without the lock
             with state.lock:
                 event = detector.record_status(endpoint, status, now)
                 if event is not None:

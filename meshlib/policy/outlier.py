@@ -66,6 +66,7 @@ class _Host:
         "consecutive_local",
         "ejected_at",
         "ejections",
+        "spotless",
         "successes",
         "total",
     )
@@ -76,6 +77,7 @@ class _Host:
         self.consecutive_local = 0
         self.ejected_at = 0.0
         self.ejections = 0
+        self.spotless = False  # whether one more success would change nothing
         self.total = 0
         self.successes = 0
 
@@ -86,13 +88,14 @@ class _Host:
 class OutlierDetector:
     """One cluster's detector; the caller holds the cluster's lock."""
 
-    __slots__ = ("_count_success", "_endpoints", "next_tick", "settings")
+    __slots__ = ("_count_success", "_endpoints", "_forgets", "next_tick", "settings")
 
     def __init__(self, settings: OutlierSettings, endpoints: Iterable[EndpointState], now: float) -> None:
         self.settings = settings
         self._endpoints: list[EndpointState] = []
         self.next_tick = now + settings.interval
         self._count_success = bool(settings.enforcing_success_rate or settings.enforcing_failure_percentage)
+        self._forgets = not self._count_success and settings.error_codes is None  # all that an answer below 500 does
         self.update_endpoints(endpoints)
 
     def update_endpoints(self, endpoints: Iterable[EndpointState]) -> None:
@@ -113,10 +116,12 @@ class OutlierDetector:
         codes = settings.error_codes
         if status < 500 if codes is None else status not in codes:
             host.consecutive_5xx = host.consecutive_gateway = 0
+            host.spotless = self._forgets
             if self._count_success:
                 host.total += 1
                 host.successes += 1
             return None
+        host.spotless = False
         if self._count_success:
             host.total += 1
         gateway = status in GATEWAY_ERRORS
@@ -141,6 +146,7 @@ class OutlierDetector:
         if not settings.split_external_local_origin:
             return self.record_status(endpoint, LOCAL_CODE[kind], now)
         host: _Host = endpoint.outlier or self._adopt(endpoint)
+        host.spotless = False
         if kind != "connect":
             host.consecutive_local = 0  # the request had a connection, which in Envoy ends the row of local failures
         host.consecutive_local += 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -181,6 +182,46 @@ def test_success_rate_and_failure_percentage_are_off_as_in_istio():
     found, endpoints = detector(6, consecutive_5xx=0)
     rates(found, endpoints, endpoints[0], share=1.0)
     assert found.tick(10.0) == []
+
+
+ACCOUNT = ("consecutive_5xx", "consecutive_gateway", "consecutive_local", "total", "successes", "ejections")
+EVENTS = st.one_of(
+    st.tuples(st.just("status"), st.sampled_from([200, 204, 404, 499, 500, 502, 503])),
+    st.tuples(st.just("failure"), st.sampled_from(["connect", "reset", "timeout"])),
+    st.tuples(st.just("wait"), st.just(7.0)),
+)
+KINDS = [
+    {},
+    {"split_external_local_origin": True, "consecutive_local_origin": 2},
+    {"error_codes": frozenset({404, 503})},
+    {"enforcing_success_rate": 100},
+    {"enforcing_failure_percentage": 100},
+]
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(KINDS), st.lists(st.tuples(st.integers(0, 1), EVENTS), max_size=60))
+def test_a_success_of_a_spotless_endpoint_changes_nothing(kind, events):
+    """It may be skipped (BoundCluster does): the accounts of two detectors stay equal."""
+    sides = [detector(2, consecutive_5xx=3, interval=5.0, base_ejection_time=6.0, **kind) for _ in range(2)]
+    now, skipped = 0.0, 0
+    for number, (event, what) in events:
+        for skips, (found, endpoints) in zip((False, True), sides, strict=True):
+            endpoint = endpoints[number]
+            if event == "wait":
+                found.tick(now + what)
+            elif event == "failure":
+                found.record_local_failure(endpoint, what, now)
+            elif skips and what < 500 and endpoint.outlier.spotless:
+                skipped += 1
+            else:
+                found.record_status(endpoint, what, now)
+        now += what if event == "wait" else 0.0
+        accounts = [
+            [(e.ejected, *(getattr(e.outlier, name) for name in ACCOUNT)) for e in endpoints] for _, endpoints in sides
+        ]
+        assert accounts[0] == accounts[1]
+    hypothesis.event(f"skipped: {skipped > 0}")
 
 
 def test_members_that_stay_keep_their_account():

@@ -90,8 +90,33 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         credentials: Any = None,
         wait_for_ready: bool | None = None,
         compression: Any = None,
+        _with_call: bool = False,
     ) -> Any:
-        return self._answer(request, timeout, metadata, credentials, wait_for_ready, compression).message
+        if self._channel.closed:
+            raise ValueError("Cannot invoke RPC on closed channel!")
+        dialer = self._dialer
+        call, exchange = dialer.begin(
+            self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
+        )
+        call.wire.with_call = _with_call
+        telemetry = dialer.core.telemetry
+        span = telemetry.began(call)
+        try:
+            outcome = run(exchange, self._world).outcome
+            if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
+                outcome = settle(outcome, exchange, call)
+            else:  # nearly always: answered with a message
+                record = call.record
+                record.status = outcome.status
+                record.grpc_status = outcome.code
+                if _with_call:
+                    with_metadata(outcome.call, outcome, record)
+                finish(exchange)
+            return (outcome.message, outcome.call) if _with_call else outcome.message
+        finally:
+            telemetry.ended(call, span)
+            if type(call.wire.request) is not bytes:
+                call.wire.request.over()
 
     def with_call(
         self,
@@ -101,44 +126,8 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         credentials: Any = None,
         wait_for_ready: bool | None = None,
         compression: Any = None,
-    ) -> tuple[Any, Any]:
-        outcome = self._answer(request, timeout, metadata, credentials, wait_for_ready, compression, True)
-        return outcome.message, outcome.call
-
-    def _answer(
-        self,
-        request: Any,
-        timeout: Any,
-        metadata: Any,
-        credentials: Any,
-        wait_for_ready: Any,
-        compression: Any,
-        with_call: bool = False,
-    ) -> GrpcOutcome:
-        if self._channel.closed:
-            raise ValueError("Cannot invoke RPC on closed channel!")
-        dialer = self._dialer
-        call, exchange = dialer.begin(
-            self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
-        )
-        call.wire.with_call = with_call
-        telemetry = dialer.core.telemetry
-        span = telemetry.began(call)
-        try:
-            outcome = run(exchange, self._world).outcome
-            if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
-                return settle(outcome, exchange, call)
-            record = call.record  # nearly always: answered with a message
-            record.status = outcome.status
-            record.grpc_status = outcome.code
-            if with_call:
-                with_metadata(outcome.call, outcome, record)
-            finish(exchange)
-            return outcome
-        finally:
-            telemetry.ended(call, span)
-            if type(call.wire.request) is not bytes:
-                call.wire.request.over()
+    ) -> Any:
+        return self(request, timeout, metadata, credentials, wait_for_ready, compression, _with_call=True)
 
     def future(
         self,
