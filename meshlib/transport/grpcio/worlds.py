@@ -164,6 +164,8 @@ class Blocking(ThreadWorld):
         destination, rule = call.record.destination, call.record.rule_object
         changes = destination.response_ops or rule.cors is not None  # type: ignore[union-attr]
         looked_at = wire.with_call or changes
+        # made before the answer is waited for: after that, every line runs cold
+        outcome = GrpcOutcome(OK, None, None, None, at_once=False)
         try:
             answer = (invoke.with_call if looked_at else invoke)(
                 request if type(request) is bytes else request.attempt(),
@@ -176,11 +178,11 @@ class Blocking(ThreadWorld):
         except grpc.RpcError as error:
             return outcome_of_end(effect, error, effect.timeout is not None)
         if not looked_at:
-            return GrpcOutcome(OK, answer, None, None, at_once=False)
-        message, inner = answer
-        outcome = answered(message, inner)
+            outcome.message = answer
+            return outcome
+        outcome.message, outcome.call = answer
         if changes:
-            outcome.tell_headers(inner.initial_metadata(), None, "")
+            outcome.tell_headers(outcome.call.initial_metadata(), None, "")
         return outcome
 
     def race(self, effect: Race) -> tuple[Send, Outcome]:
@@ -319,19 +321,20 @@ class OnLoop(LoopWorld):
         invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
         request, timeout, metadata = wire.request, effect.timeout, wire.metadata(effect.attempt)
         credentials, compression = wire.credentials, wire.compression
+        outcome = GrpcOutcome(OK, None, None, None, at_once=False)
         call: Any
         try:
             if type(invoke) is AioUnary and credentials is None and compression is None and plain():
                 call, answering = invoke.begin(request, timeout, metadata)
                 try:
-                    message = await answering
+                    message = outcome.message = await answering
                 except BaseException:  # cancelled, or dropped with its loop
                     let_go(call)
                     raise
                 if message is None:
                     await raise_for(call)
                 elif invoke.deserialize is not None:
-                    message = deserialized(message, invoke.deserialize)
+                    outcome.message = deserialized(message, invoke.deserialize)
             else:
                 arguments = {
                     "timeout": timeout,
@@ -341,15 +344,15 @@ class OnLoop(LoopWorld):
                 }
                 if type(request) is bytes:
                     call = invoke(request, **arguments)
-                    message = await call
+                    outcome.message = await call
                 else:
                     call = invoke(**arguments)
-                    message = await request.send_to(call)
+                    outcome.message = await request.send_to(call)
         except grpc.aio.AioRpcError as error:
             return outcome_of_end(effect, error, timeout is not None)
         except grpc.aio.InternalError as error:  # what grpcio makes of metadata that cannot be sent, here and only here
             return Outcome(Failure.INVALID_REQUEST, "Invalid metadata", error)
-        outcome = GrpcOutcome(OK, message, call, None, at_once=False)
+        outcome.call = call
         destination, rule = effect.call.record.destination, effect.call.record.rule_object
         if destination.response_ops or rule.cors is not None:  # type: ignore[union-attr]
             outcome.tell_headers(await call.initial_metadata(), None, "")
