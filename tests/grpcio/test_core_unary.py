@@ -289,7 +289,8 @@ def test_another_binding_leaves_calls_in_threads_to_grpcio(monkeypatch, caplog):
 
 
 ELSEWHERE = """
-import asyncio, sys
+import asyncio, logging, sys
+logging.basicConfig(level=logging.INFO)
 from grpc._cython import cygrpc
 del cygrpc._AioCall  # as if it had another name
 import meshlib
@@ -319,6 +320,7 @@ def test_a_binding_of_another_shape_leaves_every_call_to_grpcio():
             cwd=Path(__file__).parents[2],
         )
     assert done.stdout.split() == ["a", "bOKone"], done.stderr
+    assert done.stderr.count("is not the one that meshlib knows") == 1
 
 
 async def test_another_binding_leaves_calls_on_asyncio_to_grpcio(monkeypatch, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import grpc
@@ -9,7 +10,7 @@ import pytest
 
 from meshlib.policy.grpc_status import NUMBERS
 from tests.support.grpc_echo import EchoServer
-from tests.support.grpc_worlds import ANSWERS, HOST, KINDS, Threads, by_kind, mesh_of, refused
+from tests.support.grpc_worlds import ANSWERS, HOST, KINDS, TARGET, Threads, by_kind, mesh_of, refused
 from tests.support.resources import to
 
 
@@ -220,6 +221,45 @@ async def test_a_request_that_cannot_be_serialized(world_class):
         assert error.code() is grpc.StatusCode.INTERNAL
         assert error.details() == "Exception serializing request!"
         assert not server.seen
+
+
+@pytest.mark.parametrize("request_", ["text", None, bytearray(b"x"), 5], ids=repr)
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "future"])
+async def test_a_request_that_is_no_bytes_and_has_no_serializer_says_what_is_missing(kind, request_):
+    with EchoServer() as server, mesh_of(server) as mesh:
+        made = getattr(mesh.grpc_channel(TARGET), kind.replace("future", "unary_unary"))("/a.B/C")
+        with pytest.raises(grpc.RpcError, match="Exception serializing request!") as raised:
+            made.future(request_) if kind == "future" else made(request_)
+        assert raised.value.code() is grpc.StatusCode.INTERNAL
+        assert "request_serializer" in str(raised.value.__cause__)
+        if kind != "future":
+            async with mesh.aio_grpc_channel(TARGET) as channel:
+                with pytest.raises(grpc.RpcError, match="Exception serializing request!") as raised:
+                    getattr(channel, kind)("/a.B/C")(request_)
+                assert "request_serializer" in str(raised.value.__cause__)
+        assert not server.seen
+
+
+async def test_requests_of_a_stream_that_are_no_bytes_end_the_call():
+    with EchoServer() as server, mesh_of(server) as mesh:
+        call = mesh.grpc_channel(TARGET).stream_unary("/a.B/C")
+        error = await refused(asyncio.to_thread(call, iter(["text"]), 5))
+        assert "must be bytes" in error.details()
+        async with mesh.aio_grpc_channel(TARGET) as channel:
+            with pytest.raises(TypeError, match="must be bytes"):
+                await channel.stream_unary("/a.B/C")().write("text")
+
+
+async def test_bytes_of_a_class_of_their_own_are_bytes():
+    class Serialized(bytes):
+        pass
+
+    data = Serialized(b"")
+    with EchoServer() as server, mesh_of(server) as mesh:
+        path = "/meshlib.test.Echo/Unary"
+        assert mesh.grpc_channel(TARGET).unary_unary(path)(data)
+        async with mesh.aio_grpc_channel(TARGET) as channel:
+            assert await channel.unary_unary(path)(data)
 
 
 async def test_an_iterator_of_requests_that_raises_cancels_the_call():

@@ -160,12 +160,12 @@ class UnaryUnary(_OneRequest, aio.UnaryUnaryMultiCallable):
         wait_for_ready: bool | None,
         compression: Any,
     ) -> Any:
+        # the same as above without asking what kind of call it is, and not begun yet: nearly all calls come here
         channel, dialer = self._channel, self._dialer
         if channel.closed:
             channel.check_open()
-        if method.serialize is not None:
-            request = serialized(method, request)
-        call, exchange = dialer.begin(method, request, timeout, metadata, credentials, wait_for_ready, compression)
+        taken = serialized(method, request)
+        call, exchange = dialer.begin(method, taken, timeout, metadata, credentials, wait_for_ready, compression)
         run = AioRun(call, exchange, channel.world, None, dialer.core.telemetry, channel.under_way)
         run.context = contextvars.copy_context()
         turn = channel.turn

@@ -1,8 +1,8 @@
 """The user's own client interceptors around a call of the mesh: run by grpcio's machinery, with the mesh where it would have
 put its own call. They see one call, whatever number of attempts it takes.
 
-This leans on ``grpc.aio._interceptor``, which has no public name; tests/grpcio/test_calls.py holds it
-against the installed grpcio.
+This leans on ``grpc.aio._interceptor``, which has no public name; tests/grpcio/test_interceptors.py holds it against the
+installed grpcio.
 """
 
 from __future__ import annotations

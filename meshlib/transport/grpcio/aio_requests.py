@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from meshlib.transport.grpcio.requests import Kept
+from meshlib.transport.grpcio.requests import Kept, to_bytes
 
 log = logging.getLogger("meshlib.grpc")
 
@@ -113,7 +113,7 @@ class AioRequests:
         """One more message. Returns when the attempt under way has taken it."""
         if self.kept.ended:
             raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
-        data = message if self._serialize is None else self._serialize(message)
+        data = to_bytes(message, self._serialize)
         if self._followers:
             self._feed_followers(data)
         if not self.kept.replayable and self._sent == len(self.kept) and not self._lock.locked():

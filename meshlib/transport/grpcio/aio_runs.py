@@ -299,9 +299,8 @@ class StreamOnLoop(OnLoop):
             for _ in range(HEAD_TURNS):
                 if initial:
                     break
-                await asyncio.sleep(
-                    0
-                )  # grpcio may tell the status first, and then that there is no head, before it comes
+                # grpcio may tell the status first, and then that there is no head, before it comes
+                await asyncio.sleep(0)
                 initial = await inner.initial_metadata()
             return outcome_of_end(effect, error, total is not None, initial, inner)
         except BaseException:

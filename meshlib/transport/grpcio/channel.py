@@ -13,7 +13,7 @@ from meshlib.transport.grpcio.dialer import Dialer, Method, Stubs
 from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.future import FutureCall
 from meshlib.transport.grpcio.outcome import GrpcOutcome
-from meshlib.transport.grpcio.requests import ReplayIterator
+from meshlib.transport.grpcio.requests import ReplayIterator, to_bytes
 from meshlib.transport.grpcio.stream import StreamCall
 from meshlib.transport.grpcio.told import with_metadata
 from meshlib.transport.grpcio.worlds import Blocking
@@ -50,19 +50,12 @@ def settle(outcome: Outcome, exchange: Exchange, call: Call) -> GrpcOutcome:
 
 
 def serialized(method: Method, request: Any) -> Any:
-    """The request as bytes. Raises what grpcio answers when that fails."""
-    if method.serialize is None:
-        return request
+    """The request as bytes. Raises what grpcio answers when that fails, with the reason as its cause."""
     try:
-        return method.serialize(request)
+        return to_bytes(request, method.serialize)
     except Exception as error:
-        raise not_serialized(method, error) from error
-
-
-def not_serialized(method: Method, error: Exception) -> RpcFailed:
-    """The exception for a request that its serializer refuses."""
-    log.error("a request of %s could not be serialized", method.path, exc_info=error)
-    return RpcFailed(INTERNAL, "Exception serializing request!", (), None)
+        log.error("a request of %s could not be serialized", method.path, exc_info=error)
+        raise RpcFailed(INTERNAL, "Exception serializing request!", (), None) from error
 
 
 class _Callable:
@@ -145,13 +138,7 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         return self._channel.started(FutureCall(call, self._dialer.core.telemetry.watch(call, exchange), self._dialer))
 
     def _taken(self, request: Any) -> Any:
-        serialize = self._method.serialize
-        if serialize is not None:
-            try:
-                return serialize(request)
-            except Exception as error:
-                raise not_serialized(self._method, error) from error
-        return request
+        return serialized(self._method, request)
 
 
 class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):

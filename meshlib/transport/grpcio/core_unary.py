@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.grpc")
 LOCALLY = "Locally cancelled by application!"
+UNKNOWN_BINDING = "grpcio's binding is not the one that meshlib knows (%s): unary calls take grpcio's own way"
 
 _BindingsCall: Any = ()
 deserialized: Callable[[bytes, Any], Any] = lambda message, deserialize: deserialize(message)  # noqa: E731
@@ -42,9 +43,12 @@ try:
     _CODES: dict[int, grpc.StatusCode] = _common.CYGRPC_STATUS_CODE_TO_STATUS_CODE
     _BindingsCall = cygrpc._AioCall
     deserialized = _common.deserialize
-    _known = hasattr(_observability, "_OBSERVABILITY_PLUGIN")
-except (ImportError, AttributeError, TypeError):
+    if not hasattr(_observability, "_OBSERVABILITY_PLUGIN"):
+        raise AttributeError("grpc._observability has no _OBSERVABILITY_PLUGIN")
+    _known = True
+except (ImportError, AttributeError, TypeError) as unknown:
     _known = False
+    log.info(UNKNOWN_BINDING, unknown)
 
 
 class Unary:
@@ -217,4 +221,4 @@ def _give_up(error: Exception) -> None:
     """Use grpcio's own multicallables from now on."""
     global _known
     _known = False
-    log.info("grpcio's binding is not the one that meshlib knows (%s): unary calls take grpcio's own way", error)
+    log.info(UNKNOWN_BINDING, error)

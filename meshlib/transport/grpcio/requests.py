@@ -14,6 +14,19 @@ from typing import Any
 from meshlib.transport.request_body import REPLAY_LIMIT
 
 
+def to_bytes(message: Any, serialize: Callable[[Any], bytes] | None) -> bytes:
+    """A request message as it is sent. Raises what its serializer raises, and TypeError for what is no bytes then."""
+    data = message if serialize is None else serialize(message)
+    if type(data) is bytes:
+        return data
+    if isinstance(data, bytes):
+        return bytes(data)
+    raise TypeError(
+        f"a gRPC request must be bytes once it is serialized, not {type(data).__name__}: give the stub's method a "
+        "request_serializer (for example Request.SerializeToString)"
+    )
+
+
 class Kept:
     """The books: messages sent so far. ``replayable`` while all of them are here; ``ended`` once no more will come."""
 
@@ -124,7 +137,7 @@ class ReplayIterator:
     def _pull(self) -> None:
         try:
             message = next(self._source)
-            data = message if self._serialize is None else self._serialize(message)
+            data = to_bytes(message, self._serialize)
             self.kept.append(data)
             for follower in self._followers:
                 follower.feed(data)
