@@ -106,5 +106,9 @@ class InvalidRequest(CallError, httpx.LocalProtocolError):
     """The request itself cannot be written as HTTP (a line break in a header, an empty host); nothing was sent."""
 
 
+class UnsupportedProtocol(CallError, httpx.UnsupportedProtocol):
+    """The URL has no host, or a scheme other than http and https; nothing was sent."""
+
+
 class MeshClosed(CallError, RuntimeError):
     """The mesh (or the client's transport) was closed before the call."""

@@ -34,6 +34,7 @@ from meshlib.telemetry.tracing import Tracing
 from meshlib.transport.clients import AsyncMeshClient, MeshClient
 from meshlib.transport.grpcio.view import GrpcView
 from meshlib.transport.httpx_transport import transports
+from meshlib.transport.origins import BadUrl, origin_of
 from meshlib.transport.race import alarms
 from meshlib.transport.view import PlainView
 from meshlib.transport.worlds import MeshCore
@@ -377,7 +378,8 @@ class Mesh:
         weights, endpoints, retries, timeouts and faults that would count. Sends nothing.
 
         A gRPC call is ``url="grpc://ratings:9080/package.Service/Method"`` (``grpcs://`` with channel credentials), its
-        metadata the headers; ``method`` does not matter then."""
+        metadata the headers (``:authority`` what the option ``grpc.default_authority`` would say); ``method`` does not
+        matter then. Raises ``MeshError`` for a URL that cannot be called."""
         live = self._core.live
         if live is None:
             raise MeshError("the mesh is closed")
@@ -388,18 +390,26 @@ class Mesh:
                 raise MeshError(
                     f"explain needs a full URL such as grpc://ratings:9080/package.Service/Method, not {url!r}"
                 )
-            metadata = [(name.lower(), value) for name, value in (headers or {}).items()]
-            call = GrpcView(slash + path, GRPC_SCHEMES[scheme], authority, metadata, None)
+            metadata = [
+                (name.lower(), value) for name, value in (headers or {}).items() if name.lower() != ":authority"
+            ]
+            told = next((value for name, value in (headers or {}).items() if name.lower() == ":authority"), authority)
+            call = GrpcView(slash + path, GRPC_SCHEMES[scheme], told, metadata, None, authority)
             return explain(live, call, self._core.clock.monotonic())
         request = httpx.Request(method, url, headers=dict(headers or {}))
-        if not request.url.host:
-            raise MeshError(f"explain needs a full URL such as http://reviews:9080/reviews/0, not {url!r}")
+        try:
+            scheme, dialled = origin_of(request.url)
+        except BadUrl as error:
+            raise MeshError(
+                f"explain needs a full URL such as http://reviews:9080/reviews/0, not {url!r}: {error}"
+            ) from None
         view = PlainView(
             request.method,
-            request.url.scheme,
-            request.headers.get("host", ""),
+            scheme,
+            request.headers.get("host") or dialled,
             request.url.raw_path.decode("latin-1"),
             dict(request.headers.items()),
+            dialled,
         )
         return explain(live, view, self._core.clock.monotonic())
 

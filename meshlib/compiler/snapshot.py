@@ -226,31 +226,48 @@ class Snapshot:
     fallbacks: bool = False  # whether one of them has a fallback
     sidecar: str = ""  # the Sidecar that bounds what this client sees
     inbound: Inbound = NOTHING  # what happens to the requests that this workload serves
-    # memo of virtual_host(), by authority and scheme: splitting and comparing an authority costs more than the rest of a
-    # look-up
-    seen: dict[tuple[str, str], VirtualHost] = field(default_factory=dict)
+    # memo of virtual_host(), by what the URL names, Host and scheme: splitting and comparing an authority costs more than
+    # the rest of a look-up
+    seen: dict[tuple[str, str, str], VirtualHost] = field(default_factory=dict)
 
-    def virtual_host(self, authority: str, scheme: str) -> VirtualHost:
-        """The virtual host for a Host header (port optional) and URL scheme. Always an answer: unknown hosts get the
-        pass-through host, or the blocking one under REGISTRY_ONLY."""
-        found = self.seen.get((authority, scheme))
+    def virtual_host(self, dialled: str, scheme: str, host: str | None = None) -> VirtualHost:
+        """The virtual host of a request: ``dialled`` is the host and (optional) port that its URL names, ``host`` its Host
+        header if that is another.
+
+        A URL outside the mesh gets the pass-through host (the blocking one under REGISTRY_ONLY) whatever Host says. For a
+        URL of the mesh, Host chooses among the hosts of the port, its own port ignored, as it does at a sidecar
+        (``ignore_port_in_host_matching``); a Host that is none of them is unknown, and gets the pass-through host too."""
+        if host is None:
+            host = dialled
+        found = self.seen.get((dialled, host, scheme))
         if found is None:
-            found = self._find_virtual_host(authority, scheme)
+            found = self._find_virtual_host(dialled, scheme)
+            if host != dialled and not self.is_unknown(found):
+                found = self._named_by_host(host, found.port)
             if len(self.seen) < MAX_SEEN:
-                self.seen[authority, scheme] = found
+                self.seen[dialled, host, scheme] = found
         return found
 
-    def _find_virtual_host(self, authority: str, scheme: str) -> VirtualHost:
-        host, port = split_authority(authority)
-        routes = self.hosts.get(host)
+    def is_unknown(self, virtual_host: VirtualHost) -> bool:
+        """Whether this is what requests to hosts outside the mesh get."""
+        return virtual_host is self.passthrough or virtual_host is self.blocked
+
+    def _find_virtual_host(self, dialled: str, scheme: str) -> VirtualHost:
+        host, port = split_authority(dialled)
+        routes = self._routes_of(host)
         if routes is None:
-            routes = self._wildcard(host)
-            if routes is None:
-                return self._unknown()
+            return self._unknown()
         if port:
             return routes.ports.get(port) or self._unknown()
         found = routes.ports.get(443 if scheme == "https" else 80)
         return found or routes.sole or self._unknown()
+
+    def _named_by_host(self, host: str, port: int) -> VirtualHost:
+        routes = self._routes_of(split_authority(host.strip(" \t"))[0])
+        return (routes.ports.get(port) if routes is not None else None) or self._unknown()
+
+    def _routes_of(self, name: str) -> HostRoutes | None:
+        return self.hosts.get(name) or self._wildcard(name)
 
     def _unknown(self) -> VirtualHost:
         return self.passthrough if self.allow_any else self.blocked

@@ -350,8 +350,8 @@ class BoundCluster:
                 self._note(state.detector.tick(now))
 
     def _dialled(self, call: Call) -> EndpointState:
-        """Pass-through: the endpoint is the address that the caller's URL names."""
-        host, port = split_authority(call.view.authority)
+        """Pass-through: the endpoint is the address that the caller's URL names, never what a Host header says."""
+        host, port = split_authority(call.view.dialled)
         port = port or self.spec.port or (443 if call.view.scheme == "https" else 80)
         key = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         state = self.state

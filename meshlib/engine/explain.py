@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.snapshot import Destination, Rule
+from meshlib.compiler.snapshot import Destination, Rule, VirtualHost
 from meshlib.engine.explanation import Considered, Explanation
 from meshlib.engine.route import route
 from meshlib.policy.circuit_limits import UNLIMITED, CircuitLimits
@@ -28,6 +28,8 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
             considered.append(Considered(rule.index, rule.name, False, "an earlier rule matched"))
         else:
             considered.append(Considered(rule.index, rule.name, False, _why_not(rule, view)))
+    if view.authority.lower() != view.dialled.lower():
+        found.add_details({"host_header": _what_host_did(live, view, vhost)})
     found.considered = sorted(considered, key=lambda c: c.index)
     details: dict[str, Any] = {"virtual_host": f"{vhost.host}:{vhost.port}" if vhost.port else vhost.host}
     if taken is None:
@@ -56,6 +58,21 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
         details["destinations"] = [_destination(live, taken, d, now, view) for d in taken.destinations]
     found.add_details(details)
     return found
+
+
+def _what_host_did(live: Live, view: RequestView, vhost: VirtualHost) -> str:
+    """A Host that is not the URL's own: whether it decides, by the table of ``Snapshot.virtual_host``."""
+    snapshot = live.snapshot
+    by_url = snapshot.virtual_host(view.dialled, view.scheme)
+    if snapshot.is_unknown(by_url):
+        return f"Host {view.authority} is sent and does not decide: {view.dialled}, which the URL names, is outside the mesh"
+    if snapshot.is_unknown(vhost):
+        what = "the address that the URL names is dialled as it is" if snapshot.allow_any else "the call is blocked"
+        return (
+            f"Host {view.authority} is not a host of the mesh on port {by_url.port}: no rule or policy of {view.dialled} "
+            f"counts, and {what}"
+        )
+    return f"Host {view.authority} decides, not the URL's {view.dialled}: both are hosts of the mesh"
 
 
 def _why_taken(rule: Rule, view: RequestView) -> str:

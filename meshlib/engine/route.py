@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def route(snapshot: Snapshot, view: RequestView) -> Explanation:
     """Which rule the request takes (``rule_object`` None: none matches)."""
-    authority, scheme = view.authority, view.scheme
-    vhost = snapshot.seen.get((authority, scheme)) or snapshot.virtual_host(authority, scheme)
+    dialled, host, scheme = view.dialled, view.authority, view.scheme
+    vhost = snapshot.seen.get((dialled, host, scheme)) or snapshot.virtual_host(dialled, scheme, host)
     rule = vhost.single
     if rule is None:
         found = vhost.index.find(view)

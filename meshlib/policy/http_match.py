@@ -15,8 +15,9 @@ from meshlib.policy.string_match import StringMatcher
 
 class RequestView(Protocol):
     """A request as policy sees it. All texts are wire strings: bytes read as latin-1, so that none is lost. ``path`` has
-    no query and no fragment; ``query`` is raw, without its question mark; ``full_path`` both as sent; ``authority`` is as
-    sent, port included."""
+    no query and no fragment; ``query`` is raw, without its question mark; ``full_path`` both as sent; ``authority`` is the
+    Host (``:authority``) as sent, port included; ``dialled`` is the host and port that the URL names, which is where a
+    request for a host outside the mesh goes whatever its Host says."""
 
     @property
     def method(self) -> str: ...
@@ -24,6 +25,8 @@ class RequestView(Protocol):
     def scheme(self) -> str: ...
     @property
     def authority(self) -> str: ...
+    @property
+    def dialled(self) -> str: ...
     @property
     def path(self) -> str: ...
     @property

@@ -16,6 +16,7 @@ from meshlib.engine.outcome import Failure, Outcome
 
 if TYPE_CHECKING:
     from meshlib.engine.explanation import Explanation
+    from meshlib.transport.origins import BadUrl
 
 _CLASSES: dict[Failure, tuple[type[errors.CallError], str]] = {
     Failure.CONNECT_FAILED: (errors.ConnectFailed, "ConnectError"),
@@ -30,18 +31,34 @@ _CLASSES: dict[Failure, tuple[type[errors.CallError], str]] = {
     Failure.INVALID_REQUEST: (errors.InvalidRequest, "LocalProtocolError"),
 }
 
+_URL_CLASSES: tuple[tuple[type[errors.CallError], str], ...] = (
+    (errors.UnsupportedProtocol, "UnsupportedProtocol"),
+    (errors.ConnectFailed, "ConnectError"),
+)
+
 _made: dict[tuple[type, str], type] = {}
 
 
 def exception_class(failure: Failure, module: ModuleType) -> type[errors.CallError]:
     """meshlib's class for ``failure``, which is also an exception of ``module`` (httpx or httpx2)."""
-    base, name = _CLASSES[failure]
+    return _of_module(*_CLASSES[failure], module)
+
+
+def _of_module(base: type[errors.CallError], name: str, module: ModuleType) -> type[errors.CallError]:
     if module is httpx:
         return base
     found = _made.get((base, module.__name__))
     if found is None:
         found = _made[base, module.__name__] = type(base.__name__, (base, getattr(module, name)), {})
     return found
+
+
+def bad_url(problem: BadUrl, request: Any, module: ModuleType) -> Exception:
+    """The exception for a URL that leads nowhere: ``UnsupportedProtocol``, or ``ConnectError`` for an impossible port."""
+    base, name = _URL_CLASSES[problem.port is not None]
+    made = _of_module(base, name, module)(str(problem))
+    made.request = request  # type: ignore[attr-defined]
+    return made
 
 
 def call_error(outcome: Outcome, record: Explanation, request: Any, module: ModuleType) -> Exception:

@@ -20,8 +20,9 @@ from meshlib.engine.effects import Deliver, Exchange
 from meshlib.engine.fallback import exchange_of
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.route import route
-from meshlib.transport.call_errors import call_error
+from meshlib.transport.call_errors import bad_url, call_error
 from meshlib.transport.http1 import BodyFailed
+from meshlib.transport.origins import BadUrl
 from meshlib.transport.request_body import body_of
 from meshlib.transport.view import HttpxView
 from meshlib.transport.wire import Wire
@@ -44,7 +45,10 @@ def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tupl
     live = core.live
     if live is None:
         raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
-    view = HttpxView(request)
+    try:
+        view = HttpxView(request)
+    except BadUrl as error:
+        raise bad_url(error, request, module) from None
     timeout = request.extensions.get("timeout")
     timeouts = NO_TIMEOUTS
     if timeout is not None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from meshlib.transport.origins import origin_of
+
 
 class HttpxView:
-    """A ``RequestView`` on an httpx (or httpx2) request."""
+    """A ``RequestView`` on an httpx (or httpx2) request. Raises ``BadUrl`` for a URL that leads nowhere."""
 
     __slots__ = (
         "_headers",
         "_repeated",
         "authority",
+        "dialled",
         "full_path",
         "method",
         "path",
@@ -24,7 +27,7 @@ class HttpxView:
     def __init__(self, request: Any) -> None:
         url = request.url
         self.method: str = request.method
-        self.scheme: str = url.scheme
+        self.scheme, self.dialled = origin_of(url)
         raw: list[tuple[bytes, bytes]] = request.headers.raw
         self.raw_headers = raw
         self._headers: dict[str, str] | None = None
@@ -35,9 +38,12 @@ class HttpxView:
         self.path, _, self.query = text.partition("?")
         # httpx puts Host first; a client that sets its own may put it anywhere
         if raw and raw[0][0].lower() == b"host":
-            self.authority = raw[0][1].decode("latin-1")
+            self.authority = raw[0][1].decode("latin-1") or self.dialled
         else:
-            self.authority = self.header("host") or url.netloc.decode("latin-1")
+            host = self.header("host")
+            self.authority = host or self.dialled
+            if host is None:  # HTTP/1.1 wants one, whoever removed it
+                self.raw_headers = [(b"Host", self.dialled.encode("latin-1")), *raw]
 
     @property
     def asks(self) -> bool:
@@ -75,12 +81,15 @@ def _values(raw: list[tuple[bytes, bytes]]) -> dict[str, list[str]]:
 class PlainView:
     """A ``RequestView`` made of plain values: for ``mesh.explain`` and tests."""
 
-    __slots__ = ("_headers", "asks", "authority", "full_path", "method", "path", "query", "scheme")
+    __slots__ = ("_headers", "asks", "authority", "dialled", "full_path", "method", "path", "query", "scheme")
 
-    def __init__(self, method: str, scheme: str, authority: str, target: str, headers: dict[str, str]) -> None:
+    def __init__(
+        self, method: str, scheme: str, authority: str, target: str, headers: dict[str, str], dialled: str = ""
+    ) -> None:
         self.method = method
         self.scheme = scheme
         self.authority = authority
+        self.dialled = dialled or authority
         self.full_path = target = target.partition("#")[0]
         self.path, _, self.query = target.partition("?")
         self._headers = {k.lower(): v for k, v in headers.items()}

@@ -33,6 +33,7 @@ from meshlib.transport.tls import caller_context, upstream_context
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
+    from meshlib.policy.http_match import RequestView
     from meshlib.transport.grpcio.upstreams import Upstreams
 
 
@@ -172,11 +173,15 @@ MAX_TARGETS = 2048
 """Per cluster. Only pass-through to ever new hosts gets there."""
 
 
-def find_target(
-    core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, tls: _Tls
-) -> Target:
-    """Where to connect for this endpoint, made once per cluster, endpoint and TLS need."""
+def find_target(core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, view: RequestView, tls: _Tls) -> Target:
+    """Where to connect for this endpoint, made once per cluster, endpoint and TLS need.
+
+    TLS of an https URL verifies the URL's host. TLS that a DestinationRule begins verifies its ``sni``, else the host of the
+    mesh that the request chose (Envoy's ``auto_sni``); an address that the URL names is verified by the URL's name too."""
     settings = cluster.spec.tls
+    scheme = view.scheme
+    by_host = settings is not None and cluster.spec.resolution != "passthrough"
+    authority = view.authority if by_host else view.dialled
     key: Any
     if settings is None and scheme != "https":
         key = endpoint
@@ -275,7 +280,7 @@ class SyncNetwork(ThreadWorld):
         view, wire = call.view, call.wire
         timeouts = _timeouts(effect)
         timeouts.watch = watch
-        target = find_target(self._core, effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
+        target = find_target(self._core, effect.cluster, effect.endpoint, view, self._tls)
         return self._core.upstream.send(
             view.method.encode("latin-1"),
             wire.target,
@@ -356,7 +361,7 @@ class AsyncNetwork(LoopWorld):
     async def send(self, effect: Send) -> Outcome:
         call = effect.call
         view, wire = call.view, call.wire
-        target = find_target(self._core, effect.cluster, effect.endpoint, view.scheme, view.authority, self._tls)
+        target = find_target(self._core, effect.cluster, effect.endpoint, view, self._tls)
         return await self._core.loop_upstream().send(
             view.method.encode("latin-1"),
             wire.target,

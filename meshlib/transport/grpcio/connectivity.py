@@ -37,7 +37,7 @@ def upstreams_of(dialer: Dialer, loop: Any = None) -> Iterator[Upstream]:
     if live is None:
         return
     wire = SimpleNamespace(authority="")
-    virtual_host = live.snapshot.virtual_host(dialer.authority, dialer.scheme)
+    virtual_host = live.snapshot.virtual_host(dialer.dialled, dialer.scheme, dialer.authority)
     keys = dict.fromkeys(d.cluster for rule in virtual_host.rules for d in rule.destinations if d.cluster)
     for key in keys:
         cluster = live.cluster(key)

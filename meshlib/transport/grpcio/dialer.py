@@ -50,16 +50,20 @@ def authority_of(target: str) -> str:
 
 
 class Dialer:
-    """Makes calls. ``authority`` is the host as the caller named it, ``scheme`` "https" with channel credentials."""
+    """Makes calls. ``dialled`` is the host that the target names, ``authority`` what servers are told (the same, unless
+    ``grpc.default_authority`` says otherwise), ``scheme`` "https" with channel credentials."""
 
-    __slots__ = ("authority", "core", "scheme", "settings")
+    __slots__ = ("authority", "core", "dialled", "scheme", "settings")
 
     def __init__(self, core: MeshCore, target: str, credentials: Any, options: Any, compression: Any) -> None:
         self.core = core
         pairs = tuple((str(name), value) for name, value in options or ())
-        self.authority = str(dict(pairs).get("grpc.default_authority") or authority_of(target))
+        self.dialled = authority_of(target)
+        self.authority = str(dict(pairs).get("grpc.default_authority") or self.dialled)
         self.scheme = "http" if credentials is None else "https"
-        self.settings: ChannelSettings = core.grpc_upstreams().settings(self.authority, credentials, pairs, compression)
+        self.settings: ChannelSettings = core.grpc_upstreams().settings(
+            self.authority, self.dialled, credentials, pairs, compression
+        )
 
     def begin(
         self,
@@ -83,7 +87,7 @@ class Dialer:
             if timeout is None or left < timeout:
                 timeout = left
         pairs = tuple(metadata) if metadata else ()
-        view = GrpcView(method.path, self.scheme, self.authority, pairs, timeout)
+        view = GrpcView(method.path, self.scheme, self.authority, pairs, timeout, self.dialled)
         wire = GrpcWire(method, request, pairs, credentials, compression, self.authority)
         timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
         call = Call(view, wire, live, core.clock, core.rng, timeouts, core.retry_wait)

@@ -21,16 +21,25 @@ ALWAYS = {
 class GrpcView:
     """A ``RequestView`` on a gRPC call."""
 
-    __slots__ = ("_headers", "_metadata", "_repeated", "_timeout", "asks", "authority", "path", "scheme")
+    __slots__ = ("_headers", "_metadata", "_repeated", "_timeout", "asks", "authority", "dialled", "path", "scheme")
 
     protocol = "HTTP/2"
     method = "POST"
     query = ""
 
-    def __init__(self, path: str, scheme: str, authority: str, metadata: Metadata, timeout: float | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        scheme: str,
+        authority: str,
+        metadata: Metadata,
+        timeout: float | None,
+        dialled: str = "",
+    ) -> None:
         self.path = path
         self.scheme = scheme
         self.authority = authority
+        self.dialled = dialled or authority
         self._metadata = metadata
         self.asks = bool(metadata)  # whether there may be a header whose name begins with x-envoy-
         self._timeout = timeout
