@@ -112,3 +112,7 @@ class UnsupportedProtocol(CallError, httpx.UnsupportedProtocol):
 
 class MeshClosed(CallError, RuntimeError):
     """The mesh (or the client's transport) was closed before the call."""
+
+
+class ClosedMeanwhile(UpstreamReset, MeshClosed):
+    """The mesh was closed while the call was under way: its connection was broken off."""

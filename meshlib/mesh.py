@@ -467,7 +467,13 @@ class Mesh:
     # -- ending -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop watching and close every connection. Calls after it raise ``MeshClosed``. Idempotent."""
+        """Stop watching and close every connection. Idempotent, and callable from any thread.
+
+        Calls under way fail at once with ``ClosedMeanwhile``, in every thread and on every event loop, whatever they wait for
+        (a connection, an answer, the rest of a body, a slot, a backoff), and are not tried again; calls after it raise
+        ``MeshClosed``. To let calls end, wait for them before. In threads what the caller's own code does cannot be broken
+        off: an iterator of a request's body, an ``inner`` transport.
+        """
         if self._source is not None:
             self._source.stop()
         with self._lock:

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 UNAVAILABLE = frozenset((502, 503, 504))
 CALLERS_DOING = frozenset(
-    (Failure.INVALID_REQUEST, Failure.REQUEST_BODY_FAILED, Failure.WRITE_TIMEOUT, Failure.POOL_TIMEOUT)
+    (
+        Failure.INVALID_REQUEST,
+        Failure.REQUEST_BODY_FAILED,
+        Failure.WRITE_TIMEOUT,
+        Failure.POOL_TIMEOUT,
+        Failure.CLOSED,
+    )
 )
 
 

@@ -251,6 +251,8 @@ def outbound(call: Call) -> Exchange:
                         slots.release()  # type: ignore[union-attr]
                         holds_slot = False
                     continue
+                if failure is Failure.CLOSED:
+                    break
                 if failure is Failure.TIMEOUT and head_by == caller_deadline < deadline:
                     # the caller's own patience, not the route's: as if it had hung up on a sidecar
                     record.add_flag("DC")

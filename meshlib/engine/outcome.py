@@ -28,6 +28,7 @@ class Failure(IntEnum):
     WRITE_TIMEOUT = 9  # the request body could not be written within the caller's write timeout
     REQUEST_BODY_FAILED = 10  # the caller's own body iterator raised; ``error`` holds what it raised
     REFUSED = 11  # the server refused the stream before processing it
+    CLOSED = 12  # the mesh was closed meanwhile: nobody is to blame, and nothing more is tried
 
 
 class Outcome:

@@ -18,6 +18,7 @@ FLAG_OF_FAILURE = {
     Failure.OVERFLOW: "UO",
     Failure.POOL_TIMEOUT: "DC",
     Failure.WRITE_TIMEOUT: "DC",
+    Failure.CLOSED: "UC",
 }
 
 

@@ -106,6 +106,17 @@ class Slots:
                 self._line.remove(waiter)
             return False
 
+    def admit(self, waiter: Waiter) -> None:
+        """Let one who stands in line through although no slot is free: the mesh is closed, and what it goes on to do fails.
+        It has a slot to release, as any other."""
+        with self._lock:
+            if waiter.state != "waiting":
+                return
+            self._line.remove(waiter)
+            self.in_use += 1
+            waiter.state = "granted"
+        waiter.wake()
+
     def release(self) -> None:
         """Give a slot back, to the first in line if there is one."""
         with self._lock:

@@ -100,6 +100,13 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def break_off(self, failure: Failure, detail: str) -> None:
+        """Give up the request and the connection; the handler is told."""
+        handler = self._handler
+        self.abort()
+        if handler is not None:
+            handler.on_failure(failure, detail, None, False)
+
     def retire(self) -> None:
         """Close politely; for connections without a request."""
         self._handler = None

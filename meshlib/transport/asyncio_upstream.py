@@ -6,11 +6,12 @@ No task and at most one timer per request on a kept-alive connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
@@ -18,7 +19,7 @@ from meshlib.transport.asyncio_connection import Connection
 from meshlib.transport.asyncio_pending import Pending
 from meshlib.transport.http1 import InvalidHead, encode_head
 from meshlib.transport.names import Names
-from meshlib.transport.problems import connect_problem, no_http2_package
+from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
 from meshlib.transport.request_body import ReplayBody, expects_continue, frame, is_chunked, last_frame
 from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
 from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer
@@ -37,7 +38,8 @@ class AsyncioUpstream:
         self._idle: dict[Target, deque[Connection]] = {}
         self._busy: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._waits: set[asyncio.Timeout] = set()
+        self.closed = False
         self._http2: AsyncioHttp2 | None = None
 
     # -- connections ------------------------------------------------------------------------------------------------
@@ -58,7 +60,7 @@ class AsyncioUpstream:
 
     async def connect(self, target: Target, limit: float | None) -> Connection:
         """A new connection, TLS done. Raises OSError, TimeoutError, PeerNameMismatch."""
-        async with asyncio.timeout(limit):
+        async with self.until_closed(limit):
             connection = Connection(self, target)
             try:
                 await self.dial(connection, target, HTTP1_ONLY)
@@ -67,6 +69,18 @@ class AsyncioUpstream:
                 raise
         self._busy.add(connection)
         return connection
+
+    @contextlib.asynccontextmanager
+    async def until_closed(self, limit: float | None = None) -> AsyncIterator[None]:
+        """Bound what is awaited inside by ``limit`` seconds and by the mesh's closing: TimeoutError, either way."""
+        async with asyncio.timeout(limit) as bound:
+            self._waits.add(bound)
+            try:
+                if self.closed:
+                    bound.reschedule(self.loop.time())
+                yield
+            finally:
+                self._waits.discard(bound)
 
     async def dial(self, protocol: asyncio.Protocol, target: Target, protocols: Sequence[str]) -> Any:
         """The transport of a new connection for ``protocol``, TLS done and ``protocols`` offered in it. Raises OSError,
@@ -125,7 +139,7 @@ class AsyncioUpstream:
         now = self.loop.time()
         if connection.closed:
             return
-        if self._closed or not connection.reader.reusable or worn_out(connection, now):
+        if self.closed or not connection.reader.reusable or worn_out(connection, now):
             connection.retire()
             return
         self._keep(connection)
@@ -170,7 +184,7 @@ class AsyncioUpstream:
                 soonest = smaller(soonest, idle[0].idle_since + target.idle_timeout)
             else:
                 del self._idle[target]
-        if soonest is not None and not self._closed:
+        if soonest is not None and not self.closed:
             self._sweeper = self.loop.call_at(soonest, self._sweep)
 
     def idle_connections(self) -> int:
@@ -179,11 +193,14 @@ class AsyncioUpstream:
         return sum(len(idle) for idle in self._idle.values()) + over_http2
 
     def close(self) -> None:
-        """Close idle connections politely and drop those in use. Call it on the loop."""
-        self._closed = True
+        """Close idle connections politely; calls under way fail at once. Call it on the loop."""
+        self.closed = True
         self.close_idle()
         for connection in list(self._busy):
-            self.drop(connection)
+            connection.break_off(Failure.CLOSED, MESH_CLOSED)
+        for bound in self._waits:
+            if not bound.expired():
+                bound.reschedule(self.loop.time())
         if self._http2 is not None:
             self._http2.close()
 
@@ -216,6 +233,8 @@ class AsyncioUpstream:
 
         ``clock_now`` is the mesh clock's present, against which ``timeouts.deadline`` is read.
         """
+        if self.closed:
+            return mesh_closed()
         if target.http2:
             outcome = await self._send_http2(method, url_target, headers, body, target, timeouts, clock_now)
             if outcome is not None:
@@ -232,6 +251,8 @@ class AsyncioUpstream:
             try:
                 connection = await self.connect(target, limit)
             except TimeoutError as error:
+                if self.closed:
+                    return mesh_closed(error)
                 if timeouts.head is not None and limit == timeouts.head:
                     return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left", error)
                 return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit:g} s", error)
@@ -252,7 +273,14 @@ class AsyncioUpstream:
             timer = loop.call_at(began + timeouts.head, pending.head_timed_out)
         try:
             if stream is not None:
-                problem = await pending.send_body(stream, headers)
+                problem = None
+                try:
+                    async with self.until_closed():  # the caller's own iterator may have nothing for us for long
+                        problem = await pending.send_body(stream, headers)
+                except TimeoutError as error:
+                    if not self.closed:
+                        raise
+                    problem = mesh_closed(error)
                 if problem is not None:
                     pending.abort()
                     return problem

@@ -29,6 +29,7 @@ _CLASSES: dict[Failure, tuple[type[errors.CallError], str]] = {
     Failure.POOL_TIMEOUT: (errors.Overflow, "PoolTimeout"),
     Failure.OVERFLOW: (errors.Overflow, "PoolTimeout"),
     Failure.INVALID_REQUEST: (errors.InvalidRequest, "LocalProtocolError"),
+    Failure.CLOSED: (errors.ClosedMeanwhile, "RemoteProtocolError"),
 }
 
 _URL_CLASSES: tuple[tuple[type[errors.CallError], str], ...] = (

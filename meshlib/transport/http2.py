@@ -275,6 +275,12 @@ class Http2Session:
                 what = StreamFailure(Failure.RESET, text, stream.reused and not stream.begun, error)
             self._fail(stream, what)
 
+    def give_up(self, what: StreamFailure) -> None:
+        """This side wants no more of the connection."""
+        if self.broken is None:
+            self.broken = what
+            self._fail_all(what)
+
     # -- what the server sends --------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> None:

@@ -13,7 +13,7 @@ from hpack import HeaderTuple
 
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.http1 import BodyFailed, InvalidHead
-from meshlib.transport.http2 import Http2Session, Stream
+from meshlib.transport.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.http2_call import (
     FLUSH,
     NEXT,
@@ -26,7 +26,7 @@ from meshlib.transport.http2_call import (
     too_late,
 )
 from meshlib.transport.http2_headers import request_head
-from meshlib.transport.problems import connect_problem
+from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed
 from meshlib.transport.request_body import ReplayBody, SourceFailed, expects_continue
 from meshlib.transport.target import Target, Timeouts, smaller, worn_out
 from meshlib.transport.tls import HTTP2_OR_1, PeerNameMismatch
@@ -174,6 +174,11 @@ class Connection(asyncio.Protocol):
     def abort(self, reason: str) -> None:
         """Give up the connection with all its calls."""
         self.session.lost(ConnectionAbortedError(reason))
+        self._shut()
+
+    def mesh_closed(self) -> None:
+        """Give up the connection with all its calls, which the mesh's closing ends."""
+        self.session.give_up(StreamFailure(Failure.CLOSED, MESH_CLOSED))
         self._shut()
 
     def close_if_over(self) -> None:
@@ -326,7 +331,17 @@ class AsyncioHttp2:
             self.loop.time,
         )
         source = aiter(body) if isinstance(body, ReplayBody) else None
-        outcome: Outcome = await connection.perform(steps, stream, waiter, source)
+        outcome: Outcome
+        if source is None:
+            outcome = await connection.perform(steps, stream, waiter)
+        else:
+            try:
+                async with self._upstream.until_closed():  # the caller's own iterator may have nothing for us for long
+                    outcome = await connection.perform(steps, stream, waiter, source)
+            except TimeoutError as error:
+                if not self._upstream.closed:
+                    raise
+                return mesh_closed(error)
         if outcome.failure is None and outcome.whole is None:
             outcome.body = Http2Body(connection, stream, waiter, timeouts, deadline)
         return outcome
@@ -339,6 +354,8 @@ class AsyncioHttp2:
         limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
         by = None if limit is None else began + limit
         while True:
+            if self._upstream.closed:
+                return mesh_closed()
             pool = self._pools.get(target)
             if pool is None:
                 pool = self._pools[target] = _Pool()
@@ -357,7 +374,7 @@ class AsyncioHttp2:
             if not done:
                 return too_late(target, timeouts, limit)
             if task.cancelled():
-                return Outcome(Failure.CONNECT_FAILED, f"no connection to {target}: the mesh was closed meanwhile")
+                return mesh_closed()
             made = task.result()
             if made is None:
                 return None
@@ -398,7 +415,7 @@ class AsyncioHttp2:
         except (OSError, ssl.SSLError, PeerNameMismatch) as error:
             return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
         except asyncio.CancelledError:
-            connection.abort("the mesh was closed")
+            connection.mesh_closed()
             raise
         finally:
             pool.connecting = None
@@ -435,7 +452,7 @@ class AsyncioHttp2:
             if connection.idle:
                 connection.retire()
             else:
-                connection.abort("the mesh was closed")
+                connection.mesh_closed()
 
 
 class Http2Body:

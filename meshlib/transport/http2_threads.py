@@ -23,7 +23,7 @@ from hpack import HeaderTuple
 
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.http1 import BodyFailed, InvalidHead
-from meshlib.transport.http2 import Http2Session, Stream
+from meshlib.transport.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.http2_call import (
     FLUSH,
     NEXT,
@@ -36,6 +36,7 @@ from meshlib.transport.http2_call import (
     too_late,
 )
 from meshlib.transport.http2_headers import request_head
+from meshlib.transport.problems import MESH_CLOSED, mesh_closed
 from meshlib.transport.request_body import ReplayBody, SourceFailed, expects_continue
 from meshlib.transport.target import Target, Timeouts, smaller, worn_out
 from meshlib.transport.tls import HTTP2_OR_1
@@ -398,6 +399,15 @@ class Connection:
         self.retiring = True
         self._tidy()
 
+    def mesh_closed(self) -> None:
+        """Give up the connection with all its calls, which the mesh's closing ends."""
+        self._lock.acquire()
+        self.retiring = True
+        if self.session.streams or not self.session.ready:
+            self.session.give_up(StreamFailure(Failure.CLOSED, MESH_CLOSED))
+            self._shut()
+        self._tidy()
+
     def forget(self) -> None:
         """In a forked child: close the child's copies. The peer hears nothing."""
         if self.closed:
@@ -430,7 +440,6 @@ class SyncHttp2:
         self._pools: dict[Target, _Pool] = {}
         self._http1: dict[Target, float] = {}
         self._open: set[Connection] = set()
-        self._closed = False
 
     def send(
         self,
@@ -489,6 +498,8 @@ class SyncHttp2:
         if len(pool.connections) > 1 and began - pool.swept >= SWEEP_SECONDS:
             self._sweep(pool, began)
         while True:
+            if self._upstream.closed:
+                return mesh_closed()
             for connection in pool.connections:
                 opened = connection.open(head, end, head_request)
                 if opened is not None:
@@ -517,8 +528,9 @@ class SyncHttp2:
                 if isinstance(made_now, Connection):
                     opened = made_now.open(head, end, head_request)
                     if opened is None:
-                        useless = no_streams(made_now.session, target)
-                    if useless is not None or self._closed:
+                        closed = self._upstream.closed
+                        useless = mesh_closed() if closed else no_streams(made_now.session, target)
+                    if useless is not None:
                         made_now.retire()
             finally:
                 with pool.changed:
@@ -554,6 +566,8 @@ class SyncHttp2:
         connection = Connection(sock, target, self._now, self._open.discard)
         self._open.add(connection)
         try:
+            if self._upstream.closed:  # looked at after the connection can be found by ``close``
+                connection.mesh_closed()
             problem = connection.greet(by)
         except BaseException:
             connection.retire()
@@ -596,10 +610,9 @@ class SyncHttp2:
                 self._forget(connection)
 
     def close(self) -> None:
-        """Close idle connections now, the others when their last answer ends."""
-        self._closed = True
+        """Close all connections, those in use too."""
         for connection in list(self._open):
-            connection.retire()
+            connection.mesh_closed()
             self._forget(connection)
 
     def forget_inherited(self) -> None:

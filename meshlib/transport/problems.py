@@ -9,6 +9,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.target import Target
 from meshlib.transport.tls import PeerNameMismatch
 
+MESH_CLOSED = "the mesh was closed while the call was under way"
 CUT_HEAD = "the server closed the connection in the middle of the answer's head"
 
 
@@ -23,6 +24,11 @@ def connect_problem(target: Target, error: BaseException) -> str:
     # asyncio puts its own words where the system's reason was; the number is the same in both worlds
     text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return f"no connection to {target}: {text}"
+
+
+def mesh_closed(error: BaseException | None = None) -> Outcome:
+    """The mesh was closed before or during an attempt."""
+    return Outcome(Failure.CLOSED, MESH_CLOSED, error)
 
 
 def no_http2_package(target: Target, error: ImportError) -> Outcome:

@@ -21,7 +21,7 @@ from meshlib.clock import Clock
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, encode_head
 from meshlib.transport.names import Names
-from meshlib.transport.problems import CUT_HEAD, connect_problem, no_http2_package
+from meshlib.transport.problems import CUT_HEAD, MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
 from meshlib.transport.request_body import (
     CONTINUE_SECONDS,
     ReplayBody,
@@ -95,13 +95,19 @@ class _Connection:
 
         def break_off() -> None:
             if self.requests == number:
-                with contextlib.suppress(OSError):
-                    self.sock.shutdown(socket.SHUT_RDWR)
+                _wake(self.sock)
 
         return break_off
 
     def close(self) -> None:
         self.sock.close()
+
+
+def _wake(sock: socket.socket) -> None:
+    """Let a thread that is connecting, writing or reading fail at once."""
+    with contextlib.suppress(OSError):
+        # not SSLSocket's own, which takes the encryption away first, under the feet of the thread that writes
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class SyncUpstream:
@@ -111,9 +117,11 @@ class SyncUpstream:
         self._clock = clock
         self._names = names
         self._idle: dict[Target, deque[_Connection]] = {}
+        self._busy: set[_Connection] = set()
+        self._dialling: set[socket.socket] = set()
         self._lock = Lock()
         self._pid = os.getpid()
-        self._closed = False
+        self.closed = False
         self._sending = 0
         self._http2: SyncHttp2 | None = None
 
@@ -128,6 +136,8 @@ class SyncUpstream:
     ) -> Outcome:
         """One attempt. Failures are values; only what interrupts the thread (KeyboardInterrupt) is raised."""
         connection: _Connection | None = None
+        if self.closed:
+            return mesh_closed()
         if target.http2:
             answer = self._send_http2(method, url_target, headers, body, target, timeouts)
             if isinstance(answer, Outcome):
@@ -152,16 +162,22 @@ class SyncUpstream:
         reader.begin(method == b"HEAD")
         if timeouts.watch is not None:
             timeouts.watch(connection.breaker())
+        self._busy.add(connection)
+        if self.closed:  # looked at after the connection can be found by ``close``
+            self._discard(connection)
+            return mesh_closed()
         self._sending += 1  # a hint only: a torn update costs or saves a few microseconds
         try:
             outcome = self._exchange(connection, head, headers, body, timeouts, reused)
         except BaseException:
-            connection.close()
+            self._discard(connection)
             raise
         finally:
             self._sending -= 1
         if outcome.failure is not None:
-            connection.close()
+            self._discard(connection)
+            if self.closed:
+                return mesh_closed(outcome.error)
         return outcome
 
     # -- one exchange -----------------------------------------------------------------------------------------------
@@ -342,21 +358,19 @@ class SyncUpstream:
         try:
             return self._open(target, protocols, limit)
         except TimeoutError:
+            if self.closed:
+                return mesh_closed()
             raise
         except socket.gaierror as error:
             return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
         except (OSError, PeerNameMismatch) as error:
+            if self.closed:
+                return mesh_closed(error)
             return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
 
     def _open(self, target: Target, protocols: Sequence[str], limit: float | None) -> socket.socket:
         if target.host.startswith("unix://"):
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                sock.settimeout(limit)
-                sock.connect(target.host.removeprefix("unix://"))
-            except BaseException:
-                sock.close()
-                raise
+            sock = self._reach(socket.AF_UNIX, target.host.removeprefix("unix://"), limit)
         else:
             sock = self._dial(target, limit)
         try:
@@ -367,7 +381,8 @@ class SyncUpstream:
             if target.tls is not None:
                 tls = Offering(target.tls, protocols).wrap_socket(sock, target.server_hostname or None)
                 sock = tls
-                tls.do_handshake()
+                with self._interruptible(tls):
+                    tls.do_handshake()
                 check_peer(tls.getpeercert() or {}, target.subject_alt_names)
         except BaseException:
             sock.close()
@@ -377,7 +392,7 @@ class SyncUpstream:
     def _dial(self, target: Target, limit: float | None) -> socket.socket:
         """To the address, or to the first address of the name that answers."""
         if not target.is_name:
-            return socket.create_connection((target.host, target.port), limit)
+            return self._reach_port(target.host, target.port, limit)
         by = None if limit is None else self._clock.monotonic() + limit
         failed: OSError | None = None
         for address in self._names.resolve(target.host, limit):
@@ -385,10 +400,36 @@ class SyncUpstream:
             if left is not None and left <= 0:
                 raise TimeoutError
             try:
-                return socket.create_connection((address, target.port), left)
+                return self._reach_port(address, target.port, left)
             except OSError as error:
                 failed = error
         raise failed or OSError(f"the name {target.host} has no address")
+
+    def _reach_port(self, address: str, port: int, limit: float | None) -> socket.socket:
+        return self._reach(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, port), limit)
+
+    def _reach(self, family: int, address: str | tuple[str, int], limit: float | None) -> socket.socket:
+        """A connected socket. Raises OSError, TimeoutError after ``limit`` seconds."""
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(limit)
+            with self._interruptible(sock):
+                sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    @contextlib.contextmanager
+    def _interruptible(self, sock: socket.socket) -> Iterator[None]:
+        """``close`` breaks off what is done to the socket in here."""
+        self._dialling.add(sock)
+        try:
+            if self.closed:
+                raise ConnectionAbortedError(MESH_CLOSED)
+            yield
+        finally:
+            self._dialling.discard(sock)
 
     def _send_http2(
         self,
@@ -414,8 +455,9 @@ class SyncUpstream:
 
     def _release(self, connection: _Connection) -> None:
         """The answer is over: keep the connection if it is good for another."""
+        self._busy.discard(connection)
         now = self._clock.monotonic()
-        if self._closed or not connection.reader.reusable or worn_out(connection, now):
+        if self.closed or not connection.reader.reusable or worn_out(connection, now):
             connection.close()
             return
         connection.idle_since = now
@@ -429,8 +471,13 @@ class SyncUpstream:
                 idle.popleft().close()
             except IndexError:
                 break
-        if self._closed:
-            self.close()
+        if self.closed:
+            self.close_idle()
+
+    def _discard(self, connection: _Connection) -> None:
+        """Close a connection in use."""
+        self._busy.discard(connection)
+        connection.close()
 
     def drop_idle(self, target: Target) -> None:
         """Close the idle connections of a target that is no longer in use."""
@@ -453,13 +500,19 @@ class SyncUpstream:
             for connection in idle:
                 # detach first: closing an SSLSocket or socket object never writes, but must not shut the peer down either
                 os.close(connection.sock.detach())
+        self._busy = set()
+        self._dialling = set()
         if self._http2 is not None:
             self._http2.forget_inherited()
 
     def close(self) -> None:
-        """Close every idle connection; those in use close when their answer ends."""
-        self._closed = True
+        """Close every idle connection; calls under way fail at once."""
+        self.closed = True
         self.close_idle()
+        for connection in list(self._busy):
+            _wake(connection.sock)  # its own thread closes it
+        for sock in list(self._dialling):
+            _wake(sock)
         if self._http2 is not None:
             self._http2.close()
 
@@ -526,10 +579,17 @@ class SyncBody:
                     ) from error
                 if received:
                     reader.feed(received)
+                elif self._upstream.closed:  # this end is our own doing, and not that of a body until the end
+                    raise BodyFailed(Failure.CLOSED, MESH_CLOSED)
                 elif not reader.feed_eof():
                     raise BodyFailed(Failure.RESET, "the server closed the connection in the middle of the answer")
                 if reader.error:
                     raise BodyFailed(Failure.PROTOCOL_ERROR, reader.error)
+        except BodyFailed as error:
+            self.close()
+            if self._upstream.closed:
+                raise BodyFailed(Failure.CLOSED, MESH_CLOSED) from error
+            raise
         except BaseException:
             self.close()
             raise
@@ -540,7 +600,7 @@ class SyncBody:
         """Drop the answer and its connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            self._upstream._discard(connection)
 
     close = abort
 

@@ -7,13 +7,15 @@ upstream connections (one set for threads, one per event loop).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import threading
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from meshlib.clock import Clock
+from meshlib.clock import Clock, SystemClock
 from meshlib.engine.cluster import BoundCluster
 from meshlib.engine.drivers import discard, run, run_async
 from meshlib.engine.effects import Acquire, Exchange, Race, Send
@@ -23,8 +25,10 @@ from meshlib.policy.endpoint import EndpointState
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.asyncio_upstream import AsyncioUpstream
 from meshlib.transport.background import MAX_WAITING, Background
+from meshlib.transport.closing import Closing
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.names import Names
+from meshlib.transport.problems import mesh_closed
 from meshlib.transport.race import ThreadRace, race_on_loop
 from meshlib.transport.shared_storages import SharedStorages
 from meshlib.transport.sync_upstream import SyncUpstream
@@ -46,7 +50,7 @@ class MeshCore:
         self.retry_wait = retry_wait
         self.telemetry = telemetry
         self.live: Live | None = None
-        self.closed = False
+        self.closing = Closing()
         self.names = Names(clock)
         self.breakers = SharedStorages()
         self.upstream = SyncUpstream(clock, self.names)
@@ -70,6 +74,8 @@ class MeshCore:
             for ended in [other for other in list(self.loops) if other.is_closed()]:
                 self.loops.pop(ended, None)  # its connections ended with it
             found = self.loops[loop] = AsyncioUpstream(loop, self.names)
+            if self.closing.closed:  # looked at after ``close`` can find it
+                found.close()
         return found
 
     def install(self, snapshot: Snapshot) -> None:
@@ -102,6 +108,11 @@ class MeshCore:
         else:
             target.drop()
 
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self.closing.closed
+
     def grpc_upstreams(self) -> Upstreams:
         """What gRPC channels share; made (and grpcio imported) when there is one."""
         found = self._grpc
@@ -114,6 +125,9 @@ class MeshCore:
     def after_fork(self) -> None:
         """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
         self.background = Background()
+        closed, self.closing = self.closing.closed, Closing()
+        if closed:
+            self.closing.close()
         self.names.after_fork()
         self.telemetry.after_fork()
         self.breakers.after_fork()
@@ -126,8 +140,9 @@ class MeshCore:
             self.live.after_fork()
 
     def close(self) -> None:
-        """Refuse new calls, close connections. Those of other running loops are closed on their loop."""
-        self.closed = True
+        """Refuse new calls, close connections; calls under way fail at once. Loops other than the running one do their part
+        when they run next."""
+        self.closing.close()
         self.telemetry.catch_up()
         live, self.live = self.live, None
         if live is not None and self._grpc is not None:
@@ -143,16 +158,20 @@ class MeshCore:
         except RuntimeError:
             here = None
         for loop, upstream in list(self.loops.items()):
-            if loop.is_closed():
-                continue
             if loop is here:
                 upstream.close()
-            elif loop.is_running():
-                loop.call_soon_threadsafe(upstream.close)
+            else:
+                on_loop(loop, upstream.close)
 
     async def aclose(self) -> None:
         """Let the running loop finish closing what ``close`` began."""
         await asyncio.sleep(0)
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """Have ``what`` called by a loop that may belong to another thread; not at all if it is closed."""
+    with contextlib.suppress(RuntimeError):  # closed, perhaps at this moment
+        loop.call_soon_threadsafe(what)
 
 
 class _Tls:
@@ -238,7 +257,10 @@ class ThreadWorld:
         self._core = core
 
     def sleep(self, seconds: float) -> None:
-        self._core.clock.sleep(seconds)
+        if type(self._core.clock) is SystemClock:
+            self._core.closing.sleep(seconds)
+        else:
+            self._core.clock.sleep(seconds)
 
     def acquire(self, effect: Acquire) -> bool | None:
         granted = threading.Event()
@@ -246,8 +268,9 @@ class ThreadWorld:
         if waiter is None:
             return None
         try:
-            if granted.wait(effect.timeout):
-                return True
+            with self._core.closing.waking(lambda: effect.slots.admit(waiter)):
+                if granted.wait(effect.timeout):
+                    return True
         except BaseException:
             if effect.slots.cancel(waiter):
                 effect.slots.release()
@@ -303,7 +326,13 @@ class LoopWorld:
         self._spawned: set[asyncio.Task[Any]] = set()
 
     async def sleep(self, seconds: float) -> None:
-        await self._core.clock.sleep_async(seconds)
+        upstream = self._core.loop_upstream()
+        try:
+            async with upstream.until_closed():
+                await self._core.clock.sleep_async(seconds)
+        except TimeoutError:
+            if not upstream.closed:
+                raise
 
     async def acquire(self, effect: Acquire) -> bool | None:
         loop = asyncio.get_running_loop()
@@ -314,14 +343,15 @@ class LoopWorld:
                 granted.set_result(None)
 
         def wake_from_anywhere() -> None:
-            loop.call_soon_threadsafe(wake)
+            on_loop(loop, wake)
 
         waiter = effect.slots.enqueue(wake_from_anywhere)
         if waiter is None:
             return None
         try:
-            async with asyncio.timeout(effect.timeout):
-                await granted
+            with self._core.closing.waking(lambda: effect.slots.admit(waiter)):
+                async with asyncio.timeout(effect.timeout):
+                    await granted
         except TimeoutError:
             return effect.slots.cancel(waiter)
         except BaseException:
@@ -389,6 +419,9 @@ class SyncThroughInner(ThreadWorld, SyncInner):
         ThreadWorld.__init__(self, core)
         SyncInner.__init__(self, inner, module)
 
+    def send(self, effect: Send) -> Outcome:
+        return mesh_closed() if self._core.closed else SyncInner.send(self, effect)
+
 
 class AsyncThroughInner(LoopWorld, AsyncInner):
     """Asyncio, through another httpx transport."""
@@ -399,3 +432,14 @@ class AsyncThroughInner(LoopWorld, AsyncInner):
     def __init__(self, core: MeshCore, inner: Any, module: ModuleType) -> None:
         LoopWorld.__init__(self, core)
         AsyncInner.__init__(self, inner, module)
+
+    async def send(self, effect: Send) -> Outcome:
+        """The mesh's closing breaks it off too, by cancelling it."""
+        upstream = self._core.loop_upstream()
+        try:
+            async with upstream.until_closed():
+                return await AsyncInner.send(self, effect)
+        except TimeoutError as error:
+            if not upstream.closed:
+                raise
+            return mesh_closed(error)
