@@ -22,6 +22,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing meshlib and its tools into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes meshlib 2>/dev/null  # this project's old name
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[all]" --group dev
 	@touch $@
 

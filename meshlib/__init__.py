@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshlib.distribution import check as _check
+
 if TYPE_CHECKING:
     from meshlib import errors
     from meshlib.mesh import Mesh
     from meshlib.workload import Workload
 
 __version__ = "0.1.0"
+__distribution__ = "sidecarless"
 __all__ = ["Mesh", "Workload", "__version__", "errors"]
 
 _HOMES = {"Mesh": "meshlib.mesh", "Workload": "meshlib.workload"}
@@ -33,3 +36,6 @@ def __getattr__(name: str) -> Any:
     if name == "errors":
         return importlib.import_module("meshlib.errors")
     raise AttributeError(f"module 'meshlib' has no attribute {name!r}")
+
+
+_check()

@@ -10,6 +10,10 @@ import asyncio
 import time as _time
 from typing import Protocol
 
+from meshlib.distribution import require_ours
+
+require_ours()
+
 
 class Clock(Protocol):
     """What meshlib asks of time. All durations are seconds as float."""

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from meshlib.distribution import require_ours
+
 if TYPE_CHECKING:
     from meshlib.engine.explanation import Explanation
+
+
+require_ours()
 
 
 class Severity(StrEnum):

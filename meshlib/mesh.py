@@ -531,7 +531,7 @@ def _grpcio() -> Any:
     try:
         import grpc
     except ImportError as error:
-        raise MeshError("gRPC needs grpcio: pip install 'meshlib[grpc]'") from error
+        raise MeshError("gRPC needs grpcio: pip install 'sidecarless[grpc]'") from error
     return grpc
 
 

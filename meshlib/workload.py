@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from meshlib.distribution import require_ours
+
+require_ours()
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:

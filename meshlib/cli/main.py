@@ -7,6 +7,11 @@ from typing import Any
 
 import click
 
+from meshlib.distribution import require_ours
+
+require_ours()
+
+
 COMMANDS = {
     "validate": "meshlib.cli.validate:validate",
     "coverage": "meshlib.cli.coverage:coverage",
@@ -63,6 +68,6 @@ Examples:
   meshlib demo bookinfo
 """,
 )
-@click.version_option(package_name="meshlib", prog_name="meshlib")
+@click.version_option(package_name="sidecarless", prog_name="meshlib")
 def main() -> None:
     """A service mesh as a Python library: Istio's YAML drives your HTTP calls in process."""

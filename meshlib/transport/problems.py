@@ -33,5 +33,5 @@ def mesh_closed(error: BaseException | None = None) -> Outcome:
 
 def no_http2_package(target: Target, error: ImportError) -> Outcome:
     """HTTP/2 is configured and its library is not installed."""
-    detail = f"{target} is called over HTTP/2, which needs the h2 package: pip install 'meshlib[http2]'"
+    detail = f"{target} is called over HTTP/2, which needs the h2 package: pip install 'sidecarless[http2]'"
     return Outcome(Failure.CONNECT_FAILED, detail, error)

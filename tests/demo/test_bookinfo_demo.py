@@ -98,7 +98,7 @@ def test_without_the_demo_extra_it_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setattr(runner.importlib.util, "find_spec", lambda name: None)
     code, said = _run()
     assert code == 2
-    assert "pip install 'meshlib[demo]'" in said
+    assert "pip install 'sidecarless[demo]'" in said
 
 
 @pytest.mark.slow

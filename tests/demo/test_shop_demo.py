@@ -113,7 +113,7 @@ def test_without_grpc_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, m
     monkeypatch.setattr(runner.importlib.util, "find_spec", missing)
     code, said = _run()
     assert code == 2
-    assert f"the demo needs {package}: pip install 'meshlib[grpc]'" in said
+    assert f"the demo needs {package}: pip install 'sidecarless[grpc]'" in said
 
 
 def test_no_calls_are_refused() -> None:

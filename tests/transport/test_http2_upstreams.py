@@ -410,7 +410,7 @@ def test_without_the_h2_package_the_outcome_says_what_to_install(world, serve, m
     server, target = serve()
     outcome = world.call(target, Call()).outcome
     assert outcome.failure is Failure.CONNECT_FAILED
-    assert "pip install 'meshlib[http2]'" in outcome.detail
+    assert "pip install 'sidecarless[http2]'" in outcome.detail
     assert server.connections == 0
 
 

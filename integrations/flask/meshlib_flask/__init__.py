@@ -2,3 +2,9 @@
 
 Until then a service makes its calls through ``mesh.client()``.
 """
+
+from __future__ import annotations
+
+from meshlib.distribution import require_ours
+
+require_ours()

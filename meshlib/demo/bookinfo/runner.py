@@ -32,7 +32,7 @@ def run(
     report = Report(console)
     missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
-        report.say(f"the demo needs {' and '.join(missing)}: pip install 'meshlib[demo]'")
+        report.say(f"the demo needs {' and '.join(missing)}: pip install 'sidecarless[demo]'")
         return PROBLEM
     if requests < 1:
         report.say("requests must be at least 1")

@@ -22,7 +22,7 @@ def run(once: bool = False, calls: int = CALLS, *, console: Console | None = Non
     report = Report(console)
     missing = [package for module, package in NEEDED.items() if not _installed(module)]
     if missing:
-        report.say(f"the demo needs {' and '.join(missing)}: pip install 'meshlib[grpc]'")
+        report.say(f"the demo needs {' and '.join(missing)}: pip install 'sidecarless[grpc]'")
         return PROBLEM
     if calls < 1:
         report.say("calls must be at least 1")

@@ -33,7 +33,7 @@ def watch(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState, se
     try:
         from grpc_health.v1 import health_pb2
     except ImportError as error:
-        raise MeshError("healthCheckConfig needs grpcio-health-checking: pip install 'meshlib[grpc]'") from error
+        raise MeshError("healthCheckConfig needs grpcio-health-checking: pip install 'sidecarless[grpc]'") from error
     judge = _Judge(cluster, endpoint, health_pb2.HealthCheckResponse.SERVING)
     request: Any = health_pb2.HealthCheckRequest(service=service)
     invoke = upstream.channel.unary_stream(
