@@ -61,9 +61,8 @@ sys.path[:] = [p for p in sys.path if p in ("", here) or not os.path.exists(os.p
 
 def python(site: Path, code: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(site)}
-    return subprocess.run(
-        [sys.executable, "-c", ONLY_THIS_SITE + code], capture_output=True, text=True, env=env, cwd=site, check=False, timeout=120
-    )
+    command = [sys.executable, "-c", ONLY_THIS_SITE + code]
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=site, check=False, timeout=120)
 
 
 COMMAND = "import sys, meshlib_command; sys.argv = ['meshlib', '--help']; meshlib_command.main()"
