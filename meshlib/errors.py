@@ -91,6 +91,10 @@ class ConnectTimedOut(ConnectFailed, httpx.ConnectTimeout):
     """The endpoint did not accept the connection within connectTimeout (Envoy flag UF)."""
 
 
+class ProxyFailed(ConnectFailed, httpx.ProxyError):
+    """The proxy on the way to a host outside the registry could not be used, or refused (Envoy flag UF)."""
+
+
 class NoHealthyUpstream(CallError, httpx.ConnectError):
     """The cluster has no endpoint that may be used (Envoy flag UH)."""
 

@@ -31,13 +31,13 @@ from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.observe import Telemetry
 from meshlib.telemetry.tracing import Tracing
-from meshlib.transport.clients import AsyncMeshClient, MeshClient
+from meshlib.transport.clients import AsyncMeshClient, MeshClient, arguments
 from meshlib.transport.grpcio.view import GrpcView
 from meshlib.transport.httpx_transport import transports
 from meshlib.transport.origins import BadUrl, origin_of
 from meshlib.transport.race import alarms
 from meshlib.transport.view import PlainView
-from meshlib.transport.worlds import MeshCore
+from meshlib.transport.worlds import CallerTls, MeshCore
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -239,17 +239,21 @@ class Mesh:
         local_replies: str = "raise",
         verify: Any = True,
         cert: Any = None,
+        trust_env: bool = True,
+        http2: bool = False,
         module: ModuleType | None = None,
     ) -> Any:
         """A transport for ``httpx.Client``.
 
         ``inner`` sends through any other httpx transport (MockTransport, WSGITransport ...): it gets the request with the
         endpoint's address in its URL and the mesh authority in Host. ``local_replies="respond"`` answers what Envoy would
-        (503, 504) where the default raises httpx's exceptions. ``verify`` and ``cert`` are httpx's, for https URLs.
+        (503, 504) where the default raises httpx's exceptions. ``verify``, ``cert``, ``trust_env`` and ``http2`` are httpx's,
+        for https URLs: over plaintext the mesh says who speaks HTTP/2. What is said beside ``inner`` does not matter.
         ``module`` is httpx or httpx2; found out from ``inner``, else httpx.
         """
         module = module or _module_of(inner)
-        return transports(module).sync(self._core, self._core.sync_world(inner, verify, cert, module), local_replies)
+        tls = CallerTls(verify, cert, trust_env, http2)
+        return transports(module).sync(self._core, self._core.sync_world(inner, tls, module), local_replies)
 
     def async_http_transport(
         self,
@@ -258,32 +262,27 @@ class Mesh:
         local_replies: str = "raise",
         verify: Any = True,
         cert: Any = None,
+        trust_env: bool = True,
+        http2: bool = False,
         module: ModuleType | None = None,
     ) -> Any:
         """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
         module = module or _module_of(inner)
-        world = self._core.async_world(inner, verify, cert, module)
+        world = self._core.async_world(inner, CallerTls(verify, cert, trust_env, http2), module)
         return transports(module).asynchronous(self._core, world, local_replies)
 
     def client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.Client:
-        """An ``httpx.Client`` whose calls go through the mesh; takes httpx.Client's own arguments."""
-        transport = self.http_transport(
-            httpx_kwargs.pop("transport", None),
-            local_replies=local_replies,
-            verify=httpx_kwargs.pop("verify", True),
-            cert=httpx_kwargs.pop("cert", None),
-        )
-        return MeshClient(transport=transport, **httpx_kwargs)
+        """An ``httpx.Client`` whose calls go through the mesh; takes httpx.Client's own arguments.
+
+        ``transport`` is the ``inner`` of ``http_transport``. ``proxy``, ``mounts`` and the proxies of the environment
+        (``trust_env``) act for hosts outside the registry, never for hosts of the mesh. Raises TypeError or ValueError for
+        arguments that could not act (``http1=False``)."""
+        return MeshClient(**arguments(self.http_transport, httpx_kwargs, httpx.HTTPTransport, local_replies))
 
     def async_client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.AsyncClient:
-        """An ``httpx.AsyncClient`` whose calls go through the mesh; takes httpx.AsyncClient's own arguments."""
-        transport = self.async_http_transport(
-            httpx_kwargs.pop("transport", None),
-            local_replies=local_replies,
-            verify=httpx_kwargs.pop("verify", True),
-            cert=httpx_kwargs.pop("cert", None),
-        )
-        return AsyncMeshClient(transport=transport, **httpx_kwargs)
+        """An ``httpx.AsyncClient`` whose calls go through the mesh; takes httpx.AsyncClient's own arguments, as ``client``."""
+        made = arguments(self.async_http_transport, httpx_kwargs, httpx.AsyncHTTPTransport, local_replies)
+        return AsyncMeshClient(**made)
 
     def grpc_server_interceptors(self, *, propagate_deadline: bool = True) -> list[Any]:
         """For ``grpc.server(pool, interceptors=mesh.grpc_server_interceptors())``, before interceptors of your own.

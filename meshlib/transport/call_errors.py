@@ -67,7 +67,10 @@ def call_error(outcome: Outcome, record: Explanation, request: Any, module: Modu
     failure = outcome.failure or Failure.RESET
     if failure is Failure.REQUEST_BODY_FAILED and isinstance(outcome.error, Exception):
         return outcome.error
-    made = exception_class(failure, module)(_message(outcome, record, request))
+    kind = exception_class(failure, module)
+    if failure is Failure.CONNECT_FAILED and isinstance(outcome.error, module.ProxyError):
+        kind = _of_module(errors.ProxyFailed, "ProxyError", module)
+    made = kind(_message(outcome, record, request))
     made.exchange = record
     made.request = request  # type: ignore[attr-defined]
     made.__cause__ = outcome.error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from meshlib import errors
 from meshlib.engine import replies
@@ -23,9 +23,11 @@ from meshlib.engine.route import route
 from meshlib.transport.call_errors import bad_url, call_error
 from meshlib.transport.http1 import BodyFailed
 from meshlib.transport.origins import BadUrl
+from meshlib.transport.other_way import OtherWay
 from meshlib.transport.request_body import body_of
 from meshlib.transport.view import HttpxView
 from meshlib.transport.wire import Wire
+from meshlib.transport.worlds import AsyncThroughInner, SyncThroughInner
 
 if TYPE_CHECKING:
     from meshlib.transport.worlds import MeshCore
@@ -163,42 +165,77 @@ def transports(module: ModuleType) -> Transports:
     class MeshTransport(module.BaseTransport):  # type: ignore[misc,name-defined]
         """``httpx.Client(transport=mesh.http_transport())``: every request of the client obeys the mesh's resources."""
 
-        def __init__(self, core: MeshCore, world: Any, local_replies: str) -> None:
+        def __init__(self, core: MeshCore, world: Any, local_replies: str, other_way: OtherWay | None = None) -> None:
             self._core = core
             self._world = world
+            self._local_replies = local_replies
             self._respond = _wants_replies(local_replies)
+            self._other_way = other_way
+            self._owned = world if other_way is None else other_way.world
+
+        def with_other_way(self, transport: Any, pattern: str) -> MeshTransport:
+            """This transport, with another one for hosts outside the registry. ``pattern`` is where the caller mounted it,
+            "" for a proxy."""
+            way = OtherWay(SyncThroughInner(self._core, transport, module, verbatim=True), pattern)
+            return MeshTransport(self._core, self._world, self._local_replies, way)
 
         def handle_request(self, request: Any) -> Any:
             call, exchange = _begin(self._core, request, True, module)
-            delivered = run(exchange, self._world)
+            way = self._other_way
+            world = self._world if way is None or not way.takes(call) else way.world
+            delivered = run(exchange, world)
             outcome = _final(delivered, exchange, call, request, self._respond, module)
             if outcome.body is None:
                 return response(outcome, call, whole_stream(outcome.whole or b""))
             return response(outcome, call, SyncBodyStream(outcome, call, exchange, request))
 
+        def __enter__(self) -> Self:
+            self._owned.enter()
+            return self
+
+        def __exit__(self, *exc: Any) -> None:
+            self._owned.leave(*exc)
+
         def close(self) -> None:
             """Closes an ``inner`` transport; the mesh's own connections are shared and close with the mesh."""
-            self._world.close()
+            self._owned.close()
 
     class AsyncMeshTransport(module.AsyncBaseTransport):  # type: ignore[misc,name-defined]
         """``httpx.AsyncClient(transport=mesh.async_http_transport())``: the same on asyncio, from any number of loops."""
 
-        def __init__(self, core: MeshCore, world: Any, local_replies: str) -> None:
+        def __init__(self, core: MeshCore, world: Any, local_replies: str, other_way: OtherWay | None = None) -> None:
             self._core = core
             self._world = world
+            self._local_replies = local_replies
             self._respond = _wants_replies(local_replies)
+            self._other_way = other_way
+            self._owned = world if other_way is None else other_way.world
+
+        def with_other_way(self, transport: Any, pattern: str) -> AsyncMeshTransport:
+            """As ``MeshTransport.with_other_way``."""
+            way = OtherWay(AsyncThroughInner(self._core, transport, module, verbatim=True), pattern)
+            return AsyncMeshTransport(self._core, self._world, self._local_replies, way)
 
         async def handle_async_request(self, request: Any) -> Any:
             call, exchange = _begin(self._core, request, False, module)
-            delivered = await run_async(exchange, self._world)
+            way = self._other_way
+            world = self._world if way is None or not way.takes(call) else way.world
+            delivered = await run_async(exchange, world)
             outcome = _final(delivered, exchange, call, request, self._respond, module)
             if outcome.body is None:
                 return response(outcome, call, whole_stream(outcome.whole or b""))
             return response(outcome, call, AsyncBodyStream(outcome, call, exchange, request))
 
+        async def __aenter__(self) -> Self:
+            await self._owned.enter()
+            return self
+
+        async def __aexit__(self, *exc: Any) -> None:
+            await self._owned.leave(*exc)
+
         async def aclose(self) -> None:
             """Closes an ``inner`` transport; the mesh's own connections are shared and close with the mesh."""
-            await self._world.aclose()
+            await self._owned.aclose()
 
     return Transports(MeshTransport, AsyncMeshTransport)
 

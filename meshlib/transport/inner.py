@@ -19,15 +19,17 @@ from meshlib.transport.request_body import ReplayBody
 class _Translator:
     """Between the engine's effects and outcomes and an httpx module's requests, responses and exceptions."""
 
-    def __init__(self, inner: Any, module: ModuleType) -> None:
+    def __init__(self, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
         self._inner = inner
         self._module = module
+        self._verbatim = verbatim  # it gets the URL as the caller wrote it: it does the dialling
         self._failures: tuple[tuple[type[Exception], Failure], ...] = (
             (module.ConnectTimeout, Failure.CONNECT_TIMEOUT),
             (module.PoolTimeout, Failure.POOL_TIMEOUT),
             (module.WriteTimeout, Failure.WRITE_TIMEOUT),
             (module.TimeoutException, Failure.TIMEOUT),
             (module.ConnectError, Failure.CONNECT_FAILED),
+            (module.ProxyError, Failure.CONNECT_FAILED),
             (module.LocalProtocolError, Failure.INVALID_REQUEST),
             (module.UnsupportedProtocol, Failure.INVALID_REQUEST),
             (module.RemoteProtocolError, Failure.PROTOCOL_ERROR),
@@ -38,8 +40,11 @@ class _Translator:
         """The request of one attempt."""
         wire = effect.call.wire
         original = wire.request
-        spec = effect.endpoint.endpoint
-        url = original.url.copy_with(host=spec.address, port=spec.port, raw_path=wire.target)
+        if self._verbatim:
+            url = original.url
+        else:
+            spec = effect.endpoint.endpoint
+            url = original.url.copy_with(host=spec.address, port=spec.port, raw_path=wire.target)
         extensions = dict(original.extensions)
         if effect.timeout is not None:
             timeout = dict(extensions.get("timeout") or {})
@@ -83,6 +88,14 @@ class SyncInner(_Translator):
             return self.failed(error)
         return self.answered(response, _SyncBody(response, self))
 
+    def enter(self) -> None:
+        """The client is entered, and its transport with it."""
+        self._inner.__enter__()
+
+    def leave(self, *exc: Any) -> None:
+        """The client is left."""
+        self._inner.__exit__(*exc)
+
     def close(self) -> None:
         """Close the inner transport."""
         self._inner.close()
@@ -101,6 +114,14 @@ class AsyncInner(_Translator):
         except self._module.TransportError as error:
             return self.failed(error)
         return self.answered(response, _AsyncBody(response, self))
+
+    async def enter(self) -> None:
+        """The client is entered, and its transport with it."""
+        await self._inner.__aenter__()
+
+    async def leave(self, *exc: Any) -> None:
+        """The client is left."""
+        await self._inner.__aexit__(*exc)
 
     async def aclose(self) -> None:
         """Close the inner transport."""

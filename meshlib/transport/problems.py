@@ -13,6 +13,9 @@ MESH_CLOSED = "the mesh was closed while the call was under way"
 CUT_HEAD = "the server closed the connection in the middle of the answer's head"
 
 
+HTTP2_REMEDY = "pip install 'sidecarless[http2]'"
+
+
 def connect_problem(target: Target, error: BaseException) -> str:
     """Why there is no connection, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -33,5 +36,5 @@ def mesh_closed(error: BaseException | None = None) -> Outcome:
 
 def no_http2_package(target: Target, error: ImportError) -> Outcome:
     """HTTP/2 is configured and its library is not installed."""
-    detail = f"{target} is called over HTTP/2, which needs the h2 package: pip install 'sidecarless[http2]'"
+    detail = f"{target} is called over HTTP/2, which needs the h2 package: {HTTP2_REMEDY}"
     return Outcome(Failure.CONNECT_FAILED, detail, error)

@@ -100,10 +100,10 @@ def _context(settings: TlsSettings, _files: tuple[int, ...]) -> ssl.SSLContext:
     return context
 
 
-def caller_context(verify: Any, cert: Any) -> ssl.SSLContext:
-    """The context for https URLs, from httpx's ``verify`` and ``cert``."""
-    if isinstance(verify, ssl.SSLContext):
+def caller_context(verify: Any, cert: Any, trust_env: bool = True) -> ssl.SSLContext:
+    """The context for https URLs, from httpx's ``verify``, ``cert`` and ``trust_env`` (SSL_CERT_FILE, SSL_CERT_DIR)."""
+    if isinstance(verify, ssl.SSLContext) and cert is None:
         return verify
     import httpx
 
-    return httpx.create_ssl_context(verify=verify, cert=cert)
+    return httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import random
 import threading
@@ -28,7 +29,7 @@ from meshlib.transport.background import MAX_WAITING, Background
 from meshlib.transport.closing import Closing
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.names import Names
-from meshlib.transport.problems import mesh_closed
+from meshlib.transport.problems import HTTP2_REMEDY, mesh_closed
 from meshlib.transport.race import ThreadRace, race_on_loop
 from meshlib.transport.shared_storages import SharedStorages
 from meshlib.transport.sync_upstream import SyncUpstream
@@ -58,13 +59,13 @@ class MeshCore:
         self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
         self._grpc: Upstreams | None = None
 
-    def sync_world(self, inner: Any, verify: Any, cert: Any, module: ModuleType) -> Any:
+    def sync_world(self, inner: Any, tls: CallerTls, module: ModuleType) -> Any:
         """The world of a blocking transport."""
-        return SyncNetwork(self, verify, cert) if inner is None else SyncThroughInner(self, inner, module)
+        return SyncNetwork(self, tls) if inner is None else SyncThroughInner(self, inner, module)
 
-    def async_world(self, inner: Any, verify: Any, cert: Any, module: ModuleType) -> Any:
+    def async_world(self, inner: Any, tls: CallerTls, module: ModuleType) -> Any:
         """The world of an asyncio transport."""
-        return AsyncNetwork(self, verify, cert) if inner is None else AsyncThroughInner(self, inner, module)
+        return AsyncNetwork(self, tls) if inner is None else AsyncThroughInner(self, inner, module)
 
     def loop_upstream(self) -> AsyncioUpstream:
         """The connections of the running loop; new ones after a fork."""
@@ -174,17 +175,23 @@ def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(what)
 
 
-class _Tls:
-    """The caller's own TLS settings, for https URLs; the context is made on first use (it takes milliseconds)."""
+class CallerTls:
+    """The caller's own TLS settings, for https URLs; the context is made on first use (it takes milliseconds). ``http2``:
+    HTTP/2 is offered in the handshake, and the server decides."""
 
-    def __init__(self, verify: Any, cert: Any) -> None:
+    def __init__(self, verify: Any = True, cert: Any = None, trust_env: bool = True, http2: bool = False) -> None:
+        if http2 and importlib.util.find_spec("h2") is None:
+            raise ImportError(f"http2=True needs the h2 package: {HTTP2_REMEDY}")
         self._verify = verify
         self._cert = cert
+        self._trust_env = trust_env
         self._context: Any = None
+        self.http2 = http2
 
     def context(self) -> Any:
+        """The context, made once."""
         if self._context is None:
-            self._context = caller_context(self._verify, self._cert)
+            self._context = caller_context(self._verify, self._cert, self._trust_env)
         return self._context
 
 
@@ -192,7 +199,9 @@ MAX_TARGETS = 2048
 """Per cluster. Only pass-through to ever new hosts gets there."""
 
 
-def find_target(core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, view: RequestView, tls: _Tls) -> Target:
+def find_target(
+    core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, view: RequestView, tls: CallerTls
+) -> Target:
     """Where to connect for this endpoint, made once per cluster, endpoint and TLS need.
 
     TLS of an https URL verifies the URL's host. TLS that a DestinationRule begins verifies its ``sni``, else the host of the
@@ -217,7 +226,7 @@ def find_target(core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, 
     return found
 
 
-def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, tls: _Tls) -> Target:
+def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, tls: CallerTls) -> Target:
     from meshlib.compiler.snapshot import split_authority
 
     settings, limits, spec = cluster.spec.tls, cluster.spec.limits, endpoint.endpoint
@@ -239,7 +248,7 @@ def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, au
         max_requests=limits.max_requests_per_connection,
         max_duration=limits.max_connection_duration,
         keepalive=limits.tcp_keepalive,
-        http2=cluster.spec.http2,
+        http2=cluster.spec.http2 or (settings is None and context is not None and tls.http2),
         max_concurrent_streams=limits.max_concurrent_streams,
         label=endpoint.key,
     )
@@ -291,9 +300,9 @@ class SyncNetwork(ThreadWorld):
     def race(self, effect: Race) -> tuple[Send, Outcome]:
         return ThreadRace(effect, self._send).run()
 
-    def __init__(self, core: MeshCore, verify: Any, cert: Any) -> None:
+    def __init__(self, core: MeshCore, tls: CallerTls) -> None:
         super().__init__(core)
-        self._tls = _Tls(verify, cert)
+        self._tls = tls
 
     def send(self, effect: Send) -> Outcome:
         return self._send(effect, None)
@@ -312,6 +321,13 @@ class SyncNetwork(ThreadWorld):
             target,
             timeouts,
         )
+
+    def enter(self) -> None:
+        """Nothing to open."""
+
+    def leave(self, *_exc: Any) -> None:
+        """The client is left."""
+        self.close()
 
     def close(self) -> None:
         """Close idle connections. Other clients of the mesh that are still open make new ones when they need them."""
@@ -384,9 +400,9 @@ class AsyncNetwork(LoopWorld):
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
         return await race_on_loop(effect, self.send)
 
-    def __init__(self, core: MeshCore, verify: Any, cert: Any) -> None:
+    def __init__(self, core: MeshCore, tls: CallerTls) -> None:
         super().__init__(core)
-        self._tls = _Tls(verify, cert)
+        self._tls = tls
 
     async def send(self, effect: Send) -> Outcome:
         call = effect.call
@@ -402,6 +418,13 @@ class AsyncNetwork(LoopWorld):
             self._core.clock.monotonic() if effect.deadline is not None else 0.0,
         )
 
+    async def enter(self) -> None:
+        """Nothing to open."""
+
+    async def leave(self, *_exc: Any) -> None:
+        """The client is left."""
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Close the running loop's idle connections; other clients that are still open make new ones when they need them."""
         self._core.loop_upstream().close_idle()
@@ -415,9 +438,9 @@ class SyncThroughInner(ThreadWorld, SyncInner):
         # somebody else's transport cannot be broken off from outside: its calls are not hedged
         return effect.first, self.send(effect.first)
 
-    def __init__(self, core: MeshCore, inner: Any, module: ModuleType) -> None:
+    def __init__(self, core: MeshCore, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
         ThreadWorld.__init__(self, core)
-        SyncInner.__init__(self, inner, module)
+        SyncInner.__init__(self, inner, module, verbatim)
 
     def send(self, effect: Send) -> Outcome:
         return mesh_closed() if self._core.closed else SyncInner.send(self, effect)
@@ -429,9 +452,9 @@ class AsyncThroughInner(LoopWorld, AsyncInner):
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
         return await race_on_loop(effect, self.send)
 
-    def __init__(self, core: MeshCore, inner: Any, module: ModuleType) -> None:
+    def __init__(self, core: MeshCore, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
         LoopWorld.__init__(self, core)
-        AsyncInner.__init__(self, inner, module)
+        AsyncInner.__init__(self, inner, module, verbatim)
 
     async def send(self, effect: Send) -> Outcome:
         """The mesh's closing breaks it off too, by cancelling it."""
