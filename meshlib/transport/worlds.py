@@ -148,8 +148,9 @@ class MeshCore:
         live, self.live = self.live, None
         if live is not None and self._grpc is not None:
             for cluster in live.bound.values():
-                for target in list(cluster.targets.values()):
+                for key, target in list(cluster.targets.items()):
                     if type(target) is not Target:
+                        cluster.targets.pop(key, None)
                         target.close()
         self.names.close()
         self.breakers.close()

@@ -13,9 +13,11 @@ from grpc import aio
 from meshlib.transport.grpcio.aio_requests import ENDED
 from meshlib.transport.grpcio.aio_runs import AioRun, StreamRun, next_message
 from meshlib.transport.grpcio.core_unary import LOCALLY, shown
-from meshlib.transport.grpcio.errors import RpcFailed
+from meshlib.transport.grpcio.errors import RpcFailed, failed
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.grpcio.outcome import GrpcOutcome
+from meshlib.transport.grpcio.worlds import broken_off
+from meshlib.transport.problems import mesh_closed
 
 
 class MeshCall(aio.Call):
@@ -212,7 +214,7 @@ class _Stream(MeshCall):
         except grpc.aio.AioRpcError as error:
             raise await self._shown(error) from None
         except asyncio.CancelledError:
-            self._run.cancel()
+            self._cut()
             raise
         await self._run.ended()
 
@@ -237,7 +239,7 @@ class _Stream(MeshCall):
         except grpc.aio.AioRpcError as error:
             raise await self._shown(error) from None
         except asyncio.CancelledError:
-            run.cancel()
+            self._cut()
             raise
         result = await run.ended()
         if run.cancelled:
@@ -249,6 +251,14 @@ class _Stream(MeshCall):
         if result.error is not None:
             raise result.error
         return aio.EOF
+
+    def _cut(self) -> None:
+        """grpcio's stream was cancelled while it was read: by the reader, or by the mesh's closing, which is raised."""
+        run = self._run
+        if broken_off(run.world._core):
+            self._error = failed(mesh_closed(), run.call)
+            raise self._error from None
+        run.cancel()
 
     async def _shown(self, error: grpc.aio.AioRpcError) -> BaseException:
         """What the caller gets for what grpcio's stream ended with: now, and whenever it reads again."""

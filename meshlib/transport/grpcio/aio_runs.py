@@ -19,13 +19,16 @@ from meshlib.transport.grpcio.told import with_metadata
 from meshlib.transport.grpcio.upstreams import CannotConnect
 from meshlib.transport.grpcio.worlds import (
     OnLoop,
+    broken_off,
     end_of_stream,
+    on_closed_channel,
     outcome_of_end,
     refused,
     total_time,
     upstream_for,
     wants_headers,
 )
+from meshlib.transport.problems import mesh_closed
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
@@ -279,10 +282,11 @@ class StreamOnLoop(OnLoop):
             "credentials": wire.credentials,
             "compression": wire.compression,
         }
-        if type(request) is bytes:
-            inner = invoke(request, **arguments)
-        else:
-            inner = invoke(**arguments)
+        try:
+            inner = invoke(request, **arguments) if type(request) is bytes else invoke(**arguments)
+        except grpc.aio.UsageError as error:
+            return on_closed_channel(self._core, error)
+        if type(request) is not bytes:
             request.attach(inner)
         mirrored = wire is not self.run.call.wire
         head = effect.timeout
@@ -302,7 +306,12 @@ class StreamOnLoop(OnLoop):
                 # grpcio may tell the status first, and then that there is no head, before it comes
                 await asyncio.sleep(0)
                 initial = await inner.initial_metadata()
-            return outcome_of_end(effect, error, total is not None, initial, inner)
+            return outcome_of_end(self._core, effect, error, total is not None, initial, inner)
+        except asyncio.CancelledError:
+            inner.cancel()
+            if broken_off(self._core):
+                return mesh_closed()
+            raise
         except BaseException:
             inner.cancel()
             raise

@@ -23,12 +23,14 @@ from meshlib.transport.grpcio.upstreams import CannotConnect
 from meshlib.transport.grpcio.worlds import (
     FromCallbacks,
     end_of_stream,
+    on_closed_channel,
     outcome_of_end,
     refused,
     total_time,
     upstream_for,
     wants_headers,
 )
+from meshlib.transport.problems import mesh_closed
 from meshlib.transport.race import alarms
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Send
     from meshlib.transport.grpcio.dialer import Dialer
+    from meshlib.transport.worlds import MeshCore
 
 READ = cygrpc.OperationType.receive_message
 CALLBACKS = 1.0
@@ -93,8 +96,9 @@ def unblock(inner: Any) -> None:
 class StreamRun(CallbackRun):
     """A ``CallbackRun`` whose answer goes on after it was delivered. ``current`` is the attempt under way."""
 
-    def __init__(self, call: Call, exchange: Exchange) -> None:
+    def __init__(self, call: Call, exchange: Exchange, core: MeshCore) -> None:
         super().__init__(call, exchange)
+        self.core = core
         self.current: Try | None = None
 
     def begun(self, attempt: Try) -> None:
@@ -179,14 +183,17 @@ class StreamRun(CallbackRun):
     def _ended(self, attempt: Try) -> None:
         inner = attempt.inner
         if not attempt.state:
-            outcome = outcome_of_end(attempt.effect, inner, attempt.timed, initial_metadata(inner))
+            outcome = outcome_of_end(self.core, attempt.effect, inner, attempt.timed, initial_metadata(inner))
             self.give_up(attempt, outcome)
         with self.stepping:
             if attempt.state != "answered" or self.over:
                 return
             failure = end_of_stream(self.call, inner.code().value[0], inner.details() or "", attempt.timed)
-            self._finish(failure)
-            if failure is Failure.TIMEOUT:
+            closed = self.core.closed and inner.code() is grpc.StatusCode.CANCELLED
+            self._finish(Failure.CLOSED if closed else failure)
+            if closed:
+                self.error = failed(mesh_closed(), self.call)
+            elif failure is Failure.TIMEOUT:
                 self.error = failed(Outcome(failure, MIDDLE), self.call)
             self._end()
 
@@ -238,6 +245,9 @@ class StreamWorld(FromCallbacks):
             refusal: Any = error
             done(ended(refusal.code().value[0], refusal.details(), None, refusal, refusal, False))
             return _nothing
+        except ValueError as error:
+            done(on_closed_channel(self._core, error))
+            return _nothing
         attempt = Try(effect, inner, done, total is not None)
         head = effect.timeout
         if head is not None and (total is None or head < total - 1e-3):
@@ -265,7 +275,7 @@ class StreamCall(PublicCall):
     """A call with a stream of answers: iterate it, as grpcio's."""
 
     def __init__(self, call: Call, exchange: Exchange, dialer: Dialer) -> None:
-        run = StreamRun(call, exchange)
+        run = StreamRun(call, exchange, dialer.core)
         super().__init__(run)
         self._run = run
         self._inner: Any = None

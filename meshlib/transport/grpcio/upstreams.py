@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -30,12 +31,19 @@ LONGEST_BACKOFF_MS = 1000
 CLOSING = 1.0
 """Seconds that ``mesh.close`` waits for a channel's calls to end."""
 
+CHANNEL_CLOSED = "Channel closed!"
+"""grpcio's own words."""
+
 UNWATCHED = 0.5
 """Seconds after which grpcio's thread that watches a channel has noticed that nobody is subscribed any more."""
 
 
 class CannotConnect(MeshError):
     """What the policy asks of a connection cannot be had with grpcio, so none is made."""
+
+
+class MeshGone(CannotConnect):
+    """The mesh was closed meanwhile."""
 
 
 class ChannelSettings:
@@ -69,13 +77,27 @@ def _health_service(service_config: Any) -> str | None:
 class Upstream:
     """A channel to one endpoint. ``calls`` holds its multicallables by the mesh's own methods. ``loop`` is None for
     threads. ``left``: how many more calls it may carry (maxRequestsPerConnection), None: any number; ``until``: by the
-    mesh's clock, when it is too old (maxConnectionDuration)."""
+    mesh's clock, when it is too old (maxConnectionDuration). ``under_way``: calls of gRPC core's binding on the loop, which
+    grpcio's own closing does not know."""
 
-    __slots__ = ("calls", "channel", "ended", "left", "loop", "pid", "subscribed", "until", "watching", "worn")
+    __slots__ = (
+        "calls",
+        "channel",
+        "ended",
+        "left",
+        "loop",
+        "pid",
+        "subscribed",
+        "under_way",
+        "until",
+        "watching",
+        "worn",
+    )
 
     def __init__(self, channel: Any, loop: Any, left: int | None, until: float | None) -> None:
         self.channel = channel
         self.calls: dict[Any, Any] = {}
+        self.under_way: set[Any] = set()
         self.loop = loop
         self.left = left
         self.until = until
@@ -117,20 +139,14 @@ class Upstream:
             closing_thread.start()
             if not self.subscribed:
                 closing_thread.join(CLOSING)
-        elif not self.loop.is_closed():
-            closing = self.channel.close()
-            try:
-                import asyncio
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, perhaps at this moment
+                self.loop.call_soon_threadsafe(lambda: self.loop.create_task(self._close_on_loop()))
 
-                running: Any = asyncio.get_running_loop()
-            except RuntimeError:
-                running = None
-            if running is self.loop:
-                self.loop.create_task(closing)
-            elif self.loop.is_running():
-                self.loop.call_soon_threadsafe(lambda: self.loop.create_task(closing))
-            else:
-                closing.close()
+    async def _close_on_loop(self) -> None:
+        for call in list(self.under_way):
+            call.cancel(CHANNEL_CLOSED)
+        await self.channel.close()
 
     def _close_channel(self) -> None:
         if self.subscribed:  # grpcio's watching thread looks at the channel once more, and must not find it closed

@@ -13,7 +13,8 @@ from meshlib.transport.grpcio.core_unary import AioUnary, deserialized, let_go, 
 from meshlib.transport.grpcio.heads import initial_metadata, once_the_head_is_here
 from meshlib.transport.grpcio.outcome import OK, UNAVAILABLE, UNKNOWN, GrpcOutcome, answered, ended, failure_of
 from meshlib.transport.grpcio.reachability import lost_connection
-from meshlib.transport.grpcio.upstreams import CannotConnect, ChannelSettings, Upstream, connect
+from meshlib.transport.grpcio.upstreams import CannotConnect, ChannelSettings, MeshGone, Upstream, connect
+from meshlib.transport.problems import MESH_CLOSED, mesh_closed
 from meshlib.transport.race import ThreadRace, alarms, race_on_loop
 from meshlib.transport.worlds import LoopWorld, ThreadWorld
 
@@ -43,6 +44,8 @@ def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: 
         if _usable(found, core.clock.monotonic()):
             return found
     with _connecting:
+        if core.closed:
+            raise MeshGone(MESH_CLOSED)
         again: Upstream | None = cluster.targets.get(key)
         if again is not None and again is not found:
             return again
@@ -81,7 +84,22 @@ def _forget_closed_loops(core: MeshCore, targets: dict[Any, Any]) -> None:
 
 def refused(error: CannotConnect) -> Outcome:
     """No attempt can be made."""
+    if isinstance(error, MeshGone):
+        return mesh_closed(error)
     return Outcome(Failure.CONNECT_FAILED, str(error), error)
+
+
+def on_closed_channel(core: MeshCore, error: BaseException) -> Outcome:
+    """What grpcio raises of an attempt on a channel that the mesh's closing has closed; ``error`` again if it did not."""
+    if not core.closed:
+        raise error
+    return mesh_closed(error)
+
+
+def broken_off(core: MeshCore) -> bool:
+    """Whether a CancelledError in this task is what grpcio's call ended with when the mesh was closed."""
+    task = asyncio.current_task()
+    return core.closed and task is not None and not task.cancelling()
 
 
 def wants_headers(effect: Send) -> bool:
@@ -101,9 +119,13 @@ def total_time(core: MeshCore, effect: Send) -> float | None:
     return None if end is None else max(0.0, end - core.clock.monotonic())
 
 
-def outcome_of_end(effect: Send, told: Any, timed: bool, initial: Any = None, call: Any = None) -> Outcome:
+def outcome_of_end(
+    core: MeshCore, effect: Send, told: Any, timed: bool, initial: Any = None, call: Any = None
+) -> Outcome:
     """What an attempt that ended without any message comes to. ``told`` has the status: grpcio's exception, or its call.
     ``initial``: its initial metadata, where that must not be asked for here; ``call``: grpcio's call, if ``told`` is none."""
+    if core.closed:
+        return mesh_closed(told if isinstance(told, BaseException) else None)
     if initial is None:
         initial = told.initial_metadata()
     request = effect.call.wire.request
@@ -176,7 +198,9 @@ class Blocking(ThreadWorld):
                 wire.compression,
             )
         except grpc.RpcError as error:
-            return outcome_of_end(effect, error, effect.timeout is not None)
+            return outcome_of_end(self._core, effect, error, effect.timeout is not None)
+        except ValueError as error:
+            return on_closed_channel(self._core, error)
         if not looked_at:
             outcome.message = answer
             return outcome
@@ -229,7 +253,10 @@ class FromCallbacks:
                 wire.compression,
             )
         except grpc.RpcError as error:  # it could not even begin: invalid metadata
-            done(outcome_of_end(effect, error, effect.timeout is not None))
+            done(outcome_of_end(self._core, effect, error, effect.timeout is not None))
+            return _nothing
+        except ValueError as error:
+            done(on_closed_channel(self._core, error))
             return _nothing
 
         def over(ended_call: Any) -> None:
@@ -242,7 +269,8 @@ class FromCallbacks:
                 once_the_head_is_here(ended_call, lambda: failed(ended_call))
 
         def failed(ended_call: Any) -> None:
-            done(outcome_of_end(effect, ended_call, effect.timeout is not None, initial_metadata(ended_call)))
+            timed = effect.timeout is not None
+            done(outcome_of_end(self._core, effect, ended_call, timed, initial_metadata(ended_call)))
 
         future.add_done_callback(over)
         return lambda: future.cancel()
@@ -326,11 +354,14 @@ class OnLoop(LoopWorld):
         try:
             if type(invoke) is AioUnary and credentials is None and compression is None and plain():
                 call, answering = invoke.begin(request, timeout, metadata)
+                upstream.under_way.add(call)
                 try:
                     message = outcome.message = await answering
                 except BaseException:  # cancelled, or dropped with its loop
                     let_go(call)
                     raise
+                finally:
+                    upstream.under_way.discard(call)
                 if message is None:
                     await raise_for(call)
                 elif invoke.deserialize is not None:
@@ -349,7 +380,13 @@ class OnLoop(LoopWorld):
                     call = invoke(**arguments)
                     outcome.message = await request.send_to(call)
         except grpc.aio.AioRpcError as error:
-            return outcome_of_end(effect, error, timeout is not None)
+            return outcome_of_end(self._core, effect, error, timeout is not None)
+        except grpc.aio.UsageError as error:
+            return on_closed_channel(self._core, error)
+        except asyncio.CancelledError:
+            if broken_off(self._core):
+                return mesh_closed()
+            raise
         except grpc.aio.InternalError as error:  # what grpcio makes of metadata that cannot be sent, here and only here
             return Outcome(Failure.INVALID_REQUEST, "Invalid metadata", error)
         outcome.call = call
