@@ -41,6 +41,19 @@ class Echo:
     acquire = spawn = sleep  # type: ignore[assignment]
 
 
+def url_of(request: Request) -> Any:
+    """As httpx makes it, for a fraction of the time."""
+    host, _, port = request.authority.partition(":")
+    return SimpleNamespace(
+        scheme="http",
+        raw_path=request.target.encode(),
+        host=host,
+        raw_host=host.encode(),
+        port=int(port) if port else None,
+        netloc=request.authority.encode(),
+    )
+
+
 class MeshSide:
     """Asks meshlib about any resources, as any client."""
 
@@ -59,7 +72,7 @@ class MeshSide:
             raw.append((b"content-length", b"0"))
         seen: Any = SimpleNamespace(
             method=request.method,
-            url=SimpleNamespace(scheme="http", raw_path=request.target.encode(), netloc=request.authority.encode()),
+            url=url_of(request),
             headers=SimpleNamespace(raw=raw),
             extensions={},
         )
