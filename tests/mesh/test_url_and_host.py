@@ -6,8 +6,10 @@ import asyncio
 import json
 import socket
 import ssl
+from concurrent import futures
 from typing import Any
 
+import grpc
 import httpx
 import httpx2
 import pytest
@@ -302,6 +304,25 @@ async def test_grpc_dials_the_target_and_its_authority_chooses_only_among_hosts_
             headers = {} if told is None else {":authority": told}
             explained = mesh.explain(url=f"grpc://{target}/pkg.S/M", headers=headers)
             assert explained.host == (reached if reached != "outside" else "PassthroughCluster")
+
+
+def test_the_authority_of_a_secure_channel_is_what_its_certificate_must_name_as_in_grpcio_itself(authority):
+    issued = authority.issue_cert("named.test")
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    secure = grpc.ssl_server_credentials([(issued.private_key_pem.bytes(), chain)])
+    port = server.add_secure_port("127.0.0.1:0", secure)
+    server.start()
+    trust = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+    with meshlib.Mesh.from_resources([]) as mesh:
+        for make in (grpc.secure_channel, mesh.grpc_channel):
+            for told, trusted in (("named.test", True), ("other.test", False)):
+                options = [("grpc.default_authority", told)]
+                with make(f"127.0.0.1:{port}", trust, options) as channel, pytest.raises(grpc.RpcError) as ended:
+                    channel.unary_unary("/x/Y")(b"", timeout=20)
+                code = grpc.StatusCode.UNIMPLEMENTED if trusted else grpc.StatusCode.UNAVAILABLE
+                assert ended.value.code() is code
+    server.stop(None).wait()
 
 
 # -- URLs that lead nowhere -----------------------------------------------------------------------------------------------

@@ -61,9 +61,7 @@ class Dialer:
         self.dialled = authority_of(target)
         self.authority = str(dict(pairs).get("grpc.default_authority") or self.dialled)
         self.scheme = "http" if credentials is None else "https"
-        self.settings: ChannelSettings = core.grpc_upstreams().settings(
-            self.authority, self.dialled, credentials, pairs, compression
-        )
+        self.settings: ChannelSettings = core.grpc_upstreams().settings(self.authority, credentials, pairs, compression)
 
     def begin(
         self,

@@ -50,13 +50,12 @@ class ChannelSettings:
     """What the caller said when it made its channel. Compared by identity; ``MeshCore`` keeps one object per content, so
     that channels made alike share their connections."""
 
-    __slots__ = ("authority", "compression", "credentials", "dialled", "health_service", "options")
+    __slots__ = ("authority", "compression", "credentials", "health_service", "options")
 
     def __init__(
-        self, authority: str, dialled: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
+        self, authority: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
     ) -> None:
         self.authority = authority
-        self.dialled = dialled
         self.credentials = credentials
         self.compression = compression
         self.health_service = _health_service(dict(options).get("grpc.service_config"))
@@ -186,8 +185,9 @@ def connect(
             if name != host:  # gRPC core compares the call's authority, port and all, with the bare host then
                 options["grpc.default_authority"] = host
     elif credentials is not None:
-        # the certificate is for the host that the caller dialled, not for the endpoint's address
-        options["grpc.ssl_target_name_override"] = split_authority(settings.dialled)[0]
+        # the certificate is for the host that the caller named (grpc.default_authority, if that is set, as in grpcio itself),
+        # not for the endpoint's address
+        options["grpc.ssl_target_name_override"] = split_authority(settings.authority)[0]
     options.update(settings.options)
     address = _address(endpoint.endpoint.address, endpoint.endpoint.port)
     module: Any = grpc if loop is None else grpc.aio
@@ -260,17 +260,17 @@ class Upstreams:
         self._forked = False
 
     def settings(
-        self, authority: str, dialled: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
+        self, authority: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
     ) -> ChannelSettings:
         """The one object for these values."""
-        key = (authority, dialled, id(credentials), options, compression)
+        key = (authority, id(credentials), options, compression)
         try:
             found = self._settings.get(key)
         except TypeError:  # an option whose value is a pointer or a function of the caller's
-            return ChannelSettings(authority, dialled, credentials, options, compression)
+            return ChannelSettings(authority, credentials, options, compression)
         if found is None:
             # it holds the credentials, whose id cannot be anybody else's as long as it lives
-            found = self._settings[key] = ChannelSettings(authority, dialled, credentials, options, compression)
+            found = self._settings[key] = ChannelSettings(authority, credentials, options, compression)
         return found
 
     def check(self) -> None:
