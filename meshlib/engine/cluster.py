@@ -105,6 +105,7 @@ class BoundCluster:
         "_warming",
         "endpoints",
         "guard",
+        "retired",
         "spec",
         "state",
         "targets",
@@ -116,6 +117,7 @@ class BoundCluster:
         self.state = state
         self.guard = guard  # of the whole service, shared by its subsets and ports
         self.targets: dict[Any, Any] = {}  # the transports' own: how to reach an endpoint from this cluster
+        self.retired = False  # a reload has put another one in its place: only calls under way use it
         with state.lock:
             self.configure(now)
 
@@ -438,14 +440,24 @@ class BoundCluster:
         with self.state.lock:
             self.state.retries_active -= 1
 
-    def resolved(self, name: str, addresses: tuple[str, ...], now: float) -> None:
-        """The resolver has (new) addresses for an endpoint that is a name."""
+    def resolved(self, name: str, addresses: tuple[str, ...], now: float) -> list[Any]:
+        """The resolver has (new) addresses for an endpoint that is a name. Returns the targets of endpoints that are gone."""
         state = self.state
         with state.lock:
-            if state.addresses.get(name) == addresses:
-                return
             state.addresses[name] = addresses
+            # not the addresses are compared: another bound cluster may have told them to the state, and this one not know them
+            if [endpoint.key for endpoint, _, _ in self._members()] == [endpoint.key for endpoint in self.endpoints]:
+                return []
             self.configure(now)
+        members = set(self.endpoints)
+        gone = [key for key in list(self.targets) if (key[0] if isinstance(key, tuple) else key) not in members]
+        return [target for key in gone if (target := self.targets.pop(key, None)) is not None]
+
+    def has_left(self, endpoint: EndpointState) -> bool:
+        """Whether only calls that had picked the endpoint before still go there."""
+        if self.retired:
+            return True
+        return self.spec.resolution != "passthrough" and endpoint not in self.endpoints
 
 
 def _retry_of(call: Call) -> RetryPolicy:

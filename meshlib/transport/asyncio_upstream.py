@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
@@ -186,6 +186,15 @@ class AsyncioUpstream:
                 del self._idle[target]
         if soonest is not None and not self.closed:
             self._sweeper = self.loop.call_at(soonest, self._sweep)
+
+    def drop_targets(self, targets: Iterable[Target]) -> None:
+        """Close the idle connections of retired targets. Call it on the loop."""
+        for target in targets:
+            for connection in self._idle.pop(target, ()):
+                if not connection.closed:
+                    connection.retire()
+            if self._http2 is not None:
+                self._http2.drop_target(target)
 
     def idle_connections(self) -> int:
         """How many connections wait for use."""

@@ -433,6 +433,13 @@ class AsyncioHttp2:
         if not pool.connections and pool.connecting is None:
             self._pools.pop(target, None)
 
+    def drop_target(self, target: Target) -> None:
+        """A target that is no longer in use."""
+        self._http1.pop(target, None)
+        pool = self._pools.get(target)
+        for connection in [] if pool is None else list(pool.connections):
+            connection.retire()
+
     def idle_connections(self) -> int:
         """How many connections carry no call."""
         return sum(1 for connection in self._open if connection.idle)

@@ -563,7 +563,7 @@ class SyncHttp2:
         if isinstance(sock, ssl.SSLSocket) and sock.selected_alpn_protocol() != "h2":
             self._http1[target] = self._now() + HTTP1_SECONDS
             return sock
-        connection = Connection(sock, target, self._now, self._open.discard)
+        connection = Connection(sock, target, self._now, self._gone)
         self._open.add(connection)
         try:
             if self._upstream.closed:  # looked at after the connection can be found by ``close``
@@ -583,6 +583,12 @@ class SyncHttp2:
         if pool is not None:
             with pool.changed:
                 pool.connections = tuple(other for other in pool.connections if other is not connection)
+
+    def _gone(self, connection: Connection) -> None:
+        """It is closed (its lock is held)."""
+        self._open.discard(connection)
+        if connection.target.retired:
+            self._pools.pop(connection.target, None)
 
     def _sweep(self, pool: _Pool, now: float) -> None:
         """Close what a burst has left behind; the first connection with room gets all calls, so the others fall idle."""

@@ -72,11 +72,15 @@ class _Name:
 
 
 class Names:
-    """The names of one mesh. ``failures`` counts looks that failed."""
+    """The names of one mesh. ``failures`` counts looks that failed; ``forget`` (a method, held weakly) is given the targets
+    of addresses that a name has no more."""
 
-    def __init__(self, clock: Clock, lookup: Lookup = getaddrinfo) -> None:
+    def __init__(
+        self, clock: Clock, lookup: Lookup = getaddrinfo, forget: Callable[[Sequence[Any]], None] | None = None
+    ) -> None:
         self._clock = clock
         self._lookup = lookup
+        self._forget = None if forget is None else weakref.WeakMethod(forget)
         self.failures = 0
         self._names: dict[str, _Name] = {}
         self._reset()
@@ -230,7 +234,10 @@ class Names:
 
     def _tell(self, cluster: BoundCluster, name: str, addresses: tuple[str, ...]) -> None:
         if cluster.spec.resolution == "dns":  # a logical name stays one endpoint, its address is taken at connect
-            cluster.resolved(name, tuple(sorted(addresses)), self._clock.monotonic())
+            gone = cluster.resolved(name, tuple(sorted(addresses)), self._clock.monotonic())
+            forget = None if self._forget is None else self._forget()
+            if gone and forget is not None:
+                forget(gone)
 
     # -- refreshing -------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 RECEIVE = 65536
 SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
+SWEEP_SECONDS = 1.0  # between looks at all idle connections
 NEAR_SECONDS = 150e-6
 LOOKS = 100
 """An upstream that answered within ``NEAR_SECONDS`` last time is looked at up to ``LOOKS`` times (some 50 us, without the
@@ -123,6 +124,7 @@ class SyncUpstream:
         self._pid = os.getpid()
         self.closed = False
         self._sending = 0
+        self._swept = 0.0
         self._http2: SyncHttp2 | None = None
 
     def send(
@@ -342,7 +344,26 @@ class SyncUpstream:
             connection.close()
         return None
 
+    def _sweep(self, now: float) -> None:
+        """Close what is idle for too long, and what its server has closed. There is no thread for that: it is done when a
+        connection is made, once in a while."""
+        self._swept = now
+        for idle in list(self._idle.values()):
+            for _ in range(len(idle)):
+                try:
+                    connection = idle.popleft()
+                except IndexError:
+                    break
+                if now - connection.idle_since < connection.target.idle_timeout and connection.quiet():
+                    idle.append(connection)
+                else:
+                    connection.close()
+        if self.closed:
+            self.close_idle()
+
     def _connect(self, target: Target, timeouts: Timeouts, now: float) -> _Connection | Outcome:
+        if now - self._swept >= SWEEP_SECONDS:
+            self._sweep(now)
         limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
         try:
             sock = self.dial(target, HTTP1_ONLY, limit)
@@ -466,6 +487,12 @@ class SyncUpstream:
             with self._lock:
                 idle = self._idle.setdefault(connection.target, deque())
         idle.append(connection)
+        if connection.target.retired:  # looked at after ``drop_idle`` can find the connection
+            self.drop_idle(connection.target)
+            with contextlib.suppress(ValueError):  # it has been dropped together with the others
+                idle.remove(connection)
+                connection.close()
+            return
         while idle and now - idle[0].idle_since >= connection.target.idle_timeout:
             try:
                 idle.popleft().close()
@@ -480,7 +507,7 @@ class SyncUpstream:
         connection.close()
 
     def drop_idle(self, target: Target) -> None:
-        """Close the idle connections of a target that is no longer in use."""
+        """Close the idle connections of a retired target."""
         for connection in self._idle.pop(target, ()):
             connection.close()
         if self._http2 is not None:

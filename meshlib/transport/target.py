@@ -37,9 +37,14 @@ class Target:
     max_concurrent_streams: int = 2**31 - 1
     label: str = field(default="")
     is_name: bool = field(init=False)
+    retired: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_name", is_name(self.host))
+
+    def retire(self) -> None:
+        """Nothing refers to it any more but calls under way: their connections close with them."""
+        object.__setattr__(self, "retired", True)
 
     def __str__(self) -> str:
         return self.label or (self.host if self.host.startswith("unix:") else f"{self.host}:{self.port}")
@@ -87,8 +92,11 @@ class Used(Protocol):
 
 
 def worn_out(connection: Used, now: float) -> bool:
-    """Whether a connection has carried its share (maxRequestsPerConnection) or is too old (maxConnectionDuration)."""
+    """Whether a connection has carried its share (maxRequestsPerConnection), is too old (maxConnectionDuration), or leads to
+    where nobody goes any more. (Of that, one that was made for a last call makes no use before the call has gone out.)"""
     target = connection.target
+    if target.retired and connection.requests:
+        return True
     if target.max_requests and connection.requests >= target.max_requests:
         return True
     return target.max_duration is not None and now - connection.opened >= target.max_duration

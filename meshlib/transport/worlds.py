@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class MeshCore:
         self.telemetry = telemetry
         self.live: Live | None = None
         self.closing = Closing()
-        self.names = Names(clock)
+        self.names = Names(clock, forget=self.forget_targets)
         self.breakers = SharedStorages()
         self.upstream = SyncUpstream(clock, self.names)
         self.background = Background()
@@ -92,22 +93,30 @@ class MeshCore:
         )
         if before is None:
             return
+        gone: list[Any] = []
         for key, old in before.bound.items():
             now = live.bound.get(key)
             if now is old:
                 continue
+            old.retired = True
             kept = set(now.targets.values()) if now is not None else set()
-            for target in list(old.targets.values()):
-                if target not in kept:
-                    self.forget_target(target)
+            gone += [target for target in list(old.targets.values()) if target not in kept]
+        self.forget_targets(gone)
 
-    def forget_target(self, target: Any) -> None:
-        """A target that is not used any more: its idle connections go now in threads, on loops when their time is up; a
-        channel of gRPC when its last call has ended."""
-        if type(target) is Target:
+    def forget_targets(self, targets: Sequence[Any]) -> None:
+        """Targets that are not used any more: their idle connections go now, here and on every loop, those in use with their
+        call; a channel of gRPC when its last call has ended. From any thread."""
+        ours = [target for target in targets if type(target) is Target]
+        for target in ours:
+            target.retire()
             self.upstream.drop_idle(target)
-        else:
-            target.drop()
+        if ours:
+            for loop, upstream in list(self.loops.items()):
+                if upstream.pid == os.getpid():
+                    on_loop(loop, functools.partial(upstream.drop_targets, ours))
+        for target in targets:
+            if type(target) is not Target:
+                target.forget()
 
     @property
     def closed(self) -> bool:
@@ -222,8 +231,14 @@ def find_target(
     if found is None or found.label != endpoint.key:
         if len(cluster.targets) >= MAX_TARGETS:
             oldest = next(iter(cluster.targets))
-            core.forget_target(cluster.targets.pop(oldest))
-        found = cluster.targets[key] = _make_target(cluster, endpoint, scheme, authority, tls)
+            core.forget_targets([cluster.targets.pop(oldest)])
+        stale, found = found, _make_target(cluster, endpoint, scheme, authority, tls)
+        cluster.targets[key] = found
+        if stale is not None:
+            core.forget_targets([stale])
+        if cluster.has_left(endpoint):  # looked at after the target can be found by who takes the endpoint out
+            cluster.targets.pop(key, None)
+            found.retire()
     return found
 
 

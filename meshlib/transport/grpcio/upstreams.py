@@ -127,6 +127,15 @@ class Upstream:
         self.ended.clear()
         self.calls.clear()
 
+    def forget(self) -> None:
+        """``drop``, from any thread."""
+        loop = self.loop
+        if loop is None or loop.is_closed():
+            self.drop()
+        else:
+            with contextlib.suppress(RuntimeError):  # closed at this moment
+                loop.call_soon_threadsafe(self.drop)
+
     def close(self) -> None:
         """Break everything off."""
         self.drop()

@@ -50,7 +50,7 @@ def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: 
         if again is not None and again is not found:
             return again
         if found is not None:
-            core.forget_target(found)
+            core.forget_targets([found])
         if loop is not None:
             _forget_closed_loops(core, cluster.targets)
         core.grpc_upstreams().check()
@@ -62,6 +62,8 @@ def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: 
 
             watch(made, cluster, endpoint, settings.health_service)
         cluster.targets[key] = made
+        if cluster.has_left(endpoint):  # looked at after the channel can be found by who takes the endpoint out
+            cluster.targets.pop(key, None)
         return made
 
 
@@ -79,7 +81,7 @@ def _usable(upstream: Upstream, now: float) -> bool:
 def _forget_closed_loops(core: MeshCore, targets: dict[Any, Any]) -> None:
     for key, target in list(targets.items()):
         if isinstance(target, Upstream) and target.loop is not None and target.loop.is_closed():
-            core.forget_target(targets.pop(key))
+            core.forget_targets([targets.pop(key)])
 
 
 def refused(error: CannotConnect) -> Outcome:
