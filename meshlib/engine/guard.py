@@ -29,6 +29,17 @@ PEAK_EWMA = PeakEwma()
 OVERLOADED = frozenset((429, 503))
 
 
+class Calls:
+    """The calls of a service that are under way, and the lock of everything that its guards share: a reload makes a new
+    guard, and calls end on the guard that they began with."""
+
+    __slots__ = ("active", "lock")
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.lock = RLock()
+
+
 class Guard:
     """One service's guard. ``report(host, mechanism, mode, verdict)`` hears of everything a mechanism did or, in shadow,
     would have done; ``counts`` holds the same for status."""
@@ -37,14 +48,13 @@ class Guard:
         "_dice",
         "_report",
         "_watch_balancer",
-        "active",
         "adaptive",
         "breaker",
         "budget",
         "bulkhead",
+        "calls",
         "counts",
         "latencies",
-        "lock",
         "settings",
     )
 
@@ -57,11 +67,10 @@ class Guard:
     ) -> None:
         self.settings = settings
         self._report = report
-        self.lock = RLock()
+        self.calls: Calls = previous.calls if previous is not None else Calls()
         before = previous.settings if previous is not None else None
         self.counts: Counter[tuple[str, str]] = previous.counts if previous is not None else Counter()
         self.latencies: Latencies = previous.latencies if previous is not None else Latencies()
-        self.active: int = previous.active if previous is not None else 0
         self._watch_balancer = settings.peak_ewma is not None and not settings.enforces("loadBalancer")
         self._dice = random.Random(0)  # a shadow must not take from the mesh's own random numbers
         self.breaker: Breaker | None = None
@@ -87,17 +96,21 @@ class Guard:
             kept = previous is not None and before is not None and before.adaptive == settings.adaptive
             self.adaptive = previous.adaptive if kept and previous is not None else GradientLimit(settings.adaptive)
 
+    @property
+    def active(self) -> int:
+        """How many calls are under way."""
+        return self.calls.active
+
     def after_fork(self) -> None:
         """In a forked child: calls under way are the parent's."""
-        self.lock = RLock()
-        self.active = 0
+        self.calls = Calls()
         if self.settings.bulkhead is not None:
             self.bulkhead = Slots(*self.settings.bulkhead)
 
     def note(self, mechanism: str, verdict: str) -> bool:
         """Count what a mechanism decided; True when it acts on it."""
         enforced = self.settings.enforces(mechanism)
-        with self.lock:
+        with self.calls.lock:
             self.counts[mechanism, verdict if enforced else f"would have {verdict}"] += 1
         if self._report is not None:
             self._report(self.settings.host, mechanism, "enforce" if enforced else "shadow", verdict)
@@ -108,25 +121,27 @@ class Guard:
     def admit(self, now: float, wall: float) -> str:
         """The mechanism that refuses the call, "" when it may go on; then ``leave`` must follow. (The bulkhead, which may
         let it wait, is asked by the exchange.)"""
-        with self.lock:
+        calls = self.calls
+        with calls.lock:
             adaptive, breaker = self.adaptive, self.breaker
             if (
                 adaptive is not None
-                and not adaptive.allows(self.active)
+                and not adaptive.allows(calls.active)
                 and self.note("adaptiveConcurrency", "refused")
             ):
                 return "adaptiveConcurrency"
             if breaker is not None and not breaker.admit(wall) and self.note("circuitBreaker", "refused"):
                 return "circuitBreaker"
-            self.active += 1
+            calls.active += 1
             if self.budget is not None:
                 self.budget.call(now)
         return ""
 
     def leave(self, success: bool | None, wall: float, seconds: float, active: int, status: int) -> None:
         """The call is over: ``success`` None when there is no verdict on the service (cancelled, the caller's doing)."""
-        with self.lock:
-            self.active -= 1
+        calls = self.calls
+        with calls.lock:
+            calls.active -= 1
             breaker = self.breaker
             if breaker is not None:
                 before = breaker.state
@@ -142,7 +157,7 @@ class Guard:
 
     def observe(self, endpoint: EndpointState, seconds: float, now: float) -> None:
         """An attempt was answered after ``seconds``."""
-        with self.lock:
+        with self.calls.lock:
             if self.settings.hedging is not None:
                 self.latencies.record(seconds, now)
             if self.settings.peak_ewma is not None:
@@ -160,7 +175,7 @@ class Guard:
         budget = self.budget
         if budget is None:
             return True
-        with self.lock:
+        with self.calls.lock:
             if not budget.allows(now) and self.note("retryBudget", "refused"):
                 return False
             budget.retry(now)
@@ -171,7 +186,7 @@ class Guard:
         hedging = self.settings.hedging
         if hedging is None or not hedging.may(method):
             return None
-        with self.lock:
+        with self.calls.lock:
             return hedging.wait(self.latencies, now)
 
     @property

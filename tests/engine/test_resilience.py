@@ -138,6 +138,16 @@ def test_a_call_may_wait_for_its_place_as_long_as_its_timeout_allows():
     assert guard(made).bulkhead.in_use == 0
 
 
+def test_a_call_that_a_reload_finds_under_way_is_counted_until_it_ends_and_no_longer():
+    resources = [service("reviews"), pod("reviews", "v1", 1)]
+    made = Bench(*resources, policy(bulkhead={"maxConcurrent": 2}))
+    call = hold(made)
+    made.apply(*resources, policy(bulkhead={"maxConcurrent": 3}))
+    assert guard(made).status()["active"] == 1
+    call.close()
+    assert guard(made).status()["active"] == 0
+
+
 # -- budgets ----------------------------------------------------------------------------------------------------------
 
 
