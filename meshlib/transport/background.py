@@ -17,24 +17,28 @@ class Background:
     """``dropped`` counts jobs refused because too many waited, ``failures`` those that raised."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = 0
         self._idle = 0
+        self._closed = False
         self._lock = threading.Lock()
         self.dropped = 0
         self.failures = 0
 
     def submit(self, job: Callable[[], None], give_up: Callable[[], None]) -> None:
-        """Run ``job`` soon; ``give_up`` is called instead when too many wait."""
-        if self._jobs.qsize() >= MAX_WAITING:
+        """Run ``job`` soon; ``give_up`` is called instead when too many wait, or after ``close``."""
+        with self._lock:
+            refused = self._closed or self._jobs.qsize() >= MAX_WAITING
+            if not refused:
+                self._jobs.put(job)
+                start = not self._idle and self._threads < MAX_THREADS
+                self._threads += start
+        if refused:
             self.dropped += 1
             give_up()
             return
-        self._jobs.put(job)
-        with self._lock:
-            if self._idle or self._threads >= MAX_THREADS:
-                return
-            self._threads += 1
+        if not start:
+            return
         threading.Thread(target=self._work, name="meshlib-background", daemon=True).start()
 
     def failed(self) -> None:
@@ -43,6 +47,14 @@ class Background:
         if self.failures == 1:
             log.exception("a mirrored copy failed unexpectedly; further ones are only counted (status: mirrors)")
 
+    def close(self) -> None:
+        """End the threads, each after what it is at and what waits before that."""
+        with self._lock:
+            self._closed = True
+            threads, self._threads = self._threads, 0
+            for _ in range(threads):
+                self._jobs.put(None)
+
     def _work(self) -> None:
         while True:
             with self._lock:
@@ -50,6 +62,8 @@ class Background:
             job = self._jobs.get()
             with self._lock:
                 self._idle -= 1
+            if job is None:
+                return
             try:
                 job()
             except Exception:  # noqa: BLE001 (nobody waits for it: counted and logged, never raised)

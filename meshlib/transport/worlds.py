@@ -162,6 +162,7 @@ class MeshCore:
                         cluster.targets.pop(key, None)
                         target.close()
         self.names.close()
+        self.background.close()
         self.breakers.close()
         self.upstream.close()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -143,6 +144,20 @@ def test_in_flight_counts_end_with_the_copies(servers):
         calls("sync", mesh, 20)
         wait_for(lambda: len(two.seen) == 20)
         wait_for(lambda: all(c["active"] == 0 for c in mesh.status()["clusters"]))
+
+
+def test_the_threads_that_send_copies_end_with_the_mesh(servers):
+    one, two = servers
+    before = set(threading.enumerate())
+    with meshlib.Mesh.from_resources(resources(one.port, two.port)) as mesh:
+        calls("sync", mesh, 5)
+        wait_for(lambda: len(two.seen) == 5)
+        copying = [t for t in threading.enumerate() if t not in before and t.name == "meshlib-background"]
+        assert copying
+    wait_for(lambda: not any(thread.is_alive() for thread in copying))
+    given_up: list[bool] = []
+    mesh._core.background.submit(lambda: None, lambda: given_up.append(True))
+    assert given_up  # nobody is there any more to run it
 
 
 def test_explain_names_the_mirror():
