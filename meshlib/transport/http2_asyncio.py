@@ -86,6 +86,7 @@ class Connection(asyncio.Protocol):
         self.opened = self.idle_since = self.loop.time()
         self.closed = False
         self.retiring = False
+        self.unneeded = False  # retired by ourselves: a call that was to be its first gets another connection
         self.session = Http2Session(self.opened, target.max_concurrent_streams)
         self.greeted: asyncio.Future[None] = self.loop.create_future()
         self._owner = owner
@@ -153,8 +154,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        """No call is on it."""
-        return not self.session.streams
+        """No call is on it, and none waits for it to be made."""
+        return self.session.ready and not self.session.streams
 
     @property
     def usable(self) -> bool:
@@ -380,6 +381,8 @@ class AsyncioHttp2:
                 return None
             if isinstance(made, Outcome):
                 return copy_of(made)
+            if made.unneeded:
+                continue
             if not made.requests and (not made.usable or not made.session.room()):
                 # not one stream: another connection would be the same
                 useless = no_streams(made.session, target)
@@ -448,6 +451,7 @@ class AsyncioHttp2:
         """Close the connections that carry no call."""
         for connection in list(self._open):
             if connection.idle:
+                connection.unneeded = True
                 connection.retire()
 
     def close(self) -> None:

@@ -88,6 +88,7 @@ class Connection:
         self.opened = self.idle_since = now()
         self.closed = False
         self.retiring = False
+        self.unneeded = False  # retired by ourselves: a call that was to be its first gets another connection
         self.session = Http2Session(self.opened, target.max_concurrent_streams)
         self._now = now
         self._on_closed = on_closed
@@ -370,8 +371,8 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """No call is on it."""
-        return not self.session.streams
+        """No call is on it, and none waits for it to be made."""
+        return self.session.ready and not self.session.streams
 
     @property
     def usable(self) -> bool:
@@ -527,7 +528,7 @@ class SyncHttp2:
                 made_now = self._connect(target, timeouts, limit, by)
                 if isinstance(made_now, Connection):
                     opened = made_now.open(head, end, head_request)
-                    if opened is None:
+                    if opened is None and not made_now.unneeded:
                         closed = self._upstream.closed
                         useless = mesh_closed() if closed else no_streams(made_now.session, target)
                     if useless is not None:
@@ -545,7 +546,10 @@ class SyncHttp2:
                     pool.changed.notify_all()
             if not isinstance(made_now, Connection):
                 return made_now
-            return useless if opened is None else (made_now, *opened)
+            if opened is not None:
+                return made_now, *opened
+            if useless is not None:
+                return useless
 
     def _connect(
         self, target: Target, timeouts: Timeouts, limit: float | None, by: float | None
@@ -612,6 +616,7 @@ class SyncHttp2:
         """Close the connections that carry no call."""
         for connection in list(self._open):
             if connection.idle:
+                connection.unneeded = True
                 connection.retire()
                 self._forget(connection)
 

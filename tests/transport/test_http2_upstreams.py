@@ -1002,6 +1002,76 @@ def test_without_http2_only_http1_is_offered(world, authority, client_context):
         world.close()
 
 
+def test_closing_what_is_idle_leaves_a_connection_that_somebody_waits_for(world):
+    server = H2Server()  # listens, and says nothing yet
+    target = Target("127.0.0.1", server.port, http2=True)
+
+    def close_meanwhile() -> None:
+        world.upstream.close_idle()
+        server.__enter__()
+
+    assert [r.data for r in call_while_it_connects(world, target, close_meanwhile)] == [b"GET /", b"GET /"]
+    world.close()
+    server.__exit__()
+
+
+def call_while_it_connects(world, target, then):
+    """Two calls that wait for the same connection, and something that happens meanwhile."""
+
+    def waiting() -> bool:
+        return bool(world.upstream._http2 and world.upstream._http2._open)
+
+    if isinstance(world, Loop):
+
+        async def together():
+            calls = asyncio.gather(world.call_async(target, Call()), world.call_async(target, Call()))
+            while not waiting():
+                await asyncio.sleep(0.002)
+            then()
+            return await calls
+
+        return world.run(together())
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(world.call(target, Call()))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert world.until(waiting)
+    then()
+    for thread in threads:
+        thread.join(10)
+    return results
+
+
+def test_a_connection_that_is_closed_as_idle_before_its_first_stream_is_made_again(world, serve, monkeypatch):
+    server, target = serve()
+    assert world.call(target, Call()).data == b"GET /"
+    world.upstream.close_idle()
+    http2_part = world.upstream._http2
+    connect, closed = http2_part._connect, []
+
+    def close_once():
+        if not closed:
+            closed.append(True)
+            world.upstream.close_idle()
+
+    def connect_and_close(*arguments):
+        made = connect(*arguments)
+        close_once()
+        return made
+
+    async def connect_and_close_on_loop(*arguments):
+        made = await connect(*arguments)
+        close_once()
+        return made
+
+    monkeypatch.setattr(
+        http2_part, "_connect", connect_and_close_on_loop if isinstance(world, Loop) else connect_and_close
+    )
+    assert world.call(target, Call()).data == b"GET /"
+    assert closed
+    assert server.connections == 3
+
+
 def test_a_certificate_that_is_not_trusted_is_connect_failed(world, serve, authority):
     tls = {"tls": ssl.create_default_context(), "server_hostname": "reviews.test"}
     _, target = serve(tls=server_context(authority, "h2"), target=tls)
