@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo demo-grpc protos test check bench differential docs clean setup
+.PHONY: help demo demo-grpc protos test check bench differential soak docs clean setup
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
 	@echo "make differential N=1000000   random route decisions through meshlib and a real Envoy, compared"
+	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every world, dying servers, reloads, forks"
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
 	@echo "make clean   remove .venv and caches"
 
@@ -59,6 +60,10 @@ N ?= 100000
 SEED ?= 1
 differential: $(STAMP)
 	$(BIN)/python -m tests.differential.referee.run --decisions $(N) --seed $(SEED)
+
+MINUTES ?= 5
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m meshlib.compiler.semantics > docs/semantics.md

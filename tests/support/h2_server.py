@@ -234,6 +234,7 @@ class H2Server:
         on_connect: Callable[[Peer], None] | None = None,
         hold_windows: bool = False,
         early: bool = False,
+        port: int = 0,
     ) -> None:
         self.answer = answer
         self.settings = {SETTINGS.MAX_CONCURRENT_STREAMS: 1000, **(settings or {})}
@@ -247,7 +248,7 @@ class H2Server:
         self.most = 0  # streams open at a time on one connection
         self.connections = 0
         self.changed = threading.Event()
-        self._sock = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._sock = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port: int = self._sock.getsockname()[1]
         self._threads: list[threading.Thread] = []
 
@@ -255,10 +256,14 @@ class H2Server:
         self._spawn(self._accept)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that are open stay."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop_listening()
         for peer in list(self.peers):
             peer.close()
         for thread in self._threads:

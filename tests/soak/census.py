@@ -1,0 +1,106 @@
+"""What a process holds: threads, descriptors, tasks, memory; and what a mesh counts as under way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+OURS = "soak-"
+"""How the names of the soak's own threads begin."""
+
+
+def memory() -> int:
+    """Resident bytes."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * PAGE
+
+
+def threads() -> Counter[str]:
+    """Python's threads by name, numbers left out."""
+    return Counter(
+        "thread " + re.sub(r"[-_]?\d+( \(.*\))?$", "", thread.name)
+        for thread in threading.enumerate()
+        if not thread.name.startswith(OURS)
+    )
+
+
+def native_threads() -> int:
+    """All threads of the process, also those of gRPC core."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def descriptors() -> Counter[str]:
+    """Open descriptors by what they are: ``socket``, ``pipe``, ``anon_inode:[eventpoll]`` or a file's path."""
+    found: Counter[str] = Counter()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            where = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            continue  # that of the listing itself
+        found["descriptor " + re.sub(r":\[\d+\]$", "", where)] += 1
+    return found
+
+
+def sockets() -> list[str]:
+    """Open TCP sockets in words, to say which one has leaked."""
+    mine = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            mine.add(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:
+            continue
+    found = []
+    with open("/proc/self/net/tcp") as table:
+        next(table)
+        for line in table:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in mine:
+                local, remote = (int(end.rpartition(":")[2], 16) for end in fields[1:3])
+                state = {"01": "established", "08": "close-wait", "0A": "listen"}.get(fields[3], fields[3])
+                found.append(f"{local} -> {remote} {state}")
+    return found
+
+
+def tasks(loops: Mapping[str, asyncio.AbstractEventLoop]) -> Counter[str]:
+    """Tasks by loop."""
+
+    async def count() -> int:
+        return len(asyncio.all_tasks()) - 1
+
+    return Counter(
+        {f"task of {name}": asyncio.run_coroutine_threadsafe(count(), loop).result(60) for name, loop in loops.items()}
+    )
+
+
+def all_of(loops: Mapping[str, asyncio.AbstractEventLoop]) -> Counter[str]:
+    return threads() + descriptors() + tasks(loops)
+
+
+def under_way(status: Mapping[str, Any]) -> dict[str, int]:
+    """Every figure of ``mesh.status()`` that must be 0 when nobody calls."""
+    found = {"mirrors that failed": status["mirrors"]["failed"], "telemetry failures": status["telemetry_failures"]}
+    for cluster in status["clusters"]:
+        name = cluster["name"]
+        for figure in ("active", "retries_active", "connections_in_use", "pending"):
+            found[f"{figure} of {name}"] = cluster[figure] or 0
+        for endpoint in cluster["endpoints"]:
+            found[f"active of {endpoint['address']} in {name}"] = endpoint.get("active", 0)
+    for guard in status["resilience"]:
+        found[f"active of {guard['resource']}"] = guard["active"]
+        found |= {f"bulkhead {figure} of {guard['resource']}": n for figure, n in guard.get("bulkhead", {}).items()}
+    return found
+
+
+def more(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
+    """Whether there is more of anything."""
+    return any(count > before.get(name, 0) for name, count in after.items())
+
+
+def names_of(things: Iterable[Any]) -> str:
+    return ", ".join(sorted(str(thing) for thing in things))
