@@ -126,12 +126,12 @@ class Connection:
             now = self._now()
             if self.closed or self.retiring:
                 return None
-            if not self.session.streams:
-                # nobody reads an idle connection: the server may have said goodbye, or asked for a sign of life
+            if self._reader is None:
+                # nobody reads, be it idle or its callers slow: the server may have gone, or asked for a sign of life
                 self._pump()
                 self._flush()
-                if now - self.idle_since >= self.target.idle_timeout:
-                    self.retiring = True
+            if not self.session.streams and now - self.idle_since >= self.target.idle_timeout:
+                self.retiring = True
             if worn_out(self, now):
                 self.retiring = True
             stream, waiter = None, Waiter(self._lock)

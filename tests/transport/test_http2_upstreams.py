@@ -561,6 +561,25 @@ def test_an_idle_connection_answers_a_ping_before_its_next_use(world, serve):
     assert world.until(lambda: peer.pings == 1)
 
 
+def test_a_connection_that_went_while_nobody_read_it_gets_no_further_request(world, serve):
+    def answer(peer: Peer, request: Request) -> None:
+        if request.path == "/half":
+            peer.head(request)
+            peer.some(request, b"x")
+        else:
+            answer_ok(peer, request)
+
+    server, target = serve(answer)
+    half = world.send(target, Call(b"/half"))  # a caller that takes its time with the rest
+    (peer,) = server.peers
+    peer.close()
+    assert world.until(lambda: not server.peers)
+    post = world.call(target, Call(b"/post", b"POST", body=b"once"))
+    assert (post.outcome.failure, post.data) == (None, b"POST /post")
+    assert server.connections == 2
+    world.drop(half)
+
+
 def test_a_connection_lost_before_any_answer_is_stale_only_when_reused(world, serve):
     def answer(peer: Peer, request: Request) -> None:
         if request.path == "/die":
