@@ -9,6 +9,7 @@ from meshlib.compiler.snapshot import Cluster, TlsSettings
 from meshlib.policy.circuit_limits import CircuitLimits, TcpKeepalive
 from meshlib.policy.locality import LocalitySettings, Place, Placement, place
 from meshlib.policy.outlier import OutlierSettings
+from meshlib.policy.regex import wire
 from meshlib.policy.retry_budget import RetryBudget
 from meshlib.policy.slow_start import SlowStart
 from meshlib.registry.service import Endpoint, Service
@@ -100,16 +101,16 @@ def hash_policy(balancer: Any) -> HashPolicy | None:
     elif settings.minimum_ring_size:
         size = settings.minimum_ring_size
     return HashPolicy(
-        header=(settings.http_header_name or "").lower(),
+        header=wire((settings.http_header_name or "").lower()),
         cookie=None
         if cookie is None
         else Cookie(
-            cookie.name,
+            wire(cookie.name),
             cookie.ttl,
-            cookie.path or "",
-            tuple((a.name, a.value or "") for a in cookie.attributes or ()),
+            wire(cookie.path or ""),
+            tuple((wire(a.name), wire(a.value or "")) for a in cookie.attributes or ()),
         ),
-        query=settings.http_query_parameter_name or "",
+        query=wire(settings.http_query_parameter_name or ""),
         source=bool(settings.use_source_ip),
         maglev=settings.maglev is not None,
         size=size,

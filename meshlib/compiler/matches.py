@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.scope import MESH_GATEWAY
 from meshlib.policy.http_match import CompiledMatch, HttpMatch
+from meshlib.policy.regex import wire
 from meshlib.policy.string_match import StringMatcher
 from meshlib.workload import Workload
 
@@ -53,7 +54,7 @@ def compile_match(match: Any) -> CompiledMatch:
 
 def _map(matches: Mapping[str, StringMatch] | None, lower: bool = False) -> tuple[tuple[str, StringMatcher], ...]:
     return tuple(
-        (name.lower() if lower else name, matcher(match) or StringMatcher("present", ""))
+        (wire(name.lower() if lower else name), matcher(match) or StringMatcher("present", ""))
         for name, match in (matches or {}).items()
     )
 

@@ -115,9 +115,9 @@ def _cors(policy: Any) -> CorsPolicy | None:
     origins += [found for origin in policy.allow_origins or () if (found := matcher(origin)) is not None]
     return CorsPolicy(
         origins=tuple(origins),
-        allow_methods=",".join(policy.allow_methods or ()),
-        allow_headers=",".join(policy.allow_headers or ()),
-        expose_headers=",".join(policy.expose_headers or ()),
+        allow_methods=wire(",".join(policy.allow_methods or ())),
+        allow_headers=wire(",".join(policy.allow_headers or ())),
+        expose_headers=wire(",".join(policy.expose_headers or ())),
         max_age="" if policy.max_age is None else str(int(policy.max_age)),
         allow_credentials=bool(policy.allow_credentials),
         forward_unmatched=policy.unmatched_preflights != "IGNORE",
@@ -213,7 +213,7 @@ def _redirect(redirect: Any, port: int) -> Redirect | None:
         code=redirect.redirect_code or 301,
         uri=wire(redirect.uri or ""),
         prefix=None if redirect.prefix_rewrite is None else wire(redirect.prefix_rewrite),
-        authority=redirect.authority or "",
+        authority=wire(redirect.authority or ""),
         scheme=redirect.scheme or "",
         port=port if redirect.derive_port == "FROM_REQUEST_PORT" else redirect.port or 0,
     )

@@ -16,6 +16,7 @@ from meshlib.clock import Clock
 from meshlib.engine.effects import Sleep
 from meshlib.policy.fault import by_headers, draw
 from meshlib.policy.refusal import Refusal
+from meshlib.policy.regex import wire
 
 if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
@@ -103,7 +104,7 @@ class InboundRequest:
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+    return value.decode("latin-1") if isinstance(value, bytes) else wire(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import re
 
 LONGEST = 86_400.0
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_GRPC = re.compile(r"(\d{1,8})([HMSmun])")
-_PLAIN = re.compile(r"\d{1,12}")
+_GRPC = re.compile(r"([0-9]{1,8})([HMSmun])")
+_PLAIN = re.compile(r"[0-9]{1,12}")
 GRPC_TIMEOUT = "grpc-timeout"
 
 

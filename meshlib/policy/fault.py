@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from meshlib.policy.grpc_status import NAMES, NUMBERS, http_of_grpc
+from meshlib.policy.unsigned import UINT64, milliseconds, unsigned
 
 MILLION = 1_000_000
 
@@ -80,15 +81,15 @@ def by_headers(fault: FaultPolicy, header: Callable[[str], str | None]) -> Fault
     """The fault that a request asks for itself (Envoy's ``header_delay`` and ``header_abort``). What cannot be read asks
     for nothing; a percentage header can only lower the share that the configuration allows."""
     if fault.header_delay:
-        milliseconds = _number(header("x-envoy-fault-delay-request"))
+        delay = milliseconds(header("x-envoy-fault-delay-request"))
         share = _lowered(fault.delay_share, fault.delay_unit, header("x-envoy-fault-delay-request-percentage"))
-        fault = replace(fault, delay=(milliseconds or 0) / 1000.0, delay_share=share if milliseconds else 0)
+        fault = replace(fault, delay=delay or 0.0, delay_share=share if delay else 0)
     if fault.header_abort:
-        status = _number(header("x-envoy-fault-abort-request"))
+        status = unsigned(header("x-envoy-fault-abort-request"), UINT64)
         grpc = None
         if status is None or not 200 <= status < 600:
             status = 0
-            grpc = _number(header("x-envoy-fault-abort-grpc-request"))
+            grpc = unsigned(header("x-envoy-fault-abort-grpc-request"), UINT64)
             if grpc is not None and grpc < len(NUMBERS):
                 status = http_of_grpc(grpc)
             else:
@@ -98,13 +99,8 @@ def by_headers(fault: FaultPolicy, header: Callable[[str], str | None]) -> Fault
     return fault
 
 
-def _number(text: str | None) -> int | None:
-    text = (text or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-
 def _lowered(share: int, unit: int, header: str | None) -> int:
-    asked = _number(header)
+    asked = unsigned(header)
     return share if asked is None else min(share, asked * unit)
 
 

@@ -10,10 +10,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from meshlib.policy.regex import wire
+from meshlib.policy.unsigned import unsigned
+
 RawHeaders = list[tuple[bytes, bytes]]
 Lookup = Callable[[str], str | None]
 
-_OPERATOR = re.compile(r"%%|%REQ\(([^)?]+)(?:\?([^)]+))?\)(?::(\d+))?%|%PROTOCOL%|%")
+_OPERATOR = re.compile(r"%%|%REQ\(([^)?]+)(?:\?([^)]+))?\)(?::([0-9]+))?%|%PROTOCOL%|%")
 
 
 class UnknownOperator(ValueError):
@@ -48,8 +51,8 @@ def compile_value(text: str) -> Value:
 
 
 def _request_header(name: str, other: str | None, length: str | None) -> Callable[[Lookup], bytes]:
-    first, second = name.lower(), other.lower() if other else None
-    limit = int(length) if length else None
+    first, second = wire(name.lower()), wire(other.lower()) if other else None
+    limit = unsigned(length)  # None, all of it, also for a length that no header has
 
     def read(lookup: Lookup) -> bytes:
         value = lookup(first)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from meshlib.policy.unsigned import milliseconds, unsigned
+
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
@@ -95,8 +97,9 @@ def parse_retry_on(text: str) -> RetryOn:
         token = raw.strip()
         if not token:
             continue
-        if token.isascii() and token.isdigit():
-            codes.add(int(token))
+        code = unsigned(token)
+        if code is not None:
+            codes.add(code)
             bits |= STATUS_CODES
         elif token in CONDITIONS:
             bits |= CONDITIONS[token]
@@ -180,10 +183,11 @@ def merge_request_headers(policy: RetryPolicy, header: Callable[[str], str | Non
     for text in (on, grpc_on):
         for token in (text or "").split(","):  # Envoy ignores conditions that it does not know here
             bits |= CONDITIONS.get(token.strip(), 0)
-    wanted.update(int(c) for c in (codes or "").split(",") if c.strip().isdigit())
+    wanted.update(code for text in (codes or "").split(",") if (code := unsigned(text)) is not None)
     attempts = policy.attempts
-    if most is not None and most.strip().isdigit() and bits:
-        attempts = int(most)
+    asked = unsigned(most)
+    if asked is not None and bits:
+        attempts = asked
     elif on is not None or grpc_on is not None:
         attempts = max(attempts, 1)
     return replace(policy, attempts=attempts, retry_on=RetryOn(bits, frozenset(wanted)))
@@ -203,13 +207,8 @@ ASKED = (
 def asked_timeouts(header: Callable[[str], str | None]) -> tuple[float | None, float | None]:
     """Seconds for the whole call and for one try, as the caller's request headers ask (Envoy's
     x-envoy-upstream-rq-timeout-ms and -per-try-timeout-ms); None where they do not."""
-    return _milliseconds(header("x-envoy-upstream-rq-timeout-ms")), _milliseconds(
-        header("x-envoy-upstream-rq-per-try-timeout-ms")
-    )
-
-
-def _milliseconds(text: str | None) -> float | None:
-    return int(text) / 1000.0 if text is not None and text.isascii() and text.isdigit() and len(text) < 12 else None
+    whole = milliseconds(header("x-envoy-upstream-rq-timeout-ms"))
+    return whole, milliseconds(header("x-envoy-upstream-rq-per-try-timeout-ms"))
 
 
 def backoff(

@@ -69,7 +69,7 @@ class Redirect:
 
 def _split(authority: str) -> tuple[str, str]:
     host, colon, port = authority.rpartition(":")
-    return (host, port) if colon and port.isdigit() and not host.endswith(":") else (authority, "")
+    return (host, port) if colon and port.isascii() and port.isdigit() and not host.endswith(":") else (authority, "")
 
 
 def _default(scheme: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshlib.errors import Problem, Severity
+from meshlib.policy.unsigned import unsigned
 from meshlib.registry.service import NO_LABELS, Endpoint, Service, ServicePort
 from meshlib.registry.workloads import WorkloadInstance, Workloads
 
@@ -195,11 +196,14 @@ def _named_port(ports: Any, wanted: ServicePort) -> int | None:
 def target_number(workload: WorkloadInstance, port: ServicePort) -> int | None:
     """The workload's own number of a service port; None when it does not have that (named) port."""
     target = port.target_port
-    if isinstance(target, str) and not target.isdigit():
-        return workload.ports.get(target)
+    if isinstance(target, str):
+        number = unsigned(target, 65535)
+        if number is None:
+            return workload.ports.get(target)
+        target = number
     if not workload.is_pod and port.name in workload.ports:
         return workload.ports[port.name]
-    return int(target) if target is not None else port.number
+    return target if target is not None else port.number
 
 
 def _from_workloads(chosen: list[WorkloadInstance], port: ServicePort, not_ready_too: bool) -> list[Endpoint]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from meshlib.policy.unsigned import unsigned
 from meshlib.resources.base import Model
 
 
@@ -24,7 +25,15 @@ def refuse(code: str, message: str, hint: str = "", **context: Any) -> PydanticC
 # -- durations --------------------------------------------------------------------------------------------------------
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
+_LONGEST = 9_000_000_000.0
+"""Seconds. Go's durations end at 292 years, and so do Python's locks and sleeps."""
+
+
+def _short(value: object) -> str:
+    """For a message: a text that may be of any length."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def parse_duration(value: Any) -> float:
@@ -46,6 +55,8 @@ def parse_duration(value: Any) -> float:
             "bad-duration", "{value} is not a duration", 'for example "1.5s", "100ms", "1h30m"', value=repr(value)
         )
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > _LONGEST:
+        raise refuse("bad-duration", "{value} is longer than 285 years", "", value=_short(value))
     return -seconds if negative else seconds
 
 
@@ -100,9 +111,10 @@ IntOrString = Annotated[int | str, BeforeValidator(_int_or_string)]
 
 def _port(value: Any) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
+        number = unsigned(value)
+        value = value if number is None else number
     if isinstance(value, bool) or not isinstance(value, int):
-        raise refuse("bad-port", "a port is a number, found {value}", "", value=repr(value))
+        raise refuse("bad-port", "a port is a number, found {value}", "", value=_short(value))
     if not 1 <= value <= 65535:
         raise refuse("bad-port", "port {value} is outside 1..65535", "", value=value)
     return value

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from meshlib.policy.grpc_status import NUMBERS as GRPC_STATUSES
 from meshlib.policy.l4_match import networks
+from meshlib.policy.regex import BadRegex, rewriter
 from meshlib.policy.retry import parse_retry_on
 from meshlib.resources import virtual_service_notices
 from meshlib.resources.base import Model, Resource
@@ -364,6 +365,12 @@ class RegexRewrite(Model):
         if not self.match or not self.rewrite:
             raise refuse("missing-field", "uriRegexRewrite needs match and rewrite", "")
         check_regex(self.match)
+        try:
+            rewriter(self.match, self.rewrite)
+        except BadRegex as error:
+            raise refuse(
+                "bad-regex", "{problem}", r"\1 stands for the first group, \\ for a backslash", problem=str(error)
+            ) from error
         return self
 
 

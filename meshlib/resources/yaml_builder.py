@@ -27,6 +27,11 @@ _NO_KEY = object()
 _DROP = object()  # the key of a value that is read and thrown away
 
 
+def too_deep() -> tuple[str, str]:
+    """Message and hint for a text that is nested too deep."""
+    return f"nested deeper than {MAX_DEPTH} levels", "no resource needs that"
+
+
 class RefusedError(Exception):
     """The rest of the document cannot be read, or of the file when ``whole_file``."""
 
@@ -173,7 +178,7 @@ class Builder:
         if event.tag not in _PLAIN_TAGS:
             self._refuse_tag(event)
         if len(self._stack) >= MAX_DEPTH:
-            raise RefusedError("too-deep", mark, f"nested deeper than {MAX_DEPTH} levels", "no resource needs that")
+            raise RefusedError("too-deep", mark, *too_deep())
         if self._wants_key():
             what = "an object" if type(value) is dict else "a list"
             raise RefusedError(

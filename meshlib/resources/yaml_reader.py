@@ -23,7 +23,7 @@ import yaml
 from meshlib.errors import Problem, Severity
 from meshlib.resources import json_events
 from meshlib.resources.document import Document, Positions
-from meshlib.resources.yaml_builder import Builder, RefusedError
+from meshlib.resources.yaml_builder import Builder, RefusedError, too_deep
 from meshlib.resources.yaml_syntax_hints import explain_syntax_error
 
 # without libyaml PyYAML's own parser: seven times slower, same events
@@ -128,6 +128,9 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
             builder.complain("bad-json", mark, f"not JSON: {json_problem.msg}", "")
             return
         offset, message, hint = explain_syntax_error(error, piece)
+        if "nesting depth" in message:  # newer libyamls have a limit of their own, and scan ahead of the events
+            builder.complain("too-deep", _mark_of(piece, offset), *too_deep())
+            return
         builder.complain("bad-yaml", _mark_of(piece, offset), f"not YAML: {message}", hint)
 
 

@@ -38,7 +38,7 @@ from meshlib.transport.http2_call import (
 from meshlib.transport.http2_headers import request_head
 from meshlib.transport.problems import MESH_CLOSED, mesh_closed
 from meshlib.transport.request_body import ReplayBody, SourceFailed, expects_continue
-from meshlib.transport.target import Target, Timeouts, smaller, worn_out
+from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, smaller, worn_out
 from meshlib.transport.tls import HTTP2_OR_1
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class Connection:
         self._release()
         ready: list[tuple[int, int]] = []
         try:
-            ready = self._poll.poll(None if left is None else math.ceil(left * 1000))
+            ready = self._poll.poll(None if left is None else math.ceil(min(left, LONGEST_WAIT) * 1000))
         finally:
             self._lock.acquire()
             self._reader = None

@@ -6,6 +6,7 @@ It gets the request with the endpoint's address in its URL and the mesh authorit
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,13 @@ from meshlib.engine.effects import Send
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.http1 import BodyFailed
 from meshlib.transport.request_body import ReplayBody
+
+_NOT_IN_URLS = re.compile(rb"[^!-~]")
+
+
+def _as_url(target: bytes) -> bytes:
+    """httpx's URLs are ASCII: what a rewrite put in beyond it is percent-encoded here, where the wire would carry it."""
+    return _NOT_IN_URLS.sub(lambda byte: b"%%%02X" % byte[0][0], target)
 
 
 class _Translator:
@@ -44,7 +52,7 @@ class _Translator:
             url = original.url
         else:
             spec = effect.endpoint.endpoint
-            url = original.url.copy_with(host=spec.address, port=spec.port, raw_path=wire.target)
+            url = original.url.copy_with(host=spec.address, port=spec.port, raw_path=_as_url(wire.target))
         extensions = dict(original.extensions)
         if effect.timeout is not None:
             timeout = dict(extensions.get("timeout") or {})

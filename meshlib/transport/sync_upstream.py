@@ -31,7 +31,7 @@ from meshlib.transport.request_body import (
     is_chunked,
     last_frame,
 )
-from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
+from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, keep_alive, smaller, worn_out
 from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class _Connection:
             return
         self._patience = seconds
         if self.tls:
-            self.sock.settimeout(seconds)
+            self.sock.settimeout(None if seconds is None else min(seconds, LONGEST_WAIT))
             return
         whole = 0.0 if seconds is None else max(seconds, 0.001)
         packed = _TIMEVAL.pack(int(whole), int(whole % 1 * 1_000_000))
@@ -296,7 +296,7 @@ class SyncUpstream:
         now = self._clock.monotonic
         while view:
             wait = smaller(write, None if head_by is None else head_by - now())
-            ready = poll.poll(None if wait is None else max(0.0, wait) * 1000)
+            ready = poll.poll(None if wait is None else min(max(0.0, wait), LONGEST_WAIT) * 1000)
             if not ready:
                 raise TimeoutError
             if ready[0][1] & ~select.POLLOUT:
@@ -390,6 +390,8 @@ class SyncUpstream:
             return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
 
     def _open(self, target: Target, protocols: Sequence[str], limit: float | None) -> socket.socket:
+        if limit is not None:
+            limit = min(limit, LONGEST_WAIT)
         if target.host.startswith("unix://"):
             sock = self._reach(socket.AF_UNIX, target.host.removeprefix("unix://"), limit)
         else:

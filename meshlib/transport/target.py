@@ -50,6 +50,11 @@ class Target:
         return self.label or (self.host if self.host.startswith("unix:") else f"{self.host}:{self.port}")
 
 
+LONGEST_WAIT = 2_000_000.0
+"""Seconds (23 days) that one wait in the kernel may last: poll(2) counts milliseconds in an int, and Python raises
+OverflowError for more. Callers may ask for more (x-envoy-upstream-rq-timeout-ms), and routes too."""
+
+
 class Timeouts:
     """``connect``: TCP and TLS together; ``head``: from the first byte sent to the whole head of the answer; ``write`` and
     ``read``: the longest silence while sending or receiving a body; ``deadline``: the clock's time when all must be over.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from meshlib.policy.regex import wire
 from meshlib.transport.origins import origin_of
 
 
@@ -26,7 +27,7 @@ class HttpxView:
 
     def __init__(self, request: Any) -> None:
         url = request.url
-        self.method: str = request.method
+        self.method: str = wire(request.method)
         self.scheme, self.dialled = origin_of(url)
         raw: list[tuple[bytes, bytes]] = request.headers.raw
         self.raw_headers = raw
@@ -86,13 +87,13 @@ class PlainView:
     def __init__(
         self, method: str, scheme: str, authority: str, target: str, headers: dict[str, str], dialled: str = ""
     ) -> None:
-        self.method = method
+        self.method = wire(method)
         self.scheme = scheme
-        self.authority = authority
-        self.dialled = dialled or authority
-        self.full_path = target = target.partition("#")[0]
+        self.authority = wire(authority)
+        self.dialled = wire(dialled or authority)
+        self.full_path = target = wire(target.partition("#")[0])
         self.path, _, self.query = target.partition("?")
-        self._headers = {k.lower(): v for k, v in headers.items()}
+        self._headers = {wire(k.lower()): wire(v) for k, v in headers.items()}
         self.asks = any(name.startswith("x-envoy-") for name in self._headers)
 
     def header(self, name: str) -> str | None:

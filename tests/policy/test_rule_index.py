@@ -181,3 +181,17 @@ def test_a_sole_destination_is_always_chosen_whatever_its_weight():
 def test_weights_that_choose_nothing_are_refused(weights):
     with pytest.raises(ValueError):
         WeightedChoice(weights)
+
+
+@pytest.mark.parametrize("substitution", [r"\2", "\\", r"\x", r"/\ud7", "\\\u0661"])
+def test_a_replacement_that_re2_does_not_take_is_refused_when_it_is_compiled(substitution):
+    with pytest.raises(BadRegex, match="in the replacement"):
+        rewriter("/(a)", substitution)
+
+
+@pytest.mark.parametrize(
+    ("substitution", "wanted"),
+    [(r"/\1\0", "/a/a"), (r"/\12", "/a2"), (r"/\\", "/\\"), ("/\u00e9", "/\u00c3\u00a9"), ("$1", "$1")],
+)
+def test_a_replacement_is_re2s(substitution, wanted):
+    assert rewriter("/(a)", substitution)("/a") == wanted

@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Iterable, Sequence
 
 from meshlib.engine.outcome import RawHeaders
+from meshlib.policy.regex import wire
 
 Value = str | bytes
 Metadata = Sequence[tuple[str, Value]]
@@ -16,19 +17,19 @@ NOT_METADATA = frozenset(("host", "te", "content-type", "grpc-status", "grpc-mes
 
 
 def to_text(name: str, value: Value) -> str:
-    """A value as it stands on the wire, where binary ones are base64 without padding."""
+    """A value as a wire string, where binary ones are base64 without padding."""
     if isinstance(value, bytes):
         if name.endswith("-bin"):
             return base64.b64encode(value).decode("ascii").rstrip("=")
         return value.decode("latin-1")
     if not isinstance(value, str):
         raise TypeError(f"metadata {name!r}: expected str or bytes, not {type(value).__name__}")
-    return value
+    return wire(value)
 
 
 def to_raw(metadata: Iterable[tuple[str, Value]]) -> RawHeaders:
     """As header operations see it."""
-    return [(name.encode("latin-1"), to_text(name, value).encode("latin-1")) for name, value in metadata]
+    return [(wire(name).encode("latin-1"), to_text(name, value).encode("latin-1")) for name, value in metadata]
 
 
 def from_raw(headers: RawHeaders) -> tuple[tuple[str, Value], ...]:

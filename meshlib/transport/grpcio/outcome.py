@@ -41,7 +41,7 @@ _BROKEN = re.compile(
     r"transport is clos|too_many_pings|error reading|peer closed",
     re.IGNORECASE,
 )
-_HTTP_STATUS = re.compile(r"received http2 header with status: (\d{3})", re.IGNORECASE)
+_HTTP_STATUS = re.compile(r"received http2 header with status: ([0-9]{3})", re.IGNORECASE)
 
 _NO_STATUS = re.compile(r"data frame with end_stream flag received|no status received", re.IGNORECASE)
 

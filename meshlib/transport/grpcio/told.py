@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshlib.policy.unsigned import unsigned
 from meshlib.transport.grpcio.errors import CODES, RpcFailed
 from meshlib.transport.grpcio.metadata import from_raw
 
@@ -40,8 +41,9 @@ def with_metadata(inner: Any, outcome: GrpcOutcome, record: Explanation) -> Any:
 def _with_status(inner: Any, outcome: GrpcOutcome, record: Explanation, changed: tuple[Any, ...]) -> Any:
     """Rules may set grpc-status and grpc-message of an answer that is nothing but a status."""
     headers = dict(outcome.headers)
-    status, message = headers.get(b"grpc-status", b""), headers.get(b"grpc-message", b"").decode("utf-8", "replace")
-    code = int(status) if status.isdigit() and int(status) in CODES else outcome.code
+    status = unsigned(headers.get(b"grpc-status", b"").decode("latin-1"))
+    message = headers.get(b"grpc-message", b"").decode("utf-8", "replace")
+    code = status if status in CODES else outcome.code
     if not code or (code == outcome.code and message == (inner.details() or "")):
         return inner
     record.grpc_status = code

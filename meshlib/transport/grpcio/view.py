@@ -72,7 +72,7 @@ class GrpcView:
     def _read(self) -> dict[str, str]:
         headers: dict[str, str] = {}
         for name, value in self._metadata:
-            text = value if type(value) is str else to_text(name, value)
+            text = value if type(value) is str and value.isascii() else to_text(name, value)
             if name in headers:
                 if self._repeated is None:
                     self._repeated = {}
