@@ -25,7 +25,7 @@ from meshlib.engine.status import status
 from meshlib.errors import ConfigError, MeshError, Problem, Severity
 from meshlib.resources.loader import load_objects
 from meshlib.sources.environment import workload_from_env
-from meshlib.sources.files import FileSource, keep_last_good
+from meshlib.sources.files import FileSource, newly_wrong
 from meshlib.telemetry.inbound_metrics import InboundMetrics
 from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.metrics import Metrics
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from meshlib.engine.inbound import InboundRequest
     from meshlib.resources.base import Resource
+    from meshlib.sources.removals import Verdict
 
 log = logging.getLogger("meshlib")
 
@@ -79,6 +80,7 @@ class Mesh:
     ) -> None:
         self.workload = workload or Workload()
         self._lock = threading.RLock()
+        self._changing = threading.RLock()  # held while resources are read and compiled, which takes its time
         self._source = source
         self._resources: list[Resource] = []
         self._kept: list[Resource] = []
@@ -97,6 +99,9 @@ class Mesh:
         self._compiler = Compiler(self.workload)
         self._reloads = 0
         self._install(list(resources), list(problems), [])
+        self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
+        if source is not None:
+            weakref.finalize(self, source.stop, wait=False).atexit = False
         _meshes.add(self)
 
     # -- making one -------------------------------------------------------------------------------------------------
@@ -116,9 +121,11 @@ class Mesh:
         """Resources from files, folders or globs, re-read when they change (``watch``).
 
         Raises ``ConfigError`` with every problem of every file when something is wrong at the start. Later edits that
-        break a resource keep its last good version, are logged once and shown in ``status()``.
+        break a resource keep its last good version, are logged once and shown in ``status()``. What is gone from a file is
+        served for two more seconds, and what would leave nothing of a file or folder until ``reload(accept_removals=True)``.
         """
-        source = FileSource(paths)
+        clock = clock or SystemClock()
+        source = FileSource(paths, clock)
         resources, problems = source.load()
         _raise_errors(problems)
         mesh = cls(
@@ -133,7 +140,7 @@ class Mesh:
             source=source,
         )
         if watch:
-            source.watch(mesh.reload)
+            source.watch(mesh._reload_watched)
         return mesh
 
     @classmethod
@@ -198,28 +205,50 @@ class Mesh:
         """Replace all resources at once. All or nothing: raises ``ConfigError`` with every problem, and the last good
         configuration stays. Calls under way end on the configuration they began with."""
         loaded, problems = _from_objects(resources)
-        self._install(loaded, problems, [])
+        with self._changing:
+            self._install(loaded, problems, [])
 
-    def reload(self) -> None:
-        """Read the source again. Resources that an edit broke keep their last good version; the rest takes effect."""
-        if self._source is None:
+    def reload(self, *, accept_removals: bool = False) -> None:
+        """Read the source again, whatever the times of its files say.
+
+        Resources that an edit broke keep their last good version; the rest takes effect. So do resources whose file or
+        folder now yields nothing at all (an error in log, ``status()`` and ``problems``), and those gone from a file that
+        changed within the last two seconds, as it may be half written; with ``accept_removals`` what is gone goes, which a
+        person should have looked at. What goes is logged as a warning. Raises ``MeshError`` for a mesh without files.
+        """
+        self._reload(by_hand=True, accept=accept_removals)
+
+    def _reload_watched(self) -> None:
+        self._reload(by_hand=False, accept=False)
+
+    def _reload(self, *, by_hand: bool, accept: bool) -> None:
+        source = self._source
+        if source is None:
             raise MeshError("this mesh has no files to reload; use mesh.apply(resources)")
-        loaded, problems = self._source.load()
-        with self._lock:
-            serve, kept = keep_last_good(loaded, problems, self._resources)
+        with self._changing:
+            verdict, problems = source.reload(self._resources, by_hand=by_hand, accept=accept)
+            self._tell(verdict, problems)  # before it can be seen to have happened
+            self._install(verdict.serve, problems, verdict.kept)
             self._reloads += 1
-            news = [p for p in problems if p.severity is Severity.ERROR and p not in self._problems]
-            self._install(serve, problems, kept)
+
+    def _tell(self, verdict: Verdict[Resource], problems: Sequence[Problem]) -> None:
+        news = newly_wrong(problems, self._problems)
         for problem in news:
             log.error("%s", problem)
-        if kept and news:
-            log.error("the last good version stays in use of: %s", ", ".join(r.id for r in kept))
+        broken = [r.id for r in verdict.kept if r.origin.file not in verdict.places]
+        if broken and any(p.file not in verdict.places for p in news):
+            log.error("the last good version stays in use of: %s", ", ".join(broken))
+        for problem in problems:
+            if problem.code == "resources-removed":
+                log.warning("%s", problem)
+            elif problem.code == "removal-waits" and problem not in self._problems:
+                log.info("%s", problem)
 
     def _install(self, resources: list[Resource], problems: list[Problem], kept: list[Resource]) -> None:
+        snapshot = self._compiler.compile(resources)
         with self._lock:
             if self._core.closed:
                 return
-            snapshot = self._compiler.compile(resources)
             self._core.install(snapshot)
             self._resources = resources
             self._kept = kept
@@ -431,6 +460,7 @@ class Mesh:
                 "paths": [] if self._source is None else list(self._source.paths),
                 "reloads": self._reloads,
                 "last_good_kept": [r.id for r in self._kept],
+                "watcher": None if self._source is None else self._source.status(),
             },
             "problems": [
                 {
@@ -507,12 +537,13 @@ class Mesh:
     def _after_fork(self) -> None:
         """In a forked child: locks may be held by threads that do not exist here, and the watcher thread is gone."""
         self._lock = threading.RLock()
+        self._changing = threading.RLock()
         self._compiler = Compiler(self.workload)  # the parent's may have been in the middle of a compilation
         self._core.after_fork()
         if self._serving is not None:
             self._serving.after_fork()
         if self._source is not None:
-            self._source.after_fork(self.reload)
+            self._source.after_fork(self._reload_watched)
 
 
 def _from_objects(resources: Iterable[Mapping[str, Any]]) -> tuple[list[Resource], list[Problem]]:

@@ -35,7 +35,7 @@ def coverage(paths: tuple[str, ...], everything: bool, strict: bool, as_json: bo
     from meshlib.compiler.semantics.tables import SECURITY_AND_TELEMETRY
     from meshlib.resources.loader import load
 
-    result = load(paths, keep_positions=True)
+    result = load(paths, keep_positions=True, pipes=True)
     if result.errors:
         for problem in result.errors:
             click.echo(str(problem), err=True)

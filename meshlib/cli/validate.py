@@ -13,6 +13,7 @@ Examples:
   meshlib validate mesh/                        a folder and all below it
   meshlib validate 'mesh/*.yaml' other.yaml     globs and files
   kubectl get vs,dr,se -A -o yaml | meshlib validate -
+  meshlib validate mesh/ <(kubectl get service -A -o yaml)
   meshlib validate mesh/ --format github        annotations in a pull request
 
 \b
@@ -40,7 +41,7 @@ def validate(
     from meshlib.resources.loader import load
     from meshlib.resources.report import render
 
-    result = load(paths, lenient=lenient)
+    result = load(paths, lenient=lenient, pipes=True)
     problems = list(result.problems)
     if not result.errors:
         snapshot = compile_snapshot(result.resources, make_workload(workload, namespace, labels))

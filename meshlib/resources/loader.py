@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
+import re
+import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +27,41 @@ __all__ = ["LoadResult", "expand", "load", "load_objects", "load_or_raise", "loa
 StrPath = str | os.PathLike[str]
 MEMORY = "<memory>"
 
+_SAYS_EMPTY = re.compile(rb"(?:\xef\xbb\xbf)?\s*#\s*meshlib:\s*empty\s*")
+"""The only content of a file that is empty on purpose."""
+
+Signature = tuple[int, int, int, int]
+
+
+def signature_of(found: os.stat_result) -> Signature:
+    """Changes whenever the file does: a file's times and size can be set back, the time of its last change of state not."""
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
+
+
+@dataclass(slots=True)
+class FileFound:
+    """What a load found at a file, beside its resources. ``unreadable`` says why it could not be read; ``broken``: an error
+    is about it; ``says_empty``: its only content is the comment ``# meshlib: empty``; ``refused``: ids of the resources that
+    errors keep out; ``torn``: the texts of its documents that are no YAML."""
+
+    signature: Signature | None = None
+    unreadable: str = ""
+    broken: bool = False
+    says_empty: bool = False
+    refused: set[str] = field(default_factory=set)
+    torn: list[str] = field(default_factory=list)
+
 
 @dataclass(slots=True)
 class LoadResult:
-    """``resources`` are good; ``problems`` are all that was found, errors, warnings and notices."""
+    """``resources`` are good; ``problems`` are all that was found, errors, warnings and notices. ``paths`` has the files
+    found at each path, ``files`` what is to be said of each, ``unlisted`` the folders that could not be listed, and why."""
 
     resources: list[Resource] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    paths: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, FileFound] = field(default_factory=dict)
+    unlisted: dict[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Problem]:
@@ -38,7 +69,16 @@ class LoadResult:
         return [p for p in self.problems if p.severity is Severity.ERROR]
 
 
-Signature = tuple[int, int, int]
+@dataclass(slots=True)
+class _Read:
+    """What a file held when it was read."""
+
+    signature: Signature
+    digest: bytes
+    documents: list[Document]
+    problems: list[Problem]
+    torn: list[str]
+    says_empty: bool
 
 
 class LoadMemo:
@@ -46,13 +86,13 @@ class LoadMemo:
     the same objects, which lets a compiler see at once that nothing about them is new."""
 
     def __init__(self) -> None:
-        self.files: dict[str, tuple[Signature, list[Document], list[Problem]]] = {}
+        self.files: dict[str, _Read] = {}
         self.checked: dict[int, tuple[Document, Resource | None, list[Any]]] = {}
 
     def forget_others(self, names: set[str]) -> None:
         """Keep what the last load has used."""
         self.files = {name: kept for name, kept in self.files.items() if name in names}
-        used = {id(document) for _, documents, _ in self.files.values() for document in documents}
+        used = {id(document) for kept in self.files.values() for document in kept.documents}
         self.checked = {key: kept for key, kept in self.checked.items() if key in used}
 
 
@@ -63,17 +103,23 @@ def load(
     skip_unknown_kinds: bool = True,
     keep_positions: bool = False,
     memo: LoadMemo | None = None,
+    read_all: bool = False,
+    pipes: bool = False,
 ) -> LoadResult:
     """Everything in files, folders (recursively, .yaml .yml .json), globs and ``-`` (standard input).
 
     Never raises for what files hold or lack: that is in ``problems``. ``lenient`` turns unknown fields into warnings.
     Kinds that meshlib does not know are skipped with a notice, or refused without ``skip_unknown_kinds``. A file that
     several paths name is read once. ``keep_positions``: resources can tell the line of each of their fields. ``memo``:
-    from one load to the next (with the same options).
+    from one load to the next (with the same options); ``read_all``: also files that seem not to have changed since. ``pipes``:
+    a pipe that is named itself (``<(kubectl get ...)`` of a shell) is read to its end, as standard input is; a pipe in a
+    folder, and any without ``pipes``, is refused, as it might never end.
     """
     loading = _Loading(lenient, skip_unknown_kinds)
     loading.keep_positions = keep_positions
     loading.memo = memo
+    loading.read_all = read_all
+    loading.pipes = pipes
     for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
         loading.path(os.fspath(path))
     if memo is not None:
@@ -116,6 +162,8 @@ class _Loading:
         self.lenient = lenient
         self.keep_positions = False
         self.memo: LoadMemo | None = None
+        self.read_all = False
+        self.pipes = False
         self.names: set[str] = set()
         self.unknown_kind = Severity.NOTICE if skip_unknown_kinds else Severity.ERROR
         self.result = LoadResult()
@@ -139,6 +187,8 @@ class _Loading:
         path: str = "",
     ) -> None:
         self.result.problems.append(Problem(code, severity, file, place[0], place[1], path, message, hint))
+        if severity is Severity.ERROR and (found := self.result.files.get(file)) is not None:
+            found.broken = True
 
     # -- where documents come from
 
@@ -148,10 +198,18 @@ class _Loading:
                 self._read.add(STDIN)
                 self.text(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>")
             return
+        if self.pipes and _is_pipe(path):
+            if os.path.abspath(path) not in self._read:
+                self._read.add(os.path.abspath(path))
+                self._pipe(path)
+            return
         unreadable: list[OSError] = []
         files = files_at(path, unreadable.append)
+        self.result.paths.setdefault(path, files)
         for error in unreadable:
-            self._unreadable(str(error.filename or path), error)
+            folder = str(error.filename or path)
+            self.result.unlisted[folder] = error.strerror or str(error)
+            self._unreadable(folder, error)
         if not files and not unreadable:
             self.problem("no-files", path, *nothing_at(path))
         for file in files:
@@ -162,35 +220,78 @@ class _Loading:
 
     def file(self, name: str) -> None:
         memo = self.memo
+        found = self.result.files[name] = FileFound()
         try:
-            stat = os.stat(name)
-            signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            known = memo.files.get(name) if memo is not None else None
-            if known is not None and known[0] == signature:
-                self._documents(name, known[1], known[2])
+            # not opened before it is known to be a file: opening a pipe waits for somebody to write
+            status = os.stat(name)
+            if stat.S_ISREG(status.st_mode):
+                found.signature = signature_of(status)
+                known = memo.files.get(name) if memo is not None else None
+                if known is not None and known.signature == found.signature and not self.read_all:
+                    self._documents(name, known)
+                    return
+                with open(name, "rb", opener=_opener) as stream:
+                    status = os.fstat(stream.fileno())  # another file may have this name by now
+                    if stat.S_ISREG(status.st_mode):
+                        data = stream.read(MAX_BYTES + 1)
+            if not stat.S_ISREG(status.st_mode):
+                self._no_file(name, status.st_mode, found)
                 return
+            found.signature = signature_of(status)
+        except OSError as error:
+            found.unreadable = error.strerror or str(error)
+            self._unreadable(name, error)
+            return
+        digest = hashlib.blake2b(data).digest() if memo is not None else b""
+        if known is not None and known.digest == digest:
+            known.signature = found.signature
+        else:
+            known = self._read_text(data, name)
+            known.signature, known.digest = found.signature, digest
+        if memo is not None:
+            memo.files[name] = known
+        self._documents(name, known)
+
+    def _pipe(self, name: str) -> None:
+        try:
             with open(name, "rb") as stream:
                 data = stream.read(MAX_BYTES + 1)
         except OSError as error:
             self._unreadable(name, error)
             return
-        documents, problems = read(data, name)
-        if memo is not None:
-            memo.files[name] = (signature, documents, problems)
-        self._documents(name, documents, problems)
+        self.text(data, name)
 
     def _unreadable(self, name: str, error: OSError) -> None:
         hint = "check its permissions" if isinstance(error, PermissionError) else "check that it is a readable file"
         self.problem("unreadable-file", name, f"cannot be read: {error.strerror or error}", hint)
 
-    def text(self, data: str | bytes, name: str) -> None:
-        documents, problems = read(data, name)
-        self._documents(name, documents, problems)
+    def _no_file(self, name: str, mode: int, found: FileFound) -> None:
+        what = next((text for is_one, text in _NO_FILES if is_one(mode)), "no regular file")
+        found.unreadable = f"it is {what}"
+        self.problem(
+            "not-a-file",
+            name,
+            f"is {what}; resources are read from regular files, folders of them and symbolic links to either",
+            "write what comes through it to a file first; the command line reads standard input as -",
+        )
 
-    def _documents(self, name: str, documents: list[Document], problems: list[Problem]) -> None:
+    def text(self, data: str | bytes, name: str) -> None:
+        self.result.files[name] = FileFound()
+        self._documents(name, self._read_text(data, name))
+
+    def _read_text(self, data: str | bytes, name: str) -> _Read:
+        torn: list[str] = []
+        documents, problems = read(data, name, torn)
+        says_empty = isinstance(data, bytes) and len(data) < 256 and _SAYS_EMPTY.fullmatch(data) is not None
+        return _Read((0, 0, 0, 0), b"", documents, problems, torn, says_empty)
+
+    def _documents(self, name: str, text: _Read) -> None:
         self.names.add(name)
-        self.result.problems += problems
-        for document in documents:
+        found = self.result.files[name]
+        found.torn, found.says_empty = text.torn, text.says_empty
+        found.broken = any(p.severity is Severity.ERROR for p in text.problems)
+        self.result.problems += text.problems
+        for document in text.documents:
             self.document(document, name, "")
 
     def object(self, value: Mapping[str, Any] | Resource, index: int) -> None:
@@ -243,6 +344,8 @@ class _Loading:
         model = model_for(version, kind)
         if model is None:
             self._unknown_kind(kind, version, file, positions, prefix)
+            if kind in KINDS:
+                self._refused({**value, "kind": kind}, file)
             return
         if "kind" not in value or "apiVersion" not in value:
             value = {"apiVersion": version, "kind": kind, **value}
@@ -315,6 +418,7 @@ class _Loading:
             path = prefix + dotted(found.loc) if found.loc else _path(prefix)
             self.problem(found.code, file, found.message, found.hint, found.severity, place, path)
         if resource is None or document.broken:
+            self._refused(value, file)
             return
         line, column = positions.place(())
         self._count += 1
@@ -339,6 +443,13 @@ class _Loading:
             path = prefix + dotted(notice.loc)
             self.problem(notice.code, file, notice.message, notice.hint, Severity(notice.severity), place, path)
 
+    def _refused(self, value: Mapping[str, Any], file: str) -> None:
+        """Take note of which resource it would have been."""
+        metadata = value.get("metadata")
+        found = self.result.files.get(file)
+        if found is not None and isinstance(metadata, Mapping) and metadata.get("name"):
+            found.refused.add(f"{value['kind']}/{metadata.get('namespace') or 'default'}/{metadata['name']}")
+
     def _is_double(self, resource: Resource, value: Any, prefix: str) -> bool:
         """Whether there was a resource of this name before. The first one counts: it is what was in force if a copy
         was just added."""
@@ -362,6 +473,28 @@ class _Loading:
             _path(prefix),
         )
         return True
+
+
+_NO_FILES = (
+    (stat.S_ISFIFO, "a pipe (FIFO)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISDIR, "a folder"),
+)
+
+
+def _is_pipe(path: str) -> bool:
+    """A pipe, or what a process was given as an open descriptor."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or (stat.S_ISCHR(mode) and path.startswith(("/dev/stdin", "/dev/fd/", "/proc/self/fd/")))
+
+
+def _opener(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _path(prefix: str) -> str:

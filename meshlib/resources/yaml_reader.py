@@ -44,8 +44,9 @@ class _FileRefused(Exception):
     """The rest of the file is not read."""
 
 
-def read(data: bytes | str, file: str) -> tuple[list[Document], list[Problem]]:
-    """Every document of a file (empty ones left out) and every problem of its text, which calls it ``file``.
+def read(data: bytes | str, file: str, torn: list[str] | None = None) -> tuple[list[Document], list[Problem]]:
+    """Every document of a file (empty ones left out) and every problem of its text, which calls it ``file``. The texts of
+    documents that cannot be read to their end are added to ``torn``.
 
     A document with a problem that can be read on from (a key that is there twice) is returned ``broken``; one with a
     syntax error is not returned.
@@ -54,11 +55,19 @@ def read(data: bytes | str, file: str) -> tuple[list[Document], list[Problem]]:
     text = _decode(data, file, problems)
     documents: list[Document] = []
     builder = Builder(file, problems)
+    refused = False
     for line, piece in _pieces(text):
         try:
-            _read_piece(piece, line, builder, documents)
+            whole = _read_piece(piece, line, builder, documents)
         except _FileRefused:
+            whole = False
+            refused = True
+        if not whole and torn is not None:
+            torn.append(piece)
+        if refused:
             break
+    if torn is not None and data and not text:
+        torn.append(data if isinstance(data, str) else data.decode("utf-8", "replace"))
     return documents, problems
 
 
@@ -96,7 +105,8 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
         line += text.count("\n", start, end)
 
 
-def _read_piece(piece: str, line: int, builder: Builder, documents: list[Document]) -> None:
+def _read_piece(piece: str, line: int, builder: Builder, documents: list[Document]) -> bool:
+    """Whether it could be read to its end."""
     json_problem: ValueError | None = None
     builder.begin(line)
     try:
@@ -105,7 +115,7 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
             json_problem = json_events.json_problem(body)
             if json_problem is None:
                 builder.run(json_events.JsonEvents(body), documents)
-                return
+                return True
         refused = _REFUSED_CHARACTER.search(piece)
         if refused:
             builder.complain(
@@ -114,10 +124,11 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
                 f"the character U+{ord(refused[0]):04X} is not allowed in YAML",
                 _hint_for(refused[0]),
             )
-            return
+            return False
         if _DIRECTIVES.fullmatch(piece):
-            return  # the document they are for follows "---"
+            return True  # the document they are for follows "---"
         builder.run(_Parser(piece), documents)
+        return True
     except RefusedError as error:
         builder.complain(error.code, error.mark, str(error), error.hint)
         if error.whole_file:
@@ -126,12 +137,13 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
         if builder.file.endswith(".json") and isinstance(json_problem, json.JSONDecodeError):
             mark: Any = json_events.Mark(json_problem.lineno - 1, json_problem.colno - 1)
             builder.complain("bad-json", mark, f"not JSON: {json_problem.msg}", "")
-            return
+            return False
         offset, message, hint = explain_syntax_error(error, piece)
         if "nesting depth" in message:  # newer libyamls have a limit of their own, and scan ahead of the events
             builder.complain("too-deep", _mark_of(piece, offset), *too_deep())
             return
         builder.complain("bad-yaml", _mark_of(piece, offset), f"not YAML: {message}", hint)
+    return False
 
 
 def _hint_for(character: str) -> str:

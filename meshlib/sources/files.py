@@ -1,156 +1,160 @@
-"""Resources from files and folders, watched.
-
-A reload never breaks what works: resources that an edit broke keep their last good version while the rest of the edit
-takes effect.
-"""
+"""Resources from files and folders, watched. A reload never breaks what works: see ``removals.py``."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from meshlib.errors import Problem, Severity
+from meshlib.sources.removals import QUIET_SECONDS, FileLook, Look, Removals, Verdict
+from meshlib.sources.watcher import Watcher
 
 if TYPE_CHECKING:
+    from meshlib.clock import Clock
     from meshlib.resources.base import Resource
-    from meshlib.resources.loader import LoadMemo
+    from meshlib.resources.loader import LoadMemo, LoadResult
 
 log = logging.getLogger("meshlib.sources")
 
-POLL_SECONDS = 0.5
-Signature = tuple[tuple[str, int, int, int], ...]
+_ABOUT_A_PLACE = frozenset(("no-files", "unreadable-file", "not-a-file"))
 
 
 class FileSource:
-    """Files, folders (recursively), globs. ``load`` reads them all; ``watch`` calls back after each change."""
+    """Files, folders (recursively), globs. ``load`` reads them all, ``reload`` says what is to be served of what they hold
+    by now, and ``watch`` calls back after each change. ``clock`` tells how long they have been quiet."""
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], clock: Clock) -> None:
         self.paths = [os.fspath(path) for path in paths]
-        self._stop: threading.Event | None = None
-        self._thread: threading.Thread | None = None
-        self._pid = 0
+        self._clock = clock
         self._memo: LoadMemo | None = None
+        self._removals: Removals[Resource] = Removals()
+        self._look_again: float | None = None
+        self._watcher: Watcher | None = None
+        self._lock = threading.Lock()
 
     def __str__(self) -> str:
         return ", ".join(self.paths)
 
     def load(self) -> tuple[list[Resource], list[Problem]]:
         """Every resource that is good and every problem of those that are not."""
+        result = self._load(read_all=False)
+        self._removals.saw(self._look(result), self._clock.monotonic())
+        return result.resources, result.problems
+
+    def reload(
+        self, previous: Sequence[Resource], *, by_hand: bool = False, accept: bool = False
+    ) -> tuple[Verdict[Resource], list[Problem]]:
+        """What to serve now, when ``previous`` has been served so far, and all that is to be said. ``by_hand`` reads
+        everything, whatever the files' times say; ``accept`` takes away what is gone. Not for several threads at once."""
+        result = self._load(read_all=by_hand)
+        now = self._clock.monotonic()
+        verdict = self._removals.judge(previous, self._look(result), now, by_hand=by_hand, accept=accept)
+        self._look_again = verdict.look_again
+        said = [p for p in result.problems if not (p.code in _ABOUT_A_PLACE and p.file in verdict.places)]
+        return verdict, [*said, *verdict.problems]
+
+    def _load(self, *, read_all: bool) -> LoadResult:
         from meshlib.resources.loader import LoadMemo, load
 
         if self._memo is None:
             self._memo = LoadMemo()
-        result = load(self.paths, memo=self._memo)
-        return result.resources, result.problems
+        return load(self.paths, memo=self._memo, read_all=read_all)
 
-    def watch(self, changed: Callable[[], None]) -> None:
-        """Call ``changed`` from a daemon thread after each batch of changes, until ``stop``.
-
-        Uses watchfiles when it is installed, and a look at names, sizes and times every half second when not.
-        """
-        self._stop = threading.Event()
-        self._pid = os.getpid()
-        seen = self._signature()  # taken before the thread starts, so that no edit falls in between
-        self._thread = threading.Thread(
-            target=self._run, args=(changed, seen, self._stop), name="meshlib-watch", daemon=True
+    def _look(self, result: LoadResult) -> Look[Resource]:
+        now = self._clock.time()
+        files = {
+            name: FileLook(
+                signature=found.signature,
+                size=found.signature[1] if found.signature else 0,
+                inode=found.signature[2] if found.signature else 0,
+                age=max(0.0, now - found.signature[3] / 1e9) if found.signature else 0.0,
+                unreadable=found.unreadable,
+                broken=found.broken,
+                says_empty=found.says_empty,
+                refused=found.refused,
+                torn=found.torn,
+            )
+            for name, found in result.files.items()
+        }
+        there = frozenset(
+            file
+            for file in self._removals.files()
+            if file not in files and os.path.lexists(file) and not os.path.isdir(file)
         )
-        self._thread.start()
+        return Look(result.resources, files, result.paths, there, result.unlisted)
 
-    def stop(self) -> None:
-        """End the watch; returns when the thread has ended."""
-        if self._stop is not None:
-            self._stop.set()
-        if self._thread is not None and self._pid == os.getpid() and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5)
-        self._stop = self._thread = None
+    # -- watching ---------------------------------------------------------------------------------------------------
 
-    def after_fork(self, changed: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[], object]) -> None:
+        """Call ``changed`` (a bound method) from a daemon thread after each batch of changes, until ``stop``, or until the
+        object it belongs to has gone. Uses watchfiles when it is installed and inotify has room, and a look at names, sizes
+        and times every half second when not."""
+        told = weakref.WeakMethod(changed)
+        owner = weakref.ref(changed.__self__)  # type: ignore[attr-defined]
+        del changed
+
+        def tell() -> bool:
+            call = told()
+            if call is None:
+                return False
+            try:
+                call()
+            except Exception:
+                # the thread must outlive a failing reload, or later good edits would be lost
+                log.exception("reload of %s failed; the last good configuration stays", self)
+                if self._look_again is not None:
+                    self._look_again = self._clock.monotonic() + QUIET_SECONDS
+            return True
+
+        def due() -> bool:
+            at = self._look_again
+            return owner() is None or (at is not None and self._clock.monotonic() >= at)
+
+        with self._lock:
+            self._watcher = Watcher(self.paths, self._signature, tell, due)
+
+    @property
+    def stopping(self) -> threading.Event | None:
+        """Set when the watch is to end; None when there is none."""
+        watcher = self._watcher
+        return watcher.stopping if watcher is not None else None
+
+    def status(self) -> dict[str, Any] | None:
+        """Of the watch; None when there is none. Starts it again when it is not there any more."""
+        watcher = self._watcher
+        if watcher is None:
+            return None
+        watcher.revive()
+        return watcher.status()
+
+    def stop(self, *, wait: bool = True) -> None:
+        """End the watch; returns when the thread has ended, unless it is not to ``wait``."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.stop(wait=wait)
+
+    def after_fork(self, changed: Callable[[], object]) -> None:
         """In a forked child the watching thread does not exist: start one if the parent had it."""
-        if self._thread is not None:
+        self._lock = threading.Lock()
+        if self._watcher is not None:
             self.watch(changed)
 
-    def _run(self, changed: Callable[[], None], seen: Signature, stop: threading.Event) -> None:
-        wait = self._waiter(stop)
-        while not stop.is_set():
-            wait()
-            if stop.is_set():
-                return
-            now = self._signature()
-            if now != seen:
-                seen = now
-                try:
-                    changed()
-                except Exception:
-                    # the thread must outlive a failing reload, or later good edits would be lost
-                    log.exception("reload of %s failed; the last good configuration stays", self)
-
-    def _waiter(self, stop: threading.Event) -> Callable[[], None]:
-        """Something that returns when a change is likely. The signature decides whether there was one, so a spurious
-        wake-up costs a few stat calls and a missed event is found by the next look."""
-
-        def poll() -> None:
-            stop.wait(POLL_SECONDS)
-
-        try:
-            from watchfiles import watch
-        except ImportError:
-            return poll
-        folders = sorted({str(f) for f in self._folders()})
-        if not folders:
-            return poll
-        changes = watch(
-            *folders,
-            stop_event=stop,
-            step=20,
-            debounce=50,
-            rust_timeout=250,
-            yield_on_timeout=True,
-            raise_interrupt=False,
-            watch_filter=None,
-        )
-
-        def wait() -> None:
-            try:
-                next(changes)
-            except StopIteration:
-                stop.wait(POLL_SECONDS)
-
-        return wait
-
-    def _folders(self) -> list[Path]:
-        found = []
-        for path in self.paths:
-            here = Path(path)
-            while not here.is_dir() and here != here.parent:
-                here = here.parent  # a file, a glob, or a path that does not exist yet: watch what holds it
-            found.append(here)
-        return found
-
-    def _signature(self) -> Signature:
-        from meshlib.resources.loader import expand
+    def _signature(self) -> Hashable:
+        from meshlib.resources.loader import expand, signature_of
 
         found = []
         for name in expand(self.paths):
             try:
-                stat = os.stat(name)
-            except OSError:
-                continue
-            found.append((name, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+                found.append((name, signature_of(os.stat(name))))
+            except OSError as error:
+                found.append((name, (error.errno or 0, 0, 0, 0)))
         return tuple(found)
 
 
-def keep_last_good(
-    loaded: Sequence[Resource], problems: Sequence[Problem], previous: Sequence[Resource]
-) -> tuple[list[Resource], list[Resource]]:
-    """What to serve after a reload with problems: the good resources, and for each file with an error the previous
-    version of resources that are no longer among them. Returns (resources to serve, those kept from before)."""
-    broken = {p.file for p in problems if p.severity is Severity.ERROR}
-    if not broken:
-        return list(loaded), []
-    have = {r.id for r in loaded}
-    kept = [r for r in previous if r.origin.file in broken and r.id not in have]
-    return [*loaded, *kept], kept
+def newly_wrong(problems: Sequence[Problem], before: Sequence[Problem]) -> list[Problem]:
+    """The errors that were not said before."""
+    return [p for p in problems if p.severity is Severity.ERROR and p not in before]

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import random
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -54,11 +55,14 @@ class MeshCore:
         self.live: Live | None = None
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)
+        self.owner: object = None
         self.breakers = SharedStorages()
         self.upstream = SyncUpstream(clock, self.names)
         self.background = Background()
         self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
         self._grpc: Upstreams | None = None
+        # of a mesh that is dropped without close() nothing may be left: no thread, no descriptor
+        weakref.finalize(self, _drop, self.names, self.background, self.loops).atexit = False
 
     def sync_world(self, inner: Any, tls: CallerTls, module: ModuleType) -> Any:
         """The world of a blocking transport."""
@@ -138,6 +142,7 @@ class MeshCore:
         closed, self.closing = self.closing.closed, Closing()
         if closed:
             self.closing.close()
+        weakref.finalize(self, self.background.close).atexit = False
         self.names.after_fork()
         self.telemetry.after_fork()
         self.breakers.after_fork()
@@ -184,6 +189,14 @@ def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
     """Have ``what`` called by a loop that may belong to another thread; not at all if it is closed."""
     with contextlib.suppress(RuntimeError):  # closed, perhaps at this moment
         loop.call_soon_threadsafe(what)
+
+
+def _drop(names: Names, background: Background, loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream]) -> None:
+    """What a mesh leaves that nobody closed."""
+    names.close()
+    background.close()
+    for loop, upstream in list(loops.items()):
+        on_loop(loop, upstream.close)
 
 
 class CallerTls:

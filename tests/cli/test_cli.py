@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -194,3 +195,15 @@ def test_a_mistyped_command_is_guessed():
     result = run("valdiate")
     assert result.exit_code == 2
     assert "Did you mean validate?" in result.output
+
+
+def test_what_a_shell_substitutes_for_a_command_is_read():
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        stream.write("\n---\n".join(json.dumps(resource) for resource in GOOD))
+    try:
+        found = run("validate", f"/dev/fd/{reading}")  # <(kubectl get ...)
+    finally:
+        os.close(reading)
+    assert found.exit_code == 0
+    assert f"{len(GOOD)} resources loaded" in found.output

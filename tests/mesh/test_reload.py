@@ -13,6 +13,7 @@ import pytest
 
 import meshlib
 from meshlib.errors import ConfigError, MeshError
+from tests.support.fake_clock import FakeClock
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
 BASE = [service("reviews"), pod("reviews", "v1", 1), pod("reviews", "v2", 2), destination_rule("reviews", "v1", "v2")]
@@ -211,3 +212,189 @@ def test_contract_of_client_helpers():
         with mesh.client(base_url="http://reviews:9080", headers={"a": "b"}) as client:
             assert isinstance(client, httpx.Client)
             assert str(client.base_url) == "http://reviews:9080"
+
+
+# -- what a reload may take away ---------------------------------------------------------------------------------------
+
+
+def watched(tmp_path, clock: FakeClock) -> meshlib.Mesh:
+    """Two files, of which one has two routes more."""
+    write(tmp_path / "base.json", *BASE)
+    write(tmp_path / "routes.json", route_to("v1"), virtual_service("other", {"route": [to("reviews", "v2")]}))
+    return meshlib.Mesh.from_path(tmp_path, clock=clock)
+
+
+def resources(mesh: meshlib.Mesh) -> int:
+    return mesh.status()["resources"]
+
+
+def codes(mesh: meshlib.Mesh) -> list[str]:
+    return [p["code"] for p in mesh.status()["problems"] if p["severity"] == "error"]
+
+
+def truncate(path) -> None:
+    path.write_text("")
+
+
+def only_comments(path) -> None:
+    path.write_text("# to be done\n---\n\n# more\n")
+
+
+def become_an_empty_list(path) -> None:
+    path.write_text('{"apiVersion": "v1", "kind": "List", "items": []}')
+
+
+def become_a_dangling_link(path) -> None:
+    path.unlink()
+    path.symlink_to(path.with_name("gone"))
+
+
+@pytest.mark.parametrize("lose", [truncate, only_comments, become_an_empty_list, become_a_dangling_link])
+def test_a_file_that_yields_nothing_any_more_keeps_its_resources_and_is_an_error(lose, tmp_path, caplog):
+    clock = FakeClock()
+    with watched(tmp_path, clock) as mesh, caplog.at_level(logging.INFO):
+        had = resources(mesh)
+        lose(tmp_path / "routes.json")
+        wait_for(lambda: codes(mesh) == ["source-empty"])
+        clock.advance(3600)
+        write(tmp_path / "base.json", *BASE[:2], *BASE[2:])
+        mesh.reload()
+        assert (resources(mesh), codes(mesh), subset(mesh)) == (had, ["source-empty"], "v1")
+        assert "VirtualService/default/reviews" in mesh.status()["source"]["last_good_kept"]
+        assert [r.levelname for r in caplog.records if r.levelno >= logging.WARNING] == ["ERROR"]
+        mesh.reload(accept_removals=True)
+        assert (resources(mesh), codes(mesh)) == (had - 2, [])
+        (told,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert "VirtualService/default/reviews" in told
+        assert "VirtualService/default/other" in told
+
+
+def test_a_file_that_says_it_is_empty_takes_its_resources_away(tmp_path, caplog):
+    with watched(tmp_path, FakeClock()) as mesh:
+        had = resources(mesh)
+        (tmp_path / "routes.json").write_text("# meshlib: empty\n")
+        wait_for(lambda: resources(mesh) == had - 2)
+        assert codes(mesh) == []
+        assert "VirtualService/default/reviews" in caplog.text
+
+
+@pytest.mark.parametrize("lose", ["empties", "vanishes", "is a file"])
+def test_a_folder_that_yields_nothing_any_more_keeps_everything(lose, tmp_path):
+    folder = tmp_path / "mesh"
+    folder.mkdir()
+    clock = FakeClock()
+    with watched(folder, clock) as mesh:
+        had = resources(mesh)
+        for file in folder.iterdir():
+            file.unlink()
+        if lose != "empties":
+            folder.rmdir()
+        if lose == "is a file":
+            folder.write_text("")
+        wait_for(lambda: "source-empty" in codes(mesh))
+        clock.advance(60)
+        mesh.reload()
+        assert (resources(mesh), subset(mesh)) == (had, "v1")
+        if lose == "vanishes":
+            folder.mkdir()
+            write(folder / "again.json", *BASE, route_to("v2"))
+            wait_for(lambda: subset(mesh) == "v2")
+
+
+def test_a_file_that_is_cut_between_documents_acts_when_it_has_been_quiet_and_names_what_went(tmp_path, caplog):
+    clock = FakeClock()
+    with watched(tmp_path, clock) as mesh:
+        had = resources(mesh)
+        (tmp_path / "routes.json").write_text(json.dumps(route_to("v1")) + "\n---\n")
+        wait_for(lambda: any(p.code == "removal-waits" for p in mesh.problems))
+        assert (resources(mesh), codes(mesh)) == (had, [])
+        clock.advance(1.9)
+        mesh.reload()
+        assert resources(mesh) == had
+        clock.advance(0.2)
+        wait_for(lambda: resources(mesh) == had - 1)
+        (told,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert "VirtualService/default/other" in told
+        assert "routes.json" in told
+        assert "default/reviews" not in told
+
+
+def test_one_file_of_several_that_is_deleted_acts_when_its_folder_has_been_quiet(tmp_path, caplog):
+    clock = FakeClock()
+    with watched(tmp_path, clock) as mesh:
+        had = resources(mesh)
+        (tmp_path / "routes.json").unlink()
+        wait_for(lambda: any(p.code == "removal-waits" for p in mesh.problems))
+        assert resources(mesh) == had
+        clock.advance(2.1)
+        wait_for(lambda: resources(mesh) == had - 2)
+        (told,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+        assert "VirtualService/default/reviews" in told
+
+
+def test_a_file_that_is_written_bit_by_bit_never_falls_back_to_pass_through(tmp_path):
+    with watched(tmp_path, FakeClock()) as mesh:
+        text = (tmp_path / "routes.json").read_bytes().replace(b'"subset": "v1"', b'"subset": "v2"')
+        reloads = mesh.status()["source"]["reloads"]
+        with open(tmp_path / "routes.json", "wb", buffering=0) as stream:  # the shell truncates first
+            for start in range(0, len(text), 40):
+                stream.write(text[start : start + 40])
+                wait_for(lambda: mesh.status()["source"]["reloads"] > reloads)  # noqa: B023
+                reloads = mesh.status()["source"]["reloads"]
+                assert mesh.explain(url="http://reviews:9080/").resource == "VirtualService/default/reviews"
+                assert mesh.explain(url="http://other/").resource == "VirtualService/default/other"
+        wait_for(lambda: subset(mesh) == "v2")
+
+
+def test_a_watched_change_of_the_same_size_and_time_is_seen(tmp_path):
+    file = tmp_path / "all.json"
+    write(file, *BASE, route_to("v1"))
+    with meshlib.Mesh.from_path(tmp_path) as mesh:
+        before = file.stat()
+        file.write_bytes(file.read_bytes().replace(b'"subset": "v1"', b'"subset": "v2"'))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        wait_for(lambda: subset(mesh) == "v2")
+
+
+def test_a_reload_by_hand_reads_whatever_the_times_of_files_say(tmp_path, monkeypatch):
+    file = tmp_path / "all.json"
+    write(file, *BASE, route_to("v1"))
+    with meshlib.Mesh.from_path(tmp_path, watch=False) as mesh:
+        monkeypatch.setattr("meshlib.resources.loader.signature_of", lambda found: (0, 0, 0, 0))
+        mesh.reload()
+        text = file.read_bytes()
+        file.write_bytes(text.replace(b'"subset": "v1"', b'"subset": "v2"'))
+        mesh.reload()
+        assert subset(mesh) == "v2"
+
+
+def test_a_reload_by_hand_of_what_has_not_changed_keeps_every_object(tmp_path):
+    write(tmp_path / "all.json", *BASE, route_to("v1"))
+    with meshlib.Mesh.from_path(tmp_path, watch=False) as mesh:
+        before = mesh._resources
+        mesh.reload()
+        assert all(a is b for a, b in zip(before, mesh._resources, strict=True))
+
+
+def test_a_config_maps_volume_acts_at_once(tmp_path):
+    def project(n: int, version: str) -> None:
+        (tmp_path / f"..{n}").mkdir()
+        write(tmp_path / f"..{n}" / "all.json", *BASE, route_to(version))
+        (tmp_path / "..tmp").symlink_to(f"..{n}")
+        os.replace(tmp_path / "..tmp", tmp_path / "..data")
+
+    project(1, "v1")
+    (tmp_path / "all.json").symlink_to("..data/all.json")
+    with meshlib.Mesh.from_path(tmp_path, clock=FakeClock()) as mesh:
+        project(2, "v2")  # the clock stands still: nothing waits for it
+        wait_for(lambda: subset(mesh) == "v2")
+
+
+def test_a_resource_that_moves_to_another_file_is_served_throughout(tmp_path, caplog):
+    with watched(tmp_path, FakeClock()) as mesh:
+        had = resources(mesh)
+        write(tmp_path / "moved.json", route_to("v2"))
+        write(tmp_path / "routes.json", virtual_service("other", {"route": [to("reviews", "v2")]}))
+        wait_for(lambda: subset(mesh) == "v2")
+        assert resources(mesh) == had
+        assert not [r for r in caplog.records if r.levelname == "WARNING"]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
+import threading
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,55 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     found = only(load([tmp_path / "dangling.yaml"]))
     assert (found.code, found.file) == ("unreadable-file", str(tmp_path / "dangling.yaml"))
     assert "No such file" in found.message
+
+
+def within(seconds: float, do: Callable[[], Any]) -> Any:
+    """What ``do`` gives, when it ends in time."""
+    done: list[Any] = []
+    thread = threading.Thread(target=lambda: done.append(do()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert done, "it hangs"
+    return done[0]
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("make_it", "what"), [(make_fifo, "a pipe"), (make_socket, "a socket"), (link_to_a_device, "a device")]
+)
+def test_what_is_no_file_is_refused_and_never_opened(
+    make_it: Callable[[Path], None], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the names of sockets are short
+    make_it(Path("x.yaml"))
+    (tmp_path / "a.yaml").write_text(service("a"))
+    found = only(within(10, lambda: load(["x.yaml"])))
+    assert (found.code, found.severity, found.file) == ("not-a-file", Severity.ERROR, "x.yaml")
+    assert what in found.message
+    assert found.hint
+    assert names(within(10, lambda: load(["."]))) == ["a"]
+    assert [p.code for p in within(10, lambda: load(["*.yaml"])).problems] == ["not-a-file"]
+
+
+def test_a_pipe_that_is_named_itself_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
+    fifo = tmp_path / "x.yaml"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=lambda: fifo.write_text(service("a")), daemon=True)
+    writer.start()
+    assert names(within(10, lambda: load([fifo], pipes=True))) == ["a"]
+    assert within(10, lambda: load([str(tmp_path / "*.yaml")], pipes=True)).problems[0].code == "not-a-file"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -20,6 +20,8 @@ from meshlib.demo.discovery import endpoint_resources
 
 ResourceKey = tuple[str, str, str]
 PORT = 9080
+EMPTY = b"# meshlib: empty\n"
+"""A file that holds nothing on purpose: one that was merely emptied would keep its resources."""
 
 
 class MeshFolder:
@@ -54,7 +56,7 @@ class MeshFolder:
 
     def _write(self, name: str, data: bytes) -> None:
         prepared = self._staging / name
-        prepared.write_bytes(data)
+        prepared.write_bytes(data or EMPTY)
         os.replace(prepared, self.path / name)
 
 

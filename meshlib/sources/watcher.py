@@ -1,0 +1,164 @@
+"""A thread that looks whether files have changed. It owns nothing but itself: whoever is told may go away, and then it ends.
+
+What it is told by watchfiles only makes it look sooner: names, sizes and times decide. So a spurious wake-up costs a few
+``stat`` calls, a missed one is made up for by the next look, and where there is no inotify to be had looks twice a second do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("meshlib.sources")
+
+POLL_SECONDS = 0.5
+RESTART_SECONDS = 0.5
+"""Doubled each time in a row, up to a minute."""
+
+POLLING = "polling"
+NATIVE = "inotify" if sys.platform.startswith("linux") else "native"
+
+
+class Watcher:
+    """``signature`` looks at the files and gives something that differs when they do. ``changed`` is told; what it returns is
+    whether there is still somebody to tell. ``due`` says whether it is time to tell anyway. ``restarts`` counts how often
+    the watch died of an error, ``error`` is the last of them; ``kind`` is how it watches."""
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        signature: Callable[[], Hashable],
+        changed: Callable[[], bool],
+        due: Callable[[], bool],
+    ) -> None:
+        self._paths = list(paths)
+        self._signature = signature
+        self._changed = changed
+        self._due = due
+        self._pid = os.getpid()
+        self._seen = signature()  # taken before the thread starts, so that no edit falls in between
+        self._told_of_polling = False
+        self.stopping = threading.Event()
+        self.kind = POLLING
+        self.restarts = 0
+        self._looks = 0
+        self.error = ""
+        self._thread = self._start()
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="meshlib-watch", daemon=True)
+        thread.start()
+        return thread
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs; after a fork it does not."""
+        return self._pid == os.getpid() and self._thread.is_alive()
+
+    def revive(self) -> None:
+        """Start the thread again if something has killed it altogether."""
+        if not self.alive and not self.stopping.is_set() and self._pid == os.getpid():
+            self.restarts += 1
+            self.error = self.error or "the thread was gone"
+            log.error("the watch of %s had died and was started again: %s", self, self.error)
+            self._thread = self._start()
+
+    def stop(self, *, wait: bool = True) -> None:
+        """End the watch. Returns when the thread has ended, unless it is called from there or not to ``wait``."""
+        self.stopping.set()
+        if wait and self._pid == os.getpid() and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)
+
+    def __str__(self) -> str:
+        return ", ".join(self._paths)
+
+    def status(self) -> dict[str, Any]:
+        """For ``mesh.status()``."""
+        return {"alive": self.alive, "kind": self.kind, "restarts": self.restarts, "error": self.error}
+
+    # -- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        failures = 0
+        while not self.stopping.is_set():
+            self._looks = 0
+            try:
+                self._watch()
+                return
+            except BaseException as error:  # whatever it was, later good edits must not be lost
+                self.restarts += 1
+                failures = 0 if self._looks > 1 else failures + 1
+                self.error = f"{type(error).__name__}: {error}"
+                log.error("the watch of %s died and is started again", self, exc_info=error)
+                self.stopping.wait(min(60.0, RESTART_SECONDS * 2**failures))
+
+    def _watch(self) -> None:
+        wait = self._waiter()
+        while not self.stopping.is_set():
+            now = self._signature()
+            self._looks += 1
+            if now != self._seen or self._due():
+                if not self._changed():
+                    return
+                self._seen = now
+            wait()
+
+    def _waiter(self) -> Callable[[], object]:
+        """Something that returns when a change is likely, and at the latest after half a second."""
+        self.kind = POLLING
+
+        def poll() -> object:
+            return self.stopping.wait(POLL_SECONDS)
+
+        try:
+            from watchfiles import watch
+        except ImportError:
+            return poll
+        folders = sorted({str(f) for f in self._folders()})
+        if not folders:
+            return poll
+        changes = watch(
+            *folders,
+            stop_event=self.stopping,
+            step=20,
+            debounce=50,
+            rust_timeout=250,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            watch_filter=None,
+        )
+        self.kind = NATIVE
+
+        def wait() -> object:
+            if self.kind == NATIVE:
+                try:
+                    return next(changes)
+                except StopIteration:
+                    pass
+                except (OSError, RuntimeError) as error:  # no watches or instances left, no inotify at all
+                    self.kind = POLLING
+                    if not self._told_of_polling:
+                        self._told_of_polling = True
+                        log.warning(
+                            "%s cannot be watched (%s): it is looked at twice a second instead; "
+                            "fs.inotify.max_user_instances and max_user_watches limit how much can be watched",
+                            self,
+                            error,
+                        )
+            return poll()
+
+        return wait
+
+    def _folders(self) -> list[Path]:
+        found = []
+        for path in self._paths:
+            here = Path(path)
+            while not here.is_dir() and here != here.parent:
+                here = here.parent  # a file, a glob, or a path that does not exist yet: watch what holds it
+            found.append(here)
+        return found

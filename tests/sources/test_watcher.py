@@ -1,0 +1,155 @@
+"""The thread that looks whether files have changed: it falls back, comes back, and goes with whom it serves."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import meshlib
+from meshlib.sources.watcher import Watcher
+from tests.support.resources import service
+
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {{name: {0}}}\nspec: {{ports: [{{port: 80}}]}}\n"
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.01)
+
+
+class Told:
+    """A watcher of one folder, and how often it has told of changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.times = 0
+        self.fail: BaseException | None = None
+        self.folder = folder
+        self.watcher = Watcher([str(folder)], self.signature, self.changed, lambda: False)
+
+    def signature(self) -> object:
+        if self.fail is not None:
+            error, self.fail = self.fail, None
+            raise error
+        return sorted((p.name, p.stat().st_ctime_ns) for p in self.folder.iterdir())
+
+    def changed(self) -> bool:
+        self.times += 1
+        return True
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[Told]:
+    found = Told(tmp_path)
+    yield found
+    found.watcher.stop()
+
+
+@pytest.mark.parametrize("error", [ValueError("a"), MemoryError(), SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_a_watch_that_dies_of_anything_starts_again_and_says_so(
+    error: BaseException, told: Told, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told.fail = error
+    wait_for(lambda: told.watcher.restarts)
+    (tmp_path / "a.yaml").write_text("x")
+    wait_for(lambda: told.times)
+    status = told.watcher.status()
+    assert (status["alive"], status["restarts"]) == (True, 1)
+    assert type(error).__name__ in status["error"]
+    assert [r.levelno for r in caplog.records] == [logging.ERROR]
+
+
+def test_an_edit_made_while_the_watch_was_dead_is_not_lost(told: Told, tmp_path: Path) -> None:
+    told.fail = ValueError()
+    (tmp_path / "a.yaml").write_text("x")
+    wait_for(lambda: told.times)
+
+
+@pytest.mark.parametrize("error", [OSError(24, "inotify instances"), RuntimeError("watch limit")], ids=repr)
+def test_without_inotify_it_looks_twice_a_second_and_says_so_once(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def watch(*paths: str, **settings: object) -> Iterator[set[object]]:
+        raise error
+        yield set()
+
+    monkeypatch.setattr(pytest.importorskip("watchfiles"), "watch", watch)
+    told = Told(tmp_path)
+    try:
+        for n in range(3):
+            (tmp_path / f"{n}.yaml").write_text("x")
+            wait_for(lambda n=n: told.times > n)
+        assert told.watcher.status() == {"alive": True, "kind": "polling", "restarts": 0, "error": ""}
+        assert [r.levelno for r in caplog.records] == [logging.WARNING]
+        assert str(error) in caplog.text
+    finally:
+        told.watcher.stop()
+
+
+def test_a_thread_that_is_gone_altogether_is_started_by_whoever_looks(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told.watcher.stopping.set()
+    told.watcher._thread.join()
+    told.watcher.stopping.clear()
+    assert not told.watcher.alive
+    told.watcher.revive()
+    assert told.watcher.alive
+    assert told.watcher.restarts == 1
+
+
+def test_the_status_of_a_mesh_tells_of_its_watch(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(SERVICE.format("a"))
+    with meshlib.Mesh.from_path(tmp_path) as mesh:
+        found = mesh.status()["source"]["watcher"]
+        assert (found["alive"], found["restarts"], found["error"]) == (True, 0, "")
+        assert found["kind"] in ("inotify", "native", "polling")
+    with meshlib.Mesh.from_path(tmp_path, watch=False) as mesh:
+        assert mesh.status()["source"]["watcher"] is None
+    with meshlib.Mesh.from_resources([service("a")]) as mesh:
+        assert mesh.status()["source"]["watcher"] is None
+
+
+@pytest.mark.parametrize("watchfiles", [True, False], ids=["watchfiles", "polling"])
+def test_a_mesh_that_is_dropped_leaves_no_thread_and_no_descriptor(
+    watchfiles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not watchfiles:
+        monkeypatch.setitem(sys.modules, "watchfiles", None)
+    (tmp_path / "a.yaml").write_text(SERVICE.format("a"))
+    meshlib.Mesh.from_path(tmp_path).close()
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    dropped = []
+    for _ in range(5):
+        mesh = meshlib.Mesh.from_path(tmp_path)
+        mesh._core.background.submit(lambda: None, lambda: None)  # as a mirror would
+        dropped.append(weakref.ref(mesh))
+    del mesh
+    gc.collect()
+    assert [ref() for ref in dropped] == [None] * 5
+    wait_for(lambda: threading.active_count() <= threads)
+    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+
+
+def test_a_mesh_whose_client_is_kept_goes_on_following_its_files(tmp_path: Path) -> None:
+    rule = (
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v}}\nspec:\n  hosts: [h.test]\n"
+        "  http:\n  - directResponse: {{status: 200, body: {{string: {0}}}}}\n"
+    )
+    (tmp_path / "a.yaml").write_text(rule.format("one"))
+    client = meshlib.Mesh.from_path(tmp_path).client()
+    gc.collect()
+    assert client.get("http://h.test/").text == "one"
+    (tmp_path / "a.yaml").write_text(rule.format("two"))
+    wait_for(lambda: client.get("http://h.test/").text == "two")
+    client.close()
