@@ -141,7 +141,7 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
         offset, message, hint = explain_syntax_error(error, piece)
         if "nesting depth" in message:  # newer libyamls have a limit of their own, and scan ahead of the events
             builder.complain("too-deep", _mark_of(piece, offset), *too_deep())
-            return
+            return False
         builder.complain("bad-yaml", _mark_of(piece, offset), f"not YAML: {message}", hint)
     return False
 
