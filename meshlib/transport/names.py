@@ -82,6 +82,7 @@ class Names:
         self._lookup = lookup
         self._forget = None if forget is None else weakref.WeakMethod(forget)
         self.failures = 0
+        self._closed = False
         self._names: dict[str, _Name] = {}
         self._reset()
 
@@ -164,7 +165,9 @@ class Names:
                 entry = self._names[name] = _Name(self._clock.monotonic())
             entry.waiting.append(done)
             look = not entry.looking
-        if look:
+        if self._closed:
+            done()
+        elif look:
             self._look(name, entry)
         return entry
 
@@ -178,23 +181,55 @@ class Names:
             if entry.looking:
                 return
             entry.looking = True
-            start = not self._idle and self._threads < MAX_THREADS
-            if start:
-                self._threads += 1
+            start = self._jobs.qsize() >= self._idle and self._threads < MAX_THREADS and not self._closed
+        if start and not self._start_worker():
+            with self._lock:
+                nobody = not self._threads
+            if nobody:
+                self._ended(name, (), OSError("the system gives no thread to look the name up"))
+                return
         self._jobs.put(name)
-        if start:
+
+    def _start_worker(self) -> bool:
+        """False when there can be none."""
+        with self._lock:
+            self._threads += 1
+        try:
             threading.Thread(target=self._work, args=(self._jobs,), name="meshlib-names", daemon=True).start()
+        except RuntimeError:  # out of threads, or the interpreter is ending
+            with self._lock:
+                self._threads -= 1
+            return False
+        return True
 
     def _work(self, jobs: queue.SimpleQueue[str | None]) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            name = jobs.get()
-            with self._lock:
-                self._idle -= 1
-            if name is None:
-                return
-            self._looked(name)
+        name: str | None = None
+        try:
+            while True:
+                with self._lock:
+                    self._idle += 1
+                try:
+                    name = jobs.get()
+                finally:
+                    with self._lock:
+                        self._idle -= 1
+                if name is None:
+                    return
+                self._looked(name)
+        except BaseException as died:
+            self._replace(jobs, name, died)
+            raise
+
+    def _replace(self, jobs: queue.SimpleQueue[str | None], name: str | None, died: BaseException) -> None:
+        """A worker ends by something that no look should raise (SystemExit ...): its look is given back, and others go on."""
+        if jobs is not self._jobs:
+            return  # of the process that forked this one
+        with self._lock:
+            self._threads -= 1
+        if name is not None:
+            self._ended(name, (), _failure(died))
+        if not self._closed:
+            self._start_worker()
 
     def _looked(self, name: str) -> None:
         """One look, and all that follows from it."""
@@ -202,12 +237,14 @@ class Names:
         addresses: tuple[str, ...] = ()
         try:
             addresses = tuple(self._lookup(name))
-        except OSError as failed:
-            error = failed
-        except UnicodeError as failed:  # getaddrinfo's answer to labels that are too long
-            error = socket.gaierror(socket.EAI_NONAME, str(failed))
+        except Exception as failed:  # noqa: BLE001 (whatever a resolver raises, of its plugins and codecs too, is no answer)
+            error = _failure(failed)
         if not addresses and error is None:
             error = socket.gaierror(socket.EAI_NONAME, "the resolver knows no address")
+        self._ended(name, addresses, error)
+
+    def _ended(self, name: str, addresses: tuple[str, ...], error: OSError | None) -> None:
+        """What a look has found is known, and told to those who wait."""
         now = self._clock.monotonic()
         with self._lock:
             entry = self._names.get(name)
@@ -226,11 +263,14 @@ class Names:
                 entry.error, entry.due = error, now + RETRY
             waiting, entry.waiting = entry.waiting, []
             watchers = [cluster for watcher in entry.watchers if (cluster := watcher()) is not None]
-        if error is None and set(addresses) != set(before):
-            for cluster in watchers:
-                self._tell(cluster, name, addresses)
         for done in waiting:
             done()
+        if error is None and set(addresses) != set(before):
+            for cluster in watchers:
+                try:
+                    self._tell(cluster, name, addresses)
+                except Exception:
+                    log.exception("the addresses of %s could not be taken over by %s", name, cluster.spec.key)
 
     def _tell(self, cluster: BoundCluster, name: str, addresses: tuple[str, ...]) -> None:
         if cluster.spec.resolution == "dns":  # a logical name stays one endpoint, its address is taken at connect
@@ -252,7 +292,10 @@ class Names:
 
     def _refresh(self, stop: threading.Event) -> None:
         while not stop.wait(1.0):
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception:
+                log.exception("names could not be refreshed; the next try is in a second")
 
     def refresh(self) -> None:
         """Begin the looks that are due for watched names, and forget names that nobody has asked for in a while."""
@@ -286,12 +329,27 @@ class Names:
             self._keep_fresh()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop looking; who waits for a look waits no more."""
+        self._closed = True
         self._stop.set()
         with self._lock:
-            threads, self._threads = self._threads, MAX_THREADS  # no new ones
+            threads = self._threads
+            waiting = [done for entry in self._names.values() for done in entry.waiting]
         for _ in range(threads):
             self._jobs.put(None)
+        for done in waiting:
+            done()
+
+
+def _failure(error: BaseException) -> OSError:
+    """What callers are told of a look that raised."""
+    if isinstance(error, OSError):
+        return error
+    if isinstance(error, UnicodeError):  # getaddrinfo's answer to labels that are too long
+        return socket.gaierror(socket.EAI_NONAME, str(error))
+    made = OSError(f"looking up the name raised {type(error).__name__}: {error}")
+    made.__cause__ = error
+    return made
 
 
 def _answer(entry: _Name, name: str) -> tuple[str, ...]:

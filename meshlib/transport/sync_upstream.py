@@ -382,11 +382,11 @@ class SyncUpstream:
             if self.closed:
                 return mesh_closed()
             raise
-        except socket.gaierror as error:
-            return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
         except (OSError, PeerNameMismatch) as error:
             if self.closed:
                 return mesh_closed(error)
+            if isinstance(error, socket.gaierror):
+                return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
             return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
 
     def _open(self, target: Target, protocols: Sequence[str], limit: float | None) -> socket.socket:

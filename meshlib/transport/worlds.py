@@ -166,10 +166,10 @@ class MeshCore:
                     if type(target) is not Target:
                         cluster.targets.pop(key, None)
                         target.close()
-        self.names.close()
-        self.background.close()
-        self.breakers.close()
         self.upstream.close()
+        self.names.close()
+        self.breakers.close()
+        self.background.close()
         try:
             here: Any = asyncio.get_running_loop()
         except RuntimeError:

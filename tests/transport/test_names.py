@@ -13,7 +13,7 @@ import pytest
 
 import meshlib
 from meshlib.transport import names as names_module
-from meshlib.transport.names import REFRESH, RETRY, Names, getaddrinfo, is_name
+from meshlib.transport.names import MAX_THREADS, REFRESH, RETRY, Names, getaddrinfo, is_name
 from tests.support.fake_clock import FakeClock
 from tests.support.servers import EchoServer
 
@@ -328,3 +328,97 @@ def test_resolving_goes_on_in_a_forked_child():
                 good = False
             os._exit(0 if good else 1)
         assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        LookupError("unknown encoding: idna"),
+        MemoryError(),
+        RecursionError("too deep"),
+        ValueError("embedded null byte"),
+    ],
+)
+@pytest.mark.parametrize("asks", [False, True], ids=["threads", "asyncio"])
+async def test_whatever_a_lookup_raises_is_a_failed_look_with_its_cause(clock, raised, asks):
+    resolver = Resolver(bad_test=raised, good_test=["10.0.0.1"])
+    names = made(clock, resolver)
+    for _ in range(MAX_THREADS + 2):  # more often than there are workers to lose
+        with pytest.raises(OSError, match=type(raised).__name__) as failed:
+            await (names.resolve_async("bad.test") if asks else asyncio.to_thread(names.resolve, "bad.test", 5.0))
+        assert failed.value.__cause__ is raised
+        clock.advance(RETRY + 1)
+    assert names.failures >= MAX_THREADS + 2
+    assert names.resolve("good.test", 5.0) == ("10.0.0.1",)
+    names.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_dies_is_replaced_and_gives_its_look_back(clock):
+    class Dies(BaseException):
+        pass
+
+    def lookup(name: str) -> list[str]:
+        if name.startswith("bad"):
+            raise Dies
+        return ["10.0.0.1"]
+
+    names = Names(clock, lookup)
+    for number in range(MAX_THREADS + 2):
+        with pytest.raises(OSError, match="Dies"):
+            names.resolve(f"bad{number}.test", 5.0)
+        assert names.resolve(f"good{number}.test", 5.0) == ("10.0.0.1",)
+    names.close()
+
+
+def test_a_slow_look_does_not_hold_up_another_name(clock):
+    slow = threading.Event()
+
+    def lookup(name: str) -> list[str]:
+        if name == "slow.test":
+            assert slow.wait(10)
+        return ["10.0.0.1"]
+
+    names = Names(clock, lookup)
+    names.resolve("warm.test", 5.0)  # one worker, idle now
+    waiting = threading.Thread(target=names.resolve, args=("slow.test", 10.0))
+    waiting.start()
+    assert names.resolve("other.test", 5.0) == ("10.0.0.1",)
+    slow.set()
+    waiting.join()
+    names.close()
+
+
+def test_a_system_without_threads_to_spare_is_a_failed_look(clock, monkeypatch):
+    def no_more(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    names = made(clock, Resolver(a_test=["10.0.0.1"]))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(OSError, match="no thread"):
+            names.resolve("a.test", 5.0)
+    clock.advance(RETRY + 1)
+    assert names.resolve("a.test", 5.0) == ("10.0.0.1",)
+    names.close()
+
+
+def test_who_waits_for_a_look_waits_no_more_once_the_mesh_is_closed(clock):
+    resolver = Resolver(a_test=["10.0.0.1"])
+    resolver.gate.clear()
+    names = made(clock, resolver)
+    failed: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            names.resolve("a.test", None)
+        except OSError as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    wait_for(lambda: resolver.looks)
+    names.close()
+    waiting.join(5)
+    assert failed
+    resolver.gate.set()
