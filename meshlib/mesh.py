@@ -31,13 +31,14 @@ from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.observe import Telemetry
 from meshlib.telemetry.tracing import Tracing
+from meshlib.transport.client_limits import ClientLimits
 from meshlib.transport.clients import AsyncMeshClient, MeshClient, arguments
 from meshlib.transport.grpcio.view import GrpcView
 from meshlib.transport.httpx_transport import transports
 from meshlib.transport.origins import BadUrl, origin_of
 from meshlib.transport.race import alarms
 from meshlib.transport.view import PlainView
-from meshlib.transport.worlds import CallerTls, MeshCore
+from meshlib.transport.worlds import ClientSettings, MeshCore
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -270,6 +271,7 @@ class Mesh:
         cert: Any = None,
         trust_env: bool = True,
         http2: bool = False,
+        limits: Any = None,
         module: ModuleType | None = None,
     ) -> Any:
         """A transport for ``httpx.Client``.
@@ -277,12 +279,13 @@ class Mesh:
         ``inner`` sends through any other httpx transport (MockTransport, WSGITransport ...): it gets the request with the
         endpoint's address in its URL and the mesh authority in Host. ``local_replies="respond"`` answers what Envoy would
         (503, 504) where the default raises httpx's exceptions. ``verify``, ``cert``, ``trust_env`` and ``http2`` are httpx's,
-        for https URLs: over plaintext the mesh says who speaks HTTP/2. What is said beside ``inner`` does not matter.
+        for https URLs: over plaintext the mesh says who speaks HTTP/2. ``limits`` (httpx.Limits) bounds the connections of
+        this transport beside the mesh's own limits; None: only those. What is said beside ``inner`` does not matter.
         ``module`` is httpx or httpx2; found out from ``inner``, else httpx.
         """
         module = module or _module_of(inner)
-        tls = CallerTls(verify, cert, trust_env, http2)
-        return transports(module).sync(self._core, self._core.sync_world(inner, tls, module), local_replies)
+        world = self._core.sync_world(inner, _settings(verify, cert, trust_env, http2, limits), module)
+        return transports(module).sync(self._core, world, local_replies)
 
     def async_http_transport(
         self,
@@ -293,11 +296,12 @@ class Mesh:
         cert: Any = None,
         trust_env: bool = True,
         http2: bool = False,
+        limits: Any = None,
         module: ModuleType | None = None,
     ) -> Any:
         """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
         module = module or _module_of(inner)
-        world = self._core.async_world(inner, CallerTls(verify, cert, trust_env, http2), module)
+        world = self._core.async_world(inner, _settings(verify, cert, trust_env, http2, limits), module)
         return transports(module).asynchronous(self._core, world, local_replies)
 
     def client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.Client:
@@ -555,6 +559,10 @@ def _from_objects(resources: Iterable[Mapping[str, Any]]) -> tuple[list[Resource
 def _raise_errors(problems: Sequence[Problem]) -> None:
     if any(p.severity is Severity.ERROR for p in problems):
         raise ConfigError(problems)
+
+
+def _settings(verify: Any, cert: Any, trust_env: bool, http2: bool, limits: Any) -> ClientSettings:
+    return ClientSettings(verify, cert, trust_env, http2, None if limits is None else ClientLimits(limits))
 
 
 def _grpcio() -> Any:

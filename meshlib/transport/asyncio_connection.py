@@ -15,6 +15,7 @@ from meshlib.transport.problems import CUT_HEAD
 from meshlib.transport.target import Target
 
 if TYPE_CHECKING:
+    from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.asyncio_upstream import AsyncioUpstream
 
 
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         "opened",
         "reader",
         "requests",
+        "slot",
         "target",
         "transport",
     )
@@ -63,6 +65,7 @@ class Connection(asyncio.Protocol):
         self.opened = owner.loop.time()
         self.idle_since = 0.0
         self.closed = False
+        self.slot: Slots | None = None  # that the client's limits gave it, while it is in use
         self._handler: Handler | None = None
         self._head_sent = False
         self._reused = False
@@ -97,8 +100,16 @@ class Connection(asyncio.Protocol):
         """Give up the request (if any) and the connection; the handler hears nothing more."""
         self._handler = None
         self.closed = True
+        if self.slot is not None:
+            self.give_slot_back()
         if self.transport is not None:
             self.transport.abort()
+
+    def give_slot_back(self) -> None:
+        """The connection is in use no longer."""
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.release()
 
     def break_off(self, failure: Failure, detail: str) -> None:
         """Give up the request and the connection; the handler is told."""
@@ -111,6 +122,8 @@ class Connection(asyncio.Protocol):
         """Close politely; for connections without a request."""
         self._handler = None
         self.closed = True
+        if self.slot is not None:
+            self.give_slot_back()
         self.transport.close()
 
     # -- asyncio's callbacks ----------------------------------------------------------------------------------------
@@ -148,6 +161,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
+        if self.slot is not None:
+            self.give_slot_back()
         handler = self._handler
         if handler is None:
             self._owner.forget(self)

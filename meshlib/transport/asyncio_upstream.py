@@ -14,9 +14,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.asyncio_connection import Connection
 from meshlib.transport.asyncio_pending import Pending
+from meshlib.transport.client_limits import ClientLimits, no_slot, patience
 from meshlib.transport.http1 import InvalidHead, encode_head
 from meshlib.transport.names import Names
 from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
@@ -25,6 +27,7 @@ from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn
 from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer
 
 if TYPE_CHECKING:
+    from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.http2_asyncio import AsyncioHttp2
 
 
@@ -142,7 +145,47 @@ class AsyncioUpstream:
         if self.closed or not connection.reader.reusable or worn_out(connection, now):
             connection.retire()
             return
+        limits = connection.target.limits
+        if limits is None:
+            self._keep(connection)
+        else:
+            self._keep_within(limits, connection)
+
+    def _keep_within(self, limits: ClientLimits, connection: Connection) -> None:
+        """Keep it if the client's limits allow."""
+        over_http2 = 0 if self._http2 is None else self._http2.idle_of(limits)
+        if limits.too_many(len(self._idle_of(limits)) + over_http2 + 1):
+            connection.retire()
+            return
         self._keep(connection)
+        connection.give_slot_back()
+        by = connection.idle_since + connection.target.idle_timeout
+        if self._sweeper is not None and by < self._sweeper.when():  # others are kept for longer
+            self._sweeper.cancel()
+            self._sweeper = self.loop.call_at(by, self._sweep)
+
+    async def _admit(self, limits: ClientLimits, timeouts: Timeouts) -> Outcome | None:
+        """Wait until the client's limits allow one more connection in use. None: they do, and its slot is the caller's."""
+        slots = limits.slots
+        if slots is None or self.takes_slot(slots, limits):
+            return None
+        return None if await limits.acquire(Acquire(slots, patience(timeouts))) else no_slot(timeouts)
+
+    def takes_slot(self, slots: Slots, limits: ClientLimits) -> bool:
+        """Whether a slot of the client's limits was to be had, if need be by closing an idle HTTP/2 connection."""
+        if slots.try_acquire():
+            return True
+        return self._http2 is not None and self._http2.retire_idle(limits) and slots.try_acquire()
+
+    def make_room(self, limits: ClientLimits) -> None:
+        """Close idle connections of a client: the oldest ones if a new one would be one too many."""
+        kept = self._idle_of(limits)
+        for connection in sorted(kept, key=lambda one: one.idle_since)[: max(0, limits.excess(len(kept)))]:
+            self.forget(connection)
+            connection.retire()
+
+    def _idle_of(self, limits: ClientLimits) -> list[Connection]:
+        return [one for target, idle in self._idle.items() if target.limits is limits for one in idle if not one.closed]
 
     def _keep(self, connection: Connection) -> None:
         connection.idle_since = self.loop.time()
@@ -254,10 +297,19 @@ class AsyncioUpstream:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         loop = self.loop
         began = loop.time()
+        limits = target.limits
+        if limits is not None:
+            refused = await self._admit(limits, timeouts)
+            if refused is not None:
+                return refused
         connection = self.take(target)
         if connection is None:
             limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
             try:
+                if limits is not None:
+                    if timeouts.head is not None:
+                        limit = smaller(limit, max(0.0, began + timeouts.head - loop.time()))
+                    self.make_room(limits)
                 connection = await self.connect(target, limit)
             except TimeoutError as error:
                 if self.closed:
@@ -269,6 +321,11 @@ class AsyncioUpstream:
                 return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
             except (OSError, ssl.SSLError, PeerNameMismatch) as error:
                 return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
+            finally:
+                if connection is None and limits is not None and limits.slots is not None:
+                    limits.slots.release()
+        if limits is not None:
+            connection.slot = limits.slots
         pending = Pending(self, connection, loop, timeouts, began - clock_now)
         stream = None
         if body is not None:

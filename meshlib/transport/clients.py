@@ -61,7 +61,7 @@ class AsyncMeshClient(httpx.AsyncClient):
         self._thrifty = ThriftyCookies(cookies)
 
 
-_OF_TRANSPORTS = ("verify", "cert", "http2")
+_OF_TRANSPORTS = ("verify", "cert", "http2", "limits")
 _DROPPED = {
     "proxies": "httpx 0.28 dropped proxies=; give proxy=, or mounts={pattern: httpx.HTTPTransport(proxy=...)}",
     "app": "httpx 0.28 dropped app=; give transport=httpx.WSGITransport(app=...) or httpx.ASGITransport(app=...)",
@@ -89,8 +89,6 @@ def arguments(
     trust_env = kwargs.get("trust_env", True)
     said = {name: kwargs.pop(name) for name in _OF_TRANSPORTS if name in kwargs}
     transport = make_transport(inner, local_replies=local_replies, trust_env=trust_env, **said)
-    if "limits" in kwargs:
-        said["limits"] = kwargs.pop("limits")
     ways: dict[str, Any] = dict(environment_proxies() if trust_env and inner is None else ())
     proxy, mounts = kwargs.pop("proxy", None), kwargs.pop("mounts", None)
     if proxy is not None:

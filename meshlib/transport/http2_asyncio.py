@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from hpack import HeaderTuple
 
+from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.transport.client_limits import ClientLimits, no_slot, patience
 from meshlib.transport.http1 import BodyFailed, InvalidHead
 from meshlib.transport.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.http2_call import (
@@ -32,9 +34,13 @@ from meshlib.transport.target import Target, Timeouts, smaller, worn_out
 from meshlib.transport.tls import HTTP2_OR_1, PeerNameMismatch
 
 if TYPE_CHECKING:
+    from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.asyncio_upstream import AsyncioUpstream
 
 BACKLOG_MOST = 4 * 1024 * 1024  # bytes that a server leaves unread before it counts as hostile
+UNUSED_SECONDS = (
+    1.0  # how long a new connection waits for its first call, whatever the client's limits say of idle ones
+)
 HTTP1_SECONDS = 300.0  # how long a server that chose HTTP/1.1 is not offered HTTP/2
 
 
@@ -87,6 +93,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.retiring = False
         self.unneeded = False  # retired by ourselves: a call that was to be its first gets another connection
+        self.slot: Slots | None = None  # that the client's limits gave it, as long as it is open
         self.session = Http2Session(self.opened, target.max_concurrent_streams)
         self.greeted: asyncio.Future[None] = self.loop.create_future()
         self._owner = owner
@@ -158,6 +165,11 @@ class Connection(asyncio.Protocol):
         return self.session.ready and not self.session.streams
 
     @property
+    def served(self) -> bool:
+        """Whether those it was made for have had the time to use it."""
+        return self.requests > 0 or self.loop.time() - self.opened >= UNUSED_SECONDS
+
+    @property
     def usable(self) -> bool:
         """Whether it may still get streams, if not now then later."""
         session = self.session
@@ -189,7 +201,7 @@ class Connection(asyncio.Protocol):
             return
         now = self.idle_since = self.loop.time()
         if session.broken is None:
-            if worn_out(self, now):
+            if worn_out(self, now) or self._not_kept():
                 self.retiring = True
             if not self.retiring and not session.going_away:
                 if self._idle_timer is None:
@@ -198,6 +210,11 @@ class Connection(asyncio.Protocol):
             session.goodbye()
             self.flush()
         self._shut()
+
+    def _not_kept(self) -> bool:
+        """Whether the client's limits say so."""
+        limits = self.target.limits
+        return limits is not None and self.served and (limits.waited_for or self._owner.too_many_idle(limits))
 
     def _idle_too_long(self) -> None:
         self._idle_timer = None
@@ -223,6 +240,9 @@ class Connection(asyncio.Protocol):
                 self.transport.close()
         self._greet()
         self._owner.forget(self)
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.release()
 
     def _greet(self) -> None:
         if not self.greeted.done():
@@ -271,12 +291,15 @@ class Connection(asyncio.Protocol):
 
 
 class _Pool:
-    """The connections to one target. At most one is being made at a time."""
+    """The connections to one target. At most one is being made at a time. ``admission``: waits, for ``in_line`` calls, until
+    the client's limits allow another one."""
 
-    __slots__ = ("connecting", "connections")
+    __slots__ = ("admission", "connecting", "connections", "in_line")
 
     def __init__(self) -> None:
         self.connections: list[Connection] = []
+        self.admission: asyncio.Task[None] | None = None
+        self.in_line = 0
         self.connecting: asyncio.Task[Connection | Outcome | None] | None = None
 
     def discard(self, connection: Connection) -> None:
@@ -368,6 +391,12 @@ class AsyncioHttp2:
                     pool.discard(connection)
             pool = self._pools.setdefault(target, pool)  # it went if its last connection did just now
             task = pool.connecting
+            limits = target.limits
+            slots = None if limits is None else limits.slots
+            if task is None and limits and slots and not self._upstream.takes_slot(slots, limits):
+                if not await self._in_line(target, pool, slots, timeouts, began):
+                    return no_slot(timeouts)
+                continue
             if task is None:
                 task = pool.connecting = self.loop.create_task(self._connect(target, pool))
             left = None if by is None else max(0.0, by - self.loop.time())
@@ -389,9 +418,36 @@ class AsyncioHttp2:
                 made.retire()
                 return useless
 
+    async def _in_line(self, target: Target, pool: _Pool, slots: Slots, timeouts: Timeouts, began: float) -> bool:
+        """Wait until the client's limits allow another connection, which is then being made. False when the time is up."""
+        admission = pool.admission
+        if admission is None:
+            admission = pool.admission = self.loop.create_task(self._admit(target, pool, slots))
+        bound = patience(timeouts)
+        pool.in_line += 1
+        try:
+            left = None if bound is None else max(0.0, began + bound - self.loop.time())
+            done, _ = await asyncio.wait((admission,), timeout=left)
+            return bool(done)
+        finally:
+            pool.in_line -= 1
+            if not pool.in_line and not admission.done():
+                admission.cancel()
+
+    async def _admit(self, target: Target, pool: _Pool, slots: Slots) -> None:
+        assert target.limits is not None
+        try:
+            if await target.limits.acquire(Acquire(slots, None)):
+                pool.connecting = self.loop.create_task(self._connect(target, pool))
+        finally:
+            pool.admission = None
+
     async def _connect(self, target: Target, pool: _Pool) -> Connection | Outcome | None:
-        """A connection that has the server's SETTINGS; None when the server chose HTTP/1.1."""
+        """A connection that has the server's SETTINGS; None when the server chose HTTP/1.1. Its slot has been taken."""
         connection = Connection(self, target)
+        if target.limits is not None:
+            connection.slot = target.limits.slots
+            self._upstream.make_room(target.limits)
         try:
             async with asyncio.timeout(target.connect_timeout):
                 transport = await self._upstream.dial(connection, target, HTTP2_OR_1)
@@ -400,7 +456,7 @@ class AsyncioHttp2:
                     self._http1 = {other: until for other, until in self._http1.items() if until > now}
                     self._http1[target] = now + HTTP1_SECONDS
                     self._upstream.adopt(transport, target)
-                    return None
+                    return None  # the slot is given back below; the next call takes its own
                 self._open.add(connection)
                 connection.flush()
                 await connection.greeted
@@ -423,6 +479,9 @@ class AsyncioHttp2:
         finally:
             pool.connecting = None
             self._tidy(target, pool)
+            if connection not in pool.connections and connection.slot is not None:
+                slot, connection.slot = connection.slot, None
+                slot.release()
 
     def forget(self, connection: Connection) -> None:
         """A connection that is closed."""
@@ -433,7 +492,7 @@ class AsyncioHttp2:
             self._tidy(connection.target, pool)
 
     def _tidy(self, target: Target, pool: _Pool) -> None:
-        if not pool.connections and pool.connecting is None:
+        if not pool.connections and pool.connecting is None and pool.admission is None:
             self._pools.pop(target, None)
 
     def drop_target(self, target: Target) -> None:
@@ -446,6 +505,24 @@ class AsyncioHttp2:
     def idle_connections(self) -> int:
         """How many connections carry no call."""
         return sum(1 for connection in self._open if connection.idle)
+
+    def idle_of(self, limits: ClientLimits) -> int:
+        """How many connections of a client carry no call."""
+        return sum(1 for connection in self._open if connection.target.limits is limits and connection.idle)
+
+    def too_many_idle(self, limits: ClientLimits) -> bool:
+        """Whether a client keeps more connections without a call than its limits allow."""
+        return limits.max_idle is not None and limits.too_many(
+            self.idle_of(limits) + len(self._upstream._idle_of(limits))
+        )
+
+    def retire_idle(self, limits: ClientLimits) -> bool:
+        """Close a connection of a client that carries no call. False when there is none."""
+        for connection in self._open:
+            if connection.target.limits is limits and connection.idle and connection.served:
+                connection.retire()
+                return True
+        return False
 
     def close_idle(self) -> None:
         """Close the connections that carry no call."""

@@ -42,6 +42,8 @@ from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, smaller, wo
 from meshlib.transport.tls import HTTP2_OR_1
 
 if TYPE_CHECKING:
+    from meshlib.policy.circuit_limits import Slots
+    from meshlib.transport.client_limits import ClientLimits
     from meshlib.transport.sync_upstream import SyncUpstream
 
 RECEIVE = 65536  # not less than a TLS record, so that no decrypted bytes are left where poll does not see them
@@ -49,6 +51,9 @@ READS = 8  # of RECEIVE bytes, before the threads they are for get to run
 TLS_RECORD = 16384
 BACKLOG_MOST = 4 * 1024 * 1024  # bytes that a server leaves unread before it counts as hostile
 SWEEP_SECONDS = 1.0
+UNUSED_SECONDS = (
+    1.0  # how long a new connection waits for its first call, whatever the client's limits say of idle ones
+)
 HTTP1_SECONDS = 300.0  # how long a server that chose HTTP/1.1 is not offered HTTP/2
 
 _INTERRUPTED = ConnectionAbortedError("a thread was interrupted while it used the connection")
@@ -78,20 +83,20 @@ class Connection:
         self,
         sock: socket.socket,
         target: Target,
-        now: Callable[[], float],
-        on_closed: Callable[[Connection], None],
+        owner: SyncHttp2,
     ) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.target = target
         self.requests = 0
-        self.opened = self.idle_since = now()
+        self._now = owner._now
+        self.opened = self.idle_since = self._now()
         self.closed = False
         self.retiring = False
         self.unneeded = False  # retired by ourselves: a call that was to be its first gets another connection
+        self.slot: Slots | None = None  # that the client's limits gave it, as long as it is open
         self.session = Http2Session(self.opened, target.max_concurrent_streams)
-        self._now = now
-        self._on_closed = on_closed
+        self._owner = owner
         self._pid = os.getpid()
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._left = bytearray()  # unwritten
@@ -331,7 +336,9 @@ class Connection:
         self.sock.close()
         self._kick_out.close()
         self._kick_in.close()
-        self._on_closed(self)
+        self._owner._gone(self)
+        if self.slot is not None:
+            self.slot.release()
 
     def _close_if_over(self) -> None:
         session = self.session
@@ -339,13 +346,18 @@ class Connection:
             return
         self.idle_since = self._now()
         if session.broken is None:
-            if worn_out(self, self.idle_since):
+            if worn_out(self, self.idle_since) or self._not_kept():
                 self.retiring = True
             if not self.retiring and not session.going_away:
                 return
             session.goodbye()
             self._flush()
         self._shut()
+
+    def _not_kept(self) -> bool:
+        """Whether the client's limits say so."""
+        limits = self.target.limits
+        return limits is not None and self.served and (limits.waited_for or self._owner.too_many_idle(limits))
 
     def _forget_dropped(self) -> None:
         while self._dropped:
@@ -375,9 +387,22 @@ class Connection:
         return self.session.ready and not self.session.streams
 
     @property
+    def served(self) -> bool:
+        """Whether the thread that it was made for has had the time to use it."""
+        return self.requests > 0 or self._now() - self.opened >= UNUSED_SECONDS
+
+    @property
     def usable(self) -> bool:
         """Whether it may still get streams, if not now then later."""
         return not self.closed and not self.retiring and not self.session.going_away and self.session.broken is None
+
+    def take_slot(self, slot: Slots | None) -> None:
+        """Hold a slot of the client's limits as long as this is open."""
+        with self._lock:
+            self.slot = slot
+            over = self.closed
+        if over and slot is not None:
+            slot.release()
 
     def drop(self, stream: Stream) -> None:
         """Nobody wants the rest of an answer. Never blocks: the garbage collector may call it under our own lock."""
@@ -555,6 +580,26 @@ class SyncHttp2:
         self, target: Target, timeouts: Timeouts, limit: float | None, by: float | None
     ) -> Connection | Outcome | socket.socket:
         """A connection that has the server's SETTINGS; the socket when the server chose HTTP/1.1."""
+        limits = target.limits
+        if limits is None:
+            return self._connect_now(target, timeouts, limit, by)
+        refused = self._upstream.admit(limits, timeouts)
+        if refused is not None:
+            return refused
+        self._upstream.make_room(limits)
+        made: Connection | Outcome | socket.socket | None = None
+        try:
+            made = self._connect_now(target, timeouts, limit, None if limit is None else self._now() + limit)
+            if isinstance(made, Connection):
+                made.take_slot(limits.slots)
+        finally:
+            if (made is None or isinstance(made, Outcome)) and limits.slots is not None:
+                limits.slots.release()
+        return made
+
+    def _connect_now(
+        self, target: Target, timeouts: Timeouts, limit: float | None, by: float | None
+    ) -> Connection | Outcome | socket.socket:
         left = None if by is None else by - self._now()
         if left is not None and left <= 0:
             return too_late(target, timeouts, limit)
@@ -567,7 +612,7 @@ class SyncHttp2:
         if isinstance(sock, ssl.SSLSocket) and sock.selected_alpn_protocol() != "h2":
             self._http1[target] = self._now() + HTTP1_SECONDS
             return sock
-        connection = Connection(sock, target, self._now, self._gone)
+        connection = Connection(sock, target, self)
         self._open.add(connection)
         try:
             if self._upstream.closed:  # looked at after the connection can be found by ``close``
@@ -604,6 +649,25 @@ class SyncHttp2:
     def idle_connections(self) -> int:
         """How many connections carry no call."""
         return sum(1 for connection in list(self._open) if connection.idle and not connection.closed)
+
+    def idle_of(self, limits: ClientLimits) -> int:
+        """How many connections of a client carry no call."""
+        return sum(1 for connection in list(self._open) if connection.target.limits is limits and connection.idle)
+
+    def too_many_idle(self, limits: ClientLimits) -> bool:
+        """Whether a client keeps more connections without a call than its limits allow."""
+        return limits.max_idle is not None and limits.too_many(
+            self.idle_of(limits) + len(self._upstream._idle_of(limits))
+        )
+
+    def retire_idle(self, limits: ClientLimits) -> bool:
+        """Close a connection of a client that carries no call. False when there is none."""
+        for connection in list(self._open):
+            if connection.target.limits is limits and connection.idle and connection.served and not connection.closed:
+                connection.retire()
+                self._forget(connection)
+                return True
+        return False
 
     def drop_target(self, target: Target) -> None:
         """A target that is no longer in use."""

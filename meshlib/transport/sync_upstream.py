@@ -18,7 +18,9 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from meshlib.clock import Clock
+from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.transport.client_limits import ClientLimits, no_slot, patience
 from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, encode_head
 from meshlib.transport.names import Names
 from meshlib.transport.problems import CUT_HEAD, MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
@@ -35,6 +37,7 @@ from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, keep_alive,
 from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer
 
 if TYPE_CHECKING:
+    from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.http2_threads import SyncHttp2
 
 RECEIVE = 65536
@@ -52,7 +55,19 @@ _TIMEVAL = struct.Struct("@ll")
 
 
 class _Connection:
-    __slots__ = ("_patience", "idle_since", "near", "opened", "poll", "reader", "requests", "sock", "target", "tls")
+    __slots__ = (
+        "_patience",
+        "idle_since",
+        "near",
+        "opened",
+        "poll",
+        "reader",
+        "requests",
+        "slot",
+        "sock",
+        "target",
+        "tls",
+    )
 
     def __init__(self, sock: socket.socket, target: Target, now: float) -> None:
         self.sock = sock
@@ -68,6 +83,7 @@ class _Connection:
         self.requests = 0
         self.opened = now
         self.idle_since = now
+        self.slot: Slots | None = None  # that the client's limits gave it, while it is in use
 
     def quiet(self) -> bool:
         """Nothing has arrived: neither the end of the connection nor bytes that nobody asked for."""
@@ -100,8 +116,16 @@ class _Connection:
 
         return break_off
 
+    def give_slot_back(self) -> None:
+        """The connection is in use no longer."""
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.release()
+
     def close(self) -> None:
         self.sock.close()
+        if self.slot is not None:
+            self.give_slot_back()
 
 
 def _wake(sock: socket.socket) -> None:
@@ -146,13 +170,21 @@ class SyncUpstream:
                 return answer
             if answer is not None:
                 connection = _Connection(answer, target, self._clock.monotonic())
+                if target.limits is not None:
+                    connection.slot = target.limits.slots  # it was taken for this socket
         try:
             head = encode_head(method, url_target, headers)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         now = self._clock.monotonic
         if connection is None:
-            connection = self._take(target, now())
+            if target.limits is not None:
+                limited = self._within_limits(target, target.limits, timeouts)
+                if isinstance(limited, Outcome):
+                    return limited
+                connection = limited
+            else:
+                connection = self._take(target, now())
         reused = connection is not None and connection.requests > 0
         if connection is None:
             made = self._connect(target, timeouts, now())
@@ -361,6 +393,59 @@ class SyncUpstream:
         if self.closed:
             self.close_idle()
 
+    def _within_limits(self, target: Target, limits: ClientLimits, timeouts: Timeouts) -> _Connection | Outcome:
+        """A connection, kept or new, as the client's limits allow; it holds a slot."""
+        refused = self.admit(limits, timeouts)
+        if refused is not None:
+            return refused
+        slots, connection = limits.slots, None
+        try:
+            connection = self._take(target, self._clock.monotonic())
+            if connection is None:
+                self.make_room(limits)
+                made = self._connect(target, timeouts, self._clock.monotonic())
+                if isinstance(made, Outcome):
+                    return made
+                connection = made
+            connection.slot = slots
+        finally:
+            if connection is None and slots is not None:
+                slots.release()
+        return connection
+
+    def admit(self, limits: ClientLimits, timeouts: Timeouts) -> Outcome | None:
+        """Wait until the client's limits allow one more connection in use. None: they do, and its slot is the caller's."""
+        slots = limits.slots
+        if slots is None or slots.try_acquire():
+            return None
+        if self._http2 is not None and self._http2.retire_idle(limits) and slots.try_acquire():
+            return None
+        before = self._clock.monotonic()
+        if not limits.acquire(Acquire(slots, patience(timeouts))):
+            return no_slot(timeouts)
+        if timeouts.head is not None:
+            timeouts.head = max(0.0, timeouts.head - (self._clock.monotonic() - before))
+        return None
+
+    def make_room(self, limits: ClientLimits) -> None:
+        """Close idle connections of a client whose time is up, and the oldest ones if a new one would be one too many."""
+        now = self._clock.monotonic()
+        with limits.lock:
+            kept = self._idle_of(limits)
+            excess = limits.excess(len(kept))
+            for number, connection in enumerate(sorted(kept, key=lambda one: one.idle_since)):
+                if number < excess or now - connection.idle_since >= connection.target.idle_timeout:
+                    self._drop_one(connection)
+
+    def _idle_of(self, limits: ClientLimits) -> list[_Connection]:
+        return [one for target, idle in list(self._idle.items()) if target.limits is limits for one in list(idle)]
+
+    def _drop_one(self, connection: _Connection) -> None:
+        """Close an idle connection, unless somebody has just taken it."""
+        with contextlib.suppress(KeyError, ValueError):
+            self._idle[connection.target].remove(connection)
+            connection.close()
+
     def _connect(self, target: Target, timeouts: Timeouts, now: float) -> _Connection | Outcome:
         if now - self._swept >= SWEEP_SECONDS:
             self._sweep(now)
@@ -484,6 +569,10 @@ class SyncUpstream:
             connection.close()
             return
         connection.idle_since = now
+        limits = connection.target.limits
+        if limits is not None:
+            self._release_within(limits, connection)
+            return
         idle = self._idle.get(connection.target)
         if idle is None:
             with self._lock:
@@ -502,6 +591,23 @@ class SyncUpstream:
                 break
         if self.closed:
             self.close_idle()
+
+    def _release_within(self, limits: ClientLimits, connection: _Connection) -> None:
+        """Keep it if the client's limits allow."""
+        with limits.lock:
+            over_http2 = 0 if self._http2 is None else self._http2.idle_of(limits)
+            keep = not limits.too_many(len(self._idle_of(limits)) + over_http2 + 1)
+            if keep:
+                with self._lock:
+                    self._idle.setdefault(connection.target, deque()).append(connection)
+        if keep:
+            connection.give_slot_back()
+            if connection.target.retired:
+                self.drop_idle(connection.target)
+            if self.closed:
+                self.close_idle()
+        else:
+            connection.close()
 
     def _discard(self, connection: _Connection) -> None:
         """Close a connection in use."""

@@ -6,10 +6,13 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.policy.circuit_limits import TcpKeepalive
 from meshlib.transport.names import is_name
+
+if TYPE_CHECKING:
+    from meshlib.transport.client_limits import ClientLimits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +38,7 @@ class Target:
     keepalive: TcpKeepalive | None = None
     http2: bool = False
     max_concurrent_streams: int = 2**31 - 1
+    limits: ClientLimits | None = None  # of the one client whose connections these are
     label: str = field(default="")
     is_name: bool = field(init=False)
     retired: bool = field(init=False, default=False)
@@ -57,10 +61,11 @@ OverflowError for more. Callers may ask for more (x-envoy-upstream-rq-timeout-ms
 
 class Timeouts:
     """``connect``: TCP and TLS together; ``head``: from the first byte sent to the whole head of the answer; ``write`` and
-    ``read``: the longest silence while sending or receiving a body; ``deadline``: the clock's time when all must be over.
-    Seconds, None: no limit. ``watch`` is given the function that breaks the attempt off, as soon as there is one."""
+    ``read``: the longest silence while sending or receiving a body; ``deadline``: the clock's time when all must be over;
+    ``pool``: the wait for a connection that the client's own limits allow. Seconds, None: no limit. ``watch`` is given the
+    function that breaks the attempt off, as soon as there is one."""
 
-    __slots__ = ("connect", "deadline", "head", "read", "watch", "write")
+    __slots__ = ("connect", "deadline", "head", "pool", "read", "watch", "write")
 
     def __init__(
         self,
@@ -75,6 +80,7 @@ class Timeouts:
         self.write = write
         self.read = read
         self.deadline = deadline
+        self.pool: float | None = None
         self.watch: Callable[[Callable[[], None]], None] | None = None
 
 

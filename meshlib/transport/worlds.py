@@ -28,6 +28,7 @@ from meshlib.policy.endpoint import EndpointState
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.asyncio_upstream import AsyncioUpstream
 from meshlib.transport.background import MAX_WAITING, Background
+from meshlib.transport.client_limits import ClientLimits
 from meshlib.transport.closing import Closing
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.names import Names
@@ -57,6 +58,7 @@ class MeshCore:
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None
         self.breakers = SharedStorages()
+        self.limits: weakref.WeakSet[ClientLimits] = weakref.WeakSet()
         self.upstream = SyncUpstream(clock, self.names)
         self.background = Background()
         self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
@@ -64,13 +66,13 @@ class MeshCore:
         # of a mesh that is dropped without close() nothing may be left: no thread, no descriptor
         weakref.finalize(self, _drop, self.names, self.background, self.loops).atexit = False
 
-    def sync_world(self, inner: Any, tls: CallerTls, module: ModuleType) -> Any:
+    def sync_world(self, inner: Any, settings: ClientSettings, module: ModuleType) -> Any:
         """The world of a blocking transport."""
-        return SyncNetwork(self, tls) if inner is None else SyncThroughInner(self, inner, module)
+        return SyncNetwork(self, settings) if inner is None else SyncThroughInner(self, inner, module)
 
-    def async_world(self, inner: Any, tls: CallerTls, module: ModuleType) -> Any:
+    def async_world(self, inner: Any, settings: ClientSettings, module: ModuleType) -> Any:
         """The world of an asyncio transport."""
-        return AsyncNetwork(self, tls) if inner is None else AsyncThroughInner(self, inner, module)
+        return AsyncNetwork(self, settings) if inner is None else AsyncThroughInner(self, inner, module)
 
     def loop_upstream(self) -> AsyncioUpstream:
         """The connections of the running loop; new ones after a fork."""
@@ -127,6 +129,17 @@ class MeshCore:
         """Whether ``close`` was called."""
         return self.closing.closed
 
+    def forget_limits(self, limits: ClientLimits | None) -> None:
+        """A client with limits of its own is closed: nobody else uses its targets."""
+        live = self.live
+        if limits is None or live is None:
+            return
+        for cluster in list(live.bound.values()):
+            for key, target in list(cluster.targets.items()):
+                if type(target) is Target and target.limits is limits:
+                    cluster.targets.pop(key, None)
+                    self.forget_targets([target])
+
     def grpc_upstreams(self) -> Upstreams:
         """What gRPC channels share; made (and grpcio imported) when there is one."""
         found = self._grpc
@@ -143,6 +156,8 @@ class MeshCore:
         if closed:
             self.closing.close()
         weakref.finalize(self, self.background.close).atexit = False
+        for limits in list(self.limits):
+            limits.after_fork()
         self.names.after_fork()
         self.telemetry.after_fork()
         self.breakers.after_fork()
@@ -199,11 +214,18 @@ def _drop(names: Names, background: Background, loops: dict[asyncio.AbstractEven
         on_loop(loop, upstream.close)
 
 
-class CallerTls:
-    """The caller's own TLS settings, for https URLs; the context is made on first use (it takes milliseconds). ``http2``:
-    HTTP/2 is offered in the handshake, and the server decides."""
+class ClientSettings:
+    """What a client was made with: its TLS, for https URLs (the context is made on first use, it takes milliseconds), and
+    ``limits`` of its own. ``http2``: HTTP/2 is offered in the handshake, and the server decides."""
 
-    def __init__(self, verify: Any = True, cert: Any = None, trust_env: bool = True, http2: bool = False) -> None:
+    def __init__(
+        self,
+        verify: Any = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        http2: bool = False,
+        limits: ClientLimits | None = None,
+    ) -> None:
         if http2 and importlib.util.find_spec("h2") is None:
             raise ImportError(f"http2=True needs the h2 package: {HTTP2_REMEDY}")
         self._verify = verify
@@ -211,6 +233,7 @@ class CallerTls:
         self._trust_env = trust_env
         self._context: Any = None
         self.http2 = http2
+        self.limits = limits
 
     def context(self) -> Any:
         """The context, made once."""
@@ -224,7 +247,7 @@ MAX_TARGETS = 2048
 
 
 def find_target(
-    core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, view: RequestView, tls: CallerTls
+    core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, view: RequestView, client: ClientSettings
 ) -> Target:
     """Where to connect for this endpoint, made once per cluster, endpoint and TLS need.
 
@@ -240,13 +263,15 @@ def find_target(
     elif settings is not None:
         key = (endpoint, settings.sni or authority)
     else:
-        key = (endpoint, authority, tls)
+        key = (endpoint, authority, client)
+    if client.limits is not None:
+        key = (key, client.limits)
     found = cluster.targets.get(key)
     if found is None or found.label != endpoint.key:
         if len(cluster.targets) >= MAX_TARGETS:
             oldest = next(iter(cluster.targets))
             core.forget_targets([cluster.targets.pop(oldest)])
-        stale, found = found, _make_target(cluster, endpoint, scheme, authority, tls)
+        stale, found = found, _make_target(cluster, endpoint, scheme, authority, client)
         cluster.targets[key] = found
         if stale is not None:
             core.forget_targets([stale])
@@ -256,7 +281,9 @@ def find_target(
     return found
 
 
-def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, tls: CallerTls) -> Target:
+def _make_target(
+    cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, client: ClientSettings
+) -> Target:
     from meshlib.compiler.snapshot import split_authority
 
     settings, limits, spec = cluster.spec.tls, cluster.spec.limits, endpoint.endpoint
@@ -265,7 +292,7 @@ def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, au
         context = upstream_context(settings)
         name = settings.sni or split_authority(authority)[0]
     elif scheme == "https":
-        context = tls.context()
+        context = client.context()
         name = split_authority(authority)[0]
     return Target(
         host=spec.address,
@@ -274,19 +301,24 @@ def _make_target(cluster: BoundCluster, endpoint: EndpointState, scheme: str, au
         server_hostname=name,
         subject_alt_names=settings.subject_alt_names if settings is not None else (),
         connect_timeout=limits.connect_timeout,
-        idle_timeout=limits.idle_timeout,
+        idle_timeout=limits.idle_timeout
+        if client.limits is None or client.limits.expiry is None
+        else min(limits.idle_timeout, client.limits.expiry),
         max_requests=limits.max_requests_per_connection,
         max_duration=limits.max_connection_duration,
         keepalive=limits.tcp_keepalive,
-        http2=cluster.spec.http2 or (settings is None and context is not None and tls.http2),
+        http2=cluster.spec.http2 or (settings is None and context is not None and client.http2),
         max_concurrent_streams=limits.max_concurrent_streams,
+        limits=client.limits,
         label=endpoint.key,
     )
 
 
 def _timeouts(effect: Send) -> Timeouts:
     caller = effect.call.wire.timeouts
-    return Timeouts(caller.connect, effect.timeout, caller.write, caller.read, effect.deadline)
+    timeouts = Timeouts(caller.connect, effect.timeout, caller.write, caller.read, effect.deadline)
+    timeouts.pool = caller.pool
+    return timeouts
 
 
 class ThreadWorld:
@@ -330,9 +362,12 @@ class SyncNetwork(ThreadWorld):
     def race(self, effect: Race) -> tuple[Send, Outcome]:
         return ThreadRace(effect, self._send).run()
 
-    def __init__(self, core: MeshCore, tls: CallerTls) -> None:
+    def __init__(self, core: MeshCore, settings: ClientSettings) -> None:
         super().__init__(core)
-        self._tls = tls
+        self._settings = settings
+        if settings.limits is not None:
+            settings.limits.acquire = self.acquire
+            core.limits.add(settings.limits)
 
     def send(self, effect: Send) -> Outcome:
         return self._send(effect, None)
@@ -342,7 +377,7 @@ class SyncNetwork(ThreadWorld):
         view, wire = call.view, call.wire
         timeouts = _timeouts(effect)
         timeouts.watch = watch
-        target = find_target(self._core, effect.cluster, effect.endpoint, view, self._tls)
+        target = find_target(self._core, effect.cluster, effect.endpoint, view, self._settings)
         return self._core.upstream.send(
             view.method.encode("latin-1"),
             wire.target,
@@ -361,6 +396,7 @@ class SyncNetwork(ThreadWorld):
 
     def close(self) -> None:
         """Close idle connections. Other clients of the mesh that are still open make new ones when they need them."""
+        self._core.forget_limits(self._settings.limits)
         self._core.upstream.close_idle()
 
 
@@ -430,14 +466,17 @@ class AsyncNetwork(LoopWorld):
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
         return await race_on_loop(effect, self.send)
 
-    def __init__(self, core: MeshCore, tls: CallerTls) -> None:
+    def __init__(self, core: MeshCore, settings: ClientSettings) -> None:
         super().__init__(core)
-        self._tls = tls
+        self._settings = settings
+        if settings.limits is not None:
+            settings.limits.acquire = self.acquire
+            core.limits.add(settings.limits)
 
     async def send(self, effect: Send) -> Outcome:
         call = effect.call
         view, wire = call.view, call.wire
-        target = find_target(self._core, effect.cluster, effect.endpoint, view, self._tls)
+        target = find_target(self._core, effect.cluster, effect.endpoint, view, self._settings)
         return await self._core.loop_upstream().send(
             view.method.encode("latin-1"),
             wire.target,
@@ -457,6 +496,7 @@ class AsyncNetwork(LoopWorld):
 
     async def aclose(self) -> None:
         """Close the running loop's idle connections; other clients that are still open make new ones when they need them."""
+        self._core.forget_limits(self._settings.limits)
         self._core.loop_upstream().close_idle()
         await asyncio.sleep(0)  # let the transports close
 
