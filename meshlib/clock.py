@@ -7,16 +7,25 @@ Rules of this file: it is the only place in meshlib that reads a clock or sleeps
 from __future__ import annotations
 
 import asyncio
+import threading
 import time as _time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from meshlib.distribution import require_ours
 
 require_ours()
 
+Wait = Callable[[threading.Condition, float], Any]
+
 
 class Clock(Protocol):
-    """What meshlib asks of time. All durations are seconds as float."""
+    """What meshlib asks of time. All durations are seconds as float.
+
+    A clock may also have ``wait(condition, until)``: wait on a condition that the caller holds, until it is notified or
+    ``monotonic()`` has come to ``until`` (earlier does no harm). Then the alarms of a clock that is moved by hand ring when
+    it is moved; one without is looked at every few milliseconds while something waits for it.
+    """
 
     def monotonic(self) -> float:
         """Seconds that only grow; the base of every timeout, ejection and rate."""
@@ -44,3 +53,36 @@ class SystemClock:
     time = staticmethod(_time.time)
     sleep = staticmethod(_time.sleep)
     sleep_async = staticmethod(asyncio.sleep)
+
+    @staticmethod
+    def wait(condition: threading.Condition, until: float) -> None:
+        """See ``Clock``."""
+        left = until - _time.monotonic()
+        if left > 0:
+            condition.wait(min(left, LONGEST))
+
+
+LONGEST = 3600.0
+"""Seconds that one wait of the system takes at most: it refuses those that are longer than some 292 years."""
+
+LOOK = 0.005
+"""Seconds between two looks at a clock that has no ``wait``."""
+
+
+def waiting(clock: Clock) -> Wait:
+    """The clock's ``wait``."""
+    own: Wait | None = getattr(clock, "wait", None)
+    if own is not None:
+        return own
+    now = clock.monotonic
+
+    def look(condition: threading.Condition, until: float) -> None:
+        if until > now():
+            condition.wait(LOOK)
+
+    return look
+
+
+def is_real(clock: Clock) -> bool:
+    """Whether the clock is the machine's, so that the system's own timers agree with it."""
+    return type(clock) is SystemClock

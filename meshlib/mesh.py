@@ -31,12 +31,12 @@ from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.observe import Telemetry
 from meshlib.telemetry.tracing import Tracing
+from meshlib.transport.alarms import Alarms
 from meshlib.transport.client_limits import ClientLimits
 from meshlib.transport.clients import AsyncMeshClient, MeshClient, arguments
 from meshlib.transport.grpcio.view import GrpcView
 from meshlib.transport.httpx_transport import transports
 from meshlib.transport.origins import BadUrl, origin_of
-from meshlib.transport.race import alarms
 from meshlib.transport.view import PlainView
 from meshlib.transport.worlds import ClientSettings, MeshCore
 from meshlib.workload import Workload
@@ -87,13 +87,14 @@ class Mesh:
         self._kept: list[Resource] = []
         self._problems: list[Problem] = []
         clock = clock or SystemClock()
+        alarms = Alarms(clock)
         telemetry = Telemetry(
             registry,
             lambda there: Metrics(there, self.workload, alarms.after),
             Tracing(tracer_provider),
             clock.monotonic,
         )
-        self._core = MeshCore(clock, seeded(seed), retry_wait, telemetry)
+        self._core = MeshCore(clock, seeded(seed), retry_wait, telemetry, alarms)
         self._serving: Telemetry | None = None
         self._registry = registry
         self._tracer_provider = tracer_provider
@@ -343,7 +344,7 @@ class Mesh:
             if self._serving is None:
                 self._serving = Telemetry(
                     self._registry,
-                    lambda there: InboundMetrics(there, self.workload, alarms.after),
+                    lambda there: InboundMetrics(there, self.workload, self._core.alarms.after),
                     InboundTracing(self._tracer_provider),
                     self._core.clock.monotonic,
                 )
@@ -455,6 +456,7 @@ class Mesh:
             "closed": live is None,
             "telemetry_failures": self._core.telemetry.failures
             + (self._serving.failures if self._serving is not None else 0),
+            "alarm_failures": self._core.alarms.failures,
             "names": self._core.names.status(),
             "mirrors": {"dropped": self._core.background.dropped, "failed": self._core.background.failures},
             "workload": self.workload.name,

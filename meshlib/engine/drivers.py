@@ -36,10 +36,11 @@ class AsyncWorld(Protocol):
 
 class CallbackWorld(Protocol):
     """Begins effects and returns at once; ``done(result)`` is called once when the effect is over. Each method returns a
-    function that cancels what it began."""
+    function that cancels what it began. ``after`` is no effect: it rings later, beside what goes on."""
 
     def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]: ...
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]: ...
+    def after(self, seconds: float, ring: Callable[[None], None]) -> Callable[[], None]: ...
     def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]: ...
     def spawn(self, exchange: Exchange) -> None: ...
 
@@ -98,7 +99,7 @@ class CallbackDriver:
     """Runs an exchange from callbacks: no thread, no task. ``on_deliver`` gets the answer; ``on_error`` what a policy or
     a world raised (a bug, never a failed attempt)."""
 
-    __slots__ = ("_cancel", "_exchange", "_on_deliver", "_on_error", "_world")
+    __slots__ = ("_cancel", "_exchange", "_on_deliver", "_on_error", "_steps", "_world")
 
     def __init__(
         self,
@@ -112,6 +113,7 @@ class CallbackDriver:
         self._on_deliver = on_deliver
         self._on_error = on_error
         self._cancel: Callable[[], None] | None = None
+        self._steps = 0
 
     def start(self) -> None:
         """Begin; the answer may be delivered before this returns."""
@@ -126,6 +128,9 @@ class CallbackDriver:
 
     def _step(self, result: Any) -> None:
         self._cancel = None
+        self._steps += 1
+        step = self._steps
+        cancel: Callable[[], None] | None = None
         try:
             effect = self._exchange.send(result)
             while type(effect) is Spawn:
@@ -135,13 +140,15 @@ class CallbackDriver:
             if kind is Deliver:
                 self._on_deliver(effect)  # type: ignore[arg-type]
             elif kind is Send:
-                self._cancel = self._world.send(effect, self._step)  # type: ignore[arg-type]
+                cancel = self._world.send(effect, self._step)  # type: ignore[arg-type]
             elif kind is Race:
-                self._cancel = CallbackRace(effect, self._world, self._step).start()  # type: ignore[arg-type]
+                cancel = CallbackRace(effect, self._world, self._step).start()  # type: ignore[arg-type]
             elif kind is Sleep:
-                self._cancel = self._world.sleep(effect.seconds, self._step)  # type: ignore[union-attr]
+                cancel = self._world.sleep(effect.seconds, self._step)  # type: ignore[union-attr]
             elif kind is Acquire:
-                self._cancel = self._world.acquire(effect, self._step)  # type: ignore[arg-type]
+                cancel = self._world.acquire(effect, self._step)  # type: ignore[arg-type]
+            if step == self._steps:  # the effect may have been over at once, and another begun
+                self._cancel = cancel
         except BaseException as error:
             self._exchange.close()
             if not isinstance(error, Exception):
@@ -177,7 +184,7 @@ class CallbackRace:
         self._running.clear()
 
     def _wait(self) -> None:
-        self._timer = self._world.sleep(self._effect.delay, self._next)
+        self._timer = self._world.after(self._effect.delay, self._next)
 
     def _next(self, _: None) -> None:
         self._timer = None

@@ -73,7 +73,10 @@ class InboundMetrics:
                 self.count()
             else:
                 self._scheduled = True
-                self._later(DELAY, self.count)
+                try:
+                    self._later(DELAY, self.count)
+                except RuntimeError:  # the system has no thread for that (any more)
+                    self.count()
         elif len(pending) >= MOST_PENDING:
             self.count()
 

@@ -29,7 +29,7 @@ class Closing:
 
     def sleep(self, seconds: float) -> None:
         """Block this thread for ``seconds`` of real time, or until the mesh is closed."""
-        self._event.wait(seconds)
+        self._event.wait(min(seconds, threading.TIMEOUT_MAX))
 
     def close(self) -> None:
         """Wake everybody."""

@@ -7,78 +7,26 @@ its own makes the next one, and whoever loses has its connection broken off.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
-import os
+import functools
 import threading
-import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from meshlib.engine.effects import Race, Send
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.alarms import Alarm, Alarms, wake
 
 BreakOff = Callable[[], None]
 SendWatched = Callable[[Send, Callable[[BreakOff], None]], Outcome]
 
 
-class Alarm:
-    """One call of ``ring`` at a time to come; ``cancelled`` ones are passed over."""
-
-    __slots__ = ("cancelled", "ring")
-
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self.ring = ring
-        self.cancelled = False
-
-
-class Alarms:
-    """Calls functions after a delay, from one daemon thread for all. They must be short. A thread a call, as of
-    ``threading.Timer``, would cost more than most calls take."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._due: list[tuple[float, int, Alarm]] = []
-        self._order = itertools.count()
-        self._earlier = threading.Condition()
-        self._thread: threading.Thread | None = None
-
-    def after(self, seconds: float, ring: Callable[[], None]) -> Alarm:
-        """Ring in so many seconds; set ``cancelled`` on what this returns to prevent it."""
-        if self._pid != os.getpid():
-            self._reset()  # a forked child: the thread, and whom it would call, are the parent's
-        alarm = Alarm(ring)
-        at = time.monotonic() + seconds
-        with self._earlier:
-            heapq.heappush(self._due, (at, next(self._order), alarm))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="meshlib-alarms", daemon=True)
-                self._thread.start()
-            elif self._due[0][2] is alarm:
-                self._earlier.notify()
-        return alarm
-
-    def _run(self) -> None:
-        while True:
-            with self._earlier:
-                while not self._due or (not self._due[0][2].cancelled and self._due[0][0] > time.monotonic()):
-                    self._earlier.wait(self._due[0][0] - time.monotonic() if self._due else None)
-                alarm = heapq.heappop(self._due)[2]
-            if not alarm.cancelled:
-                alarm.ring()
-
-
-alarms = Alarms()
-
-
 class ThreadRace:
     """One race. ``send(attempt, watch)`` makes an attempt and tells ``watch`` how to break it off."""
 
-    def __init__(self, effect: Race, send: SendWatched) -> None:
+    def __init__(self, effect: Race, send: SendWatched, alarms: Alarms) -> None:
         self._effect = effect
         self._send = send
+        self._alarms = alarms
         self._changed = threading.Condition()
         self._running: dict[Send, BreakOff | None] = {}
         self._best: tuple[Send, Outcome] | None = None
@@ -89,7 +37,7 @@ class ThreadRace:
         """The winner, and its outcome; when all fail, the last to fail."""
         first = self._effect.first
         self._running[first] = None
-        self._alarm = alarms.after(self._effect.delay, self._next)
+        self._alarm = self._alarms.after(self._effect.delay, self._next)
         try:
             self._attempt(first)
             with self._changed:
@@ -128,13 +76,13 @@ class ThreadRace:
     def _next(self) -> None:
         """The delay has passed: another try, and perhaps one more later."""
         with self._changed:
-            if self._over or self._best is not None:
+            if self._over or self._best is not None or self._alarms.closed:
                 return
             send = self._effect.tries.another()
             if send is None:
                 return
             self._running[send] = None
-            self._alarm = alarms.after(self._effect.delay, self._next)
+            self._alarm = self._alarms.after(self._effect.delay, self._next)
         threading.Thread(target=self._attempt, args=(send,), name="meshlib-hedge", daemon=True).start()
 
     @staticmethod
@@ -146,7 +94,7 @@ class ThreadRace:
         """Break off whoever still runs."""
         with self._changed:
             self._over = True
-            self._alarm.cancelled = True
+            self._alarm.cancel()
             losers = list(self._running.items())
             self._running.clear()
             for send, _ in losers:
@@ -157,29 +105,35 @@ class ThreadRace:
                 break_off()
 
 
-async def race_on_loop(effect: Race, send: Callable[[Send], Awaitable[Outcome]]) -> tuple[Send, Outcome]:
+async def race_on_loop(
+    effect: Race, send: Callable[[Send], Awaitable[Outcome]], alarms: Alarms
+) -> tuple[Send, Outcome]:
     """The same on asyncio: one task a try; losers are cancelled, which gives their connections back."""
     tries = effect.tries
+    loop = asyncio.get_running_loop()
     running: dict[asyncio.Future[Outcome], Send] = {asyncio.ensure_future(send(effect.first)): effect.first}
-    more = True
+    late: Any = loop.create_future()
+    alarm = alarms.on_loop(loop, effect.delay, functools.partial(wake, late))
     try:
         while True:
-            done, _ = await asyncio.wait(
-                running, timeout=effect.delay if more else None, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
+            waiting = running if late is None else {*running, late}
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {late}:
                 attempt, outcome = running.pop(task), task.result()
                 if tries.wins(outcome) or not running:
                     return attempt, outcome
                 if outcome.body is not None:
                     outcome.body.abort()
                 tries.lost(attempt)
-            if not done:
+            if late in done:
                 another = tries.another()
-                more = another is not None
+                late = None
                 if another is not None:
                     running[asyncio.ensure_future(send(another))] = another
+                    late = loop.create_future()
+                    alarm = alarms.on_loop(loop, effect.delay, functools.partial(wake, late))
     finally:
+        alarm.cancel()
         losers = list(running.items())
         for task, _ in losers:
             task.cancel()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from meshlib.clock import Clock, SystemClock
+from meshlib.clock import Clock, waiting
 from meshlib.engine.cluster import BoundCluster
 from meshlib.engine.drivers import discard, run, run_async
 from meshlib.engine.effects import Acquire, Exchange, Race, Send
@@ -26,6 +26,7 @@ from meshlib.engine.live import Live
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.endpoint import EndpointState
 from meshlib.telemetry.observe import Telemetry
+from meshlib.transport.alarms import Alarms, wake
 from meshlib.transport.asyncio_upstream import AsyncioUpstream
 from meshlib.transport.background import MAX_WAITING, Background
 from meshlib.transport.client_limits import ClientLimits
@@ -48,8 +49,14 @@ if TYPE_CHECKING:
 class MeshCore:
     """Shared by all transports of one mesh. ``live`` is the one reference that a reload swaps; None once closed."""
 
-    def __init__(self, clock: Clock, rng: random.Random, retry_wait: Any, telemetry: Telemetry) -> None:
+    def __init__(self, clock: Clock, rng: random.Random, retry_wait: Any, telemetry: Telemetry, alarms: Alarms) -> None:
         self.clock = clock
+        self.wait = waiting(clock)
+        self.alarms = alarms
+        # how long others (grpcio, the network) take is no matter of the mesh's clock
+        self.real_alarms = alarms if alarms.real else Alarms()
+        for each in {alarms, self.real_alarms}:  # of a mesh that is dropped, too; whoever calls through it keeps it
+            weakref.finalize(self, each.close).atexit = False
         self.rng = rng
         self.retry_wait = retry_wait
         self.telemetry = telemetry
@@ -164,10 +171,10 @@ class MeshCore:
         if self._grpc is not None:
             self._grpc.after_fork()
         if self.live is not None:
+            self.live.after_fork()
             if self._grpc is not None:
                 for cluster in self.live.bound.values():
-                    self._grpc.abandon(cluster.targets)
-            self.live.after_fork()
+                    self._grpc.abandon(cluster)
 
     def close(self) -> None:
         """Refuse new calls, close connections; calls under way fail at once. Loops other than the running one do their part
@@ -182,6 +189,8 @@ class MeshCore:
                         cluster.targets.pop(key, None)
                         target.close()
         self.upstream.close()
+        self.alarms.close()
+        self.real_alarms.close()
         self.names.close()
         self.breakers.close()
         self.background.close()
@@ -328,20 +337,31 @@ class ThreadWorld:
         self._core = core
 
     def sleep(self, seconds: float) -> None:
-        if type(self._core.clock) is SystemClock:
+        if self._core.alarms.real:
             self._core.closing.sleep(seconds)
         else:
             self._core.clock.sleep(seconds)
 
     def acquire(self, effect: Acquire) -> bool | None:
-        granted = threading.Event()
-        waiter = effect.slots.enqueue(granted.set)
+        changed = threading.Condition(threading.RLock())
+
+        def granted() -> None:
+            with changed:
+                changed.notify()
+
+        waiter = effect.slots.enqueue(granted)
         if waiter is None:
             return None
+        core = self._core
+        now = core.clock.monotonic
+        until = None if effect.timeout is None else now() + effect.timeout
         try:
-            with self._core.closing.waking(lambda: effect.slots.admit(waiter)):
-                if granted.wait(effect.timeout):
-                    return True
+            with core.closing.waking(lambda: effect.slots.admit(waiter)), changed:
+                while waiter.state == "waiting" and (until is None or now() < until):
+                    if until is None:
+                        changed.wait()
+                    else:
+                        core.wait(changed, until)
         except BaseException:
             if effect.slots.cancel(waiter):
                 effect.slots.release()
@@ -360,7 +380,7 @@ class SyncNetwork(ThreadWorld):
     """Threads, on the mesh's own connections."""
 
     def race(self, effect: Race) -> tuple[Send, Outcome]:
-        return ThreadRace(effect, self._send).run()
+        return ThreadRace(effect, self._send, self._core.alarms).run()
 
     def __init__(self, core: MeshCore, settings: ClientSettings) -> None:
         super().__init__(core)
@@ -418,29 +438,33 @@ class LoopWorld:
 
     async def acquire(self, effect: Acquire) -> bool | None:
         loop = asyncio.get_running_loop()
-        granted: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            if not granted.done():
-                granted.set_result(None)
+        over: asyncio.Future[None] = loop.create_future()
 
         def wake_from_anywhere() -> None:
-            on_loop(loop, wake)
+            try:
+                loop.call_soon_threadsafe(wake, over)
+            except RuntimeError:  # the loop was closed under its waiting tasks: the slot goes to the next in line
+                effect.slots.release()
 
         waiter = effect.slots.enqueue(wake_from_anywhere)
         if waiter is None:
             return None
+        alarm = (
+            None
+            if effect.timeout is None
+            else self._core.alarms.on_loop(loop, effect.timeout, functools.partial(wake, over))
+        )
         try:
             with self._core.closing.waking(lambda: effect.slots.admit(waiter)):
-                async with asyncio.timeout(effect.timeout):
-                    await granted
-        except TimeoutError:
-            return effect.slots.cancel(waiter)
+                await over
         except BaseException:
             if effect.slots.cancel(waiter):
                 effect.slots.release()
             raise
-        return True
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+        return effect.slots.cancel(waiter)
 
     def spawn(self, exchange: Exchange) -> None:
         background = self._core.background
@@ -464,7 +488,7 @@ class AsyncNetwork(LoopWorld):
     """Asyncio, on the mesh's own connections of the running loop."""
 
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
-        return await race_on_loop(effect, self.send)
+        return await race_on_loop(effect, self.send, self._core.alarms)
 
     def __init__(self, core: MeshCore, settings: ClientSettings) -> None:
         super().__init__(core)
@@ -520,7 +544,7 @@ class AsyncThroughInner(LoopWorld, AsyncInner):
     """Asyncio, through another httpx transport."""
 
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
-        return await race_on_loop(effect, self.send)
+        return await race_on_loop(effect, self.send, self._core.alarms)
 
     def __init__(self, core: MeshCore, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
         LoopWorld.__init__(self, core)

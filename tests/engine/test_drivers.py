@@ -71,6 +71,9 @@ class CallbackScript:
     def sleep(self, seconds, done):
         return self._begin(lambda: self.script.sleep(seconds), done)
 
+    def after(self, seconds, ring):
+        return self.sleep(seconds, ring)
+
     def acquire(self, effect, done):
         return self._begin(lambda: self.script.acquire(effect), done)
 

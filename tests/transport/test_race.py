@@ -10,7 +10,8 @@ import pytest
 
 from meshlib.engine.effects import Race
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.transport.race import Alarms, ThreadRace, race_on_loop
+from meshlib.transport.alarms import Alarms
+from meshlib.transport.race import ThreadRace, race_on_loop
 
 
 class Body:
@@ -67,7 +68,7 @@ def in_threads(first: Try, tries: Tries, delay: float = 0.01) -> tuple[Try, Outc
         found: Outcome = one.end()
         return found
 
-    made: Any = ThreadRace(Race(first, delay, tries), send).run()  # type: ignore[arg-type]
+    made: Any = ThreadRace(Race(first, delay, tries), send, Alarms()).run()  # type: ignore[arg-type]
     return made
 
 
@@ -82,7 +83,7 @@ def on_loop(first: Try, tries: Tries, delay: float = 0.01) -> tuple[Try, Outcome
         found: Outcome = one.end()
         return found
 
-    made: Any = asyncio.run(race_on_loop(Race(first, delay, tries), send))  # type: ignore[arg-type]
+    made: Any = asyncio.run(race_on_loop(Race(first, delay, tries), send, Alarms()))  # type: ignore[arg-type]
     return made
 
 
@@ -151,7 +152,7 @@ def test_a_loser_that_answers_too_late_has_its_body_dropped():
     done = threading.Event()
 
     def run() -> None:
-        ThreadRace(Race(first, 0.01, tries), send).run()  # type: ignore[arg-type]
+        ThreadRace(Race(first, 0.01, tries), send, Alarms()).run()  # type: ignore[arg-type]
         done.set()
 
     threading.Thread(target=run, daemon=True).start()
@@ -160,23 +161,3 @@ def test_a_loser_that_answers_too_late_has_its_body_dropped():
     assert done.wait(5)
     assert first.outcome.body.aborted
     assert tries.losers == [first]
-
-
-def test_alarms_ring_in_order_and_cancelled_ones_do_not():
-    alarms, rung, done = Alarms(), [], threading.Event()
-    alarms.after(0.03, done.set)
-    alarms.after(0.02, lambda: rung.append("late"))
-    alarms.after(0.01, lambda: rung.append("early"))
-    alarms.after(0.015, lambda: rung.append("cancelled")).cancelled = True
-    assert done.wait(5)
-    assert rung == ["early", "late"]
-
-
-def test_a_thousand_cancelled_alarms_leave_nothing():
-    alarms = Alarms()
-    for _ in range(1000):
-        alarms.after(0.001, lambda: None).cancelled = True
-    done = threading.Event()
-    alarms.after(0.01, done.set)
-    assert done.wait(5)
-    assert len(alarms._due) == 0

@@ -14,6 +14,7 @@ from meshlib.transport.grpcio.aio_requests import ENDED
 from meshlib.transport.grpcio.aio_runs import AioRun, StreamRun, next_message
 from meshlib.transport.grpcio.core_unary import LOCALLY, shown
 from meshlib.transport.grpcio.errors import RpcFailed, failed
+from meshlib.transport.grpcio.loops import soon_on
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.grpcio.outcome import GrpcOutcome
 from meshlib.transport.grpcio.worlds import broken_off
@@ -32,7 +33,7 @@ class MeshCall(aio.Call):
             if run.loop.is_closed():
                 run.under_way.discard(run)
             else:
-                run.cancel()
+                soon_on(run.loop, run.cancel)  # the garbage collector comes in any thread
 
     @property
     def exchange(self) -> Any:

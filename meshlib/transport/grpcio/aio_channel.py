@@ -23,6 +23,7 @@ from meshlib.transport.grpcio.aio_turn import Turn
 from meshlib.transport.grpcio.channel import serialized
 from meshlib.transport.grpcio.connectivity import State, together, upstreams_of
 from meshlib.transport.grpcio.dialer import Dialer, Method, Stubs
+from meshlib.transport.grpcio.loops import soon_on
 from meshlib.transport.grpcio.worlds import OnLoop
 
 if TYPE_CHECKING:
@@ -225,11 +226,11 @@ class AioMeshChannel(Stubs, aio.Channel):
         with the mesh."""
         self.closed = True
         loop = asyncio.get_running_loop()
-        ends = [loop.create_task(run.ended()) for run in self.under_way if run.loop is loop]
+        ends = [loop.create_task(run.ended()) for run in list(self.under_way) if run.loop is loop]
         if ends and grace:
             await asyncio.wait(ends, timeout=grace)
         for run in list(self.under_way):
-            run.cancel()
+            soon_on(run.loop, run.cancel)
         if ends:
             await asyncio.wait(ends)
 

@@ -13,7 +13,7 @@ from grpc import aio
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.aio_requests import AioRequests
-from meshlib.transport.grpcio.errors import failed, nothing
+from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.outcome import CANCELLED, MIDDLE, GrpcOutcome, answered, ended
 from meshlib.transport.grpcio.told import with_metadata
 from meshlib.transport.grpcio.upstreams import CannotConnect
@@ -21,11 +21,11 @@ from meshlib.transport.grpcio.worlds import (
     OnLoop,
     broken_off,
     end_of_stream,
-    on_closed_channel,
+    invoker,
+    not_begun,
     outcome_of_end,
     refused,
     total_time,
-    upstream_for,
     wants_headers,
 )
 from meshlib.transport.problems import mesh_closed
@@ -165,6 +165,10 @@ class AioRun:
             self.result = outcome
         else:
             self.result = failed(outcome, self.call)
+            if not isinstance(self.result, RpcFailed):
+                error, self.result = self.result, None
+                finish(self.exchange)
+                raise error
         finish(self.exchange)
         return self.result
 
@@ -269,30 +273,26 @@ class StreamOnLoop(OnLoop):
 
     async def send(self, effect: Send) -> Outcome:
         wire = effect.call.wire
+        request = wire.request
+        inner: Any = None
         try:
-            upstream = upstream_for(self._core, self._settings, effect, asyncio.get_running_loop())
-        except CannotConnect as error:
-            return refused(error)
-        method, request = wire.method, wire.request
-        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
-        total = total_time(self._core, effect)
-        arguments = {
-            "timeout": total,
-            "metadata": wire.metadata(effect.attempt),
-            "credentials": wire.credentials,
-            "compression": wire.compression,
-        }
-        try:
-            inner = invoke(request, **arguments) if type(request) is bytes else invoke(**arguments)
-        except grpc.aio.UsageError as error:
-            return on_closed_channel(self._core, error)
-        if type(request) is not bytes:
-            request.attach(inner)
-        mirrored = wire is not self.run.call.wire
-        head = effect.timeout
-        if head is not None and total is not None and head >= total - 1e-3:
-            head = None
-        try:
+            upstream, invoke = invoker(self._core, self._settings, effect, asyncio.get_running_loop())
+            total = total_time(self._core, effect)
+            arguments = {
+                "timeout": total,
+                "metadata": wire.metadata(effect.attempt),
+                "credentials": wire.credentials,
+                "compression": wire.compression,
+            }
+            if type(request) is bytes:
+                inner = invoke(request, **arguments)
+            else:
+                inner = invoke(**arguments)
+                request.attach(inner)
+            mirrored = wire is not self.run.call.wire
+            head = effect.timeout
+            if head is not None and total is not None and head >= total - 1e-3:
+                head = None
             if mirrored:
                 async for _ in inner:
                     pass
@@ -306,14 +306,22 @@ class StreamOnLoop(OnLoop):
                 # grpcio may tell the status first, and then that there is no head, before it comes
                 await asyncio.sleep(0)
                 initial = await inner.initial_metadata()
-            return outcome_of_end(self._core, effect, error, total is not None, initial, inner)
+            return outcome_of_end(self._core, upstream, effect, error, total is not None, initial, inner)
+        except CannotConnect as error:
+            return refused(error)
+        except Exception as error:  # noqa: BLE001 (told to the caller)
+            if inner is not None:
+                inner.cancel()
+            return not_begun(self._core, error)
         except asyncio.CancelledError:
-            inner.cancel()
+            if inner is not None:
+                inner.cancel()
             if broken_off(self._core):
                 return mesh_closed()
             raise
         except BaseException:
-            inner.cancel()
+            if inner is not None:
+                inner.cancel()
             raise
 
     async def _first(self, effect: Send, inner: Any, timeout: float | None, timed: bool) -> Outcome:
@@ -352,10 +360,10 @@ class StreamOnLoop(OnLoop):
         finally:
             wanted.cancel()
             if self.run.first is not read:
-                read.cancel()
-                head.cancel()
-                if read.done() and not read.cancelled():
-                    read.exception()  # seen
+                for task in (read, head):
+                    task.cancel()
+                    if task.done() and not task.cancelled():
+                        task.exception()  # seen
 
     def _answered(self, effect: Send, inner: Any, messages: Any, read: asyncio.Task[Any], initial: Any) -> Outcome:
         self.run.messages, self.run.first = messages, read

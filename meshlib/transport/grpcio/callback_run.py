@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.engine.call import Call
-    from meshlib.engine.effects import Deliver, Exchange
+    from meshlib.engine.effects import Acquire, Deliver, Exchange
 
 
 class CallbackRun:
@@ -57,6 +57,18 @@ class CallbackRun:
             with self.stepping:
                 if not self.over:
                     done(result)
+
+        return tell
+
+    def told_slot(self, effect: Acquire, done: Callable[[Any], None]) -> Callable[[Any], None]:
+        """The same for a slot, which goes back when it comes too late."""
+
+        def tell(granted: bool | None) -> None:
+            with self.stepping:
+                if not self.over:
+                    done(granted)
+                elif granted:
+                    effect.slots.release()
 
         return tell
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,12 +13,13 @@ import grpc
 
 from meshlib.transport.grpcio.upstreams import CannotConnect, Upstream
 from meshlib.transport.grpcio.worlds import upstream_for
-from meshlib.transport.race import alarms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.transport.grpcio.dialer import Dialer
+
+log = logging.getLogger("meshlib.grpc")
 
 State = grpc.ChannelConnectivity
 RESYNC = 0.5
@@ -49,6 +52,17 @@ def upstreams_of(dialer: Dialer, loop: Any = None) -> Iterator[Upstream]:
                 continue
 
 
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """``method``, for those who must not keep its object: a channel that its user drops is not watched any more."""
+    found = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> Any:
+        there = found()
+        return None if there is None else there(*arguments)
+
+    return call
+
+
 class Connectivity:
     """Subscriptions to a channel of threads."""
 
@@ -76,6 +90,10 @@ class Connectivity:
             if not self._callbacks:
                 self._stop()
 
+    def __del__(self) -> None:
+        if self._callbacks:
+            self._stop()
+
     def close(self) -> None:
         with self._lock:
             self._callbacks.clear()
@@ -83,7 +101,7 @@ class Connectivity:
 
     def _stop(self) -> None:
         if self._alarm is not None:
-            self._alarm.cancelled = True
+            self._alarm.cancel()
             self._alarm = None
         for upstream, watcher in self._watchers.items():
             upstream.channel.unsubscribe(watcher)
@@ -97,6 +115,11 @@ class Connectivity:
         with self._lock:
             if not self._callbacks:
                 return
+            if self._alarm is not None:
+                self._alarm.cancel()
+            core = self._dialer.core
+            if core.live is not None:
+                self._alarm = core.alarms.after(RESYNC, _weakly(self._sync))
             wanted = list(upstreams_of(self._dialer))
             for gone in [u for u in self._watchers if u not in wanted]:
                 gone.channel.unsubscribe(self._watchers.pop(gone))
@@ -107,23 +130,26 @@ class Connectivity:
                     watcher = self._watchers[upstream] = self._watcher(upstream)
                     upstream.subscribed = True
                     upstream.channel.subscribe(watcher, try_to_connect=self._connect)
-            self._alarm = alarms.after(RESYNC, self._sync)
         self._tell()
 
     def _watcher(self, upstream: Upstream) -> Callable[[Any], None]:
-        def changed(state: Any) -> None:
-            with self._lock:
-                if upstream in self._watchers:
-                    self._states[upstream] = state
-            self._tell()
+        changed, watched = _weakly(self._changed), weakref.ref(upstream)
+        return lambda state: changed(watched(), state)
 
-        return changed
+    def _changed(self, upstream: Upstream | None, state: Any) -> None:
+        with self._lock:
+            if upstream in self._watchers:
+                self._states[upstream] = state
+        self._tell()
 
     def _tell(self) -> None:
         with self._lock:
-            state = together(list(self._states.values()))
+            state = together(list(self._states.values())) if self._dialer.core.live is not None else State.SHUTDOWN
             news = [c for c in self._callbacks if self._told.get(c) is not state]
             for callback in news:
                 self._told[callback] = state
         for callback in news:
-            callback(state)
+            try:
+                callback(state)
+            except Exception:
+                log.exception("a callback that is subscribed to a channel's state raised")

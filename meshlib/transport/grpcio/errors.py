@@ -74,12 +74,19 @@ class RpcFailed(CallError, AioRpcError, grpc.Call, grpc.Future):
         fn(self)
 
 
-def failed(outcome: Outcome, call: Call) -> RpcFailed:
-    """The exception for what a policy answered or the network did; notes the status in the call's record."""
+CALLERS_MISTAKES = (TypeError, ValueError)
+"""What grpcio raises for arguments that it cannot take."""
+
+
+def failed(outcome: Outcome, call: Call) -> Any:
+    """The exception for what a policy answered or the network did, a ``RpcFailed`` (or, of arguments that grpcio cannot take,
+    what it raised); notes the status in the call's record."""
     record = call.record
     code, details = _status(outcome, call)
     record.status = 200 if outcome.failure is None or outcome.failure in replies.FLAG_OF_FAILURE else 0
     record.grpc_status = code
+    if outcome.failure is Failure.INVALID_REQUEST and isinstance(outcome.error, CALLERS_MISTAKES):
+        return outcome.error
     why = reason(outcome, record)
     extra = () if outcome.failure is not None else from_raw(outcome.headers)
     trailing = (

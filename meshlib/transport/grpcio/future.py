@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -31,8 +30,11 @@ class _World(FromCallbacks):
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
         return super().sleep(seconds, self._run.told(done))
 
+    def after(self, seconds: float, ring: Callable[[None], None]) -> Callable[[], None]:
+        return super().after(seconds, self._run.told(ring))
+
     def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
-        return super().acquire(effect, self._run.told(done))
+        return super().acquire(effect, self._run.told_slot(effect, done))
 
 
 class PublicCall(grpc.Call, grpc.Future):
@@ -40,8 +42,10 @@ class PublicCall(grpc.Call, grpc.Future):
 
     def __init__(self, run: CallbackRun) -> None:
         self.run = run
-        read = run.call.timeouts.read
-        self._expires = None if read is None else time.monotonic() + read
+        call = run.call
+        read = call.timeouts.read
+        self._now = call.clock.monotonic
+        self._expires = None if read is None else self._now() + read
 
     def __del__(self) -> None:
         run = getattr(self, "run", None)
@@ -65,7 +69,7 @@ class PublicCall(grpc.Call, grpc.Future):
         return not self.run.over
 
     def time_remaining(self) -> float | None:
-        return None if self._expires is None else max(0.0, self._expires - time.monotonic())
+        return None if self._expires is None else max(0.0, self._expires - self._now())
 
     def cancel(self) -> bool:
         return self.run.cancel()

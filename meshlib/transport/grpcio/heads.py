@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from meshlib.transport.race import alarms
+from meshlib.transport.alarms import Alarms
 
 GRACE = 0.2
 """Seconds in which the head of an answer comes after its status, if it has one."""
@@ -28,9 +28,9 @@ def initial_metadata(inner: Any) -> Any:
     return inner.initial_metadata() if head_is_here(inner) else ()
 
 
-def once_the_head_is_here(inner: Any, then: Callable[[], None], patience: float = GRACE) -> None:
+def once_the_head_is_here(inner: Any, alarms: Alarms, then: Callable[[], None], patience: float = GRACE) -> None:
     """Call ``then``, now or a little later, and at the latest when ``patience`` is over."""
     if patience <= 0 or head_is_here(inner):
         then()
     else:
-        alarms.after(STEP, lambda: once_the_head_is_here(inner, then, patience - STEP))
+        alarms.after(STEP, lambda: once_the_head_is_here(inner, alarms, then, patience - STEP))

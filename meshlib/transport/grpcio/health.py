@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshlib.errors import MeshError
-from meshlib.transport.race import alarms
+from meshlib.transport.grpcio.loops import soon_on
 
 if TYPE_CHECKING:
     from meshlib.engine.cluster import BoundCluster
     from meshlib.policy.endpoint import EndpointState
+    from meshlib.transport.alarms import Alarms
     from meshlib.transport.grpcio.upstreams import Upstream
 
 log = logging.getLogger("meshlib.grpc")
@@ -28,7 +29,7 @@ AGAIN = 1.0
 """Seconds before a broken watch is begun again."""
 
 
-def watch(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState, service: str) -> None:
+def watch(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState, service: str, alarms: Alarms) -> None:
     """Follow the health of ``service`` ("" for the whole server) for as long as the channel is in use."""
     try:
         from grpc_health.v1 import health_pb2
@@ -42,13 +43,14 @@ def watch(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState, se
         health_pb2.HealthCheckResponse.FromString,
     )
     if upstream.loop is None:
-        upstream.ended.append(_ThreadWatch(invoke, request, judge).stop)
+        upstream.ended.append(_ThreadWatch(invoke, request, judge, alarms).stop)
     else:
-        task = asyncio.get_running_loop().create_task(_follow(invoke, request, judge))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(_follow(invoke, request, judge, alarms))
 
         def stop() -> None:
-            if not upstream.loop.is_closed():
-                task.cancel()
+            soon_on(loop, task.cancel)
+            judge(None)
 
         upstream.ended.append(stop)
 
@@ -75,12 +77,17 @@ class _Judge:
             return False
         return True
 
+    def odd(self) -> None:
+        """The watch raised what it should not (call from its handler); it is begun again."""
+        log.warning("the health of %s cannot be asked for; trying again", self._endpoint.key, exc_info=True)
+        self(None)
+
 
 class _ThreadWatch:
     """A watch in a thread of its own: gRPC's streams can only be read by blocking."""
 
-    def __init__(self, invoke: Any, request: Any, judge: _Judge) -> None:
-        self._invoke, self._request, self._judge = invoke, request, judge
+    def __init__(self, invoke: Any, request: Any, judge: _Judge, alarms: Alarms) -> None:
+        self._invoke, self._request, self._judge, self._alarms = invoke, request, judge, alarms
         self._stopped = False
         self._stream: Any = None
         self._begin()
@@ -90,25 +97,31 @@ class _ThreadWatch:
             threading.Thread(target=self._follow, name="meshlib-grpc-health", daemon=True).start()
 
     def _follow(self) -> None:
-        stream = self._stream = self._invoke(self._request, wait_for_ready=True)
-        if self._stopped:
-            stream.cancel()
         try:
+            stream = self._stream = self._invoke(self._request, wait_for_ready=True)
+            if self._stopped:
+                stream.cancel()
             for answer in stream:
                 self._judge(answer.status)
         except grpc.RpcError as error:
             told: Any = error
             if self._stopped or not self._judge.broken(told.code()):
                 return
-        alarms.after(AGAIN, self._begin)
+        except Exception:  # noqa: BLE001 (logged by it: nobody else would hear of it, and the endpoint stay as it was)
+            if self._stopped:
+                return
+            self._judge.odd()
+        if not self._stopped:
+            self._alarms.after(AGAIN, self._begin)
 
     def stop(self) -> None:
         self._stopped = True
         if self._stream is not None:
             self._stream.cancel()
+        self._judge(None)  # nobody asks any more
 
 
-async def _follow(invoke: Any, request: Any, judge: _Judge) -> None:
+async def _follow(invoke: Any, request: Any, judge: _Judge, alarms: Alarms) -> None:
     while True:
         try:
             async for answer in invoke(request, wait_for_ready=True):
@@ -116,4 +129,6 @@ async def _follow(invoke: Any, request: Any, judge: _Judge) -> None:
         except grpc.aio.AioRpcError as error:
             if not judge.broken(error.code()):
                 return
-        await asyncio.sleep(AGAIN)
+        except Exception:  # noqa: BLE001 (logged by it: nobody else would hear of it, and the endpoint stay as it was)
+            judge.odd()
+        await alarms.pause(AGAIN)

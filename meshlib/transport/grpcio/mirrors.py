@@ -10,7 +10,7 @@ from meshlib.engine.drivers import discard, run
 from meshlib.engine.outcome import Outcome
 from meshlib.transport.grpcio.outcome import answered, ended
 from meshlib.transport.grpcio.upstreams import CannotConnect, ChannelSettings
-from meshlib.transport.grpcio.worlds import refused, total_time, upstream_for
+from meshlib.transport.grpcio.worlds import invoker, not_begun, refused, total_time
 from meshlib.transport.worlds import ThreadWorld
 
 if TYPE_CHECKING:
@@ -27,22 +27,23 @@ class _ReadToTheEnd(ThreadWorld):
 
     def send(self, effect: Send) -> Outcome:
         wire = effect.call.wire
-        try:
-            upstream = upstream_for(self._core, self._settings, effect)
-        except CannotConnect as error:
-            return refused(error)
         request = wire.request
-        inner = upstream.multicallable(wire.method, wire.target)(
-            request if type(request) is bytes else request.attempt(),
-            total_time(self._core, effect),
-            wire.metadata(effect.attempt),
-        )
         try:
+            _, invoke = invoker(self._core, self._settings, effect)
+            inner = invoke(
+                request if type(request) is bytes else request.attempt(),
+                total_time(self._core, effect),
+                wire.metadata(effect.attempt),
+            )
             for _ in inner:
                 pass
         except grpc.RpcError as error:
             told: Any = error
             return ended(told.code().value[0], told.details(), told.initial_metadata(), inner, error, True)
+        except CannotConnect as error:
+            return refused(error)
+        except Exception as error:  # noqa: BLE001 (an outcome as any other)
+            return not_begun(self._core, error)
         return answered(None, inner)
 
 

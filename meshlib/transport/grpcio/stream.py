@@ -23,15 +23,14 @@ from meshlib.transport.grpcio.upstreams import CannotConnect
 from meshlib.transport.grpcio.worlds import (
     FromCallbacks,
     end_of_stream,
-    on_closed_channel,
+    invoker,
+    not_begun,
     outcome_of_end,
     refused,
     total_time,
-    upstream_for,
     wants_headers,
 )
 from meshlib.transport.problems import mesh_closed
-from meshlib.transport.race import alarms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Send
     from meshlib.transport.grpcio.dialer import Dialer
+    from meshlib.transport.grpcio.upstreams import Upstream
     from meshlib.transport.worlds import MeshCore
 
 READ = cygrpc.OperationType.receive_message
@@ -57,10 +57,11 @@ class Try:
     """One attempt. ``state``: "" while nobody knows, "answered" (a message or a head came), "ended" (it did not).
     ``reading``: the caller waits for its first message; ``terminated``: grpcio has said that it is over."""
 
-    __slots__ = ("alarm", "done", "effect", "inner", "reading", "state", "terminated", "timed")
+    __slots__ = ("alarm", "done", "effect", "inner", "reading", "state", "terminated", "timed", "upstream")
 
-    def __init__(self, effect: Send, inner: Any, done: Callable[[Any], None], timed: bool) -> None:
+    def __init__(self, effect: Send, upstream: Upstream, inner: Any, done: Callable[[Any], None], timed: bool) -> None:
         self.effect = effect
+        self.upstream = upstream
         self.inner = inner
         self.done = done
         self.timed = timed
@@ -100,6 +101,7 @@ class StreamRun(CallbackRun):
         super().__init__(call, exchange)
         self.core = core
         self.current: Try | None = None
+        self.alarms = core.real_alarms  # for how long grpcio and the network take
 
     def begun(self, attempt: Try) -> None:
         """A new attempt is under way."""
@@ -117,7 +119,7 @@ class StreamRun(CallbackRun):
             if not attempt.state:
                 attempt.state = "answered"
                 if attempt.alarm is not None:
-                    attempt.alarm.cancelled = True
+                    attempt.alarm.cancel()
                 outcome = answered(None, attempt.inner)
                 if wants_headers(attempt.effect):
                     outcome.tell_headers(attempt.inner.initial_metadata(), None, "")
@@ -131,7 +133,7 @@ class StreamRun(CallbackRun):
                 return
             attempt.state = "ended"
             if attempt.alarm is not None:
-                attempt.alarm.cancelled = True
+                attempt.alarm.cancel()
             with self.changed:
                 if self.current is attempt:
                     self.current = None
@@ -167,7 +169,7 @@ class StreamRun(CallbackRun):
         """grpcio says that an attempt is over (in grpcio's thread)."""
         inner = attempt.inner
         if inner.code() is not grpc.StatusCode.OK:
-            alarms.after(FORGOTTEN, lambda: unblock(inner))
+            self.alarms.after(FORGOTTEN, lambda: unblock(inner))
         with self.stepping:
             attempt.terminated = True
             if attempt.reading:
@@ -178,12 +180,17 @@ class StreamRun(CallbackRun):
         if attempt.state:
             self._ended(attempt)
         else:
-            once_the_head_is_here(attempt.inner, lambda: self._ended(attempt))
+            once_the_head_is_here(attempt.inner, self.alarms, lambda: self._ended(attempt))
 
     def _ended(self, attempt: Try) -> None:
         inner = attempt.inner
         if not attempt.state:
-            outcome = outcome_of_end(self.core, attempt.effect, inner, attempt.timed, initial_metadata(inner))
+            try:
+                outcome = outcome_of_end(
+                    self.core, attempt.upstream, attempt.effect, inner, attempt.timed, initial_metadata(inner)
+                )
+            except Exception as error:  # noqa: BLE001 (told to the caller; grpcio and the alarms would only log it)
+                outcome = not_begun(self.core, error)
             self.give_up(attempt, outcome)
         with self.stepping:
             if attempt.state != "answered" or self.over:
@@ -224,15 +231,11 @@ class StreamWorld(FromCallbacks):
 
     def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
         wire, run = effect.call.wire, self._run
+        request = wire.request
+        inner: Any = None
         try:
-            upstream = upstream_for(self._core, self._settings, effect)
-        except CannotConnect as error:
-            done(refused(error))
-            return _nothing
-        method, request = wire.method, wire.request
-        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
-        total = total_time(self._core, effect)
-        try:
+            upstream, invoke = invoker(self._core, self._settings, effect)
+            total = total_time(self._core, effect)
             inner = invoke(
                 request if type(request) is bytes else request.attempt(),
                 total,
@@ -241,25 +244,33 @@ class StreamWorld(FromCallbacks):
                 None,
                 wire.compression,
             )
+            attempt = Try(effect, upstream, inner, done, total is not None)
+            head = effect.timeout
+            if head is not None and (total is None or head < total - 1e-3):
+                attempt.alarm = run.alarms.after(head, lambda: run.head_late(attempt))
         except grpc.RpcError as error:  # it could not even begin: invalid metadata
             refusal: Any = error
             done(ended(refusal.code().value[0], refusal.details(), None, refusal, refusal, False))
             return _nothing
-        except ValueError as error:
-            done(on_closed_channel(self._core, error))
+        except CannotConnect as error:
+            done(refused(error))
             return _nothing
-        attempt = Try(effect, inner, done, total is not None)
-        head = effect.timeout
-        if head is not None and (total is None or head < total - 1e-3):
-            attempt.alarm = alarms.after(head, lambda: run.head_late(attempt))
+        except Exception as error:  # noqa: BLE001 (told to the caller)
+            if inner is not None:
+                inner.cancel()
+            done(not_begun(self._core, error))
+            return _nothing
         run.begun(attempt)
         return lambda: inner.cancel()
 
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
         return super().sleep(seconds, self._run.told(done))
 
+    def after(self, seconds: float, ring: Callable[[None], None]) -> Callable[[], None]:
+        return super().after(seconds, self._run.told(ring))
+
     def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
-        return super().acquire(effect, self._run.told(done))
+        return super().acquire(effect, self._run.told_slot(effect, done))
 
     def spawn(self, exchange: Exchange) -> None:
         from meshlib.transport.grpcio.mirrors import spawn_stream

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
+import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from meshlib.clock import SystemClock
 from meshlib.compiler.snapshot import split_authority
 from meshlib.errors import MeshError
 from meshlib.transport.grpcio import core_unary
+from meshlib.transport.grpcio.loops import soon_on
 from meshlib.transport.names import is_name
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ CHANNEL_CLOSED = "Channel closed!"
 
 UNWATCHED = 0.5
 """Seconds after which grpcio's thread that watches a channel has noticed that nobody is subscribed any more."""
+
+
+_closing: set[Any] = set()
 
 
 class CannotConnect(MeshError):
@@ -80,6 +84,7 @@ class Upstream:
     grpcio's own closing does not know."""
 
     __slots__ = (
+        "__weakref__",
         "calls",
         "channel",
         "ended",
@@ -119,22 +124,25 @@ class Upstream:
 
     def drop(self) -> None:
         """No new calls: the connection closes when those under way have ended and nothing refers to the channel."""
-        if self.watching is not None:
-            self.watching()
-            self.watching = None
-        for end in self.ended:
+        watching, self.watching = self.watching, None
+        if watching is not None:
+            watching()
+        ended, self.ended = self.ended, []
+        for end in ended:
             end()
-        self.ended.clear()
         self.calls.clear()
 
     def forget(self) -> None:
         """``drop``, from any thread."""
-        loop = self.loop
-        if loop is None or loop.is_closed():
+        if self.loop is None or self.loop.is_closed():
             self.drop()
         else:
-            with contextlib.suppress(RuntimeError):  # closed at this moment
-                loop.call_soon_threadsafe(self.drop)
+            soon_on(self.loop, self.drop)
+
+    def __del__(self) -> None:
+        # of a mesh that was dropped: what watches the channel must not stay for ever
+        if self.pid == os.getpid() and not sys.is_finalizing():
+            self.drop()
 
     def close(self) -> None:
         """Break everything off."""
@@ -148,17 +156,18 @@ class Upstream:
             if not self.subscribed:
                 closing_thread.join(CLOSING)
         else:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, perhaps at this moment
-                self.loop.call_soon_threadsafe(lambda: self.loop.create_task(self._close_on_loop()))
+            soon_on(self.loop, self._close_on_loop)
 
-    async def _close_on_loop(self) -> None:
+    def _close_on_loop(self) -> None:
         for call in list(self.under_way):
             call.cancel(CHANNEL_CLOSED)
-        await self.channel.close()
+        task = self.loop.create_task(self.channel.close())
+        _closing.add(task)  # a loop's own reference to its tasks is a weak one
+        task.add_done_callback(_closing.discard)
 
     def _close_channel(self) -> None:
         if self.subscribed:  # grpcio's watching thread looks at the channel once more, and must not find it closed
-            time.sleep(UNWATCHED)
+            SystemClock.sleep(UNWATCHED)
         self.channel.close()
 
 
@@ -296,8 +305,11 @@ class Upstreams:
         """In a forked child."""
         self._forked = self._used
 
-    def abandon(self, targets: dict[Any, Any]) -> None:
-        """In a forked child: the parent's channels must not be used, and not even be freed."""
-        for key, target in list(targets.items()):
+    def abandon(self, cluster: BoundCluster) -> None:
+        """In a forked child: the parent's channels must not be used, and not even be freed. What they watched, nobody
+        watches here: the next attempt will tell."""
+        for key, target in list(cluster.targets.items()):
             if isinstance(target, Upstream):
-                self._kept_by_parent.append(targets.pop(key))
+                self._kept_by_parent.append(cluster.targets.pop(key))
+                if target.watching is not None or target.ended:
+                    cluster.observe_health(key[0], reachable=True, serving=True)

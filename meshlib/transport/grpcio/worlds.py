@@ -15,7 +15,7 @@ from meshlib.transport.grpcio.outcome import OK, UNAVAILABLE, UNKNOWN, GrpcOutco
 from meshlib.transport.grpcio.reachability import lost_connection
 from meshlib.transport.grpcio.upstreams import CannotConnect, ChannelSettings, MeshGone, Upstream, connect
 from meshlib.transport.problems import MESH_CLOSED, mesh_closed
-from meshlib.transport.race import ThreadRace, alarms, race_on_loop
+from meshlib.transport.race import ThreadRace, race_on_loop
 from meshlib.transport.worlds import LoopWorld, ThreadWorld
 
 if TYPE_CHECKING:
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Race, Send
+    from meshlib.transport.alarms import Alarms
     from meshlib.transport.worlds import MeshCore
+
+INFINITE = float("inf")
 
 _connecting = threading.Lock()
 
 
 def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> Upstream:
-    """The channel for an attempt; made on first use. Raises ``CannotConnect``."""
+    """The channel for an attempt, of this world alone; made on first use. Raises ``CannotConnect``."""
     cluster, endpoint = effect.cluster, effect.endpoint
     authority = effect.call.wire.authority
     key: Any
@@ -55,16 +58,24 @@ def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: 
             _forget_closed_loops(core, cluster.targets)
         core.grpc_upstreams().check()
         now = core.clock.monotonic()
-        made = connect(cluster, endpoint, settings, authority or settings.authority, loop, now)
-        _usable(made, now)
-        if settings.health_service is not None:
-            from meshlib.transport.grpcio.health import watch
+        try:
+            made = connect(cluster, endpoint, settings, authority or settings.authority, loop, now)
+            if settings.health_service is not None:
+                from meshlib.transport.grpcio.health import watch
 
-            watch(made, cluster, endpoint, settings.health_service)
+                watch(made, cluster, endpoint, settings.health_service, core.alarms)
+        except Exception as error:
+            raise unable(error, f"no channel to {endpoint.key} could be made") from error
+        _usable(made, now)
         cluster.targets[key] = made
         if cluster.has_left(endpoint):  # looked at after the channel can be found by who takes the endpoint out
             cluster.targets.pop(key, None)
         return made
+
+
+def unable(error: Exception, what: str) -> CannotConnect:
+    """Raise it from ``error``."""
+    return error if isinstance(error, CannotConnect) else CannotConnect(f"{what}: {type(error).__name__}: {error}")
 
 
 def _usable(upstream: Upstream, now: float) -> bool:
@@ -84,18 +95,34 @@ def _forget_closed_loops(core: MeshCore, targets: dict[Any, Any]) -> None:
             core.forget_targets([targets.pop(key)])
 
 
+def invoker(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> tuple[Upstream, Any]:
+    """The channel for an attempt, and grpcio's multicallable on it. Raises ``CannotConnect``."""
+    upstream, wire = upstream_for(core, settings, effect, loop), effect.call.wire
+    return upstream, upstream.calls.get((wire.method.key, wire.target)) or callable_on(upstream, effect)
+
+
+def callable_on(upstream: Upstream, effect: Send) -> Any:
+    """A new multicallable for an attempt. Raises ``CannotConnect``."""
+    wire = effect.call.wire
+    try:
+        return upstream.multicallable(wire.method, wire.target)
+    except Exception as error:
+        raise unable(error, f"the channel to {effect.endpoint.key} cannot make calls") from error
+
+
 def refused(error: CannotConnect) -> Outcome:
     """No attempt can be made."""
     if isinstance(error, MeshGone):
         return mesh_closed(error)
-    return Outcome(Failure.CONNECT_FAILED, str(error), error)
+    return Outcome(Failure.CONNECT_FAILED, str(error), error.__cause__ or error)
 
 
-def on_closed_channel(core: MeshCore, error: BaseException) -> Outcome:
-    """What grpcio raises of an attempt on a channel that the mesh's closing has closed; ``error`` again if it did not."""
-    if not core.closed:
-        raise error
-    return mesh_closed(error)
+def not_begun(core: MeshCore, error: Exception) -> Outcome:
+    """Something raised where an attempt begins (or where its end is told), and not to say how the call ended: whatever it
+    is, it ends this attempt. No endpoint is to blame."""
+    if core.closed:  # grpcio refuses calls on a channel that the mesh's closing has closed
+        return mesh_closed(error)
+    return Outcome(Failure.INVALID_REQUEST, f"the call could not be made: {type(error).__name__}: {error}", error)
 
 
 def broken_off(core: MeshCore) -> bool:
@@ -122,7 +149,7 @@ def total_time(core: MeshCore, effect: Send) -> float | None:
 
 
 def outcome_of_end(
-    core: MeshCore, effect: Send, told: Any, timed: bool, initial: Any = None, call: Any = None
+    core: MeshCore, upstream: Upstream, effect: Send, told: Any, timed: bool, initial: Any = None, call: Any = None
 ) -> Outcome:
     """What an attempt that ended without any message comes to. ``told`` has the status: grpcio's exception, or its call.
     ``initial``: its initial metadata, where that must not be asked for here; ``call``: grpcio's call, if ``told`` is none."""
@@ -143,7 +170,7 @@ def outcome_of_end(
         None if type(request) is bytes else request.error,
     )
     if outcome.failure is Failure.CONNECT_FAILED:
-        lost_connection(effect)
+        lost_connection(core, upstream, effect)
     elif type(outcome) is GrpcOutcome and wants_headers(effect):
         outcome.tell_headers(tuple(initial), told.trailing_metadata(), details)
     return outcome
@@ -176,21 +203,18 @@ class Blocking(ThreadWorld):
         # microsecond of `make bench`
         call = effect.call
         wire = call.wire
-        upstream = effect.cluster.targets.get((effect.endpoint, self._settings))
-        if upstream is None or wire.authority or upstream.worn:
-            try:
-                upstream = upstream_for(self._core, self._settings, effect)
-            except CannotConnect as error:
-                return refused(error)
-        method = wire.method
-        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
-        request = wire.request
+        upstream: Any = effect.cluster.targets.get((effect.endpoint, self._settings))
         destination, rule = call.record.destination, call.record.rule_object
         changes = destination.response_ops or rule.cors is not None  # type: ignore[union-attr]
         looked_at = wire.with_call or changes
         # made before the answer is waited for: after that, every line runs cold
         outcome = GrpcOutcome(OK, None, None, None, at_once=False)
         try:
+            if upstream is None or wire.authority or upstream.worn:
+                upstream = upstream_for(self._core, self._settings, effect)
+            method = wire.method
+            invoke = upstream.calls.get((method.key, wire.target)) or callable_on(upstream, effect)
+            request = wire.request
             answer = (invoke.with_call if looked_at else invoke)(
                 request if type(request) is bytes else request.attempt(),
                 effect.timeout,
@@ -200,9 +224,11 @@ class Blocking(ThreadWorld):
                 wire.compression,
             )
         except grpc.RpcError as error:
-            return outcome_of_end(self._core, effect, error, effect.timeout is not None)
-        except ValueError as error:
-            return on_closed_channel(self._core, error)
+            return outcome_of_end(self._core, upstream, effect, error, effect.timeout is not None)
+        except CannotConnect as error:
+            return refused(error)
+        except Exception as error:  # noqa: BLE001 (told to the caller)
+            return not_begun(self._core, error)
         if not looked_at:
             outcome.message = answer
             return outcome
@@ -212,7 +238,7 @@ class Blocking(ThreadWorld):
         return outcome
 
     def race(self, effect: Race) -> tuple[Send, Outcome]:
-        return ThreadRace(effect, self._send_watched).run()
+        return ThreadRace(effect, self._send_watched, self._core.alarms).run()
 
     def _send_watched(self, effect: Send, watch: Callable[[Callable[[], None]], None]) -> Outcome:
         """As ``send``, but so that it can be broken off."""
@@ -236,16 +262,11 @@ class FromCallbacks:
         self._settings = settings
 
     def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
-        wire = effect.call.wire
-        try:
-            upstream = upstream_for(self._core, self._settings, effect)
-        except CannotConnect as error:
-            done(refused(error))
-            return _nothing
-        method = wire.method
-        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
+        core, wire = self._core, effect.call.wire
         request = wire.request
+        upstream: Any = None
         try:
+            upstream, invoke = invoker(core, self._settings, effect)
             future = invoke.future(
                 request if type(request) is bytes else request.attempt(),
                 effect.timeout,
@@ -255,44 +276,53 @@ class FromCallbacks:
                 wire.compression,
             )
         except grpc.RpcError as error:  # it could not even begin: invalid metadata
-            done(outcome_of_end(self._core, effect, error, effect.timeout is not None))
+            done(outcome_of_end(core, upstream, effect, error, effect.timeout is not None))
             return _nothing
-        except ValueError as error:
-            done(on_closed_channel(self._core, error))
+        except CannotConnect as error:
+            done(refused(error))
+            return _nothing
+        except Exception as error:  # noqa: BLE001 (told to the caller)
+            done(not_begun(core, error))
             return _nothing
 
+        # grpcio and the alarms only log what their callbacks raise: the call would never hear of its end
         def over(ended_call: Any) -> None:
-            if ended_call.code() is grpc.StatusCode.OK:
-                outcome = answered(ended_call.result(), ended_call)
+            try:
+                if ended_call.code() is not grpc.StatusCode.OK:
+                    once_the_head_is_here(ended_call, core.real_alarms, lambda: failed(ended_call))
+                    return
+                outcome: Outcome = answered(ended_call.result(), ended_call)
                 if wants_headers(effect):
-                    outcome.tell_headers(ended_call.initial_metadata(), None, "")
-                done(outcome)
-            else:
-                once_the_head_is_here(ended_call, lambda: failed(ended_call))
+                    outcome.tell_headers(ended_call.initial_metadata(), None, "")  # type: ignore[attr-defined]
+            except Exception as error:  # noqa: BLE001 (told to the caller)
+                outcome = not_begun(core, error)
+            done(outcome)
 
         def failed(ended_call: Any) -> None:
             timed = effect.timeout is not None
-            done(outcome_of_end(self._core, effect, ended_call, timed, initial_metadata(ended_call)))
+            try:
+                outcome = outcome_of_end(core, upstream, effect, ended_call, timed, initial_metadata(ended_call))
+            except Exception as error:  # noqa: BLE001 (told to the caller)
+                outcome = not_begun(core, error)
+            done(outcome)
 
         future.add_done_callback(over)
         return lambda: future.cancel()
 
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
-        alarm = alarms.after(seconds, lambda: done(None))
+        return self._core.alarms.sleep(seconds, lambda: done(None)).cancel
 
-        def stop() -> None:
-            alarm.cancelled = True
-
-        return stop
+    def after(self, seconds: float, ring: Callable[[None], None]) -> Callable[[], None]:
+        return self._core.alarms.after(seconds, lambda: ring(None)).cancel
 
     def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
-        return acquire_from_callbacks(effect, done)
+        return acquire_from_callbacks(effect, done, self._core.alarms)
 
     def spawn(self, exchange: Exchange) -> None:
         Blocking(self._core, self._settings).spawn(exchange)
 
 
-def acquire_from_callbacks(effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
+def acquire_from_callbacks(effect: Acquire, done: Callable[[bool | None], None], alarms: Alarms) -> Callable[[], None]:
     """Wait in line without a thread. ``done`` is called once: by the line or by the clock."""
     claim = threading.Lock()  # taken by whoever may tell
 
@@ -308,16 +338,18 @@ def acquire_from_callbacks(effect: Acquire, done: Callable[[bool | None], None])
         return _nothing
 
     def gave_up() -> None:
+        if alarms.closed:  # the attempt will say so
+            effect.slots.admit(waiter)
+            return
         if effect.slots.cancel(waiter):
             return  # granted at this very moment, and told so
         if claim.acquire(blocking=False):
             done(False)
 
-    alarm = None if effect.timeout is None else alarms.after(effect.timeout, gave_up)
+    alarm = alarms.after(INFINITE if effect.timeout is None else effect.timeout, gave_up)
 
     def stop() -> None:
-        if alarm is not None:
-            alarm.cancelled = True
+        alarm.cancel()
         if claim.acquire(blocking=False) and effect.slots.cancel(waiter):
             effect.slots.release()
 
@@ -336,24 +368,22 @@ class OnLoop(LoopWorld):
         self._settings = settings
 
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
-        return await race_on_loop(effect, self.send)
+        return await race_on_loop(effect, self.send, self._core.alarms)
 
     async def send(self, effect: Send) -> Outcome:
         wire = effect.call.wire
         loop = asyncio.get_running_loop()
-        upstream = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
-        if upstream is None or wire.authority or upstream.worn:
-            try:
-                upstream = upstream_for(self._core, self._settings, effect, loop)
-            except CannotConnect as error:
-                return refused(error)
-        method = wire.method
-        invoke = upstream.calls.get((method.key, wire.target)) or upstream.multicallable(method, wire.target)
-        request, timeout, metadata = wire.request, effect.timeout, wire.metadata(effect.attempt)
+        upstream: Any = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
+        request, timeout = wire.request, effect.timeout
         credentials, compression = wire.credentials, wire.compression
         outcome = GrpcOutcome(OK, None, None, None, at_once=False)
-        call: Any
+        call: Any = None
         try:
+            if upstream is None or wire.authority or upstream.worn:
+                upstream = upstream_for(self._core, self._settings, effect, loop)
+            method = wire.method
+            invoke = upstream.calls.get((method.key, wire.target)) or callable_on(upstream, effect)
+            metadata = wire.metadata(effect.attempt)
             if type(invoke) is AioUnary and credentials is None and compression is None and plain():
                 call, answering = invoke.begin(request, timeout, metadata)
                 upstream.under_way.add(call)
@@ -382,15 +412,19 @@ class OnLoop(LoopWorld):
                     call = invoke(**arguments)
                     outcome.message = await request.send_to(call)
         except grpc.aio.AioRpcError as error:
-            return outcome_of_end(self._core, effect, error, timeout is not None)
-        except grpc.aio.UsageError as error:
-            return on_closed_channel(self._core, error)
+            return outcome_of_end(self._core, upstream, effect, error, timeout is not None)
         except asyncio.CancelledError:
             if broken_off(self._core):
                 return mesh_closed()
             raise
         except grpc.aio.InternalError as error:  # what grpcio makes of metadata that cannot be sent, here and only here
             return Outcome(Failure.INVALID_REQUEST, "Invalid metadata", error)
+        except CannotConnect as error:
+            return refused(error)
+        except Exception as error:  # noqa: BLE001 (told to the caller)
+            if isinstance(call, grpc.aio.Call):
+                call.cancel()
+            return not_begun(self._core, error)
         outcome.call = call
         destination, rule = effect.call.record.destination, effect.call.record.rule_object
         if destination.response_ops or rule.cors is not None:  # type: ignore[union-attr]
