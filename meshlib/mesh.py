@@ -458,6 +458,7 @@ class Mesh:
             + (self._serving.failures if self._serving is not None else 0),
             "alarm_failures": self._core.alarms.failures,
             "names": self._core.names.status(),
+            "certificates": self._core.certificates(),
             "mirrors": {"dropped": self._core.background.dropped, "failed": self._core.background.failures},
             "workload": self.workload.name,
             "namespace": self.workload.namespace,

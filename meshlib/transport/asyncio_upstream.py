@@ -24,7 +24,7 @@ from meshlib.transport.names import Names
 from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
 from meshlib.transport.request_body import ReplayBody, expects_continue, frame, is_chunked, last_frame
 from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
-from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer
+from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer, context_of
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
@@ -91,7 +91,7 @@ class AsyncioUpstream:
         options: dict[str, Any] = {}
         if target.tls is not None:
             options = {
-                "ssl": Offering(target.tls, protocols),
+                "ssl": Offering(context_of(target.tls), protocols),
                 "server_hostname": target.server_hostname or target.host,
             }
         transport: Any

@@ -6,6 +6,7 @@ import os
 import ssl
 
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.followed import UnusableFiles
 from meshlib.transport.target import Target
 from meshlib.transport.tls import PeerNameMismatch
 
@@ -18,6 +19,8 @@ HTTP2_REMEDY = "pip install 'sidecarless[http2]'"
 
 def connect_problem(target: Target, error: BaseException) -> str:
     """Why there is no connection, in words."""
+    if isinstance(error, UnusableFiles):
+        return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS to {target}: the server's certificate is not trusted: {error.verify_message or error.reason}"
     if isinstance(error, ssl.SSLError):

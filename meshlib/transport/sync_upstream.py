@@ -34,7 +34,7 @@ from meshlib.transport.request_body import (
     last_frame,
 )
 from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, keep_alive, smaller, worn_out
-from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer
+from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer, context_of
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
@@ -477,6 +477,7 @@ class SyncUpstream:
     def _open(self, target: Target, protocols: Sequence[str], limit: float | None) -> socket.socket:
         if limit is not None:
             limit = min(limit, LONGEST_WAIT)
+        context = None if target.tls is None else context_of(target.tls)
         if target.host.startswith("unix://"):
             sock = self._reach(socket.AF_UNIX, target.host.removeprefix("unix://"), limit)
         else:
@@ -486,8 +487,8 @@ class SyncUpstream:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if target.keepalive is not None:
                     keep_alive(sock, target.keepalive)
-            if target.tls is not None:
-                tls = Offering(target.tls, protocols).wrap_socket(sock, target.server_hostname or None)
+            if context is not None:
+                tls = Offering(context, protocols).wrap_socket(sock, target.server_hostname or None)
                 sock = tls
                 with self._interruptible(tls):
                     tls.do_handshake()

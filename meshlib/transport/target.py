@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.policy.circuit_limits import TcpKeepalive
 from meshlib.transport.names import is_name
+from meshlib.transport.tls import Context
 
 if TYPE_CHECKING:
     from meshlib.transport.client_limits import ClientLimits
@@ -28,7 +28,7 @@ class Target:
 
     host: str
     port: int
-    tls: ssl.SSLContext | None = None
+    tls: Context | None = None
     server_hostname: str = ""
     subject_alt_names: tuple[str, ...] = ()
     connect_timeout: float = 10.0

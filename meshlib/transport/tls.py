@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meshlib.errors import MeshError
+from meshlib.transport.followed import Followed
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import TlsSettings
@@ -62,37 +62,35 @@ class Offering:
             return self._context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
 
 
-def upstream_context(settings: TlsSettings) -> ssl.SSLContext:
-    """The context for a DestinationRule's ``tls`` block, made anew when one of its files has changed. Raises ``MeshError``
-    when a certificate file cannot be used."""
-    files = (settings.ca_certificates, settings.client_certificate, settings.private_key, settings.ca_crl)
-    return _context(settings, tuple(_changed(file) for file in files if file))
+Context = ssl.SSLContext | Followed[ssl.SSLContext]
+"""A TLS context, or the files that it is made of."""
 
 
-def _changed(file: str) -> int:
-    try:
-        return os.stat(file).st_mtime_ns
-    except OSError:
-        return 0  # loading it will say what is wrong
+def context_of(tls: Context) -> ssl.SSLContext:
+    """The context for a new connection. Raises ``UnusableFiles``."""
+    return tls.current() if isinstance(tls, Followed) else tls
 
 
 @functools.lru_cache(maxsize=256)
-def _context(settings: TlsSettings, _files: tuple[int, ...]) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    try:
-        if settings.ca_certificates:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.load_verify_locations(settings.ca_certificates)
-        if settings.ca_crl:
-            context.load_verify_locations(settings.ca_crl)
-            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-        if settings.client_certificate:
-            context.load_cert_chain(settings.client_certificate, settings.private_key or None)
-    except (OSError, ssl.SSLError) as error:
-        files = (settings.ca_certificates, settings.client_certificate, settings.private_key, settings.ca_crl)
-        raise MeshError(
-            f"the TLS files of a DestinationRule cannot be used ({', '.join(filter(None, files))}): {error}"
-        ) from error
+def upstream_context(settings: TlsSettings) -> Followed[ssl.SSLContext]:
+    """The context for a DestinationRule's ``tls`` block, which follows its files."""
+    files = (settings.ca_certificates, settings.client_certificate, settings.private_key, settings.ca_crl)
+    return Followed("the TLS files of a DestinationRule", files, lambda: load_context(settings))
+
+
+def load_context(settings: TlsSettings) -> ssl.SSLContext:
+    """The context, of the files as they are now. Raises OSError (ssl.SSLError too)."""
+    if settings.ca_certificates:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(settings.ca_certificates)
+    else:
+        context = ssl.create_default_context()
+    if settings.ca_crl:
+        context.load_verify_locations(settings.ca_crl)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    if settings.client_certificate:
+        # no password: a key that wants one is an error, not a question on somebody's terminal
+        context.load_cert_chain(settings.client_certificate, settings.private_key or None, password="")
     # the names to accept may be given explicitly; then it is check_peer that decides, not the host name
     context.check_hostname = not settings.subject_alt_names and not settings.insecure_skip_verify
     if settings.insecure_skip_verify:
@@ -100,10 +98,19 @@ def _context(settings: TlsSettings, _files: tuple[int, ...]) -> ssl.SSLContext:
     return context
 
 
-def caller_context(verify: Any, cert: Any, trust_env: bool = True) -> ssl.SSLContext:
-    """The context for https URLs, from httpx's ``verify``, ``cert`` and ``trust_env`` (SSL_CERT_FILE, SSL_CERT_DIR)."""
+def caller_context(verify: Any, cert: Any, trust_env: bool = True) -> Context:
+    """The context for https URLs, from httpx's ``verify``, ``cert`` and ``trust_env`` (SSL_CERT_FILE, SSL_CERT_DIR). It
+    follows the files that these name; a context that the caller made stays as it is."""
     if isinstance(verify, ssl.SSLContext) and cert is None:
         return verify
     import httpx
 
-    return httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+    def load() -> ssl.SSLContext:
+        return httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+
+    files = [os.fspath(verify)] if isinstance(verify, (str, os.PathLike)) else []
+    if verify is True and trust_env:
+        files += [os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")]
+    if cert is not None:
+        files += [os.fspath(part) for part in ((cert,) if isinstance(cert, (str, os.PathLike)) else cert[:2]) if part]
+    return Followed("the certificate files of the client", files, load)

@@ -31,6 +31,7 @@ from meshlib.transport.asyncio_upstream import AsyncioUpstream
 from meshlib.transport.background import MAX_WAITING, Background
 from meshlib.transport.client_limits import ClientLimits
 from meshlib.transport.closing import Closing
+from meshlib.transport.followed import Followed
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.names import Names
 from meshlib.transport.problems import HTTP2_REMEDY, mesh_closed
@@ -38,7 +39,7 @@ from meshlib.transport.race import ThreadRace, race_on_loop
 from meshlib.transport.shared_storages import SharedStorages
 from meshlib.transport.sync_upstream import SyncUpstream
 from meshlib.transport.target import Target, Timeouts
-from meshlib.transport.tls import caller_context, upstream_context
+from meshlib.transport.tls import Context, caller_context, upstream_context
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
@@ -147,6 +148,15 @@ class MeshCore:
                     cluster.targets.pop(key, None)
                     self.forget_targets([target])
 
+    def certificates(self) -> list[dict[str, Any]]:
+        """The files that connections of the mesh are made with, and what is wrong with them. For ``mesh.status()``."""
+        live = self.live
+        targets = (
+            [] if live is None else [t for cluster in list(live.bound.values()) for t in list(cluster.targets.values())]
+        )
+        found = dict.fromkeys(t.tls for t in targets if isinstance(t.tls, Followed) and t.tls.files)
+        return [followed.status() for followed in found]
+
     def grpc_upstreams(self) -> Upstreams:
         """What gRPC channels share; made (and grpcio imported) when there is one."""
         found = self._grpc
@@ -240,12 +250,12 @@ class ClientSettings:
         self._verify = verify
         self._cert = cert
         self._trust_env = trust_env
-        self._context: Any = None
+        self._context: Context | None = None
         self.http2 = http2
         self.limits = limits
 
-    def context(self) -> Any:
-        """The context, made once."""
+    def context(self) -> Context:
+        """The context, or the files it follows; made once."""
         if self._context is None:
             self._context = caller_context(self._verify, self._cert, self._trust_env)
         return self._context
@@ -296,7 +306,8 @@ def _make_target(
     from meshlib.compiler.snapshot import split_authority
 
     settings, limits, spec = cluster.spec.tls, cluster.spec.limits, endpoint.endpoint
-    context, name = None, ""
+    context: Context | None = None
+    name = ""
     if settings is not None:
         context = upstream_context(settings)
         name = settings.sni or split_authority(authority)[0]

@@ -6,6 +6,7 @@ import grpc
 import pytest
 import trustme
 
+from tests.support.fake_clock import FakeClock
 from tests.support.grpc_echo import EchoServer
 from tests.support.grpc_worlds import HOST, Threads, mesh_of, refused
 
@@ -154,3 +155,33 @@ async def test_a_certificate_with_the_wrong_spiffe_id_and_the_right_name_is_what
     with EchoServer(credentials=credentials) as server, mesh_of(server) as mesh:
         own = grpc.ssl_channel_credentials(AUTHORITY.cert_pem.bytes())
         assert await Threads(mesh, credentials=own).server() == "one"
+
+
+async def test_rotated_certificates_count_for_new_channels_within_a_second(world_class, tmp_path):
+    clock = FakeClock()
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(AUTHORITY.cert_pem.bytes())
+    issued = STRANGER.issue_cert(HOST)
+    rotated = grpc.ssl_server_credentials(
+        [(issued.private_key_pem.bytes(), b"".join(p.bytes() for p in issued.cert_chain_pems))]
+    )
+    policy = {"tls": {"mode": "SIMPLE", "caCertificates": str(ca)}}
+    with (
+        EchoServer(credentials=server_credentials(HOST)) as before,
+        EchoServer(credentials=rotated) as after,
+        mesh_of(before, policy=policy, clock=clock) as mesh,
+    ):
+        world = world_class(mesh)
+        assert await world.server() == "one"
+        ca.write_bytes(b"half of it")
+        clock.advance(2)
+        assert await world.server() == "one"
+        assert str(ca) in mesh.status()["certificates"][0]["problem"]
+        ca.write_bytes(STRANGER.cert_pem.bytes())
+        clock.advance(2)
+        # the address stays, who answers there has a new certificate
+        endpoint = next(iter(mesh._core.live.bound.values())).endpoints[0]
+        object.__setattr__(endpoint.endpoint, "port", after.port)
+        assert await world.server() == "one"
+        assert after.seen
+        assert mesh.status()["certificates"][0]["problem"] == ""

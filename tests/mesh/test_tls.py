@@ -126,7 +126,7 @@ def test_ca_crl_refuses_a_revoked_certificate(authority, files, tmp_path):
         get(context, **rule)
 
 
-def test_a_certificate_that_changes_on_disk_counts_from_the_next_target_on(authority, files, tmp_path):
+def test_a_certificate_that_changes_on_disk_counts_for_the_next_mesh(authority, files, tmp_path):
     other = trustme.CA()
     context = server_context(other, "reviews")
     ca = tmp_path / "rotating.pem"

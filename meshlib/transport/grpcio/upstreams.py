@@ -15,9 +15,11 @@ import grpc
 from meshlib.clock import SystemClock
 from meshlib.compiler.snapshot import split_authority
 from meshlib.errors import MeshError
+from meshlib.transport.followed import Followed, UnusableFiles
 from meshlib.transport.grpcio import core_unary
 from meshlib.transport.grpcio.loops import soon_on
 from meshlib.transport.names import is_name
+from meshlib.transport.tls import load_context
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import TlsSettings
@@ -34,6 +36,9 @@ CLOSING = 1.0
 
 CHANNEL_CLOSED = "Channel closed!"
 """grpcio's own words."""
+
+LOOK = 1.0
+"""Seconds between looks at a channel's certificate files while calls use it."""
 
 UNWATCHED = 0.5
 """Seconds after which grpcio's thread that watches a channel has noticed that nobody is subscribed any more."""
@@ -80,11 +85,14 @@ def _health_service(service_config: Any) -> str | None:
 class Upstream:
     """A channel to one endpoint. ``calls`` holds its multicallables by the mesh's own methods. ``loop`` is None for
     threads. ``left``: how many more calls it may carry (maxRequestsPerConnection), None: any number; ``until``: by the
-    mesh's clock, when it is too old (maxConnectionDuration). ``under_way``: calls of gRPC core's binding on the loop, which
+    mesh's clock, when it is too old (maxConnectionDuration); ``tls``: the certificate files that it was
+    made with. ``under_way``: calls of gRPC core's binding on the loop, which
     grpcio's own closing does not know."""
 
     __slots__ = (
         "__weakref__",
+        "_credentials",
+        "_look_at",
         "calls",
         "channel",
         "ended",
@@ -92,6 +100,7 @@ class Upstream:
         "loop",
         "pid",
         "subscribed",
+        "tls",
         "under_way",
         "until",
         "watching",
@@ -106,10 +115,30 @@ class Upstream:
         self.left = left
         self.until = until
         self.worn = left is not None or until is not None  # whether that has to be looked at
+        self.tls: Followed[Any] | None = None
         self.pid = os.getpid()
         self.watching: Callable[[], None] | None = None  # ends what watches its connectivity
         self.ended: list[Callable[[], None]] = []
         self.subscribed = False  # whether grpcio has had a thread that watches its connectivity
+
+    def follow(self, files: Followed[Any], credentials: Any, now: float) -> None:
+        """The channel is for calls as long as its credentials are those of the files."""
+        self.tls, self._credentials, self._look_at = files, credentials, now + LOOK
+        self.worn = True
+
+    def usable(self, now: float) -> bool:
+        """Whether it may carry one more call; counts it."""
+        if self.until is not None and now >= self.until:
+            return False
+        if self.tls is not None and now >= self._look_at:
+            self._look_at = now + LOOK
+            if self.tls.current() is not self._credentials:
+                return False
+        if self.left is not None:
+            if self.left <= 0:
+                return False
+            self.left -= 1
+        return True
 
     def multicallable(self, method: Any, target: bytes) -> Any:
         """grpcio's multicallable for a method of the mesh's channel, with the path that a rule may have rewritten."""
@@ -190,13 +219,18 @@ def connect(
     if left is not None or until is not None:
         options["grpc.use_local_subchannel_pool"] = 1  # its connection must end with it
     credentials = settings.credentials
+    followed: Followed[Any] | None = None
     if tls is not None:
         if credentials is not None and type(credentials._credentials).__name__ == "CompositeChannelCredentials":
             raise CannotConnect(
                 "the DestinationRule's tls replaces the channel's credentials, and the call credentials in them would be "
                 "lost: give call credentials with each call (credentials=...), or set tls mode DISABLE"
             )
-        credentials, name = _tls(tls, authority)
+        followed, name = _tls(tls, authority)
+        try:
+            credentials = followed.current()
+        except UnusableFiles as error:
+            raise CannotConnect(str(error)) from error
         if name:
             options["grpc.ssl_target_name_override"] = name
             host = split_authority(authority)[0]
@@ -214,7 +248,10 @@ def connect(
         channel = module.insecure_channel(address, options=pairs, compression=settings.compression)
     else:
         channel = module.secure_channel(address, credentials, options=pairs, compression=settings.compression)
-    return Upstream(channel, loop, left, until)
+    made = Upstream(channel, loop, left, until)
+    if followed is not None and followed.files:
+        made.follow(followed, credentials, now)
+    return made
 
 
 def _address(host: str, port: int) -> str:
@@ -226,7 +263,7 @@ def _address(host: str, port: int) -> str:
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
-def _tls(settings: TlsSettings, authority: str) -> tuple[Any, str]:
+def _tls(settings: TlsSettings, authority: str) -> tuple[Followed[Any], str]:
     """Credentials for a DestinationRule's ``tls`` and the name that the certificate must have. What grpcio cannot check
     is not left unchecked: such a connection is refused."""
     name = settings.sni or split_authority(authority)[0]
@@ -248,23 +285,27 @@ def _tls(settings: TlsSettings, authority: str) -> tuple[Any, str]:
                 f"tls.sni {settings.sni} and subjectAltNames {wanted[0]} differ: grpcio uses one name for both"
             )
         name = wanted[0]
-    files = (settings.ca_certificates, settings.private_key, settings.client_certificate)
-    try:
-        return _credentials(files, tuple(os.stat(file).st_mtime_ns if file else 0 for file in files)), name
-    except OSError as error:
-        raise CannotConnect(f"the TLS files of a DestinationRule cannot be used: {error}") from error
+    return _credentials(settings), name
 
 
 @functools.lru_cache(maxsize=64)
-def _credentials(files: tuple[str, str, str], _changed: tuple[int, ...]) -> Any:
-    contents: list[bytes | None] = []
-    for file in files:
-        if file:
-            with open(file, "rb") as opened:
-                contents.append(opened.read())
-        else:
-            contents.append(None)
-    return grpc.ssl_channel_credentials(*contents)
+def _credentials(settings: TlsSettings) -> Followed[Any]:
+    """grpcio's credentials cannot change, and do not say when they are of no use: they are made anew when the files change,
+    of contents that OpenSSL can read."""
+    files = (settings.ca_certificates, settings.private_key, settings.client_certificate)
+
+    def load() -> Any:
+        load_context(settings)
+        contents: list[bytes | None] = []
+        for file in files:
+            if file:
+                with open(file, "rb") as opened:
+                    contents.append(opened.read())
+            else:
+                contents.append(None)
+        return grpc.ssl_channel_credentials(*contents)
+
+    return Followed("the TLS files of a DestinationRule", files, load)
 
 
 class Upstreams:

@@ -41,11 +41,8 @@ def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: 
     else:
         key = (endpoint, settings, loop, authority)
     found: Upstream | None = cluster.targets.get(key)
-    if found is not None:
-        if found.left is None and found.until is None:
-            return found
-        if _usable(found, core.clock.monotonic()):
-            return found
+    if found is not None and (not found.worn or found.usable(core.clock.monotonic())):
+        return found
     with _connecting:
         if core.closed:
             raise MeshGone(MESH_CLOSED)
@@ -66,7 +63,7 @@ def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: 
                 watch(made, cluster, endpoint, settings.health_service, core.alarms)
         except Exception as error:
             raise unable(error, f"no channel to {endpoint.key} could be made") from error
-        _usable(made, now)
+        made.usable(now)
         cluster.targets[key] = made
         if cluster.has_left(endpoint):  # looked at after the channel can be found by who takes the endpoint out
             cluster.targets.pop(key, None)
@@ -76,17 +73,6 @@ def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: 
 def unable(error: Exception, what: str) -> CannotConnect:
     """Raise it from ``error``."""
     return error if isinstance(error, CannotConnect) else CannotConnect(f"{what}: {type(error).__name__}: {error}")
-
-
-def _usable(upstream: Upstream, now: float) -> bool:
-    """Whether it may carry one more call; counts it."""
-    if upstream.until is not None and now >= upstream.until:
-        return False
-    if upstream.left is not None:
-        if upstream.left <= 0:
-            return False
-        upstream.left -= 1
-    return True
 
 
 def _forget_closed_loops(core: MeshCore, targets: dict[Any, Any]) -> None:
