@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo demo-grpc protos test check bench differential soak docs clean setup
+.PHONY: help demo demo-grpc protos test check bench differential soak docs clean setup fuzz
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -14,6 +14,7 @@ help:
 	@echo "make differential N=1000000   random route decisions through meshlib and a real Envoy, compared"
 	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every world, dying servers, reloads, forks"
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
+	@echo "make fuzz MINUTES=1 [TARGET=name]   coverage-guided fuzzers of tests/fuzz, so many minutes each"
 	@echo "make clean   remove .venv and caches"
 
 setup: $(STAMP)
@@ -65,8 +66,13 @@ MINUTES ?= 5
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
+fuzz: MINUTES = 1
+fuzz: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(TARGET)
+
 docs: $(STAMP)
 	$(BIN)/python -m meshlib.compiler.semantics > docs/semantics.md
 
 clean:
-	rm -rf $(VENV) $(VENV)-protos .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) $(VENV)-protos .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov
