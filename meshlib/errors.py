@@ -111,8 +111,18 @@ class UpstreamReset(CallError, httpx.RemoteProtocolError):
     """The connection broke, or the answer was not HTTP, after the request was sent (Envoy flags UC, UPE)."""
 
 
+class WriteTimedOut(UpstreamTimeout, httpx.WriteTimeout):
+    """The request's body could not be written within the caller's own write timeout (Envoy flag DC)."""
+
+
+class ConnectionReset(UpstreamReset, httpx.ReadError, httpx.WriteError):
+    """The connection broke below HTTP: reset, or unreachable by now (Envoy flag UC). A connection that the server merely
+    closes is an ``UpstreamReset``. Whether reading or writing meets a reset first is chance, so this is both of httpx's."""
+
+
 class InvalidRequest(CallError, httpx.LocalProtocolError):
-    """The request itself cannot be written as HTTP (a line break in a header, an empty host); nothing was sent."""
+    """The request itself cannot be written as HTTP: a line break in a header, an empty host, a Content-Length that is not
+    the body's. Nothing was sent, or less than a whole request on a connection that is used no more."""
 
 
 class UnsupportedProtocol(CallError, httpx.UnsupportedProtocol):

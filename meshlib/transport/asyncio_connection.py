@@ -35,7 +35,10 @@ class Handler(Protocol):
         """There will be no (more) answer."""
 
     def on_writable(self, writable: bool) -> None:
-        """The connection can (or for now cannot) take more of the request's body."""
+        """The system has (or for now has not) taken all of the request that was written."""
+
+    def on_interim(self, reader: ResponseReader) -> None:
+        """An interim answer (100, 103) may have come; the final one has not."""
 
 
 class Connection(asyncio.Protocol):
@@ -81,10 +84,15 @@ class Connection(asyncio.Protocol):
         self._handler = handler
         self.transport.write(data)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """More of the request's body."""
-        if not self.closed:
+        if data and not self.closed:
             self.transport.write(data)
+
+    def unsent(self) -> int:
+        """Bytes that were written and that the system has not taken yet."""
+        size: int = self.transport.get_write_buffer_size()
+        return size
 
     def pause(self) -> None:
         """Stop reading: the answer's consumer is behind."""
@@ -124,12 +132,17 @@ class Connection(asyncio.Protocol):
         self.closed = True
         if self.slot is not None:
             self.give_slot_back()
-        self.transport.close()
+        if self.unsent():
+            self.transport.abort()  # of a request whose answer is over: the server shall not hold the socket
+        else:
+            self.transport.close()
 
     # -- asyncio's callbacks ----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        # tell of every byte that the system does not take at once (asyncio's TLS would take 0 for "always")
+        self.transport.set_write_buffer_limits(high=0 if self.target.tls is None else 1, low=0)
 
     def data_received(self, data: bytes) -> None:
         handler = self._handler
@@ -142,8 +155,7 @@ class Connection(asyncio.Protocol):
             self._fail(Failure.PROTOCOL_ERROR, reader.error, None)
             return
         if not reader.head_done:
-            if reader.continue_seen:
-                handler.on_writable(True)
+            handler.on_interim(reader)
             return
         if not self._head_sent:
             self._head_sent = True

@@ -7,18 +7,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.asyncio_connection import Connection
+from meshlib.transport.framing import Chunked, FalseFraming, Sized
 from meshlib.transport.http1 import BodyFailed, ResponseReader
-from meshlib.transport.request_body import (
-    CONTINUE_SECONDS,
-    ReplayBody,
-    SourceFailed,
-    expects_continue,
-    frame,
-    is_chunked,
-    last_frame,
-)
+from meshlib.transport.request_body import CONTINUE_SECONDS, SourceFailed
 from meshlib.transport.target import Timeouts
 
 if TYPE_CHECKING:
@@ -26,6 +19,7 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 256 * 1024  # unread bytes of an answer at which its connection stops reading
 LOW_WATER = 64 * 1024
+PIECE = 256 * 1024  # bytes of a request that wait in user space for the socket
 
 
 class Pending:
@@ -43,8 +37,8 @@ class Pending:
         "_timeouts",
         "_upstream",
         "_waiter",
-        "_writable",
         "outcome",
+        "writable",
     )
 
     def __init__(
@@ -61,7 +55,7 @@ class Pending:
         self._clock_offset = clock_offset
         self.outcome: asyncio.Future[Outcome] = loop.create_future()
         self._waiter: asyncio.Future[bool] | None = None
-        self._writable = True
+        self.writable = True  # all that was written has gone to the system
         self._sending = False
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
@@ -77,7 +71,7 @@ class Pending:
         outcome = Outcome(
             status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
         )
-        if self._sending:
+        if self._sending or not self.writable:
             reader.poisoned = True  # an answer before the request was over: what is left of it was never sent
         if reader.complete:
             outcome.whole = reader.take()
@@ -102,13 +96,17 @@ class Pending:
         if not self.outcome.done():
             self.outcome.set_result(Outcome(failure, detail, error, stale=stale))
         else:
-            self._failed = BodyFailed(failure, detail)
+            self._failed = BodyFailed(failure, detail, error)
         self._ended = True
         self._wake()
 
     def on_writable(self, writable: bool) -> None:
-        self._writable = writable
+        self.writable = writable
         if writable:
+            self._wake()
+
+    def on_interim(self, reader: ResponseReader) -> None:
+        if reader.continue_seen:
             self._wake()
 
     def head_timed_out(self) -> None:
@@ -122,34 +120,62 @@ class Pending:
 
     # -- the request's body -----------------------------------------------------------------------------------------
 
-    async def send_body(self, body: bytes | ReplayBody, headers: RawHeaders) -> Outcome | None:
-        """Send until the body ends or an answer comes. An Outcome when sending itself failed."""
-        chunked = is_chunked(headers)
+    async def send_body(self, framing: Sized | Chunked | None) -> Outcome | None:
+        """Send until the body ends or an answer comes; None: all is written, but the system has not taken it yet. An
+        Outcome when sending itself failed."""
         self._sending = True
-        if expects_continue(headers):
-            self._writable = False
-            await self._wait(CONTINUE_SECONDS)
-            self._writable = True
         try:
-            if isinstance(body, bytes):
-                if not self.outcome.done():
-                    self._connection.write(frame(body, chunked))
-            else:
-                async for chunk in body:
-                    if self.outcome.done():
-                        return None
-                    self._connection.write(frame(chunk, chunked))
-                    while not self._writable and not self.outcome.done():
-                        if not await self._wait(self._timeouts.write):
-                            detail = f"the request could not be written within {self._timeouts.write} s"
-                            return Outcome(Failure.WRITE_TIMEOUT, detail)
+            if framing is not None:
+                if framing.expects_continue:
+                    await self._hear_continue()
+                body = framing.body
+                if isinstance(body, bytes):
+                    problem = await self._write(framing.whole(body))
+                    if problem is not None:
+                        return problem
+                else:
+                    async for chunk in body:
+                        data = framing.piece(chunk)
+                        if self.outcome.done():
+                            return None
+                        problem = await self._write(data)
+                        if problem is not None:
+                            return problem
+                    self._connection.write(framing.end())
+        except FalseFraming as error:
+            return Outcome(Failure.INVALID_REQUEST, str(error), error)
         except SourceFailed as error:
             return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
-        if not self.outcome.done():
-            end = last_frame(chunked)
-            if end:
-                self._connection.write(end)
+        problem = await self._drained()
+        if problem is None and not self.outcome.done():
             self._sending = False
+        return problem
+
+    async def _hear_continue(self) -> None:
+        loop, reader = self._upstream.loop, self._connection.reader
+        until = loop.time() + CONTINUE_SECONDS
+        while not reader.continue_seen and not self.outcome.done():
+            if not await self._wait(until - loop.time()):
+                return
+
+    async def _write(self, data: bytes) -> Outcome | None:
+        """Write piece by piece, so that neither the time limit nor an answer in the middle is missed."""
+        left = memoryview(data)
+        while left and not self.outcome.done():
+            self._connection.write(left[:PIECE])
+            left = left[PIECE:]
+            problem = await self._drained()
+            if problem is not None:
+                return problem
+        return None
+
+    async def _drained(self) -> Outcome | None:
+        """Until the system has taken all that was written, or an answer comes."""
+        connection, limit = self._connection, self._timeouts.write
+        while not self.writable and not self.outcome.done():
+            before = connection.unsent()
+            if not await self._wait(limit) and connection.unsent() >= before:
+                return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {limit} s")
         return None
 
     async def _wait(self, seconds: float | None) -> bool:

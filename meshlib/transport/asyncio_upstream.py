@@ -19,16 +19,20 @@ from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.asyncio_connection import Connection
 from meshlib.transport.asyncio_pending import Pending
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
+from meshlib.transport.framing import Framing, NoBody, framing_of
 from meshlib.transport.http1 import InvalidHead, encode_head
 from meshlib.transport.names import Names
 from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
-from meshlib.transport.request_body import ReplayBody, expects_continue, frame, is_chunked, last_frame
+from meshlib.transport.request_body import ReplayBody
 from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
 from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer, context_of
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.http2_asyncio import AsyncioHttp2
+
+
+SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
 
 
 class AsyncioUpstream:
@@ -287,12 +291,13 @@ class AsyncioUpstream:
         """
         if self.closed:
             return mesh_closed()
-        if target.http2:
-            outcome = await self._send_http2(method, url_target, headers, body, target, timeouts, clock_now)
-            if outcome is not None:
-                return outcome
         try:
-            data = encode_head(method, url_target, headers)
+            framing = framing_of(headers, body)
+            if target.http2:
+                outcome = await self._send_http2(method, url_target, framing, target, timeouts, clock_now)
+                if outcome is not None:
+                    return outcome
+            data = encode_head(method, url_target, framing.headers)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         loop = self.loop
@@ -327,22 +332,23 @@ class AsyncioUpstream:
         if limits is not None:
             connection.slot = limits.slots
         pending = Pending(self, connection, loop, timeouts, began - clock_now)
-        stream = None
-        if body is not None:
-            if type(body) is bytes and not expects_continue(headers):
-                data += frame(body, True) + last_frame(True) if is_chunked(headers) else body
+        rest = None
+        if not isinstance(framing, NoBody):
+            content = framing.body
+            if type(content) is bytes and len(content) <= SMALL_BODY and not framing.expects_continue:
+                data += framing.whole(content)
             else:
-                stream = body
+                rest = framing
         connection.start(data, method == b"HEAD", pending)
         timer = None
         if timeouts.head is not None:
             timer = loop.call_at(began + timeouts.head, pending.head_timed_out)
         try:
-            if stream is not None:
+            if rest is not None or not pending.writable:
                 problem = None
                 try:
                     async with self.until_closed():  # the caller's own iterator may have nothing for us for long
-                        problem = await pending.send_body(stream, headers)
+                        problem = await pending.send_body(rest)
                 except TimeoutError as error:
                     if not self.closed:
                         raise
@@ -362,8 +368,7 @@ class AsyncioUpstream:
         self,
         method: bytes,
         url_target: bytes,
-        headers: RawHeaders,
-        body: bytes | ReplayBody | None,
+        framing: Framing,
         target: Target,
         timeouts: Timeouts,
         clock_now: float,
@@ -375,4 +380,4 @@ class AsyncioUpstream:
             except ImportError as error:
                 return no_http2_package(target, error)
             self._http2 = AsyncioHttp2(self)
-        return await self._http2.send(method, url_target, headers, body, target, timeouts, clock_now)
+        return await self._http2.send(method, url_target, framing, target, timeouts, clock_now)

@@ -13,51 +13,59 @@ import httpx
 
 from meshlib import errors
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.http1 import BodyFailed
 
 if TYPE_CHECKING:
     from meshlib.engine.explanation import Explanation
     from meshlib.transport.origins import BadUrl
 
-_CLASSES: dict[Failure, tuple[type[errors.CallError], str]] = {
-    Failure.CONNECT_FAILED: (errors.ConnectFailed, "ConnectError"),
-    Failure.CONNECT_TIMEOUT: (errors.ConnectTimedOut, "ConnectTimeout"),
-    Failure.RESET: (errors.UpstreamReset, "RemoteProtocolError"),
-    Failure.REFUSED: (errors.UpstreamReset, "RemoteProtocolError"),
-    Failure.PROTOCOL_ERROR: (errors.UpstreamReset, "RemoteProtocolError"),
-    Failure.TIMEOUT: (errors.UpstreamTimeout, "ReadTimeout"),
-    Failure.WRITE_TIMEOUT: (errors.UpstreamTimeout, "ReadTimeout"),
-    Failure.POOL_TIMEOUT: (errors.Overflow, "PoolTimeout"),
-    Failure.OVERFLOW: (errors.Overflow, "PoolTimeout"),
-    Failure.INVALID_REQUEST: (errors.InvalidRequest, "LocalProtocolError"),
-    Failure.CLOSED: (errors.ClosedMeanwhile, "RemoteProtocolError"),
+_CLASSES: dict[Failure, type[errors.CallError]] = {
+    Failure.CONNECT_FAILED: errors.ConnectFailed,
+    Failure.CONNECT_TIMEOUT: errors.ConnectTimedOut,
+    Failure.RESET: errors.UpstreamReset,
+    Failure.REFUSED: errors.UpstreamReset,
+    Failure.PROTOCOL_ERROR: errors.UpstreamReset,
+    Failure.TIMEOUT: errors.UpstreamTimeout,
+    Failure.WRITE_TIMEOUT: errors.WriteTimedOut,
+    Failure.POOL_TIMEOUT: errors.Overflow,
+    Failure.OVERFLOW: errors.Overflow,
+    Failure.INVALID_REQUEST: errors.InvalidRequest,
+    Failure.CLOSED: errors.ClosedMeanwhile,
 }
-
-_URL_CLASSES: tuple[tuple[type[errors.CallError], str], ...] = (
-    (errors.UnsupportedProtocol, "UnsupportedProtocol"),
-    (errors.ConnectFailed, "ConnectError"),
-)
 
 _made: dict[tuple[type, str], type] = {}
 
 
-def exception_class(failure: Failure, module: ModuleType) -> type[errors.CallError]:
-    """meshlib's class for ``failure``, which is also an exception of ``module`` (httpx or httpx2)."""
-    return _of_module(*_CLASSES[failure], module)
+def exception_class(failure: Failure, module: ModuleType, error: BaseException | None = None) -> type[errors.CallError]:
+    """meshlib's class for ``failure`` (caused by ``error``), which is also an exception of ``module`` (httpx or httpx2)."""
+    base = _CLASSES[failure]
+    if failure is Failure.RESET and isinstance(error, (OSError, module.NetworkError)):
+        base = errors.ConnectionReset
+    elif failure is Failure.CONNECT_FAILED and isinstance(error, module.ProxyError):
+        base = errors.ProxyFailed
+    return _of_module(base, module)
 
 
-def _of_module(base: type[errors.CallError], name: str, module: ModuleType) -> type[errors.CallError]:
+def _of_module(base: type[errors.CallError], module: ModuleType) -> type[errors.CallError]:
     if module is httpx:
         return base
     found = _made.get((base, module.__name__))
     if found is None:
-        found = _made[base, module.__name__] = type(base.__name__, (base, getattr(module, name)), {})
+        theirs = [getattr(module, name) for name in _names_in_httpx(base)]
+        found = _made[base, module.__name__] = type(base.__name__, (base, *theirs), {})
     return found
+
+
+def _names_in_httpx(base: type) -> list[str]:
+    """The exceptions of httpx that a class of ours is, without those that follow from others."""
+    found = [cls for cls in base.__mro__ if issubclass(cls, httpx.HTTPError) and not issubclass(cls, errors.MeshError)]
+    return [cls.__name__ for cls in found if not any(cls in other.__mro__[1:] for other in found)]
 
 
 def bad_url(problem: BadUrl, request: Any, module: ModuleType) -> Exception:
     """The exception for a URL that leads nowhere: ``UnsupportedProtocol``, or ``ConnectError`` for an impossible port."""
-    base, name = _URL_CLASSES[problem.port is not None]
-    made = _of_module(base, name, module)(str(problem))
+    base = errors.UnsupportedProtocol if problem.port is None else errors.ConnectFailed
+    made = _of_module(base, module)(str(problem))
     made.request = request  # type: ignore[attr-defined]
     return made
 
@@ -67,13 +75,12 @@ def call_error(outcome: Outcome, record: Explanation, request: Any, module: Modu
     failure = outcome.failure or Failure.RESET
     if failure is Failure.REQUEST_BODY_FAILED and isinstance(outcome.error, Exception):
         return outcome.error
-    kind = exception_class(failure, module)
-    if failure is Failure.CONNECT_FAILED and isinstance(outcome.error, module.ProxyError):
-        kind = _of_module(errors.ProxyFailed, "ProxyError", module)
-    made = kind(_message(outcome, record, request))
+    error = outcome.error
+    under = error.error if isinstance(error, BodyFailed) else error
+    made = exception_class(failure, module, under)(_message(outcome, record, request))
     made.exchange = record
     made.request = request  # type: ignore[attr-defined]
-    made.__cause__ = outcome.error
+    made.__cause__ = error
     return made
 
 

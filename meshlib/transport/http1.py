@@ -30,12 +30,13 @@ class InvalidHead(ValueError):
 
 
 class BodyFailed(Exception):
-    """The answer's body was cut. ``failure`` says how; raised while reading it."""
+    """The answer's body was cut. ``failure`` says how, ``error`` what the system said; raised while reading it."""
 
-    def __init__(self, failure: Failure, detail: str) -> None:
+    def __init__(self, failure: Failure, detail: str, error: BaseException | None = None) -> None:
         super().__init__(detail)
         self.failure = failure
         self.detail = detail
+        self.error = error
 
 
 def encode_head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -14,6 +14,7 @@ from hpack import HeaderTuple
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
+from meshlib.transport.framing import Framing
 from meshlib.transport.http1 import BodyFailed, InvalidHead
 from meshlib.transport.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.http2_call import (
@@ -29,7 +30,7 @@ from meshlib.transport.http2_call import (
 )
 from meshlib.transport.http2_headers import request_head
 from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed
-from meshlib.transport.request_body import ReplayBody, SourceFailed, expects_continue
+from meshlib.transport.request_body import ReplayBody, SourceFailed
 from meshlib.transport.target import Target, Timeouts, smaller, worn_out
 from meshlib.transport.tls import HTTP2_OR_1, PeerNameMismatch
 
@@ -322,8 +323,7 @@ class AsyncioHttp2:
         self,
         method: bytes,
         url_target: bytes,
-        headers: RawHeaders,
-        body: bytes | ReplayBody | None,
+        framing: Framing,
         target: Target,
         timeouts: Timeouts,
         clock_now: float,
@@ -336,10 +336,10 @@ class AsyncioHttp2:
                 return None
             del self._http1[target]
         try:
-            head = request_head(method, url_target, headers, b"http" if target.tls is None else b"https")
+            head = request_head(method, url_target, framing.headers, b"http" if target.tls is None else b"https")
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
-        found = await self._stream(head, not body, method == b"HEAD", target, timeouts, began)
+        found = await self._stream(head, not framing.body, method == b"HEAD", target, timeouts, began)
         if found is None or isinstance(found, Outcome):
             return found
         connection, stream, waiter = found
@@ -347,14 +347,13 @@ class AsyncioHttp2:
         steps = attempt(
             connection.session,
             stream,
-            body or None,
-            expects_continue(headers),
+            framing,
             timeouts,
             None if timeouts.head is None else began + timeouts.head,
             deadline,
             self.loop.time,
         )
-        source = aiter(body) if isinstance(body, ReplayBody) else None
+        source = aiter(framing.body) if isinstance(framing.body, ReplayBody) else None
         outcome: Outcome
         if source is None:
             outcome = await connection.perform(steps, stream, waiter)

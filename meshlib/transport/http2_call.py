@@ -13,9 +13,10 @@ from enum import Enum
 from typing import Any, Final
 
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.framing import Chunked, FalseFraming, Framing, NoBody, Sized
 from meshlib.transport.http1 import BodyFailed
 from meshlib.transport.http2 import Http2Session, Stream, StreamFailure
-from meshlib.transport.request_body import CONTINUE_SECONDS, ReplayBody, SourceFailed
+from meshlib.transport.request_body import CONTINUE_SECONDS, SourceFailed
 from meshlib.transport.target import Target, Timeouts, smaller
 
 HTTP2 = b"HTTP/2"
@@ -36,8 +37,7 @@ Step = Need | float | None
 def attempt(
     session: Http2Session,
     stream: Stream,
-    body: bytes | ReplayBody | None,
-    wait_for_continue: bool,
+    framing: Framing,
     timeouts: Timeouts,
     head_by: float | None,
     deadline: float | None,
@@ -48,11 +48,14 @@ def attempt(
     an exception), the driver cancels it. ``head_by``: when the head must be there,
     ``deadline``: when all must be over; both on the driver's clock."""
     problem = None
-    if body is not None:
-        problem = yield from _send_body(session, stream, body, wait_for_continue, timeouts, head_by, deadline, now)
+    if not isinstance(framing, NoBody) and framing.body:  # an empty one ended with the head
+        problem = yield from _send_body(session, stream, framing, timeouts, head_by, deadline, now)
     while problem is None and not stream.head_done and stream.failed is None:
         if not (yield head_by):
             problem = Outcome(Failure.TIMEOUT, f"no answer within {timeouts.head or 0:.3g} s")
+    if problem is not None and problem.failure is Failure.INVALID_REQUEST:
+        session.cancel(stream)
+        return problem
     if stream.failed is not None and not stream.head_done:
         return failed(stream.failed)
     if problem is not None:
@@ -76,8 +79,7 @@ def failed(what: StreamFailure) -> Outcome:
 def _send_body(
     session: Http2Session,
     stream: Stream,
-    body: bytes | ReplayBody,
-    wait_for_continue: bool,
+    framing: Sized | Chunked,
     timeouts: Timeouts,
     head_by: float | None,
     deadline: float | None,
@@ -87,7 +89,8 @@ def _send_body(
 
     A head that comes early does not stop it: on HTTP/2 a server may answer while it reads.
     """
-    if wait_for_continue:
+    body = framing.body
+    if framing.expects_continue:
         patience = smaller(now() + CONTINUE_SECONDS, head_by)
         while not stream.continue_seen and not stream.head_done and not stream.settled:
             if not (yield patience):
@@ -98,11 +101,15 @@ def _send_body(
         while not stream.settled:
             piece = yield NEXT
             if piece is None:
+                framing.finish()
                 session.end(stream)
                 return None
+            framing.count(len(piece))
             problem = yield from _send(session, stream, piece, False, timeouts, head_by, deadline, now)
             if problem is not None:
                 return problem
+    except FalseFraming as error:
+        return Outcome(Failure.INVALID_REQUEST, str(error), error)
     except SourceFailed as error:
         return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
     return None
@@ -155,7 +162,7 @@ def next_chunk(
         if data:
             return data
         if stream.failed is not None:
-            raise BodyFailed(stream.failed.failure, stream.failed.detail)
+            raise BodyFailed(stream.failed.failure, stream.failed.detail, stream.failed.error)
         if stream.complete:
             return b""
         if not (yield until):

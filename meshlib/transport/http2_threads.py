@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hpack import HeaderTuple
 
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.transport.framing import Framing
 from meshlib.transport.http1 import BodyFailed, InvalidHead
 from meshlib.transport.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.http2_call import (
@@ -37,7 +38,7 @@ from meshlib.transport.http2_call import (
 )
 from meshlib.transport.http2_headers import request_head
 from meshlib.transport.problems import MESH_CLOSED, mesh_closed
-from meshlib.transport.request_body import ReplayBody, SourceFailed, expects_continue
+from meshlib.transport.request_body import ReplayBody, SourceFailed
 from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, smaller, worn_out
 from meshlib.transport.tls import HTTP2_OR_1
 
@@ -471,8 +472,7 @@ class SyncHttp2:
         self,
         method: bytes,
         url_target: bytes,
-        headers: RawHeaders,
-        body: bytes | ReplayBody | None,
+        framing: Framing,
         target: Target,
         timeouts: Timeouts,
     ) -> Outcome | socket.socket | None:
@@ -485,10 +485,10 @@ class SyncHttp2:
                 return None
             del self._http1[target]
         try:
-            head = request_head(method, url_target, headers, b"http" if target.tls is None else b"https")
+            head = request_head(method, url_target, framing.headers, b"http" if target.tls is None else b"https")
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
-        found = self._stream(head, not body, method == b"HEAD", target, timeouts, began)
+        found = self._stream(head, not framing.body, method == b"HEAD", target, timeouts, began)
         if not isinstance(found, tuple):
             return found
         connection, stream, waiter = found
@@ -496,14 +496,13 @@ class SyncHttp2:
         steps = attempt(
             connection.session,
             stream,
-            body or None,
-            expects_continue(headers),
+            framing,
             timeouts,
             head_by,
             timeouts.deadline,
             self._now,
         )
-        source = iter(body) if isinstance(body, ReplayBody) else None
+        source = iter(framing.body) if isinstance(framing.body, ReplayBody) else None
         outcome: Outcome = connection.perform(steps, stream, waiter, source)
         if outcome.failure is None and outcome.whole is None:
             outcome.body = Http2Body(connection, stream, waiter, timeouts)

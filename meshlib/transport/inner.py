@@ -13,8 +13,9 @@ from typing import Any
 
 from meshlib.engine.effects import Send
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.framing import Chunked, FalseFraming, Framing, NoBody, framing_of
 from meshlib.transport.http1 import BodyFailed
-from meshlib.transport.request_body import ReplayBody
+from meshlib.transport.request_body import ReplayBody, SourceFailed
 
 _NOT_IN_URLS = re.compile(rb"[^!-~]")
 
@@ -45,7 +46,7 @@ class _Translator:
         )
 
     def request(self, effect: Send) -> Any:
-        """The request of one attempt."""
+        """The request of one attempt. Raises ``FalseFraming``."""
         wire = effect.call.wire
         original = wire.request
         if self._verbatim:
@@ -59,15 +60,21 @@ class _Translator:
             reads = timeout.get("read")
             timeout["read"] = effect.timeout if reads is None else min(reads, effect.timeout)
             extensions["timeout"] = timeout
+        framing = framing_of(wire.headers(effect.attempt), wire.body)
         body: dict[str, Any] = {"content": wire.body}
         if isinstance(wire.body, ReplayBody):
-            body = {"stream": _ReplayStream(wire.body, self._module)()}
-        return self._module.Request(
-            original.method, url, headers=wire.headers(effect.attempt), extensions=extensions, **body
-        )
+            body = {"stream": _CountedStream(wire.body, framing, self._module)()}
+        made = self._module.Request(original.method, url, headers=framing.headers, extensions=extensions, **body)
+        if isinstance(framing, Chunked):
+            made.headers.pop("content-length", None)  # httpx writes one where the body's size is known
+        return made
 
     def failed(self, error: Exception) -> Outcome:
-        """The outcome of an exception of the inner transport."""
+        """The outcome of an exception of the inner transport, or of the request's body."""
+        if isinstance(error, FalseFraming):
+            return Outcome(Failure.INVALID_REQUEST, str(error), error)
+        if isinstance(error, SourceFailed):
+            return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
         for kind, failure in self._failures:
             if isinstance(error, kind):
                 return Outcome(failure, str(error) or type(error).__name__, error)
@@ -92,7 +99,7 @@ class SyncInner(_Translator):
         """One attempt."""
         try:
             response = self._inner.handle_request(self.request(effect))
-        except self._module.TransportError as error:
+        except (self._module.TransportError, FalseFraming, SourceFailed) as error:
             return self.failed(error)
         return self.answered(response, _SyncBody(response, self))
 
@@ -119,7 +126,7 @@ class AsyncInner(_Translator):
                 response = await self._inner.handle_async_request(self.request(effect))
         except TimeoutError:
             return Outcome(Failure.TIMEOUT, f"no answer within {effect.timeout or 0:.3g} s")
-        except self._module.TransportError as error:
+        except (self._module.TransportError, FalseFraming, SourceFailed) as error:
             return self.failed(error)
         return self.answered(response, _AsyncBody(response, self))
 
@@ -146,7 +153,7 @@ class _SyncBody:
             yield from self._response.stream
         except self._translator._module.TransportError as error:
             outcome = self._translator.failed(error)
-            raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail) from error
+            raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail, error) from error
         self._response.stream.close()
 
     def close(self) -> None:
@@ -166,7 +173,7 @@ class _AsyncBody:
                 yield chunk
         except self._translator._module.TransportError as error:
             outcome = self._translator.failed(error)
-            raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail) from error
+            raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail, error) from error
         await self._response.stream.aclose()
 
     async def aclose(self) -> None:
@@ -182,21 +189,29 @@ class _AsyncBody:
 _closing: set[asyncio.Task[None]] = set()
 
 
-class _ReplayStream:
-    """A ReplayBody as an httpx stream, blocking and async at once."""
+class _CountedStream:
+    """A ReplayBody as an httpx stream, blocking and async at once, that is held to its declared length."""
 
-    def __init__(self, body: ReplayBody, module: ModuleType) -> None:
+    def __init__(self, body: ReplayBody, framing: Framing, module: ModuleType) -> None:
+        assert not isinstance(framing, NoBody)
         self._body = body
+        self._framing = framing
         self._module = module
 
     def __call__(self) -> Any:
-        body = self._body
+        body, framing = self._body, self._framing
 
         class Stream(self._module.SyncByteStream, self._module.AsyncByteStream):  # type: ignore[misc,name-defined]
             def __iter__(self) -> Iterator[bytes]:
-                return iter(body)
+                for piece in body:
+                    framing.count(len(piece))
+                    yield piece
+                framing.finish()
 
-            def __aiter__(self) -> AsyncIterator[bytes]:
-                return body.__aiter__()
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                async for piece in body:
+                    framing.count(len(piece))
+                    yield piece
+                framing.finish()
 
         return Stream()

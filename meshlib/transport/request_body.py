@@ -90,23 +90,3 @@ def body_of(request: Any, sync: bool, module: ModuleType) -> bytes | ReplayBody 
     except module.RequestNotRead:
         stream = request.stream
         return ReplayBody(iter(stream) if sync else stream.__aiter__())
-
-
-def is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the request's own headers announce chunked framing."""
-    return any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in headers)
-
-
-def expects_continue(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the body waits for the server's word."""
-    return any(len(n) == 6 and n.lower() == b"expect" and v.lower() == b"100-continue" for n, v in headers)
-
-
-def frame(chunk: bytes, chunked: bool) -> bytes:
-    """A piece of body as it goes on the wire."""
-    return b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk
-
-
-def last_frame(chunked: bool) -> bytes:
-    """What ends a body on the wire."""
-    return b"0\r\n\r\n" if chunked else b""

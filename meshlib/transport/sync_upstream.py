@@ -21,18 +21,11 @@ from meshlib.clock import Clock
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
+from meshlib.transport.framing import FalseFraming, Framing, NoBody, framing_of
 from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, encode_head
 from meshlib.transport.names import Names
 from meshlib.transport.problems import CUT_HEAD, MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
-from meshlib.transport.request_body import (
-    CONTINUE_SECONDS,
-    ReplayBody,
-    SourceFailed,
-    expects_continue,
-    frame,
-    is_chunked,
-    last_frame,
-)
+from meshlib.transport.request_body import CONTINUE_SECONDS, ReplayBody, SourceFailed
 from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, keep_alive, smaller, worn_out
 from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer, context_of
 
@@ -51,6 +44,8 @@ while a single call is under way, so that it never competes with work. Pays 20 %
 
 IO_ERRORS = (OSError, ssl.SSLError)
 TIMED_OUT = (TimeoutError, BlockingIOError)
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+TLS_RECORD = 16384
 _TIMEVAL = struct.Struct("@ll")
 
 
@@ -105,6 +100,27 @@ class _Connection:
         packed = _TIMEVAL.pack(int(whole), int(whole % 1 * 1_000_000))
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
+
+    def send_some(self, data: memoryview) -> int:
+        """Write what the socket takes without waiting: perhaps nothing."""
+        try:
+            if not self.tls:
+                return self.sock.send(data, socket.MSG_DONTWAIT)
+            self.patience(0.0)
+            return self.sock.send(data[:TLS_RECORD])
+        except NOT_NOW:
+            return 0
+
+    def receive_some(self) -> bytes | None:
+        """What has arrived, b"" at the end of the connection, None when there is nothing (TLS: nothing of the answer; a
+        session ticket makes the socket readable, too)."""
+        try:
+            if not self.tls:
+                return self.sock.recv(RECEIVE, socket.MSG_DONTWAIT)
+            self.patience(0.0)
+            return self.sock.recv(RECEIVE)
+        except NOT_NOW:
+            return None
 
     def breaker(self) -> Callable[[], None]:
         """What breaks off the request under way, from another thread; without effect once the next one has begun."""
@@ -164,16 +180,17 @@ class SyncUpstream:
         connection: _Connection | None = None
         if self.closed:
             return mesh_closed()
-        if target.http2:
-            answer = self._send_http2(method, url_target, headers, body, target, timeouts)
-            if isinstance(answer, Outcome):
-                return answer
-            if answer is not None:
-                connection = _Connection(answer, target, self._clock.monotonic())
-                if target.limits is not None:
-                    connection.slot = target.limits.slots  # it was taken for this socket
         try:
-            head = encode_head(method, url_target, headers)
+            framing = framing_of(headers, body)
+            if target.http2:
+                answer = self._send_http2(method, url_target, framing, target, timeouts)
+                if isinstance(answer, Outcome):
+                    return answer
+                if answer is not None:
+                    connection = _Connection(answer, target, self._clock.monotonic())
+                    if target.limits is not None:
+                        connection.slot = target.limits.slots  # it was taken for this socket
+            head = encode_head(method, url_target, framing.headers)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         now = self._clock.monotonic
@@ -202,7 +219,7 @@ class SyncUpstream:
             return mesh_closed()
         self._sending += 1  # a hint only: a torn update costs or saves a few microseconds
         try:
-            outcome = self._exchange(connection, head, headers, body, timeouts, reused)
+            outcome = self._exchange(connection, head, framing, timeouts, reused)
         except BaseException:
             self._discard(connection)
             raise
@@ -220,25 +237,26 @@ class SyncUpstream:
         self,
         connection: _Connection,
         head: bytes,
-        headers: RawHeaders,
-        body: bytes | ReplayBody | None,
+        framing: Framing,
         timeouts: Timeouts,
         reused: bool,
     ) -> Outcome:
-        sock, reader = connection.sock, connection.reader
+        sock, reader, body = connection.sock, connection.reader, framing.body
         now = self._clock.monotonic
         head_by = None if timeouts.head is None else now() + timeouts.head
         early = False
+        broke: BaseException | None = None
         try:
             connection.patience(smaller(timeouts.head, timeouts.write) if body is not None else timeouts.head)
-            if body is None:
+            if framing.body is None:
                 sock.sendall(head)
-            elif type(body) is bytes and len(body) <= SMALL_BODY and not expects_continue(headers):
-                chunked = is_chunked(headers)
-                sock.sendall(head + (frame(body, True) + last_frame(True) if chunked else body))
+            elif type(body) is bytes and len(body) <= SMALL_BODY and not framing.expects_continue:
+                sock.sendall(head + framing.whole(body))
             else:
                 sock.sendall(head)
-                early = self._send_body(connection, headers, body, timeouts, head_by)
+                early = self._send_body(connection, framing, timeouts, head_by)
+        except FalseFraming as error:
+            return Outcome(Failure.INVALID_REQUEST, str(error), error)
         except SourceFailed as error:
             return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
         except TIMED_OUT as error:
@@ -247,9 +265,11 @@ class SyncUpstream:
             return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {timeouts.write} s", error)
         except IO_ERRORS as error:
             # the server may have answered (and closed) before it had read everything: that answer counts
-            early = True
-            if not self._readable(connection):
-                return _reset(error, reused and reader.status == 0)
+            early, broke = True, error
+            if not reader.head_done and not connection.poll.poll(0):
+                return _reset(error, reused and not reader.begun)
+        if reader.error:
+            return Outcome(Failure.PROTOCOL_ERROR, reader.error)
 
         first = body is None  # the request was just written: the time left is all of it
         written = now()
@@ -277,7 +297,7 @@ class SyncUpstream:
             if not data:
                 if reader.begun:
                     return Outcome(Failure.PROTOCOL_ERROR, CUT_HEAD)
-                return _reset(None, reused)
+                return _reset(broke, reused)
             reader.feed(data)
             if reader.error:
                 return Outcome(Failure.PROTOCOL_ERROR, reader.error)
@@ -298,32 +318,27 @@ class SyncUpstream:
     def _send_body(
         self,
         connection: _Connection,
-        headers: RawHeaders,
-        body: bytes | ReplayBody,
+        framing: Framing,
         timeouts: Timeouts,
         head_by: float | None,
     ) -> bool:
         """Send the body piece by piece. True when the answer began before its end: then the rest is not sent."""
-        if expects_continue(headers) and self._refused_to_continue(connection, head_by):
+        body = framing.body
+        assert not isinstance(framing, NoBody) and body is not None  # noqa: PT018
+        if framing.expects_continue and self._refused_to_continue(connection, head_by):
             return True
-        chunked = is_chunked(headers)
-        pieces = [body] if isinstance(body, bytes) else body
-        for chunk in pieces:
-            if self._send_watching(connection, frame(chunk, chunked), timeouts.write, head_by):
+        if isinstance(body, bytes):
+            return self._send_watching(connection, framing.whole(body), timeouts.write, head_by)
+        for chunk in body:
+            if self._send_watching(connection, framing.piece(chunk), timeouts.write, head_by):
                 return True
-        end = last_frame(chunked)
+        end = framing.end()
         return bool(end) and self._send_watching(connection, end, timeouts.write, head_by)
 
     def _send_watching(self, connection: _Connection, data: bytes, write: float | None, head_by: float | None) -> bool:
         """Write all of ``data`` unless the server answers (or closes) meanwhile, which is what True says."""
-        sock = connection.sock
-        if isinstance(sock, ssl.SSLSocket):
-            if connection.poll.poll(0):
-                return True
-            sock.sendall(data)
-            return False
         poll = select.poll()
-        poll.register(sock, select.POLLIN | select.POLLOUT)
+        poll.register(connection.sock, select.POLLIN | select.POLLOUT)
         view = memoryview(data)
         now = self._clock.monotonic
         while view:
@@ -331,33 +346,36 @@ class SyncUpstream:
             ready = poll.poll(None if wait is None else min(max(0.0, wait), LONGEST_WAIT) * 1000)
             if not ready:
                 raise TimeoutError
-            if ready[0][1] & ~select.POLLOUT:
+            if ready[0][1] & ~select.POLLOUT and self._answered(connection):
                 return True
-            try:
-                view = view[sock.send(view, socket.MSG_DONTWAIT) :]
-            except BlockingIOError:
-                continue
+            if ready[0][1] & select.POLLOUT:
+                view = view[connection.send_some(view) :]
         return False
 
     def _refused_to_continue(self, connection: _Connection, head_by: float | None) -> bool:
-        """Wait for ``100 Continue``, for a second at most. True when a final answer came instead."""
+        """Wait for ``100 Continue``, for a second at most. True when a final answer (or the end) came instead."""
         reader = connection.reader
         until = self._clock.monotonic() + CONTINUE_SECONDS
-        while not reader.continue_seen and not reader.head_done:
-            wait = smaller(until, head_by) or until
-            left = wait - self._clock.monotonic()
+        until = until if head_by is None else min(until, head_by)
+        while not reader.continue_seen:
+            left = until - self._clock.monotonic()
             if left <= 0 or not connection.poll.poll(left * 1000):
                 return False
-            data = connection.sock.recv(RECEIVE)
-            if not data:
-                raise ConnectionResetError("the server closed instead of answering 100-continue")
-            reader.feed(data)
-            if reader.error:
+            if self._answered(connection):
                 return True
-        return reader.head_done
+        return False
 
-    def _readable(self, connection: _Connection) -> bool:
-        return bool(connection.poll.poll(0))
+    def _answered(self, connection: _Connection) -> bool:
+        """Read what has come while a body is being sent. True when no more of it should be sent: the head of the answer is
+        whole (which an interim one, as 103, is not), or there will be none."""
+        reader = connection.reader
+        while (data := connection.receive_some()) is not None:
+            if not data:
+                return True
+            reader.feed(data)
+            if reader.head_done or reader.error:
+                return True
+        return False
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -544,8 +562,7 @@ class SyncUpstream:
         self,
         method: bytes,
         url_target: bytes,
-        headers: RawHeaders,
-        body: bytes | ReplayBody | None,
+        framing: Framing,
         target: Target,
         timeouts: Timeouts,
     ) -> Outcome | socket.socket | None:
@@ -560,7 +577,7 @@ class SyncUpstream:
                 return no_http2_package(target, error)
             with self._lock:
                 http2 = self._http2 = self._http2 or SyncHttp2(self, self._clock.monotonic)
-        return http2.send(method, url_target, headers, body, target, timeouts)
+        return http2.send(method, url_target, framing, target, timeouts)
 
     def _release(self, connection: _Connection) -> None:
         """The answer is over: keep the connection if it is good for another."""
@@ -711,7 +728,7 @@ class SyncBody:
                     ) from None
                 except IO_ERRORS as error:
                     raise BodyFailed(
-                        Failure.RESET, f"the connection broke in the middle of the answer: {error}"
+                        Failure.RESET, f"the connection broke in the middle of the answer: {error}", error
                     ) from error
                 if received:
                     reader.feed(received)
