@@ -25,7 +25,7 @@ from meshlib.transport.names import Names
 from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
 from meshlib.transport.request_body import ReplayBody
 from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
-from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer, context_of
+from meshlib.transport.tls import HTTP1_ONLY, UNREADABLE, Offering, PeerNameMismatch, check_peer, context_of
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
@@ -99,11 +99,14 @@ class AsyncioUpstream:
                 "server_hostname": target.server_hostname or target.host,
             }
         transport: Any
-        if target.host.startswith("unix://"):
-            path = target.host.removeprefix("unix://")
-            transport, _ = await self.loop.create_unix_connection(lambda: protocol, path, **options)
-        else:
-            transport = await self._connect_to(target, protocol, options)
+        try:
+            if target.host.startswith("unix://"):
+                path = target.host.removeprefix("unix://")
+                transport, _ = await self.loop.create_unix_connection(lambda: protocol, path, **options)
+            else:
+                transport = await self._connect_to(target, protocol, options)
+        except UnicodeDecodeError as error:  # asyncio reads the certificate before anybody asks for it
+            raise PeerNameMismatch(UNREADABLE) from error
         try:
             check_peer(transport.get_extra_info("peercert") or {}, target.subject_alt_names)
         except PeerNameMismatch:

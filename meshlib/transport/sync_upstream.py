@@ -27,7 +27,7 @@ from meshlib.transport.names import Names
 from meshlib.transport.problems import CUT_HEAD, MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
 from meshlib.transport.request_body import CONTINUE_SECONDS, ReplayBody, SourceFailed
 from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, keep_alive, smaller, worn_out
-from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, check_peer, context_of
+from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, certificate_of, check_peer, context_of
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
@@ -510,7 +510,7 @@ class SyncUpstream:
                 sock = tls
                 with self._interruptible(tls):
                     tls.do_handshake()
-                check_peer(tls.getpeercert() or {}, target.subject_alt_names)
+                check_peer(certificate_of(tls), target.subject_alt_names)
         except BaseException:
             sock.close()
             raise

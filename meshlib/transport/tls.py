@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from meshlib.policy.peer_names import allows, type_of
 from meshlib.transport.followed import Followed
 
 if TYPE_CHECKING:
@@ -21,18 +22,28 @@ class PeerNameMismatch(Exception):
 
 
 def check_peer(certificate: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    """Raise ``PeerNameMismatch`` unless one of the certificate's DNS, URI or IP names is ``allowed`` (none: no check).
-    Names are compared whole, never by prefix."""
+    """Raise ``PeerNameMismatch`` unless one of the names of the certificate, a dict of ``getpeercert()``, is ``allowed``
+    (none: no check). See ``policy/peer_names.py``."""
     if not allowed:
         return
-    names = [value for _, value in certificate.get("subjectAltName", ())]
-    if not any(name in allowed for name in names):
+    names = [(kind, text) for kind, text in certificate.get("subjectAltName", ()) if isinstance(text, str)]
+    if not allows(allowed, names):
+        said = ", ".join(text if type_of(text) == kind else f"{text} ({kind})" for kind, text in names)
         raise PeerNameMismatch(
-            f"the server's certificate is for {', '.join(names) or 'no name at all'}; "
+            f"the server's certificate is for {said or 'no name at all'}; "
             f"the DestinationRule wants one of {', '.join(allowed)}"
         )
 
 
+def certificate_of(peer: ssl.SSLSocket) -> Mapping[str, Any]:
+    """The server's certificate. Raises ``PeerNameMismatch`` when its names are no text."""
+    try:
+        return peer.getpeercert() or {}
+    except UnicodeDecodeError as error:
+        raise PeerNameMismatch(UNREADABLE) from error
+
+
+UNREADABLE = "the names of the server's certificate cannot be read"
 HTTP1_ONLY = ("http/1.1",)
 HTTP2_OR_1 = ("h2", "http/1.1")
 
