@@ -39,7 +39,8 @@ class Outcome:
     the head (the common case for small answers): then the connection is free already and ``body`` is None. ``stale``
     marks a failure on a kept-alive connection before any byte of an answer: the server had most likely closed it.
     ``trailers`` (HTTP/2 only, else None) is filled when the body has been read to its end. ``grpc_status`` is the gRPC
-    status of a call that ended with its head (a trailers-only answer, or a local one), else None.
+    status of a call that ended with its head (a trailers-only answer, or a local one), else None. ``stream`` is what the
+    caller may know of the connection (see ``transport/network_stream.py``), None without one.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Outcome:
         "reason",
         "stale",
         "status",
+        "stream",
         "trailers",
         "whole",
     )
@@ -84,6 +86,7 @@ class Outcome:
         self.stale = stale
         self.trailers = trailers
         self.grpc_status: int | None = None
+        self.stream: Any = None
 
     @property
     def judged(self) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from meshlib.engine.outcome import Failure
+from meshlib.engine.outcome import Failure, RawHeaders
 from meshlib.transport.http1 import ResponseReader
+from meshlib.transport.network_stream import AsyncPooledStream
 from meshlib.transport.problems import CUT_HEAD
 from meshlib.transport.target import Target
 
@@ -55,6 +56,7 @@ class Connection(asyncio.Protocol):
         "reader",
         "requests",
         "slot",
+        "stream",
         "target",
         "transport",
     )
@@ -69,18 +71,21 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.closed = False
         self.slot: Slots | None = None  # that the client's limits gave it, while it is in use
+        self.stream: AsyncPooledStream | None = None
         self._handler: Handler | None = None
         self._head_sent = False
         self._reused = False
 
     # -- use --------------------------------------------------------------------------------------------------------
 
-    def start(self, data: bytes, head_request: bool, handler: Handler) -> None:
-        """Send the head (and whatever of the body is at hand) of a request; ``handler`` hears of its answer."""
+    def start(self, data: bytes, head_request: bool, handler: Handler, headers: RawHeaders) -> None:
+        """Send the head (and whatever of the body is at hand) of a request; ``handler`` hears of its answer. ``headers`` are
+        the request's."""
         self._reused = self.requests > 0
         self.requests += 1
         self._head_sent = False
         self.reader.begin(head_request)
+        self.reader.request_headers = headers
         self._handler = handler
         self.transport.write(data)
 
@@ -113,6 +118,10 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def let_go(self) -> None:
+        """The request is over, and with it HTTP: the handler hears nothing more."""
+        self._handler = None
+
     def give_slot_back(self) -> None:
         """The connection is in use no longer."""
         slot, self.slot = self.slot, None
@@ -143,6 +152,7 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         # tell of every byte that the system does not take at once (asyncio's TLS would take 0 for "always")
         self.transport.set_write_buffer_limits(high=0 if self.target.tls is None else 1, low=0)
+        self.stream = AsyncPooledStream(transport, self.reader)
 
     def data_received(self, data: bytes) -> None:
         handler = self._handler

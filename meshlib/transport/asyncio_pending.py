@@ -12,6 +12,7 @@ from meshlib.transport.asyncio_connection import Connection
 from meshlib.transport.framing import Chunked, FalseFraming, Sized
 from meshlib.transport.http1 import BodyFailed, ResponseReader
 from meshlib.transport.request_body import CONTINUE_SECONDS, SourceFailed
+from meshlib.transport.switched import AsyncSwitched
 from meshlib.transport.target import Timeouts
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class Pending:
         )
         if self._sending or not self.writable:
             reader.poisoned = True  # an answer before the request was over: what is left of it was never sent
+        outcome.stream = self._connection.stream
         if reader.complete:
             outcome.whole = reader.take()
+        elif reader.switched is not None:
+            outcome.body = outcome.stream = AsyncSwitched(self._upstream, self._connection, reader.switched)
+            self._ended = True  # the connection is no longer ours to give up
         else:
             outcome.body = AsyncBody(self)
             self._keep(reader.take())

@@ -20,9 +20,9 @@ from meshlib.transport.asyncio_connection import Connection
 from meshlib.transport.asyncio_pending import Pending
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
 from meshlib.transport.framing import Framing, NoBody, framing_of
-from meshlib.transport.http1 import InvalidHead, encode_head
+from meshlib.transport.http1 import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.names import Names
-from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
+from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package, no_upgrade
 from meshlib.transport.request_body import ReplayBody
 from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
 from meshlib.transport.tls import HTTP1_ONLY, UNREADABLE, Offering, PeerNameMismatch, check_peer, context_of
@@ -296,7 +296,10 @@ class AsyncioUpstream:
             return mesh_closed()
         try:
             framing = framing_of(headers, body)
-            if target.http2:
+            if target.http2 and asks_for_websocket(headers):
+                if target.tls is None:
+                    return no_upgrade(target)
+            elif target.http2:
                 outcome = await self._send_http2(method, url_target, framing, target, timeouts, clock_now)
                 if outcome is not None:
                     return outcome
@@ -342,7 +345,7 @@ class AsyncioUpstream:
                 data += framing.whole(content)
             else:
                 rest = framing
-        connection.start(data, method == b"HEAD", pending)
+        connection.start(data, method == b"HEAD", pending, headers)
         timer = None
         if timeouts.head is not None:
             timer = loop.call_at(began + timeouts.head, pending.head_timed_out)

@@ -61,6 +61,23 @@ def _what_is_wrong(method: bytes, target: bytes, headers: Sequence[tuple[bytes, 
     return "the request head is not valid HTTP"
 
 
+def _protocols(headers: RawHeaders) -> set[bytes]:
+    """The values of Upgrade."""
+    return {
+        token
+        for name, value in headers
+        if len(name) == 7 and name.lower() == b"upgrade"
+        for piece in value.split(b",")
+        if (token := piece.strip(b" \t").lower())
+    }
+
+
+def asks_for_websocket(headers: RawHeaders) -> bool:
+    """Whether the request cannot be made over HTTP/2."""
+    names = [value for name, value in headers if len(name) == 7 and name.lower() == b"upgrade"]
+    return bool(names) and any(b"websocket" in value.lower() for value in names)
+
+
 class ResponseReader:
     """Reads the answers of one connection, one after another. ``begin`` before each request, ``feed`` what arrives.
 
@@ -85,13 +102,17 @@ class ResponseReader:
         "keep_alive",
         "poisoned",
         "reason",
+        "request_headers",
         "status",
+        "switched",
         "trailers",
     )
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self.poisoned = False
+        self.request_headers: RawHeaders = []  # looked at when the server switches protocols
+        self.switched: bytes | None = None  # after 101: what came behind the head, which is no HTTP
         self.begin(False)
 
     def begin(self, head_request: bool) -> None:
@@ -124,8 +145,8 @@ class ResponseReader:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fail("the server switched protocols (101), which was not asked for")
+        except httptools.HttpParserUpgrade as switch:
+            self._switch(data[switch.args[0] :])
         except httptools.HttpParserError as error:
             if self.complete:
                 self.poisoned = True
@@ -133,6 +154,19 @@ class ResponseReader:
                 self._fail(str(error) or type(error).__name__)
         if not self.head_done and not self.error and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
+
+    def _switch(self, left: bytes) -> None:
+        """101: the last HTTP on this connection, if it was asked for."""
+        if self.error:
+            return
+        chosen = _protocols(self.headers)
+        if not chosen or not chosen <= _protocols(self.request_headers):
+            what = b", ".join(sorted(chosen)).decode("latin-1")
+            self._fail(f"the server switched protocols (101{what and ' ' + what}), which was not asked for")
+            return
+        self.switched = left
+        self.head_done = True
+        self.poisoned = True
 
     def feed_eof(self) -> bool:
         """The peer closed. True when that is the proper end of the answer (one without a length), False when it cuts."""
@@ -228,6 +262,8 @@ class ResponseReader:
         if self.complete or self.error:
             return
         status = self.status
+        if status == 101:
+            return  # the parser says so next
         if 100 <= status < 200:
             self.continue_seen = self.continue_seen or status == 100
             self.headers = []

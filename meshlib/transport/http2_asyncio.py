@@ -29,6 +29,7 @@ from meshlib.transport.http2_call import (
     too_late,
 )
 from meshlib.transport.http2_headers import request_head
+from meshlib.transport.network_stream import AsyncPooledStream
 from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed
 from meshlib.transport.request_body import ReplayBody, SourceFailed
 from meshlib.transport.target import Target, Timeouts, smaller, worn_out
@@ -89,6 +90,7 @@ class Connection(asyncio.Protocol):
         self.loop = owner.loop
         self.target = target
         self.transport: Any = None
+        self.stream: AsyncPooledStream | None = None
         self.requests = 0
         self.opened = self.idle_since = self.loop.time()
         self.closed = False
@@ -262,6 +264,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.stream = AsyncPooledStream(transport)
 
     def data_received(self, data: bytes) -> None:
         if self.closed:
@@ -365,6 +368,7 @@ class AsyncioHttp2:
                 if not self._upstream.closed:
                     raise
                 return mesh_closed(error)
+        outcome.stream = connection.stream
         if outcome.failure is None and outcome.whole is None:
             outcome.body = Http2Body(connection, stream, waiter, timeouts, deadline)
         return outcome

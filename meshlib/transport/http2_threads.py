@@ -37,6 +37,7 @@ from meshlib.transport.http2_call import (
     too_late,
 )
 from meshlib.transport.http2_headers import request_head
+from meshlib.transport.network_stream import PooledStream
 from meshlib.transport.problems import MESH_CLOSED, mesh_closed
 from meshlib.transport.request_body import ReplayBody, SourceFailed
 from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, smaller, worn_out
@@ -88,6 +89,7 @@ class Connection:
     ) -> None:
         sock.setblocking(False)
         self.sock = sock
+        self.stream = PooledStream(sock)
         self.target = target
         self.requests = 0
         self._now = owner._now
@@ -504,6 +506,7 @@ class SyncHttp2:
         )
         source = iter(framing.body) if isinstance(framing.body, ReplayBody) else None
         outcome: Outcome = connection.perform(steps, stream, waiter, source)
+        outcome.stream = connection.stream
         if outcome.failure is None and outcome.whole is None:
             outcome.body = Http2Body(connection, stream, waiter, timeouts)
         if not connection.usable:

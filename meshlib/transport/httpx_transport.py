@@ -22,9 +22,11 @@ from meshlib.engine.outcome import Outcome
 from meshlib.engine.route import route
 from meshlib.transport.call_errors import bad_url, call_error
 from meshlib.transport.http1 import BodyFailed
+from meshlib.transport.network_stream import switched_streams
 from meshlib.transport.origins import BadUrl
 from meshlib.transport.other_way import OtherWay
 from meshlib.transport.request_body import body_of
+from meshlib.transport.switched import AsyncSwitched, SyncSwitched
 from meshlib.transport.view import HttpxView
 from meshlib.transport.wire import Wire
 from meshlib.transport.worlds import AsyncThroughInner, SyncThroughInner
@@ -96,16 +98,14 @@ def transports(module: ModuleType) -> Transports:
     whole_stream = module.ByteStream
 
     def response(outcome: Outcome, call: Call, stream: Any) -> Any:
-        return make_response(
-            outcome.status,
-            headers=outcome.headers,
-            stream=stream,
-            extensions={
-                "mesh": call.record,
-                "http_version": outcome.http_version,
-                "reason_phrase": outcome.reason,
-            },
-        )
+        extensions = {
+            "mesh": call.record,
+            "http_version": outcome.http_version,
+            "reason_phrase": outcome.reason,
+        }
+        if outcome.stream is not None:
+            extensions["network_stream"] = outcome.stream
+        return make_response(outcome.status, headers=outcome.headers, stream=stream, extensions=extensions)
 
     class SyncBodyStream(module.SyncByteStream):  # type: ignore[misc,name-defined]
         """The answer's body on its way; the exchange ends with it."""
@@ -187,7 +187,10 @@ def transports(module: ModuleType) -> Transports:
             outcome = _final(delivered, exchange, call, request, self._respond, module)
             if outcome.body is None:
                 return response(outcome, call, whole_stream(outcome.whole or b""))
-            return response(outcome, call, SyncBodyStream(outcome, call, exchange, request))
+            stream = SyncBodyStream(outcome, call, exchange, request)
+            if type(outcome.stream) is SyncSwitched:
+                outcome.stream = switched_streams(module).sync(outcome.stream, stream.close)
+            return response(outcome, call, stream)
 
         def __enter__(self) -> Self:
             self._owned.enter()
@@ -224,7 +227,10 @@ def transports(module: ModuleType) -> Transports:
             outcome = _final(delivered, exchange, call, request, self._respond, module)
             if outcome.body is None:
                 return response(outcome, call, whole_stream(outcome.whole or b""))
-            return response(outcome, call, AsyncBodyStream(outcome, call, exchange, request))
+            stream = AsyncBodyStream(outcome, call, exchange, request)
+            if type(outcome.stream) is AsyncSwitched:
+                outcome.stream = switched_streams(module).asynchronous(outcome.stream, stream.aclose)
+            return response(outcome, call, stream)
 
         async def __aenter__(self) -> Self:
             await self._owned.enter()

@@ -83,13 +83,15 @@ class _Translator:
     def answered(self, response: Any, body: Any) -> Outcome:
         """The outcome of a response of the inner transport."""
         extensions = response.extensions
-        return Outcome(
+        outcome = Outcome(
             status=response.status_code,
             reason=extensions.get("reason_phrase", b""),
             headers=response.headers.raw,
             http_version=extensions.get("http_version", b"HTTP/1.1"),
             body=body,
         )
+        outcome.stream = extensions.get("network_stream")
+        return outcome
 
 
 class SyncInner(_Translator):

@@ -37,6 +37,15 @@ def mesh_closed(error: BaseException | None = None) -> Outcome:
     return Outcome(Failure.CLOSED, MESH_CLOSED, error)
 
 
+def no_upgrade(target: Target) -> Outcome:
+    """A WebSocket over plaintext HTTP/2."""
+    return Outcome(
+        Failure.INVALID_REQUEST,
+        f"{target} is spoken to in HTTP/2 (by its port's name or its DestinationRule), and an upgrade to a WebSocket is "
+        "HTTP/1.1: give the service a port for it that is named http or ws",
+    )
+
+
 def no_http2_package(target: Target, error: ImportError) -> Outcome:
     """HTTP/2 is configured and its library is not installed."""
     detail = f"{target} is called over HTTP/2, which needs the h2 package: {HTTP2_REMEDY}"

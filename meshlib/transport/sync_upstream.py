@@ -22,10 +22,12 @@ from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
 from meshlib.transport.framing import FalseFraming, Framing, NoBody, framing_of
-from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, encode_head
+from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, asks_for_websocket, encode_head
 from meshlib.transport.names import Names
-from meshlib.transport.problems import CUT_HEAD, MESH_CLOSED, connect_problem, mesh_closed, no_http2_package
+from meshlib.transport.network_stream import PooledStream
+from meshlib.transport.problems import CUT_HEAD, MESH_CLOSED, connect_problem, mesh_closed, no_http2_package, no_upgrade
 from meshlib.transport.request_body import CONTINUE_SECONDS, ReplayBody, SourceFailed
+from meshlib.transport.switched import SyncSwitched
 from meshlib.transport.target import LONGEST_WAIT, Target, Timeouts, keep_alive, smaller, worn_out
 from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, certificate_of, check_peer, context_of
 
@@ -60,6 +62,7 @@ class _Connection:
         "requests",
         "slot",
         "sock",
+        "stream",
         "target",
         "tls",
     )
@@ -79,6 +82,7 @@ class _Connection:
         self.opened = now
         self.idle_since = now
         self.slot: Slots | None = None  # that the client's limits gave it, while it is in use
+        self.stream = PooledStream(sock, self.reader)
 
     def quiet(self) -> bool:
         """Nothing has arrived: neither the end of the connection nor bytes that nobody asked for."""
@@ -182,7 +186,10 @@ class SyncUpstream:
             return mesh_closed()
         try:
             framing = framing_of(headers, body)
-            if target.http2:
+            if target.http2 and asks_for_websocket(headers):
+                if target.tls is None:
+                    return no_upgrade(target)
+            elif target.http2:
                 answer = self._send_http2(method, url_target, framing, target, timeouts)
                 if isinstance(answer, Outcome):
                     return answer
@@ -211,6 +218,7 @@ class SyncUpstream:
         connection.requests += 1
         reader = connection.reader
         reader.begin(method == b"HEAD")
+        reader.request_headers = headers
         if timeouts.watch is not None:
             timeouts.watch(connection.breaker())
         self._busy.add(connection)
@@ -308,6 +316,10 @@ class SyncUpstream:
         )
         if early:
             reader.poisoned = True
+        if reader.switched is not None:
+            outcome.body = outcome.stream = SyncSwitched(self, connection, reader.switched)
+            return outcome
+        outcome.stream = connection.stream
         if reader.complete:
             outcome.whole = reader.take()
             self._release(connection)

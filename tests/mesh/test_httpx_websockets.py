@@ -1,0 +1,496 @@
+"""WebSockets through the mesh (httpx-ws), and what a response tells of its connection. In both worlds."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import gc
+import hashlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import httpcore
+import httpcore2
+import httpx
+import httpx2
+import httpx_ws
+import pytest
+import trustme
+from httpx_ws.transport import ASGIWebSocketTransport
+
+import meshlib
+from tests.support.evil_server import EvilServer
+from tests.support.h2_server import H2Server
+from tests.support.proxy import ForwardProxy
+from tests.support.resources import destination_rule, pod, service, to, virtual_service
+from tests.support.servers import EchoServer, free_port
+from tests.support.websockets import EchoSocket
+
+WORLDS = ["threads", "asyncio"]
+
+
+@pytest.fixture(params=WORLDS)
+def world(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusting(authority) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def server_side(authority: trustme.CA, *protocols: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
+
+
+def chat(*servers: EchoSocket, rules: tuple[dict[str, Any], ...] = (), **policy: Any) -> list[dict[str, Any]]:
+    return [
+        service("chat"),
+        *(pod("chat", f"v{number}", server.port) for number, server in enumerate(servers, 1)),
+        destination_rule("chat", *(f"v{number}" for number in range(1, len(servers) + 1)), **policy),
+        *([virtual_service("chat", *rules)] if rules else []),
+    ]
+
+
+def talk(world: str, mesh: meshlib.Mesh, url: str, *messages: str | bytes, headers: Any = None, **options: Any) -> list:
+    """Say each message and hear what comes back, after the greeting."""
+
+    def heard(message: Any) -> Any:
+        return message.data if isinstance(message.data, str) else bytes(message.data)
+
+    big = {"max_message_size_bytes": 2**24, "keepalive_ping_interval_seconds": None}
+    if world == "threads":
+        with (
+            mesh.client(**options) as client,
+            httpx_ws.connect_ws(url, client, headers=headers or {}, **big) as session,
+        ):
+            got = [session.receive_text(timeout=5)]
+            for message in messages:
+                session.send_text(message) if isinstance(message, str) else session.send_bytes(message)
+                got.append(heard(session.receive(timeout=5)))
+            return got
+
+    async def go() -> list:
+        async with (
+            mesh.async_client(**options) as client,
+            httpx_ws.aconnect_ws(url, client, headers=headers or {}, **big) as session,
+        ):
+            got = [await session.receive_text(timeout=5)]
+            for message in messages:
+                await (session.send_text(message) if isinstance(message, str) else session.send_bytes(message))
+                got.append(heard(await session.receive(timeout=5)))
+            return got
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+def test_a_websocket_is_routed_by_the_rules_of_its_host(world, scheme):
+    rules = (
+        {"match": [{"headers": {"end-user": {"exact": "jason"}}}], "route": [to("chat", "v2")]},
+        {"route": [to("chat", "v1")], "headers": {"request": {"add": {"x-rule": "1"}}}},
+    )
+    with EchoSocket("v1") as one, EchoSocket("v2") as two:
+        with meshlib.Mesh.from_resources(chat(one, two, rules=rules)) as mesh:
+            url = f"{scheme}://chat:9080/room"
+            assert talk(world, mesh, url, "a", b"b") == ["hello from v1", "a", b"b"]
+            assert talk(world, mesh, url, headers={"end-user": "jason"}) == ["hello from v2"]
+        assert one.heads[0]["x-rule"] == "1"
+        assert one.paths == ["/room"]
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_wss_to_a_host_outside_stays_on_http1(world, authority, trusting, http2):
+    with EchoSocket(tls=server_side(authority)) as server, meshlib.Mesh.from_resources([]) as mesh:
+        url = f"wss://localhost:{server.port}/"
+        assert talk(world, mesh, url, "a", verify=trusting, http2=http2) == ["hello from echo", "a"]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_large_messages_go_both_ways_at_once(world, authority, trusting, tls):
+    with EchoSocket(tls=server_side(authority) if tls else None) as server, meshlib.Mesh.from_resources([]) as mesh:
+        url = f"{'wss' if tls else 'ws'}://localhost:{server.port}/"
+        message = bytes(range(256)) * 16_384
+        assert talk(world, mesh, url, message, message, verify=trusting)[1:] == [message, message]
+
+
+def test_a_host_outside_is_reached_through_the_proxy(world, authority, trusting):
+    with EchoSocket(tls=server_side(authority)) as server, ForwardProxy(tunnels_to=server.port) as proxy:
+        with meshlib.Mesh.from_resources([]) as mesh:
+            options = {"proxy": proxy.url, "verify": trusting}
+            assert talk(world, mesh, "wss://localhost/", "a", **options) == ["hello from echo", "a"]
+        assert proxy.asked == ["CONNECT localhost:443 HTTP/1.1"]
+
+
+def test_an_inner_transport_may_switch_protocols_too():
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": f"hello from {scope['path']}"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+
+    async def go(mesh: meshlib.Mesh) -> None:
+        async with mesh.async_client(transport=ASGIWebSocketTransport(app)) as client:
+            async with httpx_ws.aconnect_ws("http://chat:9080/room", client) as session:
+                assert await session.receive_text(timeout=5) == "hello from /room"
+                await session.send_text("a")
+                assert await session.receive_text(timeout=5) == "a"
+        (cluster,) = mesh.status()["clusters"]
+        assert cluster["active"] == 0
+
+    with meshlib.Mesh.from_resources([service("chat"), pod("chat", "v1", 1)]) as mesh:
+        asyncio.run(go(mesh))
+
+
+def test_a_refused_upgrade_is_an_ordinary_response(world):
+    with EchoSocket() as server, meshlib.Mesh.from_resources(chat(server)) as mesh:
+        with pytest.raises(httpx_ws.WebSocketUpgradeError) as refused:
+            talk(world, mesh, "ws://chat:9080/no")
+    assert refused.value.response.status_code == 403
+
+
+def test_the_handshake_is_retried_as_any_other_request(world):
+    with EchoSocket() as server:
+        resources = [service("chat"), pod("chat", "v1", free_port(), name="dead"), pod("chat", "v1", server.port)]
+        with meshlib.Mesh.from_resources(resources, seed=1) as mesh:
+            for _ in range(6):
+                assert talk(world, mesh, "ws://chat:9080/", "a") == ["hello from echo", "a"]
+
+
+# -- the connection after 101 -----------------------------------------------------------------------------------------------
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+ASK = {
+    "connection": "Upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-key": KEY.decode(),
+    "sec-websocket-version": "13",
+}
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+
+
+class RawServer:
+    """Accepts, reads one head, says ``first``, then does what ``then`` does with the socket."""
+
+    def __init__(self, first: bytes = SWITCH, then: Callable[[socket.socket], None] = lambda sock: None) -> None:
+        self.first, self.then = first, then
+        self.ended = threading.Event()
+        self.accepted = 0
+        self._sock = socket.create_server(("127.0.0.1", 0))
+        self.port = self._sock.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._sock.accept()
+                self.accepted += 1
+                threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError), sock:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += sock.recv(65536)
+            sock.sendall(self.first)
+            self.then(sock)
+            while sock.recv(65536):
+                pass
+        self.ended.set()
+
+    def __enter__(self) -> RawServer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._sock.close()
+
+
+class Raw:
+    """One upgraded response of either world, with blocking methods."""
+
+    def __init__(self, world: str, mesh: meshlib.Mesh, module: Any = httpx, **options: Any) -> None:
+        self.world = world
+        if world == "threads":
+            self.client = module.Client(transport=mesh.http_transport(module=module, **options), timeout=5)
+        else:
+            self.client = module.AsyncClient(transport=mesh.async_http_transport(module=module, **options), timeout=5)
+            self.loop = asyncio.new_event_loop()
+
+    def do(self, result: Any) -> Any:
+        return result if self.world == "threads" else self.loop.run_until_complete(result)
+
+    def open(self, url: str, **headers: str) -> Any:
+        request = self.client.build_request("GET", url, headers={**ASK, **headers})
+        self.response = self.do(self.client.send(request, stream=True))
+        self.stream = self.response.extensions["network_stream"]
+        return self.stream
+
+    def read(self, most: int = 65536, timeout: float | None = 5) -> bytes:
+        return self.do(self.stream.read(most, timeout))
+
+    def write(self, data: bytes, timeout: float | None = 5) -> None:
+        self.do(self.stream.write(data, timeout))
+
+    def close(self) -> None:
+        self.do(self.stream.close() if self.world == "threads" else self.stream.aclose())
+
+    def get(self, url: str) -> Any:
+        return self.do(self.client.get(url))
+
+    def end(self) -> None:
+        self.do(self.client.close() if self.world == "threads" else self.client.aclose())
+        if self.world == "asyncio":
+            self.do(asyncio.sleep(0))
+            self.loop.close()
+
+
+@pytest.fixture
+def raw(world):
+    with contextlib.ExitStack() as stack:
+
+        def make(mesh: meshlib.Mesh, **options: Any) -> Raw:
+            made = Raw(world, mesh, **options)
+            stack.callback(made.end)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def mesh():
+    with meshlib.Mesh.from_resources([]) as running:
+        yield running
+
+
+def echo(sock: socket.socket) -> None:
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+def test_bytes_that_came_with_the_head_are_read_first(mesh, raw):
+    with RawServer(SWITCH + b"early bytes") as server:
+        one = raw(mesh)
+        one.open(server.url)
+        assert one.response.status_code == 101
+        assert [one.read(5), one.read(65536)] == [b"early", b" bytes"]
+        one.close()
+
+
+def test_the_stream_is_read_and_written_until_it_is_closed(mesh, raw):
+    with RawServer(then=echo) as server:
+        one = raw(mesh)
+        one.open(server.url)
+        for piece in (b"a", b"b" * 300_000):
+            one.write(piece)
+            got = b""
+            while len(got) < len(piece):
+                got += one.read()
+            assert got == piece
+        assert one.stream.get_extra_info("server_addr")[1] == server.port
+        assert one.stream.get_extra_info("client_addr")[0] == "127.0.0.1"
+        assert one.stream.get_extra_info("ssl_object") is None
+        assert one.stream.get_extra_info("nothing") is None
+        one.close()
+        one.close()
+        assert server.ended.wait(5)
+
+
+@pytest.mark.parametrize(("module", "core"), [(httpx, httpcore), (httpx2, httpcore2)])
+def test_what_fails_is_an_exception_of_httpcore(mesh, raw, world, module, core):
+    with RawServer() as server:
+        one = raw(mesh, module=module)
+        one.open(server.url)
+        assert isinstance(one.stream, core.NetworkStream if world == "threads" else core.AsyncNetworkStream)
+        with pytest.raises(core.ReadTimeout):
+            one.read(timeout=0.01)
+        one.close()
+        with pytest.raises(core.ReadError):
+            one.read()
+        with pytest.raises(core.WriteError):
+            one.write(b"x")
+
+
+def test_a_server_that_does_not_read_is_a_write_timeout(mesh, raw):
+    def stubborn(sock: socket.socket) -> None:
+        threading.Event().wait(2)
+
+    with RawServer(then=stubborn) as server:
+        one = raw(mesh)
+        one.open(server.url)
+        with pytest.raises(httpcore.WriteTimeout):
+            one.write(b"x" * 50_000_000, timeout=0.1)
+        one.close()
+
+
+def test_the_end_of_the_connection_is_an_empty_read(mesh, raw):
+    with RawServer(then=lambda sock: sock.shutdown(socket.SHUT_WR)) as server:
+        one = raw(mesh)
+        one.open(server.url)
+        assert one.read() == b""
+        one.close()
+
+
+def test_closing_wakes_a_thread_that_reads(mesh):
+    with RawServer() as server:
+        one = Raw("threads", mesh)
+        one.open(server.url)
+        failed: list[Exception] = []
+
+        def read() -> None:
+            try:
+                failed.append(ValueError(one.read(timeout=None)))
+            except Exception as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        one.close()
+        thread.join(5)
+        assert not thread.is_alive()
+        one.end()
+
+
+def test_closing_the_mesh_ends_the_stream(raw):
+    with RawServer() as server, meshlib.Mesh.from_resources([]) as mesh:
+        one = raw(mesh)
+        one.open(server.url)
+        if one.world == "threads":
+            mesh.close()
+        else:
+            one.do(mesh.aclose())
+        with contextlib.suppress(httpcore.ReadError):
+            assert one.read() == b""
+        assert server.ended.wait(5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        (SWITCH, None),
+        (SWITCH.replace(b"websocket", b"other"), "a websocket"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "a websocket"),
+    ],
+)
+def test_a_switch_that_was_not_asked_for_is_a_protocol_error(mesh, raw, answer, asked):
+    with RawServer(answer) as server:
+        one = raw(mesh)
+        ask = one.get if asked is None else one.open
+        with pytest.raises(httpx.RemoteProtocolError):
+            ask(server.url)
+
+
+def test_the_slots_of_the_call_are_held_until_the_stream_is_closed(raw):
+    with RawServer() as server:
+        policy = {"connectionPool": {"tcp": {"maxConnections": 1}}}
+        resources = [service("chat"), pod("chat", "v1", server.port), destination_rule("chat", **policy)]
+        with meshlib.Mesh.from_resources(resources) as mesh:
+            one, two = raw(mesh), raw(mesh)
+            one.open("http://chat:9080/")
+            (cluster,) = mesh.status()["clusters"]
+            assert cluster["active"] == 1
+            request = two.client.build_request("GET", "http://chat:9080/", timeout=httpx.Timeout(5, pool=0.05))
+            with pytest.raises(httpx.PoolTimeout):
+                two.do(two.client.send(request))
+            one.close()
+            (cluster,) = mesh.status()["clusters"]
+            assert cluster["active"] == 0
+            two.open("http://chat:9080/")
+            two.close()
+
+
+def test_the_place_in_the_clients_limits_is_held_too(mesh, raw):
+    with RawServer() as server:
+        one = raw(mesh, limits=httpx.Limits(max_connections=1))
+        one.open(server.url)
+        request = one.client.build_request("GET", server.url, timeout=httpx.Timeout(5, pool=0.05))
+        with pytest.raises(httpx.PoolTimeout):
+            one.do(one.client.send(request))
+        one.close()
+        one.open(server.url)
+        one.close()
+
+
+def test_a_stream_that_is_dropped_gives_everything_back(mesh, raw):
+    with RawServer() as server:
+        one = raw(mesh, limits=httpx.Limits(max_connections=1))
+        one.open(server.url)
+        del one.response, one.stream
+        gc.collect()
+        if one.world == "asyncio":
+            one.do(asyncio.sleep(0.01))
+        assert server.ended.wait(5)
+        one.open(server.url)
+        one.close()
+
+
+def test_a_websocket_over_plaintext_http2_is_refused_with_the_remedy(raw):
+    with H2Server() as server:
+        ports = [{"name": "http2", "port": 9080, "targetPort": server.port}]
+        with meshlib.Mesh.from_resources([service("chat", ports=ports), pod("chat", "v1", server.port)]) as mesh:
+            one = raw(mesh)
+            with pytest.raises(httpx.LocalProtocolError, match="named http"):
+                one.open("http://chat:9080/")
+            assert one.get("http://chat:9080/").http_version == "HTTP/2"
+
+
+# -- what any response tells of its connection ------------------------------------------------------------------------------
+
+
+def test_every_response_tells_of_its_connection(mesh, raw):
+    with EchoServer() as server:
+        one = raw(mesh)
+        stream = one.get(f"http://127.0.0.1:{server.port}/").extensions["network_stream"]
+        assert stream.get_extra_info("server_addr") == ("127.0.0.1", server.port)
+        assert stream.get_extra_info("client_addr")[0] == "127.0.0.1"
+        assert stream.get_extra_info("socket").fileno() > 0
+        assert stream.get_extra_info("ssl_object") is None
+        assert stream.get_extra_info("is_readable") is False
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_over_tls_it_tells_of_the_handshake(mesh, raw, authority, trusting, http2):
+    tls = server_side(authority, "h2") if http2 else server_side(authority)
+    ok = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    with H2Server(tls=tls) if http2 else EvilServer([ok], tls=tls) as server:
+        one = raw(mesh, verify=trusting, http2=http2)
+        response = one.get(f"https://localhost:{server.port}/")
+        ssl_object = response.extensions["network_stream"].get_extra_info("ssl_object")
+        assert ssl_object.version().startswith("TLS")
+        assert ssl_object.selected_alpn_protocol() == ("h2" if http2 else None)
+        assert ssl_object.getpeercert()["subjectAltName"] == (("DNS", "localhost"),)
+
+
+def test_a_pooled_connection_is_not_read_or_written_raw(mesh, raw):
+    with EchoServer() as server:
+        one = raw(mesh)
+        stream = one.get(f"http://127.0.0.1:{server.port}/").extensions["network_stream"]
+        with pytest.raises(RuntimeError, match="101"):
+            one.do(stream.read(1))
+        with pytest.raises(RuntimeError, match="101"):
+            one.do(stream.write(b"x"))
+        one.do(stream.close() if one.world == "threads" else stream.aclose())
+        assert one.get(f"http://127.0.0.1:{server.port}/").status_code == 200
+
+
+def test_a_response_that_the_mesh_made_has_no_connection(raw):
+    rules = ({"directResponse": {"status": 200}},)
+    with meshlib.Mesh.from_resources([service("chat"), virtual_service("chat", *rules)]) as mesh:
+        assert "network_stream" not in raw(mesh).get("http://chat:9080/").extensions
