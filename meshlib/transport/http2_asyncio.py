@@ -503,6 +503,7 @@ class AsyncioHttp2:
         self._http1.pop(target, None)
         pool = self._pools.get(target)
         for connection in [] if pool is None else list(pool.connections):
+            connection.unneeded = True
             connection.retire()
 
     def idle_connections(self) -> int:

@@ -646,8 +646,12 @@ class SyncUpstream:
 
     def drop_idle(self, target: Target) -> None:
         """Close the idle connections of a retired target."""
-        for connection in self._idle.pop(target, ()):
-            connection.close()
+        idle = self._idle.pop(target, None)
+        while idle:
+            try:
+                idle.pop().close()
+            except IndexError:  # another thread has taken the last one
+                break
         if self._http2 is not None:
             self._http2.drop_target(target)
 

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,8 +16,12 @@ from typing import Any
 import pytest
 
 import meshlib
+from meshlib.clock import SystemClock
 from meshlib.compiler.snapshot import Cluster
 from meshlib.engine.cluster import BoundCluster
+from meshlib.transport.names import Names
+from meshlib.transport.sync_upstream import SyncUpstream
+from meshlib.transport.target import Target
 from tests.support.evil_server import OK, EvilServer
 from tests.support.h2_server import H2Server, Peer, Request
 from tests.support.resources import destination_rule, pod, service
@@ -268,3 +273,24 @@ def test_idle_connections_that_their_servers_have_closed_go_when_another_is_made
         client.close()
         mesh.close()
     gc.collect()
+
+
+def test_a_target_is_dropped_while_other_threads_take_its_connections():
+    upstream = SyncUpstream(SystemClock(), Names(SystemClock()))
+    target = Target("127.0.0.1", 1)
+
+    class TakesAnother:
+        """Another thread takes a connection as this one is closed."""
+
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+            if idle:
+                idle.pop().close()
+
+    idle: deque[Any] = deque(TakesAnother() for _ in range(5))
+    connections = list(idle)
+    upstream._idle[target] = idle
+    upstream.drop_idle(target)
+    assert all(connection.closed for connection in connections)

@@ -139,7 +139,7 @@ def progress(began: float, minutes: float, callers: Callers, fleet: Fleet, files
         _, memory, descriptors, threads, native, objects, reloads = callers.samples[-1]
         line += (
             f"; {memory / MIB:.1f} MB, {descriptors:.0f} descriptors, {threads:.0f} threads ({native:.0f} native), "
-            f"{objects:,.0f} objects, {reloads:.0f} reloads"
+            f"{objects:,.0f} blocks, {reloads:.0f} reloads"
         )
     disturbed = ", ".join(f"{n} {kind}s" for kind, n in fleet.counts.items())
     say(f"{line}; {files.generation} edits and {files.broken} broken ones; {disturbed}")
@@ -178,6 +178,8 @@ def soak(minutes: float, seed: int, folder: Path) -> int:
             callers.hear("calm")
             (folder / "generation").write_text(str(files.generation))
             callers.tell("quiet")
+            (grown,) = callers.hear("grown")
+            report.figure("objects more than before", ", ".join(f"{n:,} {kind}" for kind, n in grown))
             for name in ("leaks", "leaks after close"):
                 if name == "leaks after close":
                     (under_way,) = callers.hear("under way")

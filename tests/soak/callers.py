@@ -26,21 +26,26 @@ PATIENCE = 60.0
 def of_response(plan: Plan, response: httpx.Response) -> dict[str, Any]:
     """What an ending says of a response that was read whole."""
     record = response.extensions["mesh"]
-    answer = answer_in(plan.id, response.content, plan.body, plan.size)
-    head = response.headers.get("x-soak-id", answer)
     return {
         "status": response.status_code,
-        "answer": answer if head == answer else f"{answer} with the head of {head}",
+        "answer": agreed(response, answer_in(plan.id, response.content, plan.body, plan.size)),
         "endpoint": record.endpoint,
         "flags": record.flags,
     }
 
 
+def agreed(response: httpx.Response, answer: str) -> str:
+    """The id that head and body carry; "" for what the mesh itself has answered, which carries none."""
+    head = response.headers.get("x-soak-id", "")
+    if response.status_code != 200 and not head:
+        return ""
+    return answer if head == answer else f"{answer!r} with the head of {head!r}"
+
+
 def of_piece(plan: Plan, response: httpx.Response, piece: bytes) -> dict[str, Any]:
     """What an ending says of a response of which ``piece`` was read."""
-    head = response.headers.get("x-soak-id", "")
-    answer = id_in(piece) if len(piece) > len(plan.id) else head
-    return {"status": response.status_code, "answer": answer if head == answer else f"{answer} with the head of {head}"}
+    answer = id_in(piece) if len(piece) > len(plan.id) else plan.id
+    return {"status": response.status_code, "answer": agreed(response, answer)}
 
 
 def of_error(error: BaseException, stage: str = "") -> dict[str, Any]:

@@ -35,6 +35,8 @@ from tests.soak.plans import HTTP_HOSTS, Planner
 LOOPS = ("loop one", "loop two")
 SETTLES = 60.0
 """Seconds that things may take to go away after the last call, on a busy machine."""
+ENDS = 120.0
+"""Seconds in which every call has ended: twice what callers wait."""
 SAMPLE = 1.0
 FORK_EVERY = (3.0, 8.0)
 CHILD_PATIENCE = 120.0
@@ -229,15 +231,19 @@ class Soak:
         while not stop.wait(SAMPLE):
             self._sample()
         self.resolver.stormy = False
+        end = time.monotonic() + ENDS
         for thread in threads:
-            thread.join(180)
+            thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
-                tell("problem", f"{thread.name} has not ended 180 s after it was told to")
+                tell("problem", f"{thread.name} has not ended {ENDS:.0f} s after it was told to")
         for future in running:
             try:
-                future.result(180)
+                future.result(max(0.0, end - time.monotonic()))
             except BaseException as error:
                 tell("problem", f"a loop's callers ended with {error!r}")
+        if time.monotonic() >= end:
+            census.stacks(loops.running)
+        self.ledger.flush()
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -256,7 +262,7 @@ class Soak:
             len(os.listdir("/proc/self/fd")),
             threading.active_count(),
             census.native_threads(),
-            len(gc.get_objects()),
+            sys.getallocatedblocks(),  # gc.get_objects() is not for running threads: it shows tuples half made
             self.mesh.status()["source"]["reloads"],
         )
 
@@ -311,11 +317,11 @@ class Soak:
         _warm_grpcio(self.ports["grpc"][0])
         with Loops() as loops:
             untouched = self.settled(loops)
-            untouched["thread meshlib-alarms"] = 1  # one for all meshes of a process, and it stays
             self.mesh = meshlib.Mesh.from_path(self.folder / "mesh", seed=self.seed)
             for _ in range(2):
                 self.routine(loops)
             idle = self.settled(loops)
+            types = census.types()
             tell("idle", untouched, idle)
             wait_for("storm")
             stopper = threading.Thread(target=self._stop_when_told, name="soak-stopper", daemon=True)
@@ -326,7 +332,10 @@ class Soak:
             wait_for("quiet")
             self._see_the_last_edit()
             self.routine(loops)
+            self.ledger.flush()
             after = self.settled(loops, idle)
+            grown = (census.types() - types).most_common(12)
+            tell("grown", grown)
             tell("leaks", idle, after, census.sockets() if census.more(idle, after) else [])
             status: dict[str, Any] = {}
 

@@ -22,8 +22,9 @@ class Promise:
 
     @property
     def most(self) -> int:
-        """How often an idempotent request may be executed: retries, one hedge, and one resend on a fresh connection."""
-        return (1 + ATTEMPTS if self.retried == "all" else 1) * (2 if self.hedged else 1) + 1
+        """How often an idempotent request may be executed: by every attempt, by one that is resent on a fresh connection,
+        and by a hedge beside each of these."""
+        return (1 + (ATTEMPTS if self.retried == "all" else 0) + 1) * (2 if self.hedged else 1)
 
 
 ATTEMPTS = 7

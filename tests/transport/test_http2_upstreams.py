@@ -1061,7 +1061,8 @@ def call_while_it_connects(world, target, then):
     return results
 
 
-def test_a_connection_that_is_closed_as_idle_before_its_first_stream_is_made_again(world, serve, monkeypatch):
+@pytest.mark.parametrize("why", ["closed as idle", "target dropped"])
+def test_a_connection_that_goes_before_its_first_stream_by_our_own_doing_is_made_again(world, serve, monkeypatch, why):
     server, target = serve()
     assert world.call(target, Call()).data == b"GET /"
     world.upstream.close_idle()
@@ -1071,7 +1072,11 @@ def test_a_connection_that_is_closed_as_idle_before_its_first_stream_is_made_aga
     def close_once():
         if not closed:
             closed.append(True)
-            world.upstream.close_idle()
+            if why == "closed as idle":
+                world.upstream.close_idle()
+            else:
+                target.retire()
+                http2_part.drop_target(target)
 
     def connect_and_close(*arguments):
         made = connect(*arguments)
@@ -1088,7 +1093,7 @@ def test_a_connection_that_is_closed_as_idle_before_its_first_stream_is_made_aga
     )
     assert world.call(target, Call()).data == b"GET /"
     assert closed
-    assert server.connections == 3
+    assert server.connections == (2 if why == "target dropped" and isinstance(world, Threads) else 3)
 
 
 def test_a_certificate_that_is_not_trusted_is_connect_failed(world, serve, authority):
