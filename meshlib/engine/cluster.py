@@ -92,6 +92,20 @@ class ClusterState:
             found.endpoint, found.weight, found.healthy = spec, spec.weight, spec.healthy
         return found
 
+    def observe_health(
+        self, endpoint: EndpointState, *, reachable: bool | None = None, serving: bool | None = None
+    ) -> None:
+        """What connections and health services tell of an endpoint; None: nothing. Told to the state, which outlives the
+        clusters that reloads bind to it."""
+        with self.lock:
+            before = endpoint.reachable, endpoint.serving
+            if reachable is not None:
+                endpoint.reachable = reachable
+            if serving is not None:
+                endpoint.serving = serving
+            if before != (endpoint.reachable, endpoint.serving):
+                self.generation += 1
+
 
 class BoundCluster:
     """A cluster as one snapshot configures it, on the state that outlives the snapshot."""
@@ -407,20 +421,6 @@ class BoundCluster:
             return
         self.state.events.extend(events if isinstance(events, (list, tuple)) else (events,))
         self.state.generation += 1
-
-    def observe_health(
-        self, endpoint: EndpointState, *, reachable: bool | None = None, serving: bool | None = None
-    ) -> None:
-        """What connections and health services tell of an endpoint; None: nothing."""
-        state = self.state
-        with state.lock:
-            before = endpoint.reachable, endpoint.serving
-            if reachable is not None:
-                endpoint.reachable = reachable
-            if serving is not None:
-                endpoint.serving = serving
-            if before != (endpoint.reachable, endpoint.serving):
-                state.generation += 1
 
     def begin_retry(self) -> bool:
         """Whether one more retry may run beside those under way (retryBudget, else connectionPool.http.maxRetries)."""

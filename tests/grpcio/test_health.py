@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from tests.support.grpc_echo import EchoServer, Message, echo_servers, eventually, stubs
-from tests.support.grpc_worlds import HOST, TARGET, mesh_of, quick, refused, soon
+from tests.support.grpc_worlds import HOST, TARGET, mesh_of, quick, refused, resources, soon
 from tests.support.resources import to
 
 ROUND_ROBIN = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
@@ -61,6 +62,22 @@ async def test_an_endpoint_that_says_it_does_not_serve_gets_no_calls(world_class
         await mesh.aclose()
 
 
+async def test_health_that_changes_after_a_reload_is_heard(world_class):
+    if world_class.name == "futures":
+        pytest.skip("the same watch as in threads")
+    with HealthEcho("a") as a, HealthEcho("b") as b, mesh_of(a, b, policy=ROUND_ROBIN) as mesh:
+        world = world_class(mesh, options=ASK)
+        for _ in range(4):
+            await world.unary()
+        a.health.set("shop", NOT_SERVING)
+        assert await soon(lambda: not endpoints(mesh)[a.address]["serving"])
+        mesh.apply(resources(a, b, policy={"loadBalancer": {"simple": "RANDOM"}}))
+        gc.collect()  # the cluster as it was bound before is gone
+        a.health.set("shop", SERVING)
+        assert await soon(lambda: endpoints(mesh)[a.address]["serving"])
+        await mesh.aclose()
+
+
 async def test_a_server_without_a_health_service_counts_as_healthy(world_class):
     if world_class.name == "futures":
         pytest.skip("the same watch as in threads")
@@ -100,6 +117,27 @@ async def test_an_endpoint_that_cannot_be_reached_is_avoided_until_it_is_back(wo
             assert await soon(lambda: endpoints(mesh)[f"127.0.0.1:{port}"]["usable"])
             assert {await world.server() for _ in range(6)} == {"a", "late"}
             assert back.seen
+        await mesh.aclose()
+
+
+OTHER_BALANCER = {"loadBalancer": {"simple": "RANDOM"}}
+OTHER_CONNECTIONS = {**ROUND_ROBIN, "connectionPool": {"tcp": {"connectTimeout": "9s"}}}
+
+
+@pytest.mark.parametrize("policy", [OTHER_BALANCER, OTHER_CONNECTIONS], ids=["channels kept", "channels dropped"])
+async def test_an_endpoint_that_was_lost_before_a_reload_comes_back_after_it(world_class, policy):
+    late = EchoServer("late")
+    port = late.port
+    late.kill()
+    with echo_servers(None) as [server], mesh_of(server, port, policy=ROUND_ROBIN) as mesh:
+        world = world_class(mesh)
+        for _ in range(10):
+            assert await world.server() == "a"
+        assert not endpoints(mesh)[f"127.0.0.1:{port}"]["reachable"]
+        mesh.apply(resources(server, port, policy=policy))
+        gc.collect()  # the cluster as it was bound before is gone
+        with EchoServer("late", port=port):
+            assert await soon(lambda: endpoints(mesh)[f"127.0.0.1:{port}"]["reachable"])
         await mesh.aclose()
 
 

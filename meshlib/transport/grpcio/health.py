@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -56,18 +55,16 @@ def watch(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState, se
 
 
 class _Judge:
-    """Tells the cluster what the endpoint says."""
+    """Tells the cluster's state, which outlives reloads, what the endpoint says."""
 
     def __init__(self, cluster: BoundCluster, endpoint: EndpointState, serving: int) -> None:
-        self._cluster = weakref.ref(cluster)
+        self._state = cluster.state
         self._endpoint = endpoint
         self._serving = serving
 
     def __call__(self, status: int | None) -> None:
         """``status`` of the answer; None: it does not say (any more)."""
-        cluster = self._cluster()
-        if cluster is not None:
-            cluster.observe_health(self._endpoint, serving=status is None or status == self._serving)
+        self._state.observe_health(self._endpoint, serving=status is None or status == self._serving)
 
     def broken(self, code: Any) -> bool:
         """The watch ended; whether to begin again."""

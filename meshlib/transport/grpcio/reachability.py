@@ -37,7 +37,7 @@ def lost_connection(core: MeshCore, upstream: Upstream, effect: Send) -> None:
     cluster, endpoint = effect.cluster, effect.endpoint
     if not endpoint.reachable or len(cluster.endpoints) < 2 or upstream.watching is not None:
         return
-    cluster.observe_health(endpoint, reachable=False)
+    cluster.state.observe_health(endpoint, reachable=False)
     try:
         if upstream.loop is None:
             _watch_from_thread(upstream, cluster, endpoint)
@@ -47,21 +47,19 @@ def lost_connection(core: MeshCore, upstream: Upstream, effect: Send) -> None:
         # nobody would say that it is back
         log.warning("the channel to %s cannot be watched: the next attempt will tell", endpoint.key, exc_info=True)
         upstream.watching = None
-        cluster.observe_health(endpoint, reachable=True)
+        cluster.state.observe_health(endpoint, reachable=True)
 
 
 def _told(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> Callable[[], None]:
     """What ends the watch of an upstream: it is back, or nobody knows any more and the next attempt will tell. Keeps
-    neither the channel nor the cluster."""
-    watched, bound = weakref.ref(upstream), weakref.ref(cluster)
+    neither the channel nor the cluster, which a reload may have bound anew meanwhile."""
+    watched, state = weakref.ref(upstream), cluster.state
 
     def told() -> None:
         here = watched()
         if here is not None:
             here.watching = None
-        there = bound()
-        if there is not None:
-            there.observe_health(endpoint, reachable=True)
+        state.observe_health(endpoint, reachable=True)
 
     return told
 

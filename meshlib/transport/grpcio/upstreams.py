@@ -353,4 +353,4 @@ class Upstreams:
             if isinstance(target, Upstream):
                 self._kept_by_parent.append(cluster.targets.pop(key))
                 if target.watching is not None or target.ended:
-                    cluster.observe_health(key[0], reachable=True, serving=True)
+                    cluster.state.observe_health(key[0], reachable=True, serving=True)
