@@ -126,7 +126,7 @@ class Metrics:
         found = self._children.get(key)
         if found is None:
             if len(self._children) >= MAX_CHILDREN:
-                self._children.clear()  # only the short cut: the series themselves stay
+                self.forget_short_cuts()
             labels = self._labels(call)
             found = self._children[key] = (self._families[0].labels(*labels), self._families[1].labels(*labels))
         pending = self._pending
@@ -159,6 +159,10 @@ class Metrics:
                 return
             calls.inc()
             durations.observe(milliseconds)
+
+    def forget_short_cuts(self) -> None:
+        """The configuration has changed: what was looked up by its parts would keep them. The series themselves stay."""
+        self._children.clear()
 
     def forget_pending(self) -> None:
         """In a forked child: they are the parent's to count."""

@@ -95,6 +95,10 @@ class Telemetry:
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
 
+    def reconfigured(self) -> None:
+        """The mesh has other resources than before."""
+        self._metrics.forget_short_cuts()
+
     def after_fork(self) -> None:
         """In a forked child: what the parent has noted is the parent's to record."""
         self._closed.clear()

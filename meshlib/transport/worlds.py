@@ -107,6 +107,7 @@ class MeshCore:
         )
         if before is None:
             return
+        self.telemetry.reconfigured()
         gone: list[Any] = []
         for key, old in before.bound.items():
             now = live.bound.get(key)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 
+import httpx
 from prometheus_client import CollectorRegistry
 
 import meshlib
+from meshlib.compiler.snapshot import Destination
 from meshlib.telemetry.metrics import MOST_PENDING, Metrics
 from meshlib.workload import Workload
 from tests.support.fake_clock import FakeClock
+from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
 _RECORD = SimpleNamespace(
     destination=None,
@@ -86,3 +90,35 @@ def test_closing_the_mesh_counts_what_is_left():
     mesh._core.telemetry._metrics.finished(CALL, 1.0)
     mesh.close()
     assert not mesh._core.telemetry._metrics._pending
+
+
+def test_what_was_made_to_count_quickly_goes_with_the_configuration_it_was_made_for():
+    def resources(weight):
+        split = [to("reviews", "v1", weight), to("reviews", "v2", 100 - weight)]
+        pods = [pod("reviews", version, 1) for version in ("v1", "v2")]
+        return [
+            service("reviews"),
+            *pods,
+            destination_rule("reviews", "v1", "v2"),
+            virtual_service("reviews", {"route": split}),
+        ]
+
+    def kept():
+        gc.collect()
+        return sum(type(one) is Destination for one in gc.get_objects())
+
+    def reload_and_call(times):
+        for number in range(times):
+            mesh.apply(resources(10 + number))
+            for _ in range(5):
+                client.get("http://reviews:9080/")
+
+    registry = CollectorRegistry()
+    answer = httpx.MockTransport(lambda request: httpx.Response(200))
+    with meshlib.Mesh.from_resources(resources(50), registry=registry) as mesh, mesh.client(transport=answer) as client:
+        reload_and_call(5)
+        before = kept()
+        reload_and_call(30)
+        assert kept() <= before + 5
+        mesh.status()
+        assert counted(registry) == 175
