@@ -22,6 +22,7 @@ from meshlib.transport.client_limits import ClientLimits, no_slot, patience
 from meshlib.transport.framing import Framing, NoBody, framing_of
 from meshlib.transport.http1 import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.names import Names
+from meshlib.transport.network_stream import AsyncPooledStream, PooledStream
 from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package, no_upgrade
 from meshlib.transport.request_body import ReplayBody
 from meshlib.transport.target import Target, Timeouts, keep_alive, smaller, worn_out
@@ -30,6 +31,7 @@ from meshlib.transport.tls import HTTP1_ONLY, UNREADABLE, Offering, PeerNameMism
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.http2_asyncio import AsyncioHttp2
+    from meshlib.transport.trace import Trace
 
 
 SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
@@ -65,12 +67,12 @@ class AsyncioUpstream:
             connection.retire()
         return None
 
-    async def connect(self, target: Target, limit: float | None) -> Connection:
+    async def connect(self, target: Target, limit: float | None, trace: Trace | None = None) -> Connection:
         """A new connection, TLS done. Raises OSError, TimeoutError, PeerNameMismatch."""
         async with self.until_closed(limit):
             connection = Connection(self, target)
             try:
-                await self.dial(connection, target, HTTP1_ONLY)
+                await self.dial(connection, target, HTTP1_ONLY, trace)
             except BaseException:
                 connection.abort()
                 raise
@@ -89,7 +91,9 @@ class AsyncioUpstream:
             finally:
                 self._waits.discard(bound)
 
-    async def dial(self, protocol: asyncio.Protocol, target: Target, protocols: Sequence[str]) -> Any:
+    async def dial(
+        self, protocol: asyncio.Protocol, target: Target, protocols: Sequence[str], trace: Trace | None = None
+    ) -> Any:
         """The transport of a new connection for ``protocol``, TLS done and ``protocols`` offered in it. Raises OSError,
         PeerNameMismatch."""
         options: dict[str, Any] = {}
@@ -100,7 +104,9 @@ class AsyncioUpstream:
             }
         transport: Any
         try:
-            if target.host.startswith("unix://"):
+            if trace is not None:
+                transport = await self._dial_traced(protocol, target, options, trace)
+            elif target.host.startswith("unix://"):
                 path = target.host.removeprefix("unix://")
                 transport, _ = await self.loop.create_unix_connection(lambda: protocol, path, **options)
             else:
@@ -118,6 +124,52 @@ class AsyncioUpstream:
             if target.keepalive is not None:
                 keep_alive(sock, target.keepalive)
         return transport
+
+    async def _dial_traced(
+        self, protocol: asyncio.Protocol, target: Target, options: dict[str, Any], trace: Trace
+    ) -> Any:
+        """In two steps, so that the trace can tell them apart."""
+        sock: socket.socket | None = None
+        try:
+            await trace.connecting(target, target.connect_timeout)
+            if target.host.startswith("unix://"):
+                sock = await self._reach(socket.AF_UNIX, target.host.removeprefix("unix://"))
+            else:
+                addresses = await self._names.resolve_async(target.host) if target.is_name else [target.host]
+                sock = await self._reach_one(addresses, target)
+            await trace.complete(PooledStream(sock))
+            if target.tls is not None:
+                await trace.starting_tls(target, context_of(target.tls), target.connect_timeout)
+            transport, _ = await self.loop.create_connection(lambda: protocol, sock=sock, **options)
+            sock = None
+            if target.tls is not None:
+                await trace.complete(AsyncPooledStream(transport))
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if not isinstance(error, asyncio.CancelledError):
+                await trace.failed(error)
+            raise
+        return transport
+
+    async def _reach_one(self, addresses: Sequence[str], target: Target) -> socket.socket:
+        failed: OSError | None = None
+        for address in addresses:
+            try:
+                return await self._reach(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, target.port))
+            except OSError as error:
+                failed = error
+        raise failed or OSError(f"the name {target.host} has no address")
+
+    async def _reach(self, family: int, address: Any) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            await self.loop.sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     async def _connect_to(self, target: Target, protocol: asyncio.Protocol, options: dict[str, Any]) -> Any:
         """To the address, or to the first address of the name that answers."""
@@ -321,7 +373,7 @@ class AsyncioUpstream:
                     if timeouts.head is not None:
                         limit = smaller(limit, max(0.0, began + timeouts.head - loop.time()))
                     self.make_room(limits)
-                connection = await self.connect(target, limit)
+                connection = await self.connect(target, limit, timeouts.trace)
             except TimeoutError as error:
                 if self.closed:
                     return mesh_closed(error)
@@ -345,11 +397,14 @@ class AsyncioUpstream:
                 data += framing.whole(content)
             else:
                 rest = framing
-        connection.start(data, method == b"HEAD", pending, headers)
-        timer = None
-        if timeouts.head is not None:
-            timer = loop.call_at(began + timeouts.head, pending.head_timed_out)
+        timer, trace = None, timeouts.trace
         try:
+            if trace is not None:
+                trace.version = "http11"
+                await trace.send_headers(method, url_target, framing.headers, target)
+            connection.start(data, method == b"HEAD", pending, headers)
+            if timeouts.head is not None:
+                timer = loop.call_at(began + timeouts.head, pending.head_timed_out)
             if rest is not None or not pending.writable:
                 problem = None
                 try:
@@ -361,8 +416,15 @@ class AsyncioUpstream:
                     problem = mesh_closed(error)
                 if problem is not None:
                     pending.abort()
+                    if trace is not None:
+                        await trace.ended(problem)
                     return problem
-            return await pending.outcome
+            if trace is None:
+                return await pending.outcome
+            await trace.sent()
+            outcome = await pending.outcome
+            await trace.ended(outcome)
+            return outcome
         except BaseException:
             pending.abort()  # not drop: an answer that is over has given the connection back, maybe to another call
             raise

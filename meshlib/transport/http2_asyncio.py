@@ -34,6 +34,7 @@ from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed
 from meshlib.transport.request_body import ReplayBody, SourceFailed
 from meshlib.transport.target import Target, Timeouts, smaller, worn_out
 from meshlib.transport.tls import HTTP2_OR_1, PeerNameMismatch
+from meshlib.transport.trace import Notes
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
@@ -357,6 +358,15 @@ class AsyncioHttp2:
             self.loop.time,
         )
         source = aiter(framing.body) if isinstance(framing.body, ReplayBody) else None
+        trace = timeouts.trace
+        if trace is not None:
+            try:
+                trace.version = "http2"
+                await trace.send_headers(method, url_target, framing.headers, target)
+                await trace.sent()  # so far as it has to be before the response: the rest of a body goes out beside it
+            except BaseException:
+                connection.cancel(stream)
+                raise
         outcome: Outcome
         if source is None:
             outcome = await connection.perform(steps, stream, waiter)
@@ -369,6 +379,8 @@ class AsyncioHttp2:
                     raise
                 return mesh_closed(error)
         outcome.stream = connection.stream
+        if trace is not None:
+            await trace.ended(outcome)
         if outcome.failure is None and outcome.whole is None:
             outcome.body = Http2Body(connection, stream, waiter, timeouts, deadline)
         return outcome
@@ -400,12 +412,16 @@ class AsyncioHttp2:
                 if not await self._in_line(target, pool, slots, timeouts, began):
                     return no_slot(timeouts)
                 continue
+            notes = None
             if task is None:
-                task = pool.connecting = self.loop.create_task(self._connect(target, pool))
+                notes = None if timeouts.trace is None else Notes()
+                task = pool.connecting = self.loop.create_task(self._connect(target, pool, notes))
             left = None if by is None else max(0.0, by - self.loop.time())
             done, _ = await asyncio.wait((task,), timeout=left)
             if not done:
                 return too_late(target, timeouts, limit)
+            if notes is not None and timeouts.trace is not None:
+                await notes.tell(timeouts.trace)
             if task.cancelled():
                 return mesh_closed()
             made = task.result()
@@ -445,7 +461,7 @@ class AsyncioHttp2:
         finally:
             pool.admission = None
 
-    async def _connect(self, target: Target, pool: _Pool) -> Connection | Outcome | None:
+    async def _connect(self, target: Target, pool: _Pool, notes: Notes | None = None) -> Connection | Outcome | None:
         """A connection that has the server's SETTINGS; None when the server chose HTTP/1.1. Its slot has been taken."""
         connection = Connection(self, target)
         if target.limits is not None:
@@ -453,7 +469,7 @@ class AsyncioHttp2:
             self._upstream.make_room(target.limits)
         try:
             async with asyncio.timeout(target.connect_timeout):
-                transport = await self._upstream.dial(connection, target, HTTP2_OR_1)
+                transport = await self._upstream.dial(connection, target, HTTP2_OR_1, notes)
                 if target.tls is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
                     now = self.loop.time()
                     self._http1 = {other: until for other, until in self._http1.items() if until > now}
@@ -462,7 +478,11 @@ class AsyncioHttp2:
                     return None  # the slot is given back below; the next call takes its own
                 self._open.add(connection)
                 connection.flush()
+                if notes is not None:
+                    await notes.started("http2.send_connection_init")
                 await connection.greeted
+                if notes is not None:
+                    await notes.complete()
             if connection.session.broken is not None:
                 return greeting_problem(connection.session, target)
             pool.connections.append(connection)

@@ -505,8 +505,19 @@ class SyncHttp2:
             self._now,
         )
         source = iter(framing.body) if isinstance(framing.body, ReplayBody) else None
+        trace = timeouts.trace
+        if trace is not None:
+            try:
+                trace.version = "http2"
+                trace.send_headers(method, url_target, framing.headers, target)
+                trace.sent()  # so far as it has to be before the response: the rest of a body goes out beside it
+            except BaseException:
+                connection.cancel(stream)
+                raise
         outcome: Outcome = connection.perform(steps, stream, waiter, source)
         outcome.stream = connection.stream
+        if trace is not None:
+            trace.ended(outcome)
         if outcome.failure is None and outcome.whole is None:
             outcome.body = Http2Body(connection, stream, waiter, timeouts)
         if not connection.usable:
@@ -606,7 +617,7 @@ class SyncHttp2:
         if left is not None and left <= 0:
             return too_late(target, timeouts, limit)
         try:
-            sock = self._upstream.dial(target, HTTP2_OR_1, left)
+            sock = self._upstream.dial(target, HTTP2_OR_1, left, timeouts.trace)
         except TimeoutError:
             return too_late(target, timeouts, limit)
         if isinstance(sock, Outcome):
@@ -619,7 +630,14 @@ class SyncHttp2:
         try:
             if self._upstream.closed:  # looked at after the connection can be found by ``close``
                 connection.mesh_closed()
+            if timeouts.trace is not None:
+                timeouts.trace.started("http2.send_connection_init")
             problem = connection.greet(by)
+            if timeouts.trace is not None:
+                if problem is None:
+                    timeouts.trace.complete()
+                else:
+                    timeouts.trace.ended(problem)
         except BaseException:
             connection.retire()
             raise

@@ -27,6 +27,7 @@ from meshlib.transport.origins import BadUrl
 from meshlib.transport.other_way import OtherWay
 from meshlib.transport.request_body import body_of
 from meshlib.transport.switched import AsyncSwitched, SyncSwitched
+from meshlib.transport.trace import AsyncTrace, AsyncTracedBody, SyncTrace, TracedBody
 from meshlib.transport.view import HttpxView
 from meshlib.transport.wire import Wire
 from meshlib.transport.worlds import AsyncThroughInner, SyncThroughInner
@@ -68,6 +69,9 @@ def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tupl
         timeouts,
         core.retry_wait,
     )
+    trace = request.extensions.get("trace")
+    if trace is not None:
+        call.wire.trace = SyncTrace(trace) if sync else AsyncTrace(trace)
     call.record = route(live.snapshot, view)
     return call, core.telemetry.watch(call, exchange_of(call))
 
@@ -162,6 +166,12 @@ def transports(module: ModuleType) -> Transports:
                 exchange.close()
             await self._outcome.body.aclose()
 
+    class SyncTraced(TracedBody, module.SyncByteStream):  # type: ignore[misc,name-defined]
+        """Of the kind that httpx asks for."""
+
+    class AsyncTraced(AsyncTracedBody, module.AsyncByteStream):  # type: ignore[misc,name-defined]
+        """Of the kind that httpx asks for."""
+
     class MeshTransport(module.BaseTransport):  # type: ignore[misc,name-defined]
         """``httpx.Client(transport=mesh.http_transport())``: every request of the client obeys the mesh's resources."""
 
@@ -185,12 +195,14 @@ def transports(module: ModuleType) -> Transports:
             world = self._world if way is None or not way.takes(call) else way.world
             delivered = run(exchange, world)
             outcome = _final(delivered, exchange, call, request, self._respond, module)
+            trace = call.wire.trace if world.traces and outcome.stream is not None else None
             if outcome.body is None:
-                return response(outcome, call, whole_stream(outcome.whole or b""))
+                whole = whole_stream(outcome.whole or b"")
+                return response(outcome, call, whole if trace is None else SyncTraced(whole, trace))
             stream = SyncBodyStream(outcome, call, exchange, request)
             if type(outcome.stream) is SyncSwitched:
                 outcome.stream = switched_streams(module).sync(outcome.stream, stream.close)
-            return response(outcome, call, stream)
+            return response(outcome, call, stream if trace is None else SyncTraced(stream, trace))
 
         def __enter__(self) -> Self:
             self._owned.enter()
@@ -225,12 +237,14 @@ def transports(module: ModuleType) -> Transports:
             world = self._world if way is None or not way.takes(call) else way.world
             delivered = await run_async(exchange, world)
             outcome = _final(delivered, exchange, call, request, self._respond, module)
+            trace = call.wire.trace if world.traces and outcome.stream is not None else None
             if outcome.body is None:
-                return response(outcome, call, whole_stream(outcome.whole or b""))
+                whole = whole_stream(outcome.whole or b"")
+                return response(outcome, call, whole if trace is None else AsyncTraced(whole, trace))
             stream = AsyncBodyStream(outcome, call, exchange, request)
             if type(outcome.stream) is AsyncSwitched:
                 outcome.stream = switched_streams(module).asynchronous(outcome.stream, stream.aclose)
-            return response(outcome, call, stream)
+            return response(outcome, call, stream if trace is None else AsyncTraced(stream, trace))
 
         async def __aenter__(self) -> Self:
             await self._owned.enter()

@@ -34,6 +34,7 @@ from meshlib.transport.tls import HTTP1_ONLY, Offering, PeerNameMismatch, certif
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.http2_threads import SyncHttp2
+    from meshlib.transport.trace import Trace
 
 RECEIVE = 65536
 SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
@@ -199,6 +200,8 @@ class SyncUpstream:
                         connection.slot = target.limits.slots  # it was taken for this socket
             head = encode_head(method, url_target, framing.headers)
         except InvalidHead as error:
+            if connection is not None:
+                connection.close()
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         now = self._clock.monotonic
         if connection is None:
@@ -225,8 +228,12 @@ class SyncUpstream:
         if self.closed:  # looked at after the connection can be found by ``close``
             self._discard(connection)
             return mesh_closed()
+        trace = timeouts.trace
         self._sending += 1  # a hint only: a torn update costs or saves a few microseconds
         try:
+            if trace is not None:
+                trace.version = "http11"
+                trace.send_headers(method, url_target, framing.headers, target)
             outcome = self._exchange(connection, head, framing, timeouts, reused)
         except BaseException:
             self._discard(connection)
@@ -235,6 +242,8 @@ class SyncUpstream:
             self._sending -= 1
         if outcome.failure is not None:
             self._discard(connection)
+            if trace is not None:
+                trace.ended(outcome)
             if self.closed:
                 return mesh_closed(outcome.error)
         return outcome
@@ -254,6 +263,7 @@ class SyncUpstream:
         head_by = None if timeouts.head is None else now() + timeouts.head
         early = False
         broke: BaseException | None = None
+        trace = timeouts.trace
         try:
             connection.patience(smaller(timeouts.head, timeouts.write) if body is not None else timeouts.head)
             if framing.body is None:
@@ -262,6 +272,9 @@ class SyncUpstream:
                 sock.sendall(head + framing.whole(body))
             else:
                 sock.sendall(head)
+                if trace is not None:
+                    trace.complete()
+                    trace.step("send_request_body")
                 early = self._send_body(connection, framing, timeouts, head_by)
         except FalseFraming as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
@@ -278,6 +291,8 @@ class SyncUpstream:
                 return _reset(error, reused and not reader.begun)
         if reader.error:
             return Outcome(Failure.PROTOCOL_ERROR, reader.error)
+        if trace is not None:
+            trace.sent()
 
         first = body is None  # the request was just written: the time left is all of it
         written = now()
@@ -314,6 +329,8 @@ class SyncUpstream:
         outcome = Outcome(
             status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
         )
+        if trace is not None:
+            trace.ended(outcome)
         if early:
             reader.poisoned = True
         if reader.switched is not None:
@@ -481,18 +498,20 @@ class SyncUpstream:
             self._sweep(now)
         limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
         try:
-            sock = self.dial(target, HTTP1_ONLY, limit)
+            sock = self.dial(target, HTTP1_ONLY, limit, timeouts.trace)
         except TimeoutError as error:
             if timeouts.head is not None and limit == timeouts.head:
                 return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left", error)
             return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit:g} s", error)
         return sock if isinstance(sock, Outcome) else _Connection(sock, target, now)
 
-    def dial(self, target: Target, protocols: Sequence[str], limit: float | None) -> socket.socket | Outcome:
+    def dial(
+        self, target: Target, protocols: Sequence[str], limit: float | None, trace: Trace | None = None
+    ) -> socket.socket | Outcome:
         """A new socket, TLS done and ``protocols`` offered in it. An Outcome when there is none; raises TimeoutError when
         ``limit`` seconds passed."""
         try:
-            return self._open(target, protocols, limit)
+            return self._open(target, protocols, limit, trace)
         except TimeoutError:
             if self.closed:
                 return mesh_closed()
@@ -504,27 +523,44 @@ class SyncUpstream:
                 return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
             return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
 
-    def _open(self, target: Target, protocols: Sequence[str], limit: float | None) -> socket.socket:
+    def _open(
+        self, target: Target, protocols: Sequence[str], limit: float | None, trace: Trace | None
+    ) -> socket.socket:
         if limit is not None:
             limit = min(limit, LONGEST_WAIT)
         context = None if target.tls is None else context_of(target.tls)
-        if target.host.startswith("unix://"):
-            sock = self._reach(socket.AF_UNIX, target.host.removeprefix("unix://"), limit)
-        else:
-            sock = self._dial(target, limit)
+        if trace is not None:
+            trace.connecting(target, limit)
         try:
+            if target.host.startswith("unix://"):
+                sock = self._reach(socket.AF_UNIX, target.host.removeprefix("unix://"), limit)
+            else:
+                sock = self._dial(target, limit)
+        except BaseException as error:
+            if trace is not None:
+                trace.failed(error)
+            raise
+        try:
+            if trace is not None:
+                trace.complete(PooledStream(sock))
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if target.keepalive is not None:
                     keep_alive(sock, target.keepalive)
             if context is not None:
+                if trace is not None:
+                    trace.starting_tls(target, context, limit)
                 tls = Offering(context, protocols).wrap_socket(sock, target.server_hostname or None)
                 sock = tls
                 with self._interruptible(tls):
                     tls.do_handshake()
                 check_peer(certificate_of(tls), target.subject_alt_names)
-        except BaseException:
+                if trace is not None:
+                    trace.complete(PooledStream(sock))
+        except BaseException as error:
             sock.close()
+            if trace is not None:
+                trace.failed(error)
             raise
         return sock
 

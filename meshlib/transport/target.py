@@ -13,6 +13,7 @@ from meshlib.transport.tls import Context
 
 if TYPE_CHECKING:
     from meshlib.transport.client_limits import ClientLimits
+    from meshlib.transport.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,9 +64,9 @@ class Timeouts:
     """``connect``: TCP and TLS together; ``head``: from the first byte sent to the whole head of the answer; ``write`` and
     ``read``: the longest silence while sending or receiving a body; ``deadline``: the clock's time when all must be over;
     ``pool``: the wait for a connection that the client's own limits allow. Seconds, None: no limit. ``watch`` is given the
-    function that breaks the attempt off, as soon as there is one."""
+    function that breaks the attempt off, as soon as there is one; ``trace`` is told what happens."""
 
-    __slots__ = ("connect", "deadline", "head", "pool", "read", "watch", "write")
+    __slots__ = ("connect", "deadline", "head", "pool", "read", "trace", "watch", "write")
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Timeouts:
         self.read = read
         self.deadline = deadline
         self.pool: float | None = None
+        self.trace: Trace | None = None
         self.watch: Callable[[Callable[[], None]], None] | None = None
 
 

@@ -27,7 +27,7 @@ class Wire:
     """``Call.wire`` for HTTP. ``request`` is the httpx request (an inner transport wants it), ``body`` None, bytes or a
     ``ReplayBody``."""
 
-    __slots__ = ("base_headers", "body", "counted", "request", "target", "timeouts")
+    __slots__ = ("base_headers", "body", "counted", "request", "target", "timeouts", "trace")
 
     protocol = "http"
     multiplexed = False
@@ -40,6 +40,7 @@ class Wire:
         self.counted = False  # whether base_headers hold the number of the first attempt
         self.body = body
         self.timeouts = timeouts
+        self.trace: Any = None  # the caller's trace extension, see transport/trace.py
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them, where Envoy puts it: before what rules add."""
@@ -74,6 +75,7 @@ class Wire:
         copy = Wire.__new__(Wire)
         copy.request, copy.timeouts, copy.body, copy.target = self.request, NO_TIMEOUTS, self.body, self.target
         copy.counted = self.counted
+        copy.trace = None
         copy.base_headers = [
             (name, shadow_host(value)) if name.lower() == b"host" else (name, value)
             for name, value in self.base_headers

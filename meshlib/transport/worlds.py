@@ -339,11 +339,15 @@ def _timeouts(effect: Send) -> Timeouts:
     caller = effect.call.wire.timeouts
     timeouts = Timeouts(caller.connect, effect.timeout, caller.write, caller.read, effect.deadline)
     timeouts.pool = caller.pool
+    timeouts.trace = effect.call.wire.trace
     return timeouts
 
 
 class ThreadWorld:
-    """What all blocking worlds have in common."""
+    """What all blocking worlds have in common. ``traces``: the caller's trace extension is told of the wire here, and not by
+    another transport."""
+
+    traces = False
 
     def __init__(self, core: MeshCore) -> None:
         self._core = core
@@ -391,6 +395,8 @@ class ThreadWorld:
 class SyncNetwork(ThreadWorld):
     """Threads, on the mesh's own connections."""
 
+    traces = True
+
     def race(self, effect: Race) -> tuple[Send, Outcome]:
         return ThreadRace(effect, self._send, self._core.alarms).run()
 
@@ -434,6 +440,8 @@ class SyncNetwork(ThreadWorld):
 
 class LoopWorld:
     """What all asyncio worlds have in common."""
+
+    traces = False
 
     def __init__(self, core: MeshCore) -> None:
         self._core = core
@@ -498,6 +506,8 @@ class LoopWorld:
 
 class AsyncNetwork(LoopWorld):
     """Asyncio, on the mesh's own connections of the running loop."""
+
+    traces = True
 
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
         return await race_on_loop(effect, self.send, self._core.alarms)
