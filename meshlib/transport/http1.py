@@ -15,8 +15,12 @@ import httptools
 
 from meshlib.engine.outcome import Failure, RawHeaders
 
-MAX_HEAD_BYTES = 60 * 1024  # Envoy's max_response_headers_kb
-MAX_HEADERS = 100  # Envoy's max_headers_count
+MAX_HEAD_BYTES = 60 * 1024  # Envoy's max_response_headers_kb; interim heads, chunk extensions and trailers count, too
+MAX_HEADERS = 100  # Envoy's max_headers_count; with the trailers
+
+CHUNK_OVERHEAD = 20
+"""What a chunk costs that is no body and needs no explanation: 16 digits of size and two line ends. Whatever more there is
+(extensions, leading zeros) counts against ``MAX_HEAD_BYTES``."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD = re.compile(
@@ -82,15 +86,21 @@ class ResponseReader:
     """Reads the answers of one connection, one after another. ``begin`` before each request, ``feed`` what arrives.
 
     ``head_done`` and ``complete`` tell how far it is; ``chunks`` collects body bytes until taken; ``poisoned`` says that
-    the connection must not be used again. ``feed`` raises nothing: a violation sets ``error``.
+    the connection must not be used again. A violation sets ``error``; ``feed`` raises only what interrupted it
+    (KeyboardInterrupt), and the connection is poisoned then.
+
+    What is no body is bounded by ``MAX_HEAD_BYTES`` in all: what is held of a line that does not end, and the work for it,
+    do not grow with what a server sends.
     """
 
     __slots__ = (
+        "_coded",
         "_has_length",
-        "_head_bytes",
         "_head_request",
         "_header_bytes",
         "_parser",
+        "_spent",
+        "begun",
         "chunked",
         "chunks",
         "complete",
@@ -118,9 +128,11 @@ class ResponseReader:
     def begin(self, head_request: bool) -> None:
         """An answer is expected now; ``head_request``: to HEAD, so that it has no body whatever its headers say."""
         self._head_request = head_request
-        self._head_bytes = 0
-        self._header_bytes = 0
+        self._spent = 0  # bytes that were no body, less what chunks cost anyway
+        self._header_bytes = 0  # the part of it that is headers and trailers
         self._has_length = False
+        self._coded = False  # otherwise than by chunks alone
+        self.begun = False  # a byte of the answer has come
         self.status = 0
         self.reason = b""
         self.http_version = b"HTTP/1.1"
@@ -141,10 +153,16 @@ class ResponseReader:
         if self.complete:
             self.poisoned = True  # nobody asked for these
             return
-        if not self.head_done:
-            self._head_bytes += len(data)
+        if not self.begun:
+            self.begun = True
+            if data[:1] != b"H":  # llhttp would pass over empty lines
+                self._fail("the answer does not begin with HTTP/1")
+                return
+        self._spent += len(data)
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            self._interrupted(error)
         except httptools.HttpParserUpgrade as switch:
             self._switch(data[switch.args[0] :])
         except httptools.HttpParserError as error:
@@ -152,8 +170,11 @@ class ResponseReader:
                 self.poisoned = True
             else:
                 self._fail(str(error) or type(error).__name__)
-        if not self.head_done and not self.error and self._head_bytes > MAX_HEAD_BYTES:
-            self._fail(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
+        if self._spent > MAX_HEAD_BYTES:
+            if not self.complete:
+                self._fail(_too_large(self.head_done))
+        elif self._spent < self._header_bytes:
+            self._spent = self._header_bytes
 
     def _switch(self, left: bytes) -> None:
         """101: the last HTTP on this connection, if it was asked for."""
@@ -165,6 +186,7 @@ class ResponseReader:
             self._fail(f"the server switched protocols (101{what and ' ' + what}), which was not asked for")
             return
         self.switched = left
+        self._spent -= len(left)  # these bytes are the other protocol's
         self.head_done = True
         self.poisoned = True
 
@@ -188,11 +210,6 @@ class ResponseReader:
         return data
 
     @property
-    def begun(self) -> bool:
-        """Whether a byte of the answer has come."""
-        return self._head_bytes > 0
-
-    @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request."""
         return self.complete and self.keep_alive and not self.poisoned and not self.error
@@ -201,6 +218,15 @@ class ResponseReader:
         if not self.error:
             self.error = message
         self.poisoned = True
+
+    def _interrupted(self, error: httptools.HttpParserCallbackError) -> None:
+        """A callback raised. None of ours does by itself: it is an interrupt, and not the server's doing."""
+        self.poisoned = True
+        cause = error.__context__
+        if cause is None or isinstance(cause, httptools.HttpParserError):
+            self._fail(str(error) or type(error).__name__)
+        else:
+            raise cause from None
 
     # -- httptools' callbacks ---------------------------------------------------------------------------------------
 
@@ -215,21 +241,22 @@ class ResponseReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.complete or self.error:
             return
-        if self.head_done:
-            self.trailers.append((name, value))
-            if len(self.trailers) > MAX_HEADERS:
-                self._fail(f"the answer has more than {MAX_HEADERS} trailers")
-            return
-        self.headers.append((name, value))
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > MAX_HEAD_BYTES:
-            self._fail(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
+            self._fail(_too_large(self.head_done))
+        if self.head_done:
+            self.trailers.append((name, value))
+            if len(self.headers) + len(self.trailers) > MAX_HEADERS:
+                self._fail(f"the answer has more than {MAX_HEADERS} headers and trailers")
+            return
+        self.headers.append((name, value))
         if len(self.headers) > MAX_HEADERS:
             self._fail(f"the answer has more than {MAX_HEADERS} headers")
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
             self._has_length = True
         elif size == 17 and name.lower() == b"transfer-encoding":
+            self._coded = self._coded or self.chunked or value.strip(b" ").lower() != b"chunked"
             self.chunked = True
 
     def on_headers_complete(self) -> None:
@@ -243,8 +270,17 @@ class ResponseReader:
                 self._fail(f"the answer speaks HTTP/{version}, not HTTP/1.1")
                 return
             self.http_version = b"HTTP/1.0"
+        if status < 100:
+            self._fail(f"the status of the answer is {status:03}")
+            return
         if status < 200:
             return  # 100, 103: a whole message without a body; the answer is still to come
+        if self.chunked:
+            if self._coded:
+                self._fail("the answer's Transfer-Encoding is not chunked, once")
+                return
+            if version == "1.0":
+                self.poisoned = True  # HTTP/1.0 knows no chunks: who knows what stands between (RFC 9112, 6.1)
         self.head_done = True
         if self._head_request:
             # llhttp cannot be told that this answer has no body: finish here, and start afresh
@@ -256,6 +292,7 @@ class ResponseReader:
         if self.complete:
             self.poisoned = True
         elif not self.error:
+            self._spent -= len(data) + CHUNK_OVERHEAD
             self.chunks.append(data)
 
     def on_message_complete(self) -> None:
@@ -269,8 +306,12 @@ class ResponseReader:
             self.headers = []
             self.reason = b""
             self._has_length = False
-            self.chunked = False
-            self._head_bytes = 0
+            self.chunked = self._coded = False
             return
         self.keep_alive = self._parser.should_keep_alive()
         self.complete = True
+
+
+def _too_large(head_done: bool) -> str:
+    what = "chunk extensions and trailers of the answer are, with its head," if head_done else "head of the answer is"
+    return f"the {what} larger than {MAX_HEAD_BYTES} bytes"

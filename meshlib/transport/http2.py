@@ -187,7 +187,7 @@ class Http2Session:
             self.going_away = True  # numbers are never used again: time for a new connection
             return None
         self._connection.send_headers(number, headers, end_stream=end)
-        self._gate.reward()
+        self._gate.opened()
         stream = self.streams[number] = Stream(number, head_request, self.answered > 0, wake)
         stream.sent = end
         return stream
@@ -285,8 +285,13 @@ class Http2Session:
 
     def receive(self, data: bytes, now: float) -> None:
         """Bytes from the server. Raises nothing: a violation ends the connection (``broken``) and every stream on it."""
+        while self.receive_some(data, now):
+            data = b""
+
+    def receive_some(self, data: bytes, now: float) -> bool:
+        """As ``receive``, but no more than some milliseconds of work; True when there is more of it, for the next call."""
         if self.broken is not None:
-            return
+            return False
         changed: dict[Stream, None] = {}
         try:
             for run in self._gate.feed(data, now):
@@ -307,6 +312,7 @@ class Http2Session:
             self._violated(f"{type(error).__name__}: {error}")
         for stream in changed:
             stream.wake()
+        return self._gate.behind and self.broken is None
 
     def _handle(self, event: h2.events.Event) -> Stream | None:
         """The stream that has something new."""
@@ -346,7 +352,7 @@ class Http2Session:
         for name, value in event.headers or ():
             name, value = bytes(name), bytes(value)
             if name == b":status":
-                if len(value) != 3 or not value.isdigit():
+                if len(value) != 3 or not value.isdigit() or value < b"100":
                     return self._bad(stream, f"the status of the answer is {value[:20]!r}")
                 stream.status = int(value)
                 continue
@@ -387,10 +393,6 @@ class Http2Session:
         if self._credit >= self._window // 4:
             self._connection.increment_flow_control_window(self._credit)
             self._credit = 0
-        if data:
-            self._gate.reward(1.0)
-        else:
-            self._gate.charge()
         stream = self.streams.get(event.stream_id or 0)
         if stream is None:
             return None
@@ -411,10 +413,13 @@ class Http2Session:
         if stream is None:
             return None
         trailers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
-        if len(trailers) > MAX_HEADERS:
-            return self._bad(stream, f"the answer has more than {MAX_HEADERS} trailers")
-        if sum(len(name) + len(value) + 4 for name, value in trailers) > MAX_HEAD_BYTES:
-            return self._bad(stream, f"the trailers of the answer are larger than {MAX_HEAD_BYTES} bytes")
+        together = [*stream.headers, *trailers]
+        if len(together) > MAX_HEADERS:
+            return self._bad(stream, f"the answer has more than {MAX_HEADERS} headers and trailers")
+        if sum(len(name) + len(value) + 4 for name, value in together) > MAX_HEAD_BYTES:
+            return self._bad(
+                stream, f"the trailers of the answer are, with its head, larger than {MAX_HEAD_BYTES} bytes"
+            )
         if any(_UNSAFE.search(value) for _, value in trailers):
             return self._bad(stream, "a trailer of the answer holds a line break")
         stream.trailers.extend(trailers)

@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
         self.greeted: asyncio.Future[None] = self.loop.create_future()
         self._owner = owner
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._behind = False  # there are frames that have not been looked at
 
     # -- use --------------------------------------------------------------------------------------------------------
 
@@ -271,7 +272,15 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         session = self.session
-        session.receive(data, self.loop.time())
+        behind = session.receive_some(data, self.loop.time())
+        if behind != self._behind:
+            self._behind = behind
+            if behind:
+                self.transport.pause_reading()
+            elif session.broken is None:
+                self.transport.resume_reading()
+        if behind:
+            self.loop.call_soon(self._catch_up)
         self.flush()
         if session.broken is not None:
             self._shut()
@@ -281,10 +290,18 @@ class Connection(asyncio.Protocol):
         if session.going_away:
             self.close_if_over()
 
+    def _catch_up(self) -> None:
+        """The rest of what was received, now that others had their turn."""
+        if self._behind:
+            self.data_received(b"")
+
     def eof_received(self) -> bool:
         return False  # close our side too: connection_lost follows
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._behind:
+            self._behind = False
+            self.session.receive(b"", self.loop.time())
         self.session.lost(error)
         self._shut()
 

@@ -5,7 +5,8 @@ Four things that h2 leaves to its user, or does in a way that a client of many s
 - the length of a frame is checked before it is collected, not after;
 - GOAWAY is taken out: h2 would close its whole state machine, while the streams that the server still answers go on;
 - the server's SETTINGS_HEADER_TABLE_SIZE is lowered to 4096, so that it cannot make us keep (and search) a table of any size;
-- frames that carry nothing (PING, SETTINGS, PRIORITY, empty DATA ...) have a budget: a flood of them ends the connection.
+- frames that carry nothing (PING, SETTINGS, PRIORITY, empty DATA ...) have a budget, and so have those that carry hardly
+  anything: a flood of them ends the connection. ``FRAMES_AT_ONCE`` are passed on before others get their turn.
 """
 
 from __future__ import annotations
@@ -24,8 +25,16 @@ BUDGET_A_FRAME = (
     10.0  # given for each stream opened and each DATA frame sent (Envoy allows ten WINDOW_UPDATEs for each)
 )
 
+TINY = 16  # bytes of body; a DATA frame with less costs far more to handle than it brings
+TINY_BUDGET = 10_000.0  # such frames which a new connection may send
+TINY_MOST = 20_000.0
+TINY_A_SECOND = 1000.0
+TINY_A_STREAM = 1000.0  # given for each stream opened: answers may come in words
+
+FRAMES_AT_ONCE = 512
+
 _DATA, _HEADERS, _SETTINGS, _PUSH_PROMISE, _GOAWAY, _CONTINUATION = 0, 1, 4, 5, 7, 9
-_ACK, _END_HEADERS = 1, 4
+_ACK, _END_HEADERS, _PADDED = 1, 4, 8
 
 PROTOCOL_ERROR, FRAME_SIZE_ERROR, ENHANCE_YOUR_CALM = 1, 6, 11
 
@@ -46,9 +55,10 @@ class GoAway(NamedTuple):
 
 
 class FrameGate:
-    """``feed`` what arrives, get whole frames to pass on and GOAWAYs between them. Raises ``Violation``."""
+    """``feed`` what arrives, get whole frames to pass on and GOAWAYs between them. Raises ``Violation``. ``behind``: there
+    are more, for the next ``feed`` (of nothing, if nothing comes)."""
 
-    __slots__ = ("_block", "_block_of", "_budget", "_buffer", "_first", "_seen")
+    __slots__ = ("_block", "_block_of", "_budget", "_buffer", "_first", "_seen", "_tiny", "behind")
 
     def __init__(self, now: float) -> None:
         self._buffer = bytearray()
@@ -56,23 +66,46 @@ class FrameGate:
         self._block_of = 0  # the stream whose header block is being received; nothing else may come between
         self._block = 0
         self._budget = BUDGET
+        self._tiny = TINY_BUDGET
         self._seen = now
+        self.behind = False
 
     def reward(self, amount: float = BUDGET_A_FRAME) -> None:
         """Something useful happened: the server may send more frames about it."""
         self._budget = min(BUDGET_MOST, self._budget + amount)
 
-    def charge(self) -> None:
-        """A frame that carried nothing."""
+    def opened(self) -> None:
+        """A stream was opened: there will be an answer."""
+        self.reward()
+        self._tiny = min(TINY_MOST, self._tiny + TINY_A_STREAM)
+
+    def _charge(self) -> None:
+        """A frame that carries nothing."""
         self._budget -= 1.0
         if self._budget < 0.0:
             raise Violation("the server floods the connection with frames that carry nothing", ENHANCE_YOUR_CALM)
 
+    def _data(self, size: int) -> None:
+        """A DATA frame with ``size`` bytes of body."""
+        if size >= TINY:
+            self.reward(1.0)
+        elif size <= 0:
+            self._charge()
+        else:
+            self._tiny -= 1.0
+            if self._tiny < 0.0:
+                raise Violation(
+                    "the server floods the connection with frames that carry next to nothing", ENHANCE_YOUR_CALM
+                )
+
     def feed(self, data: bytes, now: float) -> Iterator[bytes | GoAway]:
-        """Runs of whole frames, in order. ``now`` in seconds refills the budget."""
+        """Runs of whole frames, in order. ``now`` in seconds refills the budgets."""
         if now > self._seen:
             self.reward((now - self._seen) * BUDGET_A_SECOND)
+            self._tiny = min(TINY_MOST, self._tiny + (now - self._seen) * TINY_A_SECOND)
             self._seen = now
+        self.behind = False
+        frames = 0
         buffer = self._buffer
         buffer += data
         if self._first and buffer.startswith(b"HTTP/1"):
@@ -91,7 +124,13 @@ class FrameGate:
             end = at + 9 + length
             if len(buffer) < end:
                 break
+            if frames >= FRAMES_AT_ONCE:
+                self.behind = True
+                break
+            frames += 1
             self._order(kind, flags, stream, length)
+            if kind == _DATA:
+                self._data(length - 1 - buffer[at + 9] if flags & _PADDED and length else length)
             if kind == _GOAWAY:
                 if at:
                     yield bytes(buffer[:at])
@@ -110,7 +149,7 @@ class FrameGate:
 
     def _order(self, kind: int, flags: int, stream: int, length: int) -> None:
         if kind != _DATA:
-            self.charge()
+            self._charge()
         if self._block_of:
             if kind != _CONTINUATION or stream != self._block_of:
                 raise Violation("the server put another frame into the middle of a header block")

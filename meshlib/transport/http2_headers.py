@@ -19,8 +19,8 @@ def request_head(
     method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], scheme: bytes
 ) -> list[HeaderTuple]:
     """Pseudo headers and headers: Host becomes ``:authority``, names lower-case, what belongs to an HTTP/1.1 connection is
-    left out, secrets stay out of the compression table. Raises ``InvalidHead`` for whatever HTTP/1.1 would refuse and
-    for CONNECT. (``framing_of`` has refused a second Host.)"""
+    left out, secrets stay out of the compression table. Raises ``InvalidHead`` for whatever HTTP/1.1 would refuse, for a
+    second Host and for CONNECT."""
     encode_head(method, target, headers)  # one rule for what may be written, in both versions
     if method == b"CONNECT":
         raise InvalidHead("CONNECT cannot be sent over a shared HTTP/2 connection")
@@ -33,6 +33,8 @@ def request_head(
     for name, value in headers:
         name = name.lower()
         if name == b"host":
+            if authority is not None:
+                raise InvalidHead("the request has two Host headers")
             authority = value.strip(b" \t")
             continue
         value = value.strip(b" \t")

@@ -507,6 +507,10 @@ HOSTILE = {
     "a flood of padding": lambda p: p.raw(
         headers_frame(OK), *[DataFrame(1, b"", pad_length=1, flags=["PADDED"])] * 3000
     ),
+    "a flood of DATA of one byte": lambda p: p.raw(headers_frame(OK), *[DataFrame(1, b"x")] * 13_000),
+    "a flood of padded DATA of one byte": lambda p: p.raw(
+        headers_frame(OK), *[DataFrame(1, b"x", pad_length=40, flags=["PADDED"])] * 13_000
+    ),
     "a flood of interim answers": lambda p: p.raw(*[headers_frame([(b":status", b"103")])] * 3000),
     "a flood of frames that nobody knows": lambda p: p.raw(*[ExtensionFrame(0x42, 0)] * 3000),
     "a flood of resets of nothing": lambda p: p.raw(*[RstStreamFrame(1, error_code=8)] * 3000),
@@ -550,6 +554,54 @@ def test_frames_that_carry_nothing_are_no_flood_when_they_come_over_time():
     assert pair.client.broken is None
 
 
+def test_nor_is_a_body_that_comes_in_words_over_time():
+    pair = Pair()
+    stream = pair.open()
+    pair.raw(headers_frame(OK))
+    for word in range(50_000):
+        pair.client.receive(DataFrame(1, b"word ").serialize(), word / 900)
+        pair.client.take(stream)
+        pair.client.outgoing()
+    assert pair.client.broken is None
+
+
+def test_nor_are_the_words_of_many_answers():
+    pair = Pair()
+    for _ in range(100):
+        stream = pair.client.open(HEAD, True, False, lambda: None)
+        pair.raw(headers_frame(OK, stream.id), *[DataFrame(stream.id, b"word ")] * 900)
+        pair.raw(DataFrame(stream.id, b"", flags=["END_STREAM"]))
+        assert (stream.complete, len(pair.client.take(stream))) == (True, 4500)
+        pair.client.outgoing()
+    assert pair.client.broken is None
+
+
+def test_a_flood_of_tiny_data_costs_a_bounded_number_of_frames():
+    pair = Pair()
+    stream = pair.open()
+    pair.raw(headers_frame(OK))
+    many = DataFrame(1, b"x").serialize() * 6000
+    for _ in range(100):
+        pair.client.receive(many, 0.0)
+    assert pair.client.broken.failure is Failure.PROTOCOL_ERROR
+    assert stream.received <= http2_frames.TINY_BUDGET + http2_frames.TINY_A_STREAM
+
+
+def test_what_comes_at_once_is_handled_in_pieces():
+    pair = Pair()
+    stream = pair.open()
+    size = http2_frames.FRAMES_AT_ONCE
+    data = headers_frame(OK).serialize() + DataFrame(1, b"x" * 20).serialize() * (3 * size)
+    turns = [0]
+    more = pair.client.receive_some(data, 0.0)
+    while more:
+        turns.append(stream.received // 20)
+        more = pair.client.receive_some(b"", 0.0)
+    turns.append(stream.received // 20)
+    assert turns[-1] == 3 * size
+    assert max(later - before for before, later in itertools.pairwise(turns)) <= size
+
+
 def test_nor_are_window_updates_for_what_was_sent():
     pair = Pair()
     stream = pair.open(end=False)
@@ -579,6 +631,34 @@ def test_an_error_in_the_protocol_library_ends_the_connection_and_nothing_else(m
     monkeypatch.setattr(pair.client._connection, "receive_data", stumble)
     pair.raw(PingFrame(0, b"12345678"))
     assert pair.client.broken.failure is stream.failed.failure is Failure.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("status", [b"000", b"099", b"20", b"2000", b"20x", b"+20"])
+def test_a_status_is_three_digits_from_100_on(status):
+    pair = Pair()
+    stream, other = pair.open(), pair.open()
+    pair.raw(headers_frame([(b":status", status)]))
+    assert stream.failed.failure is Failure.PROTOCOL_ERROR
+    assert other.failed is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "trailers", "whole"),
+    [
+        ([(b"h", b"1")] * 60, [(b"t", b"1")] * 40, True),
+        ([(b"h", b"1")] * 60, [(b"t", b"1")] * 41, False),
+        # these are small only while they are compressed
+        ([(b"h", b"1" * 3900)] * 7, [(b"t", b"1" * 3900)] * 7, True),
+        ([(b"h", b"1" * 3900)] * 8, [(b"t", b"1" * 3900)] * 8, False),
+    ],
+)
+def test_head_and_trailers_share_their_bounds(headers, trailers, whole):
+    pair = Pair()
+    stream, other = pair.open(), pair.open()
+    pair.raw(headers_frame([*OK, *headers]), headers_frame(trailers, 1, "END_STREAM"))
+    assert stream.complete is whole
+    assert (stream.failed is None) is whole
+    assert other.failed is None
 
 
 def test_a_window_overflow_on_one_stream_ends_that_stream_only():

@@ -71,6 +71,20 @@ def test_a_call_is_answered_over_http2(world, serve):
     ]
 
 
+def test_a_body_in_thousands_of_small_frames_arrives_whole_though_the_server_closes_at_once(world, serve):
+    frame = b"\x00\x00\x14\x00\x00\x00\x00\x00\x01" + b"twenty bytes of data"
+    last = b"\x00\x00\x00\x00\x01\x00\x00\x00\x01"
+
+    def answer(peer, request):
+        peer.h2.send_headers(request.stream, [(b":status", b"200")])
+        peer.raw(frame * 6000 + last)
+        peer.close()
+
+    _, target = serve(answer)
+    result = world.call(target, Call())
+    assert (result.cut, len(result.data)) == (None, 6000 * 20)
+
+
 def test_calls_share_one_connection_one_after_the_other(world, serve):
     server, target = serve()
     for number in range(20):
