@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hpack import HeaderTuple
 
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.transport.environment import waiting_poll
 from meshlib.transport.framing import Framing
 from meshlib.transport.http1 import BodyFailed, InvalidHead
 from meshlib.transport.http2 import Http2Session, Stream, StreamFailure
@@ -110,7 +111,7 @@ class Connection:
         self._kick_out, self._kick_in = socket.socketpair()
         self._kick_out.setblocking(False)
         self._kick_in.setblocking(False)
-        self._poll = select.poll()
+        self._poll = waiting_poll(sock)
         self._poll.register(sock, select.POLLIN)
         self._poll.register(self._kick_out, select.POLLIN)
 

@@ -21,6 +21,7 @@ from meshlib.clock import Clock
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
+from meshlib.transport.environment import check_sockets, instant_poll, is_gevents, waiting_poll
 from meshlib.transport.framing import FalseFraming, Framing, NoBody, framing_of
 from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, asks_for_websocket, encode_head
 from meshlib.transport.names import Names
@@ -55,6 +56,7 @@ _TIMEVAL = struct.Struct("@ll")
 class _Connection:
     __slots__ = (
         "_patience",
+        "gevents",
         "idle_since",
         "near",
         "opened",
@@ -65,6 +67,7 @@ class _Connection:
         "sock",
         "stream",
         "target",
+        "timed",
         "tls",
     )
 
@@ -77,7 +80,9 @@ class _Connection:
         self.near = False
         self.target = target
         self.reader = ResponseReader()
-        self.poll = select.poll()
+        self.gevents = is_gevents(sock)
+        self.timed = self.tls or self.gevents  # by Python, and not by the kernel
+        self.poll = instant_poll(sock)
         self.poll.register(sock, select.POLLIN)
         self.requests = 0
         self.opened = now
@@ -98,7 +103,7 @@ class _Connection:
         if seconds == self._patience:
             return
         self._patience = seconds
-        if self.tls:
+        if self.timed:
             self.sock.settimeout(None if seconds is None else min(seconds, LONGEST_WAIT))
             return
         whole = 0.0 if seconds is None else max(seconds, 0.001)
@@ -109,10 +114,10 @@ class _Connection:
     def send_some(self, data: memoryview) -> int:
         """Write what the socket takes without waiting: perhaps nothing."""
         try:
-            if not self.tls:
+            if not self.timed:
                 return self.sock.send(data, socket.MSG_DONTWAIT)
             self.patience(0.0)
-            return self.sock.send(data[:TLS_RECORD])
+            return self.sock.send(data[:TLS_RECORD] if self.tls else data)
         except NOT_NOW:
             return 0
 
@@ -120,7 +125,7 @@ class _Connection:
         """What has arrived, b"" at the end of the connection, None when there is nothing (TLS: nothing of the answer; a
         session ticket makes the socket readable, too)."""
         try:
-            if not self.tls:
+            if not self.timed:
                 return self.sock.recv(RECEIVE, socket.MSG_DONTWAIT)
             self.patience(0.0)
             return self.sock.recv(RECEIVE)
@@ -325,7 +330,7 @@ class SyncUpstream:
             if reader.error:
                 return Outcome(Failure.PROTOCOL_ERROR, reader.error)
 
-        connection.near = now() - written < NEAR_SECONDS
+        connection.near = now() - written < NEAR_SECONDS and not connection.gevents
         outcome = Outcome(
             status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
         )
@@ -366,7 +371,7 @@ class SyncUpstream:
 
     def _send_watching(self, connection: _Connection, data: bytes, write: float | None, head_by: float | None) -> bool:
         """Write all of ``data`` unless the server answers (or closes) meanwhile, which is what True says."""
-        poll = select.poll()
+        poll = waiting_poll(connection.sock)
         poll.register(connection.sock, select.POLLIN | select.POLLOUT)
         view = memoryview(data)
         now = self._clock.monotonic
@@ -385,10 +390,12 @@ class SyncUpstream:
         """Wait for ``100 Continue``, for a second at most. True when a final answer (or the end) came instead."""
         reader = connection.reader
         until = self._clock.monotonic() + CONTINUE_SECONDS
+        poll = waiting_poll(connection.sock)
+        poll.register(connection.sock, select.POLLIN)
         until = until if head_by is None else min(until, head_by)
         while not reader.continue_seen:
             left = until - self._clock.monotonic()
-            if left <= 0 or not connection.poll.poll(left * 1000):
+            if left <= 0 or not poll.poll(left * 1000):
                 return False
             if self._answered(connection):
                 return True
@@ -528,6 +535,7 @@ class SyncUpstream:
     ) -> socket.socket:
         if limit is not None:
             limit = min(limit, LONGEST_WAIT)
+        check_sockets()
         context = None if target.tls is None else context_of(target.tls)
         if trace is not None:
             trace.connecting(target, limit)

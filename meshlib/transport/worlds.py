@@ -31,6 +31,7 @@ from meshlib.transport.asyncio_upstream import AsyncioUpstream
 from meshlib.transport.background import MAX_WAITING, Background
 from meshlib.transport.client_limits import ClientLimits
 from meshlib.transport.closing import Closing
+from meshlib.transport.environment import asyncio_loop
 from meshlib.transport.followed import Followed
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.names import Names
@@ -84,7 +85,7 @@ class MeshCore:
 
     def loop_upstream(self) -> AsyncioUpstream:
         """The connections of the running loop; new ones after a fork."""
-        loop = asyncio.get_running_loop()
+        loop = asyncio_loop()
         found = self.loops.get(loop)
         if found is None or found.pid != os.getpid():
             for ended in [other for other in list(self.loops) if other.is_closed()]:
@@ -543,6 +544,10 @@ class AsyncNetwork(LoopWorld):
     async def aclose(self) -> None:
         """Close the running loop's idle connections; other clients that are still open make new ones when they need them."""
         self._core.forget_limits(self._settings.limits)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return  # under trio, say: there are no connections here
         self._core.loop_upstream().close_idle()
         await asyncio.sleep(0)  # let the transports close
 
