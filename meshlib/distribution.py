@@ -5,14 +5,14 @@ uninstalled last takes files of the other with it."""
 from __future__ import annotations
 
 import os
-import re
 import sys
 from typing import NamedTuple
 
 NAME = "sidecarless"
 REMEDY = f"pip uninstall meshlib meshlib-core, then pip install --force-reinstall {NAME}"
 
-_OTHER = re.compile(r"(meshlib(?:_core)?)-(.+)\.dist-info")
+_OTHERS = ("meshlib-", "meshlib_core-")
+_INFO = ".dist-info"
 
 
 class Other(NamedTuple):
@@ -34,9 +34,9 @@ def others() -> list[Other]:
         except OSError:
             continue  # not every entry of sys.path exists
         for name in names:
-            match = _OTHER.fullmatch(name)
-            if match is not None:
-                found.append(Other(f"{match[1].replace('_', '-')} {match[2]}", folder, os.path.join(folder, name)))
+            if name.startswith(_OTHERS) and name.endswith(_INFO):
+                distribution, _, version = name.removesuffix(_INFO).partition("-")
+                found.append(Other(f"{distribution.replace('_', '-')} {version}", folder, os.path.join(folder, name)))
     return sorted(found)
 
 
