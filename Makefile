@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo demo-grpc protos test check bench differential soak docs clean setup fuzz
+.PHONY: help demo demo-grpc protos test check bench differential soak interop docs clean setup fuzz
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -15,6 +15,7 @@ help:
 	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every world, dying servers, reloads, forks"
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
 	@echo "make fuzz MINUTES=1 [TARGET=name]   coverage-guided fuzzers of tests/fuzz, so many minutes each"
+	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
 	@echo "make clean   remove .venv and caches"
 
 setup: $(STAMP)
@@ -71,6 +72,12 @@ fuzz: MINUTES = 1
 fuzz: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(TARGET)
+
+# strict: tests/interop/httpx_not_applicable.txt says what cannot pass, and why
+interop: $(STAMP)
+	$(BIN)/python -m pytest -q tests/transport/test_http2_interop.py tests/interop
+	@test -z "$(HTTPX_TESTS)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check --group interop
+	HTTPX_TESTS="$(HTTPX_TESTS)" $(BIN)/python tests/interop/run_httpx.py
 
 docs: $(STAMP)
 	$(BIN)/python -m meshlib.compiler.semantics > docs/semantics.md

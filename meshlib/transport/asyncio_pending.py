@@ -36,6 +36,7 @@ class Pending:
         "_paused",
         "_sending",
         "_timeouts",
+        "_unread",
         "_upstream",
         "_waiter",
         "outcome",
@@ -62,6 +63,7 @@ class Pending:
         self._buffered = 0
         self._paused = False
         self._ended = False
+        self._unread = False
         self._failed: BodyFailed | None = None
 
     # -- Handler ----------------------------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ class Pending:
         if self._sending or not self.writable:
             reader.poisoned = True  # an answer before the request was over: what is left of it was never sent
         outcome.stream = self._connection.stream
-        if reader.complete:
+        if reader.complete and self._connection.slot is None:
             outcome.whole = reader.take()
         elif reader.switched is not None:
             outcome.body = outcome.stream = AsyncSwitched(self._upstream, self._connection, reader.switched)
@@ -93,7 +95,10 @@ class Pending:
     def on_end(self, reader: ResponseReader) -> None:
         self._keep(reader.take())
         self._ended = True
-        self._upstream.release(self._connection)
+        if self._connection.slot is None:
+            self._upstream.release(self._connection)
+        else:
+            self._unread = True  # whoever holds a slot holds it until the caller has read, as in httpx
         self._wake()
 
     def on_failure(self, failure: Failure, detail: str, error: BaseException | None, stale: bool) -> None:
@@ -224,6 +229,7 @@ class Pending:
             if self._failed is not None:
                 raise self._failed
             if self._ended:
+                self._let_go()
                 return b""
             wait = self._timeouts.read
             if self._timeouts.deadline is not None:
@@ -250,7 +256,14 @@ class Pending:
         if not self._ended:
             self._ended = True
             self._upstream.drop(self._connection)
+        self._let_go()
         self._chunks.clear()
+
+    def _let_go(self) -> None:
+        """The response is over for the caller, too."""
+        if self._unread:
+            self._unread = False
+            self._upstream.release(self._connection)
 
 
 class AsyncBody:
@@ -281,6 +294,6 @@ class AsyncBody:
 
     def __del__(self) -> None:
         pending = self._pending
-        if not pending._ended and not pending._upstream.loop.is_closed():
+        if (not pending._ended or pending._unread) and not pending._upstream.loop.is_closed():
             # dropped without being read or closed, perhaps by another thread's garbage collector
             pending._upstream.loop.call_soon_threadsafe(pending.abort)

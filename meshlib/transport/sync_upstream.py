@@ -342,7 +342,9 @@ class SyncUpstream:
             outcome.body = outcome.stream = SyncSwitched(self, connection, reader.switched)
             return outcome
         outcome.stream = connection.stream
-        if reader.complete:
+        if (
+            reader.complete and connection.slot is None
+        ):  # whoever holds a slot holds it until the caller has read, as in httpx
             outcome.whole = reader.take()
             self._release(connection)
         else:
@@ -812,13 +814,19 @@ class SyncBody:
     def abort(self) -> None:
         """Drop the answer and its connection."""
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        if connection.reader.complete:
+            self._upstream._release(connection)
+        else:
             self._upstream._discard(connection)
 
     close = abort
 
     def __del__(self) -> None:
-        self.abort()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._upstream._discard(connection)  # the garbage collector may run under a lock of the pool
 
 
 def _reset(error: BaseException | None, stale: bool) -> Outcome:

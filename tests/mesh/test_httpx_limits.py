@@ -163,6 +163,15 @@ def test_who_waits_longer_than_the_pool_timeout_gets_pool_timeout(world, mesh, m
         assert client.get(url(server)).status_code == 200, "the slot came back with the response"
 
 
+def test_a_response_holds_its_place_until_it_is_read_however_small_it_is(world, mesh, made):
+    with EchoServer() as server:
+        client = made(world, mesh, max_connections=1, timeout=HURRIED)
+        with client.holding(url(server)), pytest.raises(httpx.PoolTimeout):
+            client.get(url(server))
+        port = client.get(url(server)).extensions["network_stream"].get_extra_info("client_addr")
+        assert client.get(url(server)).extensions["network_stream"].get_extra_info("client_addr") == port
+
+
 def test_the_read_timeout_bounds_the_wait_too(world, mesh, made):
     with EchoServer(behave=big) as server:
         client = made(world, mesh, max_connections=1, timeout=httpx.Timeout(5, pool=None, read=0.05))
