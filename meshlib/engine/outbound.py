@@ -181,6 +181,12 @@ def outbound(call: Call) -> Exchange:
                         yield Deliver(outcome, local=True)
                         return
 
+            if now >= limit:  # waiting for a place has taken all the time
+                outcome = _no_slot(now, deadline, caller_deadline, timeouts.pool)
+                record.add_flag(replies.FLAG_OF_FAILURE[outcome.failure or Failure.OVERFLOW])
+                yield Deliver(outcome, local=True)
+                return
+
             if to_mirror and call.wire.replayable and call.wire.whole:
                 to_mirror = False
                 for copy in copies(call, rule):

@@ -46,6 +46,8 @@ LOOKS = 100
 GIL) before this thread goes to sleep: on loopback, falling asleep and waking up costs more than the answer takes. Only
 while a single call is under way, so that it never competes with work. Pays 20 % in the row "httpx.Client p50"."""
 
+SHORTEST_WAIT = 0.001  # 0 would mean for ever to the kernel, and not at all to Python
+
 IO_ERRORS = (OSError, ssl.SSLError)
 TIMED_OUT = (TimeoutError, BlockingIOError)
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -104,9 +106,9 @@ class _Connection:
             return
         self._patience = seconds
         if self.timed:
-            self.sock.settimeout(None if seconds is None else min(seconds, LONGEST_WAIT))
+            self.sock.settimeout(None if seconds is None else min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT))
             return
-        whole = 0.0 if seconds is None else max(seconds, 0.001)
+        whole = 0.0 if seconds is None else max(seconds, SHORTEST_WAIT)
         packed = _TIMEVAL.pack(int(whole), int(whole % 1 * 1_000_000))
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
@@ -536,6 +538,8 @@ class SyncUpstream:
         self, target: Target, protocols: Sequence[str], limit: float | None, trace: Trace | None
     ) -> socket.socket:
         if limit is not None:
+            if limit <= 0:
+                raise TimeoutError
             limit = min(limit, LONGEST_WAIT)
         check_sockets()
         context = None if target.tls is None else context_of(target.tls)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from meshlib.engine.call import CallerTimeouts
@@ -391,6 +393,25 @@ def test_a_call_that_waits_longer_than_its_pool_timeout_fails_as_pool_timeout():
     script.on_acquire = lambda effect: False
     outcome, _ = b.call(script, timeouts=CallerTimeouts(pool=0.1))
     assert outcome.failure is Failure.POOL_TIMEOUT
+
+
+@pytest.mark.parametrize("whose", ["the route's", "the caller's"])
+def test_a_place_that_comes_when_all_the_time_is_gone_is_given_back_and_nothing_is_sent(whose):
+    policy = destination_rule("reviews", "v1", connectionPool={"tcp": {"maxConnections": 1}})
+    b = bench({"route": [to("reviews", "v1")], **({"timeout": "2s"} if whose == "the route's" else {})}, policy)
+    slots = b.state(V1).slots
+    assert slots.try_acquire()
+    script = b.script(200)
+
+    def late(effect: Any) -> bool:
+        b.clock.advance(2.0)
+        return True  # the place of the call before it
+
+    script.on_acquire = late
+    outcome, call = b.call(script, timeouts=CallerTimeouts(read=None if whose == "the route's" else 2.0))
+    assert (outcome.failure, script.sends) == (Failure.TIMEOUT, [])
+    assert f"{whose} " in outcome.detail
+    assert (slots.in_use, b.state(V1).active) == (0, 0)
 
 
 # -- bookkeeping ------------------------------------------------------------------------------------------------------

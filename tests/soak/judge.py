@@ -33,7 +33,7 @@ from tests.soak.promises import IDEMPOTENT, PROMISES
 RECONNECTING = 3.0
 """Seconds after which gRPC core, which backs off for a second at most, has tried an endpoint again that is back."""
 HTTP_TIMEOUTS = frozenset({"UpstreamTimeout", "ConnectTimedOut", "Overflow", "WriteTimedOut"})
-HTTP_ERRORS = HTTP_TIMEOUTS | {"UpstreamReset", "ConnectFailed", "NoHealthyUpstream"}
+HTTP_ERRORS = HTTP_TIMEOUTS | {"UpstreamReset", "ConnectionReset", "ConnectFailed", "NoHealthyUpstream"}
 GRPC_ERRORS = frozenset({"UNAVAILABLE", "CANCELLED", "INTERNAL", "DEADLINE_EXCEEDED"})
 BROKEN_BY_SERVER = frozenset({"refuse", "cut", "midbody", "UNAVAILABLE"})
 """What callers ask servers to do to them that ends a call, when nothing retries it."""
