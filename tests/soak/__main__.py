@@ -215,6 +215,7 @@ def judged(report: Report, minutes: float, run: history.History, callers: Caller
     report.verdict("crossed", judge.crossed(run))
     report.verdict("lost", judge.lost(run))
     report.verdict("executed too often", judge.doubled(run))
+    report.verdict("protocol broken", run.broken)
     report.verdict("children that failed", judge.stuck(run.children))
     report.verdict("problems", [*callers.problems, *fleet.problems])
     memory = [(at, size) for at, size, *_ in callers.samples]

@@ -40,7 +40,9 @@ ENDS = 120.0
 SAMPLE = 1.0
 FORK_EVERY = (3.0, 8.0)
 CHILD_PATIENCE = 120.0
-BRIEF_LOOP_EVERY = 0.7
+BRIEF_LOOP_EVERY = 0.5
+BRIEF_GRPC = 0.1
+"""The share of brief loops with gRPC calls: grpcio itself keeps every loop that it was used on while others use it."""
 
 
 def tell(*entry: object) -> None:
@@ -62,6 +64,8 @@ class Resolver:
         if not str(host).endswith(".internal"):
             return self._system(host, port, *args, **kwargs)
         self.looks += 1
+        if str(host).startswith("slow-"):
+            time.sleep(0.5)
         addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
         if self.stormy:
             if self._random.random() < 0.1:
@@ -173,9 +177,32 @@ class Soak:
                         rpc = grpc_callers.Rpc(here, plain=True, host=host, kind=kind)
                         await grpc_callers.call_async(self.ledger, stub, rpc, here.random, "routine")
 
+        async def close_idle(_: str) -> None:
+            async with self.mesh.async_client(trust_env=False):
+                pass
+
         http()
         rpcs()
         loops.run(on_loop)
+        until(lambda: not any(census.under_way(self.mesh.status()).values()), SETTLES)  # mirrored copies, too
+        self.mesh.client(trust_env=False).close()  # which closes what is idle
+        loops.run(close_idle)
+
+    def saturate(self) -> None:
+        """Pools of threads are as large as they get: four look for names."""
+        planner = self.planner("routine")
+
+        def look(number: int) -> None:
+            plan = planner.plain("outside")
+            plan.url = f"http://slow-{number}.internal:{self.ports['http1'][0]}/{plan.id}"
+            with self.mesh.client(trust_env=False) as client:
+                call(self.ledger, client, plan, "routine")
+
+        threads = [threading.Thread(target=look, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _mirrored(self, client: httpx.Client) -> None:
         plan = self.planner("routine").plain("mirrored.test", "POST")
@@ -270,7 +297,8 @@ class Soak:
         planner = self.planner("brief")
         while not self.stop.wait(BRIEF_LOOP_EVERY):
             asyncio.run(callers.brief_loop(self.mesh, self.ledger, planner))
-            asyncio.run(grpc_callers.brief_loop(self.mesh, self.ledger, planner))
+            if planner.random.random() < BRIEF_GRPC:
+                asyncio.run(grpc_callers.brief_loop(self.mesh, self.ledger, planner))
 
     def _forks(self) -> None:
         rng = random.Random(f"{self.seed} forks")
@@ -318,6 +346,7 @@ class Soak:
         with Loops() as loops:
             untouched = self.settled(loops)
             self.mesh = meshlib.Mesh.from_path(self.folder / "mesh", seed=self.seed)
+            self.saturate()
             for _ in range(2):
                 self.routine(loops)
             idle = self.settled(loops)

@@ -44,6 +44,10 @@ class Record:
         name = host.decode("latin-1").rpartition(":")[0] or host.decode("latin-1")
         self._write("x", call.decode("latin-1"), attempt.decode("latin-1"), name, self._port, time.monotonic())
 
+    def broken(self, error: Exception) -> None:
+        """A client broke the protocol."""
+        self._write("broken", self._port, time.monotonic(), repr(error))
+
     def idle_close(self) -> None:
         self._write("idle-close", self._port, time.monotonic())
 
@@ -83,7 +87,7 @@ class Http1(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except Exception as error:
-            sys.stderr.write(f"not HTTP: {error!r} {data[:200]!r}\n")
+            self.record.broken(error)
             self.transport.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -217,6 +221,8 @@ def serve_http2(port: int, record: Record) -> None:
 
     def answer(peer: Peer, request: Request) -> None:
         server.requests.clear()
+        while server.broken:
+            record.broken(server.broken.pop())
         peer.requests.pop(request.stream - 200, None)
         if request.stream <= last_stream.get(peer, request.stream):
             with contextlib.suppress(h2.exceptions.ProtocolError):  # the client has reset it meanwhile
@@ -233,6 +239,8 @@ def serve_http2(port: int, record: Record) -> None:
             with peer.lock:
                 last_stream[peer] = max(peer.requests, default=0)
                 peer.goaway(last_stream[peer])
+        while server.broken:
+            record.broken(server.broken.pop())
         end = time.monotonic() + GRACE
         while (server.open_streams or under_way) and time.monotonic() < end:
             time.sleep(0.01)

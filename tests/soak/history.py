@@ -76,6 +76,7 @@ class History:
     executions: dict[str, list[Execution]] = field(default_factory=dict)
     disturbances: list[Disturbance] = field(default_factory=list)
     children: list[Child] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # what servers hold against the mesh's protocol
 
 
 class Ledger:
@@ -134,6 +135,8 @@ def read(folder: Path) -> History:
         if name == "x":
             execution = Execution(*rest)
             found.executions.setdefault(execution.id, []).append(execution)
+        elif name == "broken":
+            found.broken.append(f"server {rest[0]} at {rest[1]:.3f}: {rest[2]}")
         else:
             port, at = rest
             found.disturbances.append(Disturbance(name, port, at, at))

@@ -83,7 +83,7 @@ def excuse(call: Call, executions: Sequence[Execution], disturbances: Disturbanc
         return "asked for"
     if promise.retried == "all" and call.stage != "body":
         return ""
-    if promise.retried == "connect" and call.error.startswith("Connect"):
+    if promise.retried == "connect" and call.error in ("ConnectFailed", "ConnectTimedOut"):
         return ""
     after = RECONNECTING if promise.protocol == "grpc" else 0.0
     if disturbances.of(call.endpoint, call.begin, call.end, ("kill", "drain"), after):

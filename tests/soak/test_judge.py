@@ -116,7 +116,8 @@ def test_a_response_that_had_begun_cannot_be_retried():
 
 def test_a_failure_to_connect_is_retried_by_istios_default():
     assert judge.lost(run(but(BROKEN, host="default.test", error="ConnectFailed"), disturbances=(KILLED,)))
-    assert not judge.lost(run(but(BROKEN, host="default.test"), disturbances=(KILLED,)))
+    for error in ("UpstreamReset", "ConnectionReset"):
+        assert not judge.lost(run(but(BROKEN, host="default.test", error=error), disturbances=(KILLED,)))
 
 
 def test_an_idle_connection_that_is_closed_excuses_only_a_post_that_was_not_executed():

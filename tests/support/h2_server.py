@@ -247,6 +247,7 @@ class H2Server:
         self.requests: list[Request] = []
         self.most = 0  # streams open at a time on one connection
         self.connections = 0
+        self.broken: list[Exception] = []  # what h2 held against clients, whose connection was closed for it
         self.changed = threading.Event()
         self._sock = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port: int = self._sock.getsockname()[1]
@@ -301,8 +302,10 @@ class H2Server:
             peer = Peer(self, sock)
             self.peers.append(peer)
             peer.serve()
-        except (OSError, ssl.SSLError, h2.exceptions.ProtocolError):
+        except (OSError, ssl.SSLError):
             return
+        except h2.exceptions.ProtocolError as error:
+            self.broken.append(error)
         finally:
             if peer is not None:
                 self.peers.remove(peer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import sys
@@ -343,8 +344,11 @@ class Upstreams:
         self._used = True
 
     def after_fork(self) -> None:
-        """In a forked child."""
+        """In a forked child. Calls that the parent has left as garbage are not to be collected here: their destruction takes
+        locks of gRPC core, which threads of the parent may have held, and ends in a hang or an abort."""
         self._forked = self._used
+        if self._used:
+            gc.freeze()
 
     def abandon(self, cluster: BoundCluster) -> None:
         """In a forked child: the parent's channels must not be used, and not even be freed. What they watched, nobody
