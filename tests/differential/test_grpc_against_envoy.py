@@ -29,9 +29,10 @@ pytestmark = pytest.mark.differential
 
 GROUPS = all_cases()
 TIMED = ("faults", "times")
-TURNS = 3
-"""How often a call may be made before a difference counts: where time is compared, for a busy machine; where endpoints are
-drawn, for Envoy's 5 draws for an endpoint that was not tried yet may all fail."""
+TURNS = 8
+"""How often a call is made before a difference counts, which is there every time when it is policy's. What is not: grpcio's
+client, before Envoy and in the mesh, loses a head or message when the end of the stream arrives in the same read, which a
+busy machine makes common; time; and Envoy's 5 draws for an endpoint that was not tried yet, which may all fail."""
 
 
 @dataclass
@@ -76,19 +77,19 @@ def compare(sides: Sides, group: str, host: str, case: Case) -> None:
     drawn = any(target["destination"]["host"] == "ab" for rule in case.rules for target in rule.get("route", ()))
     timed = group in TIMED
     for ask in case.asks:
+        different = dict.fromkeys(sides.worlds, "")
         for _ in range(TURNS):
             theirs = perform(sides.envoy.channel(host), ask, sides.ledger, "envoy")
-            found, again = [], drawn or timed
-            for world, channels in sides.worlds.items():
+            for world in different:
                 excuses = [known for known in KNOWN.values() if known.covers(group, case, ask, world)]
-                ours = perform(channels(host), ask, sides.ledger, world)
+                ours = perform(sides.worlds[world](host), ask, sides.ledger, world)
                 wrong = differences(ask, ours, theirs, drawn, timed)
-                if wrong := [line for line in wrong if not any(known.excuses(line) for known in excuses)]:
-                    found += [f"{world}, {ask}", *wrong, f"ours: {ours}"]
-                    again = again or all(line.startswith("seconds") for line in wrong)
-            if not found or not again:
+                wrong = [line for line in wrong if not any(known.excuses(line) for known in excuses)]
+                different[world] = "\n".join([f"{world}, {ask}", *wrong, f"ours: {ours}", ""]) if wrong else ""
+            different = {world: lines for world, lines in different.items() if lines}
+            if not different:
                 break
-        assert not found, "\n".join([*found, f"Envoy's: {theirs}"])
+        assert not different, f"{''.join(different.values())}Envoy's: {theirs}"
 
 
 @pytest.mark.parametrize(("host", "case"), params("faults"))

@@ -351,7 +351,7 @@ async def test_a_caller_may_ask_for_timeouts_as_of_envoy(world_class, name, flag
         error = await refused(world_class(mesh).unary(metadata=((name, "100"),)))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert error.exchange.flags == flags
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 4
         assert name not in server.seen[0].metadata
 
 
@@ -403,9 +403,7 @@ async def test_a_slow_unary_call_gets_company(world_class):
     policy = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
     with echo_servers([5], None) as [slow, fast], mesh_of(slow, fast, policy=policy, more=more) as mesh:
         world = world_class(mesh)
-        begun = time.monotonic()
         assert {await world.server() for _ in range(4)} == {"b"}
-        assert time.monotonic() - begun < 3
         assert await soon(lambda: not sum(c["active"] for c in mesh.status()["clusters"]))
 
 

@@ -25,6 +25,7 @@ class EvilServer:
         self.read_body = read_body
         self.requests: list[bytes] = []
         self.connections = 0
+        self.played = 0  # plans that are over
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._sock.getsockname()[1]
         self._lock = threading.Lock()
@@ -72,12 +73,22 @@ class EvilServer:
                 with self._lock:
                     self.requests.append(request)
                     plan = self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
-                if not self._play(conn, plan):
+                goes_on = self._play(conn, plan)
+                with self._lock:
+                    self.played += 1
+                if not goes_on:
                     return
         except (OSError, ssl.SSLError):
             return
         finally:
             conn.close()
+
+    def wait(self, plans: int) -> None:
+        """Until so many plans are over: what they sent, or that they closed, has reached the client's kernel."""
+        until = time.monotonic() + 30
+        while self.played < plans:
+            assert time.monotonic() < until, f"{self.played} of {plans} plans are over"
+            time.sleep(0.002)
 
     def _read(self, conn: socket.socket) -> bytes:
         data = b""

@@ -57,6 +57,7 @@ class Peer:
         self.resets: list[tuple[int, int]] = []  # what the client reset: stream and code
         self.goodbye: h2.events.ConnectionTerminated | None = None
         self.pings = 0
+        self._fences: dict[bytes, Callable[[], None]] = {}
         self._sending: dict[int, tuple[bytes, list[tuple[bytes, bytes]] | None]] = {}
 
     # -- answers ----------------------------------------------------------------------------------------------------
@@ -133,6 +134,14 @@ class Peer:
         """Change settings: ``settings(MAX_CONCURRENT_STREAMS=1)``."""
         with self.lock:
             self.h2.update_settings({SETTINGS[name]: value for name, value in values.items()})
+            self.flush()
+
+    def once_read(self, act: Callable[[], None]) -> None:
+        """``act`` when the client has read all that was sent so far: it answers a PING."""
+        with self.lock:
+            number = (self.pings + len(self._fences)).to_bytes(8, "big")
+            self._fences[number] = act
+            self.h2.ping(number)
             self.flush()
 
     def frames(self, *frames: Frame) -> None:
@@ -213,6 +222,10 @@ class Peer:
             self.goodbye = event
         elif isinstance(event, h2.events.PingAckReceived):
             self.pings += 1
+            act = self._fences.pop(event.ping_data, None)
+            if act is not None:
+                with contextlib.suppress(h2.exceptions.ProtocolError):  # the client has reset the stream meanwhile
+                    act()
 
 
 def answer_ok(peer: Peer, request: Request) -> None:

@@ -95,7 +95,7 @@ class Threads:
         assert not any(thread.is_alive() for thread in threads)
         return results
 
-    def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> bool:
         """Let time pass until something that other threads do has happened."""
         waiting = threading.Event()
         end = self.now() + seconds
@@ -167,16 +167,13 @@ class Loop:
 
         return self.run(together())
 
-    def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-        async def wait() -> bool:
-            end = self.now() + seconds
-            while not condition():
-                if self.now() > end:
-                    return False
-                await asyncio.sleep(0.002)
-            return True
-
-        return self.run(wait())
+    def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+        end = self.now() + seconds
+        while not condition():  # outside the loop: it may make calls itself
+            if self.now() > end:
+                return False
+            self.run(asyncio.sleep(0.002))
+        return True
 
     def settle(self) -> None:
         self.run(asyncio.sleep(0.02))

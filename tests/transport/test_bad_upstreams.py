@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 
 import httpx
 import pytest
@@ -166,7 +165,7 @@ def test_bytes_after_the_answer_poison_the_connection(world, serve):
 def test_bytes_that_come_while_idle_poison_the_connection(world, serve):
     server = serve([OK, 0.05, b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"], [OK])
     assert world.get().text == "ok"
-    time.sleep(0.15)
+    server.wait(1)
     if world._loop is not None:
         world._loop.run_until_complete(asyncio.sleep(0.01))
     assert world.get().text == "ok"
@@ -176,7 +175,7 @@ def test_bytes_that_come_while_idle_poison_the_connection(world, serve):
 def test_a_kept_alive_connection_that_the_server_closed_is_not_used(world, serve):
     server = serve([OK, 0.02, "close"], [OK])
     assert world.get().text == "ok"
-    time.sleep(0.15)
+    server.wait(1)
     if world._loop is not None:
         world._loop.run_until_complete(asyncio.sleep(0.01))
     response = world.request("POST", content=b"once")
@@ -265,22 +264,18 @@ def test_header_bytes_are_passed_on_as_they_are(world, serve):
 
 
 def test_a_stalled_head_is_cut_by_the_routes_timeout_and_the_connection_dropped(world, serve):
-    server = serve([b"HTTP/1.1 200 OK\r\n", 1.0], [OK], rule={"timeout": "100ms"})
-    began = time.monotonic()
+    server = serve([b"HTTP/1.1 200 OK\r\n", 3.0], [OK], rule={"timeout": "1s"})
     with pytest.raises(httpx.ReadTimeout) as caught:
         world.get()
-    assert time.monotonic() - began < 0.6
     assert caught.value.exchange.flags == "UT"
     assert world.get().text == "ok"
     assert server.connections == 2
 
 
 def test_a_stalled_body_is_cut_by_the_routes_timeout(world, serve):
-    serve([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", 1.0], rule={"timeout": "150ms"})
-    began = time.monotonic()
+    serve([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", 2.0], rule={"timeout": "150ms"})
     with pytest.raises(httpx.ReadTimeout, match="the route's timeout passed in the middle of the answer"):
         world.get()
-    assert time.monotonic() - began < 0.8
 
 
 def test_a_stalled_body_is_cut_by_the_callers_read_timeout(world, serve):
@@ -291,8 +286,8 @@ def test_a_stalled_body_is_cut_by_the_callers_read_timeout(world, serve):
 
 def test_a_body_that_trickles_is_not_cut_by_the_callers_read_timeout(world, serve):
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
-    serve([head, 0.08, b"a", 0.08, b"b", 0.08, b"c", 0.08, b"d"])
-    assert world.get(timeout=0.2).text == "abcd"
+    serve([head, 0.4, b"a", 0.4, b"b", 0.4, b"c", 0.4, b"d"])
+    assert world.get(timeout=1.5).text == "abcd"
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ of the raw server, which knows no deadlines:
 from __future__ import annotations
 
 import contextlib
+import functools
 import struct
 import threading
 from collections.abc import Iterator
@@ -171,10 +172,10 @@ def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
         timers.append(threading.Timer(seconds, run))
         timers[-1].start()
 
-    def later(step: str, act: Any, *arguments: Any) -> None:
+    def later(peer: Peer, step: str, act: Any, *arguments: Any) -> None:
         """At once; but what was sent before must have been read, or the other side may drop it."""
         if step[0] in "hm":
-            after(0.01, act, *arguments)
+            peer.once_read(functools.partial(act, *arguments))
         else:
             act(*arguments)
 
@@ -190,7 +191,9 @@ def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
         step = ledger.enter(Attempt(name, path, authority, metadata, None))
         if step.startswith("http"):
             peer.head(request, int(step[4:]), [(b"content-type", b"text/plain")])
-            after(0.005, peer.data, request, b"plain")  # grpcio may overlook the head of an answer that comes at once
+            later(
+                peer, "h", peer.data, request, b"plain"
+            )  # grpcio may overlook the head of an answer that comes at once
         elif step.startswith("grpc"):
             peer.respond(request, b"", int(step[4:]), HEAD)
         elif step.startswith("s"):
@@ -199,7 +202,7 @@ def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
         elif step == "nostatus":
             peer.head(request, 200, HEAD)
             peer.some(request, framed("x", name))
-            later("m", end, peer, request)
+            later(peer, "m", end, peer, request)
         elif step == "notrailers":
             peer.respond(request, b"", 200, HEAD)
         elif step == "goaway":
@@ -216,12 +219,12 @@ def raw_server(name: str, ledger: Ledger) -> Iterator[H2Server]:
                 return
             rest = step.lstrip("hm")
             if rest.startswith("rst"):
-                later(step, peer.reset, request, int(rest[3:]))
+                later(peer, step, peer.reset, request, int(rest[3:]))
             elif rest.isdigit():
                 status = [(b"grpc-status", rest.encode()), (b"grpc-message", b"scripted")]
-                later(step, peer.data, request, b"", status)
+                later(peer, step, peer.data, request, b"", status)
             elif rest == "close":
-                later(step, peer.close)
+                later(peer, step, peer.close)
             else:
                 peer.respond(request, framed("ok", name), 200, HEAD, OK)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
+from meshlib.engine.outcome import RawHeaders
+from meshlib.transport.framing import NoBody, framing_of
 from meshlib.transport.http1 import InvalidHead, encode_head
 from meshlib.transport.http2_headers import request_head
+from meshlib.transport.request_body import ReplayBody
 from tests.fuzz.raw_input import RawInput
 
 NAMES = (
@@ -38,10 +42,61 @@ def run(data: bytes) -> None:
         assert str(error)
     else:
         assert split(head) == (method, target, [(name, value.strip(b" \t")) for name, value in headers])
+    written(raw, method, target, headers)
     with contextlib.suppress(InvalidHead):
         for name, value in request_head(method, target, headers, b"http"):
             assert not set(value) & {0, 10, 13}, (name, value)
             assert name == name.lower()
+
+
+def written(raw: RawInput, method: bytes, target: bytes, headers: RawHeaders) -> None:
+    """A whole request as HTTP/1.1 writes it, read again by what its head says."""
+    pieces = [piece for _ in range(raw.below(4)) if (piece := raw.piece())]
+    body: Any = raw.pick((None, b"".join(pieces), ReplayBody(iter(pieces))))
+    try:
+        framing = framing_of(headers, body)
+        wire = encode_head(method, target, framing.headers)
+        if isinstance(framing, NoBody):
+            assert not body
+            pieces = []
+        elif isinstance(body, bytes):
+            wire += framing.whole(body)
+        else:
+            wire += b"".join([framing.piece(piece) for piece in pieces])
+            wire += framing.end()
+    except InvalidHead as error:
+        assert str(error)
+        return
+    head, end, rest = wire.partition(b"\r\n\r\n")
+    *_, told = split(head + end)
+    assert body_of(told, rest) == b"".join(pieces)
+
+
+def body_of(headers: RawHeaders, data: bytes) -> bytes:
+    """The body, by the letter; nothing may be left over for a next request."""
+    lengths = [value for name, value in headers if name.lower() == b"content-length"]
+    codings = [value for name, value in headers if name.lower() == b"transfer-encoding"]
+    assert len(lengths) + len(codings) <= 1
+    assert sum(name.lower() == b"host" for name, _ in headers) <= 1
+    if lengths:
+        assert lengths[0].isdigit()
+        assert len(data) == int(lengths[0])
+        return data
+    if not codings:
+        assert not data
+        return b""
+    assert codings == [b"chunked"]
+    body = b""
+    while True:
+        size, line_end, data = data.partition(b"\r\n")
+        assert line_end
+        assert size == b"%x" % int(size, 16)
+        if size == b"0":
+            assert data == b"\r\n"
+            return body
+        body += data[: int(size, 16)]
+        assert data[int(size, 16) :][:2] == b"\r\n"
+        data = data[int(size, 16) + 2 :]
 
 
 def split(head: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
