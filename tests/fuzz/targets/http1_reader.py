@@ -16,7 +16,7 @@ def run(data: bytes) -> None:
     heads = [raw.flag() for _ in range(MOST)]
     cuts = sorted({raw.below(2048) for _ in range(raw.below(8))})
     stream = raw.rest()
-    whole = conversation([stream], heads)
+    whole = conversation([stream] if stream else [], heads)
     for pieces in (cut(stream, cuts), [stream[at : at + 1] for at in range(len(stream))]):
         found = conversation(pieces, heads)
         assert len(found) == len(whole), (found, whole)
