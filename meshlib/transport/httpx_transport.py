@@ -102,13 +102,15 @@ def transports(module: ModuleType) -> Transports:
     whole_stream = module.ByteStream
 
     def response(outcome: Outcome, call: Call, stream: Any) -> Any:
+        network_stream = outcome.stream
         extensions = {
             "mesh": call.record,
             "http_version": outcome.http_version,
             "reason_phrase": outcome.reason,
+            "network_stream": network_stream,
         }
-        if outcome.stream is not None:
-            extensions["network_stream"] = outcome.stream
+        if network_stream is None:
+            del extensions["network_stream"]
         return make_response(outcome.status, headers=outcome.headers, stream=stream, extensions=extensions)
 
     class SyncBodyStream(module.SyncByteStream):  # type: ignore[misc,name-defined]
@@ -195,7 +197,9 @@ def transports(module: ModuleType) -> Transports:
             world = self._world if way is None or not way.takes(call) else way.world
             delivered = run(exchange, world)
             outcome = _final(delivered, exchange, call, request, self._respond, module)
-            trace = call.wire.trace if world.traces and outcome.stream is not None else None
+            trace = call.wire.trace
+            if trace is not None and not (world.traces and outcome.stream is not None):
+                trace = None  # another transport tells, or there was nothing on the wire
             if outcome.body is None:
                 whole = whole_stream(outcome.whole or b"")
                 return response(outcome, call, whole if trace is None else SyncTraced(whole, trace))
@@ -237,7 +241,9 @@ def transports(module: ModuleType) -> Transports:
             world = self._world if way is None or not way.takes(call) else way.world
             delivered = await run_async(exchange, world)
             outcome = _final(delivered, exchange, call, request, self._respond, module)
-            trace = call.wire.trace if world.traces and outcome.stream is not None else None
+            trace = call.wire.trace
+            if trace is not None and not (world.traces and outcome.stream is not None):
+                trace = None  # another transport tells, or there was nothing on the wire
             if outcome.body is None:
                 whole = whole_stream(outcome.whole or b"")
                 return response(outcome, call, whole if trace is None else AsyncTraced(whole, trace))

@@ -75,14 +75,16 @@ class Timeouts:
         write: float | None = None,
         read: float | None = None,
         deadline: float | None = None,
+        pool: float | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.connect = connect
         self.head = head
         self.write = write
         self.read = read
         self.deadline = deadline
-        self.pool: float | None = None
-        self.trace: Trace | None = None
+        self.pool = pool
+        self.trace = trace
         self.watch: Callable[[Callable[[], None]], None] | None = None
 
 

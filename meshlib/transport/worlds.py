@@ -337,11 +337,9 @@ def _make_target(
 
 
 def _timeouts(effect: Send) -> Timeouts:
-    caller = effect.call.wire.timeouts
-    timeouts = Timeouts(caller.connect, effect.timeout, caller.write, caller.read, effect.deadline)
-    timeouts.pool = caller.pool
-    timeouts.trace = effect.call.wire.trace
-    return timeouts
+    wire = effect.call.wire
+    caller = wire.timeouts
+    return Timeouts(caller.connect, effect.timeout, caller.write, caller.read, effect.deadline, caller.pool, wire.trace)
 
 
 class ThreadWorld:
