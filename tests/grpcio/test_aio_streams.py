@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from tests.support.grpc_echo import EchoServer, Message, stubs
-from tests.support.grpc_worlds import TARGET, mesh_of, soon
+from tests.support.grpc_worlds import HOST, TARGET, mesh_of, quick, soon
+from tests.support.resources import to
 
 
 async def test_a_stream_that_ended_badly_says_so_at_every_read():
@@ -83,3 +84,64 @@ async def test_a_stream_that_is_cancelled_while_it_is_iterated_is_over():
                 await task
             assert call.cancelled()
             assert await call.code() is grpc.StatusCode.CANCELLED
+
+
+# -- wait_for_connection ------------------------------------------------------------------------------------------------
+
+BEGUN = {
+    "unary": lambda stub: stub.Unary(Message(), timeout=9),
+    "expand": lambda stub: stub.Expand(Message(count=1), timeout=9),
+    "collect": lambda stub: stub.Collect(timeout=9),
+    "chat": lambda stub: stub.Chat(timeout=9),
+}
+
+
+@pytest.mark.parametrize("kind", ["collect", "chat"])
+async def test_a_stream_of_requests_is_connected_before_anything_is_written_or_answered(kind):
+    with EchoServer(script=[30]) as server, mesh_of(server) as mesh:
+        call = BEGUN[kind](stubs.EchoStub(mesh.aio_grpc_channel(TARGET)))
+        await asyncio.wait_for(call.wait_for_connection(), 5)
+        assert not call.done()
+        await call.write(Message(text="x"))
+        await call.done_writing()
+        server.echo.release.set()
+        if kind == "collect":
+            assert (await call).text == "x"
+        else:
+            assert (await call.read()).server == "one"
+
+
+@pytest.mark.parametrize("kind", BEGUN)
+async def test_who_waits_for_a_connection_hears_that_the_call_failed(kind):
+    with mesh_of(1) as mesh:
+        call = BEGUN[kind](stubs.EchoStub(mesh.aio_grpc_channel(TARGET)))
+        with pytest.raises(grpc.RpcError) as caught:
+            await asyncio.wait_for(call.wait_for_connection(), 8)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("kind", BEGUN)
+async def test_an_attempt_that_is_not_the_last_is_no_end_of_the_wait(kind):
+    rules = [{"route": [to(HOST)], "retries": quick("unavailable", 2)}]
+    with EchoServer(script=["UNAVAILABLE", "ok"]) as server, mesh_of(server, rules=rules) as mesh:
+        call = BEGUN[kind](stubs.EchoStub(mesh.aio_grpc_channel(TARGET)))
+        await asyncio.wait_for(call.wait_for_connection(), 8)
+        if kind in ("collect", "chat"):
+            await call.write(Message(text="x"))
+            await call.done_writing()
+        assert (await (call.read() if kind in ("expand", "chat") else call)).server == "one"
+        assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("kind", BEGUN)
+async def test_who_stops_waiting_for_a_connection_cancels_the_call(kind):
+    with EchoServer(script=[30]) as server, mesh_of(server) as mesh:
+        call = BEGUN[kind](stubs.EchoStub(mesh.aio_grpc_channel(TARGET)))
+        waiting = asyncio.create_task(call.wait_for_connection())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await soon(call.done)
+        assert call.cancelled()
+        assert await soon(lambda: mesh.status()["clusters"][0]["active"] == 0)

@@ -592,22 +592,6 @@ def test_labels_are_istios_of_the_destination_side(world):
     assert messages == {k: v for k, v in labels.items() if k not in answer}
 
 
-def test_non_blocking_handlers_of_grpcio_are_refused_rather_than_left_unguarded(counted):
-    def behaviour(_request: Any, _context: Any, _send: Any) -> None:
-        raise AssertionError("it was called")
-
-    behaviour.experimental_non_blocking = True  # type: ignore[attr-defined]
-
-    class Generic(grpc.GenericRpcHandler):
-        def service(self, _details: Any) -> Any:
-            return grpc.unary_stream_rpc_method_handler(behaviour)
-
-    with probe("threads", counted.mesh, handlers=[Generic()]) as server:
-        with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
-            list(channel.unary_stream("/any/thing")(b"", timeout=5))
-        assert caught.value.code() is grpc.StatusCode.UNKNOWN
-
-
 def test_a_handlers_own_thread_pool_is_used(counted):
     own = futures.ThreadPoolExecutor(1, thread_name_prefix="its-own")
     names: list[str] = []

@@ -67,8 +67,42 @@ class MeshCall(aio.Call):
         return max(0.0, call.timeouts.read - past)
 
     async def wait_for_connection(self) -> None:
-        """Until the call has been answered, or has failed."""
+        """Until a call with one request has been sent and (with one answer) answered, or messages can be written. Raises what
+        the call ended with when it has failed."""
+        try:
+            await self._connected()
+        except asyncio.CancelledError:
+            self.run.cancel()
+            raise
+        if self.done():
+            await self._raise_failure()
+
+    async def _connected(self) -> None:
         await self.run.ended()
+
+    async def _raise_failure(self) -> None:
+        """Raise what the call has failed with, if it has."""
+        run = self.run
+        if run.cancelled:
+            raise asyncio.CancelledError
+        if run.error is not None:
+            raise run.error
+        result = run.result
+        if type(result) is not GrpcOutcome:
+            if result is not None:
+                raise result
+        elif result.error is not None:
+            raise result.error
+        elif (inner := shown(result.call)) is not None and (
+            code := await _told(inner.code())
+        ) is not grpc.StatusCode.OK:
+            raise aio.AioRpcError(
+                code,
+                await _told(inner.initial_metadata()),
+                await _told(inner.trailing_metadata()),
+                await _told(inner.details()),
+                await _told(inner.debug_error_string()),
+            )
 
     async def code(self) -> grpc.StatusCode:
         return await self._of_the_end("code", grpc.StatusCode.CANCELLED)  # type: ignore[no-any-return]
@@ -103,8 +137,12 @@ class MeshCall(aio.Call):
             source = source.error or shown(source.call)
         if source is None or (run.cancelled and source is not None and isinstance(source, RpcFailed)):
             return cancelled
-        told = getattr(source, name)()
-        return await told if hasattr(told, "__await__") else told
+        return await _told(getattr(source, name)())
+
+
+async def _told(value: Any) -> Any:
+    """What a call says of itself: those of grpc.aio are awaited, those of the mesh say it at once."""
+    return await value if hasattr(value, "__await__") else value
 
 
 class _OneAnswer(MeshCall):
@@ -157,33 +195,19 @@ class _Writes(MeshCall):
             await self.run.requests.done_writing()
 
     async def _raise_end(self) -> None:
-        run = self.run
-        if run.cancelled:
-            raise asyncio.CancelledError
-        result = run.result
-        if type(result) is GrpcOutcome:
-            if result.error is not None:
-                raise result.error
-            inner = result.call
-            code = await inner.code()
-            if code is grpc.StatusCode.OK:
-                raise asyncio.InvalidStateError("RPC already finished.")
-            raise aio.AioRpcError(
-                code,
-                await inner.initial_metadata(),
-                await inner.trailing_metadata(),
-                await inner.details(),
-                await inner.debug_error_string(),
-            )
-        if result is not None:
-            raise result
+        await self._raise_failure()
+        raise asyncio.InvalidStateError("RPC already finished.")
+
+    async def _connected(self) -> None:
+        assert self.run.requests is not None
+        await self.run.requests.connected()
 
 
 class UnaryUnaryCall(_OneAnswer, aio.UnaryUnaryCall):
     """One request, one answer."""
 
 
-class StreamUnaryCall(_OneAnswer, _Writes, aio.StreamUnaryCall):
+class StreamUnaryCall(_Writes, _OneAnswer, aio.StreamUnaryCall):
     """A stream of requests, one answer."""
 
 
@@ -284,6 +308,9 @@ class _Stream(MeshCall):
 class UnaryStreamCall(_Stream, aio.UnaryStreamCall):
     """One request, a stream of answers."""
 
+    async def _connected(self) -> None:
+        await self._run.connected()
 
-class StreamStreamCall(_Stream, _Writes, aio.StreamStreamCall):
+
+class StreamStreamCall(_Writes, _Stream, aio.StreamStreamCall):
     """Streams both ways."""

@@ -42,7 +42,7 @@ class _Callable:
         self._channel = channel
         self._dialer = channel.dialer
         self._method = method
-        self._interceptors = channel.interceptors[method.kind]
+        self._interceptors = getattr(channel, f"_{method.kind}_interceptors")
 
     def _intercepted(
         self,
@@ -211,7 +211,12 @@ class AioMeshChannel(Stubs, aio.Channel):
     ) -> None:
         self.dialer = Dialer(core, target, credentials, options, compression)
         self.world = OnLoop(core, self.dialer.settings)
-        self.interceptors = by_kind(interceptors)
+        # under grpcio's names for them: google-api-core's async transports put theirs into these lists, later on
+        found = by_kind(interceptors)
+        self._unary_unary_interceptors = found["unary_unary"]
+        self._unary_stream_interceptors = found["unary_stream"]
+        self._stream_unary_interceptors = found["stream_unary"]
+        self._stream_stream_interceptors = found["stream_stream"]
         self.closed = False
         self.under_way: set[AioRun] = set()
         self.turn = Turn(None)  # of the loop that was used last

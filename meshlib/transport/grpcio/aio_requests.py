@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from meshlib.transport.alarms import wake
 from meshlib.transport.grpcio.requests import Kept, to_bytes
 
 log = logging.getLogger("meshlib.grpc")
@@ -31,6 +32,16 @@ async def _send(call: Any, data: bytes) -> None:
     if call.done():
         raise asyncio.InvalidStateError("RPC already finished.")
     await core.send_serialized_message(data)
+
+
+async def connects(call: Any) -> bool:
+    """Wait as grpcio's call does for its connection; False when it is over before, for which grpcio may wait for ever."""
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    call.add_done_callback(lambda _: wake(over))
+    connecting = asyncio.ensure_future(call.wait_for_connection())
+    connecting.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, whenever it comes
+    await asyncio.wait({connecting, over}, return_when=asyncio.FIRST_COMPLETED)
+    return connecting.done() and not connecting.cancelled() and connecting.exception() is None
 
 
 class AioRequests:
@@ -123,6 +134,17 @@ class AioRequests:
         self.kept.append(data)
         await self._flush()
 
+    async def connected(self) -> None:
+        """Until an attempt takes messages, or the call is over."""
+        while True:
+            await self._attached.wait()
+            if self._over:
+                return
+            inner = self._inner
+            if await connects(inner):
+                return
+            self._broke(inner)
+
     async def done_writing(self) -> None:
         """No more messages."""
         self.kept.ended = True
@@ -148,11 +170,14 @@ class AioRequests:
                         await inner.done_writing()
                     return
                 except ENDED:
-                    # the attempt is over; its end decides whether there is another
-                    if inner is self._inner:
-                        if not self.kept.replayable:
-                            return
-                        self._attached.clear()
+                    if inner is self._inner and not self.kept.replayable:
+                        return
+                    self._broke(inner)
+
+    def _broke(self, inner: Any) -> None:
+        """An attempt is over; its end decides whether there is another."""
+        if inner is self._inner and not self._over:  # else whoever waits for another would wait for ever
+            self._attached.clear()
 
     async def _read(self, source: Any) -> None:
         """Take messages from the caller's iterator."""

@@ -12,7 +12,7 @@ from grpc import aio
 
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.transport.grpcio.aio_requests import AioRequests
+from meshlib.transport.grpcio.aio_requests import AioRequests, connects
 from meshlib.transport.grpcio.errors import RpcFailed, failed, nothing
 from meshlib.transport.grpcio.outcome import CANCELLED, MIDDLE, GrpcOutcome, answered, ended
 from meshlib.transport.grpcio.told import with_metadata
@@ -87,7 +87,12 @@ class AioRun:
         self.waiting = None
         create = self.loop.create_task
         self.task = create(self.drive()) if self.context is None else self.context.run(create, self.drive())
-        self.task.add_done_callback(lambda _: self._end())  # one that is cancelled before its first step runs nothing
+        self.task.add_done_callback(self._driven)
+
+    def _driven(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen: ``error`` has it, for whoever asks
+        self._end()  # a task that is cancelled before its first step runs nothing
 
     def joined(self) -> Generator[Any, None, Any]:
         """``yield from`` this to wait for the end of a call that is driven; returns ``result``. Who is cancelled here cancels
@@ -215,6 +220,8 @@ class StreamRun(AioRun):
         under_way: set[AioRun],
     ) -> None:
         world.run = self
+        self.attempt: Any = None  # grpcio's call for the attempt under way
+        self._attempted: asyncio.Event | None = None
         self.inner: Any = None
         self.messages: Any = None
         self.first: asyncio.Task[Any] | None = None
@@ -251,9 +258,29 @@ class StreamRun(AioRun):
                 self.requests.over()
             self._end()
 
+    def begun(self, attempt: Any) -> None:
+        """An attempt is under way."""
+        self.attempt = attempt
+        if self._attempted is not None:
+            self._attempted.set()
+
+    async def connected(self) -> None:
+        """Until an attempt has been sent, or the call is over."""
+        while not self.over:
+            attempt = self.attempt
+            if attempt is None:
+                self._attempted = asyncio.Event()
+                await self._attempted.wait()
+            elif await connects(attempt):
+                return
+            elif attempt is self.attempt:
+                self.attempt = None  # its end decides whether there is another
+
     def _end(self) -> None:
         super()._end()
         self.delivered.set()
+        if self._attempted is not None:
+            self._attempted.set()
 
     async def _to_the_end(self) -> None:
         """Stay until grpcio says that the stream is over."""
@@ -290,6 +317,8 @@ class StreamOnLoop(OnLoop):
                 inner = invoke(**arguments)
                 request.attach(inner)
             mirrored = wire is not self.run.call.wire
+            if not mirrored:
+                self.run.begun(inner)
             head = effect.timeout
             if head is not None and total is not None and head >= total - 1e-3:
                 head = None

@@ -6,6 +6,8 @@ stays in a pooled thread between steps. Handlers of asyncio servers that are pla
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +15,6 @@ import grpc
 
 from meshlib.engine.inbound import CUT, Ended, InboundCall, begin, finish
 from meshlib.engine.inbound_context import enter, leave
-from meshlib.errors import MeshError
 from meshlib.policy.refusal import Refusal
 from meshlib.transport.grpcio.served import (
     CODES,
@@ -39,17 +40,20 @@ class MeshServerInterceptor(grpc.ServerInterceptor):
 
 
 def wrap(served: Served, method: str, handler: Any) -> Any:
-    """A handler of threads. Raises ``MeshError`` for grpcio's experimental non-blocking handlers: they cannot be guarded."""
+    """A handler of threads."""
     if handler is None:
         return grpc.stream_stream_rpc_method_handler(responding(served, method, _not_found, False))
     behaviour = behaviour_of(handler)
-    if getattr(behaviour, "experimental_non_blocking", False):
-        raise MeshError(f"{method}: handlers with experimental_non_blocking cannot be served through the mesh")
-    make = responding if handler.response_streaming else answering
-    made = make(served, method, behaviour, handler.request_streaming)
+    made: Any
+    if handler.response_streaming and getattr(behaviour, "experimental_non_blocking", False):
+        made = sending(served, method, behaviour, handler.request_streaming)
+        made.experimental_non_blocking = True
+    else:
+        make = responding if handler.response_streaming else answering
+        made = make(served, method, behaviour, handler.request_streaming)
     pool = getattr(behaviour, "experimental_thread_pool", None)
     if pool is not None:
-        made.experimental_thread_pool = pool  # type: ignore[attr-defined]
+        made.experimental_thread_pool = pool
     return rebuilt(handler, made)
 
 
@@ -128,6 +132,53 @@ def responding(served: Served, method: str, behaviour: Callable[..., Any], strea
             finish(exchange, _failure(context))
             raise
         finish(exchange, _end(context))
+
+    return serve
+
+
+def sending(served: Served, method: str, behaviour: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
+    """A behaviour that returns at once and sends its responses by a callback, from any thread, None after the last: what
+    grpcio calls ``experimental_non_blocking``. grpc_health's ``Watch`` is one."""
+    sleep = served.clock.sleep
+    blocking = responding(served, method, behaviour, streamed)
+
+    def serve(request: Any, context: Any, send_response_callback: Any = None) -> Any:
+        if send_response_callback is None:  # a server that does not know of this
+            return blocking(request, context)
+        call = served.call(method, context)
+        exchange = served.exchange(call)
+        refusal = begin(exchange, sleep)
+        if refusal is not None:
+            refuse(context, refusal)
+        if streamed:
+            request = CountedRequests(request, call)
+        else:
+            call.request_messages = 1
+        lock = threading.Lock()  # the last response and the end of the call may be told at once
+
+        def over(end: Ended) -> None:
+            with lock:
+                finish(exchange, end)
+
+        def send(response: Any) -> None:
+            if response is None:
+                over(_end(context))
+            else:
+                call.response_messages += 1
+            send_response_callback(response)
+
+        try:
+            tokens = enter(call)
+            try:
+                behaviour(request, context, send_response_callback=send)
+            finally:
+                leave(call, tokens)
+        except BaseException:
+            over(_failure(context))
+            raise
+        if not context.add_callback(functools.partial(over, CUT)):
+            over(CUT)
+        return None
 
     return serve
 

@@ -19,6 +19,7 @@ from meshlib.errors import MeshError
 from meshlib.transport.followed import Followed, UnusableFiles
 from meshlib.transport.grpcio import core_unary
 from meshlib.transport.grpcio.loops import soon_on
+from meshlib.transport.grpcio.unpatched import make_channel
 from meshlib.transport.names import is_name
 from meshlib.transport.tls import load_context
 
@@ -243,12 +244,8 @@ def connect(
         options["grpc.ssl_target_name_override"] = split_authority(settings.authority)[0]
     options.update(settings.options)
     address = _address(endpoint.endpoint.address, endpoint.endpoint.port)
-    module: Any = grpc if loop is None else grpc.aio
     pairs = list(options.items())
-    if credentials is None:
-        channel = module.insecure_channel(address, options=pairs, compression=settings.compression)
-    else:
-        channel = module.secure_channel(address, credentials, options=pairs, compression=settings.compression)
+    channel = make_channel(loop is not None, address, credentials, pairs, settings.compression)
     made = Upstream(channel, loop, left, until)
     if followed is not None and followed.files:
         made.follow(followed, credentials, now)

@@ -1,0 +1,43 @@
+"""grpcio's own channels to endpoints, whoever has patched its functions.
+
+OpenTelemetry's and Sentry's global instrumentation replace ``grpc.insecure_channel`` and its siblings by functions that put
+interceptors around what they make. Around an attempt of the mesh those would see attempts, not calls, each on its own
+connection, and they give call objects that are not grpcio's. So channels are made from grpcio's classes, which is all
+that its functions do. Where those are not what we know, its functions are called, patched or not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from grpc import aio
+
+_insecure: Any = None
+_classes: dict[Any, Any] = {}
+try:
+    from grpc import _channel
+    from grpc.aio import _channel as _aio_channel
+    from grpc.experimental import _insecure_channel_credentials as _insecure
+
+    _classes = {grpc: _channel.Channel, aio: _aio_channel.Channel}
+except (ImportError, AttributeError):
+    pass  # another grpcio: by its functions
+
+
+def make_channel(
+    on_loop: bool, address: str, credentials: Any, options: list[tuple[str, Any]], compression: Any
+) -> Any:
+    """As ``grpc.secure_channel`` (``insecure_channel`` without ``credentials``), or those of ``grpc.aio``."""
+    module: Any = aio if on_loop else grpc
+    made = _classes.get(module)
+    secret = None if credentials is None else getattr(credentials, "_credentials", _insecure)
+    if made is not None and (credentials is None or secret is not _insecure):
+        more = (None,) if on_loop else ()  # interceptors
+        try:
+            return made(address, options, secret, compression, *more)
+        except TypeError:  # what its arguments are worth, the function will say
+            pass
+    if credentials is None:
+        return module.insecure_channel(address, options=options, compression=compression)
+    return module.secure_channel(address, credentials, options=options, compression=compression)
