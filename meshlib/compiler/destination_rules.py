@@ -1,6 +1,7 @@
 """DestinationRule selection and merging: which traffic policy and subsets a client applies to a host.
 
-Order of namespaces: the client's own, the service's, the root namespace; the first that has one wins whole. Within a
+Order of namespaces: the client's own, the service's, the root namespace; the first that has one wins whole. (Of a client in
+the root namespace its own are those that are exported to it alone.) Within a
 namespace the exact host beats the longest wildcard, and rules of one host are merged: the oldest trafficPolicy counts,
 subsets with new names are added (istio-semantics 2.14).
 """
@@ -60,9 +61,9 @@ class DestinationRules:
     def find(self, host: str, service_namespace: str | None) -> MergedRule | None:
         """The rule for ``host``, or None."""
         client = self._workload.namespace
-        for namespace in dict.fromkeys((client, service_namespace or client, ROOT_NAMESPACE)):
-            if namespace == client == ROOT_NAMESPACE and service_namespace not in (None, ROOT_NAMESPACE):
-                continue  # a client in the root namespace does not shadow the service's own rule
+        # rules of the root namespace are for everybody and come last, for its own clients too, unless only they see them
+        order = ((client, client == ROOT_NAMESPACE), (service_namespace or client, False), (ROOT_NAMESPACE, False))
+        for namespace, private in order:
             table = self._by_namespace.get(namespace)
             if not table:
                 continue
@@ -70,7 +71,9 @@ class DestinationRules:
             if found is None:
                 pattern = most_specific([h for h in table if h.startswith("*")], host)
                 found = table.get(pattern) if pattern is not None else None
-            if found is not None and exported_to(found.export_to, namespace, client):
+            if found is None or (private and not (found.export_to and {".", namespace}.issuperset(found.export_to))):
+                continue
+            if exported_to(found.export_to, namespace, client):
                 return found
         return None
 

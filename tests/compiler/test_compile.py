@@ -297,6 +297,17 @@ def test_destination_rules_are_looked_up_in_the_clients_the_services_and_the_roo
     assert balancer(snapshot(*PODS, rule_in("elsewhere", "RANDOM"), workload=client)) == "LEAST_REQUEST"
 
 
+def test_a_client_in_the_root_namespace_obeys_the_services_own_rule_before_those_for_everybody():
+    client = Workload(namespace="istio-system")
+    theirs, root = rule_in("default", "ROUND_ROBIN"), rule_in("istio-system", "RANDOM")
+    assert balancer(snapshot(*PODS, theirs, root, workload=client)) == "ROUND_ROBIN"
+    assert balancer(snapshot(*PODS, root, workload=client)) == "RANDOM"
+    assert balancer(snapshot(*PODS, theirs, workload=client)) == "ROUND_ROBIN"
+    for private in ({"exportTo": ["."]}, {"exportTo": ["istio-system"]}):
+        mine = rule_in("istio-system", "RANDOM", **private)
+        assert balancer(snapshot(*PODS, theirs, mine, workload=client)) == "RANDOM"
+
+
 def test_a_destination_rule_that_is_not_exported_does_not_count_elsewhere():
     hidden = rule_in("default", "RANDOM", exportTo=["."])
     assert balancer(snapshot(*PODS, hidden)) == "RANDOM"
@@ -412,6 +423,16 @@ def test_a_workload_selector_chooses_the_clients_that_obey():
     assert the_cluster(rule, workload=Workload(labels={"app": "other"})).balancer == "LEAST_REQUEST"
     elsewhere = {**rule, "metadata": {"name": "reviews", "namespace": "istio-system"}}
     assert the_cluster(elsewhere, workload=Workload(labels={"app": "page"})).balancer == "LEAST_REQUEST"
+
+
+def test_a_rule_for_selected_workloads_goes_before_an_older_one_for_all():
+    plain = destination_rule("reviews", loadBalancer={"simple": "RANDOM"})
+    plain["metadata"] |= {"name": "a", "creationTimestamp": "2020-01-01T00:00:00Z"}
+    chosen = destination_rule("reviews", loadBalancer={"simple": "ROUND_ROBIN"})
+    chosen["metadata"] |= {"name": "b", "creationTimestamp": "2024-01-01T00:00:00Z"}
+    chosen["spec"]["workloadSelector"] = {"matchLabels": {"app": "page"}}
+    assert the_cluster(plain, chosen, workload=Workload(labels={"app": "page"})).balancer == "ROUND_ROBIN"
+    assert the_cluster(plain, chosen, workload=Workload(labels={"app": "other"})).balancer == "RANDOM"
 
 
 def test_two_virtual_services_that_claim_a_host_are_reported_with_the_one_that_counts():

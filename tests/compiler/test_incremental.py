@@ -55,6 +55,24 @@ def test_changes_follow_each_other():
         assert made.version == fresh.version
 
 
+def test_a_pod_that_is_relabelled_moves_between_subsets_behind_a_slice_that_stays():
+    piece = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "reviews-1", "labels": {"kubernetes.io/service-name": "reviews"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 7}],
+        "endpoints": [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "p"}}],
+    }
+    slices = load(piece)
+    compiler = Compiler(WORKLOAD)
+    for version in ("v1", "v2", "v1"):
+        made = compiler.compile([*FIXED, *slices, *load(pod("reviews", version, 1, ip="10.0.0.1", name="p"))])
+        for subset in ("v1", "v2"):
+            cluster = made.clusters[f"outbound|9080|{subset}|reviews.default.svc.cluster.local"]
+            assert [e.key for e in cluster.endpoints] == (["10.0.0.1:7"] if subset == version else [])
+
+
 def test_another_policy_compiles_everything_anew():
     compiler = Compiler(WORKLOAD)
     first = compiler.compile([*FIXED, *PODS])

@@ -516,3 +516,36 @@ def test_tls_that_cannot_be_had_fails_the_call_instead_of_going_out_in_plaintext
     assert words in outcome.detail
     (problem,) = [p for p in b.live.snapshot.problems if p.code == "tls-not-available"]
     assert problem.path == "DestinationRule/default/reviews"
+
+
+FAILS = Failure.CONNECT_FAILED
+
+
+@pytest.mark.parametrize(
+    ("settings", "results", "ejected_after"),
+    [
+        ({"consecutive5xxErrors": 3}, [200, 500, 500, 200, 500, 500, 200, 500], None),
+        ({"consecutive5xxErrors": 3}, [200, 500, 500, 200, 500, 500, 500], 7),
+        ({"consecutive5xxErrors": 3}, [200, FAILS, 500, 200, 500, FAILS, 200, 500], None),
+        ({"consecutiveGatewayErrors": 2, "consecutive5xxErrors": 0}, [200, 503, 200, 503, 404, 503], None),
+        ({"consecutiveGatewayErrors": 2, "consecutive5xxErrors": 0}, [200, 503, 404, 503, 503], 5),
+        (
+            {"splitExternalLocalOriginErrors": True, "consecutiveLocalOriginFailures": 2, "consecutive5xxErrors": 0},
+            [200, FAILS, 200, FAILS, 200, FAILS],
+            None,
+        ),
+        (
+            {"splitExternalLocalOriginErrors": True, "consecutiveLocalOriginFailures": 2, "consecutive5xxErrors": 0},
+            [200, FAILS, 200, FAILS, FAILS],
+            5,
+        ),
+    ],
+)
+def test_only_failures_in_a_row_eject_whatever_came_before(settings, results, ejected_after):
+    policy = destination_rule("reviews", outlierDetection={"maxEjectionPercent": 100, **settings})
+    rule = virtual_service("reviews", {"route": [to("reviews")], "retries": {"attempts": 0}})
+    b = Bench(service("reviews"), pod("reviews", "v1", 1), policy, rule)
+    for number, result in enumerate(results, 1):
+        _, call = b.call(b.script(result, took=0.0))
+        (endpoint,) = b.state(call.record.destination.cluster).endpoints.values()
+        assert endpoint.ejected == (ejected_after == number), number

@@ -168,6 +168,13 @@ def test_labels_of_a_slices_endpoint_come_from_its_pod():
     assert endpoint.labels["version"] == "v3"
 
 
+def test_a_slices_ports_belong_to_the_services_port_of_that_name_and_a_sole_one_without_a_name_to_any():
+    piece = slice_of("reviews", "10.0.0.1")
+    for name, found in (("http", ["10.0.0.1:7"]), (None, ["10.0.0.1:7"]), ("", ["10.0.0.1:7"]), ("metrics", [])):
+        piece["ports"] = [{"port": 7} if name is None else {"name": name, "port": 7}]
+        assert keys(registry(service("reviews"), piece), REVIEWS) == found, name
+
+
 def test_an_endpoint_that_is_not_ready_is_there_and_unhealthy_unless_the_service_publishes_it():
     parts = [slice_of("reviews", "10.0.0.1", ready=False)]
     assert [e.healthy for e in registry(service("reviews"), *parts).lookup(REVIEWS, "default").endpoints[9080]] == [
@@ -283,6 +290,12 @@ def test_workload_entries_back_kubernetes_services_with_their_weight():
     reg = registry(service("reviews"), workload_entry("vm", "10.0.0.1", app="reviews"))
     (endpoint,) = reg.lookup(REVIEWS, "default").endpoints[9080]
     assert (endpoint.key, endpoint.weight) == ("10.0.0.1:8000", 3)
+
+
+def test_a_workload_entrys_own_port_goes_before_the_services_target_port():
+    ports = [{"name": "http", "port": 9080, "targetPort": 9090}, {"name": "grpc", "port": 9081, "targetPort": 9091}]
+    reg = registry(service("reviews", ports=ports), workload_entry("vm", "10.0.0.1", app="reviews"))
+    assert (keys(reg, REVIEWS, 9080), keys(reg, REVIEWS, 9081)) == (["10.0.0.1:8000"], ["10.0.0.1:9091"])
 
 
 def test_service_entries_of_one_host_and_namespace_pool_their_endpoints():
