@@ -10,6 +10,7 @@ from meshlib.engine.explanation import Explanation
 
 if TYPE_CHECKING:
     from meshlib.engine.live import Live
+    from meshlib.policy.endpoint import EndpointState
     from meshlib.policy.http_match import RequestView
 
 
@@ -42,7 +43,21 @@ class Call:
     """``wire`` is what the driver needs to write the request (the exchange never looks inside); ``replayable`` tells
     whether its body can be sent again."""
 
-    __slots__ = ("clock", "hash_value", "live", "record", "rng", "set_cookie", "timeouts", "view", "wait", "wire")
+    __slots__ = (
+        "clock",
+        "entered",
+        "hash_value",
+        "held",
+        "live",
+        "record",
+        "retrying",
+        "rng",
+        "set_cookie",
+        "timeouts",
+        "view",
+        "wait",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -64,3 +79,7 @@ class Call:
         self.hash_value: int | None = -1  # of consistent hashing; -1: not asked for yet, None: the request has no key
         self.set_cookie = ""  # a cookie that hashing made, for the answer to set
         self.record: Explanation
+        # what the call counts for: each changes in one step with the count, as in ``circuit_limits.Place``
+        self.held: EndpointState | None = None  # an attempt on it is under way
+        self.retrying = False
+        self.entered = False  # past its service's guard

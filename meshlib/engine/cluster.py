@@ -19,6 +19,7 @@ from meshlib.registry.service import Endpoint
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
+    from meshlib.engine.effects import Send
     from meshlib.engine.guard import Guard
     from meshlib.policy.http_match import RequestView
     from meshlib.policy.retry import RetryPolicy
@@ -381,20 +382,24 @@ class BoundCluster:
 
     # -- what happens -----------------------------------------------------------------------------------------------
 
-    def begin(self, endpoint: EndpointState) -> None:
-        """An attempt starts."""
+    def begin(self, endpoint: EndpointState, holder: Call | Send) -> None:
+        """An attempt starts; ``holder`` holds the endpoint from now on, in one step with the counts."""
         state = self.state
         with state.lock:
             state.active += 1
             state.requests += 1
             endpoint.active += 1
+            holder.held = endpoint
 
-    def end(self, endpoint: EndpointState) -> None:
-        """Its answer is over, whichever way."""
+    def end(self, holder: Call | Send) -> None:
+        """The answer of the attempt that ``holder`` holds is over, whichever way. Nothing if it holds none (any more)."""
         state = self.state
         with state.lock:
-            state.active -= 1
-            endpoint.active -= 1
+            endpoint = holder.held
+            if endpoint is not None:
+                state.active -= 1
+                endpoint.active -= 1
+                holder.held = None
 
     def record_status(self, endpoint: EndpointState, status: int, now: float) -> None:
         """Tell outlier detection of an answer."""
@@ -422,7 +427,7 @@ class BoundCluster:
         self.state.events.extend(events if isinstance(events, (list, tuple)) else (events,))
         self.state.generation += 1
 
-    def begin_retry(self) -> bool:
+    def begin_retry(self, call: Call) -> bool:
         """Whether one more retry may run beside those under way (retryBudget, else connectionPool.http.maxRetries)."""
         state, budget = self.state, self.spec.retry_budget
         with state.lock:
@@ -434,11 +439,15 @@ class BoundCluster:
                 return False
             state.retries_active += 1
             state.retries += 1
+            call.retrying = True
             return True
 
-    def end_retry(self) -> None:
+    def end_retry(self, call: Call) -> None:
+        """The retry is over. Nothing if ``call`` is not retrying (any more)."""
         with self.state.lock:
-            self.state.retries_active -= 1
+            if call.retrying:
+                self.state.retries_active -= 1
+                call.retrying = False
 
     def resolved(self, name: str, addresses: tuple[str, ...], now: float) -> list[Any]:
         """The resolver has (new) addresses for an endpoint that is a name. Returns the targets of endpoints that are gone."""

@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from meshlib.policy.circuit_limits import Place
+
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
@@ -36,7 +38,7 @@ class Send:
     """One attempt. ``timeout``: seconds until the head of the answer must be whole, or None; ``deadline``: clock time
     when the whole answer must be, or None; ``attempt`` counts from 1."""
 
-    __slots__ = ("attempt", "call", "cluster", "deadline", "endpoint", "timeout")
+    __slots__ = ("attempt", "call", "cluster", "deadline", "endpoint", "held", "timeout")
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Send:
         self.timeout = timeout
         self.deadline = deadline
         self.attempt = attempt
+        self.held: EndpointState | None = None  # by a hedge; that of a call's own attempt is held by the call
 
 
 class Race:
@@ -76,13 +79,15 @@ class Sleep:
 
 
 class Acquire:
-    """Wait, in line with others, for a connection slot; ``timeout`` in seconds, None: as long as it takes."""
+    """Wait, in line with others, for a connection slot, which comes into ``place``; ``timeout`` in seconds, None: as long as
+    it takes."""
 
-    __slots__ = ("slots", "timeout")
+    __slots__ = ("place", "slots", "timeout")
 
-    def __init__(self, slots: Slots, timeout: float | None) -> None:
+    def __init__(self, slots: Slots, timeout: float | None, place: Place | None = None) -> None:
         self.slots = slots
         self.timeout = timeout
+        self.place = Place() if place is None else place
 
 
 class Deliver:

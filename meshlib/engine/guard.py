@@ -20,6 +20,7 @@ from meshlib.policy.windowed_budget import WindowedBudget
 
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
+    from meshlib.engine.call import Call
     from meshlib.policy.breaker import Breaker, BreakerSettings
     from meshlib.policy.endpoint import EndpointState
 
@@ -118,7 +119,7 @@ class Guard:
 
     # -- a call -----------------------------------------------------------------------------------------------------
 
-    def admit(self, now: float, wall: float) -> str:
+    def admit(self, now: float, wall: float, call: Call) -> str:
         """The mechanism that refuses the call, "" when it may go on; then ``leave`` must follow. (The bulkhead, which may
         let it wait, is asked by the exchange.)"""
         calls = self.calls
@@ -130,18 +131,23 @@ class Guard:
                 and self.note("adaptiveConcurrency", "refused")
             ):
                 return "adaptiveConcurrency"
-            if breaker is not None and not breaker.admit(wall) and self.note("circuitBreaker", "refused"):
-                return "circuitBreaker"
             calls.active += 1
+            call.entered = True  # before the breaker: a trial that it lets through must be recorded or abandoned
+            if breaker is not None and not breaker.admit(wall) and self.note("circuitBreaker", "refused"):
+                calls.active -= 1
+                call.entered = False
+                return "circuitBreaker"
             if self.budget is not None:
                 self.budget.call(now)
         return ""
 
-    def leave(self, success: bool | None, wall: float, seconds: float, active: int, status: int) -> None:
-        """The call is over: ``success`` None when there is no verdict on the service (cancelled, the caller's doing)."""
+    def leave(self, call: Call, success: bool | None, wall: float, seconds: float, active: int, status: int) -> None:
+        """The call is over: ``success`` None when there is no verdict on the service (cancelled, the caller's doing). Nothing
+        if it has left already."""
         calls = self.calls
         with calls.lock:
-            calls.active -= 1
+            if not call.entered:
+                return
             breaker = self.breaker
             if breaker is not None:
                 before = breaker.state
@@ -154,6 +160,8 @@ class Guard:
                     self.note("circuitBreaker", after)
             if self.adaptive is not None and success is not None:
                 self.adaptive.record(seconds, active, dropped=status in OVERLOADED or (not success and not status))
+            calls.active -= 1
+            call.entered = False
 
     def observe(self, endpoint: EndpointState, seconds: float, now: float) -> None:
         """An attempt was answered after ``seconds``."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.effects import Send
 from meshlib.engine.explanation import Attempt
 from meshlib.engine.outcome import Outcome
+from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
@@ -21,14 +22,15 @@ class Hedges:
     and takes the winner out."""
 
     def __init__(
-        self, first: Send, call: Call, cluster: BoundCluster, guard: Guard, slots: Slots | None, holds_slot: bool
+        self, first: Send, call: Call, cluster: BoundCluster, guard: Guard, slots: Slots | None, place: Place | None
     ) -> None:
         self._first = first
         self._call = call
         self._cluster = cluster
         self._guard = guard
         self._slots = slots
-        self._open: dict[Send, bool] = {first: holds_slot}
+        self._open: dict[Send, Place | None] = {first: place}
+        first.held, call.held = call.held, None
         hedging = guard.settings.hedging
         assert hedging is not None
         self._left = hedging.max_hedges
@@ -48,12 +50,13 @@ class Hedges:
             endpoint = cluster.pick(call, now, used)
         if endpoint is None or cluster.state.active >= cluster.spec.limits.http2_max_requests:
             return None
-        slots = self._slots
-        if slots is not None and not slots.try_acquire():
-            return None
-        cluster.begin(endpoint)
         send = Send(call, cluster, endpoint, first.timeout, first.deadline, first.attempt)
-        self._open[send] = slots is not None
+        slots = self._slots
+        place = self._open[send] = None if slots is None else Place()
+        if slots is not None and not slots.try_acquire(place):
+            del self._open[send]
+            return None
+        cluster.begin(endpoint, send)
         self._guard.note("hedging", "hedged")
         return send
 
@@ -64,17 +67,24 @@ class Hedges:
 
     def lost(self, send: Send) -> None:
         """A try that was cancelled, or whose answer is not wanted."""
-        holds_slot = self._open.pop(send, None)
-        if holds_slot is None:
+        if send not in self._open:
             return
-        self._cluster.end(send.endpoint)
-        if holds_slot and self._slots is not None:
-            self._slots.release()
+        self._cluster.end(send)
+        place = self._open[send]
+        if place is not None and self._slots is not None:
+            place.give_back(self._slots)
+        if self._open.pop(send, self) is self:  # two were told at once
+            return
         self._call.record.attempts.append(Attempt(send.endpoint.key, 0, "lost to a hedge", 0.0))
 
-    def take(self, send: Send) -> bool:
-        """The winner leaves the books; the exchange goes on with it. Returns whether it holds a slot."""
-        return self._open.pop(send)
+    def take(self, send: Send) -> Place | None:
+        """The winner: the call holds its endpoint, and goes on with its place; ``taken`` must follow."""
+        self._call.held, send.held = send.held, None
+        return self._open[send]
+
+    def taken(self, send: Send) -> None:
+        """The winner leaves the books."""
+        del self._open[send]
 
     def close(self) -> None:
         """Whatever is still in the books is given back (the call was cancelled)."""

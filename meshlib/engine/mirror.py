@@ -43,11 +43,11 @@ def _copy(call: Call, copy: Call, rule: Rule, cluster_key: str) -> Exchange:
         yield Deliver(Outcome(Failure.CONNECT_FAILED, "the mirror has no usable endpoint"))
         return
     patience = min(rule.timeout or PATIENCE, PATIENCE if whole is None else whole)
-    cluster.begin(endpoint)
     try:
+        cluster.begin(endpoint, copy)
         outcome = yield Send(copy, cluster, endpoint, patience, now + patience)
         if outcome.failure is None:
             cluster.record_status(endpoint, outcome.judged, call.clock.monotonic())
         yield Deliver(outcome)
     finally:
-        cluster.end(endpoint)
+        cluster.end(copy)

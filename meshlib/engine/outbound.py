@@ -16,6 +16,7 @@ from meshlib.engine.explanation import Attempt
 from meshlib.engine.hedges import Hedges
 from meshlib.engine.mirror import copies
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.policy.circuit_limits import Place
 from meshlib.policy.fault import draw
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.retry import ASKED, asked_timeouts, backoff, merge_request_headers, should_retry
@@ -122,31 +123,31 @@ def outbound(call: Call) -> Exchange:
     limit = deadline if deadline < caller_deadline else caller_deadline
     attempt = 0
     resent = False
-    retrying = False
     tried: list[EndpointState] | None = None
-    held: EndpointState | None = None
-    holds_slot = False
+    place = None if slots is None else Place()
     to_mirror = bool(rule.mirrors)
     hedges: Hedges | None = None
-    in_bulkhead = entered = False
+    crowd = 0
+    in_bulkhead: Place | None = None
     success: bool | None = None
     status = 0
     try:
         if guard is not None:
-            refusal = guard.admit(now, call.clock.time())
+            refusal = guard.admit(now, call.clock.time(), call)
             if refusal:
                 record.add_flag("UO")
                 yield Deliver(change_answer(call, replies.refused(refusal)), local=True)
                 return
-            entered = True
             crowd = guard.active
             bulkhead = guard.bulkhead
-            if bulkhead is not None and not (in_bulkhead := bulkhead.try_acquire()):
+            in_bulkhead = Place()
+            if bulkhead is not None and not bulkhead.try_acquire(in_bulkhead):
                 if not guard.settings.enforces("bulkhead"):
                     guard.note("bulkhead", "made wait")
                 else:
-                    granted = yield Acquire(bulkhead, None if limit == INFINITE else limit - now)
-                    in_bulkhead = bool(granted)
+                    granted = yield Acquire(bulkhead, None if limit == INFINITE else limit - now, in_bulkhead)
+                    if granted:
+                        in_bulkhead.slots = bulkhead  # the line has put it there; a world without a line only says so
                     now = clock()
                     guard.note("bulkhead", "made wait" if granted else "refused")
                     if not granted:
@@ -164,22 +165,20 @@ def outbound(call: Call) -> Exchange:
                 record.add_flag("UO")
                 yield Deliver(change_answer(call, replies.overflow()), local=True)
                 return
-            if slots is not None:
-                holds_slot = slots.try_acquire()
-                if not holds_slot:
-                    patience = min(limit - clock(), INFINITE if timeouts.pool is None else timeouts.pool)
-                    granted = yield Acquire(slots, None if patience == INFINITE else patience)
-                    now = clock()
-                    if granted is None:
-                        record.add_flag("UO")
-                        yield Deliver(change_answer(call, replies.overflow()), local=True)
-                        return
-                    holds_slot = granted
-                    if not granted:
-                        outcome = _no_slot(now, deadline, caller_deadline, timeouts.pool)
-                        record.add_flag(replies.FLAG_OF_FAILURE[outcome.failure or Failure.OVERFLOW])
-                        yield Deliver(outcome, local=True)
-                        return
+            if slots is not None and place is not None and place.slots is None and not slots.try_acquire(place):
+                patience = min(limit - clock(), INFINITE if timeouts.pool is None else timeouts.pool)
+                granted = yield Acquire(slots, None if patience == INFINITE else patience, place)
+                now = clock()
+                if granted is None:
+                    record.add_flag("UO")
+                    yield Deliver(change_answer(call, replies.overflow()), local=True)
+                    return
+                place.slots = slots if granted else None
+                if not granted:
+                    outcome = _no_slot(now, deadline, caller_deadline, timeouts.pool)
+                    record.add_flag(replies.FLAG_OF_FAILURE[outcome.failure or Failure.OVERFLOW])
+                    yield Deliver(outcome, local=True)
+                    return
 
             if now >= limit:  # waiting for a place has taken all the time
                 outcome = _no_slot(now, deadline, caller_deadline, timeouts.pool)
@@ -191,8 +190,7 @@ def outbound(call: Call) -> Exchange:
                 to_mirror = False
                 for copy in copies(call, rule):
                     yield copy
-            cluster.begin(endpoint)
-            held = endpoint
+            cluster.begin(endpoint, call)
             record.endpoint = endpoint.key
             per_try = retry.per_try_timeout
             head_by = limit if per_try is None else min(limit, now + per_try)
@@ -218,11 +216,11 @@ def outbound(call: Call) -> Exchange:
                     if clock() - now > wait:
                         guard.note("hedging", "hedged")
                 else:
-                    hedges = Hedges(attempted, call, cluster, guard, slots, holds_slot)
-                    held, holds_slot = None, False
+                    hedges = Hedges(attempted, call, cluster, guard, slots, place)
                     attempted, outcome = yield Race(attempted, wait, hedges)
-                    holds_slot = hedges.take(attempted)
-                    held = endpoint = attempted.endpoint
+                    place = hedges.take(attempted)
+                    hedges.taken(attempted)
+                    endpoint = attempted.endpoint
                     record.endpoint = endpoint.key
                 if outcome.failure is None:
                     guard.observe(endpoint, clock() - now, clock())
@@ -248,14 +246,11 @@ def outbound(call: Call) -> Exchange:
                 record.attempts.append(Attempt(endpoint.key, 0, failure.name.lower(), elapsed))
                 if outcome.stale and not resent and call.view.method in SAFE_TO_RESEND and call.wire.replayable:
                     # A kept-alive connection that the server closed as we reused it: nothing was answered, and the
-                    # request may be sent again (RFC 9110 9.2.2). Once, and on a fresh connection.
+                    # request may be sent again (RFC 9110 9.2.2). Once, on a fresh connection, and with the slot that the
+                    # closed one had: the call has stood in line already.
                     resent = True
                     attempt -= 1
-                    cluster.end(endpoint)
-                    held = None
-                    if holds_slot:
-                        slots.release()  # type: ignore[union-attr]
-                        holds_slot = False
+                    cluster.end(call)
                     continue
                 if failure is Failure.CLOSED:
                     break
@@ -282,19 +277,15 @@ def outbound(call: Call) -> Exchange:
                 break
             if not call.wire.replayable:
                 break
-            if retrying:
-                cluster.end_retry()
-                retrying = False
+            if call.retrying:
+                cluster.end_retry(call)
             if guard is not None and not guard.may_retry(now):
                 break
-            if not cluster.begin_retry():
+            if not cluster.begin_retry(call):
                 break
-            retrying = True
-            cluster.end(endpoint)
-            held = None
-            if holds_slot:
-                slots.release()  # type: ignore[union-attr]
-                holds_slot = False
+            cluster.end(call)
+            if place is not None and slots is not None:
+                place.give_back(slots)
             if outcome.body is not None:
                 outcome.body.abort()
             if retry.ignore_previous_hosts or retry.remote_localities:
@@ -339,18 +330,28 @@ def outbound(call: Call) -> Exchange:
                 success = False
                 cluster.record_failure(endpoint, kind, clock())
     finally:
-        if hedges is not None:
-            hedges.close()
-        if held is not None:
-            cluster.end(held)
-        if holds_slot and slots is not None:
-            slots.release()
-        if retrying:
-            cluster.end_retry()
-        if entered and guard is not None:
-            if in_bulkhead and guard.bulkhead is not None:
-                guard.bulkhead.release()
-            guard.leave(success, call.clock.time(), clock() - started, crowd, status)
+        tries = 2  # an interrupt may come in here as well; what has been given back is not given back again
+        while tries:
+            try:
+                if hedges is not None:
+                    hedges.close()
+                if call.held is not None:
+                    cluster.end(call)
+                if place is not None and slots is not None:
+                    place.give_back(slots)
+                if call.retrying:
+                    cluster.end_retry(call)
+                if guard is not None:
+                    if in_bulkhead is not None and bulkhead is not None:
+                        in_bulkhead.give_back(bulkhead)
+                    if call.entered:
+                        guard.leave(call, success, call.clock.time(), clock() - started, crowd, status)
+                break
+            except BaseException as error:  # noqa: BLE001 (raised again when all is given back)
+                tries -= 1
+                interrupt = error
+        if tries < 2:
+            raise interrupt
 
 
 def _as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[RetryPolicy, float | None]:

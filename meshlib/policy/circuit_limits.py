@@ -39,13 +39,35 @@ class TcpKeepalive:
     interval: int = 0
 
 
+class Place:
+    """What one call has of ``Slots``: a slot, or a place in line, or nothing (any more).
+
+    It changes in one step with the count, so that an interrupt (Ctrl-C comes between any two lines that call something)
+    never leaves a slot that nobody knows to be his; and giving back twice gives back once.
+    """
+
+    __slots__ = ("slots", "waiter")
+
+    def __init__(self, slots: Slots | None = None) -> None:
+        self.slots = slots  # whose slot is held
+        self.waiter: Waiter | None = None
+
+    def give_back(self, slots: Slots) -> None:
+        """Leave the line, release the slot: whatever there is of ``slots``."""
+        if self.waiter is not None:
+            slots.cancel(self.waiter)
+        if self.slots is not None:
+            slots.release(self)
+
+
 class Waiter:
     """A place in line. ``state`` moves once: waiting -> granted, or waiting -> cancelled."""
 
-    __slots__ = ("state", "wake")
+    __slots__ = ("place", "state", "wake")
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], place: Place) -> None:
         self.wake = wake
+        self.place = place
         self.state = "waiting"
 
 
@@ -71,26 +93,30 @@ class Slots:
         """How many stand in line."""
         return len(self._line)
 
-    def try_acquire(self) -> bool:
-        """Take a free slot; False when there is none. (While somebody stands in line there is none: a released slot goes
-        to the line.)"""
+    def try_acquire(self, place: Place | None = None) -> bool:
+        """Take a free slot, into ``place``; False when there is none. (While somebody stands in line there is none: a
+        released slot goes to the line.)"""
+        if place is None:
+            place = Place()
         with self._lock:
             if self.in_use >= self.limit:
                 return False
-            self.in_use += 1
+            self.in_use, place.slots = self.in_use + 1, self
             return True
 
-    def enqueue(self, wake: Callable[[], None]) -> Waiter | None:
-        """Stand in line: ``wake`` is called once, from whichever thread releases, when the slot is ours. None when the
-        line is full (overflow). A slot that is free at once is granted at once, before this returns."""
-        waiter = Waiter(wake)
+    def enqueue(self, wake: Callable[[], None], place: Place | None = None) -> Waiter | None:
+        """Stand in line: ``wake`` is called once, from whichever thread releases, when the slot is in ``place``. None when
+        the line is full (overflow). A slot that is free at once is granted at once, before this returns."""
+        if place is None:
+            place = Place()
+        waiter = Waiter(wake, place)
         with self._lock:
             if self.in_use < self.limit:
-                self.in_use += 1
-                waiter.state = "granted"
+                self.in_use, waiter.state, place.slots = self.in_use + 1, "granted", self
             elif len(self._line) >= self.pending_limit:
                 return None
             else:
+                place.waiter = waiter
                 self._line.append(waiter)
                 return waiter
         wake()
@@ -103,6 +129,7 @@ class Slots:
                 return True
             if waiter.state == "waiting":
                 waiter.state = "cancelled"
+            if waiter in self._line:  # an interrupt may have come before it stood there, or before it left
                 self._line.remove(waiter)
             return False
 
@@ -112,17 +139,32 @@ class Slots:
         with self._lock:
             if waiter.state != "waiting":
                 return
+            self.in_use, waiter.state, waiter.place.slots = self.in_use + 1, "granted", self
             self._line.remove(waiter)
-            self.in_use += 1
-            waiter.state = "granted"
         waiter.wake()
 
-    def release(self) -> None:
-        """Give a slot back, to the first in line if there is one."""
-        with self._lock:
-            if not self._line:
-                self.in_use -= 1
-                return
-            waiter = self._line.popleft()
-            waiter.state = "granted"
-        waiter.wake()
+    def release(self, place: Place | None = None) -> None:
+        """Give the slot of ``place`` back, if it (still) has one, to the first in line if there is one."""
+        if place is None:
+            place = Place(self)
+        waiter: Waiter | None = None
+        try:
+            with self._lock:
+                line = self._line
+                while line and line[0].state != "waiting":
+                    line.popleft()
+                if place.slots is not self:
+                    return
+                if not line:
+                    self.in_use, place.slots = self.in_use - 1, None
+                    return
+                waiter = line[0]
+                waiter.state, waiter.place.slots, place.slots = "granted", self, None
+                line.popleft()
+        finally:
+            if waiter is not None and waiter.state == "granted":
+                try:
+                    waiter.wake()
+                except BaseException:
+                    waiter.wake()  # interrupted: nobody else would
+                    raise

@@ -155,6 +155,11 @@ class _Connection:
         if self.slot is not None:
             self.give_slot_back()
 
+    def __del__(self) -> None:
+        # only an interrupt loses a connection; what it has goes back then, too
+        with contextlib.suppress(AttributeError):  # it came before there was all of it
+            self.close()
+
 
 def _wake(sock: socket.socket) -> None:
     """Let a thread that is connecting, writing or reading fail at once."""
@@ -175,7 +180,6 @@ class SyncUpstream:
         self._lock = Lock()
         self._pid = os.getpid()
         self.closed = False
-        self._sending = 0
         self._swept = 0.0
         self._http2: SyncHttp2 | None = None
 
@@ -231,24 +235,23 @@ class SyncUpstream:
         reader.request_headers = headers
         if timeouts.watch is not None:
             timeouts.watch(connection.breaker())
-        self._busy.add(connection)
-        if self.closed:  # looked at after the connection can be found by ``close``
-            self._discard(connection)
-            return mesh_closed()
-        trace = timeouts.trace
-        self._sending += 1  # a hint only: a torn update costs or saves a few microseconds
+        trace, number = timeouts.trace, connection.requests
         try:
+            self._busy.add(connection)
+            if self.closed:  # looked at after the connection can be found by ``close``
+                self._discard(connection)
+                return mesh_closed()
             if trace is not None:
                 trace.version = "http11"
                 trace.send_headers(method, url_target, framing.headers, target)
             outcome = self._exchange(connection, head, framing, timeouts, reused)
+            if outcome.failure is not None:
+                self._discard(connection)
         except BaseException:
-            self._discard(connection)
+            if self.carries(connection, number):
+                self._discard(connection)
             raise
-        finally:
-            self._sending -= 1
         if outcome.failure is not None:
-            self._discard(connection)
             if trace is not None:
                 trace.ended(outcome)
             if self.closed:
@@ -303,7 +306,7 @@ class SyncUpstream:
 
         first = body is None  # the request was just written: the time left is all of it
         written = now()
-        if connection.near and self._sending == 1:
+        if connection.near and len(self._busy) == 1:
             poll = connection.poll.poll
             for _ in range(LOOKS):
                 if poll(0):
@@ -572,6 +575,7 @@ class SyncUpstream:
                 if trace is not None:
                     trace.complete(PooledStream(sock))
         except BaseException as error:
+            self._dialling.discard(sock)
             sock.close()
             if trace is not None:
                 trace.failed(error)
@@ -605,6 +609,7 @@ class SyncUpstream:
             with self._interruptible(sock):
                 sock.connect(address)
         except BaseException:
+            self._dialling.discard(sock)  # an interrupt may have come before that was done
             sock.close()
             raise
         return sock
@@ -691,8 +696,13 @@ class SyncUpstream:
 
     def _discard(self, connection: _Connection) -> None:
         """Close a connection in use."""
-        self._busy.discard(connection)
         connection.close()
+        self._busy.discard(connection)
+
+    def carries(self, connection: _Connection, number: int) -> bool:
+        """Whether a connection is still in use for its request ``number``: before an interrupt it may have been kept, and
+        have gone to another call."""
+        return connection.requests == number and connection in self._busy
 
     def drop_idle(self, target: Target) -> None:
         """Close the idle connections of a retired target."""
@@ -754,11 +764,12 @@ class SyncBody:
     """The rest of an answer's body. Iterate to its end and the connection can be used again; ``close`` before and it is
     closed. Raises ``BodyFailed`` when it is cut."""
 
-    __slots__ = ("_connection", "_timeouts", "_upstream")
+    __slots__ = ("_connection", "_number", "_timeouts", "_upstream")
 
     def __init__(self, upstream: SyncUpstream, connection: _Connection, timeouts: Timeouts) -> None:
         self._upstream = upstream
         self._connection: _Connection | None = connection
+        self._number = connection.requests
         self._timeouts = timeouts
 
     def __iter__(self) -> Iterator[bytes]:
@@ -812,24 +823,29 @@ class SyncBody:
         except BaseException:
             self.close()
             raise
-        self._connection = None
+        # forgotten when it is given back, not before: an interrupt in between leaves it to ``close`` or ``__del__``
         self._upstream._release(connection)
+        self._connection = None
 
     def abort(self) -> None:
         """Drop the answer and its connection."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is None:
+            return
+        if not self._upstream.carries(connection, self._number):
+            self._connection = None
             return
         if connection.reader.complete:
             self._upstream._release(connection)
         else:
             self._upstream._discard(connection)
+        self._connection = None
 
     close = abort
 
     def __del__(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is not None and self._upstream.carries(connection, self._number):
             self._upstream._discard(connection)  # the garbage collector may run under a lock of the pool
 
 

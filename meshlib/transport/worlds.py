@@ -364,7 +364,7 @@ class ThreadWorld:
             with changed:
                 changed.notify()
 
-        waiter = effect.slots.enqueue(granted)
+        waiter = effect.slots.enqueue(granted, effect.place)
         if waiter is None:
             return None
         core = self._core
@@ -379,7 +379,7 @@ class ThreadWorld:
                         core.wait(changed, until)
         except BaseException:
             if effect.slots.cancel(waiter):
-                effect.slots.release()
+                effect.slots.release(effect.place)
             raise
         return effect.slots.cancel(waiter)
 
@@ -463,9 +463,9 @@ class LoopWorld:
             try:
                 loop.call_soon_threadsafe(wake, over)
             except RuntimeError:  # the loop was closed under its waiting tasks: the slot goes to the next in line
-                effect.slots.release()
+                effect.slots.release(effect.place)
 
-        waiter = effect.slots.enqueue(wake_from_anywhere)
+        waiter = effect.slots.enqueue(wake_from_anywhere, effect.place)
         if waiter is None:
             return None
         alarm = (
@@ -478,7 +478,7 @@ class LoopWorld:
                 await over
         except BaseException:
             if effect.slots.cancel(waiter):
-                effect.slots.release()
+                effect.slots.release(effect.place)
             raise
         finally:
             if alarm is not None:

@@ -168,6 +168,30 @@ def test_a_stale_connection_is_replaced_once_without_counting_as_retry_or_failur
     assert b.state(V1).failures == 0
 
 
+def test_a_call_whose_connection_was_stale_keeps_its_slot_and_stands_in_no_line_again():
+    policy = destination_rule("reviews", "v1", connectionPool={"tcp": {"maxConnections": 1}})
+    b = bench({"route": [to("reviews", "v1")], "retries": {"attempts": 0}}, policy)
+    slots = b.state(V1).slots
+    in_use, granted = [], []
+
+    def stale(effect):
+        in_use.append(slots.in_use)
+        slots.enqueue(lambda: granted.append(1))  # another call comes, and has to wait
+        return Outcome(Failure.RESET, "closed", stale=True)
+
+    def answer(effect):
+        in_use.append(slots.in_use)
+        return Outcome(status=200, whole=b"")
+
+    script = b.script(stale, answer)
+    outcome, _ = b.call(script)
+    assert (outcome.status, script.acquired, in_use) == (200, [], [1, 1])
+    # given back once, to the one in line
+    assert (granted, slots.in_use, slots.pending) == ([1], 1, 0)
+    slots.release()
+    assert slots.in_use == 0
+
+
 def test_a_stale_connection_is_not_replaced_for_a_post():
     b = bench({"route": [to("reviews", "v1")]})
     script = b.script(Outcome(Failure.RESET, "closed", stale=True), 200)
@@ -185,11 +209,12 @@ def test_the_callers_x_envoy_headers_add_conditions_and_set_the_count():
 def test_max_retries_of_the_pool_stops_a_retry_and_delivers_what_there_is():
     policy = destination_rule("reviews", "v1", connectionPool={"http": {"maxRetries": 1}})
     b = bench({"route": [to("reviews", "v1")], "retries": {"attempts": 2, "retryOn": "5xx"}}, policy)
-    assert b.live.cluster(V1).begin_retry()  # another call is retrying
+    other, _ = b.begin()
+    assert b.live.cluster(V1).begin_retry(other)
     script = b.script(503)
     outcome, _ = b.call(script)
     assert (outcome.status, len(script.sends)) == (503, 1)
-    b.live.cluster(V1).end_retry()
+    b.live.cluster(V1).end_retry(other)
     assert idle(b, V1)
 
 

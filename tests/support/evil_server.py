@@ -101,13 +101,14 @@ class EvilServer:
         if not self.read_body:
             return data
         lower = head.lower()
-        if b"transfer-encoding: chunked" in lower:
-            while not body.endswith(b"0\r\n\r\n"):
-                body += conn.recv(65536)
-        elif b"content-length: " in lower and b"expect:" not in lower:
+        chunked, length = b"transfer-encoding: chunked" in lower, 0
+        if not chunked and b"content-length: " in lower and b"expect:" not in lower:
             length = int(lower.split(b"content-length: ")[1].split(b"\r\n")[0])
-            while len(body) < length:
-                body += conn.recv(65536)
+        while len(body) < length or (chunked and not body.endswith(b"0\r\n\r\n")):
+            more = conn.recv(65536)
+            if not more:
+                return b""
+            body += more
         return head + b"\r\n\r\n" + body
 
     def _play(self, conn: socket.socket, plan: list[Step]) -> bool:

@@ -68,7 +68,7 @@ class CallbackRun:
                 if not self.over:
                     done(granted)
                 elif granted:
-                    effect.slots.release()
+                    effect.slots.release(effect.place)
 
         return tell
 

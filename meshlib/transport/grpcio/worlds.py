@@ -316,9 +316,9 @@ def acquire_from_callbacks(effect: Acquire, done: Callable[[bool | None], None],
         if claim.acquire(blocking=False):
             done(True)
         else:
-            effect.slots.release()
+            effect.slots.release(effect.place)
 
-    waiter = effect.slots.enqueue(granted)
+    waiter = effect.slots.enqueue(granted, effect.place)
     if waiter is None:
         done(None)
         return _nothing
@@ -337,7 +337,7 @@ def acquire_from_callbacks(effect: Acquire, done: Callable[[bool | None], None],
     def stop() -> None:
         alarm.cancel()
         if claim.acquire(blocking=False) and effect.slots.cancel(waiter):
-            effect.slots.release()
+            effect.slots.release(effect.place)
 
     return stop
 
