@@ -94,10 +94,12 @@ class ResponseReader:
     """
 
     __slots__ = (
+        "_bare",
         "_coded",
         "_has_length",
         "_head_request",
         "_header_bytes",
+        "_heads",
         "_parser",
         "_spent",
         "begun",
@@ -128,6 +130,9 @@ class ResponseReader:
     def begin(self, head_request: bool) -> None:
         """An answer is expected now; ``head_request``: to HEAD, so that it has no body whatever its headers say."""
         self._head_request = head_request
+        self._heads = 0  # of one answer: interim ones, too
+        if head_request:
+            self._bare = bytearray()  # all bytes of its answer, to see where it ends
         self._spent = 0  # bytes that were no body, less what chunks cost anyway
         self._header_bytes = 0  # the part of it that is headers and trailers
         self._has_length = False
@@ -159,6 +164,8 @@ class ResponseReader:
                 self._fail("the answer does not begin with HTTP/1")
                 return
         self._spent += len(data)
+        if self._head_request:
+            self._bare += data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -170,11 +177,21 @@ class ResponseReader:
                 self.poisoned = True
             else:
                 self._fail(str(error) or type(error).__name__)
+        if self._head_request and self.complete and not self._ends_with_its_heads():
+            self.poisoned = True
         if self._spent > MAX_HEAD_BYTES:
             if not self.complete:
                 self._fail(_too_large(self.head_done))
         elif self._spent < self._header_bytes:
             self._spent = self._header_bytes
+
+    def _ends_with_its_heads(self) -> bool:
+        """Whether an answer to HEAD is over with its last head. llhttp, which expects a body, has read on: the beginning of
+        one would be lost, and the rest of it be the next answer on the connection."""
+        at = 0
+        for _ in range(self._heads):
+            at = self._bare.find(b"\r\n\r\n", at) + 4
+        return at == len(self._bare)
 
     def _switch(self, left: bytes) -> None:
         """101: the last HTTP on this connection, if it was asked for."""
@@ -262,6 +279,7 @@ class ResponseReader:
     def on_headers_complete(self) -> None:
         if self.complete or self.error:
             return
+        self._heads += 1
         parser = self._parser
         self.status = status = parser.get_status_code()
         version = parser.get_http_version()

@@ -110,6 +110,26 @@ def test_an_answer_without_length_is_complete_only_at_the_end_of_the_connection(
     assert not reader.reusable
 
 
+@pytest.mark.parametrize("framing", [b"content-length: 3", b"transfer-encoding: chunked"])
+@pytest.mark.parametrize("more", [b"3", b"3;", b"3\r\n", b"0\r\n\r\n", b"\r\n", b"abc", b"HTTP/1.1 200 OK\r\n\r\n"])
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"])
+def test_whatever_follows_an_answer_to_head_in_the_same_bytes_poisons_the_connection(framing, more, interim):
+    """A body that a broken server sends nevertheless would be read as the next answer."""
+    head = interim + b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n"
+    for at in (0, 1, len(head) - 1, len(head)):
+        reader = ResponseReader()
+        reader.begin(True)
+        for piece in (head[:at], head[at:] + more):
+            if piece:
+                reader.feed(piece)
+        assert reader.complete
+        assert not reader.reusable
+    reader = ResponseReader()
+    reader.begin(True)
+    reader.feed(head)
+    assert reader.reusable
+
+
 def test_a_second_answer_in_the_same_bytes_poisons_the_connection():
     reader = ResponseReader()
     reader.begin(False)
