@@ -1,7 +1,12 @@
 """Time as a parameter.
 
-Rules of this file: it is the only place in meshlib that reads a clock or sleeps. Policy never does either: it is given
-``now`` (seconds, monotonic) and a ``random.Random``. Tests give a clock they move by hand.
+The law: whatever a policy decides by or waits for goes by the mesh's Clock (timeouts of routes, delays, backoffs, hedges,
+lines for a slot, ejections, rates, how long connections are kept, when calls are counted). Policy itself never reads it: it
+is given ``now`` (seconds, monotonic) and a ``random.Random``. Tests give a clock they move by hand.
+
+Real time, by its nature, is how long others take: the limits of an attempt under way, which are handed to the kernel, to
+gRPC core or to the event loop that waits for the socket; and how often what others change is looked at (files, names,
+Redis). Nobody but this file imports ``time``; tests/test_time_is_a_parameter.py holds that and names every exception.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Alarms:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock = clock or SystemClock()
-        self._now = clock.monotonic
+        self.now = clock.monotonic
         self._wait = waiting(clock)
         self.real = is_real(clock)
         self.failures = 0
@@ -74,7 +74,7 @@ class Alarms:
     def after(self, seconds: float, ring: Callable[[], Any]) -> Alarm:
         """Ring in so many seconds of the mesh's clock; ``cancel`` what this returns to prevent it."""
         alarm = Alarm(ring)
-        at = self._now() + seconds if seconds > 0 else AT_ONCE  # not a number: at once, too
+        at = self.now() + seconds if seconds > 0 else AT_ONCE  # not a number: at once, too
         with self._changed:
             due = self._due
             if len(due) >= self._sweep_at:
@@ -176,7 +176,7 @@ class Alarms:
             if due:
                 lingering = False
                 at = due[0][0]
-                if at <= self._now():
+                if at <= self.now():
                     return heapq.heappop(due)[2]  # type: ignore[no-any-return]
                 self._wait(changed, at)
             elif lingering or self.closed:

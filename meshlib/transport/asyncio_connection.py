@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         self.transport: Any = None
         self.reader = ResponseReader()
         self.requests = 0
-        self.opened = owner.loop.time()
+        self.opened = owner.now()
         self.idle_since = 0.0
         self.closed = False
         self.slot: Slots | None = None  # that the client's limits gave it, while it is in use

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.transport.alarms import Alarms
 from meshlib.transport.asyncio_connection import Connection
 from meshlib.transport.asyncio_pending import Pending
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
@@ -40,13 +41,18 @@ SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
 class AsyncioUpstream:
     """The connections of one event loop. Not thread-safe: it lives on its loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, names: Names) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, names: Names, alarms: Alarms | None = None) -> None:
         self.loop = loop
         self._names = names
         self.pid = os.getpid()
         self._idle: dict[Target, deque[Connection]] = {}
         self._busy: set[Connection] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self.alarms = alarms or Alarms()
+        self.now = (
+            self.alarms.now
+        )  # by the mesh's clock: how long connections are kept; the loop's own is for the network
+        self._sweeper: Any = None  # an alarm,
+        self._sweep_at = 0.0  # and when it rings
         self._waits: set[asyncio.Timeout] = set()
         self.closed = False
         self._http2: AsyncioHttp2 | None = None
@@ -60,7 +66,7 @@ class AsyncioUpstream:
             connection = idle.pop()
             if connection.closed:
                 continue
-            now = self.loop.time()
+            now = self.now()
             if now - connection.idle_since < target.idle_timeout and not worn_out(connection, now):
                 self._busy.add(connection)
                 return connection
@@ -198,7 +204,7 @@ class AsyncioUpstream:
     def release(self, connection: Connection) -> None:
         """The answer is over: keep the connection if it is good for another."""
         self._busy.discard(connection)
-        now = self.loop.time()
+        now = self.now()
         if connection.closed:
             return
         if self.closed or not connection.reader.reusable or worn_out(connection, now):
@@ -219,9 +225,9 @@ class AsyncioUpstream:
         self._keep(connection)
         connection.give_slot_back()
         by = connection.idle_since + connection.target.idle_timeout
-        if self._sweeper is not None and by < self._sweeper.when():  # others are kept for longer
+        if self._sweeper is not None and by < self._sweep_at:  # others are kept for longer
             self._sweeper.cancel()
-            self._sweeper = self.loop.call_at(by, self._sweep)
+            self._sweep_then(by)
 
     async def _admit(self, limits: ClientLimits, timeouts: Timeouts) -> Outcome | None:
         """Wait until the client's limits allow one more connection in use. None: they do, and its slot is the caller's."""
@@ -247,14 +253,14 @@ class AsyncioUpstream:
         return [one for target, idle in self._idle.items() if target.limits is limits for one in idle if not one.closed]
 
     def _keep(self, connection: Connection) -> None:
-        connection.idle_since = self.loop.time()
+        connection.idle_since = now = self.now()
         target = connection.target
         idle = self._idle.get(target)
         if idle is None:
             idle = self._idle[target] = deque()
         idle.append(connection)
         if self._sweeper is None:
-            self._sweeper = self.loop.call_later(target.idle_timeout, self._sweep)
+            self._sweep_then(now + target.idle_timeout)
 
     def drop(self, connection: Connection) -> None:
         """Give up a connection in use."""
@@ -272,9 +278,13 @@ class AsyncioUpstream:
             if not idle:
                 del self._idle[connection.target]
 
+    def _sweep_then(self, at: float) -> None:
+        self._sweep_at = at
+        self._sweeper = self.alarms.on_loop(self.loop, at - self.now(), self._sweep)
+
     def _sweep(self) -> None:
         self._sweeper = None
-        now = self.loop.time()
+        now = self.now()
         soonest: float | None = None
         for target in list(self._idle):
             idle = self._idle[target]
@@ -287,7 +297,7 @@ class AsyncioUpstream:
             else:
                 del self._idle[target]
         if soonest is not None and not self.closed:
-            self._sweeper = self.loop.call_at(soonest, self._sweep)
+            self._sweep_then(soonest)
 
     def drop_targets(self, targets: Iterable[Target]) -> None:
         """Close the idle connections of retired targets. Call it on the loop."""

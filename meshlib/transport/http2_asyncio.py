@@ -4,6 +4,7 @@ to no call, so that cancelling a call never takes a connection from the others."
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import AsyncIterator, Generator
@@ -13,6 +14,7 @@ from hpack import HeaderTuple
 
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.transport.alarms import wake
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
 from meshlib.transport.framing import Framing
 from meshlib.transport.http1 import BodyFailed, InvalidHead
@@ -93,22 +95,23 @@ class Connection(asyncio.Protocol):
         self.transport: Any = None
         self.stream: AsyncPooledStream | None = None
         self.requests = 0
-        self.opened = self.idle_since = self.loop.time()
+        self._now = owner.now
+        self.opened = self.idle_since = self._now()
         self.closed = False
         self.retiring = False
         self.unneeded = False  # retired by ourselves: a call that was to be its first gets another connection
         self.slot: Slots | None = None  # that the client's limits gave it, as long as it is open
-        self.session = Http2Session(self.opened, target.max_concurrent_streams)
+        self.session = Http2Session(self.loop.time(), target.max_concurrent_streams)
         self.greeted: asyncio.Future[None] = self.loop.create_future()
         self._owner = owner
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: Any = None
         self._behind = False  # there are frames that have not been looked at
 
     # -- use --------------------------------------------------------------------------------------------------------
 
     def open(self, head: list[HeaderTuple], end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
         """A stream of this connection; None when it takes no more."""
-        if worn_out(self, self.loop.time()):
+        if worn_out(self, self._now()):
             self.retiring = True
         if not self.usable:
             self.close_if_over()
@@ -172,7 +175,7 @@ class Connection(asyncio.Protocol):
     @property
     def served(self) -> bool:
         """Whether those it was made for have had the time to use it."""
-        return self.requests > 0 or self.loop.time() - self.opened >= UNUSED_SECONDS
+        return self.requests > 0 or self._now() - self.opened >= UNUSED_SECONDS
 
     @property
     def usable(self) -> bool:
@@ -204,13 +207,15 @@ class Connection(asyncio.Protocol):
         session = self.session
         if session.streams or self.closed:
             return
-        now = self.idle_since = self.loop.time()
+        now = self.idle_since = self._now()
         if session.broken is None:
             if worn_out(self, now) or self._not_kept():
                 self.retiring = True
             if not self.retiring and not session.going_away:
                 if self._idle_timer is None:
-                    self._idle_timer = self.loop.call_later(self.target.idle_timeout, self._idle_too_long)
+                    self._idle_timer = self._owner.alarms.on_loop(
+                        self.loop, self.target.idle_timeout, self._idle_too_long
+                    )
                 return
             session.goodbye()
             self.flush()
@@ -226,8 +231,9 @@ class Connection(asyncio.Protocol):
         if self.session.streams or self.closed:
             return
         until = self.idle_since + self.target.idle_timeout
-        if self.loop.time() < until:
-            self._idle_timer = self.loop.call_at(until, self._idle_too_long)
+        left = until - self._now()
+        if left > 0:
+            self._idle_timer = self._owner.alarms.on_loop(self.loop, left, self._idle_too_long)
         else:
             self.retire()
 
@@ -335,6 +341,7 @@ class AsyncioHttp2:
 
     def __init__(self, upstream: AsyncioUpstream) -> None:
         self.loop = upstream.loop
+        self.now, self.alarms = upstream.now, upstream.alarms
         self._upstream = upstream
         self._pools: dict[Target, _Pool] = {}
         self._http1: dict[Target, float] = {}
@@ -353,7 +360,7 @@ class AsyncioHttp2:
         began = self.loop.time()
         until = self._http1.get(target)
         if until is not None:
-            if began < until:
+            if self.now() < until:
                 return None
             del self._http1[target]
         try:
@@ -462,10 +469,15 @@ class AsyncioHttp2:
         bound = patience(timeouts)
         pool.in_line += 1
         try:
-            left = None if bound is None else max(0.0, began + bound - self.loop.time())
-            done, _ = await asyncio.wait((admission,), timeout=left)
-            return bool(done)
+            late = alarm = None
+            if bound is not None:
+                late = self.loop.create_future()
+                alarm = self.alarms.on_loop(self.loop, began + bound - self.loop.time(), functools.partial(wake, late))
+            await asyncio.wait(filter(None, (admission, late)), return_when=asyncio.FIRST_COMPLETED)
+            return admission.done()
         finally:
+            if alarm is not None:
+                alarm.cancel()
             pool.in_line -= 1
             if not pool.in_line and not admission.done():
                 admission.cancel()
@@ -488,7 +500,7 @@ class AsyncioHttp2:
             async with asyncio.timeout(target.connect_timeout):
                 transport = await self._upstream.dial(connection, target, HTTP2_OR_1, notes)
                 if target.tls is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
-                    now = self.loop.time()
+                    now = self.now()
                     self._http1 = {other: until for other, until in self._http1.items() if until > now}
                     self._http1[target] = now + HTTP1_SECONDS
                     self._upstream.adopt(transport, target)

@@ -10,10 +10,11 @@ import contextlib
 import select
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+from meshlib.clock import SystemClock
 
 if TYPE_CHECKING:
     from meshlib.transport.asyncio_connection import Connection
@@ -46,7 +47,7 @@ class SyncSwitched:
 
     def read(self, most: int, timeout: float | None) -> bytes:
         """Some bytes, b"" at the end."""
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else SystemClock.monotonic() + timeout
         while True:
             with self._lock:
                 if self._left:
@@ -64,7 +65,7 @@ class SyncSwitched:
 
     def write(self, data: bytes, timeout: float | None) -> None:
         """All of ``data``."""
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else SystemClock.monotonic() + timeout
         view = memoryview(data)
         while view:
             with self._lock:
@@ -86,7 +87,7 @@ class SyncSwitched:
             raise ConnectionAbortedError(CLOSED)
         poll = select.poll()
         poll.register(number, wanted)
-        if not poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000):
+        if not poll.poll(None if until is None else max(0.0, until - SystemClock.monotonic()) * 1000):
             raise TimeoutError(f"{problem} in time")
 
     def extra(self, name: str) -> Any:

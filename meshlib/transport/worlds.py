@@ -90,7 +90,7 @@ class MeshCore:
         if found is None or found.pid != os.getpid():
             for ended in [other for other in list(self.loops) if other.is_closed()]:
                 self.loops.pop(ended, None)  # its connections ended with it
-            found = self.loops[loop] = AsyncioUpstream(loop, self.names)
+            found = self.loops[loop] = AsyncioUpstream(loop, self.names, self.alarms)
             if self.closing.closed:  # looked at after ``close`` can find it
                 found.close()
         return found

@@ -249,7 +249,7 @@ class AioMeshChannel(Stubs, aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The best of the endpoints' states."""
-        if self.closed:
+        if self.closed or self.dialer.core.closed:
             return State.SHUTDOWN
         loop = asyncio.get_running_loop()
         return together([u.channel.get_state(try_to_connect) for u in upstreams_of(self.dialer, loop)])  # type: ignore[no-any-return]
@@ -257,16 +257,17 @@ class AioMeshChannel(Stubs, aio.Channel):
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Until the state is another one."""
         loop = asyncio.get_running_loop()
+        core = self.dialer.core
         while self.get_state() is last_observed_state:
+            if last_observed_state is State.SHUTDOWN:  # there is no other any more; grpcio says it so
+                raise aio.UsageError("Channel is closed.")
             waiting = [
                 loop.create_task(u.channel.wait_for_state_change(u.channel.get_state()))
                 for u in upstreams_of(self.dialer, loop)
             ]
+            waiting.append(loop.create_task(core.alarms.pause(RESYNC)))
             try:
-                if waiting:
-                    await asyncio.wait(waiting, timeout=RESYNC, return_when=asyncio.FIRST_COMPLETED)
-                else:
-                    await asyncio.sleep(RESYNC)
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in waiting:
                     task.cancel()

@@ -13,14 +13,19 @@ installed grpcio.
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
 
+from meshlib.clock import SystemClock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_machine_time = (
+    SystemClock.time
+)  # gRPC core's deadlines are points of the machine's time, whatever the mesh's clock says
 
 log = logging.getLogger("meshlib.grpc")
 LOCALLY = "Locally cancelled by application!"
@@ -91,7 +96,7 @@ class Unary:
                 answer,
                 status,
             )
-            deadline = None if timeout is None else time.time() + timeout
+            deadline = None if timeout is None else _machine_time() + timeout
             call = self._start(_PROPAGATE, self._path, None, deadline, metadata, None, ((operations, None),))
         except (TypeError, AttributeError) as error:
             return self._elsewhere(error, (request, timeout, metadata))
@@ -135,7 +140,7 @@ class AioUnary:
 
     def begin(self, request: bytes, timeout: float | None, metadata: tuple[Any, ...]) -> tuple[Any, Any]:
         """The binding's call, and what to await for its answer: serialized, None if there was an error."""
-        call = self._begin(self._path, None if timeout is None else time.time() + timeout, None, None)
+        call = self._begin(self._path, None if timeout is None else _machine_time() + timeout, None, None)
         return call, call.unary_unary(request, metadata)
 
 

@@ -1,0 +1,166 @@
+"""The law of ``meshlib/clock.py``, for the whole package: who reads a clock, sets a timer or waits for so long, does it by the
+mesh's Clock, or is named here with the reason why it is the machine's time."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import meshlib
+
+PACKAGE = Path(meshlib.__file__).parent
+PROGRAMS = ("demo", "bench")  # programs around the library, which play and measure in real time
+
+NETWORK = "how long the network and the server may take: they do not go by our clock"
+GRPCIO = "how long grpcio and its core may take: they do not go by our clock"
+ELSEWHERE = "how often what others change in real time is looked at (files, names, Redis)"
+
+ALLOWED: dict[tuple[str, str], str] = {
+    ("engine/guard.py", "hedging.wait"): "no wait: it computes one",
+    ("sources/watcher.py", "self._thread.join"): "the end of a thread",
+    ("sources/watcher.py", "self.stopping.wait"): ELSEWHERE,
+    ("transport/alarms.py", "changed.wait"): "how long an idle thread stays",
+    ("transport/alarms.py", "loop.call_later"): "only where the Clock is the machine's",
+    ("transport/asyncio_pending.py", "loop.time"): NETWORK,
+    ("transport/asyncio_pending.py", "self._upstream.loop.call_later"): NETWORK,
+    ("transport/asyncio_pending.py", "self._upstream.loop.time"): NETWORK,
+    ("transport/asyncio_upstream.py", "asyncio.timeout"): NETWORK,
+    ("transport/asyncio_upstream.py", "loop.call_at"): NETWORK,
+    ("transport/asyncio_upstream.py", "loop.time"): NETWORK,
+    ("transport/asyncio_upstream.py", "self.loop.time"): "now, for what the mesh's closing breaks off",
+    ("transport/closing.py", "self._event.wait"): "only where the Clock is the machine's",
+    ("transport/grpcio/aio_channel.py", "asyncio.wait"): "the grace of channel.close(), for calls on the network",
+    ("transport/grpcio/aio_runs.py", "asyncio.wait"): NETWORK,
+    ("transport/grpcio/aio_runs.py", "loop.time"): NETWORK,
+    ("transport/grpcio/callback_run.py", "self.changed.wait_for"): "a caller's result(timeout=), as of any future",
+    ("transport/grpcio/core_unary.py", "SystemClock.time"): GRPCIO,
+    ("transport/grpcio/future.py", "run.wait"): "a caller's result(timeout=), as of any future",
+    ("transport/grpcio/stream.py", "run.changed.wait_for"): GRPCIO,
+    ("transport/grpcio/stream.py", "run.wait"): GRPCIO,
+    ("transport/grpcio/stream.py", "self._run.wait"): GRPCIO,
+    ("transport/grpcio/upstreams.py", "SystemClock.sleep"): GRPCIO,
+    ("transport/http2_asyncio.py", "asyncio.timeout"): NETWORK,
+    ("transport/http2_asyncio.py", "asyncio.wait"): NETWORK,
+    ("transport/http2_asyncio.py", "connection.loop.time"): NETWORK,
+    ("transport/http2_asyncio.py", "self._loop.call_at"): NETWORK,
+    ("transport/http2_asyncio.py", "self._loop.time"): NETWORK,
+    ("transport/http2_asyncio.py", "self.loop.time"): NETWORK,
+    ("transport/http2_asyncio.py", "waiter.wait"): NETWORK,
+    ("transport/http2_threads.py", "pool.changed.wait_for"): NETWORK,
+    ("transport/http2_threads.py", "waiter.cond.wait"): NETWORK,
+    ("transport/inner.py", "asyncio.timeout"): NETWORK,
+    ("transport/names.py", "looked.wait"): NETWORK,
+    ("transport/names.py", "stop.wait"): ELSEWHERE,
+    ("transport/shared_breaker.py", "self._asked.wait"): ELSEWHERE,
+    ("transport/shared_breaker.py", "self._jobs.get"): ELSEWHERE,
+    ("transport/switched.py", "SystemClock.monotonic"): NETWORK,
+    ("transport/switched.py", "asyncio.timeout"): NETWORK,
+    ("transport/switched.py", "asyncio.wait"): NETWORK,
+}
+
+
+def reads_time(node: ast.AST) -> str | None:
+    """What in a piece of source reads a clock or waits for a time."""
+    if isinstance(node, ast.Import):
+        return next((f"import {a.name}" for a in node.names if a.name in ("time", "sched")), None)
+    if isinstance(node, ast.ImportFrom):
+        if node.module in ("time", "sched"):
+            return f"from {node.module}"
+        if any(a.name in ("sleep", "timeout", "timeout_at", "wait_for", "Timer") for a in node.names):
+            return f"from {node.module} import a timer"
+        return None
+    if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("SystemClock."):
+        return ast.unparse(node)
+    if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("loop.time"):
+        return ast.unparse(node)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return None
+    told, name = ast.unparse(node.func), node.func.attr
+    bounded = [a for a in node.args if not (isinstance(a, ast.Constant) and a.value is None)]
+    bounded += [k.value for k in node.keywords if k.arg == "timeout"]
+    if name in ("call_later", "call_at"):
+        return told
+    if name in ("now", "utcnow", "today") and told.startswith(("datetime", "date.")):
+        return told
+    if told in ("asyncio.timeout", "asyncio.timeout_at", "asyncio.wait_for", "threading.Timer", "signal.setitimer"):
+        return told
+    if told == "asyncio.sleep":
+        return None if ast.unparse(node.args[0]) == "0" else told
+    if told == "asyncio.wait":
+        return told if any(k.arg == "timeout" for k in node.keywords) else None
+    if name == "wait":
+        return told if bounded and told != "core.wait" else None
+    if name == "wait_for":
+        return told if len(node.args) > 1 or node.keywords else None
+    if name in ("get", "join", "result", "acquire"):
+        return told if any(k.arg == "timeout" for k in node.keywords) else None
+    return None
+
+
+def found() -> set[tuple[str, str]]:
+    places = set()
+    for file in PACKAGE.rglob("*.py"):
+        module = file.relative_to(PACKAGE).as_posix()
+        if module == "clock.py" or module.startswith(tuple(f"{p}/" for p in PROGRAMS)):
+            continue
+        tree = ast.parse(file.read_text())
+        places |= {(module, what) for node in ast.walk(tree) if (what := reads_time(node))}
+    return places
+
+
+def test_nobody_reads_a_clock_but_by_the_law():
+    wrong = {f"meshlib/{module}: {what}" for module, what in found() - ALLOWED.keys()}
+    assert not wrong, (
+        "go by the mesh's Clock (core.clock, core.alarms, core.wait), or name the reason here: "
+        + ", ".join(sorted(wrong))
+    )
+
+
+def test_no_exception_outlives_its_reason():
+    assert not ALLOWED.keys() - found()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time",
+        "from time import monotonic",
+        "from asyncio import sleep",
+        "asyncio.sleep(1)",
+        "loop.time()",
+        "self._loop.call_later(1, f)",
+        "loop.call_at(1, f)",
+        "now = self.loop.time",
+        "async def f():\n async with asyncio.timeout(3): pass",
+        "asyncio.wait_for(x, 3)",
+        "asyncio.wait(x, timeout=3)",
+        "threading.Timer(1, f)",
+        "event.wait(1.0)",
+        "event.wait(timeout=left)",
+        "condition.wait_for(lambda: True, 3)",
+        "datetime.now(UTC)",
+        "thread.join(timeout=5)",
+        "queue.get(timeout=1)",
+        "SystemClock.sleep(1)",
+    ],
+)
+def test_the_law_sees(source):
+    assert any(reads_time(node) for node in ast.walk(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "asyncio.sleep(0)",
+        "event.wait()",
+        "condition.wait_for(ready)",
+        "', '.join(x)",
+        "found.get(key)",
+        "clock.monotonic()",
+        "core.wait(changed, until)",
+    ],
+)
+def test_the_law_lets_pass(source):
+    assert not any(reads_time(node) for node in ast.walk(ast.parse(source)))
