@@ -91,3 +91,14 @@ def waiting(clock: Clock) -> Wait:
 def is_real(clock: Clock) -> bool:
     """Whether the clock is the machine's, so that the system's own timers agree with it."""
     return type(clock) is SystemClock
+
+
+thread_seconds = _time.thread_time
+"""CPU seconds of the calling thread: how long it has kept others from the interpreter. Not of the mesh's clock: work takes
+what it takes, whatever time a test pretends it is."""
+
+rest = _time.sleep
+"""Let other threads of the process go first for so many seconds; as ``thread_seconds``, not of the mesh's clock."""
+
+machine_seconds = _time.monotonic
+"""For what is shown to a person who waits."""

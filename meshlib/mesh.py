@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +23,9 @@ from meshlib.engine.explanation import Explanation
 from meshlib.engine.live import seeded
 from meshlib.engine.status import status
 from meshlib.errors import ConfigError, MeshError, Problem, Severity
+from meshlib.pace import NotWanted, Slices, let_go, much_is_made, slices
+from meshlib.progress import shown
+from meshlib.resources.base import let_go_of
 from meshlib.resources.loader import load_objects
 from meshlib.sources.environment import workload_from_env
 from meshlib.sources.files import FileSource, newly_wrong
@@ -82,6 +85,7 @@ class Mesh:
         self.workload = workload or Workload()
         self._lock = threading.RLock()
         self._changing = threading.RLock()  # held while resources are read and compiled, which takes its time
+        self._waiting = 0  # who wants to change something
         self._source = source
         self._resources: list[Resource] = []
         self._kept: list[Resource] = []
@@ -128,19 +132,20 @@ class Mesh:
         """
         clock = clock or SystemClock()
         source = FileSource(paths, clock)
-        resources, problems = source.load()
-        _raise_errors(problems)
-        mesh = cls(
-            resources,
-            problems,
-            workload=workload,
-            clock=clock,
-            seed=seed,
-            retry_wait=retry_wait,
-            registry=registry,
-            tracer_provider=tracer_provider,
-            source=source,
-        )
+        with shown(f"meshlib: loading {source}"):
+            resources, problems = source.load()
+            _raise_errors(problems)
+            mesh = cls(
+                resources,
+                problems,
+                workload=workload,
+                clock=clock,
+                seed=seed,
+                retry_wait=retry_wait,
+                registry=registry,
+                tracer_provider=tracer_provider,
+                source=source,
+            )
         if watch:
             source.watch(mesh._reload_watched)
         return mesh
@@ -207,7 +212,7 @@ class Mesh:
         """Replace all resources at once. All or nothing: raises ``ConfigError`` with every problem, and the last good
         configuration stays. Calls under way end on the configuration they began with."""
         loaded, problems = _from_objects(resources)
-        with self._changing:
+        with self._change():
             self._install(loaded, problems, [])
 
     def reload(self, *, accept_removals: bool = False) -> None:
@@ -221,13 +226,30 @@ class Mesh:
         self._reload(by_hand=True, accept=accept_removals)
 
     def _reload_watched(self) -> None:
-        self._reload(by_hand=False, accept=False)
+        # in slices: event loops and threads of this process go on while files are read and compiled
+        stopping = self._source.stopping if self._source is not None else None
+        work = Slices(lambda: self._waiting > 0, lambda: stopping is not None and stopping.is_set())
+        with slices(work), much_is_made(), contextlib.suppress(NotWanted):
+            self._reload(by_hand=False, accept=False)
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        """One change at a time; who waits for a reload in slices has it go on without a rest."""
+        with self._lock:
+            self._waiting += 1
+        self._changing.acquire()
+        with self._lock:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._changing.release()
 
     def _reload(self, *, by_hand: bool, accept: bool) -> None:
         source = self._source
         if source is None:
             raise MeshError("this mesh has no files to reload; use mesh.apply(resources)")
-        with self._changing:
+        with self._change():
             verdict, problems = source.reload(self._resources, by_hand=by_hand, accept=accept)
             self._tell(verdict, problems)  # before it can be seen to have happened
             self._install(verdict.serve, problems, verdict.kept)
@@ -248,13 +270,18 @@ class Mesh:
 
     def _install(self, resources: list[Resource], problems: list[Problem], kept: list[Resource]) -> None:
         snapshot = self._compiler.compile(resources)
+        live = self._core.live
+        before = [] if live is None else live.snapshot.parts()
+        del live
         with self._lock:
             if self._core.closed:
                 return
             self._core.install(snapshot)
-            self._resources = resources
+            old, self._resources = self._resources, resources
             self._kept = kept
             self._problems = [*problems, *snapshot.problems]
+        let_go(before)  # what nobody uses any more goes bit by bit
+        let_go_of(old)
 
     @property
     def problems(self) -> list[Problem]:
@@ -545,6 +572,7 @@ class Mesh:
         """In a forked child: locks may be held by threads that do not exist here, and the watcher thread is gone."""
         self._lock = threading.RLock()
         self._changing = threading.RLock()
+        self._waiting = 0
         self._compiler = Compiler(self.workload)  # the parent's may have been in the middle of a compilation
         self._core.after_fork()
         if self._serving is not None:

@@ -38,9 +38,11 @@ def make_workload(name: str, namespace: str, labels: str) -> Workload:
 
 def load_or_exit(paths: Sequence[str]) -> tuple[list[Any], list[Any]]:
     """The resources of ``paths`` and what is worth saying; prints the problems and exits 1 when there are errors."""
+    from meshlib.progress import shown
     from meshlib.resources.loader import load
 
-    result = load(paths, pipes=True)
+    with shown(f"reading {', '.join(paths)}"):
+        result = load(paths, pipes=True)
     if result.errors:
         for problem in result.errors:
             click.echo(str(problem), err=True)

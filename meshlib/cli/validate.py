@@ -38,14 +38,16 @@ def validate(
     """Check Istio resources without a cluster: every problem of every file, with its line and the remedy."""
     from meshlib.compiler.compile import compile_snapshot
     from meshlib.errors import Severity
+    from meshlib.progress import shown
     from meshlib.resources.loader import load
     from meshlib.resources.report import render
 
-    result = load(paths, lenient=lenient, pipes=True)
-    problems = list(result.problems)
-    if not result.errors:
-        snapshot = compile_snapshot(result.resources, make_workload(workload, namespace, labels))
-        problems += snapshot.problems
+    with shown(f"validating {', '.join(paths)}"):
+        result = load(paths, lenient=lenient, pipes=True)
+        problems = list(result.problems)
+        if not result.errors:
+            snapshot = compile_snapshot(result.resources, make_workload(workload, namespace, labels))
+            problems += snapshot.problems
     if quiet:
         problems = [p for p in problems if p.severity is not Severity.NOTICE]
     click.echo(render(problems, style, resources=len(result.resources)), nl=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from meshlib.compiler.snapshot import (
     Snapshot,
     VirtualHost,
 )
+from meshlib.pace import in_turns, let_go, much_is_made, take_turns
 from meshlib.policy.rule_index import RuleIndex
 from meshlib.registry.build import RegistryBuilder
 from meshlib.registry.names import dial_names, most_specific, resolve
@@ -88,8 +89,12 @@ class Compiler:
     def compile(self, resources: Sequence[Resource], version: str | None = None) -> Snapshot:
         """The snapshot of these resources. When only endpoints differ from the last time, virtual hosts and the clusters
         of other services stay the same objects."""
+        with much_is_made():
+            return self._compile(resources, version)
+
+    def _compile(self, resources: Sequence[Resource], version: str | None) -> Snapshot:
         registry = self._registry.build(resources)
-        policies = tuple(r for r in resources if r.kind not in WHERE_ENDPOINTS_ARE)
+        policies = tuple(r for r in in_turns(resources) if r.kind not in WHERE_ENDPOINTS_ARE)
         version = version or _version(resources, self._digests)
         services = registry.all()
         last = self._last
@@ -99,8 +104,24 @@ class Compiler:
         else:
             compilation = _Compilation(resources, registry, self._workload, self._domain, 0)
             snapshot = compilation.snapshot(version)
+            if last is not None:
+                _keep_equal(compilation.destinations.clusters, last.snapshot.clusters)
+                last.compilation.delegates.forget()
             self._last = _Made(policies, services, compilation, snapshot)
+            if last is not None:
+                old = last.snapshot.parts()
+                del last
+                let_go(old)
         return snapshot
+
+
+def _keep_equal(clusters: dict[str, Cluster], before: Mapping[str, Cluster]) -> None:
+    """Clusters about which nothing has changed stay the same objects: what is bound to them need not be bound anew."""
+    for key, cluster in clusters.items():
+        take_turns()
+        old = before.get(key)
+        if old is not None and old is not cluster and old == cluster:
+            clusters[key] = old
 
 
 def _same_objects(one: Sequence[Any], other: Sequence[Any]) -> bool:
@@ -125,6 +146,7 @@ class _Compilation:
         self.registry = registry
         kinds: dict[str, list[Any]] = {}
         for resource in resources:
+            take_turns()
             kinds.setdefault(resource.kind, []).append(resource)
         self.kinds = kinds
         services = kinds.get("VirtualService", [])
@@ -154,6 +176,7 @@ class _Compilation:
         found: set[str] = set()
         for service in seen.values():
             for route in self.delegates.routes(service):
+                take_turns()
                 models = [d.destination for d in route.model.route or ()]
                 models += [m.destination for m in route.model.mirrors or ()]
                 models += [route.model.mirror] if route.model.mirror is not None else []
@@ -166,12 +189,13 @@ class _Compilation:
         client = self.workload.namespace
         exact: dict[str, list[Any]] = {}
         wildcard: dict[str, list[Any]] = {}
-        visible = [
-            s
-            for s in services
-            if s.spec.hosts and names_gateway(s.spec.gateways) and exported_to(s.spec.export_to, s.namespace, client)
-        ]
+        visible = []
+        for s in services:
+            take_turns()
+            if s.spec.hosts and names_gateway(s.spec.gateways) and exported_to(s.spec.export_to, s.namespace, client):
+                visible.append(s)
         for service in sort_claims(visible, lambda v: export_rank(v.spec.export_to, v.namespace, client)):
+            take_turns()
             names = [resolve(host, service.namespace, self.domain) for host in service.spec.hosts or ()]
             if not self.scope.sees(service.namespace, names):
                 continue
@@ -282,6 +306,7 @@ class _Compilation:
 
     def _mesh_hosts(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:
         for service in self.registry.visible(self.workload.namespace):
+            take_turns()
             numbers = self.scope.ports_of(service.namespace, service.host, [p.number for p in service.ports])
             if not numbers and service.host in self._routed_to:
                 numbers = [p.number for p in service.ports]
@@ -291,6 +316,7 @@ class _Compilation:
             for name in self._names(service):
                 _register(name, routes, hosts, wildcards)
         for host in (*self.claims, *self.wildcard_claims):
+            take_turns()
             if host in hosts or (host.startswith("*") and host.removeprefix("*").removeprefix(".") in wildcards):
                 continue
             if host == "*":
@@ -332,7 +358,10 @@ class _Compilation:
         return _make_virtual_host("*", 0, "", [default_rule(destination)], [], note)
 
     def _problems(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> list[Problem]:
-        by_id = {r.id: r for r in self.resources}
+        by_id = {}
+        for resource in self.resources:
+            take_turns()
+            by_id[resource.id] = resource
         virtual_hosts = {id(v): v for t in (hosts, wildcards) for routes in t.values() for v in routes.ports.values()}
         return [
             *self.destination_rules.problems,
@@ -373,7 +402,7 @@ def _make_virtual_host(
     note: str = "",
 ) -> VirtualHost:
     single = rules[0] if rules and not rules[0].matches else None
-    index = RuleIndex([rule.matches for rule in rules])
+    index = RuleIndex([rule.matches for rule in rules], take_turns)
     return VirtualHost(host, port, resource, tuple(rules), index, tuple(skipped), note, single)
 
 
@@ -402,10 +431,10 @@ def _version(resources: Iterable[Resource], known: dict[int, tuple[Resource, byt
     digest = hashlib.sha256()
     kept: dict[int, tuple[Resource, bytes]] = {}
     for resource in resources:
+        take_turns()
         found = known.get(id(resource))
         if found is None:
-            text = resource.model_dump_json(exclude_unset=True).encode()
-            found = (resource, hashlib.sha256(text).digest())
+            found = (resource, resource.digest())
         kept[id(resource)] = found
         digest.update(found[1])
     known.clear()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.scope import exported_to
 from meshlib.errors import Problem, Severity
+from meshlib.pace import let_go, take_turns
 from meshlib.registry.names import resolve
 
 if TYPE_CHECKING:
@@ -70,8 +71,14 @@ class Delegates:
             found = self._routes[root.id] = list(self._expand(root))
         return found
 
+    def forget(self) -> None:
+        """Nobody asks any more: another compilation has taken the place of this one."""
+        for routes in self._routes.values():
+            let_go(routes)
+
     def _expand(self, root: VirtualService) -> Iterator[Route]:
         for index, rule in enumerate(root.spec.http or ()):
+            take_turns()
             if rule.delegate is None:
                 yield Route(index, rule, root.namespace)
                 continue
@@ -83,6 +90,7 @@ class Delegates:
                 self._warn(root, index, missing, "requests go on to the next rule")
                 continue
             for position, leaf in enumerate(delegate.spec.http or ()):
+                take_turns()
                 where = f"{delegate.id} http[{position}]"
                 merged = _merge(self._full_names(rule, root.namespace), leaf)
                 if merged is None:

@@ -53,9 +53,11 @@ def compile_match(match: Any) -> CompiledMatch:
 
 
 def _map(matches: Mapping[str, StringMatch] | None, lower: bool = False) -> tuple[tuple[str, StringMatcher], ...]:
+    if not matches:
+        return ()
     return tuple(
         (wire(name.lower() if lower else name), matcher(match) or StringMatcher("present", ""))
-        for name, match in (matches or {}).items()
+        for name, match in matches.items()
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshlib.errors import Problem, Severity
+from meshlib.pace import take_turns
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Cluster, L4Host, VirtualHost
@@ -29,6 +30,7 @@ def missing_destinations(
     found: list[tuple[str, str, Any]] = []
     for vhost in virtual_hosts:
         for rule in vhost.rules:
+            take_turns()
             targets = (*rule.destinations, *(mirror.destination for mirror in rule.mirrors))
             where = f"{vhost.resource} spec.http[{rule.index}].route"
             found += [(vhost.resource, (rule.delegate and f"{where} ({rule.delegate})") or where, t) for t in targets]
@@ -37,6 +39,7 @@ def missing_destinations(
             where = f"{host.resource} spec.{l4_rule.kind}[{l4_rule.index}].route"
             found += [(host.resource, where, t) for t in l4_rule.destinations]
     for name, where, target in found:
+        take_turns()
         resource = by_id.get(name.partition(", ")[0])
         if not target.missing or resource is None or (name, target.missing) in seen:
             continue
@@ -55,6 +58,7 @@ def mirrors_to_themselves(virtual_hosts: Iterable[VirtualHost], by_id: Mapping[s
     """Rules that mirror to the very cluster they send to: every copy doubles the load there."""
     for vhost in virtual_hosts:
         for rule in vhost.rules:
+            take_turns()
             targets = {d.cluster for d in rule.destinations if d.cluster}
             for mirror in rule.mirrors:
                 resource = _resource(vhost, by_id)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from meshlib.compiler.matches import compile_match, matcher, not_for_client
 from meshlib.compiler.scope import MESH_GATEWAY
 from meshlib.compiler.snapshot import Destination, Mirror, Rule, SkippedRule
+from meshlib.pace import take_turns
 from meshlib.policy.cors import CorsPolicy
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.header_ops import HeaderOps, compile_ops, merge
@@ -39,6 +40,7 @@ def compile_rules(
     rules: list[Rule] = []
     skipped: list[SkippedRule] = []
     for route in routes:
+        take_turns()
         model = route.model
         name = model.name or ""
         if route.unusable:
@@ -276,4 +278,9 @@ def default_rule(destination: Destination) -> Rule:
 
 def sort_claims(services: Sequence[VirtualService], rank: Callable[[VirtualService], int]) -> list[VirtualService]:
     """Oldest first within each rank of export."""
-    return sorted(services, key=lambda v: (rank(v), v.age_key))
+
+    def key(service: VirtualService) -> tuple[int, tuple[str, str, str, int]]:
+        take_turns()
+        return rank(service), service.age_key
+
+    return sorted(services, key=key)

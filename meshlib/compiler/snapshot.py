@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.inbound import NOTHING, Inbound
 from meshlib.errors import Problem
+from meshlib.pace import in_turns
 from meshlib.policy.l4_match import sni_rank
 from meshlib.workload import Workload
 
@@ -284,6 +285,11 @@ class Snapshot:
             found = self.wildcards.get(rest)
             if found is not None:
                 return found
+
+    def parts(self) -> list[Any]:
+        """All rules and virtual hosts, to be let go one by one by who holds the snapshot last."""
+        hosts = list(self.virtual_hosts())
+        return [*(rule for host in hosts for rule in in_turns(host.rules)), *hosts]
 
     def virtual_hosts(self) -> Iterator[VirtualHost]:
         """Every virtual host once, in the order of compilation."""

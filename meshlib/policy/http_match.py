@@ -66,7 +66,24 @@ class HttpMatch:
     query_params: NamedMatchers = ()
 
     def compile(self) -> CompiledMatch:
-        """The block as functions, cheapest condition first."""
+        """The block as functions, cheapest condition first. They are made when they are first asked, as most blocks of many
+        never are; regular expressions, which take their time, at once."""
+        made = CompiledMatch(self)
+        if self._has_regex():
+            made.prepare()
+        return made
+
+    def _has_regex(self) -> bool:
+        for matcher in (self.uri, self.scheme, self.method, self.authority):
+            if matcher is not None and matcher.kind == "regex":
+                return True
+        for named in (self.headers, self.without_headers, self.query_params):
+            if named and any(matcher.kind == "regex" for _, matcher in named):
+                return True
+        return False
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """What must hold."""
         conditions: list[Condition] = []
         for field, attribute in (
             ("method", "method"),
@@ -80,7 +97,7 @@ class HttpMatch:
         conditions += [_on_header(name, matcher) for name, matcher in self.headers]
         conditions += [_on_missing_header(name, matcher) for name, matcher in self.without_headers]
         conditions += [_on_query(name, matcher) for name, matcher in self.query_params]
-        return CompiledMatch(self, tuple(conditions))
+        return tuple(conditions)
 
 
 class Condition:
@@ -96,24 +113,41 @@ class Condition:
 class CompiledMatch:
     """A match block ready to use."""
 
-    __slots__ = ("_conditions", "_tests", "settings", "sole")
+    __slots__ = ("_conditions", "_tests", "settings")
 
-    def __init__(self, settings: HttpMatch, conditions: tuple[Condition, ...]) -> None:
+    def __init__(self, settings: HttpMatch) -> None:
         self.settings = settings
-        self._conditions = conditions
-        self._tests = tuple(condition.test for condition in conditions)
-        self.sole = self._tests[0] if len(self._tests) == 1 else None  # the same as calling the block, and quicker
+        self._conditions: tuple[Condition, ...] | None = None
+        self._tests: tuple[Callable[[RequestView], bool], ...] | None = None
+
+    def prepare(self) -> tuple[Callable[[RequestView], bool], ...]:
+        """Make the conditions now."""
+        conditions = self.settings.conditions()
+        tests = tuple(condition.test for condition in conditions)
+        self._conditions, self._tests = conditions, tests
+        return tests
+
+    @property
+    def sole(self) -> Callable[[RequestView], bool] | None:
+        """The only condition: the same as calling the block, and quicker. None when there are several, or none."""
+        tests = self._tests or self.prepare()
+        return tests[0] if len(tests) == 1 else None
 
     def __call__(self, view: RequestView) -> bool:
         """Whether every condition holds."""
-        for test in self._tests:  # noqa: SIM110 (all() over a generator costs three times as much)
+        tests = self._tests
+        if tests is None:
+            tests = self.prepare()
+        for test in tests:  # noqa: SIM110 (all() over a generator costs three times as much)
             if not test(view):
                 return False
         return True
 
     def why_not(self, view: RequestView) -> str | None:
         """The first condition that fails, in words; None when all hold."""
-        for condition in self._conditions:
+        if self._conditions is None:
+            self.prepare()
+        for condition in self._conditions or ():
             if not condition.test(view):
                 return condition.why(view)
         return None

@@ -35,19 +35,22 @@ class RuleIndex:
         "_tests",
     )
 
-    def __init__(self, rules: Sequence[Sequence[CompiledMatch]]) -> None:
+    def __init__(self, rules: Sequence[Sequence[CompiledMatch]], take_turns: Callable[[], None] = lambda: None) -> None:
+        """``take_turns`` is called now and then while many rules are filed."""
         table: list[tuple[int, int, CompiledMatch | None]] = []
         for rule, matches in enumerate(rules):
+            take_turns()
             if not matches:
                 table.append((rule, -1, None))
                 break  # a catch-all: nothing after it is ever reached
             table.extend((rule, position, match) for position, match in enumerate(matches))
+        take_turns()
         self._table = tuple(table)
         self._linear = len(table) <= LINEAR
         if self._linear:
             self._tests = tuple((rule, match and (match.sole or match)) for rule, _, match in table)
         else:
-            self._build()
+            self._build(take_turns)
 
     def find(self, view: RequestView) -> int:
         """The first rule that matches, -1 when none does."""
@@ -74,7 +77,7 @@ class RuleIndex:
 
     # -- the index --------------------------------------------------------------------------------------------------
 
-    def _build(self) -> None:
+    def _build(self, take_turns: Callable[[], None]) -> None:
         self._exact: dict[str, list[int]] = {}
         self._exact_lower: dict[str, list[int]] = {}
         self._prefix: dict[str, list[int]] = {}
@@ -84,12 +87,14 @@ class RuleIndex:
         regexes: list[str] = []
         self._regex_positions: list[int] = []
         for number, (_, _, match) in enumerate(self._table):
+            take_turns()
             place = self._file(match, by_value)
             if place is None:
                 regexes.append(match.settings.uri.value)  # type: ignore[union-attr]
                 self._regex_positions.append(number)
             else:
                 place.append(number)
+        take_turns()
         self._prefix_lengths = sorted({len(p) for p in self._prefix})
         self._prefix_lower_lengths = sorted({len(p) for p in self._prefix_lower})
         self._by_value: tuple[tuple[str, Callable[[RequestView], str | None], dict[str, list[int]]], ...] = tuple(

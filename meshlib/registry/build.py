@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from meshlib.errors import Problem
+from meshlib.pace import in_turns, take_turns
 from meshlib.registry.kubernetes import KubernetesServices
 from meshlib.registry.names import DOMAIN
 from meshlib.registry.service import Endpoint, Registry, Service
@@ -66,7 +67,7 @@ class RegistryBuilder:
         self._instances.turn()
         self._services.turn()
         kinds: dict[str, list[Any]] = {}
-        for resource in resources:
+        for resource in in_turns(resources):
             kinds.setdefault(resource.kind, []).append(resource)
         workloads = Workloads(self._workloads(kinds))
         slices: dict[tuple[str, str], list[Any]] = {}
@@ -87,6 +88,7 @@ class RegistryBuilder:
 
     def _workloads(self, kinds: dict[str, list[Any]]) -> Iterator[WorkloadInstance]:
         for pod in kinds.get("Pod", ()):
+            take_turns()
             found = self._instances.get((pod,))
             if found is None:
                 found = from_pod(pod)
@@ -94,6 +96,7 @@ class RegistryBuilder:
             if found:
                 yield found
         for entry in kinds.get("WorkloadEntry", ()):
+            take_turns()
             found = self._instances.get((entry,))
             if found is None:
                 found = from_workload_entry(entry.spec, entry.name, entry.namespace, entry.labels)
@@ -102,6 +105,7 @@ class RegistryBuilder:
                 yield found
 
     def _kubernetes(self, kubernetes: KubernetesServices, resource: Any, problems: list[Problem]) -> Service:
+        take_turns()
         parts = (resource, *kubernetes.sources(resource))
         found: Service | None = self._services.get(parts)
         if found is None:
@@ -114,6 +118,7 @@ class RegistryBuilder:
         return found
 
     def _entry(self, entry: Any, workloads: Workloads) -> list[Service]:
+        take_turns()
         parts = (entry, *instances_of(entry, workloads)) if entry.spec.workload_selector is not None else (entry,)
         found: list[Service] | None = self._services.get(parts)
         if found is None:
@@ -139,5 +144,6 @@ class RegistryBuilder:
 
 
 def _age(resource: Any) -> tuple[str, str, str, int]:
+    take_turns()
     key: tuple[str, str, str, int] = resource.age_key
     return key

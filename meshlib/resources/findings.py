@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from meshlib.errors import Severity
-from meshlib.resources.base import Resource
-from meshlib.resources.document import Positions
+from meshlib.pace import in_turns, take_turns
+from meshlib.resources.base import LONG_LIST, Resource, compact, digest_of
+from meshlib.resources.document import LazyPositions, Positions
 from meshlib.resources.hints import describe
-from meshlib.resources.model_fields import Loc
+from meshlib.resources.model_fields import Loc, field_names, model_at
 
 _UNKNOWN = "extra_forbidden"
 
@@ -29,14 +33,30 @@ class Finding:
 
 
 def check(
-    model: type[Resource], value: Mapping[str, Any], positions: Positions, *, lenient: bool = False
+    model: type[Resource],
+    value: Mapping[str, Any],
+    positions: Positions | LazyPositions,
+    *,
+    lenient: bool = False,
+    use_up: bool = False,
 ) -> tuple[Resource | None, list[Finding]]:
     """The resource, None when there is an error among the findings. ``lenient``: unknown fields are left out, with a
-    warning for each."""
+    warning for each. ``use_up``: entries of long lists are checked one by one, and ``value`` holds models of them after."""
     found: list[Finding] = []
+    digests: dict[str, bytes] = {}
+    if use_up:
+        _entries_first(value, (), model, digests)
     while True:
         try:
-            return model.model_validate(value), found
+            take_turns()
+            resource = _checked_in_parts(model, value) if use_up else None
+            if resource is None:
+                resource = model.model_validate(value)
+            take_turns()
+            resource = compact(resource)
+            take_turns()
+            resource._digests = digests
+            return resource, found
         except ValidationError as error:
             errors: list[dict[str, Any]] = [dict(e) for e in error.errors(include_url=False)]
         unknown = [e for e in errors if e["type"] == _UNKNOWN and _place(e, value)[1]]
@@ -47,7 +67,60 @@ def check(
         value = _without(value, [_place(e, value)[0] for e in unknown])
 
 
-def _findings(errors: list[dict[str, Any]], model: type[Resource], value: Any, positions: Positions) -> list[Finding]:
+VERY_LONG_LIST = 500
+
+
+def _checked_in_parts(model: type[Resource], value: Mapping[str, Any]) -> Resource | None:
+    """The resource of a document whose ``spec`` has very long lists of entries that are models already: checked with short
+    lists, given the long ones, and asked again by its validators. None for other documents, and where anything is wrong."""
+    spec = value.get("spec")
+    spec_model = model_at(model, ("spec",))
+    if type(spec) is not dict or spec_model is None:
+        return None
+    long = {key: list_ for key, list_ in spec.items() if type(list_) is list and len(list_) >= VERY_LONG_LIST}
+    if not long or not all(isinstance(entry, BaseModel) for list_ in long.values() for entry in in_turns(list_)):
+        return None
+    try:
+        short = {**spec, **{key: list_[:LONG_LIST] for key, list_ in long.items()}}
+        resource = model.model_validate({**value, "spec": short})
+        attributes = field_names(spec_model)
+        made: Any = resource.spec  # type: ignore[attr-defined]
+        for key, list_ in long.items():
+            made.__dict__[attributes[key]] = list_
+        for whole in (made, resource):
+            for validator in type(whole).__pydantic_decorators__.model_validators.values():
+                if validator.info.mode == "after":
+                    validator.func(whole)
+    except (ValidationError, PydanticCustomError):
+        return None
+    return resource
+
+
+def _entries_first(node: Any, loc: Loc, model: type[Resource], digests: dict[str, bytes]) -> None:
+    """Puts models in the place of the entries of long lists, so that no single call checks them all. What is refused stays
+    as it is, and is refused again with the whole, which tells where. ``digests`` gets those of the lists in ``spec``."""
+    for key, inside in node.items() if type(node) is dict else enumerate(node):
+        if type(inside) is list and len(inside) >= LONG_LIST:
+            entry_model = model_at(model, (*loc, key, 0))
+            if entry_model is None:
+                continue
+            digest = hashlib.sha256()
+            for index, entry in enumerate(inside):
+                take_turns()
+                if type(entry) is dict:
+                    with suppress(ValidationError):
+                        checked = entry_model.model_validate(entry)
+                        digest.update(digest_of(checked))
+                        inside[index] = compact(checked)
+            if loc == ("spec",):
+                digests[str(key)] = digest.digest()
+        elif type(inside) is dict or type(inside) is list:
+            _entries_first(inside, (*loc, key), model, digests)
+
+
+def _findings(
+    errors: list[dict[str, Any]], model: type[Resource], value: Any, positions: Positions | LazyPositions
+) -> list[Finding]:
     secret = model.__name__ == "Secret"
     places = [_place(error, value) for error in errors]
     found: list[Finding] = []
@@ -95,7 +168,7 @@ def _without_consequences(found: list[Finding]) -> list[Finding]:
     return [f for f in found if f.code != "missing-field" or f.loc not in meant]
 
 
-def _each_once(found: list[Finding], positions: Positions) -> list[Finding]:
+def _each_once(found: list[Finding], positions: Positions | LazyPositions) -> list[Finding]:
     """The same unknown field in every entry of a list is one mistake: told once, with the lines of the others."""
     first: dict[Loc, int] = {}
     lines: dict[int, list[int]] = {}

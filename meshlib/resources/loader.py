@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshlib.errors import ConfigError, Problem, Severity
+from meshlib.pace import in_turns, let_go, much_is_made, take_turns
 from meshlib.resources.base import Origin, Resource
-from meshlib.resources.document import Document, Positions
+from meshlib.resources.document import Document, LazyPositions, Positions
 from meshlib.resources.file_names import STDIN, expand, files_at, nothing_at
-from meshlib.resources.findings import check
+from meshlib.resources.findings import Finding, check
 from meshlib.resources.hints import dotted
 from meshlib.resources.kinds import KINDS, model_for, split_api_version
 from meshlib.resources.yaml_builder import MAX_DEPTH
@@ -26,6 +27,8 @@ __all__ = ["LoadResult", "expand", "load", "load_objects", "load_or_raise", "loa
 
 StrPath = str | os.PathLike[str]
 MEMORY = "<memory>"
+LONG_TEXT = 1_000
+"""Characters of a document from which on its long lists are checked piece by piece."""
 
 _SAYS_EMPTY = re.compile(rb"(?:\xef\xbb\xbf)?\s*#\s*meshlib:\s*empty\s*")
 """The only content of a file that is empty on purpose."""
@@ -81,19 +84,37 @@ class _Read:
     says_empty: bool
 
 
+@dataclass(slots=True)
+class Checked:
+    """What a document was found to be; ``would_be`` is the id that the resource has, or would have."""
+
+    document: Document
+    resource: Resource | None
+    findings: list[Finding]
+    would_be: str
+
+
 class LoadMemo:
     """What loads of the same paths have in common: files that have not changed are not read again, and their resources stay
     the same objects, which lets a compiler see at once that nothing about them is new."""
 
     def __init__(self) -> None:
         self.files: dict[str, _Read] = {}
-        self.checked: dict[int, tuple[Document, Resource | None, list[Any]]] = {}
+        self.checked: dict[int, Checked] = {}
 
     def forget_others(self, names: set[str]) -> None:
         """Keep what the last load has used."""
         self.files = {name: kept for name, kept in self.files.items() if name in names}
-        used = {id(document) for kept in self.files.values() for document in kept.documents}
-        self.checked = {key: kept for key, kept in self.checked.items() if key in used}
+        used: dict[int, Checked] = {}
+        for kept in self.files.values():
+            for document in kept.documents:
+                for part in document.with_parts():
+                    take_turns()
+                    found = self.checked.get(id(part))
+                    if found is not None:
+                        used[id(part)] = found
+        old, self.checked = self.checked, used
+        let_go(old)
 
 
 def load(
@@ -120,6 +141,11 @@ def load(
     loading.memo = memo
     loading.read_all = read_all
     loading.pipes = pipes
+    with much_is_made():
+        return _load(loading, paths, memo)
+
+
+def _load(loading: _Loading, paths: StrPath | Sequence[StrPath], memo: LoadMemo | None) -> LoadResult:
     for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
         loading.path(os.fspath(path))
     if memo is not None:
@@ -170,9 +196,14 @@ class _Loading:
         self._count = 0
         self._read: set[str] = set()
         self._skipped: set[tuple[str, str, str]] = set()
-        self._seen: dict[tuple[str, str], tuple[Resource, Any, str]] = {}
+        self._seen: dict[tuple[str, str], tuple[Resource, Document | None, str]] = {}
+        self._used: list[Document] = []
 
     def done(self) -> LoadResult:
+        for document in self._used:
+            for part in document.with_parts():
+                take_turns()
+                part.rest()
         self.result.problems.sort(key=lambda p: (p.file, p.line, p.column))
         return self.result
 
@@ -242,7 +273,7 @@ class _Loading:
             found.unreadable = error.strerror or str(error)
             self._unreadable(name, error)
             return
-        digest = hashlib.blake2b(data).digest() if memo is not None else b""
+        digest = _digest(data) if memo is not None else b""
         if known is not None and known.digest == digest:
             known.signature = found.signature
         else:
@@ -291,12 +322,14 @@ class _Loading:
         found.torn, found.says_empty = text.torn, text.says_empty
         found.broken = any(p.severity is Severity.ERROR for p in text.problems)
         self.result.problems += text.problems
+        self._used += text.documents
         for document in text.documents:
+            take_turns()
             self.document(document, name, "")
 
     def object(self, value: Mapping[str, Any] | Resource, index: int) -> None:
         if isinstance(value, Resource):
-            if not self._is_double(value, value, f"[{index}] "):
+            if not self._is_double(value, None, f"[{index}] "):
                 self.result.resources.append(value)
             return
         try:
@@ -316,6 +349,13 @@ class _Loading:
 
     def document(self, document: Document, file: str, prefix: str, kind: Any = None, version: Any = None) -> None:
         """``prefix`` begins the paths of problems; ``kind`` and ``version`` are what a typed list says of its items."""
+        known = self.memo.checked.get(id(document)) if self.memo is not None else None
+        if known is not None:
+            self._resource(document, known, file, prefix)
+            return
+        if document.parts is not None:
+            self._list(document, document.head, file, prefix)
+            return
         value, positions = document.value, document.positions
         if not isinstance(value, Mapping):
             found = "a list" if isinstance(value, list) else f"{str(value)[:40]!r}"
@@ -335,24 +375,42 @@ class _Loading:
             return
         if kind.endswith("List") and isinstance(value.get("items"), list):
             typed = kind.removesuffix("List")
-            for index, item in enumerate(value["items"]):
-                child, steps = positions.find(("items", index))
-                inner = Document(item, child if steps == 2 else positions, broken=document.broken)
-                of_list = (typed, version) if typed else (None, None)
-                self.document(inner, file, f"{_path(prefix)}{'.' if prefix else ''}items[{index}].", *of_list)
+            document.parts = [document.part(index) for index in in_turns(range(len(value["items"])))]
+            document.head = (typed, version) if typed else (None, None)
+            self._list(document, document.head, file, prefix)
             return
         model = model_for(version, kind)
         if model is None:
             self._unknown_kind(kind, version, file, positions, prefix)
-            if kind in KINDS:
-                self._refused({**value, "kind": kind}, file)
+            called = value.get("metadata")
+            if kind in KINDS and isinstance(called, Mapping) and called.get("name") and file in self.result.files:
+                self.result.files[file].refused.add(_would_be(kind, called))
             return
+        taken = document.take()
         if "kind" not in value or "apiVersion" not in value:
-            value = {"apiVersion": version, "kind": kind, **value}
-        self._resource(model, value, document, file, prefix)
+            taken = {"apiVersion": version, "kind": kind, **taken}
+        metadata = value.get("metadata")
+        would_be = _would_be(kind, metadata) if isinstance(metadata, Mapping) and metadata.get("name") else ""
+        long = document.source is not None and document.source.size >= LONG_TEXT
+        resource, findings = check(model, taken, positions, lenient=self.lenient, use_up=long)
+        checked = Checked(document, resource, findings, would_be)
+        if self.memo is not None:
+            self.memo.checked[id(document)] = checked  # which holds the document, so that its id stays its own
+        self._resource(document, checked, file, prefix)
+
+    def _list(self, document: Document, head: tuple[Any, Any], file: str, prefix: str) -> None:
+        for index, part in enumerate(document.parts or ()):
+            take_turns()
+            self.document(part, file, f"{_path(prefix)}{'.' if prefix else ''}items[{index}].", *head)
 
     def _not_a_resource(
-        self, value: Mapping[str, Any], kind: Any, version: Any, positions: Positions, file: str, prefix: str
+        self,
+        value: Mapping[str, Any],
+        kind: Any,
+        version: Any,
+        positions: Positions | LazyPositions,
+        file: str,
+        prefix: str,
     ) -> None:
         keys = ", ".join(str(key)[:40] for key in list(value)[:5]) or "(none)"
         if kind is None and version is None:
@@ -378,7 +436,9 @@ class _Loading:
             path=_path(prefix),
         )
 
-    def _unknown_kind(self, kind: str, version: str, file: str, positions: Positions, prefix: str) -> None:
+    def _unknown_kind(
+        self, kind: str, version: str, file: str, positions: Positions | LazyPositions, prefix: str
+    ) -> None:
         known = KINDS.get(kind)
         group = split_api_version(version)[0]
         if known is not None and known.group == group:
@@ -401,24 +461,16 @@ class _Loading:
         message = f"{kind} ({version}) means nothing to meshlib and is skipped"
         self.problem("unknown-kind", file, message, hint, severity, positions.place(("kind",)), f"{prefix}kind")
 
-    def _resource(
-        self, model: type[Resource], value: Mapping[str, Any], document: Document, file: str, prefix: str
-    ) -> None:
+    def _resource(self, document: Document, checked: Checked, file: str, prefix: str) -> None:
         positions = document.positions
-        memo = self.memo
-        known = memo.checked.get(id(document)) if memo is not None else None
-        if known is None:
-            resource, findings = check(model, value, positions, lenient=self.lenient)
-            if memo is not None and value is document.value:
-                memo.checked[id(document)] = (document, resource, findings)  # held, so that its id stays its own
-        else:
-            _, resource, findings = known
+        resource, findings = checked.resource, checked.findings
         for found in findings:
             place = positions.place(found.loc)
             path = prefix + dotted(found.loc) if found.loc else _path(prefix)
             self.problem(found.code, file, found.message, found.hint, found.severity, place, path)
         if resource is None or document.broken:
-            self._refused(value, file)
+            if checked.would_be and file in self.result.files:
+                self.result.files[file].refused.add(checked.would_be)
             return
         line, column = positions.place(())
         self._count += 1
@@ -435,7 +487,7 @@ class _Loading:
                 path=f"{prefix}metadata",
             )
             return
-        if self._is_double(resource, value, prefix):
+        if self._is_double(resource, document, prefix):
             return
         self.result.resources.append(resource)
         for notice in resource.notices():
@@ -443,26 +495,21 @@ class _Loading:
             path = prefix + dotted(notice.loc)
             self.problem(notice.code, file, notice.message, notice.hint, Severity(notice.severity), place, path)
 
-    def _refused(self, value: Mapping[str, Any], file: str) -> None:
-        """Take note of which resource it would have been."""
-        metadata = value.get("metadata")
-        found = self.result.files.get(file)
-        if found is not None and isinstance(metadata, Mapping) and metadata.get("name"):
-            found.refused.add(f"{value['kind']}/{metadata.get('namespace') or 'default'}/{metadata['name']}")
-
-    def _is_double(self, resource: Resource, value: Any, prefix: str) -> bool:
+    def _is_double(self, resource: Resource, document: Document | None, prefix: str) -> bool:
         """Whether there was a resource of this name before. The first one counts: it is what was in force if a copy
         was just added."""
         group = split_api_version(resource.api_version)[0]
         key = (group, resource.id)
         before = self._seen.get(key)
         if before is None or not resource.name:
-            self._seen[key] = (resource, value, prefix)
+            self._seen[key] = (resource, document, prefix)
             return False
-        first, first_value, first_prefix = before
+        first, first_document, first_prefix = before
         where = f"{first.origin.file}:{first.origin.line}" if first.origin.line else first.origin.file
         where += f" {_path(first_prefix)}" if first_prefix else ""
-        same = first_value == value
+        same = first is resource
+        if first_document is not None and document is not None:
+            same = first_document.value == document.value
         self.problem(
             "duplicate-resource",
             resource.origin.file,
@@ -482,6 +529,19 @@ _NO_FILES = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISDIR, "a folder"),
 )
+
+
+def _digest(data: bytes) -> bytes:
+    digest = hashlib.blake2b()
+    for start in range(0, len(data), 1 << 18):
+        take_turns()
+        digest.update(memoryview(data)[start : start + (1 << 18)])
+    return digest.digest()
+
+
+def _would_be(kind: str, metadata: Mapping[str, Any]) -> str:
+    """The id of the resource that a document would be."""
+    return f"{kind}/{metadata.get('namespace') or 'default'}/{metadata['name']}"
 
 
 def _is_pipe(path: str) -> bool:

@@ -258,8 +258,8 @@ class StringMatch(Model):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [n for n in ("exact", "prefix", "regex") if getattr(self, n) is not None]
-        if len(given) > 1:
+        if (self.exact is not None) + (self.prefix is not None) + (self.regex is not None) > 1:
+            given = [n for n in ("exact", "prefix", "regex") if getattr(self, n) is not None]
             raise refuse(
                 "several-matches",
                 "only one of exact, prefix, regex may be given, found {given}",

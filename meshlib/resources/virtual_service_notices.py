@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from meshlib.pace import take_turns
 from meshlib.policy.header_ops import unknown_operators
 from meshlib.resources.notices import Loc, Notice, deprecated
 
@@ -20,6 +21,7 @@ _OLD_HEADERS = {
 def notices(resource: Any) -> Iterator[Notice]:
     """Deprecated spellings and settings without effect."""
     for index, rule in enumerate(resource.spec.http or ()):
+        take_turns()
         here: Loc = ("spec", "http", index)
         yield from _old_headers(rule, here)
         if rule.websocket_upgrade is not None:

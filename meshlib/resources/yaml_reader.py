@@ -21,9 +21,10 @@ from typing import Any
 import yaml
 
 from meshlib.errors import Problem, Severity
+from meshlib.pace import take_turns
 from meshlib.resources import json_events
-from meshlib.resources.document import Document, Positions
-from meshlib.resources.yaml_builder import Builder, RefusedError, too_deep
+from meshlib.resources.document import Document, LazyPositions, Positions, Source
+from meshlib.resources.yaml_builder import Builder, NotPlain, RefusedError, read_plain, too_deep
 from meshlib.resources.yaml_syntax_hints import explain_syntax_error
 
 # without libyaml PyYAML's own parser: seven times slower, same events
@@ -34,7 +35,9 @@ __all__ = ["MAX_BYTES", "Document", "Positions", "read"]
 MAX_BYTES = 32 * 1024 * 1024
 """Of a file."""
 
-_DOCUMENT_START = re.compile(r"^---(?=[ \t\n]|\Z)", re.MULTILINE)
+_AFTER_DASHES = (" ", "\t", "\n", "")
+_STRETCH = 16_384
+"""Characters that are looked through at a time."""
 _DIRECTIVES = re.compile(r"(?:[ \t]*\n|#.*\n|%YAML[ \t]+1\.[0-9][ \t]*(?:#.*)?\n)*")
 # Not characters of YAML; or line breaks to YAML 1.1 that editors do not show as such, so that lines count differently.
 _REFUSED_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -96,13 +99,37 @@ def _decode(data: bytes | str, file: str, problems: list[Problem]) -> str:
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
     """The documents' texts and the lines (from 0) they begin at. A ``---`` at the start of a line is never inside a
     value, so what follows it can be read whatever came before."""
-    starts = [match.start() for match in _DOCUMENT_START.finditer(text)]
-    if not starts or starts[0] > 0:
-        starts.insert(0, 0)
-    line = 0
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+    start, line = 0, 0
+    while True:
+        take_turns()
+        end = _next_start(text, start + 1)
         yield line, text[start:end]
+        if end == len(text):
+            return
         line += text.count("\n", start, end)
+        start = end
+
+
+def _next_start(text: str, at: int) -> int:
+    """Where the next document begins, or the text ends."""
+    while (found := text.find("\n---", at - 1)) >= 0:
+        if text[found + 4 : found + 5] in _AFTER_DASHES:
+            return found + 1
+        at = found + 2
+    return len(text)
+
+
+def _refused_character(piece: str) -> re.Match[str] | None:
+    for start in range(0, len(piece), _STRETCH):
+        take_turns()
+        found = _REFUSED_CHARACTER.search(piece, start, start + _STRETCH)
+        if found is not None:
+            return found
+    return None
+
+
+def _events(body: str, as_json: bool) -> Any:
+    return json_events.JsonEvents(body) if as_json else _Parser(body)
 
 
 def _read_piece(piece: str, line: int, builder: Builder, documents: list[Document]) -> bool:
@@ -114,9 +141,10 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
         if body.lstrip(" \t\n")[:1] in ("{", "["):  # "" is in every text, hence the tuple
             json_problem = json_events.json_problem(body)
             if json_problem is None:
-                builder.run(json_events.JsonEvents(body), documents)
+                if not _read_plain(body, True, line, builder, documents):
+                    builder.run(json_events.JsonEvents(body), documents)
                 return True
-        refused = _REFUSED_CHARACTER.search(piece)
+        refused = _refused_character(piece)
         if refused:
             builder.complain(
                 "bad-character",
@@ -127,7 +155,8 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
             return False
         if _DIRECTIVES.fullmatch(piece):
             return True  # the document they are for follows "---"
-        builder.run(_Parser(piece), documents)
+        if not _read_plain(piece, False, line, builder, documents):
+            builder.run(_Parser(piece), documents)
         return True
     except RefusedError as error:
         builder.complain(error.code, error.mark, str(error), error.hint)
@@ -144,6 +173,30 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
             return False
         builder.complain("bad-yaml", _mark_of(piece, offset), f"not YAML: {message}", hint)
     return False
+
+
+def _read_plain(body: str, as_json: bool, line: int, builder: Builder, documents: list[Document]) -> bool:
+    """Reads a piece that has nothing unusual in it; whether it was one."""
+    try:
+        found, nodes = read_plain(_events(body, as_json), builder.room)
+    except (NotPlain, RefusedError, yaml.MarkedYAMLError):
+        return False  # read once more, by who says what is wrong
+    builder.count(nodes)
+    file = builder.file
+    for index, (value, place, items) in enumerate(found):
+
+        def again(index: int = index) -> tuple[Any, Any]:
+            known: list[Document] = []
+            reader = Builder(file, [])
+            reader.begin(line)
+            reader.run(_events(body, as_json), known)
+            return known[index].value, known[index].positions
+
+        source = Source(again, len(body))
+        top = (line + place[0] + 1, place[1] + 1)
+        places = None if items is None else [(line + row + 1, column + 1) for row, column in items]
+        documents.append(Document(value, LazyPositions(source, top), source=source, items=places))
+    return True
 
 
 def _hint_for(character: str) -> str:

@@ -23,6 +23,10 @@ _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 
 
+NO_KEYS = frozenset((*_NULLS, "<<"))
+"""What an unquoted key must not be."""
+
+
 class BadNumberError(ValueError):
     """A number that no field can hold."""
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from meshlib.errors import Problem, Severity
+from meshlib.pace import in_turns
 
 QUIET_SECONDS = 2.0
 """Without change of size and times, before fewer documents than before are believed."""
@@ -159,7 +160,7 @@ class _Judgement(Generic[R]):
         self.now = now
         self.by_hand = by_hand
         self.accept = accept
-        self.yields = Counter(r.origin.file for r in look.loaded)
+        self.yields = Counter(r.origin.file for r in in_turns(look.loaded))
         self.refused = {name for found in look.files.values() for name in found.refused}
         self.torn = [text for found in look.files.values() for text in found.torn]
         self.held: dict[str, list[R]] = {}  # by file or path: until a person confirms
@@ -172,7 +173,7 @@ class _Judgement(Generic[R]):
         missing = _missing(self.previous, self.look.loaded)
         kept = [r for r in missing if self._stays(r)]
         serve = [*self._settled(), *kept]
-        self._forget({r.origin.file for r in serve})
+        self._forget({r.origin.file for r in in_turns(serve)})
         return Verdict(serve, kept, self._problems(), set(self.held), min(self.due, default=None))
 
     # -- one resource that is not there any more
@@ -248,8 +249,8 @@ class _Judgement(Generic[R]):
                 known.size, known.inode = found.size, found.inode
         if not unsettled:
             return list(self.look.loaded)
-        before = {r.id: r for r in self.previous if r.name and r.origin.file in unsettled}
-        return [before.get(r.id, r) if r.origin.file in unsettled else r for r in self.look.loaded]
+        before = {r.id: r for r in in_turns(self.previous) if r.name and r.origin.file in unsettled}
+        return [before.get(r.id, r) if r.origin.file in unsettled else r for r in in_turns(self.look.loaded)]
 
     def _forget(self, serving: set[str]) -> None:
         for file in [f for f in self.files if f not in self.look.files and f not in serving]:
@@ -305,9 +306,9 @@ class _Judgement(Generic[R]):
 
 def _missing(previous: Sequence[R], loaded: Sequence[R]) -> list[R]:
     """Those of ``previous`` that were not loaded. Resources without a name (``generateName``) are counted."""
-    have = Counter(r.id for r in loaded)
+    have = Counter(r.id for r in in_turns(loaded))
     missing = []
-    for r in previous:
+    for r in in_turns(previous):
         if have[r.id] > 0:
             have[r.id] -= not r.name
         else:

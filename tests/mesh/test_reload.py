@@ -371,7 +371,7 @@ def test_a_reload_by_hand_reads_whatever_the_times_of_files_say(tmp_path, monkey
 def test_a_reload_by_hand_of_what_has_not_changed_keeps_every_object(tmp_path):
     write(tmp_path / "all.json", *BASE, route_to("v1"))
     with meshlib.Mesh.from_path(tmp_path, watch=False) as mesh:
-        before = mesh._resources
+        before = list(mesh._resources)
         mesh.reload()
         assert all(a is b for a, b in zip(before, mesh._resources, strict=True))
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from meshlib.compiler.semantics.table import HONOURED, IGNORED, NOT_HERE, Row, Table
+from meshlib.compiler.semantics.table import HONOURED, Row, Table
 from meshlib.compiler.semantics.tables import SECURITY_AND_TELEMETRY, TABLES
 from meshlib.errors import Problem, Severity
+from meshlib.pace import take_turns
 
 if TYPE_CHECKING:
     from meshlib.resources.base import Resource
@@ -60,20 +61,53 @@ def _values(value: Any, loc: Loc, path: str, table: Table) -> Iterator[Field]:
         yield Field(loc, path, value, row)
 
 
+def _inert_rows(resource: Resource) -> Iterator[tuple[str, Row]]:
+    """The fields that are set and without effect; what is nowhere without effect is not looked through."""
+    table = TABLES.get(resource.kind)
+    if table is not None:
+        yield from _inert_below(resource.spec, "", table, {})  # type: ignore[attr-defined]
+
+
+def _inert_below(
+    node: Any, path: str, table: Table, known: dict[tuple[type, str], list[tuple[str, str, bool]]]
+) -> Iterator[tuple[str, Row]]:
+    take_turns()
+    model = type(node)
+    worth = known.get((model, path))
+    if worth is None:
+        paths = [
+            (name, f"{path}.{info.alias or name}" if path else info.alias or name)
+            for name, info in model.model_fields.items()
+        ]
+        worth = known[model, path] = [
+            (name, below, table.goes_below(below)) for name, below in paths if table.may_be_inert(below)
+        ]
+    given = node.model_fields_set
+    for name, below, goes_on in worth:
+        if name in given and (value := getattr(node, name)) is not None:
+            for entry in value if isinstance(value, list) and goes_on else (value,):
+                if goes_on and isinstance(entry, BaseModel):
+                    yield from _inert_below(entry, below, table, known)
+                    continue
+                row = table.row(below, entry if isinstance(entry, (str, int, float, bool)) else None)
+                if row is not None and row.inert:
+                    yield below, row
+
+
 def inert_fields(resources: Sequence[Resource]) -> Iterator[Problem]:
     """A notice for each resource that sets fields without effect on HTTP clients, naming them."""
     for resource in resources:
+        take_turns()
         if resource.kind in SECURITY_AND_TELEMETRY:
             yield _notice(
                 resource, f"{resource.kind} loads and has no effect: {SECURITY_AND_TELEMETRY[resource.kind]}", ""
             )
             continue
         reasons: dict[str, list[str]] = {}
-        for field in fields(resource):
-            if field.row.status in (IGNORED, NOT_HERE) and not field.row.tested:
-                paths = reasons.setdefault(field.row.reason, [])
-                if field.path not in paths:
-                    paths.append(field.path)
+        for path, row in _inert_rows(resource):
+            paths = reasons.setdefault(row.reason, [])
+            if path not in paths:
+                paths.append(path)
         if reasons:
             said = "; ".join(f"{', '.join(paths)} ({reason})" for reason, paths in reasons.items())
             yield _notice(resource, f"no effect: {said}", "meshlib coverage lists every field")

@@ -29,6 +29,11 @@ class Row:
     reason: str = ""
     value: str = ""
 
+    @property
+    def inert(self) -> bool:
+        """Whether a field of it is without effect, and no test shows otherwise."""
+        return self.status in (IGNORED, NOT_HERE) and not self.tested
+
     def below(self, prefix: str) -> Row:
         """The same row for an object that is mounted at ``prefix``."""
         return replace(self, path=f"{prefix}.{self.path}")
@@ -68,6 +73,19 @@ class Table:
         self._fields = {row.path: row for row in self.rows if not row.value}
         self._below = {path[:at] for path in self._fields for at in range(len(path)) if path[at] == "."}
         self._values = {(row.path, row.value): row for row in self.rows if row.value}
+
+        self._inert = {
+            path[:at] if at else path
+            for path in (row.path for row in self.rows if row.inert)
+            for at in (0, *(i for i, char in enumerate(path) if char == "."))
+        }
+
+    def may_be_inert(self, path: str) -> bool:
+        """Whether the field at ``path``, or a part of it, may be without effect."""
+        if path in self._inert:
+            return True
+        row = self.row(path)
+        return row is None or row.inert
 
     def goes_below(self, path: str) -> bool:
         """Whether parts of the object at ``path`` have rows of their own."""
