@@ -66,6 +66,15 @@ def test_an_unknown_host_passes_through():
     assert snap.virtual_host("example.com", "https") is snap.passthrough
 
 
+def test_hosts_that_callers_make_up_are_not_remembered_without_bound(monkeypatch):
+    monkeypatch.setattr("meshlib.compiler.snapshot.MAX_SEEN", 5)
+    snap = snapshot(*PODS)
+    for number in range(20):
+        assert snap.virtual_host(f"{number}.example.com", "http") is snap.passthrough
+    assert len(snap.seen) == 5
+    assert snap.virtual_host("reviews:9080", "http") is not snap.passthrough
+
+
 def test_a_port_that_the_service_does_not_have_passes_through():
     snap = snapshot(*PODS)
     assert snap.virtual_host("reviews:1234", "http") is snap.passthrough

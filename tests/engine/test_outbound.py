@@ -574,3 +574,13 @@ def test_only_failures_in_a_row_eject_whatever_came_before(settings, results, ej
         _, call = b.call(b.script(result, took=0.0))
         (endpoint,) = b.state(call.record.destination.cluster).endpoints.values()
         assert endpoint.ejected == (ejected_after == number), number
+
+
+def test_addresses_outside_that_callers_dial_are_not_remembered_without_bound(monkeypatch):
+    monkeypatch.setattr("meshlib.engine.cluster.MAX_PASSTHROUGH_ENDPOINTS", 5)
+    b = bench({"route": [to("reviews")]})
+    script = b.script(200)
+    for number in range(20):
+        _, call = b.call(script, f"http://{number}.example.com/")
+    assert script.tried == [f"{number}.example.com:80" for number in range(20)]
+    assert len(b.state(call.record.destination.cluster).endpoints) == 5
