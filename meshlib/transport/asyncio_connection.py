@@ -20,6 +20,24 @@ if TYPE_CHECKING:
     from meshlib.transport.asyncio_upstream import AsyncioUpstream
 
 
+CLOSING_TURNS = 4
+"""Turns of a loop until connections that were closed politely hold no socket any more, TLS ones included."""
+
+
+def close_politely(transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Close an idle connection. Over TLS the server is told (close_notify) and not waited for: asyncio would keep the socket
+    for up to 30 seconds until it says the same."""
+    transport.close()
+    if transport.get_extra_info("ssl_object") is not None:
+        loop.call_soon(transport.abort)
+
+
+async def closed() -> None:
+    """Let the running loop finish with connections that were just closed."""
+    for _ in range(CLOSING_TURNS):
+        await asyncio.sleep(0)
+
+
 class Handler(Protocol):
     """Who is told what happens to a request. Exactly one of ``on_end`` and ``on_failure`` comes, and comes last."""
 
@@ -144,7 +162,7 @@ class Connection(asyncio.Protocol):
         if self.unsent():
             self.transport.abort()  # of a request whose answer is over: the server shall not hold the socket
         else:
-            self.transport.close()
+            close_politely(self.transport, self._owner.loop)
 
     # -- asyncio's callbacks ----------------------------------------------------------------------------------------
 

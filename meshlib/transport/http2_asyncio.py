@@ -15,6 +15,7 @@ from hpack import HeaderTuple
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.alarms import wake
+from meshlib.transport.asyncio_connection import close_politely
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
 from meshlib.transport.framing import Framing
 from meshlib.transport.http1 import BodyFailed, InvalidHead
@@ -248,7 +249,7 @@ class Connection(asyncio.Protocol):
             if self.transport.get_write_buffer_size():
                 self.transport.abort()  # it does not read: it shall not hold the socket
             else:
-                self.transport.close()
+                close_politely(self.transport, self.loop)
         self._greet()
         self._owner.forget(self)
         slot, self.slot = self.slot, None

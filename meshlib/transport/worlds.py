@@ -27,6 +27,7 @@ from meshlib.engine.outcome import Outcome
 from meshlib.policy.endpoint import EndpointState
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.alarms import Alarms, wake
+from meshlib.transport.asyncio_connection import closed
 from meshlib.transport.asyncio_upstream import AsyncioUpstream
 from meshlib.transport.background import MAX_WAITING, Background
 from meshlib.transport.client_limits import ClientLimits
@@ -218,7 +219,7 @@ class MeshCore:
 
     async def aclose(self) -> None:
         """Let the running loop finish closing what ``close`` began."""
-        await asyncio.sleep(0)
+        await closed()
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
@@ -547,7 +548,7 @@ class AsyncNetwork(LoopWorld):
         except RuntimeError:
             return  # under trio, say: there are no connections here
         self._core.loop_upstream().close_idle()
-        await asyncio.sleep(0)  # let the transports close
+        await closed()
 
 
 class SyncThroughInner(ThreadWorld, SyncInner):

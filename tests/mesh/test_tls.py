@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ssl
 from pathlib import Path
@@ -147,3 +148,28 @@ def test_a_certificate_that_changes_on_disk_counts_for_the_next_mesh(authority, 
 def test_tls_that_cannot_be_had_fails_and_is_never_plaintext(tls, why):
     with pytest.raises(httpx.ConnectError, match=why):
         get(None, **tls)
+
+
+@pytest.mark.parametrize("ends", ["the client", "the mesh"])
+def test_no_connection_of_a_loop_is_left_when_its_owner_is_closed(authority, files, ends):
+    """asyncio waits half a minute for a server's close_notify: nobody should have to."""
+    left = []
+
+    async def go(mesh: meshlib.Mesh) -> None:
+        async with mesh.async_client() as client:
+            assert (await client.get("http://reviews:9080/")).status_code == 200
+            if ends == "the mesh":
+                await mesh.aclose()
+        left.extend(sockets_of(asyncio.get_running_loop()))
+
+    with EvilServer([OK], tls=server_context(authority, "reviews")) as server:
+        rule = destination_rule("reviews", tls={"mode": "SIMPLE", "caCertificates": files["ca.pem"]})
+        with meshlib.Mesh.from_resources([service("reviews"), pod("reviews", "v1", server.port), rule]) as mesh:
+            asyncio.run(go(mesh))
+    assert left == []
+
+
+def sockets_of(loop: asyncio.AbstractEventLoop) -> list[int]:
+    """The connections that the loop still watches, its own wake-up aside."""
+    own = loop._ssock  # type: ignore[attr-defined]
+    return [key.fd for key in loop._selector.get_map().values() if key.fd != own.fileno()]  # type: ignore[attr-defined]
