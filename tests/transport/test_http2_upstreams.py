@@ -299,7 +299,7 @@ def test_an_old_connection_is_replaced(world, serve):
     world.until(lambda: world.now() > past)
     assert world.call(target, Call()).outcome.status == 200
     assert server.connections == 2
-    assert world.until(lambda: len(server.peers) == 1)
+    assert world.until(lambda: len(server.peers) <= 1)  # the second may be too old by now, too
 
 
 def test_a_connection_that_was_idle_too_long_is_not_used(world, serve):
