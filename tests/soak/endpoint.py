@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -27,6 +28,8 @@ SLOW = 0.05
 TRICKLE = 20
 PIECE = 0.005
 GRACE = 2.0
+STUCK = 10.0
+"""Seconds after which a server that is to go says where it stands, and goes."""
 FIRST_ATTEMPT_ONLY = {b"refuse", b"cut", b"503", b"midbody"}
 
 
@@ -151,6 +154,7 @@ async def serve_http1(port: int, record: Record) -> None:
     server = await loop.create_server(Http1, ADDRESSES, port, backlog=1024)
     ready()
     await drain.wait()
+    faulthandler.dump_traceback_later(STUCK, exit=True)
     Http1.draining = True
     server.close()
     for connection in list(Http1.open):
@@ -234,6 +238,7 @@ def serve_http2(port: int, record: Record) -> None:
     with server:
         ready()
         drain.wait()
+        faulthandler.dump_traceback_later(STUCK, exit=True)
         server.stop_listening()
         for peer in list(server.peers):
             with peer.lock:
@@ -300,6 +305,7 @@ def serve_grpc(port: int, record: Record) -> None:
     server.start()
     ready()
     drain.wait()
+    faulthandler.dump_traceback_later(STUCK, exit=True)
     server.stop(GRACE).wait(GRACE + 5)
     os._exit(0)
 
