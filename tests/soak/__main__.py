@@ -30,9 +30,6 @@ from tests.soak.judge import MIB
 PATIENCE = 400.0
 """Seconds until the callers, told to begin or to end a part, must have done so; they give up on their own before."""
 STANDSTILL = 60.0
-ENVIRONMENT = {"GRPC_ENABLE_FORK_SUPPORT": "0", "MALLOC_ARENA_MAX": "2"}
-"""Of the callers. By itself, glibc gives each of the many threads an arena of its own, which fill up one after the other
-for many minutes: that is neither the mesh's doing nor a leak."""
 SLOPE_FROM = 3.0
 """Minutes from which the slope of memory is a verdict. Caches, pools and the allocator's arenas fill up in the first
 minutes of any program, and that cannot be told from a leak before."""
@@ -65,7 +62,7 @@ class Callers:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={**os.environ, **ENVIRONMENT},
+                env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},
             )
         self._said: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
         self.samples: list[list[float]] = []
@@ -139,10 +136,10 @@ def progress(began: float, minutes: float, callers: Callers, fleet: Fleet, files
     left = max(0.0, began + minutes * 60 - time.monotonic())
     line = f"{left:4.0f} s left"
     if callers.samples:
-        _, memory, descriptors, threads, native, objects, reloads = callers.samples[-1]
+        _, memory, descriptors, threads, native, objects, reloads, in_use = callers.samples[-1]
         line += (
-            f"; {memory / MIB:.1f} MB, {descriptors:.0f} descriptors, {threads:.0f} threads ({native:.0f} native), "
-            f"{objects:,.0f} blocks, {reloads:.0f} reloads"
+            f"; {memory / MIB:.1f} MB ({in_use / MIB:.1f} from malloc), {descriptors:.0f} descriptors, "
+            f"{threads:.0f} threads ({native:.0f} native), {objects:,.0f} blocks, {reloads:.0f} reloads"
         )
     disturbed = ", ".join(f"{n} {kind}s" for kind, n in fleet.counts.items())
     say(f"{line}; {files.generation} edits and {files.broken} broken ones; {disturbed}")
@@ -228,6 +225,10 @@ def judged(report: Report, minutes: float, run: history.History, callers: Caller
         grows += f" (no verdict under {SLOPE_FROM:.0f} minutes: caches and arenas still fill up)"
     else:
         report.verdict("memory rises", judge.rising(memory))
+    report.figure(
+        "from malloc",
+        f"{judge.slope([(at, last) for at, *_, last in callers.samples]) / MIB:+.2f} MB a minute over the last half",
+    )
     report.figure("memory", f"{memory[-1][1] / MIB:.1f} MB, {grows}" if memory else "no sample")
 
 

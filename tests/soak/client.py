@@ -291,6 +291,7 @@ class Soak:
             census.native_threads(),
             sys.getallocatedblocks(),  # gc.get_objects() is not for running threads: it shows tuples half made
             self.mesh.status()["source"]["reloads"],
+            census.in_use(),
         )
 
     def _brief_loops(self) -> None:

@@ -39,7 +39,7 @@ def entry(
                 {
                     "address": addresses[i] if addresses else "127.0.0.1",
                     "ports": {port_name: port},
-                    "labels": {"half": "ab"[i % 2]},
+                    "labels": {"first": str(i < 3), "last": str(i > 0)},
                 }
                 for i, port in enumerate(ports)
             ],
@@ -57,7 +57,7 @@ def rules(name: str, *http: Resource) -> Resource:
 
 
 def policy(name: str, **traffic_policy: Any) -> Resource:
-    subsets = [{"name": half, "labels": {"half": half}} for half in "ab"]
+    subsets = [{"name": name, "labels": {name: "True"}} for name in ("first", "last")]
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "DestinationRule",
@@ -106,7 +106,7 @@ class Files:
         weight = 10 + self.generation % 81
         halves = [
             {"destination": {"host": "steady.test", "subset": half}, "weight": w}
-            for half, w in (("a", weight), ("b", 100 - weight))
+            for half, w in (("first", weight), ("last", 100 - weight))
         ]
         stamp = {"response": {"set": {"x-generation": str(self.generation)}}}
         never = {"attempts": 0}

@@ -232,12 +232,10 @@ def serve_http2(port: int, record: Record) -> None:
             with contextlib.suppress(h2.exceptions.ProtocolError):  # the client has reset it meanwhile
                 respond(peer, request)
 
-    drain = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: drain.set())
     server = H2Server(answer, port=port)
     with server:
         ready()
-        drain.wait()
+        told_to_go()
         faulthandler.dump_traceback_later(STUCK, exit=True)
         server.stop_listening()
         for peer in list(server.peers):
@@ -296,21 +294,25 @@ def serve_grpc(port: int, record: Record) -> None:
         "Expand": grpc.unary_stream_rpc_method_handler(expand),
         "Chat": grpc.stream_stream_rpc_method_handler(chat),
     }
-    drain = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: drain.set())
     server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("soak.Soak", handlers)])
     if server.add_insecure_port(f"127.0.0.1:{port}") != port:
         raise SystemExit(f"port {port} is taken")
     server.start()
     ready()
-    drain.wait()
+    told_to_go()
     faulthandler.dump_traceback_later(STUCK, exit=True)
     server.stop(GRACE).wait(GRACE + 5)
     os._exit(0)
 
 
 # -- all ------------------------------------------------------------------------------------------------------------------
+
+
+def told_to_go() -> None:
+    """Returns when SIGTERM comes. Waited for, not handled: a handler that sets an Event may find its lock held by the very
+    thread that it interrupts."""
+    signal.sigwait({signal.SIGTERM})
 
 
 def ready() -> None:
@@ -324,6 +326,8 @@ def _end_with_parent() -> None:
 
 
 def main(kind: str, port: str, ledger: str) -> None:
+    if kind != "http1":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in every thread; see ``told_to_go``
     threading.Thread(target=_end_with_parent, daemon=True).start()
     record = Record(ledger, int(port))
     if kind == "http1":
