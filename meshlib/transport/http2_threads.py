@@ -137,7 +137,7 @@ class Connection:
                 return None
             if self._reader is None:
                 # nobody reads, be it idle or its callers slow: the server may have gone, or asked for a sign of life
-                self._pump()
+                self._pump(to_the_end=True)
                 self._flush()
             if not self.session.streams and now - self.idle_since >= self.target.idle_timeout:
                 self.retiring = True
@@ -266,8 +266,9 @@ class Connection:
 
     # -- the socket (the lock is held) ------------------------------------------------------------------------------
 
-    def _pump(self) -> None:
-        """Read what is there."""
+    def _pump(self, to_the_end: bool = False) -> None:
+        """Read what is there. ``to_the_end``: look again after the last bytes, behind which may be the connection's end, of
+        which no poll will tell."""
         if self.closed:
             return
         for _ in range(READS):
@@ -286,7 +287,7 @@ class Connection:
                 self._flush()
                 self._shut()
                 return
-            if len(data) < RECEIVE and not self._tls:
+            if len(data) < RECEIVE and not self._tls and not to_the_end:
                 return
 
     def _flush(self) -> None:

@@ -424,7 +424,7 @@ class SyncUpstream:
 
     def _take(self, target: Target, now: float) -> _Connection | None:
         if self._pid != os.getpid():
-            self._forget_inherited()
+            self.after_fork()
         idle = self._idle.get(target)
         while idle:
             try:
@@ -635,7 +635,7 @@ class SyncUpstream:
     ) -> Outcome | socket.socket | None:
         """A socket, or None, when the server speaks HTTP/1.1 only."""
         if self._pid != os.getpid():
-            self._forget_inherited()
+            self.after_fork()
         http2 = self._http2
         if http2 is None:
             try:
@@ -720,17 +720,19 @@ class SyncUpstream:
         over_http2 = 0 if self._http2 is None else self._http2.idle_connections()
         return sum(len(idle) for idle in list(self._idle.values())) + over_http2
 
-    def _forget_inherited(self) -> None:
-        """In a forked child: the parent goes on using its connections, so close only this process's copies."""
+    def after_fork(self) -> None:
+        """In a forked child: the parent goes on using its connections, so close only this process's copies, before anything
+        here can write to them or read from them."""
         self._lock = Lock()
         self._pid = os.getpid()
-        inherited, self._idle = self._idle, {}
-        for idle in inherited.values():
-            for connection in idle:
+        inherited = [connection.sock for idle in self._idle.values() for connection in idle]
+        inherited += [connection.sock for connection in self._busy]
+        inherited += self._dialling
+        self._idle, self._busy, self._dialling = {}, set(), set()
+        for sock in inherited:
+            if sock.fileno() >= 0:
                 # detach first: closing an SSLSocket or socket object never writes, but must not shut the peer down either
-                os.close(connection.sock.detach())
-        self._busy = set()
-        self._dialling = set()
+                os.close(sock.detach())
         if self._http2 is not None:
             self._http2.forget_inherited()
 
@@ -748,7 +750,7 @@ class SyncUpstream:
     def close_idle(self) -> None:
         """Close the connections that wait for use."""
         if self._pid != os.getpid():
-            self._forget_inherited()
+            self.after_fork()
         if self._http2 is not None:
             self._http2.close_idle()
         while self._idle:

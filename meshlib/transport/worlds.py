@@ -171,6 +171,7 @@ class MeshCore:
 
     def after_fork(self) -> None:
         """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
+        self.upstream.after_fork()
         self.background = Background()
         closed, self.closing = self.closing.closed, Closing()
         if closed:

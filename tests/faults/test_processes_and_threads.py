@@ -11,6 +11,7 @@ import pytest
 
 import meshlib
 from tests.faults.referee import Backend
+from tests.support.h2_server import H2Server
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
 URL = "http://reviews:9080/echo"
@@ -65,6 +66,61 @@ def test_a_forked_child_never_uses_a_connection_of_its_parent():
             assert answer.read() not in ("", inherited)
         os.waitpid(pid, 0)
         assert client.get("http://reviews:9080/port").text == inherited  # the parent's own is unharmed
+
+
+def in_a_child(work) -> None:
+    """Run ``work`` in a forked child, to its good end."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("what", ["reload", "close the client", "close the mesh"])
+def test_what_a_child_does_to_its_connections_never_reaches_those_of_its_parent(what):
+    def resources(timeout: str) -> list[dict]:
+        rule = destination_rule("reviews", "v1", connectionPool={"tcp": {"connectTimeout": timeout}})
+        port = {"name": "http2", "port": 9080, "targetPort": "http"}
+        return [service("reviews", ports=[port]), pod("reviews", "v1", server.port), rule]
+
+    with H2Server() as server, meshlib.Mesh.from_resources(resources("5s")) as mesh, mesh.client() as client:
+        assert client.get("http://reviews:9080/").status_code == 200
+        (peer,) = server.peers
+        doing = {
+            "reload": lambda: mesh.apply(resources("6s")),
+            "close the client": client.close,
+            "close the mesh": mesh.close,
+        }
+        in_a_child(doing[what])
+        assert client.post("http://reviews:9080/", content=b"x").status_code == 200
+        assert (peer.goodbye, server.connections) == (None, 1)
+
+
+@pytest.mark.fault
+def test_a_child_cannot_read_a_response_that_its_parent_is_reading():
+    with (
+        Backend() as backend,
+        meshlib.Mesh.from_resources(one_backend(backend.port)) as mesh,
+        mesh.client() as client,
+        client.stream("GET", "http://reviews:9080/big") as response,
+    ):
+        pieces = response.iter_raw()
+        first = next(pieces)
+
+        def read_on() -> None:
+            with pytest.raises(httpx.RemoteProtocolError):
+                for _ in pieces:
+                    pass
+
+        in_a_child(read_on)
+        assert len(first) + sum(map(len, pieces)) == 2_000_000
 
 
 @pytest.mark.fault

@@ -215,7 +215,8 @@ def serve_http2(port: int, record: Record) -> None:
     def beside(work: Callable[[], Any]) -> None:
         def run() -> None:
             try:
-                work()
+                with contextlib.suppress(h2.exceptions.ProtocolError):  # the client has reset it meanwhile, or left
+                    work()
             finally:
                 under_way.discard(thread)
 

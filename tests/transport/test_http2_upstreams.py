@@ -594,6 +594,19 @@ def test_a_connection_that_went_while_nobody_read_it_gets_no_further_request(wor
     world.drop(half)
 
 
+def test_a_connection_whose_server_said_something_before_it_went_gets_no_further_request(world, serve):
+    server, target = serve()
+    world.call(target, Call())
+    (peer,) = server.peers
+    peer.frames(PingFrame(0, b"12345678"))
+    peer.close()
+    assert world.until(lambda: not server.peers)
+    world.settle()
+    post = world.call(target, Call(b"/post", b"POST", body=b"once"))
+    assert (post.outcome.failure, post.data) == (None, b"POST /post")
+    assert server.connections == 2
+
+
 def test_a_connection_lost_before_any_answer_is_stale_only_when_reused(world, serve):
     def answer(peer: Peer, request: Request) -> None:
         if request.path == "/die":
