@@ -588,6 +588,7 @@ def test_a_connection_that_went_while_nobody_read_it_gets_no_further_request(wor
     (peer,) = server.peers
     peer.close()
     assert world.until(lambda: not server.peers)
+    world.settle()
     post = world.call(target, Call(b"/post", b"POST", body=b"once"))
     assert (post.outcome.failure, post.data) == (None, b"POST /post")
     assert server.connections == 2
