@@ -4,6 +4,10 @@ There is no thread of our own. Of the threads that wait on a connection one wait
 what comes, wakes those it is for, and passes the role on when it leaves. All else, reading and writing included, happens
 under the connection's lock on a socket that never blocks (an OpenSSL connection must not be used by two threads at once).
 A thread that leaves bytes unwritten tells the one in the kernel, through a pipe, to wait for room as well.
+
+The lock survives Ctrl-C, which comes where a function begins and where a call into C ends: it is taken by ``with`` only, and
+where it is given away in between, the ``finally`` that takes it back is entered before. (``with`` on a Condition would not
+do: its methods are Python.) It is an RLock because those know whose they are.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from hpack import HeaderTuple
@@ -68,7 +73,7 @@ class Waiter:
 
     __slots__ = ("changed", "cond", "outside")
 
-    def __init__(self, lock: threading.Lock) -> None:
+    def __init__(self, lock: RLock) -> None:
         self.cond = threading.Condition(lock)
         self.changed = False
         self.outside = True  # not in the middle of what must not be interrupted
@@ -104,7 +109,7 @@ class Connection:
         self._pid = os.getpid()
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._left = bytearray()  # unwritten
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._reader: Waiter | None = None
         self._waiting: dict[Waiter, None] = {}
         self._dropped: deque[Stream] = deque()  # by the garbage collector, which may run under our own lock
@@ -131,30 +136,33 @@ class Connection:
     def open(self, head: list[HeaderTuple], end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
         """A stream of this connection; None when it takes no more."""
         with self._lock:
-            self._forget_dropped()
-            now = self._now()
-            if self.closed or self.retiring:
-                return None
-            if self._reader is None:
-                # nobody reads, be it idle or its callers slow: the server may have gone, or asked for a sign of life
-                self._pump(to_the_end=True)
-                self._flush()
-            if not self.session.streams and now - self.idle_since >= self.target.idle_timeout:
-                self.retiring = True
-            if worn_out(self, now):
-                self.retiring = True
-            stream, waiter = None, Waiter(self._lock)
-            if not self.retiring:
-                try:
-                    stream = self.session.open(head, end, head_request, waiter.wake)
-                except BaseException:
-                    self._break(_INTERRUPTED)
-                    raise
-            if stream is None:
-                self._close_if_over()
-                return None
-            self.requests += 1
-            return stream, waiter
+            try:
+                return self._opened(head, end, head_request)
+            except BaseException:
+                self._break(_INTERRUPTED)
+                raise
+
+    def _opened(self, head: list[HeaderTuple], end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
+        self._forget_dropped()
+        now = self._now()
+        if self.closed or self.retiring:
+            return None
+        if self._reader is None:
+            # nobody reads, be it idle or its callers slow: the server may have gone, or asked for a sign of life
+            self._pump(to_the_end=True)
+            self._flush()
+        if not self.session.streams and now - self.idle_since >= self.target.idle_timeout:
+            self.retiring = True
+        if worn_out(self, now):
+            self.retiring = True
+        stream, waiter = None, Waiter(self._lock)
+        if not self.retiring:
+            stream = self.session.open(head, end, head_request, waiter.wake)
+        if stream is None:
+            self._close_if_over()
+            return None
+        self.requests += 1
+        return stream, waiter
 
     # -- one step after the other -----------------------------------------------------------------------------------
 
@@ -164,7 +172,16 @@ class Connection:
         """Run ``attempt`` or ``next_chunk`` to its end, in this thread."""
         if self._pid != os.getpid():
             raise BodyFailed(Failure.RESET, "the connection belongs to the process that forked this one")
-        self._lock.acquire()
+        try:
+            with self._lock:
+                return self._perform(steps, stream, waiter, source)
+        finally:
+            if self._dropped:
+                self._tidy()
+
+    def _perform(
+        self, steps: Generator[Step, Any, Any], stream: Stream, waiter: Waiter, source: Iterator[bytes] | None
+    ) -> Any:
         waiter.outside = False
         try:
             step = next(steps)
@@ -190,19 +207,29 @@ class Connection:
             raise
         finally:
             waiter.outside = True
-            self._flush()
-            self._forget_dropped()
-            self._close_if_over()
-            self._pass_on()
-            self._release()
+            try:
+                self._flush()
+                self._forget_dropped()
+                self._close_if_over()
+            except BaseException:
+                self._break(_INTERRUPTED)
+                raise
+            finally:
+                try:
+                    self._pass_on()
+                except BaseException:
+                    self._pass_on()  # interrupted: nobody else would
+                    raise
 
     def _next(self, waiter: Waiter, source: Iterator[bytes] | None) -> tuple[bytes | None, SourceFailed | None]:
         assert source is not None
         piece, problem = None, None
         self._pass_on()
         waiter.outside = True
-        self._release()
         try:
+            self._lock.release()
+            if self._dropped:
+                self._tidy()
             piece = next(source, None)
         except SourceFailed as error:
             problem = error
@@ -226,6 +253,8 @@ class Connection:
                 try:
                     in_time = waiter.cond.wait(left)
                 finally:
+                    if not self._lock._is_owned():  # type: ignore[attr-defined]
+                        self._lock.acquire()  # an interrupt came before ``wait`` had seen to that
                     self._waiting.pop(waiter, None)
                 waiter.outside = False
                 if not in_time and not waiter.changed:
@@ -238,15 +267,19 @@ class Connection:
         if self.closed:
             return False
         self._poll.modify(self.sock, select.POLLIN | select.POLLOUT if self._left else select.POLLIN)
-        self._reader = waiter
-        waiter.outside = True
-        self._release()
         ready: list[tuple[int, int]] = []
+        waiter.outside = True
         try:
+            self._reader = waiter
+            self._lock.release()
+            if self._dropped:
+                self._tidy()
             ready = self._poll.poll(None if left is None else math.ceil(min(left, LONGEST_WAIT) * 1000))
         finally:
-            self._lock.acquire()
-            self._reader = None
+            try:
+                self._lock.acquire()
+            finally:
+                self._reader = None
         waiter.outside = False
         if self.session.broken is not None:
             self._shut()
@@ -337,13 +370,14 @@ class Connection:
         if self._reader is not None:
             self._kick()
             return
-        self.closed = True
         self.sock.close()
         self._kick_out.close()
         self._kick_in.close()
         self._owner._gone(self)
-        if self.slot is not None:
-            self.slot.release()
+        self.closed = True
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.release()
 
     def _close_if_over(self) -> None:
         session = self.session
@@ -370,19 +404,16 @@ class Connection:
             self.session.cancel(stream)
             stream.wake()
 
-    def _release(self) -> None:
-        self._lock.release()
-        # what the garbage collector brought while the lock was held
-        while self._dropped and self._lock.acquire(blocking=False):
-            self._tidy()
-
     def _tidy(self) -> None:
-        try:
-            self._forget_dropped()
-            self._flush()
-            self._close_if_over()
-        finally:
-            self._lock.release()
+        """See to what was dropped, perhaps by the garbage collector while the lock was held."""
+        with self._lock:
+            try:
+                self._forget_dropped()
+                self._flush()
+                self._close_if_over()
+            except BaseException:
+                self._break(_INTERRUPTED)
+                raise
 
     # -- from outside -----------------------------------------------------------------------------------------------
 
@@ -414,30 +445,31 @@ class Connection:
         if self._pid != os.getpid():
             return
         self._dropped.append(stream)
-        if self._lock.acquire(blocking=False):
-            self._tidy()
+        if not self._lock._is_owned() and self._lock.acquire(blocking=False):  # type: ignore[attr-defined]
+            try:
+                self._tidy()
+            finally:
+                self._lock.release()
 
     def cancel(self, stream: Stream) -> None:
         """As ``drop``, and done when it returns."""
         if self._pid == os.getpid():
             self._dropped.append(stream)
-            self._lock.acquire()
             self._tidy()
 
     def retire(self) -> None:
         """No new streams; close when the last one is over."""
-        self._lock.acquire()
         self.retiring = True
         self._tidy()
 
     def mesh_closed(self) -> None:
         """Give up the connection with all its calls, which the mesh's closing ends."""
-        self._lock.acquire()
-        self.retiring = True
-        if self.session.streams or not self.session.ready:
-            self.session.give_up(StreamFailure(Failure.CLOSED, MESH_CLOSED))
-            self._shut()
-        self._tidy()
+        with self._lock:
+            self.retiring = True
+            if self.session.streams or not self.session.ready:
+                self.session.give_up(StreamFailure(Failure.CLOSED, MESH_CLOSED))
+                self._shut()
+            self._tidy()
 
     def forget(self) -> None:
         """In a forked child: close the child's copies. The peer hears nothing."""
@@ -451,15 +483,26 @@ class Connection:
 class _Pool:
     """The connections to one target. At most one is being made at a time."""
 
-    __slots__ = ("changed", "connecting", "connections", "failure", "made", "swept")
+    __slots__ = ("changed", "connecting", "connections", "failure", "lock", "made", "swept")
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.lock = RLock()
+        self.changed = threading.Condition(self.lock)
         self.connections: tuple[Connection, ...] = ()
         self.connecting = False
         self.made = 0  # attempts to connect that are over
         self.swept = 0.0
         self.failure: Outcome | None = None  # of the last one, if it says something about the target
+
+    def over(self, made: Connection | None, failure: Outcome | None) -> None:
+        """An attempt to connect is over."""
+        with self.lock:
+            if made is not None:
+                self.connections = (*self.connections, made)
+            self.failure = failure
+            self.connecting = False
+            self.made += 1
+            self.changed.notify_all()
 
 
 class SyncHttp2:
@@ -496,6 +539,24 @@ class SyncHttp2:
         if not isinstance(found, tuple):
             return found
         connection, stream, waiter = found
+        try:
+            return self._exchange(method, url_target, framing, target, timeouts, began, connection, stream, waiter)
+        except BaseException:
+            connection.cancel(stream)
+            raise
+
+    def _exchange(
+        self,
+        method: bytes,
+        url_target: bytes,
+        framing: Framing,
+        target: Target,
+        timeouts: Timeouts,
+        began: float,
+        connection: Connection,
+        stream: Stream,
+        waiter: Waiter,
+    ) -> Outcome:
         head_by = None if timeouts.head is None else began + timeouts.head
         steps = attempt(
             connection.session,
@@ -509,13 +570,9 @@ class SyncHttp2:
         source = iter(framing.body) if isinstance(framing.body, ReplayBody) else None
         trace = timeouts.trace
         if trace is not None:
-            try:
-                trace.version = "http2"
-                trace.send_headers(method, url_target, framing.headers, target)
-                trace.sent()  # so far as it has to be before the response: the rest of a body goes out beside it
-            except BaseException:
-                connection.cancel(stream)
-                raise
+            trace.version = "http2"
+            trace.send_headers(method, url_target, framing.headers, target)
+            trace.sent()  # so far as it has to be before the response: the rest of a body goes out beside it
         outcome: Outcome = connection.perform(steps, stream, waiter, source)
         outcome.stream = connection.stream
         if trace is not None:
@@ -547,24 +604,25 @@ class SyncHttp2:
                     return connection, *opened
                 if not connection.usable:
                     self._forget(connection)
-            with pool.changed:
-                if pool.connecting:
-                    made = pool.made
-                    left = None if by is None else by - self._now()
-                    if not pool.changed.wait_for(lambda: pool.made != made, left):  # noqa: B023 (called here only)
-                        return too_late(target, timeouts, limit)
-                    if pool.failure is not None:
-                        return copy_of(pool.failure)
-                    if target in self._http1:
-                        return None
-                    continue
-                if any(connection.session.room() > 0 and connection.usable for connection in pool.connections):
-                    continue  # made while this thread was looking
-                pool.connecting = True
-                pool.failure = None
             made_now: Connection | Outcome | socket.socket | None = None
             opened = useless = None
+            mine = False
             try:
+                with pool.lock:
+                    if pool.connecting:
+                        made = pool.made
+                        left = None if by is None else by - self._now()
+                        if not pool.changed.wait_for(lambda: pool.made != made, left):  # noqa: B023 (called here only)
+                            return too_late(target, timeouts, limit)
+                        if pool.failure is not None:
+                            return copy_of(pool.failure)
+                        if target in self._http1:
+                            return None
+                        continue
+                    if any(connection.session.room() > 0 and connection.usable for connection in pool.connections):
+                        continue  # made while this thread was looking
+                    pool.connecting = mine = True
+                    pool.failure = None
                 made_now = self._connect(target, timeouts, limit, by)
                 if isinstance(made_now, Connection):
                     opened = made_now.open(head, end, head_request)
@@ -574,16 +632,19 @@ class SyncHttp2:
                     if useless is not None:
                         made_now.retire()
             finally:
-                with pool.changed:
-                    if isinstance(made_now, Outcome):
-                        # others wait for this connection too, perhaps more patiently
-                        if made_now.failure in _TELLING or limit == target.connect_timeout:
-                            pool.failure = made_now
-                    elif isinstance(made_now, Connection) and opened is not None:
-                        pool.connections = (*pool.connections, made_now)
-                    pool.connecting = False
-                    pool.made += 1
-                    pool.changed.notify_all()
+                if mine:
+                    told = made_now if isinstance(made_now, Outcome) else None
+                    if told is not None and told.failure not in _TELLING and limit != target.connect_timeout:
+                        told = None  # others wait for this connection too, perhaps more patiently
+                    try:
+                        pool.over(made_now if isinstance(made_now, Connection) and opened is not None else None, told)
+                    except BaseException:
+                        pool.over(None, None)  # interrupted: the others would wait for ever
+                        if isinstance(made_now, Connection):
+                            made_now.retire()
+                            if opened is not None:
+                                made_now.cancel(opened[0])
+                        raise
             if not isinstance(made_now, Connection):
                 return made_now
             if opened is not None:
@@ -652,7 +713,7 @@ class SyncHttp2:
         """It takes no more streams; those under way go on."""
         pool = self._pools.get(connection.target)
         if pool is not None:
-            with pool.changed:
+            with pool.lock:
                 pool.connections = tuple(other for other in pool.connections if other is not connection)
 
     def _gone(self, connection: Connection) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 import meshlib
 from tests.support.evil_server import OK, EvilServer
+from tests.support.h2_server import H2Server
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
 pytestmark = pytest.mark.filterwarnings(
@@ -180,3 +181,22 @@ def test_so_does_one_whose_connection_is_new_each_time():
             interrupt_everywhere(mesh, client, lambda: client.get("http://reviews:9080/"), 60)
             gc.collect()
             assert len(os.listdir("/proc/self/fd")) <= files + 2
+
+
+def test_so_does_one_over_http2():
+    upgrade = destination_rule("reviews", connectionPool={"http": {"h2UpgradePolicy": "UPGRADE"}})
+    with H2Server(lambda peer, request: peer.respond(request, b"ok")) as server:
+        made = [one for one in resources(server.port) if one["kind"] != "DestinationRule"]
+        with meshlib.Mesh.from_resources([*made, upgrade]) as mesh, mesh.client() as client:
+
+            def call() -> None:
+                content = iter([b"one", b"two"])
+                with client.stream("POST", "http://reviews:9080/", content=content) as response:
+                    assert b"".join(response.iter_raw()) == b"ok"
+
+            interrupt_everywhere(mesh, client, call, 100)
+            http2 = mesh._core.upstream._http2
+            open_now = list(http2._open)
+            assert [connection for connection in open_now if connection.session.streams] == []
+            assert len(open_now) <= 1
+            assert not any(pool.connecting for pool in http2._pools.values())
