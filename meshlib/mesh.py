@@ -23,7 +23,7 @@ from meshlib.engine.explanation import Explanation
 from meshlib.engine.live import seeded
 from meshlib.engine.status import status
 from meshlib.errors import ConfigError, MeshError, Problem, Severity
-from meshlib.pace import NotWanted, Slices, let_go, much_is_made, slices
+from meshlib.pace import NotWanted, Slices, is_watched, let_go, much_is_made, slices
 from meshlib.progress import shown
 from meshlib.resources.base import let_go_of
 from meshlib.resources.loader import load_objects
@@ -271,7 +271,8 @@ class Mesh:
     def _install(self, resources: list[Resource], problems: list[Problem], kept: list[Resource]) -> None:
         snapshot = self._compiler.compile(resources)
         live = self._core.live
-        before = [] if live is None else live.snapshot.parts()
+        in_turns = is_watched() and live is not None and live.snapshot.hosts is not snapshot.hosts
+        before = live.snapshot.parts() if in_turns and live is not None else []
         del live
         with self._lock:
             if self._core.closed:
@@ -280,8 +281,9 @@ class Mesh:
             old, self._resources = self._resources, resources
             self._kept = kept
             self._problems = [*problems, *snapshot.problems]
-        let_go(before)  # what nobody uses any more goes bit by bit
-        let_go_of(old)
+        if in_turns:  # what nobody uses any more goes bit by bit
+            let_go(before)
+            let_go_of(old)
 
     @property
     def problems(self) -> list[Problem]:

@@ -21,6 +21,8 @@ REST_SECONDS = 0.0005
 
 _QUICK = (1000, 2, 1_000_000)
 """Generations of the garbage collector while much is made and kept: the young are looked through, all objects never."""
+_SELDOM = (1_000_000, 50, 1_000_000)
+"""The same where nobody waits for turns."""
 
 
 T = TypeVar("T")
@@ -93,6 +95,11 @@ def in_turns(items: Iterable[T]) -> Iterator[T]:
         yield item
 
 
+def is_watched() -> bool:
+    """Whether anybody hears of the turns of this thread."""
+    return _here.work is not None
+
+
 def let_go(things: list[Any] | dict[Any, Any]) -> None:
     """Empty a list or map one by one: to free many objects at once takes as long as to make them."""
     if isinstance(things, list):
@@ -132,7 +139,7 @@ def _all_is_old() -> None:
     """What has been made counts as looked through from here on: the next collection of the young has nothing to look at, and
     none of everything follows at once. (The young are more than their threshold says while as much is given up as is made.)
     Not where somebody has frozen objects, which would be thawed."""
-    if _makers and gc.get_threshold() == _QUICK and not gc.get_freeze_count():
+    if _makers and gc.get_threshold() in (_QUICK, _SELDOM) and not gc.get_freeze_count():
         gc.freeze()
         gc.unfreeze()
 
@@ -152,12 +159,12 @@ def much_is_made() -> Iterator[None]:
         _makers += 1
         if _makers == 1 and gc.isenabled():
             _before = gc.get_threshold()
-            gc.set_threshold(*_QUICK)
+            gc.set_threshold(*(_SELDOM if _here.work is None else _QUICK))
     try:
         yield
     finally:
         with _collecting:
-            _makers -= 1
-            if _makers == 0 and gc.get_threshold() == _QUICK:
+            if _makers == 1 and gc.get_threshold() in (_QUICK, _SELDOM):
                 _all_is_old()
                 gc.set_threshold(*_before)
+            _makers -= 1

@@ -33,7 +33,7 @@ from meshlib.compiler.snapshot import (
     Snapshot,
     VirtualHost,
 )
-from meshlib.pace import in_turns, let_go, much_is_made, take_turns
+from meshlib.pace import in_turns, is_watched, let_go, much_is_made, take_turns
 from meshlib.policy.rule_index import RuleIndex
 from meshlib.registry.build import RegistryBuilder
 from meshlib.registry.names import dial_names, most_specific, resolve
@@ -108,7 +108,7 @@ class Compiler:
                 _keep_equal(compilation.destinations.clusters, last.snapshot.clusters)
                 last.compilation.delegates.forget()
             self._last = _Made(policies, services, compilation, snapshot)
-            if last is not None:
+            if last is not None and is_watched():
                 old = last.snapshot.parts()
                 del last
                 let_go(old)

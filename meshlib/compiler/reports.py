@@ -32,6 +32,8 @@ def missing_destinations(
         for rule in vhost.rules:
             take_turns()
             targets = (*rule.destinations, *(mirror.destination for mirror in rule.mirrors))
+            if not any(target.missing for target in targets):
+                continue
             where = f"{vhost.resource} spec.http[{rule.index}].route"
             found += [(vhost.resource, (rule.delegate and f"{where} ({rule.delegate})") or where, t) for t in targets]
     for host in l4:
@@ -59,6 +61,8 @@ def mirrors_to_themselves(virtual_hosts: Iterable[VirtualHost], by_id: Mapping[s
     for vhost in virtual_hosts:
         for rule in vhost.rules:
             take_turns()
+            if not rule.mirrors:
+                continue
             targets = {d.cluster for d in rule.destinations if d.cluster}
             for mirror in rule.mirrors:
                 resource = _resource(vhost, by_id)

@@ -128,6 +128,8 @@ def _cors(policy: Any) -> CorsPolicy | None:
 
 def _mirrors(route: Any, namespace: str, port: int, destination: Resolver) -> tuple[Mirror, ...]:
     """A missing percentage means all; 0 means none."""
+    if route.mirror is None and not route.mirrors:
+        return ()
     models: list[tuple[Any, float]] = []
     if route.mirror is not None:
         percent = 100.0 if route.mirror_percent is None else float(route.mirror_percent)

@@ -43,6 +43,7 @@ class Model(BaseModel):
 M = TypeVar("M", bound=BaseModel)
 _shapes: dict[type, dict[frozenset[str], tuple[set[str], tuple[str, ...]]]] = {}
 _shared: set[int] = set()  # ids of the sets in _shapes, which are kept for ever
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 _new = object.__new__
 _set = object.__setattr__
 
@@ -50,13 +51,13 @@ _set = object.__setattr__
 def compact(model: M) -> M:
     """The same in a quarter of the memory: only fields that were set are in the object, the others' defaults in its class,
     and which were set is noted once for all objects alike. Lists and maps inside are changed in place."""
+    given = model.__pydantic_fields_set__
+    if id(given) in _shared:
+        return model  # compact already
     kind = type(model)
     shapes = _shapes.get(kind)
     if shapes is None:
         shapes = _prepare(kind)
-    given = model.__pydantic_fields_set__
-    if id(given) in _shared:
-        return model  # compact already
     shape = shapes.get(frozenset(given))
     if shape is None:
         kept = (n for n, info in kind.model_fields.items() if n in given or info.is_required() or info.default_factory)
@@ -73,17 +74,20 @@ def compact(model: M) -> M:
     _set(made, "__pydantic_fields_set__", shared)
     for name in names:
         value = values[name]
-        if isinstance(value, Model):
-            value = compact(value)
-        elif type(value) is list:
+        what = type(value)
+        if what in _SCALARS:
+            pass
+        elif what is list:
             if value and isinstance(value[0], Model):
                 for index, entry in enumerate(value):
                     if id(entry.__pydantic_fields_set__) not in _shared:
                         value[index] = compact(entry)
-        elif type(value) is dict:
+        elif what is dict:
             for key, entry in value.items():
                 if isinstance(entry, Model):
                     value[key] = compact(entry)
+        elif isinstance(value, Model):
+            value = compact(value)
         _set(made, name, value)  # one by one: such objects share the table of their names
     return made
 

@@ -258,8 +258,11 @@ class HttpMatchRequest(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for field in ("scheme", "method", "authority"):
-            _no_empty_prefix(field, getattr(self, field))
+        for field, match in (("scheme", self.scheme), ("method", self.method), ("authority", self.authority)):
+            if match is not None:
+                _no_empty_prefix(field, match)
+        if not (self.headers or self.query_params or self.without_headers):
+            return self
         for field, matches in (("headers", self.headers), ("queryParams", self.query_params)):
             for name, match in (matches or {}).items():
                 _no_empty_prefix(f"{field}.{name}", match)
@@ -468,7 +471,8 @@ class HttpRoute(Model):
                     )
         if self.mirror is not None and self.mirrors:
             raise refuse("several-mirrors", "a rule has either mirror or mirrors", "")
-        check_weights(self.route or [])
+        if self.route is not None and len(self.route) > 1:
+            check_weights(self.route)
         return self
 
 

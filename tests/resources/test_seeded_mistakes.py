@@ -235,3 +235,16 @@ def test_no_mistake_of_indentation_passes_in_silence_or_ends_in_an_exception(kin
                 # a list may be indented below its key or not: both are YAML for the same
                 assert not same or line.lstrip().startswith("- ") or moved.strip() == line.strip()
     assert refused > len(lines)
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_checking_the_entries_of_lists_one_by_one_finds_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(text: str, at_once: bool) -> tuple[list[str], list[str]]:
+        monkeypatch.setattr("meshlib.resources.loader.LONG_TEXT", 10**9 if at_once else 0)
+        for name in ("LONG_LIST", "VERY_LONG_LIST"):
+            monkeypatch.setattr(f"meshlib.resources.findings.{name}", 10**9 if at_once else 1)
+        result = load_text(text)
+        return [str(p) for p in result.problems], [r.model_dump_json(exclude_unset=True) for r in result.resources]
+
+    for what, _, text in [("no mistake", 0, GOOD[kind]), *mistakes(kind)]:
+        assert found(text, at_once=False) == found(text, at_once=True), what

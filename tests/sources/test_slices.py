@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import Callable
@@ -153,3 +154,39 @@ def test_a_mesh_can_be_closed_and_applied_to_while_it_reloads(tmp_path: Path) ->
         mesh.apply([service("other")])
     mesh.close()
     assert mesh.status()["closed"]
+
+
+def test_what_the_garbage_collector_is_set_to_comes_back_and_it_has_nothing_to_do_at_once() -> None:
+    before = gc.get_threshold()
+    kept = []
+    collected: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            collected.append(info["generation"])
+
+    gc.callbacks.append(note)
+    try:
+        with much_is_made():
+            with much_is_made():
+                kept = [[n] for n in range(200_000)]
+            assert gc.get_threshold() != before
+        young = gc.get_count()
+        kept.append([kept])
+    finally:
+        gc.callbacks.remove(note)
+    assert gc.get_threshold() == before
+    assert 2 not in collected
+    assert young[0] < before[0]
+    assert young[1:] == (0, 0)
+
+
+def test_objects_that_somebody_has_frozen_stay_frozen() -> None:
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with much_is_made():
+            pass
+        assert gc.get_freeze_count() >= frozen
+    finally:
+        gc.unfreeze()
