@@ -41,7 +41,7 @@ class Caller:
     def __init__(self, world: str, mesh: meshlib.Mesh, **options) -> None:
         self.world = world
         self.mesh = mesh
-        self.options = options
+        self.options = {"timeout": 30.0, **options}  # httpx's five seconds are short on a busy machine
 
     def request(self, method: str, url: str, **kwargs) -> httpx.Response:
         if self.world == "sync":

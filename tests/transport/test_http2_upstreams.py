@@ -783,9 +783,10 @@ def test_calls_in_flight_outlive_a_timeout_of_the_one_that_reads_for_them(world,
             timer.start()
 
     server, target = serve(answer)
-    world.call(target, Call(limits={"head": 0.01}))
+    assert world.call(target, Call(b"/answer-first", limits={"head": 60.0})).outcome.failure is None
+    world.call(target, Call(b"/never", limits={"head": 0.01}))
     calls = [Call(b"/never", limits={"head": 0.02 * (number + 1)}) for number in range(10)]
-    calls += [Call(b"/answer-%d" % number, limits={"head": 5.0}) for number in range(10)]
+    calls += [Call(b"/answer-%d" % number, limits={"head": 60.0}) for number in range(10)]
     results = world.many(target, calls)
     assert [result.outcome.failure for result in results] == [Failure.TIMEOUT] * 10 + [None] * 10
     assert server.connections == 1
@@ -1042,7 +1043,7 @@ def test_without_http2_only_http1_is_offered(world, authority, client_context):
         both = dataclasses.replace(target, http2=True)  # the same context, at the same time
         assert world.call(target, Call()).data == b"ok"
         assert chosen == ["http/1.1"]
-        assert world.call(both, Call(limits={"head": 0.2})).outcome.failure is Failure.PROTOCOL_ERROR
+        assert world.call(both, Call(limits={"head": 60.0})).outcome.failure is Failure.PROTOCOL_ERROR
         world.upstream.close_idle()
         assert world.call(target, Call()).data == b"ok"
         assert chosen == ["http/1.1", "h2", "http/1.1"]

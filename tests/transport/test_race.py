@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,9 +45,12 @@ class Tries:
         self.more = list(more)
         self.losers: list[Try] = []
         self.asked = 0
+        self.when_asked: Callable[[], None] = lambda: None
+        self.when_lost: Callable[[], None] = lambda: None
 
     def another(self) -> Try | None:
         self.asked += 1
+        self.when_asked()
         return self.more.pop(0) if self.more else None
 
     @staticmethod
@@ -56,6 +60,7 @@ class Tries:
     def lost(self, one: Try) -> None:
         assert one not in self.losers, "told twice"
         self.losers.append(one)
+        self.when_lost()
 
 
 def answer(status: int = 200) -> Outcome:
@@ -107,10 +112,10 @@ def test_the_second_wins_and_the_first_is_broken_off(race):
 
 
 def test_an_error_waits_for_the_others(race):
-    first, second = Try(answer(500)), Try(answer(), waits=False)
+    first, second = Try(answer(500)), Try(answer())
     tries = Tries(second)
-    threading.Timer(0.005, first.go.set).start()
-    winner, outcome = race(first, tries, 0.003)
+    tries.when_asked, tries.when_lost = first.go.set, second.go.set
+    winner, outcome = race(first, tries)
     assert outcome.status == 200
     assert winner is second
 
@@ -118,8 +123,7 @@ def test_an_error_waits_for_the_others(race):
 def test_when_all_fail_the_last_one_counts_and_the_others_bodies_are_dropped(race):
     first, second = Try(answer(500)), Try(Outcome(Failure.RESET, "reset"))
     tries = Tries(second)
-    threading.Timer(0.03, first.go.set).start()
-    threading.Timer(0.09, second.go.set).start()
+    tries.when_asked, tries.when_lost = first.go.set, second.go.set
     winner, outcome = race(first, tries)
     assert (winner, outcome.failure) == (second, Failure.RESET)
     assert (tries.losers, first.outcome.body.aborted) == ([first], True)
