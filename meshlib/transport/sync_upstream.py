@@ -46,6 +46,7 @@ LOOKS = 100
 GIL) before this thread goes to sleep: on loopback, falling asleep and waking up costs more than the answer takes. Only
 while a single call is under way, so that it never competes with work. Pays 20 % in the row "httpx.Client p50"."""
 
+AT_ONCE = -1.0  # no patience that anybody has
 SHORTEST_WAIT = 0.001  # 0 would mean for ever to the kernel, and not at all to Python
 
 IO_ERRORS = (OSError, ssl.SSLError)
@@ -113,12 +114,18 @@ class _Connection:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
 
+    def _without_waiting(self) -> None:
+        """For sockets that Python times: ``patience`` would wait ``SHORTEST_WAIT`` and raise TimeoutError."""
+        if self._patience != AT_ONCE:
+            self._patience = AT_ONCE
+            self.sock.settimeout(0.0)
+
     def send_some(self, data: memoryview) -> int:
         """Write what the socket takes without waiting: perhaps nothing."""
         try:
             if not self.timed:
                 return self.sock.send(data, socket.MSG_DONTWAIT)
-            self.patience(0.0)
+            self._without_waiting()
             return self.sock.send(data[:TLS_RECORD] if self.tls else data)
         except NOT_NOW:
             return 0
@@ -129,7 +136,7 @@ class _Connection:
         try:
             if not self.timed:
                 return self.sock.recv(RECEIVE, socket.MSG_DONTWAIT)
-            self.patience(0.0)
+            self._without_waiting()
             return self.sock.recv(RECEIVE)
         except NOT_NOW:
             return None

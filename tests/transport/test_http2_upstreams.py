@@ -293,9 +293,9 @@ def test_a_connection_that_has_carried_its_share_lets_its_streams_finish(world, 
 
 
 def test_an_old_connection_is_replaced(world, serve):
-    server, target = serve(target={"max_duration": 0.05})
+    server, target = serve(target={"max_duration": 1.0})
     assert world.call(target, Call()).outcome.status == 200
-    past = world.now() + 0.06
+    past = world.now() + 1.1
     world.until(lambda: world.now() > past)
     assert world.call(target, Call()).outcome.status == 200
     assert server.connections == 2
