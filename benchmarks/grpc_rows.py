@@ -53,14 +53,12 @@ def grpc_cost(quick: bool) -> list[Row]:
     """All that the mesh does in a call, without grpcio: its own channel over channels that answer at once."""
     if importlib.util.find_spec("grpc") is None:
         return []  # said by ``grpc_calls``
-    import grpc
-
     from benchmarks.grpc_backend import MESSAGE, UNARY
+    from meshlib.transport.grpcio import upstreams
 
     calls = 2_000 if quick else 20_000
     with (
-        mock.patch.object(grpc, "insecure_channel", AnsweringChannel),
-        mock.patch.object(grpc.aio, "insecure_channel", AnsweringChannel),
+        mock.patch.object(upstreams, "make_channel", AnsweringChannel),
         meshlib.Mesh.from_resources(synthetic.grpc_reviews(1), seed=1) as mesh,
     ):
         call = mesh.grpc_channel("reviews:9080").unary_unary(UNARY)
