@@ -48,6 +48,21 @@ async def test_the_server_sees_the_mesh_host_as_authority(world_class):
         await mesh.aclose()
 
 
+async def test_metadata_named_host_says_nothing_of_the_authority(world_class):
+    """When a rule changes headers, it reads them all."""
+    seen = []
+
+    def answer(peer, request, **_):
+        seen.append(request.header(b":authority"))
+        peer.respond(request, b"", headers=[(b"content-type", b"application/grpc"), (b"grpc-status", b"5")])
+
+    rules = [{"headers": {"request": {"set": {"x-rule": "1"}}}, "route": [to(HOST)]}]
+    with H2Server(answer) as server, mesh_of(server.port, rules=rules) as mesh:
+        await refused(world_class(mesh).unary(timeout=10, metadata=(("host", "elsewhere.test"),)))
+        await mesh.aclose()
+    assert seen == [TARGET.encode()]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_metadata_goes_both_ways(world_class, kind):
     with echo_servers(None) as [server], mesh_of(server) as mesh:

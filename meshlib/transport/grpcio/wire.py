@@ -74,9 +74,10 @@ class GrpcWire:
 
     @base_headers.setter
     def base_headers(self, headers: RawHeaders) -> None:
+        own = {value for name, value in to_raw(self._metadata) if name == HOST} if self._metadata else ()
         self._raw = headers
         for name, value in headers:
-            if name == HOST:
+            if name == HOST and value not in own:  # set by a rule: metadata of that name says nothing of the authority
                 self.authority = value.decode("latin-1")
 
     def count_first(self) -> RawHeaders:
