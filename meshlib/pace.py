@@ -8,6 +8,7 @@ time, so that whoever waits for it waits no longer than that.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -145,6 +146,7 @@ def _all_is_old() -> None:
 
 
 _collecting = threading.Lock()
+os.register_at_fork(after_in_child=_collecting._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
 _makers = 0
 _before = (0, 0, 0)
 

@@ -48,6 +48,7 @@ HTTP1_ONLY = ("http/1.1",)
 HTTP2_OR_1 = ("h2", "http/1.1")
 
 _offering = threading.Lock()
+os.register_at_fork(after_in_child=_offering._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
 
 
 class Offering:

@@ -132,3 +132,42 @@ async def test_after_a_fork_nothing_of_the_parents_is_used_or_freed():
         (after,) = cluster.targets.values()
         assert after is not before
         before.channel.close()
+
+
+KEPT_ELSEWHERE = """
+import os, sys
+sys.path.insert(0, ".")
+import grpc
+from tests.support.grpc_echo import Message, stubs
+from tests.support.grpc_worlds import TARGET, mesh_of
+mesh = mesh_of(int(sys.argv[1]))
+stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
+stub.Unary(Message(text="parent"), timeout=10)
+kept = [(cluster.targets, dict(cluster.targets)) for cluster in mesh._core.live.bound.values()]
+child = os.fork()
+if child == 0:
+    for targets, channels in kept:
+        targets.update(channels)  # as a reload would that was under way at the fork
+    try:
+        stub.Unary(Message(text="child"), timeout=10)
+    except grpc.RpcError as error:
+        print(error.details(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+stub.Unary(Message(text="parent again"), timeout=10)
+os._exit(0)
+"""
+
+
+def test_a_channel_of_the_parent_is_never_called_wherever_the_child_finds_it():
+    with EchoServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", KEPT_ELSEWHERE, str(server.port)],
+            env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},
+            timeout=120,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "set GRPC_ENABLE_FORK_SUPPORT=1" in done.stdout

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,9 @@ def _health_service(service_config: Any) -> str | None:
         raise MeshError(f"the channel option grpc.service_config is not a JSON object: {error}") from error
 
 
+_made: weakref.WeakSet[Upstream] = weakref.WeakSet()
+
+
 class Upstream:
     """A channel to one endpoint. ``calls`` holds its multicallables by the mesh's own methods. ``loop`` is None for
     threads. ``left``: how many more calls it may carry (maxRequestsPerConnection), None: any number; ``until``: by the
@@ -122,6 +126,7 @@ class Upstream:
         self.watching: Callable[[], None] | None = None  # ends what watches its connectivity
         self.ended: list[Callable[[], None]] = []
         self.subscribed = False  # whether grpcio has had a thread that watches its connectivity
+        _made.add(self)
 
     def follow(self, files: Followed[Any], credentials: Any, now: float) -> None:
         """The channel is for calls as long as its credentials are those of the files."""
@@ -130,6 +135,8 @@ class Upstream:
 
     def usable(self, now: float) -> bool:
         """Whether it may carry one more call; counts it."""
+        if self.pid != os.getpid():
+            return False
         if self.until is not None and now >= self.until:
             return False
         if self.tls is not None and now >= self._look_at:
@@ -344,6 +351,9 @@ class Upstreams:
         """In a forked child. Calls that the parent has left as garbage are not to be collected here: their destruction takes
         locks of gRPC core, which threads of the parent may have held, and ends in a hang or an abort."""
         self._forked = self._used
+        for upstream in list(_made):  # wherever it is kept: a call on it would hang in gRPC core
+            upstream.worn = True
+            self._kept_by_parent.append(upstream)
         if self._used:
             gc.freeze()
 

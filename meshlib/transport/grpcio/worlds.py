@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 INFINITE = float("inf")
 
 _connecting = threading.Lock()
+os.register_at_fork(after_in_child=_connecting._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
 
 
 def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> Upstream:
@@ -49,7 +51,7 @@ def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: 
         again: Upstream | None = cluster.targets.get(key)
         if again is not None and again is not found:
             return again
-        if found is not None:
+        if found is not None and found.pid == os.getpid():
             core.forget_targets([found])
         if loop is not None:
             _forget_closed_loops(core, cluster.targets)
