@@ -184,10 +184,12 @@ class AioRequests:
         try:
             if hasattr(source, "__aiter__"):
                 async for message in source:
-                    await self.write(message)
+                    if not await self._took(message):
+                        return
             else:
                 for message in source:
-                    await self.write(message)
+                    if not await self._took(message):
+                        return
             await self.done_writing()
         except asyncio.CancelledError:
             raise
@@ -195,6 +197,14 @@ class AioRequests:
             log.exception("the iterator of requests raised: the call is cancelled")
             self.error = error
             self._cancel()
+
+    async def _took(self, message: Any) -> bool:
+        """``write``; False when the call has ended meanwhile, which its status tells of, and not the iterator."""
+        try:
+            await self.write(message)
+        except ENDED:
+            return False
+        return True
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
