@@ -138,7 +138,7 @@ def _events(text: str) -> Iterator[Any]:
         if char == '"':
             value, at = _decode(text, at)
             if not value.isascii() and _SURROGATE.search(value):
-                raise RefusedError("bad-character", mark, "half of a surrogate pair is no character", "delete it")
+                raise RefusedError("bad-character", mark, "half of a surrogate pair is not a character", "delete it")
             yield yaml.ScalarEvent(None, None, _QUOTED, value, mark)
         elif char in "{[":
             depth += 1

@@ -201,7 +201,7 @@ def _read_plain(body: str, as_json: bool, line: int, builder: Builder, documents
 
 def _hint_for(character: str) -> str:
     if "\ud800" <= character <= "\udfff":
-        return "delete it: half of a surrogate pair is no character"
+        return "delete it: half of a surrogate pair is not a character"
     return f'in a text in double quotes write it as "\\u{ord(character):04X}"; elsewhere delete it'
 
 

@@ -184,7 +184,9 @@ def _length(value: bytes | None) -> int | None:
         return None
     digits = value.strip(_WHITE)
     if not digits.isdigit() or len(digits) > MOST_DIGITS:
-        raise FalseFraming(f"the request's Content-Length is {value[:100].decode('latin-1')!r}, which is no length")
+        raise FalseFraming(
+            f"the request's Content-Length is {value[:100].decode('latin-1')!r}, which is not a valid length"
+        )
     return int(digits)
 
 
