@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.destination_rules import EffectivePolicy, MergedRule, effective_policy
+from meshlib.compiler.destination_rules import MergedRule
 from meshlib.compiler.snapshot import Cluster, TlsSettings
+from meshlib.compiler.traffic_policy import EffectivePolicy, effective_policy
 from meshlib.policy.circuit_limits import CircuitLimits, TcpKeepalive
 from meshlib.policy.locality import LocalitySettings, Place, Placement, place
 from meshlib.policy.outlier import OutlierSettings
@@ -25,6 +26,20 @@ DEFAULT_BALANCER = "LEAST_REQUEST"
 def cluster_key(host: str, subset: str, port: int) -> str:
     """Envoy's name of an outbound cluster, as Istio writes it."""
     return f"outbound|{port}|{subset}|{host}"
+
+
+def has_endpoints(service: Service, rule: MergedRule | None, subset: str, port: int) -> bool:
+    """Whether Istio makes a cluster of a service whose endpoints are names: they are written into it, so it has some, unless
+    the subset has calls go where they were dialled."""
+    endpoints = service.endpoints.get(port, ())
+    chosen = rule.subsets.get(subset) if rule and subset else None
+    if not endpoints or chosen is None:
+        return bool(endpoints)
+    policy = chosen.traffic_policy
+    if policy is not None and policy.load_balancer is not None and policy.load_balancer.simple == "PASSTHROUGH":
+        return True
+    wanted = (chosen.labels or {}).items()
+    return any(_has_labels(endpoint, wanted) for endpoint in endpoints)
 
 
 def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port: int, workload: Workload) -> Cluster:
@@ -82,7 +97,8 @@ def _http2(policy: EffectivePolicy, protocol: str) -> bool:
         return True
     pool = policy.connection_pool
     http = pool.http if pool is not None else None
-    return http is not None and http.h2_upgrade_policy == "UPGRADE" and protocol in ("http", "https")
+    # of a port that declares no protocol Istio speaks what the caller speaks, upgrade or not
+    return http is not None and http.h2_upgrade_policy == "UPGRADE" and protocol != "sniffed"
 
 
 def hash_policy(balancer: Any) -> HashPolicy | None:

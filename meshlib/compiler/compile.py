@@ -18,7 +18,7 @@ from meshlib.compiler.gateways import GatewayRoutes
 from meshlib.compiler.inbound import compile_inbound, own_service
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.resilience import ResiliencePolicies
-from meshlib.compiler.rules import compile_rules, default_rule, sort_claims
+from meshlib.compiler.rules import compile_rules, default_rule, passthrough_rule, sort_claims
 from meshlib.compiler.scope import export_rank, exported_to, names_gateway
 from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.compiler.sidecars import SidecarScope, sidecar_scope
@@ -349,13 +349,13 @@ class _Compilation:
         if proxy is not None:
             target = self.destinations.of_model(proxy, self.workload.namespace, HTTP_DEFAULT_PORT)
             note = f"the host is not in the registry: sent to the egress proxy of {self.scope.resource}"
-            return _make_virtual_host("*", 0, "", [default_rule(target)], [], note)
+            return _make_virtual_host("*", 0, "", [passthrough_rule(target)], [], note)
         self.destinations.clusters[PASSTHROUGH] = Cluster(
             PASSTHROUGH, PASSTHROUGH, "", 0, (), DEFAULT_LIMITS, resolution="passthrough"
         )
         destination = Destination(PASSTHROUGH, "", 0, 1, PASSTHROUGH)
         note = "the host is not in the registry: passed through (ALLOW_ANY)"
-        return _make_virtual_host("*", 0, "", [default_rule(destination)], [], note)
+        return _make_virtual_host("*", 0, "", [passthrough_rule(destination)], [], note)
 
     def _problems(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> list[Problem]:
         by_id = {}

@@ -1,45 +1,71 @@
 """DestinationRule selection and merging: which traffic policy and subsets a client applies to a host.
 
-Order of namespaces: the client's own, the service's, the root namespace; the first that has one wins whole. (Of a client in
-the root namespace its own are those that are exported to it alone.) Within a
-namespace the exact host beats the longest wildcard, and rules of one host are merged: the oldest trafficPolicy counts,
-subsets with new names are added (istio-semantics 2.14).
+Order of namespaces: the client's own, the service's, the root namespace; the first that has one wins whole. In another
+namespace than its own a client looks among what is exported at all, and only then asks whether it is exported to the client:
+an exact host that is exported elsewhere hides a wildcard. (A client in the root namespace has as its own only what is for that
+namespace alone.) Rules of one host merge where their exportTo is the same, or that of the later one includes the earlier one's:
+the oldest trafficPolicy counts, subsets with new names are added. Of those that stay apart the newest counts (Istio's
+push context).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.scope import ROOT_NAMESPACE, exported_to
+from meshlib.compiler.scope import ROOT_NAMESPACE
 from meshlib.errors import Problem, Severity
-from meshlib.registry.names import most_specific, resolve
+from meshlib.registry.names import SuffixIndex, resolve
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.resources.destination_rule import DestinationRule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MergedRule:
-    """One or several DestinationRules of a host, as one. ``id`` names the oldest."""
+    """One or several DestinationRules of a host, as one. ``id`` names the first; ``selector`` None: for every workload."""
 
     id: str
+    namespace: str
     traffic_policy: Any  # TrafficPolicy model or None
-    subsets: Mapping[str, Any]  # name -> Subset model
-    export_to: tuple[str, ...]
+    subsets: dict[str, Any]  # name -> Subset model
+    export_to: frozenset[str]
+    selector: Mapping[str, str] | None
+
+    def visible_from(self, client: str) -> bool:
+        """Whether exportTo shows it to clients of another namespace than its own."""
+        return not self.export_to or "*" in self.export_to or client in self.export_to
 
 
-@dataclass(frozen=True, slots=True)
-class EffectivePolicy:
-    """What counts for one port and subset: block by block, never merged inside a block."""
+class _Hosts:
+    """Merged rules by host: exact ones, and wildcards by what follows the asterisk."""
 
-    load_balancer: Any = None
-    connection_pool: Any = None
-    outlier_detection: Any = None
-    tls: Any = None
-    retry_budget: Any = None
+    def __init__(self) -> None:
+        self._exact: dict[str, list[MergedRule]] = {}
+        self._wildcards = SuffixIndex[list[MergedRule]]()
+
+    def of(self, host: str) -> list[MergedRule]:
+        """The rules of this very host, to be added to."""
+        if host.startswith("*"):
+            return self._wildcards.setdefault(host[1:], [])
+        return self._exact.setdefault(host, [])
+
+    def most_specific(self, host: str) -> list[MergedRule]:
+        """The rules that name the host, else those of the longest wildcard that covers it."""
+        if host.startswith("*"):
+            return self._wildcards.longest(host[1:]) or []
+        return self._exact.get(host) or self._wildcards.longest(host) or []
+
+
+@dataclass(slots=True)
+class _Namespace:
+    """One namespace's rules, as three kinds of clients see them."""
+
+    own: _Hosts = field(default_factory=_Hosts)  # clients of the namespace
+    private: _Hosts = field(default_factory=_Hosts)  # what is for clients of the namespace only
+    exported: _Hosts = field(default_factory=_Hosts)  # the rest, whomever it is exported to
 
 
 class DestinationRules:
@@ -47,61 +73,98 @@ class DestinationRules:
 
     def __init__(self, rules: Iterable[DestinationRule], workload: Workload, domain: str) -> None:
         self._workload = workload
-        self._by_namespace: dict[str, dict[str, MergedRule]] = {}
-        self.problems: list[Problem] = []
-        grouped: dict[tuple[str, str], list[DestinationRule]] = {}
-        for rule in sorted(rules, key=lambda r: r.age_key):
-            selector = getattr(rule.spec, "workload_selector", None)
-            if selector is not None and not self._selected(rule, selector):
-                continue
-            grouped.setdefault((rule.namespace, resolve(rule.spec.host, rule.namespace, domain)), []).append(rule)
-        for (namespace, host), members in grouped.items():
-            self._by_namespace.setdefault(namespace, {})[host] = self._merge(members)
+        self._domain = domain
+        self._namespaces: dict[str, _Namespace] = {}
+        self._said: dict[tuple[str, str, str], Problem] = {}
+        for rule in sorted(rules, key=lambda r: (r.spec.workload_selector is None, r.age_key)):
+            self._add(rule)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is lost where several rules have one host."""
+        return list(self._said.values())
 
     def find(self, host: str, service_namespace: str | None) -> MergedRule | None:
         """The rule for ``host``, or None."""
         client = self._workload.namespace
-        # rules of the root namespace are for everybody and come last, for its own clients too, unless only they see them
-        order = ((client, client == ROOT_NAMESPACE), (service_namespace or client, False), (ROOT_NAMESPACE, False))
-        for namespace, private in order:
-            table = self._by_namespace.get(namespace)
-            if not table:
-                continue
-            found = table.get(host)
-            if found is None:
-                pattern = most_specific([h for h in table if h.startswith("*")], host)
-                found = table.get(pattern) if pattern is not None else None
-            if found is None or (private and not (found.export_to and {".", namespace}.issuperset(found.export_to))):
-                continue
-            if exported_to(found.export_to, namespace, client):
-                return found
+        own = self._namespaces.get(client)
+        if own is not None:
+            found = (own.private if client == ROOT_NAMESPACE else own.own).most_specific(host)
+            if found:
+                return self._for_workload(found)
+        for namespace in (service_namespace or client, ROOT_NAMESPACE):
+            there = self._namespaces.get(namespace)
+            if there is not None:
+                found = [rule for rule in there.exported.most_specific(host) if rule.visible_from(client)]
+                if found:
+                    return self._for_workload(found)
         return None
 
-    def _selected(self, rule: DestinationRule, selector: Any) -> bool:
-        labels = selector.match_labels or {}
-        have = self._workload.labels
-        return rule.namespace == self._workload.namespace and all(have.get(k) == v for k, v in labels.items())
+    def _for_workload(self, rules: list[MergedRule]) -> MergedRule | None:
+        """The first whose selector fits, else the last for every workload."""
+        chosen = None
+        labels = self._workload.labels
+        for rule in rules:
+            if rule.selector is None:
+                chosen = rule
+            elif rule.namespace == self._workload.namespace and all(
+                labels.get(k) == v for k, v in rule.selector.items()
+            ):
+                return rule
+        return chosen
 
-    def _merge(self, members: Sequence[DestinationRule]) -> MergedRule:
-        # a rule selected by workloadSelector goes before plain ones of the same host
-        members = sorted(members, key=lambda r: getattr(r.spec, "workload_selector", None) is None)
-        first = members[0]
-        policy = first.spec.traffic_policy
-        subsets: dict[str, Any] = {}
-        for rule in members:
-            if policy is None:
-                policy = rule.spec.traffic_policy
-            elif rule is not first and rule.spec.traffic_policy is not None:
-                self._warn(rule, first, "its trafficPolicy is not used: the oldest DestinationRule of a host decides")
-            for subset in rule.spec.subsets or ():
-                if subset.name in subsets and rule is not first:
-                    self._warn(rule, first, f"its subset {subset.name} is not used: an older rule has that name")
-                subsets.setdefault(subset.name, subset)
-        return MergedRule(first.id, policy, subsets, tuple(first.spec.export_to or ()))
+    def _add(self, rule: DestinationRule) -> None:
+        spec, namespace = rule.spec, rule.namespace
+        host = resolve(spec.host, namespace, self._domain)
+        # whoever is chosen by labels is in the rule's own namespace
+        export_to = frozenset(spec.export_to or ()) if spec.workload_selector is None else frozenset((".",))
+        tables = self._namespaces.setdefault(namespace, _Namespace())
+        if not export_to or not export_to.isdisjoint(("*", ".", namespace)):
+            self._merge(tables.own.of(host), rule, export_to)
+        private = len(export_to) == 1 and not export_to.isdisjoint((".", namespace))
+        self._merge((tables.private if private else tables.exported).of(host), rule, export_to)
 
-    def _warn(self, rule: DestinationRule, first: DestinationRule, message: str) -> None:
+    def _merge(self, rules: list[MergedRule], rule: DestinationRule, export_to: frozenset[str]) -> None:
+        spec = rule.spec
+        selector = (spec.workload_selector.match_labels or {}) if spec.workload_selector is not None else None
+        apart = True
+        for other in rules:
+            same_export = export_to == other.export_to
+            if not same_export and not (other.export_to and export_to > other.export_to):
+                apart = True
+                continue
+            if selector is not None and other.selector is not None and selector != other.selector:
+                apart = True
+                continue
+            apart = not same_export and (selector is None) != (other.selector is None)
+            self._join(other, rule)
+        if not apart:
+            return
+        if rules:
+            self._warn(
+                rule,
+                rules[0].id,
+                "they have not the same exportTo or workloadSelector and are not merged: of several that are for a client "
+                "the newest counts whole",
+            )
+        subsets = {subset.name: subset for subset in spec.subsets or ()}
+        rules.append(MergedRule(rule.id, rule.namespace, spec.traffic_policy, subsets, export_to, selector))
+
+    def _join(self, merged: MergedRule, rule: DestinationRule) -> None:
+        spec = rule.spec
+        if merged.traffic_policy is None:
+            merged.traffic_policy = spec.traffic_policy
+        elif spec.traffic_policy is not None:
+            self._warn(rule, merged.id, "its trafficPolicy is not used: the oldest DestinationRule of a host decides")
+        for subset in spec.subsets or ():
+            if subset.name in merged.subsets:
+                self._warn(rule, merged.id, f"its subset {subset.name} is not used: an older rule has that name")
+            merged.subsets.setdefault(subset.name, subset)
+
+    def _warn(self, rule: DestinationRule, first: str, message: str) -> None:
         origin = rule.origin
-        self.problems.append(
+        self._said.setdefault(
+            (rule.id, first, message),
             Problem(
                 "destination-rule-overlap",
                 Severity.WARNING,
@@ -109,35 +172,7 @@ class DestinationRules:
                 origin.line,
                 origin.column,
                 rule.id,
-                f"host {rule.spec.host} already has {first.id}; {message}",
-                f"merge it into {first.id}",
-            )
+                f"host {rule.spec.host} already has {first}; {message}",
+                f"merge it into {first}",
+            ),
         )
-
-
-_BLOCKS = ("load_balancer", "connection_pool", "outlier_detection", "tls", "retry_budget")
-
-
-def effective_policy(rule: MergedRule | None, subset: str, port: int) -> EffectivePolicy:
-    """Block by block: subset's port level > subset > rule's port level > rule. A port-level entry does not inherit: blocks
-    that it lacks are defaults, not those of its own level or of a lower one, as in Istio."""
-    if rule is None:
-        return EffectivePolicy()
-    base = _level(rule.traffic_policy, port)
-    chosen = rule.subsets.get(subset) if subset else None
-    if chosen is not None:
-        over = _level(chosen.traffic_policy, port)
-        if _of_port(chosen.traffic_policy, port) is not None:
-            base = dict.fromkeys(_BLOCKS)
-        base = {block: over[block] if over[block] is not None else base[block] for block in _BLOCKS}
-    return EffectivePolicy(**base)
-
-
-def _of_port(policy: Any, port: int) -> Any:
-    entries = policy.port_level_settings if policy is not None else None
-    return next((e for e in entries or () if e.port is not None and e.port.number == port), None)
-
-
-def _level(policy: Any, port: int) -> dict[str, Any]:
-    source = _of_port(policy, port) or policy
-    return {block: getattr(source, block, None) for block in _BLOCKS}

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.clusters import cluster_key, compile_cluster
+from meshlib.compiler.clusters import cluster_key, compile_cluster, has_endpoints
 from meshlib.compiler.destination_rules import DestinationRules, MergedRule
 from meshlib.compiler.snapshot import Cluster, Destination
+from meshlib.compiler.traffic_policy import route_hash
 from meshlib.registry.names import resolve
 from meshlib.workload import Workload
 
@@ -45,8 +46,16 @@ class Destinations:
         key = (host, subset, wanted or -dialled_port, named)
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = self._make(host, subset, wanted, named, dialled_port)
+            found = self._make(host, subset, wanted, named, dialled_port)
+            if self._hashes(host, subset, wanted):
+                found = replace(found, hashed=True)
+            self._found[key] = found
         return found
+
+    def _hashes(self, host: str, subset: str, port: int) -> bool:
+        service = self._lookup(host)
+        rule = self._rules.find(host, service.namespace) if service is not None else None
+        return route_hash(rule, subset, port) is not None
 
     def _make(self, host: str, subset: str, wanted: int, named: str, dialled_port: int) -> Destination:
         service = self._lookup(host)
@@ -72,6 +81,9 @@ class Destinations:
         if subset and (rule is None or subset not in rule.subsets):
             where = f"{rule.id} has {', '.join(rule.subsets) or 'no subsets'}" if rule else "it has no DestinationRule"
             return Destination(host, subset, port, 0, "", f"{what} has no subset {subset}: {where}")
+        if service.by_name and not has_endpoints(service, rule, subset, port):
+            which = f" with the labels of subset {subset}" if subset else ""
+            return Destination(host, subset, port, 0, "", f"{what} has no endpoint{which} to be resolved")
         key = cluster_key(host, subset, port)
         if key not in self.clusters:
             self.clusters[key] = self._cluster(service, rule, subset, port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.matches import compile_match, matcher, not_for_client
@@ -14,7 +15,7 @@ from meshlib.policy.cors import CorsPolicy
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.header_ops import HeaderOps, compile_ops, merge
 from meshlib.policy.regex import rewriter, wire
-from meshlib.policy.retry import RetryPolicy, parse_retry_on
+from meshlib.policy.retry import NO_RETRY, RetryPolicy, parse_retry_on
 from meshlib.policy.rewrite import Redirect, Rewrite
 from meshlib.policy.string_match import StringMatcher
 from meshlib.policy.weights import WeightedChoice
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from meshlib.resources.virtual_service import VirtualService
 
 DEFAULT_RETRY = RetryPolicy()
+HASHED_RETRY = RetryPolicy(ignore_previous_hosts=False)
+"""Of routes of a VirtualService that hash: a retry goes where the key leads. Default routes keep the default, as in Istio."""
 SOLE = WeightedChoice((1,))
 NO_OPS = HeaderOps()
 
@@ -96,7 +99,7 @@ def _rule(route: Route, name: str, matches: tuple[Any, ...], port: int, destinat
         matches=matches,
         destinations=targets,
         choice=SOLE if len(targets) < 2 else WeightedChoice([t.weight for t in targets]),
-        retry=_retry(model.retries),
+        retry=_retry(model.retries, HASHED_RETRY if sole and targets[0].hashed else DEFAULT_RETRY),
         timeout=model.timeout,
         fault=_fault(model.fault),
         rewrite=_rewrite(model.rewrite),
@@ -160,6 +163,7 @@ def _target(found: Destination, model: Any, route: Any, sole: bool) -> Destinati
         _present(merge(back_rule, back_target)) if sole else _present(back_target, back_rule),
         _host_of(route.headers) or _host_of(model.headers),
         sole or bool(_host_of(route.headers)),
+        found.hashed,
     )
 
 
@@ -234,9 +238,11 @@ def _direct(response: Any) -> tuple[int, bytes] | None:
     return response.status, (body.string or "").encode()
 
 
-def _retry(retries: Any) -> RetryPolicy:
+def _retry(retries: Any, default: RetryPolicy) -> RetryPolicy:
     if retries is None:
-        return DEFAULT_RETRY
+        return default
+    if not retries.attempts:
+        return NO_RETRY
     values: dict[str, Any] = {"attempts": retries.attempts}
     if retries.retry_on:
         values["retry_on"] = parse_retry_on(retries.retry_on)
@@ -247,7 +253,7 @@ def _retry(retries: Any) -> RetryPolicy:
         values["backoff_max"] = 10 * backoff
     values["ignore_previous_hosts"] = getattr(retries, "retry_ignore_previous_hosts", None)
     values["remote_localities"] = getattr(retries, "retry_remote_localities", None)
-    return RetryPolicy(**{key: value for key, value in values.items() if value is not None})
+    return replace(default, **{key: value for key, value in values.items() if value is not None})
 
 
 def _fault(fault: Any) -> FaultPolicy | None:
@@ -273,9 +279,15 @@ def _percent(percentage: Any) -> float:
     return 0.0 if percentage is None else float(percentage.value or 0.0)
 
 
-def default_rule(destination: Destination) -> Rule:
+def default_rule(destination: Destination, retry: RetryPolicy = DEFAULT_RETRY) -> Rule:
     """What Istio does for a host that no VirtualService claims: everything to the service, default retries."""
-    return Rule(index=-1, name="default", matches=(), destinations=(destination,), choice=SOLE, retry=DEFAULT_RETRY)
+    return Rule(index=-1, name="default", matches=(), destinations=(destination,), choice=SOLE, retry=retry)
+
+
+def passthrough_rule(destination: Destination) -> Rule:
+    """What Istio does for a host that the mesh does not know: everything to the address dialled (or to the egress proxy),
+    once."""
+    return default_rule(destination, NO_RETRY)
 
 
 def sort_claims(services: Sequence[VirtualService], rank: Callable[[VirtualService], int]) -> list[VirtualService]:

@@ -101,6 +101,7 @@ class Destination:
     response_ops: tuple[HeaderOps, ...] = ()
     authority: str = ""  # a Host that the operations set
     tells_original_host: bool = True  # Envoy does not when one of several destinations sets the Host
+    hashed: bool = False  # whether a route of a VirtualService to it hashes (consistentHash)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

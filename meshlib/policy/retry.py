@@ -133,6 +133,10 @@ class RetryPolicy:
         return text if self.per_try_timeout is None else f"{text}, {self.per_try_timeout:g} s per try"
 
 
+NO_RETRY = RetryPolicy(attempts=0, retry_on=RetryOn(0))
+"""A route without a retry policy: nothing is tried again, unless the caller's own headers ask for it."""
+
+
 def should_retry(
     policy: RetryPolicy,
     *,

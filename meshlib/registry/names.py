@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
 
 DOMAIN = "cluster.local"
 
@@ -53,6 +56,28 @@ def most_specific(patterns: Iterable[str], host: str) -> str | None:
         if wildcard_matches(pattern, host) and (best is None or len(pattern) > len(best)):
             best = pattern
     return best
+
+
+class SuffixIndex(Generic[V]):
+    """Values by suffix, such as what follows the asterisk of a wildcard; found at the cost of the number of lengths."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, V] = {}
+        self._lengths: list[int] = []  # longest first
+
+    def setdefault(self, suffix: str, value: V) -> V:
+        """The value of this very suffix; ``value`` becomes it if there is none."""
+        if suffix not in self._values and len(suffix) not in self._lengths:
+            self._lengths = sorted((*self._lengths, len(suffix)), reverse=True)
+        return self._values.setdefault(suffix, value)
+
+    def longest(self, text: str) -> V | None:
+        """The value of the longest suffix that ``text`` ends with (the whole text counts), None without one."""
+        for length in self._lengths:
+            found = self._values.get(text[len(text) - length :]) if length <= len(text) else None
+            if found is not None:
+                return found
+        return None
 
 
 @functools.lru_cache(maxsize=65536)

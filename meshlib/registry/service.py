@@ -75,9 +75,19 @@ class Service:
             return True
         return client_namespace in self.export_to or ("." in self.export_to and client_namespace == self.namespace)
 
+    @property
+    def by_name(self) -> bool:
+        """Whether endpoints are names, or addresses written beside them (resolution DNS and DNS_ROUND_ROBIN)."""
+        return self.resolution in ("dns", "dns_round_robin") and not self.alias
+
     def same_but_endpoints(self, other: Service) -> bool:
         """Whether whatever is decided from a service, except where its endpoints are, stays as it is."""
-        return all(getattr(self, name) == getattr(other, name) for name in _SHAPE)
+        same = all(getattr(self, name) == getattr(other, name) for name in _SHAPE)
+        return same and (not self.by_name or self._labels() == other._labels())
+
+    def _labels(self) -> dict[int, list[Mapping[str, str]]]:
+        """Of the endpoints of each port: whether a subset of names exists hangs on them."""
+        return {port: [endpoint.labels for endpoint in found] for port, found in self.endpoints.items()}
 
 
 _SHAPE = (

@@ -16,14 +16,16 @@ def services_of(resource: Any, workloads: Workloads, domain: str) -> Iterator[Se
     ports = tuple(ServicePort(p.number, p.name, (p.protocol or "tcp").lower(), p.target_port) for p in spec.ports or ())
     resolution = (spec.resolution or "NONE").lower()
     instances = instances_of(resource, workloads)
+    written = spec.endpoints or spec.workload_selector is not None
     for host in spec.hosts:
         name = resolve(host, resource.namespace, domain)
+        itself = "" if written else name
         yield Service(
             host=name,
             namespace=resource.namespace,
             kind="serviceentry",
             ports=ports,
-            endpoints={p.number: tuple(_endpoints(name, p, instances, resolution)) for p in ports},
+            endpoints={p.number: tuple(_endpoints(itself, p, instances, resolution)) for p in ports},
             resource=resource.id,
             age_key=resource.age_key,
             resolution=resolution,
@@ -47,7 +49,7 @@ def _endpoints(host: str, port: ServicePort, instances: list[WorkloadInstance], 
     if resolution in ("none", "dynamic_dns"):
         return  # the address is the one the caller dials
     if not instances:
-        if resolution.startswith("dns") and not host.startswith("*"):
+        if resolution.startswith("dns") and host and not host.startswith("*"):
             yield Endpoint(host, _number(port), NO_LABELS)
         return
     for instance in instances:

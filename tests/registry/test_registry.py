@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from meshlib.registry.build import build_registry
 from meshlib.registry.kubernetes import port_protocol
-from meshlib.registry.names import dial_names, most_specific, resolve, wildcard_matches
+from meshlib.registry.names import SuffixIndex, dial_names, most_specific, resolve, wildcard_matches
 from meshlib.resources.kubernetes import ServicePort
 from meshlib.resources.loader import load_objects
 from tests.support.resources import pod, service
@@ -66,6 +66,21 @@ def test_the_longest_wildcard_wins_and_an_exact_host_beats_it():
     assert most_specific(patterns, "example.com") == "*.com"
     assert most_specific(patterns, "x.org") == "*"
     assert most_specific(["*.example.com"], "x.org") is None
+
+
+def test_a_suffix_index_finds_the_longest_suffix_that_a_name_ends_with():
+    index: SuffixIndex[str] = SuffixIndex()
+    for suffix in ("", ".com", "iews.com", ".reviews.com"):
+        index.setdefault(suffix, suffix)
+    assert index.setdefault(".com", "again") == ".com"
+    assert [index.longest(name) for name in ("a.org", "a.com", "reviews.com", "v1.reviews.com", "com")] == [
+        "",
+        ".com",
+        "iews.com",
+        ".reviews.com",
+        "",
+    ]
+    assert SuffixIndex[str]().longest("a.com") is None
 
 
 labels = st.from_regex(r"[a-z]([a-z0-9-]{0,6}[a-z0-9])?", fullmatch=True)
