@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from meshlib.changes import ListFollower
 from meshlib.compiler import reports
 from meshlib.compiler.clusters import DEFAULT_LIMITS
 from meshlib.compiler.delegates import Delegates
@@ -35,7 +36,7 @@ from meshlib.compiler.snapshot import (
 )
 from meshlib.pace import in_turns, is_watched, let_go, much_is_made, take_turns
 from meshlib.policy.rule_index import RuleIndex
-from meshlib.registry.build import RegistryBuilder
+from meshlib.registry.build import RegistryBuilder, build_registry
 from meshlib.registry.names import dial_names, most_specific, resolve
 from meshlib.workload import Workload
 
@@ -62,7 +63,7 @@ def compile_gateway(
 ) -> Snapshot:
     """The routes of one port of the Gateways whose selector fits ``workload``'s labels. A host that no VirtualService
     serves there is answered 404."""
-    registry = RegistryBuilder(domain).build(resources)
+    registry = build_registry(resources, domain)
     return _Compilation(resources, registry, workload, domain, port).snapshot(_version(resources, {}))
 
 
@@ -83,6 +84,7 @@ class Compiler:
         self._workload = workload
         self._domain = domain
         self._registry = RegistryBuilder(domain)
+        self._follower: ListFollower[Resource] = ListFollower()
         self._digests: dict[int, tuple[Resource, bytes]] = {}
         self._last: _Made | None = None
 
@@ -90,10 +92,17 @@ class Compiler:
         """The snapshot of these resources. When only endpoints differ from the last time, virtual hosts and the clusters
         of other services stay the same objects."""
         with much_is_made():
-            return self._compile(resources, version)
+            try:
+                return self._compile(resources, version)
+            except BaseException:
+                self._follower = ListFollower()  # what is half done is begun anew the next time
+                raise
 
     def _compile(self, resources: Sequence[Resource], version: str | None) -> Snapshot:
-        registry = self._registry.build(resources)
+        change = self._follower.turn(resources)
+        if change.whole:
+            self._registry = RegistryBuilder(self._domain)
+        registry = self._registry.take(change)
         policies = tuple(r for r in in_turns(resources) if r.kind not in WHERE_ENDPOINTS_ARE)
         version = version or _version(resources, self._digests)
         services = registry.all()

@@ -1,22 +1,42 @@
 """``RegistryBuilder``: all services out of all resources. The order is stable, oldest first.
 
-Building again costs what has changed: a service whose resource and workloads are the same objects as last time stays the
-same object, so that whoever compiles from it can see at once that nothing about it is new.
+It is told what has changed and makes again what that touches:
+
+| a change of | touches |
+|---|---|
+| Service, ServiceEntry | the services it defines, and those of its hosts that are pooled with them |
+| EndpointSlice, Endpoints | the Service of their name |
+| Pod, WorkloadEntry | who selects its labels, and whose slices or Endpoints name the pod |
+| Deployment | the Services of its namespace that have no endpoints, as they say so |
+
+A service that would be made of the same objects stays the same object, so that whoever compiles from it can see at once that
+nothing about it is new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
+from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
+from meshlib.changes import Change, Dependents, everything
 from meshlib.errors import Problem
-from meshlib.pace import in_turns, take_turns
+from meshlib.pace import take_turns
 from meshlib.registry.kubernetes import KubernetesServices
 from meshlib.registry.names import DOMAIN
 from meshlib.registry.service import Endpoint, Registry, Service
 from meshlib.registry.service_entry import instances_of, services_of
-from meshlib.registry.workloads import WorkloadInstance, Workloads, from_pod, from_workload_entry
+from meshlib.registry.workloads import (
+    WorkloadInstance,
+    WorkloadKey,
+    Workloads,
+    from_pod,
+    from_workload_entry,
+    selection_key,
+)
 
 if TYPE_CHECKING:
     from meshlib.resources.base import Resource
@@ -26,124 +46,188 @@ SERVICE_NAME = "kubernetes.io/service-name"
 
 def build_registry(resources: Iterable[Resource], domain: str = DOMAIN) -> Registry:
     """Services with their endpoints. What is worth saying is in ``problems``."""
-    return RegistryBuilder(domain).build(resources)
-
-
-class _Memo:
-    """Values by the identity of what they were made of. Holds its keys, so that an identity is not given away, and
-    forgets at each ``turn`` what the last build did not use."""
-
-    def __init__(self) -> None:
-        self._old: dict[tuple[int, ...], tuple[Sequence[Any], Any]] = {}
-        self._new: dict[tuple[int, ...], tuple[Sequence[Any], Any]] = {}
-
-    def turn(self) -> None:
-        self._old, self._new = self._new, {}
-
-    def get(self, parts: Sequence[Any]) -> Any:
-        key = tuple(map(id, parts))
-        found = self._new.get(key)
-        if found is None:
-            found = self._old.get(key)
-            if found is None:
-                return None
-            self._new[key] = found
-        return found[1]
-
-    def put(self, parts: Sequence[Any], value: Any) -> None:
-        self._new[tuple(map(id, parts))] = (parts, value)
+    return RegistryBuilder(domain).take(everything(resources))
 
 
 class RegistryBuilder:
-    """Builds registries, one after the other. Not for several threads at once."""
+    """The registry of resources that change: one after a change from nothing, and then one after each further change. Not for
+    several threads at once; of no use any more once ``take`` has raised."""
 
     def __init__(self, domain: str = DOMAIN) -> None:
         self._domain = domain
-        self._instances = _Memo()
-        self._services = _Memo()
+        self._workloads = Workloads()
+        self._instances: dict[int, WorkloadInstance] = {}  # by identity of the resource, as all that is made of one
+        self._slices: dict[tuple[str, str], list[tuple[int, Any]]] = {}
+        self._endpoints: dict[tuple[str, str], Any] = {}
+        self._deployments: dict[str, list[tuple[int, Any]]] = {}
+        self._units: dict[int, Any] = {}  # Services and ServiceEntries
+        self._named: dict[tuple[str, str], int] = {}  # the Services among them
+        self._made: dict[int, tuple[Sequence[Any], Sequence[Service]]] = {}  # what of, and what
+        self._problems: dict[int, list[Problem]] = {}
+        self._dependents: Dependents[WorkloadKey, int] = Dependents()
+        self._definitions: dict[str, tuple[Service, ...]] = {}  # by host, before they are pooled
+        self._kubernetes = KubernetesServices(self._workloads, self._slices, self._endpoints, self._deployments, domain)
+        self._touched: dict[int, None] = {}
+        self.registry = Registry({}, [])
 
-    def build(self, resources: Iterable[Resource]) -> Registry:
-        """Services with their endpoints. What is worth saying is in ``problems``."""
-        self._instances.turn()
-        self._services.turn()
-        kinds: dict[str, list[Any]] = {}
-        for resource in in_turns(resources):
-            kinds.setdefault(resource.kind, []).append(resource)
-        workloads = Workloads(self._workloads(kinds))
-        slices: dict[tuple[str, str], list[Any]] = {}
-        for piece in kinds.get("EndpointSlice", ()):
-            owner = piece.labels.get(SERVICE_NAME, "")
+    def take(self, change: Change[Resource]) -> Registry:
+        """The registry after a change. What is worth saying is in its ``problems``."""
+        for resource in change.gone:
+            take_turns()
+            self._change(resource, None)
+        for place, resource in change.come:
+            take_turns()
+            self._change(resource, place)
+        touched, self._touched = self._touched, {}
+        redefined: dict[str, list[Service]] = {}
+        for unit in touched:
+            take_turns()
+            self._make(unit, redefined)
+        hosts = {host: self._redefine(host, new) for host, new in redefined.items()}
+        self.registry = self.registry.after(hosts, list(chain.from_iterable(self._problems.values())))
+        return self.registry
+
+    # -- what resources say
+
+    def _change(self, resource: Any, place: int | None) -> None:
+        """One resource has come to its ``place`` (None: is gone)."""
+        kind = resource.kind
+        if kind == "Pod" or kind == "WorkloadEntry":
+            self._workload(resource, place)
+        elif kind == "EndpointSlice":
+            owner = resource.labels.get(SERVICE_NAME, "")
             if owner:
-                slices.setdefault((piece.namespace, owner), []).append(piece)
-        endpoints = {(e.namespace, e.name): e for e in kinds.get("Endpoints", ())}
-        kubernetes = KubernetesServices(workloads, slices, endpoints, kinds.get("Deployment", []), self._domain)
-        problems: list[Problem] = []
-        services = [self._kubernetes(kubernetes, s, problems) for s in sorted(kinds.get("Service", ()), key=_age)]
-        entries: dict[tuple[str, str], list[Service]] = {}
-        for entry in sorted(kinds.get("ServiceEntry", ()), key=_age):
-            for service in self._entry(entry, workloads):
-                entries.setdefault((service.namespace, service.host), []).append(service)
-        services += [self._pooled(same) for same in entries.values()]
-        return Registry(services, problems)
-
-    def _workloads(self, kinds: dict[str, list[Any]]) -> Iterator[WorkloadInstance]:
-        for pod in kinds.get("Pod", ()):
-            take_turns()
-            found = self._instances.get((pod,))
-            if found is None:
-                found = from_pod(pod)
-                self._instances.put((pod,), found or False)
-            if found:
-                yield found
-        for entry in kinds.get("WorkloadEntry", ()):
-            take_turns()
-            found = self._instances.get((entry,))
-            if found is None:
-                found = from_workload_entry(entry.spec, entry.name, entry.namespace, entry.labels)
-                self._instances.put((entry,), found or False)
-            if found:
-                yield found
-
-    def _kubernetes(self, kubernetes: KubernetesServices, resource: Any, problems: list[Problem]) -> Service:
-        take_turns()
-        parts = (resource, *kubernetes.sources(resource))
-        found: Service | None = self._services.get(parts)
-        if found is None:
-            found = kubernetes.build(resource)
-            if kubernetes.problems:  # said again at each build: only services without any are remembered
-                problems += kubernetes.problems
-                kubernetes.problems = []
+                _keep(self._slices, (resource.namespace, owner), resource, place)
+                self._touch_named((resource.namespace, owner))
+        elif kind == "Endpoints":
+            key = (resource.namespace, resource.name)
+            if place is not None:
+                self._endpoints[key] = resource
             else:
-                self._services.put(parts, found)
-        return found
+                self._endpoints.pop(key, None)
+            self._touch_named(key)
+        elif kind == "Deployment":
+            _keep(self._deployments, resource.namespace, resource, place)
+            for unit in self._problems:
+                known = self._units.get(unit)
+                if known is not None and known.namespace == resource.namespace:
+                    self._touched[unit] = None
+        elif kind == "Service" or kind == "ServiceEntry":
+            self._unit(resource, place)
 
-    def _entry(self, entry: Any, workloads: Workloads) -> list[Service]:
-        take_turns()
-        parts = (entry, *instances_of(entry, workloads)) if entry.spec.workload_selector is not None else (entry,)
-        found: list[Service] | None = self._services.get(parts)
-        if found is None:
-            found = list(services_of(entry, workloads, self._domain))
-            self._services.put(parts, found)
-        return found
+    def _workload(self, resource: Any, place: int | None) -> None:
+        known = self._instances.pop(id(resource), None)
+        if known is not None:
+            self._workloads.remove(known)
+        elif place is not None:
+            if resource.kind == "Pod":
+                known = from_pod(resource)
+            else:
+                known = from_workload_entry(resource.spec, resource.name, resource.namespace, resource.labels)
+            if known is not None:
+                self._instances[id(resource)] = known
+                self._workloads.add(known, place)
+        if known is not None:
+            for key in known.found_by():
+                self._touched.update(dict.fromkeys(self._dependents.of(key)))
 
-    def _pooled(self, same: Sequence[Service]) -> Service:
-        """Several ServiceEntries of one host in one namespace: the oldest defines it, endpoints of all are pooled."""
-        first = same[0]
-        if len(same) == 1:
-            return first
-        pooled: Service | None = self._services.get(same)
-        if pooled is None:
-            ports = {p.number: p for s in reversed(same) for p in s.ports}
-            endpoints: dict[int, tuple[Endpoint, ...]] = {}
-            for number in ports:
-                unique = {e.key: e for s in reversed(same) for e in s.endpoints.get(number, ())}
-                endpoints[number] = tuple(sorted(unique.values(), key=lambda e: e.key))
-            pooled = replace(first, ports=tuple(ports.values()), endpoints=endpoints)
-            self._services.put(same, pooled)
-        return pooled
+    def _unit(self, resource: Any, place: int | None) -> None:
+        unit = id(resource)
+        if place is not None:
+            self._units[unit] = resource
+        else:
+            del self._units[unit]
+        if resource.kind == "Service":
+            key = (resource.namespace, resource.name)
+            if place is not None:
+                self._named[key] = unit
+            elif self._named.get(key) == unit:
+                del self._named[key]
+        self._touched[unit] = None
+
+    def _touch_named(self, key: tuple[str, str]) -> None:
+        unit = self._named.get(key)
+        if unit is not None:
+            self._touched[unit] = None
+
+    # -- what is made of them
+
+    def _make(self, unit: int, redefined: dict[str, list[Service]]) -> None:
+        """The services of one Service or ServiceEntry; ``redefined`` gets the definitions of hosts for which that matters."""
+        resource = self._units.get(unit)
+        old = self._made.get(unit)
+        problems: list[Problem] = []
+        made: Sequence[Service] = ()
+        if resource is None:
+            self._dependents.forget(unit)
+            self._made.pop(unit, None)
+        else:
+            parts, keys = self._sources(resource)
+            self._dependents.read(unit, keys)
+            if old is not None and unit not in self._problems and _same_objects(parts, old[0]):
+                return
+            if resource.kind == "Service":
+                made = (self._kubernetes.build(resource, problems),)
+            else:
+                made = tuple(services_of(resource, self._workloads, self._domain))
+            self._made[unit] = (parts, made)
+        self._problems.pop(unit, None)
+        if problems:
+            self._problems[unit] = problems
+        gone = old[1] if old is not None else ()
+        for host in dict.fromkeys(service.host for service in (*gone, *made)):
+            if host not in redefined:
+                redefined[host] = list(self._definitions.get(host, ()))
+            redefined[host] = [s for s in redefined[host] if not any(s is other for other in gone)]
+            redefined[host] += [s for s in made if s.host == host]
+
+    def _sources(self, resource: Any) -> tuple[Sequence[Any], Sequence[WorkloadKey]]:
+        """The objects that a Service or ServiceEntry is made a service of, and the workloads whose change changes that."""
+        if resource.kind == "Service":
+            return self._kubernetes.sources(resource), self._kubernetes.reads(resource)
+        selector = resource.spec.workload_selector
+        if selector is None:
+            return (), ()
+        return instances_of(resource, self._workloads), [selection_key(resource.namespace, selector.labels or {})]
+
+    def _redefine(self, host: str, definitions: list[Service]) -> tuple[Service, ...]:
+        """What is served of one host, of these definitions."""
+        definitions.sort(key=lambda service: service.order)
+        if definitions:
+            self._definitions[host] = tuple(definitions)
+        else:
+            self._definitions.pop(host, None)
+        entries: dict[str, list[Service]] = {}
+        for service in definitions:
+            if service.kind != "kubernetes":
+                entries.setdefault(service.namespace, []).append(service)
+        kubernetes = [service for service in definitions if service.kind == "kubernetes"]
+        return (*kubernetes, *(_pooled(same) for same in entries.values()))
 
 
-def _age(resource: Any) -> tuple[str, str, str, int]:
-    take_turns()
-    key: tuple[str, str, str, int] = resource.age_key
-    return key
+def _keep(table: dict[Any, list[tuple[int, Any]]], key: Any, resource: Any, place: int | None) -> None:
+    """A resource in a table of lists in the order of places."""
+    if place is not None:
+        insort(table.setdefault(key, []), (place, resource), key=itemgetter(0))
+        return
+    there = table[key]
+    there[:] = [entry for entry in there if entry[1] is not resource]
+    if not there:
+        del table[key]
+
+
+def _same_objects(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(map(is_, one, other))
+
+
+def _pooled(same: Sequence[Service]) -> Service:
+    """Several ServiceEntries of one host in one namespace: the oldest defines it, endpoints of all are pooled."""
+    first = same[0]
+    if len(same) == 1:
+        return first
+    ports = {p.number: p for s in reversed(same) for p in s.ports}
+    endpoints: dict[int, tuple[Endpoint, ...]] = {}
+    for number in ports:
+        unique = {e.key: e for s in reversed(same) for e in s.endpoints.get(number, ())}
+        endpoints[number] = tuple(sorted(unique.values(), key=lambda e: e.key))
+    return replace(first, ports=tuple(ports.values()), endpoints=endpoints)

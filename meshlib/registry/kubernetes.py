@@ -3,13 +3,13 @@ the selector finds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from meshlib.errors import Problem, Severity
 from meshlib.policy.unsigned import unsigned
 from meshlib.registry.service import NO_LABELS, Endpoint, Service, ServicePort
-from meshlib.registry.workloads import WorkloadInstance, Workloads
+from meshlib.registry.workloads import WorkloadInstance, WorkloadKey, Workloads, selection_key
 
 _APP_PROTOCOLS = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
 _NAMED = frozenset(("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "mongo", "mysql", "redis", "udp"))
@@ -34,14 +34,15 @@ def port_protocol(port: Any) -> str:
 
 
 class KubernetesServices:
-    """Builds services; ``slices`` and ``endpoints`` by (namespace, service name)."""
+    """Builds services; ``slices`` and ``endpoints`` by (namespace, service name), ``deployments`` by namespace. Lists are of
+    (place, resource), in the order of places."""
 
     def __init__(
         self,
         workloads: Workloads,
-        slices: Mapping[tuple[str, str], list[Any]],
+        slices: Mapping[tuple[str, str], list[tuple[int, Any]]],
         endpoints: Mapping[tuple[str, str], Any],
-        deployments: list[Any],
+        deployments: Mapping[str, list[tuple[int, Any]]],
         domain: str,
     ) -> None:
         self._workloads = workloads
@@ -49,26 +50,44 @@ class KubernetesServices:
         self._endpoints = endpoints
         self._deployments = deployments
         self._domain = domain
-        self.problems: list[Problem] = []
 
     def sources(self, resource: Any) -> list[Any]:
-        """What the endpoints of a Service are made of: the same objects again give the same service again."""
-        key = (resource.namespace, resource.name)
-        slices = self._slices.get(key)
-        if slices is not None:
-            pods = [self._pod(s.namespace, e.target_ref) for s in slices for e in s.endpoints or ()]
-            return [*slices, *pods]
-        endpoints = self._endpoints.get(key)
+        """What a service is made of beside its Service: the same objects again give the same service again."""
+        slices = self._slices_of(resource)
+        if slices:
+            return [*slices, *(self._workloads.pod(*name) for name in self._pods(resource))]
+        endpoints = self._endpoints.get((resource.namespace, resource.name))
         if endpoints is not None:
-            entries = (
-                e for s in endpoints.subsets or () for e in (*(s.addresses or ()), *(s.not_ready_addresses or ()))
-            )
-            return [endpoints, *(self._pod(endpoints.namespace, e.target_ref) for e in entries)]
+            return [endpoints, *(self._workloads.pod(*name) for name in self._pods(resource))]
         selector = resource.spec.selector
         return self._workloads.select(resource.namespace, selector) if selector else []
 
-    def build(self, resource: Any) -> Service:
-        """The service of one Service resource."""
+    def reads(self, resource: Any) -> list[WorkloadKey]:
+        """The keys of the workloads whose change changes ``sources``."""
+        if self._slices_of(resource) or (resource.namespace, resource.name) in self._endpoints:
+            return list(self._pods(resource))
+        selector = resource.spec.selector
+        return [selection_key(resource.namespace, selector)] if selector else []
+
+    def _slices_of(self, resource: Any) -> list[Any]:
+        return [piece for _, piece in self._slices.get((resource.namespace, resource.name), ())]
+
+    def _pods(self, resource: Any) -> Iterator[tuple[str, str]]:
+        """(namespace, name) of the pods that slices, or else Endpoints, name."""
+        slices = self._slices_of(resource)
+        entries = [(piece.namespace, entry) for piece in slices for entry in piece.endpoints or ()]
+        endpoints = self._endpoints.get((resource.namespace, resource.name))
+        if not slices and endpoints is not None:
+            for subset in endpoints.subsets or ():
+                addresses = (*(subset.addresses or ()), *(subset.not_ready_addresses or ()))
+                entries += [(endpoints.namespace, entry) for entry in addresses]
+        for namespace, entry in entries:
+            reference = entry.target_ref
+            if reference is not None and reference.name:
+                yield reference.namespace or namespace, reference.name
+
+    def build(self, resource: Any, problems: list[Problem]) -> Service:
+        """The service of one Service resource; ``problems`` gets what is to be said of it."""
         spec = resource.spec
         host = f"{resource.name}.{resource.namespace}.svc.{self._domain}".lower()
         ports = tuple(
@@ -84,7 +103,7 @@ class KubernetesServices:
         else:
             found = self._find(resource, ports)
             if ports and not any(found.values()):
-                self._report_empty(resource)
+                problems.append(self._empty(resource))
         addresses = [a for a in (spec.cluster_ips or [spec.cluster_ip]) if a and a != "None"]
         return Service(
             host=host,
@@ -104,8 +123,8 @@ class KubernetesServices:
     def _find(self, resource: Any, ports: tuple[ServicePort, ...]) -> dict[int, tuple[Endpoint, ...]]:
         key = (resource.namespace, resource.name)
         not_ready_too = bool(resource.spec.publish_not_ready_addresses)
-        slices = self._slices.get(key)
-        if slices is not None:
+        slices = self._slices_of(resource)
+        if slices:
             return _by_port(ports, lambda port: self._from_slices(slices, port, not_ready_too))
         endpoints = self._endpoints.get(key)
         if endpoints is not None:
@@ -150,23 +169,21 @@ class KubernetesServices:
             return None
         return self._workloads.pod(reference.namespace or namespace, reference.name)
 
-    def _report_empty(self, resource: Any) -> None:
+    def _empty(self, resource: Any) -> Problem:
         selector = resource.spec.selector or {}
-        deployments = [d.name for d in self._deployments if d.namespace == resource.namespace and _selects(selector, d)]
+        deployments = [d.name for _, d in self._deployments.get(resource.namespace, ()) if _selects(selector, d)]
         what = f"Deployment {', '.join(deployments)} should run its pods, but " if deployments else ""
         origin = resource.origin
-        self.problems.append(
-            Problem(
-                "no-endpoints",
-                Severity.NOTICE,
-                origin.file,
-                origin.line,
-                origin.column,
-                resource.id,
-                f"service {resource.name} has no endpoints: {what}no EndpointSlice, Endpoints, Pod or WorkloadEntry "
-                "gives an address",
-                "calls to it are answered 503 (flag UH) until there is one",
-            )
+        return Problem(
+            "no-endpoints",
+            Severity.NOTICE,
+            origin.file,
+            origin.line,
+            origin.column,
+            resource.id,
+            f"service {resource.name} has no endpoints: {what}no EndpointSlice, Endpoints, Pod or WorkloadEntry "
+            "gives an address",
+            "calls to it are answered 503 (flag UH) until there is one",
         )
 
 

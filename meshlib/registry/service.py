@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meshlib.errors import Problem
@@ -52,7 +52,8 @@ class ServicePort:
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
     """A host that can be called. ``endpoints`` by service port number; ``resolution`` is static, dns, dns_round_robin,
-    dynamic_dns or none; ``alias`` the name an ExternalName stands for."""
+    dynamic_dns or none; ``alias`` the name an ExternalName stands for; ``position`` its place among the hosts of its
+    resource."""
 
     host: str
     namespace: str
@@ -68,6 +69,12 @@ class Service:
     headless: bool = False
     alias: str = ""
     subject_alt_names: tuple[str, ...] = ()
+    position: int = 0
+
+    @property
+    def order(self) -> tuple[bool, tuple[str, str, str, int], int]:
+        """Sorts services: Kubernetes' before others, then the oldest."""
+        return self.kind != "kubernetes", self.age_key, self.position
 
     def visible_from(self, client_namespace: str) -> bool:
         """Whether exportTo shows the service to clients of a namespace."""
@@ -104,6 +111,7 @@ _SHAPE = (
     "alias",
     "subject_alt_names",
     "ports",
+    "position",
 )
 
 
@@ -111,15 +119,28 @@ class Registry:
     """All services. One host may be defined in several namespaces: a client sees that of its own namespace, else the
     Kubernetes service, else the oldest."""
 
-    __slots__ = ("_by_host", "_order", "_wildcards", "problems")
+    __slots__ = ("_by_host", "_wildcards", "problems")
 
-    def __init__(self, services: list[Service], problems: list[Problem]) -> None:
+    def __init__(self, by_host: Mapping[str, tuple[Service, ...]], problems: list[Problem]) -> None:
+        """``by_host`` in the order of each host's first service."""
         self.problems = problems
-        self._order = services
-        self._by_host: dict[str, list[Service]] = {}
-        for service in services:
-            self._by_host.setdefault(service.host, []).append(service)
-        self._wildcards = [host for host in self._by_host if host.startswith("*")]
+        self._by_host = by_host
+        self._wildcards = [host for host in by_host if host.startswith("*")]
+
+    def after(self, changed: Mapping[str, tuple[Service, ...]], problems: list[Problem]) -> Registry:
+        """This registry with other services for some hosts (none: the host is gone)."""
+        before = self._by_host
+        made = Registry.__new__(Registry)
+        made.problems = problems
+        made._by_host = by_host = {**before, **changed}
+        for host in [host for host, services in changed.items() if not services]:
+            del by_host[host]
+        if any(_first(services) != _first(before.get(host, ())) for host, services in changed.items() if services):
+            made._by_host = dict(sorted(by_host.items(), key=lambda item: item[1][0].order))
+        made._wildcards = self._wildcards
+        if any(host.startswith("*") for host in changed):
+            made._wildcards = [host for host in by_host if host.startswith("*")]
+        return made
 
     def lookup(self, host: str, client_namespace: str) -> Service | None:
         """The service of this very host (or of the wildcard that covers it), as the client's namespace sees it."""
@@ -127,7 +148,7 @@ class Registry:
         if found is None and self._wildcards:
             pattern = most_specific(self._wildcards, host)
             found = self._by_host[pattern] if pattern is not None else None
-        return self._choose(found or [], client_namespace)
+        return self._choose(found or (), client_namespace)
 
     def visible(self, client_namespace: str) -> list[Service]:
         """One service a host, those the namespace may see, in a stable order."""
@@ -136,11 +157,15 @@ class Registry:
 
     def all(self) -> list[Service]:
         """Every definition."""
-        return list(self._order)
+        return [service for services in self._by_host.values() for service in services]
 
     @staticmethod
-    def _choose(services: list[Service], client_namespace: str) -> Service | None:
+    def _choose(services: Sequence[Service], client_namespace: str) -> Service | None:
         seen = [s for s in services if s.visible_from(client_namespace)]
         if len(seen) < 2:
             return seen[0] if seen else None
         return min(seen, key=lambda s: (s.namespace != client_namespace, s.kind != "kubernetes", s.age_key))
+
+
+def _first(services: Sequence[Service]) -> object:
+    return services[0].order if services else None

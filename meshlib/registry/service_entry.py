@@ -17,7 +17,7 @@ def services_of(resource: Any, workloads: Workloads, domain: str) -> Iterator[Se
     resolution = (spec.resolution or "NONE").lower()
     instances = instances_of(resource, workloads)
     written = spec.endpoints or spec.workload_selector is not None
-    for host in spec.hosts:
+    for position, host in enumerate(spec.hosts):
         name = resolve(host, resource.namespace, domain)
         itself = "" if written else name
         yield Service(
@@ -28,6 +28,7 @@ def services_of(resource: Any, workloads: Workloads, domain: str) -> Iterator[Se
             endpoints={p.number: tuple(_endpoints(itself, p, instances, resolution)) for p in ports},
             resource=resource.id,
             age_key=resource.age_key,
+            position=position,
             resolution=resolution,
             addresses=tuple(spec.addresses or ()),
             export_to=tuple(spec.export_to or ()),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from meshlib.registry.service import NO_LABELS
 
 _REPLICA_SET_HASH = re.compile(r"-[a-z0-9]{5,10}$")
+WorkloadKey = tuple[str, ...]
+"""What a change of workloads is about: ``(namespace,)`` all of it, ``(namespace, pod)``, ``(namespace, label, value)``."""
 TLS_MODE = "security.istio.io/tlsMode"
 
 
@@ -30,24 +33,66 @@ class WorkloadInstance:
     workload: str = ""
     is_pod: bool = True
 
+    def found_by(self) -> Iterator[WorkloadKey]:
+        """The keys under which others may have found it."""
+        yield (self.namespace,)
+        if self.is_pod:
+            yield (self.namespace, self.name)
+        for label, value in self.labels.items():
+            yield (self.namespace, label, value)
+
     @property
     def tls_mode(self) -> str:
         return self.labels.get(TLS_MODE, "")
 
 
-class Workloads:
-    """All of them, found by namespace and label."""
+def selection_key(namespace: str, selector: Mapping[str, str]) -> WorkloadKey:
+    """A key that every workload has which ``Workloads.select`` finds."""
+    return (namespace, *next(iter(selector.items()), ()))
 
-    def __init__(self, instances: Iterable[WorkloadInstance]) -> None:
+
+class Workloads:
+    """All of them, found by namespace and label, in the order of their places: pods before others."""
+
+    def __init__(self) -> None:
         self._by_label: dict[tuple[str, str, str], list[WorkloadInstance]] = {}
         self._by_name: dict[tuple[str, str], WorkloadInstance] = {}
         self._by_namespace: dict[str, list[WorkloadInstance]] = {}
-        for instance in instances:
-            self._by_namespace.setdefault(instance.namespace, []).append(instance)
-            if instance.is_pod:
-                self._by_name[instance.namespace, instance.name] = instance
-            for key, value in instance.labels.items():
-                self._by_label.setdefault((instance.namespace, key, value), []).append(instance)
+        self._places: dict[int, tuple[bool, int]] = {}
+
+    def add(self, instance: WorkloadInstance, place: int) -> None:
+        """One more."""
+        self._places[id(instance)] = (not instance.is_pod, place)
+        if instance.is_pod:
+            self._by_name[instance.namespace, instance.name] = instance
+        self._insert(self._by_namespace.setdefault(instance.namespace, []), instance)
+        for key, value in instance.labels.items():
+            self._insert(self._by_label.setdefault((instance.namespace, key, value), []), instance)
+
+    def remove(self, instance: WorkloadInstance) -> None:
+        """One less."""
+        name = (instance.namespace, instance.name)
+        if instance.is_pod and self._by_name.get(name) is instance:
+            del self._by_name[name]
+        self._take(self._by_namespace, instance.namespace, instance)
+        for key, value in instance.labels.items():
+            self._take(self._by_label, (instance.namespace, key, value), instance)
+        del self._places[id(instance)]
+
+    def _place(self, instance: WorkloadInstance) -> tuple[bool, int]:
+        return self._places[id(instance)]
+
+    def _insert(self, there: list[WorkloadInstance], instance: WorkloadInstance) -> None:
+        if not there or self._place(there[-1]) < self._place(instance):
+            there.append(instance)
+        else:
+            insort(there, instance, key=self._place)
+
+    def _take(self, table: dict[Any, list[WorkloadInstance]], key: Any, instance: WorkloadInstance) -> None:
+        there = table[key]
+        del there[bisect_left(there, self._place(instance), key=self._place)]
+        if not there:
+            del table[key]
 
     def pod(self, namespace: str, name: str) -> WorkloadInstance | None:
         """The pod of that name."""
@@ -56,7 +101,7 @@ class Workloads:
     def select(self, namespace: str, selector: Mapping[str, str]) -> list[WorkloadInstance]:
         """Those of a namespace whose labels include ``selector`` (an empty one selects all)."""
         if not selector:
-            return self._by_namespace.get(namespace, [])
+            return list(self._by_namespace.get(namespace, ()))
         lists = [self._by_label.get((namespace, k, v), []) for k, v in selector.items()]
         shortest = min(lists, key=len)
         wanted = selector.items()
