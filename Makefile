@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo demo-grpc protos test check bench differential soak interop docs clean setup fuzz
+.PHONY: help demo demo-grpc protos test check bench differential soak interop istiod docs clean setup fuzz
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
 	@echo "make differential N=1000000   random route decisions through meshlib and a real Envoy, compared"
+	@echo "make istiod  routes and verdicts against those of the real istiod (its answers lie beside the repository)"
 	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every world, dying servers, reloads, forks"
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
 	@echo "make fuzz MINUTES=1 [TARGET=name]   coverage-guided fuzzers of tests/fuzz, so many minutes each"
@@ -63,6 +64,9 @@ N ?= 100000
 SEED ?= 1
 differential: $(STAMP)
 	$(BIN)/python -m tests.differential.referee.run --decisions $(N) --seed $(SEED)
+
+istiod: $(STAMP)
+	$(BIN)/python -m tests.istiod $(ARGS)
 
 MINUTES ?= 5
 soak: $(STAMP)
