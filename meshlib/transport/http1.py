@@ -96,9 +96,8 @@ class ResponseReader:
     __slots__ = (
         "_bare",
         "_coded",
+        "_explained",
         "_has_length",
-        "_head_request",
-        "_header_bytes",
         "_heads",
         "_parser",
         "_spent",
@@ -129,12 +128,10 @@ class ResponseReader:
 
     def begin(self, head_request: bool) -> None:
         """An answer is expected now; ``head_request``: to HEAD, so that it has no body whatever its headers say."""
-        self._head_request = head_request
         self._heads = 0  # of one answer: interim ones, too
-        if head_request:
-            self._bare = bytearray()  # all bytes of its answer, to see where it ends
+        self._bare = bytearray() if head_request else None  # all bytes of an answer to HEAD, to see where it ends
         self._spent = 0  # bytes that were no body, less what chunks cost anyway
-        self._header_bytes = 0  # the part of it that is headers and trailers
+        self._explained = 0  # the part of it that is headers and trailers, of answers in chunks
         self._has_length = False
         self._coded = False  # otherwise than by chunks alone
         self.begun = False  # a byte of the answer has come
@@ -164,8 +161,9 @@ class ResponseReader:
                 self._fail("the answer does not begin with HTTP/1")
                 return
         self._spent += len(data)
-        if self._head_request:
-            self._bare += data
+        bare = self._bare
+        if bare is not None:
+            bare += data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -177,21 +175,23 @@ class ResponseReader:
                 self.poisoned = True
             else:
                 self._fail(str(error) or type(error).__name__)
-        if self._head_request and self.complete and not self._ends_with_its_heads():
+        if bare is not None and self.complete and not self._ends_with_its_heads(bare):
             self.poisoned = True
-        if self._spent > MAX_HEAD_BYTES:
-            if not self.complete:
+        spent = self._spent
+        if spent > MAX_HEAD_BYTES:
+            # of a whole answer, bytes behind its end are counted, too
+            if not self.complete or self._explained + (not self.chunked and _size(self.headers)) > MAX_HEAD_BYTES:
                 self._fail(_too_large(self.head_done))
-        elif self._spent < self._header_bytes:
-            self._spent = self._header_bytes
+        elif spent < self._explained:
+            self._spent = self._explained
 
-    def _ends_with_its_heads(self) -> bool:
+    def _ends_with_its_heads(self, answer: bytearray) -> bool:
         """Whether an answer to HEAD is over with its last head. llhttp, which expects a body, has read on: the beginning of
         one would be lost, and the rest of it be the next answer on the connection."""
         at = 0
         for _ in range(self._heads):
-            at = self._bare.find(b"\r\n\r\n", at) + 4
-        return at == len(self._bare)
+            at = answer.find(b"\r\n\r\n", at) + 4
+        return at == len(answer)
 
     def _switch(self, left: bytes) -> None:
         """101: the last HTTP on this connection, if it was asked for."""
@@ -256,19 +256,11 @@ class ResponseReader:
             self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.complete or self.error:
-            return
-        self._header_bytes += len(name) + len(value) + 4
-        if self._header_bytes > MAX_HEAD_BYTES:
-            self._fail(_too_large(self.head_done))
+        # once a header: what can be counted once a head, or once a feed, is not counted here (row "httpx.Client p50")
         if self.head_done:
-            self.trailers.append((name, value))
-            if len(self.headers) + len(self.trailers) > MAX_HEADERS:
-                self._fail(f"the answer has more than {MAX_HEADERS} headers and trailers")
+            self._trailer(name, value)
             return
         self.headers.append((name, value))
-        if len(self.headers) > MAX_HEADERS:
-            self._fail(f"the answer has more than {MAX_HEADERS} headers")
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
             self._has_length = True
@@ -276,10 +268,24 @@ class ResponseReader:
             self._coded = self._coded or self.chunked or value.strip(b" ").lower() != b"chunked"
             self.chunked = True
 
+    def _trailer(self, name: bytes, value: bytes) -> None:
+        if self.complete or self.error:
+            return
+        self._explained += len(name) + len(value) + 4
+        if self._explained > MAX_HEAD_BYTES:
+            self._fail(_too_large(True))
+        self.trailers.append((name, value))
+        if len(self.headers) + len(self.trailers) > MAX_HEADERS:
+            self._fail(f"the answer has more than {MAX_HEADERS} headers and trailers")
+
     def on_headers_complete(self) -> None:
         if self.complete or self.error:
             return
         self._heads += 1
+        headers = self.headers
+        if len(headers) > MAX_HEADERS:
+            self._fail(f"the answer has more than {MAX_HEADERS} headers")
+            return
         parser = self._parser
         self.status = status = parser.get_status_code()
         version = parser.get_http_version()
@@ -292,15 +298,20 @@ class ResponseReader:
             self._fail(f"the status of the answer is {status:03}")
             return
         if status < 200:
+            self._explained += _size(headers)
             return  # 100, 103: a whole message without a body; the answer is still to come
         if self.chunked:
+            self._explained += _size(headers)
+            if self._explained > MAX_HEAD_BYTES:
+                self._fail(_too_large(False))
+                return
             if self._coded:
                 self._fail("the answer's Transfer-Encoding is not chunked, once")
                 return
             if version == "1.0":
                 self.poisoned = True  # HTTP/1.0 knows no chunks: who knows what stands between (RFC 9112, 6.1)
         self.head_done = True
-        if self._head_request:
+        if self._bare is not None:
             # llhttp cannot be told that this answer has no body: finish here, and start afresh
             self.keep_alive = parser.should_keep_alive()
             self.complete = True
@@ -328,6 +339,11 @@ class ResponseReader:
             return
         self.keep_alive = self._parser.should_keep_alive()
         self.complete = True
+
+
+def _size(headers: RawHeaders) -> int:
+    """Bytes that these take in a head."""
+    return sum([len(name) + len(value) + 4 for name, value in headers])
 
 
 def _too_large(head_done: bool) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from meshlib.policy.regex import wire
 from meshlib.transport.origins import origin_of
+
+_NAME = operator.itemgetter(0)
 
 
 class HttpxView:
@@ -49,7 +52,8 @@ class HttpxView:
     @property
     def asks(self) -> bool:
         """Whether there may be a header whose name begins with ``x-envoy-``."""
-        return any([name[:1] in b"xX" and name[:8].lower() == b"x-envoy-" for name, _ in self.raw_headers])  # noqa: C419 (a list is faster than a generator)
+        # names in one piece, made without a step of bytecode a header (row "policy cost of a call")
+        return b"x-envoy-" in b" ".join(map(_NAME, self.raw_headers)).lower()
 
     def header(self, name: str) -> str | None:
         """Value of a header (``name`` in lower case), repeated ones joined with ","; None when absent."""

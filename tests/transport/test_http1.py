@@ -196,6 +196,29 @@ def test_head_and_trailers_share_their_bounds():
     assert "larger than" in answer(b"h" + big, (b"t" + big) * 2).error
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Early Hints\r\nlink: " + b"l" * 30_000 + b"\r\n\r\n"])
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"content-length: 2\r\n", b"ok"),
+        (b"content-length: 0\r\n", b""),
+        (b"transfer-encoding: chunked\r\n", b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n"),
+    ],
+)
+def test_a_head_over_its_bound_is_refused_though_the_whole_answer_came_in_one_piece(framing, body, interim, method):
+    def answer(size: int) -> ResponseReader:
+        reader = ResponseReader()
+        reader.begin(method == b"HEAD")
+        head = HEAD + framing + b"x: " + b"a" * (size - len(interim) - len(framing) - len(HEAD)) + b"\r\n\r\n"
+        reader.feed(interim + head + (b"" if method == b"HEAD" else body))
+        return reader
+
+    assert answer(MAX_HEAD_BYTES - 100).complete
+    assert not answer(MAX_HEAD_BYTES - 100).error
+    assert "larger than" in answer(MAX_HEAD_BYTES + 100).error
+
+
 @pytest.mark.parametrize("size", [1, 10, 1000])
 def test_a_body_of_any_length_and_any_chunks_is_no_violation(size):
     reader = ResponseReader()
