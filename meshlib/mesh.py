@@ -37,6 +37,7 @@ from meshlib.telemetry.tracing import Tracing
 from meshlib.transport.alarms import Alarms
 from meshlib.transport.client_limits import ClientLimits
 from meshlib.transport.clients import AsyncMeshClient, MeshClient, arguments
+from meshlib.transport.forked import take_all
 from meshlib.transport.grpcio.view import GrpcView
 from meshlib.transport.httpx_transport import transports
 from meshlib.transport.origins import BadUrl, origin_of
@@ -576,11 +577,12 @@ class Mesh:
         self._changing = threading.RLock()
         self._waiting = 0
         self._compiler = Compiler(self.workload)  # the parent's may have been in the middle of a compilation
-        self._core.after_fork()
-        if self._serving is not None:
-            self._serving.after_fork()
-        if self._source is not None:
-            self._source.after_fork(self._reload_watched)
+        source, serving = self._source, self._serving
+        take_all((
+            self._core.after_fork,
+            *([] if serving is None else [serving.after_fork]),
+            *([] if source is None else [lambda: source.after_fork(self._reload_watched)]),
+        ))  # fmt: skip
 
 
 def _from_objects(resources: Iterable[Mapping[str, Any]]) -> tuple[list[Resource], list[Problem]]:
@@ -614,8 +616,7 @@ def _module_of(inner: Any) -> ModuleType:
 
 
 def _after_fork_in_child() -> None:
-    for mesh in list(_meshes):
-        mesh._after_fork()
+    take_all([mesh._after_fork for mesh in list(_meshes)])
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -115,6 +115,7 @@ class BoundCluster:
         "__weakref__",
         "_even",
         "_generation",
+        "_placed",
         "_table",
         "_tiers",
         "_warming",
@@ -223,6 +224,7 @@ class BoundCluster:
         self._tiers: list[Tier] | None = None
         if spec.placement is not None and self.endpoints:
             self._tiers = build(self.endpoints, spec.placement.weights, spec.panic_percent, self._balancer_of)
+        self._placed = self._tiers is not None or spec.hash_policy is not None
         warmth = spec.slow_start
         self._warming: list[EndpointState] = []
         if warmth is not None:
@@ -259,7 +261,7 @@ class BoundCluster:
                 self._refresh(now)
         if self._warming:
             self._warm(now)
-        if self._tiers is not None or self.spec.hash_policy is not None:
+        if self._placed:
             return self._pick_placed(call, tried)
         usable = self.usable
         if not usable:

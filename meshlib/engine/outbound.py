@@ -113,24 +113,25 @@ def outbound(call: Call) -> Exchange:
     now = clock() if record.injected_delay else started
     deadline = INFINITE if timeout is None else now + timeout
     guard = cluster.guard
-    deadline_header = ""
-    if guard is not None and guard.settings.deadline is not None:
-        deadline, deadline_header = _inherited(guard, deadline, now)
-        if deadline <= now:
-            record.add_flag("UT")
-            yield Deliver(Outcome(Failure.TIMEOUT, "the deadline of the request being served has passed"), local=True)
-            return
+    if guard is not None:  # what only a guarded call has
+        deadline_header = ""
+        crowd = status = 0
+        in_bulkhead: Place | None = None
+        success: bool | None = None
+        if guard.settings.deadline is not None:
+            deadline, deadline_header = _inherited(guard, deadline, now)
+            if deadline <= now:
+                record.add_flag("UT")
+                passed = "the deadline of the request being served has passed"
+                yield Deliver(Outcome(Failure.TIMEOUT, passed), local=True)
+                return
     limit = deadline if deadline < caller_deadline else caller_deadline
     attempt = 0
     resent = False
     tried: list[EndpointState] | None = None
     place = None if slots is None else Place()
-    to_mirror = bool(rule.mirrors)
+    to_mirror = rule.mirrors
     hedges: Hedges | None = None
-    crowd = 0
-    in_bulkhead: Place | None = None
-    success: bool | None = None
-    status = 0
     try:
         if guard is not None:
             refusal = guard.admit(now, call.clock.time(), call)
@@ -187,7 +188,7 @@ def outbound(call: Call) -> Exchange:
                 return
 
             if to_mirror and call.wire.replayable and call.wire.whole:
-                to_mirror = False
+                to_mirror = ()
                 for copy in copies(call, rule):
                     yield copy
             cluster.begin(endpoint, call)

@@ -28,6 +28,7 @@ from hpack import HeaderTuple
 
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.environment import waiting_poll
+from meshlib.transport.forked import close_copy
 from meshlib.transport.framing import Framing
 from meshlib.transport.http1 import BodyFailed, InvalidHead
 from meshlib.transport.http2 import Http2Session, Stream, StreamFailure
@@ -477,7 +478,7 @@ class Connection:
             return
         self.closed = True
         for sock in (self.sock, self._kick_in, self._kick_out):
-            os.close(sock.detach())
+            close_copy(sock)
 
 
 class _Pool:

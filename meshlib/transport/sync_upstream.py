@@ -22,6 +22,7 @@ from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.client_limits import ClientLimits, no_slot, patience
 from meshlib.transport.environment import check_sockets, instant_poll, is_gevents, waiting_poll
+from meshlib.transport.forked import close_copy
 from meshlib.transport.framing import FalseFraming, Framing, NoBody, framing_of
 from meshlib.transport.http1 import BodyFailed, InvalidHead, ResponseReader, asks_for_websocket, encode_head
 from meshlib.transport.names import Names
@@ -737,9 +738,7 @@ class SyncUpstream:
         inherited += self._dialling
         self._idle, self._busy, self._dialling = {}, set(), set()
         for sock in inherited:
-            if sock.fileno() >= 0:
-                # detach first: closing an SSLSocket or socket object never writes, but must not shut the peer down either
-                os.close(sock.detach())
+            close_copy(sock)
         if self._http2 is not None:
             self._http2.forget_inherited()
 

@@ -34,6 +34,7 @@ from meshlib.transport.client_limits import ClientLimits
 from meshlib.transport.closing import Closing
 from meshlib.transport.environment import asyncio_loop
 from meshlib.transport.followed import Followed
+from meshlib.transport.forked import take_all
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.names import Names
 from meshlib.transport.problems import HTTP2_REMEDY, mesh_closed
@@ -171,24 +172,31 @@ class MeshCore:
 
     def after_fork(self) -> None:
         """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
-        self.upstream.after_fork()
+        take_all((
+            self._abandon_channels,
+            self.upstream.after_fork,
+            self._begin_anew,
+            *[limits.after_fork for limits in list(self.limits)],
+            self.names.after_fork,
+            self.telemetry.after_fork,
+            self.breakers.after_fork,
+            *([] if self.live is None else [self.live.after_fork]),
+        ))  # fmt: skip
+
+    def _begin_anew(self) -> None:
         self.background = Background()
         closed, self.closing = self.closing.closed, Closing()
         if closed:
             self.closing.close()
         weakref.finalize(self, self.background.close).atexit = False
-        for limits in list(self.limits):
-            limits.after_fork()
-        self.names.after_fork()
-        self.telemetry.after_fork()
-        self.breakers.after_fork()
-        if self._grpc is not None:
-            self._grpc.after_fork()
+
+    def _abandon_channels(self) -> None:
+        if self._grpc is None:
+            return
+        self._grpc.after_fork()
         if self.live is not None:
-            self.live.after_fork()
-            if self._grpc is not None:
-                for cluster in self.live.bound.values():
-                    self._grpc.abandon(cluster)
+            for cluster in self.live.bound.values():
+                self._grpc.abandon(cluster)
 
     def close(self) -> None:
         """Refuse new calls, close connections; calls under way fail at once. Loops other than the running one do their part
