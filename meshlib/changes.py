@@ -113,6 +113,8 @@ def differences(before: Sequence[Any], now: Sequence[Any]) -> tuple[Sequence[int
 
 def changed_keys(before: Mapping[K, Any], now: Mapping[K, Any]) -> tuple[list[K], list[K]]:
     """The keys of ``now`` whose value is new or another object, and the keys that are gone."""
+    if before is now:
+        return [], []
     other = list(compress(now, map(is_not, now.values(), map(before.get, now))))
     gone = list(filterfalse(now.__contains__, before)) if len(before) + len(other) > len(now) else []
     return other, gone

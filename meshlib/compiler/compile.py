@@ -3,13 +3,12 @@ that a change of endpoints costs the clusters it touches."""
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from meshlib.changes import ListFollower
+from meshlib.changes import ListFollower, everything
 from meshlib.compiler import reports
 from meshlib.compiler.clusters import DEFAULT_LIMITS
 from meshlib.compiler.delegates import Delegates
@@ -34,6 +33,7 @@ from meshlib.compiler.snapshot import (
     Snapshot,
     VirtualHost,
 )
+from meshlib.compiler.version import Version
 from meshlib.pace import in_turns, is_watched, let_go, much_is_made, take_turns
 from meshlib.policy.rule_index import RuleIndex
 from meshlib.registry.build import RegistryBuilder, build_registry
@@ -64,7 +64,7 @@ def compile_gateway(
     """The routes of one port of the Gateways whose selector fits ``workload``'s labels. A host that no VirtualService
     serves there is answered 404."""
     registry = build_registry(resources, domain)
-    return _Compilation(resources, registry, workload, domain, port).snapshot(_version(resources, {}))
+    return _Compilation(resources, registry, workload, domain, port).snapshot(Version().take(everything(resources)))
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class Compiler:
         self._domain = domain
         self._registry = RegistryBuilder(domain)
         self._follower: ListFollower[Resource] = ListFollower()
-        self._digests: dict[int, tuple[Resource, bytes]] = {}
+        self._version = Version()
         self._last: _Made | None = None
 
     def compile(self, resources: Sequence[Resource], version: str | None = None) -> Snapshot:
@@ -101,10 +101,12 @@ class Compiler:
     def _compile(self, resources: Sequence[Resource], version: str | None) -> Snapshot:
         change = self._follower.turn(resources)
         if change.whole:
+            self._version = Version()
             self._registry = RegistryBuilder(self._domain)
         registry = self._registry.take(change)
         policies = tuple(r for r in in_turns(resources) if r.kind not in WHERE_ENDPOINTS_ARE)
-        version = version or _version(resources, self._digests)
+        hashed = self._version.take(change)
+        version = version or hashed
         services = registry.all()
         last = self._last
         if last is not None and _same_objects(policies, last.policies) and _same_shapes(services, last.services):
@@ -433,19 +435,3 @@ def _is_ip(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _version(resources: Iterable[Resource], known: dict[int, tuple[Resource, bytes]]) -> str:
-    """A short hash that changes when any resource does; shown in status. ``known`` keeps those of resources that stay."""
-    digest = hashlib.sha256()
-    kept: dict[int, tuple[Resource, bytes]] = {}
-    for resource in resources:
-        take_turns()
-        found = known.get(id(resource))
-        if found is None:
-            found = (resource, resource.digest())
-        kept[id(resource)] = found
-        digest.update(found[1])
-    known.clear()
-    known.update(kept)
-    return digest.hexdigest()[:12]

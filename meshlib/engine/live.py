@@ -6,6 +6,7 @@ import random
 from threading import RLock
 from typing import TYPE_CHECKING
 
+from meshlib.changes import changed_keys
 from meshlib.engine.cluster import BoundCluster, ClusterState
 from meshlib.engine.guard import Guard, Report, Storage
 
@@ -41,23 +42,39 @@ class Live:
         self.bound: dict[str, BoundCluster] = {}
         self.states: dict[str, ClusterState] = {}
         if previous is not None:
-            with previous._lock:
-                self.states = {key: s for key, s in previous.states.items() if key in snapshot.clusters}
-                before = dict(previous.bound)
-                self.guards = {
-                    host: guard if guard.settings == wanted else Guard(wanted, guard, storage, report)
-                    for host, guard in previous.guards.items()
-                    if (wanted := snapshot.resilience.get(host)) is not None
-                }
-            # clusters that the reload did not touch stay as they are; others in use are bound at once, so that their
-            # endpoints and limits count from its first moment
-            for key in self.states:
-                old = before.get(key)
-                same_guard = old is not None and old.guard is self.guards.get(old.spec.host)
-                if old is not None and same_guard and snapshot.clusters[key] is old.spec:
-                    self.bound[key] = old
-                else:
+            self._follow(previous)
+
+    def _follow(self, previous: Live) -> None:
+        """What is known of clusters stays; those in use that the reload touched are bound at once, so that their endpoints and
+        limits count from its first moment. Costs what has changed."""
+        before, now = previous.snapshot, self.snapshot
+        with previous._lock:
+            self.states, self.bound = dict(previous.states), dict(previous.bound)
+            self.guards = dict(previous.guards)
+            touched, gone = changed_keys(before.clusters, now.clusters)
+            guarded = self._follow_guards(*changed_keys(before.resilience, now.resilience))
+            if guarded:
+                touched = list(dict.fromkeys((*touched, *(k for k, b in self.bound.items() if b.spec.host in guarded))))
+            for key in gone:
+                self.states.pop(key, None)
+                self.bound.pop(key, None)
+            for key in touched:
+                old = self.bound.pop(key, None)
+                if key in self.states:
                     self._inherit(self._bind(key), old)
+
+    def _follow_guards(self, touched: list[str], gone: list[str]) -> set[str]:
+        """The hosts whose guard is not what it was."""
+        other = set()
+        for host in (*touched, *gone):
+            guard, wanted = self.guards.pop(host, None), self.snapshot.resilience.get(host)
+            if guard is not None and guard.settings == wanted:
+                self.guards[host] = guard
+                continue
+            other.add(host)
+            if guard is not None and wanted is not None:
+                self.guards[host] = Guard(wanted, guard, self._storage, self._report)
+        return other
 
     @staticmethod
     def _inherit(bound: BoundCluster, old: BoundCluster | None) -> None:
