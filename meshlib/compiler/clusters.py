@@ -13,7 +13,7 @@ from meshlib.policy.outlier import OutlierSettings
 from meshlib.policy.regex import wire
 from meshlib.policy.retry_budget import RetryBudget
 from meshlib.policy.slow_start import SlowStart
-from meshlib.registry.service import Endpoint, Service
+from meshlib.registry.service import Endpoint, Service, ServicePort
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def has_endpoints(service: Service, rule: MergedRule | None, subset: str, port: 
     chosen = rule.subsets.get(subset) if rule and subset else None
     if not endpoints or chosen is None:
         return bool(endpoints)
-    policy = chosen.traffic_policy
-    if policy is not None and policy.load_balancer is not None and policy.load_balancer.simple == "PASSTHROUGH":
+    if is_dialled(service, rule, subset, port):
         return True
     wanted = (chosen.labels or {}).items()
     return any(_has_labels(endpoint, wanted) for endpoint in endpoints)
@@ -50,14 +49,17 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
     if chosen is not None and chosen.labels:
         wanted = chosen.labels.items()
         endpoints = tuple(e for e in endpoints if _has_labels(e, wanted))
-    protocol = next((p.protocol for p in service.ports if p.number == port), "http")
+    found = next((p for p in service.ports if p.number == port), None)
+    protocol = found.protocol if found is not None else "http"
     balancer = policy.load_balancer
-    hashing = hash_policy(balancer)
-    name = _balancer(policy)
-    resolution = "passthrough" if name == "PASSTHROUGH" else _RESOLUTIONS.get(service.resolution, "static")
-    if resolution == "passthrough":
-        endpoints = ()
-    endpoints, placement = placed(endpoints, balancer, policy.outlier_detection is not None, workload)
+    hashing = None
+    name = _balancer(balancer)
+    if is_dialled(service, rule, subset, port):
+        resolution, name, endpoints, balancer, placement = "passthrough", "PASSTHROUGH", (), None, None
+    else:
+        resolution = _RESOLUTIONS.get(service.resolution, "static")
+        hashing = hash_policy(balancer)
+        endpoints, placement = placed(endpoints, balancer, policy.outlier_detection is not None, workload)
     return Cluster(
         key=cluster_key(service.host, subset, port),
         host=service.host,
@@ -71,6 +73,7 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
         protocol=protocol,
         http2=_http2(policy, protocol),
         resolution=resolution,
+        dial_port=_dial_port(service, found),
         destination_rule=rule.id if rule else "",
         panic_percent=_panic_percent(policy),
         refusal=_refusal(policy, rule),
@@ -82,12 +85,29 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
     )
 
 
-_RESOLUTIONS = {
-    "none": "passthrough",
-    "dynamic_dns": "passthrough",
-    "dns": "dns",
-    "dns_round_robin": "logical_dns",
-}
+def is_dialled(service: Service, rule: MergedRule | None, subset: str, port: int) -> bool:
+    """Whether calls go to the address that was called (Envoy's original destination), whatever endpoints there are: no
+    balancer, no subset and no hash chooses. PASSTHROUGH of the whole rule, and of a subset as such, counts for the subset
+    even if its own policy has another balancer."""
+    if service.headless or service.resolution in ("none", "dynamic_dns"):
+        return True
+    if rule is None:
+        return False
+    chosen = rule.subsets.get(subset) if subset else None
+    balancers = [effective_policy(rule, subset, port).load_balancer]
+    if chosen is not None:
+        balancers.append(effective_policy(rule, "", port).load_balancer)
+        balancers.append(chosen.traffic_policy.load_balancer if chosen.traffic_policy is not None else None)
+    return any(balancer is not None and balancer.simple == "PASSTHROUGH" for balancer in balancers)
+
+
+def _dial_port(service: Service, port: ServicePort | None) -> int:
+    """A ServiceEntry of resolution NONE may send what is called on a port to another port of the same address."""
+    target = port.target_port if port is not None and service.resolution == "none" else None
+    return target if isinstance(target, int) else 0
+
+
+_RESOLUTIONS = {"dns": "dns", "dns_round_robin": "logical_dns"}
 _HTTP2 = frozenset(("http2", "grpc", "grpc-web"))
 
 
@@ -219,8 +239,7 @@ def _limits(policy: EffectivePolicy) -> CircuitLimits:
     return CircuitLimits(**{name: value for name, value in values.items() if value})
 
 
-def _balancer(policy: EffectivePolicy) -> str:
-    balancer = policy.load_balancer
+def _balancer(balancer: Any) -> str:
     if balancer is None or balancer.simple is None:
         return DEFAULT_BALANCER
     simple = str(getattr(balancer.simple, "value", balancer.simple))

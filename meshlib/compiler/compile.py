@@ -38,6 +38,7 @@ from meshlib.pace import in_turns, is_watched, let_go, much_is_made, take_turns
 from meshlib.policy.rule_index import RuleIndex
 from meshlib.registry.build import RegistryBuilder, build_registry
 from meshlib.registry.names import dial_names, most_specific, resolve
+from meshlib.registry.original_destinations import original_destinations
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -286,6 +287,7 @@ class _Compilation:
             fallbacks=any(policy.fallback is not None for policy in resilience.values()),
             sidecar=self.scope.resource,
             inbound=inbound,
+            dialled=self._dialled(),
         )
 
     def with_endpoints(
@@ -312,8 +314,12 @@ class _Compilation:
             problems=problems,
             resource_count=len(resources),
             inbound=inbound,
+            dialled=self._dialled(),
             seen=last.seen,
         )
+
+    def _dialled(self) -> Mapping[str, tuple[str, ...]]:
+        return original_destinations(self.registry.all(), self.workload.namespace, self.domain)
 
     def _mesh_hosts(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:
         for service in self.registry.visible(self.workload.namespace):

@@ -81,6 +81,7 @@ class Cluster:
     retry_budget: RetryBudget | None = None
     placement: Placement | None = None  # None: one priority, one locality
     identities: tuple[str, ...] = ()  # who may answer (ServiceEntry subjectAltNames)
+    dial_port: int = 0  # of passthrough: the port that is dialled, whatever the URL says (0: the URL's)
     refusal: str = (
         ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
     )
@@ -226,6 +227,8 @@ class Snapshot:
     l4: Mapping[tuple[str, int], L4Host] = field(default_factory=dict)  # tls and tcp rules, by full host name and port
     resilience: Mapping[str, Resilience] = field(default_factory=dict)  # by full host name
     fallbacks: bool = False  # whether one of them has a fallback
+    # addresses of names that are dialled as they are: headless services and their pods, as the registry knows them
+    dialled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sidecar: str = ""  # the Sidecar that bounds what this client sees
     inbound: Inbound = NOTHING  # what happens to the requests that this workload serves
     # memo of virtual_host(), by what the URL names, Host and scheme: splitting and comparing an authority costs more than

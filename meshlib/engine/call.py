@@ -44,6 +44,7 @@ class Call:
     whether its body can be sent again."""
 
     __slots__ = (
+        "address",
         "clock",
         "entered",
         "hash_value",
@@ -77,6 +78,7 @@ class Call:
         self.timeouts = timeouts
         self.wait = wait
         self.hash_value: int | None = -1  # of consistent hashing; -1: not asked for yet, None: the request has no key
+        self.address = ""  # of a name that is dialled as it is: every attempt of the call goes to this one
         self.set_cookie = ""  # a cookie that hashing made, for the answer to set
         self.record: Explanation
         # what the call counts for: each changes in one step with the count, as in ``circuit_limits.Place``

@@ -369,9 +369,15 @@ class BoundCluster:
                 self._note(state.detector.tick(now))
 
     def _dialled(self, call: Call) -> EndpointState:
-        """Pass-through: the endpoint is the address that the caller's URL names, never what a Host header says."""
+        """Pass-through: the endpoint is the address that the caller's URL names, never what a Host header says. A headless
+        service's name is any one of its pods, as if the resolver had told this one first."""
         host, port = split_authority(call.view.dialled)
-        port = port or self.spec.port or (443 if call.view.scheme == "https" else 80)
+        port = self.spec.dial_port or port or self.spec.port or (443 if call.view.scheme == "https" else 80)
+        known = call.live.snapshot.dialled.get(host)
+        if known:
+            if call.address not in known:
+                call.address = known[0] if len(known) == 1 else call.rng.choice(known)
+            host = call.address
         key = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         state = self.state
         found = state.endpoints.get(key)

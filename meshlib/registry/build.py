@@ -54,7 +54,6 @@ class RegistryBuilder:
     several threads at once; of no use any more once ``take`` has raised."""
 
     def __init__(self, domain: str = DOMAIN) -> None:
-        self._domain = domain
         self._workloads = Workloads()
         self._instances: dict[int, WorkloadInstance] = {}  # by identity of the resource, as all that is made of one
         self._slices: dict[tuple[str, str], list[tuple[int, Any]]] = {}
@@ -169,7 +168,7 @@ class RegistryBuilder:
             if resource.kind == "Service":
                 made = (self._kubernetes.build(resource, problems),)
             else:
-                made = tuple(services_of(resource, self._workloads, self._domain))
+                made = tuple(services_of(resource, self._workloads))
             self._made[unit] = (parts, made)
         self._problems.pop(unit, None)
         if problems:

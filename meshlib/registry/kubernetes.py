@@ -148,7 +148,9 @@ class KubernetesServices:
                 ready = conditions is None or conditions.ready is not False
                 pod = self._pod(piece.namespace, entry.target_ref)
                 for address in entry.addresses:
-                    endpoint = _endpoint(address, number, pod, ready or not_ready_too, entry.zone or "")
+                    endpoint = _endpoint(
+                        address, number, pod, ready or not_ready_too, entry.zone or "", _hostname(entry)
+                    )
                     found.setdefault(endpoint.key, endpoint)
         return list(found.values())
 
@@ -160,7 +162,8 @@ class KubernetesServices:
                 continue
             for addresses, ready in ((subset.addresses, True), (subset.not_ready_addresses, not_ready_too)):
                 for entry in addresses or ():
-                    endpoint = _endpoint(entry.ip, number, self._pod(endpoints.namespace, entry.target_ref), ready, "")
+                    pod = self._pod(endpoints.namespace, entry.target_ref)
+                    endpoint = _endpoint(entry.ip, number, pod, ready, "", _hostname(entry))
                     found.setdefault(endpoint.key, endpoint)
         return list(found.values())
 
@@ -233,9 +236,18 @@ def _from_workloads(chosen: list[WorkloadInstance], port: ServicePort, not_ready
     return list(found.values())
 
 
-def _endpoint(address: str, port: int, workload: WorkloadInstance | None, healthy: bool, zone: str) -> Endpoint:
+def _hostname(entry: Any) -> str:
+    """The name of the pod behind an address of an EndpointSlice or Endpoints, "" if it does not tell."""
+    reference = entry.target_ref
+    return entry.hostname or (reference.name if reference is not None and reference.kind == "Pod" else "") or ""
+
+
+def _endpoint(
+    address: str, port: int, workload: WorkloadInstance | None, healthy: bool, zone: str, hostname: str = ""
+) -> Endpoint:
     if workload is None:
-        return Endpoint(address, port, NO_LABELS, healthy=healthy, locality=f"/{zone}" if zone else "")
+        locality = f"/{zone}" if zone else ""
+        return Endpoint(address, port, NO_LABELS, healthy=healthy, locality=locality, hostname=hostname)
     return Endpoint(
         address,
         port,
@@ -247,4 +259,5 @@ def _endpoint(address: str, port: int, workload: WorkloadInstance | None, health
         healthy=healthy,
         workload=workload.workload,
         tls_mode=workload.tls_mode,
+        hostname=hostname or workload.hostname,
     )

@@ -33,7 +33,7 @@ def dial_names(
     if namespace == client_namespace:
         names.append(short.partition(".")[0])
     if headless:
-        names.append(f"*.{host}")
+        names += [f"*.{name}" for name in names]  # its pods
     return names
 
 

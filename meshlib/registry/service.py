@@ -15,7 +15,8 @@ NO_LABELS: Mapping[str, str] = {}
 class Endpoint:
     """One address of a service port. ``address`` is an IP, a DNS name (resolved when connecting) or ``unix:///path``.
 
-    ``locality`` is region/zone/subzone; ``healthy`` is readiness; ``tls_mode`` "istio" when the workload takes mTLS.
+    ``locality`` is region/zone/subzone; ``healthy`` is readiness; ``tls_mode`` "istio" when the workload takes mTLS;
+    ``hostname`` a pod's own name, by which it is called before the name of its headless service.
     """
 
     address: str
@@ -28,6 +29,7 @@ class Endpoint:
     healthy: bool = True
     workload: str = ""
     tls_mode: str = ""
+    hostname: str = ""
     key: str = ""
 
     def __post_init__(self) -> None:

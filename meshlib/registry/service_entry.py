@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from meshlib.registry.names import resolve
 from meshlib.registry.service import NO_LABELS, Endpoint, Service, ServicePort
 from meshlib.registry.workloads import WorkloadInstance, Workloads, from_workload_entry
 
 
-def services_of(resource: Any, workloads: Workloads, domain: str) -> Iterator[Service]:
+def services_of(resource: Any, workloads: Workloads) -> Iterator[Service]:
     """One service a host."""
     spec = resource.spec
     ports = tuple(ServicePort(p.number, p.name, (p.protocol or "tcp").lower(), p.target_port) for p in spec.ports or ())
@@ -18,7 +17,7 @@ def services_of(resource: Any, workloads: Workloads, domain: str) -> Iterator[Se
     instances = instances_of(resource, workloads)
     written = spec.endpoints or spec.workload_selector is not None
     for position, host in enumerate(spec.hosts):
-        name = resolve(host, resource.namespace, domain)
+        name = host.lower().removesuffix(".")  # one label stays one: it is no Service's short name
         itself = "" if written else name
         yield Service(
             host=name,

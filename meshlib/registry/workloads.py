@@ -32,6 +32,7 @@ class WorkloadInstance:
     healthy: bool = True
     workload: str = ""
     is_pod: bool = True
+    hostname: str = ""
 
     def found_by(self) -> Iterator[WorkloadKey]:
         """The keys under which others may have found it."""
@@ -131,6 +132,7 @@ def from_pod(pod: Any) -> WorkloadInstance | None:
         service_account=pod.spec.service_account_name or "default",
         healthy=_ready(status),
         workload=_owner(pod),
+        hostname=pod.spec.hostname or pod.name,
     )
 
 

@@ -144,6 +144,7 @@ class PodSpec(Loose):
     containers: list[Container] | None = None
     service_account_name: str | None = None
     node_name: str | None = None
+    hostname: str | None = None
 
 
 class PodCondition(Loose):

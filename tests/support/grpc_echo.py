@@ -114,13 +114,14 @@ class Echo(stubs.EchoServicer):  # type: ignore[misc]
 
 
 class EchoServer:
-    """An ``Echo`` on 127.0.0.1. ``credentials`` makes it TLS; ``options`` are grpc.server's."""
+    """An ``Echo`` on 127.0.0.1, or another address. ``credentials`` makes it TLS; ``options`` are grpc.server's."""
 
     def __init__(
         self,
         name: str = "one",
         script: list[Any] | None = None,
         *,
+        ip: str = "127.0.0.1",
         port: int = 0,
         interceptors: Any = (),
         options: Any = (),
@@ -132,7 +133,7 @@ class EchoServer:
             futures.ThreadPoolExecutor(workers), interceptors=interceptors, options=[("grpc.so_reuseport", 0), *options]
         )
         stubs.add_EchoServicer_to_server(self.echo, self.server)
-        address = f"127.0.0.1:{port}"
+        address = f"{ip}:{port}"
         self.port: int = (
             self.server.add_insecure_port(address)
             if credentials is None

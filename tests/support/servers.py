@@ -14,7 +14,13 @@ class EchoServer:
     """Answers with JSON about the request. ``behave`` may replace the answer: it gets the handler and returns True when
     it has answered itself. Counts what it saw in ``seen``."""
 
-    def __init__(self, name: str = "echo", behave: Callable[[Any], bool] | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "echo",
+        behave: Callable[[Any], bool] | None = None,
+        address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.name = name
         self.behave = behave
         self.seen: list[dict[str, Any]] = []
@@ -71,7 +77,7 @@ class EchoServer:
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """Clients of these tests hang up on purpose."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((address, port), Handler)
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
