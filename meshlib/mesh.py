@@ -27,6 +27,7 @@ from meshlib.pace import NotWanted, Slices, is_watched, let_go, much_is_made, sl
 from meshlib.progress import shown
 from meshlib.resources.base import let_go_of
 from meshlib.resources.loader import load_objects
+from meshlib.resources.object_memo import ObjectMemo
 from meshlib.sources.environment import workload_from_env
 from meshlib.sources.files import FileSource, newly_wrong
 from meshlib.telemetry.inbound_metrics import InboundMetrics
@@ -104,6 +105,7 @@ class Mesh:
         self._registry = registry
         self._tracer_provider = tracer_provider
         self._compiler = Compiler(self.workload)
+        self._objects = ObjectMemo()
         self._reloads = 0
         self._install(list(resources), list(problems), [])
         self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
@@ -211,9 +213,12 @@ class Mesh:
 
     def apply(self, resources: Iterable[Mapping[str, Any]]) -> None:
         """Replace all resources at once. All or nothing: raises ``ConfigError`` with every problem, and the last good
-        configuration stays. Calls under way end on the configuration they began with."""
-        loaded, problems = _from_objects(resources)
+        configuration stays. Calls under way end on the configuration they began with.
+
+        Costs what has changed since the last time, and a look at each dict; resources that ``load_objects`` made are known
+        by their identity, without a look."""
         with self._change():
+            loaded, problems = _from_objects(resources, self._objects)
             self._install(loaded, problems, [])
 
     def reload(self, *, accept_removals: bool = False) -> None:
@@ -576,6 +581,7 @@ class Mesh:
         self._lock = threading.RLock()
         self._changing = threading.RLock()
         self._waiting = 0
+        self._objects = ObjectMemo()
         self._compiler = Compiler(self.workload)  # the parent's may have been in the middle of a compilation
         source, serving = self._source, self._serving
         take_all((
@@ -585,8 +591,10 @@ class Mesh:
         ))  # fmt: skip
 
 
-def _from_objects(resources: Iterable[Mapping[str, Any]]) -> tuple[list[Resource], list[Problem]]:
-    result = load_objects(resources)
+def _from_objects(
+    resources: Iterable[Mapping[str, Any]], memo: ObjectMemo | None = None
+) -> tuple[list[Resource], list[Problem]]:
+    result = load_objects(resources, memo=memo)
     _raise_errors(result.problems)
     return result.resources, result.problems
 

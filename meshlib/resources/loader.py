@@ -9,17 +9,19 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meshlib.errors import ConfigError, Problem, Severity
 from meshlib.pace import in_turns, let_go, much_is_made, take_turns
 from meshlib.resources.base import Origin, Resource
+from meshlib.resources.content import content_digest
 from meshlib.resources.document import Document, LazyPositions, Positions
 from meshlib.resources.file_names import STDIN, expand, files_at, nothing_at
 from meshlib.resources.findings import Finding, check
 from meshlib.resources.hints import dotted
 from meshlib.resources.kinds import KINDS, model_for, split_api_version
+from meshlib.resources.object_memo import ObjectMemo
 from meshlib.resources.yaml_builder import MAX_DEPTH
 from meshlib.resources.yaml_reader import MAX_BYTES, read
 
@@ -92,6 +94,9 @@ class Checked:
     resource: Resource | None
     findings: list[Finding]
     would_be: str
+    content: bytes | None = (
+        None  # its hash, of documents without findings: who says the same later is the same resource
+    )
 
 
 class LoadMemo:
@@ -101,9 +106,29 @@ class LoadMemo:
     def __init__(self) -> None:
         self.files: dict[str, _Read] = {}
         self.checked: dict[int, Checked] = {}
+        self._before: dict[bytes, Checked] = {}
+
+    def read_again(self, old: _Read) -> None:
+        """A file has changed: what it still says need not be checked again."""
+        for document in old.documents:
+            for part in document.with_parts():
+                take_turns()
+                found = self.checked.get(id(part))
+                if found is not None and found.content is not None:
+                    self._before[found.content] = found
+
+    def same_as_before(self, document: Document, kind: str, version: str) -> tuple[Checked | None, bytes | None]:
+        """What a document of a changed file was found to be when the file was read last; and its hash."""
+        content = content_digest(document.value)
+        old = self._before.pop(content, None) if content is not None else None
+        if old is None or old.resource is None or (old.resource.kind, old.resource.api_version) != (kind, version):
+            return None, content
+        document.take()
+        return replace(old, document=document), content
 
     def forget_others(self, names: set[str]) -> None:
         """Keep what the last load has used."""
+        self._before = {}
         self.files = {name: kept for name, kept in self.files.items() if name in names}
         used: dict[int, Checked] = {}
         for kept in self.files.values():
@@ -163,14 +188,27 @@ def load_text(
 
 
 def load_objects(
-    objects: Iterable[Mapping[str, Any] | Resource], *, lenient: bool = False, skip_unknown_kinds: bool = True
+    objects: Iterable[Mapping[str, Any] | Resource],
+    *,
+    lenient: bool = False,
+    skip_unknown_kinds: bool = True,
+    memo: ObjectMemo | None = None,
 ) -> LoadResult:
     """Resources given as the dicts that YAML would give (or as resources). They are copied: later changes to the dicts
-    have no effect. Problems say ``[2] VirtualService/reviews`` instead of a line."""
+    have no effect. Problems say ``[2] VirtualService/reviews`` instead of a line. ``memo``: from one list to the next (with the
+    same options)."""
+    objects = list(objects)
+    known = memo.accepted(objects) if memo is not None else None
+    if known is not None:
+        return LoadResult(resources=known)
     loading = _Loading(lenient, skip_unknown_kinds)
+    loading.objects = memo
     for index, value in enumerate(objects):
         loading.object(value, index)
-    return loading.done()
+    result = loading.done()
+    if memo is not None and not result.errors:
+        memo.note(objects, result.resources, loading.by_content)
+    return result
 
 
 def load_or_raise(paths: StrPath | Sequence[StrPath], *, lenient: bool = False) -> list[Resource]:
@@ -188,6 +226,8 @@ class _Loading:
         self.lenient = lenient
         self.keep_positions = False
         self.memo: LoadMemo | None = None
+        self.objects: ObjectMemo | None = None
+        self.by_content: dict[bytes, Resource] = {}
         self.read_all = False
         self.pipes = False
         self.names: set[str] = set()
@@ -277,6 +317,8 @@ class _Loading:
         if known is not None and known.digest == digest:
             known.signature = found.signature
         else:
+            if known is not None and memo is not None:
+                memo.read_again(known)
             known = self._read_text(data, name)
             known.signature, known.digest = found.signature, digest
         if memo is not None:
@@ -332,6 +374,15 @@ class _Loading:
             if not self._is_double(value, None, f"[{index}] "):
                 self.result.resources.append(value)
             return
+        content = content_digest(value) if self.objects is not None else None
+        known = self.objects.same_as_before(content) if self.objects is not None else None
+        if content is not None and known is not None and content not in self.by_content:
+            self.by_content[content] = known
+            document = Document(value, Positions(0, 0))
+            self._resource(
+                document, Checked(document, known, [], known.id), MEMORY, f"[{index}] {known.kind}/{known.name}: "
+            )
+            return
         try:
             copy = _plain(value, 0)
         except _TooDeepError:
@@ -343,7 +394,10 @@ class _Loading:
             metadata = copy.get("metadata")
             called = metadata.get("name") if isinstance(metadata, dict) else None
             name = f"{copy['kind']}/{called}" if isinstance(called, str) and called else copy["kind"]
+        before = len(self.result.problems), len(self.result.resources)
         self.document(Document(copy, Positions(0, 0)), MEMORY, f"[{index}] {name}: " if name else f"[{index}] ")
+        if content is not None and (len(self.result.problems), len(self.result.resources) - 1) == before:
+            self.by_content[content] = self.result.resources[-1]
 
     # -- from documents to resources
 
@@ -386,6 +440,13 @@ class _Loading:
             if kind in KINDS and isinstance(called, Mapping) and called.get("name") and file in self.result.files:
                 self.result.files[file].refused.add(_would_be(kind, called))
             return
+        content = None
+        if self.memo is not None:
+            same, content = self.memo.same_as_before(document, kind, version)
+            if same is not None:
+                self.memo.checked[id(document)] = same
+                self._resource(document, same, file, prefix)
+                return
         taken = document.take()
         if "kind" not in value or "apiVersion" not in value:
             taken = {"apiVersion": version, "kind": kind, **taken}
@@ -393,7 +454,7 @@ class _Loading:
         would_be = _would_be(kind, metadata) if isinstance(metadata, Mapping) and metadata.get("name") else ""
         long = document.source is not None and document.source.size >= LONG_TEXT
         resource, findings = check(model, taken, positions, lenient=self.lenient, use_up=long)
-        checked = Checked(document, resource, findings, would_be)
+        checked = Checked(document, resource, findings, would_be, None if findings else content)
         if self.memo is not None:
             self.memo.checked[id(document)] = checked  # which holds the document, so that its id stays its own
         self._resource(document, checked, file, prefix)
