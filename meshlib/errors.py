@@ -35,7 +35,8 @@ class Problem:
     """One thing wrong with (or worth saying about) the configuration.
 
     ``code`` is stable and greppable (``unknown-field``); ``line`` and ``column`` count from 1, 0 means unknown;
-    ``path`` is the field (``spec.http[0].route[1].weight``); ``hint`` says what to do.
+    ``path`` is the field (``spec.http[0].route[1].weight``); ``hint`` says what to do; ``name`` is Istio's name of a
+    code of its own (``IST0101``: ReferencedResourceNotFound).
     """
 
     code: str
@@ -46,17 +47,23 @@ class Problem:
     path: str
     message: str
     hint: str = ""
+    name: str = ""
 
     @property
     def where(self) -> str:
         """``file:line:column``, as editors and terminals make clickable."""
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
+    @property
+    def label(self) -> str:
+        """``unknown-field``, ``IST0101 ReferencedResourceNotFound``."""
+        return f"{self.code} {self.name}" if self.name else self.code
+
     def __str__(self) -> str:
         text = f"{self.where}: {self.severity}: "
         if self.path:
             text += f"{self.path}: "
-        text += f"{self.message} [{self.code}]"
+        text += f"{self.message} [{self.label}]"
         return f"{text}\n    hint: {self.hint}" if self.hint else text
 
 

@@ -14,6 +14,7 @@ require_ours()
 
 COMMANDS = {
     "validate": "meshlib.cli.validate:validate",
+    "analyze": "meshlib.cli.analyze:analyze",
     "coverage": "meshlib.cli.coverage:coverage",
     "explain": "meshlib.cli.explain:explain",
     "status": "meshlib.cli.status:status",
@@ -22,6 +23,7 @@ COMMANDS = {
 }
 SUMMARIES = {
     "validate": "Check resources; every problem with file, line and remedy.",
+    "analyze": "Say what in resources does not fit together, as istioctl analyze.",
     "coverage": "Show which fields of your resources act here, and why others do not.",
     "explain": "Show what the mesh would do with a request, and why.",
     "status": "Show what a client of these resources sees.",
@@ -64,6 +66,7 @@ class LazyGroup(click.Group):
     epilog="""\b
 Examples:
   meshlib validate mesh/
+  meshlib analyze mesh/
   meshlib explain mesh/ -X GET http://reviews:9080/reviews/0 -H 'end-user: jason'
   meshlib demo bookinfo
 """,

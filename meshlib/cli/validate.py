@@ -36,6 +36,8 @@ def validate(
     paths: tuple[str, ...], style: str, lenient: bool, quiet: bool, workload: str, namespace: str, labels: str
 ) -> None:
     """Check Istio resources without a cluster: every problem of every file, with its line and the remedy."""
+    from meshlib.analysis import analyze
+    from meshlib.analysis.messages import told_of_compilation, told_of_files
     from meshlib.compiler.compile import compile_snapshot
     from meshlib.errors import Severity
     from meshlib.progress import shown
@@ -43,11 +45,13 @@ def validate(
     from meshlib.resources.report import render
 
     with shown(f"validating {', '.join(paths)}"):
-        result = load(paths, lenient=lenient, pipes=True)
-        problems = list(result.problems)
+        result = load(paths, lenient=lenient, pipes=True, keep_all=True, keep_positions=True)
+        findings = analyze([*result.resources, *result.broken], result.others)
+        problems = told_of_files(result.problems, findings)
+        problems += [finding.problem(Severity.WARNING) for finding in findings]
         if not result.errors:
             snapshot = compile_snapshot(result.resources, make_workload(workload, namespace, labels))
-            problems += snapshot.problems
+            problems += told_of_compilation(snapshot.problems, findings)
     if quiet:
         problems = [p for p in problems if p.severity is not Severity.NOTICE]
     click.echo(render(problems, style, resources=len(result.resources)), nl=False)

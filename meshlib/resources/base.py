@@ -162,11 +162,21 @@ class Resource(Model):
     _origin: Origin = PrivateAttr(default_factory=Origin)
     _positions: Any = PrivateAttr(default=None)
     _digests: dict[str, bytes] = PrivateAttr(default_factory=dict)
+    _lost: frozenset[tuple[str | int, ...]] = PrivateAttr(default=frozenset())
 
     @property
     def origin(self) -> Origin:
         """File, line and column of the document's first key."""
         return self._origin
+
+    @property
+    def lost_fields(self) -> frozenset[tuple[str | int, ...]]:
+        """Where fields were left out because they are wrong: only of resources that ``salvage`` made."""
+        return self._lost
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return self.metadata.annotations or {}
 
     def digest(self) -> bytes:
         """A hash of what the resource says, the same in every process."""
@@ -183,12 +193,18 @@ class Resource(Model):
         digest.update(digest_of(self, {"spec"}))
         return digest.digest()
 
+    def place_of(self, loc: tuple[str | int, ...]) -> tuple[int, int]:
+        """Line and column of a field, or of the nearest one around it; the document's own unless it was loaded with
+        ``keep_positions``."""
+        if self._positions is not None:
+            line, column = self._positions.place(loc)
+            if line:
+                return line, column
+        return self._origin.line, self._origin.column
+
     def line_of(self, loc: tuple[str | int, ...]) -> int:
         """Line of a field; the document's own unless it was loaded with ``keep_positions``."""
-        if self._positions is None:
-            return self._origin.line
-        line: int = self._positions.place(loc)[0]
-        return line or self._origin.line
+        return self.place_of(loc)[0]
 
     @property
     def name(self) -> str:

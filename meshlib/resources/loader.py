@@ -57,16 +57,62 @@ class FileFound:
     torn: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A document of a kind that no model reads."""
+
+    api_version: str
+    kind: str
+    value: Mapping[str, Any]
+    origin: Origin
+    positions: Positions | LazyPositions
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """As it is written; empty when it is no object."""
+        found = self.value.get("metadata")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def name(self) -> str:
+        return str(self.metadata.get("name") or "")
+
+    @property
+    def namespace(self) -> str:
+        """Namespace as written, or ``default``."""
+        return str(self.metadata.get("namespace") or "default")
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return texts(self.metadata.get("annotations"))
+
+    def place_of(self, loc: tuple[str | int, ...]) -> tuple[int, int]:
+        """Line and column of a field, or of the nearest one around it."""
+        return self.positions.place(loc)
+
+
+def texts(value: Any) -> dict[str, str]:
+    """A map of texts, such as labels; empty for anything else."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(key): entry for key, entry in value.items() if isinstance(entry, str)}
+
+
 @dataclass(slots=True)
 class LoadResult:
     """``resources`` are good; ``problems`` are all that was found, errors, warnings and notices. ``paths`` has the files
-    found at each path, ``files`` what is to be said of each, ``unlisted`` the folders that could not be listed, and why."""
+    found at each path, ``files`` what is to be said of each, ``unlisted`` the folders that could not be listed, and why.
+    With ``keep_all`` ``broken`` are resources that errors keep out, as far as they can be read, ``others`` the documents of
+    kinds that mean nothing here, and ``about`` the id of the resource ("" without a name) of problems that are about one."""
 
     resources: list[Resource] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     paths: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, FileFound] = field(default_factory=dict)
     unlisted: dict[str, str] = field(default_factory=dict)
+    broken: list[Resource] = field(default_factory=list)
+    others: list[Other] = field(default_factory=list)
+    about: dict[Problem, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Problem]:
@@ -88,7 +134,8 @@ class _Read:
 
 @dataclass(slots=True)
 class Checked:
-    """What a document was found to be; ``would_be`` is the id that the resource has, or would have."""
+    """What a document was found to be; ``would_be`` is the id that the resource has, or would have; ``refused``
+    has the model of a document that is no resource, and the apiVersion and kind that a typed list may say for it."""
 
     document: Document
     resource: Resource | None
@@ -97,6 +144,7 @@ class Checked:
     content: bytes | None = (
         None  # its hash, of documents without findings: who says the same later is the same resource
     )
+    refused: tuple[type[Resource], dict[str, str]] | None = None
 
 
 class LoadMemo:
@@ -151,6 +199,7 @@ def load(
     memo: LoadMemo | None = None,
     read_all: bool = False,
     pipes: bool = False,
+    keep_all: bool = False,
 ) -> LoadResult:
     """Everything in files, folders (recursively, .yaml .yml .json), globs and ``-`` (standard input).
 
@@ -159,9 +208,10 @@ def load(
     several paths name is read once. ``keep_positions``: resources can tell the line of each of their fields. ``memo``:
     from one load to the next (with the same options); ``read_all``: also files that seem not to have changed since. ``pipes``:
     a pipe that is named itself (``<(kubectl get ...)`` of a shell) is read to its end, as standard input is; a pipe in a
-    folder, and any without ``pipes``, is refused, as it might never end.
+    folder, and any without ``pipes``, is refused, as it might never end. ``keep_all``: what cannot be used is kept too.
     """
     loading = _Loading(lenient, skip_unknown_kinds)
+    loading.keep_all = keep_all
     loading.keep_positions = keep_positions
     loading.memo = memo
     loading.read_all = read_all
@@ -225,6 +275,7 @@ class _Loading:
     def __init__(self, lenient: bool, skip_unknown_kinds: bool) -> None:
         self.lenient = lenient
         self.keep_positions = False
+        self.keep_all = False
         self.memo: LoadMemo | None = None
         self.objects: ObjectMemo | None = None
         self.by_content: dict[bytes, Resource] = {}
@@ -256,10 +307,12 @@ class _Loading:
         severity: Severity = Severity.ERROR,
         place: tuple[int, int] = (0, 0),
         path: str = "",
-    ) -> None:
-        self.result.problems.append(Problem(code, severity, file, place[0], place[1], path, message, hint))
+    ) -> Problem:
+        problem = Problem(code, severity, file, place[0], place[1], path, message, hint)
+        self.result.problems.append(problem)
         if severity is Severity.ERROR and (found := self.result.files.get(file)) is not None:
             found.broken = True
+        return problem
 
     # -- where documents come from
 
@@ -435,6 +488,10 @@ class _Loading:
             return
         model = model_for(version, kind)
         if model is None:
+            if self.keep_all:
+                line, column = positions.place(())
+                origin = Origin(file=file, line=line, column=column)
+                self.result.others.append(Other(version, kind, value, origin, positions))
             self._unknown_kind(kind, version, file, positions, prefix)
             called = value.get("metadata")
             if kind in KINDS and isinstance(called, Mapping) and called.get("name") and file in self.result.files:
@@ -448,13 +505,15 @@ class _Loading:
                 self._resource(document, same, file, prefix)
                 return
         taken = document.take()
+        head = {"apiVersion": version, "kind": kind}
         if "kind" not in value or "apiVersion" not in value:
-            taken = {"apiVersion": version, "kind": kind, **taken}
+            taken = {**head, **taken}
         metadata = value.get("metadata")
         would_be = _would_be(kind, metadata) if isinstance(metadata, Mapping) and metadata.get("name") else ""
         long = document.source is not None and document.source.size >= LONG_TEXT
         resource, findings = check(model, taken, positions, lenient=self.lenient, use_up=long)
-        checked = Checked(document, resource, findings, would_be, None if findings else content)
+        refused = (model, head) if resource is None else None
+        checked = Checked(document, resource, findings, would_be, None if findings else content, refused)
         if self.memo is not None:
             self.memo.checked[id(document)] = checked  # which holds the document, so that its id stays its own
         self._resource(document, checked, file, prefix)
@@ -528,8 +587,11 @@ class _Loading:
         for found in findings:
             place = positions.place(found.loc)
             path = prefix + dotted(found.loc) if found.loc else _path(prefix)
-            self.problem(found.code, file, found.message, found.hint, found.severity, place, path)
+            problem = self.problem(found.code, file, found.message, found.hint, found.severity, place, path)
+            self._about(problem, checked)
         if resource is None or document.broken:
+            if self.keep_all:
+                self._salvage(document, checked, file)
             if checked.would_be and file in self.result.files:
                 self.result.files[file].refused.add(checked.would_be)
             return
@@ -554,7 +616,28 @@ class _Loading:
         for notice in resource.notices():
             place = positions.place(notice.loc)
             path = prefix + dotted(notice.loc)
-            self.problem(notice.code, file, notice.message, notice.hint, Severity(notice.severity), place, path)
+            severity = Severity(notice.severity)
+            problem = self.problem(notice.code, file, notice.message, notice.hint, severity, place, path)
+            self._about(problem, checked)
+
+    def _about(self, problem: Problem, checked: Checked) -> None:
+        if self.keep_all:
+            self.result.about[problem] = checked.would_be
+
+    def _salvage(self, document: Document, checked: Checked, file: str) -> None:
+        """Keep a resource that errors keep out, for what others refer to."""
+        resource = checked.resource
+        if checked.refused is not None:
+            from meshlib.resources.salvage import salvage
+
+            model, head = checked.refused
+            resource = salvage(model, {**head, **document.value})
+        if resource is None:
+            return
+        line, column = document.positions.place(())
+        resource._origin = Origin(file=file, line=line, column=column)
+        resource._positions = document.positions
+        self.result.broken.append(resource)
 
     def _is_double(self, resource: Resource, document: Document | None, prefix: str) -> bool:
         """Whether there was a resource of this name before. The first one counts: it is what was in force if a copy

@@ -56,7 +56,7 @@ def as_text(problems: Sequence[Problem], *, resources: int | None = None) -> str
     parts = []
     for problem in problems:
         head = f"{problem.where}: {problem.severity}: {f'{problem.path}: ' if problem.path else ''}{problem.message}"
-        lines = [f"{head} [{problem.code}]", *excerpts.of(problem)]
+        lines = [f"{head} [{problem.label}]", *excerpts.of(problem)]
         if problem.hint:
             lines.append(f"    hint: {problem.hint}")
         parts.append("\n".join(_printable(line) for line in lines) + "\n")
@@ -80,6 +80,7 @@ def as_json(problems: Sequence[Problem], *, resources: int | None = None) -> str
             "path": p.path,
             "message": p.message,
             "hint": p.hint,
+            **({"name": p.name} if p.name else {}),
         }
         for p in problems
     ]
@@ -93,7 +94,7 @@ def as_github(problems: Sequence[Problem]) -> str:
         where = {"file": p.file} if p.file and not p.file.startswith("<") else {}
         if p.line and where:
             where |= {"line": str(p.line), "col": str(p.column)}
-        where["title"] = p.code
+        where["title"] = p.label
         properties = ",".join(f"{name}={_escape(value, ':,')}" for name, value in where.items())
         text = f"{p.path}: {p.message}" if p.path else p.message
         text += f"\nhint: {p.hint}" if p.hint else ""

@@ -1,0 +1,44 @@
+"""What a cluster says in a resource's status about a policy that it did not take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from meshlib.analysis.codes import NEGATIVE_CONDITION
+from meshlib.analysis.finding import Finding, Loc
+from meshlib.analysis.index import Index
+from meshlib.pace import take_turns
+
+_BOUND = frozenset({"istio.io/WaypointBound"})
+_ACCEPTED = frozenset({"ZtunnelAccepted", "WaypointAccepted"})
+_ROUTE = frozenset({"Accepted", "Programmed", "ResolvedRefs"})
+_TYPES = {"ServiceEntry": _BOUND, "WorkloadEntry": _BOUND, "AuthorizationPolicy": _ACCEPTED}
+_GATEWAY_API = {"Gateway": _ROUTE, "HTTPRoute": _ROUTE, "GRPCRoute": _ROUTE}
+
+
+def negative(index: Index) -> Iterator[Finding]:
+    """Conditions that are False; of AuthorizationPolicies also those that a waypoint has taken in part."""
+    for kind, types in _TYPES.items():
+        for resource in index.analyzed(kind):
+            take_turns()
+            yield from _of(resource, resource.status, ("status", "conditions"), types)
+    for kind, types in _GATEWAY_API.items():
+        for other in index.others(kind):
+            status = other.value.get("status")
+            yield from _of(other, status, ("status", "conditions"), types)
+            parents = status.get("parents") if isinstance(status, Mapping) else None
+            for position, parent in enumerate(parents if isinstance(parents, list) else ()):
+                yield from _of(other, parent, ("status", "parents", position, "conditions"), types)
+
+
+def _of(resource: Any, status: Any, loc: Loc, types: frozenset[str]) -> Iterator[Finding]:
+    conditions = status.get("conditions") if isinstance(status, Mapping) else None
+    for position, condition in enumerate(conditions if isinstance(conditions, list) else ()):
+        if not isinstance(condition, Mapping):
+            continue
+        kind, reason = condition.get("type"), condition.get("reason")
+        in_part = kind == "WaypointAccepted" and reason == "PartiallyInvalid" and types is _ACCEPTED
+        if (kind in types and condition.get("status") == "False") or in_part:
+            message = f"the cluster says of {kind}: {reason or 'False'}: {condition.get('message') or ''}".rstrip(": ")
+            yield Finding(NEGATIVE_CONDITION, resource, (*loc, position), message, "")

@@ -1,0 +1,145 @@
+"""``meshlib analyze``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from meshlib.cli.options import F
+from meshlib.errors import Severity
+
+if TYPE_CHECKING:
+    from meshlib.analysis.messages import Message
+
+EXIT_FAILED = 1
+EXIT_USAGE = 64
+EXIT_UNREADABLE = 65
+EXIT_FOUND = 79
+"""Exit codes as of istioctl."""
+
+LEVELS = {"info": Severity.NOTICE, "warning": Severity.WARNING, "error": Severity.ERROR}
+_RANK = {severity: rank for rank, severity in enumerate(LEVELS.values())}
+
+
+class _WrongUsage(click.UsageError):
+    exit_code = EXIT_USAGE
+
+
+class _AsIstioctl(click.Command):
+    """Wrong usage ends with istioctl's exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise _WrongUsage(error.format_message(), error.ctx) from error
+
+
+def _level(name: str, default: str, text: str) -> Callable[[F], F]:
+    choice = click.Choice(list(LEVELS), case_sensitive=False)
+    return click.option(name, type=choice, default=default, show_default=True, help=text)
+
+
+@click.command(
+    cls=_AsIstioctl,
+    epilog="""\b
+Examples:
+  meshlib analyze mesh/                         a folder and all below it
+  kubectl get vs,dr,se,gw,sidecar,svc,pods,ns -A -o yaml | meshlib analyze -
+  helm template chart/ | meshlib analyze -
+  meshlib analyze mesh/ -S 'IST0101=VirtualService default/*'
+  meshlib analyze mesh/ --output sarif > analysis.sarif
+
+\b
+Exit code, as of istioctl: 0 nothing at or above --failure-threshold (always with --output json), 79 something,
+65 files that could not be read, 64 wrong usage, 1 no such path.
+The messages, and which of Istio's are not given: docs/analysis.md.
+""",
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json", "github", "sarif"]),
+    default="text",
+    show_default=True,
+    help="Output; json has istioctl's fields.",
+)
+@click.option(
+    "--suppress",
+    "-S",
+    multiple=True,
+    metavar="CODE=RESOURCE",
+    help="Do not say CODE of RESOURCE, for example 'IST0101=VirtualService default/reviews'; * stands for any text.",
+)
+@click.option("--namespace", "-n", default="", metavar="NAME", help="Only of resources of this namespace.")
+@_level("--output-threshold", "info", "The lowest level that is shown.")
+@_level("--failure-threshold", "error", "The lowest level that makes the exit code 79.")
+@click.option("--ignore-unknown", is_flag=True, help="Files that cannot be read do not count for the exit code.")
+def analyze(
+    paths: tuple[str, ...],
+    output: str,
+    suppress: tuple[str, ...],
+    namespace: str,
+    output_threshold: str,
+    failure_threshold: str,
+    ignore_unknown: bool,
+) -> None:
+    """Analyze Istio resources without a cluster, as `istioctl analyze` does: what they refer to and is not there, what is in
+    each other's way, what has no effect. Each message has Istio's code, the line and a hint."""
+    from meshlib.analysis.messages import Suppression, messages
+    from meshlib.progress import shown
+    from meshlib.resources.loader import load
+
+    suppressions = []
+    for text in suppress:
+        try:
+            suppressions.append(Suppression.parse(text))
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+    _warn_of_unknown([suppression.code for suppression in suppressions])
+    with shown(f"analyzing {', '.join(paths)}"):
+        result = load(paths, pipes=True, keep_all=True, keep_positions=True)
+        found = [
+            message
+            for message in messages(result)
+            if not (namespace and message.namespace and message.namespace != namespace)
+            and not any(suppression.fits(message) for suppression in suppressions)
+        ]
+    found.sort(key=lambda m: (m.problem.file, m.problem.line, m.problem.column, -_RANK[m.problem.severity]))
+    visible = [m for m in found if _RANK[m.problem.severity] >= _RANK[LEVELS[output_threshold]]]
+    click.echo(_rendered(visible, output, len(result.resources)), nl=False)
+    raise SystemExit(_exit_code(found, LEVELS[failure_threshold], output, ignore_unknown))
+
+
+def _warn_of_unknown(codes: list[str]) -> None:
+    from meshlib.analysis.codes import CODES
+
+    for code in codes:
+        if code not in CODES:
+            click.echo(f"warning: {code} is no code that is given here; suppressing it has no effect", err=True)
+
+
+def _rendered(found: Sequence[Message], output: str, resources: int) -> str:
+    from meshlib.analysis.outputs import as_json, as_sarif
+    from meshlib.resources.report import render
+
+    if output == "json":
+        return as_json(found)
+    if output == "sarif":
+        from importlib.metadata import version
+
+        return as_sarif(found, version("sidecarless"))
+    return render([m.problem for m in found], output, resources=resources)
+
+
+def _exit_code(found: Sequence[Message], threshold: Severity, output: str, ignore_unknown: bool) -> int:
+    if any(m.problem.code == "no-files" for m in found):
+        return EXIT_FAILED
+    if output == "json":
+        return 0
+    if any(not m.unreadable and _RANK[m.problem.severity] >= _RANK[threshold] for m in found):
+        return EXIT_FOUND
+    return EXIT_UNREADABLE if any(m.unreadable for m in found) and not ignore_unknown else 0
