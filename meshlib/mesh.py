@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from meshlib.clock import Clock, SystemClock
-from meshlib.compiler.compile import Compiler
+from meshlib.compiler.compile import HTTPS_RULES, Compiler, HttpsRules
 from meshlib.engine import inbound_context
 from meshlib.engine.deadlines import seconds_left, until
 from meshlib.engine.explain import explain
@@ -28,7 +28,7 @@ from meshlib.progress import shown
 from meshlib.resources.base import let_go_of
 from meshlib.resources.loader import load_objects
 from meshlib.resources.object_memo import ObjectMemo
-from meshlib.sources.environment import workload_from_env
+from meshlib.sources.environment import https_rules_from_env, workload_from_env
 from meshlib.sources.files import FileSource, newly_wrong
 from meshlib.telemetry.inbound_metrics import InboundMetrics
 from meshlib.telemetry.inbound_tracing import InboundTracing
@@ -68,7 +68,9 @@ class Mesh:
     Make one with ``from_path``, ``from_resources`` or ``from_env``; it may be shared by threads, event loops and forked
     children. ``seed`` makes every random choice replay; ``clock`` replaces time (for tests). ``retry_wait`` is a tenacity
     wait strategy used instead of the routes' own backoff. ``registry`` is the prometheus_client registry of the metrics and
-    ``tracer_provider`` OpenTelemetry's provider of the spans; the global ones by default.
+    ``tracer_provider`` OpenTelemetry's provider of the spans; the global ones by default. ``https_rules`` says what decides
+    about https URLs: "mesh", the http rules of their host, which act before the caller's TLS; "istio", what a sidecar makes of
+    TLS: ``tls`` rules, else the service, and never http rules.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Mesh:
         retry_wait: Any = None,
         registry: CollectorRegistry | None = None,
         tracer_provider: TracerProvider | None = None,
+        https_rules: HttpsRules = "mesh",
         source: FileSource | None = None,
     ) -> None:
         self.workload = workload or Workload()
@@ -104,7 +107,10 @@ class Mesh:
         self._serving: Telemetry | None = None
         self._registry = registry
         self._tracer_provider = tracer_provider
-        self._compiler = Compiler(self.workload)
+        if https_rules not in HTTPS_RULES:
+            raise MeshError(f"https_rules is {' or '.join(map(repr, HTTPS_RULES))}, not {https_rules!r}")
+        self._https_rules: HttpsRules = https_rules
+        self._compiler = Compiler(self.workload, https_rules=https_rules)
         self._objects = ObjectMemo()
         self._reloads = 0
         self._install(list(resources), list(problems), [])
@@ -126,6 +132,7 @@ class Mesh:
         retry_wait: Any = None,
         registry: CollectorRegistry | None = None,
         tracer_provider: TracerProvider | None = None,
+        https_rules: HttpsRules = "mesh",
     ) -> Mesh:
         """Resources from files, folders or globs, re-read when they change (``watch``).
 
@@ -147,6 +154,7 @@ class Mesh:
                 retry_wait=retry_wait,
                 registry=registry,
                 tracer_provider=tracer_provider,
+                https_rules=https_rules,
                 source=source,
             )
         if watch:
@@ -164,6 +172,7 @@ class Mesh:
         retry_wait: Any = None,
         registry: CollectorRegistry | None = None,
         tracer_provider: TracerProvider | None = None,
+        https_rules: HttpsRules = "mesh",
     ) -> Mesh:
         """Resources as the dicts that YAML would give. Raises ``ConfigError`` with every problem."""
         loaded, problems = _from_objects(resources)
@@ -176,6 +185,7 @@ class Mesh:
             retry_wait=retry_wait,
             registry=registry,
             tracer_provider=tracer_provider,
+            https_rules=https_rules,
         )
 
     @classmethod
@@ -188,8 +198,10 @@ class Mesh:
         retry_wait: Any = None,
         registry: CollectorRegistry | None = None,
         tracer_provider: TracerProvider | None = None,
+        https_rules: HttpsRules | None = None,
     ) -> Mesh:
-        """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH) and the workload's MESHLIB_* variables.
+        """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH), MESHLIB_HTTPS_RULES and the workload's
+        MESHLIB_* variables.
 
         Raises ``MeshError`` when MESHLIB_CONFIG is not set, ``ConfigError`` for what is wrong in the files.
         """
@@ -207,6 +219,7 @@ class Mesh:
             retry_wait=retry_wait,
             registry=registry,
             tracer_provider=tracer_provider,
+            https_rules=https_rules or https_rules_from_env(os.environ),
         )
 
     # -- configuration ----------------------------------------------------------------------------------------------
@@ -277,7 +290,7 @@ class Mesh:
     def _install(self, resources: list[Resource], problems: list[Problem], kept: list[Resource]) -> None:
         snapshot = self._compiler.compile(resources)
         live = self._core.live
-        in_turns = is_watched() and live is not None and live.snapshot.hosts is not snapshot.hosts
+        in_turns = is_watched() and live is not None and live.snapshot.ports is not snapshot.ports
         before = live.snapshot.parts() if in_turns and live is not None else []
         del live
         with self._lock:
@@ -582,7 +595,7 @@ class Mesh:
         self._changing = threading.RLock()
         self._waiting = 0
         self._objects = ObjectMemo()
-        self._compiler = Compiler(self.workload)  # the parent's may have been in the middle of a compilation
+        self._compiler = Compiler(self.workload, https_rules=self._https_rules)  # the parent's may be amid its work
         source, serving = self._source, self._serving
         take_all((
             self._core.after_fork,

@@ -3,41 +3,42 @@ that a change of endpoints costs the clusters it touches."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from meshlib.changes import ListFollower, everything
 from meshlib.compiler import reports
 from meshlib.compiler.clusters import DEFAULT_LIMITS
-from meshlib.compiler.delegates import Delegates
+from meshlib.compiler.delegates import Delegates, Route
 from meshlib.compiler.destination_rules import DestinationRules
 from meshlib.compiler.destinations import Destinations
+from meshlib.compiler.forwarding import Forwarding
 from meshlib.compiler.gateways import GatewayRoutes
 from meshlib.compiler.inbound import compile_inbound, own_service
 from meshlib.compiler.l4_rules import compile_l4
+from meshlib.compiler.mesh_hosts import MeshHosts
+from meshlib.compiler.port_tables import NamesOf
 from meshlib.compiler.resilience import ResiliencePolicies
-from meshlib.compiler.rules import compile_rules, default_rule, passthrough_rule, sort_claims
-from meshlib.compiler.scope import export_rank, exported_to, names_gateway
+from meshlib.compiler.rules import compile_rules, default_rule, passthrough_rule
 from meshlib.compiler.semantics.fields import inert_fields
-from meshlib.compiler.sidecars import SidecarScope, sidecar_scope
+from meshlib.compiler.sidecars import WHOLE_MESH, SidecarScope, sidecar_scope
 from meshlib.compiler.snapshot import (
     PASSTHROUGH,
     Cluster,
     Destination,
-    HostRoutes,
     L4Host,
+    PortTable,
     Rule,
     SkippedRule,
     Snapshot,
     VirtualHost,
 )
 from meshlib.compiler.version import Version
+from meshlib.compiler.visible import Visible
 from meshlib.pace import in_turns, is_watched, let_go, much_is_made, take_turns
 from meshlib.policy.rule_index import RuleIndex
 from meshlib.registry.build import RegistryBuilder, build_registry
-from meshlib.registry.names import dial_names, most_specific, resolve
 from meshlib.registry.original_destinations import original_destinations
 from meshlib.workload import Workload
 
@@ -45,18 +46,29 @@ if TYPE_CHECKING:
     from meshlib.errors import Problem
     from meshlib.registry.service import Registry, Service
     from meshlib.resources.base import Resource
+    from meshlib.resources.virtual_service import VirtualService
 
 HTTP_DEFAULT_PORT = 80
 WHERE_ENDPOINTS_ARE = frozenset(("Pod", "WorkloadEntry", "EndpointSlice", "Endpoints", "Service", "ServiceEntry"))
 """Kinds that reach virtual hosts only through the services that the registry makes of them."""
 
 
+HttpsRules = Literal["mesh", "istio"]
+"""What decides about https URLs: http rules, which act before the caller's TLS, or what a sidecar makes of TLS."""
+HTTPS_RULES: tuple[HttpsRules, ...] = ("mesh", "istio")
+
+
 def compile_snapshot(
-    resources: Sequence[Resource], workload: Workload, *, domain: str = "cluster.local", version: str | None = None
+    resources: Sequence[Resource],
+    workload: Workload,
+    *,
+    domain: str = "cluster.local",
+    version: str | None = None,
+    https_rules: HttpsRules = "mesh",
 ) -> Snapshot:
     """The configuration of ``workload``'s client. Never raises for what resources say: what cannot be used is in
     ``Snapshot.problems``, and the call that needs it is answered as Envoy would (404 NR, 503 NC, 503 UH)."""
-    return Compiler(workload, domain).compile(resources, version)
+    return Compiler(workload, domain, https_rules).compile(resources, version)
 
 
 def compile_gateway(
@@ -65,7 +77,8 @@ def compile_gateway(
     """The routes of one port of the Gateways whose selector fits ``workload``'s labels. A host that no VirtualService
     serves there is answered 404."""
     registry = build_registry(resources, domain)
-    return _Compilation(resources, registry, workload, domain, port).snapshot(Version().take(everything(resources)))
+    version = Version().take(everything(resources))
+    return _Compilation(resources, registry, workload, domain, "mesh", port).snapshot(version)
 
 
 @dataclass(slots=True)
@@ -81,9 +94,10 @@ class _Made:
 class Compiler:
     """Compiles for one workload, again and again. Not for several threads at once."""
 
-    def __init__(self, workload: Workload, domain: str = "cluster.local") -> None:
+    def __init__(self, workload: Workload, domain: str = "cluster.local", https_rules: HttpsRules = "mesh") -> None:
         self._workload = workload
         self._domain = domain
+        self._https_rules = https_rules
         self._registry = RegistryBuilder(domain)
         self._follower: ListFollower[Resource] = ListFollower()
         self._version = Version()
@@ -114,7 +128,7 @@ class Compiler:
             snapshot = last.compilation.with_endpoints(last.snapshot, registry, version, resources)
             self._last = _Made(policies, services, last.compilation, snapshot)
         else:
-            compilation = _Compilation(resources, registry, self._workload, self._domain, 0)
+            compilation = _Compilation(resources, registry, self._workload, self._domain, self._https_rules)
             snapshot = compilation.snapshot(version)
             if last is not None:
                 _keep_equal(compilation.destinations.clusters, last.snapshot.clusters)
@@ -144,16 +158,38 @@ def _same_shapes(one: Sequence[Service], other: Sequence[Service]) -> bool:
     return len(one) == len(other) and all(a is b or a.same_but_endpoints(b) for a, b in zip(one, other, strict=True))
 
 
+class _Rules:
+    """The rules of a VirtualService for this client on a port, and those left out."""
+
+    __slots__ = ("index", "rules", "single", "skipped")
+
+    def __init__(self, rules: Sequence[Rule], skipped: Sequence[SkippedRule]) -> None:
+        self.rules = tuple(rules)
+        self.skipped = tuple(skipped)
+        self.single = rules[0] if rules and not rules[0].matches else None
+        self.index = RuleIndex([rule.matches for rule in rules], take_turns)
+
+
+CATCH_ALL = RuleIndex([()])
+
+
 class _Compilation:
     """One run from resources to a snapshot. ``gateway_port`` 0: for the client of a workload; else for that port of the
     gateways it runs."""
 
     def __init__(
-        self, resources: Sequence[Resource], registry: Registry, workload: Workload, domain: str, gateway_port: int
+        self,
+        resources: Sequence[Resource],
+        registry: Registry,
+        workload: Workload,
+        domain: str,
+        https_rules: HttpsRules,
+        gateway_port: int = 0,
     ) -> None:
         self.resources = resources
         self.workload = workload
         self.domain = domain
+        self.https_rules = https_rules
         self.gateway_port = gateway_port
         self.registry = registry
         kinds: dict[str, list[Any]] = {}
@@ -165,120 +201,116 @@ class _Compilation:
         self.delegates = Delegates(services, domain)
         self.destination_rules = DestinationRules(kinds.get("DestinationRule", []), workload, domain)
         self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.get("Sidecar", []), workload)
-        self.destinations = Destinations(self._lookup, self.destination_rules, workload, domain)
-        self.claims, self.wildcard_claims = self._claims(services)
-        self._routed_to = self._hosts_of_routes() if self.scope.hosts is not None else frozenset()
+        self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
+        self.destinations = Destinations(self.visible.find, self.destination_rules, workload, domain)
         self.l4: dict[tuple[str, int], L4Host] = {}
+        self._virtual_hosts: dict[tuple[str, int, bool], VirtualHost | None] = {}
+        self._made_rules: dict[str, dict[int, _Rules]] = {}
         self.policies = ResiliencePolicies(
             kinds.get("ResiliencePolicy", []), workload, domain, self.destinations.of_model
         )
         self.destinations.resilience = self.policies.find
 
-    # -- what is seen -----------------------------------------------------------------------------------------------
-
-    def _lookup(self, host: str) -> Service | None:
-        found = self.registry.lookup(host, self.workload.namespace)
-        if found is None or self.scope.hosts is None or found.host in self._routed_to:
-            return found
-        return found if self.scope.ports_of(found.namespace, found.host, [p.number for p in found.ports]) else None
-
-    def _hosts_of_routes(self) -> frozenset[str]:
-        """Hosts that VirtualServices in sight send to: seen, though the Sidecar does not list them."""
-        seen = {id(s): s for claimed in (self.claims, self.wildcard_claims) for ss in claimed.values() for s in ss}
-        found: set[str] = set()
-        for service in seen.values():
-            for route in self.delegates.routes(service):
-                take_turns()
-                models = [d.destination for d in route.model.route or ()]
-                models += [m.destination for m in route.model.mirrors or ()]
-                models += [route.model.mirror] if route.model.mirror is not None else []
-                found.update(resolve(m.host, route.namespace, self.domain) for m in models)
-            for rule in (*(service.spec.tls or ()), *(service.spec.tcp or ())):
-                found.update(resolve(d.destination.host, service.namespace, self.domain) for d in rule.route)
-        return frozenset(found)
-
-    def _claims(self, services: Sequence[Any]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        client = self.workload.namespace
-        exact: dict[str, list[Any]] = {}
-        wildcard: dict[str, list[Any]] = {}
-        visible = []
-        for s in services:
-            take_turns()
-            if s.spec.hosts and names_gateway(s.spec.gateways) and exported_to(s.spec.export_to, s.namespace, client):
-                visible.append(s)
-        for service in sort_claims(visible, lambda v: export_rank(v.spec.export_to, v.namespace, client)):
-            take_turns()
-            names = [resolve(host, service.namespace, self.domain) for host in service.spec.hosts or ()]
-            if not self.scope.sees(service.namespace, names):
-                continue
-            for name in names:
-                (wildcard if name.startswith("*") else exact).setdefault(name, []).append(service)
-        return exact, wildcard
-
-    def _claimants(self, host: str) -> list[Any]:
-        found = self.claims.get(host)
-        if found is None and self.wildcard_claims:
-            pattern = most_specific(list(self.wildcard_claims), host)
-            found = self.wildcard_claims.get(pattern) if pattern is not None else None
-        return found or []
-
     # -- virtual hosts ----------------------------------------------------------------------------------------------
 
-    def _virtual_host(self, host: str, port: int, service: Service | None) -> VirtualHost | None:
-        """First VirtualService that yields a rule for this client and port; else the service's default route."""
-        skipped: list[SkippedRule] = []
-        claimants = self._claimants(host)
+    def _virtual_host(
+        self, host: str, port: int, service: Service | None, claimants: Iterable[VirtualService]
+    ) -> VirtualHost | None:
+        """The first VirtualService that yields a rule for this client and port; else the service's default route."""
+        key = (host, port, service is not None)
+        if key in self._virtual_hosts:
+            return self._virtual_hosts[key]
+        skipped: Sequence[SkippedRule] = ()
+        found: VirtualHost | None = None
         for resource in claimants:
             if (host, port) not in self.l4 and (resource.spec.tls or resource.spec.tcp):
-                found = compile_l4(resource, host, port, self.workload, self.destinations.of_model)
-                if found is not None:
-                    self.l4[host, port] = found
-            rules, left_out = compile_rules(
-                self.delegates.routes(resource), self.workload, port, self.destinations.of_model
+                l4 = compile_l4(resource, host, port, self.workload, self.destinations.of_model)
+                if l4 is not None:
+                    self.l4[host, port] = l4
+            made = self._rules(resource, port)
+            if made.rules:
+                note = "" if service is not None else f"the registry does not have this host on port {port}"
+                found = VirtualHost(
+                    host,
+                    port,
+                    resource.id,
+                    made.rules,
+                    made.index,
+                    made.skipped,
+                    note,
+                    made.single,
+                    service is not None,
+                )
+                break
+            skipped = skipped or made.skipped
+        if found is None and service is not None:
+            destination = self.destinations.of_service(service, "", port, "")
+            note = (
+                "no rule of its VirtualService is for this client" if skipped else "no VirtualService claims this host"
             )
-            if rules:
-                return _make_virtual_host(host, port, resource.id, rules, left_out)
-            skipped = skipped or left_out
-        if service is None:
-            return None
-        destination = self.destinations.of_service(service, "", port, "")
-        note = "no rule of its VirtualService is for this client" if skipped else "no VirtualService claims this host"
-        return _make_virtual_host(host, port, "", [default_rule(destination)], skipped, note)
+            rule = default_rule(destination)
+            found = VirtualHost(host, port, "", (rule,), CATCH_ALL, tuple(skipped), note, rule)
+        self._virtual_hosts[key] = found
+        return found
+
+    def _rules(self, resource: VirtualService, port: int) -> _Rules:
+        """The rules of a VirtualService on a port. Most are the same on every port; such are made once."""
+        there = self._made_rules.setdefault(resource.id, {})
+        found = there.get(port)
+        if found is None:
+            routes = self.delegates.routes(resource)
+            first = next(iter(there), 0)
+            if first and self._same_on(routes, first, port):
+                found = there[first]
+            else:
+                found = _Rules(*compile_rules(routes, self.workload, port, self.destinations.of_model))
+            there[port] = found
+        return found
+
+    def _same_on(self, routes: Sequence[Route], one: int, other: int) -> bool:
+        """Whether nothing about the rules depends on which of two ports is called."""
+        of_model = self.destinations.of_model
+        for route in routes:
+            take_turns()
+            model = route.model
+            if any(match.port for match in model.match or ()):
+                return False
+            if model.redirect is not None and model.redirect.derive_port == "FROM_REQUEST_PORT":
+                return False
+            models = [d.destination for d in model.route or ()]
+            models += [m.destination for m in model.mirrors or ()]
+            models += [model.mirror] if model.mirror is not None else []
+            for target in models:
+                a, b = of_model(target, route.namespace, one), of_model(target, route.namespace, other)
+                if a is not b and (a.cluster, a.missing) != (b.cluster, b.missing):
+                    return False
+        return True
 
     # -- hosts ------------------------------------------------------------------------------------------------------
 
     def snapshot(self, version: str) -> Snapshot:
         """All of it."""
-        hosts: dict[str, HostRoutes] = {}
-        wildcards: dict[str, HostRoutes] = {}
+        passthrough, blocked = self._passthrough(), self._blocked()
         if self.gateway_port:
-            self._gateway_hosts(hosts, wildcards)
+            table = self._gateway_hosts()
+            ports = tls_ports = {self.gateway_port: table}
         else:
-            self._mesh_hosts(hosts, wildcards)
+            ports, tls_ports = self._mesh_hosts(passthrough if self.scope.allow_any else blocked)
         clusters = self.destinations.clusters
         hosts_called = dict.fromkeys(cluster.host for cluster in list(clusters.values()))
         resilience = {host: found for host in hosts_called if (found := self.policies.find(host)) is not None}
-        problems = self._problems(hosts, wildcards)
+        problems = self._problems(ports, tls_ports)
         inbound, not_acted_on = compile_inbound(
             self.kinds.get("EnvoyFilter", []), self.kinds.get("Service", []), self.workload, self.domain
         )
-        passthrough = self._passthrough()
         return Snapshot(
             version=version,
             workload=self.workload,
-            hosts=hosts,
-            wildcards=wildcards,
+            ports=ports,
+            tls_ports=tls_ports,
             clusters=clusters,
             passthrough=passthrough,
-            blocked=_make_virtual_host(
-                "*",
-                0,
-                "",
-                [],
-                [],
-                "the host is not in the registry: blocked (REGISTRY_ONLY"
-                + (f" of {self.scope.resource})" if self.scope.resource else ")"),
-            ),
+            blocked=blocked,
             allow_any=self.scope.allow_any,
             problems=(*self.registry.problems, *problems, *not_acted_on),
             resource_count=len(self.resources),
@@ -296,9 +328,10 @@ class _Compilation:
         """``last`` with the endpoints of ``registry``, whose services have not changed otherwise."""
         old = self.registry.problems
         self.registry = registry
+        self.visible.renew(registry)
         clusters = dict(last.clusters)
         for key, service in self.destinations.services.items():
-            now = self._lookup(service.host)
+            now = self.visible.find(service.host)
             if now is not None and now is not service:
                 clusters[key] = self.destinations.recompile(key, clusters[key], now)
                 self.destinations.services[key] = now
@@ -321,30 +354,25 @@ class _Compilation:
     def _dialled(self) -> Mapping[str, tuple[str, ...]]:
         return original_destinations(self.registry.all(), self.workload.namespace, self.domain)
 
-    def _mesh_hosts(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:
-        for service in self.registry.visible(self.workload.namespace):
-            take_turns()
-            numbers = self.scope.ports_of(service.namespace, service.host, [p.number for p in service.ports])
-            if not numbers and service.host in self._routed_to:
-                numbers = [p.number for p in service.ports]
-            if not numbers:
-                continue
-            routes = _host_routes({n: self._virtual_host(service.host, n, service) for n in numbers})
-            for name in self._names(service):
-                _register(name, routes, hosts, wildcards)
-        for host in (*self.claims, *self.wildcard_claims):
-            take_turns()
-            if host in hosts or (host.startswith("*") and host.removeprefix("*").removeprefix(".") in wildcards):
-                continue
-            if host == "*":
-                continue
-            # Istio gives hosts outside the registry a virtual host on port 80 only
-            routes = _host_routes({HTTP_DEFAULT_PORT: self._virtual_host(host, HTTP_DEFAULT_PORT, None)})
-            if routes.ports:
-                for name in self._outside_names(host):
-                    _register(name, routes, hosts, wildcards)
+    def _mesh_hosts(self, unknown: VirtualHost) -> tuple[dict[int, PortTable], dict[int, PortTable]]:
+        destinations = self.destinations
+        forwarding = Forwarding(
+            self.workload,
+            lambda host, port: seen.claims.touching(host) if (seen := self.visible.on_port(port)) is not None else [],
+            destinations.of_model,
+            lambda service, port: destinations.of_service(service, "", port, f"host {service.host}"),
+            self.l4,
+        )
+        names_of = NamesOf(self.workload.namespace, self.domain)
+        whole_mesh = self.scope.listeners is WHOLE_MESH
+        hosts = MeshHosts(self.visible, self._virtual_host, forwarding, names_of, unknown, whole_mesh=whole_mesh)
+        ports, tls_ports = {}, {}
+        for port in sorted(hosts.ports()):
+            ports[port] = hosts.plaintext(port)
+            tls_ports[port] = hosts.tls(port) if self.https_rules == "istio" else hosts.as_http(port, ports[port])
+        return ports, tls_ports
 
-    def _gateway_hosts(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:
+    def _gateway_hosts(self) -> PortTable:
         port = self.gateway_port
         gateways = GatewayRoutes(
             self.kinds.get("Gateway", []),
@@ -354,10 +382,18 @@ class _Compilation:
             port,
             self.domain,
         )
+        names: dict[str, VirtualHost] = {}
         for host in gateways.hosts():
             resource, rules, skipped = gateways.rules(host, self.destinations.of_model)
-            vhost = _make_virtual_host(host, port, resource, rules, skipped)
-            _register(host, HostRoutes({port: vhost}, vhost), hosts, wildcards)
+            names[host] = _make_virtual_host(host, port, resource, rules, skipped)
+        return PortTable(
+            {host: vhost for host, vhost in names.items() if not host.startswith("*")},
+            {host[1:]: vhost for host, vhost in names.items() if host.startswith("*")},
+        )
+
+    def _blocked(self) -> VirtualHost:
+        of = f" of {self.scope.resource})" if self.scope.resource else ")"
+        return _make_virtual_host("*", 0, "", [], [], f"the host is not in the registry: blocked (REGISTRY_ONLY{of}")
 
     def _passthrough(self) -> VirtualHost:
         if self.gateway_port:
@@ -374,40 +410,22 @@ class _Compilation:
         note = "the host is not in the registry: passed through (ALLOW_ANY)"
         return _make_virtual_host("*", 0, "", [passthrough_rule(destination)], [], note)
 
-    def _problems(self, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> list[Problem]:
+    def _problems(self, *tables: Mapping[int, PortTable]) -> list[Problem]:
         by_id = {}
         for resource in self.resources:
             take_turns()
             by_id[resource.id] = resource
-        virtual_hosts = {id(v): v for t in (hosts, wildcards) for routes in t.values() for v in routes.ports.values()}
+        virtual_hosts = {id(v): v for ports in tables for table in ports.values() for v in table.virtual_hosts()}
         return [
             *self.destination_rules.problems,
             *self.delegates.problems,
             *self.policies.problems,
             *inert_fields(self.resources),
-            *reports.overlaps(self.claims, self.wildcard_claims),
+            *reports.overlaps(*(table for claims in self.visible.claims() for table in claims.tables())),
             *reports.missing_destinations(virtual_hosts.values(), self.l4.values(), by_id),
             *reports.mirrors_to_themselves(virtual_hosts.values(), by_id),
             *reports.refusals(self.destinations.clusters.values(), by_id),
         ]
-
-    def _names(self, service: Service) -> Iterable[str]:
-        if service.kind == "kubernetes":
-            client = self.workload.namespace
-            yield from dial_names(service.host, service.namespace, client, self.domain, headless=service.headless)
-        else:
-            yield service.host
-        for address in service.addresses:
-            if _is_ip(address):
-                yield address
-
-    def _outside_names(self, host: str) -> Iterable[str]:
-        suffix = f".svc.{self.domain}"
-        if host.endswith(suffix) and host.count(".") == suffix.count(".") + 1:
-            namespace = host.removesuffix(suffix).split(".")[1]
-            yield from dial_names(host, namespace, self.workload.namespace, self.domain)
-        else:
-            yield host
 
 
 def _make_virtual_host(
@@ -421,23 +439,3 @@ def _make_virtual_host(
     single = rules[0] if rules and not rules[0].matches else None
     index = RuleIndex([rule.matches for rule in rules], take_turns)
     return VirtualHost(host, port, resource, tuple(rules), index, tuple(skipped), note, single)
-
-
-def _host_routes(ports: dict[int, VirtualHost | None]) -> HostRoutes:
-    there = {number: vhost for number, vhost in ports.items() if vhost is not None}
-    return HostRoutes(there, next(iter(there.values())) if len(there) == 1 else None)
-
-
-def _register(name: str, routes: HostRoutes, hosts: dict[str, HostRoutes], wildcards: dict[str, HostRoutes]) -> None:
-    if name.startswith("*"):
-        wildcards.setdefault(name.removeprefix("*").removeprefix("."), routes)
-    else:
-        hosts.setdefault(name, routes)
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -29,7 +29,7 @@ def missing_destinations(
     seen: set[tuple[str, str]] = set()
     found: list[tuple[str, str, Any]] = []
     for vhost in virtual_hosts:
-        for rule in vhost.rules:
+        for rule in () if vhost.tcp else vhost.rules:  # of tcp and tls rules ``l4`` tells
             take_turns()
             targets = (*rule.destinations, *(mirror.destination for mirror in rule.mirrors))
             if not any(target.missing for target in targets):

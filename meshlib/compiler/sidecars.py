@@ -1,36 +1,82 @@
-"""Sidecar (networking.istio.io): which services a workload sees, and what becomes of hosts it does not.
+"""Sidecar (networking.istio.io): what a workload sees through each of its egress listeners, and what becomes of hosts it does
+not.
 
 One Sidecar counts: the oldest whose workloadSelector fits, else the oldest without selector in the workload's namespace,
-else in the root namespace, else the whole mesh is seen. Destinations of VirtualServices that are seen are seen too.
+else in the root namespace, else the whole mesh is seen. Each egress listener imports Services and VirtualServices on its own:
+one with a port is all there is on that port, one without (the last) is for every other port.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.scope import ROOT_NAMESPACE
-from meshlib.registry.names import wildcard_matches
+from meshlib.registry.names import is_within, overlap
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from meshlib.registry.service import ServicePort
     from meshlib.resources.sidecar import Sidecar
 
 
 @dataclass(frozen=True, slots=True)
-class EgressHost:
-    """One entry of ``egress.hosts``. ``namespace`` is a name, ``*``, or ``~``, which is nobody's; ``port`` 0 means every port;
-    ``excluded`` takes away what other entries gave (``~ns/host``)."""
+class Imports:
+    """The hosts that one listener imports from one namespace (``*``: from all)."""
 
-    namespace: str
-    host: str
+    exact: frozenset[str] = frozenset()
+    wildcards: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    def has(self, host: str) -> bool:
+        """Whether it imports a service of this host."""
+        return host in self.exact or any(is_within(host, pattern) for pattern in self.wildcards)
+
+    def touches(self, host: str) -> bool:
+        """Whether it imports a VirtualService for this host: a wildcard there may be wider than what is imported."""
+        if host in self.exact or any(overlap(host, pattern) for pattern in self.wildcards):
+            return True
+        return host.startswith("*") and any(is_within(name, host) for name in self.exact)
+
+    def excludes(self, host: str) -> bool:
+        return any(is_within(host, pattern) for pattern in self.excluded)
+
+
+NOTHING = Imports()
+
+
+@dataclass(frozen=True, slots=True)
+class EgressListener:
+    """One entry of ``spec.egress``. ``port`` 0: every port that no other listener has; ``protocol`` is its port's. One that is
+    ``bound`` to an address of its own (``bind``, captureMode NONE) is not where calls to services arrive. ``imports`` by
+    namespace; None: everything."""
+
     port: int = 0
-    excluded: bool = False
+    protocol: str = ""
+    bound: bool = False
+    imports: Mapping[str, Imports] | None = None
 
-    def covers(self, namespace: str, host: str) -> bool:
-        """Whether it names this host of this namespace."""
-        return self.namespace in ("*", namespace) and wildcard_matches(self.host, host)
+    def ports_of(self, namespace: str, host: str, ports: Sequence[ServicePort]) -> Sequence[ServicePort]:
+        """Those ports of a service of ``namespace`` that it shows; none when it does not import the service."""
+        if self.imports is not None:
+            here, anywhere = self.imports.get(namespace, NOTHING), self.imports.get("*", NOTHING)
+            if here.excludes(host) or anywhere.excludes(host) or not (here.has(host) or anywhere.has(host)):
+                return ()
+        return [p for p in ports if p.number == self.port] if self.port else ports
+
+    def sees(self, namespace: str, hosts: Iterable[str]) -> bool:
+        """Whether it imports a VirtualService of ``namespace`` for these (full) hosts: one of them is enough."""
+        if self.imports is None:
+            return True
+        here, anywhere = self.imports.get(namespace, NOTHING), self.imports.get("*", NOTHING)
+        return any(
+            (here.touches(host) or anywhere.touches(host)) and not here.excludes(host) and not anywhere.excludes(host)
+            for host in hosts
+        )
+
+
+WHOLE_MESH = (EgressListener(),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +84,13 @@ class SidecarScope:
     """What the workload sees. ``resource`` is "" when no Sidecar counts."""
 
     resource: str = ""
-    hosts: tuple[EgressHost, ...] | None = None  # None: everything
+    listeners: tuple[EgressListener, ...] = WHOLE_MESH
     allow_any: bool = True
     egress_proxy: Any = None
 
-    def ports_of(self, namespace: str, host: str, ports: Iterable[int]) -> list[int]:
-        """Those ports of a service that may be called; empty when the service is not seen."""
-        if self.hosts is None:
-            return list(ports)
-        if any(h.excluded and h.covers(namespace, host) for h in self.hosts):
-            return []
-        fitting = [h for h in self.hosts if not h.excluded and h.covers(namespace, host)]
-        return [port for port in ports if any(h.port in (0, port) for h in fitting)]
-
-    def sees(self, namespace: str, hosts: Iterable[str]) -> bool:
-        """Whether a resource of ``namespace`` about these hosts counts."""
-        if self.hosts is None:
-            return True
-        for host in hosts:
-            if any(h.excluded and h.covers(namespace, host) for h in self.hosts):
-                continue
-            # a wildcard in the VirtualService may be wider than what the Sidecar names
-            if any(not h.excluded and (h.covers(namespace, host) or _inside(h, namespace, host)) for h in self.hosts):
-                return True
-        return False
-
-
-def _inside(egress: EgressHost, namespace: str, host: str) -> bool:
-    return egress.namespace in ("*", namespace) and host.startswith("*") and wildcard_matches(host, egress.host)
+    def listener(self, port: int) -> EgressListener | None:
+        """The listener whose imports make the virtual hosts of a port; None: there are none."""
+        return next((found for found in self.listeners if found.port in (0, port)), None)
 
 
 EVERYTHING = SidecarScope()
@@ -80,15 +105,9 @@ def sidecar_scope(sidecars: Sequence[Sidecar], workload: Workload) -> SidecarSco
     policy = spec.outbound_traffic_policy
     # an empty block means REGISTRY_ONLY: that is value 0 of Istio's enum; no block leaves the mesh's ALLOW_ANY
     allow_any = policy is None or policy.mode == "ALLOW_ANY"
-    hosts: tuple[EgressHost, ...] | None = None
-    if spec.egress:
-        hosts = tuple(
-            _egress_host(text, workload.namespace, listener.port)
-            for listener in spec.egress
-            for text in listener.hosts or ()
-        )
+    listeners = tuple(_listener(model, workload.namespace) for model in spec.egress or ()) or WHOLE_MESH
     proxy = policy.egress_proxy if policy is not None else None
-    return SidecarScope(chosen.id, hosts, allow_any, proxy)
+    return SidecarScope(chosen.id, listeners, allow_any, proxy)
 
 
 def choose(sidecars: Sequence[Sidecar], workload: Workload) -> Sidecar | None:
@@ -112,12 +131,34 @@ def _labels(sidecar: Sidecar) -> dict[str, str]:
     return (selector.labels or {}) if selector is not None else {}
 
 
-def _egress_host(text: str, namespace: str, port: Any) -> EgressHost:
-    where, _, host = text.partition("/")
-    if not host:
-        where, host = "*", where
-    excluded = where.startswith("~") and len(where) > 1
-    if excluded:
-        where = where[1:]
-    number = port.number if port is not None and port.number else 0
-    return EgressHost(namespace if where == "." else where, host.lower(), number, excluded)
+def _listener(model: Any, namespace: str) -> EgressListener:
+    port = model.port
+    return EgressListener(
+        port=(port.number or 0) if port is not None else 0,
+        protocol=(port.protocol or "").lower() if port is not None else "",
+        bound=bool(model.bind) or model.capture_mode == "NONE",
+        imports=_imports(model.hosts or (), namespace),
+    )
+
+
+def _imports(hosts: Sequence[str], namespace: str) -> dict[str, Imports]:
+    """``namespace/host`` entries by namespace: ``.`` is the workload's, ``*`` any; ``~namespace`` takes away what other
+    entries give, ``~`` alone from all of them."""
+    sorted_out: dict[str, tuple[list[str], list[str]]] = {}
+    for text in hosts:
+        where, slash, host = text.partition("/")
+        if not slash:
+            where, host = "*", where
+        excluded = where.startswith("~")
+        if excluded:
+            where = where[1:] or "*"
+        wanted, unwanted = sorted_out.setdefault(namespace if where == "." else where, ([], []))
+        (unwanted if excluded else wanted).append(host.lower())
+    return {
+        where: Imports(
+            frozenset(host for host in wanted if not host.startswith("*")),
+            tuple(host for host in wanted if host.startswith("*")),
+            tuple(unwanted),
+        )
+        for where, (wanted, unwanted) in sorted_out.items()
+    }

@@ -6,7 +6,7 @@ begins and keeps it to its end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +188,9 @@ class SkippedRule:
 class VirtualHost:
     """The rules of one host on one port. ``resource`` is "" when no VirtualService claims the host.
 
-    ``single`` short-cuts the commonest table, a single rule that matches everything.
+    ``single`` short-cuts the commonest table, a single rule that matches everything. ``registered``: the host is one of the
+    registry's, not a VirtualService's alone. ``tcp``: a sidecar would forward the connection to the destination as it is;
+    neither rules nor Host are asked.
     """
 
     host: str
@@ -199,15 +201,42 @@ class VirtualHost:
     skipped: tuple[SkippedRule, ...] = ()
     note: str = ""
     single: Rule | None = None
+    registered: bool = True
+    tcp: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HostRoutes:
-    """The virtual hosts of one name, by port. ``sole`` answers URLs that name no port when the service has just one
-    (kinder than Istio, which would dial 80; the explanation says so)."""
+class PortTable:
+    """The virtual hosts of one port by the names that requests give: exact ones, and wildcards by what follows their
+    asterisk. ``rest`` is what every other name gets; None: they are outside the mesh. Filled once, then only read."""
 
-    ports: Mapping[int, VirtualHost]
-    sole: VirtualHost | None = None
+    __slots__ = ("lengths", "names", "rest", "wildcards")
+
+    def __init__(
+        self, names: Mapping[str, VirtualHost], wildcards: Mapping[str, VirtualHost], rest: VirtualHost | None = None
+    ) -> None:
+        self.names = names
+        self.wildcards = wildcards
+        self.lengths = sorted({len(suffix) for suffix in wildcards}, reverse=True)
+        self.rest = rest
+
+    def find(self, name: str) -> VirtualHost | None:
+        """The virtual host of an exact name, else of the longest wildcard (one character at least is the asterisk's)."""
+        return self.names.get(name) or self.by_wildcard(name)
+
+    def by_wildcard(self, name: str) -> VirtualHost | None:
+        for length in self.lengths:
+            if length < len(name):
+                found = self.wildcards.get(name[len(name) - length :])
+                if found is not None:
+                    return found
+        return None
+
+    def virtual_hosts(self) -> Iterator[VirtualHost]:
+        """All of them; one that has several names comes several times."""
+        yield from self.names.values()
+        yield from self.wildcards.values()
+        if self.rest is not None:
+            yield self.rest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,8 +245,8 @@ class Snapshot:
 
     version: str
     workload: Workload
-    hosts: Mapping[str, HostRoutes]
-    wildcards: Mapping[str, HostRoutes]  # by suffix: "example.com" for "*.example.com", "" for "*"
+    ports: Mapping[int, PortTable]  # of plaintext URLs
+    tls_ports: Mapping[int, PortTable]  # of https URLs; the same table where the two do not differ
     clusters: Mapping[str, Cluster]
     passthrough: VirtualHost
     blocked: VirtualHost
@@ -247,8 +276,8 @@ class Snapshot:
         found = self.seen.get((dialled, host, scheme))
         if found is None:
             found = self._find_virtual_host(dialled, scheme)
-            if host != dialled and not self.is_unknown(found):
-                found = self._named_by_host(host, found.port)
+            if host != dialled and not found.tcp and not self.is_unknown(found):
+                found = self._named_by_host(host, scheme, found.port)
             if len(self.seen) < MAX_SEEN:
                 self.seen[dialled, host, scheme] = found
         return found
@@ -258,37 +287,26 @@ class Snapshot:
         return virtual_host is self.passthrough or virtual_host is self.blocked
 
     def _find_virtual_host(self, dialled: str, scheme: str) -> VirtualHost:
-        host, port = split_authority(dialled)
-        routes = self._routes_of(host)
-        if routes is None:
-            return self._unknown()
-        if port:
-            return routes.ports.get(port) or self._unknown()
-        found = routes.ports.get(443 if scheme == "https" else 80)
-        return found or routes.sole or self._unknown()
+        name, port = split_authority(dialled)
+        tables = self._tables(scheme)
+        table = tables.get(port or (443 if scheme == "https" else 80))
+        found = table.find(name) if table is not None else None
+        if found is None and not port:
+            found = _sole(tables.values(), name)
+        if found is None and table is not None:
+            found = table.rest
+        return found or self._unknown()
 
-    def _named_by_host(self, host: str, port: int) -> VirtualHost:
-        routes = self._routes_of(split_authority(host.strip(" \t"))[0])
-        return (routes.ports.get(port) if routes is not None else None) or self._unknown()
+    def _named_by_host(self, host: str, scheme: str, port: int) -> VirtualHost:
+        table = self._tables(scheme).get(port)
+        found = table.find(split_authority(host.strip(" \t"))[0]) if table is not None else None
+        return self._unknown() if found is None or found.tcp else found
 
-    def _routes_of(self, name: str) -> HostRoutes | None:
-        return self.hosts.get(name) or self._wildcard(name)
+    def _tables(self, scheme: str) -> Mapping[int, PortTable]:
+        return self.tls_ports if scheme == "https" else self.ports
 
     def _unknown(self) -> VirtualHost:
         return self.passthrough if self.allow_any else self.blocked
-
-    def _wildcard(self, host: str) -> HostRoutes | None:
-        if not self.wildcards:
-            return None
-        rest = host
-        while True:
-            dot = rest.find(".")
-            if dot < 0:
-                return self.wildcards.get("")
-            rest = rest[dot + 1 :]
-            found = self.wildcards.get(rest)
-            if found is not None:
-                return found
 
     def parts(self) -> list[Any]:
         """All rules and virtual hosts, to be let go one by one by who holds the snapshot last."""
@@ -296,14 +314,25 @@ class Snapshot:
         return [*(rule for host in hosts for rule in in_turns(host.rules)), *hosts]
 
     def virtual_hosts(self) -> Iterator[VirtualHost]:
-        """Every virtual host once, in the order of compilation."""
+        """Every virtual host once, by port."""
         seen: set[int] = set()
-        for table in (self.hosts, self.wildcards):
-            for routes in table.values():
-                for vhost in routes.ports.values():
-                    if id(vhost) not in seen:
+        for tables in (self.ports, self.tls_ports):
+            for table in tables.values():
+                for vhost in table.virtual_hosts():
+                    if id(vhost) not in seen and not self.is_unknown(vhost):
                         seen.add(id(vhost))
                         yield vhost
+
+
+def _sole(tables: Iterable[PortTable], name: str) -> VirtualHost | None:
+    """What a URL without a port means when the service it names has just one: kinder than Istio, which would dial 80 (443).
+    A service of this very name goes before those that a wildcard names."""
+    there = list(tables)
+    for found in ([t.names.get(name) for t in there], [t.by_wildcard(name) for t in there]):
+        services = [vhost for vhost in found if vhost is not None and vhost.registered]
+        if services:
+            return services[0] if len(services) == 1 else None
+    return None
 
 
 def split_authority(authority: str) -> tuple[str, int]:

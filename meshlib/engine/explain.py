@@ -66,6 +66,8 @@ def _what_host_did(live: Live, view: RequestView, vhost: VirtualHost) -> str:
     by_url = snapshot.virtual_host(view.dialled, view.scheme)
     if snapshot.is_unknown(by_url):
         return f"Host {view.authority} is sent and does not decide: {view.dialled}, which the URL names, is outside the mesh"
+    if vhost.tcp:
+        return f"Host {view.authority} is sent and does not decide: {vhost.note}"
     if snapshot.is_unknown(vhost):
         what = "the address that the URL names is dialled as it is" if snapshot.allow_any else "the call is blocked"
         return (

@@ -8,29 +8,28 @@ from typing import Any
 
 from meshlib.errors import Problem, Severity
 from meshlib.policy.unsigned import unsigned
-from meshlib.registry.service import NO_LABELS, Endpoint, Service, ServicePort
+from meshlib.registry.service import NO_LABELS, PROTOCOLS, SNIFFED, Endpoint, Service, ServicePort
 from meshlib.registry.workloads import WorkloadInstance, WorkloadKey, Workloads, selection_key
 
 _APP_PROTOCOLS = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
-_NAMED = frozenset(("http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "mongo", "mysql", "redis", "udp"))
 _WELL_KNOWN_TCP = frozenset((25, 53, 3306, 27017))
 EXPORT_TO = "networking.istio.io/exportTo"
 
 
 def port_protocol(port: Any) -> str:
-    """appProtocol, else the prefix of the port's name, else http (Istio would sniff; an HTTP client speaks HTTP)."""
+    """appProtocol, else the prefix of the port's name; a port that declares nothing Istio knows is sniffed."""
     if (port.protocol or "TCP").upper() == "UDP":
         return "udp"
-    declared = (port.app_protocol or "").lower()
-    if declared:
-        return _APP_PROTOCOLS.get(declared, declared)
-    name = (port.name or "").lower()
+    declared = port.app_protocol
+    if declared in _APP_PROTOCOLS:
+        return _APP_PROTOCOLS[declared]
+    name = (port.name or "" if declared is None else declared).lower()
     if name.startswith("grpc-web"):
         return "grpc-web"
     prefix = name.partition("-")[0]
-    if prefix in _NAMED:
+    if prefix in PROTOCOLS:
         return prefix
-    return "tcp" if port.port in _WELL_KNOWN_TCP else "http"
+    return "tcp" if port.port in _WELL_KNOWN_TCP else SNIFFED
 
 
 class KubernetesServices:

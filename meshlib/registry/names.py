@@ -21,19 +21,19 @@ def resolve(host: str, namespace: str, domain: str = DOMAIN) -> str:
     return f"{host}.{namespace}.svc.{domain}"
 
 
-def dial_names(
-    host: str, namespace: str, client_namespace: str, domain: str = DOMAIN, *, headless: bool = False
-) -> list[str]:
-    """The names by which a client may call a Kubernetes service whose full name is ``host``."""
+def dial_names(host: str, client_namespace: str, domain: str = DOMAIN) -> list[str]:
+    """The names by which a client may call the service whose full name is ``host``: one of the cluster's domain has short
+    forms, whatever resource defines it."""
     suffix = f".svc.{domain}"
     if not host.endswith(suffix):
         return [host]
     short = host.removesuffix(suffix)  # name.namespace
+    name, dot, namespace = short.partition(".")
+    if not dot:
+        return [host]
     names = [host, short, f"{short}.svc"]
-    if namespace == client_namespace:
-        names.append(short.partition(".")[0])
-    if headless:
-        names += [f"*.{name}" for name in names]  # its pods
+    if namespace == client_namespace and name != "*":  # "*" would be every host there is
+        names.append(name)
     return names
 
 
@@ -45,6 +45,20 @@ def wildcard_matches(pattern: str, host: str) -> bool:
         return False
     rest = host.removeprefix("*")
     return rest.endswith(pattern[1:]) and (rest != pattern[1:] or host.startswith("*"))
+
+
+def is_within(host: str, pattern: str) -> bool:
+    """Whether a host, or all that a wildcard stands for, is covered by a pattern (Istio's ``SubsetOf``)."""
+    if not pattern.startswith("*"):
+        return host == pattern
+    if host.startswith("*"):
+        return len(host) >= len(pattern) and host.endswith(pattern[1:])
+    return host.endswith(pattern[1:])
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether one of two hosts covers the other (Istio's ``Matches``)."""
+    return is_within(one, other) or is_within(other, one)
 
 
 def most_specific(patterns: Iterable[str], host: str) -> str | None:

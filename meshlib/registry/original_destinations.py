@@ -28,7 +28,7 @@ def original_destinations(
         everyone = tuple(dict.fromkeys(endpoint.address for endpoint in ready))
         if not everyone:
             continue
-        for name in dial_names(service.host, service.namespace, client_namespace, domain):
+        for name in dial_names(service.host, client_namespace, domain):
             found.setdefault(name, everyone)
             for hostname, addresses in by_hostname.items():
                 found.setdefault(f"{hostname}.{name}", tuple(dict.fromkeys(addresses)))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meshlib.errors import Problem
 from meshlib.registry.names import most_specific
 
 NO_LABELS: Mapping[str, str] = {}
+SNIFFED = "sniffed"
+"""The protocol of a port that declares none: Istio looks at what is sent."""
+HTTP_PROTOCOLS = frozenset(("http", "http2", "grpc", "grpc-web"))
+TLS_PROTOCOLS = frozenset(("https", "tls"))
+PROTOCOLS = HTTP_PROTOCOLS | TLS_PROTOCOLS | {"tcp", "mongo", "mysql", "redis", "udp"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,12 +48,17 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """A service port; ``protocol`` is http, http2, grpc, https, tls, tcp ... in lower case."""
+    """A service port; ``protocol`` is http, http2, grpc, https, tls, tcp ... in lower case, ``SNIFFED`` when none is known."""
 
     number: int
     name: str = ""
     protocol: str = "http"
     target_port: int | str | None = None
+
+    @property
+    def takes_http(self) -> bool:
+        """Whether http rules act on it in Istio: it is HTTP, or may turn out to be."""
+        return self.protocol in HTTP_PROTOCOLS or self.protocol == SNIFFED
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,10 +162,19 @@ class Registry:
             found = self._by_host[pattern] if pattern is not None else None
         return self._choose(found or (), client_namespace)
 
-    def visible(self, client_namespace: str) -> list[Service]:
-        """One service a host, those the namespace may see, in a stable order."""
-        chosen = (self._choose(services, client_namespace) for services in self._by_host.values())
-        return [service for service in chosen if service is not None]
+    def of_namespace(self, host: str, namespace: str) -> Service | None:
+        """The service of this very host that a namespace defines, whomever it is exported to."""
+        return next((s for s in self._by_host.get(host, ()) if s.namespace == namespace), None)
+
+    def visible(self, client_namespace: str, imported: Callable[[Service], bool] | None = None) -> list[Service]:
+        """One service a host, those the namespace may see (and ``imported`` lets in), oldest first."""
+        found = []
+        for services in self._by_host.values():
+            let_in = services if imported is None else [s for s in services if imported(s)]
+            chosen = self._choose(let_in, client_namespace)
+            if chosen is not None:
+                found.append(chosen)
+        return found
 
     def all(self) -> list[Service]:
         """Every definition."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from meshlib.registry.service import NO_LABELS, Endpoint, Service, ServicePort
+from meshlib.registry.service import NO_LABELS, PROTOCOLS, SNIFFED, Endpoint, Service, ServicePort
 from meshlib.registry.workloads import WorkloadInstance, Workloads, from_workload_entry
 
 
 def services_of(resource: Any, workloads: Workloads) -> Iterator[Service]:
     """One service a host."""
     spec = resource.spec
-    ports = tuple(ServicePort(p.number, p.name, (p.protocol or "tcp").lower(), p.target_port) for p in spec.ports or ())
+    ports = tuple(ServicePort(p.number, p.name, port_protocol(p.protocol), p.target_port) for p in spec.ports or ())
     resolution = (spec.resolution or "NONE").lower()
     instances = instances_of(resource, workloads)
     written = spec.endpoints or spec.workload_selector is not None
@@ -34,6 +34,12 @@ def services_of(resource: Any, workloads: Workloads) -> Iterator[Service]:
             external=(spec.location or "MESH_EXTERNAL") == "MESH_EXTERNAL",
             subject_alt_names=tuple(spec.subject_alt_names or ()),
         )
+
+
+def port_protocol(declared: str | None) -> str:
+    """The protocol of a ServiceEntry's port; a name that Istio does not know, or none, makes it sniffed."""
+    name = (declared or "").lower()
+    return name if name in PROTOCOLS else SNIFFED
 
 
 def instances_of(resource: Any, workloads: Workloads) -> list[WorkloadInstance]:

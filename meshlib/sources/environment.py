@@ -1,9 +1,10 @@
-"""The workload as MESHLIB_* variables describe it."""
+"""The workload and its options as MESHLIB_* variables describe them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from meshlib.compiler.compile import HTTPS_RULES, HttpsRules
 from meshlib.errors import MeshError
 from meshlib.workload import Workload
 
@@ -21,6 +22,15 @@ def workload_from_env(environ: Mapping[str, str]) -> Workload:
         locality=environ.get("MESHLIB_LOCALITY", ""),
         address=environ.get("MESHLIB_ADDRESS") or environ.get("INSTANCE_IP") or environ.get("POD_IP", ""),
     )
+
+
+def https_rules_from_env(environ: Mapping[str, str]) -> HttpsRules:
+    """MESHLIB_HTTPS_RULES, "mesh" when it is not set. Raises ``MeshError`` for another word than "mesh" and "istio"."""
+    value = environ.get("MESHLIB_HTTPS_RULES") or "mesh"
+    for known in HTTPS_RULES:
+        if value == known:
+            return known
+    raise MeshError(f"MESHLIB_HTTPS_RULES is {' or '.join(HTTPS_RULES)}, not {value!r}")
 
 
 def parse_labels(text: str, what: str) -> dict[str, str]:

@@ -242,7 +242,7 @@ def test_a_change_of_endpoints_keeps_faults_and_a_change_of_selectors_finds_the_
     first = compiler.compile([*kept, *load_objects([ratings, pod("ratings", "v1", 9080)]).resources])
     ratings["spec"]["selector"] = {"app": "ratings"}
     second = compiler.compile([*kept, *load_objects([ratings, pod("ratings", "v1", 9081)]).resources])
-    assert second.hosts is first.hosts, "the path that compiles endpoints only"
+    assert second.ports is first.ports, "the path that compiles endpoints only"
     assert first.inbound.service == ""
     assert second.inbound.service == "ratings.default.svc.cluster.local"
     assert second.inbound.faults == (ABORT_ALL,)

@@ -342,7 +342,10 @@ def test_a_file_that_is_written_bit_by_bit_never_falls_back_to_pass_through(tmp_
                 wait_for(lambda: mesh.status()["source"]["reloads"] > reloads)  # noqa: B023
                 reloads = mesh.status()["source"]["reloads"]
                 assert mesh.explain(url="http://reviews:9080/").resource == "VirtualService/default/reviews"
-                assert mesh.explain(url="http://other/").resource == "VirtualService/default/other"
+                assert (
+                    mesh.explain(url="http://other.default.svc.cluster.local/").resource
+                    == "VirtualService/default/other"
+                )
         wait_for(lambda: subset(mesh) == "v2")
 
 

@@ -50,13 +50,13 @@ def test_short_names_belong_to_the_resources_own_namespace(host, full):
 
 
 def test_a_short_name_can_be_dialled_only_from_the_services_namespace():
-    assert dial_names("a.prod.svc.cluster.local", "prod", "prod") == [
+    assert dial_names("a.prod.svc.cluster.local", "prod") == [
         "a.prod.svc.cluster.local",
         "a.prod",
         "a.prod.svc",
         "a",
     ]
-    assert "a" not in dial_names("a.prod.svc.cluster.local", "prod", "dev")
+    assert "a" not in dial_names("a.prod.svc.cluster.local", "dev")
 
 
 def test_the_longest_wildcard_wins_and_an_exact_host_beats_it():
@@ -226,7 +226,11 @@ def test_a_service_whose_deployments_have_no_pods_says_so():
         ({"port": 1, "name": "http2"}, "http2"),
         ({"port": 1, "name": "HTTPS-web"}, "https"),
         ({"port": 3306}, "tcp"),
-        ({"port": 9080, "name": "whatever"}, "http"),
+        ({"port": 9080, "name": "whatever"}, "sniffed"),
+        ({"port": 9080}, "sniffed"),
+        ({"port": 9080, "name": "redis-cache"}, "redis"),
+        ({"port": 9080, "name": "http", "appProtocol": "acme.io/own"}, "sniffed"),
+        ({"port": 9080, "name": "tcp", "appProtocol": "HTTP2-x"}, "http2"),
         ({"port": 53, "protocol": "UDP"}, "udp"),
     ],
 )

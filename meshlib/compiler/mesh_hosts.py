@@ -1,0 +1,153 @@
+"""The virtual hosts of a client in the mesh, port by port: what requests to a name and port get.
+
+For plaintext URLs as a sidecar would have it: requests to a port that is HTTP are told apart by name, connections to others are
+forwarded (``listeners``, ``forwarding``). For https URLs either the same (``https_rules="istio"``: the sidecar sees TLS and no
+requests), or http rules as if the port were HTTP (``"mesh"``: here the request is seen before its TLS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.forwarding import Forwarding
+from meshlib.compiler.listeners import Listener, Listeners, any_connection, tls_services
+from meshlib.compiler.port_tables import Names, NamesOf, PortHosts
+from meshlib.compiler.snapshot import PortTable, VirtualHost
+from meshlib.compiler.visible import Visible
+from meshlib.pace import take_turns
+from meshlib.registry.service import TLS_PROTOCOLS, Service
+
+if TYPE_CHECKING:
+    from meshlib.resources.virtual_service import VirtualService
+
+HTTP_PORT, HTTPS_PORT = 80, 443
+Compiled = Callable[[str, int, Service | None, Iterable["VirtualService"]], VirtualHost | None]
+
+
+class MeshHosts:
+    """Makes the tables of all ports. ``unknown`` is what names outside the mesh get."""
+
+    def __init__(
+        self,
+        visible: Visible,
+        compiled: Compiled,
+        forwarding: Forwarding,
+        names_of: NamesOf,
+        unknown: VirtualHost,
+        *,
+        whole_mesh: bool,
+    ) -> None:
+        self._visible = visible
+        self._compiled = compiled
+        self._forwarding = forwarding
+        self._names_of = names_of
+        self._unknown = unknown
+        self._whole_mesh = whole_mesh
+        self._listeners = Listeners(
+            (seen.listener, sorted(seen.services, key=lambda found: found[0].age_key)) for seen in visible.seen
+        )
+
+    def ports(self) -> set[int]:
+        """The ports on which something is known."""
+        found = {port for seen in self._visible.seen for port in seen.served}
+        if self._whole_mesh and any(claims.services for claims in self._visible.claims()):
+            found |= {HTTP_PORT, HTTPS_PORT}
+        return found
+
+    def plaintext(self, port: int) -> PortTable:
+        """What plaintext requests to a port get."""
+        exact: Names = {}
+        wildcards: Names = {}
+        rest = None
+        shared = self._listeners.shared(port)
+        if shared is not None and not shared.http:
+            rest = self._whatever_comes(shared, port)
+        elif shared is not None or (port == HTTP_PORT and self._whole_mesh):
+            outside = None if port != HTTP_PORT else _every if shared is not None else self._unregistered
+            exact, wildcards = self._requests(port, every_protocol=False, outside=outside)
+        for service in self._listeners.addressed.get(port, {}).values():
+            listener = self._listeners.own(service, port)
+            if listener is not None:
+                vhost = self._addressed(listener, port)
+                for names in self._names_of(service):
+                    _put(names, vhost, exact, wildcards)
+        return PortTable(exact, wildcards, rest)
+
+    def tls(self, port: int) -> PortTable:
+        """What becomes of TLS to a port (``https_rules="istio"``)."""
+        exact: Names = {}
+        wildcards: Names = {}
+        rest = None
+        shared = self._listeners.shared(port)
+        if shared is not None:
+            for service, protocol in tls_services(shared):
+                for name in self._forwarding.server_names(service, port) or (service.host,):
+                    vhost = self._forwarding.to(service, port, protocol, name)
+                    if vhost is not None and name != "*":
+                        table = wildcards if name.startswith("*") else exact
+                        table.setdefault(name.removeprefix("*"), vhost)
+            rest = self._whatever_comes(shared, port)
+        for service in self._listeners.addressed.get(port, {}).values():
+            take_turns()
+            listener = self._listeners.own(service, port)
+            if listener is None:
+                continue
+            owner, protocol = listener.forwarded[0]
+            by_name = protocol in TLS_PROTOCOLS and bool(self._forwarding.server_names(owner, port))
+            vhost = self._forwarding.to(owner, port, protocol) if not by_name else None
+            for names in self._names_of(service):
+                for name in names:
+                    found = self._forwarding.to(owner, port, protocol, name) if by_name else vhost
+                    _put((name,), found or self._unknown, exact, wildcards)
+        return PortTable(exact, wildcards, rest)
+
+    def as_http(self, port: int, plaintext: PortTable) -> PortTable:
+        """What https requests to a port get when http rules act on them too. ``plaintext`` is the port's other table: the
+        same one serves where nothing there is other than HTTP."""
+        seen = self._visible.on_port(port)
+        served = seen.served.get(port, {}) if seen is not None else {}
+        outside = self._unregistered if port == HTTPS_PORT and self._whole_mesh else None
+        if outside is None and plaintext.rest is None and all(p.takes_http for _, p in served.values()):
+            return plaintext
+        exact, wildcards = self._requests(port, every_protocol=True, outside=outside)
+        return PortTable(exact, wildcards)
+
+    def _whatever_comes(self, shared: Listener, port: int) -> VirtualHost | None:
+        taken = any_connection(shared)
+        return self._forwarding.to(taken[0], port, taken[1]) if taken is not None else None
+
+    def _addressed(self, listener: Listener, port: int) -> VirtualHost:
+        """What plaintext requests get whose address is a service's own."""
+        owner, protocol = listener.forwarded[0]
+        if not listener.http:
+            return self._forwarding.to(owner, port, protocol) or self._unknown
+        seen = self._visible.on_port(port)
+        if seen is None or owner.host not in seen.served.get(port, {}):
+            return self._unknown
+        return self._compiled(owner.host, port, owner, seen.claims.of(owner.host)) or self._unknown
+
+    def _requests(
+        self, port: int, *, every_protocol: bool, outside: Callable[[str], bool] | None
+    ) -> tuple[Names, Names]:
+        seen = self._visible.on_port(port)
+        if seen is None:
+            return {}, {}
+        hosts = PortHosts(port, seen.served.get(port, {}), seen.claims, self._compiled, self._names_of)
+        return hosts.names(every_protocol=every_protocol, outside=outside)
+
+    def _unregistered(self, host: str) -> bool:
+        """Whether the registry has no such host at all."""
+        return self._visible.find(host) is None
+
+
+def _every(_host: str) -> bool:
+    return True
+
+
+def _put(names: Iterable[str], vhost: VirtualHost, exact: Names, wildcards: Names) -> None:
+    for name in names:
+        if name.startswith("*"):
+            wildcards[name[1:]] = vhost
+        else:
+            exact[name] = vhost
