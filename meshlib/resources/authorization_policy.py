@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from meshlib.resources import authorization_policy_checks
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.notices import Notice
+from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import names
 
 
@@ -76,21 +80,6 @@ class Rule(Model):
     when: list[RulesWhen] | None = None
 
 
-class Selector(Model):
-    """``spec.selector`` of AuthorizationPolicy."""
-
-    match_labels: dict[str, str] | None = None
-
-
-class TargetRef(Model):
-    """``spec.targetRef`` of AuthorizationPolicy."""
-
-    kind: str
-    name: str
-    group: str | None = None
-    namespace: str | None = None
-
-
 class AuthorizationPolicySpec(Model):
     """``spec`` of AuthorizationPolicy."""
 
@@ -110,3 +99,11 @@ class AuthorizationPolicy(Resource):
     kind: Literal["AuthorizationPolicy"]
     spec: AuthorizationPolicySpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """As Istio's webhook judges it."""
+        return authorization_policy_checks.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *authorization_policy_checks.warnings(self)]

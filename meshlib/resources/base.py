@@ -7,6 +7,7 @@ runs on the data path. Attribute names are the snake_case of Istio's fields; YAM
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
@@ -223,6 +224,10 @@ class Resource(Model):
     def id(self) -> str:
         """``VirtualService/default/reviews``: the name used in explain, status and problems."""
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+    def refusals(self) -> Iterable[Notice]:
+        """What Istio's validation refuses of a resource whose types are right, each at its own field."""
+        return ()
 
     def notices(self) -> list[Notice]:
         """What is worth saying about this resource although it loads: old spellings, settings without effect."""

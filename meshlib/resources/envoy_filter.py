@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+from meshlib.resources import envoy_filter_checks
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.notices import Notice
+from meshlib.resources.selection import TargetRef
 from meshlib.resources.types import names
 
 
@@ -191,15 +195,6 @@ class ConfigPatche(Model):
     patch: Patch | None = None
 
 
-class TargetRef(Model):
-    """``spec.targetRefs`` of EnvoyFilter."""
-
-    kind: str
-    name: str
-    group: str | None = None
-    namespace: str | None = None
-
-
 class WorkloadSelector(Model):
     """``spec.workloadSelector`` of EnvoyFilter."""
 
@@ -221,3 +216,11 @@ class EnvoyFilter(Resource):
     kind: Literal["EnvoyFilter"]
     spec: EnvoyFilterSpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """As Istio's webhook judges it."""
+        return envoy_filter_checks.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *envoy_filter_checks.warnings(self)]

@@ -16,6 +16,7 @@ from meshlib.pace import in_turns, take_turns
 from meshlib.resources.base import LONG_LIST, Resource, compact, digest_of
 from meshlib.resources.document import LazyPositions, Positions
 from meshlib.resources.hints import describe
+from meshlib.resources.metadata_checks import metadata_refusals
 from meshlib.resources.model_fields import Loc, field_names, model_at
 
 _UNKNOWN = "extra_forbidden"
@@ -56,7 +57,9 @@ def check(
             resource = compact(resource)
             take_turns()
             resource._digests = digests
-            return resource, found
+            refused = [*metadata_refusals(resource), *resource.refusals()]
+            found += [Finding(n.code, Severity(n.severity), n.loc, n.message, n.hint) for n in refused]
+            return None if refused else resource, found
         except ValidationError as error:
             errors: list[dict[str, Any]] = [dict(e) for e in error.errors(include_url=False)]
         unknown = [e for e in errors if e["type"] == _UNKNOWN and _place(e, value)[1]]

@@ -1,4 +1,5 @@
-"""Things worth saying about a resource that loads: deprecated spellings, fields that mean something else today."""
+"""Things worth saying about a resource whose types are right: why Istio refuses it, deprecated spellings, fields that mean
+something else today."""
 
 from __future__ import annotations
 
@@ -12,10 +13,20 @@ class Notice:
     """``loc`` is the field as YAML keys and list positions, from the top of the document."""
 
     code: str
-    severity: str  # "warning" | "notice"
+    severity: str  # "error" | "warning" | "notice"
     loc: Loc
     message: str
     hint: str = ""
+
+
+def refused(code: str, loc: Loc, message: str, hint: str = "") -> Notice:
+    """An error: a resource that Istio's validation refuses, although every value has the right type."""
+    return Notice(code, "error", loc, message, hint)
+
+
+def warned(code: str, loc: Loc, message: str, hint: str = "") -> Notice:
+    """What Istio's validation warns of."""
+    return Notice(code, "warning", loc, message, hint)
 
 
 def deprecated(loc: Loc, old: str, new: str) -> Notice:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+from meshlib.resources import peer_authentication_checks
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.notices import Notice
+from meshlib.resources.selection import Selector
 from meshlib.resources.types import names
 
 
@@ -17,12 +21,6 @@ class Mtls(Model):
         ]
         | None
     ) = None
-
-
-class Selector(Model):
-    """``spec.selector`` of PeerAuthentication."""
-
-    match_labels: dict[str, str] | None = None
 
 
 class PeerAuthenticationSpec(Model):
@@ -39,3 +37,11 @@ class PeerAuthentication(Resource):
     kind: Literal["PeerAuthentication"]
     spec: PeerAuthenticationSpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """As Istio's webhook judges it."""
+        return peer_authentication_checks.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *peer_authentication_checks.warnings(self)]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
+from meshlib.resources import proxy_config_checks
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.notices import Notice
+from meshlib.resources.selection import Selector
 
 
 class Image(Model):
     """``spec.image`` of ProxyConfig."""
 
     image_type: str | None = None
-
-
-class Selector(Model):
-    """``spec.selector`` of ProxyConfig."""
-
-    match_labels: dict[str, str] | None = None
 
 
 class ProxyConfigSpec(Model):
@@ -34,3 +32,11 @@ class ProxyConfig(Resource):
     kind: Literal["ProxyConfig"]
     spec: ProxyConfigSpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """As Istio's webhook judges it."""
+        return proxy_config_checks.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *proxy_config_checks.warnings(self)]

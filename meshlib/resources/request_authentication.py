@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+from meshlib.resources import request_authentication_checks
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.notices import Notice
+from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import Duration, names
 
 
@@ -40,21 +44,6 @@ class JwtRule(Model):
     timeout: Duration | None = None
 
 
-class Selector(Model):
-    """``spec.selector`` of RequestAuthentication."""
-
-    match_labels: dict[str, str] | None = None
-
-
-class TargetRef(Model):
-    """``spec.targetRef`` of RequestAuthentication."""
-
-    kind: str
-    name: str
-    group: str | None = None
-    namespace: str | None = None
-
-
 class RequestAuthenticationSpec(Model):
     """``spec`` of RequestAuthentication."""
 
@@ -70,3 +59,11 @@ class RequestAuthentication(Resource):
     kind: Literal["RequestAuthentication"]
     spec: RequestAuthenticationSpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """As Istio's webhook judges it."""
+        return request_authentication_checks.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *request_authentication_checks.warnings(self)]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+from meshlib.resources import telemetry_checks
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.notices import Notice
+from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import Duration, names
 
 
@@ -102,21 +106,6 @@ class Metric(Model):
     reporting_interval: Duration | None = None
 
 
-class Selector(Model):
-    """``spec.selector`` of Telemetry."""
-
-    match_labels: dict[str, str] | None = None
-
-
-class TargetRef(Model):
-    """``spec.targetRef`` of Telemetry."""
-
-    kind: str
-    name: str
-    group: str | None = None
-    namespace: str | None = None
-
-
 class Environment(Model):
     """``spec.tracing.customTags.environment`` of Telemetry."""
 
@@ -169,3 +158,11 @@ class Telemetry(Resource):
     kind: Literal["Telemetry"]
     spec: TelemetrySpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """As Istio's webhook judges it."""
+        return telemetry_checks.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *telemetry_checks.warnings(self)]

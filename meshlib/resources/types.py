@@ -114,9 +114,9 @@ def _port(value: Any) -> int:
         number = unsigned(value)
         value = value if number is None else number
     if isinstance(value, bool) or not isinstance(value, int):
-        raise refuse("bad-port", "a port is a number, found {value}", "", value=_short(value))
+        raise refuse("bad-port", "a port is a number, found {value}", "a number 1..65535", value=_short(value))
     if not 1 <= value <= 65535:
-        raise refuse("bad-port", "port {value} is outside 1..65535", "", value=value)
+        raise refuse("bad-port", "port {value} is outside 1..65535", "a number 1..65535", value=value)
     return value
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+from meshlib.resources import wasm_checks
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.notices import Notice
+from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import PortSelector, names
 
 
@@ -19,21 +23,6 @@ class WasmPluginMatch(Model):
         | None
     ) = None
     ports: list[PortSelector] | None = None
-
-
-class Selector(Model):
-    """``spec.selector`` of WasmPlugin."""
-
-    match_labels: dict[str, str] | None = None
-
-
-class TargetRef(Model):
-    """``spec.targetRef`` of WasmPlugin."""
-
-    kind: str
-    name: str
-    group: str | None = None
-    namespace: str | None = None
 
 
 class Env(Model):
@@ -97,3 +86,11 @@ class WasmPlugin(Resource):
     kind: Literal["WasmPlugin"]
     spec: WasmPluginSpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """As Istio's webhook judges it."""
+        return wasm_checks.wasm_plugin_refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *wasm_checks.selector_notices(self)]

@@ -1,0 +1,149 @@
+"""What Istio refuses, or warns of, in an EnvoyFilter whose types are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from meshlib.resources.notices import Loc, Notice, refused, warned
+from meshlib.resources.selection import label_refusals, selector_warnings
+from meshlib.resources.types import MAX_REGEX, check_regex
+
+_PATCHES: Loc = ("spec", "configPatches")
+_LABELS: Loc = ("spec", "workloadSelector", "labels")
+_CONNECTION_MANAGERS = ("envoy.filters.network.http_connection_manager", "envoy.http_connection_manager")
+_OBJECTS = {
+    "LISTENER": "listener",
+    "FILTER_CHAIN": "listener",
+    "NETWORK_FILTER": "listener",
+    "HTTP_FILTER": "listener",
+    "ROUTE_CONFIGURATION": "routeConfiguration",
+    "VIRTUAL_HOST": "routeConfiguration",
+    "HTTP_ROUTE": "routeConfiguration",
+    "CLUSTER": "cluster",
+}
+
+
+def refusals(resource: Any) -> Iterator[Notice]:
+    """Errors of the selector, then of the patches in their order."""
+    spec = resource.spec
+    if spec.workload_selector is not None:
+        yield from label_refusals(spec.workload_selector.labels, _LABELS)
+    for index, patch in enumerate(spec.config_patches or ()):
+        if patch.match is None or patch.match.context != "WAYPOINT":
+            yield from _patch(patch, (*_PATCHES, index))
+
+
+def warnings(resource: Any) -> Iterator[Notice]:
+    """Selectors and matches that do not narrow anything."""
+    spec = resource.spec
+    if spec.workload_selector is not None:
+        yield from selector_warnings(spec.workload_selector.labels, ("spec", "workloadSelector"))
+    for index, patch in enumerate(spec.config_patches or ()):
+        here: Loc = (*_PATCHES, index, "match")
+        match = patch.match
+        if match is None or match.context == "WAYPOINT":
+            continue
+        if match.proxy is not None and len(match.proxy.proxy_version or "") > MAX_REGEX:
+            yield warned(
+                "regex-ignored",
+                (*here, "proxy", "proxyVersion"),
+                f"proxyVersion has more than {MAX_REGEX} characters, and Istio ignores it",
+                "shorten it",
+            )
+        chain = match.listener.filter_chain if match.listener is not None else None
+        if chain is not None and chain.filter is not None and patch.apply_to in ("LISTENER", "FILTER_CHAIN"):
+            yield warned(
+                "match-ignored",
+                (*here, "listener", "filterChain", "filter"),
+                f"the filter does not narrow a patch of {patch.apply_to}",
+                "remove it",
+            )
+
+
+def _patch(patch: Any, loc: Loc) -> Iterator[Notice]:
+    if patch.apply_to in (None, "INVALID"):
+        yield refused("missing-apply-to", (*loc, "applyTo"), "applyTo is missing", "for example applyTo: HTTP_FILTER")
+        return
+    if patch.patch is None:
+        yield refused("missing-patch", loc, "patch is missing", "write patch: {operation: MERGE, value: {...}}")
+        return
+    operation = patch.patch.operation
+    if operation in (None, "INVALID"):
+        yield refused(
+            "missing-operation",
+            (*loc, "patch"),
+            "operation is missing",
+            "for example operation: MERGE, or INSERT_BEFORE",
+        )
+        return
+    if operation != "REMOVE" and patch.patch.value is None:
+        yield refused("missing-value", (*loc, "patch"), f"{operation} needs a value", "write it as Envoy's own YAML")
+        return
+    match = patch.match
+    if match is not None:
+        yield from _proxy_version(match.proxy, (*loc, "match", "proxy", "proxyVersion"))
+        yield from _object(patch.apply_to, match, (*loc, "match"))
+
+
+def _proxy_version(proxy: Any, loc: Loc) -> Iterator[Notice]:
+    pattern = proxy.proxy_version if proxy is not None else None
+    if not pattern or len(pattern) > MAX_REGEX:
+        return
+    try:
+        check_regex(pattern)
+    except PydanticCustomError as error:
+        hint = str((error.context or {}).get("hint", ""))
+        yield refused("bad-regex", loc, error.message(), hint)
+
+
+def _object(apply_to: str, match: Any, loc: Loc) -> Iterator[Notice]:
+    """What is matched is what is patched, or what is around it."""
+    given = {
+        "listener": match.listener,
+        "routeConfiguration": match.route_configuration,
+        "cluster": match.cluster,
+        "waypoint": match.waypoint,
+    }
+    matched = [name for name, there in given.items() if there is not None]
+    wanted = _OBJECTS.get(apply_to)
+    if wanted is None or not matched:
+        return
+    if matched[-1] != wanted:
+        yield refused(
+            "wrong-match",
+            (*loc, matched[-1]),
+            f"a patch of {apply_to} is not matched by {matched[-1]}",
+            f"write {wanted}, or leave it out to patch all",
+        )
+    elif wanted == "listener" and match.listener.filter_chain is not None:
+        yield from _filter(apply_to, match.listener.filter_chain.filter, (*loc, "listener", "filterChain", "filter"))
+
+
+def _filter(apply_to: str, named: Any, loc: Loc) -> Iterator[Notice]:
+    if named is None:
+        return
+    inner: Loc = (*loc, "subFilter")
+    if not named.name:
+        yield refused(
+            "missing-name", loc, "the filter to match has no name", f"for example name: {_CONNECTION_MANAGERS[0]}"
+        )
+    elif named.sub_filter is None:
+        return
+    elif apply_to != "HTTP_FILTER":
+        yield refused(
+            "wrong-match",
+            inner,
+            f"a patch of {apply_to} has no subFilter to match",
+            "it is for applyTo: HTTP_FILTER only",
+        )
+    elif named.name not in _CONNECTION_MANAGERS:
+        yield refused(
+            "wrong-match", (*loc, "name"), f"{named.name} has no subFilter", f"write name: {_CONNECTION_MANAGERS[0]}"
+        )
+    elif not named.sub_filter.name:
+        yield refused(
+            "missing-name", inner, "the subFilter to match has no name", "for example envoy.filters.http.router"
+        )

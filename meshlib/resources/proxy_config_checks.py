@@ -1,0 +1,27 @@
+"""What Istio refuses, or warns of, in a ProxyConfig whose types are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from meshlib.resources.notices import Notice, refused
+from meshlib.resources.selection import label_refusals, selector_warnings
+
+
+def refusals(resource: Any) -> Iterator[Notice]:
+    """Labels without wildcards, and a number of threads."""
+    spec = resource.spec
+    if spec.selector is not None:
+        yield from label_refusals(spec.selector.match_labels, ("spec", "selector", "matchLabels"))
+    if spec.concurrency is not None and spec.concurrency < 0:
+        yield refused(
+            "negative", ("spec", "concurrency"), f"{spec.concurrency} is negative", "0 is one thread for each core"
+        )
+
+
+def warnings(resource: Any) -> Iterator[Notice]:
+    """A selector of nothing."""
+    selector = resource.spec.selector
+    if selector is not None:
+        yield from selector_warnings(selector.match_labels, ("spec", "selector"))

@@ -1,0 +1,99 @@
+"""What Istio refuses, or warns of, in a Telemetry whose types are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from meshlib.resources.notices import Loc, Notice, refused, warned
+from meshlib.resources.selection import selection_refusals, selector_warnings
+
+_SPEC: Loc = ("spec",)
+_TAGS = (("literal", "value"), ("header", "name"), ("environment", "name"))
+
+
+def refusals(resource: Any) -> Iterator[Notice]:
+    """Errors of the selection, then of metrics, tracing and access logging."""
+    spec = resource.spec
+    yield from selection_refusals(spec.selector, spec.target_ref, spec.target_refs)
+    for field, entries in (
+        ("metrics", spec.metrics),
+        ("tracing", spec.tracing),
+        ("accessLogging", spec.access_logging),
+    ):
+        for index, entry in enumerate(entries or ()):
+            for position, provider in enumerate(entry.providers or ()):
+                if not provider.name:
+                    where: Loc = (*_SPEC, field, index, "providers", position, "name")
+                    hint = "name one of the extensionProviders of the mesh's configuration"
+                    yield refused("missing-name", where, "the provider has no name", hint)
+    for index, metric in enumerate(spec.metrics or ()):
+        for position, override in enumerate(metric.overrides or ()):
+            yield from _override(override, (*_SPEC, "metrics", index, "overrides", position))
+    for index, tracing in enumerate(spec.tracing or ()):
+        yield from _tracing(tracing, (*_SPEC, "tracing", index))
+
+
+def warnings(resource: Any) -> Iterator[Notice]:
+    """A selector of nothing, and what Istio reads but does not do."""
+    spec = resource.spec
+    if spec.selector is not None:
+        yield from selector_warnings(spec.selector.match_labels, (*_SPEC, "selector"))
+    if len(spec.tracing or ()) > 1:
+        yield warned(
+            "several-tracings",
+            (*_SPEC, "tracing", 1),
+            "Istio does not support several entries of tracing",
+            "write one entry",
+        )
+    for index, tracing in enumerate(spec.tracing or ()):
+        if len(tracing.providers or ()) > 1:
+            yield warned(
+                "several-providers",
+                (*_SPEC, "tracing", index, "providers"),
+                "Istio does not support several providers of tracing",
+                "name one",
+            )
+
+
+def _override(override: Any, loc: Loc) -> Iterator[Notice]:
+    if override.match is not None and override.match.custom_metric == "":
+        yield refused("missing-name", (*loc, "match", "customMetric"), "customMetric is empty", "name the metric")
+    for name, tag in (override.tag_overrides or {}).items():
+        here: Loc = (*loc, "tagOverrides", name)
+        if tag.operation == "REMOVE":
+            if tag.value:
+                yield refused(
+                    "value-of-removed",
+                    (*here, "value"),
+                    f"the tag {name} is removed, and has a value",
+                    "write operation: UPSERT, or remove value",
+                )
+        elif not tag.value:
+            yield refused(
+                "missing-value",
+                here,
+                f"the tag {name} is set (operation UPSERT) to no value",
+                "give a value, or write operation: REMOVE",
+            )
+
+
+def _tracing(tracing: Any, loc: Loc) -> Iterator[Notice]:
+    share = tracing.random_sampling_percentage
+    if share is not None and not 0 <= share <= 100:
+        yield refused(
+            "bad-percent",
+            (*loc, "randomSamplingPercentage"),
+            f"{share} is outside 0..100",
+            "a percentage, for example 1.5",
+        )
+    for name, tag in (tracing.custom_tags or {}).items():
+        here: Loc = (*loc, "customTags", name)
+        if not name:
+            yield refused("missing-name", here, "the tag has no name", "name it")
+        for kind, field in _TAGS:
+            given = getattr(tag, kind)
+            if given is not None and not getattr(given, field):
+                yield refused(
+                    "missing-value", (*here, kind, field), f"{field} of the tag {name} is empty", "fill it in"
+                )
