@@ -83,6 +83,10 @@ interop: $(STAMP)
 	@test -z "$(HTTPX_TESTS)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check --group interop
 	HTTPX_TESTS="$(HTTPX_TESTS)" $(BIN)/python tests/interop/run_httpx.py
 
+# CRDS: Istio's crd-all.gen.yaml; only when Istio's schemas have changed
+crds: $(STAMP)
+	$(BIN)/python -m tests.support.crd_schemas "$(CRDS)"
+
 docs: $(STAMP)
 	$(BIN)/python -m meshlib.compiler.semantics > docs/semantics.md
 

@@ -14,10 +14,12 @@ from pydantic_core import PydanticCustomError
 from meshlib.errors import Severity
 from meshlib.pace import in_turns, take_turns
 from meshlib.resources.base import LONG_LIST, Resource, compact, digest_of
+from meshlib.resources.crd.schema import crd_refusals
 from meshlib.resources.document import LazyPositions, Positions
 from meshlib.resources.hints import describe
 from meshlib.resources.metadata_checks import metadata_refusals
 from meshlib.resources.model_fields import Loc, field_names, model_at
+from meshlib.resources.notices import Notice
 
 _UNKNOWN = "extra_forbidden"
 
@@ -45,6 +47,8 @@ def check(
     warning for each. ``use_up``: entries of long lists are checked one by one, and ``value`` holds models of them after."""
     found: list[Finding] = []
     digests: dict[str, bytes] = {}
+    take_turns()
+    by_crd = [_finding(n) for n in crd_refusals(model.__name__, value.get("spec"))]
     if use_up:
         _entries_first(value, (), model, digests)
     while True:
@@ -57,17 +61,33 @@ def check(
             resource = compact(resource)
             take_turns()
             resource._digests = digests
-            refused = [*metadata_refusals(resource), *resource.refusals()]
-            found += [Finding(n.code, Severity(n.severity), n.loc, n.message, n.hint) for n in refused]
-            return None if refused else resource, found
+            refused = [_finding(n) for n in (*metadata_refusals(resource), *resource.refusals())]
+            refused += _elsewhere(by_crd, refused)
+            return None if refused else resource, found + refused
         except ValidationError as error:
             errors: list[dict[str, Any]] = [dict(e) for e in error.errors(include_url=False)]
         unknown = [e for e in errors if e["type"] == _UNKNOWN and _place(e, value)[1]]
         if not (lenient and unknown):
-            return None, found + _findings(errors, model, value, positions)
+            refused = _findings(errors, model, value, positions)
+            return None, found + refused + _elsewhere(by_crd, refused)
         found += [replace(f, severity=Severity.WARNING) for f in _findings(unknown, model, value, positions)]
         # validators that an unknown field had kept from running run in the next round
         value = _without(value, [_place(e, value)[0] for e in unknown])
+
+
+def _finding(notice: Notice) -> Finding:
+    return Finding(notice.code, Severity(notice.severity), notice.loc, notice.message, notice.hint)
+
+
+def _elsewhere(found: list[Finding], known: list[Finding]) -> list[Finding]:
+    """Those of ``found`` whose fields nothing is known about: the same mistake is told once, in the better words."""
+    places = {f.loc for f in known}
+    around = {loc[:depth] for loc in places for depth in range(2, len(loc))}
+    return [
+        f
+        for f in found
+        if not (f.loc in places or f.loc in around or any(f.loc[:depth] in places for depth in range(2, len(f.loc))))
+    ]
 
 
 VERY_LONG_LIST = 500

@@ -142,6 +142,19 @@ def _non_negative(value: Any) -> int:
 
 Count = Annotated[int, BeforeValidator(_non_negative)]
 
+_LARGEST_INT32 = 2**31 - 1
+
+
+def _non_negative_int32(value: Any) -> int:
+    count = _non_negative(value)
+    if count > _LARGEST_INT32:
+        raise refuse("too-large", "{value} is more than {most}", "", value=count, most=_LARGEST_INT32)
+    return count
+
+
+Count32 = Annotated[int, BeforeValidator(_non_negative_int32)]
+"""A protobuf int32 that Istio does not want negative."""
+
 _LABEL = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?")
 
 
@@ -261,9 +274,9 @@ class StringMatch(Model):
         if (self.exact is not None) + (self.prefix is not None) + (self.regex is not None) > 1:
             given = [n for n in ("exact", "prefix", "regex") if getattr(self, n) is not None]
             raise refuse(
-                "several-matches",
+                "crd-one-of",
                 "only one of exact, prefix, regex may be given, found {given}",
-                "",
+                "keep one",
                 given=" and ".join(given),
             )
         if self.regex is not None and self.regex != "*":

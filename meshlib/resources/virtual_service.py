@@ -16,7 +16,7 @@ from meshlib.resources import virtual_service_notices
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.types import (
-    Count,
+    Count32,
     DestinationHost,
     DnsLabel,
     Duration,
@@ -324,7 +324,7 @@ class HttpRedirect(Model):
 class HttpRetry(Model):
     """``spec.http.retries`` of VirtualService."""
 
-    attempts: Count | None = None
+    attempts: Count32 | None = None
     backoff: Duration | None = None
     per_try_timeout: Duration | None = None
     retry_ignore_previous_hosts: bool | None = None
@@ -398,7 +398,7 @@ class HttpRouteDestination(Model):
 
     destination: Destination
     headers: Headers | None = None
-    weight: Count | None = None
+    weight: Count32 | None = None
     append_request_headers: dict[str, str] | None = None
     append_response_headers: dict[str, str] | None = None
     remove_request_headers: list[str] | None = None
@@ -504,7 +504,7 @@ class RouteDestination(Model):
     """``spec.tcp.route`` of VirtualService."""
 
     destination: Destination
-    weight: Count | None = None
+    weight: Count32 | None = None
 
 
 class TcpRoute(Model):

@@ -111,7 +111,7 @@ REFUSED = {
     ),
     "a rewrite of nothing": (vs({"rewrite": {}}), "empty-rewrite"),
     "mirror and mirrors": (vs({"mirror": {"host": "b"}, "mirrors": [TO]}), "several-mirrors"),
-    "exact and prefix": (vs({"match": [{"uri": {"exact": "/", "prefix": "/"}}]}), "several-matches"),
+    "exact and prefix": (vs({"match": [{"uri": {"exact": "/", "prefix": "/"}}]}), "crd-one-of"),
     "a regex with look-ahead": (vs({"match": [{"uri": {"regex": "(?=x)"}}]}), "bad-regex"),
     "a regex of 2,000 characters": (vs({"match": [{"uri": {"regex": "a" * 2000}}]}), "bad-regex"),
     "an empty prefix of a method": (vs({"match": [{"method": {"prefix": ""}}]}), "empty-prefix"),
@@ -297,6 +297,6 @@ def test_a_string_match_has_one_condition_at_most(fields):
     try:
         StringMatch.model_validate(fields)
     except ValidationError as error:
-        assert error.errors()[0]["type"] in ("several-matches", "bad-regex")
+        assert error.errors()[0]["type"] in ("crd-one-of", "bad-regex")
     else:
         assert len(fields) <= 1

@@ -1,0 +1,191 @@
+"""A document against the schema of its CRD: what the API server would refuse beyond types.
+
+The schemas are a table of facts, ``schemas.json`` (``tests/support/crd_schemas.py`` makes it), read when the first resource is
+loaded. Fields are looked for as they are written there: other spellings the API server ignores.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from meshlib.pace import take_turns
+from meshlib.resources.crd.rules import RULES, at_most_one
+from meshlib.resources.notices import Loc, Notice, refused
+
+_PATTERN_HINTS = {
+    "^[-_A-Za-z0-9]+$": "letters, digits, - and _",
+    "(^$|^[a-f0-9]{64}$)": "64 digits of 0-9 and a-f, as sha256sum prints them",
+    "^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$": "letters, digits and dashes, a letter first",
+}
+
+Check = Callable[[Any, Loc], Notice | None]
+
+
+class Node:
+    """A part of a schema: what is asked of a value, and of what is inside."""
+
+    __slots__ = ("checks", "fields", "items", "values")
+
+    def __init__(self) -> None:
+        self.checks: tuple[Check, ...] = ()
+        self.fields: dict[str, Node] = {}
+        self.items: Node | None = None
+        self.values: Node | None = None
+
+
+def crd_refusals(kind: str, spec: Any) -> list[Notice]:
+    """What the API server refuses of ``spec``, each at its own field. Values of a wrong type are passed over."""
+    found: list[Notice] = []
+    node = _kinds().get(kind)
+    if node is not None:
+        _judge(node, spec, ("spec",), found)
+    return found
+
+
+def _judge(node: Node, value: Any, loc: Loc, found: list[Notice]) -> None:
+    for check in node.checks:
+        problem = check(value, loc)
+        if problem is not None:
+            found.append(problem)
+    if type(value) is dict:
+        fields, others = node.fields, node.values
+        for key, inside in value.items():
+            there = fields.get(key, others)
+            if there is not None:
+                _judge(there, inside, (*loc, key), found)
+    elif type(value) is list and node.items is not None:
+        for index, inside in enumerate(value):
+            take_turns()
+            _judge(node.items, inside, (*loc, index), found)
+
+
+@functools.cache
+def _kinds() -> dict[str, Node]:
+    table = json.loads(Path(__file__).with_name("schemas.json").read_text())
+    nodes = [Node() for _ in table["nodes"]]
+    for node, made in zip(nodes, table["nodes"], strict=True):
+        node.checks = tuple(_checks(made))
+        node.fields = {name: nodes[number] for name, number in made.get("fields", {}).items()}
+        node.items = nodes[made["items"]] if "items" in made else None
+        node.values = nodes[made["values"]] if "values" in made else None
+    return {kind: nodes[number] for kind, number in table["kinds"].items()}
+
+
+def _checks(made: Mapping[str, Any]) -> Iterator[Check]:
+    for name, build in _BOUNDS.items():
+        if name in made:
+            yield build(made[name])
+    for names in made.get("oneOf", ()):
+        yield _one_of(names)
+    for digest in made.get("rules", ()):
+        yield _rule(digest)
+
+
+def _length(kind: type, least: int | None, most: int | None, what: str) -> Check:
+    def check(value: Any, loc: Loc) -> Notice | None:
+        if type(value) is kind:
+            size = len(value)
+            if least is not None and size < least:
+                if not size:
+                    return refused("crd-length", loc, f"{_name(loc)} is empty", "give it a value, or leave it out")
+                return refused(
+                    "crd-length", loc, f"{_name(loc)} has fewer than {least} {what}", f"give it {least} or more"
+                )
+            if most is not None and size > most:
+                return refused("crd-length", loc, f"{_name(loc)} has {size} {what}, more than {most}", "shorten it")
+        return None
+
+    return check
+
+
+def _at_least(least: float) -> Check:
+    def check(value: Any, loc: Loc) -> Notice | None:
+        if type(value) in (int, float) and value < least:
+            return refused("crd-bounds", loc, f"{value} is less than {least:.15g}", f"a number from {least:.15g} on")
+        return None
+
+    return check
+
+
+def _at_most(most: float) -> Check:
+    def check(value: Any, loc: Loc) -> Notice | None:
+        if type(value) in (int, float) and value > most:
+            return refused("crd-bounds", loc, f"{value} is more than {most:.15g}", f"a number up to {most:.15g}")
+        return None
+
+    return check
+
+
+def _pattern(pattern: str) -> Check:
+    compiled = re.compile(pattern)
+    hint = _PATTERN_HINTS.get(pattern, "for example gateway.networking.k8s.io")
+
+    def check(value: Any, loc: Loc) -> Notice | None:
+        if type(value) is str and not compiled.fullmatch(value):
+            return refused("crd-pattern", loc, f"{value[:100]!r} is not what {_name(loc)} looks like", hint)
+        return None
+
+    return check
+
+
+def _unique(keys: list[str]) -> Check:
+    def check(value: Any, loc: Loc) -> Notice | None:
+        seen = set()
+        for index, entry in enumerate(value if type(value) is list else ()):
+            key = tuple(str(entry.get(name)) for name in keys) if type(entry) is dict else ()
+            if key in seen:
+                place: Loc = (*loc, index, keys[0])
+                return refused("crd-duplicate", place, f"two entries have {keys[0]} {key[0]}", "remove one")
+            if key:
+                seen.add(key)
+        return None
+
+    return check
+
+
+def _one_of(names: list[str]) -> Check:
+    find = at_most_one(*names)
+
+    def check(value: Any, loc: Loc) -> Notice | None:
+        place = find(value) if type(value) is dict else None
+        if place is None:
+            return None
+        given = " and ".join(name for name in names if value.get(name) is not None)
+        return refused(
+            "crd-one-of", (*loc, *place), f"only one of {', '.join(names)} may be given, found {given}", "keep one"
+        )
+
+    return check
+
+
+def _rule(digest: str) -> Check:
+    kind, find, message, hint = RULES[digest]
+
+    def check(value: Any, loc: Loc) -> Notice | None:
+        place = find(value) if type(value) is kind else None
+        return None if place is None else refused("crd-rule", (*loc, *place), message, hint)
+
+    return check
+
+
+def _name(loc: Loc) -> str:
+    return f"an entry of {loc[-2]}" if isinstance(loc[-1], int) else str(loc[-1])
+
+
+_BOUNDS: dict[str, Callable[[Any], Check]] = {
+    "minLength": lambda least: _length(str, least, None, "characters"),
+    "maxLength": lambda most: _length(str, None, most, "characters"),
+    "minItems": lambda least: _length(list, least, None, "entries"),
+    "maxItems": lambda most: _length(list, None, most, "entries"),
+    "minProperties": lambda least: _length(dict, least, None, "entries"),
+    "maxProperties": lambda most: _length(dict, None, most, "entries"),
+    "minimum": _at_least,
+    "maximum": _at_most,
+    "pattern": _pattern,
+    "unique": _unique,
+}
