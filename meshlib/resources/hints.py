@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from meshlib.resources.model_fields import Loc, belongs_in, field_names, model_at
+from meshlib.resources.types import wrong_number
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _LITERAL = re.compile(r"'([^']*)'")
@@ -51,6 +52,8 @@ def describe(
         return "bad-enum", f"{_shown(value)} is none of {', '.join(allowed)}", nearest_hint(value, allowed)
     if kind in _EXPECTED:
         code = "list-expected" if _EXPECTED[kind] == "a list" else "wrong-type"
+        if _decoded_by_istio(kind, value, model, loc):
+            code = "crd-type"
         message = f"{_EXPECTED[kind]} is expected, found {_found(value, raw, secret)}"
         return code, message, _type_hint(_EXPECTED[kind], value, raw, model, loc, secret)
     hint = str(context.get("hint", ""))
@@ -61,11 +64,24 @@ def describe(
     return kind.replace("_", "-"), error["msg"], hint
 
 
+_FRACTION = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+def _decoded_by_istio(kind: str, value: Any, model: type[BaseModel], loc: Loc) -> bool:
+    """Whether it is only the API server that refuses the type: istiod's decoder reads numbers in quotes, and takes null in
+    lists and maps for an entry of nothing."""
+    if value is None:
+        return isinstance(loc[-1], int) or model_at(model, loc[:-1]) is None
+    if kind == "int_type":
+        return wrong_number(value) == "crd-type"
+    return kind == "float_type" and isinstance(value, str) and _FRACTION.fullmatch(value) is not None
+
+
 def _missing_hint(kind: str, value: Any, context: dict[str, Any]) -> str:
     """A remedy where the validator that refused gave none."""
-    if kind == "bad-enum":
+    if kind in ("bad-enum", "crd-enum"):
         return nearest_hint(value, str(context.get("allowed", "")).split(", "))
-    if kind == "wrong-type" and isinstance(value, str) and value.strip().lstrip("-").isdigit():
+    if kind in ("wrong-type", "crd-type") and isinstance(value, str) and value.strip().lstrip("-").isdigit():
         return f"write it without quotes: {value.strip()}"
     return ""
 

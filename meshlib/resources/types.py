@@ -91,7 +91,9 @@ def names(*allowed: str) -> BeforeValidator:
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(allowed):
             return allowed[value]
         if value not in allowed:
-            raise refuse("bad-enum", "{value} is none of {allowed}", "", value=repr(value), allowed=", ".join(allowed))
+            # istiod's decoder takes every number for an enum; the API server, which wants a name, does not
+            code = "crd-enum" if type(value) is int and -(2**31) <= value < 2**31 else "bad-enum"
+            raise refuse(code, "{value} is none of {allowed}", "", value=repr(value), allowed=", ".join(allowed))
         return value
 
     return BeforeValidator(read)
@@ -125,16 +127,25 @@ Port = Annotated[int, BeforeValidator(_port)]
 
 def _percent_int(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
-        raise refuse("bad-percent", "a whole percentage 0..100 is expected, found {value}", "", value=repr(value))
+        code = "crd-type" if wrong_number(value) == "crd-type" else "bad-percent"
+        raise refuse(code, "a whole percentage 0..100 is expected, found {value}", "", value=repr(value))
     return value
 
 
 PercentInt = Annotated[int, BeforeValidator(_percent_int)]
 
 
+_QUOTED = re.compile(r"-?(0|[1-9][0-9]*)")
+
+
+def wrong_number(value: Any) -> str:
+    """The code of an error about what should be a number: one in quotes is read by istiod, and refused by the API server."""
+    return "crd-type" if isinstance(value, str) and _QUOTED.fullmatch(value) else "wrong-type"
+
+
 def _non_negative(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise refuse("wrong-type", "a whole number is expected, found {value}", "", value=repr(value))
+        raise refuse(wrong_number(value), "a whole number is expected, found {value}", "", value=repr(value))
     if value < 0:
         raise refuse("negative", "{value} is negative", "", value=value)
     return value

@@ -32,7 +32,7 @@ def traffic_extension_refusals(resource: Any) -> Iterator[Notice]:
     if (spec.wasm is None) == (spec.lua is None):
         yield refused(
             "wasm-or-lua",
-            _SPEC,
+            _SPEC if spec.lua is None else (*_SPEC, "lua"),
             "exactly one of wasm and lua is to be given",
             "write lua: {inlineCode: ...}, or wasm: {url: ...}",
         )

@@ -10,7 +10,7 @@ import pytest
 from meshlib.resources.crd import schema
 from meshlib.resources.crd.rules import RULES
 from meshlib.resources.loader import load_text
-from tests.support.crd_schemas import FILE, schemas_in, table
+from tests.support.crd_schemas import FILE, digest_of, schemas_in, table
 from tests.support.schema import REFERENCE
 from tests.support.verdicts import refusals
 
@@ -218,9 +218,24 @@ def test_a_rule_is_not_looked_at_where_nothing_can_be_wrong():
     assert len(looked) <= 10
 
 
-def test_every_cel_rule_has_a_check_and_no_check_is_for_a_rule_that_is_gone():
+def test_every_rule_that_the_table_names_has_a_check():
     named = {digest for node in json.loads(FILE.read_text())["nodes"] for digest in node.get("rules", ())}
-    assert named == set(RULES)
+    assert named <= set(RULES)
+
+
+def test_every_cel_rule_of_the_reference_has_a_check_and_no_check_is_for_a_rule_that_is_gone():
+    if not REFERENCE.exists():
+        pytest.skip("the reference schema is not beside this clone")
+    found: set[str] = set()
+
+    def look(schema: Any) -> None:
+        if isinstance(schema, dict):
+            found.update(digest_of(rule["rule"]) for rule in schema.get("x-kubernetes-validations", ()))
+        for inside in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+            look(inside)
+
+    look(schemas_in(REFERENCE.read_text()))
+    assert found == set(RULES)
 
 
 def test_the_table_is_that_of_the_reference():

@@ -71,7 +71,7 @@ def test_an_extension_is_lua_or_wasm():
     lua = {"inlineCode": "function envoy_on_request(handle) end"}
     assert refusals("TrafficExtension", {"lua": lua}) == []
     assert refusals("TrafficExtension", {}) == [("wasm-or-lua", "spec")]
-    assert refusals("TrafficExtension", {"lua": lua, "wasm": {"url": URL}}) == [("wasm-or-lua", "spec")]
+    assert refusals("TrafficExtension", {"lua": lua, "wasm": {"url": URL}}) == [("wasm-or-lua", "spec.lua")]
     assert refusals("TrafficExtension", {"lua": {"inlineCode": ""}}) == [("missing-value", "spec.lua.inlineCode")]
     assert refusals("TrafficExtension", {"lua": {"inlineCode": " " * 65537}}) == [("too-long", "spec.lua.inlineCode")]
 

@@ -91,7 +91,7 @@ SPECS: dict[str, dict[str, Any]] = {
             {
                 "from": [{"source": {"principals": ["a"]}}],
                 "to": [{"operation": {"paths": ["/x"]}}],
-                "when": [{"key": "a", "values": ["b"]}],
+                "when": [{"key": "source.namespace", "values": ["b"]}],
             }
         ],
     },

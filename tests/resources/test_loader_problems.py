@@ -134,7 +134,7 @@ def test_the_resource_these_tests_break_is_good() -> None:
         ),
         ("{attempts: 3}", "[attempts: 3]", "wrong-type", "spec.http[0].retries", (9, 5), 'remove the "- "'),
         ("{attempts: 3}", "", None, "", (0, 0), ""),
-        ("attempts: 3", 'attempts: "3"', "wrong-type", "spec.http[0].retries.attempts", (9, 15), "without quotes"),
+        ("attempts: 3", 'attempts: "3"', "crd-type", "spec.http[0].retries.attempts", (9, 15), "without quotes"),
         (
             "    - destination:\n",
             "    - destination:\n    - destination:\n",

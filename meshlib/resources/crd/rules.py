@@ -120,6 +120,11 @@ def _range_with_dns(spec: dict[str, Any]) -> Loc | None:
     return None
 
 
+def _wasm_or_lua(spec: dict[str, Any]) -> Loc | None:
+    wasm, lua = spec.get("wasm") is not None, spec.get("lua") is not None
+    return None if wasm != lua else ("lua",) if lua else ()
+
+
 def _count(value: Any) -> int:
     return len(value) if isinstance(value, Collection) else 0
 
@@ -275,7 +280,7 @@ RULES: dict[str, Rule] = {
     ),
     "e29690d9c14d": Rule(
         dict,
-        _when(lambda spec: (spec.get("wasm") is None) != (spec.get("lua") is None)),
+        _wasm_or_lua,
         "exactly one of wasm and lua is to be given",
         "write lua: {inlineCode: ...}, or wasm: {url: ...}",
     ),
