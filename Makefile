@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo demo-grpc protos test check bench differential soak interop istiod docs clean setup fuzz
+.PHONY: help demo demo-grpc protos test check bench differential soak interop istiod docs crds clean setup fuzz
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"

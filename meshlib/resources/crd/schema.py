@@ -86,7 +86,7 @@ def _checks(made: Mapping[str, Any]) -> Iterator[Check]:
         yield _rule(digest)
 
 
-def _length(kind: type, least: int | None, most: int | None, what: str) -> Check:
+def _length(kind: Any, least: int | None, most: int | None, what: str) -> Check:
     def check(value: Any, loc: Loc) -> Notice | None:
         if type(value) is kind:
             size = len(value)
