@@ -49,7 +49,7 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
     if chosen is not None and chosen.labels:
         wanted = chosen.labels.items()
         endpoints = tuple(e for e in endpoints if _has_labels(e, wanted))
-    found = next((p for p in service.ports if p.number == port), None)
+    found = service.cluster_port(port)
     protocol = found.protocol if found is not None else "http"
     balancer = policy.load_balancer
     hashing = None

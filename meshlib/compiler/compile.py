@@ -44,7 +44,8 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.errors import Problem
-    from meshlib.registry.service import Registry, Service
+    from meshlib.registry.registry import Registry
+    from meshlib.registry.service import Service
     from meshlib.resources.base import Resource
     from meshlib.resources.virtual_service import VirtualService
 
@@ -243,7 +244,7 @@ class _Compilation:
                 )
                 break
             skipped = skipped or made.skipped
-        if found is None and service is not None:
+        if found is None and service is not None and not service.alias:
             destination = self.destinations.of_service(service, "", port, "")
             note = (
                 "no rule of its VirtualService is for this client" if skipped else "no VirtualService claims this host"

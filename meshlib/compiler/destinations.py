@@ -33,6 +33,7 @@ class Destinations:
         self._workload = workload
         self._domain = domain
         self._found: dict[tuple[str, str, int, str], Destination] = {}
+        self._aliases: dict[str, bool] = {}
         self.resilience: Callable[[str], Resilience | None] = lambda host: None
         self.clusters: dict[str, Cluster] = {}
         self.services: dict[str, Service] = {}  # by cluster key: what each cluster was made of
@@ -44,12 +45,21 @@ class Destinations:
         wanted = model.port.number if model.port is not None and model.port.number else 0
         named = (model.port.name or "") if model.port is not None and not wanted else ""
         key = (host, subset, wanted or -dialled_port, named)
+        if wanted and self._is_alias(host):
+            key = (host, subset, wanted, str(dialled_port))
         found = self._found.get(key)
         if found is None:
             found = self._make(host, subset, wanted, named, dialled_port)
             if self._hashes(host, subset, wanted):
                 found = replace(found, hashed=True)
             self._found[key] = found
+        return found
+
+    def _is_alias(self, host: str) -> bool:
+        found = self._aliases.get(host)
+        if found is None:
+            service = self._lookup(host)
+            found = self._aliases[host] = service is not None and bool(service.alias)
         return found
 
     def _hashes(self, host: str, subset: str, port: int) -> bool:
@@ -61,6 +71,8 @@ class Destinations:
         service = self._lookup(host)
         if service is None:
             return Destination(host, subset, wanted, 0, "", f"host {host} is not in the registry")
+        if service.alias:
+            return self._of_alias(service, subset, wanted, dialled_port)
         numbers = [p.number for p in service.ports]
         if named:  # a selector that Istio removed
             wanted = next((p.number for p in service.ports if p.name == named), 0)
@@ -71,11 +83,25 @@ class Destinations:
         port = port or (numbers[0] if len(numbers) == 1 else dialled_port)
         return self.of_service(service, subset, port, f"host {host}")
 
+    def _of_alias(self, alias: Service, subset: str, wanted: int, dialled_port: int) -> Destination:
+        """What an ExternalName stands for, on the port that the rule names, else on the one that was dialled. As in Istio one
+        that lacks the port that was dialled is not there, and one that stands for another alias leads nowhere."""
+        host = alias.host
+        if dialled_port not in [p.number for p in alias.ports]:
+            ports = ", ".join(str(p.number) for p in alias.ports) or "none"
+            return Destination(host, subset, wanted, 0, "", f"host {host} has no port {dialled_port} (it has {ports})")
+        service = self._lookup(alias.alias)
+        what = f"host {alias.alias} (for which {host} stands)"
+        if service is None or service.alias:
+            return Destination(alias.alias, subset, wanted, 0, "", f"{what} is not in the registry")
+        return self.of_service(service, subset, wanted or dialled_port, what)
+
     def of_service(self, service: Service, subset: str, port: int, what: str) -> Destination:
         """A subset ("" for all) of a service on one of its ports."""
         host = service.host
-        if port not in [p.number for p in service.ports]:
-            ports = ", ".join(str(p.number) for p in service.ports) or "none"
+        if service.cluster_port(port) is None:
+            there = service.ports if service.cluster_ports is None else service.cluster_ports
+            ports = ", ".join(str(p.number) for p in there) or "none"
             return Destination(host, subset, port, 0, "", f"{what} has no port {port} (it has {ports})")
         rule = self._rules.find(host, service.namespace)
         if subset and (rule is None or subset not in rule.subsets):

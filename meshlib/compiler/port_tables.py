@@ -37,10 +37,14 @@ class NamesOf:
 
     def __call__(self, service: Service) -> tuple[list[str], list[str]]:
         """(its own name and addresses, its short forms)."""
-        first, *short = dial_names(service.host, self._client, self._domain)
-        own = [first]
+        own: list[str] = []
+        short: list[str] = []
+        for host in (service.host, *service.aliases):
+            first, *forms = dial_names(host, self._client, self._domain)
+            own.append(first)
+            short += forms
         if service.headless:
-            own.append(f"*.{first}")
+            own += [f"*.{name}" for name in own]
             short += [f"*.{name}" for name in short]
         own += [address for address in service.addresses if is_ip(address)]
         return own, short

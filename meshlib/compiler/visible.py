@@ -15,7 +15,8 @@ from meshlib.registry.names import resolve
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
-    from meshlib.registry.service import Registry, Service, ServicePort
+    from meshlib.registry.registry import Registry
+    from meshlib.registry.service import Service, ServicePort
     from meshlib.resources.virtual_service import VirtualService
 
 ANY_PORT = 0

@@ -25,9 +25,12 @@ from typing import TYPE_CHECKING, Any
 from meshlib.changes import Change, Dependents, everything
 from meshlib.errors import Problem
 from meshlib.pace import take_turns
+from meshlib.registry.aliases import aliases_by_host
+from meshlib.registry.definitions import pooled
 from meshlib.registry.kubernetes import KubernetesServices
 from meshlib.registry.names import DOMAIN
-from meshlib.registry.service import Endpoint, Registry, Service
+from meshlib.registry.registry import Registry
+from meshlib.registry.service import Service
 from meshlib.registry.service_entry import instances_of, services_of
 from meshlib.registry.workloads import (
     WorkloadInstance,
@@ -65,6 +68,8 @@ class RegistryBuilder:
         self._problems: dict[int, list[Problem]] = {}
         self._dependents: Dependents[WorkloadKey, int] = Dependents()
         self._definitions: dict[str, tuple[Service, ...]] = {}  # by host, before they are pooled
+        self._targets: dict[str, str] = {}  # what an alias stands for
+        self._aliases: dict[str, tuple[str, ...]] = {}  # what stands for a host
         self._kubernetes = KubernetesServices(self._workloads, self._slices, self._endpoints, self._deployments, domain)
         self._touched: dict[int, None] = {}
         self.registry = Registry({}, [])
@@ -82,6 +87,7 @@ class RegistryBuilder:
         for unit in touched:
             take_turns()
             self._make(unit, redefined)
+        self._find_aliases(redefined)
         hosts = {host: self._redefine(host, new) for host, new in redefined.items()}
         self.registry = self.registry.after(hosts, list(chain.from_iterable(self._problems.values())))
         return self.registry
@@ -189,19 +195,31 @@ class RegistryBuilder:
             return (), ()
         return instances_of(resource, self._workloads), [selection_key(resource.namespace, selector.labels or {})]
 
+    def _find_aliases(self, redefined: dict[str, list[Service]]) -> None:
+        """What stands for what; hosts that have other aliases now are ``redefined``, too."""
+        before = {host: target for host in redefined if (target := self._targets.get(host)) is not None}
+        after = {host: s.alias for host, services in redefined.items() for s in services if s.alias}
+        if before == after:
+            return
+        for host in before:
+            del self._targets[host]
+        self._targets.update(after)
+        old, self._aliases = self._aliases, aliases_by_host(self._targets)
+        for host in {*old, *self._aliases}:
+            if old.get(host) != self._aliases.get(host):
+                redefined.setdefault(host, list(self._definitions.get(host, ())))
+
     def _redefine(self, host: str, definitions: list[Service]) -> tuple[Service, ...]:
         """What is served of one host, of these definitions."""
-        definitions.sort(key=lambda service: service.order)
+        definitions.sort(key=lambda service: service.age)
         if definitions:
             self._definitions[host] = tuple(definitions)
         else:
             self._definitions.pop(host, None)
-        entries: dict[str, list[Service]] = {}
-        for service in definitions:
-            if service.kind != "kubernetes":
-                entries.setdefault(service.namespace, []).append(service)
-        kubernetes = [service for service in definitions if service.kind == "kubernetes"]
-        return (*kubernetes, *(_pooled(same) for same in entries.values()))
+        aliases = self._aliases.get(host)
+        if aliases is not None:
+            definitions = [replace(service, aliases=aliases) for service in definitions]
+        return tuple(pooled(definitions))
 
 
 def _keep(table: dict[Any, list[tuple[int, Any]]], key: Any, resource: Any, place: int | None) -> None:
@@ -217,16 +235,3 @@ def _keep(table: dict[Any, list[tuple[int, Any]]], key: Any, resource: Any, plac
 
 def _same_objects(one: Sequence[Any], other: Sequence[Any]) -> bool:
     return len(one) == len(other) and all(map(is_, one, other))
-
-
-def _pooled(same: Sequence[Service]) -> Service:
-    """Several ServiceEntries of one host in one namespace: the oldest defines it, endpoints of all are pooled."""
-    first = same[0]
-    if len(same) == 1:
-        return first
-    ports = {p.number: p for s in reversed(same) for p in s.ports}
-    endpoints: dict[int, tuple[Endpoint, ...]] = {}
-    for number in ports:
-        unique = {e.key: e for s in reversed(same) for e in s.endpoints.get(number, ())}
-        endpoints[number] = tuple(sorted(unique.values(), key=lambda e: e.key))
-    return replace(first, ports=tuple(ports.values()), endpoints=endpoints)

@@ -98,7 +98,7 @@ class KubernetesServices:
         alias = (spec.external_name or "").lower() if spec.type == "ExternalName" else ""
         found: dict[int, tuple[Endpoint, ...]]
         if alias:
-            found = {p.number: (Endpoint(alias, p.number, NO_LABELS),) for p in ports}
+            found = {}
         else:
             found = self._find(resource, ports)
             if ports and not any(found.values()):
@@ -112,7 +112,7 @@ class KubernetesServices:
             endpoints=found,
             resource=resource.id,
             age_key=resource.age_key,
-            resolution="dns" if alias else "static",
+            resolution="alias" if alias else "static",
             addresses=tuple(addresses),
             export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
             headless=spec.cluster_ip == "None",
@@ -228,7 +228,7 @@ def target_number(workload: WorkloadInstance, port: ServicePort) -> int | None:
 def _from_workloads(chosen: list[WorkloadInstance], port: ServicePort, not_ready_too: bool) -> list[Endpoint]:
     found: dict[str, Endpoint] = {}
     for workload in chosen:
-        number = target_number(workload, port)
+        number = target_number(workload, port) if not workload.for_names else None
         if number is not None:
             endpoint = _endpoint(workload.address, number, workload, workload.healthy or not_ready_too, "")
             found.setdefault(endpoint.key, endpoint)

@@ -16,7 +16,7 @@ def resolve(host: str, namespace: str, domain: str = DOMAIN) -> str:
     """The full name of a host in a resource of ``namespace``. A name without a dot is a service of that namespace; one
     with a dot is final already, so ``reviews.default`` is *not* reviews.default.svc.cluster.local."""
     host = host.lower().removesuffix(".")
-    if "." in host or "*" in host or _is_ip(host):
+    if "." in host or "*" in host or is_ip(host):
         return host
     return f"{host}.{namespace}.svc.{domain}"
 
@@ -95,7 +95,8 @@ class SuffixIndex(Generic[V]):
 
 
 @functools.lru_cache(maxsize=65536)
-def _is_ip(host: str) -> bool:
+def is_ip(host: str) -> bool:
+    """Whether a host is an IP address and no name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

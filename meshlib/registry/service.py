@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-
-from meshlib.errors import Problem
-from meshlib.registry.names import most_specific
 
 NO_LABELS: Mapping[str, str] = {}
 SNIFFED = "sniffed"
@@ -64,8 +61,9 @@ class ServicePort:
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
     """A host that can be called. ``endpoints`` by service port number; ``resolution`` is static, dns, dns_round_robin,
-    dynamic_dns or none; ``alias`` the name an ExternalName stands for; ``position`` its place among the hosts of its
-    resource."""
+    dynamic_dns, none or alias; ``alias`` the name an ExternalName stands for, ``aliases`` the ExternalNames that stand for
+    this host. ``position`` is that among the hosts of its resource. ``cluster_ports`` are the ports that there are clusters
+    of, None: all. ``alike`` is what two ServiceEntries must have in common for the ports of both to be one service's."""
 
     host: str
     namespace: str
@@ -82,22 +80,43 @@ class Service:
     alias: str = ""
     subject_alt_names: tuple[str, ...] = ()
     position: int = 0
+    aliases: tuple[str, ...] = ()
+    cluster_ports: tuple[ServicePort, ...] | None = None
+    alike: Hashable = None
+
+    @property
+    def is_public(self) -> bool:
+        """Whether every namespace sees it."""
+        return not self.export_to or "*" in self.export_to
 
     @property
     def order(self) -> tuple[bool, tuple[str, str, str, int], int]:
         """Sorts services: Kubernetes' before others, then the oldest."""
         return self.kind != "kubernetes", self.age_key, self.position
 
+    @property
+    def age(self) -> tuple[str, bool, str, tuple[str, str, str, int], int]:
+        """Sorts definitions of one host, the oldest first; of the same age a Kubernetes Service is before others, then the
+        namespaces' names decide."""
+        return self.age_key[0], self.kind != "kubernetes", self.namespace, self.age_key, self.position
+
     def visible_from(self, client_namespace: str) -> bool:
         """Whether exportTo shows the service to clients of a namespace."""
-        if not self.export_to or "*" in self.export_to:
+        if self.is_public:
             return True
+        if "~" in self.export_to:
+            return False
         return client_namespace in self.export_to or ("." in self.export_to and client_namespace == self.namespace)
 
     @property
     def by_name(self) -> bool:
         """Whether endpoints are names, or addresses written beside them (resolution DNS and DNS_ROUND_ROBIN)."""
-        return self.resolution in ("dns", "dns_round_robin") and not self.alias
+        return self.resolution in ("dns", "dns_round_robin")
+
+    def cluster_port(self, number: int) -> ServicePort | None:
+        """The port of that number if there is a cluster of it."""
+        ports = self.ports if self.cluster_ports is None else self.cluster_ports
+        return next((port for port in ports if port.number == number), None)
 
     def same_but_endpoints(self, other: Service) -> bool:
         """Whether whatever is decided from a service, except where its endpoints are, stays as it is."""
@@ -124,69 +143,7 @@ _SHAPE = (
     "subject_alt_names",
     "ports",
     "position",
+    "aliases",
+    "cluster_ports",
+    "alike",
 )
-
-
-class Registry:
-    """All services. One host may be defined in several namespaces: a client sees that of its own namespace, else the
-    Kubernetes service, else the oldest."""
-
-    __slots__ = ("_by_host", "_wildcards", "problems")
-
-    def __init__(self, by_host: Mapping[str, tuple[Service, ...]], problems: list[Problem]) -> None:
-        """``by_host`` in the order of each host's first service."""
-        self.problems = problems
-        self._by_host = by_host
-        self._wildcards = [host for host in by_host if host.startswith("*")]
-
-    def after(self, changed: Mapping[str, tuple[Service, ...]], problems: list[Problem]) -> Registry:
-        """This registry with other services for some hosts (none: the host is gone)."""
-        before = self._by_host
-        made = Registry.__new__(Registry)
-        made.problems = problems
-        made._by_host = by_host = {**before, **changed}
-        for host in [host for host, services in changed.items() if not services]:
-            del by_host[host]
-        if any(_first(services) != _first(before.get(host, ())) for host, services in changed.items() if services):
-            made._by_host = dict(sorted(by_host.items(), key=lambda item: item[1][0].order))
-        made._wildcards = self._wildcards
-        if any(host.startswith("*") for host in changed):
-            made._wildcards = [host for host in by_host if host.startswith("*")]
-        return made
-
-    def lookup(self, host: str, client_namespace: str) -> Service | None:
-        """The service of this very host (or of the wildcard that covers it), as the client's namespace sees it."""
-        found = self._by_host.get(host)
-        if found is None and self._wildcards:
-            pattern = most_specific(self._wildcards, host)
-            found = self._by_host[pattern] if pattern is not None else None
-        return self._choose(found or (), client_namespace)
-
-    def of_namespace(self, host: str, namespace: str) -> Service | None:
-        """The service of this very host that a namespace defines, whomever it is exported to."""
-        return next((s for s in self._by_host.get(host, ()) if s.namespace == namespace), None)
-
-    def visible(self, client_namespace: str, imported: Callable[[Service], bool] | None = None) -> list[Service]:
-        """One service a host, those the namespace may see (and ``imported`` lets in), oldest first."""
-        found = []
-        for services in self._by_host.values():
-            let_in = services if imported is None else [s for s in services if imported(s)]
-            chosen = self._choose(let_in, client_namespace)
-            if chosen is not None:
-                found.append(chosen)
-        return found
-
-    def all(self) -> list[Service]:
-        """Every definition."""
-        return [service for services in self._by_host.values() for service in services]
-
-    @staticmethod
-    def _choose(services: Sequence[Service], client_namespace: str) -> Service | None:
-        seen = [s for s in services if s.visible_from(client_namespace)]
-        if len(seen) < 2:
-            return seen[0] if seen else None
-        return min(seen, key=lambda s: (s.namespace != client_namespace, s.kind != "kubernetes", s.age_key))
-
-
-def _first(services: Sequence[Service]) -> object:
-    return services[0].order if services else None

@@ -15,6 +15,13 @@ def services_of(resource: Any, workloads: Workloads) -> Iterator[Service]:
     ports = tuple(ServicePort(p.number, p.name, port_protocol(p.protocol), p.target_port) for p in spec.ports or ())
     resolution = (spec.resolution or "NONE").lower()
     instances = instances_of(resource, workloads)
+    selector = spec.workload_selector.labels or {} if spec.workload_selector is not None else {}
+    alike = (
+        resolution,
+        frozenset(resource.labels.items()),
+        frozenset(selector.items()),
+        frozenset(spec.export_to or ()),
+    )
     written = spec.endpoints or spec.workload_selector is not None
     for position, host in enumerate(spec.hosts):
         name = host.lower().removesuffix(".")  # one label stays one: it is no Service's short name
@@ -33,6 +40,7 @@ def services_of(resource: Any, workloads: Workloads) -> Iterator[Service]:
             export_to=tuple(spec.export_to or ()),
             external=(spec.location or "MESH_EXTERNAL") == "MESH_EXTERNAL",
             subject_alt_names=tuple(spec.subject_alt_names or ()),
+            alike=alike,
         )
 
 
@@ -46,7 +54,8 @@ def instances_of(resource: Any, workloads: Workloads) -> list[WorkloadInstance]:
     """The workloads behind a ServiceEntry: those its selector finds, else the ones written into it."""
     spec = resource.spec
     if spec.workload_selector is not None:
-        return workloads.select(resource.namespace, spec.workload_selector.labels or {})
+        selected = workloads.select(resource.namespace, spec.workload_selector.labels or {})
+        return selected if (spec.resolution or "").startswith("DNS") else [i for i in selected if not i.for_names]
     inline = (from_workload_entry(e, resource.name, resource.namespace, NO_LABELS) for e in spec.endpoints or ())
     return [instance for instance in inline if instance is not None]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from meshlib.registry.names import is_ip
 from meshlib.registry.service import NO_LABELS
 
 _REPLICA_SET_HASH = re.compile(r"-[a-z0-9]{5,10}$")
@@ -18,7 +19,8 @@ TLS_MODE = "security.istio.io/tlsMode"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkloadInstance:
-    """A workload's address, and how it names its ports: ``ports`` maps a port name to a number."""
+    """A workload's address, and how it names its ports: ``ports`` maps a port name to a number. ``for_names``: the address is
+    a name or a socket, which only ServiceEntries take whose endpoints are names (resolution DNS)."""
 
     name: str
     namespace: str
@@ -33,6 +35,7 @@ class WorkloadInstance:
     workload: str = ""
     is_pod: bool = True
     hostname: str = ""
+    for_names: bool = False
 
     def found_by(self) -> Iterator[WorkloadKey]:
         """The keys under which others may have found it."""
@@ -153,6 +156,7 @@ def from_workload_entry(entry: Any, name: str, namespace: str, labels: Mapping[s
         service_account=entry.service_account or "",
         workload=name,
         is_pod=False,
+        for_names=not is_ip(entry.address),
     )
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 
 from meshlib.changes import ListFollower
 from meshlib.registry.build import RegistryBuilder, build_registry
-from meshlib.registry.service import Registry, Service
+from meshlib.registry.registry import Registry
+from meshlib.registry.service import Service
 from meshlib.resources.loader import load_objects
 from tests.support.changing import lists_that_change
 from tests.support.resources import pod, service

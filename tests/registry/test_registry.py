@@ -199,13 +199,6 @@ def test_an_endpoint_that_is_not_ready_is_there_and_unhealthy_unless_the_service
     assert [e.healthy for e in registry(published, *parts).lookup(REVIEWS, "default").endpoints[9080]] == [True]
 
 
-def test_an_external_name_is_an_alias_resolved_by_dns():
-    reg = registry(service("db", type="ExternalName", externalName="DB.example.com", selector=None))
-    found = reg.lookup("db.default.svc.cluster.local", "default")
-    assert (found.alias, found.resolution) == ("db.example.com", "dns")
-    assert keys(reg, "db.default.svc.cluster.local") == ["db.example.com:9080"]
-
-
 def test_a_service_whose_deployments_have_no_pods_says_so():
     deployment = {
         "apiVersion": "apps/v1",
@@ -277,8 +270,9 @@ def test_dns_without_endpoints_resolves_the_host_itself():
 
 def test_resolution_none_has_no_endpoints_of_its_own():
     reg = registry(entry("a", "*.example.com"))
-    assert keys(reg, "x.example.com", 80) == []
-    assert reg.lookup("x.example.com", "default").resolution == "none"
+    assert keys(reg, "*.example.com", 80) == []
+    assert reg.lookup("*.example.com", "default").resolution == "none"
+    assert reg.lookup("x.example.com", "default") is None  # a destination is a very host
 
 
 def test_unix_sockets_are_endpoints():
