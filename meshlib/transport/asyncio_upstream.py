@@ -455,7 +455,8 @@ class AsyncioUpstream:
         if self._http2 is None:
             try:
                 from meshlib.transport.http2_asyncio import AsyncioHttp2
+
+                self._http2 = AsyncioHttp2(self)
             except ImportError as error:
                 return no_http2_package(target, error)
-            self._http2 = AsyncioHttp2(self)
         return await self._http2.send(method, url_target, framing, target, timeouts, clock_now)

@@ -10,8 +10,6 @@ import ssl
 from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any
 
-from hpack import HeaderTuple
-
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.alarms import wake
@@ -31,6 +29,7 @@ from meshlib.transport.http2_call import (
     no_streams,
     too_late,
 )
+from meshlib.transport.http2_codec import Head, preferred
 from meshlib.transport.http2_headers import request_head
 from meshlib.transport.network_stream import AsyncPooledStream
 from meshlib.transport.problems import MESH_CLOSED, connect_problem, mesh_closed
@@ -110,7 +109,7 @@ class Connection(asyncio.Protocol):
 
     # -- use --------------------------------------------------------------------------------------------------------
 
-    def open(self, head: list[HeaderTuple], end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
+    def open(self, head: Head, end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
         """A stream of this connection; None when it takes no more."""
         if worn_out(self, self._now()):
             self.retiring = True
@@ -341,6 +340,8 @@ class AsyncioHttp2:
     """The HTTP/2 part of an ``AsyncioUpstream``, which gets those connections that turn out to be HTTP/1.1."""
 
     def __init__(self, upstream: AsyncioUpstream) -> None:
+        """Raises ImportError without a library for HTTP/2."""
+        preferred()
         self.loop = upstream.loop
         self.now, self.alarms = upstream.now, upstream.alarms
         self._upstream = upstream
@@ -413,7 +414,7 @@ class AsyncioHttp2:
     # -- connections ------------------------------------------------------------------------------------------------
 
     async def _stream(
-        self, head: list[HeaderTuple], end: bool, head_request: bool, target: Target, timeouts: Timeouts, began: float
+        self, head: Head, end: bool, head_request: bool, target: Target, timeouts: Timeouts, began: float
     ) -> tuple[Connection, Stream, Waiter] | Outcome | None:
         limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
         by = None if limit is None else began + limit

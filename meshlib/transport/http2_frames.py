@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-MAX_FRAME = 16384  # SETTINGS_MAX_FRAME_SIZE, the protocol's default
+from meshlib.transport.http2_codec import HEADER_TABLE, MAX_FRAME, Code, Violation
+
 MAX_BLOCK = 64 * 1024  # bytes of one compressed header block, over all its CONTINUATION frames
-HEADER_TABLE = 4096
+FRAME_HEAD = 9  # bytes before a frame's payload
 
 BUDGET = 2000.0  # frames that carry nothing which a new connection may send
 BUDGET_MOST = 10_000.0
@@ -36,16 +37,6 @@ FRAMES_AT_ONCE = 512
 _DATA, _HEADERS, _SETTINGS, _PUSH_PROMISE, _GOAWAY, _CONTINUATION = 0, 1, 4, 5, 7, 9
 _ACK, _END_HEADERS, _PADDED = 1, 4, 8
 
-PROTOCOL_ERROR, FRAME_SIZE_ERROR, ENHANCE_YOUR_CALM = 1, 6, 11
-
-
-class Violation(Exception):
-    """The server broke the protocol or a limit; ``code`` goes into our GOAWAY."""
-
-    def __init__(self, detail: str, code: int = PROTOCOL_ERROR) -> None:
-        super().__init__(detail)
-        self.code = code
-
 
 class GoAway(NamedTuple):
     """The server takes no new streams, and has not touched those above ``last``."""
@@ -54,56 +45,76 @@ class GoAway(NamedTuple):
     code: int
 
 
-class FrameGate:
-    """``feed`` what arrives, get whole frames to pass on and GOAWAYs between them. Raises ``Violation``. ``behind``: there
-    are more, for the next ``feed`` (of nothing, if nothing comes)."""
+class FrameBudget:
+    """How many frames that bring nothing, or hardly anything, a server may send. Raises ``Violation`` when it is spent."""
 
-    __slots__ = ("_block", "_block_of", "_budget", "_buffer", "_first", "_seen", "_tiny", "behind")
+    __slots__ = ("_left", "_seen", "_tiny")
 
     def __init__(self, now: float) -> None:
-        self._buffer = bytearray()
-        self._first = True
-        self._block_of = 0  # the stream whose header block is being received; nothing else may come between
-        self._block = 0
-        self._budget = BUDGET
+        self._left = BUDGET
         self._tiny = TINY_BUDGET
         self._seen = now
-        self.behind = False
+
+    def refill(self, now: float) -> float:
+        """Time brings some of it back. Returns the seconds since the last time."""
+        passed = now - self._seen
+        if passed <= 0:
+            return 0.0
+        self._seen = now
+        self.reward(passed * BUDGET_A_SECOND)
+        self._tiny = min(TINY_MOST, self._tiny + passed * TINY_A_SECOND)
+        return passed
 
     def reward(self, amount: float = BUDGET_A_FRAME) -> None:
         """Something useful happened: the server may send more frames about it."""
-        self._budget = min(BUDGET_MOST, self._budget + amount)
+        self._left = min(BUDGET_MOST, self._left + amount)
 
     def opened(self) -> None:
         """A stream was opened: there will be an answer."""
         self.reward()
         self._tiny = min(TINY_MOST, self._tiny + TINY_A_STREAM)
 
-    def _charge(self) -> None:
+    def charge(self) -> None:
         """A frame that carries nothing."""
-        self._budget -= 1.0
-        if self._budget < 0.0:
-            raise Violation("the server floods the connection with frames that carry nothing", ENHANCE_YOUR_CALM)
+        self._left -= 1.0
+        if self._left < 0.0:
+            self.flooded()
 
-    def _data(self, size: int) -> None:
+    def data(self, size: int) -> None:
         """A DATA frame with ``size`` bytes of body."""
         if size >= TINY:
             self.reward(1.0)
         elif size <= 0:
-            self._charge()
+            self.charge()
         else:
             self._tiny -= 1.0
             if self._tiny < 0.0:
                 raise Violation(
-                    "the server floods the connection with frames that carry next to nothing", ENHANCE_YOUR_CALM
+                    "the server floods the connection with frames that carry next to nothing", Code.ENHANCE_YOUR_CALM
                 )
+
+    def flooded(self) -> None:
+        """It is spent."""
+        raise Violation("the server floods the connection with frames that carry nothing", Code.ENHANCE_YOUR_CALM)
+
+
+class FrameGate:
+    """``feed`` what arrives, get whole frames to pass on and GOAWAYs between them. Raises ``Violation``. ``behind``: there
+    are more, for the next ``feed`` (of nothing, if nothing comes)."""
+
+    __slots__ = ("_block", "_block_of", "_buffer", "_first", "behind", "budget")
+
+    def __init__(self, now: float) -> None:
+        self._buffer = bytearray()
+        self._first = True
+        self._block_of = 0  # the stream whose header block is being received; nothing else may come between
+        self._block = 0
+        self.budget = FrameBudget(now)
+        self.behind = False
 
     def feed(self, data: bytes, now: float) -> Iterator[bytes | GoAway]:
         """Runs of whole frames, in order. ``now`` in seconds refills the budgets."""
-        if now > self._seen:
-            self.reward((now - self._seen) * BUDGET_A_SECOND)
-            self._tiny = min(TINY_MOST, self._tiny + (now - self._seen) * TINY_A_SECOND)
-            self._seen = now
+        self.budget.refill(now)
         self.behind = False
         frames = 0
         buffer = self._buffer
@@ -120,7 +131,9 @@ class FrameGate:
                     raise Violation("the server does not speak HTTP/2: its first frame is not SETTINGS")
                 self._first = False
             if length > MAX_FRAME:
-                raise Violation(f"the server sent a frame of {length} bytes; {MAX_FRAME} are allowed", FRAME_SIZE_ERROR)
+                raise Violation(
+                    f"the server sent a frame of {length} bytes; {MAX_FRAME} are allowed", Code.FRAME_SIZE_ERROR
+                )
             end = at + 9 + length
             if len(buffer) < end:
                 break
@@ -130,7 +143,7 @@ class FrameGate:
             frames += 1
             self._order(kind, flags, stream, length)
             if kind == _DATA:
-                self._data(length - 1 - buffer[at + 9] if flags & _PADDED and length else length)
+                self.budget.data(length - 1 - buffer[at + 9] if flags & _PADDED and length else length)
             if kind == _GOAWAY:
                 if at:
                     yield bytes(buffer[:at])
@@ -149,7 +162,7 @@ class FrameGate:
 
     def _order(self, kind: int, flags: int, stream: int, length: int) -> None:
         if kind != _DATA:
-            self._charge()
+            self.budget.charge()
         if self._block_of:
             if kind != _CONTINUATION or stream != self._block_of:
                 raise Violation("the server put another frame into the middle of a header block")
@@ -159,7 +172,7 @@ class FrameGate:
         else:
             return
         if self._block > MAX_BLOCK:
-            raise Violation(f"a header block of the answer is larger than {MAX_BLOCK} bytes", ENHANCE_YOUR_CALM)
+            raise Violation(f"a header block of the answer is larger than {MAX_BLOCK} bytes", Code.ENHANCE_YOUR_CALM)
         self._block_of = 0 if flags & _END_HEADERS else stream
 
 
@@ -167,7 +180,7 @@ def _goaway(payload: bytearray, stream: int) -> GoAway:
     if stream:
         raise Violation("the server sent GOAWAY on a stream")
     if len(payload) < 8:
-        raise Violation("the server sent a GOAWAY that is too short", FRAME_SIZE_ERROR)
+        raise Violation("the server sent a GOAWAY that is too short", Code.FRAME_SIZE_ERROR)
     return GoAway(int.from_bytes(payload[:4], "big") & 0x7FFFFFFF, int.from_bytes(payload[4:8], "big"))
 
 

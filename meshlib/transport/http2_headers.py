@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpack import HeaderTuple, NeverIndexedHeaderTuple
-
 from meshlib.transport.http1 import InvalidHead, encode_head
+from meshlib.transport.http2_codec import SecretHeader
 
 CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings")
@@ -17,7 +16,7 @@ _SHORT_COOKIE = 20  # bytes; one that short could be guessed through the compres
 
 def request_head(
     method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], scheme: bytes
-) -> list[HeaderTuple]:
+) -> list[tuple[bytes, bytes]]:
     """Pseudo headers and headers: Host becomes ``:authority``, names lower-case, what belongs to an HTTP/1.1 connection is
     left out, secrets stay out of the compression table. Raises ``InvalidHead`` for whatever HTTP/1.1 would refuse, for a
     second Host and for CONNECT."""
@@ -29,7 +28,7 @@ def request_head(
     for name, value in headers:
         if len(name) == 10 and name.lower() == b"connection":
             nominated.update(token.strip().lower() for token in value.split(b","))
-    rest: list[HeaderTuple] = []
+    rest: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         name = name.lower()
         if name == b"host":
@@ -44,11 +43,11 @@ def request_head(
         elif name in CONNECTION_SPECIFIC or name in nominated:
             continue
         if name in _SECRETS or (name == b"cookie" and len(value) < _SHORT_COOKIE):
-            rest.append(NeverIndexedHeaderTuple(name, value))
+            rest.append(SecretHeader(name, value))
         else:
-            rest.append(HeaderTuple(name, value))
-    head = [HeaderTuple(b":method", method), HeaderTuple(b":scheme", scheme)]
+            rest.append((name, value))
+    head = [(b":method", method), (b":scheme", scheme)]
     if authority:
-        head.append(HeaderTuple(b":authority", authority))
-    head.append(HeaderTuple(b":path", target))
+        head.append((b":authority", authority))
+    head.append((b":path", target))
     return head + rest

@@ -24,8 +24,6 @@ from collections.abc import Callable, Generator, Iterator
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from hpack import HeaderTuple
-
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.environment import waiting_poll
 from meshlib.transport.forked import close_copy
@@ -43,6 +41,7 @@ from meshlib.transport.http2_call import (
     no_streams,
     too_late,
 )
+from meshlib.transport.http2_codec import Head, preferred
 from meshlib.transport.http2_headers import request_head
 from meshlib.transport.network_stream import PooledStream
 from meshlib.transport.problems import MESH_CLOSED, mesh_closed
@@ -134,7 +133,7 @@ class Connection:
                     return Outcome(Failure.CONNECT_TIMEOUT, f"no HTTP/2 settings from {self.target} in time")
         return None if self.session.broken is None else greeting_problem(self.session, self.target)
 
-    def open(self, head: list[HeaderTuple], end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
+    def open(self, head: Head, end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
         """A stream of this connection; None when it takes no more."""
         with self._lock:
             try:
@@ -143,7 +142,7 @@ class Connection:
                 self._break(_INTERRUPTED)
                 raise
 
-    def _opened(self, head: list[HeaderTuple], end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
+    def _opened(self, head: Head, end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
         self._forget_dropped()
         now = self._now()
         if self.closed or self.retiring:
@@ -510,6 +509,8 @@ class SyncHttp2:
     """The HTTP/2 part of a ``SyncUpstream``, which makes its sockets."""
 
     def __init__(self, upstream: SyncUpstream, now: Callable[[], float]) -> None:
+        """Raises ImportError without a library for HTTP/2."""
+        preferred()
         self._upstream = upstream
         self._now = now
         self._pools: dict[Target, _Pool] = {}
@@ -587,7 +588,7 @@ class SyncHttp2:
     # -- connections ------------------------------------------------------------------------------------------------
 
     def _stream(
-        self, head: list[HeaderTuple], end: bool, head_request: bool, target: Target, timeouts: Timeouts, began: float
+        self, head: Head, end: bool, head_request: bool, target: Target, timeouts: Timeouts, began: float
     ) -> tuple[Connection, Stream, Waiter] | Outcome | socket.socket | None:
         pool = self._pools.get(target)
         if pool is None:

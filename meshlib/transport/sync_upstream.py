@@ -648,10 +648,11 @@ class SyncUpstream:
         if http2 is None:
             try:
                 from meshlib.transport.http2_threads import SyncHttp2
+
+                with self._lock:
+                    http2 = self._http2 = self._http2 or SyncHttp2(self, self._clock.monotonic)
             except ImportError as error:
                 return no_http2_package(target, error)
-            with self._lock:
-                http2 = self._http2 = self._http2 or SyncHttp2(self, self._clock.monotonic)
         return http2.send(method, url_target, framing, target, timeouts)
 
     def _release(self, connection: _Connection) -> None:

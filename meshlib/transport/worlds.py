@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib.util
 import os
 import random
 import threading
@@ -36,6 +35,7 @@ from meshlib.transport.closing import Closing
 from meshlib.transport.environment import asyncio_loop
 from meshlib.transport.followed import Followed
 from meshlib.transport.forked import take_all
+from meshlib.transport.http2_codec import installed
 from meshlib.transport.inner import AsyncInner, SyncInner
 from meshlib.transport.names import Names
 from meshlib.transport.problems import HTTP2_REMEDY, mesh_closed
@@ -256,8 +256,8 @@ class ClientSettings:
         http2: bool = False,
         limits: ClientLimits | None = None,
     ) -> None:
-        if http2 and importlib.util.find_spec("h2") is None:
-            raise ImportError(f"http2=True needs the h2 package: {HTTP2_REMEDY}")
+        if http2 and not installed():
+            raise ImportError(f"http2=True needs ngh2 or h2: {HTTP2_REMEDY}")
         self._verify = verify
         self._cert = cert
         self._trust_env = trust_env

@@ -22,16 +22,21 @@ from meshlib.transport.http1 import BodyFailed
 from meshlib.transport.target import Target
 from tests.support.evil_server import OK, EvilServer
 from tests.support.h2_server import SETTINGS, H2Server, Peer, Request, answer_ok
+from tests.support.http2_codecs import CODECS, sessions_on
 from tests.transport.h2_worlds import Call, Loop, Threads
 
 CODES = h2.errors.ErrorCodes
 
 
-@pytest.fixture(params=[Threads, Loop], ids=["threads", "asyncio"])
+@pytest.fixture(
+    params=[(world, name) for name in CODECS for world in (Threads, Loop)], ids=lambda p: f"{p[0].name}-{p[1]}"
+)
 def world(request):
-    made = request.param()
-    yield made
-    made.close()
+    kind, library = request.param
+    with sessions_on(library):
+        made = kind()
+        yield made
+        made.close()
 
 
 @pytest.fixture
@@ -409,11 +414,11 @@ def test_a_server_that_goes_away_as_it_greets_is_connect_failed(world, serve):
     assert server.connections <= 3
 
 
-def test_without_the_h2_package_the_outcome_says_what_to_install(world, serve, monkeypatch):
+def test_without_any_library_the_outcome_says_what_to_install(world, serve, monkeypatch):
     real_import = builtins.__import__
 
     def no_h2(name, *args, **kwargs):
-        if name in ("h2", "hpack") or name.startswith(("h2.", "hpack.")):
+        if name.partition(".")[0] in ("h2", "hpack", "ngh2"):
             raise ImportError(f"No module named {name!r}", name=name)
         return real_import(name, *args, **kwargs)
 
