@@ -37,6 +37,7 @@ def messages(result: LoadResult) -> list[Message]:
     findings = analyze([*result.resources, *result.broken], result.others)
     return [
         *(_of_load(problem, result) for problem in told_of_files(result.problems, findings)),
+        *(Message(problem) for problem in told_of_dumps(result)),
         *(Message(finding.problem(), full_name(finding.resource)) for finding in findings),
     ]
 
@@ -45,6 +46,33 @@ def told_of_files(problems: Iterable[Problem], findings: Sequence[Finding]) -> l
     """Problems of a load less the notices of old spellings that a finding tells too."""
     deprecated = {_place(finding.problem()) for finding in findings if finding.code is DEPRECATED}
     return [p for p in problems if p.code != "deprecated" or _place(p) not in deprecated]
+
+
+def told_of_dumps(result: LoadResult) -> list[Problem]:
+    """One notice about each list that a cluster has shown: what of it counts, and what else would help."""
+    kinds = {resource.kind for resource in (*result.resources, *result.broken)}
+    missing = [name for kind, name in _ASKED_ABOUT.items() if kind not in kinds]
+    hint = (
+        f"with {', '.join(missing)} in it (kubectl get {','.join(missing)} -A -o yaml) more can be judged"
+        if missing
+        else ""
+    )
+    return [
+        Problem(
+            "cluster-dump",
+            Severity.NOTICE,
+            file,
+            *place,
+            "",
+            f"these are {count} resources as a cluster shows them: what it writes itself (status, managedFields, "
+            "resourceVersion ...) is passed over",
+            hint,
+        )
+        for file, (count, place) in result.dumps.items()
+    ]
+
+
+_ASKED_ABOUT = {"Service": "services", "Pod": "pods", "Namespace": "namespaces"}
 
 
 def _place(problem: Problem) -> tuple[str, int, int]:

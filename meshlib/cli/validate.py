@@ -37,7 +37,7 @@ def validate(
 ) -> None:
     """Check Istio resources without a cluster: every problem of every file, with its line and the remedy."""
     from meshlib.analysis import analyze
-    from meshlib.analysis.messages import told_of_compilation, told_of_files
+    from meshlib.analysis.messages import told_of_compilation, told_of_dumps, told_of_files
     from meshlib.compiler.compile import compile_snapshot
     from meshlib.errors import Severity
     from meshlib.progress import shown
@@ -47,7 +47,7 @@ def validate(
     with shown(f"validating {', '.join(paths)}"):
         result = load(paths, lenient=lenient, pipes=True, keep_all=True, keep_positions=True)
         findings = analyze([*result.resources, *result.broken], result.others)
-        problems = told_of_files(result.problems, findings)
+        problems = [*told_of_files(result.problems, findings), *told_of_dumps(result)]
         problems += [finding.problem(Severity.WARNING) for finding in findings]
         if not result.errors:
             snapshot = compile_snapshot(result.resources, make_workload(workload, namespace, labels))

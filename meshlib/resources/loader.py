@@ -19,6 +19,7 @@ from meshlib.resources.content import content_digest
 from meshlib.resources.document import Document, LazyPositions, Positions
 from meshlib.resources.file_names import STDIN, expand, files_at, nothing_at
 from meshlib.resources.findings import Finding, check
+from meshlib.resources.foreign import look, template_problem
 from meshlib.resources.hints import dotted
 from meshlib.resources.kinds import KINDS, model_for, split_api_version
 from meshlib.resources.object_memo import ObjectMemo
@@ -103,7 +104,8 @@ class LoadResult:
     """``resources`` are good; ``problems`` are all that was found, errors, warnings and notices. ``paths`` has the files
     found at each path, ``files`` what is to be said of each, ``unlisted`` the folders that could not be listed, and why.
     With ``keep_all`` ``broken`` are resources that errors keep out, as far as they can be read, ``others`` the documents of
-    kinds that mean nothing here, and ``about`` the id of the resource ("" without a name) of problems that are about one."""
+    kinds that mean nothing here, and ``about`` the id of the resource ("" without a name) of problems that are about one.
+    ``dumps`` are the files with a list that a cluster has shown: how many items, and where it begins."""
 
     resources: list[Resource] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -113,6 +115,7 @@ class LoadResult:
     broken: list[Resource] = field(default_factory=list)
     others: list[Other] = field(default_factory=list)
     about: dict[Problem, str] = field(default_factory=dict)
+    dumps: dict[str, tuple[int, tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Problem]:
@@ -336,9 +339,16 @@ class _Loading:
             self._unreadable(folder, error)
         if not files and not unreadable:
             self.problem("no-files", path, *nothing_at(path))
+        foreign = look(files)
+        left_out = {os.path.abspath(file) for file in foreign.left_out}
+        for problem in foreign.problems:
+            if problem not in self.result.problems:
+                self.result.problems.append(problem)
         for file in files:
             absolute = os.path.abspath(file)
-            if absolute not in self._read:
+            if absolute in left_out:
+                self.result.files[file] = FileFound(broken=True)
+            elif absolute not in self._read:
                 self._read.add(absolute)
                 self.file(file)
 
@@ -408,6 +418,10 @@ class _Loading:
     def _read_text(self, data: str | bytes, name: str) -> _Read:
         torn: list[str] = []
         documents, problems = read(data, name, torn)
+        if any(p.severity is Severity.ERROR for p in problems):
+            template = template_problem(data, name)
+            if template is not None:
+                documents, problems = [], [template]
         says_empty = isinstance(data, bytes) and len(data) < 256 and _SAYS_EMPTY.fullmatch(data) is not None
         return _Read((0, 0, 0, 0), b"", documents, problems, torn, says_empty)
 
@@ -484,6 +498,8 @@ class _Loading:
             typed = kind.removesuffix("List")
             document.parts = [document.part(index) for index in in_turns(range(len(value["items"])))]
             document.head = (typed, version) if typed else (None, None)
+            if self.keep_all and any(_is_from_cluster(part.value) for part in document.parts[:5]):
+                self.result.dumps.setdefault(file, (len(document.parts), positions.place(())))
             self._list(document, document.head, file, prefix)
             return
         model = model_for(version, kind)
@@ -686,6 +702,12 @@ def _digest(data: bytes) -> bytes:
 def _would_be(kind: str, metadata: Mapping[str, Any]) -> str:
     """The id of the resource that a document would be."""
     return f"{kind}/{metadata.get('namespace') or 'default'}/{metadata['name']}"
+
+
+def _is_from_cluster(value: Any) -> bool:
+    """Whether a resource has what only a cluster writes."""
+    metadata = value.get("metadata") if isinstance(value, Mapping) else None
+    return isinstance(metadata, Mapping) and ("resourceVersion" in metadata or "managedFields" in metadata)
 
 
 def _is_pipe(path: str) -> bool:

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from meshlib.errors import Problem, Severity
 from meshlib.resources.yaml_reader import MAX_BYTES
@@ -51,16 +52,53 @@ def summary(problems: Sequence[Problem], *, resources: int | None = None) -> str
 
 
 def as_text(problems: Sequence[Problem], *, resources: int | None = None) -> str:
-    """For a terminal: each problem with the line it is about and a mark under the place, then the summary."""
+    """For a terminal: each problem with the line it is about and a mark under the place, then the summary. Notices that
+    say the same are told once and counted."""
     excerpts = _Excerpts()
     parts = []
-    for problem in problems:
+    for problem in condensed(problems):
         head = f"{problem.where}: {problem.severity}: {f'{problem.path}: ' if problem.path else ''}{problem.message}"
         lines = [f"{head} [{problem.label}]", *excerpts.of(problem)]
         if problem.hint:
             lines.append(f"    hint: {problem.hint}")
         parts.append("\n".join(_printable(line) for line in lines) + "\n")
     return "\n".join([*parts, summary(problems, resources=resources)]) + "\n"
+
+
+SEVERAL = 5
+"""Different notices of one code up to which each is shown."""
+
+
+def condensed(problems: Sequence[Problem]) -> list[Problem]:
+    """Notices that say the same as one with a count, and where there are many of one code, one for all of them."""
+    same: dict[tuple[str, ...], list[Problem]] = {}
+    for problem in problems:
+        if problem.severity is Severity.NOTICE:
+            same.setdefault((problem.code, problem.message, problem.hint), []).append(problem)
+    by_code: dict[str, list[list[Problem]]] = {}
+    for group in same.values():
+        by_code.setdefault(group[0].code, []).append(group)
+    shown: dict[int, str] = {}
+    for groups in by_code.values():
+        if len(groups) > SEVERAL:
+            everything = [problem for group in groups for problem in group]
+            shown[id(everything[0])] = _and_more(everything, "like it")
+        else:
+            shown |= {id(group[0]): _and_more(group, "") for group in groups}
+    return [
+        replace(problem, message=problem.message + shown[id(problem)]) if shown.get(id(problem)) else problem
+        for problem in problems
+        if problem.severity is not Severity.NOTICE or id(problem) in shown
+    ]
+
+
+def _and_more(group: Sequence[Problem], what: str) -> str:
+    others = group[1:]
+    if not others:
+        return ""
+    places = [f"line {p.line}" if p.file == group[0].file and p.line else p.where for p in others[:3]]
+    shown = ", ".join(dict.fromkeys(places)) + (", ..." if len(others) > 3 else "")
+    return f" (and {len(others)} more{' ' if what else ''}{what}: {shown})"
 
 
 def as_json(problems: Sequence[Problem], *, resources: int | None = None) -> str:
@@ -88,9 +126,9 @@ def as_json(problems: Sequence[Problem], *, resources: int | None = None) -> str
 
 
 def as_github(problems: Sequence[Problem]) -> str:
-    """Workflow commands of GitHub Actions, which it shows beside the lines of a pull request."""
+    """Workflow commands of GitHub Actions, which it shows beside the lines of a pull request: it shows few of them."""
     lines = []
-    for p in problems:
+    for p in condensed(problems):
         where = {"file": p.file} if p.file and not p.file.startswith("<") else {}
         if p.line and where:
             where |= {"line": str(p.line), "col": str(p.column)}

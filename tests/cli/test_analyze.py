@@ -182,6 +182,37 @@ def test_an_old_spelling_is_said_once(mesh: Path) -> None:
         assert run(command, mesh).output.count("percent is deprecated") == 1
 
 
+def test_a_dump_of_a_cluster_is_a_line_a_class(tmp_path: Path) -> None:
+    written = {
+        "uid": "u",
+        "resourceVersion": "1",
+        "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+    }
+    items = []
+    for number in range(30):
+        meta = {"name": f"s{number}", "namespace": "shop", **written}
+        ports = [{"name": "web", "port": 80, "protocol": "TCP"}]
+        items.append({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": ports}, "status": {}})
+        spec = {"hosts": [f"s{number}"], "http": [{"route": [{"destination": {"host": f"s{number}"}}]}]}
+        rule = {"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService", "metadata": meta, "spec": spec}
+        items.append({**rule, "status": {"observedGeneration": 1}})
+    items += [{"apiVersion": "x.example/v1", "kind": f"K{n}", "metadata": {"name": "a", **written}} for n in range(10)]
+    file = tmp_path / "dump.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1))
+    result = run("analyze", file)
+    assert result.exit_code == 0
+    said = [line for line in result.output.split("\n") if ": notice: " in line]
+    assert [line.rpartition("[")[2].rstrip("]") for line in said] == [
+        "cluster-dump",
+        "IST0118 PortNameIsNotUnderNamingConvention",
+        "deprecated",
+        "unknown-kind",
+    ]
+    assert "these are 70 resources as a cluster shows them" in said[0]
+    assert "kubectl get pods,namespaces -A" in result.output
+    assert "(and 29 more: " in said[2]
+
+
 def test_the_page_lists_every_code() -> None:
     page = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text()
     assert [code for code in CODES if code not in page] == []

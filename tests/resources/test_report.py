@@ -142,6 +142,29 @@ def test_nothing_in_a_problem_can_begin_a_workflow_command_of_its_own() -> None:
     assert shown.endswith("::100%25%0A::set-env name=X::y%0D\n")
 
 
+def test_notices_that_say_the_same_are_told_once_and_counted() -> None:
+    old = [problem("v1beta1 is old", line=line, severity=Severity.NOTICE) for line in (1, 5, 9, 13, 17)]
+    shown = render(old)
+    assert shown.count("v1beta1 is old") == 1
+    assert "v1beta1 is old (and 4 more: line 5, line 9, line 13, ...)" in shown
+    assert shown.endswith("5 notices in 1 file\n")
+    assert render(old, "github").count("v1beta1 is old") == 1
+    assert len(json.loads(render(old, "json"))["problems"]) == 5
+
+
+def test_many_different_notices_of_one_code_are_one_line() -> None:
+    few = [problem(f"kind {n}", line=n, severity=Severity.NOTICE) for n in range(1, 6)]
+    assert render(few).count("kind ") == 5
+    many = [*few, problem("kind 6", file="other.yaml", line=6, severity=Severity.NOTICE)]
+    assert "kind 1 (and 5 more like it: line 2, line 3, line 4, ...)" in render(many)
+    assert render(many).count("kind ") == 1
+
+
+def test_errors_and_warnings_are_never_counted_together() -> None:
+    wrong = [problem("same", line=line, severity=s) for line in range(9) for s in (Severity.ERROR, Severity.WARNING)]
+    assert render(wrong).count("same") == 18
+
+
 def test_another_style_is_refused() -> None:
     with pytest.raises(ValueError, match="none of text, json, github"):
         render([], "xml")
