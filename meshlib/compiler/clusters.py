@@ -159,7 +159,7 @@ def _slow_start(balancer: Any) -> SlowStart | None:
     warmup = balancer.warmup
     if warmup is None:
         seconds = balancer.warmup_duration_secs
-        return SlowStart(seconds) if seconds else None
+        return SlowStart(seconds) if seconds and seconds > 0 else None
     values = {"aggression": warmup.aggression, "minimum_percent": warmup.minimum_percent}
     return SlowStart(warmup.duration, **{name: value for name, value in values.items() if value is not None})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.matches import not_for_client
@@ -10,6 +10,7 @@ from meshlib.compiler.scope import MESH_GATEWAY
 from meshlib.compiler.snapshot import Destination, L4Host, L4Rule
 from meshlib.policy.l4_match import L4Match, networks
 from meshlib.policy.weights import WeightedChoice
+from meshlib.resources.validation.addresses import is_subnet
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ def _weighted(found: Destination, model: Any) -> Destination:
 
 
 def _match(match: Any) -> L4Match:
-    sources: Sequence[str] = [match.source_subnet] if getattr(match, "source_subnet", None) else []
+    source = getattr(match, "source_subnet", None) or ""
+    sources = [source] if is_subnet(source) else []  # Istio looks at no sourceSubnet, and so takes any text for one
     return L4Match(
         tuple(name.lower() for name in getattr(match, "sni_hosts", None) or ()),
         networks(match.destination_subnets or []),
-        networks(list(sources)),
+        networks(sources),
     )

@@ -14,7 +14,7 @@ from meshlib.pace import take_turns
 from meshlib.policy.cors import CorsPolicy
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.header_ops import HeaderOps, compile_ops, merge
-from meshlib.policy.regex import rewriter, wire
+from meshlib.policy.regex import BadRegex, rewriter, wire
 from meshlib.policy.retry import NO_RETRY, RetryPolicy, parse_retry_on
 from meshlib.policy.rewrite import Redirect, Rewrite
 from meshlib.policy.string_match import StringMatcher
@@ -208,10 +208,18 @@ def _rewrite(rewrite: Any) -> Rewrite | None:
         return None
     by_regex = rewrite.uri_regex_rewrite
     return Rewrite(
-        prefix=None if rewrite.uri is None else wire(rewrite.uri),
-        regex=None if by_regex is None else rewriter(by_regex.match, by_regex.rewrite),
+        prefix=wire(rewrite.uri) if rewrite.uri else None,
+        regex=None if by_regex is None else _rewriter(by_regex),
         authority=rewrite.authority or "",
     )
+
+
+def _rewriter(by_regex: Any) -> Callable[[str], str] | None:
+    """None, as RE2 leaves a path alone, for a substitution with groups that the expression lacks; a warning says so."""
+    try:
+        return rewriter(by_regex.match, by_regex.rewrite)
+    except BadRegex:
+        return None
 
 
 def _redirect(redirect: Any, port: int) -> Redirect | None:
@@ -220,7 +228,7 @@ def _redirect(redirect: Any, port: int) -> Redirect | None:
     return Redirect(
         code=redirect.redirect_code or 301,
         uri=wire(redirect.uri or ""),
-        prefix=None if redirect.prefix_rewrite is None else wire(redirect.prefix_rewrite),
+        prefix=wire(redirect.prefix_rewrite) if redirect.prefix_rewrite else None,
         authority=wire(redirect.authority or ""),
         scheme=redirect.scheme or "",
         port=port if redirect.derive_port == "FROM_REQUEST_PORT" else redirect.port or 0,

@@ -39,8 +39,8 @@ def sni_rank(patterns: tuple[str, ...], server_name: str) -> int:
 
 
 def networks(texts: list[str] | tuple[str, ...]) -> tuple[Network, ...]:
-    """CIDRs, or single addresses, as networks. Raises ``ValueError``."""
-    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+    """CIDRs, or single addresses (whose zone means nothing here), as networks. Raises ``ValueError``."""
+    return tuple(ipaddress.ip_network(text.partition("%")[0], strict=False) for text in texts)
 
 
 def _within(allowed: tuple[Network, ...], address: str) -> bool:

@@ -97,7 +97,7 @@ def parse_retry_on(text: str) -> RetryOn:
         token = raw.strip()
         if not token:
             continue
-        code = unsigned(token)
+        code = unsigned(token.removeprefix("+"))
         if code is not None:
             codes.add(code)
             bits |= STATUS_CODES

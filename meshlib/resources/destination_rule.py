@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from meshlib.policy.locality import covers
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Loc, Notice, deprecated
 from meshlib.resources.types import (
@@ -15,12 +14,16 @@ from meshlib.resources.types import (
     Count,
     DnsLabel,
     Duration,
+    DurationOrOff,
     Host,
+    Int32,
     PercentInt,
-    PortSelector,
+    Port,
+    UInt32,
+    UInt64,
     names,
-    refuse,
 )
+from meshlib.resources.validation import destination_rule as rules
 
 
 class Http2KeepAlive(Model):
@@ -28,12 +31,6 @@ class Http2KeepAlive(Model):
 
     interval: Duration | None = None
     timeout: Duration | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.interval is None or self.timeout is None:
-            raise refuse("missing-field", "http2KeepAlive needs interval and timeout", "")
-        return self
 
 
 class Http(Model):
@@ -51,18 +48,12 @@ class Http(Model):
     max_retries: Count | None = None
     use_client_protocol: bool | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.use_client_protocol and self.h2_upgrade_policy == "UPGRADE":
-            raise refuse("client-protocol-and-upgrade", "useClientProtocol excludes h2UpgradePolicy UPGRADE", "")
-        return self
-
 
 class TcpKeepalive(Model):
     """``spec.subsets.trafficPolicy.connectionPool.tcp.tcpKeepalive`` of DestinationRule."""
 
     interval: Duration | None = None
-    probes: int | None = None
+    probes: UInt32 | None = None
     time: Duration | None = None
 
 
@@ -70,7 +61,7 @@ class Tcp(Model):
     """``spec.subsets.trafficPolicy.connectionPool.tcp`` of DestinationRule."""
 
     connect_timeout: Duration | None = None
-    idle_timeout: Duration | None = None
+    idle_timeout: DurationOrOff | None = None
     max_connection_duration: Duration | None = None
     max_connections: Count | None = None
     tcp_keepalive: TcpKeepalive | None = None
@@ -86,11 +77,11 @@ class ConnectionPool(Model):
 class BackendUtilization(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.backendUtilization`` of DestinationRule."""
 
-    error_utilization_penalty_percent: int | None = None
+    error_utilization_penalty_percent: UInt32 | None = None
     metric_names_for_computing_utilization: list[str] | None = None
-    weight_expiration_period: Duration | None = None
-    weight_stabilization_period: Duration | None = None
-    weight_update_period: Duration | None = None
+    weight_expiration_period: AnyDuration | None = None
+    weight_stabilization_period: AnyDuration | None = None
+    weight_update_period: AnyDuration | None = None
 
 
 class Attribute(Model):
@@ -112,24 +103,13 @@ class HttpCookie(Model):
 class Maglev(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.consistentHash.maglev`` of DestinationRule."""
 
-    table_size: int | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        size = self.table_size
-        if size is not None and not (1 < size <= 5_000_011 and _is_prime(size)):
-            raise refuse("maglev-size", "tableSize {size} is not a prime up to 5000011", "65537 is one", size=size)
-        return self
-
-
-def _is_prime(number: int) -> bool:
-    return number > 1 and all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
+    table_size: UInt64 | None = None
 
 
 class RingHash(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.consistentHash.ringHash`` of DestinationRule."""
 
-    minimum_ring_size: Count | None = None
+    minimum_ring_size: UInt64 | None = None
 
 
 class ConsistentHash(Model):
@@ -139,60 +119,16 @@ class ConsistentHash(Model):
     http_header_name: str | None = None
     http_query_parameter_name: str | None = None
     maglev: Maglev | None = None
-    minimum_ring_size: int | None = None
+    minimum_ring_size: UInt64 | None = None
     ring_hash: RingHash | None = None
     use_source_ip: bool | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        keys = ("http_header_name", "http_cookie", "use_source_ip", "http_query_parameter_name")
-        given = [k for k in keys if getattr(self, k)]
-        if len(given) != 1:
-            raise refuse(
-                "hash-key",
-                "consistentHash needs exactly one of httpHeaderName, httpCookie, useSourceIp, httpQueryParameterName",
-                "",
-            )
-        if self.maglev is not None and self.ring_hash is not None:
-            raise refuse("several-hashes", "consistentHash has either ringHash or maglev", "")
-        if self.http_cookie is not None and not self.http_cookie.name:
-            raise refuse("hash-key", "httpCookie has no name", "")
-        if self.maglev is not None and self.minimum_ring_size is not None:
-            raise refuse("several-hashes", "minimumRingSize is for ring hash, not maglev", "")
-        return self
-
-
-def _overlapping(patterns: list[str]) -> tuple[str, str] | None:
-    """Two localities of which one covers the other."""
-    for position, one in enumerate(patterns):
-        for other in patterns[position + 1 :]:
-            if covers(one, other) or covers(other, one):
-                return (one, other) if covers(one, other) else (other, one)
-    return None
 
 
 class Distribute(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.localityLbSetting.distribute`` of DestinationRule."""
 
     from_: str | None = Field(default=None, alias="from")
-    to: dict[str, int] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        weights = list((self.to or {}).values())
-        if not weights:
-            raise refuse("missing-field", "distribute needs to", "to: {region/zone/*: 100}")
-        if any(not 1 <= weight <= 100 for weight in weights) or sum(weights) != 100:
-            raise refuse(
-                "locality-weights",
-                "the weights of distribute add up to {total}; they are 1..100 each and 100 together",
-                "for example us-west/*: 80 and us-east/*: 20",
-                total=sum(weights),
-            )
-        overlap = _overlapping(list(self.to or {}))
-        if overlap:
-            raise refuse("locality-overlap", "{one} covers {other} in to", "", one=overlap[0], other=overlap[1])
-        return self
+    to: dict[str, UInt32] | None = None
 
 
 class Failover(Model):
@@ -200,17 +136,6 @@ class Failover(Model):
 
     from_: str | None = Field(default=None, alias="from")
     to: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.from_ == self.to:
-            raise refuse("failover-to-itself", "failover goes from {region} to itself", "", region=repr(self.from_))
-        for region in (self.from_ or "", self.to or ""):
-            if "/" in region or "*" in region:
-                raise refuse(
-                    "failover-region", "{region} is not a region", "failover knows regions only", region=repr(region)
-                )
-        return self
 
 
 class LocalityLbSetting(Model):
@@ -221,15 +146,6 @@ class LocalityLbSetting(Model):
     failover: list[Failover] | None = None
     failover_priority: list[str] | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.distribute and (self.failover or self.failover_priority):
-            raise refuse("several-localities", "localityLbSetting has either distribute or failover", "")
-        overlap = _overlapping([d.from_ or "" for d in self.distribute or ()])
-        if overlap:
-            raise refuse("locality-overlap", "{one} covers {other} in from", "", one=overlap[0], other=overlap[1])
-        return self
-
 
 class Warmup(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.warmup`` of DestinationRule."""
@@ -238,14 +154,6 @@ class Warmup(Model):
     aggression: float | None = None
     minimum_percent: float | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.minimum_percent is not None and not 0 <= self.minimum_percent <= 100:
-            raise refuse("bad-percent", "minimumPercent is 0..100", "")
-        if self.aggression is not None and self.aggression <= 0:
-            raise refuse("bad-aggression", "aggression is greater than 0", "1 grows in a straight line")
-        return self
-
 
 class ZoneAwareLbSetting(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.zoneAwareLbSetting`` of DestinationRule."""
@@ -253,7 +161,7 @@ class ZoneAwareLbSetting(Model):
     enabled: bool | None = None
     failover: list[Failover] | None = None
     failover_priority: list[str] | None = None
-    min_cluster_size: int | None = None
+    min_cluster_size: UInt64 | None = None
 
 
 class LoadBalancer(Model):
@@ -270,30 +178,22 @@ class LoadBalancer(Model):
         | None
     ) = None
     warmup: Warmup | None = None
-    warmup_duration_secs: Duration | None = None
+    warmup_duration_secs: AnyDuration | None = None
     zone_aware_lb_setting: ZoneAwareLbSetting | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.simple is not None and self.consistent_hash is not None:
-            raise refuse("several-balancers", "loadBalancer has either simple or consistentHash", "")
-        if self.locality_lb_setting is not None and self.zone_aware_lb_setting is not None:
-            raise refuse("several-localities", "loadBalancer has either localityLbSetting or zoneAwareLbSetting", "")
-        return self
 
 
 class OutlierDetection(Model):
     """``spec.subsets.trafficPolicy.outlierDetection`` of DestinationRule."""
 
     base_ejection_time: Duration | None = None
-    consecutive_5xx_errors: Count | None = Field(default=None, alias="consecutive5xxErrors")
-    consecutive_errors: Count | None = None
-    consecutive_gateway_errors: Count | None = None
-    consecutive_local_origin_failures: Count | None = None
+    consecutive_5xx_errors: UInt32 | None = Field(default=None, alias="consecutive5xxErrors")
+    consecutive_errors: Int32 | None = None
+    consecutive_gateway_errors: UInt32 | None = None
+    consecutive_local_origin_failures: UInt32 | None = None
     interval: Duration | None = None
     max_ejection_percent: PercentInt | None = None
     min_health_percent: PercentInt | None = None
-    outlier_detection_http_error_codes: list[int] | None = None
+    outlier_detection_http_error_codes: list[UInt32] | None = None
     split_external_local_origin_errors: bool | None = None
 
     @model_validator(mode="before")
@@ -323,20 +223,12 @@ class Tls(Model):
     sni: str | None = None
     subject_alt_names: list[str] | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        files = [f for f in (self.client_certificate, self.private_key, self.ca_certificates) if f]
-        if self.mode == "MUTUAL" and not self.credential_name and not (self.client_certificate and self.private_key):
-            raise refuse("tls-files", "mode MUTUAL needs clientCertificate and privateKey (or credentialName)", "")
-        if self.credential_name and files:
-            raise refuse("tls-files", "credentialName replaces certificate files; give one or the other", "")
-        if self.mode == "ISTIO_MUTUAL" and files:
-            raise refuse("tls-files", "mode ISTIO_MUTUAL uses the mesh's own certificates; give no files", "")
-        if self.insecure_skip_verify and (self.ca_certificates or self.subject_alt_names):
-            raise refuse(
-                "tls-skip-verify", "insecureSkipVerify contradicts caCertificates and subjectAltNames", "drop one side"
-            )
-        return self
+
+class PortNumber(Model):
+    """``spec.trafficPolicy.portLevelSettings.port`` of DestinationRule: the port of a service, by number."""
+
+    number: UInt32 | None = None
+    name: str | None = None  # removed from Istio long ago; old resources still have it
 
 
 class PortLevelSetting(Model):
@@ -345,14 +237,8 @@ class PortLevelSetting(Model):
     connection_pool: ConnectionPool | None = None
     load_balancer: LoadBalancer | None = None
     outlier_detection: OutlierDetection | None = None
-    port: PortSelector | None = None
+    port: PortNumber | None = None
     tls: Tls | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.port is None or self.port.number is None:
-            raise refuse("missing-field", "port.number is missing", "port: {number: 80}")
-        return self
 
 
 class ProxyProtocol(Model):
@@ -364,8 +250,8 @@ class ProxyProtocol(Model):
 class RetryBudget(Model):
     """``spec.subsets.trafficPolicy.retryBudget`` of DestinationRule."""
 
-    budget_interval: Duration | None = None
-    min_retry_concurrency: Count | None = None
+    budget_interval: AnyDuration | None = None
+    min_retry_concurrency: UInt32 | None = None
     percent: float | None = None
 
 
@@ -373,7 +259,7 @@ class Tunnel(Model):
     """``spec.subsets.trafficPolicy.tunnel`` of DestinationRule."""
 
     target_host: str
-    target_port: int
+    target_port: Port
     protocol: str | None = None
 
 
@@ -388,14 +274,6 @@ class TrafficPolicy(Model):
     retry_budget: RetryBudget | None = None
     tls: Tls | None = None
     tunnel: Tunnel | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.model_fields_set:
-            raise refuse("empty-policy", "the traffic policy sets nothing", "leave it out")
-        if self.tunnel is not None and self.proxy_protocol is not None:
-            raise refuse("tunnel-and-proxy-protocol", "tunnel and proxyProtocol exclude each other", "")
-        return self
 
 
 class Subset(Model):
@@ -421,14 +299,6 @@ class DestinationRuleSpec(Model):
     traffic_policy: TrafficPolicy | None = None
     workload_selector: WorkloadSelector | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        names_ = [s.name for s in self.subsets or ()]
-        doubles = sorted({n for n in names_ if names_.count(n) > 1})
-        if doubles:
-            raise refuse("duplicate-subset", "subset {names} is defined twice", "", names=", ".join(doubles))
-        return self
-
 
 class DestinationRule(Resource):
     """Istio's DestinationRule."""
@@ -436,6 +306,10 @@ class DestinationRule(Resource):
     kind: Literal["DestinationRule"]
     spec: DestinationRuleSpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """See ``validation/destination_rule.py``."""
+        return rules.refusals(self)
 
     def notices(self) -> list[Notice]:
         """Old spellings in use."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic_core import PydanticCustomError
-
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.selection import label_refusals, selector_warnings
-from meshlib.resources.types import MAX_REGEX, check_regex
+from meshlib.resources.validation.regexes import LONGEST, regex
 
 _PATCHES: Loc = ("spec", "configPatches")
 _LABELS: Loc = ("spec", "workloadSelector", "labels")
@@ -46,11 +44,11 @@ def warnings(resource: Any) -> Iterator[Notice]:
         match = patch.match
         if match is None or match.context == "WAYPOINT":
             continue
-        if match.proxy is not None and len(match.proxy.proxy_version or "") > MAX_REGEX:
+        if match.proxy is not None and len(match.proxy.proxy_version or "") > LONGEST:
             yield warned(
                 "regex-ignored",
                 (*here, "proxy", "proxyVersion"),
-                f"proxyVersion has more than {MAX_REGEX} characters, and Istio ignores it",
+                f"proxyVersion has more than {LONGEST} characters, and Istio ignores it",
                 "shorten it",
             )
         chain = match.listener.filter_chain if match.listener is not None else None
@@ -90,13 +88,9 @@ def _patch(patch: Any, loc: Loc) -> Iterator[Notice]:
 
 def _proxy_version(proxy: Any, loc: Loc) -> Iterator[Notice]:
     pattern = proxy.proxy_version if proxy is not None else None
-    if not pattern or len(pattern) > MAX_REGEX:
+    if not pattern or len(pattern) > LONGEST:
         return
-    try:
-        check_regex(pattern)
-    except PydanticCustomError as error:
-        hint = str((error.context or {}).get("hint", ""))
-        yield refused("bad-regex", loc, error.message(), hint)
+    yield from regex(pattern, loc)
 
 
 def _object(apply_to: str, match: Any, loc: Loc) -> Iterator[Notice]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from meshlib.resources.base import Model, Resource
-from meshlib.resources.types import names
+from meshlib.resources.notices import Notice
+from meshlib.resources.types import UInt32, names
+from meshlib.resources.validation import gateway as rules
 
 
 class ServersPort(Model):
     """``spec.servers.port`` of Gateway."""
 
     name: str
-    number: int
+    number: UInt32
     protocol: str
-    target_port: int | None = None
+    target_port: UInt32 | None = None
 
 
 class TlsCertificate(Model):
@@ -90,3 +93,7 @@ class Gateway(Resource):
     kind: Literal["Gateway"]
     spec: GatewaySpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """See ``validation/gateway.py``."""
+        return rules.refusals(self)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from meshlib.resources.base import Model, Resource
-from meshlib.resources.types import Duration, PortSelector, names
+from meshlib.resources.notices import Notice
+from meshlib.resources.types import (
+    Count,
+    DestinationHost,
+    DestinationPort,
+    Duration,
+    DurationOrOff,
+    OptionalDnsLabel,
+    UInt32,
+    names,
+)
+from meshlib.resources.validation import sidecar as rules
 
 
 class EgressPort(Model):
     """``spec.egress.port`` of Sidecar."""
 
     name: str | None = None
-    number: int | None = None
+    number: UInt32 | None = None
     protocol: str | None = None
-    target_port: int | None = None
+    target_port: UInt32 | None = None
 
 
 class Egress(Model):
@@ -39,13 +51,13 @@ class Http(Model):
     h2_upgrade_policy: (
         Annotated[Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"], names("DEFAULT", "DO_NOT_UPGRADE", "UPGRADE")] | None
     ) = None
-    http1_max_pending_requests: int | None = None
+    http1_max_pending_requests: Count | None = None
     http2_keep_alive: Http2KeepAlive | None = None
-    http2_max_requests: int | None = None
+    http2_max_requests: Count | None = None
     idle_timeout: Duration | None = None
-    max_concurrent_streams: int | None = None
-    max_requests_per_connection: int | None = None
-    max_retries: int | None = None
+    max_concurrent_streams: Count | None = None
+    max_requests_per_connection: Count | None = None
+    max_retries: Count | None = None
     use_client_protocol: bool | None = None
 
 
@@ -53,7 +65,7 @@ class TcpKeepalive(Model):
     """``spec.inboundConnectionPool.tcp.tcpKeepalive`` of Sidecar."""
 
     interval: Duration | None = None
-    probes: int | None = None
+    probes: UInt32 | None = None
     time: Duration | None = None
 
 
@@ -61,9 +73,9 @@ class Tcp(Model):
     """``spec.inboundConnectionPool.tcp`` of Sidecar."""
 
     connect_timeout: Duration | None = None
-    idle_timeout: Duration | None = None
+    idle_timeout: DurationOrOff | None = None
     max_connection_duration: Duration | None = None
-    max_connections: int | None = None
+    max_connections: Count | None = None
     tcp_keepalive: TcpKeepalive | None = None
 
 
@@ -137,9 +149,9 @@ class Ingress(Model):
 class EgressProxy(Model):
     """``spec.outboundTrafficPolicy.egressProxy`` of Sidecar."""
 
-    host: str
-    port: PortSelector | None = None
-    subset: str | None = None
+    host: DestinationHost
+    port: DestinationPort | None = None
+    subset: OptionalDnsLabel | None = None
 
 
 class OutboundTrafficPolicy(Model):
@@ -171,3 +183,7 @@ class Sidecar(Resource):
     kind: Literal["Sidecar"]
     spec: SidecarSpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """See ``validation/sidecar.py``."""
+        return rules.refusals(self)

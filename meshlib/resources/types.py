@@ -5,16 +5,14 @@ Errors are pydantic's own or ``PydanticCustomError`` with a stable code and the 
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, field_validator, model_validator
+from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from meshlib.policy.unsigned import unsigned
 from meshlib.resources.base import Model
+from meshlib.resources.validation.hosts import domain_problem, is_dns_label, wildcard_domain_problem
 
 
 def refuse(code: str, message: str, hint: str = "", **context: Any) -> PydanticCustomError:
@@ -24,10 +22,19 @@ def refuse(code: str, message: str, hint: str = "", **context: Any) -> PydanticC
 
 # -- durations --------------------------------------------------------------------------------------------------------
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
-_LONGEST = 9_000_000_000.0
-"""Seconds. Go's durations end at 292 years, and so do Python's locks and sleeps."""
+_NANOSECONDS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "μs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_PART = re.compile(r"([0-9]+)?(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_LONGEST = 9_000_000_000 * 10**9
+"""Nanoseconds. Go's durations end at 292 years, and so do Python's locks and sleeps."""
 
 
 def _short(value: object) -> str:
@@ -38,62 +45,87 @@ def _short(value: object) -> str:
 
 def parse_duration(value: Any) -> float:
     """Seconds of ``"1.5s"``, ``"2m"``, ``"1h30m"``, ``"100ms"``: Go's and protobuf's spelling."""
+    return _nanoseconds(value) / 1e9
+
+
+def _nanoseconds(value: Any) -> int:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         raise refuse(
             "bad-duration", "durations need a unit, found the number {value}", f'write it as "{value}s"', value=value
         )
     if not isinstance(value, str):
         raise refuse("bad-duration", "a duration is a text such as 5s", 'for example "1.5s", "100ms", "1h30m"')
-    text = value.strip()
-    negative = text.startswith("-")
-    body = text.removeprefix("-").removeprefix("+")
-    parts = _PART.findall(body)
-    if body == "0":
-        parts = [("0", "s")]
-    elif not parts or "".join(number + unit for number, unit in parts) != body:
+    body = value[1:] if value[:1] in ("-", "+") else value
+    total = at = 0
+    while at < len(body) and body != "0":
+        part = _PART.match(body, at)
+        if part is None or not (part[1] or part[2]):
+            break
+        unit = _NANOSECONDS[part[3]]
+        total += int(part[1] or 0) * unit
+        if part[2]:
+            total += int(part[2][:18].ljust(18, "0")) * unit // 10**18
+        at = part.end()
+        if total > _LONGEST:
+            raise refuse("bad-duration", "{value} is longer than 285 years", "for example 24h", value=_short(value))
+    if body != "0" and (at < len(body) or not body):
         raise refuse(
-            "bad-duration", "{value} is not a duration", 'for example "1.5s", "100ms", "1h30m"', value=repr(value)
+            "bad-duration", "{value} is not a duration", 'for example "1.5s", "100ms", "1h30m"', value=_short(value)
         )
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if seconds > _LONGEST:
-        raise refuse("bad-duration", "{value} is longer than 285 years", "", value=_short(value))
-    return -seconds if negative else seconds
+    return -total if value.startswith("-") else total
 
 
 def _positive_duration(value: Any) -> float:
-    seconds = parse_duration(value)
-    if seconds < 0.001:
+    nanoseconds = _nanoseconds(value)
+    if nanoseconds < 10**6:
         raise refuse(
             "duration-too-short",
             "{value} is shorter than 1ms",
             "leave the field out to turn it off; Istio refuses 0s here",
             value=repr(value),
         )
-    if abs(seconds * 1000 - round(seconds * 1000)) > 1e-6:
-        raise refuse("duration-precision", "{value} is not a whole number of milliseconds", "", value=repr(value))
-    return seconds
+    if nanoseconds % 10**6:
+        raise refuse(
+            "duration-precision",
+            "{value} is not a whole number of milliseconds",
+            "for example 1500ms",
+            value=repr(value),
+        )
+    return nanoseconds / 1e9
+
+
+def _positive_duration_or_off(value: Any) -> float:
+    nanoseconds = _nanoseconds(value)
+    return 0.0 if -(10**6) < nanoseconds < 10**6 else _positive_duration(value)
 
 
 Duration = Annotated[float, BeforeValidator(_positive_duration)]
 """Seconds, at least 1 ms, whole milliseconds."""
 
+DurationOrOff = Annotated[float, BeforeValidator(_positive_duration_or_off)]
+"""The same, or less than 1 ms: off."""
+
 AnyDuration = Annotated[float, BeforeValidator(parse_duration)]
-"""Seconds, zero allowed (cookie ttl: a session cookie)."""
+"""Seconds, zero and less allowed (cookie ttl: a session cookie)."""
 
 
 # -- enums ------------------------------------------------------------------------------------------------------------
 
 
 def names(*allowed: str) -> BeforeValidator:
-    """A protobuf enum: by name, or by number as protobuf's JSON allows."""
+    """A protobuf enum: by name, or by number as protobuf's JSON allows (and the API server does not)."""
 
     def read(value: Any) -> Any:
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(allowed):
+        number = isinstance(value, int) and not isinstance(value, bool) and -(1 << 31) <= value < 1 << 31
+        if number and 0 <= value < len(allowed):
             return allowed[value]
-        if value not in allowed:
+        if number:
             # istiod's decoder takes every number for an enum; the API server, which wants a name, does not
-            code = "crd-enum" if type(value) is int and -(2**31) <= value < 2**31 else "bad-enum"
-            raise refuse(code, "{value} is none of {allowed}", "", value=repr(value), allowed=", ".join(allowed))
+            raise refuse(
+                "crd-enum", "{value} is none of {allowed}", "write its name", value=value, allowed=", ".join(allowed)
+            )
+        if value not in allowed:
+            raise refuse("bad-enum", "{value} is none of {allowed}", "", value=repr(value), allowed=", ".join(allowed))
         return value
 
     return BeforeValidator(read)
@@ -110,11 +142,61 @@ def _int_or_string(value: Any) -> int | str:
 
 IntOrString = Annotated[int | str, BeforeValidator(_int_or_string)]
 
+_JSON_NUMBER = re.compile(r"[ \t\r\n]*(?:-?(?:0|[1-9][0-9]*)|null)[ \t\r\n]*", re.ASCII)
+
+
+def is_quoted_number(value: object) -> bool:
+    """A text that protobuf's JSON reads as a whole number; the API server does not."""
+    return isinstance(value, str) and _JSON_NUMBER.fullmatch(value) is not None
+
+
+def _unquoted(value: object) -> str:
+    return (
+        f"write it without quotes: {value.strip()}"
+        if isinstance(value, str) and is_quoted_number(value)
+        else "for example 1"
+    )
+
+
+def wrong_number(value: Any) -> str:
+    """The code of an error about what should be a number: one in quotes is read by istiod, and refused by the API server."""
+    return "crd-type" if is_quoted_number(value) else "wrong-type"
+
+
+def whole_number(low: int, high: int) -> BeforeValidator:
+    """A whole number ``low..high``."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise refuse(
+                wrong_number(value), "a whole number is expected, found {value}", _unquoted(value), value=_short(value)
+            )
+        if value < 0 <= low:
+            raise refuse("negative", "{value} is negative", "a number from {low} on", value=value, low=low)
+        if not low <= value <= high:
+            raise refuse(
+                "out-of-range",
+                "{value} is outside {low}..{high}",
+                "a number {low}..{high}",
+                value=value,
+                low=low,
+                high=high,
+            )
+        return value
+
+    return BeforeValidator(read)
+
+
+Int32 = Annotated[int, whole_number(-(1 << 31), (1 << 31) - 1)]
+UInt32 = Annotated[int, whole_number(0, (1 << 32) - 1)]
+UInt64 = Annotated[int, whole_number(0, (1 << 64) - 1)]
+Count = Annotated[int, whole_number(0, (1 << 31) - 1)]
+"""An int32 that may not be negative."""
+
 
 def _port(value: Any) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        number = unsigned(value)
-        value = value if number is None else number
+    if is_quoted_number(value) and value.strip() != "null":
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise refuse("bad-port", "a port is a number, found {value}", "a number 1..65535", value=_short(value))
     if not 1 <= value <= 65535:
@@ -125,152 +207,78 @@ def _port(value: Any) -> int:
 Port = Annotated[int, BeforeValidator(_port)]
 
 
+def _optional_port(value: Any) -> int | None:
+    if is_quoted_number(value):
+        value = None if value.strip() == "null" else int(value)
+    return None if value is None or (type(value) is int and value == 0) else _port(value)
+
+
+OptionalPort = Annotated[int | None, BeforeValidator(_optional_port)]
+"""A port; 0 is the same as none."""
+
+
 def _percent_int(value: Any) -> int:
+    if is_quoted_number(value):
+        raise refuse("crd-type", "a whole percentage is expected, found {value}", _unquoted(value), value=_short(value))
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
-        code = "crd-type" if wrong_number(value) == "crd-type" else "bad-percent"
-        raise refuse(code, "a whole percentage 0..100 is expected, found {value}", "", value=repr(value))
+        raise refuse(
+            "bad-percent",
+            "a whole percentage 0..100 is expected, found {value}",
+            "a number 0..100",
+            value=_short(value),
+        )
     return value
 
 
 PercentInt = Annotated[int, BeforeValidator(_percent_int)]
 
 
-_QUOTED = re.compile(r"-?(0|[1-9][0-9]*)")
-
-
-def wrong_number(value: Any) -> str:
-    """The code of an error about what should be a number: one in quotes is read by istiod, and refused by the API server."""
-    return "crd-type" if isinstance(value, str) and _QUOTED.fullmatch(value) else "wrong-type"
-
-
-def _non_negative(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise refuse(wrong_number(value), "a whole number is expected, found {value}", "", value=repr(value))
-    if value < 0:
-        raise refuse("negative", "{value} is negative", "", value=value)
-    return value
-
-
-Count = Annotated[int, BeforeValidator(_non_negative)]
-
-_LARGEST_INT32 = 2**31 - 1
-
-
-def _non_negative_int32(value: Any) -> int:
-    count = _non_negative(value)
-    if count > _LARGEST_INT32:
-        raise refuse("too-large", "{value} is more than {most}", "", value=count, most=_LARGEST_INT32)
-    return count
-
-
-Count32 = Annotated[int, BeforeValidator(_non_negative_int32)]
-"""A protobuf int32 that Istio does not want negative."""
-
-_LABEL = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?")
-
-
-def is_dns_label(text: str) -> bool:
-    """DNS-1123, either case."""
-    return _LABEL.fullmatch(text) is not None
-
-
 def _dns_label(value: Any) -> str:
     if not isinstance(value, str) or not is_dns_label(value):
         raise refuse(
-            "bad-name", "{value} is not a DNS label", "letters, digits and dashes, at most 63", value=repr(value)
+            "bad-name", "{value} is not a DNS label", "letters, digits and dashes, at most 63", value=_short(value)
         )
     return value
 
 
 DnsLabel = Annotated[str, BeforeValidator(_dns_label)]
+OptionalDnsLabel = Annotated[str, BeforeValidator(lambda value: value if value == "" else _dns_label(value))]
+"""The same; "" is the same as none."""
 
 
-def is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def host_problem(host: str, *, wildcard: bool = True, ip: bool = True) -> str:
-    """Why ``host`` is not a host name (FQDN, short name, ``*.suffix``, IP), "" when it is one."""
-    if not host:
-        return "it is empty"
-    if len(host) > 255:
-        return "it is longer than 255 characters"
-    if is_ip(host):
-        return "" if ip else "an IP address is not allowed here"
-    rest = host
-    if host.startswith("*"):
-        if not wildcard:
-            return "a wildcard is not allowed here"
-        if host == "*":
-            return ""
-        if not host.startswith("*."):
-            return 'a wildcard is "*" or starts with "*."'
-        rest = host[2:]
-    labels = rest.removesuffix(".").split(".")
-    for label in labels:
-        if not is_dns_label(label):
-            return f"{label!r} is not a DNS label"
-    if labels[-1].isdigit():
-        return "its last label is only digits"
-    return ""
-
-
-def check_host(host: Any, **allowed: bool) -> str:
-    """A host name; raises ``bad-host``, or ``missing-host`` when it is empty."""
+def check_host(host: Any, *, wildcard: bool = True) -> str:
+    """A host name, with ``wildcard`` one that may begin with a wildcard; raises ``bad-host``, or ``missing-host`` when it is
+    empty."""
     if not isinstance(host, str):
-        raise refuse("wrong-type", "a host name is expected, found {value}", "", value=repr(host))
+        raise refuse("wrong-type", "a host name is expected, found {value}", "for example reviews", value=_short(host))
     if not host:
         raise refuse(
             "missing-host", "the host is empty", "name a service, e.g. reviews or reviews.prod.svc.cluster.local"
         )
-    problem = host_problem(host, **allowed)
+    problem = wildcard_domain_problem(host) if wildcard else domain_problem(host)
     if problem:
-        raise refuse("bad-host", "{host} is not a host name: {problem}", "", host=repr(host), problem=problem)
+        raise refuse(
+            "bad-host",
+            "{host} is not a host name: {problem}",
+            "for example reviews or api.example.com",
+            host=_short(host),
+            problem=problem,
+        )
     return host
 
 
+def _destination_host(host: Any) -> str:
+    if host == "*":
+        raise refuse("bad-host", "{host} is not a host to send to", "name a service", host=repr(host))
+    return check_host(host)
+
+
 Host = Annotated[str, BeforeValidator(check_host)]
-DestinationHost = Annotated[str, BeforeValidator(lambda host: check_host(host, wildcard=False))]
+DestinationHost = Annotated[str, BeforeValidator(_destination_host)]
+"""A host to send to. (Istio allows a wildcard here, which no service has: such calls find no cluster.)"""
 
 
-# -- regular expressions ----------------------------------------------------------------------------------------------
-
-MAX_REGEX = 1024
-
-
-def check_regex(pattern: str) -> str:
-    """An RE2 pattern; raises ``bad-regex``."""
-    if not pattern:
-        raise refuse("bad-regex", "the regular expression is empty", "")
-    if len(pattern) > MAX_REGEX:
-        raise refuse(
-            "bad-regex", "the regular expression has more than 1024 characters", "split it into several matches"
-        )
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise refuse(
-            "bad-regex",
-            "RE2 refuses the regular expression {pattern}: {reason}",
-            "Istio's expressions are RE2: no look-around, no back-references",
-            pattern=repr(pattern),
-            reason=reason,
-        ) from error
-    return pattern
-
-
-def checker(check: Callable[[Any], Any]) -> BeforeValidator:
-    """``check`` as a pydantic validator."""
-    return BeforeValidator(check)
+# -- matches, shares and ports ------------------------------------------------------------------------------------------
 
 
 class StringMatch(Model):
@@ -280,36 +288,22 @@ class StringMatch(Model):
     prefix: str | None = None
     regex: str | None = None
 
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.exact is not None) + (self.prefix is not None) + (self.regex is not None) > 1:
-            given = [n for n in ("exact", "prefix", "regex") if getattr(self, n) is not None]
-            raise refuse(
-                "crd-one-of",
-                "only one of exact, prefix, regex may be given, found {given}",
-                "keep one",
-                given=" and ".join(given),
-            )
-        if self.regex is not None and self.regex != "*":
-            check_regex(self.regex)
-        return self
-
 
 class Percent(Model):
     """``value`` 0..100, four decimals count."""
 
     value: float | None = None
 
-    @field_validator("value")
-    @classmethod
-    def _range(cls, value: float | None) -> float | None:
-        if value is not None and value != 0 and not 0.0001 <= value <= 100:
-            raise refuse("bad-percent", "{value} is outside 0..100", "the smallest share is 0.0001", value=value)
-        return value
-
 
 class PortSelector(Model):
     """A service port by ``number``."""
 
     number: Port | None = None
+    name: str | None = None  # removed from Istio long ago; old resources still have it
+
+
+class DestinationPort(Model):
+    """``port`` of a destination: its ``number`` has to be given."""
+
+    number: Port
     name: str | None = None  # removed from Istio long ago; old resources still have it

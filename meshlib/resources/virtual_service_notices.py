@@ -7,6 +7,7 @@ from typing import Any
 
 from meshlib.pace import take_turns
 from meshlib.policy.header_ops import unknown_operators
+from meshlib.policy.regex import BadRegex, rewriter
 from meshlib.resources.notices import Loc, Notice, deprecated
 
 _OLD_HEADERS = {
@@ -20,6 +21,7 @@ _OLD_HEADERS = {
 
 def notices(resource: Any) -> Iterator[Notice]:
     """Deprecated spellings and settings without effect."""
+    yield from _hosts(resource.spec)
     for index, rule in enumerate(resource.spec.http or ()):
         take_turns()
         here: Loc = ("spec", "http", index)
@@ -38,6 +40,15 @@ def notices(resource: Any) -> Iterator[Notice]:
                 "corsPolicy has no effect on a rule that answers itself, in Envoy neither",
                 "put it on rules with a route",
             )
+        yield from _rewrite(rule.rewrite, (*here, "rewrite"))
+        if rule.redirect is not None and rule.redirect.redirect_code not in (None, 0, 301, 302, 303, 307, 308):
+            yield Notice(
+                "redirect-code",
+                "warning",
+                (*here, "redirect", "redirectCode"),
+                f"{rule.redirect.redirect_code} is sent here, but Istio makes a route of it that Envoy refuses",
+                "one of 301, 302, 303, 307, 308",
+            )
         yield from _headers(rule.headers, (*here, "headers"))
         yield from _fault(rule.fault, (*here, "fault"))
         for position, target in enumerate(rule.route or ()):
@@ -46,6 +57,32 @@ def notices(resource: Any) -> Iterator[Notice]:
             yield from _headers(target.headers, (*there, "headers"))
             if target.destination.port is not None and target.destination.port.name:
                 yield deprecated((*there, "destination", "port", "name"), "port.name", "port: {number: ...}")
+
+
+def _hosts(spec: Any) -> Iterator[Notice]:
+    if not spec.hosts and "hosts" in spec.model_fields_set:
+        yield Notice(
+            "no-hosts",
+            "warning",
+            ("spec", "hosts"),
+            "hosts is there and names none: this is a delegate, which acts only where another VirtualService refers to it",
+            "hosts: [reviews]; leave it out of a delegate",
+        )
+
+
+def _rewrite(rewrite: Any, here: Loc) -> Iterator[Notice]:
+    if rewrite is None or rewrite.uri_regex_rewrite is None:
+        return
+    try:
+        rewriter(rewrite.uri_regex_rewrite.match, rewrite.uri_regex_rewrite.rewrite)
+    except BadRegex as error:
+        yield Notice(
+            "rewrite-without-effect",
+            "warning",
+            (*here, "uriRegexRewrite", "rewrite"),
+            f"{error}: the path stays as it is, and Envoy refuses such a route",
+            r"\1 stands for the first group, \\ for a backslash",
+        )
 
 
 def _old_headers(model: Any, here: Loc) -> Iterator[Notice]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from meshlib.resources.base import Model, Resource
-from meshlib.resources.types import Count
+from meshlib.resources.notices import Notice
+from meshlib.resources.types import Port, UInt32
+from meshlib.resources.validation import workload_entry as rules
 
 
 class WorkloadEntrySpec(Model):
@@ -15,9 +18,9 @@ class WorkloadEntrySpec(Model):
     labels: dict[str, str] | None = None
     locality: str | None = None
     network: str | None = None
-    ports: dict[str, int] | None = None
+    ports: dict[str, Port] | None = None
     service_account: str | None = None
-    weight: Count | None = None
+    weight: UInt32 | None = None
 
 
 class WorkloadEntry(Resource):
@@ -26,3 +29,7 @@ class WorkloadEntry(Resource):
     kind: Literal["WorkloadEntry"]
     spec: WorkloadEntrySpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """See ``validation/workload_entry.py``."""
+        return rules.refusals(self)

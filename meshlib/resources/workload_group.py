@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from meshlib.resources.base import Model, Resource
-from meshlib.resources.types import Count
+from meshlib.resources.notices import Notice
+from meshlib.resources.types import Count, Port, UInt32
+from meshlib.resources.validation import workload_group as rules
 
 
 class Metadata(Model):
@@ -24,7 +27,7 @@ class Exec(Model):
 class Grpc(Model):
     """``spec.probe.grpc`` of WorkloadGroup."""
 
-    port: int | None = None
+    port: UInt32 | None = None
     service: str | None = None
 
 
@@ -38,7 +41,7 @@ class HttpHeader(Model):
 class HttpGet(Model):
     """``spec.probe.httpGet`` of WorkloadGroup."""
 
-    port: int
+    port: Port
     host: str | None = None
     http_headers: list[HttpHeader] | None = None
     path: str | None = None
@@ -48,7 +51,7 @@ class HttpGet(Model):
 class TcpSocket(Model):
     """``spec.probe.tcpSocket`` of WorkloadGroup."""
 
-    port: int
+    port: Port
     host: str | None = None
 
 
@@ -56,14 +59,14 @@ class Probe(Model):
     """``spec.probe`` of WorkloadGroup."""
 
     exec: Exec | None = None
-    failure_threshold: int | None = None
+    failure_threshold: Count | None = None
     grpc: Grpc | None = None
     http_get: HttpGet | None = None
-    initial_delay_seconds: int | None = None
-    period_seconds: int | None = None
-    success_threshold: int | None = None
+    initial_delay_seconds: Count | None = None
+    period_seconds: Count | None = None
+    success_threshold: Count | None = None
     tcp_socket: TcpSocket | None = None
-    timeout_seconds: int | None = None
+    timeout_seconds: Count | None = None
 
 
 class Template(Model):
@@ -73,9 +76,9 @@ class Template(Model):
     labels: dict[str, str] | None = None
     locality: str | None = None
     network: str | None = None
-    ports: dict[str, int] | None = None
+    ports: dict[str, UInt32] | None = None
     service_account: str | None = None
-    weight: Count | None = None
+    weight: UInt32 | None = None
 
 
 class WorkloadGroupSpec(Model):
@@ -92,3 +95,7 @@ class WorkloadGroup(Resource):
     kind: Literal["WorkloadGroup"]
     spec: WorkloadGroupSpec
     status: Any = None
+
+    def refusals(self) -> Iterator[Notice]:
+        """See ``validation/workload_group.py``."""
+        return rules.refusals(self)

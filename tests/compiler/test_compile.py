@@ -460,15 +460,6 @@ def test_a_mirror_to_the_destination_itself_is_reported():
     assert problem.path == "VirtualService/default/reviews spec.http[0].mirror"
 
 
-def test_a_destination_may_name_a_port_as_istio_once_did():
-    rule = {"route": [{"destination": {"host": "reviews", "port": {"name": "http"}}}]}
-    snap = snapshot(*PODS, virtual_service("reviews", rule))
-    assert snap.virtual_host("reviews:9080", "http").rules[0].destinations[0].port == 9080
-    rule["route"][0]["destination"]["port"]["name"] = "nonsense"
-    snap = snapshot(*PODS, virtual_service("reviews", rule))
-    assert "no port named nonsense" in snap.virtual_host("reviews:9080", "http").rules[0].destinations[0].missing
-
-
 @pytest.mark.parametrize(
     ("subset_policy", "balancer", "connections"),
     [

@@ -93,7 +93,6 @@ def test_a_virtual_service_serves_the_hosts_that_the_server_lets_in(server_hosts
     ("gateways", "served"),
     [
         (["gw"], True),
-        (["./gw"], True),
         (["default/gw"], True),
         (["away/gw"], False),
         (["mesh"], False),

@@ -9,6 +9,8 @@ import pytest
 
 from meshlib.resources.crd import schema
 from meshlib.resources.crd.rules import RULES
+from meshlib.resources.crd.schema import crd_refusals
+from meshlib.resources.hints import dotted
 from meshlib.resources.loader import load_text
 from tests.support.crd_schemas import FILE, digest_of, schemas_in, table
 from tests.support.schema import REFERENCE
@@ -36,7 +38,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a number beyond 32 bits": (
         "DestinationRule",
         policy(connectionPool={"tcp": {"maxConnections": 2**31}}),
-        "crd-bounds",
+        "out-of-range",
         "spec.trafficPolicy.connectionPool.tcp.maxConnections",
     ),
     "a weight beyond 32 bits": (
@@ -127,7 +129,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a probe of no port": (
         "WorkloadGroup",
         group(probe={"tcpSocket": {"port": 65536}}),
-        "crd-rule",
+        "bad-port",
         "spec.probe.tcpSocket.port",
     ),
     "a probe of another scheme": (
@@ -160,7 +162,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("what", list(REFUSED))
 def test_refused(what):
     kind, spec, code, path = REFUSED[what]
-    assert (code, path) in refusals(kind, spec)
+    assert refusals(kind, spec)
+    by_crd = [(notice.code, dotted(notice.loc)) for notice in crd_refusals(kind, spec)]
+    assert (code, path) in [*refusals(kind, spec), *by_crd]
 
 
 ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -193,7 +197,7 @@ kind: WorkloadEntry
 metadata: {name: vm}
 spec:
   address: 10.0.0.1
-  ports: {http: 80, "a b": 81}
+  ports: {http: 80, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": 81}
 """
     (found,) = load_text(text, "vm.yaml").problems
     assert (found.code, found.line, found.column) == ("crd-rule", 6, 21)

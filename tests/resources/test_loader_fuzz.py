@@ -78,7 +78,11 @@ SPECS: dict[str, dict[str, Any]] = {
     "Gateway": {
         "selector": {"a": "b"},
         "servers": [
-            {"port": {"number": 443, "name": "x", "protocol": "HTTPS"}, "hosts": ["*"], "tls": {"mode": "SIMPLE"}}
+            {
+                "port": {"number": 443, "name": "x", "protocol": "HTTPS"},
+                "hosts": ["*"],
+                "tls": {"mode": "SIMPLE", "credentialName": "c"},
+            }
         ],
     },
     "Sidecar": {

@@ -98,7 +98,6 @@ def test_the_resource_these_tests_break_is_good() -> None:
         # another type
         ("[reviews]", '"*"', "list-expected", "spec.hosts", (5, 3), 'write it as a list: hosts: ["*"]'),
         ("[reviews]", "{a: b}", "list-expected", "spec.hosts", (5, 3), 'begin each entry with "- "'),
-        ("[reviews]", "", "missing-host", "spec", (4, 1), "hosts: [reviews]; leave it out of a delegate"),
         ("[reviews]", "[reviews, 5]", "wrong-type", "spec.hosts[1]", (5, 20), ""),
         (
             "jason",

@@ -14,12 +14,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator
 
-from meshlib.resources import types, virtual_service
+from meshlib.resources import types
 from meshlib.resources.kinds import KINDS, all_models
 from meshlib.resources.model_fields import Loc, field_names, model_at
 
@@ -41,10 +41,9 @@ BOUNDS = (
 
 BOUNDED: tuple[Callable[[Any], Any], ...] = (
     types._port,
+    types._optional_port,
     types._percent_int,
-    types._non_negative_int32,
-    virtual_service._http_status,
-    virtual_service._redirect_code,
+    *(next(part.func for part in kind.__metadata__) for kind in (types.Int32, types.Count)),
 )
 """Validators of the models that are as narrow as any bounds and rules of the CRDs for their numbers."""
 
@@ -134,7 +133,7 @@ def _validators(kind: str, loc: Loc) -> Iterator[Any]:
 
 
 def _annotations(annotation: Any) -> Iterator[Any]:
-    for argument in get_args(annotation):
+    for argument in get_args(annotation) if get_origin(annotation) not in (list, dict) else ():
         yield argument
         yield from _annotations(argument)
 

@@ -1,0 +1,178 @@
+"""The rules of a DestinationRule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from meshlib.pace import take_turns
+from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.selection import label_refusals
+from meshlib.resources.validation.addresses import is_ip
+from meshlib.resources.validation.client_tls import client_tls
+from meshlib.resources.validation.connection_pool import connection_pool
+from meshlib.resources.validation.export_to import export_to
+from meshlib.resources.validation.hosts import domain_problem
+from meshlib.resources.validation.labels import labels
+from meshlib.resources.validation.locality import locality_setting, zone_aware_setting
+
+if TYPE_CHECKING:
+    from meshlib.resources.destination_rule import DestinationRule
+
+_SPEC: Loc = ("spec",)
+_MAGLEV_LIMIT = 5_000_011
+
+
+def refusals(resource: DestinationRule) -> Iterator[Notice]:
+    """Every rule, in the order of the fields."""
+    spec, namespace = resource.spec, resource.namespace
+    selector = spec.workload_selector
+    yield from export_to(spec.export_to, namespace, own_namespace=selector is not None)
+    if selector is not None:
+        yield from label_refusals(selector.match_labels, (*_SPEC, "workloadSelector", "matchLabels"))
+    yield from _policy(spec.traffic_policy, namespace, (*_SPEC, "trafficPolicy"))
+    seen: set[str] = set()
+    for index, subset in enumerate(spec.subsets or ()):
+        take_turns()
+        loc = (*_SPEC, "subsets", index)
+        if subset.name in seen:
+            yield refused("duplicate-subset", (*loc, "name"), f"subset {subset.name} is defined twice", "rename one")
+        seen.add(subset.name)
+        yield from labels(subset.labels, (*loc, "labels"))
+        yield from _policy(subset.traffic_policy, namespace, (*loc, "trafficPolicy"))
+
+
+def _policy(policy: Any, namespace: str, loc: Loc) -> Iterator[Notice]:
+    if policy is None:
+        return
+    if _is_empty(policy):
+        yield refused("empty-policy", loc, "the traffic policy sets nothing", "leave it out")
+    if policy.tunnel is not None and policy.proxy_protocol is not None:
+        yield refused(
+            "tunnel-and-proxy-protocol",
+            (*loc, "proxyProtocol"),
+            "tunnel and proxyProtocol exclude each other",
+            "keep one of them",
+        )
+    yield from _settings(policy, namespace, loc)
+    for index, level in enumerate(policy.port_level_settings or ()):
+        there = (*loc, "portLevelSettings", index)
+        if level.port is None:
+            yield refused("missing-field", there, "port is missing", "port: {number: 80}")
+        if _is_empty(level, but=("port",)):
+            yield refused("empty-policy", there, "the settings of the port set nothing", "leave them out")
+        yield from _settings(level, namespace, there)
+    if policy.tunnel is not None:
+        yield from _tunnel(policy.tunnel, (*loc, "tunnel"))
+
+
+def _is_empty(policy: Any, but: tuple[str, ...] = ()) -> bool:
+    return not any(getattr(policy, name) not in (None, []) for name in policy.model_fields_set if name not in but)
+
+
+def _settings(policy: Any, namespace: str, loc: Loc) -> Iterator[Notice]:
+    """What a policy and the settings of one of its ports have in common."""
+    yield from connection_pool(policy.connection_pool, (*loc, "connectionPool"))
+    yield from client_tls(policy.tls, namespace, (*loc, "tls"))
+    if policy.outlier_detection is not None:
+        yield from _outlier_detection(policy.outlier_detection, (*loc, "outlierDetection"))
+    if policy.load_balancer is not None:
+        yield from _load_balancer(policy.load_balancer, (*loc, "loadBalancer"))
+
+
+def _tunnel(tunnel: Any, loc: Loc) -> Iterator[Notice]:
+    if tunnel.protocol not in (None, "", "CONNECT", "POST"):
+        yield refused(
+            "bad-enum", (*loc, "protocol"), f"{tunnel.protocol!r} is neither CONNECT nor POST", "protocol: CONNECT"
+        )
+    problem = domain_problem(tunnel.target_host)
+    if problem and not is_ip(tunnel.target_host):
+        yield refused(
+            "bad-host",
+            (*loc, "targetHost"),
+            f"{tunnel.target_host!r} is neither a host name nor an IP address: {problem}",
+            "for example proxy.example.com",
+        )
+
+
+def _outlier_detection(detection: Any, loc: Loc) -> Iterator[Notice]:
+    if detection.consecutive_local_origin_failures and not detection.split_external_local_origin_errors:
+        yield refused(
+            "local-origin-not-split",
+            (*loc, "consecutiveLocalOriginFailures"),
+            "consecutiveLocalOriginFailures counts only with splitExternalLocalOriginErrors: true",
+            "set splitExternalLocalOriginErrors, or leave the count out",
+        )
+
+
+def _load_balancer(balancer: Any, loc: Loc) -> Iterator[Notice]:
+    if balancer.consistent_hash is not None:
+        yield from _consistent_hash(balancer.consistent_hash, (*loc, "consistentHash"))
+    if balancer.locality_lb_setting is not None and balancer.zone_aware_lb_setting is not None:
+        yield refused(
+            "several-localities",
+            (*loc, "zoneAwareLbSetting"),
+            "loadBalancer has either localityLbSetting or zoneAwareLbSetting",
+            "keep one of them",
+        )
+    yield from locality_setting(balancer.locality_lb_setting, (*loc, "localityLbSetting"))
+    yield from zone_aware_setting(balancer.zone_aware_lb_setting, (*loc, "zoneAwareLbSetting"))
+    warmup = balancer.warmup
+    if warmup is not None:
+        if warmup.minimum_percent is not None and warmup.minimum_percent > 100:
+            yield refused(
+                "bad-percent", (*loc, "warmup", "minimumPercent"), "minimumPercent is 100 at most", "10 is the default"
+            )
+        if warmup.aggression is not None and warmup.aggression <= 0:
+            yield refused(
+                "bad-aggression",
+                (*loc, "warmup", "aggression"),
+                "aggression is greater than 0",
+                "1 grows in a straight line",
+            )
+
+
+def _consistent_hash(found: Any, loc: Loc) -> Iterator[Notice]:
+    cookie = found.http_cookie
+    if cookie is not None:
+        if not cookie.name:
+            yield refused("hash-key", (*loc, "httpCookie", "name"), "httpCookie has no name", "name: user")
+        yield from _attributes(cookie.attributes or (), (*loc, "httpCookie", "attributes"))
+    if found.minimum_ring_size and (found.ring_hash is not None or found.maglev is not None):
+        yield refused(
+            "several-hashes",
+            (*loc, "minimumRingSize"),
+            "minimumRingSize is given beside ringHash or maglev",
+            "ringHash: {minimumRingSize: ...}",
+        )
+    if found.maglev is not None:
+        size = found.maglev.table_size or 0
+        if not 0 < size < _MAGLEV_LIMIT or not _is_prime(size):
+            yield refused(
+                "maglev-size",
+                (*loc, "maglev", "tableSize"),
+                f"tableSize {size} is not a prime below {_MAGLEV_LIMIT}",
+                "65537 is one",
+            )
+
+
+def _attributes(attributes: Any, loc: Loc) -> Iterator[Notice]:
+    seen: set[str] = set()
+    for index, attribute in enumerate(attributes):
+        if not attribute.name:
+            yield refused(
+                "missing-name", (*loc, index, "name"), "the attribute of the cookie has no name", "for example SameSite"
+            )
+        elif attribute.name in seen:
+            yield refused(
+                "duplicate-attribute", (*loc, index, "name"), f"{attribute.name} is there twice", "remove one"
+            )
+        seen.add(attribute.name)
+
+
+def _is_prime(number: int) -> bool:
+    """As Envoy counts: 1 is one."""
+    if number in (1, 2, 3):
+        return True
+    return number % 2 == 1 and all(number % divisor for divisor in range(3, math.isqrt(number) + 1, 2))

@@ -1,0 +1,90 @@
+"""``tls`` of a Gateway's server, and of a Sidecar's ingress listener."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from meshlib.resources.notices import Loc, Notice, refused
+
+_TERMINATING = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")
+
+
+def passes_through(tls: Any) -> bool:
+    """The connection is not decrypted here. PASSTHROUGH is what a ``tls`` without a mode means."""
+    return tls is not None and tls.mode in (None, "PASSTHROUGH", "AUTO_PASSTHROUGH")
+
+
+def server_tls(tls: Any, loc: Loc) -> Iterator[Notice]:
+    """Certificates from one source, and those that the mode needs."""
+    if tls is None:
+        return
+    if tls.mode == "ISTIO_MUTUAL":
+        yield from _mesh_certificates(tls, loc)
+        return
+    sources = [
+        name
+        for name, there in (
+            ("serverCertificate", tls.server_certificate and tls.private_key),
+            ("credentialName", tls.credential_name),
+            ("credentialNames", tls.credential_names),
+            ("tlsCertificates", tls.tls_certificates),
+        )
+        if there
+    ]
+    if len(sources) > 1:
+        yield refused(
+            "several-certificates",
+            (*loc, sources[1]),
+            f"certificates come from one source, and {' and '.join(sources)} are given",
+            "keep one of them",
+        )
+    if tls.mode in _TERMINATING and (tls.credential_name or tls.credential_names):
+        return
+    if tls.mode in _TERMINATING:
+        yield from _files(tls, loc)
+    if tls.ca_crl:
+        if tls.credential_name:
+            yield refused(
+                "crl-of-credential",
+                (*loc, "caCrl"),
+                "caCrl cannot be given beside credentialName",
+                "put the list into the credential",
+            )
+        if tls.mode == "SIMPLE":
+            yield refused(
+                "crl-without-clients", (*loc, "caCrl"), "mode SIMPLE asks clients for no certificate", "leave caCrl out"
+            )
+
+
+def _mesh_certificates(tls: Any, loc: Loc) -> Iterator[Notice]:
+    given = (
+        ("serverCertificate", tls.server_certificate),
+        ("privateKey", tls.private_key),
+        ("caCertificates", tls.ca_certificates),
+        ("tlsCertificates", tls.tls_certificates),
+        ("credentialName", tls.credential_name),
+        ("credentialNames", tls.credential_names),
+    )
+    for name, value in given:
+        if value:
+            yield refused(
+                "tls-files",
+                (*loc, name),
+                f"mode ISTIO_MUTUAL uses the mesh's own certificates, and {name} is given",
+                "leave it out",
+            )
+
+
+def _files(tls: Any, loc: Loc) -> Iterator[Notice]:
+    mode = tls.mode
+    if mode != "SIMPLE" and not tls.ca_certificates:
+        yield refused("tls-files", loc, f"mode {mode} needs the CA of its clients", "caCertificates, or credentialName")
+    if tls.tls_certificates:
+        pairs = [((*loc, "tlsCertificates", index), pair) for index, pair in enumerate(tls.tls_certificates)]
+    else:
+        pairs = [(loc, tls)]
+    for where, pair in pairs:
+        for name, file in (("serverCertificate", pair.server_certificate), ("privateKey", pair.private_key)):
+            if not file:
+                yield refused("tls-files", where, f"mode {mode} needs {name}", f"add {name}, or use credentialName")

@@ -1,0 +1,51 @@
+"""The rules of a WorkloadGroup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.validation.labels import labels
+
+if TYPE_CHECKING:
+    from meshlib.resources.workload_group import WorkloadGroup
+
+_header_name = re.compile(r"[-A-Za-z0-9]+").fullmatch
+
+
+def refusals(resource: WorkloadGroup) -> Iterator[Notice]:
+    """Labels, and how the health of its workloads is asked for. (Istio looks at the template when workloads come.)"""
+    spec = resource.spec
+    if spec.metadata is not None:
+        yield from labels(spec.metadata.labels, ("spec", "metadata", "labels"))
+    if spec.probe is not None:
+        yield from _probe(spec.probe, ("spec", "probe"))
+
+
+def _probe(probe: Any, loc: Loc) -> Iterator[Notice]:
+    if probe.http_get is None and probe.tcp_socket is None and probe.exec is None and probe.grpc is None:
+        yield refused("missing-field", loc, "the probe has nothing to ask", "give httpGet, tcpSocket or exec")
+    if probe.grpc is not None:
+        yield refused(
+            "not-supported", (*loc, "grpc"), "Istio's validation knows no grpc probe", "use httpGet, tcpSocket or exec"
+        )
+    if probe.http_get is not None:
+        yield from _http(probe.http_get, (*loc, "httpGet"))
+    if probe.exec is not None and not probe.exec.command:
+        yield refused("missing-field", (*loc, "exec"), "exec has no command", "command: [/bin/healthy]")
+
+
+def _http(probe: Any, loc: Loc) -> Iterator[Notice]:
+    if probe.scheme not in (None, "", "HTTP", "HTTPS"):
+        yield refused("bad-enum", (*loc, "scheme"), f"{probe.scheme!r} is neither HTTP nor HTTPS", "in capital letters")
+    for index, header in enumerate(probe.http_headers or ()):
+        name = header.name or ""
+        if not _header_name(name):
+            yield refused(
+                "bad-header-name",
+                (*loc, "httpHeaders", index, "name"),
+                f"{name!r} is not the name of a header",
+                "letters, digits and dashes",
+            )
