@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from meshlib.resources.cel_syntax import cel_problem
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.selection import selection_refusals, selector_warnings
 
@@ -27,6 +28,14 @@ def refusals(resource: Any) -> Iterator[Notice]:
                     where: Loc = (*_SPEC, field, index, "providers", position, "name")
                     hint = "name one of the extensionProviders of the mesh's configuration"
                     yield refused("missing-name", where, "the provider has no name", hint)
+    for index, log in enumerate(spec.access_logging or ()):
+        if log.filter is not None and (problem := cel_problem(log.filter.expression or "")):
+            yield refused(
+                "bad-expression",
+                (*_SPEC, "accessLogging", index, "filter", "expression"),
+                f"{(log.filter.expression or '')[:100]!r} is not an expression of CEL: {problem}",
+                "for example expression: response.code >= 400",
+            )
     for index, metric in enumerate(spec.metrics or ()):
         for position, override in enumerate(metric.overrides or ()):
             yield from _override(override, (*_SPEC, "metrics", index, "overrides", position))

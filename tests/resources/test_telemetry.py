@@ -44,6 +44,12 @@ def custom(**fields: Any) -> dict[str, Any]:
             "missing-name",
             f'{TRACING}.customTags[""]',
         ),
+        ({"accessLogging": [{"filter": {}}]}, "bad-expression", "spec.accessLogging[0].filter.expression"),
+        (
+            {"accessLogging": [{}, {"filter": {"expression": "code => 400"}}]},
+            "bad-expression",
+            "spec.accessLogging[1].filter.expression",
+        ),
         ({"targetRefs": [{"kind": "Pod", "name": "a"}]}, "bad-target", "spec.targetRefs[0].kind"),
         ({"selector": {"matchLabels": {"a": "*"}}}, "wildcard-label", "spec.selector.matchLabels.a"),
     ],
@@ -62,6 +68,7 @@ def test_refused(spec, code, path):
         override(match={"metric": "ALL_METRICS"}, disabled=True),
         {"tracing": [{"randomSamplingPercentage": 100}, {"randomSamplingPercentage": 0.01}]},
         custom(literal={"value": "b"}),
+        {"accessLogging": [{"filter": {"expression": "response.code >= 400"}}]},
     ],
 )
 def test_accepted(spec):

@@ -1,0 +1,209 @@
+"""Whether a text is an expression of CEL, the language of Telemetry's access-log filters: its grammar, not its types."""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t\r\n\f]+|//[^\n]*)
+    |(?P<float>(?:[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+|\.[0-9]+(?:[eE][+-]?[0-9]+)?))
+    |(?P<int>(?:0x[0-9a-fA-F]+|[0-9]+)[uU]?)
+    |(?P<text>[bB]?[rR](?:\"\"\".*?\"\"\"|'''.*?'''|"[^"\n\r]*"|'[^'\n\r]*')
+        |[bB]?(?:\"\"\"(?:[^\\]|ESCAPE)*?\"\"\"|'''(?:[^\\]|ESCAPE)*?'''
+            |"(?:[^\\"\n\r]|ESCAPE)*"|'(?:[^\\'\n\r]|ESCAPE)*'))
+    |(?P<name>[a-zA-Z_][a-zA-Z0-9_]*)
+    |(?P<sign>==|!=|<=|>=|&&|\|\||[\[\]{}().,\-!?:+*/%<>])""".replace(
+        "ESCAPE",
+        r"\\(?:[abfnrtv\"'\\?`]|[0-3][0-7][0-7]|[xX][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})",
+    ),
+    re.VERBOSE | re.DOTALL,
+)
+_LITERALS = frozenset(("true", "false", "null"))
+_BINARY = frozenset(("||", "&&", "<", "<=", ">", ">=", "==", "!=", "in", "+", "-", "*", "/", "%"))
+_RESERVED = frozenset(
+    (
+        *("as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop"),
+        *("package", "namespace", "return", "var", "void", "while"),
+    )
+)
+_LOOPS = {"all": (2,), "exists": (2,), "exists_one": (2,), "existsOne": (2,), "map": (2, 3), "filter": (2,)}
+_DEEPEST = 120  # cel-go: 250, which nobody writes
+_LARGEST = 2**63 - 1
+
+
+def cel_problem(text: str) -> str:
+    """Why ``text`` is no expression, "" when it is one."""
+    try:
+        parser = _Parser(text)
+        parser.expression()
+        parser.expect("")
+    except _Bad as error:
+        return str(error)
+    return ""
+
+
+class _Bad(Exception):
+    pass
+
+
+class _Parser:
+    """Recursive descent. Methods that parse return what was found: "name", "field" (``a.b``), "number" or ""."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens: list[tuple[str, str]] = []
+        at = 0
+        while at < len(text):
+            found = _TOKEN.match(text, at)
+            if found is None:
+                raise _Bad(f"{text[at]!r} does not belong into an expression")
+            if found.lastgroup != "space":
+                self._tokens.append((found.lastgroup or "", found[0]))
+            at = found.end()
+        self._tokens.append(("end", ""))
+        self._at = 0
+        self._depth = 0
+
+    # -- tokens
+
+    def _fail(self) -> NoReturn:
+        kind, token = self._tokens[self._at]
+        raise _Bad("it ends too early" if kind == "end" else f"{token!r} is not expected there")
+
+    def _is(self, *signs: str) -> bool:
+        kind, token = self._tokens[self._at]
+        return token in signs and kind in ("sign", "name", "end")
+
+    def _take(self, *signs: str) -> bool:
+        if self._is(*signs):
+            self._at += 1
+            return True
+        return False
+
+    def expect(self, sign: str) -> None:
+        if not self._take(sign):
+            self._fail()
+
+    def _name(self) -> str:
+        kind, token = self._tokens[self._at]
+        if kind != "name" or token in _LITERALS or token == "in":
+            self._fail()
+        self._at += 1
+        return token
+
+    # -- grammar
+
+    def expression(self) -> str:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _Bad("it is nested too deeply")
+        found = self._operands()
+        if self._take("?"):
+            self._operands()
+            self.expect(":")
+            self.expression()
+            found = ""
+        self._depth -= 1
+        return found
+
+    def _operands(self) -> str:
+        found = self._unary()
+        while self._take(*_BINARY):
+            self._unary()
+            found = ""
+        return found
+
+    def _unary(self) -> str:
+        if self._take("!"):
+            while self._take("!"):
+                pass
+            if self._is("-") and self._tokens[self._at + 1][0] in ("int", "float"):
+                self._at += 1
+            self._member()
+            return ""
+        if self._take("-"):
+            while self._take("-"):
+                pass
+            self._member()
+            return ""
+        return self._member()
+
+    def _member(self) -> str:
+        found, chain = self._primary()
+        while True:
+            if self._take("."):
+                name = self._name()
+                found = "field"
+                if self._take("("):
+                    self._call(name, method=True)
+                    found, chain = "", False
+            elif self._take("["):
+                self.expression()
+                self.expect("]")
+                found, chain = "", False
+            elif chain and self._take("{"):
+                self._entries("}", fields=True)
+                found, chain = "", False
+            else:
+                return found
+
+    def _primary(self) -> tuple[str, bool]:
+        """What was found, and whether it may go on as the name of a message."""
+        kind, token = self._tokens[self._at]
+        if kind in ("int", "float", "text") or (kind == "name" and token in _LITERALS):
+            self._at += 1
+            digits = token.rstrip("uU")
+            if kind == "int" and int(digits, 16 if digits.startswith("0x") else 10) > (
+                _LARGEST if digits == token else 2 * _LARGEST + 1
+            ):
+                raise _Bad(f"{token} is too large")
+            return "", False
+        if self._take("("):
+            found = self.expression()
+            self.expect(")")
+            return found, False
+        if self._take("["):
+            self._entries("]", pairs=False)
+            return "", False
+        if self._take("{"):
+            self._entries("}")
+            return "", False
+        self._take(".")
+        name = self._name()
+        called = self._take("(")
+        if name in _RESERVED and not self._is(".", "{"):
+            raise _Bad(f"{name} is a reserved word")
+        if called:
+            self._call(name, method=False)
+            return "", False
+        return "name", True
+
+    def _call(self, name: str, *, method: bool) -> None:
+        found: list[str] = []
+        if not self._take(")"):
+            found.append(self.expression())
+            while self._take(","):
+                found.append(self.expression())
+            self.expect(")")
+        if name == "has" and not method and len(found) == 1 and found[0] != "field":
+            raise _Bad("has() takes a field: has(request.url_path)")
+        if method and len(found) in _LOOPS.get(name, ()) and found[0] != "name":
+            raise _Bad(f"{name}() takes the name of a variable first")
+
+    def _entries(self, end: str, *, fields: bool = False, pairs: bool = True) -> None:
+        first = True
+        while not self._take(end):
+            if first and self._take(","):
+                self.expect(end)
+                return
+            first = False
+            if fields:
+                self._name()
+            else:
+                self.expression()
+            if pairs:
+                self.expect(":")
+                self.expression()
+            if not self._take(","):
+                self.expect(end)
+                return

@@ -1,0 +1,86 @@
+"""Expressions of CEL are told from texts that are none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshlib.resources.cel_syntax import cel_problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "response.code >= 400",
+        "response.code >= 400 || xds.cluster_name == 'BlackHoleCluster'",
+        "!has(request.url_path) ? true : false",
+        "a",
+        "X_Y",
+        "503",
+        "-1",
+        "--1",
+        "!!a",
+        "!-1",
+        "a - -1",
+        "99.5 + .5e3",
+        "0x1F + 1u",
+        '"a" + \'b\' + r"\\d" + b"c" + """d\n"""',
+        "'\\x41\\u0041\\101\\n'",
+        "x-y",
+        "a.b.c(1, [2, 3,], {'a': 1,}).d[0]",
+        "[,]",
+        "{,}",
+        ".a.b{c: 1, d: 'e'}.f",
+        "x.all(i, i > 0) && x.map(i, i > 0, i)",
+        "has(a.b)",
+        "(a) // why",
+        "a.package",
+    ],
+)
+def test_an_expression(text):
+    assert cel_problem(text) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "*",
+        "/a",
+        "(",
+        "[",
+        "-",
+        "~",
+        "a b",
+        "1s",
+        "5us",
+        "1.2.3.4",
+        "not a host!",
+        ":authority",
+        "response.code => 400",
+        "a = b",
+        "a ? b",
+        "-!a",
+        "'a",
+        "'\\q'",
+        "a.",
+        "a.in",
+        "a.?b",
+        "f(1,)",
+        "{'a'}",
+        "has(a)",
+        "x.all(1, true)",
+        "if",
+        "99999999999999999999",
+        "(" * 300 + ")" * 300,
+    ],
+)
+def test_no_expression(text):
+    assert cel_problem(text) != ""
+
+
+@given(st.text("ab1.'\"\\()[]{}?:!-+,&|= \n", max_size=12))
+def test_no_text_makes_the_reader_do_anything_but_judge(text):
+    assert isinstance(cel_problem(text), str)
