@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from meshlib.resources.envoy.values import Misfit, misfits
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.selection import label_refusals, selector_warnings
 from meshlib.resources.validation.regexes import LONGEST, regex
@@ -12,6 +13,21 @@ from meshlib.resources.validation.regexes import LONGEST, regex
 _PATCHES: Loc = ("spec", "configPatches")
 _LABELS: Loc = ("spec", "workloadSelector", "labels")
 _CONNECTION_MANAGERS = ("envoy.filters.network.http_connection_manager", "envoy.http_connection_manager")
+_MESSAGES = {
+    "LISTENER": "envoy.config.listener.v3.Listener",
+    "FILTER_CHAIN": "envoy.config.listener.v3.FilterChain",
+    "NETWORK_FILTER": "envoy.config.listener.v3.Filter",
+    "LISTENER_FILTER": "envoy.config.listener.v3.ListenerFilter",
+    "HTTP_FILTER": "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+    "ROUTE_CONFIGURATION": "envoy.config.route.v3.RouteConfiguration",
+    "VIRTUAL_HOST": "envoy.config.route.v3.VirtualHost",
+    "HTTP_ROUTE": "envoy.config.route.v3.Route",
+    "CLUSTER": "envoy.config.cluster.v3.Cluster",
+    "EXTENSION_CONFIG": "envoy.config.core.v3.TypedExtensionConfig",
+    "BOOTSTRAP": "envoy.config.bootstrap.v3.Bootstrap",
+}
+"""What a patch's value is in Envoy's configuration."""
+
 _OBJECTS = {
     "LISTENER": "listener",
     "FILTER_CHAIN": "listener",
@@ -42,7 +58,12 @@ def warnings(resource: Any) -> Iterator[Notice]:
     for index, patch in enumerate(spec.config_patches or ()):
         here: Loc = (*_PATCHES, index, "match")
         match = patch.match
-        if match is None or match.context == "WAYPOINT":
+        if match is not None and match.context == "WAYPOINT":
+            continue
+        for misfit in _misfits(patch, (*_PATCHES, index)):
+            if misfit.unknown:
+                yield warned("unknown-envoy-field", misfit.loc, misfit.message, misfit.hint)
+        if match is None:
             continue
         if match.proxy is not None and len(match.proxy.proxy_version or "") > LONGEST:
             yield warned(
@@ -84,6 +105,14 @@ def _patch(patch: Any, loc: Loc) -> Iterator[Notice]:
     if match is not None:
         yield from _proxy_version(match.proxy, (*loc, "match", "proxy", "proxyVersion"))
         yield from _object(patch.apply_to, match, (*loc, "match"))
+    for misfit in _misfits(patch, loc):
+        if not misfit.unknown:
+            yield refused("bad-patch", misfit.loc, misfit.message, misfit.hint)
+
+
+def _misfits(patch: Any, loc: Loc) -> Iterator[Misfit]:
+    if patch.patch is not None and patch.patch.value is not None and patch.apply_to in _MESSAGES:
+        yield from misfits(patch.patch.value, _MESSAGES[patch.apply_to], (*loc, "patch", "value"))
 
 
 def _proxy_version(proxy: Any, loc: Loc) -> Iterator[Notice]:
