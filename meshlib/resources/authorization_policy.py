@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from meshlib.resources import authorization_policy_checks
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import names
+from meshlib.resources.validation import authorization_policy as rules
 
 
 class Provider(Model):
@@ -101,9 +101,9 @@ class AuthorizationPolicy(Resource):
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:
-        """As Istio's webhook judges it."""
-        return authorization_policy_checks.refusals(self)
+        """See ``validation/authorization_policy.py``."""
+        return rules.refusals(self)
 
     def notices(self) -> list[Notice]:
         """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *authorization_policy_checks.warnings(self)]
+        return [*super().notices(), *rules.warnings(self)]

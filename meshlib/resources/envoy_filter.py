@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources import envoy_filter_checks
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import TargetRef
 from meshlib.resources.types import names
+from meshlib.resources.validation import envoy_filter as rules
 
 
 class Cluster(Model):
@@ -218,9 +218,9 @@ class EnvoyFilter(Resource):
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:
-        """As Istio's webhook judges it."""
-        return envoy_filter_checks.refusals(self)
+        """See ``validation/envoy_filter.py``."""
+        return rules.refusals(self)
 
     def notices(self) -> list[Notice]:
         """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *envoy_filter_checks.warnings(self)]
+        return [*super().notices(), *rules.warnings(self)]

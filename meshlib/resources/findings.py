@@ -17,9 +17,9 @@ from meshlib.resources.base import LONG_LIST, Resource, compact, digest_of
 from meshlib.resources.crd.schema import crd_refusals
 from meshlib.resources.document import LazyPositions, Positions
 from meshlib.resources.hints import describe
-from meshlib.resources.metadata_checks import metadata_refusals
 from meshlib.resources.model_fields import Loc, field_names, model_at
 from meshlib.resources.notices import Notice
+from meshlib.resources.validation.metadata import metadata_refusals
 
 _UNKNOWN = "extra_forbidden"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources import peer_authentication_checks
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector
 from meshlib.resources.types import names
+from meshlib.resources.validation import peer_authentication as rules
 
 
 class Mtls(Model):
@@ -39,9 +39,9 @@ class PeerAuthentication(Resource):
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:
-        """As Istio's webhook judges it."""
-        return peer_authentication_checks.refusals(self)
+        """See ``validation/peer_authentication.py``."""
+        return rules.refusals(self)
 
     def notices(self) -> list[Notice]:
         """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *peer_authentication_checks.warnings(self)]
+        return [*super().notices(), *rules.warnings(self)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from meshlib.resources import proxy_config_checks
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector
+from meshlib.resources.validation import proxy_config as rules
 
 
 class Image(Model):
@@ -34,9 +34,9 @@ class ProxyConfig(Resource):
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:
-        """As Istio's webhook judges it."""
-        return proxy_config_checks.refusals(self)
+        """See ``validation/proxy_config.py``."""
+        return rules.refusals(self)
 
     def notices(self) -> list[Notice]:
         """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *proxy_config_checks.warnings(self)]
+        return [*super().notices(), *rules.warnings(self)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources import request_authentication_checks
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import Duration, names
+from meshlib.resources.validation import request_authentication as rules
 
 
 class FromHeader(Model):
@@ -61,9 +61,9 @@ class RequestAuthentication(Resource):
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:
-        """As Istio's webhook judges it."""
-        return request_authentication_checks.refusals(self)
+        """See ``validation/request_authentication.py``."""
+        return rules.refusals(self)
 
     def notices(self) -> list[Notice]:
         """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *request_authentication_checks.warnings(self)]
+        return [*super().notices(), *rules.warnings(self)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources import telemetry_checks
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import Duration, names
+from meshlib.resources.validation import telemetry as rules
 
 
 class Filter(Model):
@@ -160,9 +160,9 @@ class Telemetry(Resource):
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:
-        """As Istio's webhook judges it."""
-        return telemetry_checks.refusals(self)
+        """See ``validation/telemetry.py``."""
+        return rules.refusals(self)
 
     def notices(self) -> list[Notice]:
         """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *telemetry_checks.warnings(self)]
+        return [*super().notices(), *rules.warnings(self)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources import wasm_checks
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import PortSelector, names
+from meshlib.resources.validation import extensions
 
 
 class Lua(Model):
@@ -97,9 +97,9 @@ class TrafficExtension(Resource):
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:
-        """As Istio's webhook judges it."""
-        return wasm_checks.traffic_extension_refusals(self)
+        """See ``validation/extensions.py``."""
+        return extensions.traffic_extension_refusals(self)
 
     def notices(self) -> list[Notice]:
         """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *wasm_checks.selector_notices(self)]
+        return [*super().notices(), *extensions.selector_notices(self)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources import wasm_checks
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import PortSelector, names
+from meshlib.resources.validation import extensions
 
 
 class WasmPluginMatch(Model):
@@ -88,9 +88,9 @@ class WasmPlugin(Resource):
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:
-        """As Istio's webhook judges it."""
-        return wasm_checks.wasm_plugin_refusals(self)
+        """See ``validation/extensions.py``."""
+        return extensions.wasm_plugin_refusals(self)
 
     def notices(self) -> list[Notice]:
         """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *wasm_checks.selector_notices(self)]
+        return [*super().notices(), *extensions.selector_notices(self)]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.pace import take_turns
 from meshlib.resources.notices import Loc, Notice, refused
-from meshlib.resources.selection import label_refusals
 from meshlib.resources.validation.addresses import is_ip
 from meshlib.resources.validation.client_tls import client_tls
 from meshlib.resources.validation.connection_pool import connection_pool
@@ -16,6 +15,7 @@ from meshlib.resources.validation.export_to import export_to
 from meshlib.resources.validation.hosts import domain_problem
 from meshlib.resources.validation.labels import labels
 from meshlib.resources.validation.locality import locality_setting, zone_aware_setting
+from meshlib.resources.validation.selection import label_refusals
 
 if TYPE_CHECKING:
     from meshlib.resources.destination_rule import DestinationRule

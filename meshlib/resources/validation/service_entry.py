@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from meshlib.pace import take_turns
 from meshlib.resources.notices import Loc, Notice, refused
-from meshlib.resources.selection import label_refusals
 from meshlib.resources.validation.addresses import subnet
 from meshlib.resources.validation.export_to import export_to
 from meshlib.resources.validation.hosts import domain_problem, wildcard_domain_problem
 from meshlib.resources.validation.labels import labels
 from meshlib.resources.validation.protocols import is_http, is_tls, port_name, protocol_known
+from meshlib.resources.validation.selection import label_refusals
 from meshlib.resources.validation.workload_entry import name_or_ip, port_names, workload
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from meshlib.resources.notices import Loc, Notice, refused
-from meshlib.resources.selection import label_refusals
 from meshlib.resources.validation.addresses import UNIX, ip_address, unix_socket
 from meshlib.resources.validation.connection_pool import connection_pool
 from meshlib.resources.validation.hosts import domain_problem, scoped_host
 from meshlib.resources.validation.protocols import is_tls, no_target_port, port_name, port_number, protocol_known
+from meshlib.resources.validation.selection import label_refusals
 from meshlib.resources.validation.server_tls import server_tls
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from meshlib.resources.notices import Loc, Notice, refused
-from meshlib.resources.selection import selection_refusals, selector_warnings
 from meshlib.resources.urls import BadUrl, scheme_of, scheme_of_request
+from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 
 _SPEC: Loc = ("spec",)
 _SCHEMES = ("", "file", "http", "https", "oci")

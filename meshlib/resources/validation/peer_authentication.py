@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from meshlib.resources.notices import Loc, Notice, refused
-from meshlib.resources.selection import label_refusals, selector_warnings
+from meshlib.resources.validation.selection import label_refusals, selector_warnings
 
 _PORTS: Loc = ("spec", "portLevelMtls")
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}")

@@ -8,8 +8,8 @@ from typing import Any
 
 from meshlib.resources.jwks import jwks_problem, secret_keys
 from meshlib.resources.notices import Loc, Notice, refused, warned
-from meshlib.resources.selection import selection_refusals, selector_warnings
 from meshlib.resources.urls import BadUrl, scheme_of
+from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 
 _RULES: Loc = ("spec", "jwtRules")
 _HEADER = re.compile(r"[-_A-Za-z0-9]+")

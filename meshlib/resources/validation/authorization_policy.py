@@ -9,7 +9,7 @@ from typing import Any
 from meshlib.resources.addresses import address_problem
 from meshlib.resources.model_fields import field_names
 from meshlib.resources.notices import Loc, Notice, refused, warned
-from meshlib.resources.selection import selection_refusals, selector_warnings
+from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 
 _SPEC: Loc = ("spec",)
 _EMPTY_RULE = "write rules: [{}] to have it act on every request"

@@ -7,7 +7,7 @@ from typing import Any
 
 from meshlib.resources.cel_syntax import cel_problem
 from meshlib.resources.notices import Loc, Notice, refused, warned
-from meshlib.resources.selection import selection_refusals, selector_warnings
+from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 
 _SPEC: Loc = ("spec",)
 _TAGS = (("literal", "value"), ("header", "name"), ("environment", "name"))

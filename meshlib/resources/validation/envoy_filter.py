@@ -7,8 +7,8 @@ from typing import Any
 
 from meshlib.resources.envoy.values import Misfit, misfits
 from meshlib.resources.notices import Loc, Notice, refused, warned
-from meshlib.resources.selection import label_refusals, selector_warnings
 from meshlib.resources.validation.regexes import LONGEST, regex
+from meshlib.resources.validation.selection import label_refusals, selector_warnings
 
 _PATCHES: Loc = ("spec", "configPatches")
 _LABELS: Loc = ("spec", "workloadSelector", "labels")

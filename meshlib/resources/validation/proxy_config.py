@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from meshlib.resources.notices import Notice, refused
-from meshlib.resources.selection import label_refusals, selector_warnings
+from meshlib.resources.validation.selection import label_refusals, selector_warnings
 
 
 def refusals(resource: Any) -> Iterator[Notice]:
