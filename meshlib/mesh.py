@@ -41,7 +41,7 @@ from meshlib.transport.clients import AsyncMeshClient, MeshClient, arguments
 from meshlib.transport.forked import take_all
 from meshlib.transport.grpcio.view import GrpcView
 from meshlib.transport.httpx_transport import transports
-from meshlib.transport.origins import BadUrl, origin_of
+from meshlib.transport.origins import BadUrl, origin_of, written_port
 from meshlib.transport.view import PlainView
 from meshlib.transport.worlds import ClientSettings, MeshCore
 from meshlib.workload import Workload
@@ -484,15 +484,25 @@ class Mesh:
             raise MeshError(
                 f"explain needs a full URL such as http://reviews:9080/reviews/0, not {url!r}: {error}"
             ) from None
+        host = request.headers.get("host") or dialled
+        written = written_port(url)
+        if written and host == dialled and request.url.port is None:
+            host = dialled = f"{dialled}:{written}"
         view = PlainView(
             request.method,
             scheme,
-            request.headers.get("host") or dialled,
+            host,
             request.url.raw_path.decode("latin-1"),
             dict(request.headers.items()),
             dialled,
         )
-        return explain(live, view, self._core.clock.monotonic())
+        found = explain(live, view, self._core.clock.monotonic())
+        if dialled == host and request.url.port is None and written:
+            without = live.snapshot.virtual_host(dialled.rpartition(":")[0], scheme)
+            if without is not found.virtual_host:
+                where = f"{without.host}:{without.port}"
+                found.add_details({"url": f"httpx leaves :{written} out of its URLs, and such calls go to {where}"})
+        return found
 
     def status(self) -> dict[str, Any]:
         """Configuration version, sources, problems, endpoints with their health and ejections."""

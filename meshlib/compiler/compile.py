@@ -3,7 +3,7 @@ that a change of endpoints costs the clusters it touches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -205,7 +205,7 @@ class _Compilation:
         self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
         self.destinations = Destinations(self.visible.find, self.destination_rules, workload, domain)
         self.l4: dict[tuple[str, int], L4Host] = {}
-        self._virtual_hosts: dict[tuple[str, int, bool], VirtualHost | None] = {}
+        self._virtual_hosts: dict[tuple[str, int, str], VirtualHost | None] = {}
         self._made_rules: dict[str, dict[int, _Rules]] = {}
         self.policies = ResiliencePolicies(
             kinds.get("ResiliencePolicy", []), workload, domain, self.destinations.of_model
@@ -215,10 +215,10 @@ class _Compilation:
     # -- virtual hosts ----------------------------------------------------------------------------------------------
 
     def _virtual_host(
-        self, host: str, port: int, service: Service | None, claimants: Iterable[VirtualService]
+        self, host: str, port: int, service: Service | None, claimants: Sequence[VirtualService]
     ) -> VirtualHost | None:
         """The first VirtualService that yields a rule for this client and port; else the service's default route."""
-        key = (host, port, service is not None)
+        key = (host, port, "" if service is not None else ",".join(c.id for c in claimants))
         if key in self._virtual_hosts:
             return self._virtual_hosts[key]
         skipped: Sequence[SkippedRule] = ()

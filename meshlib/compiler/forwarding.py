@@ -12,7 +12,7 @@ from meshlib.policy.l4_match import sni_rank
 from meshlib.policy.retry import RetryPolicy
 from meshlib.policy.rule_index import RuleIndex
 from meshlib.policy.weights import WeightedChoice
-from meshlib.registry.service import TLS_PROTOCOLS, Service
+from meshlib.registry.service import SNIFFED, TLS_PROTOCOLS, Service
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import L4Host, L4Rule
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SOLE = WeightedChoice((1,))
 NO_RETRY = RetryPolicy(attempts=0)
 NO_HTTP = "http rules do not act there (Istio)"
+Forwarded = tuple[Service, str]
+"""A service whose connections arrive at a listener, and the protocol of its port."""
 
 
 class Forwarding:
@@ -42,37 +44,58 @@ class Forwarding:
         self._of_service = of_service
         self._first = l4
         self._rules: dict[tuple[str, int], list[L4Host]] = {}
+        self._made: dict[tuple[str, int, L4Rule | None], VirtualHost] = {}
 
-    def server_names(self, service: Service, port: int) -> list[str]:
-        """The names in the tls rules for a service and port; none: there are no such rules for this client."""
-        hosts = self._l4(service, port)
-        return list(dict.fromkeys(n for h in hosts for r in h.tls for m in r.matches for n in (m.sni or ("*",))))
+    def server_names(self, forwarded: Sequence[Forwarded], port: int, *, shared: bool) -> list[str]:
+        """The server names that tell services of one listener apart: those of tls rules and, where an address is ``shared``
+        by hosts that have none, those of the services that have no such rule."""
+        names: dict[str, None] = {}
+        for service, protocol in forwarded:
+            if protocol in TLS_PROTOCOLS:
+                found = [n for host in self._l4(service, port) for r in host.tls for m in r.matches for n in m.sni]
+                names.update(dict.fromkeys(found or ((service.host,) if shared else ())))
+        return list(names)
 
-    def to(self, service: Service, port: int, protocol: str, server_name: str = "") -> VirtualHost | None:
-        """Where a connection to a port of a service goes. None: nowhere but to the address that was dialled, because there are
-        tls rules and none is for its ``server_name``."""
-        if protocol in TLS_PROTOCOLS:
-            found = self._by_server_name(service, port, server_name)
-            if found is None and self.server_names(service, port):
-                return None
-        else:
-            found = next(((h, r) for h in self._l4(service, port) if (r := h.route()) is not None), None)
-        what = f"port {port} of {service.host} is {'of no declared protocol' if protocol == 'sniffed' else protocol.upper()}"
-        if found is None:
-            return _virtual_host(service.host, port, "", (self._of_service(service, port),), SOLE, f"{what}: {NO_HTTP}")
-        host, rule = found
-        note = f"{what}: {rule.kind}[{rule.index}] of {host.resource} decides; {NO_HTTP}"
-        return _virtual_host(service.host, port, host.resource, rule.destinations, rule.choice, note)
+    def to(self, forwarded: Sequence[Forwarded], port: int, server_name: str, *, shared: bool) -> VirtualHost | None:
+        """Where a connection to a listener goes: by its ``server_name`` ("" without TLS), else to the first service that
+        takes any connection. None: nowhere but to the address that was dialled."""
+        best: tuple[Service, str, L4Host | None, L4Rule | None] | None = None
+        rank = -1
+        anyone: tuple[Service, str, L4Host | None, L4Rule | None] | None = None
+        for service, protocol in forwarded:
+            rules = self._l4(service, port)
+            if protocol not in TLS_PROTOCOLS:
+                found = next(((h, r) for h in rules if (r := h.route()) is not None), (None, None))
+                anyone = anyone or (service, protocol, *found)
+                continue
+            by_name = [(h, r, m) for h in rules for r in h.tls for m in r.matches]
+            for host, rule, match in by_name:
+                how_well = sni_rank(match.sni, server_name) if match.sni else 0
+                if how_well > rank and match(server_name):
+                    best, rank = (service, protocol, host, rule), how_well
+            if not by_name and not shared:
+                anyone = anyone or (service, protocol, None, None)
+            elif not by_name and (how_well := sni_rank((service.host,), server_name)) > rank:
+                best, rank = (service, protocol, None, None), how_well
+        chosen = best or anyone
+        return None if chosen is None else self._virtual_host(port, *chosen)
 
-    def _by_server_name(self, service: Service, port: int, server_name: str) -> tuple[L4Host, L4Rule] | None:
-        best, rank = None, -1
-        for host in self._l4(service, port):
-            for rule in host.tls:
-                for match in rule.matches:
-                    how_well = sni_rank(match.sni, server_name) if match.sni else 0
-                    if how_well > rank and match(server_name):
-                        best, rank = (host, rule), how_well
-        return best
+    def _virtual_host(
+        self, port: int, service: Service, protocol: str, host: L4Host | None, rule: L4Rule | None
+    ) -> VirtualHost:
+        key = (service.host, port, rule)
+        made = self._made.get(key)
+        if made is None:
+            kind = "of no declared protocol" if protocol == SNIFFED else protocol.upper()
+            what = f"port {port} of {service.host} is {kind}"
+            if host is None or rule is None:
+                note = f"{what}: {NO_HTTP}"
+                made = _virtual_host(service.host, port, "", (self._of_service(service, port),), SOLE, note)
+            else:
+                note = f"{what}: {rule.kind}[{rule.index}] of {host.resource} decides; {NO_HTTP}"
+                made = _virtual_host(service.host, port, host.resource, rule.destinations, rule.choice, note)
+            self._made[key] = made
+        return made
 
     def _l4(self, service: Service, port: int) -> list[L4Host]:
         found = self._rules.get((service.host, port))

@@ -8,12 +8,12 @@ address keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshlib.pace import take_turns
-from meshlib.registry.service import HTTP_PROTOCOLS, PROTOCOLS, SNIFFED, TLS_PROTOCOLS, Service, ServicePort
+from meshlib.registry.service import HTTP_PROTOCOLS, PROTOCOLS, SNIFFED, Service, ServicePort
 
 if TYPE_CHECKING:
     from meshlib.compiler.sidecars import EgressListener
@@ -40,8 +40,7 @@ class Listeners:
 
     def __init__(self, seen: Iterable[tuple[EgressListener, Iterable[tuple[Service, Sequence[ServicePort]]]]]) -> None:
         self._at: dict[tuple[str, int], Listener] = {}
-        self.addressed: dict[int, dict[str, Service]] = {}
-        """By port, the services (by host) whose connections are told by their address."""
+        self._addressed: dict[int, dict[str, tuple[Service, Listener]]] = {}
         for egress, services in seen:
             if egress.bound:
                 continue
@@ -60,27 +59,25 @@ class Listeners:
         """The listener of those connections to a port whose address is no service's own."""
         return self._at.get((ANYWHERE, port))
 
-    def own(self, service: Service, port: int) -> Listener | None:
-        """The listener at a service's address, when its connections are told by that."""
-        found = [self._at.get((address, port)) for address in addresses(service)]
-        return next((listener for listener in found if listener is not None), None)
-
-    def ports(self) -> set[int]:
-        return {port for _, port in self._at}
+    def addressed(self, port: int) -> Iterable[tuple[Service, Listener]]:
+        """The services whose connections to a port are told by their address, and what listens there."""
+        return self._addressed.get(port, {}).values()
 
     def _add(self, service: Service, port: int, protocol: str) -> None:
         if protocol in HTTP_PROTOCOLS:
             self._http(port, protocol)
         elif protocol != "udp":
-            own = addresses(service)
-            if own:
-                self.addressed.setdefault(port, {})[service.host] = service
-            elif service.addresses:  # networks only: no name leads there
+            own = addresses(service, port)
+            if not own and service.kind == "kubernetes":
+                return  # a headless service without pods
+            if not own and service.addresses:  # networks only: no name leads there
                 if protocol == SNIFFED:
                     self._http(port, protocol)
                 return
             for address in own or [ANYWHERE]:
                 self._other(service, address, port, protocol)
+            if own:
+                self._addressed.setdefault(port, {})[service.host] = (service, self._at[own[0], port])
 
     def _http(self, port: int, protocol: str) -> None:
         listener = self._at.get((ANYWHERE, port))
@@ -105,22 +102,12 @@ def _stays_alone(listener: Listener, protocol: str) -> bool:
     return listener.protocol != protocol and not _ALONE.isdisjoint((listener.protocol, protocol))
 
 
-def addresses(service: Service) -> list[str]:
-    """What tells connections to a service: its addresses; what stands for them where the resource has none yet (the API
-    server gives a Service its clusterIP) or where they are its pods'. Empty: they cannot be told from others."""
+def addresses(service: Service, port: int) -> list[str]:
+    """What tells connections to a port of a service: its addresses, or what stands for them where the resource has none yet
+    (the API server gives a Service its clusterIP) and where they are its pods'. Empty: they cannot be told from others."""
     found = [address for address in service.addresses if "/" not in address]
     if found or service.addresses:
         return found
     if service.kind == "kubernetes":
-        return [f"service {service.host}"] if not service.headless or any(service.endpoints.values()) else []
+        return [f"service {service.host}"] if not service.headless or service.endpoints.get(port) else []
     return []
-
-
-def tls_services(listener: Listener) -> Iterator[tuple[Service, str]]:
-    """Those whose connections are told by server name, with the protocol of their port."""
-    return ((service, protocol) for service, protocol in listener.forwarded if protocol in TLS_PROTOCOLS)
-
-
-def any_connection(listener: Listener) -> tuple[Service, str] | None:
-    """The service that gets what nothing else tells apart."""
-    return next(((s, protocol) for s, protocol in listener.forwarded if protocol not in TLS_PROTOCOLS), None)

@@ -7,22 +7,23 @@ requests), or http rules as if the port were HTTP (``"mesh"``: here the request 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.forwarding import Forwarding
-from meshlib.compiler.listeners import Listener, Listeners, any_connection, tls_services
+from meshlib.compiler.listeners import Listeners
 from meshlib.compiler.port_tables import Names, NamesOf, PortHosts
 from meshlib.compiler.snapshot import PortTable, VirtualHost
 from meshlib.compiler.visible import Visible
 from meshlib.pace import take_turns
-from meshlib.registry.service import TLS_PROTOCOLS, Service
+from meshlib.policy.rule_index import RuleIndex
+from meshlib.registry.service import SNIFFED, Service
 
 if TYPE_CHECKING:
     from meshlib.resources.virtual_service import VirtualService
 
 HTTP_PORT, HTTPS_PORT = 80, 443
-Compiled = Callable[[str, int, Service | None, Iterable["VirtualService"]], VirtualHost | None]
+Compiled = Callable[[str, int, Service | None, Sequence["VirtualService"]], VirtualHost | None]
 
 
 class MeshHosts:
@@ -62,16 +63,18 @@ class MeshHosts:
         rest = None
         shared = self._listeners.shared(port)
         if shared is not None and not shared.http:
-            rest = self._whatever_comes(shared, port)
+            rest = self._forwarding.to(shared.forwarded, port, "", shared=True)
         elif shared is not None or (port == HTTP_PORT and self._whole_mesh):
             outside = None if port != HTTP_PORT else _every if shared is not None else self._unregistered
             exact, wildcards = self._requests(port, every_protocol=False, outside=outside)
-        for service in self._listeners.addressed.get(port, {}).values():
-            listener = self._listeners.own(service, port)
-            if listener is not None:
-                vhost = self._addressed(listener, port)
-                for names in self._names_of(service):
-                    _put(names, vhost, exact, wildcards)
+        for service, listener in self._listeners.addressed(port):
+            take_turns()
+            if listener.http:
+                vhost = self._sniffed(next(s for s, protocol in listener.forwarded if protocol == SNIFFED), port)
+            else:
+                vhost = self._forwarding.to(listener.forwarded, port, "", shared=False) or self._unknown
+            for names in self._names_of(service):
+                _put(names, vhost, exact, wildcards)
         return PortTable(exact, wildcards, rest)
 
     def tls(self, port: int) -> PortTable:
@@ -81,25 +84,16 @@ class MeshHosts:
         rest = None
         shared = self._listeners.shared(port)
         if shared is not None:
-            for service, protocol in tls_services(shared):
-                for name in self._forwarding.server_names(service, port) or (service.host,):
-                    vhost = self._forwarding.to(service, port, protocol, name)
-                    if vhost is not None and name != "*":
-                        table = wildcards if name.startswith("*") else exact
-                        table.setdefault(name.removeprefix("*"), vhost)
-            rest = self._whatever_comes(shared, port)
-        for service in self._listeners.addressed.get(port, {}).values():
+            for name in self._forwarding.server_names(shared.forwarded, port, shared=True):
+                vhost = self._forwarding.to(shared.forwarded, port, name, shared=True)
+                _put((name,), vhost or self._unknown, exact, wildcards)
+            rest = self._forwarding.to(shared.forwarded, port, "", shared=True)
+        for service, listener in self._listeners.addressed(port):
             take_turns()
-            listener = self._listeners.own(service, port)
-            if listener is None:
-                continue
-            owner, protocol = listener.forwarded[0]
-            by_name = protocol in TLS_PROTOCOLS and bool(self._forwarding.server_names(owner, port))
-            vhost = self._forwarding.to(owner, port, protocol) if not by_name else None
             for names in self._names_of(service):
                 for name in names:
-                    found = self._forwarding.to(owner, port, protocol, name) if by_name else vhost
-                    _put((name,), found or self._unknown, exact, wildcards)
+                    vhost = self._forwarding.to(listener.forwarded, port, name, shared=False)
+                    _put((name,), vhost or self._unknown, exact, wildcards)
         return PortTable(exact, wildcards, rest)
 
     def as_http(self, port: int, plaintext: PortTable) -> PortTable:
@@ -113,19 +107,17 @@ class MeshHosts:
         exact, wildcards = self._requests(port, every_protocol=True, outside=outside)
         return PortTable(exact, wildcards)
 
-    def _whatever_comes(self, shared: Listener, port: int) -> VirtualHost | None:
-        taken = any_connection(shared)
-        return self._forwarding.to(taken[0], port, taken[1]) if taken is not None else None
-
-    def _addressed(self, listener: Listener, port: int) -> VirtualHost:
-        """What plaintext requests get whose address is a service's own."""
-        owner, protocol = listener.forwarded[0]
-        if not listener.http:
-            return self._forwarding.to(owner, port, protocol) or self._unknown
+    def _sniffed(self, owner: Service, port: int) -> VirtualHost:
+        """What plaintext requests get at the address of a service whose port declares no protocol: its own routes, whatever
+        their Host says. Where a Sidecar's listener for the port does not show the service there are none (404)."""
         seen = self._visible.on_port(port)
-        if seen is None or owner.host not in seen.served.get(port, {}):
-            return self._unknown
-        return self._compiled(owner.host, port, owner, seen.claims.of(owner.host)) or self._unknown
+        found = None
+        if seen is not None and owner.host in seen.served.get(port, {}):
+            found = self._compiled(owner.host, port, owner, seen.claims.of(owner.host))
+        if found is None:
+            note = f"the Sidecar's listener for port {port} does not show {owner.host}: it has no virtual host there (Istio)"
+            return VirtualHost(owner.host, port, "", (), RuleIndex(()), note=note)
+        return found
 
     def _requests(
         self, port: int, *, every_protocol: bool, outside: Callable[[str], bool] | None

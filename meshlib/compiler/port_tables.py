@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.claims import Claims
@@ -59,7 +59,7 @@ class PortHosts:
         port: int,
         served: Served,
         claims: Claims,
-        compiled: Callable[[str, int, Service | None, Iterable[VirtualService]], VirtualHost | None],
+        compiled: Callable[[str, int, Service | None, Sequence[VirtualService]], VirtualHost | None],
         names_of: NamesOf,
     ) -> None:
         self._port = port

@@ -15,6 +15,8 @@ def render(explanation: Explanation) -> str:
     lines = [_headline(data)]
     if data.get("note"):
         lines.append(f"  note: {data['note']}")
+    if data.get("url"):
+        lines.append(f"  url: {data['url']}")
     if data.get("host_header"):
         lines.append(f"  host: {data['host_header']}")
     for rule in data.get("considered", ()):

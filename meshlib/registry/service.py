@@ -121,7 +121,13 @@ class Service:
     def same_but_endpoints(self, other: Service) -> bool:
         """Whether whatever is decided from a service, except where its endpoints are, stays as it is."""
         same = all(getattr(self, name) == getattr(other, name) for name in _SHAPE)
+        if same and self.headless and self._reachable() != other._reachable():
+            return False
         return same and (not self.by_name or self._labels() == other._labels())
+
+    def _reachable(self) -> set[int]:
+        """The ports with an endpoint: whether anything listens for a headless service hangs on them."""
+        return {port for port, found in self.endpoints.items() if found}
 
     def _labels(self) -> dict[int, list[Mapping[str, str]]]:
         """Of the endpoints of each port: whether a subset of names exists hangs on them."""

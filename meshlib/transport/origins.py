@@ -47,3 +47,10 @@ def _checked(url: Any) -> tuple[str, str]:
     if port is not None and not 0 <= port <= MAX_PORT:
         raise BadUrl(f"{port} is not a port: the URL's port must be between 0 and {MAX_PORT}", port)
     return scheme, url.netloc.decode("ascii")
+
+
+def written_port(url: str) -> int:
+    """The port that the text of a URL names, 0 when it names none. httpx itself forgets one that is the scheme's own."""
+    authority = url.partition("://")[2].partition("/")[0].partition("?")[0].partition("#")[0].rpartition("@")[2]
+    port = authority.rpartition("]")[2].partition(":")[2]
+    return int(port) if port.isascii() and port.isdigit() else 0

@@ -53,9 +53,19 @@ def test_tls_rules_send_a_server_name_elsewhere():
     assert decision(snap, "https://x.test/") == "tcp: default/sni -> outbound|443||y.test"
 
 
+def test_hosts_of_one_address_are_told_apart_by_tls_rules():
+    shared = entry("x.test", TLS, addresses=["240.0.0.1"])
+    shared["spec"]["hosts"] = ["x.test", "y.test"]
+    snap = compiled(
+        shared, entry("z.test", TLS), sni_rule("y.test", host="z.test", hosts=("y.test",)), https_rules="istio"
+    )
+    assert decision(snap, "https://y.test/") == "tcp: default/sni -> outbound|443||z.test"
+    assert decision(snap, "https://x.test/") == "tcp: default -> outbound|443||x.test"
+
+
 def test_where_there_are_tls_rules_other_server_names_are_nobodys():
     https = service("a", ports=[{"name": "https", "port": 443}])
-    snap = compiled(https, sni_rule("a.test", host="a", hosts=("a",)), https_rules="istio")
+    snap = compiled(https, sni_rule("a.test", host="a", hosts=("a", "a.test")), https_rules="istio")
     assert decision(snap, "https://a/") == "passthrough"
     assert decision(compiled(https, https_rules="istio"), "https://a/").startswith("tcp: default -> outbound|443||a.")
 

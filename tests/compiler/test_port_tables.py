@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib import Mesh
 from meshlib.compiler.snapshot import PortTable
 from meshlib.workload import Workload
 from tests.support.mesh_decisions import answering, compiled, decision, entry, http_entry
@@ -149,3 +150,18 @@ def test_unknown_hosts_are_unknown_on_every_port():
     snap = compiled(WEB, entry("*.test", {"number": 80, "name": "http", "protocol": "HTTP"}), workload=Workload())
     for url in ("http://example.com/", "http://example.com:80/", "https://example.com/", "http://web:81/"):
         assert decision(snap, url) == "passthrough"
+
+
+def test_of_two_claims_on_an_unregistered_host_the_first_with_a_rule_counts():
+    nobody = answering("a", "x.test", created="2020", match=[{"sourceLabels": {"app": "nobody"}}])
+    snap = compiled(WEB, nobody, answering("b", "x.test", created="2021"))
+    assert decision(snap, "http://x.test/") == "default/b: 204"
+
+
+def test_a_port_that_a_url_writes_is_that_port():
+    with Mesh.from_resources([WEB, service("a", port=9080)]) as mesh:
+        assert mesh.explain(url="http://a/").to_dict()["virtual_host"] == "a.default.svc.cluster.local:9080"
+        told = mesh.explain(url="http://a:80/")
+        assert told.to_dict()["virtual_host"] == "*"
+        assert "httpx leaves :80 out of its URLs, and such calls go to a.default.svc.cluster.local:9080" in str(told)
+        assert "httpx" not in str(mesh.explain(url="http://web:80/")), "where it makes no difference nothing is said"

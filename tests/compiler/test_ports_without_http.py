@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from meshlib import Mesh
+from meshlib.compiler.compile import Compiler
+from meshlib.resources.loader import load_objects
+from meshlib.workload import Workload
 from tests.support.mesh_decisions import answering, compiled, decision, entry, http_entry
 from tests.support.resources import Resource, pod, service, to
 
@@ -93,7 +96,7 @@ def test_tcp_rules_decide_about_connections():
 
 def test_plaintext_to_a_port_with_tls_rules_is_none_of_theirs():
     rules = answering("v", "db")
-    rules["spec"] = {"hosts": ["db"], "tls": [{"match": [{"sniHosts": ["db.test"]}], "route": [to("db")]}]}
+    rules["spec"] = {"hosts": ["db", "db.test"], "tls": [{"match": [{"sniHosts": ["db.test"]}], "route": [to("db")]}]}
     assert decision(compiled(with_port("db", "tls"), rules), "http://db:9080/") == "passthrough"
 
 
@@ -101,3 +104,15 @@ def test_describe_and_status_know_such_hosts():
     with Mesh.from_resources([with_port("db", "tcp", 3306), http_entry("x.test", 80)]) as mesh:
         hosts = {(v["host"], v["port"]) for v in mesh.describe()["virtual_hosts"]}
     assert hosts == {("db.default.svc.cluster.local", 3306), ("x.test", 80)}
+
+
+def test_a_headless_service_is_reached_where_it_has_pods():
+    headless = with_port("db", "tcp", 5432, clusterIP="None")
+    there = pod("db", "v1", 5432)
+    there["spec"]["containers"][0]["ports"][0]["name"] = "tcp"
+    assert decision(compiled(headless), "http://db:5432/") == "passthrough"
+    assert decision(compiled(headless, there), "http://db:5432/").startswith("tcp: default -> outbound|5432||db.")
+    compiler = Compiler(Workload())
+    for resources in ([headless], [headless, there], [headless]):
+        snap = compiler.compile(load_objects(resources).resources)
+        assert decision(snap, "http://db:5432/") == decision(compiled(*resources), "http://db:5432/")

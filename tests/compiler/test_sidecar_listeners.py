@@ -127,3 +127,10 @@ def test_tcp_services_are_reached_by_their_address_beside_a_listener_for_http():
     db = entry("db.test", {"number": 80, "name": "tcp", "protocol": "TCP"}, addresses=["240.0.0.1"])
     snap = compiled(A, db, sidecar(showing("./a.default.svc.cluster.local", port=80), showing("*/*")))
     assert decision(snap, "http://db.test/") == "tcp: default -> outbound|80||db.test"
+
+
+def test_a_sniffed_service_that_its_ports_listener_does_not_show_has_no_virtual_host():
+    plain = service("far", ports=[{"name": "whatever", "port": 8080}], namespace="other")
+    snap = compiled(A, plain, sidecar(showing("./*", port=8080), showing("other/*")))
+    assert decision(snap, "http://far.other:8080/") == "default: no rule"
+    assert decision(snap, "http://a:8080/").startswith("default ->")
