@@ -37,7 +37,7 @@ def _of(resource: Any, status: Any, loc: Loc, types: frozenset[str]) -> Iterator
     for position, condition in enumerate(conditions if isinstance(conditions, list) else ()):
         if not isinstance(condition, Mapping):
             continue
-        kind, reason = condition.get("type"), condition.get("reason")
+        kind, reason = str(condition.get("type")), condition.get("reason")
         in_part = kind == "WaypointAccepted" and reason == "PartiallyInvalid" and types is _ACCEPTED
         if (kind in types and condition.get("status") == "False") or in_part:
             message = f"the cluster says of {kind}: {reason or 'False'}: {condition.get('message') or ''}".rstrip(": ")

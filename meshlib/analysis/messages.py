@@ -32,6 +32,10 @@ class Message:
         return rest.partition("/")[0] if "/" in rest else ""
 
 
+_ABOUT_RESOURCES = frozenset({"duplicate-resource", "missing-name"})
+"""What a load says of resources that it could read."""
+
+
 def messages(result: LoadResult) -> list[Message]:
     """All about what was loaded (with ``keep_all`` and ``keep_positions``)."""
     findings = analyze([*result.resources, *result.broken], result.others)
@@ -83,7 +87,8 @@ def _of_load(problem: Problem, result: LoadResult) -> Message:
     """What Istio's validation says has its codes; what only meshlib says keeps its own."""
     resource = result.about.get(problem)
     if resource is None:
-        return Message(problem, unreadable=problem.severity is Severity.ERROR)
+        unreadable = problem.severity is Severity.ERROR and problem.code not in _ABOUT_RESOURCES
+        return Message(problem, unreadable=unreadable)
     kind, _, rest = resource.partition("/")
     origin = f"{kind} {rest.partition('/')[2] if kind in CLUSTER_SCOPED else rest}".strip()
     if problem.severity is Severity.NOTICE:

@@ -75,6 +75,7 @@ The messages, and which of Istio's are not given: docs/analysis.md.
     help="Do not say CODE of RESOURCE, for example 'IST0101=VirtualService default/reviews'; * stands for any text.",
 )
 @click.option("--namespace", "-n", default="", metavar="NAME", help="Only of resources of this namespace.")
+@click.option("--all-namespaces", "-A", is_flag=True, help="Of all namespaces, which is the default here.")
 @_level("--output-threshold", "info", "The lowest level that is shown.")
 @_level("--failure-threshold", "error", "The lowest level that makes the exit code 79.")
 @click.option("--ignore-unknown", is_flag=True, help="Files that cannot be read do not count for the exit code.")
@@ -83,6 +84,7 @@ def analyze(
     output: str,
     suppress: tuple[str, ...],
     namespace: str,
+    all_namespaces: bool,
     output_threshold: str,
     failure_threshold: str,
     ignore_unknown: bool,
@@ -93,6 +95,8 @@ def analyze(
     from meshlib.progress import shown
     from meshlib.resources.loader import load
 
+    if all_namespaces and namespace:
+        raise _WrongUsage("--namespace and --all-namespaces contradict each other")
     suppressions = []
     for text in suppress:
         try:

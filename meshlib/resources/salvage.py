@@ -28,7 +28,7 @@ def _object(model: type[BaseModel], value: Mapping[str, Any], loc: Loc, lost: se
         key = info.alias or name
         if key in value:
             found = _part(_whole(info), value[key], (*loc, key), lost)
-            if found is not None or not info.is_required():
+            if found is not None:  # else its default, as if it were not there
                 values[name] = found
     given = set(values)
     for name, info in model.model_fields.items():
@@ -53,7 +53,8 @@ def _part(annotation: Any, value: Any, loc: Loc, lost: set[Loc]) -> Any:
         return [entry for entry in entries if entry is not None]
     if get_origin(inner) is dict and isinstance(value, Mapping):
         element = get_args(inner)[1]
-        return {str(key): _part(element, entry, (*loc, str(key)), lost) for key, entry in value.items()}
+        parts = {str(key): _part(element, entry, (*loc, str(key)), lost) for key, entry in value.items()}
+        return {key: entry for key, entry in parts.items() if entry is not None}
     try:
         return _adapter(annotation).validate_python(value)
     except ValidationError:

@@ -143,9 +143,18 @@ def test_a_resource_may_suppress_codes_itself(mesh: Path) -> None:
     assert run("analyze", mesh).exit_code == 0
 
 
+def test_a_resource_that_is_defined_twice_is_no_unreadable_file(mesh: Path) -> None:
+    mesh.write_text(SERVICE + SERVICE.replace("80", "81"))
+    result = run("analyze", mesh)
+    assert "duplicate-resource" in result.output
+    assert result.exit_code == 79
+
+
 def test_one_namespace_alone(mesh: Path) -> None:
     assert run("analyze", mesh, "-n", "default").exit_code == 79
     assert run("analyze", mesh, "-n", "backend").exit_code == 0
+    assert run("analyze", mesh, "-A").exit_code == 79
+    assert run("analyze", mesh, "-A", "-n", "default").exit_code == 64
 
 
 def test_what_is_below_the_output_threshold_is_not_shown_and_still_counts(mesh: Path) -> None:

@@ -186,7 +186,7 @@ def test_every_command_has_help(command):
     assert "Usage:" in result.output
 
 
-@pytest.mark.parametrize("command", ["validate", "explain", "status", "completion"])
+@pytest.mark.parametrize("command", ["validate", "analyze", "explain", "status", "completion"])
 def test_help_has_examples(command):
     assert "Examples:" in run(command, "--help").output
 
