@@ -8,7 +8,7 @@ from typing import Any
 from meshlib.analysis.codes import CLAIMS_WITHOUT_AUTHENTICATION
 from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.gateway_hosts import MESH
-from meshlib.analysis.index import ROOT_NAMESPACE, Index, short_or_full
+from meshlib.analysis.index import Index, short_or_full
 from meshlib.pace import take_turns
 
 _CLAIM = "@request.auth.claims"
@@ -31,7 +31,7 @@ def routes_by_claims(index: Index) -> Iterator[Finding]:
             if gateway is None:
                 continue
             for pod in index.runs(gateway):
-                asked = (*selectors.get(ROOT_NAMESPACE, ()), *selectors.get(pod.namespace, ()))
+                asked = (*selectors.get(index.mesh_config.root_namespace, ()), *selectors.get(pod.namespace, ()))
                 if not any(labels <= pod.labels.items() for labels in asked):
                     yield Finding(
                         CLAIMS_WITHOUT_AUTHENTICATION,

@@ -27,6 +27,13 @@ def deprecated(index: Index) -> Iterator[Finding]:
         if policy is not None and policy.egress_proxy is not None:
             loc = ("spec", "outboundTrafficPolicy", "egressProxy")
             yield Finding(DEPRECATED, sidecar, loc, "egressProxy is deprecated: Istio ignores it", "remove it")
+    for telemetry in index.analyzed("Telemetry") if index.mesh_config.lightstep else ():
+        for number, tracing in enumerate(telemetry.spec.tracing or ()):
+            for position, provider in enumerate(tracing.providers or ()):
+                if provider.name in index.mesh_config.lightstep:
+                    loc = ("spec", "tracing", number, "providers", position, "name")
+                    message = f"{provider.name} is a Lightstep provider, which Istio calls deprecated"
+                    yield Finding(DEPRECATED, telemetry, loc, message, "use an OpenTelemetry provider")
     for crd in index.others("CustomResourceDefinition"):
         spec = crd.value.get("spec")
         names = spec.get("names") if isinstance(spec, Mapping) else None

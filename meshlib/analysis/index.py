@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshlib.analysis.hosts import Hosts
+from meshlib.analysis.mesh_config import MeshConfig, mesh_config_of
 from meshlib.analysis.nearest import Nearest
 from meshlib.pace import take_turns
 from meshlib.resources.loader import Other, texts
 
-ROOT_NAMESPACE = "istio-system"
+ISTIO_NAMESPACE = "istio-system"
 IGNORED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 """Namespaces whose resources istioctl leaves alone."""
 
@@ -44,7 +45,7 @@ class Workload:
         return self.annotations.get("ambient.istio.io/redirection") == "enabled"
 
 
-INGRESS = Workload("Pod", "istio-ingressgateway", ROOT_NAMESPACE, INGRESS_LABELS, {})
+INGRESS = Workload("Pod", "istio-ingressgateway", ISTIO_NAMESPACE, INGRESS_LABELS, {})
 
 
 class Selectable:
@@ -82,9 +83,12 @@ class Index:
     """The resources by kind, and what they say about hosts, workloads, gateways, namespaces and secrets.
 
     ``resources`` are those that load and those that do not (``salvage``); ``others`` documents of kinds without a model.
+    ``mesh_config`` is else that of the ConfigMap of istiod, if it is among them.
     """
 
-    def __init__(self, resources: Sequence[Any], others: Sequence[Other] = ()) -> None:
+    def __init__(
+        self, resources: Sequence[Any], others: Sequence[Other] = (), mesh_config: MeshConfig | None = None
+    ) -> None:
         self._kinds: dict[str, list[Any]] = {}
         for resource in resources:
             take_turns()
@@ -92,6 +96,7 @@ class Index:
         self._others: dict[str, list[Other]] = {}
         for other in others:
             self._others.setdefault(other.kind, []).append(other)
+        self.mesh_config = mesh_config or mesh_config_of(self.others("ConfigMap"))
         self.hosts = Hosts(self.of("Service"), self.of("ServiceEntry"))
         self.pods = Selectable(self._pods())
         self.workloads = Selectable([*self.pods.all, *self._templates(), *self._entries()])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from meshlib.analysis.codes import DEPRECATED, MESH_HOSTS_CONFLICT, NOT_FOUND, SCHEMA_ERROR, SCHEMA_WARNING
 from meshlib.analysis.finding import CLUSTER_SCOPED, Finding, full_name
+from meshlib.analysis.mesh_config import MeshConfig
 from meshlib.analysis.run import analyze
 from meshlib.errors import Problem, Severity
 from meshlib.resources.hints import dotted
@@ -36,9 +37,9 @@ _ABOUT_RESOURCES = frozenset({"duplicate-resource", "missing-name"})
 """What a load says of resources that it could read."""
 
 
-def messages(result: LoadResult) -> list[Message]:
+def messages(result: LoadResult, mesh_config: MeshConfig | None = None) -> list[Message]:
     """All about what was loaded (with ``keep_all`` and ``keep_positions``)."""
-    findings = analyze([*result.resources, *result.broken], result.others)
+    findings = analyze([*result.resources, *result.broken], result.others, mesh_config)
     return [
         *(_of_load(problem, result) for problem in told_of_files(result.problems, findings)),
         *(Message(problem) for problem in told_of_dumps(result)),

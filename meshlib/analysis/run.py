@@ -25,6 +25,7 @@ from meshlib.analysis import (
 )
 from meshlib.analysis.finding import Finding
 from meshlib.analysis.index import Index
+from meshlib.analysis.mesh_config import MeshConfig
 from meshlib.resources.loader import Other
 
 Analyzer = Callable[[Index], Iterator[Finding]]
@@ -65,10 +66,13 @@ SUPPRESS = "galley.istio.io/analyze-suppress"
 """The annotation of a resource that names the codes that are not to be given about it, or ``*``."""
 
 
-def analyze(resources: Sequence[Any], others: Sequence[Other] = ()) -> list[Finding]:
+def analyze(
+    resources: Sequence[Any], others: Sequence[Other] = (), mesh_config: MeshConfig | None = None
+) -> list[Finding]:
     """What is to be said about the resources together, less what their own annotation suppresses. ``resources`` should
-    include those with errors (``LoadResult.broken``); ``others`` are the documents without a model."""
-    index = Index(resources, others)
+    include those with errors (``LoadResult.broken``); ``others`` are the documents without a model;
+    ``mesh_config`` is else that of a ConfigMap among them, or Istio's default."""
+    index = Index(resources, others, mesh_config)
     seen: set[tuple[Any, ...]] = set()
     found: list[Finding] = []
     for analyzer in ANALYZERS:

@@ -17,7 +17,7 @@ from meshlib.analysis.codes import (
     Code,
 )
 from meshlib.analysis.finding import Finding, Loc
-from meshlib.analysis.index import ROOT_NAMESPACE, Index, Workload, selector_text
+from meshlib.analysis.index import Index, Workload, selector_text
 from meshlib.analysis.nearest import Nearest, did_you_mean
 from meshlib.pace import take_turns
 
@@ -170,7 +170,7 @@ def authorization_policies(index: Index) -> Iterator[Finding]:
         take_turns()
         selector = policy.spec.selector
         labels = (selector.match_labels or {}) if selector is not None else None
-        everywhere = policy.namespace == ROOT_NAMESPACE
+        everywhere = policy.namespace == index.mesh_config.root_namespace
         if everywhere and labels is None:
             continue
         if policy.spec.target_ref is not None or policy.spec.target_refs:

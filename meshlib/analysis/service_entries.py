@@ -14,6 +14,8 @@ from meshlib.pace import take_turns
 
 def addresses(index: Index) -> Iterator[Finding]:
     """TCP ports of an entry without addresses: such traffic is told apart by address only."""
+    if index.mesh_config.allocates_addresses:
+        return
     for entry in index.analyzed("ServiceEntry"):
         take_turns()
         if entry.spec.addresses is not None or _allocated(entry.status):

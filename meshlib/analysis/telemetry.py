@@ -11,6 +11,8 @@ from meshlib.analysis.index import Index
 
 def providers(index: Index) -> Iterator[Finding]:
     """Access logging without providers: Istio's default mesh configuration has none to fall back to."""
+    if index.mesh_config.logs:
+        return
     for telemetry in index.analyzed("Telemetry"):
         for position, logging in enumerate(telemetry.spec.access_logging or ()):
             if not logging.disabled and not logging.providers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -76,6 +77,12 @@ The messages, and which of Istio's are not given: docs/analysis.md.
 )
 @click.option("--namespace", "-n", default="", metavar="NAME", help="Only of resources of this namespace.")
 @click.option("--all-namespaces", "-A", is_flag=True, help="Of all namespaces, which is the default here.")
+@click.option(
+    "--meshConfigFile",
+    "mesh_config_file",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Istio's MeshConfig; else that of the ConfigMap istio among the resources, or its defaults.",
+)
 @_level("--output-threshold", "info", "The lowest level that is shown.")
 @_level("--failure-threshold", "error", "The lowest level that makes the exit code 79.")
 @click.option("--ignore-unknown", is_flag=True, help="Files that cannot be read do not count for the exit code.")
@@ -85,18 +92,25 @@ def analyze(
     suppress: tuple[str, ...],
     namespace: str,
     all_namespaces: bool,
+    mesh_config_file: str | None,
     output_threshold: str,
     failure_threshold: str,
     ignore_unknown: bool,
 ) -> None:
     """Analyze Istio resources without a cluster, as `istioctl analyze` does: what they refer to and is not there, what is in
     each other's way, what has no effect. Each message has Istio's code, the line and a hint."""
+    from meshlib.analysis.mesh_config import parse
     from meshlib.analysis.messages import Suppression, messages
     from meshlib.progress import shown
     from meshlib.resources.loader import load
 
     if all_namespaces and namespace:
         raise _WrongUsage("--namespace and --all-namespaces contradict each other")
+    mesh_config = None
+    if mesh_config_file is not None:
+        mesh_config, wrong = parse(Path(mesh_config_file).read_bytes(), mesh_config_file)
+        if wrong:
+            raise click.ClickException(str(wrong[0]))
     suppressions = []
     for text in suppress:
         try:
@@ -108,7 +122,7 @@ def analyze(
         result = load(paths, pipes=True, keep_all=True, keep_positions=True)
         found = [
             message
-            for message in messages(result)
+            for message in messages(result, mesh_config)
             if not (namespace and message.namespace and message.namespace != namespace)
             and not any(suppression.fits(message) for suppression in suppressions)
         ]
