@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from meshlib.resources.base import Model, Resource
+from meshlib.resources.base import Model, NothingIsEmpty, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import names
@@ -97,7 +97,7 @@ class AuthorizationPolicy(Resource):
     """Istio's AuthorizationPolicy."""
 
     kind: Literal["AuthorizationPolicy"]
-    spec: AuthorizationPolicySpec
+    spec: Annotated[AuthorizationPolicySpec, NothingIsEmpty] = Field(default_factory=AuthorizationPolicySpec)
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:

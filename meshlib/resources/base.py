@@ -123,6 +123,14 @@ class Metadata(Model):
     owner_references: list[dict[str, Any]] | None = None
 
 
+def _nothing(value: Any) -> Any:
+    return {} if value is None else value
+
+
+NothingIsEmpty = BeforeValidator(_nothing)
+"""For a ``spec`` that may be left out: the CRD does not require it, and istiod takes it for an empty one."""
+
+
 class Origin(BaseModel):
     """Where a resource was read: shown in every message about it."""
 

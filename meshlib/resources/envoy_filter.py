@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources.base import Model, Resource
+from pydantic import Field
+
+from meshlib.resources.base import Model, NothingIsEmpty, Resource
 from meshlib.resources.notices import Notice
-from meshlib.resources.selection import TargetRef
 from meshlib.resources.types import names
 from meshlib.resources.validation import envoy_filter as rules
 
@@ -195,6 +196,15 @@ class ConfigPatche(Model):
     patch: Patch | None = None
 
 
+class FilterTargetRef(Model):
+    """``spec.targetRefs`` of EnvoyFilter, which only the CRD looks at."""
+
+    kind: str | None = None
+    name: str | None = None
+    group: str | None = None
+    namespace: str | None = None
+
+
 class WorkloadSelector(Model):
     """``spec.workloadSelector`` of EnvoyFilter."""
 
@@ -206,7 +216,7 @@ class EnvoyFilterSpec(Model):
 
     config_patches: list[ConfigPatche] | None = None
     priority: int | None = None
-    target_refs: list[TargetRef] | None = None
+    target_refs: list[FilterTargetRef] | None = None
     workload_selector: WorkloadSelector | None = None
 
 
@@ -214,7 +224,7 @@ class EnvoyFilter(Resource):
     """Istio's EnvoyFilter."""
 
     kind: Literal["EnvoyFilter"]
-    spec: EnvoyFilterSpec
+    spec: Annotated[EnvoyFilterSpec, NothingIsEmpty] = Field(default_factory=EnvoyFilterSpec)
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources.base import Model, Resource
+from pydantic import Field
+
+from meshlib.resources.base import Model, NothingIsEmpty, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector
 from meshlib.resources.types import names
@@ -35,7 +37,7 @@ class PeerAuthentication(Resource):
     """Istio's PeerAuthentication."""
 
     kind: Literal["PeerAuthentication"]
-    spec: PeerAuthenticationSpec
+    spec: Annotated[PeerAuthenticationSpec, NothingIsEmpty] = Field(default_factory=PeerAuthenticationSpec)
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from meshlib.resources.base import Model, Resource
+from pydantic import Field
+
+from meshlib.resources.base import Model, NothingIsEmpty, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector
 from meshlib.resources.validation import proxy_config as rules
@@ -30,7 +32,7 @@ class ProxyConfig(Resource):
     """Istio's ProxyConfig."""
 
     kind: Literal["ProxyConfig"]
-    spec: ProxyConfigSpec
+    spec: Annotated[ProxyConfigSpec, NothingIsEmpty] = Field(default_factory=ProxyConfigSpec)
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources.base import Model, Resource
+from pydantic import Field
+
+from meshlib.resources.base import Model, NothingIsEmpty, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import Duration, names
@@ -57,7 +59,7 @@ class RequestAuthentication(Resource):
     """Istio's RequestAuthentication."""
 
     kind: Literal["RequestAuthentication"]
-    spec: RequestAuthenticationSpec
+    spec: Annotated[RequestAuthenticationSpec, NothingIsEmpty] = Field(default_factory=RequestAuthenticationSpec)
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:

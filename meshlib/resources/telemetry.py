@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from meshlib.resources.base import Model, Resource
+from pydantic import Field
+
+from meshlib.resources.base import Model, NothingIsEmpty, Resource
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
-from meshlib.resources.types import Duration, names
+from meshlib.resources.types import AnyDuration, names
 from meshlib.resources.validation import telemetry as rules
 
 
@@ -103,7 +105,7 @@ class Metric(Model):
 
     overrides: list[Override] | None = None
     providers: list[Provider] | None = None
-    reporting_interval: Duration | None = None
+    reporting_interval: AnyDuration | None = None
 
 
 class Environment(Model):
@@ -116,7 +118,7 @@ class Environment(Model):
 class Formatter(Model):
     """``spec.tracing.customTags.formatter`` of Telemetry."""
 
-    value: str
+    value: str | None = None
 
 
 class CustomTag(Model):
@@ -156,7 +158,7 @@ class Telemetry(Resource):
     """Istio's Telemetry."""
 
     kind: Literal["Telemetry"]
-    spec: TelemetrySpec
+    spec: Annotated[TelemetrySpec, NothingIsEmpty] = Field(default_factory=TelemetrySpec)
     status: Any = None
 
     def refusals(self) -> Iterator[Notice]:

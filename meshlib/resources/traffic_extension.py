@@ -48,7 +48,7 @@ class VmConfig(Model):
 class Wasm(Model):
     """``spec.wasm`` of TrafficExtension."""
 
-    url: str
+    url: str | None = None
     fail_strategy: (
         Annotated[Literal["FAIL_CLOSE", "FAIL_OPEN", "FAIL_RELOAD"], names("FAIL_CLOSE", "FAIL_OPEN", "FAIL_RELOAD")]
         | None

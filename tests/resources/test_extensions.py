@@ -71,12 +71,16 @@ def test_an_extension_is_lua_or_wasm():
     lua = {"inlineCode": "function envoy_on_request(handle) end"}
     assert refusals("TrafficExtension", {"lua": lua}) == []
     assert refusals("TrafficExtension", {}) == [("wasm-or-lua", "spec")]
-    assert refusals("TrafficExtension", {"lua": lua, "wasm": {"url": URL}}) == [("wasm-or-lua", "spec.lua")]
+    assert refusals("TrafficExtension", {"lua": lua, "wasm": {"url": URL}}) == [
+        ("crd-one-of", "spec.lua"),
+        ("crd-rule", "spec.lua"),
+    ]
     assert refusals("TrafficExtension", {"lua": {"inlineCode": ""}}) == [("missing-value", "spec.lua.inlineCode")]
     assert refusals("TrafficExtension", {"lua": {"inlineCode": " " * 65537}}) == [("too-long", "spec.lua.inlineCode")]
 
 
 def test_a_proxy_config_has_a_number_of_threads_and_plain_labels():
+    assert refusals("ProxyConfig", None) == []
     assert refusals("ProxyConfig", {"concurrency": 0, "selector": {"matchLabels": {"a": "b"}}}) == []
     assert refusals("ProxyConfig", {"concurrency": -1}) == [("negative", "spec.concurrency")]
     wild = {"selector": {"matchLabels": {"a": "b*"}}}

@@ -98,6 +98,8 @@ class _Table:
         groups = [_one_of(part) for part in (schema, *schema.get("allOf", ())) if "oneOf" in part]
         if groups and _model(kind, loc) is not types.StringMatch:
             made["oneOf"] = groups
+        if missing := [name for name in schema.get("required", ()) if not _is_required(kind, (*loc, name))]:
+            made["required"] = missing
         if "x-kubernetes-list-map-keys" in schema:
             made["unique"] = schema["x-kubernetes-list-map-keys"]
         fields = {name: self.node(inner, kind, (*loc, name)) for name, inner in schema.get("properties", {}).items()}
@@ -119,6 +121,12 @@ class _Table:
 
 def _model(kind: str, loc: Loc) -> type[BaseModel] | None:
     return model_at(all_models()[kind], loc) if kind in KINDS else None
+
+
+def _is_required(kind: str, loc: Loc) -> bool:
+    owner = _model(kind, loc[:-1])
+    attribute = field_names(owner).get(str(loc[-1])) if owner is not None else None
+    return owner is not None and attribute is not None and owner.model_fields[attribute].is_required()
 
 
 def _validators(kind: str, loc: Loc) -> Iterator[Any]:

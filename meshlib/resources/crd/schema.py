@@ -148,6 +148,16 @@ def _unique(keys: list[str]) -> Check:
     return check
 
 
+def _required(names: list[str]) -> Check:
+    def check(value: Any, loc: Loc) -> Notice | None:
+        missing = [name for name in names if value.get(name) is None] if type(value) is dict else []
+        if not missing:
+            return None
+        return refused("crd-required", (*loc, missing[0]), f"the field {missing[0]} is missing", f"add {missing[0]}")
+
+    return check
+
+
 def _one_of(names: list[str]) -> Check:
     find = at_most_one(*names)
 
@@ -187,5 +197,6 @@ _BOUNDS: dict[str, Callable[[Any], Check]] = {
     "minimum": _at_least,
     "maximum": _at_most,
     "pattern": _pattern,
+    "required": _required,
     "unique": _unique,
 }

@@ -27,13 +27,13 @@ def wasm_plugin_refusals(resource: Any) -> Iterator[Notice]:
 
 
 def traffic_extension_refusals(resource: Any) -> Iterator[Notice]:
-    """Errors of a TrafficExtension: one of wasm and lua, and what they are."""
+    """Errors of a TrafficExtension: wasm or lua, and what it is. (Of both, which the CRD refuses, istiod reads lua.)"""
     spec = resource.spec
-    if (spec.wasm is None) == (spec.lua is None):
+    if spec.wasm is None and spec.lua is None:
         yield refused(
             "wasm-or-lua",
-            _SPEC if spec.lua is None else (*_SPEC, "lua"),
-            "exactly one of wasm and lua is to be given",
+            _SPEC,
+            "neither wasm nor lua is given",
             "write lua: {inlineCode: ...}, or wasm: {url: ...}",
         )
     yield from selection_refusals(spec.selector, None, spec.target_refs)
@@ -44,7 +44,7 @@ def traffic_extension_refusals(resource: Any) -> Iterator[Notice]:
             yield refused("missing-value", where, "inlineCode is empty", "write the script")
         elif size > _LONGEST_LUA:
             yield refused("too-long", where, f"inlineCode has {size} bytes, Istio takes {_LONGEST_LUA}", "shorten it")
-    if spec.wasm is not None:
+    elif spec.wasm is not None:
         yield from _module(spec.wasm, (*_SPEC, "wasm"))
     yield from _ports(spec.match)
 
@@ -57,11 +57,11 @@ def selector_notices(resource: Any) -> Iterator[Notice]:
 
 
 def _module(module: Any, loc: Loc) -> Iterator[Notice]:
-    if problem := _url_problem(module.url):
+    if problem := _url_problem(module.url or ""):
         yield refused(
             "bad-url",
             (*loc, "url"),
-            f"{module.url!r} is not where a module is: {problem}",
+            f"{module.url or ''!r} is not where a module is: {problem}",
             "for example oci://registry/name:tag, https://host/plugin.wasm or file:///opt/plugin.wasm",
         )
     if module.sha256 and not _SHA256.fullmatch(module.sha256):

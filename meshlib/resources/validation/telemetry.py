@@ -10,7 +10,8 @@ from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 
 _SPEC: Loc = ("spec",)
-_TAGS = (("literal", "value"), ("header", "name"), ("environment", "name"))
+_TAGS = (("literal", "value"), ("environment", "name"), ("header", "name"), ("formatter", ""))
+"""In the order in which istiod reads them, and what must not be empty: of several, which the CRD refuses, the last counts."""
 
 
 def refusals(resource: Any) -> Iterator[Notice]:
@@ -100,9 +101,7 @@ def _tracing(tracing: Any, loc: Loc) -> Iterator[Notice]:
         here: Loc = (*loc, "customTags", name)
         if not name:
             yield refused("missing-name", here, "the tag has no name", "name it")
-        for kind, field in _TAGS:
-            given = getattr(tag, kind)
-            if given is not None and not getattr(given, field):
-                yield refused(
-                    "missing-value", (*here, kind, field), f"{field} of the tag {name} is empty", "fill it in"
-                )
+        given = [(kind, field) for kind, field in _TAGS if getattr(tag, kind) is not None]
+        kind, field = given[-1] if given else ("", "")
+        if field and not getattr(getattr(tag, kind), field):
+            yield refused("missing-value", (*here, kind, field), f"{field} of the tag {name} is empty", "fill it in")
