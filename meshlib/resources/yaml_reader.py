@@ -128,7 +128,31 @@ def _refused_character(piece: str) -> re.Match[str] | None:
     return None
 
 
+_FLOW_COLON = re.compile(r"(?<=[^\s,\[\]{}\"'#]):(?=[,?\[\]{}])")
+_FOR_COLON = "\ue0c1"
+
+
+class _WithColons(str):
+    """A text in which ``_FOR_COLON`` stands for colons that libyaml would refuse: ``[2001:db8::]``. In YAML 1.2, and to
+    Kubernetes, a colon before a bracket or comma is part of the text."""
+
+
+class _Colons:
+    """The events of such a text, with its colons."""
+
+    def __init__(self, parser: Any) -> None:
+        self._parser = parser
+
+    def get_event(self) -> Any:
+        event = self._parser.get_event()
+        if isinstance(event, yaml.ScalarEvent) and _FOR_COLON in event.value:
+            event.value = event.value.replace(_FOR_COLON, ":")
+        return event
+
+
 def _events(body: str, as_json: bool) -> Any:
+    if isinstance(body, _WithColons):
+        return _Colons(_Parser(str(body)))  # libyaml takes no sub-class of str
     return json_events.JsonEvents(body) if as_json else _Parser(body)
 
 
@@ -156,7 +180,7 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
         if _DIRECTIVES.fullmatch(piece):
             return True  # the document they are for follows "---"
         if not _read_plain(piece, False, line, builder, documents):
-            builder.run(_Parser(piece), documents)
+            builder.run(_events(piece, False), documents)
         return True
     except RefusedError as error:
         builder.complain(error.code, error.mark, str(error), error.hint)
@@ -167,6 +191,10 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
             mark: Any = json_events.Mark(json_problem.lineno - 1, json_problem.colno - 1)
             builder.complain("bad-json", mark, f"not JSON: {json_problem.msg}", "")
             return False
+        if "unexpected ':'" in str(error.problem) and _FOR_COLON not in piece:
+            with_colons = _WithColons(_FLOW_COLON.sub(_FOR_COLON, piece))
+            if with_colons != piece:
+                return _read_piece(with_colons, line, builder, documents)
         offset, message, hint = explain_syntax_error(error, piece)
         if "nesting depth" in message:  # newer libyamls have a limit of their own, and scan ahead of the events
             builder.complain("too-deep", _mark_of(piece, offset), *too_deep())

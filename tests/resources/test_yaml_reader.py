@@ -365,3 +365,24 @@ def test_a_json_file_gets_jsons_error() -> None:
 def test_half_a_surrogate_pair_in_json_is_an_error() -> None:
     found = problem('{"a":\n "\\ud800"}')
     assert (found.code, found.line, found.column) == ("bad-character", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("flow", "value"),
+    [
+        ("[1.2.3.4, 001:db8::]", ["1.2.3.4", "001:db8::"]),
+        ("[2001:db8::, fe80::]", ["2001:db8::", "fe80::"]),
+        ("{a: fe80::}", {"a": "fe80::"}),
+        ("[fe80::, 'x:]', \"y:}\"]", ["fe80::", "x:]", "y:}"]),
+    ],
+)
+def test_a_colon_before_a_bracket_or_comma_is_part_of_the_text_as_it_is_to_kubernetes(flow, value):
+    documents, problems = read(f"a: {flow}\nb: c\n", "f.yaml")
+    assert problems == []
+    assert documents[0].value == {"a": value, "b": "c"}
+    assert documents[0].positions.place(("b",)) == (2, 1)
+
+
+def test_a_text_that_no_reading_mends_keeps_its_error_where_it_is():
+    _, (problem,) = read("a: [b:[c]]\nd: [\n", "f.yaml")
+    assert (problem.code, problem.line) == ("bad-yaml", 1)
