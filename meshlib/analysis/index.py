@@ -17,7 +17,7 @@ IGNORED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease",
 """Namespaces whose resources istioctl leaves alone."""
 
 INGRESS_LABELS = {"istio": "ingressgateway"}
-INGRESS_PORTS = (80, 443, 31400, 15443)
+INGRESS_PORTS = (80, 443, 8080, 8443, 31400, 15443)
 """Istio's own ingress gateway, which is taken to be there: nobody keeps it beside his routes."""
 
 _WITH_TEMPLATE = frozenset({"StatefulSet", "DaemonSet", "ReplicaSet", "Job", "ReplicationController"})

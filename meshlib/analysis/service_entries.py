@@ -18,7 +18,7 @@ def addresses(index: Index) -> Iterator[Finding]:
         return
     for entry in index.analyzed("ServiceEntry"):
         take_turns()
-        if entry.spec.addresses is not None or _allocated(entry.status):
+        if entry.spec.addresses or _allocated(entry.status):
             continue
         for position, port in enumerate(entry.spec.ports or ()):
             if (port.protocol or "TCP").upper() == "TCP":
