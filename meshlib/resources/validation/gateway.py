@@ -45,7 +45,7 @@ def refusals(resource: Gateway) -> Iterator[Notice]:
 
 def _server(server: Any, loc: Loc) -> Iterator[Notice]:
     if not server.hosts:
-        yield refused("missing-host", loc, "the server has no hosts", 'hosts: ["*"] for all')
+        yield refused("missing-host", (*loc, "hosts"), "the server has no hosts", 'hosts: ["*"] for all')
     for index, host in enumerate(server.hosts):
         yield from scoped_host(host, (*loc, "hosts", index), gateway=True)
     bad_port = [*_port(server, (*loc, "port"))]

@@ -108,6 +108,8 @@ def scoped_host(text: str, loc: Loc, *, gateway: bool) -> Iterator[Notice]:
         yield refused(
             "missing-host", loc, f"{text!r} lacks the namespace or the host", '"./*" is all of this namespace'
         )
+        if not host:
+            return
     if gateway:
         known = namespace in ("*", ".") or is_dns_label(namespace)
     else:

@@ -36,7 +36,7 @@ def refusals(resource: ServiceEntry) -> Iterator[Notice]:
         if spec.endpoints:
             yield refused(
                 "several-sources",
-                (*_SPEC, "workloadSelector"),
+                (*_SPEC, "endpoints"),
                 "endpoints and workloadSelector exclude each other",
                 "keep one of them",
             )

@@ -160,7 +160,9 @@ def _egress(listeners: Any, loc: Loc) -> Iterator[Notice]:
                     )
                 sockets.add(bind)
         if not listener.hosts:
-            yield refused("missing-host", there, "the listener names no hosts", 'hosts: ["./*"] for this namespace')
+            yield refused(
+                "missing-host", (*there, "hosts"), "the listener names no hosts", 'hosts: ["./*"] for this namespace'
+            )
         for position, host in enumerate(listener.hosts):
             yield from scoped_host(host, (*there, "hosts", position), gateway=False)
 
