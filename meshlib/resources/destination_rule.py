@@ -87,14 +87,14 @@ class BackendUtilization(Model):
 class Attribute(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.consistentHash.httpCookie.attributes`` of DestinationRule."""
 
-    name: str
+    name: str = ""
     value: str | None = None
 
 
 class HttpCookie(Model):
     """``spec.subsets.trafficPolicy.loadBalancer.consistentHash.httpCookie`` of DestinationRule."""
 
-    name: str
+    name: str = ""
     attributes: list[Attribute] | None = None
     path: str | None = None
     ttl: AnyDuration | None = None

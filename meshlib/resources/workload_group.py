@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
-from meshlib.resources.types import Count, Port, UInt32
+from meshlib.resources.types import Count, UInt32
 from meshlib.resources.validation import workload_group as rules
 
 
@@ -21,7 +21,7 @@ class Metadata(Model):
 class Exec(Model):
     """``spec.probe.exec`` of WorkloadGroup."""
 
-    command: list[str]
+    command: list[str] | None = None
 
 
 class Grpc(Model):
@@ -41,7 +41,7 @@ class HttpHeader(Model):
 class HttpGet(Model):
     """``spec.probe.httpGet`` of WorkloadGroup."""
 
-    port: Port
+    port: UInt32 | None = None
     host: str | None = None
     http_headers: list[HttpHeader] | None = None
     path: str | None = None
@@ -51,7 +51,7 @@ class HttpGet(Model):
 class TcpSocket(Model):
     """``spec.probe.tcpSocket`` of WorkloadGroup."""
 
-    port: Port
+    port: UInt32 | None = None
     host: str | None = None
 
 

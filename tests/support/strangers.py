@@ -89,7 +89,10 @@ def reading_everything() -> list[dict[str, Any]]:
     """Two hosts: one that forwards and looks at all it can, one (its /answers) that answers itself with what was asked."""
     any_of = {"regex": "(a|\u00e9|[0-9])*"}
     operations = {
-        "request": {"set": {"x-set": "%REQ(x-copied)%", "x-other": "%REQ(x-none?x-copied)%"}, "remove": ["x-forwarded-for"]},
+        "request": {
+            "set": {"x-set": "%REQ(x-copied)%", "x-other": "%REQ(x-none?x-copied)%"},
+            "remove": ["x-forwarded-for"],
+        },
         "response": {"set": {"x-told": "%REQ(x-user?x-copied)%"}},
     }
     rules = [

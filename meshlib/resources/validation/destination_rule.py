@@ -135,7 +135,8 @@ def _load_balancer(balancer: Any, loc: Loc) -> Iterator[Notice]:
 
 def _consistent_hash(found: Any, loc: Loc) -> Iterator[Notice]:
     cookie = found.http_cookie
-    if cookie is not None:
+    # of several keys, which the API server refuses, the last one counts
+    if cookie is not None and found.use_source_ip is None and found.http_query_parameter_name is None:
         if not cookie.name:
             yield refused("hash-key", (*loc, "httpCookie", "name"), "httpCookie has no name", "name: user")
         yield from _attributes(cookie.attributes or (), (*loc, "httpCookie", "attributes"))

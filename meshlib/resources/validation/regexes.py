@@ -40,7 +40,10 @@ def string_match(match: StringMatch | None, loc: Loc, *, empty_prefix: bool = Fa
     if match is None:
         return
     if len(match.model_fields_set) > 1:
-        yield from one_condition(match, loc)
+        several = [*one_condition(match, loc)]
+        if several:
+            yield from several
+            return
     if match.prefix == "" and not empty_prefix:
         yield refused("empty-prefix", (*loc, "prefix"), "the prefix is empty", "leave the condition out")
     if match.regex is not None:

@@ -267,8 +267,10 @@ def _header(name: str, loc: Loc, at_gateway: bool) -> Iterator[Notice]:
 def _cors(policy: Any, loc: Loc) -> Iterator[Notice]:
     for index, origin in enumerate(policy.allow_origins or ()):
         there = (*loc, "allowOrigins", index)
-        yield from one_condition(origin, there)
-        if not (origin.exact or origin.prefix or origin.regex):
+        several = [*one_condition(origin, there)]
+        if several:
+            yield from several
+        elif not (origin.exact or origin.prefix or origin.regex):
             yield refused("empty-origin", there, "an entry of allowOrigins is empty", 'exact: "*" allows every origin')
         elif origin.regex is not None:
             yield from regex(origin.regex, (*there, "regex"))
@@ -301,9 +303,9 @@ def _fault(fault: Any, loc: Loc) -> Iterator[Notice]:
                 "http2Error is not supported by Istio",
                 "use httpStatus or grpcStatus",
             )
-        if abort.http_status is not None:
+        elif abort.http_status is not None and abort.grpc_status is None:
             yield from _status(abort.http_status, (*there, "httpStatus"))
-        if abort.grpc_status is not None and abort.grpc_status not in GRPC_STATUSES:
+        elif abort.grpc_status is not None and abort.grpc_status not in GRPC_STATUSES:
             yield refused(
                 "bad-enum",
                 (*there, "grpcStatus"),
@@ -378,7 +380,7 @@ def _redirect(rule: HttpRoute, loc: Loc) -> Iterator[Notice]:
             f"a redirect's scheme is http or https, not {redirect.scheme!r}",
             "scheme: https",
         )
-    if redirect.port:
+    if redirect.port and redirect.derive_port is None:
         yield from port_number(redirect.port, (*loc, "port"))
 
 
@@ -387,7 +389,8 @@ def _direct_response(response: Any, loc: Loc) -> Iterator[Notice]:
     body = response.body
     if body is None:
         return
-    size = len(body.string.encode("utf-8", "surrogatepass")) if body.string is not None else body.size_of_bytes
+    text = "" if body.string is None else body.string
+    size = len(text.encode("utf-8", "surrogatepass")) if body.bytes_ is None else body.size_of_bytes
     if size > MAX_BODY:
         yield refused("body-too-large", (*loc, "body"), f"the body has {size} bytes, Istio takes 1 MB", "serve it")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.resources.notices import Loc, Notice, refused
 from meshlib.resources.validation.labels import labels
+from meshlib.resources.validation.protocols import port_number
 
 if TYPE_CHECKING:
     from meshlib.resources.workload_group import WorkloadGroup
@@ -27,17 +28,22 @@ def refusals(resource: WorkloadGroup) -> Iterator[Notice]:
 def _probe(probe: Any, loc: Loc) -> Iterator[Notice]:
     if probe.http_get is None and probe.tcp_socket is None and probe.exec is None and probe.grpc is None:
         yield refused("missing-field", loc, "the probe has nothing to ask", "give httpGet, tcpSocket or exec")
-    if probe.grpc is not None:
+    # of several, which the API server refuses, the last one counts
+    elif probe.grpc is not None:
         yield refused(
             "not-supported", (*loc, "grpc"), "Istio's validation knows no grpc probe", "use httpGet, tcpSocket or exec"
         )
-    if probe.http_get is not None:
+    elif probe.exec is not None:
+        if not probe.exec.command:
+            yield refused("missing-field", (*loc, "exec"), "exec has no command", "command: [/bin/healthy]")
+    elif probe.tcp_socket is not None:
+        yield from port_number(probe.tcp_socket.port, (*loc, "tcpSocket", "port"))
+    else:
         yield from _http(probe.http_get, (*loc, "httpGet"))
-    if probe.exec is not None and not probe.exec.command:
-        yield refused("missing-field", (*loc, "exec"), "exec has no command", "command: [/bin/healthy]")
 
 
 def _http(probe: Any, loc: Loc) -> Iterator[Notice]:
+    yield from port_number(probe.port, (*loc, "port"))
     if probe.scheme not in (None, "", "HTTP", "HTTPS"):
         yield refused("bad-enum", (*loc, "scheme"), f"{probe.scheme!r} is neither HTTP nor HTTPS", "in capital letters")
     for index, header in enumerate(probe.http_headers or ()):
