@@ -200,8 +200,9 @@ class OutlierDetection(Model):
     @classmethod
     def _old_name(cls, value: Any) -> Any:
         # Istio ignores consecutiveErrors today; files that have it meant gateway errors, so that is what they get here
-        if isinstance(value, dict) and "consecutiveErrors" in value and "consecutiveGatewayErrors" not in value:
-            return {**value, "consecutiveGatewayErrors": value["consecutiveErrors"]}
+        old = value.get("consecutiveErrors") if isinstance(value, dict) else None
+        if type(old) is int and old >= 0 and "consecutiveGatewayErrors" not in value:
+            return {**value, "consecutiveGatewayErrors": old}
         return value
 
 
