@@ -8,89 +8,21 @@ rules to compare by: its ``judge_routes.py`` and ``judge_validation.py``. What m
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import lzma
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from meshlib import Mesh, Workload
-from meshlib.errors import ConfigError
-from meshlib.resources.loader import load_objects
+from tests.istiod.judges import ANSWERS, HERE, judge_routes, judge_verdicts
 from tests.istiod.tally import Accepted, Tally
 
-HERE = Path(__file__).parent
-ANSWERS = Path(os.environ.get("MESHLIB_ISTIOD") or HERE.parents[2] / "shared" / "corpus" / "istiod")
 ROUTES = ("cases.jsonl.xz", "routes.jsonl.xz")
 VERDICTS = "validation.jsonl.xz"
 CHUNK = 25
 """Lines that a process is given at once."""
-
-
-def judge(name: str) -> Any:
-    """A module of the data's own folder, which is no package."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ANSWERS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-def judge_routes(lines: list[str]) -> Tally:
-    """Calls of some meshes. Every deviation that the rules know is counted by its name; ``accepted.txt`` says which may be."""
-    rules, tally = judge("judge_routes"), Tally()
-    for entry in map(json.loads, lines):
-        for client in entry["clients"]:
-            workload = Workload(
-                client["workload"],
-                client["namespace"],
-                client["labels"],
-                locality=client.get("locality", ""),
-                address=client["address"],
-            )
-            try:
-                mesh = Mesh.from_resources(entry["resources"], workload=workload, **rules.AS_ISTIO)
-            except ConfigError as problem:
-                for call in client["calls"]:
-                    tally.different(call["class"], "refused", f"{entry['id']} {str(problem)[:300]}")
-                continue
-            with mesh:
-                for call in client["calls"]:
-                    ours, theirs, settings = rules.ours_of(mesh, call, False), call["istio"], client["settings"]
-                    wrong = rules.differences(theirs, ours, settings, False)
-                    if not wrong:
-                        tally.equal(call["class"])
-                    elif why := rules.documented(theirs, ours, wrong, call, settings, entry["resources"]):
-                        tally.documented(call["class"], why)
-                    else:
-                        asked = f"{call['method']} {call['url']} {call['headers'] or ''}"
-                        tally.different(call["class"], ",".join(wrong), f"{entry['id']} {client['workload']} {asked}")
-    return tally
-
-
-def judge_verdicts(lines: list[str]) -> Tally:
-    """Single resources. Stricter by codes that only the API server's own rules give (crd-*) counts as documented."""
-    tally = Tally()
-    for entry in map(json.loads, lines):
-        kind, theirs = entry["resource"]["kind"], entry["istiod"]
-        errors = load_objects([entry["resource"]]).errors
-        codes = {"crd" if p.code.startswith("crd-") else p.code for p in errors}
-        if bool(errors) != theirs["ok"]:
-            tally.equal(kind)
-        elif errors and codes <= Accepted.read(HERE / "accepted.txt").deviations:
-            for code in sorted(codes)[:1]:
-                tally.documented(kind, code)
-        else:
-            said = f"stricter: {errors[0].code}" if errors else "laxer"
-            tally.different(kind, said, f"{entry['id']} {theirs.get('error', '')[:200]}")
-    return tally
 
 
 def chunks(names: tuple[str, ...], only: str) -> Iterator[list[str]]:
@@ -124,11 +56,12 @@ def main() -> int:
         say(f"SKIPPED: istiod's answers are not there ({', '.join(missing)} in {ANSWERS}); nothing was compared")
         return 0
     accepted, wrong = Accepted.read(HERE / "accepted.txt"), []
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         for title, names, work in (("calls", ROUTES, judge_routes), ("verdicts", (VERDICTS,), judge_verdicts)):
             began, tally = time.monotonic(), Tally()
-            for done, part in enumerate(pool.imap_unordered(work, chunks(names, options.mesh)), 1):
-                tally.add(part)
+            parts = [pool.submit(work, lines) for lines in chunks(names, options.mesh)]
+            for done, part in enumerate(as_completed(parts), 1):
+                tally.add(part.result())
                 if sys.stderr.isatty():
                     sys.stderr.write(f"\r{title}: {done * CHUNK} entries judged")
             if sys.stderr.isatty():

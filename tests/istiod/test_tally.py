@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.istiod.judges import ANSWERS
 from tests.istiod.tally import Accepted, Tally
+
+ROOT = Path(__file__).parents[2]
 
 NOTHING = Accepted(frozenset(), {})
 
@@ -72,3 +78,24 @@ def test_a_line_that_is_neither_is_an_error(tmp_path: Path):
 def test_the_list_in_the_repository_can_be_read():
     accepted = Accepted.read(Path(__file__).with_name("accepted.txt"))
     assert "url-without-port" in accepted.deviations
+
+
+def run(*arguments: str, answers: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ)
+    if answers is not None:
+        environment["MESHLIB_ISTIOD"] = str(answers)
+    command = [sys.executable, "-m", "tests.istiod", "--jobs", "1", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+
+
+def test_without_the_answers_it_says_that_nothing_was_compared(tmp_path: Path):
+    done = run(answers=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("SKIPPED: istiod's answers are not there")
+
+
+@pytest.mark.skipif(not ANSWERS.is_dir(), reason="istiod's answers are not beside the repository")
+def test_a_single_mesh_is_judged_in_a_process_of_its_own():
+    done = run("--mesh", "ordinary-17")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 different" in done.stdout
