@@ -134,6 +134,8 @@ def test_a_value_is_what_envoy_has_there(spec, path):
         ),
         typed(**{"@type": "envoy.extensions.filters.http.lua.v3.Lua", "inline_code": "a"}),
         typed(**{"@type": "a/google.protobuf.StringValue", "value": "b"}),
+        typed(**{"@type": "a/udpa.type.v1.TypedStruct", "type_url": FAULT, "value": {"anything": [1]}}),
+        typed(**{"@type": "a/stats.PluginConfig", "disable_host_header_fallback": True}),
         valued("EXTENSION_CONFIG", {}),
     ],
 )
