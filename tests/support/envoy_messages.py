@@ -4,7 +4,8 @@
 
 The argument is a serialized FileDescriptorSet with all imports, as ``protoc --descriptor_set_out --include_imports`` or
 ``buf build -o`` writes it, of https://github.com/envoyproxy/envoy (api/ and contrib's), https://github.com/cncf/xds and Istio's
-own filters (https://github.com/istio/api, envoy/). The one in use was read out of the Go packages that istiod imports for this purpose.
+own filters (https://github.com/istio/api, envoy/). The one in use was read out of the Go packages that istiod imports for
+this purpose.
 """
 
 from __future__ import annotations
