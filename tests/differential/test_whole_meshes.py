@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from meshlib.compiler import compile as compile_module
-from meshlib.compiler import delegates
+from meshlib.compiler import claims, delegates
 from meshlib.compiler.delegates import Delegates
 from tests.differential.envoy_process import require_envoy
 from tests.differential.referee.answers import Answer
@@ -46,8 +45,8 @@ def different(heard: list[tuple[Mesh, list[Answer]]]) -> bool:
 
 
 def test_the_youngest_claim_in_place_of_the_oldest_is_noticed(heard, monkeypatch):
-    real = compile_module.sort_claims
-    monkeypatch.setattr(compile_module, "sort_claims", lambda services, rank: real(services, rank)[::-1])
+    real = claims.sort_claims
+    monkeypatch.setattr(claims, "sort_claims", lambda services, rank: real(services, rank)[::-1])
     assert different(heard)
 
 
@@ -67,5 +66,5 @@ def test_delegates_that_are_forgotten_are_noticed(heard, monkeypatch):
 
 
 def test_a_virtual_service_that_is_not_exported_and_counts_all_the_same_is_noticed(heard, monkeypatch):
-    monkeypatch.setattr(compile_module, "exported_to", lambda export_to, namespace, client: True)
+    monkeypatch.setattr(claims, "exported_to", lambda export_to, namespace, client: True)
     assert different(heard)

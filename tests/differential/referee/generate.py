@@ -141,6 +141,8 @@ class Generator:
                 }
         if self.often(0.3):
             rule["headers"] = self.operations()
+            if "authority" in rule.get("rewrite", {}):  # Istio refuses a second one
+                rule["headers"].get("request", {}).get("set", {}).pop("Host", None)
         if self.often(0.15):
             rule["corsPolicy"] = self.cors()
         return rule
@@ -258,7 +260,9 @@ class Generator:
             made["port"] = self.rng.choice((80, 443, 8080))
         elif self.often(0.2) and ":" not in made.get("authority", ""):
             made["derivePort"] = self.rng.choice(("FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"))
-        if self.often(0.6) or not made:
+        if made.keys() <= {"derivePort"}:
+            made["scheme"] = "https"  # Istio wants something to change
+        if self.often(0.6):
             made["redirectCode"] = self.rng.choice((301, 302, 303, 307, 308))
         return made
 

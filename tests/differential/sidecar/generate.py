@@ -137,11 +137,18 @@ class HostGenerator(Generator):
             self.names = [(self.host, ports)]
             made.append(entry(f"c{self.number}", [self.host], ports))
             hosts = [[self.host]] * self.rng.choice((1, 1, 2, 3))
+            if self.often(0.4):  # claimed on ports that it does not have, and with a host that is not registered
+                self.names.append((self.host, [port for port in (80, 8080) if port not in ports] or ports))
+                also = f"also.{self.host}"
+                self.names.append((also, [80, 8080]))
+                hosts = [[self.host, also], *hosts[1:]]
         else:
             subs = [f"a.{self.host}", f"b.x.{self.host}"]
             self.names = [(name, [80, 8080]) for name in subs]
             made.append(entry(f"c{self.number}", subs, [80, 8080]))
             hosts = [[f"*.{self.host}"]]
+            if self.often(0.3):
+                self.names.append((f"nobody.{self.host}", [80, 8080]))
             if self.often(0.5):
                 hosts.append([f"*.x.{self.host}"])
             if self.often(0.5):
@@ -253,7 +260,7 @@ class HostGenerator(Generator):
         name, ports = self.rng.choice(self.names)
         port = self.rng.choice(ports)
         aimed = self.request(self.written)
-        if port == 80:
+        if port == 80 and 80 in self.names[0][1]:
             authority = self.rng.choice((name, name, f"{name}:80", name.upper()))
         else:
             authority = f"{name}:{port}"

@@ -142,30 +142,39 @@ class Pilot:
                 yield full_name(host, namespace_of(resource)), resource
 
     def virtual_hosts(self, port: int) -> list[Config]:
+        """In the order of the VirtualServices: those that serve a host of this port, with all of their hosts (on port 80 each
+        of them); then what nobody serves."""
+        served = [host for host, ports in self.ports.items() if port in ports]
+        owners = {host: self._owners(host) for host in served}
         made: dict[str, list[Config]] = {}
-        claims = list(self._patterns())
-        exact = {pattern for pattern, _ in claims if not pattern.startswith("*")}
-        for host, ports in self.ports.items():
-            if port not in ports:
+        for resource in self.claims:
+            routes = self.routes(resource, port)
+            mine = [host for host in served if resource in owners[host]]
+            if not routes or not (mine or port == 80):
                 continue
-            if host in exact:  # wildcards are shadowed entirely, even when no rule is left for this client
-                claimants = [resource for pattern, resource in claims if pattern == host]
-            else:
-                covering = [pattern for pattern, _ in claims if pattern.startswith("*") and covers(pattern, host)]
-                best = max(covering, key=len, default="")
-                claimants = [resource for pattern, resource in claims if pattern == best][:1]
-            routes = next(filter(None, (self.routes(resource, port) for resource in claimants)), None)
-            made[host] = routes or [self._default(host, port)]
-        if port == 80:  # hosts outside the registry exist there only
-            for pattern, resource in claims:
-                in_registry = any(covers(pattern, host) for host in self.ports)
-                routes = [] if in_registry else self.routes(resource, port)
-                if routes:
+            for pattern in (full_name(host, namespace_of(resource)) for host in resource["spec"]["hosts"]):
+                # of a host that is registered, on this port, nothing but the registry's virtual host exists
+                if not any(covers(pattern, host) or covers(host, pattern) for host in served):
                     made.setdefault(pattern, routes)
+            for host in mine:
+                made.setdefault(host, routes)
+        for host in served:
+            made.setdefault(host, [self._default(host, port)])
         # everything else is dialled as it is (outboundTrafficPolicy ALLOW_ANY); Istio's own name of this route is allow_any
         passed = {"name": "default", "match": {"prefix": "/"}, "route": {"cluster": PASSTHROUGH, "timeout": "0s"}}
         hosts = [istiod.marked_host(host, [host], routes) for host, routes in made.items()]
         return [*hosts, istiod.marked_host("allow_any", ["*"], [passed])]
+
+    def _owners(self, host: str) -> list[Config]:
+        """The VirtualServices that may serve a host of the registry: all that name it, else the first of the longest wildcard
+        (which an exact one shadows even when no rule is left for this client)."""
+        patterns = list(self._patterns())
+        exact = [resource for pattern, resource in patterns if pattern == host]
+        if exact:
+            return exact
+        covering = [pattern for pattern, _ in patterns if pattern.startswith("*") and covers(pattern, host)]
+        best = max(covering, key=len, default="")
+        return [resource for pattern, resource in patterns if pattern == best][:1]
 
     @staticmethod
     def _default(host: str, port: int) -> Config:
