@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from meshlib.changes import differences
 from meshlib.clock import Clock, SystemClock
 from meshlib.compiler.compile import HTTPS_RULES, Compiler, HttpsRules
 from meshlib.engine import inbound_context
@@ -290,8 +291,8 @@ class Mesh:
     def _install(self, resources: list[Resource], problems: list[Problem], kept: list[Resource]) -> None:
         snapshot = self._compiler.compile(resources)
         live = self._core.live
-        in_turns = is_watched() and live is not None and live.snapshot.ports is not snapshot.ports
-        before = live.snapshot.parts() if in_turns and live is not None else []
+        in_turns = is_watched() and live is not None
+        before = live.snapshot.not_in(snapshot) if in_turns and live is not None else []
         del live
         with self._lock:
             if self._core.closed:
@@ -302,7 +303,9 @@ class Mesh:
             self._problems = [*problems, *snapshot.problems]
         if in_turns:  # what nobody uses any more goes bit by bit
             let_go(before)
-            let_go_of(old)
+            gone = [old[i] for i in differences(old, resources)[0]]
+            del old
+            let_go_of(gone)
 
     @property
     def problems(self) -> list[Problem]:

@@ -1,10 +1,10 @@
 """From resources to what serves requests. ``compile_snapshot`` is the pure step; a ``Compiler`` keeps what it has made, so
-that a change of endpoints costs the clusters it touches."""
+that a change costs what it touches (``incremental.py``)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from meshlib.changes import ListFollower, everything
@@ -15,11 +15,12 @@ from meshlib.compiler.destination_rules import DestinationRules
 from meshlib.compiler.destinations import Destinations
 from meshlib.compiler.forwarding import Forwarding
 from meshlib.compiler.gateways import GatewayRoutes
-from meshlib.compiler.inbound import compile_inbound, own_service
+from meshlib.compiler.inbound import compile_inbound
+from meshlib.compiler.incremental import Incremental
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.mesh_hosts import MeshHosts
 from meshlib.compiler.port_tables import NamesOf
-from meshlib.compiler.resilience import ResiliencePolicies
+from meshlib.compiler.resilience import ResiliencePolicies, acting
 from meshlib.compiler.rules import compile_rules, default_rule, passthrough_rule
 from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.compiler.sidecars import WHOLE_MESH, SidecarScope, sidecar_scope
@@ -34,9 +35,10 @@ from meshlib.compiler.snapshot import (
     Snapshot,
     VirtualHost,
 )
+from meshlib.compiler.splice import Leads, fallback_clusters
 from meshlib.compiler.version import Version
 from meshlib.compiler.visible import Visible
-from meshlib.pace import in_turns, is_watched, let_go, much_is_made, take_turns
+from meshlib.pace import is_watched, let_go, much_is_made, take_turns
 from meshlib.policy.rule_index import RuleIndex
 from meshlib.registry.build import RegistryBuilder, build_registry
 from meshlib.registry.original_destinations import original_destinations
@@ -50,9 +52,6 @@ if TYPE_CHECKING:
     from meshlib.resources.virtual_service import VirtualService
 
 HTTP_DEFAULT_PORT = 80
-WHERE_ENDPOINTS_ARE = frozenset(("Pod", "WorkloadEntry", "EndpointSlice", "Endpoints", "Service", "ServiceEntry"))
-"""Kinds that reach virtual hosts only through the services that the registry makes of them."""
-
 
 HttpsRules = Literal["mesh", "istio"]
 """What decides about https URLs: http rules, which act before the caller's TLS, or what a sidecar makes of TLS."""
@@ -69,7 +68,10 @@ def compile_snapshot(
 ) -> Snapshot:
     """The configuration of ``workload``'s client. Never raises for what resources say: what cannot be used is in
     ``Snapshot.problems``, and the call that needs it is answered as Envoy would (404 NR, 503 NC, 503 UH)."""
-    return Compiler(workload, domain, https_rules).compile(resources, version)
+    with much_is_made():
+        version = version or Version().take(everything(resources))
+        registry = build_registry(resources, domain)
+        return _Compilation(resources, registry, workload, domain, https_rules).snapshot(version)
 
 
 def compile_gateway(
@@ -82,16 +84,6 @@ def compile_gateway(
     return _Compilation(resources, registry, workload, domain, "mesh", port).snapshot(version)
 
 
-@dataclass(slots=True)
-class _Made:
-    """A compilation and what it was made of."""
-
-    policies: tuple[Resource, ...]
-    services: list[Service]
-    compilation: _Compilation
-    snapshot: Snapshot
-
-
 class Compiler:
     """Compiles for one workload, again and again. Not for several threads at once."""
 
@@ -102,11 +94,13 @@ class Compiler:
         self._registry = RegistryBuilder(domain)
         self._follower: ListFollower[Resource] = ListFollower()
         self._version = Version()
-        self._last: _Made | None = None
+        self._last: Incremental | None = None
+        self.whole = 0
+        """How often everything was compiled, and not just what had changed."""
 
     def compile(self, resources: Sequence[Resource], version: str | None = None) -> Snapshot:
-        """The snapshot of these resources. When only endpoints differ from the last time, virtual hosts and the clusters
-        of other services stay the same objects."""
+        """The snapshot of these resources. What has not changed since the last time stays the same objects: clusters, virtual
+        hosts, and all of the tables when only endpoints have."""
         with much_is_made():
             try:
                 return self._compile(resources, version)
@@ -116,47 +110,32 @@ class Compiler:
 
     def _compile(self, resources: Sequence[Resource], version: str | None) -> Snapshot:
         change = self._follower.turn(resources)
+        resources = self._follower.items
         if change.whole:
             self._version = Version()
             self._registry = RegistryBuilder(self._domain)
         registry = self._registry.take(change)
-        policies = tuple(r for r in in_turns(resources) if r.kind not in WHERE_ENDPOINTS_ARE)
         hashed = self._version.take(change)
         version = version or hashed
-        services = registry.all()
         last = self._last
-        if last is not None and _same_objects(policies, last.policies) and _same_shapes(services, last.services):
-            snapshot = last.compilation.with_endpoints(last.snapshot, registry, version, resources)
-            self._last = _Made(policies, services, last.compilation, snapshot)
-        else:
-            compilation = _Compilation(resources, registry, self._workload, self._domain, self._https_rules)
-            snapshot = compilation.snapshot(version)
-            if last is not None:
-                _keep_equal(compilation.destinations.clusters, last.snapshot.clusters)
-                last.compilation.delegates.forget()
-            self._last = _Made(policies, services, compilation, snapshot)
-            if last is not None and is_watched():
-                old = last.snapshot.parts()
-                del last
-                let_go(old)
+        if last is not None and not change.whole:
+            snapshot = last.after(change, registry, self._registry.redefined, version, len(resources))
+            if snapshot is not None:
+                return snapshot
+        self._last = None
+        whole = self._part(resources, registry)
+        snapshot = whole.snapshot(version, last.snapshot.clusters if last is not None else {})
+        whole.delegates.forget()
+        self._last = Incremental(resources, registry, whole, self._part, self._workload, self._domain)
+        self.whole += 1
+        if last is not None and is_watched():
+            old = last.snapshot.not_in(snapshot)
+            del last
+            let_go(old)
         return snapshot
 
-
-def _keep_equal(clusters: dict[str, Cluster], before: Mapping[str, Cluster]) -> None:
-    """Clusters about which nothing has changed stay the same objects: what is bound to them need not be bound anew."""
-    for key, cluster in clusters.items():
-        take_turns()
-        old = before.get(key)
-        if old is not None and old is not cluster and old == cluster:
-            clusters[key] = old
-
-
-def _same_objects(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
-
-
-def _same_shapes(one: Sequence[Service], other: Sequence[Service]) -> bool:
-    return len(one) == len(other) and all(a is b or a.same_but_endpoints(b) for a, b in zip(one, other, strict=True))
+    def _part(self, resources: Sequence[Resource], registry: Registry) -> _Compilation:
+        return _Compilation(resources, registry, self._workload, self._domain, self._https_rules)
 
 
 class _Rules:
@@ -205,6 +184,7 @@ class _Compilation:
         self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
         self.destinations = Destinations(self.visible.find, self.destination_rules, workload, domain)
         self.l4: dict[tuple[str, int], L4Host] = {}
+        self.contested: set[str] = set()
         self._virtual_hosts: dict[tuple[str, int, str], VirtualHost | None] = {}
         self._made_rules: dict[str, dict[int, _Rules]] = {}
         self.policies = ResiliencePolicies(
@@ -289,22 +269,33 @@ class _Compilation:
 
     # -- hosts ------------------------------------------------------------------------------------------------------
 
-    def snapshot(self, version: str) -> Snapshot:
-        """All of it."""
+    def snapshot(self, version: str, before: Mapping[str, Cluster] | None = None) -> Snapshot:
+        """All of it. What ``Incremental`` asks of a compilation is known then. Clusters that are as ``before`` stay the same
+        objects: what is bound to them need not be bound anew."""
         passthrough, blocked = self._passthrough(), self._blocked()
         if self.gateway_port:
             table = self._gateway_hosts()
             ports = tls_ports = {self.gateway_port: table}
         else:
             ports, tls_ports = self._mesh_hosts(passthrough if self.scope.allow_any else blocked)
+        self.leads = Leads()
+        self.leads.add(ports, tls_ports, self.l4)
         clusters = self.destinations.clusters
-        hosts_called = dict.fromkeys(cluster.host for cluster in list(clusters.values()))
-        resilience = {host: found for host in hosts_called if (found := self.policies.find(host)) is not None}
-        problems = self._problems(ports, tls_ports)
-        inbound, not_acted_on = compile_inbound(
+        resilience = acting({clusters[key].host for key in self.leads.uses}, self.policies.find)
+        led_to = {*self.leads.uses, *fallback_clusters(resilience), PASSTHROUGH}
+        if len(led_to) < len(clusters):
+            clusters = {key: cluster for key, cluster in clusters.items() if key in led_to}
+        for key, cluster in clusters.items() if before else ():
+            take_turns()
+            old = before.get(key) if before else None
+            if old is not None and old.same_as(cluster):
+                clusters[key] = old
+        self.said = Counter(self._problems(ports, tls_ports))
+        refusals = reports.refusals(clusters.values(), self.kinds.get("DestinationRule", []))
+        inbound, self.about_inbound = compile_inbound(
             self.kinds.get("EnvoyFilter", []), self.kinds.get("Service", []), self.workload, self.domain
         )
-        return Snapshot(
+        self.made = Snapshot(
             version=version,
             workload=self.workload,
             ports=ports,
@@ -313,47 +304,16 @@ class _Compilation:
             passthrough=passthrough,
             blocked=blocked,
             allow_any=self.scope.allow_any,
-            problems=(*self.registry.problems, *problems, *not_acted_on),
+            problems=(*self.registry.problems, *self.said, *refusals, *self.about_inbound),
             resource_count=len(self.resources),
             l4=self.l4,
             resilience=resilience,
             fallbacks=any(policy.fallback is not None for policy in resilience.values()),
             sidecar=self.scope.resource,
             inbound=inbound,
-            dialled=self._dialled(),
+            dialled=original_destinations(self.registry.all(), self.workload.namespace, self.domain),
         )
-
-    def with_endpoints(
-        self, last: Snapshot, registry: Registry, version: str, resources: Sequence[Resource]
-    ) -> Snapshot:
-        """``last`` with the endpoints of ``registry``, whose services have not changed otherwise."""
-        old = self.registry.problems
-        self.registry = registry
-        self.visible.renew(registry)
-        clusters = dict(last.clusters)
-        for key, service in self.destinations.services.items():
-            now = self.visible.find(service.host)
-            if now is not None and now is not service:
-                clusters[key] = self.destinations.recompile(key, clusters[key], now)
-                self.destinations.services[key] = now
-        problems = (*registry.problems, *last.problems[len(old) :])
-        inbound = last.inbound
-        host = own_service([r for r in resources if r.kind == "Service"], self.workload, self.domain)
-        if host != inbound.service:
-            inbound = replace(inbound, service=host)
-        return replace(
-            last,
-            version=version,
-            clusters=clusters,
-            problems=problems,
-            resource_count=len(resources),
-            inbound=inbound,
-            dialled=self._dialled(),
-            seen=last.seen,
-        )
-
-    def _dialled(self) -> Mapping[str, tuple[str, ...]]:
-        return original_destinations(self.registry.all(), self.workload.namespace, self.domain)
+        return self.made
 
     def _mesh_hosts(self, unknown: VirtualHost) -> tuple[dict[int, PortTable], dict[int, PortTable]]:
         destinations = self.destinations
@@ -366,7 +326,9 @@ class _Compilation:
         )
         names_of = NamesOf(self.workload.namespace, self.domain)
         whole_mesh = self.scope.listeners is WHOLE_MESH
-        hosts = MeshHosts(self.visible, self._virtual_host, forwarding, names_of, unknown, whole_mesh=whole_mesh)
+        hosts = MeshHosts(
+            self.visible, self._virtual_host, forwarding, names_of, unknown, self.contested, whole_mesh=whole_mesh
+        )
         ports, tls_ports = {}, {}
         for port in sorted(hosts.ports()):
             ports[port] = hosts.plaintext(port)
@@ -425,7 +387,6 @@ class _Compilation:
             *reports.overlaps(*(table for claims in self.visible.claims() for table in claims.tables())),
             *reports.missing_destinations(virtual_hosts.values(), self.l4.values(), by_id),
             *reports.mirrors_to_themselves(virtual_hosts.values(), by_id),
-            *reports.refusals(self.destinations.clusters.values(), by_id),
         ]
 
 

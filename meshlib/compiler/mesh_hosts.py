@@ -27,7 +27,8 @@ Compiled = Callable[[str, int, Service | None, Sequence["VirtualService"]], Virt
 
 
 class MeshHosts:
-    """Makes the tables of all ports. ``unknown`` is what names outside the mesh get."""
+    """Makes the tables of all ports. ``unknown`` is what names outside the mesh get; ``contested`` collects the names (of
+    wildcards what follows the asterisk) that more than one virtual host could have."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class MeshHosts:
         forwarding: Forwarding,
         names_of: NamesOf,
         unknown: VirtualHost,
+        contested: set[str],
         *,
         whole_mesh: bool,
     ) -> None:
@@ -44,6 +46,7 @@ class MeshHosts:
         self._forwarding = forwarding
         self._names_of = names_of
         self._unknown = unknown
+        self._contested = contested
         self._whole_mesh = whole_mesh
         self._listeners = Listeners(
             (seen.listener, sorted(seen.services, key=lambda found: found[0].age_key)) for seen in visible.seen
@@ -74,7 +77,7 @@ class MeshHosts:
             else:
                 vhost = self._forwarding.to(listener.forwarded, port, "", shared=False) or self._unknown
             for names in self._names_of(service):
-                _put(names, vhost, exact, wildcards)
+                self._put(names, vhost, exact, wildcards)
         return PortTable(exact, wildcards, rest)
 
     def tls(self, port: int) -> PortTable:
@@ -86,14 +89,14 @@ class MeshHosts:
         if shared is not None:
             for name in self._forwarding.server_names(shared.forwarded, port, shared=True):
                 vhost = self._forwarding.to(shared.forwarded, port, name, shared=True)
-                _put((name,), vhost or self._unknown, exact, wildcards)
+                self._put((name,), vhost or self._unknown, exact, wildcards)
             rest = self._forwarding.to(shared.forwarded, port, "", shared=True)
         for service, listener in self._listeners.addressed(port):
             take_turns()
             for names in self._names_of(service):
                 for name in names:
                     vhost = self._forwarding.to(listener.forwarded, port, name, shared=False)
-                    _put((name,), vhost or self._unknown, exact, wildcards)
+                    self._put((name,), vhost or self._unknown, exact, wildcards)
         return PortTable(exact, wildcards, rest)
 
     def as_http(self, port: int, plaintext: PortTable) -> PortTable:
@@ -125,8 +128,15 @@ class MeshHosts:
         seen = self._visible.on_port(port)
         if seen is None:
             return {}, {}
-        hosts = PortHosts(port, seen.served.get(port, {}), seen.claims, self._compiled, self._names_of)
+        hosts = PortHosts(port, seen.served.get(port, {}), seen.claims, self._compiled, self._names_of, self._contested)
         return hosts.names(every_protocol=every_protocol, outside=outside)
+
+    def _put(self, names: Iterable[str], vhost: VirtualHost, exact: Names, wildcards: Names) -> None:
+        for name in names:
+            table, key = (wildcards, name[1:]) if name.startswith("*") else (exact, name)
+            if table.get(key, vhost) is not vhost:
+                self._contested.add(key)
+            table[key] = vhost
 
     def _unregistered(self, host: str) -> bool:
         """Whether the registry has no such host at all."""
@@ -135,11 +145,3 @@ class MeshHosts:
 
 def _every(_host: str) -> bool:
     return True
-
-
-def _put(names: Iterable[str], vhost: VirtualHost, exact: Names, wildcards: Names) -> None:
-    for name in names:
-        if name.startswith("*"):
-            wildcards[name[1:]] = vhost
-        else:
-            exact[name] = vhost

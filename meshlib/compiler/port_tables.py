@@ -61,7 +61,9 @@ class PortHosts:
         claims: Claims,
         compiled: Callable[[str, int, Service | None, Sequence[VirtualService]], VirtualHost | None],
         names_of: NamesOf,
+        contested: set[str],
     ) -> None:
+        self._contested = contested
         self._port = port
         self._served = served
         self._claims = claims
@@ -93,7 +95,7 @@ class PortHosts:
                 unclaimed.append((service, vhost))
             else:
                 claimed.setdefault(position[id(winner)], []).append((service, vhost))
-        names = _Filling({s.host for made in (unclaimed, *claimed.values()) for s, _ in made})
+        names = _Filling({s.host for made in (unclaimed, *claimed.values()) for s, _ in made}, self._contested)
         bringing = enumerate(self._claims.services) if outside is not None else sorted(serving.items())
         for number, resource in bringing:
             take_turns()
@@ -132,9 +134,11 @@ class PortHosts:
 
 
 class _Filling:
-    """Names are given once: to the first that asks. A short form never takes the full name of another service."""
+    """Names are given once: to the first that asks. A short form never takes the full name of another service. ``contested``
+    hears of the names for which that decides."""
 
-    def __init__(self, full_names: set[str]) -> None:
+    def __init__(self, full_names: set[str], contested: set[str]) -> None:
+        self._contested = contested
         self.exact: Names = {}
         self.wildcards: Names = {}
         self._full_names = full_names
@@ -145,12 +149,13 @@ class _Filling:
         for name in short:
             if name not in self._full_names:
                 self._add(name, vhost)
+            else:
+                self._contested.add(name)
 
     def _add(self, name: str, vhost: VirtualHost) -> None:
-        if name.startswith("*"):
-            self.wildcards.setdefault(name[1:], vhost)
-        else:
-            self.exact.setdefault(name, vhost)
+        table, key = (self.wildcards, name[1:]) if name.startswith("*") else (self.exact, name)
+        if table.setdefault(key, vhost) is not vhost:
+            self._contested.add(key)
 
 
 def is_ip(text: str) -> bool:

@@ -95,9 +95,11 @@ def overlaps(*claims: Mapping[str, Sequence[Any]]) -> Iterator[Problem]:
                 )
 
 
-def refusals(clusters: Iterable[Cluster], by_id: Mapping[str, Any]) -> Iterator[Problem]:
-    """Clusters that no call may reach, because the TLS that their policy asks for cannot be had."""
-    for rule, reason in sorted({(c.destination_rule, c.refusal) for c in clusters if c.refusal}):
+def refusals(clusters: Iterable[Cluster], rules: Iterable[Any]) -> Iterator[Problem]:
+    """Clusters that no call may reach, because the TLS that their policy (one of ``rules``) asks for cannot be had."""
+    refused = sorted({(c.destination_rule, c.refusal) for c in clusters if c.refusal})
+    by_id = {rule.id: rule for rule in rules} if refused else {}
+    for rule, reason in refused:
         yield _warning(
             by_id[rule], "tls-not-available", rule, reason, "calls to it fail rather than go out in plaintext"
         )

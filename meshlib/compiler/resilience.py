@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,7 @@ class ResiliencePolicies:
             return place, policy.age_key
 
         for policy in sorted(policies, key=rank):
-            for host in _hosts(policy, domain):
+            for host in hosts_of_policy(policy, domain):
                 first = self._by_host.setdefault(host, policy)
                 if first is not policy:
                     self._report(policy, first, host)
@@ -154,7 +154,23 @@ class ResiliencePolicies:
         )
 
 
-def _hosts(policy: ResiliencePolicy, domain: str) -> list[str]:
+def acting(called: Iterable[str], find: Callable[[str], Resilience | None]) -> dict[str, Resilience]:
+    """The policies of hosts that are ``called``, and of those that fallbacks call then."""
+    found: dict[str, Resilience] = {}
+    hosts = list(called)
+    while hosts:
+        host = hosts.pop()
+        policy = find(host) if host not in found else None
+        if policy is not None:
+            found[host] = policy
+            other = policy.fallback.destination if policy.fallback is not None else None
+            if other is not None and other.cluster:
+                hosts.append(other.host)
+    return found
+
+
+def hosts_of_policy(policy: ResiliencePolicy, domain: str) -> list[str]:
+    """The services that a policy is about, by full host name."""
     spec = policy.spec
     if spec.host:
         return [resolve(spec.host, policy.namespace, domain)]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from meshlib.changes import changed_keys
 from meshlib.compiler.inbound import NOTHING, Inbound
 from meshlib.errors import Problem
 from meshlib.pace import in_turns
@@ -85,6 +86,10 @@ class Cluster:
     refusal: str = (
         ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
     )
+
+    def same_as(self, other: Cluster) -> bool:
+        """Whether nothing about it is other than about ``other``, endpoints being the same objects."""
+        return all(getattr(self, name) == getattr(other, name) for name in Cluster.__slots__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,6 +244,9 @@ class PortTable:
             yield self.rest
 
 
+NO_TABLE = PortTable({}, {})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """Everything a client needs to route; made by ``compile_snapshot``, never changed."""
@@ -308,10 +316,15 @@ class Snapshot:
     def _unknown(self) -> VirtualHost:
         return self.passthrough if self.allow_any else self.blocked
 
-    def parts(self) -> list[Any]:
-        """All rules and virtual hosts, to be let go one by one by who holds the snapshot last."""
-        hosts = list(self.virtual_hosts())
-        return [*(rule for host in hosts for rule in in_turns(host.rules)), *hosts]
+    def not_in(self, other: Snapshot) -> list[Any]:
+        """The rules and virtual hosts that are not in ``other``, to be let go one by one by who holds them last."""
+        hosts: dict[int, VirtualHost] = {}
+        for mine, its in ((self.ports, other.ports), (self.tls_ports, other.tls_ports)):
+            for port in changed_keys(its, mine)[0]:
+                there = its.get(port, NO_TABLE)
+                for names, known in ((mine[port].names, there.names), (mine[port].wildcards, there.wildcards)):
+                    hosts.update((id(names[name]), names[name]) for name in changed_keys(known, names)[0])
+        return [*(rule for host in hosts.values() for rule in in_turns(host.rules)), *hosts.values()]
 
     def virtual_hosts(self) -> Iterator[VirtualHost]:
         """Every virtual host once, by port."""

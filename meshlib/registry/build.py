@@ -16,7 +16,7 @@ nothing about it is new.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from operator import is_, itemgetter
@@ -73,6 +73,8 @@ class RegistryBuilder:
         self._kubernetes = KubernetesServices(self._workloads, self._slices, self._endpoints, self._deployments, domain)
         self._touched: dict[int, None] = {}
         self.registry = Registry({}, [])
+        self.redefined: Collection[str] = ()
+        """The hosts that have other services since the last change."""
 
     def take(self, change: Change[Resource]) -> Registry:
         """The registry after a change. What is worth saying is in its ``problems``."""
@@ -89,6 +91,7 @@ class RegistryBuilder:
             self._make(unit, redefined)
         self._find_aliases(redefined)
         hosts = {host: self._redefine(host, new) for host, new in redefined.items()}
+        self.redefined = hosts
         self.registry = self.registry.after(hosts, list(chain.from_iterable(self._problems.values())))
         return self.registry
 

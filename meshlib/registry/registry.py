@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from meshlib.errors import Problem
 from meshlib.registry.definitions import as_seen
@@ -37,6 +37,14 @@ class Registry:
         """The service of this very host, as the client's namespace sees it. (Istio takes no wildcard for a destination.)"""
         found = self._by_host.get(host)
         return self._seen(host, found, client_namespace) if found is not None else None
+
+    def hosts(self) -> Collection[str]:
+        """Every host that has a service."""
+        return self._by_host.keys()
+
+    def definitions(self, host: str) -> tuple[Service, ...]:
+        """Every service of this very host."""
+        return self._by_host.get(host, ())
 
     def of_namespace(self, host: str, namespace: str) -> Service | None:
         """The service of this very host that a namespace defines, whomever it is exported to."""

@@ -93,7 +93,7 @@ def test_a_service_that_changes_its_ports_compiles_everything_anew():
 def test_an_unused_service_stays_the_same_object():
     compiler = Compiler(WORKLOAD)
     compiler.compile([*FIXED, *PODS])
-    before = compiler._last.services
+    before = compiler._registry.registry.all()
     compiler.compile([*FIXED, *PODS, *load(pod("reviews", "v2", 4))])
-    after = compiler._last.services
+    after = compiler._registry.registry.all()
     assert [a is b for a, b in zip(after, before, strict=True)] == [True, False]  # ratings, reviews

@@ -1,0 +1,225 @@
+"""The next snapshot out of the last one: what a change touches (``world.py``) is compiled as it was and as it is now, and the
+one is replaced by the other (``splice.py``). The result is that of a compilation of everything; where only that can tell, it is
+asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.compiler import reports, splice
+from meshlib.compiler.inbound import own_service
+from meshlib.compiler.resilience import acting
+from meshlib.compiler.world import World
+from meshlib.pace import take_turns
+from meshlib.registry.original_destinations import original_destinations
+
+if TYPE_CHECKING:
+    from meshlib.changes import Change
+    from meshlib.compiler.destinations import Destinations
+    from meshlib.compiler.inbound import Inbound
+    from meshlib.compiler.resilience import Resilience, ResiliencePolicies
+    from meshlib.compiler.snapshot import Cluster, Snapshot
+    from meshlib.errors import Problem
+    from meshlib.registry.registry import Registry
+    from meshlib.resources.base import Resource
+    from meshlib.workload import Workload
+
+MOST = 4
+"""One of so many hosts may be made anew; where there are more, all are made."""
+BROUGHT_ALONG = (80, 443)
+"""Ports that are there because VirtualServices are."""
+FEW = 100
+"""Hosts that are made anew whatever share of all they are."""
+
+
+class Compiled(Protocol):
+    """A compilation that has been made. ``said``: what is to be said of resources, clusters aside; ``about_inbound``: of the
+    workload's own server; ``contested``: names that more than one host could have had."""
+
+    said: Counter[Problem]
+    about_inbound: list[Problem]
+    contested: set[str]
+    made: Snapshot
+    leads: splice.Leads
+    policies: ResiliencePolicies
+
+    @property
+    def destinations(self) -> Destinations: ...
+
+    def snapshot(self, version: str) -> Snapshot:
+        """What it comes to, which is ``made`` then."""
+        ...
+
+
+class Incremental:
+    """What has been compiled for one workload, kept to be changed. Of no use any more once ``after`` has raised, or has given
+    None: then everything is to be compiled, as it is then too when a Sidecar bounds what the workload sees."""
+
+    def __init__(
+        self,
+        resources: Sequence[Resource],
+        registry: Registry,
+        whole: Compiled,
+        compiled: Callable[[Sequence[Resource], Registry], Compiled],
+        workload: Workload,
+        domain: str,
+    ) -> None:
+        self._workload = workload
+        self._domain = domain
+        self._compiled = compiled
+        self._world = World(workload, domain)
+        for resource in resources:
+            take_turns()
+            self._world.add(resource)
+        self._world.renew(registry, registry.hosts())
+        self._leads = whole.leads
+        self._said = whole.said
+        self._about_inbound = whole.about_inbound
+        self._contested = whole.contested
+        self.snapshot = whole.made
+
+    def after(
+        self, change: Change[Resource], registry: Registry, redefined: Collection[str], version: str, count: int
+    ) -> Snapshot | None:
+        """The snapshot after a change, in which the registry has other services for the hosts ``redefined``; ``count`` is the
+        number of resources then. None: everything is to be compiled."""
+        world = self._world
+        new = [resource for _, resource in change.come]
+        only_endpoints = {host for host in redefined if self._same_shape(host, registry)}
+        touched = set(redefined) - only_endpoints
+        for resource in (*change.gone, *new):
+            about = world.touched_by(resource)
+            if about is None:
+                return None
+            touched.update(about)
+        touched.update(world.aliases_of(touched))
+        if self.snapshot.sidecar and (touched or any(len(registry.definitions(host)) > 1 for host in only_endpoints)):
+            return None  # what is seen of a host may hang on who leads there
+        touched.update(world.falling_back_to(touched))
+        hosts = world.together_with(touched.union(*map(self._leads.readers.of, touched)))
+        if len(hosts) > max(FEW, len(registry.hosts()) // MOST) or not world.stand_alone(hosts):
+            return None
+        before = self._part(hosts, change.gone)
+        had_claims, registry_before = world.has_claims, world.registry
+        for resource in change.gone:
+            world.remove(resource)
+        for resource in new:
+            world.add(resource)
+        nothing_to_others = world.renew(registry, redefined)
+        if not nothing_to_others or had_claims != world.has_claims or not world.stand_alone(hosts):
+            return None
+        now = self._part(hosts, new)
+        try:
+            made = self._spliced(before, now, hosts, touched)
+        except splice.NotApart:
+            return None
+        clusters = self._with_endpoints(made.clusters, only_endpoints)
+        self._said.subtract(before.said)
+        self._said.update(now.said)
+        refusals = reports.refusals(clusters.values(), world.destination_rules())
+        said = [problem for problem, times in self._said.items() if times > 0]
+        self.snapshot = replace(
+            made,
+            version=version,
+            clusters=clusters,
+            problems=(*registry.problems, *said, *refusals, *self._about_inbound),
+            resource_count=count,
+            inbound=self._inbound(made),
+            dialled=self._dialled(made, redefined, registry_before),
+        )
+        return self.snapshot
+
+    def _part(self, hosts: set[str], further: Sequence[Resource]) -> Compiled:
+        part = self._world.part(hosts, further)
+        found = self._compiled(part.resources, part.registry)
+        found.snapshot("")
+        return found
+
+    def _same_shape(self, host: str, registry: Registry) -> bool:
+        old, new = self._world.registry.definitions(host), registry.definitions(host)
+        return len(old) == len(new) and all(a.same_but_endpoints(b) for a, b in zip(old, new, strict=True))
+
+    def _spliced(self, before: Compiled, now: Compiled, hosts: set[str], touched: set[str]) -> Snapshot:
+        """The last snapshot with the part as it is now. Raises ``NotApart``."""
+        last, old, new = self.snapshot, before.made, now.made
+        if not hosts:
+            return last
+        self._contested |= now.contested
+        unknown = [made.passthrough for made in (old, new)] + [made.blocked for made in (old, new)]
+        ports, tls_ports = (
+            splice.tables(getattr(last, kind), getattr(old, kind), getattr(new, kind), hosts, unknown, self._contested)
+            for kind in ("ports", "tls_ports")
+        )
+        for port in old.ports.keys() | new.ports.keys():
+            brought_along = port in BROUGHT_ALONG and self._world.has_claims
+            if port not in new.ports and not brought_along and not self._world.serves(port):
+                del ports[port], tls_ports[port]
+            elif last.tls_ports.get(port) is last.ports.get(port) and new.tls_ports.get(port) is new.ports.get(port):
+                tls_ports[port] = ports[port]
+        gone = self._leads.remove(old, hosts)
+        self._leads.add(new.ports, new.tls_ports, new.l4, hosts)
+        clusters = splice.clusters(last, new, self._leads, gone, touched)
+        resilience = self._resilience(clusters, now, touched)
+        return replace(
+            last,
+            ports=ports,
+            tls_ports=tls_ports,
+            clusters=clusters,
+            l4=splice.by_host(last.l4, old.l4, new.l4, hosts),
+            resilience=resilience,
+            fallbacks=any(policy.fallback is not None for policy in resilience.values()),
+            seen={},
+        )
+
+    def _resilience(self, clusters: dict[str, Cluster], now: Compiled, touched: set[str]) -> Mapping[str, Resilience]:
+        """The policies that act; ``clusters`` gets those that fallbacks lead to, and loses those that they led to before."""
+        last = self.snapshot.resilience
+        if not self._world.has_policies and not last:
+            return last
+
+        def find(host: str) -> Resilience | None:
+            was = last.get(host) if host not in touched else None
+            return was or now.policies.find(host)
+
+        uses = self._leads.uses
+        made = acting({cluster.host for key, cluster in clusters.items() if key in uses}, find)
+        wanted = splice.fallback_clusters(made)
+        for key in splice.fallback_clusters(last) - wanted - uses.keys():
+            clusters.pop(key, None)
+        for key in wanted - uses.keys():
+            there, new = clusters.get(key), now.destinations.clusters.get(key)
+            if new is not None and (there is None or new.host in touched):
+                clusters[key] = there if there is not None and there.same_as(new) else new
+            elif there is None:
+                clusters[key] = self.snapshot.clusters[key]
+        return made
+
+    def _with_endpoints(self, clusters: Mapping[str, Cluster], hosts: set[str]) -> Mapping[str, Cluster]:
+        """The clusters of hosts of which just the endpoints have changed, made anew."""
+        if not hosts:
+            return clusters
+        part = self._world.policies_of(hosts)
+        destinations = self._compiled(part.resources, part.registry).destinations
+        made = dict(clusters)
+        for key, cluster in clusters.items():
+            if cluster.host in hosts:
+                found = self._world.registry.definitions(cluster.host)
+                service = self._world.registry.lookup(cluster.host, self._workload.namespace)
+                service = found[0] if len(found) == 1 else service
+                if service is not None:
+                    made[key] = destinations.recompile(key, cluster, service)
+        return made
+
+    def _inbound(self, made: Snapshot) -> Inbound:
+        host = own_service(self._world.own_services, self._workload, self._domain)
+        return made.inbound if host == made.inbound.service else replace(made.inbound, service=host)
+
+    def _dialled(self, made: Snapshot, redefined: Collection[str], before: Registry) -> Mapping[str, tuple[str, ...]]:
+        now = self._world.registry
+        services = [s for registry in (before, now) for host in redefined for s in registry.definitions(host)]
+        if any(service.headless or service.alias or service.aliases for service in services):
+            return original_destinations(now.all(), self._workload.namespace, self._domain)
+        return made.dialled

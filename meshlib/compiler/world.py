@@ -1,0 +1,366 @@
+"""What depends on what: from a resource that changes to the hosts whose virtual hosts and clusters are made anew, and from
+those to the part of the configuration that this takes. Who adds a kind of resource, or has a virtual host look at something
+more, says it here.
+
+| a change of | touches |
+|---|---|
+| what services are made of | the hosts whose services are other ones (``registry/build.py`` has the table) |
+| VirtualService | the hosts it claims; a delegate: those of its roots |
+| DestinationRule | its host |
+| ResiliencePolicy | its hosts |
+| Sidecar, EnvoyFilter, anything with a wildcard | everything |
+| other kinds | nothing: of them there is only something to be said |
+
+A touched host touches the hosts whose rules or fallbacks lead to it, and those that are another name of it. Hosts of one
+VirtualService are made together. What is made of a host takes: its services, VirtualServices with their delegates,
+DestinationRules (wildcards too) and ResiliencePolicies, and the services, DestinationRules and ResiliencePolicies of every host
+that its rules lead to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from meshlib.changes import Dependents
+from meshlib.compiler.listeners import addresses
+from meshlib.compiler.resilience import hosts_of_policy
+from meshlib.compiler.scope import exported_to, names_gateway
+from meshlib.pace import take_turns
+from meshlib.registry.names import overlap, resolve
+from meshlib.registry.registry import Registry
+from meshlib.registry.service import HTTP_PROTOCOLS, SNIFFED, Service, ServicePort
+
+if TYPE_CHECKING:
+    from meshlib.resources.base import Resource
+    from meshlib.workload import Workload
+
+HTTP_PORT = 80
+"""On this port VirtualServices bring hosts along that the registry does not have."""
+_EVERYTHING = frozenset(("Sidecar", "EnvoyFilter"))
+_HTTP, _TCP = "http.invalid", "tcp.invalid"
+"""The hosts that stand in a part for all other services of its ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A configuration of some hosts only: compiled, it gives just the virtual hosts that they have in the whole."""
+
+    resources: list[Resource]
+    registry: Registry
+
+
+class World:
+    """The resources of one workload's configuration by what they are about, kept from one change to the next."""
+
+    def __init__(self, workload: Workload, domain: str) -> None:
+        self._client = workload.namespace
+        self._labels = workload.labels
+        self._domain = domain
+        self.registry = Registry({}, [])
+        self._claims: dict[str, list[Any]] = {}
+        self._wildcard_claims: dict[int, tuple[str, ...]] = {}
+        self._claiming = 0
+        self._named: dict[tuple[str, str], Any] = {}
+        self._roots: dict[int, Any] = {}
+        self._delegated: Dependents[tuple[str, str], int] = Dependents()
+        self._rules: dict[str, list[Any]] = {}
+        self._wildcard_rules: dict[int, Any] = {}
+        self._policies: dict[str, list[Any]] = {}
+        self._fallbacks: Dependents[str, str] = Dependents()
+        self._own_services: dict[int, Any] = {}
+        self._aliases: Dependents[str, str] = Dependents()
+        self._addresses: Counter[str] = Counter()
+        self._ports: Counter[int] = Counter()
+        self._http_ports: Counter[int] = Counter()
+        self._other_ports: Counter[int] = Counter()
+        self._shared_ports: Counter[int] = Counter()
+
+    # -- following changes ------------------------------------------------------------------------------------------
+
+    def add(self, resource: Any) -> None:
+        """One more."""
+        kind = resource.kind
+        if kind == "VirtualService":
+            self._virtual_service(resource, there=True)
+        elif kind == "DestinationRule":
+            host = self._host_of(resource)
+            if "*" in host:
+                self._wildcard_rules[id(resource)] = resource
+            else:
+                self._rules.setdefault(host, []).append(resource)
+        elif kind == "ResiliencePolicy":
+            for host in dict.fromkeys(hosts_of_policy(resource, self._domain)):
+                self._policies.setdefault(host, []).append(resource)
+                self._note_fallbacks(host)
+        elif kind == "Service" and self._selects_us(resource):
+            self._own_services[id(resource)] = resource
+
+    def remove(self, resource: Any) -> None:
+        """One less."""
+        kind = resource.kind
+        if kind == "VirtualService":
+            self._virtual_service(resource, there=False)
+        elif kind == "DestinationRule":
+            if self._wildcard_rules.pop(id(resource), None) is None:
+                _take(self._rules, self._host_of(resource), resource)
+        elif kind == "ResiliencePolicy":
+            for host in dict.fromkeys(hosts_of_policy(resource, self._domain)):
+                _take(self._policies, host, resource)
+                self._note_fallbacks(host)
+        else:
+            self._own_services.pop(id(resource), None)
+
+    def renew(self, registry: Registry, changed: Iterable[str]) -> bool:
+        """Another registry, in which the services of these hosts have changed. Gives whether that is nothing to others: it is
+        something when a port of theirs becomes one on which HTTP, or something else, is spoken, or is not any more."""
+        spoken: dict[int, tuple[bool, bool]] = {}
+        theirs: Counter[int] = Counter()
+        for host in changed:
+            take_turns()
+            for services, one in ((self.registry, -1), (registry, 1)):
+                service = services.lookup(host, self._client)
+                if service is not None:
+                    for port in service.ports:
+                        spoken.setdefault(port.number, self._spoken(port.number))
+                        theirs[port.number] += one > 0
+                    self._count_ports(service, one)
+            self._aliases.read(host, [s.alias for s in registry.definitions(host) if s.alias])
+        self.registry = registry
+        return not any(
+            before != self._spoken(port) and (port == HTTP_PORT or self._ports[port] > theirs[port])
+            for port, before in spoken.items()
+        )
+
+    def _spoken(self, port: int) -> tuple[bool, bool]:
+        return self._http_ports[port] > 0, self._other_ports[port] > 0
+
+    def _virtual_service(self, resource: Any, *, there: bool) -> None:
+        spec, name = resource.spec, (resource.namespace, resource.name)
+        if there:
+            self._named[name] = resource
+        elif self._named.get(name) is resource:
+            del self._named[name]
+        delegates = [self._delegate(rule, resource) for rule in spec.http or () if rule.delegate is not None]
+        if delegates and there:
+            self._roots[id(resource)] = resource
+            self._delegated.read(id(resource), delegates)
+        elif delegates:
+            del self._roots[id(resource)]
+            self._delegated.forget(id(resource))
+        hosts = self.claimed_by(resource)
+        self._claiming += bool(hosts) if there else -bool(hosts)
+        for host in hosts:
+            if there:
+                self._claims.setdefault(host, []).append(resource)
+            else:
+                _take(self._claims, host, resource)
+        wildcards = tuple(host for host in hosts if "*" in host)
+        if wildcards and there:
+            self._wildcard_claims[id(resource)] = wildcards
+        elif wildcards:
+            del self._wildcard_claims[id(resource)]
+
+    def _note_fallbacks(self, host: str) -> None:
+        policies = self._policies.get(host, ())
+        self._fallbacks.read(host, [found for policy in policies for found in self._fallback_of(policy)])
+
+    def _fallback_of(self, policy: Any) -> Iterator[str]:
+        fallback = policy.spec.fallback
+        if fallback is not None and fallback.destination is not None:
+            yield resolve(fallback.destination.host, policy.namespace, self._domain)
+
+    def _count_ports(self, service: Service, one: int) -> None:
+        """As ``listeners`` has it: who shares the listener of a port, and what is spoken there."""
+        for address in service.addresses:
+            self._addresses[address] += one
+        for port in service.ports:
+            self._ports[port.number] += one
+            if not port.takes_http:
+                self._other_ports[port.number] += one
+            if service.alias:
+                continue  # nobody listens for it
+            networks_only = service.addresses and not addresses(service, port.number)
+            if port.protocol in HTTP_PROTOCOLS or (port.protocol == SNIFFED and networks_only):
+                self._http_ports[port.number] += one
+            elif service.kind != "kubernetes" and not service.addresses:
+                self._shared_ports[port.number] += one
+
+    # -- what a change touches --------------------------------------------------------------------------------------
+
+    def touched_by(self, resource: Any) -> Iterable[str] | None:
+        """The hosts that a resource is about, beside what the registry makes of it; None: all there are."""
+        kind = resource.kind
+        if kind in _EVERYTHING:
+            return None
+        if kind == "VirtualService":
+            hosts = list(self.claimed_by(resource))
+            for root in self._delegated.of((resource.namespace, resource.name)):
+                hosts += self.claimed_by(self._roots[root])
+            return hosts
+        if kind == "DestinationRule":
+            return (self._host_of(resource),)
+        if kind == "ResiliencePolicy":
+            return hosts_of_policy(resource, self._domain)
+        return ()
+
+    def aliases_of(self, hosts: Iterable[str]) -> set[str]:
+        """The hosts that stand for one of these, directly or not."""
+        found: set[str] = set()
+        new = list(hosts)
+        while new:
+            aliases = set(self._aliases.of(new.pop())) - found
+            found |= aliases
+            new += aliases
+        return found
+
+    def falling_back_to(self, hosts: Iterable[str]) -> list[str]:
+        """The hosts that have one of these as a fallback."""
+        return [other for host in hosts for other in self._fallbacks.of(host)]
+
+    def together_with(self, hosts: set[str]) -> set[str]:
+        """These hosts and all that share VirtualServices with them."""
+        found, new = set(hosts), list(hosts)
+        while new:
+            take_turns()
+            for service in self._claims.get(new.pop(), ()):
+                for host in self.claimed_by(service):
+                    if host not in found:
+                        found.add(host)
+                        new.append(host)
+        return found
+
+    def claimed_by(self, service: Any) -> tuple[str, ...]:
+        """The hosts of a VirtualService, in full, if it is for this client."""
+        spec = service.spec
+        if not spec.hosts or not names_gateway(spec.gateways):
+            return ()
+        if not exported_to(spec.export_to, service.namespace, self._client):
+            return ()
+        return tuple(dict.fromkeys(resolve(host, service.namespace, self._domain) for host in spec.hosts))
+
+    @property
+    def has_claims(self) -> bool:
+        return self._claiming > 0
+
+    @property
+    def own_services(self) -> list[Any]:
+        """The Service resources that select this workload."""
+        return list(self._own_services.values())
+
+    @property
+    def has_policies(self) -> bool:
+        return bool(self._policies)
+
+    def destination_rules(self) -> Iterator[Any]:
+        """All of them."""
+        for rules in self._rules.values():
+            yield from rules
+        yield from self._wildcard_rules.values()
+
+    def serves(self, port: int) -> bool:
+        """Whether a service has the port."""
+        return self._ports[port] > 0
+
+    def stand_alone(self, hosts: Iterable[str]) -> bool:
+        """Whether what requests to these hosts get does not hang on other hosts: no wildcard claims one of them, nobody shares
+        their addresses, and on their ports connections to others are told apart from connections to them."""
+        for host in hosts:
+            if "*" in host:
+                return False
+            if any(overlap(host, wildcard) for found in self._wildcard_claims.values() for wildcard in found):
+                return False
+            service = self.registry.lookup(host, self._client)
+            if service is not None and any(self._addresses[address] > 1 for address in service.addresses):
+                return False
+        return not any(self._shared_ports[port] > 0 for port in self.ports_of(hosts))
+
+    def ports_of(self, hosts: Iterable[str]) -> set[int]:
+        """The ports on which these hosts may be called."""
+        found = {HTTP_PORT}
+        for host in hosts:
+            service = self.registry.lookup(host, self._client)
+            if service is not None:
+                found.update(port.number for port in service.ports)
+        return found
+
+    # -- what it takes ----------------------------------------------------------------------------------------------
+
+    def part(self, hosts: set[str], further: Iterable[Any] = ()) -> Part:
+        """What is needed to compile these hosts, which are all that their VirtualServices claim; ``further`` resources."""
+        resources: dict[int, Any] = {id(r): r for r in further}
+        needed = dict.fromkeys(hosts)
+        for host in hosts:
+            needed.update((s.alias, None) for s in self.registry.definitions(host) if s.alias)
+        for host in list(needed):
+            for service in self._claims.get(host, ()):
+                for one in (service, *self._delegates_of(service)):
+                    resources[id(one)] = one
+                    needed.update(dict.fromkeys(self._leads_to(one)))
+        for host in list(needed):
+            for policy in self._policies.get(host, ()):
+                resources[id(policy)] = policy
+                needed.update(dict.fromkeys(self._fallback_of(policy)))
+        for host in needed:
+            for rule in (*self._rules.get(host, ()), *self._policies.get(host, ())):
+                resources[id(rule)] = rule
+        resources.update(self._wildcard_rules)
+        services = {host: found for host in needed if (found := self.registry.definitions(host))}
+        services.update((service.host, (service,)) for service in self._others(self.ports_of(needed)))
+        return Part(
+            list(resources.values()),
+            Registry(dict(sorted(services.items(), key=lambda item: min(s.order for s in item[1]))), []),
+        )
+
+    def policies_of(self, hosts: Iterable[str]) -> Part:
+        """What is needed to compile clusters of these hosts."""
+        resources: dict[int, Any] = dict(self._wildcard_rules)
+        services = {}
+        for host in hosts:
+            resources.update((id(r), r) for r in (*self._rules.get(host, ()), *self._policies.get(host, ())))
+            services[host] = self.registry.definitions(host)
+        return Part(list(resources.values()), Registry(services, []))
+
+    def _others(self, ports: Iterable[int]) -> Iterator[Service]:
+        for host, protocol, counts in ((_HTTP, "http", self._http_ports), (_TCP, "tcp", self._other_ports)):
+            known = tuple(ServicePort(port, protocol, protocol) for port in sorted(ports) if counts[port] > 0)
+            yield Service(host, self._client, "kubernetes", known, {}, "", ("", "", "", 0))
+
+    def _delegates_of(self, service: Any) -> Iterator[Any]:
+        for rule in service.spec.http or ():
+            if rule.delegate is not None:
+                found = self._named.get(self._delegate(rule, service))
+                if found is not None:
+                    yield found
+
+    def _leads_to(self, service: Any) -> Iterator[str]:
+        for rule in service.spec.http or ():
+            take_turns()
+            models = [d.destination for d in rule.route or ()]
+            models += [m.destination for m in rule.mirrors or ()]
+            models += [rule.mirror] if rule.mirror is not None else []
+            yield from (resolve(model.host, service.namespace, self._domain) for model in models)
+        for rule in (*(service.spec.tls or ()), *(service.spec.tcp or ())):
+            yield from (resolve(d.destination.host, service.namespace, self._domain) for d in rule.route)
+
+    @staticmethod
+    def _delegate(rule: Any, service: Any) -> tuple[str, str]:
+        return rule.delegate.namespace or service.namespace, rule.delegate.name or ""
+
+    def _host_of(self, rule: Any) -> str:
+        return resolve(rule.spec.host, rule.namespace, self._domain)
+
+    def _selects_us(self, resource: Any) -> bool:
+        selector = resource.spec.selector
+        if resource.namespace != self._client or not selector:
+            return False
+        return all(self._labels.get(key) == value for key, value in selector.items())
+
+
+def _take(table: dict[str, list[Any]], key: str, resource: Any) -> None:
+    there = table[key]
+    there[:] = [other for other in there if other is not resource]
+    if not there:
+        del table[key]

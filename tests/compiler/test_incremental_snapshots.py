@@ -1,0 +1,176 @@
+"""After any sequence of changes the snapshot is that of a compilation from scratch; and what a change does not touch stays the
+same objects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshlib.compiler.compile import Compiler, compile_snapshot
+from meshlib.compiler.snapshot import PortTable, Snapshot
+from meshlib.policy.rule_index import RuleIndex
+from meshlib.resources.loader import load_objects
+from meshlib.workload import Workload
+from tests.support.changing import lists_that_change
+from tests.support.resources import destination_rule, pod, service, to, virtual_service
+
+CLIENT = Workload("client", labels={"app": "a"})
+
+
+def load(resource: dict[str, Any]) -> Any:
+    result = load_objects([resource])
+    assert not result.errors, result.errors
+    return result.resources[0]
+
+
+# -- what a snapshot says, as values
+
+
+def told(value: Any) -> Any:
+    """All of an object, deep, as something to compare."""
+    if isinstance(value, RuleIndex):
+        return None  # made of the rules' matches
+    if isinstance(value, PortTable):
+        return told(dict(value.names)), told(dict(value.wildcards)), told(value.rest)
+    if isinstance(value, Counter):
+        return dict(value)
+    if isinstance(value, dict):
+        return {key: told(inside) for key, inside in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [told(inside) for inside in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value).__name__, {f.name: told(getattr(value, f.name)) for f in fields(value)}
+    if callable(value) and hasattr(value, "settings"):
+        return told(value.settings)
+    if hasattr(value, "weights") and hasattr(type(value), "__slots__"):
+        return list(value.weights)
+    return value
+
+
+def everything_of(snapshot: Snapshot) -> dict[str, Any]:
+    found = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in ("seen", "problems")}
+    found["problems"] = Counter(map(str, snapshot.problems))
+    return {name: told(value) for name, value in found.items()}
+
+
+def compare(made: Snapshot, fresh: Snapshot) -> None:
+    one, other = everything_of(made), everything_of(fresh)
+    for name in one:
+        assert one[name] == other[name], name
+
+
+# -- resources
+
+
+def service_entry(name: str, *hosts: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": name},
+        "spec": {
+            "hosts": list(hosts),
+            "resolution": "STATIC",
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+            "endpoints": [{"address": "10.9.0.1"}],
+            **spec,
+        },
+    }
+
+
+def policy(name: str, host: str, **spec: Any) -> dict[str, Any]:
+    spec = {"host": host, **spec}
+    return {"apiVersion": "meshlib.dev/v1", "kind": "ResiliencePolicy", "metadata": {"name": name}, "spec": spec}
+
+
+def sidecar(*hosts: str) -> dict[str, Any]:
+    spec = {"egress": [{"hosts": list(hosts)}]}
+    return {"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default"}, "spec": spec}
+
+
+def delegate(name: str, *rules: dict[str, Any]) -> dict[str, Any]:
+    made = virtual_service(name, *rules)
+    del made["spec"]["hosts"]
+    return made
+
+
+def when(path: str, *targets: dict[str, Any], **rule: Any) -> dict[str, Any]:
+    return {"match": [{"uri": {"prefix": path}}], "route": list(targets), **rule}
+
+
+def external_name(name: str, host: str) -> dict[str, Any]:
+    return service(name, type="ExternalName", externalName=host)
+
+
+PORTS = [{"name": "http", "port": 80}, {"name": "grpc-x", "port": 90}]
+TCP = [{"name": "tcp", "port": 9080}]
+UNNAMED = [{"port": 9080}]
+DELEGATE = {"match": [{"uri": {"prefix": "/d"}}], "delegate": {"name": "d"}}
+FIXED_ANSWER = {"response": {"status": 299}}
+VARIANTS = [
+    [service("a"), service("a", ports=PORTS), service("a", ports=TCP), service("a", clusterIP="10.0.0.1")],
+    [service("b"), service("b", port=80), service("b", ports=UNNAMED), service("b", clusterIP="10.0.0.1")],
+    [service("c"), service("c", clusterIP="None"), external_name("c", "b.default.svc.cluster.local")],
+    [pod("a", "v1", 1), pod("a", "v2", 1)],
+    [pod("b", "v1", 2, name="p"), pod("c", "v1", 2, name="p")],
+    [destination_rule("a", "v1", "v2"), destination_rule("a", connectionPool={"tcp": {"maxConnections": 3}})],
+    [destination_rule("b", "v1"), destination_rule("b", "v2", tls={"mode": "SIMPLE"})],
+    [
+        {**destination_rule("*.local", tls={"mode": "ISTIO_MUTUAL"}), "metadata": {"name": "all"}},
+        {**destination_rule("x.example"), "metadata": {"name": "all"}},
+    ],
+    [
+        virtual_service("a", {"route": [to("a", "v1")]}),
+        virtual_service("a", when("/x", to("a", "v2")), {"route": [to("b")], "mirror": {"host": "b"}}),
+        virtual_service("a", {"route": [to("b", "v1")]}, hosts=["a", "other.example"]),
+        virtual_service("a", DELEGATE, {"route": [to("c")]}, hosts=["a", "b"]),
+        virtual_service("a", {"route": [to("gone")]}, hosts=["a", "x.example"]),
+        virtual_service("a", {"route": [to("a")]}, hosts=["*.example"]),
+        virtual_service("a", {"route": [to("a")]}, exportTo=["other"]),
+    ],
+    [
+        virtual_service("b", {"match": [{"sourceLabels": {"app": "z"}}], "route": [to("a")]}),
+        virtual_service("b", {"route": [to("a", "v1", 1), to("c", weight=1)]}, hosts=["b", "b.default"]),
+        {**virtual_service("b"), "spec": {"hosts": ["b"], "tcp": [{"route": [to("a")]}]}},
+    ],
+    [
+        virtual_service("d", {"route": [to("b")]}, hosts=[]),
+        virtual_service("d", {"route": [to("a", "v2")]}, hosts=["d"]),
+    ],
+    [service_entry("x", "x.example"), service_entry("x", "x.example", "*.example"), service_entry("x", "b.default")],
+    [policy("a", "a", bulkhead={"maxConcurrent": 3, "maxWaiting": 0}), policy("a", "b", fallback=FIXED_ANSWER)],
+    [policy("b", "a", fallback={"destination": {"host": "c"}}), policy("b", "b", loadBalancer={"peakEwma": {}})],
+    [
+        {
+            "apiVersion": "telemetry.istio.io/v1",
+            "kind": "Telemetry",
+            "metadata": {"name": "t"},
+            "spec": {"tracing": [{"randomSamplingPercentage": 1.0}]},
+        }
+    ],
+]
+
+
+RESOURCES = [[load(variant) for variant in variants] for variants in VARIANTS]
+SIDECARS = [load(sidecar("./*")), load(sidecar("./a.default.svc.cluster.local"))]
+
+
+@settings(max_examples=60)
+@given(lists_that_change(RESOURCES), st.sampled_from(["mesh", "istio"]))
+def test_after_any_sequence_of_changes_it_is_what_a_compilation_from_scratch_gives(
+    turns: list[list[Any]], https_rules: Any
+) -> None:
+    compiler = Compiler(CLIENT, https_rules=https_rules)
+    for resources in turns:
+        compare(compiler.compile(resources), compile_snapshot(resources, CLIENT, https_rules=https_rules))
+
+
+@settings(max_examples=20)
+@given(lists_that_change([*RESOURCES, SIDECARS]))
+def test_with_a_sidecar_too(turns: list[list[Any]]) -> None:
+    compiler = Compiler(CLIENT)
+    for resources in turns:
+        compare(compiler.compile(resources), compile_snapshot(resources, CLIENT))
