@@ -35,17 +35,23 @@ def group(**fields: Any) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
-    "a number beyond 32 bits": (
+    "a cluster size of 0": (
         "DestinationRule",
-        policy(connectionPool={"tcp": {"maxConnections": 2**31}}),
-        "out-of-range",
-        "spec.trafficPolicy.connectionPool.tcp.maxConnections",
-    ),
-    "a weight beyond 32 bits": (
-        "WorkloadEntry",
-        {**ENTRY, "weight": 2**32},
+        policy(loadBalancer={"zoneAwareLbSetting": {"minClusterSize": 0}}),
         "crd-bounds",
-        "spec.weight",
+        "spec.trafficPolicy.loadBalancer.zoneAwareLbSetting.minClusterSize",
+    ),
+    "a share above 100": (
+        "DestinationRule",
+        policy(retryBudget={"percent": 100.5}),
+        "crd-bounds",
+        "spec.trafficPolicy.retryBudget.percent",
+    ),
+    "a cookie without a name": (
+        "DestinationRule",
+        policy(loadBalancer={"consistentHash": {"httpCookie": {"ttl": "0s"}}}),
+        "crd-required",
+        "spec.trafficPolicy.loadBalancer.consistentHash.httpCookie.name",
     ),
     "an empty claim": (
         "RequestAuthentication",
@@ -149,6 +155,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
         se(workloadSelector={"labels": {"a": "*"}}, resolution="STATIC"),
         "crd-rule",
         "spec.workloadSelector.labels.a",
+    ),
+    "a target port of 0, which istiod takes for none": (
+        "ServiceEntry",
+        se(ports=[{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 0}], resolution="DNS"),
+        "crd-rule",
+        "spec.ports[0].targetPort",
     ),
     "too many addresses": (
         "ServiceEntry",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,11 @@ from meshlib.resources.kinds import KINDS, all_models
 from meshlib.resources.model_fields import Loc, field_names, model_at
 
 FILE = Path(__file__).parents[2] / "meshlib" / "resources" / "crd" / "schemas.json"
+
+
+def _function(kind: Any) -> Callable[[Any], Any]:
+    return next(part.func for part in kind.__metadata__ if isinstance(part, BeforeValidator))
+
 
 BOUNDS = (
     "minLength",
@@ -39,13 +45,18 @@ BOUNDS = (
 """Copied as they are."""
 
 
-BOUNDED: tuple[Callable[[Any], Any], ...] = (
-    types._port,
-    types._optional_port,
-    types._percent_int,
-    *(next(part.func for part in kind.__metadata__) for kind in (types.Int32, types.Count)),
-)
-"""Validators of the models that are as narrow as any bounds and rules of the CRDs for their numbers."""
+RANGES: dict[Callable[[Any], Any], tuple[int, int]] = {
+    types._port: (1, 65535),
+    types._optional_port: (0, 65535),
+    types._percent_int: (0, 100),
+    _function(types.Int32): (-(2**31), 2**31 - 1),
+    _function(types.Count): (0, 2**31 - 1),
+    _function(types.UInt32): (0, 2**32 - 1),
+}
+"""What validators of the models let through."""
+
+PORT_RULE = "3bf4e859ad73"
+"""1..65535"""
 
 DURATION = types._positive_duration
 
@@ -88,13 +99,13 @@ class _Table:
         """The number of the node of a schema, None when it asks nothing that the model at ``loc`` does not ask as well."""
         checked = set(_validators(kind, loc))
         made: dict[str, Any] = {}
-        if not checked.intersection(BOUNDED):
-            made |= {name: schema[name] for name in BOUNDS if name in schema}
-            if schema.get("format") == "int32":
-                made["minimum"] = max(made.get("minimum", -(2**31)), -(2**31))
-                made["maximum"] = min(made.get("maximum", 2**31 - 1), 2**31 - 1)
-            if "x-kubernetes-validations" in schema and DURATION not in checked:
-                made["rules"] = [digest_of(rule["rule"]) for rule in schema["x-kubernetes-validations"]]
+        low, high = next((RANGES[function] for function in checked if function in RANGES), (-math.inf, math.inf))
+        made |= _bounds(schema, low, high)
+        rules = [digest_of(rule["rule"]) for rule in schema.get("x-kubernetes-validations", ())]
+        if (low >= 1 and high <= 65535) and rules == [PORT_RULE]:
+            rules = []
+        if rules and DURATION not in checked:
+            made["rules"] = rules
         groups = [_one_of(part) for part in (schema, *schema.get("allOf", ())) if "oneOf" in part]
         if groups and _model(kind, loc) is not types.StringMatch:
             made["oneOf"] = groups
@@ -144,6 +155,19 @@ def _annotations(annotation: Any) -> Iterator[Any]:
     for argument in get_args(annotation) if get_origin(annotation) not in (list, dict) else ():
         yield argument
         yield from _annotations(argument)
+
+
+def _bounds(schema: dict[str, Any], low: float, high: float) -> dict[str, Any]:
+    """Those that are narrower than the model's range."""
+    made = {name: schema[name] for name in BOUNDS if name in schema}
+    if schema.get("format") == "int32":
+        made["minimum"] = max(made.get("minimum", -(2**31)), -(2**31))
+        made["maximum"] = min(made.get("maximum", 2**31 - 1), 2**31 - 1)
+    if made.get("minimum", -math.inf) <= low:
+        made.pop("minimum", None)
+    if made.get("maximum", math.inf) >= high:
+        made.pop("maximum", None)
+    return made
 
 
 def _one_of(schema: dict[str, Any]) -> list[str]:
