@@ -62,7 +62,8 @@ def _nanoseconds(value: Any) -> int:
         if part is None or not (part[1] or part[2]):
             break
         unit = _NANOSECONDS[part[3]]
-        total += int(part[1] or 0) * unit
+        whole = (part[1] or "").lstrip("0")
+        total += int(whole or 0) * unit if len(whole) < 20 else _LONGEST + 1
         if part[2]:
             total += int(part[2][:18].ljust(18, "0")) * unit // 10**18
         at = part.end()
@@ -142,7 +143,7 @@ def _int_or_string(value: Any) -> int | str:
 
 IntOrString = Annotated[int | str, BeforeValidator(_int_or_string)]
 
-_JSON_NUMBER = re.compile(r"[ \t\r\n]*(?:-?(?:0|[1-9][0-9]*)|null)[ \t\r\n]*", re.ASCII)
+_JSON_NUMBER = re.compile(r"[ \t\r\n]*(?:-?(?:0|[1-9][0-9]{0,18})|null)[ \t\r\n]*", re.ASCII)
 
 
 def is_quoted_number(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from meshlib.resources.sidecar import Sidecar
 
 _SPEC: Loc = ("spec",)
+_port_number = re.compile(r"\+?0*[0-9]{1,5}").fullmatch
 _LOCAL = ("", "127.0.0.1", "0.0.0.0", "::1", "::")
 
 
@@ -84,7 +86,7 @@ def _endpoint(endpoint: str, loc: Loc) -> Iterator[Notice]:
         yield refused("bad-endpoint", loc, f"{endpoint!r} is not address:port", hint)
     elif host not in _LOCAL:
         yield refused("bad-endpoint", loc, f"{host!r} is not an address of the workload itself", hint)
-    elif not port.removeprefix("+").isdecimal() or not port.isascii() or not 1 <= int(port) <= 65535:
+    elif not _port_number(port) or not 1 <= int(port) <= 65535:
         yield refused("bad-endpoint", loc, f"{port!r} is not a port", hint)
 
 
