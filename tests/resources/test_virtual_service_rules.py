@@ -90,6 +90,7 @@ REFUSED = [
     ("an empty prefix of a query", matching("queryParams: {a: {prefix: ''}}  # here"), "empty-prefix", "empty"),
     ("an empty regex of a uri", matching("uri: {regex: ''}  # here"), "bad-regex", "empty"),
     ("a look-ahead", matching("uri: {regex: '(?=a)'}  # here"), "bad-regex", "RE2"),
+    ("a single byte", matching(r"uri: {regex: 'a\C'}  # here"), "bad-regex", "single byte"),
     ("* as the regex of a header", matching("headers: {a: {regex: '*'}}  # here"), "bad-regex", "RE2"),
     ("* as the regex of a query", matching("queryParams: {a: {regex: '*'}}  # here"), "bad-regex", "RE2"),
     ("a regex of 1,025 bytes", matching(f"uri: {{regex: {'a' * 1025}}}  # here"), "bad-regex", "1024"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from meshlib.resources.notices import Loc, Notice, refused
 if TYPE_CHECKING:
     from meshlib.resources.types import StringMatch
 
+# Go's expressions, by which istiod judges, have no escape for a single byte; RE2's have
+_one_byte = re.compile(r"(?:\\Q.*?(?:\\E|\Z)|\\[^QC]|[^\\])*\\C", re.DOTALL).match
 LONGEST = 1024
 """Bytes of a regular expression that Istio takes."""
 
@@ -23,6 +26,8 @@ def regex(pattern: str, loc: Loc) -> Iterator[Notice]:
         yield refused(
             "bad-regex", loc, f"the regular expression has more than {LONGEST} bytes", "split it into several matches"
         )
+    elif "\\C" in pattern and _one_byte(pattern):
+        yield refused("bad-regex", loc, r"\C, a single byte, is no part of Istio's expressions", "write . instead")
     else:
         try:
             compile_full_match(pattern)
