@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 
 import httptools
 
@@ -24,12 +25,22 @@ class Answering(asyncio.Protocol):
         self.transport.write(ANSWER)  # type: ignore[attr-defined]
 
 
-async def main() -> None:
+def serve(protocol: Callable[[], asyncio.Protocol]) -> None:
+    """Answer on a port of all addresses, which is printed, until stdin ends."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_serve(protocol))
+    else:
+        uvloop.run(_serve(protocol))
+
+
+async def _serve(protocol: Callable[[], asyncio.Protocol]) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Answering, "127.0.0.1", 0)
+    server = await loop.create_server(protocol, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     for address in OTHER_ADDRESSES:
-        await loop.create_server(Answering, address, port)
+        await loop.create_server(protocol, address, port)
     print(port, flush=True)
 
     def until_parent_ends() -> None:
@@ -41,9 +52,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main())
-    else:
-        uvloop.run(main())
+    serve(Answering)

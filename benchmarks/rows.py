@@ -18,6 +18,7 @@ import httpx
 import meshlib
 from benchmarks import synthetic
 from benchmarks.grpc_rows import grpc_calls, grpc_cost
+from benchmarks.http2_rows import http2_calls
 from benchmarks.measure import (
     Row,
     best_us,
@@ -332,6 +333,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "policy": policy_cost,
     "sync": sync_latency,
     "async": async_latency,
+    "http2": http2_calls,
     "grpc-policy": grpc_cost,
     "grpc": grpc_calls,
     "envoy": envoy_hops,

@@ -10,8 +10,9 @@ ADDRESSES = {"v1": ("127.0.0.1", "127.0.0.2"), "v2": ("127.0.0.3", "127.0.0.4")}
 """Where a backend listens: two endpoints a version, so that balancers have a choice. An address belongs to one pod only."""
 
 
-def reviews(port: int) -> list[Resource]:
-    """A service with everything armed: header match, weighted route, timeout, retries, fault at 0, outlier detection."""
+def reviews(port: int, protocol: str = "http") -> list[Resource]:
+    """A service with everything armed: header match, weighted route, timeout, retries, fault at 0, outlier detection.
+    ``protocol`` is what its port speaks, http or http2."""
     return [
         {
             "apiVersion": "v1",
@@ -19,7 +20,7 @@ def reviews(port: int) -> list[Resource]:
             "metadata": {"name": "reviews"},
             "spec": {
                 "selector": {"app": "reviews"},
-                "ports": [{"name": "http", "port": 9080, "targetPort": "http"}],
+                "ports": [{"name": protocol, "port": 9080, "targetPort": "http"}],
             },
         },
         *(
