@@ -66,7 +66,7 @@ def _key_problem(key: Any) -> str:
         if not isinstance(key.get(name), (str, type(None))):
             return f"{name} is not a text"
     for name in _BINARY[kty]:
-        if name in key and not _is_base64(key[name]):
+        if key.get(name) is not None and not _is_base64(key[name]):
             return f"{name} is not base64"
     operations = key.get("key_ops") or []
     if not isinstance(operations, list) or not all(isinstance(operation, str) for operation in operations):

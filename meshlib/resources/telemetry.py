@@ -111,7 +111,7 @@ class Metric(Model):
 class Environment(Model):
     """``spec.tracing.customTags.environment`` of Telemetry."""
 
-    name: str
+    name: str | None = None
     default_value: str | None = None
 
 

@@ -34,7 +34,7 @@ class TrafficExtensionMatch(Model):
 class Env(Model):
     """``spec.wasm.vmConfig.env`` of TrafficExtension."""
 
-    name: str
+    name: str | None = None
     value: str | None = None
     value_from: Annotated[Literal["INLINE", "HOST"], names("INLINE", "HOST")] | None = None
 

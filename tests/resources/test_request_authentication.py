@@ -90,6 +90,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "an opaque URL": rule(jwksUri="https:keys"),
     "an empty key set": rule(jwks='{"keys": []}'),
     "a key set": keys(PUBLIC, {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA=="}),
+    "a key of nothing": keys({**PUBLIC, "n": None}),
     "one key": rule(jwks=json.dumps(PUBLIC)),
     "where tokens are": rule(fromHeaders=[{"name": "x", "prefix": ""}], fromParams=["a"], fromCookies=["b"]),
     "claims as headers": rule(outputClaimToHeaders=[{"claim": "a", "header": "x_a-b"}]),
