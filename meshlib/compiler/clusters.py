@@ -91,7 +91,7 @@ def is_dialled(service: Service, rule: MergedRule | None, subset: str, port: int
     even if its own policy has another balancer."""
     if service.headless or service.resolution in ("none", "dynamic_dns"):
         return True
-    if rule is None:
+    if rule is None or not rule.passes_through:
         return False
     chosen = rule.subsets.get(subset) if subset else None
     balancers = [effective_policy(rule, subset, port).load_balancer]

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class MergedRule:
-    """One or several DestinationRules of a host, as one. ``id`` names the first; ``selector`` None: for every workload."""
+    """One or several DestinationRules of a host, as one. ``id`` names the first; ``selector`` None: for every workload.
+    ``passes_through``: a balancer PASSTHROUGH is somewhere in it."""
 
     id: str
     namespace: str
@@ -33,6 +34,7 @@ class MergedRule:
     subsets: dict[str, Any]  # name -> Subset model
     export_to: frozenset[str]
     selector: Mapping[str, str] | None
+    passes_through: bool = False
 
     def visible_from(self, client: str) -> bool:
         """Whether exportTo shows it to clients of another namespace than its own."""
@@ -148,10 +150,15 @@ class DestinationRules:
                 "the newest counts whole",
             )
         subsets = {subset.name: subset for subset in spec.subsets or ()}
-        rules.append(MergedRule(rule.id, rule.namespace, spec.traffic_policy, subsets, export_to, selector))
+        rules.append(
+            MergedRule(
+                rule.id, rule.namespace, spec.traffic_policy, subsets, export_to, selector, _passes_through(spec)
+            )
+        )
 
     def _join(self, merged: MergedRule, rule: DestinationRule) -> None:
         spec = rule.spec
+        merged.passes_through = merged.passes_through or _passes_through(spec)
         if merged.traffic_policy is None:
             merged.traffic_policy = spec.traffic_policy
         elif spec.traffic_policy is not None:
@@ -176,3 +183,13 @@ class DestinationRules:
                 f"merge it into {first}",
             ),
         )
+
+
+def _passes_through(spec: Any) -> bool:
+    for policy in (spec.traffic_policy, *(subset.traffic_policy for subset in spec.subsets or ())):
+        if policy is None:
+            continue
+        for level in (policy, *(policy.port_level_settings or ())):
+            if level.load_balancer is not None and level.load_balancer.simple == "PASSTHROUGH":
+                return True
+    return False
