@@ -143,8 +143,9 @@ def test_a_value_that_envoy_takes(spec):
     assert refusals("EnvoyFilter", spec) == []
 
 
-def test_a_wrong_type_has_the_name_of_a_near_one_as_hint():
-    text = yaml.safe_dump(resource("EnvoyFilter", typed(**{"@type": "type.googleapis.com/envoy.v2.HTTPFault"})))
+@pytest.mark.parametrize("url", ["type.googleapis.com/envoy.v2.HTTPFault", FAULT.replace("HTTP", "Http"), FAULT[:-1]])
+def test_a_wrong_type_has_the_name_of_a_near_one_as_hint(url):
+    text = yaml.safe_dump(resource("EnvoyFilter", typed(**{"@type": url})))
     (found,) = load_text(text, "f.yaml").errors
     assert found.hint == f"did you mean {FAULT}?"
     assert found.line > 1

@@ -7,6 +7,7 @@ Before it ``*`` says that the field is a list, and ``%K:`` that it is a map with
 
 from __future__ import annotations
 
+import difflib
 import functools
 import gzip
 from pathlib import Path
@@ -31,10 +32,12 @@ def names_of(enum: str) -> frozenset[str]:
     return frozenset(_lines()[f"@{enum}"].split())
 
 
-def messages_like(name: str) -> list[str]:
-    """The messages of the same last name: for a hint."""
-    last = f".{name.rpartition('.')[2]}"
-    return sorted(known for known in _lines() if known.endswith(last) and not known.startswith("@"))
+def nearest_message(name: str) -> str:
+    """The message that is most like one that is not there, "" when none is: for a hint."""
+    last = f".{name.rpartition('.')[2]}".lower()
+    known = [message for message in _lines() if not message.startswith("@")]
+    same = [message for message in known if message.lower().endswith(last)]
+    return next(iter(difflib.get_close_matches(name, same or known, n=1, cutoff=0.3 if same else 0.9)), "")
 
 
 def json_name(field: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from pydantic_core import PydanticCustomError
 
-from meshlib.resources.envoy.messages import fields_of, json_name, messages_like, names_of
+from meshlib.resources.envoy.messages import fields_of, json_name, names_of, nearest_message
+from meshlib.resources.hints import nearest_hint
 from meshlib.resources.notices import Loc
 from meshlib.resources.types import parse_duration
 
@@ -96,9 +97,8 @@ def _single(value: Any, kind: str, loc: Loc) -> Iterator[Misfit]:
         names = names_of(kind[1:])
         if isinstance(value, str):
             if value not in names:
-                yield Misfit(
-                    loc, f"{value[:60]!r} is not a value of {_short(kind[1:])}", f"one of {', '.join(sorted(names))}"
-                )
+                hint = nearest_hint(value, sorted(names)) or f"one of {', '.join(sorted(names))}"
+                yield Misfit(loc, f"{value[:60]!r} is not a value of {_short(kind[1:])}", hint)
         elif value is not None and not _is_whole(value, "i"):
             yield Misfit(loc, f"a name is expected, found {_found(value)}", f"one of {', '.join(sorted(names))}")
     elif len(kind) == 1:
@@ -156,8 +156,8 @@ def _any(value: Any, loc: Loc) -> Iterator[Misfit]:
     url = value["@type"]
     name = url.rpartition("/")[2] if isinstance(url, str) else ""
     if fields_of(name) is None:
-        near = messages_like(name) if name else []
-        hint = f"did you mean {_TYPE_URL}{near[-1]}?" if near else _TYPE_HINT
+        near = nearest_message(name) if name else ""
+        hint = f"did you mean {_TYPE_URL}{near}?" if near else _TYPE_HINT
         if ".v2." in name and not near:
             hint = "write the type of Envoy's v3 API"
         yield Misfit((*loc, "@type"), f"{str(url)[:100]!r} is not the type of a message of Envoy's", hint)
