@@ -56,6 +56,7 @@ class Selectable:
         self._everywhere: dict[tuple[str, str], list[Workload]] = {}
         self._in: dict[tuple[str, str, str], list[Workload]] = {}
         self._of: dict[str, list[Workload]] = {}
+        self._values: dict[str, list[str]] = {}
         for workload in self.all:
             take_turns()
             self._of.setdefault(workload.namespace, []).append(workload)
@@ -76,7 +77,10 @@ class Selectable:
 
     def values_of(self, key: str) -> list[str]:
         """Every value of a label."""
-        return sorted({value for name, value in self._everywhere if name == key})
+        found = self._values.get(key)
+        if found is None:
+            found = self._values[key] = sorted({value for name, value in self._everywhere if name == key})
+        return found
 
 
 class Index:

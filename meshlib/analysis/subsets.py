@@ -82,19 +82,24 @@ def _without_pods(index: Index, rule: Any, known: KnownHost, nodes: Mapping[str,
     candidates = _candidates(index, known)
     for position, subset in enumerate(rule.spec.subsets):
         labels = subset.labels or {}
-        if any(_has(workload, labels, nodes) for workload in candidates):
+        if candidates is None:
+            found = bool(index.workloads.select(labels))
+            found = found or (bool(nodes) and any(_has(pod, labels, nodes) for pod in index.pods.all))
+        else:
+            found = any(_has(workload, labels, nodes) for workload in candidates)
+        if found:
             continue
         yield Finding(
             SUBSET_WITHOUT_PODS,
             rule,
             ("spec", "subsets", position, "labels" if labels else "name"),
             f"the subset {subset.name} selects nothing that serves {rule.spec.host}: calls to it are answered 503 (UH)",
-            _other_values(candidates, labels),
+            _other_values(index, candidates, labels),
         )
 
 
-def _candidates(index: Index, known: KnownHost) -> Sequence[Workload]:
-    """What may serve the host. Where no selector says it, anything may."""
+def _candidates(index: Index, known: KnownHost) -> Sequence[Workload] | None:
+    """What may serve the host; None for anything, where no selector says it."""
     resource = known.resource
     if known.selector is not None:
         return index.workloads.select(known.selector, resource.namespace)
@@ -103,7 +108,7 @@ def _candidates(index: Index, known: KnownHost) -> Sequence[Workload]:
             Workload("endpoint", entry.address or "", resource.namespace, entry.labels or {}, {})
             for entry in resource.spec.endpoints
         ]
-    return index.workloads.all
+    return None
 
 
 def _has(workload: Workload, labels: Mapping[str, str], nodes: Mapping[str, Any]) -> bool:
@@ -119,10 +124,13 @@ def _has(workload: Workload, labels: Mapping[str, str], nodes: Mapping[str, Any]
     return all(own.get(key) == value for key, value in labels.items())
 
 
-def _other_values(candidates: Sequence[Workload], labels: Mapping[str, str]) -> str:
+def _other_values(index: Index, candidates: Sequence[Workload] | None, labels: Mapping[str, str]) -> str:
     """Which values the label has that is not found."""
     for key, value in labels.items():
-        values = sorted({w.labels[key] for w in candidates if key in w.labels})
+        if candidates is None:
+            values = index.workloads.values_of(key)
+        else:
+            values = sorted({w.labels[key] for w in candidates if key in w.labels})
         if value not in values:
             near = Nearest(values).of(value)
             if near:

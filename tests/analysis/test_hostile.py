@@ -13,7 +13,8 @@ from meshlib.analysis.messages import messages
 from meshlib.resources.loader import load
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
-JUNK: list[Any] = [None, 1, True, "", "x", "*", "a/b", [], {}, [None], [[]], [{}], {"a": 1}, {"a": None}, -1, 1.5]
+GONE: Any = object()
+JUNK: list[Any] = [GONE, None, 1, True, "", "x", "*", "a/b", [], {}, [None], [[]], [{}], {"a": 1}, {"a": None}, -1, 1.5]
 
 
 def istio(group: str, kind: str, spec: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -106,7 +107,10 @@ def test_junk_anywhere(tmp_path_factory: Any, changes: list[tuple[tuple[Any, ...
         try:
             for step in place[:-1]:
                 node = node[step]
-            node[place[-1]] = copy.deepcopy(junk)
+            if junk is GONE:
+                del node[place[-1]]
+            else:
+                node[place[-1]] = copy.deepcopy(junk)
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change has taken the place away
     file = tmp_path_factory.getbasetemp() / "junk.json"
