@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.snapshot import Destination, Rule, VirtualHost
+from meshlib.compiler.snapshot import Destination, Rule, VirtualHost, split_authority
 from meshlib.engine.explanation import Considered, Explanation
 from meshlib.engine.route import route
 from meshlib.policy.circuit_limits import UNLIMITED, CircuitLimits
+from meshlib.registry.names import is_ip
 
 if TYPE_CHECKING:
     from meshlib.engine.live import Live
     from meshlib.policy.http_match import RequestView
+
+SHOWN = 5
+"""Addresses of a headless service that are named; the others are counted."""
 
 
 def explain(live: Live, view: RequestView, now: float) -> Explanation:
@@ -28,6 +32,9 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
             considered.append(Considered(rule.index, rule.name, False, "an earlier rule matched"))
         else:
             considered.append(Considered(rule.index, rule.name, False, _why_not(rule, view)))
+    alias = _what_alias(live, view, vhost)
+    if alias:
+        found.add_details({"alias": alias})
     if view.authority.lower() != view.dialled.lower():
         found.add_details({"host_header": _what_host_did(live, view, vhost)})
     found.considered = sorted(considered, key=lambda c: c.index)
@@ -124,12 +131,31 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float, view: 
     found["outlier_detection"] = spec.outlier is not None
     found["endpoints"] = endpoints_of(cluster, now)
     if spec.resolution == "passthrough":
-        found["endpoints_note"] = "the address that the URL names"
+        found["endpoints_note"] = f"the address that the URL names{_known_as(live, view)}"
     elif spec.refusal:
         found["reply"] = f"connect failure (flag UF): {spec.refusal}"
     elif not any(e["usable"] for e in found["endpoints"]):
         found["reply"] = "503 (flag UH: no usable endpoint)"
     return found
+
+
+def _known_as(live: Live, view: RequestView) -> str:
+    """What the registry says of a name that is dialled as it is: a headless service's, a pod's, an ExternalName."""
+    known = live.snapshot.dialled.get(split_authority(view.dialled)[0], ())
+    if not known:
+        return ""
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return f": {'one of ' if len(known) > 1 else ''}{', '.join(known[:SHOWN])}{more}"
+
+
+def _what_alias(live: Live, view: RequestView, vhost: VirtualHost) -> str:
+    """A URL's host that is an ExternalName: what it stands for."""
+    host = split_authority(view.dialled)[0]
+    known = live.snapshot.dialled.get(host, ())
+    if len(known) != 1 or is_ip(known[0]):
+        return ""
+    counts = "" if live.snapshot.is_unknown(vhost) else ": its rules and policies count"
+    return f"{host} is an ExternalName and stands for {known[0]}{counts}"
 
 
 def endpoints_of(cluster: Any, now: float) -> list[dict[str, Any]]:

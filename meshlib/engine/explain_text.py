@@ -17,6 +17,8 @@ def render(explanation: Explanation) -> str:
         lines.append(f"  note: {data['note']}")
     if data.get("url"):
         lines.append(f"  url: {data['url']}")
+    if data.get("alias"):
+        lines.append(f"  alias: {data['alias']}")
     if data.get("host_header"):
         lines.append(f"  host: {data['host_header']}")
     for rule in data.get("considered", ()):

@@ -69,6 +69,15 @@ def test_the_tls_of_the_service_that_an_alias_stands_for_is_not_lost(world, tmp_
             assert Caller(world, mesh, trust_env=False).get("http://api/").status_code == 200
 
 
+def test_explain_says_what_an_alias_stands_for():
+    resources = [service("reviews"), external("alias", "reviews.default.svc.cluster.local", 9080)]
+    with meshlib.Mesh.from_resources([*resources, external("out", "api.example.com", 80)]) as mesh:
+        said = str(mesh.explain(url="http://alias.default:9080/"))
+        assert "alias.default is an ExternalName and stands for reviews.default.svc.cluster.local" in said
+        assert "the address that the URL names: api.example.com" in str(mesh.explain(url="http://out/"))
+        assert "ExternalName" not in str(mesh.explain(url="http://reviews:9080/"))
+
+
 @pytest.mark.parametrize("world_class", GRPC_WORLDS, ids=lambda w: w.name)
 async def test_grpc_calls_what_an_alias_stands_for(world_class):
     with GrpcServer("inside") as inside, GrpcServer("outside") as outside:

@@ -142,6 +142,13 @@ def test_an_entry_without_resolution_dials_its_target_port(world):
             assert Caller(world, mesh, trust_env=False).get("http://localhost/").json()["server"] == "target"
 
 
+def test_explain_says_which_pods_a_name_is():
+    with meshlib.Mesh.from_resources(database(5432, *PODS)) as mesh:
+        assert "the address that the URL names: 127.0.0.3" in str(mesh.explain(url="http://db-1.db:5432/"))
+        said = str(mesh.explain(url="http://db:5432/"))
+        assert "the address that the URL names: one of 127.0.0.2, 127.0.0.3, 127.0.0.4" in said
+
+
 @pytest.mark.parametrize("world_class", GRPC_WORLDS, ids=lambda w: w.name)
 async def test_grpc_calls_the_pod_that_the_target_names(world_class):
     with GrpcServer("db-0", ip=address("db-0")) as first, GrpcServer("db-1", ip=address("db-1"), port=first.port):
