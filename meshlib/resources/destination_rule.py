@@ -313,8 +313,8 @@ class DestinationRule(Resource):
         return rules.refusals(self)
 
     def notices(self) -> list[Notice]:
-        """Old spellings in use."""
-        found = super().notices()
+        """Old spellings in use, and what Istio warns of."""
+        found = [*super().notices(), *rules.warnings(self)]
         policies: list[tuple[Loc, Any]] = [(("spec", "trafficPolicy"), self.spec.traffic_policy)]
         policies += [
             (("spec", "subsets", i, "trafficPolicy"), subset.traffic_policy)

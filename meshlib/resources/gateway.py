@@ -97,3 +97,7 @@ class Gateway(Resource):
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/gateway.py``."""
         return rules.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *rules.warnings(self)]

@@ -70,3 +70,7 @@ class ServiceEntry(Resource):
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/service_entry.py``."""
         return rules.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *rules.warnings(self)]

@@ -187,3 +187,7 @@ class Sidecar(Resource):
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/sidecar.py``."""
         return rules.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *rules.warnings(self)]

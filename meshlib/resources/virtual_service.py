@@ -318,4 +318,4 @@ class VirtualService(Resource):
 
     def notices(self) -> list[Notice]:
         """Old spellings in use, and combinations that do less than they seem to."""
-        return [*super().notices(), *virtual_service_notices.notices(self)]
+        return [*super().notices(), *rules.warnings(self), *virtual_service_notices.notices(self)]

@@ -33,3 +33,7 @@ class WorkloadEntry(Resource):
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/workload_entry.py``."""
         return rules.refusals(self)
+
+    def notices(self) -> list[Notice]:
+        """What Istio warns of, beside old spellings."""
+        return [*super().notices(), *rules.warnings(self)]

@@ -33,3 +33,14 @@ def assert_refused(text: str, code: str, words: str) -> None:
 
 def assert_accepted(text: str) -> None:
     assert errors(text) == []
+
+
+def assert_warned(text: str, code: str, words: str) -> None:
+    """It loads, with one warning of that code, on the marked line, with these words in its message or hint."""
+    assert_accepted(text)
+    found = [p for p in load_text(text, "f.yaml").problems if p.severity is Severity.WARNING]
+    assert [p.code for p in found] == [code], found
+    (problem,) = found
+    marked = [number for number, line in enumerate(text.splitlines(), 1) if line.endswith(MARK)]
+    assert marked == [problem.line], (problem, text)
+    assert words in f"{problem.message} {problem.hint}", problem

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from meshlib.pace import take_turns
-from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import is_ip
 from meshlib.resources.validation.client_tls import client_tls
 from meshlib.resources.validation.connection_pool import connection_pool
@@ -15,7 +15,7 @@ from meshlib.resources.validation.export_to import export_to
 from meshlib.resources.validation.hosts import domain_problem
 from meshlib.resources.validation.labels import labels
 from meshlib.resources.validation.locality import locality_setting, zone_aware_setting
-from meshlib.resources.validation.selection import label_refusals
+from meshlib.resources.validation.selection import label_refusals, selector_warnings
 
 if TYPE_CHECKING:
     from meshlib.resources.destination_rule import DestinationRule
@@ -177,3 +177,58 @@ def _is_prime(number: int) -> bool:
     if number in (1, 2, 3):
         return True
     return number % 2 == 1 and all(number % divisor for divisor in range(3, math.isqrt(number) + 1, 2))
+
+
+def warnings(resource: DestinationRule) -> Iterator[Notice]:
+    """Failover that nothing triggers, certificates that nobody reads, a selector of nothing."""
+    spec = resource.spec
+    if spec.workload_selector is not None:
+        yield from selector_warnings(spec.workload_selector.match_labels, (*_SPEC, "workloadSelector"))
+    yield from _policy_warnings(spec.traffic_policy, (*_SPEC, "trafficPolicy"))
+    for index, subset in enumerate(spec.subsets or ()):
+        yield from _policy_warnings(subset.traffic_policy, (*_SPEC, "subsets", index, "trafficPolicy"))
+
+
+def _policy_warnings(policy: Any, loc: Loc) -> Iterator[Notice]:
+    if policy is None:
+        return
+    levels = [(policy, loc)]
+    levels += [(level, (*loc, "portLevelSettings", i)) for i, level in enumerate(policy.port_level_settings or ())]
+    for level, there in levels:
+        if level.load_balancer is not None and level.outlier_detection is None:
+            yield from _failover_warnings(level.load_balancer, (*there, "loadBalancer"))
+        yield from _unread_files(level.tls, (*there, "tls"))
+
+
+def _failover_warnings(balancer: Any, loc: Loc) -> Iterator[Notice]:
+    settings = (
+        ("localityLbSetting", balancer.locality_lb_setting),
+        ("zoneAwareLbSetting", balancer.zone_aware_lb_setting),
+    )
+    for name, setting in settings:
+        if setting is not None and (setting.failover or setting.failover_priority):
+            yield warned(
+                "failover-without-ejection",
+                (*loc, name),
+                "failover needs outlierDetection: without it no endpoint is ever found unhealthy",
+                "outlierDetection: {consecutive5xxErrors: 5}",
+            )
+
+
+def _unread_files(tls: Any, loc: Loc) -> Iterator[Notice]:
+    if tls is None or tls.mode != "ISTIO_MUTUAL":
+        return
+    files = (
+        ("clientCertificate", tls.client_certificate),
+        ("privateKey", tls.private_key),
+        ("caCertificates", tls.ca_certificates),
+        ("credentialName", tls.credential_name),
+    )
+    for name, file in files:
+        if file:
+            yield warned(
+                "unread-certificate",
+                (*loc, name),
+                f"mode ISTIO_MUTUAL uses the mesh's own certificates, and reads no {name}",
+                "leave it out, or mode: MUTUAL",
+            )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import UNIX, ip_address, unix_socket
 from meshlib.resources.validation.hosts import is_dns_label, scoped_host
 from meshlib.resources.validation.protocols import is_http, is_tls, no_target_port, port_number, protocol_known
-from meshlib.resources.validation.server_tls import passes_through, server_tls
+from meshlib.resources.validation.server_tls import passes_through, server_tls, server_tls_warnings
 
 if TYPE_CHECKING:
     from meshlib.resources.gateway import Gateway
@@ -101,3 +101,17 @@ def _tls_of_protocol(server: Any, loc: Loc) -> Iterator[Notice]:
             f"a server of protocol {protocol} has no TLS",
             "protocol: TLS, or leave tls out",
         )
+
+
+def warnings(resource: Gateway) -> Iterator[Notice]:
+    """TLS that does less than it seems to."""
+    for index, server in enumerate(resource.spec.servers or ()):
+        loc = (*_SERVERS, index, "tls")
+        yield from server_tls_warnings(server.tls, loc)
+        if server.tls is not None and server.tls.https_redirect and not is_http(server.port.protocol):
+            yield warned(
+                "redirect-without-http",
+                (*loc, "httpsRedirect"),
+                f"httpsRedirect is for servers of protocol HTTP, not {server.port.protocol}",
+                "put it on the server of port 80",
+            )

@@ -9,6 +9,7 @@ from meshlib.resources.validation.hosts import is_dns_label
 
 HTTP = frozenset({"http", "http2", "http_proxy", "grpc", "grpc-web"})
 TLS = frozenset({"https", "tls"})
+TCP = TLS | {"tcp", "mongo", "redis", "mysql"}
 KNOWN = HTTP | TLS | {"tcp", "udp", "mongo", "redis", "mysql"}
 _SHOWN = "HTTP, HTTPS, HTTP2, GRPC, GRPC-WEB, TCP, TLS, UDP, MONGO, REDIS, MYSQL"
 

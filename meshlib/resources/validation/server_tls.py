@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.notices import Loc, Notice, refused, warned
 
 _TERMINATING = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")
 
@@ -88,3 +88,65 @@ def _files(tls: Any, loc: Loc) -> Iterator[Notice]:
         for name, file in (("serverCertificate", pair.server_certificate), ("privateKey", pair.private_key)):
             if not file:
                 yield refused("tls-files", where, f"mode {mode} needs {name}", f"add {name}, or use credentialName")
+
+
+_CIPHERS = frozenset(
+    f"{exchange}{cipher}"
+    for exchange, ciphers in (
+        ("ECDHE-ECDSA-", ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")),
+        ("ECDHE-RSA-", ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")),
+        ("", ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA", "DES-CBC3-SHA")),
+    )
+    for cipher in ciphers
+)
+
+
+def server_tls_warnings(tls: Any, loc: Loc) -> Iterator[Notice]:
+    """Ciphers that Istio leaves out, old versions without ciphers for them, certificates that nobody reads."""
+    if tls is None:
+        return
+    if tls.min_protocol_version in ("TLSV1_0", "TLSV1_1") and not tls.cipher_suites:
+        yield warned(
+            "no-ciphers",
+            (*loc, "minProtocolVersion"),
+            f"{tls.min_protocol_version} needs ciphers that are not among those by default",
+            "name cipherSuites for it, or leave minProtocolVersion out",
+        )
+    seen: set[str] = set()
+    for index, cipher in enumerate(tls.cipher_suites or ()):
+        if cipher not in _CIPHERS and cipher[:1].isalnum() and cipher != "ALL":
+            yield warned(
+                "unknown-cipher",
+                (*loc, "cipherSuites", index),
+                f"Istio does not know the cipher {cipher} and leaves it out",
+                f"for example {min(_CIPHERS)}",
+            )
+        elif cipher in seen:
+            yield warned("duplicate-cipher", (*loc, "cipherSuites", index), f"{cipher} is there twice", "remove one")
+        seen.add(cipher)
+    if tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH"):
+        yield from _unread_certificates(tls, loc)
+    if tls.mode in _TERMINATING and len(tls.tls_certificates or ()) > 2:
+        yield warned(
+            "many-certificates", (*loc, "tlsCertificates"), "two certificates at most are served", "one RSA, one ECDSA"
+        )
+
+
+def _unread_certificates(tls: Any, loc: Loc) -> Iterator[Notice]:
+    given = (
+        ("serverCertificate", tls.server_certificate),
+        ("privateKey", tls.private_key),
+        ("caCertificates", tls.ca_certificates),
+        ("caCrl", tls.ca_crl),
+        ("tlsCertificates", tls.tls_certificates),
+        ("credentialName", tls.credential_name),
+        ("credentialNames", tls.credential_names),
+    )
+    for name, value in given:
+        if value:
+            yield warned(
+                "unread-certificate",
+                (*loc, name),
+                f"mode {tls.mode} reads no certificates",
+                "leave it out, or choose the mode that ends TLS here (SIMPLE)",
+            )

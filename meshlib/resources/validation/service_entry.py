@@ -6,14 +6,14 @@ from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING
 
 from meshlib.pace import take_turns
-from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import subnet
 from meshlib.resources.validation.export_to import export_to
-from meshlib.resources.validation.hosts import domain_problem, wildcard_domain_problem
+from meshlib.resources.validation.hosts import domain_problem, partial_wildcard, wildcard_domain_problem
 from meshlib.resources.validation.labels import labels
-from meshlib.resources.validation.protocols import is_http, is_tls, port_name, protocol_known
-from meshlib.resources.validation.selection import label_refusals
-from meshlib.resources.validation.workload_entry import name_or_ip, port_names, workload
+from meshlib.resources.validation.protocols import TCP, is_http, is_tls, port_name, protocol_known
+from meshlib.resources.validation.selection import label_refusals, selector_warnings
+from meshlib.resources.validation.workload_entry import address_warnings, name_or_ip, port_names, workload
 
 if TYPE_CHECKING:
     from meshlib.resources.service_entry import ServiceEntry, ServiceEntrySpec
@@ -162,4 +162,37 @@ def _dynamic_dns(spec: ServiceEntrySpec, waypoint: str) -> Iterator[Notice]:
             (*_SPEC, "location"),
             "resolution DYNAMIC_DNS and location MESH_INTERNAL exclude a waypoint",
             f"leave the label {_WAYPOINT} out, or location: MESH_EXTERNAL",
+        )
+
+
+def warnings(resource: ServiceEntry) -> Iterator[Notice]:
+    """Hosts that match nothing, selectors that select nothing or everything, endpoints without an address."""
+    spec = resource.spec
+    for index, host in enumerate(spec.hosts):
+        if partial_wildcard(host) and spec.resolution != "DYNAMIC_DNS":
+            yield warned(
+                "partial-wildcard",
+                (*_SPEC, "hosts", index),
+                f"{host} has a wildcard for a part of a label, which is for resolution DYNAMIC_DNS",
+                'write "*.example.com"',
+            )
+    if spec.workload_selector is not None:
+        yield from selector_warnings(spec.workload_selector.labels, (*_SPEC, "workloadSelector"))
+        if spec.resolution in (None, "NONE"):
+            yield warned(
+                "selector-without-resolution",
+                (*_SPEC, "workloadSelector"),
+                "resolution NONE dials the caller's address, and selects no workloads",
+                "resolution: STATIC",
+            )
+    if spec.resolution == "STATIC":
+        for index, endpoint in enumerate(spec.endpoints or ()):
+            yield from address_warnings(endpoint, (*_SPEC, "endpoints", index))
+    tcp = any((port.protocol or "").lower() in TCP for port in spec.ports or ())
+    if spec.resolution in ("DNS", "DNS_ROUND_ROBIN") and spec.addresses and len(spec.hosts) > 1 and tcp:
+        yield warned(
+            "several-hosts-on-tcp",
+            (*_SPEC, "hosts"),
+            "an address and a TCP port do not tell which of several hosts is meant",
+            "one ServiceEntry a host",
         )

@@ -6,13 +6,20 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import UNIX, ip_address, unix_socket
 from meshlib.resources.validation.connection_pool import connection_pool
 from meshlib.resources.validation.hosts import domain_problem, scoped_host
-from meshlib.resources.validation.protocols import is_tls, no_target_port, port_name, port_number, protocol_known
-from meshlib.resources.validation.selection import label_refusals
-from meshlib.resources.validation.server_tls import server_tls
+from meshlib.resources.validation.protocols import (
+    is_http,
+    is_tls,
+    no_target_port,
+    port_name,
+    port_number,
+    protocol_known,
+)
+from meshlib.resources.validation.selection import label_refusals, selector_warnings
+from meshlib.resources.validation.server_tls import server_tls, server_tls_warnings
 
 if TYPE_CHECKING:
     from meshlib.resources.sidecar import Sidecar
@@ -212,3 +219,37 @@ def _outbound(policy: Any, loc: Loc) -> Iterator[Notice]:
         )
     if proxy.port is None:
         yield refused("missing-field", there, "egressProxy has no port", "port: {number: 443}")
+
+
+def warnings(resource: Sidecar) -> Iterator[Notice]:
+    """A selector of nothing, hosts that are there twice, HTTP settings of ports that see no HTTP."""
+    spec = resource.spec
+    if spec.workload_selector is not None:
+        yield from selector_warnings(spec.workload_selector.labels, (*_SPEC, "workloadSelector"))
+    for index, listener in enumerate(spec.ingress or ()):
+        loc = (*_SPEC, "ingress", index)
+        yield from server_tls_warnings(listener.tls, (*loc, "tls"))
+        pool = listener.connection_pool
+        if pool is not None and pool.http is not None and not is_http(listener.port.protocol):
+            yield warned(
+                "http-pool-of-tcp",
+                (*loc, "connectionPool", "http"),
+                f"the port's protocol is {listener.port.protocol or 'not given'}: only the settings of tcp act",
+                "protocol: HTTP, or leave http out",
+            )
+    for index, outbound in enumerate(spec.egress or ()):
+        yield from _hosts_twice(outbound.hosts, resource.namespace, (*_SPEC, "egress", index, "hosts"))
+
+
+def _hosts_twice(hosts: Any, namespace: str, loc: Loc) -> Iterator[Notice]:
+    seen: dict[str, set[str]] = {}
+    for index, text in enumerate(hosts):
+        where, slash, host = text.partition("/")
+        if not slash or where.startswith("~"):
+            continue
+        known = seen.setdefault(namespace if where == "." else where, set())
+        if known if host == "*" else {host, "*"} & known:
+            yield warned("duplicate-host", (*loc, index), f"{text} is among the hosts already", "remove it")
+        known.add(host)
+    if "*" in seen.get("*", ()) and len(seen) > 1:
+        yield warned("duplicate-host", loc, "*/* is every host: the others add nothing", "remove one or the other")

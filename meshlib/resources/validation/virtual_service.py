@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from meshlib.pace import take_turns
 from meshlib.policy.grpc_status import NUMBERS as GRPC_STATUSES
 from meshlib.policy.retry import CONDITIONS
-from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import is_ip, subnet
 from meshlib.resources.validation.export_to import export_to
 from meshlib.resources.validation.headers import condition_name, cors_name, header_operations, is_claim, one_authority
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MESH = "mesh"
 MAX_BODY = 1 << 20
+_LARGE_BODY = 100 << 10
 _SPEC: Loc = ("spec",)
 _CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*")
 _STATUSES = frozenset(str(status.value) for status in HTTPStatus)
@@ -508,3 +509,36 @@ def _l4_route(rule: Any, loc: Loc) -> Iterator[Notice]:
         yield refused("no-action", loc, "the rule has no route", "add route: [{destination: ...}]")
     else:
         yield from _destinations(rule.route, (*loc, "route"), http=False)
+
+
+def warnings(resource: VirtualService) -> Iterator[Notice]:
+    """Old names of gateways, addresses as server names, bodies that make every proxy's configuration large."""
+    spec = resource.spec
+    for index, name in enumerate(spec.gateways or ()):
+        if "/" not in name and "." in name:
+            gateway, _, rest = name.partition(".")
+            yield warned(
+                "old-gateway-name",
+                (*_SPEC, "gateways", index),
+                f"{name} is an old way to name a gateway",
+                f"write {rest.partition('.')[0]}/{gateway}",
+            )
+    for index, rule in enumerate(spec.http or ()):
+        body = rule.direct_response.body if rule.direct_response is not None else None
+        if body is not None and max(len(body.string or ""), body.size_of_bytes) > _LARGE_BODY:
+            yield warned(
+                "large-body",
+                (*_SPEC, "http", index, "directResponse", "body"),
+                "the body has more than 100 kB, and every proxy keeps it",
+                "serve it",
+            )
+    for index, tls in enumerate(spec.tls or ()):
+        for position, match in enumerate(tls.match):
+            for place, host in enumerate(match.sni_hosts):
+                if is_ip(host):
+                    yield warned(
+                        "address-as-server-name",
+                        (*_SPEC, "tls", index, "match", position, "sniHosts", place),
+                        f"clients send no addresses as server names: {host} matches nothing",
+                        "match destinationSubnets in a tcp rule",
+                    )

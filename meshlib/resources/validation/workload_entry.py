@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Any
 
-from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import UNIX, is_ip, unix_socket
 from meshlib.resources.validation.hosts import domain_problem
 from meshlib.resources.validation.labels import labels
@@ -73,3 +73,19 @@ def port_names(ports: Any, loc: Loc, service_ports: Set[str] | None) -> Iterator
                 f"an endpoint maps the port {name}, which ports does not name (it names {known})",
                 "use a name of spec.ports",
             )
+
+
+def warnings(resource: WorkloadEntry) -> Iterator[Notice]:
+    """Without an address it is reached through the gateway of its network."""
+    return address_warnings(resource.spec, ("spec",))
+
+
+def address_warnings(entry: Any, loc: Loc) -> Iterator[Notice]:
+    """An endpoint without an address."""
+    if not entry.address and entry.network:
+        yield warned(
+            "no-address",
+            loc,
+            f"there is no address: it can be reached only through a gateway of network {entry.network}",
+            "address: 10.0.0.1",
+        )
