@@ -292,6 +292,7 @@ class _Compilation:
                 clusters[key] = old
         self.said = Counter(self._problems(ports, tls_ports))
         refusals = reports.refusals(clusters.values(), self.kinds.get("DestinationRule", []))
+        partial = reports.partial_hosts(self.kinds.get("VirtualService", []), self.registry, self.domain)
         inbound, self.about_inbound = compile_inbound(
             self.kinds.get("EnvoyFilter", []), self.kinds.get("Service", []), self.workload, self.domain
         )
@@ -304,7 +305,7 @@ class _Compilation:
             passthrough=passthrough,
             blocked=blocked,
             allow_any=self.scope.allow_any,
-            problems=(*self.registry.problems, *self.said, *refusals, *self.about_inbound),
+            problems=(*self.registry.problems, *self.said, *refusals, *partial, *self.about_inbound),
             resource_count=len(self.resources),
             l4=self.l4,
             resilience=resilience,

@@ -120,12 +120,13 @@ class Incremental:
         self._said.subtract(before.said)
         self._said.update(now.said)
         refusals = reports.refusals(clusters.values(), world.destination_rules())
+        partial = reports.partial_hosts(world.partial_claims(), registry, self._domain)
         said = [problem for problem, times in self._said.items() if times > 0]
         self.snapshot = replace(
             made,
             version=version,
             clusters=clusters,
-            problems=(*registry.problems, *said, *refusals, *self._about_inbound),
+            problems=(*registry.problems, *said, *refusals, *partial, *self._about_inbound),
             resource_count=count,
             inbound=self._inbound(made),
             dialled=self._dialled(made, redefined, registry_before),

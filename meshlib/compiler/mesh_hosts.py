@@ -49,7 +49,7 @@ class MeshHosts:
         self._contested = contested
         self._whole_mesh = whole_mesh
         self._listeners = Listeners(
-            (seen.listener, sorted(seen.services, key=lambda found: found[0].age_key)) for seen in visible.seen
+            (seen.listener, sorted(seen.services, key=lambda found: _age(found[0]))) for seen in visible.seen
         )
 
     def ports(self) -> set[int]:
@@ -141,6 +141,12 @@ class MeshHosts:
     def _unregistered(self, host: str) -> bool:
         """Whether the registry has no such host at all."""
         return self._visible.find(host) is None
+
+
+def _age(service: Service) -> tuple[str, str, str]:
+    """Oldest first; of those made in the same second by name, which is the host of a ServiceEntry's."""
+    created, name, *_ = service.age_key
+    return created, name if service.kind == "kubernetes" else service.host, service.namespace
 
 
 def _every(_host: str) -> bool:

@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from meshlib.compiler.scope import names_gateway
 from meshlib.errors import Problem, Severity
 from meshlib.pace import take_turns
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Cluster, L4Host, VirtualHost
+    from meshlib.registry.registry import Registry
 
 
 def _warning(resource: Any, code: str, path: str, message: str, hint: str) -> Problem:
@@ -92,6 +94,32 @@ def overlaps(*claims: Mapping[str, Sequence[Any]]) -> Iterator[Problem]:
                     f"{first.id} claims {host} already and is the older or nearer one: as long as it has a rule for a "
                     "client, these rules are not used",
                     f"merge them into {first.id}, or delegate from it",
+                )
+
+
+def full_name_of(host: str, domain: str) -> str:
+    """The full name of what looks like a Service's ``name.namespace`` or ``name.namespace.svc``; "" of other hosts."""
+    labels = host.lower().split(".")
+    if "*" in host or len(labels) not in (2, 3) or (len(labels) == 3 and labels[2] != "svc"):
+        return ""
+    return f"{labels[0]}.{labels[1]}.svc.{domain}"
+
+
+def partial_hosts(virtual_services: Iterable[Any], registry: Registry, domain: str) -> Iterator[Problem]:
+    """Hosts of VirtualServices that are a part of a Service's full name: to Istio they are just what they say."""
+    for resource in virtual_services:
+        if not names_gateway(resource.spec.gateways):
+            continue
+        for position, host in enumerate(resource.spec.hosts or ()):
+            full = full_name_of(host, domain)
+            if full and registry.definitions(full) and not registry.definitions(host.lower()):
+                yield _warning(
+                    resource,
+                    "partial-host",
+                    f"{resource.id} spec.hosts[{position}]",
+                    f"{host} is not the name of a Service: as in Istio the rules are for requests that say just that, on port "
+                    f"80, and not for {full}",
+                    f"write {full}",
                 )
 
 

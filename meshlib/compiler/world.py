@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.changes import Dependents
 from meshlib.compiler.listeners import addresses
+from meshlib.compiler.reports import full_name_of
 from meshlib.compiler.resilience import hosts_of_policy
 from meshlib.compiler.scope import exported_to, names_gateway
 from meshlib.pace import take_turns
@@ -71,6 +72,7 @@ class World:
         self._policies: dict[str, list[Any]] = {}
         self._fallbacks: Dependents[str, str] = Dependents()
         self._own_services: dict[int, Any] = {}
+        self._partial: dict[int, Any] = {}
         self._aliases: Dependents[str, str] = Dependents()
         self._addresses: Counter[str] = Counter()
         self._ports: Counter[int] = Counter()
@@ -134,11 +136,19 @@ class World:
             for port, before in spoken.items()
         )
 
+    def partial_claims(self) -> Iterable[Any]:
+        """VirtualServices one of whose hosts may be a part of a Service's full name, in the order of reading."""
+        return sorted(self._partial.values(), key=lambda resource: resource.origin.document)
+
     def _spoken(self, port: int) -> tuple[bool, bool]:
         return self._http_ports[port] > 0, self._other_ports[port] > 0
 
     def _virtual_service(self, resource: Any, *, there: bool) -> None:
         spec, name = resource.spec, (resource.namespace, resource.name)
+        if not there:
+            self._partial.pop(id(resource), None)
+        elif any(full_name_of(host, self._domain) for host in spec.hosts or ()):
+            self._partial[id(resource)] = resource
         if there:
             self._named[name] = resource
         elif self._named.get(name) is resource:

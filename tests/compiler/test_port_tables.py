@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from meshlib import Mesh
+from meshlib.compiler.compile import Compiler
 from meshlib.compiler.snapshot import PortTable
+from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
 from tests.support.mesh_decisions import answering, compiled, decision, entry, http_entry
 from tests.support.resources import service, to, virtual_service
@@ -165,3 +167,21 @@ def test_a_port_that_a_url_writes_is_that_port():
         assert told.to_dict()["virtual_host"] == "*"
         assert "httpx leaves :80 out of its URLs, and such calls go to a.default.svc.cluster.local:9080" in str(told)
         assert "httpx" not in str(mesh.explain(url="http://web:80/")), "where it makes no difference nothing is said"
+
+
+@pytest.mark.parametrize("host", ["a.other", "a.other.svc"])
+def test_a_part_of_a_full_name_gets_the_full_name_as_a_hint(host):
+    resources = [service("a", port=80, namespace="other"), answering("v", host)]
+    (problem,) = [p for p in compiled(*resources).problems if p.code == "partial-host"]
+    assert problem.path == "VirtualService/default/v spec.hosts[0]"
+    assert problem.hint == "write a.other.svc.cluster.local"
+    compiler = Compiler(Workload())
+    for given in (resources, resources[1:], resources[:1], resources):
+        made = compiler.compile(load_objects(given).resources)
+        assert [p.code for p in made.problems if p.code == "partial-host"] == ["partial-host"] * (len(given) == 2)
+
+
+@pytest.mark.parametrize("host", ["example.com", "a.other.svc.cluster.local", "a.nobody", "*.other"])
+def test_other_names_are_no_part_of_one(host):
+    found = compiled(service("a", port=80, namespace="other"), answering("v", host)).problems
+    assert "partial-host" not in [p.code for p in found]

@@ -68,6 +68,14 @@ def test_tcp_without_an_address_has_the_whole_port_where_nobody_speaks_http():
         assert decision(snap, f"http://{name}:5432/") == "tcp: default -> outbound|5432||db.test"
 
 
+def test_of_two_of_the_same_age_the_first_by_host_has_it():
+    snap = compiled(
+        {**entry("b.test", of("TCP")), "metadata": {"name": "first", "namespace": "default"}},
+        {**entry("a.test", of("TCP")), "metadata": {"name": "second", "namespace": "default"}},
+    )
+    assert decision(snap, "http://b.test:5432/") == "tcp: default -> outbound|5432||a.test"
+
+
 def test_an_address_tells_what_a_connection_is_for():
     addressed = entry("db.test", of("TCP", 9080), addresses=["240.0.0.7"])
     snap = compiled(addressed, service("web"), answering("v", "db.test", "240.0.0.7"))

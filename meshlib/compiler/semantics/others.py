@@ -8,6 +8,7 @@ REGISTRY = "tests/registry/test_registry.py"
 BALANCING = "tests/engine/test_balancing.py"
 NAMES = "tests/transport/test_names.py"
 SIDECARS = "tests/compiler/test_sidecars.py"
+EGRESS = "tests/compiler/test_sidecar_listeners.py"
 GATEWAYS = "tests/compiler/test_gateways.py"
 INBOUND = "tests/compiler/test_inbound.py"
 
@@ -56,11 +57,12 @@ WORKLOAD_GROUP: tuple[Row, ...] = (
 
 SIDECAR: tuple[Row, ...] = (
     honoured("workloadSelector.labels", "workloads it is for, before those without", SIDECARS),
-    honoured("egress.hosts", "services and VirtualServices in sight", SIDECARS, "*/*"),
-    honoured("egress.port.number", "hosts are in sight on this port", SIDECARS, "all"),
-    not_here("egress.port", "names and protocols of listeners: there are none"),
-    not_here("egress.bind", "addresses of listeners: there are none"),
-    not_here("egress.captureMode", "traffic is not captured, it is ours"),
+    honoured("egress.hosts", "services and VirtualServices in sight", EGRESS, "*/*"),
+    honoured("egress.port.number", "all there is on this port", EGRESS, "all"),
+    honoured("egress.port.protocol", "whether http rules act there, whatever services declare", EGRESS),
+    not_here("egress.port", "names of listeners: there are none"),
+    honoured("egress.bind", "calls to services do not arrive there: they find nothing", EGRESS),
+    honoured("egress.captureMode", "NONE: as with bind", EGRESS, "DEFAULT"),
     honoured(
         "outboundTrafficPolicy.mode",
         "unknown hosts: ALLOW_ANY passes them, REGISTRY_ONLY answers 502",
