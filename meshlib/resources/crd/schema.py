@@ -29,13 +29,14 @@ Check = Callable[[Any, Loc], Notice | None]
 class Node:
     """A part of a schema: what is asked of a value, and of what is inside."""
 
-    __slots__ = ("checks", "fields", "items", "values")
+    __slots__ = ("checks", "fields", "is_plain", "items", "values")
 
     def __init__(self) -> None:
         self.checks: tuple[Check, ...] = ()
         self.fields: dict[str, Node] = {}
         self.items: Node | None = None
         self.values: Node | None = None
+        self.is_plain = False  # an object of which nothing is asked but in its fields: most have none of these
 
 
 def crd_refusals(kind: str, spec: Any) -> list[Notice]:
@@ -59,9 +60,12 @@ def _judge(node: Node, value: Any, loc: Loc, found: list[Notice]) -> None:
             if there is not None:
                 _judge(there, inside, (*loc, key), found)
     elif type(value) is list and node.items is not None:
+        entry = node.items
+        plain = entry.fields.keys().isdisjoint if entry.is_plain else None
         for index, inside in enumerate(value):
             take_turns()
-            _judge(node.items, inside, (*loc, index), found)
+            if plain is None or type(inside) is not dict or not plain(inside):
+                _judge(entry, inside, (*loc, index), found)
 
 
 @functools.cache
@@ -73,6 +77,7 @@ def _kinds() -> dict[str, Node]:
         node.fields = {name: nodes[number] for name, number in made.get("fields", {}).items()}
         node.items = nodes[made["items"]] if "items" in made else None
         node.values = nodes[made["values"]] if "values" in made else None
+        node.is_plain = not node.checks and node.values is None
     return {kind: nodes[number] for kind, number in table["kinds"].items()}
 
 
