@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meshlib.errors import Problem, Severity
 from meshlib.resources.yaml_reader import MAX_BYTES, read
 
-_KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml")
+_KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _HARMLESS = frozenset({"apiVersion", "kind", "metadata", "resources", "openapi", "sortOptions"})
 _PATCHES = ("patches", "patchesStrategicMerge", "patchesJson6902")
 _TEMPLATE = re.compile(
@@ -53,9 +53,11 @@ def look(files: Sequence[str]) -> Foreign:
                 f"helm template {shown} | meshlib analyze -  (or into a file, and load that)",
             )
         )
-    for file in files:
-        if os.path.basename(file) in _KUSTOMIZATIONS and file not in found.left_out:
-            _overlay(file, found)
+    for folder in dict.fromkeys(os.path.dirname(file) for file in files):
+        for name in _KUSTOMIZATIONS:
+            file = os.path.join(folder, name)
+            if file not in found.left_out and os.path.isfile(file):
+                _overlay(file, found)
     return found
 
 
@@ -136,6 +138,16 @@ def template_problem(data: str | bytes, file: str) -> Problem | None:
         "this is a template, not YAML yet",
         "render the chart first: helm template CHART | meshlib analyze -",
     )
+
+
+def one_for_all_templates(problems: list[Problem]) -> list[Problem]:
+    """A chart has many templates: the sentence about the first of them is enough."""
+    found = [problem for problem in problems if problem.code == "helm-template"]
+    if len(found) < 2:
+        return problems
+    more = len(found) - 1
+    said = replace(found[0], message=f"{found[0].message}, as {more} other file{'s are' if more > 1 else ' is'}")
+    return [said if p is found[0] else p for p in problems if p.code != "helm-template" or p is found[0]]
 
 
 def _problem(code: str, severity: Severity, file: str, place: tuple[int, int], message: str, hint: str) -> Problem:

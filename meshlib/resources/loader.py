@@ -19,7 +19,7 @@ from meshlib.resources.content import content_digest
 from meshlib.resources.document import Document, LazyPositions, Positions
 from meshlib.resources.file_names import STDIN, expand, files_at, nothing_at
 from meshlib.resources.findings import Finding, check
-from meshlib.resources.foreign import look, template_problem
+from meshlib.resources.foreign import look, one_for_all_templates, template_problem
 from meshlib.resources.hints import dotted
 from meshlib.resources.kinds import KINDS, model_for, split_api_version
 from meshlib.resources.object_memo import ObjectMemo
@@ -299,6 +299,7 @@ class _Loading:
                 take_turns()
                 part.rest()
         self.result.problems.sort(key=lambda p: (p.file, p.line, p.column))
+        self.result.problems = one_for_all_templates(self.result.problems)
         return self.result
 
     def problem(

@@ -56,6 +56,14 @@ def test_a_template_alone_is_one_sentence() -> None:
     assert (problem.code, problem.line, problem.column) == ("helm-template", 4, 9)
 
 
+def test_many_templates_are_one_sentence() -> None:
+    for name in ("a", "b", "c"):
+        write(f"templates/{name}.yaml", TEMPLATE)
+    (problem,) = load(".").problems
+    assert problem.message.endswith("as 2 other files are")
+    assert problem.file.endswith("a.yaml")
+
+
 def test_two_braces_alone_are_no_template() -> None:
     write("mesh.yaml", SERVICE + "x: '{{ .y }}'\n")
     assert [p.code for p in load("mesh.yaml").problems] == []
@@ -75,6 +83,12 @@ def test_an_overlay_is_one_sentence_and_its_patches_are_not_read() -> None:
     (problem,) = result.problems
     assert (problem.code, problem.severity, problem.line) == ("kustomize-overlay", Severity.ERROR, 2)
     assert "kubectl kustomize ./overlays/prod" in problem.hint
+
+
+def test_the_file_of_an_overlay_may_have_no_suffix() -> None:
+    write("Kustomization", "patches: [{path: cart-patch.yaml}]\n")
+    write("cart-patch.yaml", "kind: Service\n")
+    assert [(p.code, p.file) for p in load(".").problems] == [("kustomize-overlay", "./Kustomization")]
 
 
 def test_an_overlay_without_patches_is_a_warning() -> None:
