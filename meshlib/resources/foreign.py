@@ -32,8 +32,8 @@ class Foreign:
     problems: list[Problem] = field(default_factory=list)
 
 
-def look(files: Sequence[str]) -> Foreign:
-    """What of these files belongs to charts and overlays."""
+def look(files: Sequence[str], in_folder: bool) -> Foreign:
+    """What of these files belongs to charts and overlays. ``in_folder``: they are all that a folder holds."""
     found = Foreign()
     charts: dict[str, None] = {}
     for file in files:
@@ -56,7 +56,8 @@ def look(files: Sequence[str]) -> Foreign:
     for folder in dict.fromkeys(os.path.dirname(file) for file in files):
         for name in _KUSTOMIZATIONS:
             file = os.path.join(folder, name)
-            if file not in found.left_out and os.path.isfile(file):
+            there = os.path.isfile(file) if in_folder else file in files
+            if there and file not in found.left_out:
                 _overlay(file, found)
     return found
 

@@ -340,7 +340,7 @@ class _Loading:
             self._unreadable(folder, error)
         if not files and not unreadable:
             self.problem("no-files", path, *nothing_at(path))
-        foreign = look(files)
+        foreign = look(files, os.path.isdir(path))
         left_out = {os.path.abspath(file) for file in foreign.left_out}
         for problem in foreign.problems:
             if problem not in self.result.problems:

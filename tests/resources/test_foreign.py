@@ -91,6 +91,14 @@ def test_the_file_of_an_overlay_may_have_no_suffix() -> None:
     assert [(p.code, p.file) for p in load(".").problems] == [("kustomize-overlay", "./Kustomization")]
 
 
+def test_a_file_that_is_named_is_read_whatever_is_beside_it() -> None:
+    write("kustomization.yaml", "patches: [{path: cart.yaml}]\n")
+    write("cart.yaml", SERVICE)
+    result = load("cart.yaml")
+    assert [r.name for r in result.resources] == ["cart"]
+    assert result.problems == []
+
+
 def test_an_overlay_without_patches_is_a_warning() -> None:
     write("kustomization.yaml", "kind: Kustomization\nresources: [cart.yaml]\nnamespace: prod\n")
     write("cart.yaml", SERVICE)
