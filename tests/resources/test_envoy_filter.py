@@ -73,6 +73,14 @@ def test_accepted(spec):
 def test_what_does_not_narrow_a_patch_is_warned_of():
     assert warnings("EnvoyFilter", {"workloadSelector": {}}) == [("empty-selector", "spec.workloadSelector")]
     assert warnings("EnvoyFilter", filtered("LISTENER", name="a")) == [("match-ignored", FILTER)]
+    former = filtered("HTTP_FILTER", name="envoy.http_connection_manager", subFilter={"name": "envoy.router"})
+    assert warnings(
+        "EnvoyFilter", {"configPatches": [{**former["configPatches"][0], "patch": {"operation": "REMOVE"}}]}
+    ) == [
+        ("former-filter-name", f"{FILTER}.name"),
+        ("former-filter-name", f"{FILTER}.subFilter.name"),
+    ]
+    assert warnings("EnvoyFilter", valued("HTTP_FILTER", {"name": "a"})) == [("no-typed-config", VALUE)]
     long = patch(proxy={"proxyVersion": "(" * 1025})
     assert warnings("EnvoyFilter", long) == [("regex-ignored", f"{PATCH}.match.proxy.proxyVersion")]
 

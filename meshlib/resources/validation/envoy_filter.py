@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from meshlib.resources.envoy.filter_names import FORMER_NAMES
 from meshlib.resources.envoy.values import Misfit, misfits
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.regexes import LONGEST, regex
@@ -27,6 +28,8 @@ _MESSAGES = {
     "BOOTSTRAP": "envoy.config.bootstrap.v3.Bootstrap",
 }
 """What a patch's value is in Envoy's configuration."""
+
+_FILTERS = ("HTTP_FILTER", "NETWORK_FILTER", "LISTENER_FILTER", "EXTENSION_CONFIG")
 
 _OBJECTS = {
     "LISTENER": "listener",
@@ -51,34 +54,55 @@ def refusals(resource: Any) -> Iterator[Notice]:
 
 
 def warnings(resource: Any) -> Iterator[Notice]:
-    """Selectors and matches that do not narrow anything."""
+    """Selectors and matches that do not narrow anything, fields and filters that Envoy does not know (any more)."""
     spec = resource.spec
     if spec.workload_selector is not None:
         yield from selector_warnings(spec.workload_selector.labels, ("spec", "workloadSelector"))
     for index, patch in enumerate(spec.config_patches or ()):
-        here: Loc = (*_PATCHES, index, "match")
-        match = patch.match
-        if match is not None and match.context == "WAYPOINT":
-            continue
-        for misfit in _misfits(patch, (*_PATCHES, index)):
-            if misfit.unknown:
-                yield warned("unknown-envoy-field", misfit.loc, misfit.message, misfit.hint)
-        if match is None:
-            continue
-        if match.proxy is not None and len(match.proxy.proxy_version or "") > LONGEST:
+        if patch.match is None or patch.match.context != "WAYPOINT":
+            here: Loc = (*_PATCHES, index)
+            yield from _value_warnings(patch, here)
+            if patch.match is not None:
+                yield from _match_warnings(patch, (*here, "match"))
+
+
+def _value_warnings(patch: Any, loc: Loc) -> Iterator[Notice]:
+    for misfit in _misfits(patch, loc):
+        if misfit.unknown:
+            yield warned("unknown-envoy-field", misfit.loc, misfit.message, misfit.hint)
+    value = patch.patch.value if patch.patch is not None else None
+    if patch.apply_to in _FILTERS and value is not None:
+        kinds = ("typed_config", "typedConfig", "config_discovery", "configDiscovery")
+        if all(value.get(kind) is None for kind in kinds):
             yield warned(
-                "regex-ignored",
-                (*here, "proxy", "proxyVersion"),
-                f"proxyVersion has more than {LONGEST} characters, and Istio ignores it",
-                "shorten it",
+                "no-typed-config",
+                (*loc, "patch", "value"),
+                "the filter is named without typed_config, which Envoy will not look up by name for ever",
+                'write typed_config: {"@type": ...}',
             )
-        chain = match.listener.filter_chain if match.listener is not None else None
-        if chain is not None and chain.filter is not None and patch.apply_to in ("LISTENER", "FILTER_CHAIN"):
+
+
+def _match_warnings(patch: Any, loc: Loc) -> Iterator[Notice]:
+    proxy, listener = patch.match.proxy, patch.match.listener
+    if proxy is not None and len(proxy.proxy_version or "") > LONGEST:
+        yield warned(
+            "regex-ignored",
+            (*loc, "proxy", "proxyVersion"),
+            f"proxyVersion has more than {LONGEST} characters, and Istio ignores it",
+            "shorten it",
+        )
+    named = listener.filter_chain.filter if listener is not None and listener.filter_chain is not None else None
+    if named is None:
+        return
+    where: Loc = (*loc, "listener", "filterChain", "filter")
+    if patch.apply_to in ("LISTENER", "FILTER_CHAIN"):
+        message = f"the filter does not narrow a patch of {patch.apply_to}"
+        yield warned("match-ignored", where, message, "remove it")
+    inner = named.sub_filter.name if named.sub_filter is not None else None
+    for name, place in ((named.name, (*where, "name")), (inner, (*where, "subFilter", "name"))):
+        if name in FORMER_NAMES:
             yield warned(
-                "match-ignored",
-                (*here, "listener", "filterChain", "filter"),
-                f"the filter does not narrow a patch of {patch.apply_to}",
-                "remove it",
+                "former-filter-name", place, f"{name} is the filter's former name", f"write {FORMER_NAMES[name]}"
             )
 
 
