@@ -80,7 +80,7 @@ def _rewrite(rewrite: Any, here: Loc) -> Iterator[Notice]:
             "rewrite-without-effect",
             "warning",
             (*here, "uriRegexRewrite", "rewrite"),
-            f"{error}: the path stays as it is, and Envoy refuses such a route",
+            f"{error}: the path stays as it is, as Envoy leaves it",
             r"\1 stands for the first group, \\ for a backslash",
         )
 
