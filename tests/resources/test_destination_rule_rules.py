@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.resources.verdicts import assert_accepted, assert_refused, document
+from tests.support.marked_lines import assert_accepted, assert_refused, document
 
 
 def policy(setting: str) -> str:

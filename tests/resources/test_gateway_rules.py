@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.resources.verdicts import assert_accepted, assert_refused, document, errors
+from tests.support.marked_lines import assert_accepted, assert_refused, document, errors
 
 HTTP = "port: {number: 80, name: http, protocol: HTTP}"
 HTTPS = "port: {number: 443, name: https, protocol: HTTPS}"

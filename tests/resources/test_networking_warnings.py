@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.resources.verdicts import assert_warned, document
+from tests.support.marked_lines import assert_warned, document
 
 ROUTE = "[{route: [{destination: {host: a}}]}]"
 POLICY = "host: a\ntrafficPolicy:\n  "

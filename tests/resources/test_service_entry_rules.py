@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.resources.verdicts import assert_accepted, assert_refused, document, errors
+from tests.support.marked_lines import assert_accepted, assert_refused, document, errors
 
 PORTS = "ports: [{number: 80, name: http, protocol: HTTP}]"
 

@@ -6,7 +6,7 @@ import pytest
 
 from meshlib.errors import Severity
 from meshlib.resources.loader import load_text
-from tests.resources.verdicts import assert_accepted, assert_refused, document, errors
+from tests.support.marked_lines import assert_accepted, assert_refused, document, errors
 
 ROUTE = "http: [{route: [{destination: {host: reviews}}]}]"
 

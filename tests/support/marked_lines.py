@@ -1,4 +1,4 @@
-"""A resource by its spec, and the one error that loading it gives."""
+"""The text of a resource with a marked line, and the error or warning that is expected on that line."""
 
 from __future__ import annotations
 
