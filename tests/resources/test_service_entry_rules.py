@@ -39,6 +39,7 @@ REFUSED = [
     ("an unknown protocol", entry("ports: [{number: 80, name: a, protocol: SMTP}]  # here"), "bad-protocol", "MONGO"),
     ("a port of 0", entry("ports: [{number: 0, name: a}]  # here"), "bad-port", "1..65535"),
     ("a target port of 70000", entry("ports: [{number: 80, name: a, targetPort: 70000}]  # here"), "bad-port", "70000"),
+    ("a target port of 0", entry("ports: [{number: 80, name: a, targetPort: 0}]  # here"), "crd-rule", "not a port"),
     (
         "two hosts on a TCP port",
         entry("ports: [{number: 80, name: a, protocol: TCP}]  # here\nresolution: STATIC", "[a.com, b.com]"),
@@ -134,7 +135,6 @@ ACCEPTED = {
     "a flow list of addresses": entry(f"{PORTS}\naddresses: [1.2.3.4, 001:db8::]"),
     "a network with bits of its host": entry(f"{PORTS}\naddresses: [10.1.2.3/8, 'fd00::1/64']"),
     "a wildcard of a part": entry(PORTS, "['*a.com']"),
-    "a target port of 0": entry("ports: [{number: 80, name: a, targetPort: 0}]"),
     "a protocol in lower case": entry("ports: [{number: 80, name: a, protocol: grpc-web}]"),
     "two hosts on TCP, as they are dialled": entry("ports: [{number: 80, name: a}]", "[a.com, b.com]"),
     "two hosts with TLS": entry("ports: [{number: 1, name: a, protocol: TLS}]\nresolution: DNS", "[a.com, b.com]"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from meshlib.resources.notices import Loc, Notice, refused
 from meshlib.resources.validation.addresses import is_ip
@@ -137,3 +137,26 @@ def _listed_host(host: str, loc: Loc, *, gateway: bool) -> Iterator[Notice]:
         yield refused(
             "partial-wildcard", loc, f"{host!r} has a wildcard for a part of a label", 'write "*.example.com"'
         )
+
+
+def gateway_names(names: Sequence[str] | None, loc: Loc) -> Iterator[Notice]:
+    """``mesh``, ``name`` or ``namespace/name``. As in Istio, what follows a name without a namespace is not looked at."""
+    for index, name in enumerate(names or ()):
+        namespace, slash, gateway = name.partition("/")
+        if not slash:
+            problem = domain_problem(name)
+            if problem:
+                yield refused(
+                    "bad-gateway",
+                    (*loc, index),
+                    f"{name!r} is not a gateway: {problem}",
+                    "write namespace/name, or mesh",
+                )
+            return
+        if not is_dns_label(namespace) or not is_dns_label(gateway):
+            yield refused(
+                "bad-gateway",
+                (*loc, index),
+                f"{name!r} is not a gateway",
+                "write namespace/name, both of them DNS labels",
+            )
