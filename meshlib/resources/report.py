@@ -65,16 +65,19 @@ def as_text(problems: Sequence[Problem], *, resources: int | None = None) -> str
     return "\n".join([*parts, summary(problems, resources=resources)]) + "\n"
 
 
+_COUNTED = frozenset({"IST0002"})
+"""Warnings that are counted as notices are: old spellings, which come in numbers."""
+
 SEVERAL = 5
 """Different notices of one code up to which each is shown."""
 
 
 def condensed(problems: Sequence[Problem]) -> list[Problem]:
     """Notices that say the same as one with a count, and where there are many of one code, one for all of them."""
-    same: dict[tuple[str, ...], list[Problem]] = {}
+    same: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
-        if problem.severity is Severity.NOTICE:
-            same.setdefault((problem.code, problem.message, problem.hint), []).append(problem)
+        if _is_counted(problem):
+            same.setdefault((problem.code, problem.message), []).append(problem)
     by_code: dict[str, list[list[Problem]]] = {}
     for group in same.values():
         by_code.setdefault(group[0].code, []).append(group)
@@ -88,8 +91,12 @@ def condensed(problems: Sequence[Problem]) -> list[Problem]:
     return [
         replace(problem, message=problem.message + shown[id(problem)]) if shown.get(id(problem)) else problem
         for problem in problems
-        if problem.severity is not Severity.NOTICE or id(problem) in shown
+        if not _is_counted(problem) or id(problem) in shown
     ]
+
+
+def _is_counted(problem: Problem) -> bool:
+    return problem.severity is Severity.NOTICE or problem.code in _COUNTED
 
 
 def _and_more(group: Sequence[Problem], what: str) -> str:

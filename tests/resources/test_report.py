@@ -160,6 +160,11 @@ def test_many_different_notices_of_one_code_are_one_line() -> None:
     assert render(many).count("kind ") == 1
 
 
+def test_old_spellings_are_counted_whatever_their_severity() -> None:
+    old = [problem("percent is old", line=n, code="IST0002", severity=Severity.WARNING) for n in (1, 2)]
+    assert render(old).count("percent is old") == 1
+
+
 def test_errors_and_warnings_are_never_counted_together() -> None:
     wrong = [problem("same", line=line, severity=s) for line in range(9) for s in (Severity.ERROR, Severity.WARNING)]
     assert render(wrong).count("same") == 18
