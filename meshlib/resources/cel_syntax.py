@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NoReturn
 
@@ -19,6 +20,7 @@ _TOKEN = re.compile(
     ),
     re.VERBOSE | re.DOTALL,
 )
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|.)", re.DOTALL)
 _LITERALS = frozenset(("true", "false", "null"))
 _BINARY = frozenset(("||", "&&", "<", "<=", ">", ">=", "==", "!=", "in", "+", "-", "*", "/", "%"))
 _RESERVED = frozenset(
@@ -40,6 +42,24 @@ def cel_problem(text: str) -> str:
         parser.expect("")
     except _Bad as error:
         return str(error)
+    return ""
+
+
+def _literal_problem(kind: str, token: str, *, negative: bool) -> str:
+    if kind == "int":
+        digits = token.rstrip("uU")
+        most = 2 * _LARGEST + 1 if digits != token else _LARGEST + negative
+        return f"{token} is too large" if int(digits, 16 if digits.startswith("0x") else 10) > most else ""
+    if kind == "float":
+        return f"{token} is too large" if math.isinf(float(token)) else ""
+    quote = token.find(token[-1])
+    prefix = token[:quote].lower()
+    if kind != "text" or "r" in prefix:
+        return ""
+    for escape in _ESCAPE.finditer(token):
+        point = int(escape[1] or escape[2] or "0", 16)
+        if point > 0x10FFFF or 0xD800 <= point <= 0xDFFF or ("b" in prefix and (escape[1] or escape[2])):
+            return f"{escape[0]} is no character"
     return ""
 
 
@@ -152,11 +172,11 @@ class _Parser:
         kind, token = self._tokens[self._at]
         if kind in ("int", "float", "text") or (kind == "name" and token in _LITERALS):
             self._at += 1
-            digits = token.rstrip("uU")
-            if kind == "int" and int(digits, 16 if digits.startswith("0x") else 10) > (
-                _LARGEST if digits == token else 2 * _LARGEST + 1
-            ):
-                raise _Bad(f"{token} is too large")
+            problem = _literal_problem(
+                kind, token, negative=self._tokens[self._at - 2][1] == "-" if self._at > 1 else False
+            )
+            if problem:
+                raise _Bad(problem)
             return "", False
         if self._take("("):
             found = self.expression()

@@ -36,6 +36,8 @@ from meshlib.resources.cel_syntax import cel_problem
         "has(a.b)",
         "(a) // why",
         "a.package",
+        "-9223372036854775808",
+        "'\\U0010FFFF' + b'\\xff' + '\\\\u0'",
     ],
 )
 def test_an_expression(text):
@@ -74,6 +76,10 @@ def test_an_expression(text):
         "x.all(1, true)",
         "if",
         "99999999999999999999",
+        "1e999",
+        "'\\uD800'",
+        "'\\U00110000'",
+        "b'\\u0041'",
         "(" * 300 + ")" * 300,
     ],
 )
