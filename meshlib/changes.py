@@ -43,10 +43,13 @@ class ListFollower(Generic[T]):
         self.items: list[T] = []
         self._places: dict[int, int] = {}
 
-    def turn(self, items: Iterable[T]) -> Change[T]:
-        """What is different now."""
-        before, now = self.items, list(items)
-        gone, come = differences(before, now)
+    def turn(self, items: Iterable[T], known: Differences | None = None) -> Change[T]:
+        """What is different now. ``known``: how ``items`` differs from another list; to look through both once more is saved if
+        the other is the last one here."""
+        before = self.items
+        if known is None or known.before is not before or known.now is not items:
+            known = differences(before, list(items))
+        now, gone, come = known.now, known.gone, known.come
         places = self._places
         if len(gone) == len(before) or not self._place(before, gone, now, come):
             things = {id(item): item for item in now}
@@ -90,8 +93,23 @@ def _runs(positions: Sequence[int]) -> Iterable[tuple[int, int]]:
         yield first, last
 
 
-def differences(before: Sequence[Any], now: Sequence[Any]) -> tuple[Sequence[int], Sequence[int]]:
-    """The positions in ``before`` of what is gone, and those in ``now`` of what has come. What stays is in the same order."""
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Between two lists: the positions in ``before`` of what is gone, and those in ``now`` of what has come. What stays is in
+    the same order."""
+
+    before: list[Any]
+    now: list[Any]
+    gone: Sequence[int]
+    come: Sequence[int]
+
+
+def differences(before: list[Any], now: list[Any]) -> Differences:
+    """How ``now`` differs from ``before``."""
+    return Differences(before, now, *_differences(before, now))
+
+
+def _differences(before: list[Any], now: list[Any]) -> tuple[Sequence[int], Sequence[int]]:
     least = min(len(before), len(now))
     if len(before) == len(now):
         other = list(compress(count(), map(is_not, before, now)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from meshlib.changes import differences
+from meshlib.changes import Differences, differences
 from meshlib.clock import Clock, SystemClock
 from meshlib.compiler.compile import HTTPS_RULES, Compiler, HttpsRules
 from meshlib.engine import inbound_context
@@ -233,7 +233,7 @@ class Mesh:
         by their identity, without a look."""
         with self._change():
             loaded, problems = _from_objects(resources, self._objects)
-            self._install(loaded, problems, [])
+            self._install(loaded, problems, [], self._objects.take_differences())
 
     def reload(self, *, accept_removals: bool = False) -> None:
         """Read the source again, whatever the times of its files say.
@@ -288,8 +288,14 @@ class Mesh:
             elif problem.code == "removal-waits" and problem not in self._problems:
                 log.info("%s", problem)
 
-    def _install(self, resources: list[Resource], problems: list[Problem], kept: list[Resource]) -> None:
-        snapshot = self._compiler.compile(resources)
+    def _install(
+        self,
+        resources: list[Resource],
+        problems: list[Problem],
+        kept: list[Resource],
+        known: Differences | None = None,
+    ) -> None:
+        snapshot = self._compiler.compile(resources, known=known)
         live = self._core.live
         in_turns = is_watched() and live is not None
         before = live.snapshot.not_in(snapshot) if in_turns and live is not None else []
@@ -303,7 +309,7 @@ class Mesh:
             self._problems = [*problems, *snapshot.problems]
         if in_turns:  # what nobody uses any more goes bit by bit
             let_go(before)
-            gone = [old[i] for i in differences(old, resources)[0]]
+            gone = [old[i] for i in differences(old, resources).gone]
             del old
             let_go_of(gone)
 

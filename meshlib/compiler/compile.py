@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from meshlib.changes import ListFollower, everything
+from meshlib.changes import Differences, ListFollower, everything
 from meshlib.compiler import reports
 from meshlib.compiler.clusters import DEFAULT_LIMITS
 from meshlib.compiler.delegates import Delegates, Route
@@ -98,18 +98,21 @@ class Compiler:
         self.whole = 0
         """How often everything was compiled, and not just what had changed."""
 
-    def compile(self, resources: Sequence[Resource], version: str | None = None) -> Snapshot:
+    def compile(
+        self, resources: Sequence[Resource], version: str | None = None, *, known: Differences | None = None
+    ) -> Snapshot:
         """The snapshot of these resources. What has not changed since the last time stays the same objects: clusters, virtual
-        hosts, and all of the tables when only endpoints have."""
+        hosts, and all of the tables when only endpoints have. ``known``: how this list, which nobody changes any more, differs
+        from another one."""
         with much_is_made():
             try:
-                return self._compile(resources, version)
+                return self._compile(resources, version, known)
             except BaseException:
                 self._follower = ListFollower()  # what is half done is begun anew the next time
                 raise
 
-    def _compile(self, resources: Sequence[Resource], version: str | None) -> Snapshot:
-        change = self._follower.turn(resources)
+    def _compile(self, resources: Sequence[Resource], version: str | None, known: Differences | None) -> Snapshot:
+        change = self._follower.turn(resources, known)
         resources = self._follower.items
         if change.whole:
             self._version = Version()
@@ -291,7 +294,7 @@ class _Compilation:
             if old is not None and old.same_as(cluster):
                 clusters[key] = old
         self.said = Counter(self._problems(ports, tls_ports))
-        refusals = reports.refusals(clusters.values(), self.kinds.get("DestinationRule", []))
+        self.refusals = list(reports.refusals(clusters.values(), self.kinds.get("DestinationRule", [])))
         partial = reports.partial_hosts(self.kinds.get("VirtualService", []), self.registry, self.domain)
         inbound, self.about_inbound = compile_inbound(
             self.kinds.get("EnvoyFilter", []), self.kinds.get("Service", []), self.workload, self.domain
@@ -305,7 +308,7 @@ class _Compilation:
             passthrough=passthrough,
             blocked=blocked,
             allow_any=self.scope.allow_any,
-            problems=(*self.registry.problems, *self.said, *refusals, *partial, *self.about_inbound),
+            problems=(*self.registry.problems, *self.said, *self.refusals, *partial, *self.about_inbound),
             resource_count=len(self.resources),
             l4=self.l4,
             resilience=resilience,

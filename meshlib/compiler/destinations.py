@@ -116,6 +116,12 @@ class Destinations:
             self.services[key] = service
         return Destination(host, subset, port, 1, key)
 
+    def keys_of(self, service: Service) -> list[str]:
+        """The keys of all clusters that there may be of a service."""
+        rule = self._rules.find(service.host, service.namespace)
+        ports = dict.fromkeys(p.number for p in (*service.ports, *(service.cluster_ports or ())))
+        return [cluster_key(service.host, subset, n) for n in ports for subset in ("", *(rule.subsets if rule else ()))]
+
     def recompile(self, key: str, cluster: Cluster, service: Service) -> Cluster:
         """The cluster once more, for a service whose endpoints have changed."""
         rule = self._rules.find(service.host, service.namespace)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from meshlib.compiler import reports, splice
 from meshlib.compiler.inbound import own_service
 from meshlib.compiler.resilience import acting
-from meshlib.compiler.world import World
+from meshlib.compiler.semantics.fields import inert_fields
+from meshlib.compiler.world import Part, World
 from meshlib.pace import take_turns
 from meshlib.registry.original_destinations import original_destinations
 
@@ -40,6 +41,7 @@ class Compiled(Protocol):
     workload's own server; ``contested``: names that more than one host could have had."""
 
     said: Counter[Problem]
+    refusals: list[Problem]
     about_inbound: list[Problem]
     contested: set[str]
     made: Snapshot
@@ -77,6 +79,7 @@ class Incremental:
         self._world.renew(registry, registry.hosts())
         self._leads = whole.leads
         self._said = whole.said
+        self._refusals = whole.refusals
         self._about_inbound = whole.about_inbound
         self._contested = whole.contested
         self.snapshot = whole.made
@@ -89,20 +92,27 @@ class Incremental:
         world = self._world
         new = [resource for _, resource in change.come]
         only_endpoints = {host for host in redefined if self._same_shape(host, registry)}
-        touched = set(redefined) - only_endpoints
+        touched, claimed = set(redefined) - only_endpoints, set[str]()
         for resource in (*change.gone, *new):
             about = world.touched_by(resource)
             if about is None:
                 return None
-            touched.update(about)
+            (claimed if resource.kind == "VirtualService" else touched).update(about)
         touched.update(world.aliases_of(touched))
-        if self.snapshot.sidecar and (touched or any(len(registry.definitions(host)) > 1 for host in only_endpoints)):
+        touched.update(
+            s.alias for host in list(touched) for r in (world.registry, registry) for s in r.definitions(host)
+        )
+        touched.discard("")
+        if self.snapshot.sidecar and (
+            touched or claimed or any(len(registry.definitions(host)) > 1 for host in only_endpoints)
+        ):
             return None  # what is seen of a host may hang on who leads there
         touched.update(world.falling_back_to(touched))
-        hosts = world.together_with(touched.union(*map(self._leads.readers.of, touched)))
+        claimed.update(world.aliases_of(claimed))
+        hosts = world.together_with(claimed.union(touched, *map(self._leads.readers.of, touched)))
         if len(hosts) > max(FEW, len(registry.hosts()) // MOST) or not world.stand_alone(hosts):
             return None
-        before = self._part(hosts, change.gone)
+        part_before = world.part(hosts, change.gone)
         had_claims, registry_before = world.has_claims, world.registry
         for resource in change.gone:
             world.remove(resource)
@@ -111,30 +121,40 @@ class Incremental:
         nothing_to_others = world.renew(registry, redefined)
         if not nothing_to_others or had_claims != world.has_claims or not world.stand_alone(hosts):
             return None
-        now = self._part(hosts, new)
-        try:
-            made = self._spliced(before, now, hosts, touched)
-        except splice.NotApart:
-            return None
+        made = self.snapshot
+        if hosts:
+            before, now = map(self._made, world.alike(part_before, world.part(hosts, new)))
+            try:
+                made = self._spliced(before, now, hosts, touched)
+            except splice.NotApart:
+                return None
+            self._say(before.said, now.said)
+        else:
+            self._say(Counter(inert_fields(change.gone)), Counter(inert_fields(new)))
         clusters = self._with_endpoints(made.clusters, only_endpoints)
-        self._said.subtract(before.said)
-        self._said.update(now.said)
-        refusals = reports.refusals(clusters.values(), world.destination_rules())
+        if hosts:
+            self._refusals = list(reports.refusals(clusters.values(), world.destination_rules()))
         partial = reports.partial_hosts(world.partial_claims(), registry, self._domain)
-        said = [problem for problem, times in self._said.items() if times > 0]
         self.snapshot = replace(
             made,
             version=version,
             clusters=clusters,
-            problems=(*registry.problems, *said, *refusals, *partial, *self._about_inbound),
+            problems=(*registry.problems, *self._said, *self._refusals, *partial, *self._about_inbound),
             resource_count=count,
             inbound=self._inbound(made),
             dialled=self._dialled(made, redefined, registry_before),
         )
         return self.snapshot
 
-    def _part(self, hosts: set[str], further: Sequence[Resource]) -> Compiled:
-        part = self._world.part(hosts, further)
+    def _say(self, before: Counter[Problem], now: Counter[Problem]) -> None:
+        """What was said of a part is not said any more, but what is said of it now."""
+        self._said.update(now)
+        for problem, times in before.items():
+            self._said[problem] -= times
+            if self._said[problem] <= 0:
+                del self._said[problem]
+
+    def _made(self, part: Part) -> Compiled:
         found = self._compiled(part.resources, part.registry)
         found.snapshot("")
         return found
@@ -202,16 +222,16 @@ class Incremental:
         """The clusters of hosts of which just the endpoints have changed, made anew."""
         if not hosts:
             return clusters
-        part = self._world.policies_of(hosts)
+        part = self._world.rules_of(hosts)
         destinations = self._compiled(part.resources, part.registry).destinations
         made = dict(clusters)
-        for key, cluster in clusters.items():
-            if cluster.host in hosts:
-                found = self._world.registry.definitions(cluster.host)
-                service = self._world.registry.lookup(cluster.host, self._workload.namespace)
-                service = found[0] if len(found) == 1 else service
-                if service is not None:
-                    made[key] = destinations.recompile(key, cluster, service)
+        for host in hosts:
+            found = self._world.registry.definitions(host)
+            service = found[0] if len(found) == 1 else self._world.registry.lookup(host, self._workload.namespace)
+            if service is not None:
+                for key in destinations.keys_of(service):
+                    if key in made:
+                        made[key] = destinations.recompile(key, made[key], service)
         return made
 
     def _inbound(self, made: Snapshot) -> Inbound:

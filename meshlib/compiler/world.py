@@ -11,16 +11,16 @@ more, says it here.
 | Sidecar, EnvoyFilter, anything with a wildcard | everything |
 | other kinds | nothing: of them there is only something to be said |
 
-A touched host touches the hosts whose rules or fallbacks lead to it, and those that are another name of it. Hosts of one
-VirtualService are made together. What is made of a host takes: its services, VirtualServices with their delegates,
-DestinationRules (wildcards too) and ResiliencePolicies, and the services, DestinationRules and ResiliencePolicies of every host
-that its rules lead to.
+A touched host touches the hosts whose rules or fallbacks lead to it (not when it is just claimed by another VirtualService),
+and those that are another name of it. Hosts of one VirtualService are made together. What is made of a host takes: its
+services, VirtualServices with their delegates, DestinationRules (wildcards too) and ResiliencePolicies, and the services,
+DestinationRules and ResiliencePolicies of every host that its rules lead to.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ HTTP_PORT = 80
 _EVERYTHING = frozenset(("Sidecar", "EnvoyFilter"))
 _HTTP, _TCP = "http.invalid", "tcp.invalid"
 """The hosts that stand in a part for all other services of its ports."""
+_LAST = (True, ("\U0010ffff", "", "", 0), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +302,7 @@ class World:
     def part(self, hosts: set[str], further: Iterable[Any] = ()) -> Part:
         """What is needed to compile these hosts, which are all that their VirtualServices claim; ``further`` resources."""
         resources: dict[int, Any] = {id(r): r for r in further}
-        needed = dict.fromkeys(hosts)
+        needed = dict.fromkeys(sorted(hosts))
         for host in hosts:
             needed.update((s.alias, None) for s in self.registry.definitions(host) if s.alias)
         for host in list(needed):
@@ -311,27 +312,31 @@ class World:
                     needed.update(dict.fromkeys(self._leads_to(one)))
         for host in list(needed):
             for policy in self._policies.get(host, ()):
-                resources[id(policy)] = policy
                 needed.update(dict.fromkeys(self._fallback_of(policy)))
-        for host in needed:
-            for rule in (*self._rules.get(host, ()), *self._policies.get(host, ())):
-                resources[id(rule)] = rule
-        resources.update(self._wildcard_rules)
-        services = {host: found for host in needed if (found := self.registry.definitions(host))}
-        services.update((service.host, (service,)) for service in self._others(self.ports_of(needed)))
-        return Part(
-            list(resources.values()),
-            Registry(dict(sorted(services.items(), key=lambda item: min(s.order for s in item[1]))), []),
-        )
+        others = {service.host: (service,) for service in self._others(self.ports_of(hosts))}
+        return self._with_rules_of(needed, Part(list(resources.values()), Registry(others, [])))
 
-    def policies_of(self, hosts: Iterable[str]) -> Part:
-        """What is needed to compile clusters of these hosts."""
-        resources: dict[int, Any] = dict(self._wildcard_rules)
-        services = {}
+    def alike(self, one: Part, other: Part) -> tuple[Part, Part]:
+        """The same parts, each also with what the other needs of hosts that no change touches: what is to be said of that is
+        said of both then."""
+        mine, its = set(one.registry.hosts()), set(other.registry.hosts())
+        return self._with_rules_of(its - mine, one), self._with_rules_of(mine - its, other)
+
+    def _with_rules_of(self, hosts: Collection[str], part: Part) -> Part:
+        if not hosts:
+            return part
+        resources = {id(r): r for r in part.resources}
+        resources.update(self._wildcard_rules)
         for host in hosts:
             resources.update((id(r), r) for r in (*self._rules.get(host, ()), *self._policies.get(host, ())))
-            services[host] = self.registry.definitions(host)
-        return Part(list(resources.values()), Registry(services, []))
+        services = {host: part.registry.definitions(host) for host in part.registry.hosts()}
+        services.update((host, self.registry.definitions(host)) for host in hosts)
+        by_age = sorted(services.items(), key=lambda item: min((s.order for s in item[1]), default=_LAST))
+        return Part(list(resources.values()), Registry(dict(by_age), []))
+
+    def rules_of(self, hosts: Collection[str]) -> Part:
+        """What is needed to compile clusters of these hosts."""
+        return self._with_rules_of(hosts, Part([], Registry({}, [])))
 
     def _others(self, ports: Iterable[int]) -> Iterator[Service]:
         for host, protocol, counts in ((_HTTP, "http", self._http_ports), (_TCP, "tcp", self._other_ports)):

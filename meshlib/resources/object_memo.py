@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from operator import is_
 from typing import Any
 
-from meshlib.changes import differences
+from meshlib.changes import Differences, differences
 from meshlib.resources.base import Resource
 from meshlib.resources.kinds import split_api_version
 
@@ -18,15 +18,16 @@ class ObjectMemo:
     def __init__(self) -> None:
         self._accepted: list[Resource] = []
         self._keys: set[tuple[str, str]] | None = None
+        self._differences: Differences | None = None
         self._by_content: dict[bytes, Resource] = {}
 
     def accepted(self, objects: list[Any]) -> list[Resource] | None:
         """The same list, if these are all resources, none of them there twice; None: they must be looked at."""
-        gone, come = differences(self._accepted, objects)
-        new = [objects[i] for i in come]
+        found = differences(self._accepted, objects)
+        new = [objects[i] for i in found.come]
         if not all(isinstance(resource, Resource) for resource in new):
             return None
-        keys, old_keys = _keys(new), _keys(self._accepted[i] for i in gone)
+        keys, old_keys = _keys(new), _keys(self._accepted[i] for i in found.gone)
         added = set(keys)
         if len(added) < len(keys):
             return None
@@ -39,7 +40,13 @@ class ObjectMemo:
             self._keys.difference_update(old_keys)
             self._keys |= added
         self._accepted = objects
+        self._differences = found
         return objects
+
+    def take_differences(self) -> Differences | None:
+        """How the list that was accepted last differs from the one before; told once."""
+        found, self._differences = self._differences, None
+        return found
 
     def same_as_before(self, content: bytes | None) -> Resource | None:
         """What a dict of this hash was found to be the last time, if there was nothing to be said of it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from meshlib.compiler.compile import Compiler, compile_snapshot
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
@@ -73,15 +75,130 @@ def test_a_pod_that_is_relabelled_moves_between_subsets_behind_a_slice_that_stay
             assert [e.key for e in cluster.endpoints] == (["10.0.0.1:7"] if subset == version else [])
 
 
-def test_another_policy_compiles_everything_anew():
+def changed_hosts(first: Any, second: Any) -> set[str]:
+    """The hosts that have another virtual host, or none, or one more."""
+    one, other = ({v.host + f":{v.port}": v for v in snapshot.virtual_hosts()} for snapshot in (first, second))
+    return {name.partition(".")[0] for name in one.keys() | other.keys() if one.get(name) is not other.get(name)}
+
+
+OTHERS = load(service("details"), service("login", port=80), virtual_service("details", {"route": [to("ratings")]}))
+DELEGATING = load(virtual_service("login", {"match": [{"uri": {"prefix": "/"}}], "delegate": {"name": "rest"}}))
+WITHOUT_HOSTS = virtual_service("rest", {"route": [to("login")]})
+del WITHOUT_HOSTS["spec"]["hosts"]
+ENTRY = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "ServiceEntry",
+    "metadata": {"name": "new"},
+    "spec": {
+        "hosts": ["new.example"],
+        "resolution": "DNS",
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+    },
+}
+POLICY = {
+    "apiVersion": "meshlib.dev/v1",
+    "kind": "ResiliencePolicy",
+    "metadata": {"name": "ratings"},
+    "spec": {"host": "ratings", "loadBalancer": {"peakEwma": {}}},
+}
+TELEMETRY = {
+    "apiVersion": "telemetry.istio.io/v1",
+    "kind": "Telemetry",
+    "metadata": {"name": "t"},
+    "spec": {"tracing": [{"randomSamplingPercentage": 1.0}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "touched"),
+    [
+        (virtual_service("ratings", {"route": [to("ratings")], "timeout": "3s"}), {"ratings"}),
+        (destination_rule("ratings", connectionPool={"http": {"maxRetries": 7}}), {"ratings", "details"}),
+        (POLICY, {"ratings", "details"}),
+        (service("new"), {"new"}),
+        (ENTRY, {"new"}),
+        (WITHOUT_HOSTS, {"login"}),
+        (TELEMETRY, set()),
+        (service("new", port=1234), {"new"}),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)
+def test_a_resource_makes_anew_what_it_touches_when_it_comes_and_when_it_goes(more, touched):
+    compiler = Compiler(WORKLOAD)
+    before = [*FIXED, *PODS, *OTHERS, *DELEGATING]
+    made = [compiler.compile(before)]
+    for resources in ([*before, *load(more)], before):
+        made.append(compiler.compile(resources))
+        assert changed_hosts(made[-2], made[-1]) <= touched
+        clusters = made[-2].clusters.keys() & made[-1].clusters.keys()
+        other = {k for k in clusters if made[-2].clusters[k] is not made[-1].clusters[k]}
+        assert {key.rpartition("|")[2].partition(".")[0] for key in other} <= touched
+    assert compiler.whole == 1
+
+
+def test_what_touches_nothing_keeps_all_tables():
     compiler = Compiler(WORKLOAD)
     first = compiler.compile([*FIXED, *PODS])
+    second = compiler.compile([*FIXED, *PODS, *load(TELEMETRY)])
+    assert second.ports is first.ports
+    assert second.clusters is first.clusters
+    assert len(second.problems) == len(first.problems) + 1
+
+
+SIDECAR = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "Sidecar",
+    "metadata": {"name": "default"},
+    "spec": {"egress": [{"hosts": ["./*"]}]},
+}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [SIDECAR, virtual_service("all", {"route": [to("ratings")]}, hosts=["*.example"]), destination_rule("*.local")],
+    ids=lambda value: value["kind"],
+)
+def test_what_may_touch_everything_compiles_everything_and_keeps_clusters_that_are_as_they_were(more):
+    compiler = Compiler(WORKLOAD)
+    before = [*FIXED, *PODS, *OTHERS]
+    first = compiler.compile(before)
+    more["metadata"]["name"] = "all"
+    second = compiler.compile([*before, *load(more)])
+    assert addresses(second) == addresses(compile_snapshot([*before, *load(more)], WORKLOAD))
+    same = [k for k in first.clusters.keys() & second.clusters.keys() if first.clusters[k] is second.clusters[k]]
+    assert any("reviews" in key for key in same)
+
+
+def test_calls_under_way_keep_the_snapshot_they_began_with():
+    compiler = Compiler(WORKLOAD)
+    first = compiler.compile([*FIXED, *PODS])
+    reviews, known = first.virtual_host("reviews:9080", "http"), set(first.clusters)
+    compiler.compile([*FIXED[:-1], *PODS, *load(service("other"))])
+    assert first.virtual_host("reviews:9080", "http") is reviews
+    assert first._find_virtual_host("reviews:9080", "http") is reviews
+    assert set(first.clusters) == known
+    assert first.is_unknown(first.virtual_host("other:9080", "http"))
+
+
+def test_a_compilation_that_was_broken_off_is_begun_anew(monkeypatch):
+    compiler = Compiler(WORKLOAD)
+    compiler.compile([*FIXED, *PODS])
+    monkeypatch.setattr("meshlib.compiler.incremental.Incremental._with_endpoints", lambda *_: 1 / 0)
+    more = [*FIXED, *PODS, *load(pod("reviews", "v2", 4))]
+    with pytest.raises(ZeroDivisionError):
+        compiler.compile(more)
+    monkeypatch.undo()
+    assert addresses(compiler.compile(more)) == addresses(compile_snapshot(more, WORKLOAD))
+
+
+def test_a_virtual_service_that_goes_leaves_the_default_route():
+    compiler = Compiler(WORKLOAD)
+    compiler.compile([*FIXED, *PODS])
     second = compiler.compile([*FIXED[:-1], *PODS])
-    assert second.ports is not first.ports
     assert second.virtual_host("reviews:9080", "http").resource == ""
 
 
-def test_a_service_that_changes_its_ports_compiles_everything_anew():
+def test_a_service_that_changes_its_ports_has_them_at_once():
     compiler = Compiler(WORKLOAD)
     first = compiler.compile([*FIXED, *PODS])
     ports = [{"name": "http", "port": 1234, "targetPort": "http"}]
