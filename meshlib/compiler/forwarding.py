@@ -44,7 +44,7 @@ class Forwarding:
         self._of_service = of_service
         self._first = l4
         self._rules: dict[tuple[str, int], list[L4Host]] = {}
-        self._made: dict[tuple[str, int, L4Rule | None], VirtualHost] = {}
+        self._made: dict[tuple[str, int, L4Rule | None, bool], VirtualHost] = {}
 
     def server_names(self, forwarded: Sequence[Forwarded], port: int, *, shared: bool) -> list[str]:
         """The server names that tell services of one listener apart: those of tls rules and, where an address is ``shared``
@@ -78,16 +78,18 @@ class Forwarding:
             elif not by_name and (how_well := sni_rank((service.host,), server_name)) > rank:
                 best, rank = (service, protocol, None, None), how_well
         chosen = best or anyone
-        return None if chosen is None else self._virtual_host(port, *chosen)
+        return None if chosen is None else self._virtual_host(port, *chosen, whole_port=shared and best is None)
 
     def _virtual_host(
-        self, port: int, service: Service, protocol: str, host: L4Host | None, rule: L4Rule | None
+        self, port: int, service: Service, protocol: str, host: L4Host | None, rule: L4Rule | None, *, whole_port: bool
     ) -> VirtualHost:
-        key = (service.host, port, rule)
+        key = (service.host, port, rule, whole_port)
         made = self._made.get(key)
         if made is None:
             kind = "of no declared protocol" if protocol == SNIFFED else protocol.upper()
             what = f"port {port} of {service.host} is {kind}"
+            if whole_port:
+                what += ", and without an address of its own it has the port's connections to every other host"
             if host is None or rule is None:
                 note = f"{what}: {NO_HTTP}"
                 made = _virtual_host(service.host, port, "", (self._of_service(service, port),), SOLE, note)

@@ -46,6 +46,11 @@ def test_an_explanation_says_why_no_rule_counts():
     assert found.to_dict()["virtual_host"] == "db.default.svc.cluster.local:3306"
 
 
+def test_an_explanation_says_who_has_a_whole_port():
+    with Mesh.from_resources([entry("db.test", of("TCP"))]) as mesh:
+        assert "it has the port's connections to every other host" in str(mesh.explain(url="http://other.test:5432/"))
+
+
 def test_the_host_header_is_not_asked_where_connections_are_forwarded():
     snap = compiled(with_port("db", "tcp"), service("web"))
     assert snap.virtual_host("db:9080", "http", "web:9080").host == "db.default.svc.cluster.local"

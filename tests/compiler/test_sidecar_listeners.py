@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from meshlib import Mesh
 from tests.support.mesh_decisions import answering, compiled, decision, entry, http_entry
 from tests.support.resources import Resource, service, to, virtual_service
 
@@ -134,3 +135,15 @@ def test_a_sniffed_service_that_its_ports_listener_does_not_show_has_no_virtual_
     snap = compiled(A, plain, sidecar(showing("./*", port=8080), showing("other/*")))
     assert decision(snap, "http://far.other:8080/") == "default: no rule"
     assert decision(snap, "http://a:8080/").startswith("default ->")
+
+
+def test_an_explanation_says_why_a_host_is_unknown():
+    resources = [A, FAR, sidecar(showing("./*"), registry_only=True)]
+    with Mesh.from_resources(resources) as mesh:
+        wrong_port, hidden = mesh.explain(url="http://a:81/"), mesh.explain(url="http://far.other/")
+    assert "a has no virtual host on port 81 (it has on 80, 8080): blocked (REGISTRY_ONLY of Sidecar/default" in str(
+        wrong_port
+    )
+    assert "the host is not in the registry, or Sidecar/default/default does not show it: blocked" in str(hidden)
+    with Mesh.from_resources([A]) as mesh:
+        assert "note: the host is not in the registry: passed through" in str(mesh.explain(url="http://example.com/"))
