@@ -7,7 +7,7 @@ from typing import Any
 
 from meshlib.analysis.codes import NEGATIVE_CONDITION
 from meshlib.analysis.finding import Finding, Loc
-from meshlib.analysis.index import Index
+from meshlib.analysis.index import GATEWAY_API, Index
 from meshlib.pace import take_turns
 
 _BOUND = frozenset({"istio.io/WaypointBound"})
@@ -24,7 +24,7 @@ def negative(index: Index) -> Iterator[Finding]:
             take_turns()
             yield from _of(resource, resource.status, ("status", "conditions"), types)
     for kind, types in _GATEWAY_API.items():
-        for other in index.others(kind):
+        for other in index.others(kind, GATEWAY_API):
             status = other.value.get("status")
             yield from _of(other, status, ("status", "conditions"), types)
             parents = status.get("parents") if isinstance(status, Mapping) else None

@@ -10,8 +10,10 @@ from meshlib.analysis.hosts import Hosts
 from meshlib.analysis.mesh_config import MeshConfig, mesh_config_of
 from meshlib.analysis.nearest import Nearest
 from meshlib.pace import take_turns
+from meshlib.resources.kinds import split_api_version
 from meshlib.resources.loader import Other, texts
 
+GATEWAY_API = "gateway.networking.k8s.io"
 ISTIO_NAMESPACE = "istio-system"
 IGNORED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 """Namespaces whose resources istioctl leaves alone."""
@@ -105,7 +107,7 @@ class Index:
         self.pods = Selectable(self._pods())
         self.workloads = Selectable([*self.pods.all, *self._templates(), *self._entries()])
         self.gateways = {(g.namespace, g.name): g for g in self.of("Gateway")}
-        self.kubernetes_gateways = {(g.namespace, g.name): g for g in self.others("Gateway")}
+        self.kubernetes_gateways = {(g.namespace, g.name): g for g in self.others("Gateway", GATEWAY_API)}
         self.namespaces = {n.name: n for n in self.of("Namespace")}
         self.secrets = {(s.namespace, s.name): s for s in self.of("Secret")}
         self.virtual_services = {(v.namespace, v.name): v for v in self.of("VirtualService")}
@@ -121,9 +123,10 @@ class Index:
         """All resources of a kind."""
         return self._kinds.get(kind, [])
 
-    def others(self, kind: str) -> list[Other]:
-        """All documents of a kind that has no model, or not in that API group."""
-        return self._others.get(kind, [])
+    def others(self, kind: str, group: str = "") -> list[Other]:
+        """All documents of a kind that has no model, or not in their API group; of one ``group``, if it matters."""
+        found = self._others.get(kind, [])
+        return [other for other in found if split_api_version(other.api_version)[0] == group] if group else found
 
     def analyzed(self, kind: str) -> list[Any]:
         """Those of a kind that are to be judged: not of namespaces that Istio leaves alone."""

@@ -68,6 +68,8 @@ spec:
 """
     expect(gateway + bound("[shop.example]", "  - edge"), "IST0101", "IST0132")
     expect(gateway + bound("[shop.test]", "  - edge  # IST0132"), "IST0101", "IST0132")
+    other = gateway.replace("gateway.networking.k8s.io", "gateway.example")
+    expect(other + bound("[shop.example]", "  - edge  # IST0101 IST0132"), "IST0101", "IST0132")
     expect(gateway.replace(', hostname: "*.example"', "") + bound("[shop.test]", "  - edge"), "IST0132")
 
 
