@@ -58,7 +58,7 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
         resolution, name, endpoints, balancer, placement = "passthrough", "PASSTHROUGH", (), None, None
     else:
         resolution = _RESOLUTIONS.get(service.resolution, "static")
-        hashing = hash_policy(balancer)
+        hashing = hash_policy(balancer.consistent_hash if balancer is not None else None)
         endpoints, placement = placed(endpoints, balancer, policy.outlier_detection is not None, workload)
     return Cluster(
         key=cluster_key(service.host, subset, port),
@@ -112,18 +112,19 @@ _HTTP2 = frozenset(("http2", "grpc", "grpc-web"))
 
 
 def _http2(policy: EffectivePolicy, protocol: str) -> bool:
-    """A port that says so, or one that the policy upgrades."""
-    if protocol in _HTTP2:
-        return True
+    """A port that says so, or one that the policy upgrades; unless the protocol is the caller's to choose."""
     pool = policy.connection_pool
     http = pool.http if pool is not None else None
+    if http is not None and http.use_client_protocol:
+        return False
+    if protocol in _HTTP2:
+        return True
     # of a port that declares no protocol Istio speaks what the caller speaks, upgrade or not
     return http is not None and http.h2_upgrade_policy == "UPGRADE" and protocol != "sniffed"
 
 
-def hash_policy(balancer: Any) -> HashPolicy | None:
-    """consistentHash of a loadBalancer block."""
-    settings = balancer.consistent_hash if balancer is not None else None
+def hash_policy(settings: Any) -> HashPolicy | None:
+    """A consistentHash block."""
     if settings is None:
         return None
     from meshlib.policy.consistent_hash import Cookie, HashPolicy

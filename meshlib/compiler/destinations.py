@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.clusters import cluster_key, compile_cluster, has_endpoints
+from meshlib.compiler.clusters import cluster_key, compile_cluster, has_endpoints, hash_policy
 from meshlib.compiler.destination_rules import DestinationRules, MergedRule
 from meshlib.compiler.snapshot import Cluster, Destination
 from meshlib.compiler.traffic_policy import route_hash
@@ -15,6 +15,7 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
+    from meshlib.policy.consistent_hash import HashPolicy
     from meshlib.registry.service import Service
 
 
@@ -50,8 +51,9 @@ class Destinations:
         found = self._found.get(key)
         if found is None:
             found = self._make(host, subset, wanted, named, dialled_port)
-            if self._hashes(host, subset, wanted):
-                found = replace(found, hashed=True)
+            hashing = self._hash_of(host, subset, wanted)
+            if hashing != found.hash_policy:
+                found = replace(found, hash_policy=hashing)
             self._found[key] = found
         return found
 
@@ -62,10 +64,10 @@ class Destinations:
             found = self._aliases[host] = service is not None and bool(service.alias)
         return found
 
-    def _hashes(self, host: str, subset: str, port: int) -> bool:
+    def _hash_of(self, host: str, subset: str, port: int) -> HashPolicy | None:
         service = self._lookup(host)
         rule = self._rules.find(host, service.namespace) if service is not None else None
-        return route_hash(rule, subset, port) is not None
+        return hash_policy(route_hash(rule, subset, port))
 
     def _make(self, host: str, subset: str, wanted: int, named: str, dialled_port: int) -> Destination:
         service = self._lookup(host)
@@ -114,7 +116,7 @@ class Destinations:
         if key not in self.clusters:
             self.clusters[key] = self._cluster(service, rule, subset, port)
             self.services[key] = service
-        return Destination(host, subset, port, 1, key)
+        return Destination(host, subset, port, 1, key, hash_policy=hash_policy(route_hash(rule, subset, port)))
 
     def keys_of(self, service: Service) -> list[str]:
         """The keys of all clusters that there may be of a service."""

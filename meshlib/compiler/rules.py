@@ -99,7 +99,7 @@ def _rule(route: Route, name: str, matches: tuple[Any, ...], port: int, destinat
         matches=matches,
         destinations=targets,
         choice=SOLE if len(targets) < 2 else WeightedChoice([t.weight for t in targets]),
-        retry=_retry(model.retries, HASHED_RETRY if sole and targets[0].hashed else DEFAULT_RETRY),
+        retry=_retry(model.retries, HASHED_RETRY if sole and targets[0].hash_policy is not None else DEFAULT_RETRY),
         timeout=model.timeout,
         fault=_fault(model.fault),
         rewrite=_rewrite(model.rewrite),
@@ -108,6 +108,7 @@ def _rule(route: Route, name: str, matches: tuple[Any, ...], port: int, destinat
         mirrors=_mirrors(model, namespace, port, destination),
         response_ops=_present(_ops(model, "response")),
         cors=_cors(model.cors_policy) if targets else None,  # Envoy's filter looks only at routes that forward
+        hash_policies=tuple(t.hash_policy for t in targets if t.hash_policy is not None and (sole or t.weight)),
         delegate=route.delegate,
         has_stat_prefix=any(match.settings.stat_prefix for match in matches),
     )
@@ -163,7 +164,7 @@ def _target(found: Destination, model: Any, route: Any, sole: bool) -> Destinati
         _present(merge(back_rule, back_target)) if sole else _present(back_target, back_rule),
         _host_of(route.headers) or _host_of(model.headers),
         sole or bool(_host_of(route.headers)),
-        found.hashed,
+        found.hash_policy,
     )
 
 
@@ -289,7 +290,15 @@ def _percent(percentage: Any) -> float:
 
 def default_rule(destination: Destination, retry: RetryPolicy = DEFAULT_RETRY) -> Rule:
     """What Istio does for a host that no VirtualService claims: everything to the service, default retries."""
-    return Rule(index=-1, name="default", matches=(), destinations=(destination,), choice=SOLE, retry=retry)
+    return Rule(
+        index=-1,
+        name="default",
+        matches=(),
+        destinations=(destination,),
+        choice=SOLE,
+        retry=retry,
+        hash_policies=() if destination.hash_policy is None else (destination.hash_policy,),
+    )
 
 
 def passthrough_rule(destination: Destination) -> Rule:

@@ -77,7 +77,7 @@ class Cluster:
     resolution: str = "static"
     destination_rule: str = ""
     panic_percent: int = 0
-    hash_policy: HashPolicy | None = None
+    hash_policy: HashPolicy | None = None  # the table; what is hashed is the route's to say
     slow_start: SlowStart | None = None
     retry_budget: RetryBudget | None = None
     placement: Placement | None = None  # None: one priority, one locality
@@ -107,7 +107,7 @@ class Destination:
     response_ops: tuple[HeaderOps, ...] = ()
     authority: str = ""  # a Host that the operations set
     tells_original_host: bool = True  # Envoy does not when one of several destinations sets the Host
-    hashed: bool = False  # whether a route of a VirtualService to it hashes (consistentHash)
+    hash_policy: HashPolicy | None = None  # what a route to it hashes by, whether or not the cluster has a table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,6 +136,7 @@ class Rule:
     mirrors: tuple[Mirror, ...] = ()
     response_ops: tuple[HeaderOps, ...] = ()  # of a rule that answers itself (redirect, direct response)
     cors: CorsPolicy | None = None
+    hash_policies: tuple[HashPolicy, ...] = ()  # what a request's hash is made of
     delegate: str = ""  # the rule of another VirtualService that it was taken from
     has_stat_prefix: bool = False  # whether one of the matches is to be counted by name
 

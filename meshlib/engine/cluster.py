@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,11 @@ from meshlib.policy.tiers import Tier, build, choose, leaving_out
 from meshlib.registry.service import Endpoint
 
 if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import Rule
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Send
     from meshlib.engine.guard import Guard
+    from meshlib.policy.consistent_hash import HashPolicy
     from meshlib.policy.http_match import RequestView
     from meshlib.policy.retry import RetryPolicy
 
@@ -282,23 +285,20 @@ class BoundCluster:
                 value = call.hash_value = self._hash(call)
             if value is None:
                 value = call.rng.getrandbits(64)
-        if tiers is None:
-            return self._hashed(value) if self.usable and value is not None else None
-        if tried and spec.hash_policy is None:
-            retry = _retry_of(call)
-            if retry.remote_localities:
-                tiers = list(leaving_out(tiers, tried))
-            if retry.ignore_previous_hosts:
-                chosen = tiers
-                return pick_avoiding(lambda: self._pick_of(chosen, call, None), tried, REPICKS)
-        return self._pick_of(tiers, call, value)
+        if not tried:
+            return self._pick_of(tiers, call) if value is None else self._hashed(tiers, value)
+        retry = _retry_of(call)
+        if tiers is not None and retry.remote_localities:
+            tiers = list(leaving_out(tiers, tried))
+        avoid, picks, chosen = tried if retry.ignore_previous_hosts else (), count(), tiers
+        if value is None:
+            return pick_avoiding(lambda: self._pick_of(chosen, call), avoid, REPICKS)
+        key = value
+        return pick_avoiding(lambda: self._hashed(chosen, key, next(picks)), avoid, REPICKS)
 
-    def _pick_of(self, tiers: list[Tier], call: Call | None, value: int | None) -> EndpointState | None:
-        """By hash when there is one, else by ``call``'s random numbers."""
-        if value is not None:
-            tier = choose(tiers, value % 100)
-            return self._hashed_in(tier, value) if tier is not None else None
-        assert call is not None
+    def _pick_of(self, tiers: list[Tier] | None, call: Call) -> EndpointState | None:
+        """By ``call``'s random numbers."""
+        assert tiers is not None
         tier = choose(tiers, int(call.rng.random() * 100))
         if tier is None:
             return None
@@ -308,40 +308,52 @@ class BoundCluster:
         balancer: Balancer = group.balancer
         return balancer.pick(group.usable, call.rng, equal_weights(group.usable))
 
-    def hashed_to(self, view: RequestView, source: str) -> EndpointState | None:
+    def hashed_to(self, policies: Sequence[HashPolicy], view: RequestView, source: str) -> EndpointState | None:
         """For explain: the endpoint that a request's key leads to now; None without a key, or without hashing."""
-        policy = self.spec.hash_policy
-        value = policy.request_hash(view, source) if policy is not None else None
-        if value is None:
+        if self.spec.hash_policy is None:
             return None
-        if self._tiers is None:
-            return self._hashed(value) if self.usable else None
-        return self._pick_of(self._tiers, None, value)
+        from meshlib.policy.consistent_hash import combined
+
+        value = None
+        for policy in policies:
+            found = policy.request_hash(view, source)
+            value = value if found is None else combined(value, found)
+        return None if value is None else self._hashed(self._tiers, value)
 
     def _hash(self, call: Call) -> int | None:
-        """The request's hash; a cookie that the policy wants and the request lacks is made, for the answer to set."""
-        policy = self.spec.hash_policy
-        assert policy is not None
+        """The request's hash by the policies of its route; a cookie that one wants and the request lacks is made, for the
+        answer to set."""
+        from meshlib.policy.consistent_hash import combined, hash_of, new_cookie_value
+
         workload = call.live.snapshot.workload
-        found = policy.request_hash(call.view, workload.address or workload.name)
-        cookie = policy.cookie
-        if found is None and cookie is not None and cookie.ttl is not None:
-            from meshlib.policy.consistent_hash import hash_of, new_cookie_value
+        value: int | None = None
+        made: dict[str, str] = {}
+        for policy in _rule_of(call).hash_policies:
+            found = policy.request_hash(call.view, workload.address or workload.name)
+            cookie = policy.cookie
+            if found is None and cookie is not None and cookie.ttl is not None:
+                if cookie.name not in made:
+                    made[cookie.name] = new_cookie_value(call.rng)
+                    call.set_cookie = cookie.set_cookie(made[cookie.name])
+                found = hash_of(made[cookie.name])
+            value = value if found is None else combined(value, found)
+        return value
 
-            made = new_cookie_value(call.rng)
-            call.set_cookie = cookie.set_cookie(made)
-            found = hash_of(made)
-        return found
-
-    def _hashed(self, value: int) -> EndpointState | None:
+    def _hashed(self, tiers: list[Tier] | None, value: int, attempt: int = 0) -> EndpointState | None:
+        """Where a hash leads; ``attempt`` further on in the table."""
+        if tiers is not None:
+            tier = choose(tiers, value % 100)
+            return self._hashed_in(tier, value, attempt) if tier is not None else None
+        if not self.usable:
+            return None
         table = self._table
         if table is None:
             assert self.spec.hash_policy is not None
             table = self._table = self.spec.hash_policy.table([(e, e.weight) for e in self.usable])
-        found: EndpointState = table.find(value)
+        found: EndpointState = table.find(value, attempt)
         return found
 
-    def _hashed_in(self, tier: Tier, value: int) -> EndpointState | None:
+    def _hashed_in(self, tier: Tier, value: int, attempt: int) -> EndpointState | None:
         table = tier.table
         if table is None:
             assert self.spec.hash_policy is not None
@@ -352,7 +364,7 @@ class BoundCluster:
             if not members:
                 return None
             table = tier.table = self.spec.hash_policy.table(members)
-        found: EndpointState = table.find(value)
+        found: EndpointState = table.find(value, attempt)
         return found
 
     def look(self, now: float) -> None:
@@ -477,7 +489,11 @@ class BoundCluster:
         return self.spec.resolution != "passthrough" and endpoint not in self.endpoints
 
 
-def _retry_of(call: Call) -> RetryPolicy:
+def _rule_of(call: Call) -> Rule:
     rule = call.record.rule_object
     assert rule is not None
-    return rule.retry
+    return rule
+
+
+def _retry_of(call: Call) -> RetryPolicy:
+    return _rule_of(call).retry

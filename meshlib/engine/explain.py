@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.snapshot import Destination, Rule, VirtualHost, split_authority
+from meshlib.compiler.snapshot import Cluster, Destination, Rule, VirtualHost, split_authority
 from meshlib.engine.explanation import Considered, Explanation
 from meshlib.engine.route import route
 from meshlib.policy.circuit_limits import UNLIMITED, CircuitLimits
@@ -140,9 +140,9 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float, view: 
         return found
     cluster = live.cluster(target.cluster)
     spec = cluster.spec
-    found["balancer"] = spec.balancer if spec.hash_policy is None else spec.hash_policy.text
+    found["balancer"] = _balancer(spec, rule)
     workload = live.snapshot.workload
-    hashed = cluster.hashed_to(view, workload.address or workload.name)
+    hashed = cluster.hashed_to(rule.hash_policies, view, workload.address or workload.name)
     found["hash_leads_to"] = hashed.key if hashed is not None else ""
     found["protocol"] = "HTTP/2" if spec.http2 else "HTTP/1.1"
     found["warmup"] = spec.slow_start.window if spec.slow_start is not None else None
@@ -163,6 +163,13 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float, view: 
     elif not any(e["usable"] for e in found["endpoints"]):
         found["reply"] = "503 (flag UH: no usable endpoint)"
     return found
+
+
+def _balancer(spec: Cluster, rule: Rule) -> str:
+    if spec.hash_policy is None:
+        return spec.balancer
+    keys = " and ".join(dict.fromkeys(policy.key for policy in rule.hash_policies))
+    return f"{spec.hash_policy.kind} on {keys or 'nothing: the route has no key'}"
 
 
 def _known_as(live: Live, view: RequestView) -> str:

@@ -82,18 +82,22 @@ class HashPolicy:
         return found.over(members)
 
     @property
-    def text(self) -> str:
-        """For people: ``maglev on header x-user``."""
-        what = f"header {self.header}" if self.header else f"query {self.query}" if self.query else "source address"
+    def key(self) -> str:
+        """For people: ``header x-user``."""
         if self.cookie is not None:
-            what = f"cookie {self.cookie.name}"
-        return f"{'maglev' if self.maglev else 'ring hash'} on {what}"
+            return f"cookie {self.cookie.name}"
+        return f"header {self.header}" if self.header else f"query {self.query}" if self.query else "source address"
+
+    @property
+    def kind(self) -> str:
+        """For people: the table."""
+        return "maglev" if self.maglev else "ring hash"
 
 
 class Table(Protocol):
-    """Finds the endpoint of a hash."""
+    """Finds the endpoint of a hash; ``attempt`` counts the picks that led to an endpoint which is to be avoided."""
 
-    def find(self, value: int) -> EndpointState: ...
+    def find(self, value: int, attempt: int = 0) -> EndpointState: ...
     def over(self, members: Sequence[EndpointState]) -> Table: ...
 
 
@@ -107,9 +111,10 @@ class _Ring:
         self._owners = owners
         self._members = members
 
-    def find(self, value: int) -> EndpointState:
+    def find(self, value: int, attempt: int = 0) -> EndpointState:
         at = bisect_left(self._hashes, value)
-        return self._members[self._owners[at if at < len(self._owners) else 0]]
+        size = len(self._owners)
+        return self._members[self._owners[((at if at < size else 0) + attempt) % size]]
 
     def over(self, members: Sequence[EndpointState]) -> Table:
         return _Ring(self._hashes, self._owners, members)
@@ -125,7 +130,9 @@ class _Maglev:
         self._size = len(owners)
         self._members = members
 
-    def find(self, value: int) -> EndpointState:
+    def find(self, value: int, attempt: int = 0) -> EndpointState:
+        if attempt:
+            value ^= 2**64 - attempt
         return self._members[self._owners[value % self._size]]
 
     def over(self, members: Sequence[EndpointState]) -> Table:
@@ -195,6 +202,13 @@ def _maglev(usable: Sequence[tuple[EndpointState, float]], size: int) -> Table:
 def hash_of(value: str) -> int:
     """Envoy's hash of a key."""
     return _hash(value.encode("latin-1", "replace"))
+
+
+def combined(before: int | None, value: int) -> int:
+    """The hash of a request by several policies: each turns what those before it have found, and adds its own."""
+    if before is None:
+        return value
+    return ((before << 1) & (2**64 - 1) | before >> 63) ^ value
 
 
 def cookie_value(header: str, name: str) -> str:

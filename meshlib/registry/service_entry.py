@@ -36,7 +36,7 @@ def services_of(resource: Any, workloads: Workloads) -> Iterator[Service]:
             age_key=resource.age_key,
             position=position,
             resolution=resolution,
-            addresses=tuple(spec.addresses or ()),
+            addresses=tuple(map(_address, spec.addresses or ())),
             export_to=tuple(spec.export_to or ()),
             external=(spec.location or "MESH_EXTERNAL") == "MESH_EXTERNAL",
             subject_alt_names=tuple(spec.subject_alt_names or ()),
@@ -80,6 +80,12 @@ def _endpoints(host: str, port: ServicePort, instances: list[WorkloadInstance], 
             workload=instance.workload,
             tls_mode=instance.tls_mode,
         )
+
+
+def _address(text: str) -> str:
+    """A network of one address is that address."""
+    address, slash, length = text.partition("/")
+    return address if slash and length == ("128" if ":" in address else "32") else text
 
 
 def _number(port: ServicePort, instance: WorkloadInstance | None = None) -> int:

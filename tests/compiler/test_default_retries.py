@@ -71,7 +71,7 @@ def test_which_route_hashes_is_read_from_the_rule_level_by_level(policy, destina
     made = destination_rule("reviews", "v1")
     made["spec"]["trafficPolicy"] = policy
     found = rule(made, virtual_service("reviews", {"route": [destination]}))
-    assert found.destinations[0].hashed is hashes
+    assert (found.destinations[0].hash_policy is not None) is hashes
     assert found.retry.ignore_previous_hosts is not hashes
     assert (
         rule(destination_rule("reviews", "v1"), virtual_service("reviews", {"route": [destination]})).retry.attempts

@@ -93,4 +93,4 @@ def test_the_subsets_and_policies_of_a_route_to_an_alias_are_those_of_what_it_st
     found = destination(ALIAS, own, to=to("alias", "v1"))
     assert (found.cluster, "no subset v1" in found.missing) == ("", True)
     # the key of a route is the one thing that Istio reads from the alias's own DestinationRule
-    assert found.hashed
+    assert found.hash_policy is not None

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from meshlib.engine.outcome import Failure
+from meshlib.policy.consistent_hash import HashPolicy, combined, hash_of
+from meshlib.policy.endpoint import EndpointState
 from meshlib.workload import Workload
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.scripted import Bench
@@ -73,6 +76,42 @@ def test_a_retry_stays_with_the_endpoint_of_the_key():
     made.call(script, headers={"x-user": "jo"})
     assert len(script.tried) == 3
     assert len(set(script.tried)) == 1
+
+
+@pytest.mark.parametrize("table", [{}, {"maglev": {"tableSize": 251}}])
+def test_a_retry_of_a_default_route_goes_on_from_the_endpoint_of_the_key(table):
+    """Istio's default route avoids what was tried, hash or not: the table is followed until another endpoint comes."""
+    made = bench(*pods(4), loadBalancer={"consistentHash": {"httpHeaderName": "x-user", **table}})
+    ways = []
+    for _ in range(2):
+        script = made.script(Failure.CONNECT_FAILED)
+        made.call(script, headers={"x-user": "jo"})
+        ways.append(script.tried)
+    assert ways[0] == ways[1]
+    assert len(set(ways[0])) == 3
+
+
+def test_a_key_is_the_routes_to_say_and_a_port_level_one_counts_where_the_route_names_the_port():
+    by_port = {"portLevelSettings": [{"port": {"number": 9080}, "loadBalancer": HASH}]}
+    for destination, spread in ((to("reviews"), True), (to("reviews", port=9080), False)):
+        made = Bench(
+            service("reviews"),
+            *pods(5),
+            destination_rule("reviews", **by_port),
+            virtual_service("reviews", {"route": [destination]}),
+        )
+        assert (len(set(calls(made, 40, **{"x-user": "jo"}))) > 1) is spread
+
+
+def test_the_keys_of_all_destinations_of_a_split_make_the_hash_as_at_envoy():
+    split = virtual_service("reviews", {"route": [to("reviews", "v1", 50), to("reviews", "", 50)]})
+    rule = destination_rule("reviews", "v1", loadBalancer=HASH)
+    made = Bench(service("reviews"), *pods(5), rule, split)
+    endpoints = {user: set(calls(made, 30, **{"x-user": user})) for user in "abcdefgh"}
+    assert all(len(found) == 1 for found in endpoints.values())
+    table = HashPolicy(header="x-user").table([(EndpointState(f"127.0.0.1:{9000 + n}"), 1) for n in range(5)])
+    twice = {user: combined(hash_of(user), hash_of(user)) for user in endpoints}
+    assert {user: table.find(value).key for user, value in twice.items()} == {u: e.pop() for u, e in endpoints.items()}
 
 
 def test_a_cookie_with_ttl_is_made_once_and_leads_back():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshlib.policy.consistent_hash import Cookie, HashPolicy, cookie_value, hash_of, new_cookie_value
+from meshlib.policy.consistent_hash import Cookie, HashPolicy, combined, cookie_value, hash_of, new_cookie_value
 from meshlib.policy.endpoint import EndpointState
 from meshlib.transport.view import PlainView
 
@@ -46,6 +46,22 @@ def test_the_hash_is_xxhash64():
 )
 def test_the_policy_names_the_key(policy, request_view, key):
     assert policy.request_hash(request_view, "10.1.2.3") == (None if key is None else hash_of(key))
+
+
+def test_a_hash_by_several_policies_is_turned_by_each_so_that_two_alike_do_not_cancel_out():
+    """Envoy's ``generateHash``."""
+    assert combined(None, 5) == 5
+    assert combined(5, 5) == 5 << 1 ^ 5
+    assert combined(1 << 63 | 1, 0) == 3
+
+
+@pytest.mark.parametrize("policy", [HashPolicy(header="a"), HashPolicy(header="a", maglev=True, size=251)])
+def test_further_attempts_lead_to_other_places_of_the_table(policy):
+    table = policy.table([(EndpointState(f"10.0.0.{n}:80"), 1.0) for n in range(5)])
+    assert table.find(7, 0) is table.find(7)
+    assert len({table.find(7, attempt).key for attempt in range(20)}) > 1
+    if policy.maglev:
+        assert table.find(7, 3) is table.find(7 ^ 2**64 - 3)
 
 
 @pytest.mark.parametrize(

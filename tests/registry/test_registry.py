@@ -370,7 +370,7 @@ def test_addresses_are_names_that_clients_may_dial():
     from meshlib.workload import Workload
 
     one = entry(
-        "x", "x.test", resolution="STATIC", addresses=["240.0.0.9", "10.0.0.0/8"], endpoints=[{"address": "1.1.1.1"}]
+        "x", "x.test", resolution="STATIC", addresses=["240.0.0.9/32", "10.0.0.0/8"], endpoints=[{"address": "1.1.1.1"}]
     )
     snapshot = compile_snapshot(load_objects([one]).resources, Workload())
     assert snapshot.virtual_host("240.0.0.9:80", "http").host == "x.test"
