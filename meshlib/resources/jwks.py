@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -13,20 +14,19 @@ _REQUIRED = {
     "OKP": ("crv", "x"),
     "oct": ("k",),
 }
-_TEXTS = ("alg", "crv", "kid", "use", "x5t", "x5t#S256", "x5u")
-_BINARY = {
-    "RSA": ("n", "e", "d", "p", "q", "dp", "dq", "qi"),
-    "EC": ("x", "y", "d"),
-    "OKP": ("x", "d"),
-    "oct": ("k",),
-}
+_TEXTS = ("alg", "kid", "use", "x5t", "x5t#S256")
+_BINARY = {"RSA": ("n", "e"), "EC": ("x", "y"), "OKP": ("x",), "oct": ("k",)}
+_PRIVATE = {"RSA": ("d", "p", "q", "dp", "dq", "qi"), "EC": ("d",), "OKP": ("d",), "oct": ()}
+"""Read of keys that have a d."""
+
+_SEQUENCE = 0x30
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]*|[A-Za-z0-9\-_]*)={0,2}")
 
 
 def jwks_problem(text: str) -> str:
     """Why ``text`` is neither a key set nor a key, "" when it is one."""
     try:
-        parsed = json.loads(text, parse_constant=_no_constant)
+        parsed = _first(text)
     except (ValueError, RecursionError) as error:
         return f"it is not JSON ({error})"
     if not isinstance(parsed, dict):
@@ -43,14 +43,22 @@ def jwks_problem(text: str) -> str:
 
 def secret_keys(text: str) -> Iterator[int]:
     """Positions of the keys that hold more than is needed to verify: private and symmetric ones."""
-    parsed = json.loads(text)
+    parsed = _first(text)
     for index, key in enumerate(parsed.get("keys", [parsed]) or ()):
         if key["kty"] == "oct" or "d" in key:
             yield index
 
 
+def _first(text: str) -> Any:
+    """The first JSON value of the text; istiod's parser does not look at what follows it."""
+    return _decoder.raw_decode(text.lstrip(" \t\r\n"))[0]
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _key_problem(key: Any) -> str:
@@ -62,15 +70,18 @@ def _key_problem(key: Any) -> str:
     missing = [name for name in _REQUIRED[kty] if name not in key]
     if missing:
         return f"{missing[0]} is missing"
-    for name in _TEXTS:
+    for name in (*_TEXTS, *(n for n in _REQUIRED[kty] if n == "crv")):
         if not isinstance(key.get(name), (str, type(None))):
             return f"{name} is not a text"
-    for name in _BINARY[kty]:
+    for name in (*_BINARY[kty], *(_PRIVATE[kty] if "d" in key else ())):
         if key.get(name) is not None and not _is_base64(key[name]):
             return f"{name} is not base64"
-    operations = key.get("key_ops") or []
-    if not isinstance(operations, list) or not all(isinstance(operation, str) for operation in operations):
+    operations = key.get("key_ops")
+    if operations is not None and not (isinstance(operations, list) and all(isinstance(o, str) for o in operations)):
         return "key_ops is not a list of texts"
+    chain = key.get("x5c")
+    if chain is not None and not (isinstance(chain, list) and all(_is_certificate(entry) for entry in chain)):
+        return "x5c is not a list of certificates"
     return ""
 
 
@@ -80,3 +91,16 @@ def _is_base64(value: Any) -> bool:
         return False
     text = value.replace("\r", "").replace("\n", "")
     return _BASE64.fullmatch(text) is not None and len(text) % 4 in ((0,) if text.endswith("=") else (0, 2, 3))
+
+
+def _is_certificate(value: Any) -> bool:
+    """Base64 of what is one object of ASN.1; what is in it is not looked at."""
+    if not _is_base64(value):
+        return False
+    text = value.replace("\r", "").replace("\n", "").rstrip("=")
+    der = base64.urlsafe_b64decode(text.replace("+", "-").replace("/", "_") + "=" * (-len(text) % 4))
+    if len(der) < 2 or der[0] != _SEQUENCE:
+        return False
+    more = der[1] & 0x7F if der[1] & 0x80 else 0
+    size = int.from_bytes(der[2 : 2 + more], "big") if more else der[1]
+    return len(der) == 2 + more + size
