@@ -107,7 +107,8 @@ def _outlier_detection(detection: Any, loc: Loc) -> Iterator[Notice]:
 
 
 def _load_balancer(balancer: Any, loc: Loc) -> Iterator[Notice]:
-    if balancer.consistent_hash is not None:
+    # of several ways, which the API server refuses, the last one counts
+    if balancer.consistent_hash is not None and balancer.backend_utilization is None:
         yield from _consistent_hash(balancer.consistent_hash, (*loc, "consistentHash"))
     if balancer.locality_lb_setting is not None and balancer.zone_aware_lb_setting is not None:
         yield refused(
