@@ -113,6 +113,11 @@ def test_its_name_has_no_dots() -> None:
     assert_refused(text, "bad-name", "no dots")
 
 
+def test_what_istiod_made_of_the_gateway_api_is_less_bound() -> None:
+    made = "  annotations: {internal.istio.io/gateway-semantics: gateway}\n"
+    assert_accepted(document("Gateway", plain("hosts: ['~/a.com']"), name="a.b", metadata=made))
+
+
 ACCEPTED = {
     "hosts of all forms": plain("hosts: ['*', '*.a.com', ./a.com, '*/b.com', a/*, 10.0.0.1]"),
     "a redirect to HTTPS": secure("{httpsRedirect: true}", HTTP),

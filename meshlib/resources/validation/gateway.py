@@ -14,12 +14,15 @@ from meshlib.resources.validation.server_tls import passes_through, server_tls, 
 if TYPE_CHECKING:
     from meshlib.resources.gateway import Gateway
 
+_SEMANTICS = "internal.istio.io/gateway-semantics"
+"""On what istiod has made of a Gateway of the Gateway API, whose names and hosts are less bound."""
 _SERVERS: Loc = ("spec", "servers")
 
 
 def refusals(resource: Gateway) -> Iterator[Notice]:
     """A name, servers, and each of these."""
-    if resource.name and not is_dns_label(resource.name):
+    internal = (resource.metadata.annotations or {}).get(_SEMANTICS) == "gateway"
+    if resource.name and not is_dns_label(resource.name) and not internal:
         yield refused(
             "bad-name",
             ("metadata", "name"),
@@ -32,7 +35,7 @@ def refusals(resource: Gateway) -> Iterator[Notice]:
     names: set[str] = set()
     for index, server in enumerate(servers):
         loc = (*_SERVERS, index)
-        yield from _server(server, loc)
+        yield from _server(server, loc, internal)
         if server.port.name in names:
             yield refused(
                 "duplicate-port",
@@ -43,11 +46,11 @@ def refusals(resource: Gateway) -> Iterator[Notice]:
         names.add(server.port.name)
 
 
-def _server(server: Any, loc: Loc) -> Iterator[Notice]:
+def _server(server: Any, loc: Loc, internal: bool) -> Iterator[Notice]:
     if not server.hosts:
         yield refused("missing-host", (*loc, "hosts"), "the server has no hosts", 'hosts: ["*"] for all')
     for index, host in enumerate(server.hosts):
-        yield from scoped_host(host, (*loc, "hosts", index), gateway=True)
+        yield from scoped_host(host, (*loc, "hosts", index), gateway=True, nowhere=internal)
     bad_port = [*_port(server, (*loc, "port"))]
     yield from bad_port
     yield from _bind(server, loc)

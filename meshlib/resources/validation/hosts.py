@@ -90,8 +90,9 @@ def partial_wildcard(name: str) -> bool:
     return "*" in name and name != "*" and not name.startswith("*.")
 
 
-def scoped_host(text: str, loc: Loc, *, gateway: bool) -> Iterator[Notice]:
-    """``namespace/host`` of a Sidecar's egress, or of a server of a Gateway, which may leave the namespace out."""
+def scoped_host(text: str, loc: Loc, *, gateway: bool, nowhere: bool = False) -> Iterator[Notice]:
+    """``namespace/host`` of a Sidecar's egress, or of a server of a Gateway, which may leave the namespace out. ``nowhere``:
+    a Gateway's namespace may be "~", no namespace at all."""
     namespace, slash, host = text.partition("/")
     if not slash:
         if gateway:
@@ -111,7 +112,7 @@ def scoped_host(text: str, loc: Loc, *, gateway: bool) -> Iterator[Notice]:
         if not host:
             return
     if gateway:
-        known = namespace in ("*", ".") or is_dns_label(namespace)
+        known = namespace in ("*", ".") or is_dns_label(namespace) or (nowhere and namespace == "~")
     else:
         rest = namespace.removeprefix("~")
         known = rest in ("", "*", ".") or is_dns_label(rest)
