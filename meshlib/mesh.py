@@ -553,8 +553,8 @@ class Mesh:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Everything this client could call, whether it has or not: virtual hosts with their claims, clusters with their
-        endpoints. ``status`` tells of what is in use."""
+        """Everything this client could call, whether it has or not: virtual hosts with their claims (``tcp``: connections are
+        forwarded, and http rules do not act), clusters with their endpoints. ``status`` tells of what is in use."""
         live = self._core.live
         if live is None:
             raise MeshError("the mesh is closed")
@@ -562,7 +562,7 @@ class Mesh:
             live.cluster(key)
         found = self.status()
         found["virtual_hosts"] = [
-            {"host": v.host, "port": v.port, "resource": v.resource, "rules": len(v.rules)}
+            {"host": v.host, "port": v.port, "resource": v.resource, "rules": len(v.rules), "tcp": v.tcp}
             for v in live.snapshot.virtual_hosts()
         ]
         return found

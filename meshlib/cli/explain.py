@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from meshlib.cli.options import load_or_exit, make_workload, workload_options
+from meshlib.cli.options import https_rules_option, load_or_exit, make_workload, workload_options
+
+if TYPE_CHECKING:
+    from meshlib.compiler.compile import HttpsRules
 
 
 @click.command(
@@ -23,6 +28,7 @@ Examples:
     "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
 )
 @workload_options
+@https_rules_option
 def explain(
     paths: tuple[str, ...],
     method: str,
@@ -31,6 +37,7 @@ def explain(
     workload: str,
     namespace: str,
     labels: str,
+    https_rules: HttpsRules,
 ) -> None:
     """Show the whole decision for a request: the rule taken, why each other rule is not, weights, endpoints, timeouts,
     retries and faults. Nothing is sent. The last argument is the URL."""
@@ -41,7 +48,8 @@ def explain(
     from meshlib.mesh import Mesh
 
     resources, problems = load_or_exit(files)
-    with Mesh(resources, problems, workload=make_workload(workload, namespace, labels)) as mesh:
+    caller = make_workload(workload, namespace, labels)
+    with Mesh(resources, problems, workload=caller, https_rules=https_rules) as mesh:
         try:
             found = mesh.explain(method=method.upper(), url=url, headers=dict(_header(h) for h in headers))
         except MeshError as error:

@@ -28,6 +28,18 @@ def workload_options(command: F) -> F:
     return command
 
 
+def https_rules_option(command: F) -> F:
+    """--https-rules, MESHLIB_HTTPS_RULES."""
+    return click.option(
+        "--https-rules",
+        type=click.Choice(["mesh", "istio"]),
+        default="mesh",
+        show_default=True,
+        envvar="MESHLIB_HTTPS_RULES",
+        help="What decides about https URLs: http rules, or as at a sidecar, which sees TLS.",
+    )(command)
+
+
 def make_workload(name: str, namespace: str, labels: str) -> Workload:
     """The workload that the options describe; a usage error when the labels are not pairs."""
     try:

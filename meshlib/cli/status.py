@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshlib.cli.options import load_or_exit, make_workload, workload_options
+from meshlib.cli.options import https_rules_option, load_or_exit, make_workload, workload_options
+
+if TYPE_CHECKING:
+    from meshlib.compiler.compile import HttpsRules
 
 
 @click.command(
@@ -21,13 +24,17 @@ Examples:
     "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
 )
 @workload_options
-def status(paths: tuple[str, ...], style: str, workload: str, namespace: str, labels: str) -> None:
+@https_rules_option
+def status(
+    paths: tuple[str, ...], style: str, workload: str, namespace: str, labels: str, https_rules: HttpsRules
+) -> None:
     """Show what a client of these resources sees: virtual hosts with their rules, clusters with their endpoints, and the
     notices. For a running process, print mesh.status() there."""
     from meshlib.mesh import Mesh
 
     resources, problems = load_or_exit(paths)
-    with Mesh(resources, problems, workload=make_workload(workload, namespace, labels)) as mesh:
+    caller = make_workload(workload, namespace, labels)
+    with Mesh(resources, problems, workload=caller, https_rules=https_rules) as mesh:
         data = mesh.describe()
     if style == "json":
         import json
@@ -42,7 +49,11 @@ def _print(data: dict[str, Any]) -> None:
 
     click.echo(f"configuration {data['version']}: {data['resources']} resources, seen by {data['workload']}")
     rows = [
-        [f"{host['host']}:{host['port']}", host["resource"] or "(default route)", str(host["rules"])]
+        [
+            f"{host['host']}:{host['port']}",
+            host["resource"] or ("(connections, no http rules)" if host["tcp"] else "(default route)"),
+            str(host["rules"]),
+        ]
         for host in data["virtual_hosts"]
     ]
     table("virtual hosts", ["host", "claimed by", "rules"], rows)

@@ -44,18 +44,24 @@ class Imports:
 
 
 NOTHING = Imports()
+HTTP_PROXY = "http_proxy"
 
 
 @dataclass(frozen=True, slots=True)
 class EgressListener:
     """One entry of ``spec.egress``. ``port`` 0: every port that no other listener has; ``protocol`` is its port's. One that is
-    ``bound`` to an address of its own (``bind``, captureMode NONE) is not where calls to services arrive. ``imports`` by
-    namespace; None: everything."""
+    ``bound`` to an address of its own (``bind``, captureMode NONE), or a proxy that callers would have to name (HTTP_PROXY), is
+    not where calls to services arrive. ``imports`` by namespace; None: everything."""
 
     port: int = 0
     protocol: str = ""
     bound: bool = False
     imports: Mapping[str, Imports] | None = None
+
+    @property
+    def one_port(self) -> bool:
+        """Whether it shows just the port that it has."""
+        return self.port != 0 and self.protocol != HTTP_PROXY
 
     def ports_of(self, namespace: str, host: str, ports: Sequence[ServicePort]) -> Sequence[ServicePort]:
         """Those ports of a service of ``namespace`` that it shows; none when it does not import the service."""
@@ -63,7 +69,7 @@ class EgressListener:
             here, anywhere = self.imports.get(namespace, NOTHING), self.imports.get("*", NOTHING)
             if here.excludes(host) or anywhere.excludes(host) or not (here.has(host) or anywhere.has(host)):
                 return ()
-        return [p for p in ports if p.number == self.port] if self.port else ports
+        return [p for p in ports if p.number == self.port] if self.one_port else ports
 
     def sees(self, namespace: str, hosts: Iterable[str]) -> bool:
         """Whether it imports a VirtualService of ``namespace`` for these (full) hosts: one of them is enough."""
@@ -133,10 +139,11 @@ def _labels(sidecar: Sidecar) -> dict[str, str]:
 
 def _listener(model: Any, namespace: str) -> EgressListener:
     port = model.port
+    protocol = (port.protocol or "").lower() if port is not None else ""
     return EgressListener(
         port=(port.number or 0) if port is not None else 0,
-        protocol=(port.protocol or "").lower() if port is not None else "",
-        bound=bool(model.bind) or model.capture_mode == "NONE",
+        protocol=protocol,
+        bound=bool(model.bind) or model.capture_mode == "NONE" or protocol == HTTP_PROXY,
         imports=_imports(model.hosts or (), namespace),
     )
 

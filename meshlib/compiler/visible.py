@@ -100,7 +100,7 @@ class Visible:
             ports = [
                 p
                 for p in service.ports
-                if (p.number == listener.port if listener.port else ANY_PORT in wanted or p.number in wanted)
+                if (p.number == listener.port if listener.one_port else ANY_PORT in wanted or p.number in wanted)
             ]
             found = _with_ports(service, [*(found.ports if found is not None else ()), *ports]) if ports else found
         return found

@@ -132,6 +132,23 @@ def test_explain_looks_with_the_eyes_of_a_workload(mesh):
     assert "-> http[1]: taken" in result.output
 
 
+def test_explain_and_status_read_https_urls_as_a_sidecar_when_told_to(tmp_path, monkeypatch):
+    (tmp_path / "x.yaml").write_text(
+        """apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: x}
+spec: {hosts: [x.test], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}
+"""
+    )
+    no_rules = "http rules do not act there"
+    assert no_rules not in run("explain", tmp_path, "https://x.test/").stdout
+    assert no_rules in run("explain", tmp_path, "https://x.test/", "--https-rules", "istio").stdout
+    assert "(default route)" in run("status", tmp_path).stdout
+    monkeypatch.setenv("MESHLIB_HTTPS_RULES", "istio")
+    assert no_rules in run("explain", tmp_path, "https://x.test/").stdout
+    assert "(connections, no http rules)" in run("status", tmp_path).stdout
+
+
 def test_explain_json_has_the_whole_decision(mesh):
     result = run("explain", mesh, "http://reviews:9080/", "-H", "end-user: jason", "--format", "json")
     data = json.loads(result.output)

@@ -115,8 +115,11 @@ def test_plaintext_to_a_port_with_tls_rules_is_none_of_theirs():
 
 def test_describe_and_status_know_such_hosts():
     with Mesh.from_resources([with_port("db", "tcp", 3306), http_entry("x.test", 80)]) as mesh:
-        hosts = {(v["host"], v["port"]) for v in mesh.describe()["virtual_hosts"]}
-    assert hosts == {("db.default.svc.cluster.local", 3306), ("x.test", 80)}
+        hosts = {(v["host"], v["port"], v["tcp"]) for v in mesh.describe()["virtual_hosts"]}
+    db = "db.default.svc.cluster.local"
+    assert hosts == {(db, 3306, True), (db, 3306, False), ("x.test", 80, False)}, "https URLs to it follow http rules"
+    with Mesh.from_resources([with_port("db", "tcp", 3306)], https_rules="istio") as mesh:
+        assert [v["tcp"] for v in mesh.describe()["virtual_hosts"]] == [True]
 
 
 def test_a_headless_service_is_reached_where_it_has_pods():

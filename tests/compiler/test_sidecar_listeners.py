@@ -116,6 +116,13 @@ def test_a_listener_that_is_bound_elsewhere_is_not_where_calls_arrive():
     assert decision(snap, "http://a/") == "passthrough"
 
 
+def test_a_proxy_that_callers_would_have_to_name_shows_clusters_only():
+    v = virtual_service("v", {"route": [to("far.other.svc.cluster.local")]}, hosts=["a"])
+    snap = compiled(A, FAR, v, sidecar(showing("other/*", port=15080, protocol="HTTP_PROXY"), showing("./*")))
+    assert decision(snap, "http://far.other/") == "passthrough"
+    assert decision(snap, "http://a/") == "default/v -> outbound|80||far.other.svc.cluster.local"
+
+
 def test_the_service_of_another_namespace_is_seen_when_only_that_is_imported():
     mine, theirs = http_entry("x.test", 80), http_entry("x.test", 8080, namespace="other")
     snap = compiled(mine, theirs, sidecar(showing("other/*")))
