@@ -12,8 +12,13 @@ from meshlib.resources.notices import Loc, Notice, refused
 UNIX = "unix://"
 
 
-is_ip = functools.lru_cache(maxsize=16_384)(is_address)
-"""An IPv4 or IPv6 address, an IPv6 zone included."""
+def is_ip(text: str) -> bool:
+    """An IPv4 or IPv6 address, an IPv6 zone included."""
+    return len(text) <= _LONGEST and _is_ip(text)
+
+
+_is_ip = functools.lru_cache(maxsize=16_384)(is_address)
+_LONGEST = 255  # what is longer is not kept
 
 
 def is_subnet(text: str) -> bool:

@@ -23,18 +23,18 @@ def is_dns_label(text: str) -> bool:
     return len(text) <= _LONGEST_LABEL and _label(text) is not None
 
 
-@functools.lru_cache(maxsize=16_384)
 def domain_problem(name: str) -> str:
     """Why ``name`` is not a domain name, "" when it is one. A single label may be a number; a last one after dots not."""
     return _length_problem(name) or _labels_problem(name)
 
 
-@functools.lru_cache(maxsize=16_384)
 def wildcard_domain_problem(name: str) -> str:
     """The same for names whose first label may be a wildcard: ``*``, ``*.example.com``, ``*-a.example.com``, ``*a``."""
-    problem = _length_problem(name)
-    if problem:
-        return problem
+    return _length_problem(name) or _wildcard_problem(name)
+
+
+@functools.lru_cache(maxsize=16_384)
+def _wildcard_problem(name: str) -> str:
     first, dot, rest = name.partition(".")
     if len(first) > _LONGEST_LABEL or _wildcard_label(first) is None:
         return f"{first!r} is not a DNS label"
@@ -47,6 +47,7 @@ def _length_problem(name: str) -> str:
     return f"it is longer than {_LONGEST_NAME} characters" if len(name) > _LONGEST_NAME else ""
 
 
+@functools.lru_cache(maxsize=16_384)
 def _labels_problem(name: str) -> str:
     labels = name.split(".")
     if _numeric(labels[-1]) and -(1 << 63) <= int(labels[-1]) < 1 << 63:

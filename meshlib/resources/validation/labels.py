@@ -16,11 +16,13 @@ _LONGEST_PREFIX = 253
 _LONGEST_NAME = 63
 
 
-@functools.lru_cache(maxsize=4096)
 def key_problem(key: str) -> str:
     """Why this cannot be the key of a label; "" when it can."""
-    if len(key) > _LONGEST_PREFIX + 1 + _LONGEST_NAME:
-        return "it is too long"
+    return "it is too long" if len(key) > _LONGEST_PREFIX + 1 + _LONGEST_NAME else _form_problem(key)
+
+
+@functools.lru_cache(maxsize=4096)
+def _form_problem(key: str) -> str:
     found = _key(key)
     if found is None:
         return "letters, digits, dashes, dots and underscores make a key"
