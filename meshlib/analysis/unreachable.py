@@ -31,15 +31,17 @@ def _guessed(service: Any, kind: str) -> bool:
 
 def _rules(service: Any, kind: str, rules: Sequence[Any]) -> Iterator[Finding]:
     seen: dict[str, int] = {}
-    always = -1  # the last rule without a match
+    always = -1  # the first rule that takes every request
     prefixes: list[_PrefixMatch] = []
     for number, rule in enumerate(rules):
         take_turns()
         here: Loc = ("spec", kind, number)
+        in_part = getattr(rule, "delegate", None) is not None  # takes only what the delegate's own matches take
         if not rule.match:
             if always >= 0:
                 yield _never(service, here, f"{_name(rules, kind, always)} before it takes every request")
-            always = number
+            elif not in_part:
+                always = number
             continue
         doubles = 0
         for position, match in enumerate(rule.match):
@@ -57,6 +59,8 @@ def _rules(service: Any, kind: str, rules: Sequence[Any]) -> Iterator[Finding]:
                     "remove it, or make it differ",
                 )
                 doubles += 1
+                continue
+            if in_part:
                 continue
             seen[said] = number
             if kind == "http" and match.uri is not None and match.uri.prefix:

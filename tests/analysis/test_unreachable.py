@@ -94,6 +94,19 @@ def test_prefixes_under_other_conditions_do_not_cover_each_other():
         expect(rules(text), *CODES)
 
 
+def test_a_rule_with_a_delegate_takes_only_what_the_delegate_matches():
+    text = f"""
+  - delegate: {{name: cart}}
+  - match: [{{uri: {{prefix: /a}}}}]
+    delegate: {{name: cart}}
+  - match: [{{uri: {{prefix: /a}}}}, {{uri: {{prefix: /a/b}}}}]
+    {ROUTE}
+  - {ROUTE}
+  - delegate: {{name: cart}}  # IST0130
+"""
+    expect(rules(text), "IST0130")
+
+
 def test_tcp_and_tls_rules_are_looked_at_too():
     tcp = f"""
   - {ROUTE}
