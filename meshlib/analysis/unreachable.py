@@ -12,6 +12,9 @@ from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.index import Index
 from meshlib.pace import take_turns
 
+_NOT_COMPARED = {"scheme", "source_labels", "source_namespace", "gateways", "ignore_uri_case"}
+"""Conditions of a match that Istio's comparison of prefixes passes over: here they have to be the same."""
+
 _KINDS = ("http", "tcp", "tls")
 
 
@@ -100,11 +103,12 @@ class _PrefixMatch:
     headers: Mapping[str, str]
     query: Mapping[str, str]
     without: Mapping[str, str]
+    others: str
 
     @property
     def looks_at(self) -> tuple[Any, ...]:
         """What must be the same of two matches of which one covers the other."""
-        return self.port, frozenset(self.headers), frozenset(self.query), frozenset(self.without)
+        return self.port, frozenset(self.headers), frozenset(self.query), frozenset(self.without), self.others
 
 
 def _text(match: Any) -> str:
@@ -128,6 +132,7 @@ def _prefix_match(match: Any, here: Loc, position: int, rule: str) -> _PrefixMat
         _texts(match.headers),
         _texts(match.query_params),
         _texts(match.without_headers),
+        json.dumps(match.model_dump(mode="json", include=_NOT_COMPARED, exclude_none=True), sort_keys=True),
     )
 
 

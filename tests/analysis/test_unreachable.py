@@ -84,7 +84,15 @@ def test_a_prefix_that_a_shorter_one_before_covers():
 
 
 def test_prefixes_under_other_conditions_do_not_cover_each_other():
-    for condition in ("port: 80", "headers: {x: {exact: a}}", "method: {exact: POST}", "queryParams: {q: {exact: a}}"):
+    for condition in (
+        "port: 80",
+        "sourceNamespace: other",
+        "gateways: [edge]",
+        "sourceLabels: {app: a}",
+        "headers: {x: {exact: a}}",
+        "method: {exact: POST}",
+        "queryParams: {q: {exact: a}}",
+    ):
         text = f"""
   - match: [{{uri: {{prefix: /api}}, {condition}}}]
     {ROUTE}
