@@ -8,6 +8,7 @@ requests), or http rules as if the port were HTTP (``"mesh"``: here the request 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.forwarding import Forwarding
@@ -119,8 +120,8 @@ class MeshHosts:
             found = self._compiled(owner.host, port, owner, seen.claims.of(owner.host))
         if found is None:
             note = f"the Sidecar's listener for port {port} does not show {owner.host}: it has no virtual host there (Istio)"
-            return VirtualHost(owner.host, port, "", (), RuleIndex(()), note=note)
-        return found
+            return VirtualHost(owner.host, port, "", (), RuleIndex(()), note=note, any_host=True)
+        return replace(found, any_host=True)
 
     def _requests(
         self, port: int, *, every_protocol: bool, outside: Callable[[str], bool] | None

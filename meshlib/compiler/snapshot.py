@@ -196,7 +196,7 @@ class VirtualHost:
 
     ``single`` short-cuts the commonest table, a single rule that matches everything. ``registered``: the host is one of the
     registry's, not a VirtualService's alone. ``tcp``: a sidecar would forward the connection to the destination as it is;
-    neither rules nor Host are asked.
+    neither rules nor Host are asked. ``any_host``: requests to the address are for it whatever their Host says.
     """
 
     host: str
@@ -209,6 +209,7 @@ class VirtualHost:
     single: Rule | None = None
     registered: bool = True
     tcp: bool = False
+    any_host: bool = False
 
 
 class PortTable:
@@ -285,7 +286,7 @@ class Snapshot:
         found = self.seen.get((dialled, host, scheme))
         if found is None:
             found = self._find_virtual_host(dialled, scheme)
-            if host != dialled and not found.tcp and not self.is_unknown(found):
+            if host != dialled and not (found.tcp or found.any_host or self.is_unknown(found)):
                 found = self._named_by_host(host, scheme, found.port)
             if len(self.seen) < MAX_SEEN:
                 self.seen[dialled, host, scheme] = found

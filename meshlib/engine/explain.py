@@ -101,6 +101,11 @@ def _what_host_did(live: Live, view: RequestView, vhost: VirtualHost) -> str:
         return f"Host {view.authority} is sent and does not decide: {view.dialled}, which the URL names, is outside the mesh"
     if vhost.tcp:
         return f"Host {view.authority} is sent and does not decide: {vhost.note}"
+    if vhost.any_host:
+        return (
+            f"Host {view.authority} is sent and does not decide: port {vhost.port} of {vhost.host} declares no protocol, and "
+            "such a service has its address for itself (Istio)"
+        )
     if snapshot.is_unknown(vhost):
         what = "the address that the URL names is dialled as it is" if snapshot.allow_any else "the call is blocked"
         return (

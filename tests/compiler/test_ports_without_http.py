@@ -33,6 +33,22 @@ def test_a_port_of_no_declared_protocol_takes_http():
     assert decision(snap, "http://a:9080/") == "default/v: 204"
 
 
+def test_a_service_whose_port_declares_nothing_has_its_address_for_itself_whatever_host_says():
+    resources = [with_port("a", "whatever"), service("web"), answering("v", "a")]
+    snap = compiled(*resources)
+    for host in ("web:9080", "elsewhere.test"):
+        assert snap.virtual_host("a:9080", "http", host).resource == "VirtualService/default/v"
+    assert snap.virtual_host("web:9080", "http", "a").resource == "VirtualService/default/v", (
+        "where Host is asked it may say so"
+    )
+    with Mesh.from_resources(resources) as mesh:
+        told = str(mesh.explain(url="http://a:9080/", headers={"Host": "web:9080"}))
+    assert (
+        "Host web:9080 is sent and does not decide: port 9080 of a.default.svc.cluster.local declares no protocol"
+        in told
+    )
+
+
 def test_what_one_service_declares_does_not_change_the_port_of_another():
     snap = compiled(with_port("db", "tcp"), service("web"), answering("v", "web"))
     assert decision(snap, "http://web:9080/") == "default/v: 204"
