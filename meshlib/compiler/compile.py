@@ -227,7 +227,7 @@ class _Compilation:
                 )
                 break
             skipped = skipped or made.skipped
-        if found is None and service is not None and not service.alias:
+        if found is None and service is not None and not service.is_alias_on(port):
             destination = self.destinations.of_service(service, "", port, "")
             note = (
                 "no rule of its VirtualService is for this client" if skipped else "no VirtualService claims this host"

@@ -89,8 +89,9 @@ class Destinations:
         """What an ExternalName stands for, on the port that the rule names, else on the one that was dialled. As in Istio one
         that lacks the port that was dialled is not there, and one that stands for another alias leads nowhere."""
         host = alias.host
-        if dialled_port not in [p.number for p in alias.ports]:
-            ports = ", ".join(str(p.number) for p in alias.ports) or "none"
+        numbers = [p.number for p in alias.ports if alias.is_alias_on(p.number)]
+        if dialled_port not in numbers:
+            ports = ", ".join(map(str, numbers)) or "none"
             return Destination(host, subset, wanted, 0, "", f"host {host} has no port {dialled_port} (it has {ports})")
         service = self._lookup(alias.alias)
         what = f"host {alias.alias} (for which {host} stands)"

@@ -50,9 +50,9 @@ class Listeners:
             declared = egress.protocol if egress.protocol in PROTOCOLS else SNIFFED
             for service, ports in services:
                 take_turns()
-                if service.alias:
-                    continue
                 for port in ports:
+                    if service.alias and port.number not in service.endpoints:
+                        continue  # what it stands for has listeners
                     self._add(service, port.number, declared if egress.port else port.protocol)
 
     def shared(self, port: int) -> Listener | None:

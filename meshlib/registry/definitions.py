@@ -89,7 +89,8 @@ def _merged(same: Sequence[Service]) -> Service:
     if len(same) == 1:
         return main
     ports = {port.number: port for service in same for port in service.ports}
-    clusters = {port.number: port for port in main.ports}
+    last = {port.number: service for service in same for port in service.ports}
+    clusters = {port.number: port for port in main.ports} if not main.alias else {}
     endpoints = dict(main.endpoints)
     if main.kind != "kubernetes":
         for service in same:
@@ -98,6 +99,9 @@ def _merged(same: Sequence[Service]) -> Service:
                     if port.number not in clusters:
                         clusters[port.number] = port
                         endpoints[port.number] = service.endpoints.get(port.number, ())
+    else:
+        # an ExternalName has no clusters, and a port that only an entry has is not its own
+        endpoints |= {port.number: () for service in same if not service.alias for port in service.ports if main.alias}
     addresses = dict.fromkeys(address for service in same for address in service.addresses)
     return replace(
         main,
@@ -105,4 +109,5 @@ def _merged(same: Sequence[Service]) -> Service:
         cluster_ports=tuple(clusters.values()),
         endpoints=endpoints,
         addresses=tuple(addresses),
+        alias_ports=frozenset(number for number, service in last.items() if service.alias) if main.alias else None,
     )

@@ -61,9 +61,10 @@ class ServicePort:
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
     """A host that can be called. ``endpoints`` by service port number; ``resolution`` is static, dns, dns_round_robin,
-    dynamic_dns, none or alias; ``alias`` the name an ExternalName stands for, ``aliases`` the ExternalNames that stand for
-    this host. ``position`` is that among the hosts of its resource. ``cluster_ports`` are the ports that there are clusters
-    of, None: all. ``alike`` is what two ServiceEntries must have in common for the ports of both to be one service's."""
+    dynamic_dns, none or alias; ``alias`` the name an ExternalName stands for, ``alias_ports`` the ports on which it does (None:
+    all), ``aliases`` the ExternalNames that stand for this host. ``position`` is that among the hosts of its resource.
+    ``cluster_ports`` are the ports that there are clusters of, None: all. ``alike`` is what two ServiceEntries must have in
+    common for the ports of both to be one service's."""
 
     host: str
     namespace: str
@@ -83,6 +84,12 @@ class Service:
     aliases: tuple[str, ...] = ()
     cluster_ports: tuple[ServicePort, ...] | None = None
     alike: Hashable = None
+    alias_ports: frozenset[int] | None = None
+
+    def is_alias_on(self, port: int) -> bool:
+        """Whether calls to a port are for the host that it stands for (a ServiceEntry of an ExternalName's host may add other
+        ports, of which there are no clusters)."""
+        return bool(self.alias) and (self.alias_ports is None or port in self.alias_ports)
 
     @property
     def is_public(self) -> bool:
@@ -152,4 +159,5 @@ _SHAPE = (
     "aliases",
     "cluster_ports",
     "alike",
+    "alias_ports",
 )

@@ -94,3 +94,19 @@ def test_the_subsets_and_policies_of_a_route_to_an_alias_are_those_of_what_it_st
     assert (found.cluster, "no subset v1" in found.missing) == ("", True)
     # the key of a route is the one thing that Istio reads from the alias's own DestinationRule
     assert found.hash_policy is not None
+
+
+def test_a_port_that_only_an_entry_gives_an_external_names_host_is_known_and_has_no_cluster():
+    entry = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": "more", "namespace": "default"},
+        "spec": {
+            "hosts": ["alias.default.svc.cluster.local"],
+            "ports": [{"number": 8080, "name": "http", "protocol": "HTTP"}],
+            "resolution": "NONE",
+        },
+    }
+    snap = snapshot(*PODS, ALIAS, entry)
+    assert "has no port 8080" in snap.virtual_host("alias:8080", "http").rules[0].destinations[0].missing
+    assert cluster_of(snap, "alias:9080") == f"outbound|9080||{REVIEWS}"

@@ -154,6 +154,14 @@ def test_entries_that_are_alike_in_all_but_their_ports_make_clusters_of_all_port
     assert [n for n in (80, 8080) if found.cluster_port(n) is not None] == clusters
 
 
+def test_an_entry_of_an_external_names_host_adds_ports_without_clusters():
+    alias = service("reviews", port=80, type="ExternalName", externalName="api.test", selector=None)
+    alias["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    found = seen(alias, entry("s", host=REVIEWS, resolution="NONE", **ports(80, 8080)), host=REVIEWS)
+    assert [(p.number, found.is_alias_on(p.number)) for p in found.ports] == [(80, True), (8080, False)]
+    assert found.cluster_port(80) is found.cluster_port(8080) is None
+
+
 def test_a_kubernetes_service_takes_no_ports_from_entries():
     found = seen(service("reviews"), entry("s", "10.0.0.9", host=REVIEWS, **ports(80)), host=REVIEWS)
     assert ([p.number for p in found.ports], found.cluster_port(80)) == ([9080, 80], None)
