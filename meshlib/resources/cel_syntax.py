@@ -49,7 +49,8 @@ def _literal_problem(kind: str, token: str, *, negative: bool) -> str:
     if kind == "int":
         digits = token.rstrip("uU")
         most = 2 * _LARGEST + 1 if digits != token else _LARGEST + negative
-        return f"{token} is too large" if int(digits, 16 if digits.startswith("0x") else 10) > most else ""
+        too_long = len(digits.lstrip("0x")) > 20  # and perhaps more than int() reads
+        return f"{token[:40]} is too large" if too_long or int(digits, 16 if "x" in digits else 10) > most else ""
     if kind == "float":
         return f"{token} is too large" if math.isinf(float(token)) else ""
     quote = token.find(token[-1])
