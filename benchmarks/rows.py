@@ -254,41 +254,59 @@ def compiling(quick: bool) -> list[Row]:
     ]
 
 
-_ENDPOINT_CHANGE = """
+_CHANGE = """
 import copy, json, statistics, sys, time
 from benchmarks import synthetic
-from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from meshlib.resources.loader import load_objects
 import meshlib
-objects = synthetic.services(int(sys.argv[1]), 5, 10)
+count, turns = int(sys.argv[1]), int(sys.argv[2])
+objects = synthetic.services(count, 5, 10)
 loaded = load_objects(objects).resources
 mesh = meshlib.Mesh(loaded)
-for key in mesh._core.live.snapshot.clusters:
-    mesh._core.live.cluster(key)  # all of them in use
-slices = [n for n, o in enumerate(objects) if o["kind"] == "EndpointSlice"]
-times = []
-for turn, position in enumerate(slices[:20]):
-    changed = copy.deepcopy(objects[position])
-    changed["endpoints"][0]["addresses"] = [f"10.200.0.{turn}"]
-    resources = list(loaded)
-    resources[position] = load_objects([changed]).resources[0]
-    before = mesh._core.live.snapshot
-    began = time.perf_counter()
-    mesh.apply(resources)
-    times.append(time.perf_counter() - began)
-    now = mesh._core.live.snapshot
-    assert now.ports is before.ports
-    assert sum(now.clusters[k] is not before.clusters[k] for k in now.clusters) < 10
-print(json.dumps(statistics.median(times) * 1000))
+live = mesh._core.live
+for key in live.snapshot.clusters:
+    live.cluster(key)  # all of them in use
+mesh.apply(loaded)
+found = {}
+for kind in ("EndpointSlice", "VirtualService"):
+    positions = [n for n, o in enumerate(objects) if o["kind"] == kind]
+    times = []
+    for turn in range(turns):
+        position = positions[turn * 7 % len(positions)]
+        changed = copy.deepcopy(objects[position])
+        if kind == "EndpointSlice":
+            changed["endpoints"][0]["addresses"] = [f"10.200.0.{turn}"]
+        else:
+            changed["spec"]["http"][0]["timeout"] = f"{turn + 10}s"
+        loaded = list(loaded)
+        loaded[position] = load_objects([changed]).resources[0]
+        before = mesh._core.live.snapshot
+        began = time.process_time()
+        mesh.apply(loaded)
+        times.append(time.process_time() - began)
+        now = mesh._core.live.snapshot
+        assert (now.ports is before.ports) == (kind == "EndpointSlice")
+        assert len(now.changed_clusters(before)) == (kind == "EndpointSlice")
+    found[kind] = statistics.median(times) * 1000
+assert mesh._compiler.whole == 1
+print(json.dumps(found))
 """
 
 
-def endpoint_change(quick: bool) -> list[Row]:
-    """One endpoint of 1,000 services x 10 changes, all clusters in use: from ``mesh.apply`` to the new calls."""
-    out = subprocess.run(
-        [sys.executable, "-c", _ENDPOINT_CHANGE, "1000"], capture_output=True, text=True, check=True
-    ).stdout
-    return [Row("one endpoint among 1,000 services x 10 changes", float(json.loads(out)), "ms", 50.0)]
+def changes(quick: bool) -> list[Row]:
+    """One endpoint, and one rule of a VirtualService, among services x 5 rules x 10 endpoints, all clusters in use: CPU time of
+    ``mesh.apply`` of a list of resources in which the one is another object."""
+    rows = []
+    for count, endpoint, rule in ((1_000, 3.0, 10.0),) if quick else ((1_000, 3.0, 10.0), (10_000, 5.0, 50.0)):
+        out = subprocess.run(
+            [sys.executable, "-c", _CHANGE, str(count), "20"], capture_output=True, text=True, check=True
+        ).stdout
+        found = json.loads(out)
+        rows += [
+            Row(f"one endpoint among {count:,} services", found["EndpointSlice"], "ms CPU", endpoint),
+            Row(f"one VirtualService among {count:,} services", found["VirtualService"], "ms CPU", rule),
+        ]
+    return rows
 
 
 def hashing(quick: bool) -> list[Row]:
@@ -339,7 +357,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "envoy": envoy_hops,
     "routing": routing,
     "compile": compiling,
-    "change": endpoint_change,
+    "change": changes,
     "hash": hashing,
     "import": import_cost,
 }

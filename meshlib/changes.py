@@ -47,8 +47,10 @@ class ListFollower(Generic[T]):
         """What is different now. ``known``: how ``items`` differs from another list; to look through both once more is saved if
         the other is the last one here."""
         before = self.items
-        if known is None or known.before is not before or known.now is not items:
+        if known is None or known.now is not items:
             known = differences(before, list(items))
+        elif known.before is not before:
+            known = differences(before, known.now)
         now, gone, come = known.now, known.gone, known.come
         places = self._places
         if len(gone) == len(before) or not self._place(before, gone, now, come):

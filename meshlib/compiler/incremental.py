@@ -121,7 +121,8 @@ class Incremental:
         nothing_to_others = world.renew(registry, redefined)
         if not nothing_to_others or had_claims != world.has_claims or not world.stand_alone(hosts):
             return None
-        made = self.snapshot
+        made = last = self.snapshot
+        candidates = splice.fallback_clusters(last.resilience)
         if hosts:
             before, now = map(self._made, world.alike(part_before, world.part(hosts, new)))
             try:
@@ -129,9 +130,10 @@ class Incremental:
             except splice.NotApart:
                 return None
             self._say(before.said, now.said)
+            candidates.update(before.destinations.clusters, now.destinations.clusters)
         else:
             self._say(Counter(inert_fields(change.gone)), Counter(inert_fields(new)))
-        clusters = self._with_endpoints(made.clusters, only_endpoints)
+        clusters = self._with_endpoints(made.clusters, only_endpoints, candidates)
         if hosts:
             self._refusals = list(reports.refusals(clusters.values(), world.destination_rules()))
         partial = reports.partial_hosts(world.partial_claims(), registry, self._domain)
@@ -143,6 +145,8 @@ class Incremental:
             resource_count=count,
             inbound=self._inbound(made),
             dialled=self._dialled(made, redefined, registry_before),
+            since=(last.mark, frozenset(k for k in candidates if clusters.get(k) is not last.clusters.get(k))),
+            mark=object(),
         )
         return self.snapshot
 
@@ -218,8 +222,10 @@ class Incremental:
                 clusters[key] = self.snapshot.clusters[key]
         return made
 
-    def _with_endpoints(self, clusters: Mapping[str, Cluster], hosts: set[str]) -> Mapping[str, Cluster]:
-        """The clusters of hosts of which just the endpoints have changed, made anew."""
+    def _with_endpoints(
+        self, clusters: Mapping[str, Cluster], hosts: set[str], changed: set[str]
+    ) -> Mapping[str, Cluster]:
+        """The clusters of hosts of which just the endpoints have changed, made anew; they are ``changed``."""
         if not hosts:
             return clusters
         part = self._world.rules_of(hosts)
@@ -232,6 +238,7 @@ class Incremental:
                 for key in destinations.keys_of(service):
                     if key in made:
                         made[key] = destinations.recompile(key, made[key], service)
+                        changed.add(key)
         return made
 
     def _inbound(self, made: Snapshot) -> Inbound:

@@ -6,7 +6,7 @@ begins and keeps it to its end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -270,6 +270,9 @@ class Snapshot:
     dialled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sidecar: str = ""  # the Sidecar that bounds what this client sees
     inbound: Inbound = NOTHING  # what happens to the requests that this workload serves
+    # of one that was made out of another: the ``mark`` of that, and the keys of clusters that are other ones, new or gone
+    since: tuple[object, frozenset[str]] | None = None
+    mark: object = field(default_factory=object)
     # memo of virtual_host(), by what the URL names, Host and scheme: splitting and comparing an authority costs more than
     # the rest of a look-up
     seen: dict[tuple[str, str, str], VirtualHost] = field(default_factory=dict)
@@ -291,6 +294,13 @@ class Snapshot:
             if len(self.seen) < MAX_SEEN:
                 self.seen[dialled, host, scheme] = found
         return found
+
+    def changed_clusters(self, before: Snapshot) -> Collection[str]:
+        """The keys of clusters that are not the same objects in ``before``, those that are gone among them."""
+        if self.since is not None and self.since[0] is before.mark:
+            return self.since[1]
+        other, gone = changed_keys(before.clusters, self.clusters)
+        return [*other, *gone]
 
     def is_unknown(self, virtual_host: VirtualHost) -> bool:
         """Whether this is what requests to hosts outside the mesh get."""

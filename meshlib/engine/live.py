@@ -21,7 +21,19 @@ class Live:
     a few. ``on_bind`` hears of each cluster that is bound (the resolver looks after its names); ``storage`` makes the
     storage of a circuit breaker and ``report`` hears what guards do."""
 
-    __slots__ = ("_lock", "_now", "_on_bind", "_report", "_storage", "bound", "guards", "snapshot", "states")
+    __slots__ = (
+        "_followed",
+        "_left",
+        "_lock",
+        "_now",
+        "_on_bind",
+        "_report",
+        "_storage",
+        "bound",
+        "guards",
+        "snapshot",
+        "states",
+    )
 
     def __init__(
         self,
@@ -41,6 +53,8 @@ class Live:
         self._on_bind = on_bind
         self.bound: dict[str, BoundCluster] = {}
         self.states: dict[str, ClusterState] = {}
+        self._left: dict[str, BoundCluster] = {}
+        self._followed = 0
         if previous is not None:
             self._follow(previous)
 
@@ -51,17 +65,27 @@ class Live:
         with previous._lock:
             self.states, self.bound = dict(previous.states), dict(previous.bound)
             self.guards = dict(previous.guards)
-            touched, gone = changed_keys(before.clusters, now.clusters)
+            self._followed = len(self.bound)
+            touched = set(now.changed_clusters(before))
             guarded = self._follow_guards(*changed_keys(before.resilience, now.resilience))
             if guarded:
-                touched = list(dict.fromkeys((*touched, *(k for k, b in self.bound.items() if b.spec.host in guarded))))
-            for key in gone:
-                self.states.pop(key, None)
-                self.bound.pop(key, None)
+                touched.update(key for key, bound in self.bound.items() if bound.spec.host in guarded)
             for key in touched:
                 old = self.bound.pop(key, None)
-                if key in self.states:
+                if old is not None:
+                    self._left[key] = old
+                if key not in now.clusters:
+                    self.states.pop(key, None)
+                elif key in self.states:
                     self._inherit(self._bind(key), old)
+
+    def take_left_of(self, previous: Live) -> dict[str, BoundCluster]:
+        """What was bound in the ``previous`` one, which this followed, and is not here as it was. Told once."""
+        left, self._left = self._left, {}
+        if len(previous.bound) == self._followed:
+            return left
+        # some were bound meanwhile
+        return {key: previous.bound[key] for key in changed_keys(self.bound, dict(previous.bound))[0]}
 
     def _follow_guards(self, touched: list[str], gone: list[str]) -> set[str]:
         """The hosts whose guard is not what it was."""

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from meshlib.changes import changed_keys
 from meshlib.clock import Clock, waiting
 from meshlib.engine.cluster import BoundCluster
 from meshlib.engine.drivers import discard, run, run_async
@@ -113,8 +112,8 @@ class MeshCore:
             return
         self.telemetry.reconfigured()
         gone: list[Any] = []
-        for key in changed_keys(live.bound, before.bound)[0]:  # those that are not bound as they were
-            old, now = before.bound[key], live.bound.get(key)
+        for key, old in live.take_left_of(before).items():
+            now = live.bound.get(key)
             old.retired = True
             kept = set(now.targets.values()) if now is not None else set()
             gone += [target for target in list(old.targets.values()) if target not in kept]

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshlib.changes import changed_keys
 from meshlib.compiler.compile import Compiler, compile_snapshot
 from meshlib.compiler.snapshot import PortTable, Snapshot
 from meshlib.policy.rule_index import RuleIndex
@@ -51,8 +52,11 @@ def told(value: Any) -> Any:
     return value
 
 
+IDENTITY = ("seen", "problems", "since", "mark")
+
+
 def everything_of(snapshot: Snapshot) -> dict[str, Any]:
-    found = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in ("seen", "problems")}
+    found = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in IDENTITY}
     found["problems"] = Counter(map(str, snapshot.problems))
     return {name: told(value) for name, value in found.items()}
 
@@ -164,8 +168,14 @@ def test_after_any_sequence_of_changes_it_is_what_a_compilation_from_scratch_giv
     turns: list[list[Any]], https_rules: Any
 ) -> None:
     compiler = Compiler(CLIENT, https_rules=https_rules)
+    before: Snapshot | None = None
     for resources in turns:
-        compare(compiler.compile(resources), compile_snapshot(resources, CLIENT, https_rules=https_rules))
+        made = compiler.compile(resources)
+        compare(made, compile_snapshot(resources, CLIENT, https_rules=https_rules))
+        if before is not None:
+            other, gone = changed_keys(before.clusters, made.clusters)
+            assert set(made.changed_clusters(before)) == {*other, *gone}
+        before = made
 
 
 @settings(max_examples=20)

@@ -76,3 +76,11 @@ def test_limits_that_change_count_at_once():
     before, after = lives(load(limits))
     assert after.bound[A] is not before.bound[A]
     assert after.bound[A].spec.limits.max_connections == 3
+
+
+def test_who_is_bound_while_a_reload_is_under_way_is_left_too():
+    compiler = Compiler(Workload())
+    first = Live(compiler.compile(FIXED), 0.0)
+    second = Live(compiler.compile([*FIXED, *load(pod("a", "v1", 3))]), 0.0, first)
+    late = first.cluster(B)
+    assert second.take_left_of(first) == {B: late}
