@@ -5,6 +5,7 @@ from __future__ import annotations
 from meshlib.compiler.semantics.table import Row, approximated, honoured, ignored, mounted, not_here
 
 COMPILE = "tests/compiler/test_compile.py"
+VISIBILITY = "tests/compiler/test_destination_rule_visibility.py"
 BALANCING = "tests/engine/test_balancing.py"
 CHOICES = "tests/differential/test_choices.py"
 OUTLIER = "tests/policy/test_outlier.py"
@@ -66,7 +67,10 @@ LEVEL: tuple[Row, ...] = (
     honoured("connectionPool.http.maxRetries", "retries under way", OUTBOUND, "no limit"),
     honoured("connectionPool.http.idleTimeout", "idle connections are closed", CONNECTIONS, "1h"),
     honoured(
-        "connectionPool.http.h2UpgradePolicy", "UPGRADE: HTTP/2 to http ports", H2_CALLS, "DEFAULT: as the port says"
+        "connectionPool.http.h2UpgradePolicy",
+        "UPGRADE: HTTP/2, except to ports that declare no protocol",
+        "tests/compiler/test_http2_of_clusters.py",
+        "DEFAULT: as the port says",
     ),
     approximated(
         "connectionPool.http.useClientProtocol",
@@ -119,8 +123,10 @@ LEVEL: tuple[Row, ...] = (
 )
 
 ROWS: tuple[Row, ...] = (
-    honoured("host", "the service; exact before wildcard; client's, service's, root namespace", COMPILE),
-    honoured("exportTo", "namespaces whose clients obey", COMPILE, "all"),
+    honoured("host", "the service; exact before wildcard; client's, service's, root namespace", VISIBILITY),
+    honoured(
+        "exportTo", "namespaces whose clients obey; rules of one host merge where it is the same", VISIBILITY, "all"
+    ),
     honoured("workloadSelector.matchLabels", "clients that obey", COMPILE, "all"),
     honoured("subsets.name", "what routes name", COMPILE),
     honoured("subsets.labels", "endpoints that belong", COMPILE, "all"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshlib.compiler.semantics.table import Row, approximated, honoured, ignored, mounted, not_here
 
+DEFINITIONS = "tests/registry/test_definitions.py"
 REGISTRY = "tests/registry/test_registry.py"
 BALANCING = "tests/engine/test_balancing.py"
 NAMES = "tests/transport/test_names.py"
@@ -27,12 +28,14 @@ WORKLOAD: tuple[Row, ...] = (
 )
 
 SERVICE_ENTRY: tuple[Row, ...] = (
-    honoured("hosts", "names that clients dial; wildcards cover", REGISTRY),
+    honoured(
+        "hosts", "names that clients dial; wildcards cover; several entries of one host are put together", DEFINITIONS
+    ),
     approximated("addresses", "IPs that clients may dial", REGISTRY, "a CIDR is for TCP, which is the proxy's"),
     honoured("ports.number", "the port dialled", REGISTRY),
     honoured("ports.name", "what endpoints' ports name", REGISTRY),
     honoured("ports.protocol", "HTTP2 and GRPC: HTTP/2 to the endpoints", REGISTRY),
-    honoured("ports.targetPort", "the endpoints' port", REGISTRY, "number"),
+    honoured("ports.targetPort", "the endpoints' port; with resolution NONE the one dialled", REGISTRY, "number"),
     honoured("location", "inside or outside of the mesh", REGISTRY, "MESH_EXTERNAL"),
     honoured(
         "resolution",
@@ -41,7 +44,7 @@ SERVICE_ENTRY: tuple[Row, ...] = (
     ),
     *mounted("endpoints", WORKLOAD),
     honoured("workloadSelector.labels", "WorkloadEntries and Pods of the namespace", REGISTRY),
-    honoured("exportTo", "namespaces whose clients see it", REGISTRY, "all"),
+    honoured("exportTo", "namespaces whose clients see it", DEFINITIONS, "all"),
     ignored("subjectAltNames", "they are checked under ISTIO_MUTUAL, which comes with the security release"),
 )
 

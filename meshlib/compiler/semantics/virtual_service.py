@@ -108,7 +108,12 @@ ROWS: tuple[Row, ...] = (
         "connect-failure, refused-stream, unavailable, cancelled",
     ),
     honoured("http.retries.backoff", "base of the randomized exponential backoff", OUTBOUND, "25ms"),
-    honoured("http.retries.retryIgnorePreviousHosts", "up to 5 re-picks to avoid endpoints tried", OUTBOUND, "true"),
+    honoured(
+        "http.retries.retryIgnorePreviousHosts",
+        "up to 5 re-picks to avoid endpoints tried",
+        OUTBOUND,
+        "true; false of a sole destination with consistentHash",
+    ),
     honoured(
         "http.retries.retryRemoteLocalities", "every second retry leaves the priorities tried", BALANCING, "false"
     ),
