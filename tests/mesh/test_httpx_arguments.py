@@ -104,8 +104,9 @@ def test_http1_false_is_refused_with_the_remedy(world, empty):
     make(http1=True)
 
 
-def test_http2_without_its_package_says_what_to_install(world, empty, monkeypatch):
-    monkeypatch.setitem(sys.modules, "h2", None)
+def test_http2_without_any_of_its_packages_says_what_to_install(world, empty, monkeypatch):
+    for library in ("ngh2", "h2"):
+        monkeypatch.setitem(sys.modules, library, None)
     make = empty.client if world == "threads" else empty.async_client
     with pytest.raises(ImportError, match=r"\[http2\]"):
         make(http2=True)
