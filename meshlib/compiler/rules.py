@@ -150,6 +150,17 @@ def _mirrors(route: Any, namespace: str, port: int, destination: Resolver) -> tu
 
 
 def _target(found: Destination, model: Any, route: Any, sole: bool) -> Destination:
+    if route.model_fields_set.isdisjoint(_WITH_OPS) and model.model_fields_set.isdisjoint(_WITH_OPS):
+        return Destination(  # as most do
+            found.host,
+            found.subset,
+            found.port,
+            model.weight or 0,
+            found.cluster,
+            found.missing,
+            tells_original_host=sole,
+            hash_policy=found.hash_policy,
+        )
     of_rule, of_target = _ops(route, "request"), _ops(model, "request")
     back_rule, back_target = _ops(route, "response"), _ops(model, "response")
     return Destination(
@@ -173,6 +184,8 @@ _HOST = frozenset(("host", ":authority"))
 
 def _ops(model: Any, direction: str) -> HeaderOps:
     """The operations of a rule or a destination, those of Istio before 1.0 among them."""
+    if model.model_fields_set.isdisjoint(_WITH_OPS):
+        return NO_OPS
     operations = getattr(model.headers, direction, None) if model.headers is not None else None
     remove = [*(operations.remove or ())] if operations is not None else []
     set_ = operations.set or {} if operations is not None else {}
@@ -185,6 +198,17 @@ def _ops(model: Any, direction: str) -> HeaderOps:
     return compile_ops(remove, set_, add, _HOST)
 
 
+_WITH_OPS = frozenset(
+    (
+        "headers",
+        "append_headers",
+        "append_request_headers",
+        "append_response_headers",
+        "remove_request_headers",
+        "remove_response_headers",
+    )
+)
+"""The fields of a rule or a destination that have header operations."""
 _OLD_ADD = {"request": ("append_headers", "append_request_headers"), "response": ("append_response_headers",)}
 
 

@@ -32,6 +32,8 @@ StrPath = str | os.PathLike[str]
 MEMORY = "<memory>"
 LONG_TEXT = 1_000
 """Characters of a document from which on its long lists are checked piece by piece."""
+VERY_LONG_TEXT = 200_000
+"""Characters of a document from which on it is checked again whenever its file changes."""
 
 _SAYS_EMPTY = re.compile(rb"(?:\xef\xbb\xbf)?\s*#\s*meshlib:\s*empty\s*")
 """The only content of a file that is empty on purpose."""
@@ -169,7 +171,10 @@ class LoadMemo:
                     self._before[found.content] = found
 
     def same_as_before(self, document: Document, kind: str, version: str) -> tuple[Checked | None, bytes | None]:
-        """What a document of a changed file was found to be when the file was read last; and its hash."""
+        """What a document of a changed file was found to be when the file was read last; and its hash. (None of very long
+        ones: that would take longer than it saves.)"""
+        if document.source is not None and document.source.size > VERY_LONG_TEXT:
+            return None, None
         content = content_digest(document.value)
         old = self._before.pop(content, None) if content is not None else None
         if old is None or old.resource is None or (old.resource.kind, old.resource.api_version) != (kind, version):

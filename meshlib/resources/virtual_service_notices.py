@@ -17,6 +17,10 @@ _OLD_HEADERS = {
     "remove_request_headers": ("removeRequestHeaders", "headers.request.remove"),
     "remove_response_headers": ("removeResponseHeaders", "headers.response.remove"),
 }
+_WORTH_A_LOOK = frozenset(
+    (*_OLD_HEADERS, "websocket_upgrade", "mirror_percent", "cors_policy", "rewrite", "redirect", "headers", "fault")
+)
+"""The fields of a rule or a destination that there may be something to say about; most have none of them."""
 
 
 def notices(resource: Any) -> Iterator[Notice]:
@@ -25,38 +29,44 @@ def notices(resource: Any) -> Iterator[Notice]:
     for index, rule in enumerate(resource.spec.http or ()):
         take_turns()
         here: Loc = ("spec", "http", index)
-        yield from _old_headers(rule, here)
-        if rule.websocket_upgrade is not None:
-            yield deprecated((*here, "websocketUpgrade"), "websocketUpgrade", "nothing: upgrades always work")
-        if rule.mirror_percent is not None:
-            yield deprecated((*here, "mirrorPercent"), "mirrorPercent", "mirrorPercentage: {value: ...}")
-        if rule.cors_policy is not None and rule.cors_policy.allow_origin:
-            yield deprecated((*here, "corsPolicy", "allowOrigin"), "allowOrigin", "allowOrigins: [{exact: ...}]")
-        if rule.cors_policy is not None and (rule.redirect is not None or rule.direct_response is not None):
-            yield Notice(
-                "cors-without-route",
-                "warning",
-                (*here, "corsPolicy"),
-                "corsPolicy has no effect on a rule that answers itself, in Envoy neither",
-                "put it on rules with a route",
-            )
-        yield from _rewrite(rule.rewrite, (*here, "rewrite"))
-        if rule.redirect is not None and rule.redirect.redirect_code not in (None, 0, 301, 302, 303, 307, 308):
-            yield Notice(
-                "redirect-code",
-                "warning",
-                (*here, "redirect", "redirectCode"),
-                f"{rule.redirect.redirect_code} is sent here, but Istio makes a route of it that Envoy refuses",
-                "one of 301, 302, 303, 307, 308",
-            )
-        yield from _headers(rule.headers, (*here, "headers"))
-        yield from _fault(rule.fault, (*here, "fault"))
+        if not rule.model_fields_set.isdisjoint(_WORTH_A_LOOK):
+            yield from _rule(rule, here)
         for position, target in enumerate(rule.route or ()):
             there: Loc = (*here, "route", position)
-            yield from _old_headers(target, there)
-            yield from _headers(target.headers, (*there, "headers"))
+            if not target.model_fields_set.isdisjoint(_WORTH_A_LOOK):
+                yield from _old_headers(target, there)
+                yield from _headers(target.headers, (*there, "headers"))
             if target.destination.port is not None and target.destination.port.name:
                 yield deprecated((*there, "destination", "port", "name"), "port.name", "port: {number: ...}")
+
+
+def _rule(rule: Any, here: Loc) -> Iterator[Notice]:
+    yield from _old_headers(rule, here)
+    if rule.websocket_upgrade is not None:
+        yield deprecated((*here, "websocketUpgrade"), "websocketUpgrade", "nothing: upgrades always work")
+    if rule.mirror_percent is not None:
+        yield deprecated((*here, "mirrorPercent"), "mirrorPercent", "mirrorPercentage: {value: ...}")
+    if rule.cors_policy is not None and rule.cors_policy.allow_origin:
+        yield deprecated((*here, "corsPolicy", "allowOrigin"), "allowOrigin", "allowOrigins: [{exact: ...}]")
+    if rule.cors_policy is not None and (rule.redirect is not None or rule.direct_response is not None):
+        yield Notice(
+            "cors-without-route",
+            "warning",
+            (*here, "corsPolicy"),
+            "corsPolicy has no effect on a rule that answers itself, in Envoy neither",
+            "put it on rules with a route",
+        )
+    yield from _rewrite(rule.rewrite, (*here, "rewrite"))
+    if rule.redirect is not None and rule.redirect.redirect_code not in (None, 0, 301, 302, 303, 307, 308):
+        yield Notice(
+            "redirect-code",
+            "warning",
+            (*here, "redirect", "redirectCode"),
+            f"{rule.redirect.redirect_code} is sent here, but Istio makes a route of it that Envoy refuses",
+            "one of 301, 302, 303, 307, 308",
+        )
+    yield from _headers(rule.headers, (*here, "headers"))
+    yield from _fault(rule.fault, (*here, "fault"))
 
 
 def _hosts(spec: Any) -> Iterator[Notice]:
