@@ -383,6 +383,10 @@ class _Compilation:
             take_turns()
             by_id[resource.id] = resource
         virtual_hosts = {id(v): v for ports in tables for table in ports.values() for v in table.virtual_hosts()}
+        for claims in self.visible.claims():
+            for service in claims.services:
+                if any(rule.delegate is not None for rule in service.spec.http or ()):
+                    self.delegates.routes(service)  # what is wrong with them is told whoever serves their hosts
         return [
             *self.destination_rules.problems,
             *self.delegates.problems,

@@ -162,6 +162,19 @@ RESOURCES = [[load(variant) for variant in variants] for variants in VARIANTS]
 SIDECARS = [load(sidecar("./*")), load(sidecar("./a.default.svc.cluster.local"))]
 
 
+def test_a_delegate_that_is_not_there_is_told_of_whoever_serves_the_host() -> None:
+    resources = [
+        load(service("a")),
+        load({**virtual_service("z", {"delegate": {"name": "gone"}}, hosts=["a"])}),
+    ]
+    older = load(virtual_service("first", {"route": [to("nowhere")]}, hosts=["a"]))
+    compiler = Compiler(CLIENT)
+    for turn in (resources, [older, *resources], resources):
+        made = compiler.compile(turn)
+        compare(made, compile_snapshot(turn, CLIENT))
+        assert [p.code for p in made.problems].count("delegate") == 1
+
+
 @settings(max_examples=60)
 @given(lists_that_change(RESOURCES), st.sampled_from(["mesh", "istio"]))
 def test_after_any_sequence_of_changes_it_is_what_a_compilation_from_scratch_gives(
