@@ -165,9 +165,11 @@ SIDECARS = [load(sidecar("./*")), load(sidecar("./a.default.svc.cluster.local"))
 def test_a_delegate_that_is_not_there_is_told_of_whoever_serves_the_host() -> None:
     resources = [
         load(service("a")),
-        load({**virtual_service("z", {"delegate": {"name": "gone"}}, hosts=["a"])}),
+        load(service("b")),
+        load(virtual_service("b", {"route": [to("nowhere")]}, hosts=["b"])),
+        load(virtual_service("z", {"delegate": {"name": "gone"}}, hosts=["a"])),
     ]
-    older = load(virtual_service("first", {"route": [to("nowhere")]}, hosts=["a"]))
+    older = load(virtual_service("first", {"route": [to("a")]}, hosts=["a"]))
     compiler = Compiler(CLIENT)
     for turn in (resources, [older, *resources], resources):
         made = compiler.compile(turn)
