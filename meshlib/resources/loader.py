@@ -22,6 +22,7 @@ from meshlib.resources.findings import Finding, check
 from meshlib.resources.foreign import look, one_for_all_templates, template_problem
 from meshlib.resources.hints import dotted
 from meshlib.resources.kinds import KINDS, model_for, split_api_version
+from meshlib.resources.notices import Notice
 from meshlib.resources.object_memo import ObjectMemo
 from meshlib.resources.yaml_builder import MAX_DEPTH
 from meshlib.resources.yaml_reader import MAX_BYTES, read
@@ -150,6 +151,19 @@ class Checked:
         None  # its hash, of documents without findings: who says the same later is the same resource
     )
     refused: tuple[type[Resource], dict[str, str]] | None = None
+    notices: list[Notice] | None = None  # the resource's, once asked
+    places: dict[tuple[str | int, ...], tuple[int, int]] | None = (
+        None  # of what is said of the document, once looked for
+    )
+
+    def place(self, loc: tuple[str | int, ...]) -> tuple[int, int]:
+        """Line and column of a field. To find one may take reading the document again, so it is found once."""
+        if self.places is None:
+            self.places = {}
+        found = self.places.get(loc)
+        if found is None:
+            found = self.places[loc] = self.document.positions.place(loc)
+        return found
 
 
 class LoadMemo:
@@ -180,7 +194,7 @@ class LoadMemo:
         if old is None or old.resource is None or (old.resource.kind, old.resource.api_version) != (kind, version):
             return None, content
         document.take()
-        return replace(old, document=document), content
+        return replace(old, document=document, places=None), content
 
     def forget_others(self, names: set[str]) -> None:
         """Keep what the last load has used."""
@@ -607,7 +621,7 @@ class _Loading:
         positions = document.positions
         resource, findings = checked.resource, checked.findings
         for found in findings:
-            place = positions.place(found.loc)
+            place = checked.place(found.loc)
             path = prefix + dotted(found.loc) if found.loc else _path(prefix)
             problem = self.problem(found.code, file, found.message, found.hint, found.severity, place, path)
             self._about(problem, checked)
@@ -619,7 +633,9 @@ class _Loading:
             return
         line, column = positions.place(())
         self._count += 1
-        resource._origin = Origin(file=file, line=line, column=column, document=self._count)
+        was = resource._origin
+        if (was.document, was.line, was.column, was.file) != (self._count, line, column, file):
+            resource._origin = Origin(file=file, line=line, column=column, document=self._count)
         if self.keep_positions:
             resource._positions = positions
         if not resource.name and not resource.metadata.generate_name:
@@ -635,8 +651,10 @@ class _Loading:
         if self._is_double(resource, document, prefix):
             return
         self.result.resources.append(resource)
-        for notice in resource.notices():
-            place = positions.place(notice.loc)
+        if checked.notices is None:
+            checked.notices = list(resource.notices())
+        for notice in checked.notices:
+            place = checked.place(notice.loc)
             path = prefix + dotted(notice.loc)
             severity = Severity(notice.severity)
             problem = self.problem(notice.code, file, notice.message, notice.hint, severity, place, path)

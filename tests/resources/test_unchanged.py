@@ -146,3 +146,13 @@ def test_the_same_document_twice_in_a_file_that_changed_is_said_with_the_place_o
         found = load(path, memo=memo, read_all=True)
     assert [str(p) for p in found.problems] == [str(p) for p in load(path).problems]
     assert [p.code for p in found.problems] == ["duplicate-resource"]
+
+
+def test_a_file_that_has_not_changed_is_not_read_again_to_say_where_what_is_said_of_it_stands(tmp_path, monkeypatch):
+    path = tmp_path / "old.yaml"
+    path.write_text(json.dumps({**C, "apiVersion": "networking.istio.io/v1alpha3"}, indent=1))
+    memo = LoadMemo()
+    before = [str(p) for p in load(path, memo=memo).problems]
+    assert before
+    monkeypatch.setattr("meshlib.resources.document.Source._both", lambda _: 1 / 0)
+    assert [str(p) for p in load(path, memo=memo).problems] == before
