@@ -176,8 +176,8 @@ class Mesh:
         https_rules: HttpsRules = "mesh",
     ) -> Mesh:
         """Resources as the dicts that YAML would give. Raises ``ConfigError`` with every problem."""
-        loaded, problems = _from_objects(resources)
-        return cls(
+        loaded, problems = _from_objects(resources, memo := ObjectMemo())
+        mesh = cls(
             loaded,
             problems,
             workload=workload,
@@ -188,6 +188,8 @@ class Mesh:
             tracer_provider=tracer_provider,
             https_rules=https_rules,
         )
+        mesh._objects = memo
+        return mesh
 
     @classmethod
     def from_env(

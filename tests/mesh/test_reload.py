@@ -63,6 +63,42 @@ def test_apply_with_any_error_changes_nothing_and_names_every_problem():
         assert subset(mesh) == "v1"
 
 
+OTHER = [service("ratings"), pod("ratings", "v1", 3)]
+
+
+def compiled_whole_by(mesh: meshlib.Mesh) -> int:
+    return mesh._compiler.whole
+
+
+@pytest.mark.parametrize("changed", [route_to("v2"), pod("reviews", "v1", 4)], ids=["rule", "endpoint"])
+def test_apply_of_dicts_of_which_one_has_changed_leaves_the_rest_as_it_is(changed):
+    with meshlib.Mesh.from_resources([*BASE, *OTHER, route_to("v1")]) as mesh:
+        before = mesh._core.live
+        ratings = before.cluster("outbound|9080||ratings.default.svc.cluster.local")
+        mesh.apply([*BASE, *OTHER, *([changed] if changed["kind"] != "Pod" else [route_to("v1"), changed])])
+        after = mesh._core.live
+        assert compiled_whole_by(mesh) == 1
+        assert after.snapshot.version != before.snapshot.version
+        assert after.cluster(ratings.spec.key) is ratings
+
+
+def test_one_changed_item_of_a_long_file_leaves_the_rest_as_it_is(tmp_path):
+    path = tmp_path / "dump.json"
+
+    def dump(version: str) -> None:
+        items = [*BASE, *OTHER, route_to(version)]
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+
+    dump("v1")
+    with meshlib.Mesh.from_path(path, watch=False) as mesh:
+        before = list(mesh._resources)
+        dump("v2")
+        mesh.reload()
+        assert subset(mesh) == "v2"
+        assert compiled_whole_by(mesh) == 1
+        assert [a is b for a, b in zip(before, mesh._resources, strict=True)] == [True] * (len(before) - 1) + [False]
+
+
 def test_the_same_configuration_has_the_same_version():
     with meshlib.Mesh.from_resources(BASE) as one, meshlib.Mesh.from_resources(BASE) as two:
         assert one.status()["version"] == two.status()["version"]
