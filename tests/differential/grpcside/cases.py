@@ -288,7 +288,6 @@ def times() -> list[Case]:
             "deadline-exceeded",
             "cancelled",
             "504",
-            "14",
         )
     ]
     made.append(Case("per try timeout, default conditions", (rule("raw", retries=per_try),), asks("2,ok")))
@@ -408,7 +407,7 @@ def changes() -> list[Case]:
 
 CONDITIONS = (
     "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable", "5xx", "gateway-error", "reset",
-    "connect-failure", "refused-stream", "retriable-4xx", "503", "14", "429", "5xx,unavailable", "reset-before-request",
+    "connect-failure", "refused-stream", "retriable-4xx", "503", "429", "5xx,unavailable", "reset-before-request",
 )  # fmt: skip
 
 
