@@ -234,10 +234,9 @@ def outbound(call: Call) -> Exchange:
                 status = outcome.status
                 said = GRPC_NAMES[outcome.grpc_status].lower() if outcome.grpc_status else ""
                 record.attempts.append(Attempt(endpoint.key, status, said, elapsed))
-                retried = (
-                    (status != 200 or bool(outcome.headers) or bool(retry.retry_on.codes))  # else nothing to look at
-                    and should_retry(retry, failure=None, status=status, headers=outcome.headers)
-                )
+                retried = False
+                if status != 200 or outcome.headers or retry.retry_on.codes:  # else there is nothing to look at
+                    retried = should_retry(retry, failure=None, status=status, headers=outcome.headers)
                 if said:
                     status = outcome.judged
                 cluster.record_status(endpoint, status, now)
