@@ -47,6 +47,6 @@ def no_upgrade(target: Target) -> Outcome:
 
 
 def no_http2_package(target: Target, error: ImportError) -> Outcome:
-    """HTTP/2 is configured and its library is not installed."""
-    detail = f"{target} is called over HTTP/2, which needs ngh2 or h2: {HTTP2_REMEDY}"
+    """HTTP/2 is configured and its library is not installed, or is not the one that the environment names."""
+    detail = f"{target} is called over HTTP/2, which needs ngh2 or h2 ({error}): {HTTP2_REMEDY}"
     return Outcome(Failure.CONNECT_FAILED, detail, error)

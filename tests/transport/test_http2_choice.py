@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 
+import httpx
 import pytest
 
+import meshlib
 from meshlib.transport import http2_codec
 from meshlib.transport.http2_codec import CHOICE, installed, preferred
 from meshlib.transport.http2_h2 import H2Codec
@@ -49,6 +51,16 @@ def test_a_name_that_is_neither_is_said(monkeypatch):
     monkeypatch.setenv(CHOICE, "nghttp2")
     with pytest.raises(ImportError, match="MESHLIB_HTTP2 is 'nghttp2'; it must be h2 or ngh2"):
         preferred()
+
+
+def test_a_call_says_so_too(monkeypatch):
+    monkeypatch.setenv(CHOICE, "nghttp2")
+    ports = [{"number": 80, "name": "http2", "protocol": "HTTP2"}]
+    spec = {"hosts": ["a.test"], "ports": ports, "resolution": "STATIC", "endpoints": [{"address": "127.0.0.1"}]}
+    entry = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "a"}, "spec": spec}
+    with meshlib.Mesh.from_resources([entry]) as mesh, mesh.client() as client:
+        with pytest.raises(httpx.ConnectError, match="MESHLIB_HTTP2 is 'nghttp2'; it must be h2 or ngh2"):
+            client.get("http://a.test/")
 
 
 def test_without_either_http2_is_not_there(monkeypatch):
