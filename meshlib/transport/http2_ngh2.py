@@ -115,18 +115,18 @@ class Ngh2Codec:
         return taken
 
     def end(self, number: int) -> None:
-        with contextlib.suppress(ngh2.NGH2Error):
+        with contextlib.suppress(ngh2.NGH2Error):  # the stream, or the connection, is over: its owner hears that next
             self._connection.end_stream(number)
             self._flush()
 
     def reset(self, number: int, code: int) -> None:
-        with contextlib.suppress(ngh2.NGH2Error):
+        with contextlib.suppress(ngh2.NGH2Error):  # there is nothing left to reset
             self._connection.reset_stream(number, code)
             self._unexplained -= self._ignored
             self._flush()
 
     def consumed(self, number: int, size: int) -> None:
-        with contextlib.suppress(ngh2.NGH2Error):
+        with contextlib.suppress(ngh2.NGH2Error):  # of a connection that is over nobody wants more
             self._connection.acknowledge_received_data(size, number)
 
     ignored = consumed

@@ -17,7 +17,7 @@ from meshlib.policy.rule_index import RuleIndex
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
 from tests.support.changing import lists_that_change
-from tests.support.resources import destination_rule, pod, service, to, virtual_service
+from tests.support.resources import destination_rule, pod, service, service_entry, to, virtual_service
 
 CLIENT = Workload("client", labels={"app": "a"})
 
@@ -70,21 +70,6 @@ def compare(made: Snapshot, fresh: Snapshot) -> None:
 # -- resources
 
 
-def service_entry(name: str, *hosts: str, **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "ServiceEntry",
-        "metadata": {"name": name},
-        "spec": {
-            "hosts": list(hosts),
-            "resolution": "STATIC",
-            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
-            "endpoints": [{"address": "10.9.0.1"}],
-            **spec,
-        },
-    }
-
-
 def policy(name: str, host: str, **spec: Any) -> dict[str, Any]:
     spec = {"host": host, **spec}
     return {"apiVersion": "meshlib.dev/v1", "kind": "ResiliencePolicy", "metadata": {"name": name}, "spec": spec}
@@ -109,6 +94,7 @@ def external_name(name: str, host: str) -> dict[str, Any]:
     return service(name, type="ExternalName", externalName=host)
 
 
+PLACE = [{"address": "10.9.0.1"}]
 PORTS = [{"name": "http", "port": 80}, {"name": "grpc-x", "port": 90}]
 TCP = [{"name": "tcp", "port": 9080}]
 UNNAMED = [{"port": 9080}]
@@ -144,7 +130,11 @@ VARIANTS = [
         virtual_service("d", {"route": [to("b")]}, hosts=[]),
         virtual_service("d", {"route": [to("a", "v2")]}, hosts=["d"]),
     ],
-    [service_entry("x", "x.example"), service_entry("x", "x.example", "*.example"), service_entry("x", "b.default")],
+    [
+        service_entry("x", "x.example", endpoints=PLACE),
+        service_entry("x", "x.example", "*.example", endpoints=PLACE),
+        service_entry("x", "b.default", endpoints=PLACE),
+    ],
     [policy("a", "a", bulkhead={"maxConcurrent": 3, "maxWaiting": 0}), policy("a", "b", fallback=FIXED_ANSWER)],
     [policy("b", "a", fallback={"destination": {"host": "c"}}), policy("b", "b", loadBalancer={"peakEwma": {}})],
     [

@@ -14,7 +14,7 @@ from meshlib.registry.registry import Registry
 from meshlib.registry.service import Service
 from meshlib.resources.loader import load_objects
 from tests.support.changing import lists_that_change
-from tests.support.resources import pod, service
+from tests.support.resources import pod, service, service_entry
 
 
 def load(resource: dict[str, Any]) -> Any:
@@ -42,20 +42,6 @@ def endpoints(of: str, address: str) -> dict[str, Any]:
     target = {"kind": "Pod", "name": f"{of}-1"}
     subsets = [{"addresses": [{"ip": address, "targetRef": target}], "ports": [{"name": "http", "port": 8}]}]
     return {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": of}, "subsets": subsets}
-
-
-def service_entry(name: str, *hosts: str, **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "ServiceEntry",
-        "metadata": {"name": name},
-        "spec": {
-            "hosts": list(hosts),
-            "resolution": "STATIC",
-            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
-            **spec,
-        },
-    }
 
 
 def workload_entry(name: str, address: str, **labels: str) -> dict[str, Any]:

@@ -67,3 +67,18 @@ def to(host: str, subset: str = "", weight: int | None = None, port: int = 0) ->
     if port:
         destination["port"] = {"number": port}
     return {"destination": destination} if weight is None else {"destination": destination, "weight": weight}
+
+
+def service_entry(name: str, *hosts: str, **spec: Any) -> dict[str, Any]:
+    """A static one with port 80, which speaks HTTP."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": name},
+        "spec": {
+            "hosts": list(hosts),
+            "resolution": "STATIC",
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+            **spec,
+        },
+    }
