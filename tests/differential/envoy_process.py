@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.processes import envoy_binary, free_port
+from benchmarks.free_ports import free_port
+from benchmarks.processes import envoy_binary
 
 TYPES = "type.googleapis.com/envoy.extensions.filters"
 

@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from tests.differential.envoy_process import TYPES, cluster, envoy, require_envoy
 from tests.support.evil_server import OK, EvilServer
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
-from tests.support.servers import EchoServer, free_port
+from tests.support.servers import EchoServer
 
 pytestmark = pytest.mark.differential
 

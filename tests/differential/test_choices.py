@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.processes import free_port
+from benchmarks.free_ports import free_port
 from meshlib.engine.outcome import Failure
 from meshlib.policy.outlier import OutlierDetector
 from meshlib.policy.weights import WeightedChoice

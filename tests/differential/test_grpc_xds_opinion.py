@@ -17,10 +17,10 @@ import grpc
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from tests.support.ads_server import AdsServer, cluster, listener, percent, route
 from tests.support.grpc_echo import EchoServer, echo_servers, eventually
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
-from tests.support.servers import free_port
 from tests.support.xds_client import Answers, Plan, answers_through_xds, ask_all
 
 pytestmark = pytest.mark.differential

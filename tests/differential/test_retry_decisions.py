@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.processes import free_port
+from benchmarks.free_ports import free_port
 from meshlib.engine.outcome import Outcome
 from meshlib.policy import retry as retry_module
 from tests.differential.envoy_process import TYPES, cluster, require_envoy, running

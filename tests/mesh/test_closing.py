@@ -14,11 +14,11 @@ import httpx
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from meshlib import errors
 from tests.support.evil_server import EvilServer
 from tests.support.h2_server import H2Server, Peer, Request
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
-from tests.support.servers import free_port
 
 SOON = 5.0
 URL = "http://reviews:9080/"

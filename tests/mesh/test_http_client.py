@@ -14,9 +14,10 @@ import httpx2
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from meshlib import errors
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
-from tests.support.servers import EchoServer, failing, free_port, slow
+from tests.support.servers import EchoServer, failing, slow
 
 
 @pytest.fixture

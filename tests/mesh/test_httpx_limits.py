@@ -13,10 +13,11 @@ import httpx
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from tests.support.fake_clock import FakeClock
 from tests.support.h2_server import H2Server
 from tests.support.resources import pod, service
-from tests.support.servers import EchoServer, free_port
+from tests.support.servers import EchoServer
 
 PATIENT = httpx.Timeout(5)
 HURRIED = httpx.Timeout(5, pool=0.05)

@@ -12,10 +12,11 @@ import pytest
 import trustme
 
 import meshlib
+from benchmarks.free_ports import free_port
 from tests.support.evil_server import OK, EvilServer
 from tests.support.h2_server import H2Server
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
-from tests.support.servers import EchoServer, failing, free_port
+from tests.support.servers import EchoServer, failing
 
 
 @pytest.fixture(params=["threads", "asyncio"])

@@ -9,9 +9,10 @@ import time
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from meshlib.transport.wire import shadow_host
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
-from tests.support.servers import EchoServer, failing, free_port
+from tests.support.servers import EchoServer, failing
 
 
 def resources(one: int, two: int, **rule) -> list[dict]:

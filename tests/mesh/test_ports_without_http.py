@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from tests.mesh.test_http_client import Caller
 from tests.support.mesh_decisions import answering, entry
-from tests.support.servers import EchoServer, free_port
+from tests.support.servers import EchoServer
 
 
 def db(endpoint: int, **spec: Any) -> list[dict[str, Any]]:

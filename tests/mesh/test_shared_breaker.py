@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from tests.support.resources import pod, service
-from tests.support.servers import free_port
 
 HOST = "reviews.default.svc.cluster.local"
 

@@ -6,13 +6,13 @@ import os
 import random
 import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+from benchmarks.free_ports import free_port
 from tests.soak.history import Ledger
 
 GROUPS = {"http1": 4, "http2": 3, "grpc": 3}
@@ -21,15 +21,6 @@ BETWEEN = 0.4
 STARTS = 60.0
 USED_AGAIN = 60.0
 """Seconds in which a server that is up must be called."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, each another."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 class Server:
@@ -83,7 +74,7 @@ class Fleet:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._seed = seed
-        ports = iter(free_ports(sum(GROUPS.values())))
+        ports = iter([free_port() for _ in range(sum(GROUPS.values()))])
         self.servers = {kind: [Server(kind, next(ports), folder) for _ in range(n)] for kind, n in GROUPS.items()}
         self._ledger = Ledger(folder / "fleet.jsonl")
         self._stop = threading.Event()

@@ -112,12 +112,3 @@ def slow(seconds: float) -> Callable[[Any], bool]:
         return False
 
     return behave
-
-
-def free_port() -> int:
-    """A port where nobody listens."""
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -14,9 +14,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry, generate_latest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from meshlib.telemetry.metrics import LABELS
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
-from tests.support.servers import EchoServer, failing, free_port
+from tests.support.servers import EchoServer, failing
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import httpx
 import httpx2
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from meshlib import errors
 from meshlib.engine.outcome import Failure
 from meshlib.transport.call_errors import exception_class
@@ -36,8 +36,7 @@ SITUATIONS = {
 
 @pytest.fixture(scope="module")
 def nobody() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    return free_port()
 
 
 def _request(module, client, *args, **options) -> None:

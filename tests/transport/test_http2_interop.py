@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from concurrent import futures
 
 import pytest
 
+from benchmarks.free_ports import free_port
 from meshlib.transport.target import Target
 from tests.differential.envoy_process import cluster, envoy
 from tests.support.servers import EchoServer
@@ -104,8 +104,7 @@ def test_an_envoy_passes_calls_on(world):
 @pytest.mark.skipif(shutil.which("nghttpd") is None, reason="nghttpd is not installed")
 def test_nghttpd_serves_a_file(world, tmp_path):
     (tmp_path / "file").write_bytes(bytes(1_000_000))
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     command = ["nghttpd", "--no-tls", "-a", "127.0.0.1", "-d", str(tmp_path), str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import dataclasses
 import os
-import socket
 import ssl
 import sys
 import threading
@@ -16,6 +15,7 @@ import pytest
 import trustme
 from hyperframe.frame import DataFrame, PingFrame
 
+from benchmarks.free_ports import free_port
 from meshlib.engine.outcome import Failure
 from meshlib.transport import http2, http2_asyncio, http2_threads
 from meshlib.transport.http1 import BodyFailed
@@ -360,8 +360,7 @@ def test_open_files_do_not_grow_with_connections(world, serve):
 
 
 def test_nobody_listening_is_connect_failed_for_all_that_wait(world):
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     results = world.many(Target("127.0.0.1", port, http2=True), [Call() for _ in range(20)])
     assert {result.outcome.failure for result in results} == {Failure.CONNECT_FAILED}
 

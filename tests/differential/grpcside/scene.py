@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import httpx
 
-from benchmarks.processes import free_port
+from benchmarks.free_ports import free_port
 from tests.differential.envoy_process import TYPES, cluster, running
 from tests.differential.grpcside.servers import Ledger, ScriptedServer, raw_server
 from tests.differential.referee import istiod

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from benchmarks.processes import free_port
+from benchmarks.free_ports import free_port
 from tests.differential.envoy_process import TYPES, cluster, running
 from tests.differential.referee import istiod
 from tests.differential.referee.answers import Answer, request_headers, response_headers

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 
-from benchmarks.processes import free_port
+from benchmarks.free_ports import free_port
 from meshlib.workload import Workload
 from tests.differential.envoy_process import running
 from tests.differential.referee.answers import Answer

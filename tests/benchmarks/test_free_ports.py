@@ -1,0 +1,47 @@
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import free_ports
+
+
+def test_a_port_is_not_given_twice_in_a_row_and_not_one_that_the_kernel_gives():
+    ports = [free_ports.free_port() for _ in range(20)]
+    assert len(set(ports)) == 20
+    assert all(free_ports.FIRST <= port < free_ports.LAST for port in ports)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.3", "0.0.0.0"])
+def test_a_port_in_use_on_any_address_is_passed_over(address, monkeypatch):
+    port = free_ports.free_port()
+    monkeypatch.setattr(free_ports, "_of_this_process", iter([port, port + 1, port]))
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as Envoy and gRPC listen
+        sock.bind((address, port))
+        sock.listen()
+        assert free_ports.free_port() == port + 1
+    assert free_ports.free_port() == port
+
+
+def test_two_processes_have_no_port_in_common_while_they_live():
+    code = (
+        "from benchmarks.free_ports import BLOCK, free_port\n"
+        "print([free_port() for _ in range(BLOCK)], flush=True)\n"
+        "input()"
+    )
+    with contextlib.ExitStack() as stack:
+        children = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(3)
+        ]
+        given = [set(json.loads(child.stdout.readline())) for child in children] + [{free_ports.free_port()}]
+        for child in children:
+            child.communicate("\n")
+    assert len(set().union(*given)) == sum(len(ports) for ports in given)
+    assert all(given)
