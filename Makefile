@@ -14,7 +14,7 @@ help:
 	@echo "make bench   the figures, as ratios measured in one run"
 	@echo "make differential N=1000000   random route decisions through meshlib and a real Envoy, compared"
 	@echo "make istiod  routes and verdicts against those of the real istiod (its answers lie beside the repository)"
-	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every world, dying servers, reloads, forks"
+	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every runtime, dying servers, reloads, forks"
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
 	@echo "make fuzz MINUTES=1 [TARGET=name]   coverage-guided fuzzers of tests/fuzz, so many minutes each"
 	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
@@ -84,7 +84,7 @@ fuzz: $(STAMP)
 
 # strict: tests/interop/httpx_not_applicable.txt says what cannot pass, and why
 interop: $(STAMP)
-	$(BIN)/python -m pytest -q tests/transport/test_http2_interop.py tests/interop
+	$(BIN)/python -m pytest -q tests/transport/upstream/test_http2_interop.py tests/interop
 	@test -z "$(HTTPX_TESTS)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check --group interop
 	HTTPX_TESTS="$(HTTPX_TESTS)" $(BIN)/python tests/interop/run_httpx.py
 

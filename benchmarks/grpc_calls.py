@@ -131,12 +131,12 @@ async def _count(stream: Any) -> int:
 
 
 if __name__ == "__main__":
-    world, served = sys.argv[1], int(sys.argv[2])
+    runtime, served = sys.argv[1], int(sys.argv[2])
     hurried = "--quick" in sys.argv
-    if world == "sync":
+    if runtime == "sync":
         taken = sync_calls(served, hurried)
-    elif world == "aio":
+    elif runtime == "aio":
         taken = asyncio.run(aio_calls(served, hurried))
     else:
-        sys.exit(f"sync or aio, not {world}")
+        sys.exit(f"sync or aio, not {runtime}")
     print(json.dumps(taken))

@@ -20,7 +20,7 @@ from benchmarks.processes import backend
 
 
 def grpc_calls(quick: bool) -> list[Row]:
-    """Unary latency and streaming throughput, sync and aio; all ways in turn, in one client process a world.
+    """Unary latency and streaming throughput, sync and aio; all ways in turn, in one client process a runtime.
 
     The mesh and ``xds:///`` have the same policies (``xds_resources``); the server is a process of its own.
     """
@@ -31,17 +31,17 @@ def grpc_calls(quick: bool) -> list[Row]:
 
     rows: list[Row] = []
     with backend("benchmarks.grpc_backend") as (port, _), AdsServer(xds_resources(port)) as ads:
-        for world, name in (("sync", "grpcio"), ("aio", "grpc.aio")):
-            samples = client_samples(world, port, bootstrap_environment(ads.port), quick=quick)
+        for runtime, name in (("sync", "grpcio"), ("aio", "grpc.aio")):
+            samples = client_samples(runtime, port, bootstrap_environment(ads.port), quick=quick)
             rows += _latency(f"{name} unary p50", samples["unary"])
             rows += _throughput(f"{name} server streaming, messages/s", samples["server streaming"], STREAMED)
             rows += _throughput(f"{name} bidirectional, messages/s", samples["bidirectional"], CHATTED)
     return rows
 
 
-def client_samples(world: str, port: int, environment: dict[str, str], *, quick: bool) -> dict[str, Any]:
+def client_samples(runtime: str, port: int, environment: dict[str, str], *, quick: bool) -> dict[str, Any]:
     """Run ``benchmarks.grpc_calls``. Raises RuntimeError when it fails."""
-    command = [sys.executable, "-m", "benchmarks.grpc_calls", world, str(port), *(["--quick"] if quick else [])]
+    command = [sys.executable, "-m", "benchmarks.grpc_calls", runtime, str(port), *(["--quick"] if quick else [])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **environment})
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[2:])} failed:\n{done.stderr[-3000:]}")
@@ -54,7 +54,7 @@ def grpc_cost(quick: bool) -> list[Row]:
     if importlib.util.find_spec("grpc") is None:
         return []  # said by ``grpc_calls``
     from benchmarks.grpc_backend import MESSAGE, UNARY
-    from meshlib.transport.grpcio import upstreams
+    from meshlib.transport.grpcio.client import upstreams
 
     calls = 2_000 if quick else 20_000
     with (

@@ -33,8 +33,8 @@ from meshlib.engine.call import Call
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.fallback import exchange_of
 from meshlib.engine.outcome import Outcome
+from meshlib.engine.plain_request import PlainView
 from meshlib.engine.route import route
-from meshlib.transport.view import PlainView
 
 MESH_URL = "http://reviews:9080/reviews/0"
 
@@ -56,13 +56,13 @@ def policy_cost(quick: bool) -> list[Row]:
         def send(self, effect: Any) -> Outcome:
             return answer
 
-    world: Any = Answering()
+    runtime: Any = Answering()
 
     def call() -> None:
-        made = Call(view, world, live, core.clock, core.rng)
+        made = Call(view, runtime, live, core.clock, core.rng)
         made.record = route(live.snapshot, view)
         exchange = exchange_of(made)
-        run(exchange, world)
+        run(exchange, runtime)
         finish(exchange)
 
     cost = best_us(call, 2_000 if quick else 20_000)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from meshlib.alarms import Alarms
 from meshlib.changes import Differences, differences
 from meshlib.clock import Clock, SystemClock
 from meshlib.compiler.compile import HTTPS_RULES, Compiler, HttpsRules
@@ -22,6 +23,7 @@ from meshlib.engine.deadlines import seconds_left, until
 from meshlib.engine.explain import explain
 from meshlib.engine.explanation import Explanation
 from meshlib.engine.live import seeded
+from meshlib.engine.plain_request import PlainView
 from meshlib.engine.status import status
 from meshlib.errors import ConfigError, MeshError, Problem, Severity
 from meshlib.pace import NotWanted, Slices, is_watched, let_go, much_is_made, slices
@@ -36,15 +38,15 @@ from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.observe import Telemetry
 from meshlib.telemetry.tracing import Tracing
-from meshlib.transport.alarms import Alarms
-from meshlib.transport.client_limits import ClientLimits
-from meshlib.transport.clients import AsyncMeshClient, MeshClient, arguments
-from meshlib.transport.forked import take_all
-from meshlib.transport.grpcio.view import GrpcView
-from meshlib.transport.httpx_transport import transports
-from meshlib.transport.origins import BadUrl, origin_of, written_port
-from meshlib.transport.view import PlainView
-from meshlib.transport.worlds import ClientSettings, MeshCore
+from meshlib.transport.core.mesh_core import MeshCore
+from meshlib.transport.grpcio.client.view import GrpcView
+from meshlib.transport.httpx.clients import AsyncMeshClient, MeshClient, arguments
+from meshlib.transport.httpx.origins import BadUrl, origin_of, written_port
+from meshlib.transport.httpx.through_inner import async_runtime, sync_runtime
+from meshlib.transport.httpx.transport import transports
+from meshlib.transport.upstream.client_limits import ClientLimits
+from meshlib.transport.upstream.client_settings import ClientSettings
+from meshlib.transport.upstream.forked import take_all
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -344,8 +346,8 @@ class Mesh:
         ``module`` is httpx or httpx2; found out from ``inner``, else httpx.
         """
         module = module or _module_of(inner)
-        world = self._core.sync_world(inner, _settings(verify, cert, trust_env, http2, limits), module)
-        return transports(module).sync(self._core, world, local_replies)
+        runtime = sync_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
+        return transports(module).sync(self._core, runtime, local_replies)
 
     def async_http_transport(
         self,
@@ -361,8 +363,8 @@ class Mesh:
     ) -> Any:
         """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
         module = module or _module_of(inner)
-        world = self._core.async_world(inner, _settings(verify, cert, trust_env, http2, limits), module)
-        return transports(module).asynchronous(self._core, world, local_replies)
+        runtime = async_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
+        return transports(module).asynchronous(self._core, runtime, local_replies)
 
     def client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.Client:
         """An ``httpx.Client`` whose calls go through the mesh; takes httpx.Client's own arguments.
@@ -385,16 +387,16 @@ class Mesh:
         the extra ``grpc``.
         """
         _grpcio()
-        from meshlib.transport.grpcio.served import Served
-        from meshlib.transport.grpcio.server import MeshServerInterceptor
+        from meshlib.transport.grpcio.server.served import Served
+        from meshlib.transport.grpcio.server.threads import MeshServerInterceptor
 
         return [MeshServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
 
     def aio_grpc_server_interceptors(self, *, propagate_deadline: bool = True) -> list[Any]:
         """The same for ``grpc.aio.server(interceptors=...)``."""
         _grpcio()
-        from meshlib.transport.grpcio.served import Served
-        from meshlib.transport.grpcio.server_aio import MeshAioServerInterceptor
+        from meshlib.transport.grpcio.server.loop import MeshAioServerInterceptor
+        from meshlib.transport.grpcio.server.served import Served
 
         return [MeshAioServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
 
@@ -428,7 +430,7 @@ class Mesh:
             if credentials is None:
                 return grpcio.insecure_channel(target, options, compression)  # type: ignore[no-any-return]
             return grpcio.secure_channel(target, credentials, options, compression)  # type: ignore[no-any-return]
-        from meshlib.transport.grpcio.channel import MeshChannel
+        from meshlib.transport.grpcio.client.channel import MeshChannel
 
         return MeshChannel(self._core, target, credentials, options, compression)
 
@@ -447,7 +449,7 @@ class Mesh:
             if credentials is None:
                 return grpcio.aio.insecure_channel(target, options, compression, interceptors)
             return grpcio.aio.secure_channel(target, credentials, options, compression, interceptors)
-        from meshlib.transport.grpcio.aio_channel import AioMeshChannel
+        from meshlib.transport.grpcio.client.aio_channel import AioMeshChannel
 
         return AioMeshChannel(self._core, target, credentials, options, compression, interceptors)
 

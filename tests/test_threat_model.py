@@ -26,7 +26,7 @@ def test_every_promise_names_tests_that_are_there():
 
 def test_the_bounds_it_tells_are_those_of_the_code():
     from meshlib.resources import yaml_builder, yaml_reader
-    from meshlib.transport import http1, http2, http2_frames, request_body
+    from meshlib.transport.protocol import http1, http2, http2_frames, request_body
 
     assert (http1.MAX_HEAD_BYTES, http1.MAX_HEADERS, http2_frames.MAX_BLOCK) == (60 * 1024, 100, 64 * 1024)
     assert (http2.STREAM_WINDOW, request_body.REPLAY_LIMIT) == (1024**2, 1024**2)

@@ -1,6 +1,6 @@
-"""The drivers: each runs an exchange and performs its effects in one world.
+"""The drivers: each runs an exchange and performs its effects in one runtime.
 
-A world says how (``send``, ``sleep``, ``acquire``, ``spawn``); a driver says when. There are three: blocking, asyncio,
+A runtime says how (``send``, ``sleep``, ``acquire``, ``spawn``); a driver says when. There are three: blocking, asyncio,
 and callbacks without a task per request. All of them stop at ``Deliver``: the answer belongs to the caller then, who
 must call ``finish`` when its body is over, or ``exchange.close()`` when it is dropped.
 """
@@ -14,7 +14,7 @@ from meshlib.engine.effects import Acquire, Deliver, Exchange, Race, Send, Sleep
 from meshlib.engine.outcome import Failure, Outcome
 
 
-class SyncWorld(Protocol):
+class SyncRuntime(Protocol):
     """Performs effects by blocking the calling thread."""
 
     def send(self, effect: Send) -> Outcome: ...
@@ -24,7 +24,7 @@ class SyncWorld(Protocol):
     def spawn(self, exchange: Exchange) -> None: ...
 
 
-class AsyncWorld(Protocol):
+class AsyncRuntime(Protocol):
     """Performs effects by suspending the calling task."""
 
     async def send(self, effect: Send) -> Outcome: ...
@@ -34,7 +34,7 @@ class AsyncWorld(Protocol):
     def spawn(self, exchange: Exchange) -> None: ...
 
 
-class CallbackWorld(Protocol):
+class CallbackRuntime(Protocol):
     """Begins effects and returns at once; ``done(result)`` is called once when the effect is over. Each method returns a
     function that cancels what it began. ``after`` is no effect: it rings later, beside what goes on."""
 
@@ -45,7 +45,7 @@ class CallbackWorld(Protocol):
     def spawn(self, exchange: Exchange) -> None: ...
 
 
-def run(exchange: Exchange, world: SyncWorld) -> Deliver:
+def run(exchange: Exchange, runtime: SyncRuntime) -> Deliver:
     """Run in this thread up to the answer. Whatever interrupts it (KeyboardInterrupt too) closes the exchange first."""
     try:
         effect = next(exchange)
@@ -53,24 +53,24 @@ def run(exchange: Exchange, world: SyncWorld) -> Deliver:
             kind = type(effect)
             result: Any = None
             if kind is Send:
-                result = world.send(effect)  # type: ignore[arg-type]
+                result = runtime.send(effect)  # type: ignore[arg-type]
             elif kind is Deliver:
                 return effect  # type: ignore[return-value]
             elif kind is Sleep:
-                world.sleep(effect.seconds)  # type: ignore[union-attr]
+                runtime.sleep(effect.seconds)  # type: ignore[union-attr]
             elif kind is Acquire:
-                result = world.acquire(effect)  # type: ignore[arg-type]
+                result = runtime.acquire(effect)  # type: ignore[arg-type]
             elif kind is Race:
-                result = world.race(effect)  # type: ignore[arg-type]
+                result = runtime.race(effect)  # type: ignore[arg-type]
             elif kind is Spawn:
-                world.spawn(effect.exchange)  # type: ignore[union-attr]
+                runtime.spawn(effect.exchange)  # type: ignore[union-attr]
             effect = exchange.send(result)
     except BaseException:
         exchange.close()
         raise
 
 
-async def run_async(exchange: Exchange, world: AsyncWorld) -> Deliver:
+async def run_async(exchange: Exchange, runtime: AsyncRuntime) -> Deliver:
     """Run in this task up to the answer. Cancellation closes the exchange, so nothing it holds is lost."""
     try:
         effect = next(exchange)
@@ -78,17 +78,17 @@ async def run_async(exchange: Exchange, world: AsyncWorld) -> Deliver:
             kind = type(effect)
             result: Any = None
             if kind is Send:
-                result = await world.send(effect)  # type: ignore[arg-type]
+                result = await runtime.send(effect)  # type: ignore[arg-type]
             elif kind is Deliver:
                 return effect  # type: ignore[return-value]
             elif kind is Sleep:
-                await world.sleep(effect.seconds)  # type: ignore[union-attr]
+                await runtime.sleep(effect.seconds)  # type: ignore[union-attr]
             elif kind is Acquire:
-                result = await world.acquire(effect)  # type: ignore[arg-type]
+                result = await runtime.acquire(effect)  # type: ignore[arg-type]
             elif kind is Race:
-                result = await world.race(effect)  # type: ignore[arg-type]
+                result = await runtime.race(effect)  # type: ignore[arg-type]
             elif kind is Spawn:
-                world.spawn(effect.exchange)  # type: ignore[union-attr]
+                runtime.spawn(effect.exchange)  # type: ignore[union-attr]
             effect = exchange.send(result)
     except BaseException:
         exchange.close()
@@ -97,19 +97,19 @@ async def run_async(exchange: Exchange, world: AsyncWorld) -> Deliver:
 
 class CallbackDriver:
     """Runs an exchange from callbacks: no thread, no task. ``on_deliver`` gets the answer; ``on_error`` what a policy or
-    a world raised (a bug, never a failed attempt)."""
+    a runtime raised (a bug, never a failed attempt)."""
 
-    __slots__ = ("_cancel", "_exchange", "_on_deliver", "_on_error", "_steps", "_world")
+    __slots__ = ("_cancel", "_exchange", "_on_deliver", "_on_error", "_runtime", "_steps")
 
     def __init__(
         self,
         exchange: Exchange,
-        world: CallbackWorld,
+        runtime: CallbackRuntime,
         on_deliver: Callable[[Deliver], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
         self._exchange = exchange
-        self._world = world
+        self._runtime = runtime
         self._on_deliver = on_deliver
         self._on_error = on_error
         self._cancel: Callable[[], None] | None = None
@@ -134,19 +134,19 @@ class CallbackDriver:
         try:
             effect = self._exchange.send(result)
             while type(effect) is Spawn:
-                self._world.spawn(effect.exchange)
+                self._runtime.spawn(effect.exchange)
                 effect = self._exchange.send(None)
             kind = type(effect)
             if kind is Deliver:
                 self._on_deliver(effect)  # type: ignore[arg-type]
             elif kind is Send:
-                cancel = self._world.send(effect, self._step)  # type: ignore[arg-type]
+                cancel = self._runtime.send(effect, self._step)  # type: ignore[arg-type]
             elif kind is Race:
-                cancel = CallbackRace(effect, self._world, self._step).start()  # type: ignore[arg-type]
+                cancel = CallbackRace(effect, self._runtime, self._step).start()  # type: ignore[arg-type]
             elif kind is Sleep:
-                cancel = self._world.sleep(effect.seconds, self._step)  # type: ignore[union-attr]
+                cancel = self._runtime.sleep(effect.seconds, self._step)  # type: ignore[union-attr]
             elif kind is Acquire:
-                cancel = self._world.acquire(effect, self._step)  # type: ignore[arg-type]
+                cancel = self._runtime.acquire(effect, self._step)  # type: ignore[arg-type]
             if step == self._steps:  # the effect may have been over at once, and another begun
                 self._cancel = cancel
         except BaseException as error:
@@ -159,9 +159,9 @@ class CallbackDriver:
 class CallbackRace:
     """A race run from callbacks."""
 
-    def __init__(self, effect: Race, world: CallbackWorld, done: Callable[[Any], None]) -> None:
+    def __init__(self, effect: Race, runtime: CallbackRuntime, done: Callable[[Any], None]) -> None:
         self._effect = effect
-        self._world = world
+        self._runtime = runtime
         self._done = done
         self._running: dict[Send, Callable[[], None]] = {}
         self._timer: Callable[[], None] | None = None
@@ -184,7 +184,7 @@ class CallbackRace:
         self._running.clear()
 
     def _wait(self) -> None:
-        self._timer = self._world.after(self._effect.delay, self._next)
+        self._timer = self._runtime.after(self._effect.delay, self._next)
 
     def _next(self, _: None) -> None:
         self._timer = None
@@ -196,7 +196,7 @@ class CallbackRace:
 
     def _launch(self, send: Send) -> None:
         self._running[send] = lambda: None
-        stop = self._world.send(send, lambda outcome: self._ended(send, outcome))
+        stop = self._runtime.send(send, lambda outcome: self._ended(send, outcome))
         if send in self._running:
             self._running[send] = stop
 

@@ -148,7 +148,7 @@ def outbound(call: Call) -> Exchange:
                 else:
                     granted = yield Acquire(bulkhead, None if limit == INFINITE else limit - now, in_bulkhead)
                     if granted:
-                        in_bulkhead.slots = bulkhead  # the line has put it there; a world without a line only says so
+                        in_bulkhead.slots = bulkhead  # the line has put it there; a runtime without a line only says so
                     now = clock()
                     guard.note("bulkhead", "made wait" if granted else "refused")
                     if not granted:

@@ -40,7 +40,7 @@ class Outcome:
     marks a failure on a kept-alive connection before any byte of an answer: the server had most likely closed it.
     ``trailers`` (HTTP/2 only, else None) is filled when the body has been read to its end. ``grpc_status`` is the gRPC
     status of a call that ended with its head (a trailers-only answer, or a local one), else None. ``stream`` is what the
-    caller may know of the connection (see ``transport/network_stream.py``), None without one.
+    caller may know of the connection (see ``transport/upstream/network_stream.py``), None without one.
     """
 
     __slots__ = (

@@ -1,1 +1,1 @@
-"""The worlds: httpx, and the upstream connections."""
+"""The runtimes: httpx, and the upstream connections."""

@@ -6,9 +6,9 @@ import pytest
 
 from meshlib.compiler.compile import compile_snapshot
 from meshlib.compiler.snapshot import Snapshot, split_authority
+from meshlib.engine.plain_request import PlainView
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
-from meshlib.transport.view import PlainView
 from meshlib.workload import Workload
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from meshlib.compiler.compile import compile_snapshot
+from meshlib.engine.plain_request import PlainView
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
-from meshlib.transport.view import PlainView
 from meshlib.workload import Workload
 from tests.support.resources import pod, service, to, virtual_service
 

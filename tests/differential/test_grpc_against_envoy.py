@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("grpc")
 
 from meshlib.policy import grpc_status, retry
-from meshlib.transport.grpcio.view import GrpcView
+from meshlib.transport.grpcio.client.view import GrpcView
 from tests.differential.envoy_process import require_envoy
 from tests.differential.grpcside import situations
 from tests.differential.grpcside.ask import Ask, perform
@@ -44,7 +44,7 @@ class Sides:
     envoy: Any
 
     @property
-    def worlds(self) -> dict[str, Any]:
+    def runtimes(self) -> dict[str, Any]:
         return {"blocking": self.mesh.channel, "asyncio": self.mesh.aio_channel}
 
 
@@ -73,20 +73,20 @@ def case_named(group: str, name: str) -> tuple[str, Case]:
 
 
 def compare(sides: Sides, group: str, host: str, case: Case) -> None:
-    """Every call of a case through both worlds, but for what is known."""
+    """Every call of a case through both runtimes, but for what is known."""
     drawn = any(target["destination"]["host"] == "ab" for rule in case.rules for target in rule.get("route", ()))
     timed = group in TIMED
     for ask in case.asks:
-        different = dict.fromkeys(sides.worlds, "")
+        different = dict.fromkeys(sides.runtimes, "")
         for _ in range(TURNS):
             theirs = perform(sides.envoy.channel(host), ask, sides.ledger, "envoy")
-            for world in different:
-                excuses = [known for known in KNOWN.values() if known.covers(group, case, ask, world)]
-                ours = perform(sides.worlds[world](host), ask, sides.ledger, world)
+            for runtime in different:
+                excuses = [known for known in KNOWN.values() if known.covers(group, case, ask, runtime)]
+                ours = perform(sides.runtimes[runtime](host), ask, sides.ledger, runtime)
                 wrong = differences(ask, ours, theirs, drawn, timed)
                 wrong = [line for line in wrong if not any(known.excuses(line) for known in excuses)]
-                different[world] = "\n".join([f"{world}, {ask}", *wrong, f"ours: {ours}", ""]) if wrong else ""
-            different = {world: lines for world, lines in different.items() if lines}
+                different[runtime] = "\n".join([f"{runtime}, {ask}", *wrong, f"ours: {ours}", ""]) if wrong else ""
+            different = {runtime: lines for runtime, lines in different.items() if lines}
             if not different:
                 break
         assert not different, f"{''.join(different.values())}Envoy's: {theirs}"
@@ -151,18 +151,18 @@ def test_what_is_known_to_differ(sides, name):
     for group, made in GROUPS.items():
         for host, case in made:
             for ask in case.asks:
-                for world, channels in sides.worlds.items():
-                    if not known.covers(group, case, ask, world):
+                for runtime, channels in sides.runtimes.items():
+                    if not known.covers(group, case, ask, runtime):
                         continue
-                    others = [k for k in KNOWN.values() if k is not known and k.covers(group, case, ask, world)]
+                    others = [k for k in KNOWN.values() if k is not known and k.covers(group, case, ask, runtime)]
                     for _ in range(known.repeat):
                         met += 1
                         theirs = perform(sides.envoy.channel(host), ask, sides.ledger, "envoy")
-                        ours = perform(channels(host), ask, sides.ledger, world)
+                        ours = perform(channels(host), ask, sides.ledger, runtime)
                         wrong = differences(ask, ours, theirs, False, group in TIMED)
                         wrong = [line for line in wrong if known.excuses(line)]
                         wrong = [line for line in wrong if not any(other.excuses(line) for other in others)]
-                        assert not wrong, "\n".join([known.reason, world, str(ask), *wrong, str(ours), str(theirs)])
+                        assert not wrong, "\n".join([known.reason, runtime, str(ask), *wrong, str(ours), str(theirs)])
     if not met:
         pytest.skip("no call meets it")  # not an xfail: the suite says so
 
@@ -173,18 +173,18 @@ def test_headers_for_the_proxy_are_not_passed_on(sides, name):
     ask = Ask(metadata=((name, "1000"),))
     theirs = perform(sides.envoy.channel(host), ask, sides.ledger, "envoy")
     assert [attempt.values(name) for attempt in theirs.attempts] == [[]]
-    for world, channels in sides.worlds.items():
-        ours = perform(channels(host), ask, sides.ledger, world)
-        assert [attempt.values(name) for attempt in ours.attempts] == [[]], world
+    for runtime, channels in sides.runtimes.items():
+        ours = perform(channels(host), ask, sides.ledger, runtime)
+        assert [attempt.values(name) for attempt in ours.attempts] == [[]], runtime
 
 
 # -- situations of several calls -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("world", ["blocking", "asyncio"])
-def test_a_call_too_many(crowd, world):
+@pytest.mark.parametrize("runtime", ["blocking", "asyncio"])
+def test_a_call_too_many(crowd, runtime):
     theirs, theirs_held = situations.overflow(crowd.envoy.channel, crowd.ledger, "envoy")
-    ours, ours_held = situations.overflow(crowd.worlds[world], crowd.ledger, world)
+    ours, ours_held = situations.overflow(crowd.runtimes[runtime], crowd.ledger, runtime)
     assert differences(Ask(), ours, theirs) == []
     assert differences(Ask(), ours_held, theirs_held) == []
     assert (theirs.code, theirs_held.code) == ("UNAVAILABLE", "OK")
@@ -209,19 +209,19 @@ def test_failures_eject_alike(crowd, case):
 
 
 def test_an_endpoint_that_refuses_is_avoided_by_the_default_retries(crowd):
-    for world, channels in {"envoy": crowd.envoy.channel, **crowd.worlds}.items():
-        codes, numbers = situations.detours(channels, crowd.ledger, world)
-        assert codes == {"OK"}, world
+    for runtime, channels in {"envoy": crowd.envoy.channel, **crowd.runtimes}.items():
+        codes, numbers = situations.detours(channels, crowd.ledger, runtime)
+        assert codes == {"OK"}, runtime
         assert "['1']" in numbers
         assert numbers <= {"['1']", "['2']", "['3']"}
-        # both of our worlds know of the same endpoints: what one has found the other need not find again
-        assert "['2']" in numbers or world == "asyncio"
+        # both of our runtimes know of the same endpoints: what one has found the other need not find again
+        assert "['2']" in numbers or runtime == "asyncio"
 
 
 def test_weights_share_alike(crowd):
     shares = {name: weight / 100 for name, weight in situations.WEIGHTS.items()}
-    for world, channels in {"envoy": crowd.envoy.channel, **crowd.worlds}.items():
-        assert far_from(situations.shares(channels, crowd.ledger, world), shares) == [], world
+    for runtime, channels in {"envoy": crowd.envoy.channel, **crowd.runtimes}.items():
+        assert far_from(situations.shares(channels, crowd.ledger, runtime), shares) == [], runtime
 
 
 # -- mutants -----------------------------------------------------------------------------------------------------------------

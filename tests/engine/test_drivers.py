@@ -110,11 +110,11 @@ def from_callbacks(seed: int) -> tuple:
     b = Bench(*RESOURCES, seed=seed)
     script = b.script(*OUTCOMES)
     _, exchange = b.begin()
-    world = CallbackScript(script)
+    runtime = CallbackScript(script)
     delivered = []
-    CallbackDriver(exchange, world, delivered.append, pytest.fail).start()
+    CallbackDriver(exchange, runtime, delivered.append, pytest.fail).start()
     assert not delivered
-    world.pump()
+    runtime.pump()
     finish(exchange)
     return trace(script, delivered[0].outcome.status)
 
@@ -129,31 +129,31 @@ def test_a_cancelled_callback_driver_stops_what_is_under_way_and_gives_everythin
     b = Bench(*RESOURCES)
     script = b.script(*OUTCOMES)
     _, exchange = b.begin()
-    world = CallbackScript(script)
-    driver = CallbackDriver(exchange, world, pytest.fail, pytest.fail)
+    runtime = CallbackScript(script)
+    driver = CallbackDriver(exchange, runtime, pytest.fail, pytest.fail)
     driver.start()
-    while not any(s for s in world.later) or b.state(V1).active == 0:
-        action, done = world.later.pop(0)
+    while not any(s for s in runtime.later) or b.state(V1).active == 0:
+        action, done = runtime.later.pop(0)
         done(action())
     driver.cancel()
-    assert world.cancelled == 1
-    assert world.later == []
+    assert runtime.cancelled == 1
+    assert runtime.later == []
     assert (b.state(V1).active, b.state(V1).slots.in_use) == (0, 0)
 
 
-def test_an_error_in_a_world_reaches_on_error_and_gives_everything_back():
+def test_an_error_in_a_runtime_reaches_on_error_and_gives_everything_back():
     b = Bench(*RESOURCES)
     script = b.script(lambda effect: 1 / 0)
     _, exchange = b.begin()
-    world = CallbackScript(script)
+    runtime = CallbackScript(script)
 
     def send(effect, done):
         raise ZeroDivisionError
 
-    world.send = send
+    runtime.send = send
     errors = []
-    CallbackDriver(exchange, world, pytest.fail, errors.append).start()
-    world.pump()
+    CallbackDriver(exchange, runtime, pytest.fail, errors.append).start()
+    runtime.pump()
     assert [type(e) for e in errors] == [ZeroDivisionError]
     assert b.state(V1).active == 0
 

@@ -21,16 +21,16 @@ from meshlib.engine.fallback import exchange_of
 from meshlib.engine.inbound import Ended, InboundCall, InboundRequest, begin, inbound
 from meshlib.engine.inbound import finish as finish_served
 from meshlib.engine.outcome import Outcome
+from meshlib.engine.plain_request import PlainView
 from meshlib.engine.route import route
 from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.tracing import Tracing
-from meshlib.transport.grpcio.dialer import Method
+from meshlib.transport.grpcio.client.dialer import Method
+from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.client.told import with_metadata
+from meshlib.transport.grpcio.client.view import GrpcView
+from meshlib.transport.grpcio.client.wire import GrpcWire
 from meshlib.transport.grpcio.metadata import from_raw
-from meshlib.transport.grpcio.outcome import GrpcOutcome
-from meshlib.transport.grpcio.told import with_metadata
-from meshlib.transport.grpcio.view import GrpcView
-from meshlib.transport.grpcio.wire import GrpcWire
-from meshlib.transport.view import PlainView
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import to, virtual_service
 from tests.support.scripted import Bench
@@ -77,9 +77,9 @@ class Calls:
         self.seen.append(request)
         return httpx.Response(self.status, headers=self.answer)
 
-    def send(self, world: str, method: str, path: str, headers: list[tuple[bytes, bytes]]) -> httpx.Response:
+    def send(self, runtime: str, method: str, path: str, headers: list[tuple[bytes, bytes]]) -> httpx.Response:
         request = httpx.Request(method, f"http://{HOST}{path}", headers=headers)
-        if world == "threads":
+        if runtime == "threads":
             return self.client.send(request)
         return self.loop.run_until_complete(self.async_client.send(request))
 
@@ -98,18 +98,18 @@ def calls():
 
 
 @pytest.fixture(params=["threads", "asyncio"])
-def world(request):
+def runtime(request):
     return request.param
 
 
 @pytest.mark.parametrize("value", NUMBERS)
-def test_what_is_no_number_is_ignored_and_the_call_goes_on(calls, world, value):
+def test_what_is_no_number_is_ignored_and_the_call_goes_on(calls, runtime, value):
     calls.status, calls.answer = 503, []
     headers = [(name.encode(), value.encode("latin-1")) for name in OF_THE_PROXY if name != "x-envoy-max-retries"]
-    assert calls.send(world, "GET", "/", headers).status_code in (503, 504)
+    assert calls.send(runtime, "GET", "/", headers).status_code in (503, 504)
     calls.seen.clear()
     retries = [(b"x-envoy-max-retries", value.encode("latin-1"))]
-    assert calls.send(world, "GET", "/", retries).status_code in (503, 504)
+    assert calls.send(runtime, "GET", "/", retries).status_code in (503, 504)
     wanted = {"0": 0, "+5": 5, " 7 ": 7, "0" * 5000 + "3": 3}.get(value, 1)  # the rule's one
     if value == "4294967295":
         assert len(calls.seen) > 8  # until the route's timeout
@@ -126,12 +126,12 @@ def test_what_is_no_number_is_ignored_and_the_call_goes_on(calls, world, value):
     st.sampled_from([200, 201, 302, 404, 409, 500, 503]),
     request_headers(wire_values),
 )
-def test_a_call_is_answered_or_raises_what_httpx_raises(calls, world, method, path, sent, status, answer):
+def test_a_call_is_answered_or_raises_what_httpx_raises(calls, runtime, method, path, sent, status, answer):
     calls.status = status
     calls.answer = [(name.encode(), value.encode("latin-1")) for name, value in answer if name != "content-encoding"]
     raw = [(name.encode(), value.encode("latin-1")) for name, value in sent]
     try:
-        response = calls.send(world, method, path, raw)
+        response = calls.send(runtime, method, path, raw)
     except httpx.HTTPError:
         return
     assert 200 <= response.status_code < 600
@@ -203,7 +203,7 @@ def test_an_inbound_request_is_served_or_refused(bench, headers, protocol):
     InboundTracing(TracerProvider()).finished(call, span)
 
 
-def test_the_longest_time_that_a_caller_may_ask_for_is_no_limit_too_many(world):
+def test_the_longest_time_that_a_caller_may_ask_for_is_no_limit_too_many(runtime):
     """Event loops, sockets and clocks overflow at some number of seconds: over real connections, then."""
     with EchoServer("a") as server:
         entry = reading_everything()[0]
@@ -218,7 +218,7 @@ def test_the_longest_time_that_a_caller_may_ask_for_is_no_limit_too_many(world):
                         async with mesh.async_client(trust_env=False, timeout=None) as client:
                             return await client.post(f"http://{HOST}/", headers=headers, content=b"x" * 100_000)
 
-                    if world == "asyncio":
+                    if runtime == "asyncio":
                         assert asyncio.run(go()).status_code == 200
                     else:
                         with mesh.client(trust_env=False, timeout=None) as client:

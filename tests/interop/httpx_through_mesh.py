@@ -12,7 +12,7 @@ import httpx
 import prometheus_client
 
 import meshlib
-from meshlib.transport.clients import arguments
+from meshlib.transport.httpx.clients import arguments
 
 mesh = meshlib.Mesh.from_resources([], registry=prometheus_client.CollectorRegistry())
 
@@ -41,7 +41,7 @@ def _looking_through(kind: type[Any]) -> None:
         found = plain(self, url)
         way = getattr(found, "_other_way", None)
         asked_by_a_test = sys._getframe(1).f_globals["__name__"].startswith("tests.")
-        return way.world._inner if way is not None and asked_by_a_test else found
+        return way.runtime._inner if way is not None and asked_by_a_test else found
 
     kind._transport_for_url = _transport_for_url
 

@@ -11,7 +11,7 @@ import pytest
 import meshlib
 from tests.support.fake_clock import FakeClock, FourMethods
 from tests.support.grpc_echo import EchoServer, Message, stubs
-from tests.support.grpc_worlds import HOST, TARGET, WORLDS, mesh_of, soon
+from tests.support.grpc_runtimes import HOST, RUNTIMES, TARGET, mesh_of, soon
 from tests.support.resources import destination_rule, pod, service, to
 from tests.support.servers import EchoServer as HttpServer
 
@@ -24,13 +24,13 @@ def delayed(seconds):
 
 
 @CLOCKS
-@pytest.mark.parametrize("world_class", WORLDS, ids=lambda w: w.name)
+@pytest.mark.parametrize("runtime_class", RUNTIMES, ids=lambda w: w.name)
 @pytest.mark.parametrize("call", KINDS)
-async def test_a_fault_of_two_minutes_is_over_at_once(kind, world_class, call):
+async def test_a_fault_of_two_minutes_is_over_at_once(kind, runtime_class, call):
     clock = kind()
     with EchoServer() as server, mesh_of(server, rules=[delayed("120s")], clock=clock) as mesh:
         began = time.monotonic()
-        assert await world_class(mesh).server(call) == "one"
+        assert await runtime_class(mesh).server(call) == "one"
         assert time.monotonic() - began < 60
         assert clock.slept == [120.0]
 
@@ -45,13 +45,13 @@ def guarded(**spec):
 
 
 @CLOCKS
-@pytest.mark.parametrize("world_class", WORLDS, ids=lambda w: w.name)
-async def test_a_hedge_is_sent_when_the_clock_says_so(kind, world_class):
+@pytest.mark.parametrize("runtime_class", RUNTIMES, ids=lambda w: w.name)
+async def test_a_hedge_is_sent_when_the_clock_says_so(kind, runtime_class):
     clock = kind()
     rules = [{"route": [to(HOST)]}]
     hedged = guarded(hedging={"delay": "120s", "unsafeMethods": True})
     with EchoServer(script=[30, "ok"]) as server, mesh_of(server, rules=rules, more=[hedged], clock=clock) as mesh:
-        call = asyncio.create_task(world_class(mesh).unary("x"))
+        call = asyncio.create_task(runtime_class(mesh).unary("x"))
         assert await soon(lambda: len(server.seen) == 1)
         clock.advance(119)
         await asyncio.sleep(0.03)
@@ -62,15 +62,15 @@ async def test_a_hedge_is_sent_when_the_clock_says_so(kind, world_class):
 
 
 @CLOCKS
-@pytest.mark.parametrize("world_class", WORLDS, ids=lambda w: w.name)
-async def test_a_place_in_line_is_given_up_when_the_clock_says_so(kind, world_class):
+@pytest.mark.parametrize("runtime_class", RUNTIMES, ids=lambda w: w.name)
+async def test_a_place_in_line_is_given_up_when_the_clock_says_so(kind, runtime_class):
     clock = kind()
     one = guarded(bulkhead={"maxConcurrent": 1, "maxWaiting": 1})
     rules = [{"route": [to(HOST)], "timeout": "300s"}]
     with EchoServer(script=[30, "ok"]) as server, mesh_of(server, rules=rules, more=[one], clock=clock) as mesh:
-        first = asyncio.create_task(world_class(mesh).unary("x"))
+        first = asyncio.create_task(runtime_class(mesh).unary("x"))
         assert await soon(lambda: len(server.seen) == 1)
-        second = asyncio.create_task(world_class(mesh).unary("x"))
+        second = asyncio.create_task(runtime_class(mesh).unary("x"))
         assert await soon(lambda: mesh.status()["resilience"][0]["bulkhead"]["waiting"] == 1)
         clock.advance(299)
         await asyncio.sleep(0.03)

@@ -1,4 +1,4 @@
-"""mesh.close() with calls under way: they fail at once, in every world, whatever they wait for, and nothing more is tried."""
+"""mesh.close() with calls under way: they fail at once, in every runtime, whatever they wait for, and nothing more is tried."""
 
 from __future__ import annotations
 
@@ -127,19 +127,19 @@ class Loop:
         self.loop.close()
 
 
-WORLDS: dict[str, Callable[[meshlib.Mesh], Any]] = {
+RUNTIMES: dict[str, Callable[[meshlib.Mesh], Any]] = {
     "threads": Threads,
     "asyncio": Loop,
     "asyncio, closed by another thread": lambda mesh: Loop(mesh, outside=True),
 }
 
 
-@pytest.fixture(params=list(WORLDS))
-def world(request) -> Iterator[Callable[[meshlib.Mesh], Any]]:
+@pytest.fixture(params=list(RUNTIMES))
+def runtime(request) -> Iterator[Callable[[meshlib.Mesh], Any]]:
     made: list[Any] = []
 
     def make(mesh: meshlib.Mesh) -> Any:
-        made.append(WORLDS[request.param](mesh))
+        made.append(RUNTIMES[request.param](mesh))
         return made[-1]
 
     yield make
@@ -165,9 +165,9 @@ def fails_as_closed(call: Future[httpx.Response]) -> None:
 
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("begin", [b"", b"half of it"], ids=["waiting for the head", "reading the body"])
-def test_a_call_under_way_fails_at_once_and_is_not_tried_again(world, http2, begin):
+def test_a_call_under_way_fails_at_once_and_is_not_tried_again(runtime, http2, begin):
     with Server(http2, begin) as server:
-        at_work = world(server.mesh())
+        at_work = runtime(server.mesh())
         call = at_work.begin()
         until(lambda: server.asked)
         if begin:
@@ -179,12 +179,12 @@ def test_a_call_under_way_fails_at_once_and_is_not_tried_again(world, http2, beg
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
-def test_a_call_that_is_connecting_fails_at_once(world, http2):
+def test_a_call_that_is_connecting_fails_at_once(runtime, http2):
     """The listener takes the connection and never answers the TLS handshake."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         tls = {"mode": "SIMPLE", "insecureSkipVerify": True}
         pool = {"tcp": {"connectTimeout": "600s"}}
-        at_work = world(mesh_of(listener.getsockname()[1], http2, tls=tls, connectionPool=pool))
+        at_work = runtime(mesh_of(listener.getsockname()[1], http2, tls=tls, connectionPool=pool))
         call = at_work.begin()
         taken, _ = listener.accept()
         with taken:
@@ -211,10 +211,10 @@ def test_a_call_whose_body_is_not_at_hand_yet_fails_at_once_on_asyncio():
             at_work.end()
 
 
-def test_a_call_that_waits_for_a_slot_fails_at_once_though_the_slot_stays_taken(world):
+def test_a_call_that_waits_for_a_slot_fails_at_once_though_the_slot_stays_taken(runtime):
     """The first call's caller has stopped reading, and so gives nothing back."""
     with Server(http2=False, begin=b"some") as server:
-        at_work = world(server.mesh(connectionPool={"tcp": {"maxConnections": 1}}))
+        at_work = runtime(server.mesh(connectionPool={"tcp": {"maxConnections": 1}}))
         slots = state_of(at_work.mesh).slots
         assert slots.try_acquire()
         call = at_work.begin()
@@ -225,18 +225,18 @@ def test_a_call_that_waits_for_a_slot_fails_at_once_though_the_slot_stays_taken(
         assert (slots.in_use, slots.pending) == (1, 0)
 
 
-def test_a_call_that_sleeps_before_a_retry_fails_at_once(world, monkeypatch):
+def test_a_call_that_sleeps_before_a_retry_fails_at_once(runtime, monkeypatch):
     monkeypatch.setattr("meshlib.engine.outbound.backoff", lambda *args: 600.0)
-    at_work = world(mesh_of(free_port()))
+    at_work = runtime(mesh_of(free_port()))
     call = at_work.begin()
     until(lambda: state_of(at_work.mesh).retries_active)
     at_work.close()
     fails_as_closed(call)
 
 
-def test_a_call_that_is_delayed_by_a_fault_fails_at_once(world):
+def test_a_call_that_is_delayed_by_a_fault_fails_at_once(runtime):
     fault = {"delay": {"percentage": {"value": 100}, "fixedDelay": "600s"}}
-    at_work = world(mesh_of(free_port(), rule={"fault": fault}))
+    at_work = runtime(mesh_of(free_port(), rule={"fault": fault}))
     call = at_work.begin()
     time.sleep(0.05)  # it sleeps by now, or finds the mesh closed before: either way it fails
     at_work.close()

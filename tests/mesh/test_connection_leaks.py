@@ -19,9 +19,9 @@ import meshlib
 from meshlib.clock import SystemClock
 from meshlib.compiler.snapshot import Cluster
 from meshlib.engine.cluster import BoundCluster
-from meshlib.transport.names import Names
-from meshlib.transport.sync_upstream import SyncUpstream
-from meshlib.transport.target import Target
+from meshlib.transport.upstream.names import Names
+from meshlib.transport.upstream.target import Target
+from meshlib.transport.upstream.threads import SyncUpstream
 from tests.support.evil_server import OK, EvilServer
 from tests.support.h2_server import H2Server, Peer, Request
 from tests.support.resources import destination_rule, pod, service
@@ -125,7 +125,7 @@ class Loop:
 
 
 @pytest.fixture(params=[Threads, Loop], ids=["threads", "asyncio"])
-def world(request) -> Iterator[Callable[[meshlib.Mesh], Any]]:
+def runtime(request) -> Iterator[Callable[[meshlib.Mesh], Any]]:
     made: list[Any] = []
 
     def make(mesh: meshlib.Mesh) -> Any:
@@ -144,16 +144,16 @@ def server(request) -> Iterator[Server]:
         yield made
 
 
-def test_a_reload_that_changes_a_destination_rule_closes_its_idle_connections(world, server):
-    at_work = world(meshlib.Mesh.from_resources(server.resources(0)))
+def test_a_reload_that_changes_a_destination_rule_closes_its_idle_connections(runtime, server):
+    at_work = runtime(meshlib.Mesh.from_resources(server.resources(0)))
     for generation in range(1, 6):
         at_work.begin().result(SOON)
         at_work.mesh.apply(server.resources(generation))
     until(lambda: sockets_to(server.port) == 0)
 
 
-def test_a_call_under_way_during_a_reload_does_not_keep_its_connection(world, server):
-    at_work = world(meshlib.Mesh.from_resources(server.resources(0)))
+def test_a_call_under_way_during_a_reload_does_not_keep_its_connection(runtime, server):
+    at_work = runtime(meshlib.Mesh.from_resources(server.resources(0)))
     for generation in range(1, 6):
         server.gate.clear()
         call = at_work.begin()
@@ -165,10 +165,10 @@ def test_a_call_under_way_during_a_reload_does_not_keep_its_connection(world, se
     until(lambda: sockets_to(server.port) == 0)
 
 
-def test_a_call_that_has_yet_to_connect_during_a_reload_is_answered_and_keeps_nothing(world, server, monkeypatch):
+def test_a_call_that_has_yet_to_connect_during_a_reload_is_answered_and_keeps_nothing(runtime, server, monkeypatch):
     """It lives on the configuration it began with, whose targets have gone meanwhile."""
     mesh = meshlib.Mesh.from_resources(server.resources(0))
-    at_work = world(mesh)
+    at_work = runtime(mesh)
     at_work.begin().result(SOON)
     old = mesh._core.live
     mesh.apply(server.resources(1))
@@ -182,15 +182,15 @@ def test_a_call_that_has_yet_to_connect_during_a_reload_is_answered_and_keeps_no
     assert http2 is None or not (http2._pools or http2._open)
 
 
-def test_a_reload_that_changes_nothing_about_connecting_keeps_them(world, server):
-    at_work = world(meshlib.Mesh.from_resources(server.resources(0)))
+def test_a_reload_that_changes_nothing_about_connecting_keeps_them(runtime, server):
+    at_work = runtime(meshlib.Mesh.from_resources(server.resources(0)))
     at_work.begin().result(SOON)
     at_work.mesh.apply([*server.resources(0), service("other"), pod("other", "v1", 1)])
     at_work.begin().result(SOON)
     assert sockets_to(server.port) == 1
 
 
-def test_a_name_whose_address_changes_keeps_no_connection_to_the_old_ones(world):
+def test_a_name_whose_address_changes_keeps_no_connection_to_the_old_ones(runtime):
     with socket_everywhere() as server:
         address = ["127.0.0.1"]
         entry = {
@@ -207,7 +207,7 @@ def test_a_name_whose_address_changes_keeps_no_connection_to_the_old_ones(world)
         mesh = meshlib.Mesh.from_resources([entry])
         names = mesh._core.names
         names._lookup = lambda name: list(address)
-        at_work = world(mesh)
+        at_work = runtime(mesh)
         for number in range(1, 8):
             assert at_work.begin("http://pods.test/").result(SOON).status_code == 200
             address[0] = f"127.0.0.{number + 1}"

@@ -9,11 +9,11 @@ import pytest
 import trustme
 
 import meshlib
-from tests.mesh.test_headless import world  # noqa: F401
+from tests.mesh.test_headless import runtime  # noqa: F401
 from tests.mesh.test_http_client import Caller
 from tests.support.evil_server import OK, EvilServer
 from tests.support.grpc_echo import EchoServer as GrpcServer
-from tests.support.grpc_worlds import WORLDS as GRPC_WORLDS
+from tests.support.grpc_runtimes import RUNTIMES as GRPC_RUNTIMES
 from tests.support.resources import destination_rule, pod, service, virtual_service
 from tests.support.servers import EchoServer
 
@@ -22,7 +22,7 @@ def external(name: str, target: str, port: int) -> dict[str, Any]:
     return service(name, port, type="ExternalName", externalName=target, selector=None)
 
 
-def test_an_alias_of_a_service_reaches_its_pods_under_its_rules(world):  # noqa: F811
+def test_an_alias_of_a_service_reaches_its_pods_under_its_rules(runtime):  # noqa: F811
     with EchoServer("reviews") as server:
         marked = {
             "route": [{"destination": {"host": "reviews"}}],
@@ -31,22 +31,22 @@ def test_an_alias_of_a_service_reaches_its_pods_under_its_rules(world):  # noqa:
         resources = [service("reviews"), pod("reviews", "v1", server.port), virtual_service("reviews", marked)]
         alias = external("alias", "reviews.default.svc.cluster.local", 9080)
         with meshlib.Mesh.from_resources([*resources, alias]) as mesh:
-            response = Caller(world, mesh, trust_env=False).get("http://alias:9080/")
+            response = Caller(runtime, mesh, trust_env=False).get("http://alias:9080/")
             answer = response.json()
             assert (answer["server"], answer["headers"]["x-rule"]) == ("reviews", "theirs")
             assert answer["headers"]["host"] == "alias:9080"
             assert response.extensions["mesh"].resource == "VirtualService/default/reviews"
 
 
-def test_an_alias_of_a_host_outside_is_dialled_as_dns_would_tell(world):  # noqa: F811
+def test_an_alias_of_a_host_outside_is_dialled_as_dns_would_tell(runtime):  # noqa: F811
     with EchoServer("outside") as server:
         with meshlib.Mesh.from_resources([external("api", "localhost", server.port)]) as mesh:
-            response = Caller(world, mesh, trust_env=False).get(f"http://api:{server.port}/")
+            response = Caller(runtime, mesh, trust_env=False).get(f"http://api:{server.port}/")
             assert response.json()["server"] == "outside"
             assert response.extensions["mesh"].host == "PassthroughCluster"
 
 
-def test_the_tls_of_the_service_that_an_alias_stands_for_is_not_lost(world, tmp_path):  # noqa: F811
+def test_the_tls_of_the_service_that_an_alias_stands_for_is_not_lost(runtime, tmp_path):  # noqa: F811
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -66,7 +66,7 @@ def test_the_tls_of_the_service_that_an_alias_stands_for_is_not_lost(world, tmp_
         tls = {"mode": "SIMPLE", "sni": "api.test", "caCertificates": str(tmp_path / "ca.pem")}
         resources = [entry, external("api", "api.test", 80), destination_rule("api.test", tls=tls)]
         with meshlib.Mesh.from_resources(resources) as mesh:
-            assert Caller(world, mesh, trust_env=False).get("http://api/").status_code == 200
+            assert Caller(runtime, mesh, trust_env=False).get("http://api/").status_code == 200
 
 
 def test_explain_says_what_an_alias_stands_for():
@@ -78,8 +78,8 @@ def test_explain_says_what_an_alias_stands_for():
         assert "ExternalName" not in str(mesh.explain(url="http://reviews:9080/"))
 
 
-@pytest.mark.parametrize("world_class", GRPC_WORLDS, ids=lambda w: w.name)
-async def test_grpc_calls_what_an_alias_stands_for(world_class):
+@pytest.mark.parametrize("runtime_class", GRPC_RUNTIMES, ids=lambda w: w.name)
+async def test_grpc_calls_what_an_alias_stands_for(runtime_class):
     with GrpcServer("inside") as inside, GrpcServer("outside") as outside:
         ports = [{"name": "grpc", "port": 9080, "targetPort": inside.port}]
         resources = [
@@ -90,6 +90,6 @@ async def test_grpc_calls_what_an_alias_stands_for(world_class):
         ]
         with meshlib.Mesh.from_resources(resources) as mesh:
             for target, reached in (("alias:9080", "inside"), (f"far.default:{outside.port}", "outside")):
-                calls = world_class(mesh, target)
+                calls = runtime_class(mesh, target)
                 assert (await calls.unary("hello")).server == reached
                 await calls.close()

@@ -37,15 +37,15 @@ def reviews(one: int, two: int, *rules: dict, **policy) -> list[dict]:
 
 
 class Caller:
-    """One client of either world, with one way to call."""
+    """One client of either runtime, with one way to call."""
 
-    def __init__(self, world: str, mesh: meshlib.Mesh, **options) -> None:
-        self.world = world
+    def __init__(self, runtime: str, mesh: meshlib.Mesh, **options) -> None:
+        self.runtime = runtime
         self.mesh = mesh
         self.options = {"timeout": 30.0, **options}  # httpx's five seconds are short on a busy machine
 
     def request(self, method: str, url: str, **kwargs) -> httpx.Response:
-        if self.world == "sync":
+        if self.runtime == "sync":
             with self.mesh.client(**self.options) as client:
                 return client.request(method, url, **kwargs)
 
@@ -60,18 +60,18 @@ class Caller:
 
 
 @pytest.fixture(params=["sync", "asyncio"])
-def world(request):
+def runtime(request):
     return request.param
 
 
-def test_a_call_reaches_the_subset_that_the_rules_name(world, servers):
+def test_a_call_reaches_the_subset_that_the_rules_name(runtime, servers):
     one, two = servers
     rules = (
         {"match": [{"headers": {"end-user": {"exact": "jason"}}}], "route": [to("reviews", "v2")]},
         {"route": [to("reviews", "v1")]},
     )
     with meshlib.Mesh.from_resources(reviews(one.port, two.port, *rules)) as mesh:
-        caller = Caller(world, mesh)
+        caller = Caller(runtime, mesh)
         assert caller.get("http://reviews:9080/a").json()["server"] == "v1"
         response = caller.get("http://reviews:9080/a", headers={"end-user": "jason"})
         assert response.json()["server"] == "v2"
@@ -102,10 +102,10 @@ def test_every_name_of_a_service_works(servers, url):
         assert client.get(url).json()["server"] == "v1"
 
 
-def test_the_upstream_sees_the_request_as_it_was_made(world, servers):
+def test_the_upstream_sees_the_request_as_it_was_made(runtime, servers):
     one, two = servers
     with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
-        sent = Caller(world, mesh).request(
+        sent = Caller(runtime, mesh).request(
             "POST", "http://reviews:9080/a%20b?x=1&y=%2F", content=b"hello", headers={"X-Case": "Kept"}
         )
     seen = sent.json()
@@ -115,7 +115,7 @@ def test_the_upstream_sees_the_request_as_it_was_made(world, servers):
     assert seen["headers"]["x-envoy-attempt-count"] == "1"
 
 
-def test_bodies_stream_up_and_down(world, servers):
+def test_bodies_stream_up_and_down(runtime, servers):
     one, two = servers
     big = b"0123456789" * 200_000
 
@@ -134,8 +134,8 @@ def test_bodies_stream_up_and_down(world, servers):
             yield chunk
 
     with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
-        content = chunks() if world == "sync" else async_chunks()
-        response = Caller(world, mesh).request("POST", "http://reviews:9080/", content=content)
+        content = chunks() if runtime == "sync" else async_chunks()
+        response = Caller(runtime, mesh).request("POST", "http://reviews:9080/", content=content)
     assert response.content == big
     assert len(one.seen[0]["body"]) == 500_000
 
@@ -174,11 +174,11 @@ def test_max_requests_per_connection_is_kept(servers):
 # -- failures: httpx's own exceptions, with the mesh's story -----------------------------------------------------------
 
 
-def test_a_dead_upstream_raises_connect_error_after_retries(world):
+def test_a_dead_upstream_raises_connect_error_after_retries(runtime):
     port = free_port()
     with meshlib.Mesh.from_resources(reviews(port, port)) as mesh:
         with pytest.raises(httpx.ConnectError) as caught:
-            Caller(world, mesh).get("http://reviews:9080/x")
+            Caller(runtime, mesh).get("http://reviews:9080/x")
     error = caught.value
     assert isinstance(error, errors.ConnectFailed)
     assert error.exchange.flags == "UF,URX"
@@ -187,10 +187,10 @@ def test_a_dead_upstream_raises_connect_error_after_retries(world):
     assert "VirtualService/default/reviews http[0]" in str(error)
 
 
-def test_respond_answers_what_envoy_would_for_a_dead_upstream(world):
+def test_respond_answers_what_envoy_would_for_a_dead_upstream(runtime):
     port = free_port()
     with meshlib.Mesh.from_resources(reviews(port, port)) as mesh:
-        response = Caller(world, mesh, local_replies="respond").get("http://reviews:9080/x")
+        response = Caller(runtime, mesh, local_replies="respond").get("http://reviews:9080/x")
     assert response.status_code == 503
     assert response.text == (
         "upstream connect error or disconnect/reset before headers. "
@@ -199,50 +199,50 @@ def test_respond_answers_what_envoy_would_for_a_dead_upstream(world):
     assert response.extensions["mesh"].flags == "UF,URX"
 
 
-def test_a_route_timeout_raises_read_timeout_or_answers_504(world, servers):
+def test_a_route_timeout_raises_read_timeout_or_answers_504(runtime, servers):
     one, two = servers
     one.behave = slow(1.5)
     resources = reviews(one.port, two.port, {"route": [to("reviews", "v1")], "timeout": "100ms"})
     with meshlib.Mesh.from_resources(resources) as mesh:
         with pytest.raises(httpx.ReadTimeout) as caught:
-            Caller(world, mesh).get("http://reviews:9080/")
+            Caller(runtime, mesh).get("http://reviews:9080/")
         assert isinstance(caught.value, errors.UpstreamTimeout)
         assert caught.value.exchange.flags == "UT"
-        response = Caller(world, mesh, local_replies="respond").get("http://reviews:9080/")
+        response = Caller(runtime, mesh, local_replies="respond").get("http://reviews:9080/")
         assert (response.status_code, response.text) == (504, "upstream request timeout")
 
 
-def test_the_callers_own_timeout_raises_read_timeout_in_both_modes(world, servers):
+def test_the_callers_own_timeout_raises_read_timeout_in_both_modes(runtime, servers):
     one, two = servers
     one.behave = slow(1.5)
     with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
         for mode in ("raise", "respond"):
             with pytest.raises(httpx.ReadTimeout) as caught:
-                Caller(world, mesh, local_replies=mode, timeout=0.1).get("http://reviews:9080/")
+                Caller(runtime, mesh, local_replies=mode, timeout=0.1).get("http://reviews:9080/")
             assert caught.value.exchange.flags == "DC"
 
 
 @pytest.mark.parametrize("mode", ["raise", "respond"])
-def test_what_a_policy_answers_is_a_response_in_both_modes(world, mode, servers):
+def test_what_a_policy_answers_is_a_response_in_both_modes(runtime, mode, servers):
     one, two = servers
     rule = {
         "route": [to("reviews", "v1")],
         "fault": {"abort": {"httpStatus": 418, "percentage": {"value": 100}}},
     }
     with meshlib.Mesh.from_resources(reviews(one.port, two.port, rule)) as mesh:
-        response = Caller(world, mesh, local_replies=mode).get("http://reviews:9080/")
+        response = Caller(runtime, mesh, local_replies=mode).get("http://reviews:9080/")
     assert (response.status_code, response.text) == (418, "fault filter abort")
     assert response.headers["content-type"] == "text/plain"
 
 
-def test_unknown_hosts_pass_through_to_dns(world, servers):
+def test_unknown_hosts_pass_through_to_dns(runtime, servers):
     one, two = servers
     with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
-        response = Caller(world, mesh).get(f"http://localhost:{two.port}/direct")
+        response = Caller(runtime, mesh).get(f"http://localhost:{two.port}/direct")
         assert response.json()["server"] == "v2"
         assert response.extensions["mesh"].host == "PassthroughCluster"
         with pytest.raises(httpx.ConnectError, match="was not found"):
-            Caller(world, mesh).get("http://no-such-host.invalid/")
+            Caller(runtime, mesh).get("http://no-such-host.invalid/")
 
 
 def test_a_bad_local_replies_mode_is_refused():
@@ -264,7 +264,7 @@ def test_a_closed_mesh_refuses_calls_clearly(servers):
 # -- other transports and modules --------------------------------------------------------------------------------------
 
 
-def test_inner_gets_the_endpoints_address_and_the_mesh_authority(world):
+def test_inner_gets_the_endpoints_address_and_the_mesh_authority(runtime):
     seen = []
 
     def answer(request):
@@ -272,14 +272,14 @@ def test_inner_gets_the_endpoints_address_and_the_mesh_authority(world):
         return httpx.Response(200, json={"ok": True})
 
     with meshlib.Mesh.from_resources(reviews(1, 2)) as mesh:
-        response = Caller(world, mesh, transport=httpx.MockTransport(answer)).request(
+        response = Caller(runtime, mesh, transport=httpx.MockTransport(answer)).request(
             "POST", "http://reviews:9080/a?b=c", content=b"body"
         )
     assert response.json() == {"ok": True}
     assert seen == [("http://127.0.0.1:1/a?b=c", "reviews:9080", b"body")]
 
 
-def test_policies_count_for_inner_transports_too(world):
+def test_policies_count_for_inner_transports_too(runtime):
     answers = [503, httpx.ConnectError("refused"), 200]
 
     def answer(request):
@@ -290,7 +290,7 @@ def test_policies_count_for_inner_transports_too(world):
 
     rule = {"route": [to("reviews", "v1")], "retries": {"attempts": 3, "retryOn": "5xx"}}
     with meshlib.Mesh.from_resources(reviews(1, 2, rule)) as mesh:
-        response = Caller(world, mesh, transport=httpx.MockTransport(answer)).get("http://reviews:9080/")
+        response = Caller(runtime, mesh, transport=httpx.MockTransport(answer)).get("http://reviews:9080/")
     assert response.status_code == 200
     assert [a.failure or a.status for a in response.extensions["mesh"].attempts] == [503, "connect_failed", 200]
 
@@ -345,7 +345,7 @@ async def test_httpx2_works_just_as_well_on_asyncio(servers):
             assert (await client.get("http://reviews:9080/")).json()["server"] == "v1"
 
 
-# -- worlds ------------------------------------------------------------------------------------------------------------
+# -- runtimes ------------------------------------------------------------------------------------------------------------
 
 
 def test_one_mesh_serves_many_event_loops_one_after_another_and_at_once(servers):
@@ -419,7 +419,7 @@ def test_a_failing_endpoint_is_ejected_and_shown_in_status(servers):
         assert cluster["events"][0]["trigger"] == "consecutive 5xx"
 
 
-def test_cookies_work_as_in_any_httpx_client(world, servers):
+def test_cookies_work_as_in_any_httpx_client(runtime, servers):
     one, two = servers
     one.behave = lambda handler: handler.answer(200, b"", set_cookie="session=abc; Path=/") or True
     with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
@@ -447,10 +447,10 @@ def test_a_hundred_event_loops_leave_no_trace(servers):
 
 
 def test_ever_new_hosts_do_not_grow_the_mesh(servers, monkeypatch):
-    from meshlib.transport import worlds
+    from meshlib.transport.runtimes import targets
 
     one, _ = servers
-    monkeypatch.setattr(worlds, "MAX_TARGETS", 10)
+    monkeypatch.setattr(targets, "MAX_TARGETS", 10)
     with meshlib.Mesh.from_resources([]) as mesh, mesh.client() as client:
         for n in range(1, 40):
             with contextlib.suppress(httpx.ConnectError):

@@ -19,7 +19,7 @@ from tests.support.servers import EchoServer
 
 
 @pytest.fixture(params=["threads", "asyncio"])
-def world(request: pytest.FixtureRequest) -> str:
+def runtime(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -49,8 +49,8 @@ def empty():
         yield mesh
 
 
-def get(world: str, mesh: meshlib.Mesh, url: str, times: int = 1, **options: Any) -> httpx.Response:
-    if world == "threads":
+def get(runtime: str, mesh: meshlib.Mesh, url: str, times: int = 1, **options: Any) -> httpx.Response:
+    if runtime == "threads":
         with mesh.client(**options) as client:
             return [client.get(url) for _ in range(times)][-1]
 
@@ -64,26 +64,26 @@ def get(world: str, mesh: meshlib.Mesh, url: str, times: int = 1, **options: Any
 # -- http1=, http2= -------------------------------------------------------------------------------------------------------
 
 
-def test_http2_true_offers_http2_to_https_urls(world, empty, authority, trusting):
+def test_http2_true_offers_http2_to_https_urls(runtime, empty, authority, trusting):
     with H2Server(tls=server_side(authority, "h2")) as server:
-        response = get(world, empty, f"https://localhost:{server.port}/", http2=True, verify=trusting)
+        response = get(runtime, empty, f"https://localhost:{server.port}/", http2=True, verify=trusting)
     assert response.http_version == "HTTP/2"
 
 
-def test_http2_true_leaves_the_choice_to_the_server(world, empty, authority, trusting):
+def test_http2_true_leaves_the_choice_to_the_server(runtime, empty, authority, trusting):
     with EvilServer([OK, OK], tls=server_side(authority, "http/1.1")) as server:
         url = f"https://localhost:{server.port}/"
-        response = get(world, empty, url, times=2, http2=True, verify=trusting)
+        response = get(runtime, empty, url, times=2, http2=True, verify=trusting)
     assert response.http_version == "HTTP/1.1"
 
 
-def test_without_http2_no_https_url_is_offered_it(world, empty, authority, trusting):
+def test_without_http2_no_https_url_is_offered_it(runtime, empty, authority, trusting):
     with EvilServer([OK], tls=server_side(authority, "h2", "http/1.1")) as server:
-        response = get(world, empty, f"https://localhost:{server.port}/", verify=trusting)
+        response = get(runtime, empty, f"https://localhost:{server.port}/", verify=trusting)
     assert response.http_version == "HTTP/1.1"
 
 
-def test_http2_does_not_matter_to_plaintext_where_the_mesh_decides(world):
+def test_http2_does_not_matter_to_plaintext_where_the_mesh_decides(runtime):
     with EchoServer("one") as one, H2Server() as two:
         resources = [
             service("one"),
@@ -93,21 +93,21 @@ def test_http2_does_not_matter_to_plaintext_where_the_mesh_decides(world):
         ]
         with meshlib.Mesh.from_resources(resources) as mesh:
             for http2 in (True, False):
-                assert get(world, mesh, "http://one:9080/", http2=http2).http_version == "HTTP/1.1"
-                assert get(world, mesh, "http://two:9080/", http2=http2).http_version == "HTTP/2"
+                assert get(runtime, mesh, "http://one:9080/", http2=http2).http_version == "HTTP/1.1"
+                assert get(runtime, mesh, "http://two:9080/", http2=http2).http_version == "HTTP/2"
 
 
-def test_http1_false_is_refused_with_the_remedy(world, empty):
-    make = empty.client if world == "threads" else empty.async_client
+def test_http1_false_is_refused_with_the_remedy(runtime, empty):
+    make = empty.client if runtime == "threads" else empty.async_client
     with pytest.raises(ValueError, match="h2UpgradePolicy"):
         make(http1=False, http2=True)
     make(http1=True)
 
 
-def test_http2_without_any_of_its_packages_says_what_to_install(world, empty, monkeypatch):
+def test_http2_without_any_of_its_packages_says_what_to_install(runtime, empty, monkeypatch):
     for library in ("ngh2", "h2"):
         monkeypatch.setitem(sys.modules, library, None)
-    make = empty.client if world == "threads" else empty.async_client
+    make = empty.client if runtime == "threads" else empty.async_client
     with pytest.raises(ImportError, match=r"\[http2\]"):
         make(http2=True)
 
@@ -116,18 +116,18 @@ def test_http2_without_any_of_its_packages_says_what_to_install(world, empty, mo
 
 
 def test_trust_env_false_does_not_read_the_authorities_of_the_environment(
-    world, empty, authority, tmp_path, monkeypatch
+    runtime, empty, authority, tmp_path, monkeypatch
 ):
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with EvilServer([OK] * 9, tls=server_side(authority)) as server:
         url = f"https://localhost:{server.port}/"
-        assert get(world, empty, url).status_code == 200
+        assert get(runtime, empty, url).status_code == 200
         with pytest.raises(httpx.ConnectError, match="not trusted"):
-            get(world, empty, url, trust_env=False)
+            get(runtime, empty, url, trust_env=False)
 
 
-def test_arguments_of_the_client_itself_act_as_in_httpx(world):
+def test_arguments_of_the_client_itself_act_as_in_httpx(runtime):
     seen: list[str] = []
 
     def hook(request: httpx.Request) -> None:
@@ -155,11 +155,11 @@ def test_arguments_of_the_client_itself_act_as_in_httpx(world):
             "params": {"q": "1"},
             "follow_redirects": True,
             "default_encoding": "latin-1",
-            "event_hooks": {"request": [hook if world == "threads" else async_hook]},
+            "event_hooks": {"request": [hook if runtime == "threads" else async_hook]},
         }
         with meshlib.Mesh.from_resources(resources) as mesh:
-            about = get(world, mesh, "old", **options).json()
-            assert get(world, mesh, "text", **options).text == "é"
+            about = get(runtime, mesh, "old", **options).json()
+            assert get(runtime, mesh, "text", **options).text == "é"
     assert about["path"] == "/api/new"
     assert about["headers"]["authorization"].startswith("Basic ")
     assert about["headers"]["cookie"] == "a=b"

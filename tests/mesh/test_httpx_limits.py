@@ -1,4 +1,4 @@
-"""limits= of a client: how many connections it has, and how long it keeps those it does not use. In both worlds."""
+"""limits= of a client: how many connections it has, and how long it keeps those it does not use. In both runtimes."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def port_of_client(handler: Any) -> bool:
 
 
 class Client:
-    """One client of either world; what it is asked happens on a loop that goes on, in the case of asyncio."""
+    """One client of either runtime; what it is asked happens on a loop that goes on, in the case of asyncio."""
 
-    def __init__(self, world: str, mesh: meshlib.Mesh, **options: Any) -> None:
-        self.world = world
+    def __init__(self, runtime: str, mesh: meshlib.Mesh, **options: Any) -> None:
+        self.runtime = runtime
         self.mesh = mesh
-        if world == "threads":
+        if runtime == "threads":
             self.inner: Any = mesh.client(**options)
         else:
             self.inner = mesh.async_client(**options)
             self.loop = asyncio.new_event_loop()
 
     def get(self, url: str, **options: Any) -> httpx.Response:
-        return self.inner.get(url, **options) if self.world == "threads" else self.run(self.inner.get(url, **options))
+        return self.inner.get(url, **options) if self.runtime == "threads" else self.run(self.inner.get(url, **options))
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
 
     def all(self, *urls: str, **options: Any) -> list[httpx.Response]:
         """At once."""
-        if self.world == "asyncio":
+        if self.runtime == "asyncio":
             return self.run(self._gather(urls, options))
         answers: list[Any] = [None] * len(urls)
 
@@ -69,7 +69,7 @@ class Client:
     def holding(self, url: str) -> Iterator[httpx.Response]:
         """A response that is not read: its connection is in use."""
         request = self.inner.build_request("GET", url)
-        if self.world == "threads":
+        if self.runtime == "threads":
             response = self.inner.send(request, stream=True)
             yield response
             response.close()
@@ -80,13 +80,13 @@ class Client:
 
     def idle(self) -> int:
         core = self.mesh._core
-        if self.world == "threads":
+        if self.runtime == "threads":
             return core.upstream.idle_connections()
         self.run(asyncio.sleep(0))
         return sum(upstream.idle_connections() for upstream in core.loops.values())
 
     def close(self) -> None:
-        if self.world == "threads":
+        if self.runtime == "threads":
             self.inner.close()
         else:
             self.run(self.inner.aclose())
@@ -95,7 +95,7 @@ class Client:
 
 
 @pytest.fixture(params=["threads", "asyncio"])
-def world(request: pytest.FixtureRequest) -> str:
+def runtime(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -104,8 +104,8 @@ def made() -> Iterator[Callable[..., Client]]:
     """Makes clients, and closes them at the end."""
     with contextlib.ExitStack() as stack:
 
-        def make(world: str, mesh: meshlib.Mesh, *, timeout: httpx.Timeout = PATIENT, **limits: Any) -> Client:
-            client = Client(world, mesh, limits=httpx.Limits(**limits), timeout=timeout)
+        def make(runtime: str, mesh: meshlib.Mesh, *, timeout: httpx.Timeout = PATIENT, **limits: Any) -> Client:
+            client = Client(runtime, mesh, limits=httpx.Limits(**limits), timeout=timeout)
             stack.callback(client.close)
             return client
 
@@ -145,68 +145,68 @@ class Crowd:
         return port_of_client(handler)
 
 
-def test_no_more_calls_are_under_way_than_max_connections(world, mesh, made):
+def test_no_more_calls_are_under_way_than_max_connections(runtime, mesh, made):
     crowd = Crowd()
     with EchoServer(behave=crowd) as server:
-        client = made(world, mesh, max_connections=2)
+        client = made(runtime, mesh, max_connections=2)
         answers = client.all(*[url(server)] * 10)
     assert [answer.status_code for answer in answers] == [200] * 10
     assert crowd.most == 2
     assert len({answer.text for answer in answers}) == 2, "and two connections carried them"
 
 
-def test_who_waits_longer_than_the_pool_timeout_gets_pool_timeout(world, mesh, made):
+def test_who_waits_longer_than_the_pool_timeout_gets_pool_timeout(runtime, mesh, made):
     with EchoServer(behave=big) as server:
-        client = made(world, mesh, max_connections=1, timeout=HURRIED)
+        client = made(runtime, mesh, max_connections=1, timeout=HURRIED)
         with client.holding(url(server)), pytest.raises(httpx.PoolTimeout, match="max_connections"):
             client.get(url(server))
         server.behave = None
         assert client.get(url(server)).status_code == 200, "the slot came back with the response"
 
 
-def test_a_response_holds_its_place_until_it_is_read_however_small_it_is(world, mesh, made):
+def test_a_response_holds_its_place_until_it_is_read_however_small_it_is(runtime, mesh, made):
     with EchoServer() as server:
-        client = made(world, mesh, max_connections=1, timeout=HURRIED)
+        client = made(runtime, mesh, max_connections=1, timeout=HURRIED)
         with client.holding(url(server)), pytest.raises(httpx.PoolTimeout):
             client.get(url(server))
         port = client.get(url(server)).extensions["network_stream"].get_extra_info("client_addr")
         assert client.get(url(server)).extensions["network_stream"].get_extra_info("client_addr") == port
 
 
-def test_the_read_timeout_bounds_the_wait_too(world, mesh, made):
+def test_the_read_timeout_bounds_the_wait_too(runtime, mesh, made):
     with EchoServer(behave=big) as server:
-        client = made(world, mesh, max_connections=1, timeout=httpx.Timeout(5, pool=None, read=0.05))
+        client = made(runtime, mesh, max_connections=1, timeout=httpx.Timeout(5, pool=None, read=0.05))
         with client.holding(url(server)), pytest.raises(httpx.ReadTimeout):
             client.get(url(server))
 
 
-def test_an_idle_connection_elsewhere_makes_room(world, mesh, made):
+def test_an_idle_connection_elsewhere_makes_room(runtime, mesh, made):
     with EchoServer() as one, EchoServer() as other:
-        client = made(world, mesh, max_connections=1)
+        client = made(runtime, mesh, max_connections=1)
         for server in (one, other, one, other):
             assert client.get(url(server)).status_code == 200
             assert client.idle() == 1
 
 
-def test_hosts_of_the_mesh_and_hosts_outside_count_together(world, made):
+def test_hosts_of_the_mesh_and_hosts_outside_count_together(runtime, made):
     with EchoServer(behave=big) as outside, EchoServer() as reviews:
         with meshlib.Mesh.from_resources([service("reviews"), pod("reviews", "v1", reviews.port)]) as mesh:
-            client = made(world, mesh, max_connections=1, timeout=HURRIED)
+            client = made(runtime, mesh, max_connections=1, timeout=HURRIED)
             with client.holding(url(outside)), pytest.raises(httpx.PoolTimeout):
                 client.get("http://reviews:9080/")
             assert client.get("http://reviews:9080/").status_code == 200
 
 
-def test_no_keepalive_connections_means_a_new_connection_for_every_call(world, mesh, made):
+def test_no_keepalive_connections_means_a_new_connection_for_every_call(runtime, mesh, made):
     with EchoServer(behave=port_of_client) as server:
-        client = made(world, mesh, max_keepalive_connections=0)
+        client = made(runtime, mesh, max_keepalive_connections=0)
         assert len({client.get(url(server)).text for _ in range(3)}) == 3
         assert client.idle() == 0
 
 
-def test_no_more_connections_are_kept_than_max_keepalive_connections(world, mesh, made):
+def test_no_more_connections_are_kept_than_max_keepalive_connections(runtime, mesh, made):
     with EchoServer(behave=Crowd()) as one, EchoServer(behave=Crowd()) as other:
-        client = made(world, mesh, max_keepalive_connections=2)
+        client = made(runtime, mesh, max_keepalive_connections=2)
         client.all(*[url(one), url(other)] * 4)
         assert client.idle() == 2
 
@@ -235,9 +235,9 @@ def test_a_kept_connection_is_closed_after_keepalive_expiry_on_loops(mesh, made)
         assert client.get(url(server)).text != first
 
 
-def test_limits_are_those_of_one_client(world, mesh, made):
+def test_limits_are_those_of_one_client(runtime, mesh, made):
     with EchoServer(behave=big) as server:
-        bounded, other = made(world, mesh, max_connections=1), Client(world, mesh)
+        bounded, other = made(runtime, mesh, max_connections=1), Client(runtime, mesh)
         with bounded.holding(url(server)):
             server.behave = port_of_client
             port = other.get(url(server)).text
@@ -246,9 +246,9 @@ def test_limits_are_those_of_one_client(world, mesh, made):
         other.close()
 
 
-def test_calls_that_fail_give_their_place_back(world, mesh, made):
+def test_calls_that_fail_give_their_place_back(runtime, mesh, made):
     with EchoServer() as server:
-        client = made(world, mesh, max_connections=1, timeout=HURRIED)
+        client = made(runtime, mesh, max_connections=1, timeout=HURRIED)
         for _ in range(3):
             with pytest.raises(httpx.ConnectError):
                 client.get(f"http://127.0.0.1:{free_port()}/")
@@ -313,36 +313,36 @@ def over_http2(*servers: H2Server) -> meshlib.Mesh:
     return meshlib.Mesh.from_resources(resources)
 
 
-def test_streams_share_the_one_connection_that_is_allowed(world, made):
+def test_streams_share_the_one_connection_that_is_allowed(runtime, made):
     with H2Server() as server, over_http2(server) as mesh:
-        client = made(world, mesh, max_connections=1)
+        client = made(runtime, mesh, max_connections=1)
         answers = client.all(*["http://s0:9080/"] * 10)
         assert [answer.http_version for answer in answers] == ["HTTP/2"] * 10
         assert server.connections == 1
 
 
-def test_an_idle_http2_connection_makes_room(world, made):
+def test_an_idle_http2_connection_makes_room(runtime, made):
     with H2Server() as one, H2Server() as other, over_http2(one, other) as mesh:
-        client = made(world, mesh, max_connections=1)
+        client = made(runtime, mesh, max_connections=1)
         for host in ("s0", "s1", "s0", "s1"):
             assert client.get(f"http://{host}:9080/").status_code == 200
         assert (one.connections, other.connections) == (2, 2)
 
 
-def test_who_waits_for_an_http2_connection_has_the_pool_timeout(world, made):
+def test_who_waits_for_an_http2_connection_has_the_pool_timeout(runtime, made):
     def silent(peer: Any, request: Any) -> None:
         peer.head(request)  # and never a body
 
     with H2Server(silent) as one, H2Server() as other, over_http2(one, other) as mesh:
-        client = made(world, mesh, max_connections=1, timeout=HURRIED)
+        client = made(runtime, mesh, max_connections=1, timeout=HURRIED)
         with client.holding("http://s0:9080/"), pytest.raises(httpx.PoolTimeout):
             client.get("http://s1:9080/")
         assert client.get("http://s1:9080/").status_code == 200
 
 
-def test_an_http2_connection_is_closed_when_none_may_be_kept(world, made):
+def test_an_http2_connection_is_closed_when_none_may_be_kept(runtime, made):
     with H2Server() as server, over_http2(server) as mesh:
-        client = made(world, mesh, max_keepalive_connections=0)
+        client = made(runtime, mesh, max_keepalive_connections=0)
         for _ in range(3):
             client.get("http://s0:9080/")
         assert server.connections == 3

@@ -41,7 +41,7 @@ def service_entry(host: str, port: int) -> dict[str, Any]:
 
 
 @pytest.fixture(params=["threads", "asyncio"])
-def world(request: pytest.FixtureRequest) -> str:
+def runtime(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -72,8 +72,8 @@ def mesh(reviews):
         yield running
 
 
-def get(world: str, mesh: meshlib.Mesh, url: str, **options: Any) -> httpx.Response:
-    if world == "threads":
+def get(runtime: str, mesh: meshlib.Mesh, url: str, **options: Any) -> httpx.Response:
+    if runtime == "threads":
         with mesh.client(**options) as client:
             return client.get(url)
 
@@ -84,62 +84,62 @@ def get(world: str, mesh: meshlib.Mesh, url: str, **options: Any) -> httpx.Respo
     return asyncio.run(go())
 
 
-def mock(world: str, text: str) -> httpx.MockTransport:
+def mock(runtime: str, text: str) -> httpx.MockTransport:
     return httpx.MockTransport(lambda request: httpx.Response(200, text=f"{text} {request.url}"))
 
 
-def test_a_host_outside_the_registry_is_called_through_the_proxy(world, mesh, proxy):
-    response = get(world, mesh, OUTSIDE, proxy=proxy.url)
+def test_a_host_outside_the_registry_is_called_through_the_proxy(runtime, mesh, proxy):
+    response = get(runtime, mesh, OUTSIDE, proxy=proxy.url)
     assert response.text == "via proxy"
     assert proxy.asked == [f"GET {OUTSIDE} HTTP/1.1"]
     assert response.extensions["mesh"].host == "PassthroughCluster"
 
 
-def test_a_host_of_the_mesh_is_never_called_through_the_proxy(world, mesh, proxy):
-    assert get(world, mesh, MESH_HOST, proxy=proxy.url).json()["server"] == "reviews"
+def test_a_host_of_the_mesh_is_never_called_through_the_proxy(runtime, mesh, proxy):
+    assert get(runtime, mesh, MESH_HOST, proxy=proxy.url).json()["server"] == "reviews"
     assert proxy.asked == []
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_a_proxy_of_the_environment_gets_hosts_outside_and_never_hosts_of_the_mesh(
-    world, mesh, proxy, environment, name
+    runtime, mesh, proxy, environment, name
 ):
     environment.setenv(name, proxy.url)
-    assert get(world, mesh, OUTSIDE).text == "via proxy"
-    assert get(world, mesh, MESH_HOST).json()["server"] == "reviews"
+    assert get(runtime, mesh, OUTSIDE).text == "via proxy"
+    assert get(runtime, mesh, MESH_HOST).json()["server"] == "reviews"
     assert len(proxy.asked) == 1
 
 
-def test_no_proxy_is_obeyed(world, mesh, reviews, proxy, environment):
+def test_no_proxy_is_obeyed(runtime, mesh, reviews, proxy, environment):
     environment.setenv("HTTP_PROXY", proxy.url)
     environment.setenv("NO_PROXY", "127.0.0.1")
-    assert get(world, mesh, f"http://127.0.0.1:{reviews.port}/").json()["server"] == "reviews"
+    assert get(runtime, mesh, f"http://127.0.0.1:{reviews.port}/").json()["server"] == "reviews"
     assert proxy.asked == []
 
 
-def test_trust_env_false_ignores_the_environment(world, mesh, reviews, proxy, environment):
+def test_trust_env_false_ignores_the_environment(runtime, mesh, reviews, proxy, environment):
     environment.setenv("HTTP_PROXY", proxy.url)
-    response = get(world, mesh, f"http://127.0.0.1:{reviews.port}/", trust_env=False)
+    response = get(runtime, mesh, f"http://127.0.0.1:{reviews.port}/", trust_env=False)
     assert response.json()["server"] == "reviews"
     assert proxy.asked == []
 
 
-def test_a_transport_of_the_caller_turns_the_environment_off_as_in_httpx(world, mesh, proxy, environment):
+def test_a_transport_of_the_caller_turns_the_environment_off_as_in_httpx(runtime, mesh, proxy, environment):
     environment.setenv("HTTP_PROXY", proxy.url)
-    assert get(world, mesh, OUTSIDE, transport=mock(world, "inner")).text.startswith("inner")
+    assert get(runtime, mesh, OUTSIDE, transport=mock(runtime, "inner")).text.startswith("inner")
     assert proxy.asked == []
 
 
-def test_registry_only_blocks_what_a_proxy_would_have_reached(world, reviews, proxy):
+def test_registry_only_blocks_what_a_proxy_would_have_reached(runtime, reviews, proxy):
     with meshlib.Mesh.from_resources([REGISTRY_ONLY, service("reviews"), pod("reviews", "v1", reviews.port)]) as mesh:
-        assert get(world, mesh, OUTSIDE, proxy=proxy.url).status_code == 502
-        assert get(world, mesh, MESH_HOST, proxy=proxy.url).status_code == 200
+        assert get(runtime, mesh, OUTSIDE, proxy=proxy.url).status_code == 502
+        assert get(runtime, mesh, MESH_HOST, proxy=proxy.url).status_code == 200
     assert proxy.asked == []
 
 
-def test_a_host_of_a_service_entry_is_a_host_of_the_mesh(world, reviews, proxy):
+def test_a_host_of_a_service_entry_is_a_host_of_the_mesh(runtime, reviews, proxy):
     with meshlib.Mesh.from_resources([service_entry("api.partner.test", reviews.port)]) as mesh:
-        assert get(world, mesh, "http://api.partner.test/", proxy=proxy.url).json()["server"] == "reviews"
+        assert get(runtime, mesh, "http://api.partner.test/", proxy=proxy.url).json()["server"] == "reviews"
     assert proxy.asked == []
 
 
@@ -150,7 +150,7 @@ def test_a_host_that_a_reload_brings_into_the_mesh_leaves_the_proxy(mesh, review
         assert client.get("http://api.partner.test/").json()["server"] == "reviews"
 
 
-def test_https_goes_through_a_tunnel_and_is_verified_as_the_caller_says(world, mesh):
+def test_https_goes_through_a_tunnel_and_is_verified_as_the_caller_says(runtime, mesh):
     authority = trustme.CA()
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("outside.test").configure_cert(server_side)
@@ -159,51 +159,51 @@ def test_https_goes_through_a_tunnel_and_is_verified_as_the_caller_says(world, m
     with EchoServer("far") as far:
         far._server.socket = server_side.wrap_socket(far._server.socket, server_side=True)
         with ForwardProxy(tunnels_to=far.port) as proxy:
-            response = get(world, mesh, "https://outside.test/", proxy=proxy.url, verify=trusting)
+            response = get(runtime, mesh, "https://outside.test/", proxy=proxy.url, verify=trusting)
             assert response.json()["server"] == "far"
             assert proxy.asked == ["CONNECT outside.test:443 HTTP/1.1"]
             with pytest.raises(httpx.ConnectError):
-                get(world, mesh, "https://outside.test/", proxy=proxy.url)
+                get(runtime, mesh, "https://outside.test/", proxy=proxy.url)
 
 
-def test_a_proxy_that_refuses_is_the_proxy_error_of_httpx(world, mesh, proxy):
+def test_a_proxy_that_refuses_is_the_proxy_error_of_httpx(runtime, mesh, proxy):
     with pytest.raises(httpx.ProxyError, match="403") as raised:
-        get(world, mesh, "https://outside.test/", proxy=proxy.url)
+        get(runtime, mesh, "https://outside.test/", proxy=proxy.url)
     assert isinstance(raised.value, errors.CallError)
     assert raised.value.exchange.host == "PassthroughCluster"
 
 
-def test_mounts_choose_transports_for_hosts_outside_by_the_patterns_of_httpx(world, mesh):
+def test_mounts_choose_transports_for_hosts_outside_by_the_patterns_of_httpx(runtime, mesh):
     mounts = {
-        "all://": mock(world, "all"),
-        "http://*.example.test": mock(world, "wildcard"),
-        "http://x:81": mock(world, "x"),
+        "all://": mock(runtime, "all"),
+        "http://*.example.test": mock(runtime, "wildcard"),
+        "http://x:81": mock(runtime, "x"),
     }
-    assert get(world, mesh, "http://other.test/", mounts=mounts).text == "all http://other.test/"
-    assert get(world, mesh, "http://a.example.test/", mounts=mounts).text == "wildcard http://a.example.test/"
-    assert get(world, mesh, "http://x:81/", mounts=mounts).text == "x http://x:81/"
-    assert get(world, mesh, MESH_HOST, mounts=mounts).json()["server"] == "reviews"
+    assert get(runtime, mesh, "http://other.test/", mounts=mounts).text == "all http://other.test/"
+    assert get(runtime, mesh, "http://a.example.test/", mounts=mounts).text == "wildcard http://a.example.test/"
+    assert get(runtime, mesh, "http://x:81/", mounts=mounts).text == "x http://x:81/"
+    assert get(runtime, mesh, MESH_HOST, mounts=mounts).json()["server"] == "reviews"
 
 
-def test_a_mount_of_none_takes_a_host_from_the_proxy(world, mesh, reviews, proxy):
+def test_a_mount_of_none_takes_a_host_from_the_proxy(runtime, mesh, reviews, proxy):
     mounts = {"all://127.0.0.1": None}
-    response = get(world, mesh, f"http://127.0.0.1:{reviews.port}/", proxy=proxy.url, mounts=mounts)
+    response = get(runtime, mesh, f"http://127.0.0.1:{reviews.port}/", proxy=proxy.url, mounts=mounts)
     assert response.json()["server"] == "reviews"
-    assert get(world, mesh, OUTSIDE, proxy=proxy.url, mounts=mounts).text == "via proxy"
+    assert get(runtime, mesh, OUTSIDE, proxy=proxy.url, mounts=mounts).text == "via proxy"
 
 
-def test_a_mount_that_names_a_host_of_the_mesh_does_not_act_and_says_so_once(world, mesh, caplog):
-    mounts = {"http://reviews": mock(world, "mounted"), "all://": mock(world, "all")}
+def test_a_mount_that_names_a_host_of_the_mesh_does_not_act_and_says_so_once(runtime, mesh, caplog):
+    mounts = {"http://reviews": mock(runtime, "mounted"), "all://": mock(runtime, "all")}
     with caplog.at_level("WARNING", "meshlib"):
         for _ in range(2):
-            assert get(world, mesh, MESH_HOST, mounts=mounts).json()["server"] == "reviews"
+            assert get(runtime, mesh, MESH_HOST, mounts=mounts).json()["server"] == "reviews"
     said = [r.getMessage() for r in caplog.records]
     assert len(said) == 2, "once a client"
     assert "http://reviews" in said[0]
     assert "transport=" in said[0]
 
 
-def test_transports_of_the_caller_are_entered_and_closed_as_httpx_does(world, mesh):
+def test_transports_of_the_caller_are_entered_and_closed_as_httpx_does(runtime, mesh):
     did: list[str] = []
 
     class Mine(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -238,7 +238,7 @@ def test_transports_of_the_caller_are_entered_and_closed_as_httpx_does(world, me
             did.append(f"{self.name} exit")
             await self.aclose()
 
-    get(world, mesh, OUTSIDE, transport=Mine("inner"), mounts={"http://other.test": Mine("mounted")})
+    get(runtime, mesh, OUTSIDE, transport=Mine("inner"), mounts={"http://other.test": Mine("mounted")})
     assert did == [
         "inner enter",
         "mounted enter",

@@ -1,4 +1,4 @@
-"""The trace extension of a request: httpcore's events, in both worlds, as httpcore itself tells them."""
+"""The trace extension of a request: httpcore's events, in both runtimes, as httpcore itself tells them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.servers import EchoServer, failing
 
 
 @pytest.fixture(params=["threads", "asyncio"])
-def world(request: pytest.FixtureRequest) -> str:
+def runtime(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -72,7 +72,7 @@ class Events:
 
 
 def call(
-    world: str,
+    runtime: str,
     make: Callable[[str], Any],
     url: str,
     times: int = 1,
@@ -80,13 +80,13 @@ def call(
     into: Events | None = None,
     **options: Any,
 ) -> Events:
-    """The events of the last of some calls. ``make`` makes a client of either world."""
+    """The events of the last of some calls. ``make`` makes a client of either runtime."""
     events = into or Events()
 
     def traced(tell: Any) -> dict[str, Any]:
         return {"extensions": {"trace": tell}, **options}
 
-    if world == "threads":
+    if runtime == "threads":
         with make("client") as client:
             for _ in range(times):
                 events.told.clear()
@@ -113,34 +113,34 @@ def bare(**options: Any) -> Callable[[str], Any]:
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("content", [None, b"x", b"x" * 300_000])
-def test_the_events_are_those_of_httpcore(world, mesh, times, content):
+def test_the_events_are_those_of_httpcore(runtime, mesh, times, content):
     with EchoServer() as server:
         url = f"http://127.0.0.1:{server.port}/path?q"
         options = {"method": "POST", "content": content, "times": times}
-        ours = call(world, through(mesh), url, **options)
-        theirs = call(world, bare(), url, **options)
+        ours = call(runtime, through(mesh), url, **options)
+        theirs = call(runtime, bare(), url, **options)
     assert ours.names == theirs.names
     for (name, mine), (_, other) in zip(ours.told, theirs.told, strict=True):
         assert set(other) - {"stream_id"} <= set(mine) | {"request"}, name
 
 
 @pytest.mark.parametrize("http2", [False, True])
-def test_over_tls_too(world, mesh, authority, trusting, http2):
+def test_over_tls_too(runtime, mesh, authority, trusting, http2):
     answer = [OK, OK]
     tls = server_side(authority, "h2") if http2 else server_side(authority)
     with H2Server(tls=tls) if http2 else EvilServer(answer, tls=tls) as server:
         url = f"https://localhost:{server.port}/"
-        ours = call(world, through(mesh, verify=trusting, http2=http2), url)
-        theirs = call(world, bare(verify=trusting, http2=http2), url)
+        ours = call(runtime, through(mesh, verify=trusting, http2=http2), url)
+        theirs = call(runtime, bare(verify=trusting, http2=http2), url)
     # the server's SETTINGS have been waited for before the first request
     assert ours.names == [name for name in theirs.names if "receive_remote_settings" not in name]
     stream = ours.info("connection.start_tls.complete")["return_value"]
     assert stream.get_extra_info("ssl_object") is not None
 
 
-def test_what_the_events_hold(world, mesh):
+def test_what_the_events_hold(runtime, mesh):
     with EchoServer() as server:
-        events = call(world, through(mesh), f"http://127.0.0.1:{server.port}/path?q", headers={"x-mine": "1"})
+        events = call(runtime, through(mesh), f"http://127.0.0.1:{server.port}/path?q", headers={"x-mine": "1"})
     assert events.info("connection.connect_tcp.started")["host"] == "127.0.0.1"
     stream = events.info("connection.connect_tcp.complete")["return_value"]
     assert stream is not None
@@ -152,7 +152,7 @@ def test_what_the_events_hold(world, mesh):
     assert any(name.lower() == b"content-length" for name, _ in headers)
 
 
-def test_the_address_is_known_when_the_connection_is(world, mesh):
+def test_the_address_is_known_when_the_connection_is(runtime, mesh):
     seen: list[Any] = []
 
     def tell(name: str, info: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ def test_the_address_is_known_when_the_connection_is(world, mesh):
 
     with EchoServer() as server:
         url = f"http://127.0.0.1:{server.port}/"
-        if world == "threads":
+        if runtime == "threads":
             with mesh.client() as client:
                 client.get(url, extensions={"trace": tell})
         else:
@@ -174,22 +174,22 @@ def test_the_address_is_known_when_the_connection_is(world, mesh):
         assert seen == [("127.0.0.1", server.port)]
 
 
-def test_a_connection_that_fails_is_told(world, mesh):
+def test_a_connection_that_fails_is_told(runtime, mesh):
     events = Events()
     with pytest.raises(httpx.ConnectError):
-        call(world, through(mesh), f"http://127.0.0.1:{free_port()}/", into=events)
+        call(runtime, through(mesh), f"http://127.0.0.1:{free_port()}/", into=events)
     assert set(events.names) == {"connection.connect_tcp.started", "connection.connect_tcp.failed"}
     assert isinstance(events.info("connection.connect_tcp.failed")["exception"], OSError)
 
 
-def test_a_response_that_does_not_come_is_told(world, mesh):
+def test_a_response_that_does_not_come_is_told(runtime, mesh):
     events = Events()
     with EvilServer([b""] * 9) as server, pytest.raises(httpx.TransportError):
-        call(world, through(mesh), f"http://127.0.0.1:{server.port}/", into=events)
+        call(runtime, through(mesh), f"http://127.0.0.1:{server.port}/", into=events)
     assert events.names[-2:] == ["http11.receive_response_headers.started", "http11.receive_response_headers.failed"]
 
 
-def test_every_attempt_tells_its_own(world):
+def test_every_attempt_tells_its_own(runtime):
     with EchoServer(behave=failing(503)) as server:
         retries = {"attempts": 2, "retryOn": "5xx"}
         resources = [
@@ -198,7 +198,7 @@ def test_every_attempt_tells_its_own(world):
             virtual_service("reviews", {"route": [to("reviews")], "retries": retries}),
         ]
         with meshlib.Mesh.from_resources(resources) as mesh:
-            events = call(world, through(mesh), "http://reviews:9080/")
+            events = call(runtime, through(mesh), "http://reviews:9080/")
     assert events.names.count("http11.send_request_headers.started") == 3
     assert events.names.count("http11.receive_response_body.complete") == 1
 
@@ -210,13 +210,13 @@ def test_a_coroutine_function_is_refused_in_threads(mesh):
         assert client.get(f"http://127.0.0.1:{server.port}/").status_code == 200
 
 
-def test_an_exception_of_the_callers_function_ends_the_call_and_leaks_nothing(world, mesh):
+def test_an_exception_of_the_callers_function_ends_the_call_and_leaks_nothing(runtime, mesh):
     class Stop(Exception):
         pass
 
     with EchoServer() as server:
         url = f"http://127.0.0.1:{server.port}/"
-        events = call(world, through(mesh), url)
+        events = call(runtime, through(mesh), url)
         for name in events.names:
 
             def tell(told: str, info: dict[str, Any], name: str = name) -> None:
@@ -225,7 +225,7 @@ def test_an_exception_of_the_callers_function_ends_the_call_and_leaks_nothing(wo
 
             limits = httpx.Limits(max_connections=1)
             options = {"extensions": {"trace": tell}}
-            if world == "threads":
+            if runtime == "threads":
                 with mesh.client(limits=limits) as client:
                     with pytest.raises(Stop):
                         client.get(url, **options)
@@ -243,15 +243,15 @@ def test_an_exception_of_the_callers_function_ends_the_call_and_leaks_nothing(wo
             assert cluster["active"] == 0
 
 
-def test_an_inner_transport_tells_by_itself(world, mesh):
+def test_an_inner_transport_tells_by_itself(runtime, mesh):
     with EchoServer() as server:
         url = f"http://127.0.0.1:{server.port}/"
-        inner = httpx.HTTPTransport() if world == "threads" else httpx.AsyncHTTPTransport()
-        ours = call(world, through(mesh, transport=inner), url)
-        assert ours.names == call(world, bare(), url).names
+        inner = httpx.HTTPTransport() if runtime == "threads" else httpx.AsyncHTTPTransport()
+        ours = call(runtime, through(mesh, transport=inner), url)
+        assert ours.names == call(runtime, bare(), url).names
 
 
-def test_mirrored_copies_tell_nothing(world):
+def test_mirrored_copies_tell_nothing(runtime):
     with EchoServer() as one, EchoServer() as other:
         resources = [
             service("reviews"),
@@ -261,5 +261,5 @@ def test_mirrored_copies_tell_nothing(world):
             virtual_service("reviews", {"route": [to("reviews", "v1")], "mirror": to("reviews", "v2")["destination"]}),
         ]
         with meshlib.Mesh.from_resources(resources) as mesh:
-            events = call(world, through(mesh), "http://reviews:9080/")
+            events = call(runtime, through(mesh), "http://reviews:9080/")
     assert events.names.count("http11.send_request_headers.started") == 1

@@ -1,4 +1,4 @@
-"""WebSockets through the mesh (httpx-ws), and what a response tells of its connection. In both worlds."""
+"""WebSockets through the mesh (httpx-ws), and what a response tells of its connection. In both runtimes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from tests.support.resources import destination_rule, pod, service, to, virtual_
 from tests.support.servers import EchoServer
 from tests.support.websockets import EchoSocket
 
-WORLDS = ["threads", "asyncio"]
+RUNTIMES = ["threads", "asyncio"]
 
 
-@pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -68,14 +68,16 @@ def chat(*servers: EchoSocket, rules: tuple[dict[str, Any], ...] = (), **policy:
     ]
 
 
-def talk(world: str, mesh: meshlib.Mesh, url: str, *messages: str | bytes, headers: Any = None, **options: Any) -> list:
+def talk(
+    runtime: str, mesh: meshlib.Mesh, url: str, *messages: str | bytes, headers: Any = None, **options: Any
+) -> list:
     """Say each message and hear what comes back, after the greeting."""
 
     def heard(message: Any) -> Any:
         return message.data if isinstance(message.data, str) else bytes(message.data)
 
     big = {"max_message_size_bytes": 2**24, "keepalive_ping_interval_seconds": None}
-    if world == "threads":
+    if runtime == "threads":
         with (
             mesh.client(**options) as client,
             httpx_ws.connect_ws(url, client, headers=headers or {}, **big) as session,
@@ -101,7 +103,7 @@ def talk(world: str, mesh: meshlib.Mesh, url: str, *messages: str | bytes, heade
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
-def test_a_websocket_is_routed_by_the_rules_of_its_host(world, scheme):
+def test_a_websocket_is_routed_by_the_rules_of_its_host(runtime, scheme):
     rules = (
         {"match": [{"headers": {"end-user": {"exact": "jason"}}}], "route": [to("chat", "v2")]},
         {"route": [to("chat", "v1")], "headers": {"request": {"add": {"x-rule": "1"}}}},
@@ -109,32 +111,32 @@ def test_a_websocket_is_routed_by_the_rules_of_its_host(world, scheme):
     with EchoSocket("v1") as one, EchoSocket("v2") as two:
         with meshlib.Mesh.from_resources(chat(one, two, rules=rules)) as mesh:
             url = f"{scheme}://chat:9080/room"
-            assert talk(world, mesh, url, "a", b"b") == ["hello from v1", "a", b"b"]
-            assert talk(world, mesh, url, headers={"end-user": "jason"}) == ["hello from v2"]
+            assert talk(runtime, mesh, url, "a", b"b") == ["hello from v1", "a", b"b"]
+            assert talk(runtime, mesh, url, headers={"end-user": "jason"}) == ["hello from v2"]
         assert one.heads[0]["x-rule"] == "1"
         assert one.paths == ["/room"]
 
 
 @pytest.mark.parametrize("http2", [False, True])
-def test_wss_to_a_host_outside_stays_on_http1(world, authority, trusting, http2):
+def test_wss_to_a_host_outside_stays_on_http1(runtime, authority, trusting, http2):
     with EchoSocket(tls=server_side(authority)) as server, meshlib.Mesh.from_resources([]) as mesh:
         url = f"wss://localhost:{server.port}/"
-        assert talk(world, mesh, url, "a", verify=trusting, http2=http2) == ["hello from echo", "a"]
+        assert talk(runtime, mesh, url, "a", verify=trusting, http2=http2) == ["hello from echo", "a"]
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_large_messages_go_both_ways_at_once(world, authority, trusting, tls):
+def test_large_messages_go_both_ways_at_once(runtime, authority, trusting, tls):
     with EchoSocket(tls=server_side(authority) if tls else None) as server, meshlib.Mesh.from_resources([]) as mesh:
         url = f"{'wss' if tls else 'ws'}://localhost:{server.port}/"
         message = bytes(range(256)) * 16_384
-        assert talk(world, mesh, url, message, message, verify=trusting)[1:] == [message, message]
+        assert talk(runtime, mesh, url, message, message, verify=trusting)[1:] == [message, message]
 
 
-def test_a_host_outside_is_reached_through_the_proxy(world, authority, trusting):
+def test_a_host_outside_is_reached_through_the_proxy(runtime, authority, trusting):
     with EchoSocket(tls=server_side(authority)) as server, ForwardProxy(tunnels_to=server.port) as proxy:
         with meshlib.Mesh.from_resources([]) as mesh:
             options = {"proxy": proxy.url, "verify": trusting}
-            assert talk(world, mesh, "wss://localhost/", "a", **options) == ["hello from echo", "a"]
+            assert talk(runtime, mesh, "wss://localhost/", "a", **options) == ["hello from echo", "a"]
         assert proxy.asked == ["CONNECT localhost:443 HTTP/1.1"]
 
 
@@ -159,19 +161,19 @@ def test_an_inner_transport_may_switch_protocols_too():
         asyncio.run(go(mesh))
 
 
-def test_a_refused_upgrade_is_an_ordinary_response(world):
+def test_a_refused_upgrade_is_an_ordinary_response(runtime):
     with EchoSocket() as server, meshlib.Mesh.from_resources(chat(server)) as mesh:
         with pytest.raises(httpx_ws.WebSocketUpgradeError) as refused:
-            talk(world, mesh, "ws://chat:9080/no")
+            talk(runtime, mesh, "ws://chat:9080/no")
     assert refused.value.response.status_code == 403
 
 
-def test_the_handshake_is_retried_as_any_other_request(world):
+def test_the_handshake_is_retried_as_any_other_request(runtime):
     with EchoSocket() as server:
         resources = [service("chat"), pod("chat", "v1", free_port(), name="dead"), pod("chat", "v1", server.port)]
         with meshlib.Mesh.from_resources(resources, seed=1) as mesh:
             for _ in range(6):
-                assert talk(world, mesh, "ws://chat:9080/", "a") == ["hello from echo", "a"]
+                assert talk(runtime, mesh, "ws://chat:9080/", "a") == ["hello from echo", "a"]
 
 
 # -- the connection after 101 -----------------------------------------------------------------------------------------------
@@ -225,18 +227,18 @@ class RawServer:
 
 
 class Raw:
-    """One upgraded response of either world, with blocking methods."""
+    """One upgraded response of either runtime, with blocking methods."""
 
-    def __init__(self, world: str, mesh: meshlib.Mesh, module: Any = httpx, **options: Any) -> None:
-        self.world = world
-        if world == "threads":
+    def __init__(self, runtime: str, mesh: meshlib.Mesh, module: Any = httpx, **options: Any) -> None:
+        self.runtime = runtime
+        if runtime == "threads":
             self.client = module.Client(transport=mesh.http_transport(module=module, **options), timeout=5)
         else:
             self.client = module.AsyncClient(transport=mesh.async_http_transport(module=module, **options), timeout=5)
             self.loop = asyncio.new_event_loop()
 
     def do(self, result: Any) -> Any:
-        return result if self.world == "threads" else self.loop.run_until_complete(result)
+        return result if self.runtime == "threads" else self.loop.run_until_complete(result)
 
     def open(self, url: str, **headers: str) -> Any:
         request = self.client.build_request("GET", url, headers={**ASK, **headers})
@@ -251,24 +253,24 @@ class Raw:
         self.do(self.stream.write(data, timeout))
 
     def close(self) -> None:
-        self.do(self.stream.close() if self.world == "threads" else self.stream.aclose())
+        self.do(self.stream.close() if self.runtime == "threads" else self.stream.aclose())
 
     def get(self, url: str) -> Any:
         return self.do(self.client.get(url))
 
     def end(self) -> None:
-        self.do(self.client.close() if self.world == "threads" else self.client.aclose())
-        if self.world == "asyncio":
+        self.do(self.client.close() if self.runtime == "threads" else self.client.aclose())
+        if self.runtime == "asyncio":
             self.do(asyncio.sleep(0))
             self.loop.close()
 
 
 @pytest.fixture
-def raw(world):
+def raw(runtime):
     with contextlib.ExitStack() as stack:
 
         def make(mesh: meshlib.Mesh, **options: Any) -> Raw:
-            made = Raw(world, mesh, **options)
+            made = Raw(runtime, mesh, **options)
             stack.callback(made.end)
             return made
 
@@ -315,11 +317,11 @@ def test_the_stream_is_read_and_written_until_it_is_closed(mesh, raw):
 
 
 @pytest.mark.parametrize(("module", "core"), [(httpx, httpcore), (httpx2, httpcore2)])
-def test_what_fails_is_an_exception_of_httpcore(mesh, raw, world, module, core):
+def test_what_fails_is_an_exception_of_httpcore(mesh, raw, runtime, module, core):
     with RawServer() as server:
         one = raw(mesh, module=module)
         one.open(server.url)
-        assert isinstance(one.stream, core.NetworkStream if world == "threads" else core.AsyncNetworkStream)
+        assert isinstance(one.stream, core.NetworkStream if runtime == "threads" else core.AsyncNetworkStream)
         with pytest.raises(core.ReadTimeout):
             one.read(timeout=0.01)
         one.close()
@@ -373,7 +375,7 @@ def test_closing_the_mesh_ends_the_stream(raw):
     with RawServer() as server, meshlib.Mesh.from_resources([]) as mesh:
         one = raw(mesh)
         one.open(server.url)
-        if one.world == "threads":
+        if one.runtime == "threads":
             mesh.close()
         else:
             one.do(mesh.aclose())
@@ -435,7 +437,7 @@ def test_a_stream_that_is_dropped_gives_everything_back(mesh, raw):
         one.open(server.url)
         del one.response, one.stream
         gc.collect()
-        if one.world == "asyncio":
+        if one.runtime == "asyncio":
             one.do(asyncio.sleep(0.01))
         assert server.ended.wait(5)
         one.open(server.url)
@@ -487,7 +489,7 @@ def test_a_pooled_connection_is_not_read_or_written_raw(mesh, raw):
             one.do(stream.read(1))
         with pytest.raises(RuntimeError, match="101"):
             one.do(stream.write(b"x"))
-        one.do(stream.close() if one.world == "threads" else stream.aclose())
+        one.do(stream.close() if one.runtime == "threads" else stream.aclose())
         assert one.get(f"http://127.0.0.1:{server.port}/").status_code == 200
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import meshlib
 from benchmarks.free_ports import free_port
-from meshlib.transport.wire import shadow_host
+from meshlib.engine.wire_headers import shadow_host
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.servers import EchoServer, failing
 
@@ -26,8 +26,8 @@ def resources(one: int, two: int, **rule) -> list[dict]:
     ]
 
 
-def calls(world: str, mesh: meshlib.Mesh, count: int = 1, method: str = "POST", **kwargs) -> list:
-    if world == "sync":
+def calls(runtime: str, mesh: meshlib.Mesh, count: int = 1, method: str = "POST", **kwargs) -> list:
+    if runtime == "sync":
         with mesh.client() as client:
             return [client.request(method, "http://reviews:9080/x", **kwargs) for _ in range(count)]
 
@@ -50,7 +50,7 @@ def wait_for(condition, seconds: float = 30.0) -> None:
 
 
 @pytest.fixture(params=["sync", "asyncio"])
-def world(request):
+def runtime(request):
     return request.param
 
 
@@ -60,10 +60,10 @@ def servers():
         yield one, two
 
 
-def test_every_call_is_copied_with_its_body_and_a_shadow_host(world, servers):
+def test_every_call_is_copied_with_its_body_and_a_shadow_host(runtime, servers):
     one, two = servers
     with meshlib.Mesh.from_resources(resources(one.port, two.port)) as mesh:
-        answers = calls(world, mesh, 5, content=b"body", headers={"x-a": "1"})
+        answers = calls(runtime, mesh, 5, content=b"body", headers={"x-a": "1"})
         wait_for(lambda: len(two.seen) == 5)
     assert {a.json()["server"] for a in answers} == {"v1"}
     assert {(s["headers"]["host"], s["body"], s["headers"]["x-a"]) for s in two.seen} == {
@@ -72,7 +72,7 @@ def test_every_call_is_copied_with_its_body_and_a_shadow_host(world, servers):
     assert {s["headers"]["host"] for s in one.seen} == {"reviews:9080"}
 
 
-def test_a_streamed_body_is_copied_once_it_has_been_sent(world, servers):
+def test_a_streamed_body_is_copied_once_it_has_been_sent(runtime, servers):
     one, two = servers
 
     def chunks():
@@ -84,7 +84,7 @@ def test_a_streamed_body_is_copied_once_it_has_been_sent(world, servers):
         yield b"two"
 
     with meshlib.Mesh.from_resources(resources(one.port, two.port)) as mesh:
-        calls(world, mesh, content=chunks() if world == "sync" else async_chunks())
+        calls(runtime, mesh, content=chunks() if runtime == "sync" else async_chunks())
         wait_for(lambda: two.seen)
     assert two.seen[0]["body"] == one.seen[0]["body"] == "onetwo"
 
@@ -101,20 +101,20 @@ def test_a_slow_mirror_does_not_delay_the_call(servers):
 
 
 @pytest.mark.parametrize("broken", ["dead", "failing"])
-def test_a_broken_mirror_does_not_fail_the_call(world, broken, servers):
+def test_a_broken_mirror_does_not_fail_the_call(runtime, broken, servers):
     one, two = servers
     two.behave = failing(500)
     port = free_port() if broken == "dead" else two.port
     with meshlib.Mesh.from_resources(resources(one.port, port)) as mesh:
-        assert [a.status_code for a in calls(world, mesh, 5)] == [200] * 5
+        assert [a.status_code for a in calls(runtime, mesh, 5)] == [200] * 5
         assert mesh.status()["mirrors"]["failed"] == 0
 
 
-def test_a_mirror_to_nowhere_is_reported_and_ignored(world, servers):
+def test_a_mirror_to_nowhere_is_reported_and_ignored(runtime, servers):
     one, two = servers
     with meshlib.Mesh.from_resources(resources(one.port, two.port, mirror={"host": "nobody"})) as mesh:
         assert [p.code for p in mesh.problems] == ["unknown-destination"]
-        assert calls(world, mesh)[0].status_code == 200
+        assert calls(runtime, mesh)[0].status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,13 @@ def db(endpoint: int, **spec: Any) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(params=["sync", "asyncio"])
-def world(request):
+def runtime(request):
     return request.param
 
 
-def test_the_service_answers_whatever_host_says(world):
+def test_the_service_answers_whatever_host_says(runtime):
     with EchoServer("db") as server, meshlib.Mesh.from_resources(db(server.port)) as mesh:
-        caller = Caller(world, mesh)
+        caller = Caller(runtime, mesh)
         for host in ("db.test:5432", "other.test"):
             response = caller.get("http://db.test:5432/x", headers={"Host": host})
             assert response.status_code == 200
@@ -36,10 +36,10 @@ def test_the_service_answers_whatever_host_says(world):
             assert "http rules do not act" in response.extensions["mesh"].to_dict()["note"]
 
 
-def test_what_cannot_be_connected_to_is_not_tried_again(world):
+def test_what_cannot_be_connected_to_is_not_tried_again(runtime):
     with meshlib.Mesh.from_resources(db(free_port())) as mesh:
         with pytest.raises(httpx.ConnectError) as caught:
-            Caller(world, mesh).get("http://db.test:5432/")
+            Caller(runtime, mesh).get("http://db.test:5432/")
         assert len(caught.value.exchange.attempts) == 1
 
 

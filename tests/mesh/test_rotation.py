@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 import meshlib
-from meshlib.transport.followed import stamp
+from meshlib.transport.upstream.followed import stamp
 from tests.mesh.test_tls import revocation_list, server_context
 from tests.support.evil_server import OK, EvilServer
 from tests.support.resources import destination_rule, pod, service

@@ -1,4 +1,4 @@
-"""Where a call goes when its URL and its Host header name different hosts: the table of README, in every world."""
+"""Where a call goes when its URL and its Host header name different hosts: the table of README, in every runtime."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import meshlib
 from tests.mesh.test_http_client import Caller
 from tests.support.evil_server import OK, EvilServer
 from tests.support.grpc_echo import EchoServer as GrpcServer
-from tests.support.grpc_worlds import WORLDS as GRPC_WORLDS
-from tests.support.grpc_worlds import entry
+from tests.support.grpc_runtimes import RUNTIMES as GRPC_RUNTIMES
+from tests.support.grpc_runtimes import entry
 from tests.support.resources import destination_rule, virtual_service
 from tests.support.servers import EchoServer
 
@@ -62,7 +62,7 @@ def servers():
 
 
 @pytest.fixture(params=["sync", "asyncio"])
-def world(request):
+def runtime(request):
     return request.param
 
 
@@ -119,13 +119,13 @@ TABLE = [
 
 @pytest.mark.parametrize(("url_host", "host", "reached", "rule"), TABLE)
 def test_the_url_is_dialled_and_host_chooses_only_among_hosts_of_the_mesh(
-    world, servers, url_host, host, reached, rule
+    runtime, servers, url_host, host, reached, rule
 ):
     port = servers[2].port
     headers = {} if host is None else {"Host": host.format(port)}
     with meshlib.Mesh.from_resources(resources(servers)) as mesh:
         url = f"http://{url_host}:{port}/x"
-        response = Caller(world, mesh, trust_env=False).get(url, headers=headers)
+        response = Caller(runtime, mesh, trust_env=False).get(url, headers=headers)
         seen = response.json()
         assert seen["server"] == reached
         assert seen["headers"].get("x-rule-of") == rule
@@ -154,24 +154,24 @@ def test_an_inner_transport_is_given_the_same_address(servers, url_host, host, r
 
 
 @pytest.mark.parametrize(("url_host", "host", "reached", "rule"), TABLE)
-def test_under_registry_only_whatever_is_unknown_is_blocked(world, servers, url_host, host, reached, rule):
+def test_under_registry_only_whatever_is_unknown_is_blocked(runtime, servers, url_host, host, reached, rule):
     port = servers[2].port
     with meshlib.Mesh.from_resources(resources(servers, REGISTRY_ONLY)) as mesh:
         headers = {} if host is None else {"Host": host.format(port)}
-        response = Caller(world, mesh, trust_env=False).get(f"http://{url_host}:{port}/x", headers=headers)
+        response = Caller(runtime, mesh, trust_env=False).get(f"http://{url_host}:{port}/x", headers=headers)
         if reached == "outside":
             assert response.status_code == 502
         else:
             assert response.json()["server"] == reached
 
 
-def test_without_a_host_header_the_urls_host_is_written(world, servers):
+def test_without_a_host_header_the_urls_host_is_written(runtime, servers):
     outside = servers[2]
     with meshlib.Mesh.from_resources(resources(servers)) as mesh:
         for host, reached in (("a.test", "a.test"), ("127.0.0.1", "outside")):
             request = httpx.Request("GET", f"http://{host}:{outside.port}/x")
             del request.headers["host"]
-            if world == "sync":
+            if runtime == "sync":
                 with mesh.client(trust_env=False) as client:
                     response = client.send(request)
             else:
@@ -200,24 +200,24 @@ def test_explain_says_what_a_host_header_does(servers):
         assert "the call is blocked" in said(mesh, "a.test", "x.test")
 
 
-def test_a_host_that_is_in_the_mesh_on_another_port_only_is_unknown(world, servers):
+def test_a_host_that_is_in_the_mesh_on_another_port_only_is_unknown(runtime, servers):
     a, b, outside = servers
     both = [http_entry("a.test", outside.port, a.port), http_entry("b.test", outside.port + 1, b.port)]
     with meshlib.Mesh.from_resources(both) as mesh:
-        caller = Caller(world, mesh, trust_env=False)
+        caller = Caller(runtime, mesh, trust_env=False)
         for host in ("b.test", f"b.test:{outside.port + 1}"):
             response = caller.get(f"http://a.test:{outside.port}/", headers={"Host": host})
             assert response.json()["server"] == "outside"
 
 
-def test_names_that_a_wildcard_takes_are_dialled_by_the_url(world, servers):
+def test_names_that_a_wildcard_takes_are_dialled_by_the_url(runtime, servers):
     """resolution NONE has no endpoints: the address is the one that the URL names, not the one in Host."""
     outside = servers[2]
     wild = http_entry("*.test", outside.port, 1, resolution="NONE")
     del wild["spec"]["endpoints"]
     home = http_entry("a.test", outside.port, servers[0].port)
     with meshlib.Mesh.from_resources([wild, home]) as mesh:
-        response = Caller(world, mesh, trust_env=False).get(
+        response = Caller(runtime, mesh, trust_env=False).get(
             f"http://a.test:{outside.port}/", headers={"Host": "any.test"}
         )
         assert response.json()["server"] == "outside"
@@ -245,12 +245,12 @@ def trusting(authority) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("in_mesh", [False, True], ids=["outside", "in the mesh"])
-def test_tls_verifies_the_urls_host_whatever_host_says(world, authority, trusting, in_mesh):
+def test_tls_verifies_the_urls_host_whatever_host_says(runtime, authority, trusting, in_mesh):
     for name, trusted in (("a.test", True), ("evil.test", False)):
         with EvilServer([OK], tls=context_for(authority, name)) as server:
             known = [http_entry("a.test", server.port, server.port)] if in_mesh else []
             with meshlib.Mesh.from_resources(known) as mesh:
-                caller = Caller(world, mesh, verify=trusting, trust_env=False)
+                caller = Caller(runtime, mesh, verify=trusting, trust_env=False)
                 url = f"https://a.test:{server.port}/"
                 if trusted:
                     assert caller.get(url, headers={"Host": "evil.test"}).status_code == 200
@@ -259,20 +259,20 @@ def test_tls_verifies_the_urls_host_whatever_host_says(world, authority, trustin
                         caller.get(url, headers={"Host": "evil.test"})
 
 
-def test_tls_of_a_destination_rule_verifies_the_host_that_was_chosen(world, authority, tmp_path):
+def test_tls_of_a_destination_rule_verifies_the_host_that_was_chosen(runtime, authority, tmp_path):
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with EvilServer([OK], tls=context_for(authority, "b.test")) as server:
         rule = destination_rule("b.test", tls={"mode": "SIMPLE", "caCertificates": str(tmp_path / "ca.pem")})
         entries = [http_entry("a.test", 80, 1), http_entry("b.test", 80, server.port), rule]
         with meshlib.Mesh.from_resources(entries) as mesh:
-            caller = Caller(world, mesh, trust_env=False)
+            caller = Caller(runtime, mesh, trust_env=False)
             assert caller.get("http://a.test/", headers={"Host": "b.test"}).status_code == 200
 
 
 # -- gRPC: the channel's target is the URL, grpc.default_authority is Host -------------------------------------------------
 
 
-@pytest.mark.parametrize("world_class", GRPC_WORLDS, ids=lambda w: w.name)
+@pytest.mark.parametrize("runtime_class", GRPC_RUNTIMES, ids=lambda w: w.name)
 @pytest.mark.parametrize(
     ("dialled", "told", "reached"),
     [
@@ -286,7 +286,7 @@ def test_tls_of_a_destination_rule_verifies_the_host_that_was_chosen(world, auth
     ],
 )
 async def test_grpc_dials_the_target_and_its_authority_chooses_only_among_hosts_of_the_mesh(
-    world_class, dialled, told, reached
+    runtime_class, dialled, told, reached
 ):
     with GrpcServer("a.test") as a, GrpcServer("b.test") as b, GrpcServer("outside") as outside:
         ports = [{"number": outside.port, "name": "grpc", "protocol": "GRPC"}]
@@ -297,10 +297,10 @@ async def test_grpc_dials_the_target_and_its_authority_chooses_only_among_hosts_
         with meshlib.Mesh.from_resources(known) as mesh:
             options = [] if told is None else [("grpc.default_authority", told)]
             target = f"{dialled}:{outside.port}"
-            world = world_class(mesh, target, options=options)
-            response = await world.unary("hello")
+            runtime = runtime_class(mesh, target, options=options)
+            response = await runtime.unary("hello")
             assert response.server == reached
-            await world.close()
+            await runtime.close()
             headers = {} if told is None else {":authority": told}
             explained = mesh.explain(url=f"grpc://{target}/pkg.S/M", headers=headers)
             assert explained.host == (reached if reached != "outside" else "PassthroughCluster")
@@ -352,13 +352,13 @@ class NothingIsDialled:
 
 
 @pytest.mark.parametrize("url", BAD)
-def test_a_url_that_is_not_http_is_refused_in_bare_httpxs_words(world, url, monkeypatch):
+def test_a_url_that_is_not_http_is_refused_in_bare_httpxs_words(runtime, url, monkeypatch):
     with pytest.raises(httpx.UnsupportedProtocol) as bare, httpx.Client(trust_env=False) as client:
         client.get(url)
     monkeypatch.setattr("socket.create_connection", NothingIsDialled())
     with meshlib.Mesh.from_resources([]) as mesh:
         with pytest.raises(httpx.UnsupportedProtocol) as refused:
-            Caller(world, mesh, trust_env=False).get(url)
+            Caller(runtime, mesh, trust_env=False).get(url)
         assert str(refused.value) == str(bare.value)
         assert isinstance(refused.value, meshlib.errors.CallError)
         assert str(refused.value.request.url) == str(bare.value.request.url)
@@ -373,21 +373,21 @@ def test_httpx2_is_refused_with_its_own_exception():
             client.get("ftp://127.0.0.1/")
 
 
-def test_a_redirect_to_another_scheme_is_refused(world):
+def test_a_redirect_to_another_scheme_is_refused(runtime):
     redirect = b"HTTP/1.1 302 Found\r\nlocation: ftp://127.0.0.1/x\r\ncontent-length: 0\r\n\r\n"
     with EvilServer([redirect]) as server, meshlib.Mesh.from_resources([]) as mesh:
         with pytest.raises(httpx.UnsupportedProtocol):
-            Caller(world, mesh, trust_env=False, follow_redirects=True).get(f"http://127.0.0.1:{server.port}/")
+            Caller(runtime, mesh, trust_env=False, follow_redirects=True).get(f"http://127.0.0.1:{server.port}/")
 
 
 @pytest.mark.parametrize("port", [65536, 99999, 10**20, -1])
-def test_an_impossible_port_is_a_connect_error_and_not_another_port(world, port):
+def test_an_impossible_port_is_a_connect_error_and_not_another_port(runtime, port):
     with meshlib.Mesh.from_resources([]) as mesh, pytest.raises(httpx.ConnectError, match="is not a port"):
-        Caller(world, mesh, trust_env=False).get(f"http://127.0.0.1:{port}/")
+        Caller(runtime, mesh, trust_env=False).get(f"http://127.0.0.1:{port}/")
 
 
-def test_a_websocket_url_is_http_until_it_is_upgraded(world, servers):
+def test_a_websocket_url_is_http_until_it_is_upgraded(runtime, servers):
     a, _, outside = servers
     with meshlib.Mesh.from_resources([http_entry("a.test", outside.port, a.port)]) as mesh:
-        response = Caller(world, mesh, trust_env=False).get(f"ws://a.test:{outside.port}/")
+        response = Caller(runtime, mesh, trust_env=False).get(f"ws://a.test:{outside.port}/")
         assert json.loads(response.content)["server"] == "a.test"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshlib.engine.plain_request import PlainView
 from meshlib.policy.consistent_hash import Cookie, HashPolicy, combined, cookie_value, hash_of, new_cookie_value
 from meshlib.policy.endpoint import EndpointState
-from meshlib.transport.view import PlainView
 
 TABLES = [HashPolicy(header="x", size=1024), HashPolicy(header="x", maglev=True, size=65537)]
 

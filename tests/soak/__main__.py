@@ -206,8 +206,8 @@ def judged(report: Report, minutes: float, run: history.History, callers: Caller
     report.figure(
         "calls", f"{len(run.calls):,}: " + ", ".join(f"{n:,} {ending}" for ending, n in endings.most_common())
     )
-    worlds = Counter(call.world for call in run.calls.values())
-    report.figure("by world", ", ".join(f"{world} {n:,}" for world, n in worlds.most_common()))
+    runtimes = Counter(call.runtime for call in run.calls.values())
+    report.figure("by runtime", ", ".join(f"{runtime} {n:,}" for runtime, n in runtimes.most_common()))
     report.figure("executions", f"{sum(map(len, run.executions.values())):,}")
     report.figure("excused", ", ".join(f"{n:,} {why}" for why, n in sorted(judge.excused(run).items())) or "none")
     report.figure("disturbances", ", ".join(f"{n} {kind}s" for kind, n in fleet.counts.items()))

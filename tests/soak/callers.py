@@ -69,9 +69,9 @@ class Stage:
         self.now = ""
 
 
-def call(ledger: Ledger, client: httpx.Client, plan: Plan, world: str) -> None:
+def call(ledger: Ledger, client: httpx.Client, plan: Plan, runtime: str) -> None:
     """One call of a blocking client, to its end."""
-    ledger.begin(plan.id, world, plan.method, plan.host, plan.asked)
+    ledger.begin(plan.id, runtime, plan.method, plan.host, plan.asked)
     stage = Stage()
     try:
         ending, found = _call(client, plan, stage)
@@ -103,9 +103,9 @@ def _call(client: httpx.Client, plan: Plan, stage: Stage) -> tuple[str, dict[str
     return "partial", of_piece(plan, response, piece)  # dropped: nobody closes it
 
 
-async def call_async(ledger: Ledger, client: httpx.AsyncClient, plan: Plan, world: str) -> None:
+async def call_async(ledger: Ledger, client: httpx.AsyncClient, plan: Plan, runtime: str) -> None:
     """One call of an asyncio client, to its end."""
-    ledger.begin(plan.id, world, plan.method, plan.host, plan.asked)
+    ledger.begin(plan.id, runtime, plan.method, plan.host, plan.asked)
     stage = Stage()
     task = asyncio.ensure_future(_call_async(client, plan, stage))
     try:
@@ -172,7 +172,9 @@ def threads_worker(mesh: meshlib.Mesh, ledger: Ledger, planner: Planner, stop: S
                 stop.wait(rng.random() * 0.05)
 
 
-async def loop_worker(mesh: meshlib.Mesh, ledger: Ledger, planner: Planner, stop: Stop, own: bool, world: str) -> None:
+async def loop_worker(
+    mesh: meshlib.Mesh, ledger: Ledger, planner: Planner, stop: Stop, own: bool, runtime: str
+) -> None:
     """Calls of a task."""
     rng = planner.random
     while not stop.now:
@@ -185,7 +187,7 @@ async def loop_worker(mesh: meshlib.Mesh, ledger: Ledger, planner: Planner, stop
             for _ in range(300):
                 if stop.now:
                     break
-                await call_async(ledger, client, planner.next(asynchronous=True), world)
+                await call_async(ledger, client, planner.next(asynchronous=True), runtime)
                 await asyncio.sleep(rng.random() * 0.1)
 
 

@@ -26,7 +26,7 @@ import grpc
 import httpx
 
 import meshlib
-from meshlib.transport import names
+from meshlib.transport.upstream import names
 from tests.soak import callers, census, grpc_callers
 from tests.soak.callers import Stop, call, call_async, until
 from tests.soak.history import Ledger
@@ -141,7 +141,7 @@ class Soak:
     # -- the routine: what is the same before and after the storm ----------------------------------------------------
 
     def routine(self, loops: Loops) -> None:
-        """Plain calls to every host from every world, so that all there is to connect is connected; then nothing. Its
+        """Plain calls to every host from every runtime, so that all there is to connect is connected; then nothing. Its
         calls must be answered."""
         planner = self.planner("routine")
 
@@ -411,7 +411,7 @@ class Soak:
 
 
 def _warm_grpcio(port: int) -> None:
-    """What grpcio itself starts and keeps, in both worlds, is no leak of the mesh."""
+    """What grpcio itself starts and keeps, in both runtimes, is no leak of the mesh."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         grpc.channel_ready_future(channel).result(60)
 

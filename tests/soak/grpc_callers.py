@@ -98,9 +98,9 @@ def ending_of(error: BaseException, rpc: Rpc) -> str:
 # -- threads --------------------------------------------------------------------------------------------------------------
 
 
-def call(ledger: Ledger, stub: Stub, rpc: Rpc, stop: Stop, world: str = "grpc threads") -> None:
+def call(ledger: Ledger, stub: Stub, rpc: Rpc, stop: Stop, runtime: str = "grpc threads") -> None:
     """One call, to its end."""
-    ledger.begin(rpc.id, world, rpc.kind, rpc.host, rpc.asked)
+    ledger.begin(rpc.id, runtime, rpc.kind, rpc.host, rpc.asked)
     answers: list[bytes] = []
     try:
         ending, found = _call(stub, rpc, stop, answers)
@@ -160,9 +160,9 @@ def threads_worker(mesh: Any, ledger: Ledger, planner: Planner, stop: Stop) -> N
 # -- asyncio --------------------------------------------------------------------------------------------------------------
 
 
-async def call_async(ledger: Ledger, stub: Stub, rpc: Rpc, rng: random.Random, world: str) -> None:
+async def call_async(ledger: Ledger, stub: Stub, rpc: Rpc, rng: random.Random, runtime: str) -> None:
     """One call, to its end."""
-    ledger.begin(rpc.id, world, rpc.kind, rpc.host, rpc.asked)
+    ledger.begin(rpc.id, runtime, rpc.kind, rpc.host, rpc.asked)
     answers: list[bytes] = []
     task = asyncio.ensure_future(_call_async(stub, rpc, answers, rng.random() < 0.5))
     try:
@@ -209,7 +209,7 @@ async def _call_async(stub: Stub, rpc: Rpc, answers: list[bytes], by_reading: bo
     return "answered", rpc.all_steps(answers)
 
 
-async def loop_worker(mesh: Any, ledger: Ledger, planner: Planner, stop: Stop, world: str) -> None:
+async def loop_worker(mesh: Any, ledger: Ledger, planner: Planner, stop: Stop, runtime: str) -> None:
     rng = planner.random
     while not stop.now:
         async with mesh.aio_grpc_channel("grpc.test:80") as retried, mesh.aio_grpc_channel("grpconce.test:80") as once:
@@ -218,7 +218,7 @@ async def loop_worker(mesh: Any, ledger: Ledger, planner: Planner, stop: Stop, w
                 if stop.now:
                     break
                 rpc = Rpc(planner)
-                await call_async(ledger, stubs[rpc.host], rpc, rng, world)
+                await call_async(ledger, stubs[rpc.host], rpc, rng, runtime)
                 await asyncio.sleep(rng.random() * 0.2)
 
 

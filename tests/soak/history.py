@@ -21,7 +21,7 @@ class Call:
 
     id: str
     begin: float
-    world: str
+    runtime: str
     kind: str
     host: str
     asked: str = ""
@@ -91,8 +91,8 @@ class Ledger:
         with self._lock:
             self._file.write(line)
 
-    def begin(self, call: str, world: str, kind: str, host: str, asked: str) -> None:
-        self.write("b", call, time.monotonic(), world, kind, host, asked)
+    def begin(self, call: str, runtime: str, kind: str, host: str, asked: str) -> None:
+        self.write("b", call, time.monotonic(), runtime, kind, host, asked)
 
     def end(self, call: str, ending: str, **found: Any) -> None:
         self.write("e", call, time.monotonic(), ending, found)
@@ -120,8 +120,8 @@ def read(folder: Path) -> History:
     calls = found.calls
     for kind, call, at, *rest in _lines(sorted(folder.glob("calls-*.jsonl"))):
         if kind == "b":
-            world, what, host, asked = rest
-            calls[call] = Call(call, at, world, what, host, asked)
+            runtime, what, host, asked = rest
+            calls[call] = Call(call, at, runtime, what, host, asked)
             continue
         known = calls[call]
         if known.ending:

@@ -99,7 +99,7 @@ def excuse(call: Call, executions: Sequence[Execution], disturbances: Disturbanc
 
 def describe(call: Call) -> str:
     """A line for people."""
-    what = f"{call.id} {call.kind} {call.host} in {call.world}"
+    what = f"{call.id} {call.kind} {call.host} in {call.runtime}"
     if call.asked:
         what += f" (asked: {call.asked})"
     if not call.ending:

@@ -189,7 +189,7 @@ class AdsServer:
                         stream.answers.put(self._answer(stream, kind))
 
     def _answer(self, stream: _Stream, kind: str) -> Any:
-        """State of the world: all that the stream wants of a kind and that there is."""
+        """State of the runtime: all that the stream wants of a kind and that there is."""
         stream.nonce += 1
         stream.nonces[kind] = str(stream.nonce)
         known = self._packed[kind]

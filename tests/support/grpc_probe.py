@@ -1,6 +1,6 @@
 """A service that does what its callers ask and notes what its handlers can see; the same in every way of writing one.
 
-Worlds: "threads" (grpc.server), "asyncio" (coroutines and async generators), "writer" (coroutines with context.read and
+Runtimes: "threads" (grpc.server), "asyncio" (coroutines and async generators), "writer" (coroutines with context.read and
 context.write), "plain" (functions of threads on an asyncio server). The client is always a plain channel of threads.
 """
 
@@ -21,7 +21,7 @@ import meshlib
 from meshlib.engine import deadlines
 from tests.support.grpc_echo import Message, stubs
 
-WORLDS = ("threads", "asyncio", "writer", "plain")
+RUNTIMES = ("threads", "asyncio", "writer", "plain")
 
 
 class Seen:
@@ -225,7 +225,7 @@ def _listen(server: Any, credentials: Any) -> int:
 
 @contextlib.contextmanager
 def probe(
-    world: str,
+    runtime: str,
     mesh: meshlib.Mesh,
     *,
     credentials: Any = None,
@@ -234,9 +234,9 @@ def probe(
     workers: int = 8,
     **options: Any,
 ) -> Iterator[Probe]:
-    """Serve in a world. ``interceptors`` come before the mesh's; ``handlers`` are generic ones beside the service."""
+    """Serve in a runtime. ``interceptors`` come before the mesh's; ``handlers`` are generic ones beside the service."""
     notes = Notes(mesh)
-    if world == "threads":
+    if runtime == "threads":
         server = grpc.server(
             futures.ThreadPoolExecutor(workers), interceptors=[*interceptors, *mesh.grpc_server_interceptors(**options)]
         )
@@ -254,7 +254,7 @@ def probe(
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    servicer = {"asyncio": Asyncio, "writer": Writer, "plain": Threads}[world](notes)
+    servicer = {"asyncio": Asyncio, "writer": Writer, "plain": Threads}[runtime](notes)
     pool = futures.ThreadPoolExecutor(workers)
 
     async def start() -> tuple[Any, int]:

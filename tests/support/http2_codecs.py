@@ -6,13 +6,13 @@ import contextlib
 import importlib.util
 from collections.abc import Iterator
 
-from meshlib.transport import http2
-from meshlib.transport.http2_codec import Factory
-from meshlib.transport.http2_h2 import H2Codec
+from meshlib.transport.protocol import http2
+from meshlib.transport.protocol.http2_codec import Factory
+from meshlib.transport.protocol.http2_h2 import H2Codec
 
 CODECS: dict[str, Factory] = {"h2": H2Codec}
 if importlib.util.find_spec("ngh2") is not None:
-    from meshlib.transport.http2_ngh2 import Ngh2Codec
+    from meshlib.transport.protocol.http2_ngh2 import Ngh2Codec
 
     CODECS["ngh2"] = Ngh2Codec
 

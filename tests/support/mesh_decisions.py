@@ -6,9 +6,9 @@ from typing import Any
 
 from meshlib.compiler.compile import HttpsRules, compile_snapshot
 from meshlib.compiler.snapshot import Snapshot
+from meshlib.engine.plain_request import PlainView
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
-from meshlib.transport.view import PlainView
 from meshlib.workload import Workload
 from tests.support.resources import Resource
 

@@ -13,9 +13,9 @@ from meshlib.engine.effects import Acquire, Deliver, Send
 from meshlib.engine.fallback import exchange_of
 from meshlib.engine.live import Live
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.plain_request import PlainView
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
-from meshlib.transport.view import PlainView
 from meshlib.workload import Workload
 from tests.support.fake_clock import FakeClock
 
@@ -36,7 +36,7 @@ class FakeWire:
 
 
 class Script:
-    """A world whose ``send`` answers with the next of ``outcomes`` (a status, a Failure, or an Outcome; the last repeats)
+    """A runtime whose ``send`` answers with the next of ``outcomes`` (a status, a Failure, or an Outcome; the last repeats)
     after ``took`` seconds."""
 
     def __init__(self, clock: FakeClock, *outcomes: Any, took: float = 0.01) -> None:

@@ -22,7 +22,7 @@ import meshlib
 from meshlib.compiler.inbound import NOTHING
 from meshlib.engine.inbound import Ended, InboundCall, InboundRequest, begin, finish, inbound
 from tests.support.grpc_echo import Message, eventually
-from tests.support.grpc_probe import WORLDS, probe
+from tests.support.grpc_probe import RUNTIMES, probe
 from tests.support.inbound import envoy_filter, fault_patch
 from tests.support.spiffe import Authority
 
@@ -56,8 +56,8 @@ def traced() -> Iterator[Traced]:
         yield made
 
 
-@pytest.fixture(params=WORLDS)
-def world(request) -> str:
+@pytest.fixture(params=RUNTIMES)
+def runtime(request) -> str:
     return request.param
 
 
@@ -71,8 +71,8 @@ def call(stub: Any, kind: str, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Unary", "Expand", "Collect", "Chat"])
-def test_a_call_is_a_server_span_below_its_callers_and_current_in_the_handler(world, traced, kind):
-    with probe(world, traced.mesh) as server, server.stub() as stub:
+def test_a_call_is_a_server_span_below_its_callers_and_current_in_the_handler(runtime, traced, kind):
+    with probe(runtime, traced.mesh) as server, server.stub() as stub:
         call(stub, kind, metadata=SAMPLED)
         (span,) = traced.ended()
     assert (span.name, span.kind) == (f"meshlib.test.Echo/{kind}", SpanKind.SERVER)
@@ -91,8 +91,8 @@ def test_a_call_is_a_server_span_below_its_callers_and_current_in_the_handler(wo
     assert {seen.span.span_id for seen in server.notes.seen} == {span.context.span_id}
 
 
-def test_without_a_callers_context_the_span_is_a_root(world, traced):
-    with probe(world, traced.mesh) as server, server.stub() as stub:
+def test_without_a_callers_context_the_span_is_a_root(runtime, traced):
+    with probe(runtime, traced.mesh) as server, server.stub() as stub:
         stub.Unary(Message(text="a"))
         (span,) = traced.ended()
     assert span.parent is None
@@ -129,9 +129,9 @@ def test_a_context_that_cannot_be_read_starts_a_trace_of_its_own(traced):
         ("code INTERNAL", 13, StatusCode.ERROR),
     ],
 )
-@pytest.mark.parametrize("world", ["threads", "asyncio"])
-def test_only_a_servers_own_failures_are_errors(world, traced, order, code, status):
-    with probe(world, traced.mesh) as server, server.stub() as stub:
+@pytest.mark.parametrize("runtime", ["threads", "asyncio"])
+def test_only_a_servers_own_failures_are_errors(runtime, traced, order, code, status):
+    with probe(runtime, traced.mesh) as server, server.stub() as stub:
         with pytest.raises(grpc.RpcError):
             stub.Unary(Message(text=order))
         (span,) = traced.ended()
@@ -140,9 +140,9 @@ def test_only_a_servers_own_failures_are_errors(world, traced, order, code, stat
     assert span.status.status_code is status
 
 
-def test_a_refusal_says_what_refused(world):
+def test_a_refusal_says_what_refused(runtime):
     traced = Traced(envoy_filter("f", fault_patch(abort={"http_status": 503, "percentage": {"numerator": 100}})))
-    with traced.mesh, probe(world, traced.mesh) as server, server.stub() as stub:
+    with traced.mesh, probe(runtime, traced.mesh) as server, server.stub() as stub:
         with pytest.raises(grpc.RpcError):
             stub.Unary(Message(text="a"))
         (span,) = traced.ended()
@@ -161,9 +161,9 @@ def test_the_principal_of_the_caller_is_on_the_span(traced):
     assert span.attributes["meshlib.source.principal"] == mine
 
 
-@pytest.mark.parametrize("world", ["threads", "asyncio", "writer"])
-def test_a_stream_that_its_caller_breaks_off_ends_its_span_once(world, traced):
-    with probe(world, traced.mesh) as server, server.stub() as stub:
+@pytest.mark.parametrize("runtime", ["threads", "asyncio", "writer"])
+def test_a_stream_that_its_caller_breaks_off_ends_its_span_once(runtime, traced):
+    with probe(runtime, traced.mesh) as server, server.stub() as stub:
         stream = stub.Expand(Message(text="a", count=1_000_000))
         next(stream)
         stream.cancel()
@@ -177,22 +177,22 @@ def test_a_stream_that_its_caller_breaks_off_ends_its_span_once(world, traced):
     assert whole.attributes["rpc.grpc.status_code"] == 0
 
 
-def test_a_caller_that_is_not_sampled_makes_calls_of_the_handler_not_sampled_either(world, traced):
-    with probe(world, traced.mesh) as server, server.stub() as stub:
+def test_a_caller_that_is_not_sampled_makes_calls_of_the_handler_not_sampled_either(runtime, traced):
+    with probe(runtime, traced.mesh) as server, server.stub() as stub:
         call(stub, "Expand", metadata=NOT_SAMPLED)
     assert traced.exporter.get_finished_spans() == ()
     assert {(s.span.trace_id, s.span.trace_flags.sampled) for s in server.notes.seen} == {(TRACE, False)}
 
 
-def test_without_an_sdk_no_span_is_made(world):
+def test_without_an_sdk_no_span_is_made(runtime):
     with meshlib.Mesh.from_resources([], registry=CollectorRegistry()) as mesh:
-        with probe(world, mesh) as server, server.stub() as stub:
+        with probe(runtime, mesh) as server, server.stub() as stub:
             call(stub, "Expand", metadata=SAMPLED)
     assert {seen.span.is_valid for seen in server.notes.seen} == {False}
 
 
-@pytest.mark.parametrize("world", ["threads", "asyncio"])
-def test_calls_that_a_handler_makes_through_the_mesh_are_below_its_span(world, traced):
+@pytest.mark.parametrize("runtime", ["threads", "asyncio"])
+def test_calls_that_a_handler_makes_through_the_mesh_are_below_its_span(runtime, traced):
     def upstream(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers={"seen": request.headers.get("traceparent", "")})
 
@@ -206,9 +206,9 @@ def test_calls_that_a_handler_makes_through_the_mesh_are_below_its_span(world, t
 
     class Generic(grpc.GenericRpcHandler):
         def service(self, _details: Any) -> Any:
-            return grpc.unary_unary_rpc_method_handler(serve if world == "threads" else serve_async)
+            return grpc.unary_unary_rpc_method_handler(serve if runtime == "threads" else serve_async)
 
-    with probe(world, traced.mesh, handlers=[Generic()]) as server:
+    with probe(runtime, traced.mesh, handlers=[Generic()]) as server:
         with grpc.insecure_channel(server.address) as channel:
             sent = channel.unary_unary("/any/thing")(b"", metadata=SAMPLED, timeout=5).decode()
         client, serving = traced.ended(2)
@@ -263,10 +263,10 @@ def instrumentation(tracer: Any, kind: SpanKind, *, asynchronous: bool) -> Any:
     return TheirsAio() if asynchronous else Theirs()
 
 
-@pytest.mark.parametrize("world", ["threads", "asyncio"])
-def test_a_server_span_of_the_instrumentation_is_enriched_and_no_second_is_made(world, traced):
-    theirs = instrumentation(traced.provider.get_tracer("t"), SpanKind.SERVER, asynchronous=world == "asyncio")
-    with probe(world, traced.mesh, interceptors=[theirs]) as server, server.stub() as stub:
+@pytest.mark.parametrize("runtime", ["threads", "asyncio"])
+def test_a_server_span_of_the_instrumentation_is_enriched_and_no_second_is_made(runtime, traced):
+    theirs = instrumentation(traced.provider.get_tracer("t"), SpanKind.SERVER, asynchronous=runtime == "asyncio")
+    with probe(runtime, traced.mesh, interceptors=[theirs]) as server, server.stub() as stub:
         with pytest.raises(grpc.RpcError):
             stub.Unary(Message(text="abort UNAVAILABLE"), metadata=SAMPLED)
         (span,) = traced.ended()
@@ -277,10 +277,10 @@ def test_a_server_span_of_the_instrumentation_is_enriched_and_no_second_is_made(
     assert [seen.span.span_id for seen in server.notes.seen] == [span.context.span_id]
 
 
-@pytest.mark.parametrize("world", ["threads", "asyncio"])
-def test_a_span_of_another_kind_around_a_handler_is_left_alone(world, traced):
-    theirs = instrumentation(traced.provider.get_tracer("t"), SpanKind.INTERNAL, asynchronous=world == "asyncio")
-    with probe(world, traced.mesh, interceptors=[theirs]) as server, server.stub() as stub:
+@pytest.mark.parametrize("runtime", ["threads", "asyncio"])
+def test_a_span_of_another_kind_around_a_handler_is_left_alone(runtime, traced):
+    theirs = instrumentation(traced.provider.get_tracer("t"), SpanKind.INTERNAL, asynchronous=runtime == "asyncio")
+    with probe(runtime, traced.mesh, interceptors=[theirs]) as server, server.stub() as stub:
         stub.Unary(Message(text="a"), metadata=SAMPLED)
         mine, other = sorted(traced.ended(2), key=lambda s: s.name)
     assert (mine.kind, other.name) == (SpanKind.SERVER, "theirs")
@@ -304,10 +304,10 @@ class Broken(TracerProvider):
 
 
 @pytest.mark.parametrize("kind", ["Unary", "Expand", "Collect", "Chat"])
-def test_a_tracer_that_raises_is_counted_and_fails_no_call(world, kind):
+def test_a_tracer_that_raises_is_counted_and_fails_no_call(runtime, kind):
     registry = CollectorRegistry()
     with meshlib.Mesh.from_resources([], registry=registry, tracer_provider=Broken()) as mesh:
-        with probe(world, mesh) as server, server.stub() as stub:
+        with probe(runtime, mesh) as server, server.stub() as stub:
             call(stub, kind)
         assert mesh.status()["telemetry_failures"] == 1
 

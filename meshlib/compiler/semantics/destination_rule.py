@@ -11,7 +11,7 @@ CHOICES = "tests/differential/test_choices.py"
 OUTLIER = "tests/policy/test_outlier.py"
 OUTBOUND = "tests/engine/test_outbound.py"
 HTTP_CLIENT = "tests/mesh/test_http_client.py"
-H2_CALLS = "tests/transport/test_http2_calls.py"
+H2_CALLS = "tests/transport/upstream/test_http2_calls.py"
 CONNECTIONS = "tests/mesh/test_connections.py"
 
 LEVEL: tuple[Row, ...] = (
@@ -81,7 +81,7 @@ LEVEL: tuple[Row, ...] = (
     honoured(
         "connectionPool.http.maxConcurrentStreams",
         "streams of an HTTP/2 connection",
-        "tests/transport/test_http2_upstreams.py",
+        "tests/transport/upstream/test_http2_upstreams.py",
         "the server's",
     ),
     ignored(

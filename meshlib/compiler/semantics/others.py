@@ -7,7 +7,7 @@ from meshlib.compiler.semantics.table import Row, approximated, honoured, ignore
 DEFINITIONS = "tests/registry/test_definitions.py"
 REGISTRY = "tests/registry/test_registry.py"
 BALANCING = "tests/engine/test_balancing.py"
-NAMES = "tests/transport/test_names.py"
+NAMES = "tests/transport/upstream/test_names.py"
 SIDECARS = "tests/compiler/test_sidecars.py"
 EGRESS = "tests/compiler/test_sidecar_listeners.py"
 GATEWAYS = "tests/compiler/test_gateways.py"

@@ -125,7 +125,7 @@ ROWS: tuple[Row, ...] = (
     honoured(
         "http.fault.abort.grpcStatus",
         "the status of gRPC calls; HTTP calls get the HTTP status it maps to",
-        "tests/grpcio/test_faults.py",
+        "tests/transport/grpcio/client/test_faults.py",
     ),
     honoured("http.fault.abort.http2Error", "refused, as in Istio", VALIDATION),
     honoured("http.fault.abort.percentage", "share of calls, drawn apart from the delay", OUTBOUND, "0"),

@@ -1,1 +1,1 @@
-"""The gRPC world: channels and servers of grpcio that obey the mesh. Needs the extra ``grpc``."""
+"""The gRPC runtime: channels and servers of grpcio that obey the mesh. Needs the extra ``grpc``."""

@@ -11,7 +11,7 @@ from tests.differential.grpcside.ask import Ask
 from tests.differential.grpcside.cases import Case
 
 Covers = Callable[[str, Case, Ask, str], bool]
-"""(group, case, call, world) -> whether the difference may show there."""
+"""(group, case, call, runtime) -> whether the difference may show there."""
 EVERYTHING = ("",)
 
 
@@ -30,14 +30,14 @@ class Known:
 
 
 def named(*names: str) -> Covers:
-    return lambda group, case, ask, world: case.name in names
+    return lambda group, case, ask, runtime: case.name in names
 
 
 def steps(pattern: str, kinds: tuple[str, ...] = ()) -> Covers:
     """Scripts one of whose steps is like this."""
     compiled = re.compile(pattern)
 
-    def covers(group: str, case: Case, ask: Ask, world: str) -> bool:
+    def covers(group: str, case: Case, ask: Ask, runtime: str) -> bool:
         return (not kinds or ask.kind in kinds) and any(compiled.fullmatch(step) for step in ask.script.split(","))
 
     return covers
@@ -55,7 +55,7 @@ _ended_after_head = steps(r"h\d+", ("Expand", "Chat"))
 KNOWN: dict[str, Known] = {
     "lost heads": Known(
         "grpcio's asyncio calls may lose the head of an answer that has no message, and then the call is tried again",
-        lambda group, case, ask, world: world == "asyncio" and _ended_after_head(group, case, ask, world),
+        lambda group, case, ask, runtime: runtime == "asyncio" and _ended_after_head(group, case, ask, runtime),
         repeat=20,
     ),
     "broken after the head": Known(

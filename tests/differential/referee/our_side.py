@@ -16,8 +16,8 @@ from meshlib.engine.outbound import outbound
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
-from meshlib.transport.view import HttpxView
-from meshlib.transport.wire import Wire
+from meshlib.transport.httpx.view import HttpxView
+from meshlib.transport.httpx.wire import Wire
 from meshlib.workload import Workload
 from tests.differential.referee.answers import Answer, request_headers, response_headers
 from tests.differential.referee.generate import Case, Request, infrastructure
@@ -25,7 +25,7 @@ from tests.support.fake_clock import FakeClock
 
 
 class Echo:
-    """A world whose upstream answers at once with what Envoy's echo answers."""
+    """A runtime whose upstream answers at once with what Envoy's echo answers."""
 
     def __init__(self) -> None:
         self.sent: Send | None = None

@@ -16,19 +16,19 @@ from meshlib.engine.fallback import exchange_of
 from meshlib.engine.inbound import CUT, InboundCall, InboundRequest, begin, inbound
 from meshlib.engine.inbound import finish as finish_served
 from meshlib.engine.outcome import Outcome
+from meshlib.engine.plain_request import PlainView
 from meshlib.engine.route import route
 from meshlib.policy import deadline
 from meshlib.policy.consistent_hash import cookie_value, hash_of
 from meshlib.policy.fault import FaultPolicy, by_headers
 from meshlib.policy.retry import RetryPolicy, asked_timeouts, merge_request_headers, should_retry
 from meshlib.policy.unsigned import UINT32, UINT64, unsigned
-from meshlib.transport.grpcio.dialer import Method
+from meshlib.transport.grpcio.client.dialer import Method
+from meshlib.transport.grpcio.client.outcome import ended, failure_of
+from meshlib.transport.grpcio.client.view import GrpcView
+from meshlib.transport.grpcio.client.wire import GrpcWire
 from meshlib.transport.grpcio.metadata import from_raw, to_raw
-from meshlib.transport.grpcio.outcome import ended, failure_of
-from meshlib.transport.grpcio.served import address
-from meshlib.transport.grpcio.view import GrpcView
-from meshlib.transport.grpcio.wire import GrpcWire
-from meshlib.transport.view import PlainView
+from meshlib.transport.grpcio.server.served import address
 from tests.fuzz.raw_input import RawInput
 from tests.support.scripted import Bench
 from tests.support.strangers import HOST, NUMBERS, READ, reading_everything
@@ -124,10 +124,10 @@ def called(metadata: tuple[tuple[str, Any], ...]) -> None:
     call.record = route(scene.live.snapshot, view)
     exchange = exchange_of(call)
     answers = [Outcome(status=503, headers=to_raw(metadata)), Outcome(status=200, whole=b"", headers=to_raw(metadata))]
-    world = scene.script(*answers, took=0.001)
-    drive(exchange, world)
+    runtime = scene.script(*answers, took=0.001)
+    drive(exchange, runtime)
     finish(exchange)
-    for sent in world.sends:
+    for sent in runtime.sends:
         assert isinstance(sent, Send)
     from_raw(call.wire.base_headers)
     call.wire.metadata(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from meshlib.transport.http1 import MAX_HEAD_BYTES, MAX_HEADERS, ResponseReader
+from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS, ResponseReader
 from tests.fuzz.raw_input import RawInput
 
 MOST = 3  # answers of one connection

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hpack
 
-from meshlib.transport.http1 import MAX_HEADERS
-from meshlib.transport.http2 import Http2Session, Stream
-from meshlib.transport.http2_headers import request_head
+from meshlib.transport.protocol.http1 import MAX_HEADERS
+from meshlib.transport.protocol.http2 import Http2Session, Stream
+from meshlib.transport.protocol.http2_headers import request_head
 from tests.fuzz.raw_input import RawInput
 
 WINDOW = 65_535

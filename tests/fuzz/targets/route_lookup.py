@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import re2
 
+from meshlib.engine.plain_request import PlainView
 from meshlib.policy.http_match import HttpMatch
 from meshlib.policy.rule_index import LINEAR, RuleIndex
 from meshlib.policy.string_match import StringMatcher
-from meshlib.transport.view import PlainView
 from tests.fuzz.raw_input import RawInput
 
 PATHS = ("/", "/a", "/A", "/a/b", "/a/b/", "/ab", "/\u00e9", "", "/a%2Fb", "/A/b")

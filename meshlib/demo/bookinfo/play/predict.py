@@ -14,9 +14,9 @@ from meshlib.compiler.snapshot import Rule, Snapshot
 from meshlib.demo.bookinfo.play.probe import NO_PAGE, PATIENCE, UNAVAILABLE
 from meshlib.demo.bookinfo.services.productpage import REVIEWS_TRIES, TIMEOUT
 from meshlib.demo.bookinfo.services.reviews import RATINGS_TIMEOUT
+from meshlib.engine.plain_request import PlainView
 from meshlib.engine.route import route
 from meshlib.policy.fault import MILLION
-from meshlib.transport.view import PlainView
 
 Odds = dict[str, float]
 FAILED = "failed"

@@ -1,0 +1,218 @@
+"""``MeshCore``: what all transports of a mesh share: the live configuration, the clock, the random numbers, and the upstream
+connections (one set for threads, one per event loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import random
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from meshlib.alarms import Alarms
+from meshlib.clock import Clock, waiting
+from meshlib.engine.live import Live
+from meshlib.telemetry.observe import Telemetry
+from meshlib.transport.core.background import Background
+from meshlib.transport.core.closing import Closing
+from meshlib.transport.core.shared_storages import SharedStorages
+from meshlib.transport.upstream.client_limits import ClientLimits
+from meshlib.transport.upstream.environment import asyncio_loop
+from meshlib.transport.upstream.followed import Followed
+from meshlib.transport.upstream.forked import take_all
+from meshlib.transport.upstream.loop import AsyncioUpstream
+from meshlib.transport.upstream.loop_connection import closed
+from meshlib.transport.upstream.names import Names
+from meshlib.transport.upstream.target import Target
+from meshlib.transport.upstream.threads import SyncUpstream
+
+if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import Snapshot
+    from meshlib.engine.cluster import BoundCluster
+
+
+class Channels(Protocol):
+    """What connects by itself, and not through ``upstream``: grpcio's channels. They are ``targets`` of bound clusters."""
+
+    def after_fork(self) -> None: ...
+    def abandon(self, cluster: BoundCluster) -> None: ...
+
+
+class MeshCore:
+    """Shared by all transports of one mesh. ``live`` is the one reference that a reload swaps; None once closed."""
+
+    def __init__(self, clock: Clock, rng: random.Random, retry_wait: Any, telemetry: Telemetry, alarms: Alarms) -> None:
+        self.clock = clock
+        self.wait = waiting(clock)
+        self.alarms = alarms
+        # how long others (grpcio, the network) take is no matter of the mesh's clock
+        self.real_alarms = alarms if alarms.real else Alarms()
+        for each in {alarms, self.real_alarms}:  # of a mesh that is dropped, too; whoever calls through it keeps it
+            weakref.finalize(self, each.close).atexit = False
+        self.rng = rng
+        self.retry_wait = retry_wait
+        self.telemetry = telemetry
+        self.live: Live | None = None
+        self.closing = Closing()
+        self.names = Names(clock, forget=self.forget_targets)
+        self.owner: object = None
+        self.breakers = SharedStorages()
+        self.limits: weakref.WeakSet[ClientLimits] = weakref.WeakSet()
+        self.upstream = SyncUpstream(clock, self.names)
+        self.background = Background()
+        self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
+        self.channels: Channels | None = None  # of a door that makes some
+        # of a mesh that is dropped without close() nothing may be left: no thread, no descriptor
+        weakref.finalize(self, _drop, self.names, self.background, self.loops).atexit = False
+
+    def loop_upstream(self) -> AsyncioUpstream:
+        """The connections of the running loop; new ones after a fork."""
+        loop = asyncio_loop()
+        found = self.loops.get(loop)
+        if found is None or found.pid != os.getpid():
+            for ended in [other for other in list(self.loops) if other.is_closed()]:
+                self.loops.pop(ended, None)  # its connections ended with it
+            found = self.loops[loop] = AsyncioUpstream(loop, self.names, self.alarms)
+            if self.closing.closed:  # looked at after ``close`` can find it
+                found.close()
+        return found
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Serve new calls by ``snapshot``. Connections that it has no use for are closed once they are idle."""
+        before = self.live
+        self.live = live = Live(
+            snapshot,
+            self.clock.monotonic(),
+            before,
+            self.names.watch,
+            self.breakers.storage,
+            self.telemetry.resilience,
+        )
+        if before is None:
+            return
+        self.telemetry.reconfigured()
+        gone: list[Any] = []
+        for key, old in live.take_left_of(before).items():
+            now = live.bound.get(key)
+            old.retired = True
+            kept = set(now.targets.values()) if now is not None else set()
+            gone += [target for target in list(old.targets.values()) if target not in kept]
+        self.forget_targets(gone)
+
+    def forget_targets(self, targets: Sequence[Any]) -> None:
+        """Targets that are not used any more: their idle connections go now, here and on every loop, those in use with their
+        call; a channel of gRPC when its last call has ended. From any thread."""
+        ours = [target for target in targets if type(target) is Target]
+        for target in ours:
+            target.retire()
+            self.upstream.drop_idle(target)
+        if ours:
+            for loop, upstream in list(self.loops.items()):
+                if upstream.pid == os.getpid():
+                    on_loop(loop, functools.partial(upstream.drop_targets, ours))
+        for target in targets:
+            if type(target) is not Target:
+                target.forget()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self.closing.closed
+
+    def forget_limits(self, limits: ClientLimits | None) -> None:
+        """A client with limits of its own is closed: nobody else uses its targets."""
+        live = self.live
+        if limits is None or live is None:
+            return
+        for cluster in list(live.bound.values()):
+            for key, target in list(cluster.targets.items()):
+                if type(target) is Target and target.limits is limits:
+                    cluster.targets.pop(key, None)
+                    self.forget_targets([target])
+
+    def certificates(self) -> list[dict[str, Any]]:
+        """The files that connections of the mesh are made with, and what is wrong with them. For ``mesh.status()``."""
+        live = self.live
+        targets = (
+            [] if live is None else [t for cluster in list(live.bound.values()) for t in list(cluster.targets.values())]
+        )
+        found = dict.fromkeys(t.tls for t in targets if isinstance(t.tls, Followed) and t.tls.files)
+        return [followed.status() for followed in found]
+
+    def after_fork(self) -> None:
+        """In a forked child: locks may be held, slots taken and calls counted by threads that do not exist here."""
+        take_all((
+            self._abandon_channels,
+            self.upstream.after_fork,
+            self._begin_anew,
+            *[limits.after_fork for limits in list(self.limits)],
+            self.names.after_fork,
+            self.telemetry.after_fork,
+            self.breakers.after_fork,
+            *([] if self.live is None else [self.live.after_fork]),
+        ))  # fmt: skip
+
+    def _begin_anew(self) -> None:
+        self.background = Background()
+        closed, self.closing = self.closing.closed, Closing()
+        if closed:
+            self.closing.close()
+        weakref.finalize(self, self.background.close).atexit = False
+
+    def _abandon_channels(self) -> None:
+        if self.channels is None:
+            return
+        self.channels.after_fork()
+        if self.live is not None:
+            for cluster in self.live.bound.values():
+                self.channels.abandon(cluster)
+
+    def close(self) -> None:
+        """Refuse new calls, close connections; calls under way fail at once. Loops other than the running one do their part
+        when they run next."""
+        self.closing.close()
+        self.telemetry.catch_up()
+        live, self.live = self.live, None
+        if live is not None and self.channels is not None:
+            for cluster in live.bound.values():
+                for key, target in list(cluster.targets.items()):
+                    if type(target) is not Target:
+                        cluster.targets.pop(key, None)
+                        target.close()
+        self.upstream.close()
+        self.alarms.close()
+        self.real_alarms.close()
+        self.names.close()
+        self.breakers.close()
+        self.background.close()
+        try:
+            here: Any = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        for loop, upstream in list(self.loops.items()):
+            if loop is here:
+                upstream.close()
+            else:
+                on_loop(loop, upstream.close)
+
+    async def aclose(self) -> None:
+        """Let the running loop finish closing what ``close`` began."""
+        await closed()
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """Have ``what`` called by a loop that may belong to another thread; not at all if it is closed."""
+    with contextlib.suppress(RuntimeError):  # closed, perhaps at this moment
+        loop.call_soon_threadsafe(what)
+
+
+def _drop(names: Names, background: Background, loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream]) -> None:
+    """What a mesh leaves that nobody closed."""
+    names.close()
+    background.close()
+    for loop, upstream in list(loops.items()):
+        on_loop(loop, upstream.close)

@@ -1,0 +1,1 @@
+"""Channels of grpcio that obey the mesh."""

@@ -1,0 +1,316 @@
+"""Calls on asyncio as their callers see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Generator
+from contextvars import copy_context
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from meshlib.transport.grpcio.client.aio_requests import ENDED
+from meshlib.transport.grpcio.client.aio_runs import AioRun, StreamRun, next_message
+from meshlib.transport.grpcio.client.core_unary import LOCALLY, shown
+from meshlib.transport.grpcio.client.errors import RpcFailed, failed
+from meshlib.transport.grpcio.client.loops import soon_on
+from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.client.runtimes import broken_off
+from meshlib.transport.grpcio.metadata import from_raw
+from meshlib.transport.upstream.problems import mesh_closed
+
+
+class MeshCall(aio.Call):
+    """What all calls show."""
+
+    def __init__(self, run: AioRun) -> None:
+        self.run = run
+
+    def __del__(self) -> None:
+        run = getattr(self, "run", None)
+        if run is not None and not run.over:
+            if run.loop.is_closed():
+                run.under_way.discard(run)
+            else:
+                soon_on(run.loop, run.cancel)  # the garbage collector comes in any thread
+
+    @property
+    def exchange(self) -> Any:
+        """What the mesh decided and did."""
+        return self.run.call.record
+
+    def cancel(self) -> bool:
+        return self.run.cancel()
+
+    def cancelled(self) -> bool:
+        return self.run.cancelled
+
+    def done(self) -> bool:
+        return self.run.over or self.run.cancelled
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self.run.when_over(lambda: callback(self))
+
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        self.run.when_over(callback)
+
+    def is_active(self) -> bool:
+        return not self.done()
+
+    def time_remaining(self) -> Any:
+        call = self.run.call
+        if call.timeouts.read is None:
+            return None
+        started = call.record.started
+        past = call.clock.monotonic() - started if started else 0.0
+        return max(0.0, call.timeouts.read - past)
+
+    async def wait_for_connection(self) -> None:
+        """Until a call with one request has been sent and (with one answer) answered, or messages can be written. Raises what
+        the call ended with when it has failed."""
+        try:
+            await self._connected()
+        except asyncio.CancelledError:
+            self.run.cancel()
+            raise
+        if self.done():
+            await self._raise_failure()
+
+    async def _connected(self) -> None:
+        await self.run.ended()
+
+    async def _raise_failure(self) -> None:
+        """Raise what the call has failed with, if it has."""
+        run = self.run
+        if run.cancelled:
+            raise asyncio.CancelledError
+        if run.error is not None:
+            raise run.error
+        result = run.result
+        if type(result) is not GrpcOutcome:
+            if result is not None:
+                raise result
+        elif result.error is not None:
+            raise result.error
+        elif (inner := shown(result.call)) is not None and (
+            code := await _told(inner.code())
+        ) is not grpc.StatusCode.OK:
+            raise aio.AioRpcError(
+                code,
+                await _told(inner.initial_metadata()),
+                await _told(inner.trailing_metadata()),
+                await _told(inner.details()),
+                await _told(inner.debug_error_string()),
+            )
+
+    async def code(self) -> grpc.StatusCode:
+        return await self._of_the_end("code", grpc.StatusCode.CANCELLED)  # type: ignore[no-any-return]
+
+    async def details(self) -> str:
+        return await self._of_the_end("details", LOCALLY)  # type: ignore[no-any-return]
+
+    async def debug_error_string(self) -> str:
+        return await self._of_the_end("debug_error_string", LOCALLY)  # type: ignore[no-any-return]
+
+    async def trailing_metadata(self) -> aio.Metadata:
+        return await self._of_the_end("trailing_metadata", aio.Metadata())  # type: ignore[no-any-return]
+
+    async def initial_metadata(self) -> aio.Metadata:
+        await self.run.ended()
+        return await self._initial()
+
+    async def _initial(self) -> aio.Metadata:
+        result = self.run.result
+        if type(result) is GrpcOutcome and result.told_headers and result.grpc_status is None:
+            return aio.Metadata(*from_raw(result.headers))
+        return await self._of_the_answer("initial_metadata", aio.Metadata())  # type: ignore[no-any-return]
+
+    async def _of_the_end(self, name: str, cancelled: Any) -> Any:
+        await self.run.ended()
+        return await self._of_the_answer(name, cancelled)
+
+    async def _of_the_answer(self, name: str, cancelled: Any) -> Any:
+        run = self.run
+        source = run.result
+        if type(source) is GrpcOutcome:
+            source = source.error or shown(source.call)
+        if source is None or (run.cancelled and source is not None and isinstance(source, RpcFailed)):
+            return cancelled
+        return await _told(getattr(source, name)())
+
+
+async def _told(value: Any) -> Any:
+    """What a call says of itself: those of grpc.aio are awaited, those of the mesh say it at once."""
+    return await value if hasattr(value, "__await__") else value
+
+
+class _OneAnswer(MeshCall):
+    """Calls with a single answer."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        run = self.run
+        turn = run.waiting
+        if turn is None or run.context != copy_context() or (driver := asyncio.current_task(run.loop)) is None:
+            result = yield from run.joined()
+        else:
+            turn.awaited(run)
+            run.waiting, run.driver = None, driver
+            try:
+                result = yield from run.drive().__await__()
+            finally:
+                if run.interrupted:
+                    driver.uncancel()  # it is the call that somebody cancelled, not the task
+            if type(result) is GrpcOutcome:
+                turn.destroy_then(result.call)
+        if type(result) is not GrpcOutcome:
+            raise result
+        if result.error is not None:
+            raise result.error
+        return result.message
+
+
+class _Writes(MeshCall):
+    """Calls that the caller writes requests to."""
+
+    async def write(self, request: Any) -> None:
+        """Send a message. Raises what the call ended with when it is over."""
+        run = self.run
+        assert run.requests is not None
+        if run.over:
+            await self._raise_end()
+        try:
+            await run.requests.write(request)
+        except ENDED:
+            if run.requests.whole:  # the caller wrote after done_writing()
+                raise
+            await run.ended()
+        if run.over:
+            await self._raise_end()
+
+    async def done_writing(self) -> None:
+        """No more messages will be sent."""
+        assert self.run.requests is not None
+        if not self.run.over:
+            await self.run.requests.done_writing()
+
+    async def _raise_end(self) -> None:
+        await self._raise_failure()
+        raise asyncio.InvalidStateError("RPC already finished.")
+
+    async def _connected(self) -> None:
+        assert self.run.requests is not None
+        await self.run.requests.connected()
+
+
+class UnaryUnaryCall(_OneAnswer, aio.UnaryUnaryCall):
+    """One request, one answer."""
+
+
+class StreamUnaryCall(_Writes, _OneAnswer, aio.StreamUnaryCall):
+    """A stream of requests, one answer."""
+
+
+class _Stream(MeshCall):
+    """Calls whose answer is a stream."""
+
+    run: StreamRun
+
+    def __init__(self, run: StreamRun) -> None:
+        super().__init__(run)
+        self._run = run
+        self._messages: AsyncIterator[Any] | None = None
+        self._inner: Any = None  # grpcio's iterator over the messages
+        self._error: BaseException | None = None
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        if self._messages is None:
+            self._messages = self._iterate()
+        return self._messages
+
+    async def _iterate(self) -> AsyncIterator[Any]:
+        message = await self.read()
+        if message is aio.EOF:
+            return
+        yield message
+        try:
+            async for message in self._inner:  # one coroutine less for each message than by ``read``
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise await self._shown(error) from None
+        except asyncio.CancelledError:
+            self._cut()
+            raise
+        await self._run.ended()
+
+    async def read(self) -> Any:
+        """The next message, ``grpc.aio.EOF`` at the end. Raises what the call ended with."""
+        run = self._run
+        if self._error is not None:
+            raise self._error
+        try:
+            if self._inner is None:
+                await run.delivered.wait()
+                self._inner = run.messages
+                if run.first is not None:
+                    message = await run.first
+            else:
+                message = await next_message(self._inner)
+            if self._inner is not None:
+                if message is aio.EOF:
+                    # the caller may drop the call now, which must not look as if it had cancelled it
+                    await run.ended()
+                return message
+        except grpc.aio.AioRpcError as error:
+            raise await self._shown(error) from None
+        except asyncio.CancelledError:
+            self._cut()
+            raise
+        result = await run.ended()
+        if run.cancelled:
+            raise asyncio.CancelledError
+        if run.error is not None:
+            raise run.error
+        if type(result) is not GrpcOutcome:
+            raise result
+        if result.error is not None:
+            raise result.error
+        return aio.EOF
+
+    def _cut(self) -> None:
+        """grpcio's stream was cancelled while it was read: by the reader, or by the mesh's closing, which is raised."""
+        run = self._run
+        if broken_off(run.runtime._core):
+            self._error = failed(mesh_closed(), run.call)
+            raise self._error from None
+        run.cancel()
+
+    async def _shown(self, error: grpc.aio.AioRpcError) -> BaseException:
+        """What the caller gets for what grpcio's stream ended with: now, and whenever it reads again."""
+        result = await self._run.ended()  # what the exchange makes of it
+        if result is not None and type(result) is not GrpcOutcome:
+            self._error = result
+            return result  # type: ignore[no-any-return]
+        told: Any = error
+        told.exchange = self._run.call.record
+        if type(result) is GrpcOutcome and result.told_headers and result.grpc_status is None:
+            changed = aio.Metadata(*from_raw(result.headers))
+            told.initial_metadata = lambda: changed
+        self._error = error
+        return error
+
+    async def initial_metadata(self) -> aio.Metadata:
+        self._run.head_wanted.set()
+        await self._run.delivered.wait()
+        return await self._initial()
+
+
+class UnaryStreamCall(_Stream, aio.UnaryStreamCall):
+    """One request, a stream of answers."""
+
+    async def _connected(self) -> None:
+        await self._run.connected()
+
+
+class StreamStreamCall(_Writes, _Stream, aio.StreamStreamCall):
+    """Streams both ways."""

@@ -1,0 +1,212 @@
+"""Streams of request messages on asyncio: written by the caller (``write``) or read from its iterator, kept until the call
+is committed, and sent to each attempt from the start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any
+
+import grpc
+
+from meshlib.alarms import wake
+from meshlib.transport.grpcio.client.requests import Kept, to_bytes
+
+log = logging.getLogger("meshlib.grpc")
+
+
+ENDED = (grpc.aio.AioRpcError, grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
+"""What writing to a call that is over raises."""
+
+
+async def _send(call: Any, data: bytes) -> None:
+    """Write to grpcio's call. Its own ``write`` turns the status of a call that the server has just ended into INTERNAL,
+    for good; so where its inner call is what we know, the message goes there and the status stays the server's."""
+    core, ready = getattr(call, "_cython_call", None), getattr(call, "_metadata_sent", None)
+    if core is None or ready is None:
+        await call.write(data)
+        return
+    if not ready.is_set():
+        await ready.wait()
+    if call.done():
+        raise asyncio.InvalidStateError("RPC already finished.")
+    await core.send_serialized_message(data)
+
+
+async def connects(call: Any) -> bool:
+    """Wait as grpcio's call does for its connection; False when it is over before, for which grpcio may wait for ever."""
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    call.add_done_callback(lambda _: wake(over))
+    connecting = asyncio.ensure_future(call.wait_for_connection())
+    connecting.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, whenever it comes
+    await asyncio.wait({connecting, over}, return_when=asyncio.FIRST_COMPLETED)
+    return connecting.done() and not connecting.cancelled() and connecting.exception() is None
+
+
+class AioRequests:
+    """``source``: the caller's iterator, or None when it writes. ``cancel``: breaks the call off (the source raised)."""
+
+    def __init__(
+        self, source: AsyncIterable[Any] | Iterable[Any] | None, serialize: Callable[[Any], bytes] | None, cancel: Any
+    ) -> None:
+        self.kept = Kept()
+        self.error: BaseException | None = None
+        self._source = source
+        self._serialize = serialize
+        self._cancel = cancel
+        self._inner: Any = None
+        self._sent = 0
+        self._lock = asyncio.Lock()
+        self._attached = asyncio.Event()
+        self._over = False
+        self._closed = False  # done_writing was sent to the attempt
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._followers: list[AioRequests] = []
+
+    @property
+    def replayable(self) -> bool:
+        return self.kept.replayable
+
+    @property
+    def whole(self) -> bool:
+        return self.kept.ended
+
+    def commit(self) -> None:
+        """There will be no other attempt."""
+        self.kept.commit(self._sent)
+
+    def copy(self) -> AioRequests:
+        """The same messages, and those to come, for a mirror."""
+        made = AioRequests(None, None, None)
+        for position in range(len(self.kept)):
+            made.kept.append(self.kept.get(position))
+        made.kept.ended = self.kept.ended
+        if not made.kept.ended:
+            self._followers.append(made)
+        return made
+
+    def _feed_followers(self, data: bytes | None) -> None:
+        for follower in self._followers:
+            if data is not None and follower.kept.replayable:
+                follower.kept.append(data)
+            else:  # the end; or it has fallen behind too far, and a mirror never holds up anything
+                follower.kept.ended = True
+            if follower._inner is not None:
+                follower._start(follower._flush())
+
+    def over(self) -> None:
+        """The call has ended: nobody takes messages any more."""
+        self._over = True
+        self._feed_followers(None)
+        self._attached.set()
+        for task in self._tasks:
+            task.cancel()
+
+    def attach(self, inner: Any) -> None:
+        """A new attempt takes the messages."""
+        self._inner = inner
+        self._sent = 0
+        self._closed = False
+        self._attached.set()
+        if self._source is not None:
+            source, self._source = self._source, None
+            self._start(self._read(source))
+        if len(self.kept) or self.kept.ended:
+            self._start(self._flush())
+
+    async def send_to(self, call: Any) -> Any:
+        """Attach, and wait for the single answer."""
+        self.attach(call)
+        return await call
+
+    async def write(self, message: Any) -> None:
+        """One more message. Returns when the attempt under way has taken it."""
+        if self.kept.ended:
+            raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
+        data = to_bytes(message, self._serialize)
+        if self._followers:
+            self._feed_followers(data)
+        if not self.kept.replayable and self._sent == len(self.kept) and not self._lock.locked():
+            async with self._lock:
+                await _send(self._inner, data)
+            return
+        self.kept.append(data)
+        await self._flush()
+
+    async def connected(self) -> None:
+        """Until an attempt takes messages, or the call is over."""
+        while True:
+            await self._attached.wait()
+            if self._over:
+                return
+            inner = self._inner
+            if await connects(inner):
+                return
+            self._broke(inner)
+
+    async def done_writing(self) -> None:
+        """No more messages."""
+        self.kept.ended = True
+        self._feed_followers(None)
+        await self._flush()
+
+    async def _flush(self) -> None:
+        """Send what the attempt under way has not got yet; when it breaks, to the next one."""
+        while True:
+            await self._attached.wait()
+            if self._over:
+                return
+            async with self._lock:
+                inner = self._inner
+                try:
+                    while self._sent < len(self.kept) and inner is self._inner:
+                        await _send(inner, self.kept.get(self._sent))
+                        self._sent += 1
+                    if inner is not self._inner:
+                        continue
+                    if self.kept.ended and not self._closed:
+                        self._closed = True
+                        await inner.done_writing()
+                    return
+                except ENDED:
+                    if inner is self._inner and not self.kept.replayable:
+                        return
+                    self._broke(inner)
+
+    def _broke(self, inner: Any) -> None:
+        """An attempt is over; its end decides whether there is another."""
+        if inner is self._inner and not self._over:  # else whoever waits for another would wait for ever
+            self._attached.clear()
+
+    async def _read(self, source: Any) -> None:
+        """Take messages from the caller's iterator."""
+        try:
+            if hasattr(source, "__aiter__"):
+                async for message in source:
+                    if not await self._took(message):
+                        return
+            else:
+                for message in source:
+                    if not await self._took(message):
+                        return
+            await self.done_writing()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("the iterator of requests raised: the call is cancelled")
+            self.error = error
+            self._cancel()
+
+    async def _took(self, message: Any) -> bool:
+        """``write``; False when the call has ended meanwhile, which its status tells of, and not the iterator."""
+        try:
+            await self.write(message)
+        except ENDED:
+            return False
+        return True
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,170 @@
+"""A call that goes on by itself, driven by grpcio's callbacks, with nobody's thread waiting for it.
+
+The object that the caller holds (``FutureCall``, ``StreamCall``) only refers to a ``CallbackRun``, never the other way
+round: when the caller drops it, it cancels the call, as grpcio's own do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from meshlib.engine.drivers import CallbackDriver, finish
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.client.errors import CODES, RpcFailed, failed, nothing, reason
+from meshlib.transport.grpcio.client.outcome import CANCELLED, GrpcOutcome
+from meshlib.transport.grpcio.client.told import with_metadata
+
+log = logging.getLogger("meshlib.grpc")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Acquire, Deliver, Exchange
+
+
+class CallbackRun:
+    """``inner`` is grpcio's object of the attempt that was delivered, ``error`` the exception that the mesh ended the call
+    with; exactly one of them is set when ``delivered``. ``over``: nothing more will come."""
+
+    def __init__(self, call: Call, exchange: Exchange) -> None:
+        self.call = call
+        self.exchange: Exchange | None = exchange
+        self.inner: Any = None
+        self.error: Any = None
+        self.delivered = False
+        self.over = False
+        self.cancelled = False
+        self.cancel_details = ""
+        # one thread at a time advances the exchange: grpcio's, the alarms', or one that cancels
+        self.stepping = threading.RLock()
+        self.changed = threading.Condition(threading.RLock())
+        self._on_end: list[Callable[[], None]] = []
+        self._driver: CallbackDriver | None = None
+
+    def start(self, runtime: Any) -> None:
+        """Begin. The call may be over when this returns."""
+        with self.stepping:
+            driver = self._driver = CallbackDriver(self.exchange, runtime, self._deliver, self._broken)  # type: ignore[arg-type]
+            driver.start()
+
+    def told(self, done: Callable[[Any], None]) -> Callable[[Any], None]:
+        """``done`` of an effect, for any thread; too late once the call is cancelled."""
+
+        def tell(result: Any) -> None:
+            with self.stepping:
+                if not self.over:
+                    done(result)
+
+        return tell
+
+    def told_slot(self, effect: Acquire, done: Callable[[Any], None]) -> Callable[[Any], None]:
+        """The same for a slot, which goes back when it comes too late."""
+
+        def tell(granted: bool | None) -> None:
+            with self.stepping:
+                if not self.over:
+                    done(granted)
+                elif granted:
+                    effect.slots.release(effect.place)
+
+        return tell
+
+    # -- what the driver says -----------------------------------------------------------------------------------------
+
+    def _deliver(self, delivered: Deliver) -> None:
+        outcome = delivered.outcome
+        if outcome.grpc_status == 0:
+            outcome = nothing(outcome, self.call) or outcome
+        if type(outcome) is GrpcOutcome:
+            self.answer(outcome)
+        else:
+            self.error = failed(outcome, self.call)
+            self._finish(None)
+            self._end()
+
+    def answer(self, outcome: GrpcOutcome) -> None:
+        """An attempt was answered: the call is over with it."""
+        record = self.call.record
+        record.status = outcome.status
+        record.grpc_status = outcome.code
+        self.inner = with_metadata(outcome.call, outcome, record)
+        self._finish(None)
+        self._end()
+
+    def _broken(self, error: BaseException) -> None:
+        """A bug, or something the caller handed in that grpcio cannot take: told as what it is."""
+        self.error = error
+        self.exchange = None
+        self._end()
+
+    def _finish(self, failure: Failure | None) -> None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            finish(exchange, failure)
+
+    def _end(self) -> None:
+        with self.changed:
+            self.delivered = True
+            self.over = True
+            self._driver = None
+            callbacks, self._on_end = self._on_end, []
+            self.changed.notify_all()
+        requests = self.call.wire.request
+        if type(requests) is not bytes:
+            requests.over()
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                log.exception("a callback of a finished call raised")
+
+    # -- what the caller says -----------------------------------------------------------------------------------------
+
+    def on_end(self, callback: Callable[[], None]) -> bool:
+        """Call back once the call is over; at once, and False, when it is already."""
+        with self.changed:
+            if not self.over:
+                self._on_end.append(callback)
+                return True
+        callback()
+        return False
+
+    def cancel(self, details: str = "Locally cancelled by application!") -> bool:
+        """Break the call off."""
+        if self.over:
+            return False
+        with self.stepping:
+            if self.over:
+                return False
+            self.cancelled = True
+            self.cancel_details = details
+            record = self.call.record
+            record.grpc_status = CANCELLED
+            record.add_flag("DC")
+            driver = self._driver
+            inner = self.inner
+            if self.exchange is not None and self.delivered:
+                self.exchange.close()  # before grpcio's own end of the call is told
+                self.exchange = None
+            if driver is not None:
+                driver.cancel()
+            if inner is not None:
+                inner.cancel()
+            if self.error is None:
+                self.error = cancelled(self.call, details)
+            self._end()
+            return True
+
+    def wait(self, timeout: float | None) -> bool:
+        """Until it is over; False when ``timeout`` seconds passed first."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.over, timeout)
+
+
+def cancelled(call: Call, details: str) -> RpcFailed:
+    """What a cancelled call ends with."""
+    why = reason(Outcome(Failure.RESET, "the caller cancelled the call"), call.record)
+    return RpcFailed(CODES[CANCELLED], details, (("meshlib-reason", why),), call.record)

@@ -1,0 +1,155 @@
+"""The connectivity of a mesh channel: that of the endpoints its calls may go to, taken together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.transport.grpcio.client.runtimes import upstream_for
+from meshlib.transport.grpcio.client.upstreams import CannotConnect, Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.transport.grpcio.client.dialer import Dialer
+
+log = logging.getLogger("meshlib.grpc")
+
+State = grpc.ChannelConnectivity
+RESYNC = 0.5
+"""Seconds between looks for endpoints that have come or gone, while somebody is subscribed."""
+
+_BEST_FIRST = (State.READY, State.CONNECTING, State.IDLE, State.TRANSIENT_FAILURE, State.SHUTDOWN)
+
+
+def together(states: list[Any]) -> Any:
+    """The best of the endpoints' states; without endpoints there is nobody to connect to."""
+    return next((state for state in _BEST_FIRST if state in states), State.TRANSIENT_FAILURE)
+
+
+def upstreams_of(dialer: Dialer, loop: Any = None) -> Iterator[Upstream]:
+    """Channels to every usable endpoint that some rule of the host may send a call to."""
+    core = dialer.core
+    live = core.live
+    if live is None:
+        return
+    wire = SimpleNamespace(authority="")
+    virtual_host = live.snapshot.virtual_host(dialer.dialled, dialer.scheme, dialer.authority)
+    keys = dict.fromkeys(d.cluster for rule in virtual_host.rules for d in rule.destinations if d.cluster)
+    for key in keys:
+        cluster = live.cluster(key)
+        for endpoint in cluster.usable:
+            effect: Any = SimpleNamespace(cluster=cluster, endpoint=endpoint, call=SimpleNamespace(wire=wire))
+            try:
+                yield upstream_for(core, dialer.settings, effect, loop)
+            except CannotConnect:
+                continue
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """``method``, for those who must not keep its object: a channel that its user drops is not watched any more."""
+    found = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> Any:
+        there = found()
+        return None if there is None else there(*arguments)
+
+    return call
+
+
+class Connectivity:
+    """Subscriptions to a channel of threads."""
+
+    def __init__(self, dialer: Dialer) -> None:
+        self._dialer = dialer
+        self._lock = threading.RLock()
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._states: dict[Upstream, Any] = {}
+        self._watchers: dict[Upstream, Any] = {}
+        self._told: dict[Any, Any] = {}
+        self._connect = False
+        self._alarm: Any = None
+
+    def subscribe(self, callback: Callable[[Any], None], try_to_connect: bool) -> None:
+        with self._lock:
+            self._callbacks.append(callback)
+            self._connect = self._connect or try_to_connect
+        self._sync()
+
+    def unsubscribe(self, callback: Callable[[Any], None]) -> None:
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+                self._told.pop(callback, None)
+            if not self._callbacks:
+                self._stop()
+
+    def __del__(self) -> None:
+        if self._callbacks:
+            self._stop()
+
+    def close(self) -> None:
+        with self._lock:
+            self._callbacks.clear()
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        for upstream, watcher in self._watchers.items():
+            upstream.channel.unsubscribe(watcher)
+        self._watchers.clear()
+        self._states.clear()
+        self._told.clear()
+        self._connect = False
+
+    def _sync(self) -> None:
+        """Watch the endpoints that there are now."""
+        with self._lock:
+            if not self._callbacks:
+                return
+            if self._alarm is not None:
+                self._alarm.cancel()
+            core = self._dialer.core
+            if core.live is not None:
+                self._alarm = core.alarms.after(RESYNC, _weakly(self._sync))
+            wanted = list(upstreams_of(self._dialer))
+            for gone in [u for u in self._watchers if u not in wanted]:
+                gone.channel.unsubscribe(self._watchers.pop(gone))
+                self._states.pop(gone, None)
+            for upstream in wanted:
+                if upstream not in self._watchers:
+                    self._states[upstream] = State.IDLE
+                    watcher = self._watchers[upstream] = self._watcher(upstream)
+                    upstream.subscribed = True
+                    upstream.channel.subscribe(watcher, try_to_connect=self._connect)
+        self._tell()
+
+    def _watcher(self, upstream: Upstream) -> Callable[[Any], None]:
+        changed, watched = _weakly(self._changed), weakref.ref(upstream)
+        return lambda state: changed(watched(), state)
+
+    def _changed(self, upstream: Upstream | None, state: Any) -> None:
+        with self._lock:
+            if upstream in self._watchers:
+                self._states[upstream] = state
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            state = together(list(self._states.values())) if self._dialer.core.live is not None else State.SHUTDOWN
+            news = [c for c in self._callbacks if self._told.get(c) is not state]
+            for callback in news:
+                self._told[callback] = state
+        for callback in news:
+            try:
+                callback(state)
+            except Exception:
+                log.exception("a callback that is subscribed to a channel's state raised")

@@ -1,0 +1,168 @@
+"""What the channels of both runtimes have in common: the mesh host they are for, and how a call begins."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import grpc
+
+from meshlib import errors
+from meshlib.engine import deadlines
+from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
+from meshlib.engine.fallback import exchange_of
+from meshlib.engine.outbound import outbound
+from meshlib.engine.patience import until_ready
+from meshlib.engine.route import route
+from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
+from meshlib.transport.grpcio.client.view import GrpcView
+from meshlib.transport.grpcio.client.wire import GrpcWire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.engine.effects import Exchange
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.upstreams import ChannelSettings
+
+KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+# stubs of newer grpcio register their methods with the channel, which makes their calls a little faster
+_REGISTERS = "_registered_method" in inspect.signature(grpc.Channel.unary_unary).parameters
+_REGISTERED = {"_registered_method": True} if _REGISTERS else {}
+
+
+def authority_of(target: str) -> str:
+    """The mesh host (and port) of a gRPC target: ``ratings:9080``, also as ``dns:///ratings:9080``. Raises ``MeshError``
+    for targets that name no host."""
+    scheme, colon, rest = target.partition(":")
+    if colon and scheme in ("unix", "unix-abstract", "vsock"):
+        raise errors.MeshError(
+            f"{target!r} is a socket of this machine, not a host of the mesh: use grpc.insecure_channel for it"
+        )
+    if colon and scheme in ("dns", "passthrough", "ipv4", "ipv6"):
+        target = rest.rpartition("/")[2]
+    port = target.rpartition(":")[2] if target.count(":") == 1 or target.startswith("[") else ""
+    if port and not port.endswith("]") and not (port.isascii() and port.isdigit()):
+        raise errors.MeshError(f"{port!r} in {target!r} is no port; write the host as ratings:9080")
+    if not target:
+        raise errors.MeshError("a gRPC channel needs the host to call, for example ratings:9080")
+    return target
+
+
+class Dialer:
+    """Makes calls. ``dialled`` is the host that the target names, ``authority`` what servers are told (the same, unless
+    ``grpc.default_authority`` says otherwise), ``scheme`` "https" with channel credentials."""
+
+    __slots__ = ("authority", "core", "dialled", "scheme", "settings")
+
+    def __init__(self, core: MeshCore, target: str, credentials: Any, options: Any, compression: Any) -> None:
+        self.core = core
+        pairs = tuple((str(name), value) for name, value in options or ())
+        self.dialled = authority_of(target)
+        self.authority = str(dict(pairs).get("grpc.default_authority") or self.dialled)
+        self.scheme = "http" if credentials is None else "https"
+        self.settings: ChannelSettings = upstreams_of_mesh(core).settings(
+            self.authority, credentials, pairs, compression
+        )
+
+    def begin(
+        self,
+        method: Method,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+        compression: Any,
+    ) -> tuple[Call, Exchange]:
+        """Route the call and make its exchange, not watched by telemetry yet. ``request``: serialized bytes, or what keeps a
+        stream of them."""
+        core = self.core
+        live = core.live
+        if live is None:
+            raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
+        around = deadlines.current.get()
+        if around is not None:  # the call that this program is serving has one: nobody waits for an answer after it
+            left = max(0.0, around - core.clock.monotonic())
+            if timeout is None or left < timeout:
+                timeout = left
+        pairs = tuple(metadata) if metadata else ()
+        view = GrpcView(method.path, self.scheme, self.authority, pairs, timeout, self.dialled)
+        wire = GrpcWire(method, request, pairs, credentials, compression, self.authority)
+        timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
+        call = Call(view, wire, live, core.clock, core.rng, timeouts, core.retry_wait)
+        call.record = route(live.snapshot, view)
+        if wait_for_ready:
+            return call, until_ready(call, exchange_of)
+        return call, outbound(call) if not live.snapshot.fallbacks else exchange_of(call)
+
+
+class Method:
+    """One method of a channel, as its stub declared it."""
+
+    __slots__ = ("deserialize", "key", "kind", "path", "serialize", "streaming", "target")
+
+    def __init__(
+        self,
+        kind: str,
+        path: str | bytes,
+        serialize: Callable[[Any], bytes] | None,
+        deserialize: Callable[[bytes], Any] | None,
+    ) -> None:
+        self.kind = kind
+        self.path = path.decode("latin-1") if isinstance(path, bytes) else path
+        self.target = self.path.encode("latin-1")
+        self.serialize = serialize
+        self.deserialize = deserialize
+        self.streaming = kind.endswith("_stream")
+        self.key = (kind, deserialize)
+
+    def make(self, channel: Any, path: str) -> Any:
+        """grpcio's own multicallable; the messages it gets are serialized already."""
+        return getattr(channel, self.kind)(path, None, self.deserialize, **_REGISTERED)
+
+
+class Stubs:
+    """What stubs ask of a channel, for both runtimes: a multicallable of each kind. ``callables`` has their classes."""
+
+    callables: ClassVar[dict[str, Any]]
+
+    def _multicallable(self, kind: str, method: Any, serialize: Any, deserialize: Any) -> Any:
+        return self.callables[kind](self, Method(kind, method, serialize, deserialize))
+
+    def unary_unary(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return self._multicallable("unary_unary", method, request_serializer, response_deserializer)
+
+    def unary_stream(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return self._multicallable("unary_stream", method, request_serializer, response_deserializer)
+
+    def stream_unary(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return self._multicallable("stream_unary", method, request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: Any,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: Any = False,
+    ) -> Any:
+        return self._multicallable("stream_stream", method, request_serializer, response_deserializer)

@@ -1,0 +1,145 @@
+"""``future()`` of calls with a single answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.transport.grpcio.client.callback_run import CallbackRun
+from meshlib.transport.grpcio.client.runtimes import FromCallbacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Acquire, Exchange, Send
+    from meshlib.transport.grpcio.client.dialer import Dialer
+
+
+class _Runtime(FromCallbacks):
+    """Every effect tells the run that it is over, whichever thread it ends in."""
+
+    def __init__(self, dialer: Dialer, run: CallbackRun) -> None:
+        super().__init__(dialer.core, dialer.settings)
+        self._run = run
+
+    def send(self, effect: Send, done: Callable[[Any], None]) -> Callable[[], None]:
+        return super().send(effect, self._run.told(done))
+
+    def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
+        return super().sleep(seconds, self._run.told(done))
+
+    def after(self, seconds: float, ring: Callable[[None], None]) -> Callable[[], None]:
+        return super().after(seconds, self._run.told(ring))
+
+    def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
+        return super().acquire(effect, self._run.told_slot(effect, done))
+
+
+class PublicCall(grpc.Call, grpc.Future):
+    """What futures and streams show of a ``CallbackRun``: the interfaces of ``grpc.Call`` and ``grpc.Future``."""
+
+    def __init__(self, run: CallbackRun) -> None:
+        self.run = run
+        call = run.call
+        read = call.timeouts.read
+        self._now = call.clock.monotonic
+        self._expires = None if read is None else self._now() + read
+
+    def __del__(self) -> None:
+        run = getattr(self, "run", None)
+        if run is not None and not run.over:
+            run.cancel("Cancelled upon garbage collection!")
+
+    @property
+    def exchange(self) -> Any:
+        """What the mesh decided and did."""
+        return self.run.call.record
+
+    def _ended(self) -> Any:
+        """The object that has the status: grpcio's, or the mesh's own exception."""
+        run = self.run
+        run.wait(None)
+        return run.error if run.error is not None else run.inner
+
+    # -- grpc.Call ------------------------------------------------------------------------------------------------------
+
+    def is_active(self) -> bool:
+        return not self.run.over
+
+    def time_remaining(self) -> float | None:
+        return None if self._expires is None else max(0.0, self._expires - self._now())
+
+    def cancel(self) -> bool:
+        return self.run.cancel()
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        with self.run.changed:
+            if self.run.over:
+                return False
+            return self.run.on_end(callback)
+
+    def initial_metadata(self) -> Any:
+        return self._ended().initial_metadata()
+
+    def trailing_metadata(self) -> Any:
+        return self._ended().trailing_metadata()
+
+    def code(self) -> Any:
+        return self._ended().code()
+
+    def details(self) -> Any:
+        return self._ended().details()
+
+    def debug_error_string(self) -> Any:
+        return self._ended().debug_error_string()
+
+    # -- grpc.Future ----------------------------------------------------------------------------------------------------
+
+    def cancelled(self) -> bool:
+        return self.run.cancelled
+
+    def running(self) -> bool:
+        return not self.run.over
+
+    def done(self) -> bool:
+        return self.run.over
+
+    def result(self, timeout: float | None = None) -> Any:
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return self._value()
+
+    def exception(self, timeout: float | None = None) -> Any:
+        run = self.run
+        if not run.wait(timeout):
+            raise grpc.FutureTimeoutError()
+        if run.cancelled:
+            raise grpc.FutureCancelledError()
+        if run.error is not None:
+            return run.error
+        return None if run.inner.code() is grpc.StatusCode.OK else run.inner
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        error = self.exception(timeout)
+        return None if error is None else error.__traceback__
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        self.run.on_end(lambda: fn(self))
+
+    def _value(self) -> Any:
+        return None
+
+
+class FutureCall(PublicCall):
+    """A call with a single answer, on its way."""
+
+    def __init__(self, call: Call, exchange: Exchange, dialer: Dialer) -> None:
+        run = CallbackRun(call, exchange)
+        super().__init__(run)
+        run.start(_Runtime(dialer, run))
+
+    def _value(self) -> Any:
+        return self.run.inner.result()

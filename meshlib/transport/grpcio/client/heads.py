@@ -1,0 +1,36 @@
+"""Whether the initial metadata of a call of grpcio's threads has come, for those who must not wait for it.
+
+grpcio may tell the status of a call before its initial metadata, and both through one thread: a callback that asks there for
+the metadata waits for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from meshlib.alarms import Alarms
+
+GRACE = 0.2
+"""Seconds in which the head of an answer comes after its status, if it has one."""
+
+STEP = GRACE / 40
+
+
+def head_is_here(inner: Any) -> bool:
+    """Whether the initial metadata has come. grpcio's public way to ask blocks; where its inner state is not what we know,
+    the answer is no, which costs time and nothing else."""
+    return getattr(getattr(inner, "_state", None), "initial_metadata", None) is not None
+
+
+def initial_metadata(inner: Any) -> Any:
+    """What has come of it; nothing if nothing has. Never blocks."""
+    return inner.initial_metadata() if head_is_here(inner) else ()
+
+
+def once_the_head_is_here(inner: Any, alarms: Alarms, then: Callable[[], None], patience: float = GRACE) -> None:
+    """Call ``then``, now or a little later, and at the latest when ``patience`` is over."""
+    if patience <= 0 or head_is_here(inner):
+        then()
+    else:
+        alarms.after(STEP, lambda: once_the_head_is_here(inner, alarms, then, patience - STEP))

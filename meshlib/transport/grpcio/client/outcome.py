@@ -1,0 +1,136 @@
+"""From what grpcio says of an attempt to what the exchange decides by.
+
+grpcio has one form for everything that is not OK: a status code and a text, whether the server said so or the connection
+broke. Envoy tells these apart (a retry on ``unavailable`` means the server's own word; a broken connection is a ``reset``),
+so the text decides here. The texts are those of grpc's C core; test_outcomes.py holds them against
+the installed one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.policy.grpc_status import NUMBERS
+from meshlib.transport.grpcio.metadata import to_raw
+
+if TYPE_CHECKING:
+    from meshlib.transport.grpcio.metadata import Metadata
+
+OK = NUMBERS["OK"]
+CANCELLED = NUMBERS["CANCELLED"]
+UNKNOWN = NUMBERS["UNKNOWN"]
+DEADLINE_EXCEEDED = NUMBERS["DEADLINE_EXCEEDED"]
+RESOURCE_EXHAUSTED = NUMBERS["RESOURCE_EXHAUSTED"]
+INTERNAL = NUMBERS["INTERNAL"]
+UNAVAILABLE = NUMBERS["UNAVAILABLE"]
+MIDDLE = "the route's timeout passed in the middle of the stream"
+
+_NOT_CONNECTED = re.compile(
+    r"failed to connect to all addresses|failed to connect to remote host|name resolution|dns resolution|"
+    r"dns query|empty address list|domain name not found|could not contact dns|connections to all backends failing|"
+    r"handshak|hostname verification|connect timeout|connection attempt timed out|no route to host",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(r"rst_stream with error code 7|refused[_ ]stream|stream refused", re.IGNORECASE)
+_BROKEN = re.compile(
+    r"socket closed|connection reset|broken pipe|recvmsg|sendmsg|goaway|cancelling all calls|rst_stream|"
+    r"stream removed|stream closed|connection closed|transport closed|keepalive watchdog|keepalive timeout|"
+    r"endpoint clos|connection dropped|end of (tcp )?stream|server closed|connection aborted|ping timeout|"
+    r"transport is clos|too_many_pings|error reading|peer closed",
+    re.IGNORECASE,
+)
+_HTTP_STATUS = re.compile(r"received http2 header with status: ([0-9]{3})", re.IGNORECASE)
+
+_NO_STATUS = re.compile(r"data frame with end_stream flag received|no status received", re.IGNORECASE)
+
+_HEADS: tuple[RawHeaders, ...] = tuple([(b"grpc-status", b"%d" % code)] for code in range(17))
+_NO_HEADERS: RawHeaders = []
+
+
+class GrpcOutcome(Outcome):
+    """An attempt that was answered. ``code`` is the call's status so far (OK while a stream goes on); ``message`` the
+    answer of a unary call; ``call`` grpcio's object for the attempt; ``grpc_status`` is set only when the status came
+    without any message before it, which is when Envoy would have had it in the head of the answer."""
+
+    __slots__ = ("call", "code", "message", "told_headers")
+
+    def __init__(self, code: int, message: Any, call: Any, error: BaseException | None, *, at_once: bool) -> None:
+        self.failure = None
+        self.status = 200
+        self.stale = False
+        self.body = None
+        self.detail = ""
+        self.error = error
+        self.grpc_status = code if at_once else None
+        self.headers = _HEADS[code] if at_once else _NO_HEADERS
+        self.code = code
+        self.message = message
+        self.call = call
+        self.told_headers = False
+
+    def tell_headers(self, initial: Metadata | None, trailing: Metadata | None, details: str) -> None:
+        """Put the metadata among the headers, for a rule that changes those."""
+        self.told_headers = True
+        if self.grpc_status is None:
+            self.headers = to_raw(initial or ())
+        else:
+            message = details.encode("utf-8", "replace")
+            self.headers = [*self.headers, (b"grpc-message", message), *to_raw(trailing or ())]
+
+
+def answered(message: Any, call: Any) -> GrpcOutcome:
+    """A unary call that was answered, or a stream's first message."""
+    return GrpcOutcome(OK, message, call, None, at_once=False)
+
+
+def ended(
+    code: int,
+    details: str | None,
+    initial: Metadata | None,
+    call: Any,
+    error: BaseException | None,
+    timed: bool,
+    request_error: BaseException | None = None,
+) -> Outcome:
+    """An attempt that ended without any message. ``timed``: it had a time limit of its own."""
+    if code == OK:
+        return GrpcOutcome(OK, None, call, None, at_once=True)
+    if request_error is not None:
+        return Outcome(Failure.REQUEST_BODY_FAILED, f"the caller's requests raised {request_error!r}", error)
+    text = details or ""
+    failure = failure_of(code, text, timed)
+    if failure is not None and (not initial or failure is Failure.INVALID_REQUEST):
+        return Outcome(failure, text, error)
+    if failure is not None or _NO_STATUS.search(text):
+        # it broke, or just stopped, after the server had begun to answer: nothing is retried then, and the server is not
+        # held to account, as in Envoy
+        return GrpcOutcome(code, None, call, error, at_once=False)
+    found = _HTTP_STATUS.search(text)
+    if found:  # something that speaks HTTP, not gRPC, answered
+        made = GrpcOutcome(code, None, call, error, at_once=False)
+        made.status = int(found[1])
+        return made
+    return GrpcOutcome(code, None, call, error, at_once=not initial)
+
+
+def failure_of(code: int, details: str, timed: bool) -> Failure | None:
+    """What went wrong on the way; None when the status is the server's own word."""
+    if "RST_STREAM" in details:
+        return Failure.REFUSED if _REFUSED.search(details) else Failure.RESET
+    if code == DEADLINE_EXCEEDED:
+        return Failure.TIMEOUT if timed and "Deadline Exceeded" in details else None
+    if code == INTERNAL:
+        return Failure.INVALID_REQUEST if details == "Invalid metadata" else None
+    if code == RESOURCE_EXHAUSTED:
+        return Failure.INVALID_REQUEST if "CLIENT: " in details else None  # over the channel's own message limits
+    if code != UNAVAILABLE:
+        return None
+    if _REFUSED.search(details):
+        return Failure.REFUSED
+    if _NOT_CONNECTED.search(details):
+        return Failure.CONNECT_FAILED
+    if _BROKEN.search(details):
+        return Failure.RESET
+    return None

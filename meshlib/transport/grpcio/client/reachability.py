@@ -1,0 +1,118 @@
+"""Connectivity of channels as endpoint health: an endpoint that cannot be connected to is avoided as long as there are
+others, until its channel says that it is back.
+
+The channel that is watched is the one that the attempt was made on, hence one of the runtime that the attempt belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.transport.grpcio.client.loops import soon_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.effects import Send
+    from meshlib.policy.endpoint import EndpointState
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.upstreams import Upstream
+
+log = logging.getLogger("meshlib.grpc")
+
+READY = grpc.ChannelConnectivity.READY
+
+STALLED = 5.0
+"""Seconds between looks whether a loop that watches a channel is running at all."""
+
+
+def lost_connection(core: MeshCore, upstream: Upstream, effect: Send) -> None:
+    """An attempt on ``upstream`` could not connect."""
+    cluster, endpoint = effect.cluster, effect.endpoint
+    if not endpoint.reachable or len(cluster.endpoints) < 2 or upstream.watching is not None:
+        return
+    cluster.state.observe_health(endpoint, reachable=False)
+    try:
+        if upstream.loop is None:
+            _watch_from_thread(upstream, cluster, endpoint)
+        else:
+            _watch_on_loop(core, upstream, cluster, endpoint)
+    except Exception:
+        # nobody would say that it is back
+        log.warning("the channel to %s cannot be watched: the next attempt will tell", endpoint.key, exc_info=True)
+        upstream.watching = None
+        cluster.state.observe_health(endpoint, reachable=True)
+
+
+def _told(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> Callable[[], None]:
+    """What ends the watch of an upstream: it is back, or nobody knows any more and the next attempt will tell. Keeps
+    neither the channel nor the cluster, which a reload may have bound anew meanwhile."""
+    watched, state = weakref.ref(upstream), cluster.state
+
+    def told() -> None:
+        here = watched()
+        if here is not None:
+            here.watching = None
+        state.observe_health(endpoint, reachable=True)
+
+    return told
+
+
+def _watch_from_thread(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> None:
+    told = _told(upstream, cluster, endpoint)
+    watched = weakref.ref(upstream)
+
+    def stop() -> None:
+        here = watched()
+        if here is not None:
+            here.channel.unsubscribe(changed)
+
+    def changed(state: Any) -> None:
+        if state is READY:
+            stop()
+            told()
+
+    def stop_and_tell() -> None:
+        stop()
+        told()
+
+    upstream.watching = stop_and_tell
+    upstream.subscribed = True
+    upstream.channel.subscribe(changed, try_to_connect=True)
+
+
+def _watch_on_loop(core: MeshCore, upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> None:
+    told = _told(upstream, cluster, endpoint)
+    channel, loop, alarms = upstream.channel, upstream.loop, core.real_alarms
+
+    async def until_ready() -> None:
+        try:
+            state = channel.get_state(try_to_connect=True)
+            while state is not READY:
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+        finally:  # cancelled with its loop, too
+            told()
+
+    task = asyncio.get_running_loop().create_task(until_ready())
+
+    def stop() -> None:
+        soon_on(loop, task.cancel)
+        told()
+
+    def look() -> None:
+        if task.done():
+            return
+        if loop.is_running():
+            alarms.after(STALLED, look)
+        else:  # others call this endpoint too, and must not wait for a loop that nobody runs
+            stop()
+
+    upstream.watching = stop
+    alarms.after(STALLED, look)

@@ -1,0 +1,1 @@
+"""Servers of grpcio that obey the mesh."""

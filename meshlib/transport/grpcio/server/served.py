@@ -1,0 +1,156 @@
+"""What a gRPC call that we serve looks like to the engine, and what the engine's answers look like to grpcio: everything
+that the interceptors of both runtimes (``server.py``, ``server_aio.py``) share."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import grpc
+
+from meshlib.compiler.inbound import Inbound
+from meshlib.engine.inbound import Ended, InboundCall, InboundExchange, InboundRequest, closed, inbound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.telemetry.observe import Telemetry
+    from meshlib.transport.core.mesh_core import MeshCore
+
+NO_DEADLINE = (
+    1e9  # seconds; grpcio tells callers without a deadline by None (asyncio) or by hundreds of years (threads)
+)
+MAX_METHODS = 4096
+"""Methods whose wrapped handlers are kept; only generic handlers that answer to any name get there."""
+
+ENDED = tuple(Ended(200, code) for code in range(17))
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+UNKNOWN = 2
+METHOD_NOT_FOUND = "Method not found!"  # grpcio's own words
+
+
+_NUMBERS: dict[Any, int] = {None: 0, **{code: code.value[0] for code in grpc.StatusCode}, **{n: n for n in range(17)}}
+
+
+def ended(code: Any) -> Ended:
+    """The end of a call whose handler returned, by the code that it has set (None, a ``StatusCode`` or a number)."""
+    try:
+        return ENDED[_NUMBERS.get(code, UNKNOWN)]
+    except TypeError:  # not hashable: whatever it is, grpcio makes it UNKNOWN
+        return ENDED[UNKNOWN]
+
+
+def failed(code: Any) -> Ended:
+    """The end of a call whose handler raised: an abort has set its code, anything else is UNKNOWN."""
+    found = ended(code)
+    return ENDED[UNKNOWN] if found is ENDED[0] else found
+
+
+class Served:
+    """Makes the engine's calls of the calls that grpcio hands to one mesh's interceptors."""
+
+    __slots__ = ("_core", "_propagates", "_telemetry", "clock")
+
+    def __init__(self, core: MeshCore, telemetry: Telemetry, propagates: bool) -> None:
+        self._core = core
+        self._telemetry = telemetry
+        self._propagates = propagates
+        self.clock = core.clock
+
+    def call(self, path: str, context: Any) -> InboundCall:
+        """The call as the engine sees it. ``path`` is the full method name; an authority grpcio does not tell servers."""
+        core = self._core
+        live = core.live
+        principal, secure, mutual = identity(context.auth_context())
+        request = InboundRequest(
+            "POST",
+            path,
+            context.invocation_metadata() or (),
+            protocol="grpc",
+            peer=address(context.peer()),
+            principal=principal,
+            secure=secure,
+            mutual=mutual,
+        )
+        left = context.time_remaining()
+        deadline = None if left is None or left > NO_DEADLINE else self.clock.monotonic() + left
+        settings = CLOSED if live is None else live.snapshot.inbound
+        return InboundCall(request, settings, self.clock, core.rng, deadline, self._propagates)
+
+    def exchange(self, call: InboundCall) -> InboundExchange:
+        """Its exchange, watched."""
+        return self._telemetry.watch(call, inbound(call))
+
+
+CLOSED = Inbound(checks=(closed,))
+
+
+def identity(auth: Any) -> tuple[str, bool, bool]:
+    """(SPIFFE id of the peer or "", whether the connection is TLS, whether the peer has shown a certificate).
+
+    gRPC core names ``peer_spiffe_id`` only when the certificate has exactly one URI SAN and that is a well-formed SPIFFE id
+    (the rule of X.509-SVID). The list of all names, ``x509_subject_alternative_name``, does not say which are URIs, so a DNS
+    name that looks like a SPIFFE id could not be told from one; it is never asked. That the certificate is verified,
+    grpcio's server credentials have seen to: without ``require_client_auth`` they do not ask for any.
+    """
+    if auth.get("transport_security_type", NOT_SECURE) == NOT_SECURE:
+        return "", False, False
+    found = auth.get("peer_spiffe_id")
+    principal = found[0].decode("utf-8", "replace") if found and len(found) == 1 else ""
+    return principal, True, "x509_pem_cert" in auth
+
+
+NOT_SECURE = [b"insecure"]
+
+
+@functools.lru_cache(256)
+def address(peer: str) -> str:
+    """``127.0.0.1:4711``, ``[::1]:4711`` or ``unix:/path`` of what grpcio calls the peer."""
+    kind, _, rest = peer.partition(":")
+    return unquote(rest) if kind in ("ipv4", "ipv6") else peer
+
+
+def rebuilt(handler: Any, behavior: Callable[..., Any]) -> Any:
+    """The handler with another behaviour."""
+    if handler.request_streaming:
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+    else:
+        make = (
+            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+        )
+    return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+
+def behaviour_of(handler: Any) -> Callable[..., Any]:
+    """The function that serves."""
+    if handler.request_streaming:
+        return handler.stream_stream if handler.response_streaming else handler.stream_unary  # type: ignore[no-any-return]
+    return handler.unary_stream if handler.response_streaming else handler.unary_unary  # type: ignore[no-any-return]
+
+
+class Wrapped:
+    """Handlers by method, each wrapped once: grpcio asks interceptors at every call and gives the same handler again."""
+
+    __slots__ = ("_by_method", "_make")
+
+    def __init__(self, make: Callable[[str, Any], Any]) -> None:
+        self._make = make
+        self._by_method: dict[str, tuple[Any, Any]] = {}
+
+    def of(self, method: str, handler: Any) -> Any:
+        """The wrapped handler. A missing one is made for this call only: anybody can make up names."""
+        if handler is None:
+            return self._make(method, None)
+        found = self._by_method.get(method)
+        if found is not None and found[0] is handler:
+            return found[1]
+        if len(self._by_method) >= MAX_METHODS:
+            self._by_method.clear()
+        made = self._make(method, handler)
+        self._by_method[method] = (handler, made)
+        return made

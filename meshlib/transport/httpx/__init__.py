@@ -1,0 +1,1 @@
+"""The door for httpx and httpx2: transports, clients, exceptions."""

@@ -1,0 +1,100 @@
+"""From a failed outcome to the exception a caller of httpx expects, with the mesh's own story in its message.
+
+Works for httpx and for its successor httpx2: meshlib's classes derive from httpx's; for httpx2 a class is made once that
+derives from both.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from meshlib import errors
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.protocol.http1 import BodyFailed
+
+if TYPE_CHECKING:
+    from meshlib.engine.explanation import Explanation
+    from meshlib.transport.httpx.origins import BadUrl
+
+_CLASSES: dict[Failure, type[errors.CallError]] = {
+    Failure.CONNECT_FAILED: errors.ConnectFailed,
+    Failure.CONNECT_TIMEOUT: errors.ConnectTimedOut,
+    Failure.RESET: errors.UpstreamReset,
+    Failure.REFUSED: errors.UpstreamReset,
+    Failure.PROTOCOL_ERROR: errors.UpstreamReset,
+    Failure.TIMEOUT: errors.UpstreamTimeout,
+    Failure.WRITE_TIMEOUT: errors.WriteTimedOut,
+    Failure.POOL_TIMEOUT: errors.Overflow,
+    Failure.OVERFLOW: errors.Overflow,
+    Failure.INVALID_REQUEST: errors.InvalidRequest,
+    Failure.CLOSED: errors.ClosedMeanwhile,
+}
+
+_made: dict[tuple[type, str], type] = {}
+
+
+def exception_class(failure: Failure, module: ModuleType, error: BaseException | None = None) -> type[errors.CallError]:
+    """meshlib's class for ``failure`` (caused by ``error``), which is also an exception of ``module`` (httpx or httpx2)."""
+    base = _CLASSES[failure]
+    if failure is Failure.RESET and isinstance(error, (OSError, module.NetworkError)):
+        base = errors.ConnectionReset
+    elif failure is Failure.CONNECT_FAILED and isinstance(error, module.ProxyError):
+        base = errors.ProxyFailed
+    return _of_module(base, module)
+
+
+def _of_module(base: type[errors.CallError], module: ModuleType) -> type[errors.CallError]:
+    if module is httpx:
+        return base
+    found = _made.get((base, module.__name__))
+    if found is None:
+        theirs = [getattr(module, name) for name in _names_in_httpx(base)]
+        found = _made[base, module.__name__] = type(base.__name__, (base, *theirs), {})
+    return found
+
+
+def _names_in_httpx(base: type) -> list[str]:
+    """The exceptions of httpx that a class of ours is, without those that follow from others."""
+    found = [cls for cls in base.__mro__ if issubclass(cls, httpx.HTTPError) and not issubclass(cls, errors.MeshError)]
+    return [cls.__name__ for cls in found if not any(cls in other.__mro__[1:] for other in found)]
+
+
+def bad_url(problem: BadUrl, request: Any, module: ModuleType) -> Exception:
+    """The exception for a URL that leads nowhere: ``UnsupportedProtocol``, or ``ConnectError`` for an impossible port."""
+    base = errors.UnsupportedProtocol if problem.port is None else errors.ConnectFailed
+    made = _of_module(base, module)(str(problem))
+    made.request = request  # type: ignore[attr-defined]
+    return made
+
+
+def call_error(outcome: Outcome, record: Explanation, request: Any, module: ModuleType) -> Exception:
+    """The exception for a final failure. A failing body iterator of the caller comes back as what it raised."""
+    failure = outcome.failure or Failure.RESET
+    if failure is Failure.REQUEST_BODY_FAILED and isinstance(outcome.error, Exception):
+        return outcome.error
+    error = outcome.error
+    under = error.error if isinstance(error, BodyFailed) else error
+    made = exception_class(failure, module, under)(_message(outcome, record, request))
+    made.exchange = record
+    made.request = request  # type: ignore[attr-defined]
+    made.__cause__ = error
+    return made
+
+
+def _message(outcome: Outcome, record: Explanation, request: Any) -> str:
+    parts = [f"{request.method} {request.url}: {outcome.detail or 'no answer'}"]
+    if record.endpoint:
+        parts.append(f"last endpoint {record.endpoint}")
+    where = record.resource or "default route"
+    if record.rule is not None and record.rule >= 0:
+        where += f" http[{record.rule}]"
+    target = f"{record.host}/{record.subset}" if record.subset else record.host
+    parts.append(f"{where} -> {target}")
+    if len(record.attempts) > 1:
+        parts.append(f"{len(record.attempts)} attempts")
+    if record.flags:
+        parts.append(f"flags {record.flags}")
+    return "; ".join(parts)

@@ -1,0 +1,219 @@
+"""Attempts through somebody else's httpx transport: MockTransport, ASGITransport, WSGITransport, respx, a proxy.
+
+It gets the request with the endpoint's address in its URL and the mesh authority in Host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+from typing import Any
+
+from meshlib.engine.effects import Send
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.protocol.framing import Chunked, FalseFraming, Framing, NoBody, framing_of
+from meshlib.transport.protocol.http1 import BodyFailed
+from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
+
+_NOT_IN_URLS = re.compile(rb"[^!-~]")
+
+
+def _as_url(target: bytes) -> bytes:
+    """httpx's URLs are ASCII: what a rewrite put in beyond it is percent-encoded here, where the wire would carry it."""
+    return _NOT_IN_URLS.sub(lambda byte: b"%%%02X" % byte[0][0], target)
+
+
+class _Translator:
+    """Between the engine's effects and outcomes and an httpx module's requests, responses and exceptions."""
+
+    def __init__(self, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
+        self._inner = inner
+        self._module = module
+        self._verbatim = verbatim  # it gets the URL as the caller wrote it: it does the dialling
+        self._failures: tuple[tuple[type[Exception], Failure], ...] = (
+            (module.ConnectTimeout, Failure.CONNECT_TIMEOUT),
+            (module.PoolTimeout, Failure.POOL_TIMEOUT),
+            (module.WriteTimeout, Failure.WRITE_TIMEOUT),
+            (module.TimeoutException, Failure.TIMEOUT),
+            (module.ConnectError, Failure.CONNECT_FAILED),
+            (module.ProxyError, Failure.CONNECT_FAILED),
+            (module.LocalProtocolError, Failure.INVALID_REQUEST),
+            (module.UnsupportedProtocol, Failure.INVALID_REQUEST),
+            (module.RemoteProtocolError, Failure.PROTOCOL_ERROR),
+            (module.TransportError, Failure.RESET),
+        )
+
+    def request(self, effect: Send) -> Any:
+        """The request of one attempt. Raises ``FalseFraming``."""
+        wire = effect.call.wire
+        original = wire.request
+        if self._verbatim:
+            url = original.url
+        else:
+            spec = effect.endpoint.endpoint
+            url = original.url.copy_with(host=spec.address, port=spec.port, raw_path=_as_url(wire.target))
+        extensions = dict(original.extensions)
+        if effect.timeout is not None:
+            timeout = dict(extensions.get("timeout") or {})
+            reads = timeout.get("read")
+            timeout["read"] = effect.timeout if reads is None else min(reads, effect.timeout)
+            extensions["timeout"] = timeout
+        framing = framing_of(wire.headers(effect.attempt), wire.body)
+        body: dict[str, Any] = {"content": wire.body}
+        if isinstance(wire.body, ReplayBody):
+            body = {"stream": _CountedStream(wire.body, framing, self._module)()}
+        made = self._module.Request(original.method, url, headers=framing.headers, extensions=extensions, **body)
+        if isinstance(framing, Chunked):
+            made.headers.pop("content-length", None)  # httpx writes one where the body's size is known
+        return made
+
+    def failed(self, error: Exception) -> Outcome:
+        """The outcome of an exception of the inner transport, or of the request's body."""
+        if isinstance(error, FalseFraming):
+            return Outcome(Failure.INVALID_REQUEST, str(error), error)
+        if isinstance(error, SourceFailed):
+            return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
+        for kind, failure in self._failures:
+            if isinstance(error, kind):
+                return Outcome(failure, str(error) or type(error).__name__, error)
+        return Outcome(Failure.RESET, str(error) or type(error).__name__, error)
+
+    def answered(self, response: Any, body: Any) -> Outcome:
+        """The outcome of a response of the inner transport."""
+        extensions = response.extensions
+        outcome = Outcome(
+            status=response.status_code,
+            reason=extensions.get("reason_phrase", b""),
+            headers=response.headers.raw,
+            http_version=extensions.get("http_version", b"HTTP/1.1"),
+            body=body,
+        )
+        outcome.stream = extensions.get("network_stream")
+        return outcome
+
+
+class SyncInner(_Translator):
+    """Blocking."""
+
+    def send(self, effect: Send) -> Outcome:
+        """One attempt."""
+        try:
+            response = self._inner.handle_request(self.request(effect))
+        except (self._module.TransportError, FalseFraming, SourceFailed) as error:
+            return self.failed(error)
+        return self.answered(response, _SyncBody(response, self))
+
+    def enter(self) -> None:
+        """The client is entered, and its transport with it."""
+        self._inner.__enter__()
+
+    def leave(self, *exc: Any) -> None:
+        """The client is left."""
+        self._inner.__exit__(*exc)
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._inner.close()
+
+
+class AsyncInner(_Translator):
+    """Asyncio."""
+
+    async def send(self, effect: Send) -> Outcome:
+        """One attempt; the head timeout is enforced here, since a mock transport keeps none."""
+        try:
+            async with asyncio.timeout(effect.timeout):
+                response = await self._inner.handle_async_request(self.request(effect))
+        except TimeoutError:
+            return Outcome(Failure.TIMEOUT, f"no answer within {effect.timeout or 0:.3g} s")
+        except (self._module.TransportError, FalseFraming, SourceFailed) as error:
+            return self.failed(error)
+        return self.answered(response, _AsyncBody(response, self))
+
+    async def enter(self) -> None:
+        """The client is entered, and its transport with it."""
+        await self._inner.__aenter__()
+
+    async def leave(self, *exc: Any) -> None:
+        """The client is left."""
+        await self._inner.__aexit__(*exc)
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
+
+
+class _SyncBody:
+    def __init__(self, response: Any, translator: _Translator) -> None:
+        self._response = response
+        self._translator = translator
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._response.stream
+        except self._translator._module.TransportError as error:
+            outcome = self._translator.failed(error)
+            raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail, error) from error
+        self._response.stream.close()
+
+    def close(self) -> None:
+        self._response.stream.close()
+
+    abort = close
+
+
+class _AsyncBody:
+    def __init__(self, response: Any, translator: _Translator) -> None:
+        self._response = response
+        self._translator = translator
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.stream:
+                yield chunk
+        except self._translator._module.TransportError as error:
+            outcome = self._translator.failed(error)
+            raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail, error) from error
+        await self._response.stream.aclose()
+
+    async def aclose(self) -> None:
+        await self._response.stream.aclose()
+
+    def abort(self) -> None:
+        # closing is a coroutine here: let the loop run it
+        task = asyncio.get_running_loop().create_task(self._response.stream.aclose())
+        _closing.add(task)
+        task.add_done_callback(_closing.discard)
+
+
+_closing: set[asyncio.Task[None]] = set()
+
+
+class _CountedStream:
+    """A ReplayBody as an httpx stream, blocking and async at once, that is held to its declared length."""
+
+    def __init__(self, body: ReplayBody, framing: Framing, module: ModuleType) -> None:
+        assert not isinstance(framing, NoBody)
+        self._body = body
+        self._framing = framing
+        self._module = module
+
+    def __call__(self) -> Any:
+        body, framing = self._body, self._framing
+
+        class Stream(self._module.SyncByteStream, self._module.AsyncByteStream):  # type: ignore[misc,name-defined]
+            def __iter__(self) -> Iterator[bytes]:
+                for piece in body:
+                    framing.count(len(piece))
+                    yield piece
+                framing.finish()
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                async for piece in body:
+                    framing.count(len(piece))
+                    yield piece
+                framing.finish()
+
+        return Stream()

@@ -1,0 +1,66 @@
+"""How effects are performed through somebody else's httpx transport."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from meshlib.engine.effects import Race, Send
+from meshlib.engine.outcome import Outcome
+from meshlib.transport.httpx.inner import AsyncInner, SyncInner
+from meshlib.transport.runtimes.race import race_on_loop
+from meshlib.transport.upstream.problems import mesh_closed
+
+if TYPE_CHECKING:
+    pass
+from meshlib.transport.core.mesh_core import MeshCore
+from meshlib.transport.runtimes.loop import AsyncNetwork, LoopRuntime
+from meshlib.transport.runtimes.threads import SyncNetwork, ThreadRuntime
+from meshlib.transport.upstream.client_settings import ClientSettings
+
+
+class SyncThroughInner(ThreadRuntime, SyncInner):
+    """Threads, through another httpx transport."""
+
+    def race(self, effect: Race) -> tuple[Send, Outcome]:
+        # somebody else's transport cannot be broken off from outside: its calls are not hedged
+        return effect.first, self.send(effect.first)
+
+    def __init__(self, core: MeshCore, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
+        ThreadRuntime.__init__(self, core)
+        SyncInner.__init__(self, inner, module, verbatim)
+
+    def send(self, effect: Send) -> Outcome:
+        return mesh_closed() if self._core.closed else SyncInner.send(self, effect)
+
+
+class AsyncThroughInner(LoopRuntime, AsyncInner):
+    """Asyncio, through another httpx transport."""
+
+    async def race(self, effect: Race) -> tuple[Send, Outcome]:
+        return await race_on_loop(effect, self.send, self._core.alarms)
+
+    def __init__(self, core: MeshCore, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
+        LoopRuntime.__init__(self, core)
+        AsyncInner.__init__(self, inner, module, verbatim)
+
+    async def send(self, effect: Send) -> Outcome:
+        """The mesh's closing breaks it off too, by cancelling it."""
+        upstream = self._core.loop_upstream()
+        try:
+            async with upstream.until_closed():
+                return await AsyncInner.send(self, effect)
+        except TimeoutError as error:
+            if not upstream.closed:
+                raise
+            return mesh_closed(error)
+
+
+def sync_runtime(core: MeshCore, inner: Any, settings: ClientSettings, module: ModuleType) -> Any:
+    """The runtime of a blocking transport."""
+    return SyncNetwork(core, settings) if inner is None else SyncThroughInner(core, inner, module)
+
+
+def async_runtime(core: MeshCore, inner: Any, settings: ClientSettings, module: ModuleType) -> Any:
+    """The runtime of an asyncio transport."""
+    return AsyncNetwork(core, settings) if inner is None else AsyncThroughInner(core, inner, module)

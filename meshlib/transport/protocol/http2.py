@@ -1,0 +1,447 @@
+"""HTTP/2 as bytes in, events out: no socket, no clock and no waiting here. Shared by threads and asyncio.
+
+``Http2Session`` is one connection with many streams, ``Stream`` one request and its answer. The protocol itself is a
+library's (``http2_codec.py``);
+this file adds what a client that shares a connection between strangers needs: nothing that a server sends raises, grows
+without bound, or lets one stream hold up another.
+
+Flow control: what is received is given back to its stream's window as the reader takes it, and never keeps other streams
+waiting. So a reader that is behind stops its own stream only, and holds at most ``STREAM_WINDOW`` bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from meshlib.engine.outcome import Failure, RawHeaders
+from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+from meshlib.transport.protocol.http2_codec import Code, Factory, Head, Violation, name_of, preferred
+
+STREAM_WINDOW = 1024 * 1024  # bytes of an answer that may wait for its reader
+CONNECTION_WINDOW = 16 * 1024 * 1024  # bytes on their way to us over all streams
+NO_LIMIT = 2**31 - 1
+
+_UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
+
+
+class StreamFailure(NamedTuple):
+    """Why a stream has no (whole) answer. ``stale``: the server has not worked on the request."""
+
+    failure: Failure
+    detail: str
+    stale: bool = False
+    error: BaseException | None = None
+
+
+class Stream:
+    """One request and its answer. ``head_done``, ``complete`` and ``failed`` tell how far it is; ``wake`` is called when
+    something changed: the head or data came, it ended or failed, or more of the body may be sent."""
+
+    __slots__ = (
+        "begun",
+        "chunks",
+        "complete",
+        "continue_seen",
+        "credit",
+        "failed",
+        "head_done",
+        "head_request",
+        "headers",
+        "id",
+        "length",
+        "received",
+        "reused",
+        "sent",
+        "status",
+        "trailers",
+        "unread",
+        "wake",
+    )
+
+    def __init__(self, number: int, head_request: bool, reused: bool, wake: Callable[[], None]) -> None:
+        self.id = number
+        self.head_request = head_request
+        self.reused = reused
+        self.wake = wake
+        self.status = 0
+        self.headers: RawHeaders = []
+        self.trailers: RawHeaders = []
+        self.chunks: list[bytes] = []
+        self.received = 0  # bytes of the body
+        self.length: int | None = None  # what content-length says
+        self.credit = 0  # bytes taken by the reader and not given back to the stream's window yet
+        self.unread = 0  # bytes that the reader has not taken
+        self.begun = False
+        self.head_done = False
+        self.complete = False
+        self.continue_seen = False
+        self.sent = False  # the request is over
+        self.failed: StreamFailure | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more will come."""
+        return self.complete or self.failed is not None
+
+
+class Http2Session:
+    """One client connection. Not thread-safe. After every call, what ``outgoing`` returns must be written.
+
+    ``broken`` says that and why the connection is over; ``going_away`` that it takes no new streams.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_changed",
+        "_codec",
+        "_limit",
+        "_stream_window",
+        "answered",
+        "broken",
+        "going_away",
+        "ready",
+        "streams",
+        "writable",
+    )
+
+    def __init__(
+        self,
+        now: float,
+        limit: int = NO_LIMIT,
+        stream_window: int = STREAM_WINDOW,
+        connection_window: int = CONNECTION_WINDOW,
+        codec: Factory | None = None,
+    ) -> None:
+        """``limit``: streams open at a time, whatever more the server would allow. Windows in bytes, 65535 at least for
+        the connection. ``codec``: the library, ``preferred()`` without one."""
+        self._codec = (codec or preferred())(now, stream_window, connection_window)
+        self._limit = limit
+        self._stream_window = stream_window
+        self._blocked: set[Stream] = set()
+        self._changed: dict[Stream, None] = {}  # by what is being received
+        self.streams: dict[int, Stream] = {}
+        self.answered = 0  # heads of answers so far
+        self.ready = False  # the server's SETTINGS have come
+        self.going_away = False
+        self.broken: StreamFailure | None = None
+        self.writable = True
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many more streams may be opened now."""
+        if self.going_away or not self.ready or self.broken is not None:
+            return 0
+        return max(0, min(self._limit, self._codec.max_streams) - len(self.streams))
+
+    def open(self, headers: Head, end: bool, head_request: bool, wake: Callable[[], None]) -> Stream | None:
+        """Begin a request; ``end``: it has no body. None when there is no room for another stream."""
+        if self.room() <= 0:
+            return None
+        number = self._codec.open(headers, end)
+        if number is None:
+            self.going_away = True  # numbers are never used again: time for a new connection
+            return None
+        stream = self.streams[number] = Stream(number, head_request, self.answered > 0, wake)
+        stream.sent = end
+        return stream
+
+    def send(self, stream: Stream, data: memoryview, end: bool) -> int:
+        """As much of ``data`` as the windows and the socket take now, with the end of the request when it is all and
+        ``end``. Returns the number of bytes; when it is not all, ``wake`` comes when there may be more room."""
+        if stream.id not in self.streams or stream.sent:
+            return 0
+        taken, size = 0, len(data)
+        if self.writable:
+            taken = self._codec.send(stream.id, data, end)
+        if taken < size:
+            self._blocked.add(stream)
+        else:
+            self._blocked.discard(stream)
+            if end and taken:
+                self._request_over(stream)
+        return taken
+
+    def end(self, stream: Stream) -> None:
+        """The request's body is over."""
+        if stream.id in self.streams and not stream.sent:
+            self._codec.end(stream.id)
+            self._request_over(stream)
+
+    def set_writable(self, writable: bool) -> None:
+        """Whether the socket takes more than it has; while not, no bodies are sent."""
+        if writable and not self.writable:
+            self.writable = True
+            self._wake_blocked()
+        self.writable = writable
+
+    def cancel(self, stream: Stream) -> None:
+        """Nobody wants the (rest of the) answer: tell the server, unless it is over."""
+        stream.chunks.clear()
+        if stream.failed is None and not stream.complete:
+            stream.failed = StreamFailure(Failure.RESET, "the call was given up")
+        self._forget(stream, Code.CANCEL)
+
+    def take(self, stream: Stream) -> bytes:
+        """Body bytes received since the last call, which lets the server send as many more."""
+        chunks = stream.chunks
+        if not chunks:
+            return b""
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        stream.unread -= len(data)
+        self._give_back(stream, len(data))
+        return data
+
+    def outgoing(self) -> bytes:
+        """What must be written to the server."""
+        return self._codec.outgoing()
+
+    def goodbye(self) -> None:
+        """The connection will be closed politely: tell the server."""
+        self.going_away = True
+        if self.broken is None:
+            self.broken = StreamFailure(Failure.RESET, "the connection was closed")
+            self._codec.close(Code.NO_ERROR)
+            self._fail_all(self.broken)
+
+    def lost(self, error: BaseException | None) -> None:
+        """The connection is gone: closed by the server (None) or broken."""
+        if self.broken is not None:
+            return
+        detail = "the server closed the connection" if error is None else f"the connection broke: {error}"
+        self.broken = StreamFailure(Failure.RESET, detail, error=error)
+        for stream in list(self.streams.values()):
+            if stream.head_done:
+                text = "the server closed the connection in the middle of the answer"
+                what = StreamFailure(Failure.RESET, text if error is None else f"{text}: {error}", error=error)
+            else:
+                text = "the server closed the connection without an answer" if error is None else detail
+                what = StreamFailure(Failure.RESET, text, stream.reused and not stream.begun, error)
+            self._fail(stream, what)
+
+    def give_up(self, what: StreamFailure) -> None:
+        """This side wants no more of the connection."""
+        if self.broken is None:
+            self.broken = what
+            self._fail_all(what)
+
+    # -- what the server sends --------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Bytes from the server. Raises nothing: a violation ends the connection (``broken``) and every stream on it."""
+        while self.receive_some(data, now):
+            data = b""
+
+    def receive_some(self, data: bytes, now: float) -> bool:
+        """As ``receive``, but no more than some milliseconds of work; True when there is more of it, for the next call."""
+        if self.broken is not None:
+            return False
+        changed = self._changed = {}
+        behind = False
+        try:
+            behind = self._codec.receive(data, now, self)
+        except Violation as error:
+            if error.code is not None:
+                self._codec.close(error.code)
+            self._violated(str(error))
+        except Exception as error:  # noqa: BLE001 (a hostile server must not find the one frame that a library stumbles over)
+            self._violated(f"{type(error).__name__}: {error}")
+        for stream in changed:
+            stream.wake()
+        return behind and self.broken is None
+
+    # -- Sink -------------------------------------------------------------------------------------------------------
+
+    def on_settings(self) -> None:
+        self.ready = True
+        self._wake_blocked()
+
+    def on_window(self, number: int) -> None:
+        if not number:
+            self._wake_blocked()
+        else:
+            stream = self.streams.get(number)
+            if stream is not None:
+                self._changed[stream] = None
+
+    def on_head(self, number: int, headers: RawHeaders) -> None:
+        self.answered += 1
+        stream = self.streams.get(number)
+        if stream is None:
+            return None
+        self._changed[stream] = None
+        stream.begun = True
+        kept: RawHeaders = []
+        size = 0
+        for pair in headers:
+            name, value = pair
+            if name == b":status":
+                if len(value) != 3 or not value.isdigit() or value < b"100":
+                    return self._bad(stream, f"the status of the answer is {value[:20]!r}")
+                stream.status = int(value)
+                continue
+            if _UNSAFE.search(value):
+                return self._bad(stream, f"the value of the answer's header {name[:50]!r} holds a line break")
+            size += len(name) + len(value) + 4
+            kept.append(pair)
+            if name == b"content-length":
+                if not value.isdigit() or len(value) > 18 or stream.length not in (None, int(value)):
+                    return self._bad(stream, f"the answer's content-length is {value[:20]!r}")
+                stream.length = int(value)
+        if size > MAX_HEAD_BYTES:
+            return self._bad(stream, f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
+        if len(kept) > MAX_HEADERS:
+            return self._bad(stream, f"the answer has more than {MAX_HEADERS} headers")
+        if stream.head_request or stream.status in (204, 304):
+            stream.length = None  # it may tell of a body that does not come
+        stream.headers = kept
+        stream.head_done = True
+        return None
+
+    def on_interim(self, number: int, headers: RawHeaders) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            return
+        self._changed[stream] = None
+        stream.begun = True
+        status = dict(headers).get(b":status")
+        if status == b"101":
+            self._bad(stream, "the server switched protocols (101), which HTTP/2 does not know")
+        elif status == b"100":
+            stream.continue_seen = True
+
+    def on_data(self, number: int, data: bytes, size: int) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            self._codec.ignored(number, size)
+            return
+        if size > len(data):
+            self._give_back(stream, size - len(data))  # padding
+        if not data:
+            return
+        self._changed[stream] = None
+        stream.received += len(data)
+        stream.unread += len(data)
+        if stream.length is not None and stream.received > stream.length:
+            self._bad(stream, f"the answer's body is longer than its content-length of {stream.length}")
+        elif stream.head_request:
+            self._bad(stream, "the server sent a body in answer to HEAD")
+        else:
+            stream.chunks.append(data)
+
+    def on_trailers(self, number: int, headers: RawHeaders) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            return
+        self._changed[stream] = None
+        together = [*stream.headers, *headers]
+        if len(together) > MAX_HEADERS:
+            self._bad(stream, f"the answer has more than {MAX_HEADERS} headers and trailers")
+        elif sum(len(name) + len(value) + 4 for name, value in together) > MAX_HEAD_BYTES:
+            self._bad(stream, f"the trailers of the answer are, with its head, larger than {MAX_HEAD_BYTES} bytes")
+        elif any(_UNSAFE.search(value) for _, value in headers):
+            self._bad(stream, "a trailer of the answer holds a line break")
+        else:
+            stream.trailers.extend(headers)
+
+    def on_end(self, number: int) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            return
+        self._changed[stream] = None
+        if stream.length is not None and stream.received != stream.length:
+            self._bad(stream, f"the answer's body ended after {stream.received} of {stream.length} bytes")
+            return
+        stream.complete = True
+        # an answer before the request was over: the server does not want the rest
+        self._forget(stream, Code.NO_ERROR if stream.sent else Code.CANCEL)
+
+    def on_reset(self, number: int, code: int) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            return
+        name = name_of(code)
+        if code == Code.REFUSED_STREAM and not stream.begun:
+            what = StreamFailure(Failure.REFUSED, "the server refused the stream before working on it (REFUSED_STREAM)")
+        else:
+            where = " in the middle of the answer" if stream.head_done else ""
+            what = StreamFailure(Failure.RESET, f"the server reset the stream{where} ({name})")
+        self._over(stream, what)
+
+    def on_broken(self, number: int, code: int) -> None:
+        stream = self.streams.get(number)
+        if stream is not None:
+            flow = code == Code.FLOW_CONTROL_ERROR
+            what = "the flow control of the stream" if flow else "HTTP/2 on this stream"
+            self._over(stream, StreamFailure(Failure.PROTOCOL_ERROR, f"the server broke {what} ({name_of(code)})"))
+
+    def on_goaway(self, last: int) -> None:
+        self.going_away = True
+        for stream in [stream for number, stream in self.streams.items() if number > last]:
+            text = "the server is closing the connection and did not work on this request (GOAWAY)"
+            self._fail(stream, StreamFailure(Failure.REFUSED, text, stale=True))
+
+    # -- ends -------------------------------------------------------------------------------------------------------
+
+    def _request_over(self, stream: Stream) -> None:
+        stream.sent = True
+        self._blocked.discard(stream)
+
+    def _give_back(self, stream: Stream, size: int) -> None:
+        if stream.complete or stream.id not in self.streams:
+            return
+        stream.credit += size
+        if stream.credit >= self._stream_window // 2:
+            self._codec.consumed(stream.id, stream.credit)
+            stream.credit = 0
+
+    def _over(self, stream: Stream, what: StreamFailure) -> None:
+        """The stream is over for the server."""
+        self._changed[stream] = None
+        self._drop(stream)
+        stream.failed = what
+
+    def _bad(self, stream: Stream, detail: str) -> None:
+        """The answer on this stream is not proper HTTP; the others are not touched."""
+        stream.failed = StreamFailure(Failure.PROTOCOL_ERROR, detail)
+        stream.chunks.clear()
+        self._forget(stream, Code.PROTOCOL_ERROR)
+
+    def _forget(self, stream: Stream, code: int) -> None:
+        """The stream is over for us; for the server too, after RST_STREAM unless both sides have ended it."""
+        if not self._drop(stream) or self.broken is not None:
+            return
+        if stream.complete and stream.sent:
+            return
+        self._codec.reset(stream.id, code)
+
+    def _drop(self, stream: Stream) -> bool:
+        self._blocked.discard(stream)
+        if self.streams.pop(stream.id, None) is None:
+            return False
+        left = stream.credit + stream.unread  # of this stream nothing more will come, but others share the connection
+        stream.credit = 0
+        if left and self.broken is None:
+            self._codec.ignored(stream.id, left)
+        return True
+
+    def _fail(self, stream: Stream, what: StreamFailure) -> None:
+        if not stream.settled:
+            stream.failed = what
+        self._forget(stream, Code.CANCEL)
+        stream.wake()
+
+    def _fail_all(self, what: StreamFailure) -> None:
+        for stream in list(self.streams.values()):
+            self._fail(stream, what)
+
+    def _violated(self, detail: str) -> None:
+        self.broken = StreamFailure(Failure.PROTOCOL_ERROR, f"the server broke HTTP/2: {detail}")
+        self._fail_all(self.broken)
+
+    def _wake_blocked(self) -> None:
+        for stream in list(self._blocked):
+            stream.wake()

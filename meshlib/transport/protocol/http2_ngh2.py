@@ -1,0 +1,304 @@
+"""The codec on nghttp2 (package ngh2): some twenty times as fast as h2.
+
+nghttp2 bounds frames, header blocks and what is queued for the server by itself. What it leaves to its user is a flood of
+frames that are legal and carry nothing: those that it tells of are counted, those that it does not (PRIORITY, unknown ones) are
+the bytes that came and were never explained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import ngh2
+from ngh2 import events
+
+from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
+from meshlib.transport.protocol.http2_codec import (
+    HEADER_TABLE,
+    MAX_FRAME,
+    SEND_AT_ONCE,
+    Code,
+    Head,
+    SecretHeader,
+    Sink,
+    Violation,
+    name_of,
+)
+from meshlib.transport.protocol.http2_frames import BUDGET, BUDGET_A_SECOND, FRAME_HEAD, FRAMES_AT_ONCE, FrameBudget
+
+_SETTINGS, _ACK = 4, 1
+_CLIENT = ngh2.Role.CLIENT
+_CONFIGURATION = ngh2.Configuration(
+    auto_window_update=False,
+    max_deflate_dynamic_table_size=HEADER_TABLE,
+    # a head between MAX_HEAD_BYTES and this fails its own stream; beyond it the connection
+    max_inbound_header_list_size=4 * MAX_HEAD_BYTES,
+    max_inbound_header_count=4096,
+)
+ALL_STREAMS = 2**31 - 1
+"""The connection's window: nghttp2 gives bytes back to a stream and its connection at once, when they have been read, and a
+reader that is behind must stop its own stream only."""
+
+NOT_EXPLAINED = MAX_FRAME + FRAME_HEAD + int(BUDGET) * FRAME_HEAD
+"""Bytes that may be waiting for the rest of their frame, or were frames that nothing is told of."""
+
+MAX_PADDING = 256
+
+
+class Ngh2Codec:
+    """See ``Codec``."""
+
+    __slots__ = (
+        "_budget",
+        "_closing",
+        "_connection",
+        "_events",
+        "_first",
+        "_goaway",
+        "_ignored",
+        "_out",
+        "_unexplained",
+        "_violation",
+        "max_streams",
+    )
+
+    def __init__(self, now: float, stream_window: int, connection_window: int) -> None:
+        self._connection = connection = ngh2.Connection(_CLIENT, _CONFIGURATION)
+        connection.initiate_connection(
+            {
+                ngh2.Setting.HEADER_TABLE_SIZE: HEADER_TABLE,
+                ngh2.Setting.ENABLE_PUSH: 0,
+                ngh2.Setting.INITIAL_WINDOW_SIZE: stream_window,
+                ngh2.Setting.MAX_FRAME_SIZE: MAX_FRAME,
+                ngh2.Setting.MAX_HEADER_LIST_SIZE: MAX_HEAD_BYTES,
+            }
+        )
+        if connection_window > 65535:
+            connection.set_local_window_size(ALL_STREAMS)
+        self._budget = FrameBudget(now)
+        self._events: deque[Any] = deque()
+        self._first: bytes | None = b""  # what came of the first frame's head
+        self._goaway: int | None = None  # the code of the server's
+        self._closing = False
+        self._violation: Violation | None = None
+        self._unexplained = 0.0
+        self._ignored = stream_window + MAX_HEAD_BYTES  # bytes of a stream that we reset which may be under way
+        self._out: list[bytes] = []
+        self.max_streams = ALL_STREAMS
+        self._flush()
+
+    def open(self, headers: Head, end: bool) -> int | None:
+        written = [ngh2.NeverIndexedHeader(*pair) if type(pair) is SecretHeader else pair for pair in headers]
+        try:
+            number = self._connection.send_request(written, end_stream=end)
+        except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError):
+            return None
+        self._budget.opened()
+        self._flush()  # nghttp2 knows a stream from the moment that its head has been written
+        return number
+
+    def send(self, number: int, data: memoryview, end: bool) -> int:
+        connection, size = self._connection, len(data)
+        try:
+            window = min(connection.remote_window_size, connection.stream_remote_window_size(number))
+            taken = min(size, SEND_AT_ONCE, max(0, window))
+            if taken:
+                connection.send_data(number, bytes(data[:taken]), end_stream=end and taken == size)
+        except ngh2.NGH2Error:  # the stream is over, which its owner hears next
+            return 0
+        if taken:
+            self._budget.reward()
+            self._flush()
+        return taken
+
+    def end(self, number: int) -> None:
+        with contextlib.suppress(ngh2.NGH2Error):  # the stream, or the connection, is over: its owner hears that next
+            self._connection.end_stream(number)
+            self._flush()
+
+    def reset(self, number: int, code: int) -> None:
+        with contextlib.suppress(ngh2.NGH2Error):  # there is nothing left to reset
+            self._connection.reset_stream(number, code)
+            self._unexplained -= self._ignored
+            self._flush()
+
+    def consumed(self, number: int, size: int) -> None:
+        with contextlib.suppress(ngh2.NGH2Error):  # of a connection that is over nobody wants more
+            self._connection.acknowledge_received_data(size, number)
+
+    ignored = consumed
+
+    def close(self, code: int) -> None:
+        self._closing = True
+        try:
+            self._connection.terminate_connection(code)
+            self._flush()
+        except ngh2.NGH2Error:  # there is no connection any more: say it ourselves
+            self._out.append(b"\0\0\x08\x07\0\0\0\0\0" + bytes(4) + code.to_bytes(4, "big"))
+
+    def outgoing(self) -> bytes:
+        self._flush()
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    def _flush(self) -> None:
+        try:
+            data = self._connection.data_to_send()
+        except ngh2.NGH2Error:
+            return  # it has failed, which ``receive`` tells
+        if data:
+            self._out.append(data)
+        told = self._connection.events()
+        if told:
+            self._events.extend(told)
+
+    def receive(self, data: bytes, now: float, sink: Sink) -> bool:
+        passed = self._budget.refill(now)
+        if passed:
+            self._explain(passed * BUDGET_A_SECOND * FRAME_HEAD)
+        if data:
+            self._feed(data)
+        waiting = self._events
+        for _ in range(FRAMES_AT_ONCE):
+            if not waiting:
+                break
+            event = waiting.popleft()
+            handle = _HANDLE.get(type(event))
+            if handle is None:
+                self._budget.charge()
+            else:
+                handle(self, event, sink)
+        if waiting:
+            return True
+        if self._unexplained > NOT_EXPLAINED:
+            self._budget.flooded()
+        if self._violation is not None:
+            raise self._violation
+        return False
+
+    def _feed(self, data: bytes) -> None:
+        if self._first is not None:
+            data = self._first + data
+            if len(data) < FRAME_HEAD:
+                self._first = data
+                return
+            self._first = None
+            if data.startswith(b"HTTP/1"):
+                raise Violation("the server speaks HTTP/1, not HTTP/2")
+            if data[3] != _SETTINGS or data[4] & _ACK:
+                raise Violation("the server does not speak HTTP/2: its first frame is not SETTINGS")
+        self._unexplained += len(data)
+        try:
+            self._connection.receive_data(data)
+        except ngh2.ConnectionStateError:
+            return  # nothing is expected after the last stream of a connection that is going away
+        except ngh2.DenialOfServiceError as error:
+            self._violation = Violation(str(error), Code.ENHANCE_YOUR_CALM)
+        except ngh2.NGH2Error as error:
+            self._violation = Violation(str(error) or type(error).__name__)
+        self._events.extend(self._connection.events())
+        self._flush()
+
+    def _explain(self, size: float) -> None:
+        """A frame of (at most) so many bytes. Only a reset stream lets more come than is explained."""
+        if self._unexplained > 0:
+            self._unexplained = max(0.0, self._unexplained - size - FRAME_HEAD)
+
+    # -- what nghttp2 tells -----------------------------------------------------------------------------------------
+
+    def _head(self, event: Any, sink: Sink) -> None:
+        self._block(event.headers)
+        sink.on_head(event.stream_id, event.headers)
+        if event.end_stream:
+            sink.on_end(event.stream_id)
+
+    def _interim(self, event: Any, sink: Sink) -> None:
+        self._block(event.headers)
+        sink.on_interim(event.stream_id, event.headers)
+
+    def _trailers(self, event: Any, sink: Sink) -> None:
+        self._block(event.headers)
+        sink.on_trailers(event.stream_id, event.headers)
+        sink.on_end(event.stream_id)
+
+    def _block(self, headers: Head) -> None:
+        self._budget.charge()
+        self._explain(sum([len(name) + len(value) + 16 for name, value in headers]) + MAX_PADDING)
+
+    def _data(self, event: Any, sink: Sink) -> None:
+        data = event.data
+        size = len(data)
+        self._explain(size + MAX_PADDING)
+        self._budget.data(size)
+        sink.on_data(event.stream_id, data, size)
+        if event.end_stream:
+            sink.on_end(event.stream_id)
+
+    def _reset(self, event: Any, sink: Sink) -> None:
+        self._budget.charge()
+        self._explain(4)
+        sink.on_reset(event.stream_id, event.error_code)
+
+    def _closed(self, event: Any, sink: Sink) -> None:
+        """A stream is over, for whichever reason; one that nobody ended before was broken by the server."""
+        if event.error_code:
+            self._unexplained -= self._ignored
+        sink.on_broken(event.stream_id, event.error_code)
+
+    def _window(self, event: Any, sink: Sink) -> None:
+        self._budget.charge()
+        self._explain(4)
+        sink.on_window(event.stream_id)
+
+    def _settings(self, event: Any, sink: Sink) -> None:
+        self._budget.charge()
+        settings = event.settings
+        self._explain(6 * len(settings))
+        self.max_streams = settings.get(ngh2.Setting.MAX_CONCURRENT_STREAMS, self.max_streams)
+        sink.on_settings()
+
+    def _going_away(self, event: Any, sink: Sink) -> None:
+        self._budget.charge()
+        self._explain(8 + len(event.debug_data))
+        self._goaway = event.error_code
+        sink.on_goaway(event.last_stream_id)
+
+    def _short(self, _event: Any, _sink: Sink) -> None:
+        self._budget.charge()
+        self._explain(8)
+
+    def _pushed(self, _event: Any, _sink: Sink) -> None:
+        raise Violation("the server opened a stream, which was not allowed to it")
+
+    def _over(self, event: Any, _sink: Sink) -> None:
+        code = event.error_code
+        if self._closing or code == self._goaway or not code:
+            return
+        detail = event.debug_data.decode("latin-1")
+        self._violation = Violation(f"{name_of(code)}{detail and ': ' + detail}", None)
+
+
+_HANDLE: dict[type, Callable[[Ngh2Codec, Any, Sink], None]] = {
+    events.ResponseReceived: Ngh2Codec._head,
+    events.InformationalResponseReceived: Ngh2Codec._interim,
+    events.TrailersReceived: Ngh2Codec._trailers,
+    events.DataReceived: Ngh2Codec._data,
+    events.StreamReset: Ngh2Codec._reset,
+    events.StreamClosed: Ngh2Codec._closed,
+    events.WindowUpdated: Ngh2Codec._window,
+    events.SettingsReceived: Ngh2Codec._settings,
+    events.SettingsAcknowledged: Ngh2Codec._short,
+    events.PingReceived: Ngh2Codec._short,
+    events.PingAcknowledged: Ngh2Codec._short,
+    events.GoAwayReceived: Ngh2Codec._going_away,
+    events.PushedStreamReceived: Ngh2Codec._pushed,
+    events.RequestReceived: Ngh2Codec._pushed,
+    events.ConnectionClosed: Ngh2Codec._over,
+}

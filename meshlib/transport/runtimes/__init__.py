@@ -1,0 +1,1 @@
+"""How effects are performed: by threads and by event loops."""

@@ -1,0 +1,134 @@
+"""How effects are performed on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
+
+from meshlib.alarms import wake
+from meshlib.engine.drivers import discard, run_async
+from meshlib.engine.effects import Acquire, Exchange, Race, Send
+from meshlib.engine.outcome import Outcome
+from meshlib.transport.core.background import MAX_WAITING
+from meshlib.transport.runtimes.race import race_on_loop
+from meshlib.transport.upstream.loop_connection import closed
+
+if TYPE_CHECKING:
+    pass
+from meshlib.transport.core.mesh_core import MeshCore
+from meshlib.transport.runtimes.targets import find_target, timeouts_of
+from meshlib.transport.upstream.client_settings import ClientSettings
+
+
+class LoopRuntime:
+    """What all asyncio runtimes have in common."""
+
+    traces = False
+
+    def __init__(self, core: MeshCore) -> None:
+        self._core = core
+        self._spawned: set[asyncio.Task[Any]] = set()
+
+    async def sleep(self, seconds: float) -> None:
+        upstream = self._core.loop_upstream()
+        try:
+            async with upstream.until_closed():
+                await self._core.clock.sleep_async(seconds)
+        except TimeoutError:
+            if not upstream.closed:
+                raise
+
+    async def acquire(self, effect: Acquire) -> bool | None:
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def wake_from_anywhere() -> None:
+            try:
+                loop.call_soon_threadsafe(wake, over)
+            except RuntimeError:  # the loop was closed under its waiting tasks: the slot goes to the next in line
+                effect.slots.release(effect.place)
+
+        waiter = effect.slots.enqueue(wake_from_anywhere, effect.place)
+        if waiter is None:
+            return None
+        alarm = (
+            None
+            if effect.timeout is None
+            else self._core.alarms.on_loop(loop, effect.timeout, functools.partial(wake, over))
+        )
+        try:
+            with self._core.closing.waking(lambda: effect.slots.admit(waiter)):
+                await over
+        except BaseException:
+            if effect.slots.cancel(waiter):
+                effect.slots.release(effect.place)
+            raise
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+        return effect.slots.cancel(waiter)
+
+    def spawn(self, exchange: Exchange) -> None:
+        background = self._core.background
+        if len(self._spawned) >= MAX_WAITING:
+            background.dropped += 1
+            exchange.close()
+            return
+
+        async def run_to_its_end() -> None:
+            try:
+                discard(await run_async(exchange, self), exchange)  # type: ignore[arg-type]
+            except Exception:  # noqa: BLE001 (nobody waits for it: counted and logged, never raised)
+                background.failed()
+
+        task = asyncio.get_running_loop().create_task(run_to_its_end())
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+
+
+class AsyncNetwork(LoopRuntime):
+    """Asyncio, on the mesh's own connections of the running loop."""
+
+    traces = True
+
+    async def race(self, effect: Race) -> tuple[Send, Outcome]:
+        return await race_on_loop(effect, self.send, self._core.alarms)
+
+    def __init__(self, core: MeshCore, settings: ClientSettings) -> None:
+        super().__init__(core)
+        self._settings = settings
+        if settings.limits is not None:
+            settings.limits.acquire = self.acquire
+            core.limits.add(settings.limits)
+
+    async def send(self, effect: Send) -> Outcome:
+        call = effect.call
+        view, wire = call.view, call.wire
+        target = find_target(self._core, effect.cluster, effect.endpoint, view, self._settings)
+        return await self._core.loop_upstream().send(
+            view.method.encode("latin-1"),
+            wire.target,
+            wire.headers(effect.attempt),
+            wire.body,
+            target,
+            timeouts_of(effect),
+            self._core.clock.monotonic() if effect.deadline is not None else 0.0,
+        )
+
+    async def enter(self) -> None:
+        """Nothing to open."""
+
+    async def leave(self, *_exc: Any) -> None:
+        """The client is left."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the running loop's idle connections; other clients that are still open make new ones when they need them."""
+        self._core.forget_limits(self._settings.limits)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return  # under trio, say: there are no connections here
+        self._core.loop_upstream().close_idle()
+        await closed()

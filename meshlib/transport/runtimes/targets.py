@@ -1,0 +1,94 @@
+"""Where an attempt connects, and how long it may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meshlib.engine.cluster import BoundCluster
+from meshlib.engine.effects import Send
+from meshlib.policy.endpoint import EndpointState
+from meshlib.transport.upstream.target import Target, Timeouts
+from meshlib.transport.upstream.tls import Context, upstream_context
+
+if TYPE_CHECKING:
+    from meshlib.policy.http_match import RequestView
+from meshlib.transport.core.mesh_core import MeshCore
+from meshlib.transport.upstream.client_settings import ClientSettings
+
+MAX_TARGETS = 2048
+"""Per cluster. Only pass-through to ever new hosts gets there."""
+
+
+def find_target(
+    core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, view: RequestView, client: ClientSettings
+) -> Target:
+    """Where to connect for this endpoint, made once per cluster, endpoint and TLS need.
+
+    TLS of an https URL verifies the URL's host. TLS that a DestinationRule begins verifies its ``sni``, else the host of the
+    mesh that the request chose (Envoy's ``auto_sni``); an address that the URL names is verified by the URL's name too."""
+    settings = cluster.spec.tls
+    scheme = view.scheme
+    by_host = settings is not None and cluster.spec.resolution != "passthrough"
+    authority = view.authority if by_host else view.dialled
+    key: Any
+    if settings is None and scheme != "https":
+        key = endpoint
+    elif settings is not None:
+        key = (endpoint, settings.sni or authority)
+    else:
+        key = (endpoint, authority, client)
+    if client.limits is not None:
+        key = (key, client.limits)
+    found = cluster.targets.get(key)
+    if found is None or found.label != endpoint.key:
+        if len(cluster.targets) >= MAX_TARGETS:
+            oldest = next(iter(cluster.targets))
+            core.forget_targets([cluster.targets.pop(oldest)])
+        stale, found = found, _make_target(cluster, endpoint, scheme, authority, client)
+        cluster.targets[key] = found
+        if stale is not None:
+            core.forget_targets([stale])
+        if cluster.has_left(endpoint):  # looked at after the target can be found by who takes the endpoint out
+            cluster.targets.pop(key, None)
+            found.retire()
+    return found
+
+
+def _make_target(
+    cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, client: ClientSettings
+) -> Target:
+    from meshlib.compiler.snapshot import split_authority
+
+    settings, limits, spec = cluster.spec.tls, cluster.spec.limits, endpoint.endpoint
+    context: Context | None = None
+    name = ""
+    if settings is not None:
+        context = upstream_context(settings)
+        name = settings.sni or split_authority(authority)[0]
+    elif scheme == "https":
+        context = client.context()
+        name = split_authority(authority)[0]
+    return Target(
+        host=spec.address,
+        port=spec.port,
+        tls=context,
+        server_hostname=name,
+        subject_alt_names=settings.subject_alt_names if settings is not None else (),
+        connect_timeout=limits.connect_timeout,
+        idle_timeout=limits.idle_timeout
+        if client.limits is None or client.limits.expiry is None
+        else min(limits.idle_timeout, client.limits.expiry),
+        max_requests=limits.max_requests_per_connection,
+        max_duration=limits.max_connection_duration,
+        keepalive=limits.tcp_keepalive,
+        http2=cluster.spec.http2 or (settings is None and context is not None and client.http2),
+        max_concurrent_streams=limits.max_concurrent_streams,
+        limits=client.limits,
+        label=endpoint.key,
+    )
+
+
+def timeouts_of(effect: Send) -> Timeouts:
+    wire = effect.call.wire
+    caller = wire.timeouts
+    return Timeouts(caller.connect, effect.timeout, caller.write, caller.read, effect.deadline, caller.pool, wire.trace)

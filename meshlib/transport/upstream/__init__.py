@@ -1,0 +1,1 @@
+"""Connections to endpoints, of threads and of event loops: pools, TLS, names."""

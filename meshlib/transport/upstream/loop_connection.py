@@ -1,0 +1,252 @@
+"""One HTTP/1.1 connection on asyncio, driven by callbacks: no task, no timer of its own.
+
+``Connection.start`` is the callback interface (the proxy's way in): a handler is told of head, body, end or failure and
+may pause reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from meshlib.engine.outcome import Failure, RawHeaders
+from meshlib.transport.protocol.http1 import ResponseReader
+from meshlib.transport.upstream.network_stream import AsyncPooledStream
+from meshlib.transport.upstream.problems import CUT_HEAD
+from meshlib.transport.upstream.target import Target
+
+if TYPE_CHECKING:
+    from meshlib.policy.circuit_limits import Slots
+    from meshlib.transport.upstream.loop import AsyncioUpstream
+
+
+CLOSING_TURNS = 4
+"""Turns of a loop until connections that were closed politely hold no socket any more, TLS ones included."""
+
+
+def close_politely(transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Close an idle connection. Over TLS the server is told (close_notify) and not waited for: asyncio would keep the socket
+    for up to 30 seconds until it says the same."""
+    transport.close()
+    if transport.get_extra_info("ssl_object") is not None:
+        loop.call_soon(transport.abort)
+
+
+async def closed() -> None:
+    """Let the running loop finish with connections that were just closed."""
+    for _ in range(CLOSING_TURNS):
+        await asyncio.sleep(0)
+
+
+class Handler(Protocol):
+    """Who is told what happens to a request. Exactly one of ``on_end`` and ``on_failure`` comes, and comes last."""
+
+    def on_head(self, reader: ResponseReader) -> None:
+        """The head is whole; ``reader`` has status, headers and the body bytes so far (``take``)."""
+
+    def on_data(self, reader: ResponseReader) -> None:
+        """More body bytes wait in ``reader``."""
+
+    def on_end(self, reader: ResponseReader) -> None:
+        """The answer is complete (after ``on_head``; the last bytes may still be in ``reader``)."""
+
+    def on_failure(self, failure: Failure, detail: str, error: BaseException | None, stale: bool) -> None:
+        """There will be no (more) answer."""
+
+    def on_writable(self, writable: bool) -> None:
+        """The system has (or for now has not) taken all of the request that was written."""
+
+    def on_interim(self, reader: ResponseReader) -> None:
+        """An interim answer (100, 103) may have come; the final one has not."""
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection: idle, or busy with one request."""
+
+    __slots__ = (
+        "_handler",
+        "_head_sent",
+        "_owner",
+        "_reused",
+        "closed",
+        "idle_since",
+        "opened",
+        "reader",
+        "requests",
+        "slot",
+        "stream",
+        "target",
+        "transport",
+    )
+
+    def __init__(self, owner: AsyncioUpstream, target: Target) -> None:
+        self._owner = owner
+        self.target = target
+        self.transport: Any = None
+        self.reader = ResponseReader()
+        self.requests = 0
+        self.opened = owner.now()
+        self.idle_since = 0.0
+        self.closed = False
+        self.slot: Slots | None = None  # that the client's limits gave it, while it is in use
+        self.stream: AsyncPooledStream | None = None
+        self._handler: Handler | None = None
+        self._head_sent = False
+        self._reused = False
+
+    # -- use --------------------------------------------------------------------------------------------------------
+
+    def start(self, data: bytes, head_request: bool, handler: Handler, headers: RawHeaders) -> None:
+        """Send the head (and whatever of the body is at hand) of a request; ``handler`` hears of its answer. ``headers`` are
+        the request's."""
+        self._reused = self.requests > 0
+        self.requests += 1
+        self._head_sent = False
+        self.reader.begin(head_request)
+        self.reader.request_headers = headers
+        self._handler = handler
+        self.transport.write(data)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """More of the request's body."""
+        if data and not self.closed:
+            self.transport.write(data)
+
+    def unsent(self) -> int:
+        """Bytes that were written and that the system has not taken yet."""
+        size: int = self.transport.get_write_buffer_size()
+        return size
+
+    def pause(self) -> None:
+        """Stop reading: the answer's consumer is behind."""
+        if not self.closed:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self.closed:
+            self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """Give up the request (if any) and the connection; the handler hears nothing more."""
+        self._handler = None
+        self.closed = True
+        if self.slot is not None:
+            self.give_slot_back()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def let_go(self) -> None:
+        """The request is over, and with it HTTP: the handler hears nothing more."""
+        self._handler = None
+
+    def give_slot_back(self) -> None:
+        """The connection is in use no longer."""
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.release()
+
+    def break_off(self, failure: Failure, detail: str) -> None:
+        """Give up the request and the connection; the handler is told."""
+        handler = self._handler
+        self.abort()
+        if handler is not None:
+            handler.on_failure(failure, detail, None, False)
+
+    def retire(self) -> None:
+        """Close politely; for connections without a request."""
+        self._handler = None
+        self.closed = True
+        if self.slot is not None:
+            self.give_slot_back()
+        if self.unsent():
+            self.transport.abort()  # of a request whose answer is over: the server shall not hold the socket
+        else:
+            close_politely(self.transport, self._owner.loop)
+
+    # -- asyncio's callbacks ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        # tell of every byte that the system does not take at once (asyncio's TLS would take 0 for "always")
+        self.transport.set_write_buffer_limits(high=0 if self.target.tls is None else 1, low=0)
+        self.stream = AsyncPooledStream(transport, self.reader)
+
+    def data_received(self, data: bytes) -> None:
+        handler = self._handler
+        if handler is None:
+            self.abort()  # idle connections have nothing to say: these bytes belong to no request
+            return
+        reader = self.reader
+        reader.feed(data)
+        if reader.error:
+            self._fail(Failure.PROTOCOL_ERROR, reader.error, None)
+            return
+        if not reader.head_done:
+            handler.on_interim(reader)
+            return
+        if not self._head_sent:
+            self._head_sent = True
+            if reader.complete:
+                self._finish(handler, with_head=True)
+                return
+            handler.on_head(reader)
+        elif reader.complete:
+            self._finish(handler, with_head=False)
+        else:
+            handler.on_data(reader)
+
+    def eof_received(self) -> bool:
+        return False  # close our side too: connection_lost follows
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        if self.slot is not None:
+            self.give_slot_back()
+        handler = self._handler
+        if handler is None:
+            self._owner.forget(self)
+            return
+        reader = self.reader
+        if error is None and reader.feed_eof():
+            self._handler = None
+            if not self._head_sent:
+                handler.on_head(reader)
+            handler.on_end(reader)
+            return
+        if reader.head_done:
+            what = f": {error}" if error else ""
+            detail = f"the server closed the connection in the middle of the answer{what}"
+        elif error is None and reader.begun:
+            self._fail(Failure.PROTOCOL_ERROR, CUT_HEAD, None)
+            return
+        elif error is None:
+            detail = "the server closed the connection without an answer"
+        else:
+            detail = f"the connection broke: {error}"
+        self._fail(Failure.RESET, detail, error)
+
+    def pause_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.on_writable(False)
+
+    def resume_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.on_writable(True)
+
+    # -- ends -------------------------------------------------------------------------------------------------------
+
+    def _finish(self, handler: Handler, with_head: bool) -> None:
+        self._handler = None
+        # the connection is free before the handler runs, so that what it starts next can use it
+        if with_head:
+            handler.on_head(self.reader)
+        handler.on_end(self.reader)
+
+    def _fail(self, failure: Failure, detail: str, error: BaseException | None) -> None:
+        handler, self._handler = self._handler, None
+        stale = self._reused and not self.reader.begun
+        self.closed = True
+        self.transport.abort()
+        if handler is not None:
+            handler.on_failure(failure, detail, error, stale)

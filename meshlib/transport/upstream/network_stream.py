@@ -1,0 +1,147 @@
+"""``response.extensions["network_stream"]``: httpcore's interface to the connection that carried a response.
+
+A connection of a pool tells about itself (``get_extra_info``: client_addr, server_addr, ssl_object, socket), and is not
+read or written by others than the mesh. After 101 Switching Protocols it is the caller's, with httpcore's exceptions.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import socket
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from meshlib.transport.upstream.switched import extra_of_socket, extra_of_transport
+
+_POOLED = (
+    "this connection belongs to a pool of the mesh; raw reads and writes are for responses with status 101 "
+    "(Switching Protocols)"
+)
+
+
+class PooledStream:
+    """A connection of threads. One for all its responses, so that none pays for it."""
+
+    __slots__ = ("_reader", "_sock")
+
+    def __init__(self, sock: socket.socket, reader: Any = None) -> None:
+        self._sock = sock
+        self._reader = reader
+
+    def get_extra_info(self, info: str) -> Any:
+        """What ``httpcore.NetworkStream.get_extra_info`` tells; None for what is not known."""
+        return extra_of_socket(self._sock, info)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Raises RuntimeError."""
+        raise RuntimeError(_POOLED)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Raises RuntimeError."""
+        raise RuntimeError(_POOLED)
+
+    def close(self) -> None:
+        """The connection carries no further request (HTTP/1.1; in HTTP/2 other calls are on it)."""
+        if self._reader is not None:
+            self._reader.poisoned = True
+
+
+class AsyncPooledStream:
+    """A connection of an event loop."""
+
+    __slots__ = ("_reader", "_transport")
+
+    def __init__(self, transport: Any, reader: Any = None) -> None:
+        self._transport = transport
+        self._reader = reader
+
+    def get_extra_info(self, info: str) -> Any:
+        """What ``httpcore.AsyncNetworkStream.get_extra_info`` tells; None for what is not known."""
+        return extra_of_transport(self._transport, info)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Raises RuntimeError."""
+        raise RuntimeError(_POOLED)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Raises RuntimeError."""
+        raise RuntimeError(_POOLED)
+
+    async def aclose(self) -> None:
+        """As ``PooledStream.close``."""
+        if self._reader is not None:
+            self._reader.poisoned = True
+
+
+class SwitchedStreams(NamedTuple):
+    """The two classes over one httpcore."""
+
+    sync: Any
+    asynchronous: Any
+
+
+@functools.cache
+def switched_streams(module: ModuleType) -> SwitchedStreams:
+    """Streams of connections that have switched protocols, for callers of ``module`` (httpx or httpx2). ``close`` closes the
+    response too, and with it what the call holds."""
+    core = importlib.import_module(module.__name__.replace("httpx", "httpcore"))
+
+    class Stream(core.NetworkStream):  # type: ignore[misc,name-defined]
+        def __init__(self, switched: Any, close: Callable[[], None]) -> None:
+            self._switched = switched
+            self._close = close
+
+        def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            try:
+                data: bytes = self._switched.read(max_bytes, timeout)
+            except TimeoutError as error:
+                raise core.ReadTimeout(str(error)) from error
+            except OSError as error:
+                raise core.ReadError(str(error)) from error
+            return data
+
+        def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            try:
+                self._switched.write(buffer, timeout)
+            except TimeoutError as error:
+                raise core.WriteTimeout(str(error)) from error
+            except OSError as error:
+                raise core.WriteError(str(error)) from error
+
+        def close(self) -> None:
+            self._close()
+
+        def get_extra_info(self, info: str) -> Any:
+            return self._switched.extra(info)
+
+    class AsyncStream(core.AsyncNetworkStream):  # type: ignore[misc,name-defined]
+        def __init__(self, switched: Any, close: Callable[[], Any]) -> None:
+            self._switched = switched
+            self._close = close
+
+        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            try:
+                data: bytes = await self._switched.read(max_bytes, timeout)
+            except TimeoutError as error:
+                raise core.ReadTimeout(str(error)) from error
+            except OSError as error:
+                raise core.ReadError(str(error)) from error
+            return data
+
+        async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            try:
+                await self._switched.write(buffer, timeout)
+            except TimeoutError as error:
+                raise core.WriteTimeout(str(error)) from error
+            except OSError as error:
+                raise core.WriteError(str(error)) from error
+
+        async def aclose(self) -> None:
+            await self._close()
+
+        def get_extra_info(self, info: str) -> Any:
+            return self._switched.extra(info)
+
+    return SwitchedStreams(Stream, AsyncStream)

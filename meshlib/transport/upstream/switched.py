@@ -1,0 +1,285 @@
+"""Connections after 101 Switching Protocols: no HTTP any more, raw bytes both ways, until somebody closes them.
+
+They have left the pool for good. Whoever holds one holds its slots too; the route's timeout ended with the head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from meshlib.clock import SystemClock
+
+if TYPE_CHECKING:
+    from meshlib.transport.upstream.loop import AsyncioUpstream
+    from meshlib.transport.upstream.loop_connection import Connection
+    from meshlib.transport.upstream.threads import SyncUpstream, _Connection
+
+HIGH_WATER = 256 * 1024  # unread bytes at which a connection of a loop stops reading
+LOW_WATER = 64 * 1024
+TLS_RECORD = 16384
+GOODBYE_SECONDS = 0.5
+
+CLOSED = "the connection is closed"
+
+
+class SyncSwitched:
+    """The response's body in place of one: nothing to iterate, ``read`` and ``write`` instead. One thread may read while
+    another writes; ``close`` wakes both. Raises OSError, TimeoutError."""
+
+    __slots__ = ("_connection", "_left", "_lock", "_sock", "_upstream")
+
+    def __init__(self, upstream: SyncUpstream, connection: _Connection, left: bytes) -> None:
+        self._upstream = upstream
+        self._connection: _Connection | None = connection
+        self._sock = connection.sock
+        self._sock.setblocking(
+            False
+        )  # an OpenSSL connection must not be used by two threads at once: nobody waits in it
+        self._left = left
+        self._lock = Lock()
+
+    def read(self, most: int, timeout: float | None) -> bytes:
+        """Some bytes, b"" at the end."""
+        until = None if timeout is None else SystemClock.monotonic() + timeout
+        while True:
+            with self._lock:
+                if self._left:
+                    data, self._left = self._left[:most], self._left[most:]
+                    return data
+                if self._connection is None:
+                    raise ConnectionAbortedError(CLOSED)
+                try:
+                    return self._sock.recv(most)
+                except (BlockingIOError, ssl.SSLWantReadError):
+                    wanted = select.POLLIN
+                except ssl.SSLWantWriteError:
+                    wanted = select.POLLOUT
+            self._wait(wanted, until, "nothing to read")
+
+    def write(self, data: bytes, timeout: float | None) -> None:
+        """All of ``data``."""
+        until = None if timeout is None else SystemClock.monotonic() + timeout
+        view = memoryview(data)
+        while view:
+            with self._lock:
+                if self._connection is None:
+                    raise ConnectionAbortedError(CLOSED)
+                try:
+                    # a TLS record that had no room must be tried again with the same bytes
+                    view = view[self._sock.send(view[:TLS_RECORD]) :]
+                    continue
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    wanted = select.POLLOUT
+                except ssl.SSLWantReadError:
+                    wanted = select.POLLIN
+            self._wait(wanted, until, "nothing could be written")
+
+    def _wait(self, wanted: int, until: float | None, problem: str) -> None:
+        number = self._sock.fileno()
+        if number < 0:
+            raise ConnectionAbortedError(CLOSED)
+        poll = select.poll()
+        poll.register(number, wanted)
+        if not poll.poll(None if until is None else max(0.0, until - SystemClock.monotonic()) * 1000):
+            raise TimeoutError(f"{problem} in time")
+
+    def extra(self, name: str) -> Any:
+        """See ``network_stream``."""
+        return extra_of_socket(self._sock, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+    def close(self) -> None:
+        """Close the connection, from any thread."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError):  # the other side may have been first
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # wakes who waits in poll; not SSLSocket's own
+            self._upstream._discard(connection)
+
+    abort = close
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Raw(asyncio.Protocol):
+    """What the transport talks to after 101."""
+
+    def __init__(self, upstream: AsyncioUpstream, connection: Connection, left: bytes) -> None:
+        self._upstream = upstream
+        self._connection = connection
+        self._received = bytearray(left)
+        self._paused = False
+        self._over = False
+        self._error: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        connection.let_go()
+        self.transport = connection.transport
+        self.transport.set_protocol(self)
+        self.closed = False
+        self.lost: asyncio.Future[None] = upstream.loop.create_future()
+        if connection.closed:
+            self._over = True
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) > HIGH_WATER and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+        _wake(self._reader)
+
+    def eof_received(self) -> bool:
+        self._over = True
+        _wake(self._reader)
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._over = True
+        self._error = error
+        _wake(self.lost)
+        _wake(self._reader)
+        _wake(self._writer)
+
+    def pause_writing(self) -> None:
+        if self._writer is None or self._writer.done():
+            self._writer = self._upstream.loop.create_future()
+
+    def resume_writing(self) -> None:
+        _wake(self._writer)
+
+    async def read(self, most: int, timeout: float | None) -> bytes:
+        async with asyncio.timeout(timeout):
+            while not self._received:
+                if self.closed:
+                    raise ConnectionAbortedError(CLOSED)
+                if self._error is not None:
+                    raise self._error
+                if self._over:
+                    return b""
+                self._reader = self._upstream.loop.create_future()
+                await self._reader
+        data = bytes(self._received[:most])
+        del self._received[:most]
+        if self._paused and len(self._received) < LOW_WATER:
+            self._paused = False
+            self.transport.resume_reading()
+        return data
+
+    async def write(self, data: bytes, timeout: float | None) -> None:
+        if self.closed or self._over or self.transport.is_closing():
+            raise self._error or ConnectionAbortedError(CLOSED)
+        self.transport.write(data)
+        async with asyncio.timeout(timeout):
+            while self._writer is not None and not self._writer.done():
+                await asyncio.shield(self._writer)
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """What was written still goes out."""
+        if not self.closed:
+            self.closed = True
+            self._upstream._busy.discard(self._connection)
+            self._connection.closed = True
+            self._connection.give_slot_back()
+            self.transport.close()
+            _wake(self._reader)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+class AsyncSwitched:
+    """As ``SyncSwitched``, on the loop of its connection."""
+
+    __slots__ = ("_loop", "_raw")
+
+    def __init__(self, upstream: AsyncioUpstream, connection: Connection, left: bytes) -> None:
+        self._raw = _Raw(upstream, connection, left)
+        self._loop = upstream.loop
+
+    async def read(self, most: int, timeout: float | None) -> bytes:
+        """Some bytes, b"" at the end."""
+        try:
+            return await self._raw.read(most, timeout)
+        except TimeoutError:
+            raise TimeoutError("nothing to read in time") from None
+
+    async def write(self, data: bytes, timeout: float | None) -> None:
+        """All of ``data``."""
+        try:
+            await self._raw.write(data, timeout)
+        except TimeoutError:
+            raise TimeoutError("nothing could be written in time") from None
+
+    def extra(self, name: str) -> Any:
+        """See ``network_stream``."""
+        return extra_of_transport(self._raw.transport, name)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        return
+        yield b""
+
+    def abort(self) -> None:
+        """Close the connection."""
+        self._raw.close()
+
+    async def aclose(self) -> None:
+        """Close the connection: what was written goes out, then TLS has a moment to say goodbye."""
+        raw = self._raw
+        raw.close()
+        if not raw.lost.done():
+            await asyncio.wait((raw.lost,), timeout=GOODBYE_SECONDS)
+            raw.transport.abort()
+
+    def __del__(self) -> None:
+        raw = self._raw
+        if not raw.closed and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(raw.close)  # perhaps another thread's garbage collector
+
+
+def extra_of_socket(sock: socket.socket, name: str) -> Any:
+    """``get_extra_info`` of httpcore's blocking streams."""
+    if name == "socket":
+        return sock
+    if name == "ssl_object":
+        return sock if isinstance(sock, ssl.SSLSocket) else None
+    if name == "client_addr":
+        return sock.getsockname()
+    if name == "server_addr":
+        return sock.getpeername()
+    if name == "is_readable":
+        return _readable(sock.fileno())
+    return None
+
+
+_NAMES = {"ssl_object": "ssl_object", "client_addr": "sockname", "server_addr": "peername", "socket": "socket"}
+
+
+def extra_of_transport(transport: Any, name: str) -> Any:
+    """``get_extra_info`` of httpcore's streams of event loops."""
+    if name == "is_readable":
+        sock = transport.get_extra_info("socket")
+        return True if sock is None else _readable(sock.fileno())
+    known = _NAMES.get(name)
+    return None if known is None else transport.get_extra_info(known)
+
+
+def _readable(number: int) -> bool:
+    if number < 0:
+        return True  # closed: httpcore says so, too
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))

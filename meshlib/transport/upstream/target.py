@@ -1,0 +1,127 @@
+"""Where a connection goes, and the time limits of one attempt."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.policy.circuit_limits import TcpKeepalive
+from meshlib.transport.upstream.names import is_name
+from meshlib.transport.upstream.tls import Context
+
+if TYPE_CHECKING:
+    from meshlib.transport.upstream.client_limits import ClientLimits
+    from meshlib.transport.upstream.trace import Trace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """An address with everything that makes connections to it interchangeable. Compared by identity: the owner keeps one
+    object per endpoint and policy, so that pools look it up at the cost of ``id``.
+
+    ``host`` is an IP, a DNS name (``is_name``; see ``names.py``) or ``unix:///path``. Times in seconds.
+
+    ``http2``: over plaintext the server is known to speak it; over TLS it is offered (ALPN) and the server decides.
+    ``max_concurrent_streams``: per HTTP/2 connection, at most what the server allows (Istio's maxConcurrentStreams).
+    """
+
+    host: str
+    port: int
+    tls: Context | None = None
+    server_hostname: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    connect_timeout: float = 10.0
+    idle_timeout: float = 3600.0
+    max_requests: int = 0  # per connection (HTTP/2: streams); 0: no limit
+    max_duration: float | None = None
+    keepalive: TcpKeepalive | None = None
+    http2: bool = False
+    max_concurrent_streams: int = 2**31 - 1
+    limits: ClientLimits | None = None  # of the one client whose connections these are
+    label: str = field(default="")
+    is_name: bool = field(init=False)
+    retired: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_name", is_name(self.host))
+
+    def retire(self) -> None:
+        """Nothing refers to it any more but calls under way: their connections close with them."""
+        object.__setattr__(self, "retired", True)
+
+    def __str__(self) -> str:
+        return self.label or (self.host if self.host.startswith("unix:") else f"{self.host}:{self.port}")
+
+
+LONGEST_WAIT = 2_000_000.0
+"""Seconds (23 days) that one wait in the kernel may last: poll(2) counts milliseconds in an int, and Python raises
+OverflowError for more. Callers may ask for more (x-envoy-upstream-rq-timeout-ms), and routes too."""
+
+
+class Timeouts:
+    """``connect``: TCP and TLS together; ``head``: from the first byte sent to the whole head of the answer; ``write`` and
+    ``read``: the longest silence while sending or receiving a body; ``deadline``: the clock's time when all must be over;
+    ``pool``: the wait for a connection that the client's own limits allow. Seconds, None: no limit. ``watch`` is given the
+    function that breaks the attempt off, as soon as there is one; ``trace`` is told what happens."""
+
+    __slots__ = ("connect", "deadline", "head", "pool", "read", "trace", "watch", "write")
+
+    def __init__(
+        self,
+        connect: float | None = None,
+        head: float | None = None,
+        write: float | None = None,
+        read: float | None = None,
+        deadline: float | None = None,
+        pool: float | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.connect = connect
+        self.head = head
+        self.write = write
+        self.read = read
+        self.deadline = deadline
+        self.pool = pool
+        self.trace = trace
+        self.watch: Callable[[Callable[[], None]], None] | None = None
+
+
+def smaller(a: float | None, b: float | None) -> float | None:
+    """The stricter of two limits, None being none."""
+    if a is None:
+        return b
+    return a if b is None or a < b else b
+
+
+class Used(Protocol):
+    """What both runtimes' connections tell of themselves."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def opened(self) -> float: ...
+
+
+def worn_out(connection: Used, now: float) -> bool:
+    """Whether a connection has carried its share (maxRequestsPerConnection), is too old (maxConnectionDuration), or leads to
+    where nobody goes any more. (Of that, one that was made for a last call makes no use before the call has gone out.)"""
+    target = connection.target
+    if target.retired and connection.requests:
+        return True
+    if target.max_requests and connection.requests >= target.max_requests:
+        return True
+    return target.max_duration is not None and now - connection.opened >= target.max_duration
+
+
+def keep_alive(sock: socket.socket, settings: TcpKeepalive) -> None:
+    """Probe the connection while it is idle (connectionPool.tcp.tcpKeepalive)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = (("TCP_KEEPCNT", settings.probes), ("TCP_KEEPIDLE", settings.time), ("TCP_KEEPINTVL", settings.interval))
+    for name, value in options:
+        option = getattr(socket, name, None)  # not every system has all three
+        if value and option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,128 @@
+"""SSL contexts for upstream connections, made once per settings, and the subjectAltNames check after the handshake."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from meshlib.policy.peer_names import allows, type_of
+from meshlib.transport.upstream.followed import Followed
+
+if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import TlsSettings
+
+
+class PeerNameMismatch(Exception):
+    """The server's certificate is valid but carries none of the names the DestinationRule allows."""
+
+
+def check_peer(certificate: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Raise ``PeerNameMismatch`` unless one of the names of the certificate, a dict of ``getpeercert()``, is ``allowed``
+    (none: no check). See ``policy/peer_names.py``."""
+    if not allowed:
+        return
+    names = [(kind, text) for kind, text in certificate.get("subjectAltName", ()) if isinstance(text, str)]
+    if not allows(allowed, names):
+        said = ", ".join(text if type_of(text) == kind else f"{text} ({kind})" for kind, text in names)
+        raise PeerNameMismatch(
+            f"the server's certificate is for {said or 'no name at all'}; "
+            f"the DestinationRule wants one of {', '.join(allowed)}"
+        )
+
+
+def certificate_of(peer: ssl.SSLSocket) -> Mapping[str, Any]:
+    """The server's certificate. Raises ``PeerNameMismatch`` when its names are no text."""
+    try:
+        return peer.getpeercert() or {}
+    except UnicodeDecodeError as error:
+        raise PeerNameMismatch(UNREADABLE) from error
+
+
+UNREADABLE = "the names of the server's certificate cannot be read"
+HTTP1_ONLY = ("http/1.1",)
+HTTP2_OR_1 = ("h2", "http/1.1")
+
+_offering = threading.Lock()
+os.register_at_fork(after_in_child=_offering._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
+
+
+class Offering:
+    """A TLS context that offers these protocols (ALPN) in its next handshakes, whatever the context offers elsewhere:
+    OpenSSL copies the offer when a connection is made. Stands where asyncio wants an ``SSLContext``."""
+
+    __slots__ = ("_context", "_protocols")
+
+    def __init__(self, context: ssl.SSLContext, protocols: Sequence[str]) -> None:
+        self._context = context
+        self._protocols = list(protocols)
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """As ``SSLContext.wrap_bio``."""
+        with _offering:
+            self._context.set_alpn_protocols(self._protocols)
+            return self._context.wrap_bio(*args, **kwargs)
+
+    def wrap_socket(self, sock: socket.socket, server_hostname: str | None) -> ssl.SSLSocket:
+        """As ``SSLContext.wrap_socket``, the handshake still to be done."""
+        with _offering:
+            self._context.set_alpn_protocols(self._protocols)
+            return self._context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+
+
+Context = ssl.SSLContext | Followed[ssl.SSLContext]
+"""A TLS context, or the files that it is made of."""
+
+
+def context_of(tls: Context) -> ssl.SSLContext:
+    """The context for a new connection. Raises ``UnusableFiles``."""
+    return tls.current() if isinstance(tls, Followed) else tls
+
+
+@functools.lru_cache(maxsize=256)
+def upstream_context(settings: TlsSettings) -> Followed[ssl.SSLContext]:
+    """The context for a DestinationRule's ``tls`` block, which follows its files."""
+    files = (settings.ca_certificates, settings.client_certificate, settings.private_key, settings.ca_crl)
+    return Followed("the TLS files of a DestinationRule", files, lambda: load_context(settings))
+
+
+def load_context(settings: TlsSettings) -> ssl.SSLContext:
+    """The context, of the files as they are now. Raises OSError (ssl.SSLError too)."""
+    if settings.ca_certificates:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(settings.ca_certificates)
+    else:
+        context = ssl.create_default_context()
+    if settings.ca_crl:
+        context.load_verify_locations(settings.ca_crl)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    if settings.client_certificate:
+        # no password: a key that wants one is an error, not a question on somebody's terminal
+        context.load_cert_chain(settings.client_certificate, settings.private_key or None, password="")
+    # the names to accept may be given explicitly; then it is check_peer that decides, not the host name
+    context.check_hostname = not settings.subject_alt_names and not settings.insecure_skip_verify
+    if settings.insecure_skip_verify:
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def caller_context(verify: Any, cert: Any, trust_env: bool = True) -> Context:
+    """The context for https URLs, from httpx's ``verify``, ``cert`` and ``trust_env`` (SSL_CERT_FILE, SSL_CERT_DIR). It
+    follows the files that these name; a context that the caller made stays as it is."""
+    if isinstance(verify, ssl.SSLContext) and cert is None:
+        return verify
+    import httpx
+
+    def load() -> ssl.SSLContext:
+        return httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+
+    files = [os.fspath(verify)] if isinstance(verify, (str, os.PathLike)) else []
+    if verify is True and trust_env:
+        files += [os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")]
+    if cert is not None:
+        files += [os.fspath(part) for part in ((cert,) if isinstance(cert, (str, os.PathLike)) else cert[:2]) if part]
+    return Followed("the certificate files of the client", files, load)
