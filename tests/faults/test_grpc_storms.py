@@ -14,9 +14,9 @@ from collections import Counter
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 
 from tests.support.grpc_echo import EchoServer, Message, eventually, stubs
+from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 from tests.support.resources import to
 
 pytestmark = pytest.mark.fault

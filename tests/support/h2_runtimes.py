@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshlib.clock import SystemClock
+from meshlib.engine.call import CallerTimeouts
 from meshlib.engine.outcome import Outcome, RawHeaders
 from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.protocol.request_body import ReplayBody
+from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.loop import AsyncioUpstream
 from meshlib.transport.upstream.names import Names
-from meshlib.transport.upstream.target import Target, Timeouts
+from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.threads import SyncUpstream
 
 
@@ -43,6 +45,12 @@ def _all_headers(call: Call) -> RawHeaders:
     return [(b"Host", b"reviews:9080"), *call.headers]
 
 
+def _attempt(call: Call, body: bytes | ReplayBody | None, target: Target) -> Attempt:
+    limits = dict(call.limits)
+    head, deadline = limits.pop("head", None), limits.pop("deadline", None)
+    return Attempt(call.method, call.path, _all_headers(call), body, target, head, deadline, CallerTimeouts(**limits))
+
+
 class Threads:
     """Blocking."""
 
@@ -57,8 +65,7 @@ class Threads:
 
     def send(self, target: Target, call: Call) -> Outcome:
         body = ReplayBody(iter(call.body)) if call.body is not None and not isinstance(call.body, bytes) else call.body
-        timeouts = Timeouts(**call.limits)
-        return self.upstream.send(call.method, call.path, _all_headers(call), body, target, timeouts)
+        return self.upstream.send(_attempt(call, body, target))
 
     def call(self, target: Target, call: Call) -> Result:
         outcome = self.send(target, call)
@@ -128,9 +135,7 @@ class Loop:
         body = call.body
         if body is not None and not isinstance(body, bytes):
             body = ReplayBody(_stream(body))
-        return await self.upstream.send(
-            call.method, call.path, _all_headers(call), body, target, Timeouts(**call.limits), self.loop.time()
-        )
+        return await self.upstream.send(_attempt(call, body, target))
 
     async def call_async(self, target: Target, call: Call) -> Result:
         outcome = await self.send_async(target, call)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from meshlib.alarms import wake
 from meshlib.engine.drivers import discard, run_async
 from meshlib.engine.effects import Acquire, Exchange, Race, Send
 from meshlib.engine.outcome import Outcome
 from meshlib.transport.core.background import MAX_WAITING
-from meshlib.transport.runtimes.race import race_on_loop
-from meshlib.transport.upstream.loop_connection import closed
-
-if TYPE_CHECKING:
-    pass
 from meshlib.transport.core.mesh_core import MeshCore
-from meshlib.transport.runtimes.targets import find_target, timeouts_of
+from meshlib.transport.runtimes.race import race_on_loop
+from meshlib.transport.runtimes.targets import find_target
+from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_settings import ClientSettings
+from meshlib.transport.upstream.loop_connection import closed
 
 
 class LoopRuntime:
@@ -105,15 +103,22 @@ class AsyncNetwork(LoopRuntime):
     async def send(self, effect: Send) -> Outcome:
         call = effect.call
         view, wire = call.view, call.wire
-        target = find_target(self._core, effect.cluster, effect.endpoint, view, self._settings)
-        return await self._core.loop_upstream().send(
-            view.method.encode("latin-1"),
-            wire.target,
-            wire.headers(effect.attempt),
-            wire.body,
-            target,
-            timeouts_of(effect),
-            self._core.clock.monotonic() if effect.deadline is not None else 0.0,
+        core, deadline = self._core, effect.deadline
+        upstream = core.loop_upstream()
+        if deadline is not None:  # by the mesh's clock; the wait for what others send goes by the loop's
+            deadline += upstream.loop.time() - core.clock.monotonic()
+        return await upstream.send(
+            Attempt(
+                view.method.encode("latin-1"),
+                wire.target,
+                wire.headers(effect.attempt),
+                wire.body,
+                find_target(core, effect.cluster, effect.endpoint, view, self._settings),
+                effect.timeout,
+                deadline,
+                wire.timeouts,
+                wire.trace,
+            )
         )
 
     async def enter(self) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from meshlib.engine.cluster import BoundCluster
-from meshlib.engine.effects import Send
 from meshlib.policy.endpoint import EndpointState
-from meshlib.transport.upstream.target import Target, Timeouts
+from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import Context, upstream_context
 
 if TYPE_CHECKING:
@@ -86,9 +85,3 @@ def _make_target(
         limits=client.limits,
         label=endpoint.key,
     )
-
-
-def timeouts_of(effect: Send) -> Timeouts:
-    wire = effect.call.wire
-    caller = wire.timeouts
-    return Timeouts(caller.connect, effect.timeout, caller.write, caller.read, effect.deadline, caller.pool, wire.trace)

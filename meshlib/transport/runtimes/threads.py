@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from meshlib.engine.drivers import discard, run
 from meshlib.engine.effects import Acquire, Exchange, Race, Send
 from meshlib.engine.outcome import Outcome
-from meshlib.transport.runtimes.race import ThreadRace
-
-if TYPE_CHECKING:
-    pass
 from meshlib.transport.core.mesh_core import MeshCore
-from meshlib.transport.runtimes.targets import find_target, timeouts_of
+from meshlib.transport.runtimes.race import ThreadRace
+from meshlib.transport.runtimes.targets import find_target
+from meshlib.transport.upstream.attempt import Attempt, Watch
 from meshlib.transport.upstream.client_settings import ClientSettings
 
 
@@ -84,19 +82,23 @@ class SyncNetwork(ThreadRuntime):
     def send(self, effect: Send) -> Outcome:
         return self._send(effect, None)
 
-    def _send(self, effect: Send, watch: Any) -> Outcome:
+    def _send(self, effect: Send, watch: Watch | None) -> Outcome:
         call = effect.call
         view, wire = call.view, call.wire
-        timeouts = timeouts_of(effect)
-        timeouts.watch = watch
         target = find_target(self._core, effect.cluster, effect.endpoint, view, self._settings)
         return self._core.upstream.send(
-            view.method.encode("latin-1"),
-            wire.target,
-            wire.headers(effect.attempt),
-            wire.body,
-            target,
-            timeouts,
+            Attempt(
+                view.method.encode("latin-1"),
+                wire.target,
+                wire.headers(effect.attempt),
+                wire.body,
+                target,
+                effect.timeout,
+                effect.deadline,
+                wire.timeouts,
+                wire.trace,
+                watch,
+            )
         )
 
     def enter(self) -> None:

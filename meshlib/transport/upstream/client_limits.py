@@ -13,7 +13,7 @@ from typing import Any
 
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.circuit_limits import Slots
-from meshlib.transport.upstream.target import Timeouts, smaller
+from meshlib.transport.upstream.attempt import Attempt
 
 
 class ClientLimits:
@@ -52,18 +52,12 @@ class ClientLimits:
             self.slots = Slots(self.slots.limit)
 
 
-def patience(timeouts: Timeouts) -> float | None:
-    """How long a call may wait for a slot."""
-    return smaller(timeouts.pool, timeouts.head)
-
-
-def no_slot(timeouts: Timeouts) -> Outcome:
-    """That time has passed."""
-    if timeouts.pool is None or (timeouts.head is not None and timeouts.head <= timeouts.pool):
-        return Outcome(
-            Failure.TIMEOUT, f"no connection of the client's limits was free within {timeouts.head or 0:.3g} s"
-        )
+def no_slot(attempt: Attempt) -> Outcome:
+    """The time that an attempt may wait for a slot has passed."""
+    pool, head = attempt.caller.pool, attempt.head_timeout
+    if pool is None or (head is not None and head <= pool):
+        return Outcome(Failure.TIMEOUT, f"no connection of the client's limits was free within {head or 0:.3g} s")
     return Outcome(
         Failure.POOL_TIMEOUT,
-        f"no connection of the client's limits (max_connections) was free within its pool timeout of {timeouts.pool:g} s",
+        f"no connection of the client's limits (max_connections) was free within its pool timeout of {pool:g} s",
     )

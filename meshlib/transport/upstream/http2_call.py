@@ -17,7 +17,8 @@ from meshlib.transport.protocol.framing import Chunked, FalseFraming, Framing, N
 from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.protocol.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
-from meshlib.transport.upstream.target import Target, Timeouts, smaller
+from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.target import Target, smaller
 
 HTTP2 = b"HTTP/2"
 
@@ -34,11 +35,11 @@ NEXT: Final = Need.NEXT
 Step = Need | float | None
 
 
-def attempt(
+def exchange(
     session: Http2Session,
     stream: Stream,
     framing: Framing,
-    timeouts: Timeouts,
+    attempt: Attempt,
     head_by: float | None,
     deadline: float | None,
     now: Callable[[], float],
@@ -49,10 +50,10 @@ def attempt(
     ``deadline``: when all must be over; both on the driver's clock."""
     problem = None
     if not isinstance(framing, NoBody) and framing.body:  # an empty one ended with the head
-        problem = yield from _send_body(session, stream, framing, timeouts, head_by, deadline, now)
+        problem = yield from _send_body(session, stream, framing, attempt, head_by, deadline, now)
     while problem is None and not stream.head_done and stream.failed is None:
         if not (yield head_by):
-            problem = Outcome(Failure.TIMEOUT, f"no answer within {timeouts.head or 0:.3g} s")
+            problem = Outcome(Failure.TIMEOUT, f"no answer within {attempt.head_timeout or 0:.3g} s")
     if problem is not None and problem.failure is Failure.INVALID_REQUEST:
         session.cancel(stream)
         return problem
@@ -80,7 +81,7 @@ def _send_body(
     session: Http2Session,
     stream: Stream,
     framing: Sized | Chunked,
-    timeouts: Timeouts,
+    attempt: Attempt,
     head_by: float | None,
     deadline: float | None,
     now: Callable[[], float],
@@ -96,7 +97,7 @@ def _send_body(
             if not (yield patience):
                 break
     if isinstance(body, bytes):
-        return (yield from _send(session, stream, body, True, timeouts, head_by, deadline, now))
+        return (yield from _send(session, stream, body, True, attempt, head_by, deadline, now))
     try:
         while not stream.settled:
             piece = yield NEXT
@@ -105,7 +106,7 @@ def _send_body(
                 session.end(stream)
                 return None
             framing.count(len(piece))
-            problem = yield from _send(session, stream, piece, False, timeouts, head_by, deadline, now)
+            problem = yield from _send(session, stream, piece, False, attempt, head_by, deadline, now)
             if problem is not None:
                 return problem
     except FalseFraming as error:
@@ -120,7 +121,7 @@ def _send(
     stream: Stream,
     piece: bytes,
     end: bool,
-    timeouts: Timeouts,
+    attempt: Attempt,
     head_by: float | None,
     deadline: float | None,
     now: Callable[[], float],
@@ -136,26 +137,26 @@ def _send(
             write_by = None
             yield FLUSH
             continue
-        if write_by is None and timeouts.write is not None:
-            write_by = now() + timeouts.write
+        if write_by is None and attempt.caller.write is not None:
+            write_by = now() + attempt.caller.write
         answer_by = deadline if stream.head_done else head_by
         if not (yield smaller(write_by, answer_by)):
             if write_by is None or (answer_by is not None and answer_by <= write_by):
                 return Outcome(Failure.TIMEOUT, "no answer in time: the request could not be sent")
-            return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {timeouts.write} s")
+            return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {attempt.caller.write} s")
     return None
 
 
 def next_chunk(
     session: Http2Session,
     stream: Stream,
-    timeouts: Timeouts,
+    attempt: Attempt,
     deadline: float | None,
     now: Callable[[], float],
 ) -> Generator[Step, Any, bytes]:
     """Some bytes of the answer's body, b"" at its end. Raises ``BodyFailed``, after which the body's owner cancels the
     stream. ``deadline`` is on the driver's clock."""
-    read_by = None if timeouts.read is None else now() + timeouts.read
+    read_by = None if attempt.caller.read is None else now() + attempt.caller.read
     until = smaller(read_by, deadline)
     while True:
         data = session.take(stream)
@@ -169,13 +170,15 @@ def next_chunk(
             if deadline is not None and (read_by is None or deadline <= read_by):
                 raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
             raise BodyFailed(
-                Failure.TIMEOUT, f"the caller's read timeout of {timeouts.read} s passed in the middle of the answer"
+                Failure.TIMEOUT,
+                f"the caller's read timeout of {attempt.caller.read} s passed in the middle of the answer",
             )
 
 
-def too_late(target: Target, timeouts: Timeouts, limit: float | None) -> Outcome:
+def too_late(attempt: Attempt, limit: float | None) -> Outcome:
     """No connection within ``limit`` seconds, the strictest of the limits on connecting."""
-    if timeouts.head is not None and limit == timeouts.head:
+    target = attempt.target
+    if limit is not None and limit == attempt.head_timeout:
         return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left")
     return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit or 0:g} s")
 

@@ -19,13 +19,14 @@ from meshlib.transport.protocol.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.protocol.http2_codec import Head, preferred
 from meshlib.transport.protocol.http2_headers import request_head
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
-from meshlib.transport.upstream.client_limits import ClientLimits, no_slot, patience
+from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
 from meshlib.transport.upstream.http2_call import (
     FLUSH,
     NEXT,
     Step,
-    attempt,
     copy_of,
+    exchange,
     greeting_problem,
     next_chunk,
     no_streams,
@@ -34,7 +35,7 @@ from meshlib.transport.upstream.http2_call import (
 from meshlib.transport.upstream.loop_connection import close_politely
 from meshlib.transport.upstream.network_stream import AsyncPooledStream
 from meshlib.transport.upstream.problems import MESH_CLOSED, connect_problem, mesh_closed
-from meshlib.transport.upstream.target import Target, Timeouts, smaller, worn_out
+from meshlib.transport.upstream.target import Target, worn_out
 from meshlib.transport.upstream.tls import HTTP2_OR_1, PeerNameMismatch
 from meshlib.transport.upstream.trace import Notes
 
@@ -131,7 +132,7 @@ class Connection(asyncio.Protocol):
         waiter: Waiter,
         source: AsyncIterator[bytes] | None = None,
     ) -> Any:
-        """Run ``attempt`` or ``next_chunk`` to its end. Cancellation resets the stream."""
+        """Run ``exchange`` or ``next_chunk`` to its end. Cancellation resets the stream."""
         try:
             step = next(steps)
             while True:
@@ -351,44 +352,41 @@ class AsyncioHttp2:
 
     async def send(
         self,
-        method: bytes,
-        url_target: bytes,
+        attempt: Attempt,
         framing: Framing,
-        target: Target,
-        timeouts: Timeouts,
-        clock_now: float,
     ) -> Outcome | None:
         """One attempt, as ``AsyncioUpstream.send``; None when the server speaks HTTP/1.1 only."""
         began = self.loop.time()
+        target = attempt.target
         until = self._http1.get(target)
         if until is not None:
             if self.now() < until:
                 return None
             del self._http1[target]
         try:
-            head = request_head(method, url_target, framing.headers, b"http" if target.tls is None else b"https")
+            head = request_head(attempt.method, attempt.request_target, framing.headers, attempt.scheme)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
-        found = await self._stream(head, not framing.body, method == b"HEAD", target, timeouts, began)
+        found = await self._stream(head, not framing.body, attempt, began)
         if found is None or isinstance(found, Outcome):
             return found
         connection, stream, waiter = found
-        deadline = None if timeouts.deadline is None else timeouts.deadline + began - clock_now
-        steps = attempt(
+        timeout = attempt.head_timeout
+        steps = exchange(
             connection.session,
             stream,
             framing,
-            timeouts,
-            None if timeouts.head is None else began + timeouts.head,
-            deadline,
+            attempt,
+            None if timeout is None else began + timeout,
+            attempt.deadline,
             self.loop.time,
         )
         source = aiter(framing.body) if isinstance(framing.body, ReplayBody) else None
-        trace = timeouts.trace
+        trace = attempt.trace
         if trace is not None:
             try:
                 trace.version = "http2"
-                await trace.send_headers(method, url_target, framing.headers, target)
+                await trace.send_headers(attempt, framing.headers)
                 await trace.sent()  # so far as it has to be before the response: the rest of a body goes out beside it
             except BaseException:
                 connection.cancel(stream)
@@ -408,15 +406,15 @@ class AsyncioHttp2:
         if trace is not None:
             await trace.ended(outcome)
         if outcome.failure is None and outcome.whole is None:
-            outcome.body = Http2Body(connection, stream, waiter, timeouts, deadline)
+            outcome.body = Http2Body(connection, stream, waiter, attempt)
         return outcome
 
     # -- connections ------------------------------------------------------------------------------------------------
 
     async def _stream(
-        self, head: Head, end: bool, head_request: bool, target: Target, timeouts: Timeouts, began: float
+        self, head: Head, end: bool, attempt: Attempt, began: float
     ) -> tuple[Connection, Stream, Waiter] | Outcome | None:
-        limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
+        head_request, target, limit = attempt.method == b"HEAD", attempt.target, attempt.connect_limit
         by = None if limit is None else began + limit
         while True:
             if self._upstream.closed:
@@ -435,19 +433,19 @@ class AsyncioHttp2:
             limits = target.limits
             slots = None if limits is None else limits.slots
             if task is None and limits and slots and not self._upstream.takes_slot(slots, limits):
-                if not await self._in_line(target, pool, slots, timeouts, began):
-                    return no_slot(timeouts)
+                if not await self._in_line(attempt, pool, slots, began):
+                    return no_slot(attempt)
                 continue
             notes = None
             if task is None:
-                notes = None if timeouts.trace is None else Notes()
+                notes = None if attempt.trace is None else Notes()
                 task = pool.connecting = self.loop.create_task(self._connect(target, pool, notes))
             left = None if by is None else max(0.0, by - self.loop.time())
             done, _ = await asyncio.wait((task,), timeout=left)
             if not done:
-                return too_late(target, timeouts, limit)
-            if notes is not None and timeouts.trace is not None:
-                await notes.tell(timeouts.trace)
+                return too_late(attempt, limit)
+            if notes is not None and attempt.trace is not None:
+                await notes.tell(attempt.trace)
             if task.cancelled():
                 return mesh_closed()
             made = task.result()
@@ -463,12 +461,12 @@ class AsyncioHttp2:
                 made.retire()
                 return useless
 
-    async def _in_line(self, target: Target, pool: _Pool, slots: Slots, timeouts: Timeouts, began: float) -> bool:
+    async def _in_line(self, attempt: Attempt, pool: _Pool, slots: Slots, began: float) -> bool:
         """Wait until the client's limits allow another connection, which is then being made. False when the time is up."""
         admission = pool.admission
         if admission is None:
-            admission = pool.admission = self.loop.create_task(self._admit(target, pool, slots))
-        bound = patience(timeouts)
+            admission = pool.admission = self.loop.create_task(self._admit(attempt.target, pool, slots))
+        bound = attempt.slot_limit
         pool.in_line += 1
         try:
             late = alarm = None
@@ -602,23 +600,20 @@ class Http2Body:
     """The rest of an answer's body. ``aclose`` before its end resets the stream; other streams go on. Raises
     ``BodyFailed`` when it is cut."""
 
-    __slots__ = ("_connection", "_deadline", "_over", "_stream", "_timeouts", "_waiter")
+    __slots__ = ("_attempt", "_connection", "_over", "_stream", "_waiter")
 
-    def __init__(
-        self, connection: Connection, stream: Stream, waiter: Waiter, timeouts: Timeouts, deadline: float | None
-    ) -> None:
+    def __init__(self, connection: Connection, stream: Stream, waiter: Waiter, attempt: Attempt) -> None:
         self._connection = connection
         self._stream = stream
         self._waiter = waiter
-        self._timeouts = timeouts
-        self._deadline = deadline
+        self._attempt = attempt
         self._over = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        connection, stream = self._connection, self._stream
+        connection, stream, attempt = self._connection, self._stream, self._attempt
         try:
             while not self._over:
-                steps = next_chunk(connection.session, stream, self._timeouts, self._deadline, connection.loop.time)
+                steps = next_chunk(connection.session, stream, attempt, attempt.deadline, connection.loop.time)
                 data = await connection.perform(steps, stream, self._waiter)
                 if not data:
                     self._over = True

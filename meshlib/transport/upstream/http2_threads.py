@@ -31,14 +31,15 @@ from meshlib.transport.protocol.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.protocol.http2_codec import Head, preferred
 from meshlib.transport.protocol.http2_headers import request_head
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
+from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.environment import waiting_poll
 from meshlib.transport.upstream.forked import close_copy
 from meshlib.transport.upstream.http2_call import (
     FLUSH,
     NEXT,
     Step,
-    attempt,
     copy_of,
+    exchange,
     greeting_problem,
     next_chunk,
     no_streams,
@@ -46,7 +47,7 @@ from meshlib.transport.upstream.http2_call import (
 )
 from meshlib.transport.upstream.network_stream import PooledStream
 from meshlib.transport.upstream.problems import MESH_CLOSED, mesh_closed
-from meshlib.transport.upstream.target import LONGEST_WAIT, Target, Timeouts, smaller, worn_out
+from meshlib.transport.upstream.target import LONGEST_WAIT, Target, worn_out
 from meshlib.transport.upstream.tls import HTTP2_OR_1
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Connection:
     def perform(
         self, steps: Generator[Step, Any, Any], stream: Stream, waiter: Waiter, source: Iterator[bytes] | None = None
     ) -> Any:
-        """Run ``attempt`` or ``next_chunk`` to its end, in this thread."""
+        """Run ``exchange`` or ``next_chunk`` to its end, in this thread."""
         if self._pid != os.getpid():
             raise BodyFailed(Failure.RESET, "the connection belongs to the process that forked this one")
         try:
@@ -519,68 +520,64 @@ class SyncHttp2:
 
     def send(
         self,
-        method: bytes,
-        url_target: bytes,
+        attempt: Attempt,
         framing: Framing,
-        target: Target,
-        timeouts: Timeouts,
     ) -> Outcome | socket.socket | None:
         """One attempt, as ``SyncUpstream.send``. When the server speaks HTTP/1.1 only: the new socket to do it on, or None
         if that was known before."""
         began = self._now()
+        target = attempt.target
         until = self._http1.get(target)
         if until is not None:
             if began < until:
                 return None
             del self._http1[target]
         try:
-            head = request_head(method, url_target, framing.headers, b"http" if target.tls is None else b"https")
+            head = request_head(attempt.method, attempt.request_target, framing.headers, attempt.scheme)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
-        found = self._stream(head, not framing.body, method == b"HEAD", target, timeouts, began)
+        found = self._stream(head, not framing.body, attempt, began)
         if not isinstance(found, tuple):
             return found
         connection, stream, waiter = found
         try:
-            return self._exchange(method, url_target, framing, target, timeouts, began, connection, stream, waiter)
+            return self._exchange(attempt, framing, began, connection, stream, waiter)
         except BaseException:
             connection.cancel(stream)
             raise
 
     def _exchange(
         self,
-        method: bytes,
-        url_target: bytes,
+        attempt: Attempt,
         framing: Framing,
-        target: Target,
-        timeouts: Timeouts,
         began: float,
         connection: Connection,
         stream: Stream,
         waiter: Waiter,
     ) -> Outcome:
-        head_by = None if timeouts.head is None else began + timeouts.head
-        steps = attempt(
+        timeout = attempt.head_timeout
+        head_by = None if timeout is None else began + timeout
+        steps = exchange(
             connection.session,
             stream,
             framing,
-            timeouts,
+            attempt,
             head_by,
-            timeouts.deadline,
+            attempt.deadline,
             self._now,
         )
         source = iter(framing.body) if isinstance(framing.body, ReplayBody) else None
-        trace = timeouts.trace
+        trace = attempt.trace
         if trace is not None:
             trace.version = "http2"
-            trace.send_headers(method, url_target, framing.headers, target)
+            trace.send_headers(attempt, framing.headers)
             trace.sent()  # so far as it has to be before the response: the rest of a body goes out beside it
         outcome: Outcome = connection.perform(steps, stream, waiter, source)
         outcome.stream = connection.stream
         if trace is not None:
             trace.ended(outcome)
         if outcome.failure is None and outcome.whole is None:
-            outcome.body = Http2Body(connection, stream, waiter, timeouts)
+            outcome.body = Http2Body(connection, stream, waiter, attempt)
         if not connection.usable:
             self._forget(connection)
         return outcome
@@ -588,12 +585,12 @@ class SyncHttp2:
     # -- connections ------------------------------------------------------------------------------------------------
 
     def _stream(
-        self, head: Head, end: bool, head_request: bool, target: Target, timeouts: Timeouts, began: float
+        self, head: Head, end: bool, attempt: Attempt, began: float
     ) -> tuple[Connection, Stream, Waiter] | Outcome | socket.socket | None:
+        head_request, target, limit = attempt.method == b"HEAD", attempt.target, attempt.connect_limit
         pool = self._pools.get(target)
         if pool is None:
             pool = self._pools.setdefault(target, _Pool())
-        limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
         by = None if limit is None else began + limit
         if len(pool.connections) > 1 and began - pool.swept >= SWEEP_SECONDS:
             self._sweep(pool, began)
@@ -615,7 +612,7 @@ class SyncHttp2:
                         made = pool.made
                         left = None if by is None else by - self._now()
                         if not pool.changed.wait_for(lambda: pool.made != made, left):  # noqa: B023 (called here only)
-                            return too_late(target, timeouts, limit)
+                            return too_late(attempt, limit)
                         if pool.failure is not None:
                             return copy_of(pool.failure)
                         if target in self._http1:
@@ -625,7 +622,7 @@ class SyncHttp2:
                         continue  # made while this thread was looking
                     pool.connecting = mine = True
                     pool.failure = None
-                made_now = self._connect(target, timeouts, limit, by)
+                made_now = self._connect(attempt, limit, by)
                 if isinstance(made_now, Connection):
                     opened = made_now.open(head, end, head_request)
                     if opened is None and not made_now.unneeded:
@@ -654,20 +651,18 @@ class SyncHttp2:
             if useless is not None:
                 return useless
 
-    def _connect(
-        self, target: Target, timeouts: Timeouts, limit: float | None, by: float | None
-    ) -> Connection | Outcome | socket.socket:
+    def _connect(self, attempt: Attempt, limit: float | None, by: float | None) -> Connection | Outcome | socket.socket:
         """A connection that has the server's SETTINGS; the socket when the server chose HTTP/1.1."""
-        limits = target.limits
+        limits = attempt.target.limits
         if limits is None:
-            return self._connect_now(target, timeouts, limit, by)
-        refused = self._upstream.admit(limits, timeouts)
+            return self._connect_now(attempt, limit, by)
+        refused = self._upstream.admit(limits, attempt)
         if refused is not None:
             return refused
         self._upstream.make_room(limits)
         made: Connection | Outcome | socket.socket | None = None
         try:
-            made = self._connect_now(target, timeouts, limit, None if limit is None else self._now() + limit)
+            made = self._connect_now(attempt, limit, None if limit is None else self._now() + limit)
             if isinstance(made, Connection):
                 made.take_slot(limits.slots)
         finally:
@@ -676,15 +671,16 @@ class SyncHttp2:
         return made
 
     def _connect_now(
-        self, target: Target, timeouts: Timeouts, limit: float | None, by: float | None
+        self, attempt: Attempt, limit: float | None, by: float | None
     ) -> Connection | Outcome | socket.socket:
+        target, trace = attempt.target, attempt.trace
         left = None if by is None else by - self._now()
         if left is not None and left <= 0:
-            return too_late(target, timeouts, limit)
+            return too_late(attempt, limit)
         try:
-            sock = self._upstream.dial(target, HTTP2_OR_1, left, timeouts.trace)
+            sock = self._upstream.dial(target, HTTP2_OR_1, left, trace)
         except TimeoutError:
-            return too_late(target, timeouts, limit)
+            return too_late(attempt, limit)
         if isinstance(sock, Outcome):
             return sock
         if isinstance(sock, ssl.SSLSocket) and sock.selected_alpn_protocol() != "h2":
@@ -695,20 +691,20 @@ class SyncHttp2:
         try:
             if self._upstream.closed:  # looked at after the connection can be found by ``close``
                 connection.mesh_closed()
-            if timeouts.trace is not None:
-                timeouts.trace.started("http2.send_connection_init")
+            if trace is not None:
+                trace.started("http2.send_connection_init")
             problem = connection.greet(by)
-            if timeouts.trace is not None:
+            if trace is not None:
                 if problem is None:
-                    timeouts.trace.complete()
+                    trace.complete()
                 else:
-                    timeouts.trace.ended(problem)
+                    trace.ended(problem)
         except BaseException:
             connection.retire()
             raise
         if problem is not None:
             connection.retire()
-            return too_late(target, timeouts, limit) if problem.failure is Failure.CONNECT_TIMEOUT else problem
+            return too_late(attempt, limit) if problem.failure is Failure.CONNECT_TIMEOUT else problem
         return connection
 
     def _forget(self, connection: Connection) -> None:
@@ -787,20 +783,20 @@ class Http2Body:
     """The rest of an answer's body. ``close`` before its end resets the stream; other streams go on. Raises
     ``BodyFailed`` when it is cut."""
 
-    __slots__ = ("_connection", "_over", "_stream", "_timeouts", "_waiter")
+    __slots__ = ("_attempt", "_connection", "_over", "_stream", "_waiter")
 
-    def __init__(self, connection: Connection, stream: Stream, waiter: Waiter, timeouts: Timeouts) -> None:
+    def __init__(self, connection: Connection, stream: Stream, waiter: Waiter, attempt: Attempt) -> None:
         self._connection = connection
         self._stream = stream
         self._waiter = waiter
-        self._timeouts = timeouts
+        self._attempt = attempt
         self._over = False
 
     def __iter__(self) -> Iterator[bytes]:
-        connection, stream, timeouts = self._connection, self._stream, self._timeouts
+        connection, stream, attempt = self._connection, self._stream, self._attempt
         try:
             while not self._over:
-                steps = next_chunk(connection.session, stream, timeouts, timeouts.deadline, connection._now)
+                steps = next_chunk(connection.session, stream, attempt, attempt.deadline, connection._now)
                 data = connection.perform(steps, stream, self._waiter)
                 if not data:
                     self._over = True

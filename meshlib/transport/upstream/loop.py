@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.alarms import Alarms
 from meshlib.engine.effects import Acquire
-from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Framing, NoBody, framing_of
 from meshlib.transport.protocol.http1 import InvalidHead, asks_for_websocket, encode_head
-from meshlib.transport.protocol.request_body import ReplayBody
-from meshlib.transport.upstream.client_limits import ClientLimits, no_slot, patience
+from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
 from meshlib.transport.upstream.loop_connection import Connection
 from meshlib.transport.upstream.loop_pending import Pending
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.network_stream import AsyncPooledStream, PooledStream
 from meshlib.transport.upstream.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package, no_upgrade
-from meshlib.transport.upstream.target import Target, Timeouts, keep_alive, smaller, worn_out
+from meshlib.transport.upstream.target import Target, keep_alive, smaller, worn_out
 from meshlib.transport.upstream.tls import HTTP1_ONLY, UNREADABLE, Offering, PeerNameMismatch, check_peer, context_of
 
 if TYPE_CHECKING:
@@ -229,12 +229,12 @@ class AsyncioUpstream:
             self._sweeper.cancel()
             self._sweep_then(by)
 
-    async def _admit(self, limits: ClientLimits, timeouts: Timeouts) -> Outcome | None:
+    async def _admit(self, limits: ClientLimits, attempt: Attempt) -> Outcome | None:
         """Wait until the client's limits allow one more connection in use. None: they do, and its slot is the caller's."""
         slots = limits.slots
         if slots is None or self.takes_slot(slots, limits):
             return None
-        return None if await limits.acquire(Acquire(slots, patience(timeouts))) else no_slot(timeouts)
+        return None if await limits.acquire(Acquire(slots, attempt.slot_limit)) else no_slot(attempt)
 
     def takes_slot(self, slots: Slots, limits: ClientLimits) -> bool:
         """Whether a slot of the client's limits was to be had, if need be by closing an idle HTTP/2 connection."""
@@ -340,54 +340,44 @@ class AsyncioUpstream:
 
     # -- one exchange -----------------------------------------------------------------------------------------------
 
-    async def send(
-        self,
-        method: bytes,
-        url_target: bytes,
-        headers: RawHeaders,
-        body: bytes | ReplayBody | None,
-        target: Target,
-        timeouts: Timeouts,
-        clock_now: float,
-    ) -> Outcome:
-        """One attempt. Failures are values; cancellation aborts the connection and is raised.
-
-        ``clock_now`` is the mesh clock's present, against which ``timeouts.deadline`` is read.
-        """
+    async def send(self, attempt: Attempt) -> Outcome:
+        """One attempt. Failures are values; cancellation aborts the connection and is raised."""
         if self.closed:
             return mesh_closed()
         try:
-            framing = framing_of(headers, body)
+            headers, target = attempt.headers, attempt.target
+            framing = framing_of(headers, attempt.body)
             if target.http2 and asks_for_websocket(headers):
                 if target.tls is None:
                     return no_upgrade(target)
             elif target.http2:
-                outcome = await self._send_http2(method, url_target, framing, target, timeouts, clock_now)
+                outcome = await self._send_http2(attempt, framing)
                 if outcome is not None:
                     return outcome
-            data = encode_head(method, url_target, framing.headers)
+            data = encode_head(attempt.method, attempt.request_target, framing.headers)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         loop = self.loop
         began = loop.time()
+        timeout = attempt.head_timeout
         limits = target.limits
         if limits is not None:
-            refused = await self._admit(limits, timeouts)
+            refused = await self._admit(limits, attempt)
             if refused is not None:
                 return refused
         connection = self.take(target)
         if connection is None:
-            limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
+            limit = attempt.connect_limit
             try:
                 if limits is not None:
-                    if timeouts.head is not None:
-                        limit = smaller(limit, max(0.0, began + timeouts.head - loop.time()))
+                    if timeout is not None:
+                        limit = smaller(limit, max(0.0, began + timeout - loop.time()))
                     self.make_room(limits)
-                connection = await self.connect(target, limit, timeouts.trace)
+                connection = await self.connect(target, limit, attempt.trace)
             except TimeoutError as error:
                 if self.closed:
                     return mesh_closed(error)
-                if timeouts.head is not None and limit == timeouts.head:
+                if limit == timeout:
                     return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left", error)
                 return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit:g} s", error)
             except socket.gaierror as error:
@@ -399,7 +389,7 @@ class AsyncioUpstream:
                     limits.slots.release()
         if limits is not None:
             connection.slot = limits.slots
-        pending = Pending(self, connection, loop, timeouts, began - clock_now)
+        pending = Pending(self, connection, loop, attempt)
         rest = None
         if not isinstance(framing, NoBody):
             content = framing.body
@@ -407,14 +397,14 @@ class AsyncioUpstream:
                 data += framing.whole(content)
             else:
                 rest = framing
-        timer, trace = None, timeouts.trace
+        timer, trace = None, attempt.trace
         try:
             if trace is not None:
                 trace.version = "http11"
-                await trace.send_headers(method, url_target, framing.headers, target)
-            connection.start(data, method == b"HEAD", pending, headers)
-            if timeouts.head is not None:
-                timer = loop.call_at(began + timeouts.head, pending.head_timed_out)
+                await trace.send_headers(attempt, framing.headers)
+            connection.start(data, attempt.method == b"HEAD", pending, headers)
+            if timeout is not None:
+                timer = loop.call_at(began + timeout, pending.head_timed_out)
             if rest is not None or not pending.writable:
                 problem = None
                 try:
@@ -442,15 +432,7 @@ class AsyncioUpstream:
             if timer is not None:
                 timer.cancel()
 
-    async def _send_http2(
-        self,
-        method: bytes,
-        url_target: bytes,
-        framing: Framing,
-        target: Target,
-        timeouts: Timeouts,
-        clock_now: float,
-    ) -> Outcome | None:
+    async def _send_http2(self, attempt: Attempt, framing: Framing) -> Outcome | None:
         """None when the server speaks HTTP/1.1 only."""
         if self._http2 is None:
             try:
@@ -458,5 +440,5 @@ class AsyncioUpstream:
 
                 self._http2 = AsyncioHttp2(self)
             except ImportError as error:
-                return no_http2_package(target, error)
-        return await self._http2.send(method, url_target, framing, target, timeouts, clock_now)
+                return no_http2_package(attempt.target, error)
+        return await self._http2.send(attempt, framing)

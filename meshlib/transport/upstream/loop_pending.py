@@ -11,9 +11,9 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, Sized
 from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
+from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.loop_connection import Connection
 from meshlib.transport.upstream.switched import AsyncSwitched
-from meshlib.transport.upstream.target import Timeouts
 
 if TYPE_CHECKING:
     from meshlib.transport.upstream.loop import AsyncioUpstream
@@ -27,15 +27,14 @@ class Pending:
     """The handler of one awaited request, and afterwards the body of its answer."""
 
     __slots__ = (
+        "_attempt",
         "_buffered",
         "_chunks",
-        "_clock_offset",
         "_connection",
         "_ended",
         "_failed",
         "_paused",
         "_sending",
-        "_timeouts",
         "_unread",
         "_upstream",
         "_waiter",
@@ -48,13 +47,11 @@ class Pending:
         upstream: AsyncioUpstream,
         connection: Connection,
         loop: asyncio.AbstractEventLoop,
-        timeouts: Timeouts,
-        clock_offset: float,
+        attempt: Attempt,
     ) -> None:
         self._upstream = upstream
         self._connection = connection
-        self._timeouts = timeouts
-        self._clock_offset = clock_offset
+        self._attempt = attempt
         self.outcome: asyncio.Future[Outcome] = loop.create_future()
         self._waiter: asyncio.Future[bool] | None = None
         self.writable = True  # all that was written has gone to the system
@@ -123,7 +120,7 @@ class Pending:
         """The timer of the head."""
         if not self.outcome.done():
             self._upstream.drop(self._connection)
-            head = self._timeouts.head or 0.0
+            head = self._attempt.head_timeout or 0.0
             self.outcome.set_result(Outcome(Failure.TIMEOUT, f"no answer within {head:.3g} s"))
             self._ended = True
             self._wake()
@@ -181,7 +178,7 @@ class Pending:
 
     async def _drained(self) -> Outcome | None:
         """Until the system has taken all that was written, or an answer comes."""
-        connection, limit = self._connection, self._timeouts.write
+        connection, limit = self._connection, self._attempt.caller.write
         while not self.writable and not self.outcome.done():
             before = connection.unsent()
             if not await self._wait(limit) and connection.unsent() >= before:
@@ -231,9 +228,9 @@ class Pending:
             if self._ended:
                 self._let_go()
                 return b""
-            wait = self._timeouts.read
-            if self._timeouts.deadline is not None:
-                left = self._timeouts.deadline + self._clock_offset - self._upstream.loop.time()
+            wait, deadline = self._attempt.caller.read, self._attempt.deadline
+            if deadline is not None:
+                left = deadline - self._upstream.loop.time()
                 if left <= 0:
                     raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
                 if wait is None or left < wait:

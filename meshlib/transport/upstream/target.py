@@ -1,9 +1,8 @@
-"""Where a connection goes, and the time limits of one attempt."""
+"""Where a connection goes."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +12,6 @@ from meshlib.transport.upstream.tls import Context
 
 if TYPE_CHECKING:
     from meshlib.transport.upstream.client_limits import ClientLimits
-    from meshlib.transport.upstream.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,34 +56,6 @@ class Target:
 LONGEST_WAIT = 2_000_000.0
 """Seconds (23 days) that one wait in the kernel may last: poll(2) counts milliseconds in an int, and Python raises
 OverflowError for more. Callers may ask for more (x-envoy-upstream-rq-timeout-ms), and routes too."""
-
-
-class Timeouts:
-    """``connect``: TCP and TLS together; ``head``: from the first byte sent to the whole head of the answer; ``write`` and
-    ``read``: the longest silence while sending or receiving a body; ``deadline``: the clock's time when all must be over;
-    ``pool``: the wait for a connection that the client's own limits allow. Seconds, None: no limit. ``watch`` is given the
-    function that breaks the attempt off, as soon as there is one; ``trace`` is told what happens."""
-
-    __slots__ = ("connect", "deadline", "head", "pool", "read", "trace", "watch", "write")
-
-    def __init__(
-        self,
-        connect: float | None = None,
-        head: float | None = None,
-        write: float | None = None,
-        read: float | None = None,
-        deadline: float | None = None,
-        pool: float | None = None,
-        trace: Trace | None = None,
-    ) -> None:
-        self.connect = connect
-        self.head = head
-        self.write = write
-        self.read = read
-        self.deadline = deadline
-        self.pool = pool
-        self.trace = trace
-        self.watch: Callable[[Callable[[], None]], None] | None = None
 
 
 def smaller(a: float | None, b: float | None) -> float | None:

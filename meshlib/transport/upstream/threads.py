@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 from meshlib.clock import Clock
 from meshlib.engine.effects import Acquire
-from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import FalseFraming, Framing, NoBody, framing_of
 from meshlib.transport.protocol.http1 import BodyFailed, InvalidHead, ResponseReader, asks_for_websocket, encode_head
-from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, ReplayBody, SourceFailed
-from meshlib.transport.upstream.client_limits import ClientLimits, no_slot, patience
+from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
+from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
 from meshlib.transport.upstream.environment import check_sockets, instant_poll, is_gevents, waiting_poll
 from meshlib.transport.upstream.forked import close_copy
 from meshlib.transport.upstream.names import Names
@@ -37,7 +38,7 @@ from meshlib.transport.upstream.problems import (
     no_upgrade,
 )
 from meshlib.transport.upstream.switched import SyncSwitched
-from meshlib.transport.upstream.target import LONGEST_WAIT, Target, Timeouts, keep_alive, smaller, worn_out
+from meshlib.transport.upstream.target import LONGEST_WAIT, Target, keep_alive, smaller, worn_out
 from meshlib.transport.upstream.tls import (
     HTTP1_ONLY,
     Offering,
@@ -205,33 +206,26 @@ class SyncUpstream:
         self._swept = 0.0
         self._http2: SyncHttp2 | None = None
 
-    def send(
-        self,
-        method: bytes,
-        url_target: bytes,
-        headers: RawHeaders,
-        body: bytes | ReplayBody | None,
-        target: Target,
-        timeouts: Timeouts,
-    ) -> Outcome:
+    def send(self, attempt: Attempt) -> Outcome:
         """One attempt. Failures are values; only what interrupts the thread (KeyboardInterrupt) is raised."""
         connection: _Connection | None = None
         if self.closed:
             return mesh_closed()
         try:
-            framing = framing_of(headers, body)
+            headers, target = attempt.headers, attempt.target
+            framing = framing_of(headers, attempt.body)
             if target.http2 and asks_for_websocket(headers):
                 if target.tls is None:
                     return no_upgrade(target)
             elif target.http2:
-                answer = self._send_http2(method, url_target, framing, target, timeouts)
+                answer = self._send_http2(attempt, framing)
                 if isinstance(answer, Outcome):
                     return answer
                 if answer is not None:
                     connection = _Connection(answer, target, self._clock.monotonic())
                     if target.limits is not None:
                         connection.slot = target.limits.slots  # it was taken for this socket
-            head = encode_head(method, url_target, framing.headers)
+            head = encode_head(attempt.method, attempt.request_target, framing.headers)
         except InvalidHead as error:
             if connection is not None:
                 connection.close()
@@ -239,7 +233,7 @@ class SyncUpstream:
         now = self._clock.monotonic
         if connection is None:
             if target.limits is not None:
-                limited = self._within_limits(target, target.limits, timeouts)
+                limited = self._within_limits(attempt, target.limits)
                 if isinstance(limited, Outcome):
                     return limited
                 connection = limited
@@ -247,17 +241,17 @@ class SyncUpstream:
                 connection = self._take(target, now())
         reused = connection is not None and connection.requests > 0
         if connection is None:
-            made = self._connect(target, timeouts, now())
+            made = self._connect(attempt, now())
             if isinstance(made, Outcome):
                 return made
             connection = made
         connection.requests += 1
         reader = connection.reader
-        reader.begin(method == b"HEAD")
+        reader.begin(attempt.method == b"HEAD")
         reader.request_headers = headers
-        if timeouts.watch is not None:
-            timeouts.watch(connection.breaker())
-        trace, number = timeouts.trace, connection.requests
+        if attempt.watch is not None:
+            attempt.watch(connection.breaker())
+        trace, number = attempt.trace, connection.requests
         try:
             self._busy.add(connection)
             if self.closed:  # looked at after the connection can be found by ``close``
@@ -265,8 +259,8 @@ class SyncUpstream:
                 return mesh_closed()
             if trace is not None:
                 trace.version = "http11"
-                trace.send_headers(method, url_target, framing.headers, target)
-            outcome = self._exchange(connection, head, framing, timeouts, reused)
+                trace.send_headers(attempt, framing.headers)
+            outcome = self._exchange(attempt, connection, head, framing, reused)
             if outcome.failure is not None:
                 self._discard(connection)
         except BaseException:
@@ -284,20 +278,21 @@ class SyncUpstream:
 
     def _exchange(
         self,
+        attempt: Attempt,
         connection: _Connection,
         head: bytes,
         framing: Framing,
-        timeouts: Timeouts,
         reused: bool,
     ) -> Outcome:
         sock, reader, body = connection.sock, connection.reader, framing.body
         now = self._clock.monotonic
-        head_by = None if timeouts.head is None else now() + timeouts.head
+        timeout, write = attempt.head_timeout, attempt.caller.write
+        head_by = None if timeout is None else now() + timeout
         early = False
         broke: BaseException | None = None
-        trace = timeouts.trace
+        trace = attempt.trace
         try:
-            connection.patience(smaller(timeouts.head, timeouts.write) if body is not None else timeouts.head)
+            connection.patience(smaller(timeout, write) if body is not None else timeout)
             if framing.body is None:
                 sock.sendall(head)
             elif type(body) is bytes and len(body) <= SMALL_BODY and not framing.expects_continue:
@@ -307,7 +302,7 @@ class SyncUpstream:
                 if trace is not None:
                     trace.complete()
                     trace.step("send_request_body")
-                early = self._send_body(connection, framing, timeouts, head_by)
+                early = self._send_body(connection, framing, write, head_by)
         except FalseFraming as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         except SourceFailed as error:
@@ -315,7 +310,7 @@ class SyncUpstream:
         except TIMED_OUT as error:
             if head_by is not None and now() >= head_by:
                 return Outcome(Failure.TIMEOUT, "no answer in time: the request could not be sent", error)
-            return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {timeouts.write} s", error)
+            return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {write} s", error)
         except IO_ERRORS as error:
             # the server may have answered (and closed) before it had read everything: that answer counts
             early, broke = True, error
@@ -342,11 +337,11 @@ class SyncUpstream:
                 else:
                     left = head_by - now()
                     if left <= 0:
-                        return _no_head(timeouts)
+                        return _no_head(attempt)
                     connection.patience(left)
                 data = sock.recv(RECEIVE)
             except TIMED_OUT:
-                return _no_head(timeouts)
+                return _no_head(attempt)
             except IO_ERRORS as error:
                 return _reset(error, reused and not reader.begun)
             if not data:
@@ -375,14 +370,14 @@ class SyncUpstream:
             outcome.whole = reader.take()
             self._release(connection)
         else:
-            outcome.body = SyncBody(self, connection, timeouts)
+            outcome.body = SyncBody(self, connection, attempt)
         return outcome
 
     def _send_body(
         self,
         connection: _Connection,
         framing: Framing,
-        timeouts: Timeouts,
+        write: float | None,
         head_by: float | None,
     ) -> bool:
         """Send the body piece by piece. True when the answer began before its end: then the rest is not sent."""
@@ -391,12 +386,12 @@ class SyncUpstream:
         if framing.expects_continue and self._refused_to_continue(connection, head_by):
             return True
         if isinstance(body, bytes):
-            return self._send_watching(connection, framing.whole(body), timeouts.write, head_by)
+            return self._send_watching(connection, framing.whole(body), write, head_by)
         for chunk in body:
-            if self._send_watching(connection, framing.piece(chunk), timeouts.write, head_by):
+            if self._send_watching(connection, framing.piece(chunk), write, head_by):
                 return True
         end = framing.end()
-        return bool(end) and self._send_watching(connection, end, timeouts.write, head_by)
+        return bool(end) and self._send_watching(connection, end, write, head_by)
 
     def _send_watching(self, connection: _Connection, data: bytes, write: float | None, head_by: float | None) -> bool:
         """Write all of ``data`` unless the server answers (or closes) meanwhile, which is what True says."""
@@ -476,17 +471,17 @@ class SyncUpstream:
         if self.closed:
             self.close_idle()
 
-    def _within_limits(self, target: Target, limits: ClientLimits, timeouts: Timeouts) -> _Connection | Outcome:
+    def _within_limits(self, attempt: Attempt, limits: ClientLimits) -> _Connection | Outcome:
         """A connection, kept or new, as the client's limits allow; it holds a slot."""
-        refused = self.admit(limits, timeouts)
+        refused = self.admit(limits, attempt)
         if refused is not None:
             return refused
         slots, connection = limits.slots, None
         try:
-            connection = self._take(target, self._clock.monotonic())
+            connection = self._take(attempt.target, self._clock.monotonic())
             if connection is None:
                 self.make_room(limits)
-                made = self._connect(target, timeouts, self._clock.monotonic())
+                made = self._connect(attempt, self._clock.monotonic())
                 if isinstance(made, Outcome):
                     return made
                 connection = made
@@ -496,7 +491,7 @@ class SyncUpstream:
                 slots.release()
         return connection
 
-    def admit(self, limits: ClientLimits, timeouts: Timeouts) -> Outcome | None:
+    def admit(self, limits: ClientLimits, attempt: Attempt) -> Outcome | None:
         """Wait until the client's limits allow one more connection in use. None: they do, and its slot is the caller's."""
         slots = limits.slots
         if slots is None or slots.try_acquire():
@@ -504,10 +499,10 @@ class SyncUpstream:
         if self._http2 is not None and self._http2.retire_idle(limits) and slots.try_acquire():
             return None
         before = self._clock.monotonic()
-        if not limits.acquire(Acquire(slots, patience(timeouts))):
-            return no_slot(timeouts)
-        if timeouts.head is not None:
-            timeouts.head = max(0.0, timeouts.head - (self._clock.monotonic() - before))
+        if not limits.acquire(Acquire(slots, attempt.slot_limit)):
+            return no_slot(attempt)
+        if attempt.head_timeout is not None:
+            attempt.head_timeout = max(0.0, attempt.head_timeout - (self._clock.monotonic() - before))
         return None
 
     def make_room(self, limits: ClientLimits) -> None:
@@ -529,14 +524,14 @@ class SyncUpstream:
             self._idle[connection.target].remove(connection)
             connection.close()
 
-    def _connect(self, target: Target, timeouts: Timeouts, now: float) -> _Connection | Outcome:
+    def _connect(self, attempt: Attempt, now: float) -> _Connection | Outcome:
         if now - self._swept >= SWEEP_SECONDS:
             self._sweep(now)
-        limit = smaller(smaller(target.connect_timeout, timeouts.connect), timeouts.head)
+        target, limit = attempt.target, attempt.connect_limit
         try:
-            sock = self.dial(target, HTTP1_ONLY, limit, timeouts.trace)
+            sock = self.dial(target, HTTP1_ONLY, limit, attempt.trace)
         except TimeoutError as error:
-            if timeouts.head is not None and limit == timeouts.head:
+            if limit == attempt.head_timeout:
                 return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left", error)
             return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit:g} s", error)
         return sock if isinstance(sock, Outcome) else _Connection(sock, target, now)
@@ -647,14 +642,7 @@ class SyncUpstream:
         finally:
             self._dialling.discard(sock)
 
-    def _send_http2(
-        self,
-        method: bytes,
-        url_target: bytes,
-        framing: Framing,
-        target: Target,
-        timeouts: Timeouts,
-    ) -> Outcome | socket.socket | None:
+    def _send_http2(self, attempt: Attempt, framing: Framing) -> Outcome | socket.socket | None:
         """A socket, or None, when the server speaks HTTP/1.1 only."""
         if self._pid != os.getpid():
             self.after_fork()
@@ -666,8 +654,8 @@ class SyncUpstream:
                 with self._lock:
                     http2 = self._http2 = self._http2 or SyncHttp2(self, self._clock.monotonic)
             except ImportError as error:
-                return no_http2_package(target, error)
-        return http2.send(method, url_target, framing, target, timeouts)
+                return no_http2_package(attempt.target, error)
+        return http2.send(attempt, framing)
 
     def _release(self, connection: _Connection) -> None:
         """The answer is over: keep the connection if it is good for another."""
@@ -787,19 +775,20 @@ class SyncBody:
     """The rest of an answer's body. Iterate to its end and the connection can be used again; ``close`` before and it is
     closed. Raises ``BodyFailed`` when it is cut."""
 
-    __slots__ = ("_connection", "_number", "_timeouts", "_upstream")
+    __slots__ = ("_attempt", "_connection", "_number", "_upstream")
 
-    def __init__(self, upstream: SyncUpstream, connection: _Connection, timeouts: Timeouts) -> None:
+    def __init__(self, upstream: SyncUpstream, connection: _Connection, attempt: Attempt) -> None:
         self._upstream = upstream
         self._connection: _Connection | None = connection
         self._number = connection.requests
-        self._timeouts = timeouts
+        self._attempt = attempt
 
     def __iter__(self) -> Iterator[bytes]:
         connection = self._connection
         if connection is None:
             return
-        reader, sock, timeouts = connection.reader, connection.sock, self._timeouts
+        reader, sock = connection.reader, connection.sock
+        read, deadline = self._attempt.caller.read, self._attempt.deadline
         now = self._upstream._clock.monotonic
         try:
             while True:
@@ -808,9 +797,9 @@ class SyncBody:
                     yield data
                 if reader.complete:
                     break
-                wait = timeouts.read
-                if timeouts.deadline is not None:
-                    left = timeouts.deadline - now()
+                wait = read
+                if deadline is not None:
+                    left = deadline - now()
                     if left <= 0:
                         raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
                     wait = smaller(wait, left)
@@ -818,13 +807,13 @@ class SyncBody:
                 try:
                     received = sock.recv(RECEIVE)
                 except TIMED_OUT:
-                    if timeouts.deadline is not None and now() >= timeouts.deadline:
+                    if deadline is not None and now() >= deadline:
                         raise BodyFailed(
                             Failure.TIMEOUT, "the route's timeout passed in the middle of the answer"
                         ) from None
                     raise BodyFailed(
                         Failure.TIMEOUT,
-                        f"the caller's read timeout of {timeouts.read} s passed in the middle of the answer",
+                        f"the caller's read timeout of {read} s passed in the middle of the answer",
                     ) from None
                 except IO_ERRORS as error:
                     raise BodyFailed(
@@ -877,5 +866,5 @@ def _reset(error: BaseException | None, stale: bool) -> Outcome:
     return Outcome(Failure.RESET, detail, error, stale=stale)
 
 
-def _no_head(timeouts: Timeouts) -> Outcome:
-    return Outcome(Failure.TIMEOUT, f"no answer within {timeouts.head or 0:.3g} s")
+def _no_head(attempt: Attempt) -> Outcome:
+    return Outcome(Failure.TIMEOUT, f"no answer within {attempt.head_timeout or 0:.3g} s")

@@ -6,9 +6,9 @@ import asyncio
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 
 from tests.support.grpc_echo import EchoServer, Message, stubs
+from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 from tests.support.resources import to
 
 

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, soon
 
 from meshlib.transport.grpcio.client.aio_turn import Turn
 from tests.support.grpc_echo import EchoServer, Message, stubs
+from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, soon
 from tests.support.resources import to
 
 UNARY = "/meshlib.test.Echo/Unary"

@@ -8,10 +8,10 @@ import gc
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 
 from meshlib.transport.grpcio.client import upstreams
 from tests.support.grpc_echo import EchoServer, Message, stubs
+from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 from tests.support.resources import to
 
 

@@ -7,6 +7,9 @@ import threading
 
 import grpc
 import pytest
+
+import meshlib
+from tests.support.grpc_echo import SERVICE, EchoServer, Message, echo_servers, eventually, stubs
 from tests.support.grpc_runtimes import (
     ANSWERS,
     HOST,
@@ -18,9 +21,6 @@ from tests.support.grpc_runtimes import (
     mesh_of,
     refused,
 )
-
-import meshlib
-from tests.support.grpc_echo import SERVICE, EchoServer, Message, echo_servers, eventually, stubs
 from tests.support.h2_server import H2Server
 from tests.support.resources import to
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import TARGET, mesh_of, quick
 
+from tests.support.grpc_runtimes import TARGET, mesh_of, quick
 from tests.support.resources import to
 
 SOON = 5.0

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import TARGET, mesh_of
 
 from meshlib.transport.grpcio.client import core_unary
 from tests.support.grpc_echo import SERVICE, EchoServer, Message, stubs
+from tests.support.grpc_runtimes import TARGET, mesh_of
 
 UNARY = f"/{SERVICE}/Unary"
 PATH = UNARY.encode()

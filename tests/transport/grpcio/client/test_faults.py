@@ -7,10 +7,10 @@ import time
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import ANSWERS, HOST, KINDS, TARGET, Threads, by_kind, mesh_of, refused
 
 from meshlib.policy.grpc_status import NUMBERS
 from tests.support.grpc_echo import EchoServer
+from tests.support.grpc_runtimes import ANSWERS, HOST, KINDS, TARGET, Threads, by_kind, mesh_of, refused
 from tests.support.resources import to
 
 

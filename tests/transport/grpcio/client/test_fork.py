@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from tests.support.grpc_runtimes import Threads, mesh_of
 
 from meshlib.transport.grpcio.client.upstreams import Upstream, upstreams_of_mesh
 from tests.support.grpc_echo import EchoServer
+from tests.support.grpc_runtimes import Threads, mesh_of
 
 PROGRAM = """
 import os, sys

@@ -8,9 +8,9 @@ import pytest
 from google.api_core import exceptions, gapic_v1, grpc_helpers, grpc_helpers_async
 from google.api_core.retry import Retry
 from google.api_core.retry.retry_unary_async import AsyncRetry
-from tests.support.grpc_runtimes import TARGET, mesh_of
 
 from tests.support.grpc_echo import EchoServer, Message, stubs
+from tests.support.grpc_runtimes import TARGET, mesh_of
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 

@@ -11,9 +11,9 @@ from collections import Counter
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, refused, resources, soon
 
 from tests.support.grpc_echo import EchoServer, Message, echo_servers, eventually, stubs
+from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, refused, resources, soon
 from tests.support.resources import to
 
 ROUND_ROBIN = {"loadBalancer": {"simple": "ROUND_ROBIN"}}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import ANSWERS, KINDS, TARGET, Asyncio, by_kind, mesh_of
 
 from tests.support.grpc_echo import SERVICE, EchoServer, Message, echo_servers, stubs
+from tests.support.grpc_runtimes import ANSWERS, KINDS, TARGET, Asyncio, by_kind, mesh_of
 
 
 async def test_the_users_interceptors_see_one_call_whatever_the_attempts():

@@ -9,6 +9,8 @@ from collections import Counter
 
 import grpc
 import pytest
+
+from tests.support.grpc_echo import EchoServer, Message, echo_servers, eventually, stubs
 from tests.support.grpc_runtimes import (
     ANSWERS,
     HOST,
@@ -23,8 +25,6 @@ from tests.support.grpc_runtimes import (
     refused,
     soon,
 )
-
-from tests.support.grpc_echo import EchoServer, Message, echo_servers, eventually, stubs
 from tests.support.resources import destination_rule, to
 
 CONDITIONS = {
@@ -323,9 +323,8 @@ async def test_max_connections_does_not_make_calls_wait_for_each_other(runtime_c
 
 
 async def test_nor_does_it_where_the_port_is_not_said_to_speak_grpc():
-    from tests.support.grpc_runtimes import entry as entry_of
-
     from meshlib import Mesh
+    from tests.support.grpc_runtimes import entry as entry_of
 
     with EchoServer(script=[5, "ok"]) as server:
         plain = entry_of(("127.0.0.1", server.port, "one"))

@@ -6,9 +6,9 @@ from collections import Counter
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import ANSWERS, HOST, KINDS, TARGET, by_kind, entry, mesh_of, refused, soon
 
 from tests.support.grpc_echo import SERVICE, echo_servers
+from tests.support.grpc_runtimes import ANSWERS, HOST, KINDS, TARGET, by_kind, entry, mesh_of, refused, soon
 from tests.support.resources import to
 
 

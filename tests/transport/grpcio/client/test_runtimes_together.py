@@ -7,11 +7,11 @@ import threading
 
 import grpc
 import pytest
-from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick
 
 from meshlib.transport.grpcio.client import reachability
 from meshlib.transport.grpcio.client import runtimes as runtimes
 from tests.support.grpc_echo import EchoServer, Message, eventually, stubs
+from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick
 from tests.support.resources import to
 
 ALL = range(12)

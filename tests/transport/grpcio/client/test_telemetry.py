@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
-from tests.support.grpc_runtimes import HOST, KINDS, TARGET, by_kind, mesh_of, quick, refused, soon
 
 from tests.support.grpc_echo import SERVICE, Echo, EchoServer, Message, echo_servers, stubs
+from tests.support.grpc_runtimes import HOST, KINDS, TARGET, by_kind, mesh_of, quick, refused, soon
 from tests.support.resources import to
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

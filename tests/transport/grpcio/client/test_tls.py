@@ -5,10 +5,10 @@ from __future__ import annotations
 import grpc
 import pytest
 import trustme
-from tests.support.grpc_runtimes import HOST, Threads, mesh_of, refused
 
 from tests.support.fake_clock import FakeClock
 from tests.support.grpc_echo import EchoServer
+from tests.support.grpc_runtimes import HOST, Threads, mesh_of, refused
 
 AUTHORITY = trustme.CA()
 STRANGER = trustme.CA()
