@@ -1,19 +1,21 @@
 """Every error a user of meshlib can see.
 
-Configuration errors carry *all* problems of all files at once. Call errors are also the httpx exception that a caller
-of plain httpx would already catch, and carry ``.exchange``: what the mesh decided and did for that call.
+Those of the configuration (``problems.py``) carry *all* problems of all files at once. Those of calls are also the httpx
+exception that a caller of plain httpx would already catch, and carry ``.exchange``: what the mesh decided and did for that
+call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import httpx
 
 from meshlib.distribution import require_ours
+from meshlib.problems import ConfigError as ConfigError
+from meshlib.problems import MeshError as MeshError
+from meshlib.problems import Problem as Problem
+from meshlib.problems import Severity as Severity
 
 if TYPE_CHECKING:
     from meshlib.engine.explanation import Explanation
@@ -22,72 +24,10 @@ if TYPE_CHECKING:
 require_ours()
 
 
-class Severity(StrEnum):
-    """How much a problem matters: an ``error`` refuses the resource, the others let it load."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTICE = "notice"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with (or worth saying about) the configuration.
-
-    ``code`` is stable and greppable (``unknown-field``); ``line`` and ``column`` count from 1, 0 means unknown;
-    ``path`` is the field (``spec.http[0].route[1].weight``); ``hint`` says what to do; ``name`` is Istio's name of a
-    code of its own (``IST0101``: ReferencedResourceNotFound).
-    """
-
-    code: str
-    severity: Severity
-    file: str
-    line: int
-    column: int
-    path: str
-    message: str
-    hint: str = ""
-    name: str = ""
-
-    @property
-    def where(self) -> str:
-        """``file:line:column``, as editors and terminals make clickable."""
-        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-
-    @property
-    def label(self) -> str:
-        """``unknown-field``, ``IST0101 ReferencedResourceNotFound``."""
-        return f"{self.code} {self.name}" if self.name else self.code
-
-    def __str__(self) -> str:
-        text = f"{self.where}: {self.severity}: "
-        if self.path:
-            text += f"{self.path}: "
-        text += f"{self.message} [{self.label}]"
-        return f"{text}\n    hint: {self.hint}" if self.hint else text
-
-
-class MeshError(Exception):
-    """Base of everything meshlib raises."""
-
-    exchange: Explanation | None = None
-
-
-class ConfigError(MeshError):
-    """Resources that cannot be used; ``problems`` holds every one of them, not just the first."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems: list[Problem] = list(problems)
-        super().__init__(str(self))
-
-    def __str__(self) -> str:
-        errors = sum(p.severity is Severity.ERROR for p in self.problems)
-        head = f"{errors} error{'s' if errors != 1 else ''} in the mesh configuration"
-        return "\n".join([head, *(str(p) for p in self.problems)])
-
-
 class CallError(MeshError):
     """Base of what a call through the mesh can raise. ``exchange`` tells what was decided and tried."""
+
+    exchange: Explanation | None = None
 
 
 class ConnectFailed(CallError, httpx.ConnectError):

@@ -25,8 +25,8 @@ from meshlib.engine.explanation import Explanation
 from meshlib.engine.live import seeded
 from meshlib.engine.plain_request import PlainView
 from meshlib.engine.status import status
-from meshlib.errors import ConfigError, MeshError, Problem, Severity
 from meshlib.pace import NotWanted, Slices, is_watched, let_go, much_is_made, slices
+from meshlib.problems import ConfigError, MeshError, Problem, Severity
 from meshlib.progress import shown
 from meshlib.resources.base import let_go_of
 from meshlib.resources.loader import load_objects

@@ -89,6 +89,7 @@ def test_another_distribution_that_is_merely_installed_is_warned_of_once(site):
     [
         "import meshlib.mesh",
         "import meshlib.errors",
+        "import meshlib.problems",
         "from meshlib.workload import Workload",
         "import meshlib.clock",
         "import meshlib.testing",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from meshlib.errors import Severity
+from meshlib.problems import Severity
 
 
 class Code(NamedTuple):

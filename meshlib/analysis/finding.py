@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from meshlib.analysis.codes import Code
-from meshlib.errors import Problem, Severity
+from meshlib.problems import Problem, Severity
 from meshlib.resources.hints import dotted
 
 Loc = tuple[str | int, ...]

@@ -10,7 +10,7 @@ from meshlib.analysis.codes import DEPRECATED, MESH_HOSTS_CONFLICT, NOT_FOUND, S
 from meshlib.analysis.finding import CLUSTER_SCOPED, Finding, full_name
 from meshlib.analysis.mesh_config import MeshConfig
 from meshlib.analysis.run import analyze
-from meshlib.errors import Problem, Severity
+from meshlib.problems import Problem, Severity
 from meshlib.resources.hints import dotted
 from meshlib.resources.loader import LoadResult
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from meshlib.analysis.codes import CODES
 from meshlib.analysis.messages import Message
-from meshlib.errors import Problem, Severity
+from meshlib.problems import Problem, Severity
 
 LEVELS = {Severity.NOTICE: "Info", Severity.WARNING: "Warning", Severity.ERROR: "Error"}
 """Istio's names, from the lowest."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meshlib.cli.options import F
-from meshlib.errors import Severity
+from meshlib.problems import Severity
 
 if TYPE_CHECKING:
     from meshlib.analysis.messages import Message

@@ -44,8 +44,8 @@ def explain(
     *files, url = paths
     if not files or "://" not in url:
         raise click.UsageError("give the resources and then the URL: meshlib explain mesh/ http://reviews:9080/")
-    from meshlib.errors import MeshError
     from meshlib.mesh import Mesh
+    from meshlib.problems import MeshError
 
     resources, problems = load_or_exit(files)
     caller = make_workload(workload, namespace, labels)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from meshlib.errors import MeshError
+from meshlib.problems import MeshError
 from meshlib.sources.environment import parse_labels
 from meshlib.workload import Workload
 

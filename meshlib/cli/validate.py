@@ -39,7 +39,7 @@ def validate(
     from meshlib.analysis import analyze
     from meshlib.analysis.messages import told_of_compilation, told_of_dumps, told_of_files
     from meshlib.compiler.compile import compile_snapshot
-    from meshlib.errors import Severity
+    from meshlib.problems import Severity
     from meshlib.progress import shown
     from meshlib.resources.loader import load
     from meshlib.resources.report import render

@@ -45,7 +45,7 @@ from meshlib.registry.original_destinations import original_destinations
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
-    from meshlib.errors import Problem
+    from meshlib.problems import Problem
     from meshlib.registry.registry import Registry
     from meshlib.registry.service import Service
     from meshlib.resources.base import Resource

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.scope import exported_to
-from meshlib.errors import Problem, Severity
 from meshlib.pace import let_go, take_turns
+from meshlib.problems import Problem, Severity
 from meshlib.registry.names import resolve
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.scope import ROOT_NAMESPACE
-from meshlib.errors import Problem, Severity
+from meshlib.problems import Problem, Severity
 from meshlib.registry.names import SuffixIndex, resolve
 from meshlib.workload import Workload
 

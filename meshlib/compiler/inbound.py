@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.scope import ROOT_NAMESPACE
-from meshlib.errors import Problem, Severity
 from meshlib.policy.fault import MILLION, FaultPolicy
 from meshlib.policy.grpc_status import NAMES, http_of_grpc
 from meshlib.policy.refusal import Refusal
+from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
     from meshlib.resources.envoy_filter import ConfigPatche, EnvoyFilter

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
     from meshlib.compiler.resilience import Resilience, ResiliencePolicies
     from meshlib.compiler.snapshot import Cluster, Snapshot
-    from meshlib.errors import Problem
+    from meshlib.problems import Problem
     from meshlib.registry.registry import Registry
     from meshlib.resources.base import Resource
     from meshlib.workload import Workload

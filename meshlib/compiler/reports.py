@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.scope import names_gateway
-from meshlib.errors import Problem, Severity
 from meshlib.pace import take_turns
+from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Cluster, L4Host, VirtualHost

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.scope import ROOT_NAMESPACE
-from meshlib.errors import Problem, Severity
 from meshlib.policy.adaptive_concurrency import GradientSettings
 from meshlib.policy.hedging import HedgeSettings
 from meshlib.policy.windowed_budget import WindowedBudgetSettings
+from meshlib.problems import Problem, Severity
 from meshlib.registry.names import resolve
 from meshlib.workload import Workload
 

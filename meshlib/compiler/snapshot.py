@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.changes import changed_keys
 from meshlib.compiler.inbound import NOTHING, Inbound
-from meshlib.errors import Problem
 from meshlib.pace import in_turns
 from meshlib.policy.l4_match import sni_rank
+from meshlib.problems import Problem
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:

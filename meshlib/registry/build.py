@@ -23,8 +23,8 @@ from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from meshlib.changes import Change, Dependents, everything
-from meshlib.errors import Problem
 from meshlib.pace import take_turns
+from meshlib.problems import Problem
 from meshlib.registry.aliases import aliases_by_host
 from meshlib.registry.definitions import pooled
 from meshlib.registry.kubernetes import KubernetesServices

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from meshlib.errors import Problem, Severity
 from meshlib.policy.unsigned import unsigned
+from meshlib.problems import Problem, Severity
 from meshlib.registry.service import NO_LABELS, PROTOCOLS, SNIFFED, Endpoint, Service, ServicePort
 from meshlib.registry.workloads import WorkloadInstance, WorkloadKey, Workloads, selection_key
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from meshlib.errors import Problem
+from meshlib.problems import Problem
 from meshlib.registry.definitions import as_seen
 from meshlib.registry.service import Service
 

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from meshlib.errors import Severity
 from meshlib.pace import in_turns, take_turns
+from meshlib.problems import Severity
 from meshlib.resources.base import LONG_LIST, Resource, compact, digest_of
 from meshlib.resources.crd.schema import crd_refusals
 from meshlib.resources.document import LazyPositions, Positions

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from meshlib.errors import Problem, Severity
+from meshlib.problems import Problem, Severity
 from meshlib.resources.yaml_reader import MAX_BYTES, read
 
 _KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")

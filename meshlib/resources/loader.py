@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from meshlib.errors import ConfigError, Problem, Severity
 from meshlib.pace import in_turns, let_go, much_is_made, take_turns
+from meshlib.problems import ConfigError, Problem, Severity
 from meshlib.resources.base import Origin, Resource
 from meshlib.resources.content import content_digest
 from meshlib.resources.document import Document, LazyPositions, Positions

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from meshlib.errors import Problem, Severity
+from meshlib.problems import Problem, Severity
 from meshlib.resources.yaml_reader import MAX_BYTES
 
 STYLES = ("text", "json", "github")

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from meshlib.errors import Problem, Severity
 from meshlib.pace import take_turns
+from meshlib.problems import Problem, Severity
 from meshlib.resources.document import Document, Positions
 from meshlib.resources.yaml_scalars import NO_KEYS, BadNumberError, is_null, plain_scalar
 

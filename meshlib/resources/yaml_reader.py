@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 
-from meshlib.errors import Problem, Severity
 from meshlib.pace import take_turns
+from meshlib.problems import Problem, Severity
 from meshlib.resources import json_events
 from meshlib.resources.document import Document, LazyPositions, Positions, Source
 from meshlib.resources.yaml_builder import Builder, NotPlain, RefusedError, read_plain, too_deep

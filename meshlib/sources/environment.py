@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshlib.compiler.compile import HTTPS_RULES, HttpsRules
-from meshlib.errors import MeshError
+from meshlib.problems import MeshError
 from meshlib.workload import Workload
 
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meshlib.errors import Problem, Severity
+from meshlib.problems import Problem, Severity
 from meshlib.sources.removals import QUIET_SECONDS, FileLook, Look, Removals, Verdict
 from meshlib.sources.watcher import Watcher
 

@@ -22,8 +22,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from meshlib.errors import Problem, Severity
 from meshlib.pace import in_turns
+from meshlib.problems import Problem, Severity
 
 QUIET_SECONDS = 2.0
 """Without change of size and times, before fewer documents than before are believed."""

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from meshlib.compiler.semantics.table import HONOURED, Row, Table
 from meshlib.compiler.semantics.tables import SECURITY_AND_TELEMETRY, TABLES
-from meshlib.errors import Problem, Severity
 from meshlib.pace import take_turns
+from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
     from meshlib.resources.base import Resource

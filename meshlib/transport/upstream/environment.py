@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import Any
 
-from meshlib.errors import MeshError
+from meshlib.problems import MeshError
 
 
 def is_gevents(sock: socket.socket) -> bool:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from meshlib.errors import MeshError
+from meshlib.problems import MeshError
 
 log = logging.getLogger("meshlib.tls")
 

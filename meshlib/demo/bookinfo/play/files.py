@@ -25,7 +25,7 @@ from meshlib.demo.bookinfo.play.scenarios import FEW, JASON
 from meshlib.demo.bookinfo.services.serve import SERVICES, workload_of
 from meshlib.demo.odds import misses
 from meshlib.demo.report import FAIL, SKIP, Report, Row, counts, shares, verdict, who
-from meshlib.errors import Problem, Severity
+from meshlib.problems import Problem, Severity
 from meshlib.registry.names import resolve
 from meshlib.resources.loader import load_text
 

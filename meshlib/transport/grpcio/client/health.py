@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from meshlib.errors import MeshError
+from meshlib.problems import MeshError
 from meshlib.transport.grpcio.client.loops import soon_on
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import grpc
 
 from meshlib.clock import SystemClock
 from meshlib.compiler.snapshot import split_authority
-from meshlib.errors import MeshError
+from meshlib.problems import MeshError
 from meshlib.transport.grpcio.client import core_unary
 from meshlib.transport.grpcio.client.loops import soon_on
 from meshlib.transport.grpcio.client.unpatched import make_channel
