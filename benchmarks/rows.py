@@ -33,7 +33,7 @@ from meshlib.engine.call import Call
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.fallback import exchange_of
 from meshlib.engine.outcome import Outcome
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 
 MESH_URL = "http://reviews:9080/reviews/0"
@@ -46,20 +46,17 @@ def policy_cost(quick: bool) -> list[Row]:
     core = mesh._core
     assert core.live is not None
     live = core.live
-    view = PlainView("GET", "http", "reviews:9080", "/reviews/0", {"accept": "*/*", "user-agent": "bench"})
+    view = PlainRequest("GET", "http", "reviews:9080", "/reviews/0", {"accept": "*/*", "user-agent": "bench"})
     answer = Outcome(status=200, whole=b"")
 
     class Answering:
-        replayable = True
-        multiplexed = False
-
         def send(self, effect: Any) -> Outcome:
             return answer
 
     runtime: Any = Answering()
 
     def call() -> None:
-        made = Call(view, runtime, live, core.clock, core.rng)
+        made = Call(view, live, core.clock, core.rng)
         made.record = route(live.snapshot, view)
         exchange = exchange_of(made)
         run(exchange, runtime)
@@ -195,10 +192,12 @@ def routing(quick: bool) -> list[Row]:
             assert mesh._core.live is not None
             snapshot = mesh._core.live.snapshot
             wanted = [rng.randrange(count) for _ in range(50)]
-            views = [PlainView("GET", "http", "reviews:9080", f"/service-{n}/x", {"tenant": f"t{n}"}) for n in wanted]
+            views = [
+                PlainRequest("GET", "http", "reviews:9080", f"/service-{n}/x", {"tenant": f"t{n}"}) for n in wanted
+            ]
             assert [route(snapshot, v).rule for v in views] == wanted
 
-            def look_up(views: list[PlainView] = views, snapshot: Any = snapshot) -> None:
+            def look_up(views: list[PlainRequest] = views, snapshot: Any = snapshot) -> None:
                 for view in views:
                     route(snapshot, view)
 
@@ -315,7 +314,7 @@ def hashing(quick: bool) -> list[Row]:
     from meshlib.policy.endpoint import EndpointState
 
     members = [(EndpointState(f"10.0.{n // 250}.{n % 250}:80"), 1.0) for n in range(1000)]
-    views = [PlainView("GET", "http", "reviews", "/", {"x-user": f"user-{n}"}) for n in range(100)]
+    views = [PlainRequest("GET", "http", "reviews", "/", {"x-user": f"user-{n}"}) for n in range(100)]
     rows = []
     for name, policy in (
         ("ring", HashPolicy(header="x-user", size=1024)),

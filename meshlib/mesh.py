@@ -23,7 +23,7 @@ from meshlib.engine.deadlines import seconds_left, until
 from meshlib.engine.explain import explain
 from meshlib.engine.explanation import Explanation
 from meshlib.engine.live import seeded
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.status import status
 from meshlib.pace import NotWanted, Slices, is_watched, let_go, much_is_made, slices
 from meshlib.problems import ConfigError, MeshError, Problem, Severity
@@ -39,7 +39,7 @@ from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.observe import Telemetry
 from meshlib.telemetry.tracing import Tracing
 from meshlib.transport.core.mesh_core import MeshCore
-from meshlib.transport.grpcio.client.view import GrpcView
+from meshlib.transport.grpcio.client.request import GrpcRequest, Named
 from meshlib.transport.httpx.clients import AsyncMeshClient, MeshClient, arguments
 from meshlib.transport.httpx.origins import BadUrl, origin_of, written_port
 from meshlib.transport.httpx.through_inner import async_runtime, sync_runtime
@@ -488,7 +488,7 @@ class Mesh:
                 (name.lower(), value) for name, value in (headers or {}).items() if name.lower() != ":authority"
             ]
             told = next((value for name, value in (headers or {}).items() if name.lower() == ":authority"), authority)
-            call = GrpcView(slash + path, GRPC_SCHEMES[scheme], told, metadata, None, authority)
+            call = GrpcRequest(Named(slash + path), b"", GRPC_SCHEMES[scheme], told, metadata, dialled=authority)
             return explain(live, call, self._core.clock.monotonic())
         request = httpx.Request(method, url, headers=dict(headers or {}))
         try:
@@ -501,7 +501,7 @@ class Mesh:
         written = written_port(url)
         if written and host == dialled and request.url.port is None:
             host = dialled = f"{dialled}:{written}"
-        view = PlainView(
+        view = PlainRequest(
             request.method,
             scheme,
             host,

@@ -13,6 +13,7 @@ from meshlib.policy.rewrite import Redirect
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Destination, Rule
     from meshlib.engine.call import Call
+    from meshlib.engine.message import Request
     from meshlib.policy.header_ops import Lookup
     from meshlib.policy.http_match import RequestView
 
@@ -40,7 +41,7 @@ def _pseudo(view: RequestView) -> Lookup:
         if name == ":path":
             return view.full_path
         if name == ":protocol":
-            return getattr(view, "protocol", None)
+            return view.version
         return str(getattr(view, name[1:])) if name in (":method", ":authority", ":scheme") else None
 
     return read
@@ -48,28 +49,28 @@ def _pseudo(view: RequestView) -> Lookup:
 
 def _as_sent(call: Call) -> Lookup:
     """Reads the request for ``%REQ(name)%`` in an answer: as it went upstream, with what the rule changed."""
-    view, wire = call.view, call.wire
+    request: Request = call.request
 
     def read(name: str) -> str | None:
         if name == ":path":
-            return str(wire.target.decode("latin-1"))
+            return str(request.target.decode("latin-1"))
         if name == ":protocol":
-            return getattr(view, "protocol", None)
+            return request.version
         if name == ":authority":
-            return first_value(wire.base_headers, "host") or view.authority
+            return first_value(request.headers, "host") or request.authority
         if name in (":method", ":scheme"):
-            return str(getattr(view, name[1:]))
-        return first_value(wire.base_headers, name)
+            return str(getattr(request, name[1:]))
+        return first_value(request.headers, name)
 
     return read
 
 
 def change_request(call: Call, rule: Rule, destination: Destination) -> None:
     """Rewrite the request that goes upstream: path, headers, authority, in Envoy's order."""
-    view, wire = call.view, call.wire
-    headers: RawHeaders = wire.count_first()
+    request: Request = call.request
+    headers: RawHeaders = request.count_first()
     if destination.request_ops:
-        pseudo = _pseudo(view)
+        pseudo = _pseudo(request)
         for ops in destination.request_ops:
             headers = ops.apply_to_request(headers, pseudo)
     rewrite = rule.rewrite
@@ -78,12 +79,12 @@ def change_request(call: Call, rule: Rule, destination: Destination) -> None:
     if authority:
         headers = [(HOST, authority.encode()), *(pair for pair in headers if pair[0].lower() != HOST)]
         if rewritten or destination.tells_original_host:
-            headers.append((ORIGINAL_HOST, view.authority.encode("latin-1")))
+            headers.append((ORIGINAL_HOST, request.authority.encode("latin-1")))
     if rewrite is not None and (rewrite.prefix is not None or rewrite.regex is not None):
-        path = rewrite.path(view.path, matched_prefix(rule, view))
-        headers = [*headers, (ORIGINAL_PATH, view.full_path.encode("latin-1"))]
-        wire.target = (path + view.full_path[len(view.path) :]).encode("latin-1")
-    wire.base_headers = headers
+        path = rewrite.path(request.path, matched_prefix(rule, request))
+        headers = [*headers, (ORIGINAL_PATH, request.full_path.encode("latin-1"))]
+        request.target = (path + request.full_path[len(request.path) :]).encode("latin-1")
+    request.headers = headers
 
 
 def change_answer(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
@@ -97,13 +98,13 @@ def change_answer(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
         for ops in operations:
             outcome.headers = ops.apply(outcome.headers, lookup)
     if cors and rule is not None and rule.cors is not None:
-        outcome.headers = rule.cors.answer(outcome.headers, call.view.header)
+        outcome.headers = rule.cors.answer(outcome.headers, call.request.header)
     return outcome
 
 
 def answer_of(call: Call, rule: Rule) -> Outcome:
     """The answer of a rule that sends nothing upstream: a redirect or a direct response."""
-    view = call.view
+    view = call.request
     if rule.redirect is not None:
         where = rule.redirect.location(view.scheme, view.authority, view.full_path, matched_prefix(rule, view))
         location = (b"location", where.encode("latin-1"))

@@ -11,7 +11,6 @@ from meshlib.engine.explanation import Explanation
 if TYPE_CHECKING:
     from meshlib.engine.live import Live
     from meshlib.policy.endpoint import EndpointState
-    from meshlib.policy.http_match import RequestView
 
 
 class CallerTimeouts:
@@ -40,8 +39,7 @@ NO_TIMEOUTS = CallerTimeouts()
 
 
 class Call:
-    """``wire`` is what the driver needs to write the request (the exchange never looks inside); ``replayable`` tells
-    whether its body can be sent again."""
+    """``request`` (``engine.message.Request``) is what policies read, rules change and a runtime sends."""
 
     __slots__ = (
         "address",
@@ -51,27 +49,24 @@ class Call:
         "held",
         "live",
         "record",
+        "request",
         "retrying",
         "rng",
         "set_cookie",
         "timeouts",
-        "view",
         "wait",
-        "wire",
     )
 
     def __init__(
         self,
-        view: RequestView,
-        wire: Any,
+        request: Any,
         live: Live,
         clock: Clock,
         rng: random.Random,
         timeouts: CallerTimeouts = NO_TIMEOUTS,
         wait: Any = None,
     ) -> None:
-        self.view = view
-        self.wire = wire
+        self.request = request
         self.live = live
         self.clock = clock
         self.rng = rng

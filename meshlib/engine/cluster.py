@@ -329,7 +329,7 @@ class BoundCluster:
         value: int | None = None
         made: dict[str, str] = {}
         for policy in _rule_of(call).hash_policies:
-            found = policy.request_hash(call.view, workload.address or workload.name)
+            found = policy.request_hash(call.request, workload.address or workload.name)
             cookie = policy.cookie
             if found is None and cookie is not None and cookie.ttl is not None:
                 if cookie.name not in made:
@@ -383,8 +383,8 @@ class BoundCluster:
     def _dialled(self, call: Call) -> EndpointState:
         """Pass-through: the endpoint is the address that the caller's URL names, never what a Host header says. A headless
         service's name is any one of its pods, as if the resolver had told this one first."""
-        host, port = split_authority(call.view.dialled)
-        port = self.spec.dial_port or port or self.spec.port or (443 if call.view.scheme == "https" else 80)
+        host, port = split_authority(call.request.dialled)
+        port = self.spec.dial_port or port or self.spec.port or (443 if call.request.scheme == "https" else 80)
         known = call.live.snapshot.dialled.get(host)
         if known:
             if call.address not in known:

@@ -81,12 +81,12 @@ def _fall_back(call: Call, fallback: Fallback) -> Exchange:
         reply.whole = fallback.body
         yield Deliver(reply, local=True)
         return
-    if not call.wire.replayable:
+    if not call.request.replayable:
         yield Deliver(
             Outcome(Failure.RESET, "the call failed, and its body cannot be sent to the fallback"), local=True
         )
         return
-    other = Call(call.view, call.wire, call.live, call.clock, call.rng, call.timeouts, call.wait)
+    other = Call(call.request, call.live, call.clock, call.rng, call.timeouts, call.wait)
     other.record = record
     record.rule_object = default_rule(target)
     yield from outbound(other)

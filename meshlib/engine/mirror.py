@@ -29,13 +29,13 @@ def copies(call: Call, rule: Rule) -> Iterator[Spawn]:
             continue
         if mirror.destination.cluster:  # a mirror to nowhere is ignored; the load has reported it
             # the request as it is now: the copy itself begins when the driver gets to it
-            copy = Call(call.view, call.wire.shadow(), call.live, call.clock, call.rng)
+            copy = Call(call.request.shadow(), call.live, call.clock, call.rng)
             copy.record = call.record
             yield Spawn(_copy(call, copy, rule, mirror.destination.cluster))
 
 
 def _copy(call: Call, copy: Call, rule: Rule, cluster_key: str) -> Exchange:
-    whole = call.timeouts.read if call.wire.protocol == "grpc" else None  # gRPC's deadline is for all of a call
+    whole = call.timeouts.read if call.request.protocol == "grpc" else None  # gRPC's deadline is for all of a call
     cluster = call.live.cluster(cluster_key)
     now = call.clock.monotonic()
     endpoint = cluster.pick(copy, now, None)

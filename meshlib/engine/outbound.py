@@ -83,7 +83,7 @@ def outbound(call: Call) -> Exchange:
             return
 
     if rule.cors is not None:
-        allowed = rule.cors.preflight(call.view.method, call.view.header)
+        allowed = rule.cors.preflight(call.request.method, call.request.header)
         if allowed is not None:
             yield Deliver(replies.preflight(allowed), local=True)
             return
@@ -106,9 +106,9 @@ def outbound(call: Call) -> Exchange:
         return
     state = cluster.state
     limits = cluster.spec.limits
-    slots = None if call.wire.multiplexed else state.slots
+    slots = None if call.request.multiplexed else state.slots
     retry, timeout = rule.retry, rule.timeout
-    if call.view.asks:
+    if call.request.has_envoy_headers:
         retry, timeout = _as_asked(call, retry, timeout)
     now = clock() if record.injected_delay else started
     deadline = INFINITE if timeout is None else now + timeout
@@ -187,7 +187,7 @@ def outbound(call: Call) -> Exchange:
                 yield Deliver(outcome, local=True)
                 return
 
-            if to_mirror and call.wire.replayable and call.wire.whole:
+            if to_mirror and call.request.replayable and call.request.whole:
                 to_mirror = ()
                 for copy in copies(call, rule):
                     yield copy
@@ -208,9 +208,9 @@ def outbound(call: Call) -> Exchange:
             else:
                 guard.picked(endpoint, cluster.usable)
                 if deadline_header and deadline != INFINITE:
-                    call.wire.set_deadline(deadline_header, deadline - now)
-                wait = guard.hedge_wait(call.view.method, now)
-                if wait is None or not (call.wire.replayable and call.wire.whole):
+                    call.request.set_deadline(deadline_header, deadline - now)
+                wait = guard.hedge_wait(call.request.method, now)
+                if wait is None or not (call.request.replayable and call.request.whole):
                     outcome = yield attempted
                 elif not guard.settings.enforces("hedging"):
                     outcome = yield attempted
@@ -244,7 +244,7 @@ def outbound(call: Call) -> Exchange:
                     break
             else:
                 record.attempts.append(Attempt(endpoint.key, 0, failure.name.lower(), elapsed))
-                if outcome.stale and not resent and call.view.method in SAFE_TO_RESEND and call.wire.replayable:
+                if outcome.stale and not resent and call.request.method in SAFE_TO_RESEND and call.request.replayable:
                     # A kept-alive connection that the server closed as we reused it: nothing was answered, and the
                     # request may be sent again (RFC 9110 9.2.2). Once, on a fresh connection, and with the slot that the
                     # closed one had: the call has stood in line already.
@@ -275,7 +275,7 @@ def outbound(call: Call) -> Exchange:
                 if retry.attempts:
                     record.add_flag("URX")
                 break
-            if not call.wire.replayable:
+            if not call.request.replayable:
                 break
             if call.retrying:
                 cluster.end_retry(call)
@@ -318,7 +318,7 @@ def outbound(call: Call) -> Exchange:
         if call.set_cookie and outcome.failure is None:
             outcome.headers = [*outcome.headers, (b"set-cookie", call.set_cookie.encode("latin-1"))]
         if (
-            to_mirror and call.wire.replayable and call.wire.sent
+            to_mirror and call.request.replayable and call.request.sent
         ):  # a streamed body: known only now that it has been sent
             for copy in copies(call, rule):
                 yield copy
@@ -356,7 +356,7 @@ def outbound(call: Call) -> Exchange:
 
 def _as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[RetryPolicy, float | None]:
     """The rule's retries and timeout with what the caller's x-envoy-* headers say of them. The headers stay here."""
-    header = call.view.header
+    header = call.request.header
     merged = merge_request_headers(retry, header)
     whole, per_try = asked_timeouts(header)
     if whole is not None:
@@ -364,9 +364,7 @@ def _as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[Re
     if per_try is not None:
         merged = replace(merged, per_try_timeout=per_try or None)
     if any(header(name) is not None for name in ASKED):
-        call.wire.base_headers = [
-            pair for pair in call.wire.base_headers if pair[0].lower().decode("latin-1") not in ASKED
-        ]
+        call.request.headers = [pair for pair in call.request.headers if pair[0].lower().decode("latin-1") not in ASKED]
     return merged, timeout
 
 

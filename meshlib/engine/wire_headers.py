@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 ATTEMPT_COUNT = b"x-envoy-attempt-count"
+HOST = b"host"
 
 
 def shadow_host(host: bytes) -> bytes:

@@ -30,11 +30,16 @@ class RequestView(Protocol):
     @property
     def path(self) -> str: ...
     @property
+    def version(self) -> str | None:
+        """Pseudo-header ``:protocol``; None where only the connection will tell."""
+        ...
+
+    @property
     def query(self) -> str: ...
     @property
     def full_path(self) -> str: ...
     @property
-    def asks(self) -> bool:
+    def has_envoy_headers(self) -> bool:
         """Whether there may be a header whose name begins with ``x-envoy-``: the caller asks something of the proxy."""
         ...
 

@@ -144,7 +144,7 @@ class Metrics:
             self.count()
         rule = record.rule_object
         if rule is not None and rule.has_stat_prefix:
-            taken = next((match.settings.stat_prefix for match in rule.matches if match(call.view)), "")
+            taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
             if taken:
                 self._families[3].labels(record.resource, taken, str(record.status)).inc()
 
@@ -206,7 +206,7 @@ class Metrics:
             name,
             namespace,
             UNKNOWN,
-            call.wire.protocol,
+            call.request.protocol,
             str(record.status),
             "" if record.grpc_status is None else str(record.grpc_status),
             record.flags or "-",

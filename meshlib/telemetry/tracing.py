@@ -55,10 +55,10 @@ class Tracing:
                     _forward(serving, call)
                 return None
             self._proxy = None
-        view = call.view
-        grpc = call.wire.protocol == "grpc"
+        view = call.request
+        grpc = call.request.protocol == "grpc"
         span = self._tracer.start_span(view.path[1:] if grpc else view.method, kind=self._kind)
-        headers = call.wire.base_headers
+        headers = call.request.headers
         if span.get_span_context().is_valid and not _has_context(
             headers
         ):  # also one that is not sampled: that goes on too
@@ -107,6 +107,6 @@ def _has_context(headers: list[tuple[bytes, bytes]]) -> bool:
 def _forward(serving: InboundRequest, call: Call) -> None:
     """Give the call the trace context of the request it is made for, unless it has its own."""
     found = [(name.encode(), value.encode("latin-1")) for name in FORWARDED if (value := serving.header(name))]
-    if found and not _has_context(call.wire.base_headers):
-        there = {name.lower() for name, _ in call.wire.base_headers}
-        call.wire.base_headers.extend(pair for pair in found if pair[0] not in there)
+    if found and not _has_context(call.request.headers):
+        there = {name.lower() for name, _ in call.request.headers}
+        call.request.headers.extend(pair for pair in found if pair[0] not in there)

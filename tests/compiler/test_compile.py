@@ -6,7 +6,7 @@ import pytest
 
 from meshlib.compiler.compile import compile_snapshot
 from meshlib.compiler.snapshot import Snapshot, split_authority
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
@@ -26,7 +26,7 @@ def decide(snap: Snapshot, url: str = "http://reviews:9080/", method: str = "GET
     """(resource, rule, destination host/subset) of a request."""
     scheme, _, rest = url.partition("://")
     authority, slash, target = rest.partition("/")
-    view = PlainView(method, scheme, authority, slash + target, {k.replace("_", "-"): v for k, v in headers.items()})
+    view = PlainRequest(method, scheme, authority, slash + target, {k.replace("_", "-"): v for k, v in headers.items()})
     found = route(snap, view)
     rule = found.rule_object
     subset = rule.destinations[0].subset if rule is not None else None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meshlib.compiler.compile import compile_snapshot
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
@@ -33,7 +33,7 @@ def snapshot(*resources: dict[str, Any]):
 
 
 def taken(snap: Any, target: str = "/", method: str = "GET", **headers: str) -> Any:
-    view = PlainView(method, "http", "reviews:9080", target, {k.replace("_", "-"): v for k, v in headers.items()})
+    view = PlainRequest(method, "http", "reviews:9080", target, {k.replace("_", "-"): v for k, v in headers.items()})
     return route(snap, view).rule_object
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meshlib.compiler.compile import compile_gateway
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
@@ -42,7 +42,7 @@ def snapshot(*resources: dict[str, Any], port: int = 80):
 
 
 def taken(snap: Any, authority: str, path: str = "/") -> Any:
-    return route(snap, PlainView("GET", "http", authority, path, {})).rule_object
+    return route(snap, PlainRequest("GET", "http", authority, path, {})).rule_object
 
 
 def test_rules_of_several_virtual_services_count_oldest_first():

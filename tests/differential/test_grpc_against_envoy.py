@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("grpc")
 
 from meshlib.policy import grpc_status, retry
-from meshlib.transport.grpcio.client.view import GrpcView
+from meshlib.transport.grpcio.client.request import GrpcRequest
 from tests.differential.envoy_process import require_envoy
 from tests.differential.grpcside import situations
 from tests.differential.grpcside.ask import Ask, perform
@@ -246,7 +246,7 @@ def test_a_retry_of_everything_is_noticed(sides, monkeypatch):
 
 
 def test_values_of_a_repeated_key_read_as_one_are_noticed(sides, monkeypatch):
-    monkeypatch.setattr(GrpcView, "header_values", lambda self, name: None)
+    monkeypatch.setattr(GrpcRequest, "header_values", lambda self, name: None)
     with pytest.raises(AssertionError, match="places"):
         compare(sides, "matching", *case_named("matching", "metadata exact one"))
 

@@ -280,14 +280,14 @@ def test_the_deadline_of_the_request_being_served_bounds_the_call_and_is_sent_on
     with deadlines.until(made.clock.now + 2.0):
         _, call = made.call(script)
     assert script.sends[0].timeout == pytest.approx(2.0)
-    assert call.wire.deadlines == [("x-left", 2.0)]
+    assert call.request.deadlines == [("x-left", 2.0)]
 
 
 def test_each_attempt_says_what_is_left_then():
     made = bench(deadline={}, rule={"retries": {"attempts": 2, "retryOn": "5xx", "backoff": "1ms"}})
     with deadlines.until(made.clock.now + 2.0):
         _, call = made.call(made.script(500, took=0.5))
-    left = [seconds for _, seconds in call.wire.deadlines]
+    left = [seconds for _, seconds in call.request.deadlines]
     assert left[0] == 2.0
     assert left[0] > left[1] + 0.49 > left[2] + 0.9
 
@@ -302,8 +302,8 @@ def test_a_deadline_that_has_passed_calls_nobody():
 
 def test_the_routes_own_timeout_is_told_too_and_nothing_is_told_without_any():
     made = bench(deadline={}, rule={"timeout": "3s"})
-    assert made.call(made.script(200))[1].wire.deadlines == [("x-request-deadline", 3.0)]
-    assert bench(deadline={}).call(made.script(200))[1].wire.deadlines == []
+    assert made.call(made.script(200))[1].request.deadlines == [("x-request-deadline", 3.0)]
+    assert bench(deadline={}).call(made.script(200))[1].request.deadlines == []
 
 
 def test_an_inner_deadline_does_not_extend_the_outer_one():
@@ -451,7 +451,7 @@ def test_in_shadow_a_mechanism_tells_and_touches_nothing(mechanism):
                     call.record.flags,
                     script.tried,
                     [s.timeout for s in script.sends],
-                    call.wire.deadlines,
+                    call.request.deadlines,
                 )
             )
         held.close()

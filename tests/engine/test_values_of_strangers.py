@@ -21,15 +21,14 @@ from meshlib.engine.fallback import exchange_of
 from meshlib.engine.inbound import Ended, InboundCall, InboundRequest, begin, inbound
 from meshlib.engine.inbound import finish as finish_served
 from meshlib.engine.outcome import Outcome
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.tracing import Tracing
 from meshlib.transport.grpcio.client.dialer import Method
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.client.request import GrpcRequest
 from meshlib.transport.grpcio.client.told import with_metadata
-from meshlib.transport.grpcio.client.view import GrpcView
-from meshlib.transport.grpcio.client.wire import GrpcWire
 from meshlib.transport.grpcio.metadata import from_raw
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import to, virtual_service
@@ -141,7 +140,7 @@ def test_a_call_is_answered_or_raises_what_httpx_raises(calls, runtime, method, 
 @settings(max_examples=300, deadline=None)
 @given(texts, st.sampled_from(PATHS), request_headers(texts))
 def test_explain_explains_whatever_it_is_asked(bench, method, path, headers):
-    view = PlainView(method, "http", HOST, path, dict(headers))
+    view = PlainRequest(method, "http", HOST, path, dict(headers))
     found = explain(bench.live, view, bench.clock.now)
     assert str(found)
     assert found.to_dict()["host"] == HOST
@@ -152,11 +151,9 @@ metadata_values = texts | st.binary(max_size=20)
 
 def grpc_call(bench: Bench, metadata: tuple[Any, ...]) -> Call:
     method = Method("unary_unary", "/pkg.Svc/Method", None, None)
-    view = GrpcView(method.path, "http", HOST, metadata, 1.0)
-    call = Call(
-        view, GrpcWire(method, b"", metadata, None, None, HOST), bench.live, bench.clock, bench.rng, NO_TIMEOUTS
-    )
-    call.record = route(bench.live.snapshot, view)
+    request = GrpcRequest(method, b"", "http", HOST, metadata, 1.0)
+    call = Call(request, bench.live, bench.clock, bench.rng, NO_TIMEOUTS)
+    call.record = route(bench.live.snapshot, request)
     return call
 
 
@@ -168,8 +165,8 @@ def test_metadata_of_any_kind_goes_through_every_policy(bench, metadata):
     exchange = exchange_of(call)
     run(exchange, bench.script(Outcome(status=503), Outcome(status=200, whole=b""), took=0.0))
     finish(exchange)
-    from_raw(call.wire.base_headers)
-    call.wire.metadata(1)
+    from_raw(call.request.headers)
+    call.request.metadata(1)
 
 
 @settings(max_examples=300, deadline=None)

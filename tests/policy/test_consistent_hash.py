@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.policy.consistent_hash import Cookie, HashPolicy, combined, cookie_value, hash_of, new_cookie_value
 from meshlib.policy.endpoint import EndpointState
 
@@ -20,8 +20,8 @@ def endpoints(count: int) -> list[EndpointState]:
     return [EndpointState(f"10.0.{number // 250}.{number % 250}:80") for number in range(count)]
 
 
-def view(target: str = "/", **headers: str) -> PlainView:
-    return PlainView("GET", "http", "a", target, {k.replace("_", "-"): v for k, v in headers.items()})
+def view(target: str = "/", **headers: str) -> PlainRequest:
+    return PlainRequest("GET", "http", "a", target, {k.replace("_", "-"): v for k, v in headers.items()})
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------

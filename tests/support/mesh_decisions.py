@@ -6,7 +6,7 @@ from typing import Any
 
 from meshlib.compiler.compile import HttpsRules, compile_snapshot
 from meshlib.compiler.snapshot import Snapshot
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
@@ -25,7 +25,7 @@ def decision(snapshot: Snapshot, url: str, **headers: str) -> str:
     ``default/reviews -> outbound|9080||reviews...``; behind ``tcp:`` when http rules were not asked."""
     scheme, _, rest = url.partition("://")
     authority, _, target = rest.partition("/")
-    found = route(snapshot, PlainView("GET", scheme, authority, f"/{target}", headers))
+    found = route(snapshot, PlainRequest("GET", scheme, authority, f"/{target}", headers))
     vhost, rule = found.virtual_host, found.rule_object
     if snapshot.is_unknown(vhost):
         return "passthrough" if vhost is snapshot.passthrough else "blocked"

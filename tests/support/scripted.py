@@ -13,23 +13,18 @@ from meshlib.engine.effects import Acquire, Deliver, Send
 from meshlib.engine.fallback import exchange_of
 from meshlib.engine.live import Live
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
 from tests.support.fake_clock import FakeClock
 
 
-class FakeWire:
-    whole = True
-    multiplexed = False
-    protocol = "http"
-    sent = True
-
-    def __init__(self, replayable: bool = True) -> None:
+class FakeRequest(PlainRequest):
+    def __init__(self, *args: Any, replayable: bool = True) -> None:
+        super().__init__(*args)
         self.replayable = replayable
         self.deadlines: list[tuple[str, float]] = []
-        self.base_headers: list[tuple[bytes, bytes]] = []
 
     def set_deadline(self, header: str, seconds: float) -> None:
         self.deadlines.append((header, round(seconds, 6)))
@@ -129,10 +124,10 @@ class Bench:
     ) -> tuple[Call, Any]:
         scheme, _, rest = url.partition("://")
         authority, slash, target = rest.partition("/")
-        view = PlainView(method, scheme, authority, slash + target or "/", headers or {})
+        request = FakeRequest(method, scheme, authority, slash + target or "/", headers or {}, replayable=replayable)
         assert self.live is not None
-        call = Call(view, FakeWire(replayable), self.live, self.clock, self.rng, timeouts, wait)
-        call.record = route(self.live.snapshot, view)
+        call = Call(request, self.live, self.clock, self.rng, timeouts, wait)
+        call.record = route(self.live.snapshot, request)
         return call, exchange_of(call)
 
     def call(self, script: Script, *args: Any, **kwargs: Any) -> tuple[Outcome, Call]:

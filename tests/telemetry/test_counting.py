@@ -29,7 +29,7 @@ _RECORD = SimpleNamespace(
 CALL = SimpleNamespace(
     record=_RECORD,
     live=SimpleNamespace(snapshot=SimpleNamespace(blocked=None), bound={}),
-    wire=SimpleNamespace(protocol="http"),
+    request=SimpleNamespace(protocol="http"),
 )
 
 

@@ -47,23 +47,23 @@ class _Translator:
 
     def request(self, effect: Send) -> Any:
         """The request of one attempt. Raises ``FalseFraming``."""
-        wire = effect.call.wire
-        original = wire.request
+        request = effect.call.request
+        original = request.original
         if self._verbatim:
             url = original.url
         else:
             spec = effect.endpoint.endpoint
-            url = original.url.copy_with(host=spec.address, port=spec.port, raw_path=_as_url(wire.target))
+            url = original.url.copy_with(host=spec.address, port=spec.port, raw_path=_as_url(request.target))
         extensions = dict(original.extensions)
         if effect.timeout is not None:
             timeout = dict(extensions.get("timeout") or {})
             reads = timeout.get("read")
             timeout["read"] = effect.timeout if reads is None else min(reads, effect.timeout)
             extensions["timeout"] = timeout
-        framing = framing_of(wire.headers(effect.attempt), wire.body)
-        body: dict[str, Any] = {"content": wire.body}
-        if isinstance(wire.body, ReplayBody):
-            body = {"stream": _CountedStream(wire.body, framing, self._module)()}
+        framing = framing_of(request.attempt_headers(effect.attempt), request.body)
+        body: dict[str, Any] = {"content": request.body}
+        if isinstance(request.body, ReplayBody):
+            body = {"stream": _CountedStream(request.body, framing, self._module)()}
         made = self._module.Request(original.method, url, headers=framing.headers, extensions=extensions, **body)
         if isinstance(framing, Chunked):
             made.headers.pop("content-length", None)  # httpx writes one where the body's size is known

@@ -28,7 +28,7 @@ class OtherWay:
     def takes(self, call: Call) -> bool:
         """Whether the call goes this way: its URL leads outside the registry, whatever its Host says. A mount that names a
         host of the mesh never acts, which is said once."""
-        snapshot, view = call.live.snapshot, call.view
+        snapshot, view = call.live.snapshot, call.request
         if snapshot.is_unknown(snapshot.virtual_host(view.dialled, view.scheme)):
             return True
         if self._names_a_host and not self._told:

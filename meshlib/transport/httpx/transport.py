@@ -23,9 +23,8 @@ from meshlib.engine.route import route
 from meshlib.transport.httpx.errors import bad_url, call_error
 from meshlib.transport.httpx.origins import BadUrl
 from meshlib.transport.httpx.other_way import OtherWay
+from meshlib.transport.httpx.request import HttpxRequest
 from meshlib.transport.httpx.through_inner import AsyncThroughInner, SyncThroughInner
-from meshlib.transport.httpx.view import HttpxView
-from meshlib.transport.httpx.wire import Wire
 from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.protocol.request_body import body_of
 from meshlib.transport.upstream.network_stream import switched_streams
@@ -51,7 +50,7 @@ def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tupl
     if live is None:
         raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
     try:
-        view = HttpxView(request)
+        seen = HttpxRequest(request, body_of(request, sync, module))
     except BadUrl as error:
         raise bad_url(error, request, module) from None
     timeout = request.extensions.get("timeout")
@@ -61,8 +60,7 @@ def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tupl
             timeout.get("connect"), timeout.get("read"), timeout.get("write"), timeout.get("pool")
         )
     call = Call(
-        view,
-        Wire(request, view, body_of(request, sync, module), timeouts),
+        seen,
         live,
         core.clock,
         core.rng,
@@ -71,8 +69,8 @@ def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tupl
     )
     trace = request.extensions.get("trace")
     if trace is not None:
-        call.wire.trace = SyncTrace(trace) if sync else AsyncTrace(trace)
-    call.record = route(live.snapshot, view)
+        seen.trace = SyncTrace(trace) if sync else AsyncTrace(trace)
+    call.record = route(live.snapshot, seen)
     return call, core.telemetry.watch(call, exchange_of(call))
 
 
@@ -197,7 +195,7 @@ def transports(module: ModuleType) -> Transports:
             runtime = self._runtime if way is None or not way.takes(call) else way.runtime
             delivered = run(exchange, runtime)
             outcome = _final(delivered, exchange, call, request, self._respond, module)
-            trace = call.wire.trace
+            trace = call.request.trace
             if trace is not None and not (runtime.traces and outcome.stream is not None):
                 trace = None  # another transport tells, or there was nothing on the wire
             if outcome.body is None:
@@ -241,7 +239,7 @@ def transports(module: ModuleType) -> Transports:
             runtime = self._runtime if way is None or not way.takes(call) else way.runtime
             delivered = await run_async(exchange, runtime)
             outcome = _final(delivered, exchange, call, request, self._respond, module)
-            trace = call.wire.trace
+            trace = call.request.trace
             if trace is not None and not (runtime.traces and outcome.stream is not None):
                 trace = None  # another transport tells, or there was nothing on the wire
             if outcome.body is None:

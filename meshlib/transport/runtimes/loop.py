@@ -102,22 +102,22 @@ class AsyncNetwork(LoopRuntime):
 
     async def send(self, effect: Send) -> Outcome:
         call = effect.call
-        view, wire = call.view, call.wire
+        request = call.request
         core, deadline = self._core, effect.deadline
         upstream = core.loop_upstream()
         if deadline is not None:  # by the mesh's clock; the wait for what others send goes by the loop's
             deadline += upstream.loop.time() - core.clock.monotonic()
         return await upstream.send(
             Attempt(
-                view.method.encode("latin-1"),
-                wire.target,
-                wire.headers(effect.attempt),
-                wire.body,
-                find_target(core, effect.cluster, effect.endpoint, view, self._settings),
+                request.method.encode("latin-1"),
+                request.target,
+                request.attempt_headers(effect.attempt),
+                request.body,
+                find_target(core, effect.cluster, effect.endpoint, request, self._settings),
                 effect.timeout,
                 deadline,
-                wire.timeouts,
-                wire.trace,
+                call.timeouts,
+                request.trace,
             )
         )
 

@@ -84,19 +84,19 @@ class SyncNetwork(ThreadRuntime):
 
     def _send(self, effect: Send, watch: Watch | None) -> Outcome:
         call = effect.call
-        view, wire = call.view, call.wire
-        target = find_target(self._core, effect.cluster, effect.endpoint, view, self._settings)
+        request = call.request
+        target = find_target(self._core, effect.cluster, effect.endpoint, request, self._settings)
         return self._core.upstream.send(
             Attempt(
-                view.method.encode("latin-1"),
-                wire.target,
-                wire.headers(effect.attempt),
-                wire.body,
+                request.method.encode("latin-1"),
+                request.target,
+                request.attempt_headers(effect.attempt),
+                request.body,
                 target,
                 effect.timeout,
                 effect.deadline,
-                wire.timeouts,
-                wire.trace,
+                call.timeouts,
+                request.trace,
                 watch,
             )
         )

@@ -16,8 +16,7 @@ from meshlib.engine.outbound import outbound
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.route import route
 from meshlib.resources.loader import load_objects
-from meshlib.transport.httpx.view import HttpxView
-from meshlib.transport.httpx.wire import Wire
+from meshlib.transport.httpx.request import HttpxRequest
 from meshlib.workload import Workload
 from tests.differential.referee.answers import Answer, request_headers, response_headers
 from tests.differential.referee.generate import Case, Request, infrastructure
@@ -76,10 +75,9 @@ class MeshSide:
             headers=SimpleNamespace(raw=raw),
             extensions={},
         )
-        view = HttpxView(seen)
-        call = Call(view, None, self._live, self._clock, self._rng)
-        wire = call.wire = Wire(seen, view, None, call.timeouts)
-        call.record = route(self._live.snapshot, view)
+        sent = HttpxRequest(seen, None)
+        call = Call(sent, self._live, self._clock, self._rng)
+        call.record = route(self._live.snapshot, sent)
         exchange = outbound(call)
         echo = Echo()
         delivered = run(exchange, echo)
@@ -91,13 +89,13 @@ class MeshSide:
         if echo.sent is None:
             body = "" if request.method == "HEAD" else (outcome.whole or b"").decode()
             return Answer(name, outcome.status, body=body, response_headers=back)
-        headers = [(n.decode(), v.decode("utf-8", "surrogateescape")) for n, v in wire.headers(1)]
+        headers = [(n.decode(), v.decode("utf-8", "surrogateescape")) for n, v in sent.attempt_headers(1)]
         return Answer(
             name,
             outcome.status,
             echo.sent.cluster.spec.key,
-            view.method,
-            wire.target.decode(),
+            sent.method,
+            sent.target.decode(),
             next((v for n, v in headers if n.lower() == "host"), ""),
             request_headers(headers),
             "",

@@ -16,7 +16,7 @@ from meshlib.engine.fallback import exchange_of
 from meshlib.engine.inbound import CUT, InboundCall, InboundRequest, begin, inbound
 from meshlib.engine.inbound import finish as finish_served
 from meshlib.engine.outcome import Outcome
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 from meshlib.policy import deadline
 from meshlib.policy.consistent_hash import cookie_value, hash_of
@@ -25,8 +25,7 @@ from meshlib.policy.retry import RetryPolicy, asked_timeouts, merge_request_head
 from meshlib.policy.unsigned import UINT32, UINT64, unsigned
 from meshlib.transport.grpcio.client.dialer import Method
 from meshlib.transport.grpcio.client.outcome import ended, failure_of
-from meshlib.transport.grpcio.client.view import GrpcView
-from meshlib.transport.grpcio.client.wire import GrpcWire
+from meshlib.transport.grpcio.client.request import GrpcRequest
 from meshlib.transport.grpcio.metadata import from_raw, to_raw
 from meshlib.transport.grpcio.server.served import address
 from tests.fuzz.raw_input import RawInput
@@ -110,7 +109,7 @@ def value(text: str) -> None:
 def explained(path: str, headers: list[tuple[str, str]]) -> None:
     scene = bench()
     assert scene.live is not None
-    view = PlainView(headers[0][1] if headers else "GET", "http", HOST, path, dict(headers))
+    view = PlainRequest(headers[0][1] if headers else "GET", "http", HOST, path, dict(headers))
     assert explain(scene.live, view, scene.clock.now).to_dict()["host"] == HOST
 
 
@@ -118,10 +117,9 @@ def called(metadata: tuple[tuple[str, Any], ...]) -> None:
     scene = bench()
     assert scene.live is not None
     method = Method("unary_unary", "/pkg.Svc/Method", None, None)
-    view = GrpcView(method.path, "http", HOST, metadata, 1.0)
-    wire = GrpcWire(method, b"", metadata, None, None, HOST)
-    call = Call(view, wire, scene.live, scene.clock, scene.rng, NO_TIMEOUTS)
-    call.record = route(scene.live.snapshot, view)
+    request = GrpcRequest(method, b"", "http", HOST, metadata, 1.0)
+    call = Call(request, scene.live, scene.clock, scene.rng, NO_TIMEOUTS)
+    call.record = route(scene.live.snapshot, request)
     exchange = exchange_of(call)
     answers = [Outcome(status=503, headers=to_raw(metadata)), Outcome(status=200, whole=b"", headers=to_raw(metadata))]
     runtime = scene.script(*answers, took=0.001)
@@ -129,8 +127,8 @@ def called(metadata: tuple[tuple[str, Any], ...]) -> None:
     finish(exchange)
     for sent in runtime.sends:
         assert isinstance(sent, Send)
-    from_raw(call.wire.base_headers)
-    call.wire.metadata(2)
+    from_raw(call.request.headers)
+    call.request.metadata(2)
 
 
 def served(headers: list[tuple[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import re2
 
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.policy.http_match import HttpMatch
 from meshlib.policy.rule_index import LINEAR, RuleIndex
 from meshlib.policy.string_match import StringMatcher
@@ -25,7 +25,7 @@ def run(data: bytes) -> None:
     compiled = [[match.compile() for match in matches] for matches in rules]
     index = RuleIndex(compiled)
     for _ in range(1 + raw.below(6)):
-        view = PlainView(
+        view = PlainRequest(
             word(raw), raw.pick(("http", "https")), word(raw), path(raw) + raw.pick(("", "?a=b&a=c", "?A", "?a")),
             {raw.pick(NAMES[:2]): word(raw) for _ in range(raw.below(3))},
         )  # fmt: skip
@@ -69,14 +69,14 @@ def block(raw: RawInput) -> HttpMatch:
 # -- the plain reading ------------------------------------------------------------------------------------------------
 
 
-def plain(rules: Sequence[Sequence[HttpMatch]], view: PlainView) -> int:
+def plain(rules: Sequence[Sequence[HttpMatch]], view: PlainRequest) -> int:
     for number, matches in enumerate(rules):
         if not matches or any(holds(match, view) for match in matches):
             return number
     return -1
 
 
-def holds(match: HttpMatch, view: PlainView) -> bool:
+def holds(match: HttpMatch, view: PlainRequest) -> bool:
     pseudo = {":method": view.method, ":path": view.full_path, ":authority": view.authority, ":scheme": view.scheme}
     for condition, text in (
         (match.method, view.method),

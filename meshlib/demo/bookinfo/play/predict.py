@@ -14,7 +14,7 @@ from meshlib.compiler.snapshot import Rule, Snapshot
 from meshlib.demo.bookinfo.play.probe import NO_PAGE, PATIENCE, UNAVAILABLE
 from meshlib.demo.bookinfo.services.productpage import REVIEWS_TRIES, TIMEOUT
 from meshlib.demo.bookinfo.services.reviews import RATINGS_TIMEOUT
-from meshlib.engine.plain_request import PlainView
+from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 from meshlib.policy.fault import MILLION
 
@@ -66,7 +66,7 @@ def predict(snapshot_of: SnapshotOf, user: str) -> Prediction:
 def call(snapshot: Snapshot, service: str, path: str, user: str, patience: float) -> list[Branch]:
     """The call of a GET to ``service`` by a caller who waits ``patience`` seconds."""
     headers = {"end-user": user} if user else {}
-    rule = route(snapshot, PlainView("GET", "http", f"{service}:9080", path, headers)).rule_object
+    rule = route(snapshot, PlainRequest("GET", "http", f"{service}:9080", path, headers)).rule_object
     if rule is None:
         return [Branch(1.0, 0.0, patience, {f"{FAILED} (404)": 1.0})]
     fault = rule.fault

@@ -299,24 +299,24 @@ class StreamOnLoop(OnLoop):
     run: StreamRun
 
     async def send(self, effect: Send) -> Outcome:
-        wire = effect.call.wire
-        request = wire.request
+        sent = effect.call.request
+        request = sent.messages
         inner: Any = None
         try:
             upstream, invoke = invoker(self._core, self._settings, effect, asyncio.get_running_loop())
             total = total_time(self._core, effect)
             arguments = {
                 "timeout": total,
-                "metadata": wire.metadata(effect.attempt),
-                "credentials": wire.credentials,
-                "compression": wire.compression,
+                "metadata": sent.metadata(effect.attempt),
+                "credentials": sent.credentials,
+                "compression": sent.compression,
             }
             if type(request) is bytes:
                 inner = invoke(request, **arguments)
             else:
                 inner = invoke(**arguments)
                 request.attach(inner)
-            mirrored = wire is not self.run.call.wire
+            mirrored = sent is not self.run.call.request
             if not mirrored:
                 self.run.begun(inner)
             head = effect.timeout

@@ -112,7 +112,7 @@ class CallbackRun:
             self._driver = None
             callbacks, self._on_end = self._on_end, []
             self.changed.notify_all()
-        requests = self.call.wire.request
+        requests = self.call.request.messages
         if type(requests) is not bytes:
             requests.over()
         for callback in callbacks:

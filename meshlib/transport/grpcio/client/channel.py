@@ -44,7 +44,7 @@ def settle(outcome: Outcome, exchange: Exchange, call: Call) -> GrpcOutcome:
     finish(exchange)
     if failure is not None:
         raise failure
-    if call.wire.with_call:
+    if call.request.with_call:
         with_metadata(outcome.call, outcome, record)
     return outcome
 
@@ -91,7 +91,7 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
         call, exchange = dialer.begin(
             self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
         )
-        call.wire.with_call = _with_call
+        call.request.with_call = _with_call
         telemetry = dialer.core.telemetry
         span = telemetry.began(call)
         try:
@@ -108,8 +108,8 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
             return (outcome.message, outcome.call) if _with_call else outcome.message
         finally:
             telemetry.ended(call, span)
-            if type(call.wire.request) is not bytes:
-                call.wire.request.over()
+            if type(call.request.messages) is not bytes:
+                call.request.messages.over()
 
     def with_call(
         self,

@@ -39,13 +39,13 @@ def upstreams_of(dialer: Dialer, loop: Any = None) -> Iterator[Upstream]:
     live = core.live
     if live is None:
         return
-    wire = SimpleNamespace(authority="")
+    request = SimpleNamespace(sent_authority="")
     virtual_host = live.snapshot.virtual_host(dialer.dialled, dialer.scheme, dialer.authority)
     keys = dict.fromkeys(d.cluster for rule in virtual_host.rules for d in rule.destinations if d.cluster)
     for key in keys:
         cluster = live.cluster(key)
         for endpoint in cluster.usable:
-            effect: Any = SimpleNamespace(cluster=cluster, endpoint=endpoint, call=SimpleNamespace(wire=wire))
+            effect: Any = SimpleNamespace(cluster=cluster, endpoint=endpoint, call=SimpleNamespace(request=request))
             try:
                 yield upstream_for(core, dialer.settings, effect, loop)
             except CannotConnect:

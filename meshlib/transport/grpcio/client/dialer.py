@@ -14,9 +14,8 @@ from meshlib.engine.fallback import exchange_of
 from meshlib.engine.outbound import outbound
 from meshlib.engine.patience import until_ready
 from meshlib.engine.route import route
+from meshlib.transport.grpcio.client.request import GrpcRequest
 from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
-from meshlib.transport.grpcio.client.view import GrpcView
-from meshlib.transport.grpcio.client.wire import GrpcWire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,11 +87,12 @@ class Dialer:
             if timeout is None or left < timeout:
                 timeout = left
         pairs = tuple(metadata) if metadata else ()
-        view = GrpcView(method.path, self.scheme, self.authority, pairs, timeout, self.dialled)
-        wire = GrpcWire(method, request, pairs, credentials, compression, self.authority)
+        made = GrpcRequest(
+            method, request, self.scheme, self.authority, pairs, timeout, credentials, compression, self.dialled
+        )
         timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
-        call = Call(view, wire, live, core.clock, core.rng, timeouts, core.retry_wait)
-        call.record = route(live.snapshot, view)
+        call = Call(made, live, core.clock, core.rng, timeouts, core.retry_wait)
+        call.record = route(live.snapshot, made)
         if wait_for_ready:
             return call, until_ready(call, exchange_of)
         return call, outbound(call) if not live.snapshot.fallbacks else exchange_of(call)

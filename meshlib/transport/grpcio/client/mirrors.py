@@ -26,14 +26,14 @@ class _ReadToTheEnd(ThreadRuntime):
         self._settings = settings
 
     def send(self, effect: Send) -> Outcome:
-        wire = effect.call.wire
-        request = wire.request
+        sent = effect.call.request
+        request = sent.messages
         try:
             _, invoke = invoker(self._core, self._settings, effect)
             inner = invoke(
                 request if type(request) is bytes else request.attempt(),
                 total_time(self._core, effect),
-                wire.metadata(effect.attempt),
+                sent.metadata(effect.attempt),
             )
             for _ in inner:
                 pass

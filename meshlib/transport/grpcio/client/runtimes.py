@@ -44,7 +44,7 @@ os.register_at_fork(after_in_child=_connecting._at_fork_reinit)  # type: ignore[
 def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> Upstream:
     """The channel for an attempt, of this runtime alone; made on first use. Raises ``CannotConnect``."""
     cluster, endpoint = effect.cluster, effect.endpoint
-    authority = effect.call.wire.authority
+    authority = effect.call.request.sent_authority
     key: Any
     if loop is None:
         key = (endpoint, settings, authority) if authority else (endpoint, settings)
@@ -93,15 +93,15 @@ def _forget_closed_loops(core: MeshCore, targets: dict[Any, Any]) -> None:
 
 def invoker(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> tuple[Upstream, Any]:
     """The channel for an attempt, and grpcio's multicallable on it. Raises ``CannotConnect``."""
-    upstream, wire = upstream_for(core, settings, effect, loop), effect.call.wire
-    return upstream, upstream.calls.get((wire.method.key, wire.target)) or callable_on(upstream, effect)
+    upstream, sent = upstream_for(core, settings, effect, loop), effect.call.request
+    return upstream, upstream.calls.get((sent.multicallable.key, sent.target)) or callable_on(upstream, effect)
 
 
 def callable_on(upstream: Upstream, effect: Send) -> Any:
     """A new multicallable for an attempt. Raises ``CannotConnect``."""
-    wire = effect.call.wire
+    sent = effect.call.request
     try:
-        return upstream.multicallable(wire.method, wire.target)
+        return upstream.multicallable(sent.multicallable, sent.target)
     except Exception as error:
         raise unable(error, f"the channel to {effect.endpoint.key} cannot make calls") from error
 
@@ -153,7 +153,7 @@ def outcome_of_end(
         return mesh_closed(told if isinstance(told, BaseException) else None)
     if initial is None:
         initial = told.initial_metadata()
-    request = effect.call.wire.request
+    request = effect.call.request.messages
     code, details = told.code().value, told.details() or ""
     number = code[0] if isinstance(code, tuple) else UNKNOWN
     outcome = ended(
@@ -198,26 +198,26 @@ class Blocking(ThreadRuntime):
         # between two calls everything here falls out of the processor's caches: each function that need not be called is a
         # microsecond of `make bench`
         call = effect.call
-        wire = call.wire
+        sent = call.request
         upstream: Any = effect.cluster.targets.get((effect.endpoint, self._settings))
         destination, rule = call.record.destination, call.record.rule_object
         changes = destination.response_ops or rule.cors is not None  # type: ignore[union-attr]
-        looked_at = wire.with_call or changes
+        looked_at = sent.with_call or changes
         # made before the answer is waited for: after that, every line runs cold
         outcome = GrpcOutcome(OK, None, None, None, at_once=False)
         try:
-            if upstream is None or wire.authority or upstream.worn:
+            if upstream is None or sent.sent_authority or upstream.worn:
                 upstream = upstream_for(self._core, self._settings, effect)
-            method = wire.method
-            invoke = upstream.calls.get((method.key, wire.target)) or callable_on(upstream, effect)
-            request = wire.request
+            method = sent.multicallable
+            invoke = upstream.calls.get((method.key, sent.target)) or callable_on(upstream, effect)
+            request = sent.messages
             answer = (invoke.with_call if looked_at else invoke)(
                 request if type(request) is bytes else request.attempt(),
                 effect.timeout,
-                wire.metadata(effect.attempt),
-                wire.credentials,
+                sent.metadata(effect.attempt),
+                sent.credentials,
                 None,
-                wire.compression,
+                sent.compression,
             )
         except grpc.RpcError as error:
             return outcome_of_end(self._core, upstream, effect, error, effect.timeout is not None)
@@ -258,18 +258,18 @@ class FromCallbacks:
         self._settings = settings
 
     def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
-        core, wire = self._core, effect.call.wire
-        request = wire.request
+        core, sent = self._core, effect.call.request
+        request = sent.messages
         upstream: Any = None
         try:
             upstream, invoke = invoker(core, self._settings, effect)
             future = invoke.future(
                 request if type(request) is bytes else request.attempt(),
                 effect.timeout,
-                wire.metadata(effect.attempt),
-                wire.credentials,
+                sent.metadata(effect.attempt),
+                sent.credentials,
                 None,
-                wire.compression,
+                sent.compression,
             )
         except grpc.RpcError as error:  # it could not even begin: invalid metadata
             done(outcome_of_end(core, upstream, effect, error, effect.timeout is not None))
@@ -367,19 +367,19 @@ class OnLoop(LoopRuntime):
         return await race_on_loop(effect, self.send, self._core.alarms)
 
     async def send(self, effect: Send) -> Outcome:
-        wire = effect.call.wire
+        sent = effect.call.request
         loop = asyncio.get_running_loop()
         upstream: Any = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
-        request, timeout = wire.request, effect.timeout
-        credentials, compression = wire.credentials, wire.compression
+        request, timeout = sent.messages, effect.timeout
+        credentials, compression = sent.credentials, sent.compression
         outcome = GrpcOutcome(OK, None, None, None, at_once=False)
         call: Any = None
         try:
-            if upstream is None or wire.authority or upstream.worn:
+            if upstream is None or sent.sent_authority or upstream.worn:
                 upstream = upstream_for(self._core, self._settings, effect, loop)
-            method = wire.method
-            invoke = upstream.calls.get((method.key, wire.target)) or callable_on(upstream, effect)
-            metadata = wire.metadata(effect.attempt)
+            method = sent.multicallable
+            invoke = upstream.calls.get((method.key, sent.target)) or callable_on(upstream, effect)
+            metadata = sent.metadata(effect.attempt)
             if type(invoke) is AioUnary and credentials is None and compression is None and plain():
                 call, answering = invoke.begin(request, timeout, metadata)
                 upstream.under_way.add(call)

@@ -217,7 +217,7 @@ class StreamRun(CallbackRun):
             self.delivered = True
             self._driver = None
             self.changed.notify_all()
-        request = self.call.wire.request
+        request = self.call.request.messages
         if type(request) is not bytes:
             request.commit()
 
@@ -230,8 +230,8 @@ class StreamRuntime(FromCallbacks):
         self._run = run
 
     def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
-        wire, run = effect.call.wire, self._run
-        request = wire.request
+        sent, run = effect.call.request, self._run
+        request = sent.messages
         inner: Any = None
         try:
             upstream, invoke = invoker(self._core, self._settings, effect)
@@ -239,10 +239,10 @@ class StreamRuntime(FromCallbacks):
             inner = invoke(
                 request if type(request) is bytes else request.attempt(),
                 total,
-                wire.metadata(effect.attempt),
-                wire.credentials,
+                sent.metadata(effect.attempt),
+                sent.credentials,
                 None,
-                wire.compression,
+                sent.compression,
             )
             attempt = Try(effect, upstream, inner, done, total is not None)
             head = effect.timeout

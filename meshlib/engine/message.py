@@ -1,0 +1,84 @@
+"""The message that the engine acts on, the same for httpx, gRPC and what is to come: a request, its body, a response's body.
+
+A door makes one object a call out of what its library hands in; policies read it, rules change it, runtimes send it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from meshlib.policy.http_match import RequestView
+
+RawHeaders = list[tuple[bytes, bytes]]
+"""Headers as on the wire: bytes, order and case kept, repeated names repeated."""
+
+
+class RequestBody(Protocol):
+    """What follows a request's head and is not at hand as bytes: it comes in pieces while it is sent."""
+
+    @property
+    def replayable(self) -> bool:
+        """Whether another attempt can send the same body from its beginning."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it has come."""
+        ...
+
+
+class ResponseBody(Protocol):
+    """What follows a response's head and has not come with it. Its runtime knows how to read it."""
+
+    def abort(self) -> None:
+        """Give it up, unread: its connection is closed, or its stream reset."""
+        ...
+
+
+class Request(RequestView, Protocol):
+    """A request on its way. What ``RequestView`` shows is the request as it came; ``target`` and ``headers`` are as it is
+    sent, which rules change."""
+
+    protocol: str
+    """"http" or "grpc", as Istio's metrics name it."""
+    multiplexed: bool
+    """Whether any number of calls share a connection whatever the cluster says, so that none waits for a slot."""
+    target: bytes
+    """What stands in the request line: path and query."""
+
+    @property
+    def headers(self) -> RawHeaders:
+        """As they are sent, without the number of the attempt. A door may hold a raw head, and make the list only now: ask only
+        where a rule, a mirror or a match needs it."""
+        ...
+
+    @headers.setter
+    def headers(self, headers: RawHeaders) -> None: ...
+
+    @property
+    def replayable(self) -> bool:
+        """Whether another attempt can send the same body."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the body is at hand already (and the response is a single message), so that copies of the request may
+        start beside it."""
+        ...
+
+    @property
+    def sent(self) -> bool:
+        """Whether all of the body has been seen by now, so that a copy of it can be sent elsewhere."""
+        ...
+
+    def count_first(self) -> RawHeaders:
+        """The headers with the number of the first attempt in them, where Envoy puts it: before what rules add."""
+        ...
+
+    def set_deadline(self, header: str, seconds: float) -> None:
+        """Say in ``header`` how much time is left."""
+        ...
+
+    def shadow(self) -> Request:
+        """The same request for a mirror: ``-shadow`` on its host, before the port."""
+        ...
