@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshlib.compiler.snapshot import Rule
-from meshlib.policy.retry import NO_RETRY, merge_request_headers
+from meshlib.policy.retry import NO_RETRY
 from tests.compiler.test_compile import PODS, snapshot
 from tests.support.resources import destination_rule, to, virtual_service
 
@@ -97,8 +97,3 @@ def test_a_host_that_the_mesh_does_not_know_is_tried_once():
     found = rule(url="example.org")
     assert found.destinations[0].host == "PassthroughCluster"
     assert found.retry == NO_RETRY
-
-
-def test_where_retries_are_off_only_what_the_caller_asks_for_is_tried_again():
-    asked = merge_request_headers(NO_RETRY, {"x-envoy-retry-on": "reset"}.get)
-    assert (asked.attempts, asked.retry_on.text) == (1, "reset")

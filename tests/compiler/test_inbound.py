@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
 
 from meshlib.compiler.compile import Compiler, compile_snapshot
 from meshlib.compiler.snapshot import Snapshot
-from meshlib.policy.fault import FaultPolicy, by_headers, draw
+from meshlib.policy.fault import FaultPolicy
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
 from tests.support.inbound import FAULT, HTTP_FAULT, envoy_filter, fault_patch
@@ -264,40 +263,6 @@ def test_a_change_of_endpoints_keeps_faults_and_a_change_of_selectors_finds_the_
     assert first.inbound.service == ""
     assert second.inbound.service == "ratings.default.svc.cluster.local"
     assert second.inbound.faults == (ABORT_ALL,)
-
-
-HEADER_FAULT = FaultPolicy(delay_share=500_000, abort_share=1_000_000, header_delay=True, header_abort=True)
-
-
-@pytest.mark.parametrize(
-    ("headers", "wanted"),
-    [
-        ({}, (0.0, 0, 0, None)),
-        ({"abort-request": "503"}, (0.0, 0, 503, None)),
-        ({"abort-request": "199"}, (0.0, 0, 0, None)),
-        ({"abort-request": "600"}, (0.0, 0, 0, None)),
-        ({"abort-request": "x"}, (0.0, 0, 0, None)),
-        ({"abort-grpc-request": "14"}, (0.0, 0, 503, 14)),
-        ({"abort-grpc-request": "17"}, (0.0, 0, 0, None)),
-        ({"abort-request": "429", "abort-grpc-request": "14"}, (0.0, 0, 429, None)),
-        ({"delay-request": "250"}, (0.25, 500_000, 0, None)),
-        ({"delay-request": "-1"}, (0.0, 0, 0, None)),
-        ({"delay-request": "250", "delay-request-percentage": "20"}, (0.25, 200_000, 0, None)),
-        ({"delay-request": "250", "delay-request-percentage": "90"}, (0.25, 500_000, 0, None)),
-        ({"delay-request": "250", "delay-request-percentage": "?"}, (0.25, 500_000, 0, None)),
-    ],
-)
-def test_a_request_may_ask_for_its_own_fault_within_what_is_allowed(headers, wanted):
-    found = by_headers(HEADER_FAULT, {f"x-envoy-fault-{k}": v for k, v in headers.items()}.get)
-    assert (found.delay, found.delay_share, found.abort_status, found.abort_grpc) == wanted
-
-
-def test_the_share_of_a_header_fault_counts_in_the_units_of_the_configuration():
-    fault = FaultPolicy(abort_share=700, header_abort=True, abort_unit=100)
-    asked = {"x-envoy-fault-abort-request": "503", "x-envoy-fault-abort-request-percentage": "3"}
-    assert by_headers(fault, asked.get).abort_share == 300
-    rng = random.Random(1)
-    assert sum(draw(by_headers(fault, asked.get), rng)[1] == 503 for _ in range(100_000)) in range(10, 60)
 
 
 def test_the_type_url_is_checked():

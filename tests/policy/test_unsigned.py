@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.policy import deadline
 from meshlib.policy.unsigned import UINT32, UINT64, milliseconds, unsigned
-from tests.support.strangers import BEYOND_LATIN, NUMBERS
 
 
 @pytest.mark.parametrize(
@@ -57,12 +55,3 @@ def test_a_text_is_a_number_exactly_when_its_digits_are_ascii(text):
     body = text.strip(" \t\n\v\f\r").removeprefix("+")
     plain = bool(body) and set(body) <= set("0123456789")
     assert unsigned(text, 10**18) == (int(body) if plain and len(body.lstrip("0")) <= 18 else None)
-
-
-@pytest.mark.parametrize("value", [*NUMBERS, *BEYOND_LATIN])
-@pytest.mark.parametrize("header", ["grpc-timeout", "x-request-deadline"])
-def test_a_deadline_is_ascii_digits_or_nothing(header, value):
-    found = deadline.read(header, value)
-    assert found is None or 0 <= found <= deadline.LONGEST
-    if not value.isascii():
-        assert found is None

@@ -1,0 +1,46 @@
+"""A retry budget over the last ten seconds."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshlib.policy.windowed_budget import WindowedBudget, WindowedBudgetSettings
+
+
+def test_a_windowed_budget_is_a_share_of_the_last_ten_seconds():
+    budget = WindowedBudget(WindowedBudgetSettings(percent=20.0, min_per_second=0))
+    for _ in range(50):
+        budget.call(100.0)
+    taken = 0
+    while budget.allows(105.0):
+        budget.retry(105.0)
+        taken += 1
+    assert taken == 10
+    assert not budget.allows(109.9)
+    assert not budget.allows(110.0)  # the calls are forgotten, and with them the right to retry
+
+
+def test_some_retries_a_second_are_always_allowed():
+    budget = WindowedBudget(WindowedBudgetSettings(percent=0.0, min_per_second=2))
+    taken = 0
+    while budget.allows(0.5):
+        budget.retry(0.5)
+        taken += 1
+    assert taken == 20
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=300))
+def test_retries_never_exceed_the_budget_whenever_they_come(steps):
+    budget = WindowedBudget(WindowedBudgetSettings(25.0, 0))
+    now, calls, retries = 50.0, [], []
+    for pause, is_call in steps:
+        now += pause
+        if is_call:
+            budget.call(now)
+            calls.append(now)
+        elif budget.allows(now):
+            budget.retry(now)
+            retries.append(now)
+        recent = [t for t in retries if int(t) > int(now) - 10]
+        assert len(recent) <= 0.25 * len([t for t in calls if int(t) > int(now) - 20]) + 1e-9
