@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from meshlib.transport.protocol.http1 import InvalidHead
+from meshlib.transport.protocol.request_head import InvalidHead
 
 if TYPE_CHECKING:
     from meshlib.engine.outcome import RawHeaders

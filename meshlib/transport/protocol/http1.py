@@ -8,12 +8,13 @@ odd was seen is never used again.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import operator
 
 import httptools
 
 from meshlib.engine.outcome import Failure, RawHeaders
+from meshlib.transport.protocol.known_heads import LONGEST_HEAD, known, remember
+from meshlib.transport.protocol.request_head import upgrades
 
 MAX_HEAD_BYTES = 60 * 1024  # Envoy's max_response_headers_kb; interim heads, chunk extensions and trailers count, too
 MAX_HEADERS = 100  # Envoy's max_headers_count; with the trailers
@@ -22,19 +23,18 @@ CHUNK_OVERHEAD = 20
 """What a chunk costs that is no body and needs no explanation: 16 digits of size and two line ends. Whatever more there is
 (extensions, leading zeros) counts against ``MAX_HEAD_BYTES``."""
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_HEAD = re.compile(
-    _TOKEN + rb" [^\x00-\x20\x7f]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb": [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*\r\n"
-)
 _NO_BODY_STATUS = (204, 304)
+_NAME = operator.itemgetter(0)
+_END_OF_HEAD = b"\r\n\r\n"
 
+FEW_MISSES = 16
+"""Heads in a row that were not known, after which only one response in ``SELDOM`` of that connection is looked up."""
 
-class InvalidHead(ValueError):
-    """The request cannot be written as HTTP: a control character, a bad method, target or header name."""
+SELDOM = 64
 
 
 class BodyFailed(Exception):
-    """The answer's body was cut. ``failure`` says how, ``error`` what the system said; raised while reading it."""
+    """The response's body was cut. ``failure`` says how, ``error`` what the system said; raised while reading it."""
 
     def __init__(self, failure: Failure, detail: str, error: BaseException | None = None) -> None:
         super().__init__(detail)
@@ -43,47 +43,8 @@ class BodyFailed(Exception):
         self.error = error
 
 
-def encode_head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Request line and headers. Raises ``InvalidHead`` rather than write what another reader might split differently."""
-    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join([b"%b: %b\r\n" % header for header in headers]))
-    # the count of line ends catches a value that smuggles a well-formed header line
-    if _HEAD.fullmatch(head) is None or head.count(b"\n") != len(headers) + 2:
-        raise InvalidHead(_what_is_wrong(method, target, headers))
-    return head
-
-
-def _what_is_wrong(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> str:
-    if re.fullmatch(_TOKEN, method) is None:
-        return f"the method {method!r} is not an HTTP token"
-    if re.fullmatch(rb"[^\x00-\x20\x7f]+", target) is None:
-        return f"the request target {target[:100]!r} is empty or holds a space or control character"
-    for name, value in headers:
-        if re.fullmatch(_TOKEN, name) is None:
-            return f"the header name {name[:100]!r} is not an HTTP token"
-        if re.fullmatch(rb"[^\x00-\x08\x0a-\x1f\x7f]*", value) is None:
-            return f"the value of header {name.decode('latin-1')} holds a line break or control character"
-    return "the request head is not valid HTTP"
-
-
-def _protocols(headers: RawHeaders) -> set[bytes]:
-    """The values of Upgrade."""
-    return {
-        token
-        for name, value in headers
-        if len(name) == 7 and name.lower() == b"upgrade"
-        for piece in value.split(b",")
-        if (token := piece.strip(b" \t").lower())
-    }
-
-
-def asks_for_websocket(headers: RawHeaders) -> bool:
-    """Whether the request cannot be made over HTTP/2."""
-    names = [value for name, value in headers if len(name) == 7 and name.lower() == b"upgrade"]
-    return bool(names) and any(b"websocket" in value.lower() for value in names)
-
-
 class ResponseReader:
-    """Reads the answers of one connection, one after another. ``begin`` before each request, ``feed`` what arrives.
+    """Reads the responses of one connection, one after another. ``begin`` before each request, ``feed`` what arrives.
 
     ``head_done`` and ``complete`` tell how far it is; ``chunks`` collects body bytes until taken; ``poisoned`` says that
     the connection must not be used again. A violation sets ``error``; ``feed`` raises only what interrupted it
@@ -95,12 +56,12 @@ class ResponseReader:
 
     __slots__ = (
         "_bare",
-        "_coded",
         "_explained",
-        "_has_length",
         "_heads",
+        "_misses",
         "_parser",
         "_spent",
+        "_unusual",
         "begun",
         "chunked",
         "chunks",
@@ -124,29 +85,37 @@ class ResponseReader:
         self.poisoned = False
         self.request_headers: RawHeaders = []  # looked at when the server switches protocols
         self.switched: bytes | None = None  # after 101: what came behind the head, which is no HTTP
+        self.error = ""
+        self._misses = 0  # heads in a row that were not known
+        # set by the head
+        self.status = 0
+        self.http_version = b"HTTP/1.1"
+        self.chunked = False
+        self.keep_alive = False
+        self.chunks: list[bytes] = []
+        self._heads = 0  # those that one response to HEAD has had, interim ones, too
+        self._unusual = True
         self.begin(False)
 
     def begin(self, head_request: bool) -> None:
-        """An answer is expected now; ``head_request``: to HEAD, so that it has no body whatever its headers say."""
-        self._heads = 0  # of one answer: interim ones, too
-        self._bare = bytearray() if head_request else None  # all bytes of an answer to HEAD, to see where it ends
+        """A response is expected now; ``head_request``: to HEAD, so that it has no body whatever its headers say."""
+        if self._unusual:  # interim heads, chunks and trailers; not touched by other responses
+            self._unusual = False
+            self._explained = 0  # bytes of the no-body part that is headers and trailers, of responses in chunks
+            self.trailers: RawHeaders = []
+            self.continue_seen = False
+        if self.chunks:
+            self.chunks = []
+        self._bare: bytearray | None = None
+        if head_request:
+            self._bare = bytearray()  # all bytes of a response to HEAD, to see where it ends
+            self._heads = 0
         self._spent = 0  # bytes that were no body, less what chunks cost anyway
-        self._explained = 0  # the part of it that is headers and trailers, of answers in chunks
-        self._has_length = False
-        self._coded = False  # otherwise than by chunks alone
-        self.begun = False  # a byte of the answer has come
-        self.status = 0
+        self.begun = False  # a byte of the response has come
         self.reason = b""
-        self.http_version = b"HTTP/1.1"
         self.headers: RawHeaders = []
-        self.trailers: RawHeaders = []
-        self.chunks: list[bytes] = []
-        self.chunked = False
         self.head_done = False
         self.complete = False
-        self.continue_seen = False
-        self.keep_alive = False
-        self.error = ""
 
     # -- input ------------------------------------------------------------------------------------------------------
 
@@ -155,11 +124,19 @@ class ResponseReader:
         if self.complete:
             self.poisoned = True  # nobody asked for these
             return
+        head_end = 0
         if not self.begun:
             self.begun = True
             if data[:1] != b"H":  # llhttp would pass over empty lines
-                self._fail("the answer does not begin with HTTP/1")
+                self._fail("the response does not begin with HTTP/1")
                 return
+            misses = self._misses
+            if misses < FEW_MISSES or not misses % SELDOM:
+                head_end = data.find(_END_OF_HEAD, 0, LONGEST_HEAD) + 4
+                if self._bare is None and self._is_known(data, head_end):
+                    return
+            else:
+                self._misses = misses + 1
         self._spent += len(data)
         bare = self._bare
         if bare is not None:
@@ -179,26 +156,61 @@ class ResponseReader:
             self.poisoned = True
         spent = self._spent
         if spent > MAX_HEAD_BYTES:
-            # of a whole answer, bytes behind its end are counted, too
+            # of a whole response, bytes behind its end are counted, too
             if not self.complete or self._explained + (not self.chunked and _size(self.headers)) > MAX_HEAD_BYTES:
                 self._fail(_too_large(self.head_done))
         elif spent < self._explained:
             self._spent = self._explained
+        if head_end > 3 and self.complete:
+            self._remember(data, head_end)
 
-    def _ends_with_its_heads(self, answer: bytearray) -> bool:
-        """Whether an answer to HEAD is over with its last head. llhttp, which expects a body, has read on: the beginning of
-        one would be lost, and the rest of it be the next answer on the connection."""
+    def _is_known(self, data: bytes, head_end: int) -> bool:
+        """Whether the first bytes of a response are all of it, and its head was read before: then it is read by now."""
+        found = known.get(data[:head_end])
+        if found is None:
+            self._misses += 1
+            return False
+        self._misses = 0
+        status, reason, headers, length = found
+        if len(data) - head_end != length:
+            return False
+        self.status = status
+        self.reason = reason
+        self.headers = headers.copy()
+        self.http_version = b"HTTP/1.1"
+        self.chunked = False
+        self.head_done = self.complete = self.keep_alive = True
+        if length:
+            self.chunks.append(data[head_end:])
+        return True
+
+    def _remember(self, data: bytes, head_end: int) -> None:
+        """A whole response has been read from ``data`` alone: remember its head, if nothing about it is special."""
+        status = self.status
+        usual = self.reusable and not (self._unusual or self.chunked or self._bare is not None)
+        if not usual or status < 200 or status in _NO_BODY_STATUS or self.http_version != b"HTTP/1.1":
+            return
+        body = data[head_end:]
+        if self._has_length() and b"".join(self.chunks) == body:
+            remember(data[:head_end], (status, self.reason, self.headers.copy(), len(body)))
+
+    def _has_length(self) -> bool:
+        return any(len(name) == 14 and name.lower() == b"content-length" for name, _ in self.headers)
+
+    def _ends_with_its_heads(self, response: bytearray) -> bool:
+        """Whether a response to HEAD is over with its last head. llhttp, which expects a body, has read on: the beginning of
+        one would be lost, and the rest of it be the next response on the connection."""
         at = 0
         for _ in range(self._heads):
-            at = answer.find(b"\r\n\r\n", at) + 4
-        return at == len(answer)
+            at = response.find(b"\r\n\r\n", at) + 4
+        return at == len(response)
 
     def _switch(self, left: bytes) -> None:
         """101: the last HTTP on this connection, if it was asked for."""
         if self.error:
             return
-        chosen = _protocols(self.headers)
-        if not chosen or not chosen <= _protocols(self.request_headers):
+        chosen = upgrades(self.headers)
+        if not chosen or not chosen <= upgrades(self.request_headers):
             what = b", ".join(sorted(chosen)).decode("latin-1")
             self._fail(f"the server switched protocols (101{what and ' ' + what}), which was not asked for")
             return
@@ -208,11 +220,11 @@ class ResponseReader:
         self.poisoned = True
 
     def feed_eof(self) -> bool:
-        """The peer closed. True when that is the proper end of the answer (one without a length), False when it cuts."""
+        """The peer closed. True when that is the proper end of the response (one without a length), False when it cuts."""
         self.poisoned = True
         if self.complete:
             return True
-        if self.head_done and not self.error and not self._has_length and not self.chunked:
+        if self.head_done and not self.error and not self.chunked and not self._has_length():
             self.complete = True
             return True
         return False
@@ -256,63 +268,63 @@ class ResponseReader:
             self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # once a header: what can be counted once a head, or once a feed, is not counted here (row "httpx.Client p50")
+        # once a header: what can be asked once a head is not asked here (row "httpx.Client p50")
         if self.head_done:
             self._trailer(name, value)
-            return
-        self.headers.append((name, value))
-        size = len(name)
-        if size == 14 and name.lower() == b"content-length":
-            self._has_length = True
-        elif size == 17 and name.lower() == b"transfer-encoding":
-            self._coded = self._coded or self.chunked or value.strip(b" ").lower() != b"chunked"
-            self.chunked = True
+        else:
+            self.headers.append((name, value))
 
     def _trailer(self, name: bytes, value: bytes) -> None:
         if self.complete or self.error:
             return
+        self._unusual = True
         self._explained += len(name) + len(value) + 4
         if self._explained > MAX_HEAD_BYTES:
             self._fail(_too_large(True))
         self.trailers.append((name, value))
         if len(self.headers) + len(self.trailers) > MAX_HEADERS:
-            self._fail(f"the answer has more than {MAX_HEADERS} headers and trailers")
+            self._fail(f"the response has more than {MAX_HEADERS} headers and trailers")
 
     def on_headers_complete(self) -> None:
         if self.complete or self.error:
             return
-        self._heads += 1
         headers = self.headers
         if len(headers) > MAX_HEADERS:
-            self._fail(f"the answer has more than {MAX_HEADERS} headers")
+            self._fail(f"the response has more than {MAX_HEADERS} headers")
             return
         parser = self._parser
         self.status = status = parser.get_status_code()
         version = parser.get_http_version()
+        self.http_version = b"HTTP/1.1"
         if version != "1.1":
             if version != "1.0":
-                self._fail(f"the answer speaks HTTP/{version}, not HTTP/1.1")
+                self._fail(f"the response speaks HTTP/{version}, not HTTP/1.1")
                 return
             self.http_version = b"HTTP/1.0"
         if status < 100:
-            self._fail(f"the status of the answer is {status:03}")
+            self._fail(f"the status of the response is {status:03}")
             return
+        self._heads += 1
         if status < 200:
+            self._unusual = True
             self._explained += _size(headers)
-            return  # 100, 103: a whole message without a body; the answer is still to come
-        if self.chunked:
+            return  # 100, 103: a whole message without a body; the response is still to come
+        codings = _codings(headers)
+        self.chunked = bool(codings)
+        if codings:
+            self._unusual = True
             self._explained += _size(headers)
             if self._explained > MAX_HEAD_BYTES:
                 self._fail(_too_large(False))
                 return
-            if self._coded:
-                self._fail("the answer's Transfer-Encoding is not chunked, once")
+            if len(codings) > 1 or codings[0].strip(b" ").lower() != b"chunked":
+                self._fail("the response's Transfer-Encoding is not chunked, once")
                 return
             if version == "1.0":
                 self.poisoned = True  # HTTP/1.0 knows no chunks: who knows what stands between (RFC 9112, 6.1)
         self.head_done = True
         if self._bare is not None:
-            # llhttp cannot be told that this answer has no body: finish here, and start afresh
+            # llhttp cannot be told that this response has no body: finish here, and start afresh
             self.keep_alive = parser.should_keep_alive()
             self.complete = True
             self._parser = httptools.HttpResponseParser(self)
@@ -334,11 +346,16 @@ class ResponseReader:
             self.continue_seen = self.continue_seen or status == 100
             self.headers = []
             self.reason = b""
-            self._has_length = False
-            self.chunked = self._coded = False
             return
         self.keep_alive = self._parser.should_keep_alive()
         self.complete = True
+
+
+def _codings(headers: RawHeaders) -> list[bytes]:
+    """The values of Transfer-Encoding."""
+    if 17 not in map(len, map(_NAME, headers)):  # the common case without a step of bytecode a header
+        return []
+    return [value for name, value in headers if len(name) == 17 and name.lower() == b"transfer-encoding"]
 
 
 def _size(headers: RawHeaders) -> int:
@@ -347,5 +364,7 @@ def _size(headers: RawHeaders) -> int:
 
 
 def _too_large(head_done: bool) -> str:
-    what = "chunk extensions and trailers of the answer are, with its head," if head_done else "head of the answer is"
+    what = (
+        "chunk extensions and trailers of the response are, with its head," if head_done else "head of the response is"
+    )
     return f"the {what} larger than {MAX_HEAD_BYTES} bytes"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshlib.transport.protocol.http1 import InvalidHead, encode_head
 from meshlib.transport.protocol.http2_codec import SecretHeader
+from meshlib.transport.protocol.request_head import InvalidHead, encode_head
 
 CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings")

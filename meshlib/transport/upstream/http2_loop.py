@@ -14,11 +14,12 @@ from meshlib.alarms import wake
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.protocol.framing import Framing
-from meshlib.transport.protocol.http1 import BodyFailed, InvalidHead
+from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.protocol.http2 import Http2Session, Stream, StreamFailure
 from meshlib.transport.protocol.http2_codec import Head, preferred
 from meshlib.transport.protocol.http2_headers import request_head
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
+from meshlib.transport.protocol.request_head import InvalidHead
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
 from meshlib.transport.upstream.http2_call import (

@@ -18,7 +18,7 @@ from meshlib.alarms import Alarms
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Framing, NoBody, framing_of
-from meshlib.transport.protocol.http1 import InvalidHead, asks_for_websocket, encode_head
+from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
 from meshlib.transport.upstream.loop_connection import Connection

@@ -21,8 +21,9 @@ from meshlib.clock import Clock
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import FalseFraming, Framing, NoBody, framing_of
-from meshlib.transport.protocol.http1 import BodyFailed, InvalidHead, ResponseReader, asks_for_websocket, encode_head
+from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
+from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
 from meshlib.transport.upstream.environment import check_sockets, instant_poll, is_gevents, waiting_poll

@@ -7,9 +7,9 @@ from typing import Any
 
 from meshlib.engine.outcome import RawHeaders
 from meshlib.transport.protocol.framing import NoBody, framing_of
-from meshlib.transport.protocol.http1 import InvalidHead, encode_head
 from meshlib.transport.protocol.http2_headers import request_head
 from meshlib.transport.protocol.request_body import ReplayBody
+from meshlib.transport.protocol.request_head import InvalidHead, encode_head
 from tests.fuzz.raw_input import RawInput
 
 NAMES = (

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, NoBody, Sized, framing_of
-from meshlib.transport.protocol.http1 import InvalidHead, encode_head
 from meshlib.transport.protocol.request_body import ReplayBody
+from meshlib.transport.protocol.request_head import InvalidHead, encode_head
 
 HOST = (b"Host", b"reviews")
 CHUNKS = (b"Transfer-Encoding", b"chunked")

@@ -1,4 +1,4 @@
-"""The HTTP/1.1 reader and encoder: no socket, any split of the bytes gives the same answer."""
+"""The HTTP/1.1 reader: no socket, any split of the bytes gives the same answer."""
 
 from __future__ import annotations
 
@@ -6,47 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, InvalidHead, ResponseReader, encode_head
-
-token = st.from_regex(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,12}", fullmatch=True)
-value = st.binary(max_size=30).filter(lambda v: not any((c < 32 and c != 9) or c == 127 for c in v))
+from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, ResponseReader
+from meshlib.transport.protocol.known_heads import known
 
 
-@given(token, st.from_regex(rb"/[!-~]{0,20}", fullmatch=True), st.lists(st.tuples(token, value), max_size=8))
-def test_a_head_is_written_exactly_as_given(method, target, headers):
-    head = encode_head(method, target, headers)
-    lines = head.split(b"\r\n")
-    assert lines[0] == method + b" " + target + b" HTTP/1.1"
-    assert lines[1:-2] == [name + b": " + text for name, text in headers]
-    assert head.endswith(b"\r\n\r\n" if headers else b"HTTP/1.1\r\n\r\n")
-
-
-@given(st.binary(min_size=1, max_size=20), st.binary(max_size=20), st.binary(max_size=20), st.binary(max_size=20))
-def test_whatever_is_written_is_one_request_with_those_headers_and_no_more(method, target, name, text):
-    try:
-        head = encode_head(method, target, [(name, text)])
-    except InvalidHead:
-        return
-    assert head.count(b"\n") == 3
-    assert head.count(b"\r\n") == 3
-    assert head.split(b" ")[1] == target
-
-
-@pytest.mark.parametrize(
-    ("method", "target", "headers", "words"),
-    [
-        (b"GE T", b"/", [], "method"),
-        (b"", b"/", [], "method"),
-        (b"GET", b"/a b", [], "target"),
-        (b"GET", b"", [], "target"),
-        (b"GET", b"/\r\nx: 1", [], "target"),
-        (b"GET", b"/", [(b"a:b", b"1")], "header name"),
-        (b"GET", b"/", [(b"a", b"1\r\nb: 2")], "header a"),
-    ],
-)
-def test_what_is_wrong_is_named(method, target, headers, words):
-    with pytest.raises(InvalidHead, match=words):
-        encode_head(method, target, headers)
+@pytest.fixture(autouse=True)
+def _no_head_is_known():
+    known.clear()
+    yield
+    known.clear()
 
 
 def read(data: bytes, cuts: list[int], eof: bool, head_request: bool = False) -> tuple:

@@ -1,0 +1,29 @@
+"""Response heads that were read before, by their exact bytes: reading one again costs a look-up.
+
+Servers send the same head again and again, in one second at least (Date). One is remembered only if the parser took it, it
+has a length, keeps the connection and came whole with its body; so a head says the same whenever it is met at the beginning
+of a response. A server whose heads are all different is soon asked about rarely: see ``ResponseReader``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshlib.engine.outcome import RawHeaders
+
+MOST_HEADS = 256
+LONGEST_HEAD = 2048
+"""Bytes of a head that is remembered; with ``MOST_HEADS``, what a server can make this process hold."""
+
+KnownHead = tuple[int, bytes, "RawHeaders", int]
+"""Status, reason, headers (copy them: responses do not share a list) and the length of the body."""
+
+known: dict[bytes, KnownHead] = {}
+
+
+def remember(head: bytes, what: KnownHead) -> None:
+    """From any thread."""
+    if len(known) >= MOST_HEADS:
+        known.clear()  # in one step; those in use are back at once
+    known[head] = what
