@@ -44,3 +44,32 @@ def test_a_deadline_is_ascii_digits_or_nothing(header, value):
     assert found is None or 0 <= found <= deadline.LONGEST
     if not value.isascii():
         assert found is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "seconds"), [("H", 3600.0), ("M", 60.0), ("S", 1.0), ("m", 1e-3), ("u", 1e-6), ("n", 1e-9)]
+)
+def test_grpcs_units(unit, seconds):
+    assert deadline.read("grpc-timeout", f"7{unit}") == pytest.approx(7 * seconds)
+
+
+def test_nobody_waits_longer_than_a_day():
+    assert deadline.LONGEST == 24 * 3600
+    assert deadline.read("grpc-timeout", "25H") == deadline.LONGEST
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds", "value"),
+    [
+        ("x-request-deadline", 1.5, "1500"),
+        ("x-request-deadline", 0.0019, "1"),
+        ("x-request-deadline", -3.0, "0"),
+        ("grpc-timeout", 1.5, "1500m"),
+        ("grpc-timeout", -3.0, "0m"),
+        ("grpc-timeout", 99_999.999, "99999999m"),
+        ("grpc-timeout", 100_000.0, "100000S"),
+        ("grpc-timeout", 123_456.789, "123456S"),
+    ],
+)
+def test_a_deadline_is_written_rounded_down_in_the_headers_spelling(header, seconds, value):
+    assert deadline.write(header, seconds) == value

@@ -62,3 +62,88 @@ def test_the_share_of_a_header_fault_counts_in_the_units_of_the_configuration():
     assert by_headers(fault, asked.get).abort_share == 300
     rng = random.Random(1)
     assert sum(draw(by_headers(fault, asked.get), rng)[1] == 503 for _ in range(100_000)) in range(10, 60)
+
+
+# -- the policy -------------------------------------------------------------------------------------------------------
+
+
+class Drawn:
+    """A generator whose draws are known."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+
+    def random(self) -> float:
+        return self.values.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("share", "drawn", "hit"),
+    [
+        (250_000, 0.249_999, True),
+        (250_000, 0.25, False),
+        (1, 0.0, True),
+        (1, 0.000_001, False),
+        (999_999, 0.999_998, True),
+        (999_999, 0.999_999, False),
+    ],
+)
+def test_a_share_is_of_a_million(share, drawn, hit):
+    assert draw(FaultPolicy(abort_status=503, abort_share=share), Drawn(drawn))[1] == (503 if hit else 0)
+    assert draw(FaultPolicy(delay=2.0, delay_share=share), Drawn(drawn))[0] == (2.0 if hit else 0.0)
+
+
+def test_what_is_always_or_never_is_not_drawn():
+    both = FaultPolicy(delay=2.0, delay_share=1_000_000, abort_status=503, abort_share=0)
+    assert draw(both, Drawn()) == (2.0, 0, None)
+    assert draw(FaultPolicy(abort_status=503, abort_grpc=14, abort_share=1_000_000), Drawn()) == (0.0, 503, 14)
+
+
+def test_percents_are_of_a_hundred_and_the_named_http_status_counts_before_grpcs():
+    made = FaultPolicy.from_percents(
+        delay=0.5, delay_percent=12.5, abort_status=418, abort_grpc_status="not_found", abort_percent=100
+    )
+    assert made == FaultPolicy(0.5, 125_000, 418, 5, 1_000_000)
+    assert FaultPolicy.from_percents() == FaultPolicy()
+    with pytest.raises(KeyError):
+        FaultPolicy.from_percents(abort_grpc_status="NONE", abort_percent=1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (FaultPolicy(7.0, 1_000_000, 500, None, 100_000), "delay 7 s for 100 %, abort 500 for 10 %"),
+        (FaultPolicy(abort_status=503, abort_grpc=14, abort_share=5000), "abort UNAVAILABLE (503) for 0.5 %"),
+        (FaultPolicy(delay=1.0, abort_status=500), ""),
+    ],
+)
+def test_a_fault_has_words(fault, text):
+    assert fault.text == text
+
+
+@pytest.mark.parametrize("header", ["header_delay", "header_abort"])
+def test_headers_are_read_only_where_the_configuration_says_so(header):
+    asked = {"x-envoy-fault-delay-request": "250", "x-envoy-fault-abort-request": "418"}
+    fixed = FaultPolicy(1.0, 1_000_000, 500, None, 1_000_000)
+    assert not fixed.reads_headers
+    assert by_headers(fixed, asked.get) is fixed
+    one = FaultPolicy(1.0, 1_000_000, 500, None, 1_000_000, **{header: True})
+    assert one.reads_headers
+    found = by_headers(one, asked.get)
+    assert (found.delay, found.abort_status) == ((0.25, 500) if header == "header_delay" else (1.0, 418))
+
+
+@pytest.mark.parametrize(("asked", "status"), [("200", 200), ("599", 599), ("199", 0), ("600", 0), ("0", 0)])
+def test_a_status_that_is_asked_for_is_one_of_http(asked, status):
+    found = by_headers(HEADER_FAULT, {"x-envoy-fault-abort-request": asked}.get)
+    assert (found.abort_status, found.abort_share) == (status, 1_000_000 if status else 0)
+
+
+@pytest.mark.parametrize(("asked", "grpc", "status"), [("0", 0, 200), ("16", 16, 401), ("17", None, 0)])
+def test_a_grpc_status_that_is_asked_for_is_one_of_grpcs(asked, grpc, status):
+    found = by_headers(HEADER_FAULT, {"x-envoy-fault-abort-grpc-request": asked}.get)
+    assert (found.abort_grpc, found.abort_status) == (grpc, status)
+
+
+def test_a_delay_of_no_length_is_none():
+    assert by_headers(HEADER_FAULT, {"x-envoy-fault-delay-request": "0"}.get).delay_share == 0

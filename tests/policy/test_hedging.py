@@ -22,3 +22,20 @@ def test_a_hedge_waits_for_its_delay_or_its_percentile():
     for number in range(100):
         latencies.record(0.010 if number < 95 else 1.0, 0.0)
     assert HedgeSettings(percentile=95.0).wait(latencies, 0.0) == pytest.approx(0.010, rel=0.1)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
+def test_the_safe_methods_are_http_s_and_are_spelled_as_it_spells_them(method):
+    assert HedgeSettings().may(method)
+    assert not HedgeSettings().may(method.lower())
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "CONNECT", ""])
+def test_no_other_method_is_safe(method):
+    assert not HedgeSettings().may(method)
+
+
+def test_a_delay_counts_more_than_a_percentile_and_there_is_one_hedge():
+    both = HedgeSettings(delay=0.0, percentile=95.0)
+    assert both.wait(Latencies(), 0.0) == 0.0
+    assert (both.max_hedges, both.unsafe_methods) == (1, False)

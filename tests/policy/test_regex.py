@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from meshlib.policy.regex import BadRegex, compile_full_match, compile_set, rewriter
+from meshlib.policy import regex
+from meshlib.policy.regex import BadRegex, compile_full_match, compile_set, rewriter, wire
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,42 @@ def test_a_set_tells_all_patterns_that_match():
     matching = compile_set([f"/{n}/.*" for n in range(3000)] + [".*"])
     assert sorted(matching("/2999/x")) == [2999, 3000]
     assert matching("") == [3000]
+
+
+@given(st.text(), st.text())
+def test_any_text_of_configuration_is_the_latin_1_reading_of_its_bytes(one, other):
+    assert wire(one).encode("latin-1") == one.encode("utf-8", "surrogatepass")
+    assert (wire(one) == wire(other)) == (one == other)
+    assert wire(one + other) == wire(one) + wire(other) or max(one + other) >= "\ud800"
+
+
+def test_text_that_is_ascii_is_the_very_same():
+    text = "/reviews"
+    assert wire(text) is text
+
+
+@given(st.lists(st.sampled_from(["a", "a.*", ".*b", "[ab]+", "", "é"]), min_size=1), st.text("abé", max_size=4))
+def test_a_set_says_what_each_pattern_alone_says(patterns, text):
+    alone = [number for number, pattern in enumerate(patterns) if compile_full_match(pattern)(wire(text))]
+    assert sorted(compile_set(patterns)(wire(text))) == alone
+
+
+def test_a_set_with_a_bad_pattern_is_refused_by_name():
+    with pytest.raises(BadRegex, match=r"'\('"):
+        compile_set(["a", "("])
+
+
+def test_a_refusal_says_why_in_re2s_words():
+    with pytest.raises(BadRegex, match="missing \\)"):
+        compile_full_match("(")
+
+
+def test_without_the_bindings_inner_call_the_answers_are_the_same(monkeypatch):
+    class Other:
+        def __init__(self, compiled):
+            self.fullmatch = compiled.fullmatch
+
+    compiled = regex._compile("/a+")
+    monkeypatch.setattr(regex, "_compile", lambda pattern: Other(compiled))
+    matches = compile_full_match("/a+")
+    assert [matches("/aa"), matches("/ab"), matches("x/a")] == [True, False, False]

@@ -5,8 +5,37 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tenacity import wait_fixed, wait_incrementing
 
-from meshlib.policy.retry import NO_RETRY, RetryPolicy, backoff, merge_request_headers, parse_retry_on, should_retry
+from meshlib.policy.retry import (
+    ASKED,
+    CONDITIONS,
+    GRPC_CONDITIONS,
+    NO_RETRY,
+    RetryOn,
+    RetryPolicy,
+    asked_timeouts,
+    backoff,
+    merge_request_headers,
+    parse_retry_on,
+    should_retry,
+)
+
+ANY_RESET = {"5xx", "gateway-error", "reset"}
+FAILURES = {
+    "CONNECT_FAILED": {"connect-failure", "reset-before-request", *ANY_RESET},
+    "CONNECT_TIMEOUT": {"connect-failure", "reset-before-request", *ANY_RESET},
+    "RESET": ANY_RESET,
+    "PROTOCOL_ERROR": ANY_RESET,
+    "REFUSED": {"refused-stream", *ANY_RESET},
+    "TIMEOUT": ANY_RESET,
+    "OVERFLOW": set(),
+    "POOL_TIMEOUT": set(),
+    "REQUEST_BODY_FAILED": set(),
+}
+"""The engine's names of failures and the conditions of Envoy that each meets."""
 
 CASES = [
     ("5xx", None, 503, True),
@@ -91,3 +120,118 @@ def test_backoff_replays_from_the_seed():
 def test_where_retries_are_off_only_what_the_caller_asks_for_is_tried_again():
     asked = merge_request_headers(NO_RETRY, {"x-envoy-retry-on": "reset"}.get)
     assert (asked.attempts, asked.retry_on.text) == (1, "reset")
+
+
+# -- the parsed conditions --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_each_condition_is_known_by_envoys_name_and_written_as_read(name):
+    on = parse_retry_on(f" {name} ,, ")
+    assert on.bits == CONDITIONS[name]
+    assert on.text == ("" if name == "retriable-status-codes" else name)
+
+
+def test_statuses_among_the_conditions_are_codes():
+    on = parse_retry_on("503, +418,5xx")
+    assert (on.codes, on.text) == ({418, 503}, "5xx,418,503")
+    assert parse_retry_on("") == RetryOn(0)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_is_tried_again_exactly_for_the_conditions_it_meets(name, failure):
+    policy = RetryPolicy(retry_on=parse_retry_on(name))
+    assert should_retry(policy, failure=failure, status=0) is (name in FAILURES[failure])
+
+
+def test_the_defaults_are_istios():
+    policy = RetryPolicy()
+    assert (policy.attempts, policy.per_try_timeout) == (2, None)
+    assert policy.retry_on.text == "connect-failure,refused-stream,cancelled,unavailable"
+    assert (policy.backoff_base, policy.backoff_max) == (0.025, 0.25)
+    assert policy.ignore_previous_hosts
+    assert not policy.remote_localities
+
+
+@pytest.mark.parametrize("status", [b"0", b"2", b"99", b"", b"1 4"])
+def test_other_statuses_of_grpc_meet_no_condition(status):
+    every = RetryPolicy(retry_on=parse_retry_on(",".join(GRPC_CONDITIONS)))
+    assert not should_retry(every, failure=None, status=200, headers=[(b"grpc-status", status)])
+
+
+def test_the_first_grpc_status_counts_whatever_its_case_and_spaces():
+    policy = RetryPolicy(retry_on=parse_retry_on("unavailable"))
+    assert should_retry(policy, failure=None, status=200, headers=[(b"a", b"1"), (b"Grpc-Status", b" 14 ")])
+    twice = [(b"grpc-status", b"0"), (b"grpc-status", b"14")]
+    assert not should_retry(policy, failure=None, status=200, headers=twice)
+
+
+@pytest.mark.parametrize("status", [500, 501, 505])
+def test_a_gateways_errors_are_three(status):
+    assert not should_retry(RetryPolicy(retry_on=parse_retry_on("gateway-error")), failure=None, status=status)
+    assert should_retry(RetryPolicy(retry_on=parse_retry_on("5xx")), failure=None, status=status)
+
+
+def test_a_rate_limited_answer_may_still_be_one_of_the_codes():
+    policy = RetryPolicy(retry_on=parse_retry_on("5xx,503"))
+    assert should_retry(policy, failure=None, status=503, headers=[(b"x-envoy-ratelimited", b"")])
+
+
+# -- what the caller's headers ask for --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attempts", "on", "headers", "wanted"),
+    [
+        (2, "5xx", {"max-retries": "7"}, (7, "5xx")),
+        (2, "5xx", {"max-retries": "0"}, (0, "5xx")),
+        (2, "5xx", {"max-retries": "many"}, (2, "5xx")),
+        (0, "", {"max-retries": "7"}, (0, "")),  # a count without a condition is none
+        (0, "", {"retry-on": "reset", "max-retries": "7"}, (7, "reset")),
+        (0, "", {"retry-grpc-on": "internal"}, (1, "internal")),
+        (3, "5xx", {"retry-on": "reset"}, (3, "reset,5xx")),
+        (0, "", {"retry-on": " reset , 5xx "}, (1, "reset,5xx")),
+        (1, "503", {"retriable-status-codes": "418,x, 429"}, (1, "418,429,503")),
+        (0, "", {"retriable-status-codes": "418"}, (0, "418")),
+    ],
+)
+def test_conditions_are_added_and_the_count_is_replaced(attempts, on, headers, wanted):
+    policy = RetryPolicy(attempts, parse_retry_on(on))
+    merged = merge_request_headers(policy, {f"x-envoy-{k}": v for k, v in headers.items()}.get)
+    assert (merged.attempts, merged.retry_on.text) == wanted
+
+
+def test_the_callers_timeouts_are_milliseconds():
+    headers = {"x-envoy-upstream-rq-timeout-ms": "1500", "x-envoy-upstream-rq-per-try-timeout-ms": "20"}
+    assert asked_timeouts(headers.get) == (1.5, 0.02)
+    assert asked_timeouts({"x-envoy-upstream-rq-timeout-ms": "soon"}.get) == (None, None)
+    assert set(headers) < set(ASKED)
+
+
+# -- backoff ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(0.001, 1), st.floats(1, 20), st.integers(1, 12), st.integers(0, 1000))
+def test_a_backoff_lies_between_nothing_and_its_doubling_ceiling(base, times, retry, seed):
+    policy = RetryPolicy(backoff_base=base, backoff_max=base * times)
+    ceiling = min(base * 2 ** (retry - 1), base * times)
+    drawn = random.Random(seed).random()
+    assert backoff(policy, retry, random.Random(seed), None) == pytest.approx(drawn * ceiling)
+
+
+def test_a_strategy_of_tenacity_replaces_it_and_never_waits_a_negative_time():
+    assert backoff(RetryPolicy(), 3, random.Random(1), wait_incrementing(1, 10)) == 21.0
+    assert backoff(RetryPolicy(), 1, random.Random(1), wait_fixed(-1)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        (RetryPolicy(1, parse_retry_on("5xx")), "1 retry on 5xx"),
+        (RetryPolicy(2, parse_retry_on("5xx"), 0.5), "2 retries on 5xx, 0.5 s per try"),
+        (NO_RETRY, "no retries"),
+    ],
+)
+def test_a_policy_has_words(policy, text):
+    assert policy.text == text

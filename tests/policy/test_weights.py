@@ -40,3 +40,30 @@ def test_a_sole_destination_is_always_chosen_whatever_its_weight():
 def test_weights_that_choose_nothing_are_refused(weights):
     with pytest.raises(ValueError):
         WeightedChoice(weights)
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=6).filter(any))
+def test_each_has_as_many_of_the_totals_values_as_it_weighs(weights):
+    choice = WeightedChoice(weights)
+    assert choice.total == sum(weights)
+    picks = [choice.pick_by_value(value) for value in range(choice.total)]
+    assert [picks.count(position) for position in range(len(weights))] == weights
+    assert picks == sorted(picks)
+    assert [choice.pick_by_value(value + choice.total) for value in range(choice.total)] == picks
+
+
+class Drawn:
+    """A generator whose next draw is known."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def random(self) -> float:
+        return self.value
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=6).filter(any), st.floats(0, 1, exclude_max=True))
+def test_a_draw_falls_where_its_share_of_the_total_falls(weights, drawn):
+    choice = WeightedChoice(weights)
+    assert choice.pick(Drawn(drawn)) == choice.pick_by_value(int(drawn * choice.total))
+    assert weights[choice.pick(Drawn(drawn))] > 0

@@ -44,3 +44,42 @@ def test_retries_never_exceed_the_budget_whenever_they_come(steps):
             retries.append(now)
         recent = [t for t in retries if int(t) > int(now) - 10]
         assert len(recent) <= 0.25 * len([t for t in calls if int(t) > int(now) - 20]) + 1e-9
+
+
+def test_what_is_ten_seconds_old_no_longer_counts():
+    budget = WindowedBudget(WindowedBudgetSettings(percent=100.0, min_per_second=0))
+    budget.call(100.0)
+    budget.call(103.9)
+    assert budget.allows(109.9)
+    budget.retry(109.9)
+    assert budget.allows(109.9)
+    budget.retry(109.9)
+    assert not budget.allows(109.9)
+    assert not budget.allows(112.9)  # the first call is gone, its retry is not
+    budget.call(113.0)
+    budget.call(113.0)
+    budget.call(113.0)
+    assert budget.allows(113.9)
+    budget.retry(113.9)
+    assert not budget.allows(113.9)
+
+
+def test_after_a_long_silence_nothing_is_left():
+    budget = WindowedBudget(WindowedBudgetSettings(percent=100.0, min_per_second=0))
+    for second in range(20):
+        budget.call(float(second))
+    assert budget.allows(20.0)
+    assert not budget.allows(10_000.0)
+
+
+def test_a_clock_of_another_thread_that_is_a_little_behind_forgets_nothing():
+    budget = WindowedBudget(WindowedBudgetSettings(percent=100.0, min_per_second=0))
+    budget.call(105.0)
+    budget.retry(104.0)
+    assert not budget.allows(104.0)
+    assert not budget.allows(105.0)
+
+
+def test_the_defaults_are_a_fifth_and_ten_a_second():
+    settings = WindowedBudgetSettings()
+    assert (settings.percent, settings.min_per_second) == (20.0, 10)

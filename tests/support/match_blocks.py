@@ -11,12 +11,28 @@ PARTS = ["/", "/a", "/A", "/a/b", "/a/b/", "/ab", "/b", "/b/a", ""]
 
 
 class View:
-    def __init__(self, method="GET", authority="x", path="/", query="", headers=None):
-        self.method, self.scheme, self.authority, self.path, self.query = method, "http", authority, path, query
-        self._headers = headers or {}
+    """A request as a match block sees it; ``repeated``: the values of headers that came more than once."""
 
-    def header(self, name):
+    def __init__(
+        self,
+        method: str = "GET",
+        authority: str = "x",
+        path: str = "/",
+        query: str = "",
+        headers: dict[str, str] | None = None,
+        scheme: str = "http",
+        repeated: dict[str, list[str]] | None = None,
+    ) -> None:
+        self.method, self.scheme, self.authority, self.path, self.query = method, scheme, authority, path, query
+        self.full_path = f"{path}?{query}" if query else path
+        self._headers = headers or {}
+        self._repeated = repeated or {}
+
+    def header(self, name: str) -> str | None:
         return self._headers.get(name)
+
+    def header_values(self, name: str) -> list[str] | None:
+        return self._repeated.get(name)
 
 
 values = st.sampled_from(["a", "b", "A", ""])
