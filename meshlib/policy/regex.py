@@ -77,13 +77,16 @@ def rewriter(pattern: str, substitution: str) -> Callable[[str], str]:
 
 
 def compile_set(patterns: Sequence[str]) -> Callable[[str], list[int]]:
-    """Which of many patterns match the whole of a wire string, found in one pass; positions in ``patterns``."""
+    """Which of many patterns match the whole of a wire string, found in one pass; positions in ``patterns``. Raises
+    ``BadRegex``."""
     options = _options()
     options.max_mem = max(options.max_mem, BYTES_PER_PATTERN * len(patterns))
     regexes = re2.Set.FullMatchSet(options)
     for pattern in patterns:
-        if regexes.Add(pattern) < 0:
-            raise BadRegex(f"RE2 refuses {pattern!r}")
+        try:
+            regexes.Add(pattern)
+        except re2.error as error:
+            raise BadRegex(f"RE2 refuses {pattern!r}") from error
     regexes.Compile()
     match = regexes.Match
 
