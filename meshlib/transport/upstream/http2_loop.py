@@ -108,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._idle_timer: Any = None
         self._behind = False  # there are frames that have not been looked at
+        self._flushing = False  # there will be a write at the end of this turn of the loop
 
     # -- use --------------------------------------------------------------------------------------------------------
 
@@ -137,8 +138,8 @@ class Connection(asyncio.Protocol):
         try:
             step = next(steps)
             while True:
-                self.flush()
                 if step is NEXT:
+                    self.flush()
                     assert source is not None
                     piece, problem = None, None
                     try:
@@ -147,8 +148,10 @@ class Connection(asyncio.Protocol):
                         problem = error
                     step = steps.send(piece) if problem is None else steps.throw(problem)
                 elif step is FLUSH:
+                    self.flush()
                     step = steps.send(None)
                 else:
+                    self._flush_with_others()
                     step = steps.send(await waiter.wait(step))
         except StopIteration as over:
             return over.value
@@ -159,7 +162,7 @@ class Connection(asyncio.Protocol):
             self.session.cancel(stream)
             raise
         finally:
-            self.flush()
+            self._flush_with_others()
             self.close_if_over()
 
     def cancel(self, stream: Stream) -> None:
@@ -269,6 +272,19 @@ class Connection(asyncio.Protocol):
         self.transport.write(out)
         if self.transport.get_write_buffer_size() > BACKLOG_MOST:
             self.abort("the server does not read what it is sent")
+
+    def _flush_with_others(self) -> None:
+        """One write for all calls that this turn of the loop lets go on: a write of its own for each of them is half of what
+        a small call costs (row "HTTP/2 at 32 in flight"). A call that is alone does not wait for others."""
+        if len(self.session.streams) < 2:
+            self.flush()
+        elif not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush_all)
+
+    def _flush_all(self) -> None:
+        self._flushing = False
+        self.flush()
 
     # -- asyncio's callbacks ----------------------------------------------------------------------------------------
 

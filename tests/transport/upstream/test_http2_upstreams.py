@@ -876,6 +876,23 @@ def test_a_cancelled_caller_does_not_take_the_connection_being_made_from_the_oth
         runtime.close()
 
 
+def test_on_a_loop_calls_that_go_on_together_are_written_together(monkeypatch):
+    runtime = Loop()
+    with H2Server() as server:
+        target = Target("127.0.0.1", server.port, http2=True)
+        runtime.call(target, Call())
+        (connection,) = runtime.upstream._http2._open
+        writes, write = [], connection.transport.write
+        monkeypatch.setattr(connection.transport, "write", lambda data: (writes.append(data), write(data)))
+        runtime.call(target, Call())
+        assert len(writes) == 1  # alone
+        server.answer = hold(20)
+        results = runtime.many(target, [Call(b"/%d" % number) for number in range(20)])
+        assert [result.data for result in results] == [b"GET /%d" % number for number in range(20)]
+        assert len(writes) <= 3  # the first of them, and the others
+        runtime.close()
+
+
 def test_a_thread_in_the_kernel_is_told_that_another_has_left_bytes_unwritten():
     go_on = threading.Event()
 
