@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from operator import is_, itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.changes import Change, Dependents, everything
 from meshlib.pace import take_turns
@@ -40,9 +40,26 @@ from meshlib.registry.workloads import (
     from_workload_entry,
     selection_key,
 )
+from meshlib.resources.typed import (
+    is_deployment,
+    is_endpoint_slice,
+    is_endpoints,
+    is_pod,
+    is_service,
+    is_service_entry,
+    is_workload_entry,
+)
 
 if TYPE_CHECKING:
+    from meshlib.resources import kubernetes as written
     from meshlib.resources.base import Resource
+    from meshlib.resources.service_entry import ServiceEntry
+    from meshlib.resources.workload import WorkloadEntry
+
+    Unit = written.Service | ServiceEntry
+
+K = TypeVar("K")
+R = TypeVar("R")
 
 SERVICE_NAME = "kubernetes.io/service-name"
 
@@ -59,12 +76,12 @@ class RegistryBuilder:
     def __init__(self, domain: str = DOMAIN) -> None:
         self._workloads = Workloads()
         self._instances: dict[int, WorkloadInstance] = {}  # by identity of the resource, as all that is made of one
-        self._slices: dict[tuple[str, str], list[tuple[int, Any]]] = {}
-        self._endpoints: dict[tuple[str, str], Any] = {}
-        self._deployments: dict[str, list[tuple[int, Any]]] = {}
-        self._units: dict[int, Any] = {}  # Services and ServiceEntries
+        self._slices: dict[tuple[str, str], list[tuple[int, written.EndpointSlice]]] = {}
+        self._endpoints: dict[tuple[str, str], written.Endpoints] = {}
+        self._deployments: dict[str, list[tuple[int, written.Deployment]]] = {}
+        self._units: dict[int, Unit] = {}
         self._named: dict[tuple[str, str], int] = {}  # the Services among them
-        self._made: dict[int, tuple[Sequence[Any], Sequence[Service]]] = {}  # what of, and what
+        self._made: dict[int, tuple[Sequence[object], Sequence[Service]]] = {}  # what of, and what
         self._problems: dict[int, list[Problem]] = {}
         self._dependents: Dependents[WorkloadKey, int] = Dependents()
         self._definitions: dict[str, tuple[Service, ...]] = {}  # by host, before they are pooled
@@ -97,33 +114,32 @@ class RegistryBuilder:
 
     # -- what resources say
 
-    def _change(self, resource: Any, place: int | None) -> None:
+    def _change(self, resource: Resource, place: int | None) -> None:
         """One resource has come to its ``place`` (None: is gone)."""
-        kind = resource.kind
-        if kind == "Pod" or kind == "WorkloadEntry":
+        if is_pod(resource) or is_workload_entry(resource):
             self._workload(resource, place)
-        elif kind == "EndpointSlice":
+        elif is_endpoint_slice(resource):
             owner = resource.labels.get(SERVICE_NAME, "")
             if owner:
                 _keep(self._slices, (resource.namespace, owner), resource, place)
                 self._touch_named((resource.namespace, owner))
-        elif kind == "Endpoints":
+        elif is_endpoints(resource):
             key = (resource.namespace, resource.name)
             if place is not None:
                 self._endpoints[key] = resource
             else:
                 self._endpoints.pop(key, None)
             self._touch_named(key)
-        elif kind == "Deployment":
+        elif is_deployment(resource):
             _keep(self._deployments, resource.namespace, resource, place)
             for unit in self._problems:
                 known = self._units.get(unit)
                 if known is not None and known.namespace == resource.namespace:
                     self._touched[unit] = None
-        elif kind == "Service" or kind == "ServiceEntry":
+        elif is_service(resource) or is_service_entry(resource):
             self._unit(resource, place)
 
-    def _workload(self, resource: Any, place: int | None) -> None:
+    def _workload(self, resource: written.Pod | WorkloadEntry, place: int | None) -> None:
         known = self._instances.pop(id(resource), None)
         if known is not None:
             self._workloads.remove(known)
@@ -139,7 +155,7 @@ class RegistryBuilder:
             for key in known.found_by():
                 self._touched.update(dict.fromkeys(self._dependents.of(key)))
 
-    def _unit(self, resource: Any, place: int | None) -> None:
+    def _unit(self, resource: Unit, place: int | None) -> None:
         unit = id(resource)
         if place is not None:
             self._units[unit] = resource
@@ -189,7 +205,7 @@ class RegistryBuilder:
             redefined[host] = [s for s in redefined[host] if not any(s is other for other in gone)]
             redefined[host] += [s for s in made if s.host == host]
 
-    def _sources(self, resource: Any) -> tuple[Sequence[Any], Sequence[WorkloadKey]]:
+    def _sources(self, resource: Unit) -> tuple[Sequence[object], Sequence[WorkloadKey]]:
         """The objects that a Service or ServiceEntry is made a service of, and the workloads whose change changes that."""
         if resource.kind == "Service":
             return self._kubernetes.sources(resource), self._kubernetes.reads(resource)
@@ -225,7 +241,7 @@ class RegistryBuilder:
         return tuple(pooled(definitions))
 
 
-def _keep(table: dict[Any, list[tuple[int, Any]]], key: Any, resource: Any, place: int | None) -> None:
+def _keep(table: dict[K, list[tuple[int, R]]], key: K, resource: R, place: int | None) -> None:
     """A resource in a table of lists in the order of places."""
     if place is not None:
         insort(table.setdefault(key, []), (place, resource), key=itemgetter(0))
@@ -236,5 +252,5 @@ def _keep(table: dict[Any, list[tuple[int, Any]]], key: Any, resource: Any, plac
         del table[key]
 
 
-def _same_objects(one: Sequence[Any], other: Sequence[Any]) -> bool:
+def _same_objects(one: Sequence[object], other: Sequence[object]) -> bool:
     return len(one) == len(other) and all(map(is_, one, other))

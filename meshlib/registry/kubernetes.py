@@ -3,20 +3,23 @@ the selector finds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from meshlib.policy.unsigned import unsigned
 from meshlib.problems import Problem, Severity
 from meshlib.registry.service import NO_LABELS, PROTOCOLS, SNIFFED, Endpoint, Service, ServicePort
 from meshlib.registry.workloads import WorkloadInstance, WorkloadKey, Workloads, selection_key
 
+if TYPE_CHECKING:
+    from meshlib.resources import kubernetes as written
+
 _APP_PROTOCOLS = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
 _WELL_KNOWN_TCP = frozenset((25, 53, 3306, 27017))
 EXPORT_TO = "networking.istio.io/exportTo"
 
 
-def port_protocol(port: Any) -> str:
+def port_protocol(port: written.ServicePort) -> str:
     """appProtocol, else the prefix of the port's name; a port that declares nothing Istio knows is sniffed."""
     if (port.protocol or "TCP").upper() == "UDP":
         return "udp"
@@ -39,9 +42,9 @@ class KubernetesServices:
     def __init__(
         self,
         workloads: Workloads,
-        slices: Mapping[tuple[str, str], list[tuple[int, Any]]],
-        endpoints: Mapping[tuple[str, str], Any],
-        deployments: Mapping[str, list[tuple[int, Any]]],
+        slices: Mapping[tuple[str, str], list[tuple[int, written.EndpointSlice]]],
+        endpoints: Mapping[tuple[str, str], written.Endpoints],
+        deployments: Mapping[str, list[tuple[int, written.Deployment]]],
         domain: str,
     ) -> None:
         self._workloads = workloads
@@ -50,7 +53,7 @@ class KubernetesServices:
         self._deployments = deployments
         self._domain = domain
 
-    def sources(self, resource: Any) -> list[Any]:
+    def sources(self, resource: written.Service) -> Sequence[object]:
         """What a service is made of beside its Service: the same objects again give the same service again."""
         slices = self._slices_of(resource)
         if slices:
@@ -61,17 +64,17 @@ class KubernetesServices:
         selector = resource.spec.selector
         return self._workloads.select(resource.namespace, selector) if selector else []
 
-    def reads(self, resource: Any) -> list[WorkloadKey]:
+    def reads(self, resource: written.Service) -> list[WorkloadKey]:
         """The keys of the workloads whose change changes ``sources``."""
         if self._slices_of(resource) or (resource.namespace, resource.name) in self._endpoints:
             return list(self._pods(resource))
         selector = resource.spec.selector
         return [selection_key(resource.namespace, selector)] if selector else []
 
-    def _slices_of(self, resource: Any) -> list[Any]:
+    def _slices_of(self, resource: written.Service) -> list[written.EndpointSlice]:
         return [piece for _, piece in self._slices.get((resource.namespace, resource.name), ())]
 
-    def _pods(self, resource: Any) -> Iterator[tuple[str, str]]:
+    def _pods(self, resource: written.Service) -> Iterator[tuple[str, str]]:
         """(namespace, name) of the pods that slices, or else Endpoints, name."""
         slices = self._slices_of(resource)
         entries = [(piece.namespace, entry) for piece in slices for entry in piece.endpoints or ()]
@@ -85,7 +88,7 @@ class KubernetesServices:
             if reference is not None and reference.name:
                 yield reference.namespace or namespace, reference.name
 
-    def build(self, resource: Any, problems: list[Problem]) -> Service:
+    def build(self, resource: written.Service, problems: list[Problem]) -> Service:
         """The service of one Service resource; ``problems`` gets what is to be said of it."""
         spec = resource.spec
         host = f"{resource.name}.{resource.namespace}.svc.{self._domain}".lower()
@@ -103,7 +106,7 @@ class KubernetesServices:
             found = self._find(resource, ports)
             if ports and not any(found.values()):
                 problems.append(self._empty(resource))
-        addresses = [a for a in (spec.cluster_ips or [spec.cluster_ip]) if a and a != "None"]
+        addresses = [a for a in (spec.cluster_ips or (spec.cluster_ip,)) if a and a != "None"]
         return Service(
             host=host,
             namespace=resource.namespace,
@@ -119,7 +122,7 @@ class KubernetesServices:
             alias=alias,
         )
 
-    def _find(self, resource: Any, ports: tuple[ServicePort, ...]) -> dict[int, tuple[Endpoint, ...]]:
+    def _find(self, resource: written.Service, ports: tuple[ServicePort, ...]) -> dict[int, tuple[Endpoint, ...]]:
         key = (resource.namespace, resource.name)
         not_ready_too = bool(resource.spec.publish_not_ready_addresses)
         slices = self._slices_of(resource)
@@ -134,7 +137,9 @@ class KubernetesServices:
         chosen = self._workloads.select(resource.namespace, selector)
         return _by_port(ports, lambda port: _from_workloads(chosen, port, not_ready_too))
 
-    def _from_slices(self, slices: list[Any], port: ServicePort, not_ready_too: bool) -> list[Endpoint]:
+    def _from_slices(
+        self, slices: list[written.EndpointSlice], port: ServicePort, not_ready_too: bool
+    ) -> list[Endpoint]:
         found: dict[str, Endpoint] = {}
         for piece in slices:
             if piece.address_type == "FQDN":
@@ -153,7 +158,7 @@ class KubernetesServices:
                     found.setdefault(endpoint.key, endpoint)
         return list(found.values())
 
-    def _from_endpoints(self, endpoints: Any, port: ServicePort, not_ready_too: bool) -> list[Endpoint]:
+    def _from_endpoints(self, endpoints: written.Endpoints, port: ServicePort, not_ready_too: bool) -> list[Endpoint]:
         found: dict[str, Endpoint] = {}
         for subset in endpoints.subsets or ():
             number = _named_port(subset.ports, port)
@@ -166,12 +171,12 @@ class KubernetesServices:
                     found.setdefault(endpoint.key, endpoint)
         return list(found.values())
 
-    def _pod(self, namespace: str, reference: Any) -> WorkloadInstance | None:
+    def _pod(self, namespace: str, reference: written.ObjectReference | None) -> WorkloadInstance | None:
         if reference is None or not reference.name:
             return None
         return self._workloads.pod(reference.namespace or namespace, reference.name)
 
-    def _empty(self, resource: Any) -> Problem:
+    def _empty(self, resource: written.Service) -> Problem:
         selector = resource.spec.selector or {}
         deployments = [d.name for _, d in self._deployments.get(resource.namespace, ()) if _selects(selector, d)]
         what = f"Deployment {', '.join(deployments)} should run its pods, but " if deployments else ""
@@ -189,7 +194,7 @@ class KubernetesServices:
         )
 
 
-def _selects(selector: Mapping[str, str], deployment: Any) -> bool:
+def _selects(selector: Mapping[str, str], deployment: written.Deployment) -> bool:
     template = deployment.spec.template
     labels = template.metadata.labels if template is not None and template.metadata is not None else None
     return bool(selector) and all((labels or {}).get(k) == v for k, v in selector.items())
@@ -201,14 +206,14 @@ def _by_port(
     return {port.number: tuple(find(port)) for port in ports}
 
 
-def _named_port(ports: Any, wanted: ServicePort) -> int | None:
+def _named_port(ports: Sequence[written.EndpointPort] | None, wanted: ServicePort) -> int | None:
     """The number that a slice or subset gives the service port: by name, or its only one."""
     ports = ports or ()
     for port in ports:
         if (port.name or "") == wanted.name and port.port is not None:
-            return int(port.port)
+            return port.port
     if len(ports) == 1 and not ports[0].name and ports[0].port is not None:
-        return int(ports[0].port)
+        return ports[0].port
     return None
 
 
@@ -235,7 +240,7 @@ def _from_workloads(chosen: list[WorkloadInstance], port: ServicePort, not_ready
     return list(found.values())
 
 
-def _hostname(entry: Any) -> str:
+def _hostname(entry: written.SliceEndpoint | written.EndpointAddress) -> str:
     """The name of the pod behind an address of an EndpointSlice or Endpoints, "" if it does not tell."""
     reference = entry.target_ref
     return entry.hostname or (reference.name if reference is not None and reference.kind == "Pod" else "") or ""

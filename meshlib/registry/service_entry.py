@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.registry.service import NO_LABELS, PROTOCOLS, SNIFFED, Endpoint, Service, ServicePort
 from meshlib.registry.workloads import WorkloadInstance, Workloads, from_workload_entry
 
+if TYPE_CHECKING:
+    from meshlib.resources.service_entry import ServiceEntry
 
-def services_of(resource: Any, workloads: Workloads) -> Iterator[Service]:
+
+def services_of(resource: ServiceEntry, workloads: Workloads) -> Iterator[Service]:
     """One service a host."""
     spec = resource.spec
     ports = tuple(ServicePort(p.number, p.name, port_protocol(p.protocol), p.target_port) for p in spec.ports or ())
@@ -50,7 +53,7 @@ def port_protocol(declared: str | None) -> str:
     return name if name in PROTOCOLS else SNIFFED
 
 
-def instances_of(resource: Any, workloads: Workloads) -> list[WorkloadInstance]:
+def instances_of(resource: ServiceEntry, workloads: Workloads) -> list[WorkloadInstance]:
     """The workloads behind a ServiceEntry: those its selector finds, else the ones written into it."""
     spec = resource.spec
     if spec.workload_selector is not None:

@@ -6,10 +6,17 @@ import re
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.registry.names import is_ip
 from meshlib.registry.service import NO_LABELS
+
+if TYPE_CHECKING:
+    from meshlib.resources.kubernetes import Pod, PodStatus
+    from meshlib.resources.service_entry import Endpoint
+    from meshlib.resources.workload import WorkloadEntrySpec
+
+K = TypeVar("K")
 
 _REPLICA_SET_HASH = re.compile(r"-[a-z0-9]{5,10}$")
 WorkloadKey = tuple[str, ...]
@@ -92,7 +99,7 @@ class Workloads:
         else:
             insort(there, instance, key=self._place)
 
-    def _take(self, table: dict[Any, list[WorkloadInstance]], key: Any, instance: WorkloadInstance) -> None:
+    def _take(self, table: dict[K, list[WorkloadInstance]], key: K, instance: WorkloadInstance) -> None:
         there = table[key]
         del there[bisect_left(there, self._place(instance), key=self._place)]
         if not there:
@@ -112,7 +119,7 @@ class Workloads:
         return [i for i in shortest if all(i.labels.get(k) == v for k, v in wanted)]
 
 
-def from_pod(pod: Any) -> WorkloadInstance | None:
+def from_pod(pod: Pod) -> WorkloadInstance | None:
     """A Pod with an address; None without."""
     status = pod.status
     if status is None or not status.pod_ip:
@@ -139,7 +146,9 @@ def from_pod(pod: Any) -> WorkloadInstance | None:
     )
 
 
-def from_workload_entry(entry: Any, name: str, namespace: str, labels: Mapping[str, str]) -> WorkloadInstance | None:
+def from_workload_entry(
+    entry: WorkloadEntrySpec | Endpoint, name: str, namespace: str, labels: Mapping[str, str]
+) -> WorkloadInstance | None:
     """A WorkloadEntry (or an inline endpoint of a ServiceEntry) with an address; None without."""
     if not entry.address:
         return None
@@ -160,12 +169,12 @@ def from_workload_entry(entry: Any, name: str, namespace: str, labels: Mapping[s
     )
 
 
-def _ready(status: Any) -> bool:
+def _ready(status: PodStatus) -> bool:
     if status.phase in ("Failed", "Succeeded", "Pending"):
         return False
     for condition in status.conditions or ():
         if condition.type == "Ready":
-            return bool(condition.status == "True")
+            return condition.status == "True"
     return True
 
 
@@ -183,11 +192,11 @@ def _locality(labels: Mapping[str, str]) -> str:
     return "/".join(parts)
 
 
-def _owner(pod: Any) -> str:
+def _owner(pod: Pod) -> str:
     for reference in pod.metadata.owner_references or ():
         name, kind = str(reference.get("name", "")), reference.get("kind")
         if kind == "ReplicaSet":
             return _REPLICA_SET_HASH.sub("", name)
         if kind in ("StatefulSet", "DaemonSet", "Job", "CronJob"):
             return name
-    return pod.name  # type: ignore[no-any-return]
+    return pod.name
