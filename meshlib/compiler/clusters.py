@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import ItemsView
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.compiler.destination_rules import MergedRule
 from meshlib.compiler.snapshot import Cluster, TlsSettings
@@ -18,9 +20,13 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.policy.consistent_hash import HashPolicy
+    from meshlib.resources import destination_rule as written
+
+V = TypeVar("V")
 
 DEFAULT_LIMITS = CircuitLimits()
 DEFAULT_BALANCER = "LEAST_REQUEST"
+DEFAULT_OUTLIER = OutlierSettings()
 
 
 def cluster_key(host: str, subset: str, port: int) -> str:
@@ -123,7 +129,7 @@ def _http2(policy: EffectivePolicy, protocol: str) -> bool:
     return http is not None and http.h2_upgrade_policy == "UPGRADE" and protocol != "sniffed"
 
 
-def hash_policy(settings: Any) -> HashPolicy | None:
+def hash_policy(settings: written.ConsistentHash | None) -> HashPolicy | None:
     """A consistentHash block."""
     if settings is None:
         return None
@@ -154,26 +160,34 @@ def hash_policy(settings: Any) -> HashPolicy | None:
     )
 
 
-def _slow_start(balancer: Any) -> SlowStart | None:
+def _slow_start(balancer: written.LoadBalancer | None) -> SlowStart | None:
     if balancer is None:
         return None
     warmup = balancer.warmup
     if warmup is None:
         seconds = balancer.warmup_duration_secs
         return SlowStart(seconds) if seconds and seconds > 0 else None
-    values = {"aggression": warmup.aggression, "minimum_percent": warmup.minimum_percent}
-    return SlowStart(warmup.duration, **{name: value for name, value in values.items() if value is not None})
+    usual = SlowStart(warmup.duration)
+    return SlowStart(
+        warmup.duration,
+        _given(warmup.aggression, usual.aggression),
+        _given(warmup.minimum_percent, usual.minimum_percent),
+    )
 
 
-def _retry_budget(budget: Any) -> RetryBudget | None:
+def _given(value: V | None, default: V) -> V:
+    return default if value is None else value
+
+
+def _retry_budget(budget: written.RetryBudget | None) -> RetryBudget | None:
     if budget is None:
         return None
-    values = {"percent": budget.percent, "minimum": budget.min_retry_concurrency}
-    return RetryBudget(**{name: value for name, value in values.items() if value is not None})
+    usual = RetryBudget()
+    return RetryBudget(_given(budget.percent, usual.percent), _given(budget.min_retry_concurrency, usual.minimum))
 
 
 def placed(
-    endpoints: tuple[Endpoint, ...], balancer: Any, failover: bool, workload: Workload
+    endpoints: tuple[Endpoint, ...], balancer: written.LoadBalancer | None, failover: bool, workload: Workload
 ) -> tuple[tuple[Endpoint, ...], Placement | None]:
     """The endpoints that locality leaves, and where it puts them; None when there is just one place."""
     settings = _locality(balancer)
@@ -191,7 +205,7 @@ def placed(
 ANYWHERE = LocalitySettings()
 
 
-def _locality(balancer: Any) -> LocalitySettings | None:
+def _locality(balancer: written.LoadBalancer | None) -> LocalitySettings | None:
     """localityLbSetting; Istio's mesh-wide default when there is none; None when it is turned off."""
     settings = balancer.locality_lb_setting if balancer is not None else None
     if settings is None:
@@ -205,7 +219,7 @@ def _locality(balancer: Any) -> LocalitySettings | None:
     )
 
 
-def _has_labels(endpoint: Endpoint, wanted: Any) -> bool:
+def _has_labels(endpoint: Endpoint, wanted: ItemsView[str, str]) -> bool:
     labels = endpoint.labels
     return all(labels.get(key) == value for key, value in wanted)
 
@@ -214,62 +228,66 @@ def _limits(policy: EffectivePolicy) -> CircuitLimits:
     pool = policy.connection_pool
     if pool is None:
         return DEFAULT_LIMITS
-    values: dict[str, Any] = {}
-    if pool.tcp is not None:
-        values["max_connections"] = pool.tcp.max_connections
-        values["connect_timeout"] = pool.tcp.connect_timeout
-        values["idle_timeout"] = pool.tcp.idle_timeout
-        values["max_connection_duration"] = pool.tcp.max_connection_duration
-        keepalive = pool.tcp.tcp_keepalive
-        if keepalive is not None:
-            values["tcp_keepalive"] = TcpKeepalive(
-                keepalive.probes or 0, int(keepalive.time or 0), int(keepalive.interval or 0)
-            )
-    if pool.http is not None:
-        values["http1_max_pending_requests"] = pool.http.http1_max_pending_requests
-        values["http2_max_requests"] = pool.http.http2_max_requests
-        values["max_requests_per_connection"] = pool.http.max_requests_per_connection
-        values["max_retries"] = pool.http.max_retries
-        values["max_concurrent_streams"] = pool.http.max_concurrent_streams
-        pings = pool.http.http2_keep_alive
-        if pings is not None and pings.interval and pings.timeout:
-            values["http2_keepalive"] = (pings.interval, pings.timeout)
-        if pool.http.idle_timeout:
-            values["idle_timeout"] = pool.http.idle_timeout
+    limits = DEFAULT_LIMITS
     # proto3: an explicit 0 is the same as not set, and means the default
-    return CircuitLimits(**{name: value for name, value in values.items() if value})
+    tcp, http = pool.tcp, pool.http
+    if tcp is not None:
+        probes = tcp.tcp_keepalive
+        limits = replace(
+            limits,
+            max_connections=tcp.max_connections or limits.max_connections,
+            connect_timeout=tcp.connect_timeout or limits.connect_timeout,
+            idle_timeout=tcp.idle_timeout or limits.idle_timeout,
+            max_connection_duration=tcp.max_connection_duration or None,
+            tcp_keepalive=None
+            if probes is None
+            else TcpKeepalive(probes.probes or 0, int(probes.time or 0), int(probes.interval or 0)),
+        )
+    if http is not None:
+        pings = http.http2_keep_alive
+        limits = replace(
+            limits,
+            http1_max_pending_requests=http.http1_max_pending_requests or limits.http1_max_pending_requests,
+            http2_max_requests=http.http2_max_requests or limits.http2_max_requests,
+            max_requests_per_connection=http.max_requests_per_connection or limits.max_requests_per_connection,
+            max_retries=http.max_retries or limits.max_retries,
+            max_concurrent_streams=http.max_concurrent_streams or limits.max_concurrent_streams,
+            http2_keepalive=(pings.interval, pings.timeout)
+            if pings is not None and pings.interval and pings.timeout
+            else None,
+            idle_timeout=http.idle_timeout or limits.idle_timeout,
+        )
+    return limits
 
 
-def _balancer(balancer: Any) -> str:
-    if balancer is None or balancer.simple is None:
-        return DEFAULT_BALANCER
-    simple = str(getattr(balancer.simple, "value", balancer.simple))
-    return DEFAULT_BALANCER if simple in ("UNSPECIFIED", "LEAST_CONN") else simple
+def _balancer(balancer: written.LoadBalancer | None) -> str:
+    simple = balancer.simple if balancer is not None else None
+    return DEFAULT_BALANCER if simple is None or simple in ("UNSPECIFIED", "LEAST_CONN") else simple
 
 
 def _outlier(policy: EffectivePolicy) -> OutlierSettings | None:
     detection = policy.outlier_detection
     if detection is None:
         return None
-    values: dict[str, Any] = {
-        "consecutive_5xx": detection.consecutive_5xx_errors,
-        "consecutive_gateway": detection.consecutive_gateway_errors,
-        "consecutive_local_origin": detection.consecutive_local_origin_failures,
-        "split_external_local_origin": detection.split_external_local_origin_errors,
-        "interval": detection.interval,
-        "base_ejection_time": detection.base_ejection_time,
-        "max_ejection_percent": detection.max_ejection_percent,
-        "min_health_percent": detection.min_health_percent,
-    }
-    codes = detection.outlier_detection_http_error_codes
-    if codes:
-        values["error_codes"] = frozenset(codes)
-    return OutlierSettings(**{name: value for name, value in values.items() if value is not None})
+    usual, codes = DEFAULT_OUTLIER, detection.outlier_detection_http_error_codes
+    return OutlierSettings(
+        consecutive_5xx=_given(detection.consecutive_5xx_errors, usual.consecutive_5xx),
+        consecutive_gateway=_given(detection.consecutive_gateway_errors, usual.consecutive_gateway),
+        consecutive_local_origin=_given(detection.consecutive_local_origin_failures, usual.consecutive_local_origin),
+        split_external_local_origin=_given(
+            detection.split_external_local_origin_errors, usual.split_external_local_origin
+        ),
+        interval=_given(detection.interval, usual.interval),
+        base_ejection_time=_given(detection.base_ejection_time, usual.base_ejection_time),
+        max_ejection_percent=_given(detection.max_ejection_percent, usual.max_ejection_percent),
+        min_health_percent=_given(detection.min_health_percent, usual.min_health_percent),
+        error_codes=frozenset(codes) if codes else None,
+    )
 
 
 def _panic_percent(policy: EffectivePolicy) -> int:
     detection = policy.outlier_detection
-    return int(detection.min_health_percent or 0) if detection is not None else 0
+    return detection.min_health_percent or 0 if detection is not None else 0
 
 
 def _refusal(policy: EffectivePolicy, rule: MergedRule | None) -> str:
@@ -286,11 +304,10 @@ def _refusal(policy: EffectivePolicy, rule: MergedRule | None) -> str:
 
 def _tls(policy: EffectivePolicy) -> TlsSettings | None:
     tls = policy.tls
-    mode = str(getattr(tls.mode, "value", tls.mode) or "DISABLE") if tls is not None else "DISABLE"
-    if tls is None or mode not in ("SIMPLE", "MUTUAL"):
+    if tls is None or tls.mode not in ("SIMPLE", "MUTUAL"):
         return None
     return TlsSettings(
-        mode=mode,
+        mode=tls.mode,
         sni=tls.sni or "",
         ca_certificates=tls.ca_certificates or "",
         client_certificate=tls.client_certificate or "",

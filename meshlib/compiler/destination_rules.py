@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.scope import ROOT_NAMESPACE
 from meshlib.problems import Problem, Severity
@@ -20,7 +20,7 @@ from meshlib.registry.names import SuffixIndex, resolve
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
-    from meshlib.resources.destination_rule import DestinationRule
+    from meshlib.resources.destination_rule import DestinationRule, DestinationRuleSpec, Subset, TrafficPolicy
 
 
 @dataclass(slots=True)
@@ -30,8 +30,8 @@ class MergedRule:
 
     id: str
     namespace: str
-    traffic_policy: Any  # TrafficPolicy model or None
-    subsets: dict[str, Any]  # name -> Subset model
+    traffic_policy: TrafficPolicy | None
+    subsets: dict[str, Subset]
     export_to: frozenset[str]
     selector: Mapping[str, str] | None
     passes_through: bool = False
@@ -185,7 +185,7 @@ class DestinationRules:
         )
 
 
-def _passes_through(spec: Any) -> bool:
+def _passes_through(spec: DestinationRuleSpec) -> bool:
     for policy in (spec.traffic_policy, *(subset.traffic_policy for subset in spec.subsets or ())):
         if policy is None:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.clusters import cluster_key, compile_cluster, has_endpoints, hash_policy
 from meshlib.compiler.destination_rules import DestinationRules, MergedRule
@@ -15,6 +15,7 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
+    from meshlib.compiler.snapshot import Target
     from meshlib.policy.consistent_hash import HashPolicy
     from meshlib.registry.service import Service
 
@@ -39,7 +40,7 @@ class Destinations:
         self.clusters: dict[str, Cluster] = {}
         self.services: dict[str, Service] = {}  # by cluster key: what each cluster was made of
 
-    def of_model(self, model: Any, namespace: str, dialled_port: int) -> Destination:
+    def of_model(self, model: Target, namespace: str, dialled_port: int) -> Destination:
         """The destination of a rule in a resource of ``namespace``; ``dialled_port`` counts when it names none."""
         host = resolve(model.host, namespace, self._domain)
         subset = model.subset or ""

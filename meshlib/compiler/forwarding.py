@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.l4_rules import Resolver, compile_l4
+from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.snapshot import Destination, Rule, VirtualHost
 from meshlib.policy.l4_match import sni_rank
 from meshlib.policy.retry import RetryPolicy
@@ -15,7 +15,7 @@ from meshlib.policy.weights import WeightedChoice
 from meshlib.registry.service import SNIFFED, TLS_PROTOCOLS, Service
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import L4Host, L4Rule
+    from meshlib.compiler.snapshot import L4Host, L4Rule, Resolver
     from meshlib.resources.virtual_service import VirtualService
     from meshlib.workload import Workload
 

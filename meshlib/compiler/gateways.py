@@ -7,17 +7,17 @@ first, and rules that match everything after all others.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.delegates import Delegates
-from meshlib.compiler.rules import DEFAULT_RETRY, SOLE, Resolver, catch_alls_last, compile_rules
-from meshlib.compiler.snapshot import Rule, SkippedRule
+from meshlib.compiler.rules import DEFAULT_RETRY, SOLE, catch_alls_last, compile_rules
+from meshlib.compiler.snapshot import Resolver, Rule, SkippedRule
 from meshlib.policy.rewrite import Redirect
 from meshlib.registry.names import resolve, wildcard_matches
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
-    from meshlib.resources.gateway import Gateway
+    from meshlib.resources.gateway import Gateway, Server
     from meshlib.resources.virtual_service import VirtualService
 
 
@@ -83,7 +83,7 @@ class GatewayRoutes:
                 break  # once, though several servers may let it in
         return ", ".join(names), catch_alls_last(rules), skipped
 
-    def _shared(self, gateway: Gateway, server: Any, service: VirtualService) -> list[str]:
+    def _shared(self, gateway: Gateway, server: Server, service: VirtualService) -> list[str]:
         """Hosts of a VirtualService that the server lets in: of two that cover each other, the narrower."""
         if not _bound(service, gateway):
             return []
@@ -120,7 +120,7 @@ def _split(text: str, namespace: str) -> tuple[str, str]:
     return (namespace if where == "." else where), host.lower()
 
 
-def _redirects(server: Any) -> bool:
+def _redirects(server: Server) -> bool:
     return server.tls is not None and bool(server.tls.https_redirect)
 
 

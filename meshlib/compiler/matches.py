@@ -7,7 +7,7 @@ they are decided here, as istiod decides them when it writes a sidecar's routes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.scope import MESH_GATEWAY
 from meshlib.policy.http_match import CompiledMatch, HttpMatch
@@ -17,9 +17,15 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.resources.types import StringMatch
+    from meshlib.resources.virtual_service import HttpMatchRequest, L4MatchAttributes, TlsMatchAttributes
 
 
-def not_for_client(match: Any, workload: Workload, port: int, gateway: str = MESH_GATEWAY) -> str | None:
+def not_for_client(
+    match: HttpMatchRequest | TlsMatchAttributes | L4MatchAttributes,
+    workload: Workload,
+    port: int,
+    gateway: str = MESH_GATEWAY,
+) -> str | None:
     """Why this match block can never apply to ``workload`` calling ``port`` (or to requests at ``gateway``); None when it
     can."""
     if match.gateways and gateway not in match.gateways:
@@ -37,7 +43,7 @@ def not_for_client(match: Any, workload: Workload, port: int, gateway: str = MES
     return None
 
 
-def compile_match(match: Any) -> CompiledMatch:
+def compile_match(match: HttpMatchRequest) -> CompiledMatch:
     """The run-time part of a match block."""
     return HttpMatch(
         name=match.name or "",

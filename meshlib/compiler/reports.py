@@ -4,32 +4,35 @@ claim, mirrors that come back, TLS that cannot be had."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.scope import names_gateway
 from meshlib.pace import take_turns
 from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import Cluster, L4Host, VirtualHost
+    from meshlib.compiler.snapshot import Cluster, Destination, L4Host, VirtualHost
     from meshlib.registry.registry import Registry
+    from meshlib.resources.base import Resource
+    from meshlib.resources.destination_rule import DestinationRule
+    from meshlib.resources.virtual_service import VirtualService
 
 
-def _warning(resource: Any, code: str, path: str, message: str, hint: str) -> Problem:
+def _warning(resource: Resource, code: str, path: str, message: str, hint: str) -> Problem:
     origin = resource.origin
     return Problem(code, Severity.WARNING, origin.file, origin.line, origin.column, path, message, hint)
 
 
-def _resource(vhost: VirtualHost, by_id: Mapping[str, Any]) -> Any:
+def _resource(vhost: VirtualHost, by_id: Mapping[str, Resource]) -> Resource | None:
     return by_id.get(vhost.resource.partition(", ")[0])
 
 
 def missing_destinations(
-    virtual_hosts: Iterable[VirtualHost], l4: Iterable[L4Host], by_id: Mapping[str, Any]
+    virtual_hosts: Iterable[VirtualHost], l4: Iterable[L4Host], by_id: Mapping[str, Resource]
 ) -> Iterator[Problem]:
     """Rules whose host, subset or port is not there; each thing once."""
     seen: set[tuple[str, str]] = set()
-    found: list[tuple[str, str, Any]] = []
+    found: list[tuple[str, str, Destination]] = []
     for vhost in virtual_hosts:
         for rule in () if vhost.tcp else vhost.rules:  # of tcp and tls rules ``l4`` tells
             take_turns()
@@ -58,7 +61,7 @@ def missing_destinations(
         )
 
 
-def mirrors_to_themselves(virtual_hosts: Iterable[VirtualHost], by_id: Mapping[str, Any]) -> Iterator[Problem]:
+def mirrors_to_themselves(virtual_hosts: Iterable[VirtualHost], by_id: Mapping[str, Resource]) -> Iterator[Problem]:
     """Rules that mirror to the very cluster they send to: every copy doubles the load there."""
     for vhost in virtual_hosts:
         for rule in vhost.rules:
@@ -79,7 +82,7 @@ def mirrors_to_themselves(virtual_hosts: Iterable[VirtualHost], by_id: Mapping[s
                     )
 
 
-def overlaps(*claims: Mapping[str, Sequence[Any]]) -> Iterator[Problem]:
+def overlaps(*claims: Mapping[str, Sequence[VirtualService]]) -> Iterator[Problem]:
     """Hosts that several VirtualServices of the mesh claim: the first (the oldest) serves them, as in Istio."""
     for table in claims:
         for host, services in table.items():
@@ -105,7 +108,7 @@ def full_name_of(host: str, domain: str) -> str:
     return f"{labels[0]}.{labels[1]}.svc.{domain}"
 
 
-def partial_hosts(virtual_services: Iterable[Any], registry: Registry, domain: str) -> Iterator[Problem]:
+def partial_hosts(virtual_services: Iterable[VirtualService], registry: Registry, domain: str) -> Iterator[Problem]:
     """Hosts of VirtualServices that are a part of a Service's full name: to Istio they are just what they say."""
     for resource in virtual_services:
         if not names_gateway(resource.spec.gateways):
@@ -123,7 +126,7 @@ def partial_hosts(virtual_services: Iterable[Any], registry: Registry, domain: s
                 )
 
 
-def refusals(clusters: Iterable[Cluster], rules: Iterable[Any]) -> Iterator[Problem]:
+def refusals(clusters: Iterable[Cluster], rules: Iterable[DestinationRule]) -> Iterator[Problem]:
     """Clusters that no call may reach, because the TLS that their policy (one of ``rules``) asks for cannot be had."""
     refused = sorted({(c.destination_rule, c.refusal) for c in clusters if c.refusal})
     by_id = {rule.id: rule for rule in rules} if refused else {}

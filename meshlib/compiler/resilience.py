@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.scope import ROOT_NAMESPACE
 from meshlib.policy.adaptive_concurrency import GradientSettings
@@ -15,8 +15,9 @@ from meshlib.registry.names import resolve
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import Destination
+    from meshlib.compiler.snapshot import Destination, Resolver
     from meshlib.policy.breaker import BreakerSettings
+    from meshlib.resources import resilience as written
     from meshlib.resources.resilience import ResiliencePolicy
 
 
@@ -72,14 +73,14 @@ class ResiliencePolicies:
         policies: Sequence[ResiliencePolicy],
         workload: Workload,
         domain: str,
-        destination: Callable[[Any, str, int], Destination],
+        destination: Resolver,
     ) -> None:
         self._by_host: dict[str, ResiliencePolicy] = {}
         self._made: dict[str, Resilience] = {}
         self._destination = destination
         self.problems: list[Problem] = []
 
-        def rank(policy: ResiliencePolicy) -> tuple[int, Any]:
+        def rank(policy: ResiliencePolicy) -> tuple[int, tuple[str, str, str, int]]:
             place = {workload.namespace: 0, ROOT_NAMESPACE: 2}.get(policy.namespace, 1)
             return place, policy.age_key
 
@@ -131,10 +132,11 @@ class ResiliencePolicies:
             ),
         )
 
-    def _fallback(self, model: Any, namespace: str) -> Fallback:
+    def _fallback(self, model: written.Fallback, namespace: str) -> Fallback:
         if model.destination is not None:
             return Fallback(destination=self._destination(model.destination, namespace, 0))
         response = model.response
+        assert response is not None  # one of the two is there: the model refuses others
         headers = tuple((n.lower().encode("latin-1"), v.encode()) for n, v in (response.headers or {}).items())
         return Fallback(response.status, response.body.encode(), headers)
 

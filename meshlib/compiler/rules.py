@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from meshlib.compiler.matches import compile_match, matcher, not_for_client
 from meshlib.compiler.scope import MESH_GATEWAY
-from meshlib.compiler.snapshot import Destination, Mirror, Rule, SkippedRule
+from meshlib.compiler.snapshot import Destination, Mirror, Resolver, Rule, SkippedRule
 from meshlib.pace import take_turns
 from meshlib.policy.cors import CorsPolicy
 from meshlib.policy.fault import FaultPolicy
@@ -23,6 +23,9 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.compiler.delegates import Route
+    from meshlib.policy.http_match import CompiledMatch
+    from meshlib.resources import virtual_service as written
+    from meshlib.resources.types import Percent
     from meshlib.resources.virtual_service import VirtualService
 
 DEFAULT_RETRY = RetryPolicy()
@@ -30,9 +33,7 @@ HASHED_RETRY = RetryPolicy(ignore_previous_hosts=False)
 """Of routes of a VirtualService that hash: a retry goes where the key leads. Default routes keep the default, as in Istio."""
 SOLE = WeightedChoice((1,))
 NO_OPS = HeaderOps()
-
-Resolver = Callable[[Any, str, int], Destination]
-"""(destination model, namespace of the resource, dialled port) -> Destination with weight 0."""
+Direction = Literal["request", "response"]
 
 
 def compile_rules(
@@ -89,7 +90,7 @@ def matches_everything(rule: Rule) -> bool:
     return False
 
 
-def _rule(route: Route, name: str, matches: tuple[Any, ...], port: int, destination: Resolver) -> Rule:
+def _rule(route: Route, name: str, matches: tuple[CompiledMatch, ...], port: int, destination: Resolver) -> Rule:
     model, namespace = route.model, route.namespace
     sole = len(model.route or ()) == 1
     targets = tuple(_target(destination(d.destination, namespace, port), d, model, sole) for d in model.route or ())
@@ -114,7 +115,7 @@ def _rule(route: Route, name: str, matches: tuple[Any, ...], port: int, destinat
     )
 
 
-def _cors(policy: Any) -> CorsPolicy | None:
+def _cors(policy: written.CorsPolicy | None) -> CorsPolicy | None:
     if policy is None:
         return None
     origins = [StringMatcher("exact", origin) for origin in policy.allow_origin or ()]
@@ -130,11 +131,11 @@ def _cors(policy: Any) -> CorsPolicy | None:
     )
 
 
-def _mirrors(route: Any, namespace: str, port: int, destination: Resolver) -> tuple[Mirror, ...]:
+def _mirrors(route: written.HttpRoute, namespace: str, port: int, destination: Resolver) -> tuple[Mirror, ...]:
     """A missing percentage means all; 0 means none."""
     if route.mirror is None and not route.mirrors:
         return ()
-    models: list[tuple[Any, float]] = []
+    models: list[tuple[written.Destination, float]] = []
     if route.mirror is not None:
         percent = 100.0 if route.mirror_percent is None else float(route.mirror_percent)
         if route.mirror_percentage is not None:
@@ -149,7 +150,9 @@ def _mirrors(route: Any, namespace: str, port: int, destination: Resolver) -> tu
     )
 
 
-def _target(found: Destination, model: Any, route: Any, sole: bool) -> Destination:
+def _target(
+    found: Destination, model: written.HttpRouteDestination, route: written.HttpRoute, sole: bool
+) -> Destination:
     if route.model_fields_set.isdisjoint(_WITH_OPS) and model.model_fields_set.isdisjoint(_WITH_OPS):
         return Destination(  # as most do
             found.host,
@@ -182,17 +185,25 @@ def _target(found: Destination, model: Any, route: Any, sole: bool) -> Destinati
 _HOST = frozenset(("host", ":authority"))
 
 
-def _ops(model: Any, direction: str) -> HeaderOps:
+def _ops(model: written.HttpRoute | written.HttpRouteDestination, direction: Direction) -> HeaderOps:
     """The operations of a rule or a destination, those of Istio before 1.0 among them."""
     if model.model_fields_set.isdisjoint(_WITH_OPS):
         return NO_OPS
-    operations = getattr(model.headers, direction, None) if model.headers is not None else None
+    headers = model.headers
+    old_add: tuple[dict[str, str] | None, ...]
+    if direction == "request":
+        operations = headers.request if headers is not None else None
+        old_add = (getattr(model, "append_headers", None), model.append_request_headers)  # the first is a rule's only
+        old_remove = model.remove_request_headers
+    else:
+        operations = headers.response if headers is not None else None
+        old_add, old_remove = (model.append_response_headers,), model.remove_response_headers
     remove = [*(operations.remove or ())] if operations is not None else []
     set_ = operations.set or {} if operations is not None else {}
     add = dict(operations.add or {}) if operations is not None else {}
-    for old in _OLD_ADD[direction]:
-        add.update(getattr(model, old, None) or {})
-    remove += getattr(model, f"remove_{direction}_headers", None) or ()
+    for old in old_add:
+        add.update(old or {})
+    remove += old_remove or ()
     if not (remove or set_ or add):
         return NO_OPS
     return compile_ops(remove, set_, add, _HOST)
@@ -209,14 +220,13 @@ _WITH_OPS = frozenset(
     )
 )
 """The fields of a rule or a destination that have header operations."""
-_OLD_ADD = {"request": ("append_headers", "append_request_headers"), "response": ("append_response_headers",)}
 
 
 def _present(*levels: HeaderOps) -> tuple[HeaderOps, ...]:
     return tuple(ops for ops in levels if ops)
 
 
-def _host_of(headers: Any) -> str:
+def _host_of(headers: written.Headers | None) -> str:
     """The Host that request operations set, else the one they add."""
     request = headers.request if headers is not None else None
     if request is None:
@@ -224,11 +234,11 @@ def _host_of(headers: Any) -> str:
     for values in (request.set or {}, request.add or {}):
         for name, value in values.items():
             if name.lower() in _HOST:
-                return str(value)
+                return value
     return ""
 
 
-def _rewrite(rewrite: Any) -> Rewrite | None:
+def _rewrite(rewrite: written.HttpRewrite | None) -> Rewrite | None:
     if rewrite is None:
         return None
     by_regex = rewrite.uri_regex_rewrite
@@ -239,15 +249,15 @@ def _rewrite(rewrite: Any) -> Rewrite | None:
     )
 
 
-def _rewriter(by_regex: Any) -> Callable[[str], str] | None:
+def _rewriter(by_regex: written.RegexRewrite) -> Callable[[str], str] | None:
     """None, as RE2 leaves a path alone, for a substitution with groups that the expression lacks; a warning says so."""
     try:
-        return rewriter(by_regex.match, by_regex.rewrite)
+        return rewriter(by_regex.match or "", by_regex.rewrite or "")
     except BadRegex:
         return None
 
 
-def _redirect(redirect: Any, port: int) -> Redirect | None:
+def _redirect(redirect: written.HttpRedirect | None, port: int) -> Redirect | None:
     if redirect is None:
         return None
     return Redirect(
@@ -260,7 +270,7 @@ def _redirect(redirect: Any, port: int) -> Redirect | None:
     )
 
 
-def _direct(response: Any) -> tuple[int, bytes] | None:
+def _direct(response: written.DirectResponse | None) -> tuple[int, bytes] | None:
     if response is None:
         return None
     body = response.body
@@ -271,25 +281,25 @@ def _direct(response: Any) -> tuple[int, bytes] | None:
     return response.status, (body.string or "").encode()
 
 
-def _retry(retries: Any, default: RetryPolicy) -> RetryPolicy:
+def _retry(retries: written.HttpRetry | None, default: RetryPolicy) -> RetryPolicy:
     if retries is None:
         return default
     if not retries.attempts:
         return NO_RETRY
-    values: dict[str, Any] = {"attempts": retries.attempts}
-    if retries.retry_on:
-        values["retry_on"] = parse_retry_on(retries.retry_on)
-    values["per_try_timeout"] = retries.per_try_timeout
-    backoff = getattr(retries, "backoff", None)
-    if backoff:
-        values["backoff_base"] = backoff
-        values["backoff_max"] = 10 * backoff
-    values["ignore_previous_hosts"] = getattr(retries, "retry_ignore_previous_hosts", None)
-    values["remote_localities"] = getattr(retries, "retry_remote_localities", None)
-    return replace(default, **{key: value for key, value in values.items() if value is not None})
+    backoff, ignore, remote = retries.backoff, retries.retry_ignore_previous_hosts, retries.retry_remote_localities
+    return replace(
+        default,
+        attempts=retries.attempts,
+        retry_on=parse_retry_on(retries.retry_on) if retries.retry_on else default.retry_on,
+        per_try_timeout=default.per_try_timeout if retries.per_try_timeout is None else retries.per_try_timeout,
+        backoff_base=backoff or default.backoff_base,
+        backoff_max=10 * backoff if backoff else default.backoff_max,
+        ignore_previous_hosts=default.ignore_previous_hosts if ignore is None else ignore,
+        remote_localities=default.remote_localities if remote is None else remote,
+    )
 
 
-def _fault(fault: Any) -> FaultPolicy | None:
+def _fault(fault: written.HttpFaultInjection | None) -> FaultPolicy | None:
     if fault is None:
         return None
     delay = abort = 0.0
@@ -308,8 +318,8 @@ def _fault(fault: Any) -> FaultPolicy | None:
     )
 
 
-def _percent(percentage: Any) -> float:
-    return 0.0 if percentage is None else float(percentage.value or 0.0)
+def _percent(percentage: Percent | None) -> float:
+    return 0.0 if percentage is None else percentage.value or 0.0
 
 
 def default_rule(destination: Destination, retry: RetryPolicy = DEFAULT_RETRY) -> Rule:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.scope import ROOT_NAMESPACE
 from meshlib.registry.names import is_within, overlap
@@ -18,7 +18,7 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.registry.service import ServicePort
-    from meshlib.resources.sidecar import Sidecar
+    from meshlib.resources.sidecar import Egress, EgressProxy, Sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class SidecarScope:
     resource: str = ""
     listeners: tuple[EgressListener, ...] = WHOLE_MESH
     allow_any: bool = True
-    egress_proxy: Any = None
+    egress_proxy: EgressProxy | None = None
 
     def listener(self, port: int) -> EgressListener | None:
         """The listener whose imports make the virtual hosts of a port; None: there are none."""
@@ -137,7 +137,7 @@ def _labels(sidecar: Sidecar) -> dict[str, str]:
     return (selector.labels or {}) if selector is not None else {}
 
 
-def _listener(model: Any, namespace: str) -> EgressListener:
+def _listener(model: Egress, namespace: str) -> EgressListener:
     port = model.port
     protocol = (port.protocol or "").lower() if port is not None else ""
     return EgressListener(

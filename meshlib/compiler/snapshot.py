@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.changes import changed_keys
 from meshlib.compiler.inbound import NOTHING, Inbound
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from meshlib.policy.slow_start import SlowStart
     from meshlib.policy.weights import WeightedChoice
     from meshlib.registry.service import Endpoint
+    from meshlib.resources.resilience import FallbackDestination
+    from meshlib.resources.sidecar import EgressProxy
+    from meshlib.resources.virtual_service import Destination as RouteDestination
+
+    Target = RouteDestination | FallbackDestination | EgressProxy
 
 PASSTHROUGH = "PassthroughCluster"
 MAX_SEEN = 10_000
@@ -108,6 +113,15 @@ class Destination:
     authority: str = ""  # a Host that the operations set
     tells_original_host: bool = True  # Envoy does not when one of several destinations sets the Host
     hash_policy: HashPolicy | None = None  # what a route to it hashes by, whether or not the cluster has a table
+
+
+class Resolver(Protocol):
+    """How those who compile rules find what their destinations mean."""
+
+    def __call__(self, model: Target, namespace: str, dialled_port: int) -> Destination:
+        """The destination, of weight 0, that a rule in a resource of ``namespace`` names; ``dialled_port`` counts when it
+        names no port."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -328,7 +342,7 @@ class Snapshot:
     def _unknown(self) -> VirtualHost:
         return self.passthrough if self.allow_any else self.blocked
 
-    def not_in(self, other: Snapshot) -> list[Any]:
+    def not_in(self, other: Snapshot) -> list[Rule | VirtualHost]:
         """The rules and virtual hosts that are not in ``other``, to be let go one by one by who holds them last."""
         hosts: dict[int, VirtualHost] = {}
         for mine, its in ((self.ports, other.ports), (self.tls_ports, other.tls_ports)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.changes import Dependents
 from meshlib.compiler.snapshot import PortTable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
     from meshlib.compiler.snapshot import Cluster, Destination, L4Host, Snapshot, VirtualHost
 
-K = TypeVar("K")
+V = TypeVar("V")
 
 
 class NotApart(Exception):
@@ -162,9 +162,12 @@ def clusters(
 
 
 def by_host(
-    last: Mapping[Any, K], before: Mapping[Any, K], now: Mapping[Any, K], hosts: Collection[str]
-) -> Mapping[Any, K]:
-    """A map of which the keys begin with a host: without those of ``before``, with those of ``now``."""
+    last: Mapping[tuple[str, int], V],
+    before: Mapping[tuple[str, int], V],
+    now: Mapping[tuple[str, int], V],
+    hosts: Collection[str],
+) -> Mapping[tuple[str, int], V]:
+    """A map by host and port: without those of ``before``, with those of ``now``."""
     out = [key for key in before if key[0] in hosts]
     in_ = {key: value for key, value in now.items() if key[0] in hosts}
     if not out and not in_:

@@ -3,42 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from meshlib.compiler.destination_rules import MergedRule
+    from meshlib.resources import destination_rule as written
+
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
 class EffectivePolicy:
     """What counts for one port and subset: block by block, never merged inside a block."""
 
-    load_balancer: Any = None
-    connection_pool: Any = None
-    outlier_detection: Any = None
-    tls: Any = None
-    retry_budget: Any = None
+    load_balancer: written.LoadBalancer | None = None
+    connection_pool: written.ConnectionPool | None = None
+    outlier_detection: written.OutlierDetection | None = None
+    tls: written.Tls | None = None
+    retry_budget: written.RetryBudget | None = None
 
 
-_BLOCKS = ("load_balancer", "connection_pool", "outlier_detection", "tls", "retry_budget")
+NO_POLICY = EffectivePolicy()
 
 
 def effective_policy(rule: MergedRule | None, subset: str, port: int) -> EffectivePolicy:
     """Block by block: subset's port level > subset > rule's port level > rule. A port-level entry does not inherit: blocks
     that it lacks are defaults, not those of its own level or of a lower one, as in Istio."""
     if rule is None:
-        return EffectivePolicy()
+        return NO_POLICY
     base = _level(rule.traffic_policy, port)
     chosen = rule.subsets.get(subset) if subset else None
-    if chosen is not None:
-        over = _level(chosen.traffic_policy, port)
-        if _of_port(chosen.traffic_policy, port) is not None:
-            base = {**dict.fromkeys(_BLOCKS), "retry_budget": base["retry_budget"]}  # which ports do not have
-        base = {block: over[block] if over[block] is not None else base[block] for block in _BLOCKS}
-    return EffectivePolicy(**base)
+    if chosen is None:
+        return base
+    over = _level(chosen.traffic_policy, port)
+    if _of_port(chosen.traffic_policy, port) is not None:
+        base = EffectivePolicy(retry_budget=base.retry_budget)  # which ports do not have
+    return EffectivePolicy(
+        _first(over.load_balancer, base.load_balancer),
+        _first(over.connection_pool, base.connection_pool),
+        _first(over.outlier_detection, base.outlier_detection),
+        _first(over.tls, base.tls),
+        _first(over.retry_budget, base.retry_budget),
+    )
 
 
-def route_hash(rule: MergedRule | None, subset: str, port: int) -> Any:
+def _first(over: B | None, base: B | None) -> B | None:
+    return base if over is None else over
+
+
+def route_hash(rule: MergedRule | None, subset: str, port: int) -> written.ConsistentHash | None:
     """The consistentHash that a route of a VirtualService goes by, or None. Not what the cluster's balancer is: a level
     without one does not hide that of the next, and a port level counts only where the destination names the port
     (``port``; 0: it does not)."""
@@ -54,11 +67,17 @@ def route_hash(rule: MergedRule | None, subset: str, port: int) -> Any:
     return None
 
 
-def _of_port(policy: Any, port: int) -> Any:
+def _of_port(policy: written.TrafficPolicy | None, port: int) -> written.PortLevelSetting | None:
     entries = policy.port_level_settings if policy is not None else None
     return next((e for e in entries or () if e.port is not None and e.port.number == port), None)
 
 
-def _level(policy: Any, port: int) -> dict[str, Any]:
-    source = _of_port(policy, port) or policy
-    return {block: getattr(source, block, None) for block in _BLOCKS}
+def _level(policy: written.TrafficPolicy | None, port: int) -> EffectivePolicy:
+    entry = _of_port(policy, port)
+    if entry is not None:
+        return EffectivePolicy(entry.load_balancer, entry.connection_pool, entry.outlier_detection, entry.tls)
+    if policy is None:
+        return NO_POLICY
+    return EffectivePolicy(
+        policy.load_balancer, policy.connection_pool, policy.outlier_detection, policy.tls, policy.retry_budget
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.claims import Claims, VisibleVirtualServices
 from meshlib.compiler.delegates import Delegates
@@ -17,7 +17,7 @@ from meshlib.workload import Workload
 if TYPE_CHECKING:
     from meshlib.registry.registry import Registry
     from meshlib.registry.service import Service, ServicePort
-    from meshlib.resources.virtual_service import VirtualService
+    from meshlib.resources.virtual_service import Destination, VirtualService
 
 ANY_PORT = 0
 
@@ -137,7 +137,7 @@ class Visible:
                     self._routed_to.setdefault(host, []).append((listener, ports))
         return self._routed_to
 
-    def _destinations(self, service: VirtualService) -> Iterator[tuple[Any, str]]:
+    def _destinations(self, service: VirtualService) -> Iterator[tuple[Destination, str]]:
         for route in self._delegates.routes(service):
             take_turns()
             sources = {m.source_namespace for m in route.model.match or () if m.source_namespace}
@@ -148,7 +148,7 @@ class Visible:
             models += [route.model.mirror] if route.model.mirror is not None else []
             yield from ((model, route.namespace) for model in models)
         for rule in (*(service.spec.tls or ()), *(service.spec.tcp or ())):
-            yield from ((d.destination, service.namespace) for d in rule.route)
+            yield from ((d.destination, service.namespace) for d in rule.route or ())
 
 
 def _with_ports(service: Service, ports: Sequence[ServicePort]) -> Service:

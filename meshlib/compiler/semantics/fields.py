@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -25,7 +25,7 @@ class Field:
 
     loc: Loc
     path: str
-    value: Any
+    value: object
     row: Row
 
 
@@ -33,10 +33,17 @@ def fields(resource: Resource) -> Iterator[Field]:
     """Every field that the resource sets, in the order of the model; none of kinds that have no table."""
     table = TABLES.get(resource.kind)
     if table is not None:
-        yield from _fields(resource.spec, ("spec",), "", table)  # type: ignore[attr-defined]
+        yield from _fields(_spec(resource), ("spec",), "", table)
 
 
-def _fields(node: Any, loc: Loc, path: str, table: Table) -> Iterator[Field]:
+def _spec(resource: Resource) -> BaseModel:
+    """What a resource of a kind that has a table says."""
+    spec = getattr(resource, "spec", None)
+    assert isinstance(spec, BaseModel), f"{resource.kind} has a table and no spec"
+    return spec
+
+
+def _fields(node: BaseModel, loc: Loc, path: str, table: Table) -> Iterator[Field]:
     for name in type(node).model_fields:
         if name not in node.model_fields_set:
             continue
@@ -48,7 +55,7 @@ def _fields(node: Any, loc: Loc, path: str, table: Table) -> Iterator[Field]:
         yield from _values(value, (*loc, key), below, table)
 
 
-def _values(value: Any, loc: Loc, path: str, table: Table) -> Iterator[Field]:
+def _values(value: object, loc: Loc, path: str, table: Table) -> Iterator[Field]:
     if isinstance(value, BaseModel) and table.goes_below(path):
         yield from _fields(value, loc, path, table)
     elif isinstance(value, list) and table.goes_below(path):
@@ -65,11 +72,11 @@ def _inert_rows(resource: Resource) -> Iterator[tuple[str, Row]]:
     """The fields that are set and without effect; what is nowhere without effect is not looked through."""
     table = TABLES.get(resource.kind)
     if table is not None:
-        yield from _inert_below(resource.spec, "", table, {})  # type: ignore[attr-defined]
+        yield from _inert_below(_spec(resource), "", table, {})
 
 
 def _inert_below(
-    node: Any, path: str, table: Table, known: dict[tuple[type, str], list[tuple[str, str, bool]]]
+    node: BaseModel, path: str, table: Table, known: dict[tuple[type, str], list[tuple[str, str, bool]]]
 ) -> Iterator[tuple[str, Row]]:
     take_turns()
     model = type(node)
