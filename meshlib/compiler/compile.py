@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from meshlib.changes import Differences, ListFollower, everything
 from meshlib.compiler import reports
@@ -17,6 +17,7 @@ from meshlib.compiler.forwarding import Forwarding
 from meshlib.compiler.gateways import GatewayRoutes
 from meshlib.compiler.inbound import compile_inbound
 from meshlib.compiler.incremental import Incremental
+from meshlib.compiler.kinds import Kinds
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.mesh_hosts import MeshHosts
 from meshlib.compiler.port_tables import NamesOf
@@ -175,24 +176,18 @@ class _Compilation:
         self.https_rules = https_rules
         self.gateway_port = gateway_port
         self.registry = registry
-        kinds: dict[str, list[Any]] = {}
-        for resource in resources:
-            take_turns()
-            kinds.setdefault(resource.kind, []).append(resource)
-        self.kinds = kinds
-        services = kinds.get("VirtualService", [])
+        self.kinds = kinds = Kinds(resources)
+        services = kinds.virtual_services
         self.delegates = Delegates(services, domain)
-        self.destination_rules = DestinationRules(kinds.get("DestinationRule", []), workload, domain)
-        self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.get("Sidecar", []), workload)
+        self.destination_rules = DestinationRules(kinds.destination_rules, workload, domain)
+        self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.sidecars, workload)
         self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
         self.destinations = Destinations(self.visible.find, self.destination_rules, workload, domain)
         self.l4: dict[tuple[str, int], L4Host] = {}
         self.contested: set[str] = set()
         self._virtual_hosts: dict[tuple[str, int, str], VirtualHost | None] = {}
         self._made_rules: dict[str, dict[int, _Rules]] = {}
-        self.policies = ResiliencePolicies(
-            kinds.get("ResiliencePolicy", []), workload, domain, self.destinations.of_model
-        )
+        self.policies = ResiliencePolicies(kinds.resilience_policies, workload, domain, self.destinations.of_model)
         self.destinations.resilience = self.policies.find
 
     # -- virtual hosts ----------------------------------------------------------------------------------------------
@@ -294,10 +289,10 @@ class _Compilation:
             if old is not None and old.same_as(cluster):
                 clusters[key] = old
         self.said = Counter(self._problems(ports, tls_ports))
-        self.refusals = list(reports.refusals(clusters.values(), self.kinds.get("DestinationRule", [])))
-        partial = reports.partial_hosts(self.kinds.get("VirtualService", []), self.registry, self.domain)
+        self.refusals = list(reports.refusals(clusters.values(), self.kinds.destination_rules))
+        partial = reports.partial_hosts(self.kinds.virtual_services, self.registry, self.domain)
         inbound, self.about_inbound = compile_inbound(
-            self.kinds.get("EnvoyFilter", []), self.kinds.get("Service", []), self.workload, self.domain
+            self.kinds.envoy_filters, self.kinds.services, self.workload, self.domain
         )
         self.made = Snapshot(
             version=version,
@@ -342,8 +337,8 @@ class _Compilation:
     def _gateway_hosts(self) -> PortTable:
         port = self.gateway_port
         gateways = GatewayRoutes(
-            self.kinds.get("Gateway", []),
-            self.kinds.get("VirtualService", []),
+            self.kinds.gateways,
+            self.kinds.virtual_services,
             self.delegates,
             self.workload,
             port,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.scope import exported_to
 from meshlib.pace import let_go, take_turns
@@ -18,7 +18,7 @@ from meshlib.registry.names import resolve
 
 if TYPE_CHECKING:
     from meshlib.resources.types import StringMatch
-    from meshlib.resources.virtual_service import HttpMatchRequest, HttpRoute, VirtualService
+    from meshlib.resources.virtual_service import Destination, HttpMatchRequest, HttpRoute, VirtualService
 
 _FILLED_BY_ROOT = (
     "rewrite",
@@ -112,7 +112,7 @@ class Delegates:
 
     def _full_names(self, rule: HttpRoute, namespace: str) -> HttpRoute:
         """Mirrors that a delegate inherits keep meaning what they mean in the root's namespace."""
-        changes: dict[str, Any] = {}
+        changes: dict[str, object] = {}
         if rule.mirror is not None:
             changes["mirror"] = self._full_name(rule.mirror, namespace)
         if rule.mirrors:
@@ -121,7 +121,7 @@ class Delegates:
             ]
         return rule.model_copy(update=changes) if changes else rule
 
-    def _full_name(self, destination: Any, namespace: str) -> Any:
+    def _full_name(self, destination: Destination, namespace: str) -> Destination:
         return destination.model_copy(update={"host": resolve(destination.host, namespace, self._domain)})
 
     def _warn(self, root: VirtualService, index: int, message: str, hint: str) -> None:
@@ -145,7 +145,7 @@ def _merge(root: HttpRoute, leaf: HttpRoute) -> HttpRoute | None:
     matches = _merge_matches(root.match or [], leaf.match or [])
     if matches is None:
         return None
-    changes: dict[str, Any] = {
+    changes: dict[str, object] = {
         "match": matches or None,
         "name": "-".join(filter(None, (root.name, leaf.name))) or None,
     }
@@ -174,7 +174,7 @@ def _merge_matches(
 
 
 def _both(root: HttpMatchRequest, leaf: HttpMatchRequest) -> HttpMatchRequest:
-    changes: dict[str, Any] = {"name": "-".join(filter(None, (root.name, leaf.name))) or None}
+    changes: dict[str, object] = {"name": "-".join(filter(None, (root.name, leaf.name))) or None}
     for field in ("uri", "scheme", "method", "authority", "port", "source_namespace", "gateways", "stat_prefix"):
         if not getattr(leaf, field):
             changes[field] = getattr(root, field)

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.changes import Dependents
 from meshlib.compiler.listeners import addresses
@@ -33,10 +33,17 @@ from meshlib.pace import take_turns
 from meshlib.registry.names import overlap, resolve
 from meshlib.registry.registry import Registry
 from meshlib.registry.service import HTTP_PROTOCOLS, SNIFFED, Service, ServicePort
+from meshlib.resources.typed import is_destination_rule, is_resilience_policy, is_service, is_virtual_service
 
 if TYPE_CHECKING:
+    from meshlib.resources import kubernetes
     from meshlib.resources.base import Resource
+    from meshlib.resources.destination_rule import DestinationRule
+    from meshlib.resources.resilience import ResiliencePolicy
+    from meshlib.resources.virtual_service import HttpRoute, VirtualService
     from meshlib.workload import Workload
+
+R = TypeVar("R", bound="Resource")
 
 HTTP_PORT = 80
 """On this port VirtualServices bring hosts along that the registry does not have."""
@@ -62,18 +69,18 @@ class World:
         self._labels = workload.labels
         self._domain = domain
         self.registry = Registry({}, [])
-        self._claims: dict[str, list[Any]] = {}
+        self._claims: dict[str, list[VirtualService]] = {}
         self._wildcard_claims: dict[int, tuple[str, ...]] = {}
         self._claiming = 0
-        self._named: dict[tuple[str, str], Any] = {}
-        self._roots: dict[int, Any] = {}
+        self._named: dict[tuple[str, str], VirtualService] = {}
+        self._roots: dict[int, VirtualService] = {}
         self._delegated: Dependents[tuple[str, str], int] = Dependents()
-        self._rules: dict[str, list[Any]] = {}
-        self._wildcard_rules: dict[int, Any] = {}
-        self._policies: dict[str, list[Any]] = {}
+        self._rules: dict[str, list[DestinationRule]] = {}
+        self._wildcard_rules: dict[int, DestinationRule] = {}
+        self._policies: dict[str, list[ResiliencePolicy]] = {}
         self._fallbacks: Dependents[str, str] = Dependents()
-        self._own_services: dict[int, Any] = {}
-        self._partial: dict[int, Any] = {}
+        self._own_services: dict[int, kubernetes.Service] = {}
+        self._partial: dict[int, VirtualService] = {}
         self._aliases: Dependents[str, str] = Dependents()
         self._addresses: Counter[str] = Counter()
         self._ports: Counter[int] = Counter()
@@ -83,33 +90,31 @@ class World:
 
     # -- following changes ------------------------------------------------------------------------------------------
 
-    def add(self, resource: Any) -> None:
+    def add(self, resource: Resource) -> None:
         """One more."""
-        kind = resource.kind
-        if kind == "VirtualService":
+        if is_virtual_service(resource):
             self._virtual_service(resource, there=True)
-        elif kind == "DestinationRule":
+        elif is_destination_rule(resource):
             host = self._host_of(resource)
             if "*" in host:
                 self._wildcard_rules[id(resource)] = resource
             else:
                 self._rules.setdefault(host, []).append(resource)
-        elif kind == "ResiliencePolicy":
+        elif is_resilience_policy(resource):
             for host in dict.fromkeys(hosts_of_policy(resource, self._domain)):
                 self._policies.setdefault(host, []).append(resource)
                 self._note_fallbacks(host)
-        elif kind == "Service" and self._selects_us(resource):
+        elif is_service(resource) and self._selects_us(resource):
             self._own_services[id(resource)] = resource
 
-    def remove(self, resource: Any) -> None:
+    def remove(self, resource: Resource) -> None:
         """One less."""
-        kind = resource.kind
-        if kind == "VirtualService":
+        if is_virtual_service(resource):
             self._virtual_service(resource, there=False)
-        elif kind == "DestinationRule":
+        elif is_destination_rule(resource):
             if self._wildcard_rules.pop(id(resource), None) is None:
                 _take(self._rules, self._host_of(resource), resource)
-        elif kind == "ResiliencePolicy":
+        elif is_resilience_policy(resource):
             for host in dict.fromkeys(hosts_of_policy(resource, self._domain)):
                 _take(self._policies, host, resource)
                 self._note_fallbacks(host)
@@ -137,14 +142,14 @@ class World:
             for port, before in spoken.items()
         )
 
-    def partial_claims(self) -> Iterable[Any]:
+    def partial_claims(self) -> Iterable[VirtualService]:
         """VirtualServices one of whose hosts may be a part of a Service's full name, in the order of reading."""
         return sorted(self._partial.values(), key=lambda resource: resource.origin.document)
 
     def _spoken(self, port: int) -> tuple[bool, bool]:
         return self._http_ports[port] > 0, self._other_ports[port] > 0
 
-    def _virtual_service(self, resource: Any, *, there: bool) -> None:
+    def _virtual_service(self, resource: VirtualService, *, there: bool) -> None:
         spec, name = resource.spec, (resource.namespace, resource.name)
         if not there:
             self._partial.pop(id(resource), None)
@@ -154,7 +159,7 @@ class World:
             self._named[name] = resource
         elif self._named.get(name) is resource:
             del self._named[name]
-        delegates = [self._delegate(rule, resource) for rule in spec.http or () if rule.delegate is not None]
+        delegates = [d for rule in spec.http or () if (d := self._delegate(rule, resource)) is not None]
         if delegates and there:
             self._roots[id(resource)] = resource
             self._delegated.read(id(resource), delegates)
@@ -178,7 +183,7 @@ class World:
         policies = self._policies.get(host, ())
         self._fallbacks.read(host, [found for policy in policies for found in self._fallback_of(policy)])
 
-    def _fallback_of(self, policy: Any) -> Iterator[str]:
+    def _fallback_of(self, policy: ResiliencePolicy) -> Iterator[str]:
         fallback = policy.spec.fallback
         if fallback is not None and fallback.destination is not None:
             yield resolve(fallback.destination.host, policy.namespace, self._domain)
@@ -201,19 +206,18 @@ class World:
 
     # -- what a change touches --------------------------------------------------------------------------------------
 
-    def touched_by(self, resource: Any) -> Iterable[str] | None:
+    def touched_by(self, resource: Resource) -> Iterable[str] | None:
         """The hosts that a resource is about, beside what the registry makes of it; None: all there are."""
-        kind = resource.kind
-        if kind in _EVERYTHING:
+        if resource.kind in _EVERYTHING:
             return None
-        if kind == "VirtualService":
+        if is_virtual_service(resource):
             hosts = list(self.claimed_by(resource))
             for root in self._delegated.of((resource.namespace, resource.name)):
                 hosts += self.claimed_by(self._roots[root])
             return hosts
-        if kind == "DestinationRule":
+        if is_destination_rule(resource):
             return (self._host_of(resource),)
-        if kind == "ResiliencePolicy":
+        if is_resilience_policy(resource):
             return hosts_of_policy(resource, self._domain)
         return ()
 
@@ -243,7 +247,7 @@ class World:
                         new.append(host)
         return found
 
-    def claimed_by(self, service: Any) -> tuple[str, ...]:
+    def claimed_by(self, service: VirtualService) -> tuple[str, ...]:
         """The hosts of a VirtualService, in full, if it is for this client."""
         spec = service.spec
         if not spec.hosts or not names_gateway(spec.gateways):
@@ -257,7 +261,7 @@ class World:
         return self._claiming > 0
 
     @property
-    def own_services(self) -> list[Any]:
+    def own_services(self) -> list[kubernetes.Service]:
         """The Service resources that select this workload."""
         return list(self._own_services.values())
 
@@ -265,7 +269,7 @@ class World:
     def has_policies(self) -> bool:
         return bool(self._policies)
 
-    def destination_rules(self) -> Iterator[Any]:
+    def destination_rules(self) -> Iterator[DestinationRule]:
         """All of them."""
         for rules in self._rules.values():
             yield from rules
@@ -299,9 +303,9 @@ class World:
 
     # -- what it takes ----------------------------------------------------------------------------------------------
 
-    def part(self, hosts: set[str], further: Iterable[Any] = ()) -> Part:
+    def part(self, hosts: set[str], further: Iterable[Resource] = ()) -> Part:
         """What is needed to compile these hosts, which are all that their VirtualServices claim; ``further`` resources."""
-        resources: dict[int, Any] = {id(r): r for r in further}
+        resources: dict[int, Resource] = {id(r): r for r in further}
         needed = dict.fromkeys(sorted(hosts))
         for host in hosts:
             needed.update((s.alias, None) for s in self.registry.definitions(host) if s.alias)
@@ -343,38 +347,40 @@ class World:
             known = tuple(ServicePort(port, protocol, protocol) for port in sorted(ports) if counts[port] > 0)
             yield Service(host, self._client, "kubernetes", known, {}, "", ("", "", "", 0))
 
-    def _delegates_of(self, service: Any) -> Iterator[Any]:
+    def _delegates_of(self, service: VirtualService) -> Iterator[VirtualService]:
         for rule in service.spec.http or ():
-            if rule.delegate is not None:
-                found = self._named.get(self._delegate(rule, service))
-                if found is not None:
-                    yield found
+            name = self._delegate(rule, service)
+            found = self._named.get(name) if name is not None else None
+            if found is not None:
+                yield found
 
-    def _leads_to(self, service: Any) -> Iterator[str]:
+    def _leads_to(self, service: VirtualService) -> Iterator[str]:
         for rule in service.spec.http or ():
             take_turns()
             models = [d.destination for d in rule.route or ()]
             models += [m.destination for m in rule.mirrors or ()]
             models += [rule.mirror] if rule.mirror is not None else []
             yield from (resolve(model.host, service.namespace, self._domain) for model in models)
-        for rule in (*(service.spec.tls or ()), *(service.spec.tcp or ())):
-            yield from (resolve(d.destination.host, service.namespace, self._domain) for d in rule.route)
+        for l4_rule in (*(service.spec.tls or ()), *(service.spec.tcp or ())):
+            yield from (resolve(d.destination.host, service.namespace, self._domain) for d in l4_rule.route or ())
 
     @staticmethod
-    def _delegate(rule: Any, service: Any) -> tuple[str, str]:
-        return rule.delegate.namespace or service.namespace, rule.delegate.name or ""
+    def _delegate(rule: HttpRoute, service: VirtualService) -> tuple[str, str] | None:
+        """Namespace and name of the VirtualService whose rules stand in the place of this one."""
+        delegate = rule.delegate
+        return None if delegate is None else (delegate.namespace or service.namespace, delegate.name or "")
 
-    def _host_of(self, rule: Any) -> str:
+    def _host_of(self, rule: DestinationRule) -> str:
         return resolve(rule.spec.host, rule.namespace, self._domain)
 
-    def _selects_us(self, resource: Any) -> bool:
+    def _selects_us(self, resource: kubernetes.Service) -> bool:
         selector = resource.spec.selector
         if resource.namespace != self._client or not selector:
             return False
         return all(self._labels.get(key) == value for key, value in selector.items())
 
 
-def _take(table: dict[str, list[Any]], key: str, resource: Any) -> None:
+def _take(table: dict[str, list[R]], key: str, resource: R) -> None:
     there = table[key]
     there[:] = [other for other in there if other is not resource]
     if not there:
