@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.compiler.destination_rules import MergedRule
-from meshlib.compiler.snapshot import Cluster, TlsSettings
+from meshlib.compiler.routes import Cluster, TlsSettings
 from meshlib.compiler.traffic_policy import EffectivePolicy, effective_policy
 from meshlib.policy.circuit_limits import CircuitLimits, TcpKeepalive
 from meshlib.policy.locality import LocalitySettings, Place, Placement, place

@@ -22,20 +22,11 @@ from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.mesh_hosts import MeshHosts
 from meshlib.compiler.port_tables import NamesOf
 from meshlib.compiler.resilience import ResiliencePolicies, acting
+from meshlib.compiler.routes import PASSTHROUGH, Cluster, Destination, L4Host, PortTable, Rule, SkippedRule, VirtualHost
 from meshlib.compiler.rules import compile_rules, default_rule, passthrough_rule
 from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.compiler.sidecars import WHOLE_MESH, SidecarScope, sidecar_scope
-from meshlib.compiler.snapshot import (
-    PASSTHROUGH,
-    Cluster,
-    Destination,
-    L4Host,
-    PortTable,
-    Rule,
-    SkippedRule,
-    Snapshot,
-    VirtualHost,
-)
+from meshlib.compiler.snapshot import Snapshot
 from meshlib.compiler.splice import Leads, fallback_clusters
 from meshlib.compiler.version import Version
 from meshlib.compiler.visible import Visible

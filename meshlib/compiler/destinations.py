@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.clusters import cluster_key, compile_cluster, has_endpoints, hash_policy
 from meshlib.compiler.destination_rules import DestinationRules, MergedRule
-from meshlib.compiler.snapshot import Cluster, Destination
+from meshlib.compiler.routes import Cluster, Destination
 from meshlib.compiler.traffic_policy import route_hash
 from meshlib.registry.names import resolve
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
-    from meshlib.compiler.snapshot import Target
+    from meshlib.compiler.routes import Target
     from meshlib.policy.consistent_hash import HashPolicy
     from meshlib.registry.service import Service
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.l4_rules import compile_l4
-from meshlib.compiler.snapshot import Destination, Rule, VirtualHost
+from meshlib.compiler.routes import Destination, Rule, VirtualHost
 from meshlib.policy.l4_match import sni_rank
 from meshlib.policy.retry import RetryPolicy
 from meshlib.policy.rule_index import RuleIndex
@@ -15,7 +15,7 @@ from meshlib.policy.weights import WeightedChoice
 from meshlib.registry.service import SNIFFED, TLS_PROTOCOLS, Service
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import L4Host, L4Rule, Resolver
+    from meshlib.compiler.routes import L4Host, L4Rule, Resolver
     from meshlib.resources.virtual_service import VirtualService
     from meshlib.workload import Workload
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.delegates import Delegates
+from meshlib.compiler.routes import Resolver, Rule, SkippedRule
 from meshlib.compiler.rules import DEFAULT_RETRY, SOLE, catch_alls_last, compile_rules
-from meshlib.compiler.snapshot import Resolver, Rule, SkippedRule
 from meshlib.policy.rewrite import Redirect
 from meshlib.registry.names import resolve, wildcard_matches
 from meshlib.workload import Workload

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from meshlib.compiler.destinations import Destinations
     from meshlib.compiler.inbound import Inbound
     from meshlib.compiler.resilience import Resilience, ResiliencePolicies
-    from meshlib.compiler.snapshot import Cluster, Snapshot
+    from meshlib.compiler.routes import Cluster
+    from meshlib.compiler.snapshot import Snapshot
     from meshlib.problems import Problem
     from meshlib.registry.registry import Registry
     from meshlib.resources.base import Resource

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.matches import not_for_client
+from meshlib.compiler.routes import Destination, L4Host, L4Rule, Resolver
 from meshlib.compiler.scope import MESH_GATEWAY
-from meshlib.compiler.snapshot import Destination, L4Host, L4Rule, Resolver
 from meshlib.policy.l4_match import L4Match, networks
 from meshlib.policy.weights import WeightedChoice
 from meshlib.resources.validation.addresses import is_subnet

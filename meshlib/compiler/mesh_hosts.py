@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.forwarding import Forwarding
 from meshlib.compiler.listeners import Listeners
 from meshlib.compiler.port_tables import Names, NamesOf, PortHosts
-from meshlib.compiler.snapshot import PortTable, VirtualHost
+from meshlib.compiler.routes import PortTable, VirtualHost
 from meshlib.compiler.visible import Visible
 from meshlib.pace import take_turns
 from meshlib.policy.rule_index import RuleIndex

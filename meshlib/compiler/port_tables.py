@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.claims import Claims
-from meshlib.compiler.snapshot import VirtualHost
+from meshlib.compiler.routes import VirtualHost
 from meshlib.pace import take_turns
 from meshlib.registry.names import dial_names
 

@@ -11,7 +11,7 @@ from meshlib.pace import take_turns
 from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import Cluster, Destination, L4Host, VirtualHost
+    from meshlib.compiler.routes import Cluster, Destination, L4Host, VirtualHost
     from meshlib.registry.registry import Registry
     from meshlib.resources.base import Resource
     from meshlib.resources.destination_rule import DestinationRule

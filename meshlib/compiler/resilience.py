@@ -15,7 +15,7 @@ from meshlib.registry.names import resolve
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import Destination, Resolver
+    from meshlib.compiler.routes import Destination, Resolver
     from meshlib.policy.breaker import BreakerSettings
     from meshlib.resources import resilience as written
     from meshlib.resources.resilience import ResiliencePolicy

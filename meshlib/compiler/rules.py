@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from meshlib.compiler.matches import compile_match, matcher, not_for_client
+from meshlib.compiler.routes import Destination, Mirror, Resolver, Rule, SkippedRule
 from meshlib.compiler.scope import MESH_GATEWAY
-from meshlib.compiler.snapshot import Destination, Mirror, Resolver, Rule, SkippedRule
 from meshlib.pace import take_turns
 from meshlib.policy.cors import CorsPolicy
 from meshlib.policy.fault import FaultPolicy

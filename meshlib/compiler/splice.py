@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.changes import Dependents
-from meshlib.compiler.snapshot import PortTable
+from meshlib.compiler.routes import PortTable
 from meshlib.pace import take_turns
 
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
-    from meshlib.compiler.snapshot import Cluster, Destination, L4Host, Snapshot, VirtualHost
+    from meshlib.compiler.routes import Cluster, Destination, L4Host, VirtualHost
+    from meshlib.compiler.snapshot import Snapshot
 
 V = TypeVar("V")
 

@@ -11,7 +11,7 @@ from meshlib.policy.header_ops import first_value
 from meshlib.policy.rewrite import Redirect
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import Destination, Rule
+    from meshlib.compiler.routes import Destination, Rule
     from meshlib.engine.call import Call
     from meshlib.engine.message import Request
     from meshlib.policy.header_ops import Lookup

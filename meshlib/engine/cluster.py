@@ -10,7 +10,8 @@ from itertools import count
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.snapshot import Cluster, split_authority
+from meshlib.compiler.routes import Cluster
+from meshlib.compiler.snapshot import split_authority
 from meshlib.policy.balancer import BALANCERS, REPICKS, Balancer, equal_weights, pick_avoiding
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
@@ -19,7 +20,7 @@ from meshlib.policy.tiers import Tier, build, choose, leaving_out
 from meshlib.registry.service import Endpoint
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import Rule
+    from meshlib.compiler.routes import Rule
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Send
     from meshlib.engine.guard import Guard

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.snapshot import Cluster, Destination, Rule, VirtualHost, split_authority
+from meshlib.compiler.routes import Cluster, Destination, Rule, VirtualHost
+from meshlib.compiler.snapshot import split_authority
 from meshlib.engine.explanation import Considered, Explanation
 from meshlib.engine.route import route
 from meshlib.policy.circuit_limits import UNLIMITED, CircuitLimits

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import Destination, Rule, VirtualHost
+    from meshlib.compiler.routes import Destination, Rule, VirtualHost
 
 
 class Attempt:

@@ -15,7 +15,7 @@ from meshlib.engine.outcome import Failure, Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from meshlib.compiler.snapshot import Rule
+    from meshlib.compiler.routes import Rule
 
 MILLION = 1_000_000
 PATIENCE = 60.0

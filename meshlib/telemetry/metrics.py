@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from meshlib.compiler.snapshot import PASSTHROUGH
+from meshlib.compiler.routes import PASSTHROUGH
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meshlib.compiler.compile import Compiler
-from meshlib.compiler.snapshot import Destination
+from meshlib.compiler.routes import Destination
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
 from tests.compiler.test_compile import snapshot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.compiler.snapshot import Rule
+from meshlib.compiler.routes import Rule
 from meshlib.policy.retry import NO_RETRY
 from tests.compiler.test_compile import PODS, snapshot
 from tests.support.resources import destination_rule, to, virtual_service

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meshlib.compiler.snapshot import Cluster
+from meshlib.compiler.routes import Cluster
 from meshlib.workload import Workload
 from tests.compiler.test_compile import PODS, snapshot
 from tests.support.resources import to, virtual_service

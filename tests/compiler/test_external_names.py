@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from meshlib.compiler.snapshot import Destination, Snapshot
+from meshlib.compiler.routes import Destination
+from meshlib.compiler.snapshot import Snapshot
 from tests.compiler.test_compile import PODS, decide, snapshot
 from tests.registry.test_aliases import external
 from tests.support.resources import destination_rule, pod, service, to, virtual_service

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from meshlib.changes import changed_keys
 from meshlib.compiler.compile import Compiler, compile_snapshot
-from meshlib.compiler.snapshot import PortTable, Snapshot
+from meshlib.compiler.routes import PortTable
+from meshlib.compiler.snapshot import Snapshot
 from meshlib.policy.rule_index import RuleIndex
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload

@@ -6,7 +6,7 @@ import pytest
 
 from meshlib import Mesh
 from meshlib.compiler.compile import Compiler
-from meshlib.compiler.snapshot import PortTable
+from meshlib.compiler.routes import PortTable
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
 from tests.support.mesh_decisions import answering, compiled, decision, entry, http_entry

@@ -17,7 +17,7 @@ import pytest
 
 import meshlib
 from meshlib.clock import SystemClock
-from meshlib.compiler.snapshot import Cluster
+from meshlib.compiler.routes import Cluster
 from meshlib.engine.cluster import BoundCluster
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.target import Target

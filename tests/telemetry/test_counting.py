@@ -9,7 +9,7 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 import meshlib
-from meshlib.compiler.snapshot import Destination
+from meshlib.compiler.routes import Destination
 from meshlib.telemetry.metrics import MOST_PENDING, Metrics
 from meshlib.workload import Workload
 from tests.support.fake_clock import FakeClock

@@ -14,7 +14,7 @@ from meshlib.policy.peer_names import allows, type_of
 from meshlib.transport.upstream.followed import Followed
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import TlsSettings
+    from meshlib.compiler.routes import TlsSettings
 
 
 class PeerNameMismatch(Exception):

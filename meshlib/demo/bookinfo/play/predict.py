@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshlib.compiler.snapshot import Rule, Snapshot
+from meshlib.compiler.routes import Rule
+from meshlib.compiler.snapshot import Snapshot
 from meshlib.demo.bookinfo.play.probe import NO_PAGE, PATIENCE, UNAVAILABLE
 from meshlib.demo.bookinfo.services.productpage import REVIEWS_TRIES, TIMEOUT
 from meshlib.demo.bookinfo.services.reviews import RATINGS_TIMEOUT

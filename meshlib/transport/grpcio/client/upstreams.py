@@ -25,7 +25,7 @@ from meshlib.transport.upstream.names import is_name
 from meshlib.transport.upstream.tls import load_context
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import TlsSettings
+    from meshlib.compiler.routes import TlsSettings
     from meshlib.engine.cluster import BoundCluster
     from meshlib.policy.endpoint import EndpointState
     from meshlib.transport.core.mesh_core import MeshCore
