@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.routes import Cluster
 from meshlib.compiler.snapshot import split_authority
-from meshlib.policy.balancer import BALANCERS, REPICKS, Balancer, equal_weights, pick_avoiding
+from meshlib.policy.balancer import REPICKS, Balancer, equal_weights, new_balancer, pick_avoiding
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
 from meshlib.policy.outlier import OutlierDetector, usable_endpoints
@@ -157,7 +157,7 @@ class BoundCluster:
                     del state.endpoints[key]
             if state.balancer_name != spec.balancer:
                 state.balancer_name = spec.balancer
-                state.balancer = self._new_balancer()
+                state.balancer = new_balancer(spec.balancer)
                 state.balancers = {}
             self._configure_outlier_detection(now)
             self._configure_slots()
@@ -178,9 +178,6 @@ class BoundCluster:
             else:
                 for address in resolved:
                     yield replace(endpoint, address=address, key=""), priority, group
-
-    def _new_balancer(self) -> Balancer:
-        return BALANCERS.get(self.spec.balancer, BALANCERS["LEAST_REQUEST"])()
 
     def _configure_outlier_detection(self, now: float) -> None:
         spec, state = self.spec, self.state
@@ -239,7 +236,7 @@ class BoundCluster:
         balancers = self.state.balancers
         found = balancers.get((priority, group))
         if found is None:
-            found = balancers[priority, group] = self._new_balancer()
+            found = balancers[priority, group] = new_balancer(self.spec.balancer)
         return found
 
     def _warm(self, now: float) -> None:

@@ -1,5 +1,5 @@
 """Load balancers (DestinationRule ``loadBalancer.simple``, and those of ResiliencePolicy). To add one: write a class with
-``pick``, name it in ``BALANCERS``.
+``pick``, name it in ``BALANCERS``; ``simple`` takes that name then.
 
 ``pick`` runs on many threads without a lock. Its state may be torn by a race: that skews one choice and nothing else, so
 every index is taken modulo the length of the sequence at hand.
@@ -118,6 +118,31 @@ BALANCERS: dict[str, Callable[[], Balancer]] = {
     "RANDOM": Random,
     "PEAK_EWMA": PeakEwma,
 }
+"""By the names that clusters have for them. Read whenever a cluster comes into use, so it may be added to."""
+NOT_SIMPLE = frozenset(("PEAK_EWMA",))
+"""Those that no ``simple`` names, because ResiliencePolicy asks for them."""
+
+
+class _NotAsked:
+    """Of a cluster in which the call itself says which endpoint it is for."""
+
+    __slots__ = ()
+
+    def pick(self, usable: Sequence[EndpointState], rng: random.Random, even: bool) -> EndpointState:
+        raise AssertionError("a call that says where it goes is not balanced")
+
+
+_NOT_BALANCED = frozenset(("PASSTHROUGH", "RING_HASH", "MAGLEV"))
+
+
+def new_balancer(name: str) -> Balancer:
+    """The balancer that a cluster asks for, at its beginning. Raises ``LookupError`` for a name that nobody has added."""
+    if name in _NOT_BALANCED:
+        return _NotAsked()
+    found = BALANCERS.get(name)
+    if found is None:
+        raise LookupError(f"no balancer is called {name!r}; there are {', '.join(sorted(BALANCERS))}")
+    return found()
 
 
 Picked = TypeVar("Picked")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from meshlib.policy.balancer import BALANCERS, NOT_SIMPLE
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Loc, Notice, deprecated
 from meshlib.resources.types import (
@@ -22,6 +23,7 @@ from meshlib.resources.types import (
     UInt32,
     UInt64,
     names,
+    one_of,
 )
 from meshlib.resources.validation import destination_rule as rules
 
@@ -164,19 +166,23 @@ class ZoneAwareLbSetting(Model):
     min_cluster_size: UInt64 | None = None
 
 
+_ISTIOS = ("UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST")
+
+
+def _simple(value: object) -> object:
+    """One of Istio's names, or one that somebody has added to ``policy/balancer.py``."""
+    if isinstance(value, str) and value in BALANCERS and value not in NOT_SIMPLE:
+        return value
+    return one_of(value, *_ISTIOS)
+
+
 class LoadBalancer(Model):
     """``spec.subsets.trafficPolicy.loadBalancer`` of DestinationRule."""
 
     backend_utilization: BackendUtilization | None = None
     consistent_hash: ConsistentHash | None = None
     locality_lb_setting: LocalityLbSetting | None = None
-    simple: (
-        Annotated[
-            Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"],
-            names("UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"),
-        ]
-        | None
-    ) = None
+    simple: Annotated[str, BeforeValidator(_simple)] | None = None
     warmup: Warmup | None = None
     warmup_duration_secs: AnyDuration | None = None
     zone_aware_lb_setting: ZoneAwareLbSetting | None = None

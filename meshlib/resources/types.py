@@ -116,20 +116,21 @@ AnyDuration = Annotated[float, BeforeValidator(parse_duration)]
 def names(*allowed: str) -> BeforeValidator:
     """A protobuf enum: by name, or by number as protobuf's JSON allows (and the API server does not)."""
 
-    def read(value: Any) -> Any:
-        number = isinstance(value, int) and not isinstance(value, bool) and -(1 << 31) <= value < 1 << 31
-        if number and 0 <= value < len(allowed):
-            return allowed[value]
-        if number:
-            # istiod's decoder takes every number for an enum; the API server, which wants a name, does not
-            raise refuse(
-                "crd-enum", "{value} is none of {allowed}", "write its name", value=value, allowed=", ".join(allowed)
-            )
-        if value not in allowed:
-            raise refuse("bad-enum", "{value} is none of {allowed}", "", value=repr(value), allowed=", ".join(allowed))
-        return value
+    return BeforeValidator(lambda value: one_of(value, *allowed))
 
-    return BeforeValidator(read)
+
+def one_of(value: object, *allowed: str) -> str:
+    """The name of a value of a protobuf enum. Raises ``bad-enum``, or ``crd-enum`` for a number that is none."""
+    if isinstance(value, int) and not isinstance(value, bool) and -(1 << 31) <= value < 1 << 31:
+        if 0 <= value < len(allowed):
+            return allowed[value]
+        # istiod's decoder takes every number for an enum; the API server, which wants a name, does not
+        raise refuse(
+            "crd-enum", "{value} is none of {allowed}", "write its name", value=value, allowed=", ".join(allowed)
+        )
+    if not isinstance(value, str) or value not in allowed:
+        raise refuse("bad-enum", "{value} is none of {allowed}", "", value=repr(value), allowed=", ".join(allowed))
+    return value
 
 
 # -- numbers and names ------------------------------------------------------------------------------------------------
