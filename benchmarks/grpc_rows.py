@@ -54,11 +54,11 @@ def grpc_cost(quick: bool) -> list[Row]:
     if importlib.util.find_spec("grpc") is None:
         return []  # said by ``grpc_calls``
     from benchmarks.grpc_backend import MESSAGE, UNARY
-    from meshlib.transport.grpcio.client import upstreams
+    from meshlib.transport.grpcio.client import connect
 
     calls = 2_000 if quick else 20_000
     with (
-        mock.patch.object(upstreams, "make_channel", AnsweringChannel),
+        mock.patch.object(connect, "make_channel", AnsweringChannel),
         meshlib.Mesh.from_resources(synthetic.grpc_reviews(1), seed=1) as mesh,
     ):
         call = mesh.grpc_channel("reviews:9080").unary_unary(UNARY)

@@ -25,10 +25,10 @@ from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
 from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.tracing import Tracing
-from meshlib.transport.grpcio.client.dialer import Method
+from meshlib.transport.grpcio.client.method import Method
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 from meshlib.transport.grpcio.client.request import GrpcRequest
-from meshlib.transport.grpcio.client.told import with_metadata
+from meshlib.transport.grpcio.client.shown_call import with_metadata
 from meshlib.transport.grpcio.metadata import from_raw
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import to, virtual_service

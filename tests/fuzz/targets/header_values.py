@@ -23,7 +23,7 @@ from meshlib.policy.consistent_hash import cookie_value, hash_of
 from meshlib.policy.fault import FaultPolicy, by_headers
 from meshlib.policy.retry import RetryPolicy, asked_timeouts, merge_request_headers, should_retry
 from meshlib.policy.unsigned import UINT32, UINT64, unsigned
-from meshlib.transport.grpcio.client.dialer import Method
+from meshlib.transport.grpcio.client.method import Method
 from meshlib.transport.grpcio.client.outcome import ended, failure_of
 from meshlib.transport.grpcio.client.request import GrpcRequest
 from meshlib.transport.grpcio.metadata import from_raw, to_raw

@@ -11,12 +11,13 @@ import grpc
 from grpc import aio
 
 from meshlib.transport.grpcio.client.aio_requests import ENDED
-from meshlib.transport.grpcio.client.aio_runs import AioRun, StreamRun, next_message
-from meshlib.transport.grpcio.client.core_unary import LOCALLY, shown
-from meshlib.transport.grpcio.client.errors import RpcFailed, failed
+from meshlib.transport.grpcio.client.aio_run import AioRun
+from meshlib.transport.grpcio.client.aio_stream_run import StreamRun, next_message
+from meshlib.transport.grpcio.client.attempt import broken_off
+from meshlib.transport.grpcio.client.core_unary import LOCALLY_CANCELLED, public_call
+from meshlib.transport.grpcio.client.errors import RpcFailed, error_of
 from meshlib.transport.grpcio.client.loops import soon_on
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
-from meshlib.transport.grpcio.client.runtimes import broken_off
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.upstream.problems import mesh_closed
 
@@ -93,7 +94,7 @@ class MeshCall(aio.Call):
                 raise result
         elif result.error is not None:
             raise result.error
-        elif (inner := shown(result.call)) is not None and (
+        elif (inner := public_call(result.call)) is not None and (
             code := await _told(inner.code())
         ) is not grpc.StatusCode.OK:
             raise aio.AioRpcError(
@@ -108,10 +109,10 @@ class MeshCall(aio.Call):
         return await self._of_the_end("code", grpc.StatusCode.CANCELLED)  # type: ignore[no-any-return]
 
     async def details(self) -> str:
-        return await self._of_the_end("details", LOCALLY)  # type: ignore[no-any-return]
+        return await self._of_the_end("details", LOCALLY_CANCELLED)  # type: ignore[no-any-return]
 
     async def debug_error_string(self) -> str:
-        return await self._of_the_end("debug_error_string", LOCALLY)  # type: ignore[no-any-return]
+        return await self._of_the_end("debug_error_string", LOCALLY_CANCELLED)  # type: ignore[no-any-return]
 
     async def trailing_metadata(self) -> aio.Metadata:
         return await self._of_the_end("trailing_metadata", aio.Metadata())  # type: ignore[no-any-return]
@@ -134,7 +135,7 @@ class MeshCall(aio.Call):
         run = self.run
         source = run.result
         if type(source) is GrpcOutcome:
-            source = source.error or shown(source.call)
+            source = source.error or public_call(source.call)
         if source is None or (run.cancelled and source is not None and isinstance(source, RpcFailed)):
             return cancelled
         return await _told(getattr(source, name)())
@@ -145,7 +146,7 @@ async def _told(value: Any) -> Any:
     return await value if hasattr(value, "__await__") else value
 
 
-class _OneAnswer(MeshCall):
+class _UnaryResponse(MeshCall):
     """Calls with a single answer."""
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -162,7 +163,7 @@ class _OneAnswer(MeshCall):
                 if run.interrupted:
                     driver.uncancel()  # it is the call that somebody cancelled, not the task
             if type(result) is GrpcOutcome:
-                turn.destroy_then(result.call)
+                turn.destroy(result.call)
         if type(result) is not GrpcOutcome:
             raise result
         if result.error is not None:
@@ -203,11 +204,11 @@ class _Writes(MeshCall):
         await self.run.requests.connected()
 
 
-class UnaryUnaryCall(_OneAnswer, aio.UnaryUnaryCall):
+class UnaryUnaryCall(_UnaryResponse, aio.UnaryUnaryCall):
     """One request, one answer."""
 
 
-class StreamUnaryCall(_Writes, _OneAnswer, aio.StreamUnaryCall):
+class StreamUnaryCall(_Writes, _UnaryResponse, aio.StreamUnaryCall):
     """A stream of requests, one answer."""
 
 
@@ -281,7 +282,7 @@ class _Stream(MeshCall):
         """grpcio's stream was cancelled while it was read: by the reader, or by the mesh's closing, which is raised."""
         run = self._run
         if broken_off(run.runtime._core):
-            self._error = failed(mesh_closed(), run.call)
+            self._error = error_of(mesh_closed(), run.call)
             raise self._error from None
         run.cancel()
 

@@ -18,13 +18,15 @@ from meshlib.transport.grpcio.client.aio_calls import (
 )
 from meshlib.transport.grpcio.client.aio_interceptors import by_kind, intercepted
 from meshlib.transport.grpcio.client.aio_requests import AioRequests
-from meshlib.transport.grpcio.client.aio_runs import AioRun, StreamOnLoop, StreamRun
-from meshlib.transport.grpcio.client.aio_turn import Turn
+from meshlib.transport.grpcio.client.aio_run import AioRun
+from meshlib.transport.grpcio.client.aio_stream_run import StreamOnLoop, StreamRun
 from meshlib.transport.grpcio.client.channel import serialized
 from meshlib.transport.grpcio.client.connectivity import State, together, upstreams_of
-from meshlib.transport.grpcio.client.dialer import Dialer, Method, Stubs
+from meshlib.transport.grpcio.client.dialer import Dialer
+from meshlib.transport.grpcio.client.loop_runtime import OnLoop
 from meshlib.transport.grpcio.client.loops import soon_on
-from meshlib.transport.grpcio.client.runtimes import OnLoop
+from meshlib.transport.grpcio.client.method import Method, Stubs
+from meshlib.transport.grpcio.client.next_turn import NextTurn
 
 if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
@@ -113,7 +115,7 @@ _CALLS: dict[str, Any] = {
 }
 
 
-class _OneRequest(_Callable):
+class _UnaryRequest(_Callable):
     __slots__ = ()
 
     def __call__(
@@ -131,7 +133,7 @@ class _OneRequest(_Callable):
         return self._start(self._method, request, timeout, metadata, credentials, wait_for_ready, compression)
 
 
-class _ManyRequests(_Callable):
+class _RequestStream(_Callable):
     __slots__ = ()
 
     def __call__(
@@ -148,7 +150,7 @@ class _ManyRequests(_Callable):
         return self._start(self._method, request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
 
 
-class UnaryUnary(_OneRequest, aio.UnaryUnaryMultiCallable):
+class UnaryUnary(_UnaryRequest, aio.UnaryUnaryMultiCallable):
     """One request, one answer."""
 
     def _start(
@@ -171,21 +173,21 @@ class UnaryUnary(_OneRequest, aio.UnaryUnaryMultiCallable):
         run.context = contextvars.copy_context()
         turn = channel.turn
         if turn.loop is not run.loop:
-            turn = channel.turn = Turn(run.loop)
+            turn = channel.turn = NextTurn(run.loop)
         run.waiting = turn
-        turn.begin_then(run)
+        turn.begin(run)
         return UnaryUnaryCall(run)
 
 
-class UnaryStream(_OneRequest, aio.UnaryStreamMultiCallable):
+class UnaryStream(_UnaryRequest, aio.UnaryStreamMultiCallable):
     """One request, a stream of answers."""
 
 
-class StreamUnary(_ManyRequests, aio.StreamUnaryMultiCallable):
+class StreamUnary(_RequestStream, aio.StreamUnaryMultiCallable):
     """A stream of requests, one answer."""
 
 
-class StreamStream(_ManyRequests, aio.StreamStreamMultiCallable):
+class StreamStream(_RequestStream, aio.StreamStreamMultiCallable):
     """Streams both ways."""
 
 
@@ -219,7 +221,7 @@ class AioMeshChannel(Stubs, aio.Channel):
         self._stream_stream_interceptors = found["stream_stream"]
         self.closed = False
         self.under_way: set[AioRun] = set()
-        self.turn = Turn(None)  # of the loop that was used last
+        self.turn = NextTurn(None)  # of the loop that was used last
 
     def check_open(self) -> None:
         """As grpcio: UsageError for calls on a closed channel."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.engine.drivers import CallbackDriver, finish
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.transport.grpcio.client.errors import CODES, RpcFailed, failed, nothing, reason
+from meshlib.transport.grpcio.client.errors import CODES, RpcFailed, error_of, ok_without_message, reason
 from meshlib.transport.grpcio.client.outcome import CANCELLED, GrpcOutcome
-from meshlib.transport.grpcio.client.told import with_metadata
+from meshlib.transport.grpcio.client.shown_call import with_metadata
 
 log = logging.getLogger("meshlib.grpc")
 
@@ -50,7 +50,7 @@ class CallbackRun:
             driver = self._driver = CallbackDriver(self.exchange, runtime, self._deliver, self._broken)  # type: ignore[arg-type]
             driver.start()
 
-    def told(self, done: Callable[[Any], None]) -> Callable[[Any], None]:
+    def unless_over(self, done: Callable[[Any], None]) -> Callable[[Any], None]:
         """``done`` of an effect, for any thread; too late once the call is cancelled."""
 
         def tell(result: Any) -> None:
@@ -60,7 +60,7 @@ class CallbackRun:
 
         return tell
 
-    def told_slot(self, effect: Acquire, done: Callable[[Any], None]) -> Callable[[Any], None]:
+    def slot_unless_over(self, effect: Acquire, done: Callable[[Any], None]) -> Callable[[Any], None]:
         """The same for a slot, which goes back when it comes too late."""
 
         def tell(granted: bool | None) -> None:
@@ -77,11 +77,11 @@ class CallbackRun:
     def _deliver(self, delivered: Deliver) -> None:
         outcome = delivered.outcome
         if outcome.grpc_status == 0:
-            outcome = nothing(outcome, self.call) or outcome
+            outcome = ok_without_message(outcome, self.call) or outcome
         if type(outcome) is GrpcOutcome:
             self.answer(outcome)
         else:
-            self.error = failed(outcome, self.call)
+            self.error = error_of(outcome, self.call)
             self._finish(None)
             self._end()
 

@@ -9,14 +9,15 @@ import grpc
 
 from meshlib.engine.drivers import finish, run
 from meshlib.transport.grpcio.client.connectivity import Connectivity
-from meshlib.transport.grpcio.client.dialer import Dialer, Method, Stubs
-from meshlib.transport.grpcio.client.errors import RpcFailed, failed, nothing
+from meshlib.transport.grpcio.client.dialer import Dialer
+from meshlib.transport.grpcio.client.errors import RpcFailed, error_of, ok_without_message
 from meshlib.transport.grpcio.client.future import FutureCall
+from meshlib.transport.grpcio.client.method import Method, Stubs
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 from meshlib.transport.grpcio.client.requests import ReplayIterator, to_bytes
-from meshlib.transport.grpcio.client.runtimes import Blocking
+from meshlib.transport.grpcio.client.shown_call import with_metadata
 from meshlib.transport.grpcio.client.stream import StreamCall
-from meshlib.transport.grpcio.client.told import with_metadata
+from meshlib.transport.grpcio.client.thread_runtime import Blocking
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
@@ -33,9 +34,9 @@ def settle(outcome: Outcome, exchange: Exchange, call: Call) -> GrpcOutcome:
     it ends with."""
     record = call.record
     if outcome.grpc_status == 0:
-        outcome = nothing(outcome, call) or outcome
+        outcome = ok_without_message(outcome, call) or outcome
     if type(outcome) is not GrpcOutcome:
-        error: Any = failed(outcome, call)
+        error: Any = error_of(outcome, call)
         finish(exchange)
         raise error
     record.status = outcome.status

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from meshlib.transport.grpcio.client.runtimes import upstream_for
-from meshlib.transport.grpcio.client.upstreams import CannotConnect, Upstream
+from meshlib.transport.grpcio.client.attempt import upstream_for
+from meshlib.transport.grpcio.client.connect import CannotConnect
+from meshlib.transport.grpcio.client.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ _machine_time = (
 )  # gRPC core's deadlines are points of the machine's time, whatever the mesh's clock says
 
 log = logging.getLogger("meshlib.grpc")
-LOCALLY = "Locally cancelled by application!"
+LOCALLY_CANCELLED = "Locally cancelled by application!"
 UNKNOWN_BINDING = "grpcio's binding is not the one that meshlib knows (%s): unary calls take grpcio's own way"
 
 _BindingsCall: Any = ()
@@ -123,8 +123,8 @@ class Unary:
 
 
 class AioUnary:
-    """What ``channel.unary_unary(...)`` gives, for callers on asyncio: ``begin`` for the calls it is good for (``plain``, no
-    call credentials, no compression), ``__call__`` for the others."""
+    """What ``channel.unary_unary(...)`` gives, for callers on asyncio: ``begin`` for the calls it is good for
+    (``unobserved``, no call credentials, no compression), ``__call__`` for the others."""
 
     __slots__ = ("_begin", "_own", "_path", "deserialize")
 
@@ -144,13 +144,13 @@ class AioUnary:
         return call, call.unary_unary(request, metadata)
 
 
-def let_go(call: Any) -> None:
+def cancel_unless_done(call: Any) -> None:
     """Nobody waits for the answer any more."""
     if not call.done():
-        call.cancel(LOCALLY)
+        call.cancel(LOCALLY_CANCELLED)
 
 
-class AnsweredCall:
+class FinishedCall:
     """What grpcio's users ask a call that was answered, of the binding's object for it."""
 
     __slots__ = ("_call",)
@@ -174,9 +174,9 @@ class AnsweredCall:
         return aio.Metadata.from_tuple((await self._call.status()).trailing_metadata())
 
 
-def shown(call: Any) -> Any:
+def public_call(call: Any) -> Any:
     """A call as grpcio's users know them."""
-    return AnsweredCall(call) if isinstance(call, _BindingsCall) else call
+    return FinishedCall(call) if isinstance(call, _BindingsCall) else call
 
 
 async def raise_for(call: Any) -> None:
@@ -213,7 +213,7 @@ def for_loops(channel: Any, path: bytes, deserialize: Any, own: Any) -> Any:
     return made
 
 
-def plain() -> bool:
+def unobserved() -> bool:
     """Whether the binding is known, and nobody observes calls through a plugin of grpcio."""
     return _known and _observability._OBSERVABILITY_PLUGIN is None
 

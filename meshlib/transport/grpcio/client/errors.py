@@ -85,7 +85,7 @@ CALLERS_MISTAKES = (TypeError, ValueError)
 """What grpcio raises for arguments that it cannot take."""
 
 
-def failed(outcome: Outcome, call: Call) -> Any:
+def error_of(outcome: Outcome, call: Call) -> Any:
     """The exception for what a policy answered or the network did, a ``RpcFailed`` (or, of arguments that grpcio cannot take,
     what it raised); notes the status in the call's record."""
     record = call.record
@@ -107,11 +107,11 @@ def failed(outcome: Outcome, call: Call) -> Any:
     return made
 
 
-def nothing(outcome: Outcome, call: Call) -> GrpcOutcome | None:
+def ok_without_message(outcome: Outcome, call: Call) -> GrpcOutcome | None:
     """A policy's answer with the status OK (an abort fault may name it): the call succeeds, without any message."""
     if type(outcome) is GrpcOutcome or outcome.grpc_status != OK or outcome.failure is not None:
         return None
-    ended = failed(outcome, call)
+    ended = error_of(outcome, call)
     return GrpcOutcome(OK, None, ended, None, at_once=True)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshlib.transport.grpcio.client.callback_run import CallbackRun
-from meshlib.transport.grpcio.client.runtimes import FromCallbacks
+from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks
+from meshlib.transport.grpcio.client.thread_runtime import Blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,16 +26,19 @@ class _Runtime(FromCallbacks):
         self._run = run
 
     def send(self, effect: Send, done: Callable[[Any], None]) -> Callable[[], None]:
-        return super().send(effect, self._run.told(done))
+        return super().send(effect, self._run.unless_over(done))
 
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
-        return super().sleep(seconds, self._run.told(done))
+        return super().sleep(seconds, self._run.unless_over(done))
 
     def after(self, seconds: float, ring: Callable[[None], None]) -> Callable[[], None]:
-        return super().after(seconds, self._run.told(ring))
+        return super().after(seconds, self._run.unless_over(ring))
 
     def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
-        return super().acquire(effect, self._run.told_slot(effect, done))
+        return super().acquire(effect, self._run.slot_unless_over(effect, done))
+
+    def spawn(self, exchange: Exchange) -> None:
+        Blocking(self._core, self._settings).spawn(exchange)
 
 
 class PublicCall(grpc.Call, grpc.Future):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from meshlib.alarms import Alarms
     from meshlib.engine.cluster import BoundCluster
     from meshlib.policy.endpoint import EndpointState
-    from meshlib.transport.grpcio.client.upstreams import Upstream
+    from meshlib.transport.grpcio.client.upstream import Upstream
 
 log = logging.getLogger("meshlib.grpc")
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -34,7 +34,7 @@ def watch(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState, se
         from grpc_health.v1 import health_pb2
     except ImportError as error:
         raise MeshError("healthCheckConfig needs grpcio-health-checking: pip install 'sidecarless[grpc]'") from error
-    judge = _Judge(cluster, endpoint, health_pb2.HealthCheckResponse.SERVING)
+    judge = _HealthObserver(cluster, endpoint, health_pb2.HealthCheckResponse.SERVING)
     request: Any = health_pb2.HealthCheckRequest(service=service)
     invoke = upstream.channel.unary_stream(
         WATCH,
@@ -54,7 +54,7 @@ def watch(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState, se
         upstream.ended.append(stop)
 
 
-class _Judge:
+class _HealthObserver:
     """Tells the cluster's state, which outlives reloads, what the endpoint says."""
 
     def __init__(self, cluster: BoundCluster, endpoint: EndpointState, serving: int) -> None:
@@ -83,7 +83,7 @@ class _Judge:
 class _ThreadWatch:
     """A watch in a thread of its own: gRPC's streams can only be read by blocking."""
 
-    def __init__(self, invoke: Any, request: Any, judge: _Judge, alarms: Alarms) -> None:
+    def __init__(self, invoke: Any, request: Any, judge: _HealthObserver, alarms: Alarms) -> None:
         self._invoke, self._request, self._judge, self._alarms = invoke, request, judge, alarms
         self._stopped = False
         self._stream: Any = None
@@ -118,7 +118,7 @@ class _ThreadWatch:
         self._judge(None)  # nobody asks any more
 
 
-async def _follow(invoke: Any, request: Any, judge: _Judge, alarms: Alarms) -> None:
+async def _follow(invoke: Any, request: Any, judge: _HealthObserver, alarms: Alarms) -> None:
     while True:
         try:
             async for answer in invoke(request, wait_for_ready=True):

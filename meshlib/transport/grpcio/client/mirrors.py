@@ -8,9 +8,9 @@ import grpc
 
 from meshlib.engine.drivers import discard, run
 from meshlib.engine.outcome import Outcome
-from meshlib.transport.grpcio.client.outcome import answered, ended
-from meshlib.transport.grpcio.client.runtimes import invoker, not_begun, refused, total_time
-from meshlib.transport.grpcio.client.upstreams import CannotConnect, ChannelSettings
+from meshlib.transport.grpcio.client.attempt import invoker, not_begun, refused, total_time
+from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
+from meshlib.transport.grpcio.client.outcome import ended, responded
 from meshlib.transport.runtimes.threads import ThreadRuntime
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class _ReadToTheEnd(ThreadRuntime):
             return refused(error)
         except Exception as error:  # noqa: BLE001 (an outcome as any other)
             return not_begun(self._core, error)
-        return answered(None, inner)
+        return responded(None, inner)
 
 
 def spawn_stream(core: MeshCore, settings: ChannelSettings, exchange: Exchange) -> None:

@@ -80,7 +80,7 @@ class GrpcOutcome(Outcome):
             self.headers = [*self.headers, (b"grpc-message", message), *to_raw(trailing or ())]
 
 
-def answered(message: Any, call: Any) -> GrpcOutcome:
+def responded(message: Any, call: Any) -> GrpcOutcome:
     """A unary call that was answered, or a stream's first message."""
     return GrpcOutcome(OK, message, call, None, at_once=False)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Send
     from meshlib.policy.endpoint import EndpointState
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.upstreams import Upstream
+    from meshlib.transport.grpcio.client.upstream import Upstream
 
 log = logging.getLogger("meshlib.grpc")
 

@@ -9,7 +9,7 @@ import gc
 import grpc
 import pytest
 
-from meshlib.transport.grpcio.client import upstreams
+from meshlib.transport.grpcio.client import connect, upstream
 from tests.support.grpc_echo import EchoServer, Message, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 from tests.support.resources import to
@@ -38,9 +38,9 @@ class NoCall:
 
 
 STAGES = {
-    "channel": (upstreams, "make_channel", no_channel, grpc.StatusCode.UNAVAILABLE),
-    "multicallable": (upstreams.Upstream, "multicallable", no_multicallable, grpc.StatusCode.UNAVAILABLE),
-    "call": (upstreams.Upstream, "multicallable", NoCall, grpc.StatusCode.INTERNAL),
+    "channel": (connect, "make_channel", no_channel, grpc.StatusCode.UNAVAILABLE),
+    "multicallable": (upstream.Upstream, "multicallable", no_multicallable, grpc.StatusCode.UNAVAILABLE),
+    "call": (upstream.Upstream, "multicallable", NoCall, grpc.StatusCode.INTERNAL),
 }
 
 

@@ -99,7 +99,7 @@ async def test_a_call_on_asyncio_comes_to_what_grpcios_comes_to(script):
             for call in (lambda: answer_of(unary, REQUEST, 5, (("a", "1"),)), lambda: _own(own)):
                 try:
                     message, inner = await call()
-                    inner = core_unary.shown(inner)
+                    inner = core_unary.public_call(inner)
                     results.append((message.text, await inner.code(), await inner.details(),
                                     await inner.initial_metadata(), await inner.trailing_metadata(),
                                     await inner.debug_error_string()))  # fmt: skip
@@ -264,10 +264,10 @@ def test_observability_plugins_of_grpcio_see_every_call():
     recorder = Recorder()
     with EchoServer() as server:
         call, _ = in_threads(server)
-        assert core_unary.plain()
+        assert core_unary.unobserved()
         _observability.set_plugin(recorder)
         try:
-            assert not core_unary.plain()
+            assert not core_unary.unobserved()
             call(REQUEST)
         finally:
             _observability.set_plugin(None)
@@ -361,7 +361,7 @@ async def test_what_is_cancelled_on_asyncio_is_cancelled_at_the_server():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        core_unary.let_go(call)
-        core_unary.let_go(call)  # twice does no harm
+        core_unary.cancel_unless_done(call)
+        core_unary.cancel_unless_done(call)  # twice does no harm
         await asyncio.wait_for(gone.wait(), 5)
     await server.stop(None)

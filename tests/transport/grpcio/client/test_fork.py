@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from meshlib.transport.grpcio.client.upstreams import Upstream, upstreams_of_mesh
+from meshlib.transport.grpcio.client.upstream import Upstream
+from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
 from tests.support.grpc_echo import EchoServer
 from tests.support.grpc_runtimes import Threads, mesh_of
 

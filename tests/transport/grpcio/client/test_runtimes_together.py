@@ -8,8 +8,7 @@ import threading
 import grpc
 import pytest
 
-from meshlib.transport.grpcio.client import reachability
-from meshlib.transport.grpcio.client import runtimes as runtimes
+from meshlib.transport.grpcio.client import attempt, reachability
 from tests.support.grpc_echo import EchoServer, Message, eventually, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick
 from tests.support.resources import to
@@ -145,7 +144,7 @@ def test_a_call_whose_end_cannot_be_made_sense_of_ends_all_the_same(monkeypatch,
     def cannot(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(runtimes, "ended", cannot)
+    monkeypatch.setattr(attempt, "ended", cannot)
     with EchoServer("a", ["UNAVAILABLE"] * 9) as server, mesh_of(server) as mesh:
         ended = []
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from meshlib.transport.grpcio.client.aio_turn import Turn
+from meshlib.transport.grpcio.client.next_turn import NextTurn
 from tests.support.grpc_echo import EchoServer, Message, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, soon
 from tests.support.resources import to
@@ -387,7 +387,7 @@ def test_a_channel_serves_one_loop_after_the_other():
 
 def test_a_turn_comes_once_for_all_that_wait_for_it():
     scheduled = []
-    turn = Turn(SimpleNamespace(call_soon=scheduled.append))
+    turn = NextTurn(SimpleNamespace(call_soon=scheduled.append))
 
     class Run:
         def __init__(self):
@@ -398,15 +398,15 @@ def test_a_turn_comes_once_for_all_that_wait_for_it():
 
     runs = [Run() for _ in range(3)]
     for run in runs:
-        turn.begin_then(run)
+        turn.begin(run)
     turn.awaited(runs[2])  # the last one is forgotten at once
     turn.awaited(runs[0])  # others when the turn comes
     runs[0].waiting = runs[2].waiting = None
-    turn.destroy_then(object())
+    turn.destroy(object())
     assert len(scheduled) == 1
     scheduled.pop()()
     assert [run.begun for run in runs] == [0, 1, 0]
-    turn.begin_then(runs[1])
+    turn.begin(runs[1])
     assert len(scheduled) == 1
 
 

@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meshlib.transport.grpcio.client.aio_runs import AioRun
+    from meshlib.transport.grpcio.client.aio_run import AioRun
 
 
-class Turn:
+class NextTurn:
     """One channel's, on one loop. ``spent``: gRPC core's calls that have been answered. To destroy one takes as long as all
     the rest that the mesh does for it (`make bench` shows it), so that is not done while the caller waits for the answer."""
 
@@ -21,7 +21,7 @@ class Turn:
         self._spent: list[Any] = []
         self._scheduled = False
 
-    def begin_then(self, run: AioRun) -> None:
+    def begin(self, run: AioRun) -> None:
         """Let ``run`` be driven by a task of its own then, unless somebody awaits it before (``awaited``)."""
         self._runs.append(run)
         if not self._scheduled:
@@ -34,7 +34,7 @@ class Turn:
         if runs and runs[-1] is run:  # nearly always; calls that end without a turn of the loop do not pile up here
             runs.pop()
 
-    def destroy_then(self, call: Any) -> None:
+    def destroy(self, call: Any) -> None:
         """Keep ``call`` until then."""
         self._spent.append(call)
         if not self._scheduled:

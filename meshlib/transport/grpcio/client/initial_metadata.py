@@ -17,20 +17,20 @@ GRACE = 0.2
 STEP = GRACE / 40
 
 
-def head_is_here(inner: Any) -> bool:
+def has_initial_metadata(inner: Any) -> bool:
     """Whether the initial metadata has come. grpcio's public way to ask blocks; where its inner state is not what we know,
     the answer is no, which costs time and nothing else."""
     return getattr(getattr(inner, "_state", None), "initial_metadata", None) is not None
 
 
-def initial_metadata(inner: Any) -> Any:
+def received_initial_metadata(inner: Any) -> Any:
     """What has come of it; nothing if nothing has. Never blocks."""
-    return inner.initial_metadata() if head_is_here(inner) else ()
+    return inner.initial_metadata() if has_initial_metadata(inner) else ()
 
 
-def once_the_head_is_here(inner: Any, alarms: Alarms, then: Callable[[], None], patience: float = GRACE) -> None:
+def after_initial_metadata(inner: Any, alarms: Alarms, then: Callable[[], None], patience: float = GRACE) -> None:
     """Call ``then``, now or a little later, and at the latest when ``patience`` is over."""
-    if patience <= 0 or head_is_here(inner):
+    if patience <= 0 or has_initial_metadata(inner):
         then()
     else:
-        alarms.after(STEP, lambda: once_the_head_is_here(inner, alarms, then, patience - STEP))
+        alarms.after(STEP, lambda: after_initial_metadata(inner, alarms, then, patience - STEP))

@@ -1,10 +1,8 @@
-"""What drives calls on asyncio: the exchange, and for streams what comes after it, up to the last message."""
+"""What drives calls on asyncio whose responses are streams: the exchange, and what comes after it, up to the last message."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,10 +11,8 @@ from grpc import aio
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.client.aio_requests import AioRequests, connects
-from meshlib.transport.grpcio.client.errors import RpcFailed, failed, nothing
-from meshlib.transport.grpcio.client.outcome import CANCELLED, MIDDLE, GrpcOutcome, answered, ended
-from meshlib.transport.grpcio.client.runtimes import (
-    OnLoop,
+from meshlib.transport.grpcio.client.aio_run import AioRun
+from meshlib.transport.grpcio.client.attempt import (
     broken_off,
     end_of_stream,
     invoker,
@@ -26,181 +22,22 @@ from meshlib.transport.grpcio.client.runtimes import (
     total_time,
     wants_headers,
 )
-from meshlib.transport.grpcio.client.told import with_metadata
-from meshlib.transport.grpcio.client.upstreams import CannotConnect
+from meshlib.transport.grpcio.client.connect import CannotConnect
+from meshlib.transport.grpcio.client.errors import error_of
+from meshlib.transport.grpcio.client.loop_runtime import OnLoop
+from meshlib.transport.grpcio.client.outcome import MIDDLE, GrpcOutcome, ended, responded
 from meshlib.transport.upstream.problems import mesh_closed
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
     from meshlib.telemetry.observe import Telemetry
-    from meshlib.transport.grpcio.client.aio_turn import Turn
 
 TRAILERS_ONLY_GRACE = 0.02
-"""See ``stream.py``."""
+"""See ``stream.py``, whose own this is."""
 
 HEAD_TURNS = 3
 """Turns of the loop in which the head of an answer comes after its status, if it has one."""
-
-
-class AioRun:
-    """What drives a call; the object that the caller holds refers to it, never the other way round. ``result``: the
-    outcome it was answered with, or the exception the mesh ended it with; ``under_way`` has it until it is ``over``.
-
-    It is driven by a task of its own (``begin``) or, when it is awaited before the loop's next turn, by the task that awaits
-    it (``driver``): a task costs a call two of these turns, which `make bench` shows.
-    """
-
-    # most calls change none of these
-    result: Any = None
-    cancelled = False
-    over = False
-    task: asyncio.Task[Any] | None = None  # one of its own
-    driver: asyncio.Task[Any] | None = None  # the one that awaits it
-    error: BaseException | None = None  # a mistake of ours
-    waiting: Turn | None = None  # when it will begin, if nobody awaits it before
-    context: contextvars.Context | None = None  # of the caller, for a task that begins later
-    interrupted = False  # whether its driver is made to stop
-    _ended: asyncio.Event | None = None
-    _callbacks: tuple[Callable[[], None], ...] = ()
-
-    def __init__(
-        self,
-        call: Call,
-        exchange: Exchange,
-        runtime: Any,
-        requests: AioRequests | None,
-        telemetry: Telemetry,
-        under_way: set[AioRun],
-    ) -> None:
-        self.call = call
-        self.telemetry = telemetry
-        self.exchange = exchange
-        self.runtime = runtime
-        self.requests = requests
-        self.loop = asyncio.get_running_loop()
-        self.under_way = under_way
-        under_way.add(self)
-
-    def begin(self) -> None:
-        """Drive it in a task of its own."""
-        self.waiting = None
-        create = self.loop.create_task
-        self.task = create(self.drive()) if self.context is None else self.context.run(create, self.drive())
-        self.task.add_done_callback(self._driven)
-
-    def _driven(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled():
-            task.exception()  # seen: ``error`` has it, for whoever asks
-        self._end()  # a task that is cancelled before its first step runs nothing
-
-    def joined(self) -> Generator[Any, None, Any]:
-        """``yield from`` this to wait for the end of a call that is driven; returns ``result``. Who is cancelled here cancels
-        the call."""
-        if self.waiting is not None:
-            self.begin()
-        try:
-            if self.task is not None:
-                return (yield from self.task.__await__())
-            yield from self.ended().__await__()  # some other task drives it
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-        if self.error is not None:
-            raise self.error
-        if self.result is None:
-            raise asyncio.CancelledError
-        return self.result
-
-    async def ended(self) -> Any:
-        """Wait until the call is over; returns ``result``, None of one that was cancelled."""
-        if not self.over:
-            if self._ended is None:
-                self._ended = asyncio.Event()
-            await self._ended.wait()
-        return self.result
-
-    def when_over(self, callback: Callable[[], None]) -> None:
-        """Call back from the loop when the call is over."""
-        if self.over:
-            self.loop.call_soon(callback)
-        else:
-            self._callbacks = (*self._callbacks, callback)
-
-    def _end(self) -> None:
-        if self.over:
-            return
-        self.over = True
-        self.under_way.discard(self)
-        if self._ended is not None:
-            self._ended.set()
-        for callback in self._callbacks:
-            self.loop.call_soon(callback)
-
-    async def drive(self) -> Any:
-        """Up to the end; returns ``result``."""
-        telemetry = self.telemetry
-        span = telemetry.began(self.call)
-        try:
-            delivered = await run_async(self.exchange, self.runtime)
-            return self.settle(delivered.outcome)
-        except Exception as error:
-            self.error = error
-            raise
-        except BaseException:  # cancelled, or dropped with its loop
-            self.note_cancelled()
-            raise
-        finally:
-            telemetry.ended(self.call, span)
-            if self.requests is not None:
-                self.requests.over()
-            self._end()
-
-    def settle(self, outcome: Outcome) -> Any:
-        """End the exchange with what was delivered."""
-        record = self.call.record
-        if outcome.grpc_status == 0:
-            outcome = nothing(outcome, self.call) or outcome
-        if type(outcome) is GrpcOutcome:
-            record.status = outcome.status
-            record.grpc_status = outcome.code
-            error: Any = outcome.error
-            if error is not None:
-                outcome.error = with_metadata(error, outcome, record)
-            self.result = outcome
-        else:
-            self.result = failed(outcome, self.call)
-            if not isinstance(self.result, RpcFailed):
-                error, self.result = self.result, None
-                finish(self.exchange)
-                raise error
-        finish(self.exchange)
-        return self.result
-
-    def cancel(self) -> bool:
-        """Break the call off."""
-        if self.over or self.cancelled:
-            return False
-        self.note_cancelled()
-        if self.task is not None:
-            self.task.cancel()
-        elif self.driver is not None:
-            self.interrupted = True
-            self.driver.cancel()
-        else:  # not begun yet
-            self.waiting = None
-            self.exchange.close()
-            if self.requests is not None:
-                self.requests.over()
-            self._end()
-        return True
-
-    def note_cancelled(self) -> None:
-        """The caller has gone."""
-        if not self.cancelled:
-            self.cancelled = True
-            self.call.record.grpc_status = CANCELLED
-            self.call.record.add_flag("DC")
 
 
 class StreamRun(AioRun):
@@ -290,7 +127,7 @@ class StreamRun(AioRun):
         failure = end_of_stream(self.call, code, details, inner.time_remaining() is not None)
         finish(self.exchange, failure)
         if failure is Failure.TIMEOUT:
-            self.result = failed(Outcome(failure, MIDDLE), self.call)
+            self.result = error_of(Outcome(failure, MIDDLE), self.call)
 
 
 class StreamOnLoop(OnLoop):
@@ -325,7 +162,7 @@ class StreamOnLoop(OnLoop):
             if mirrored:
                 async for _ in inner:
                     pass
-                return answered(None, inner)
+                return responded(None, inner)
             return await self._first(effect, inner, head, total is not None)
         except grpc.aio.AioRpcError as error:
             initial = error.initial_metadata()
@@ -396,7 +233,7 @@ class StreamOnLoop(OnLoop):
 
     def _answered(self, effect: Send, inner: Any, messages: Any, read: asyncio.Task[Any], initial: Any) -> Outcome:
         self.run.messages, self.run.first = messages, read
-        outcome = answered(None, inner)
+        outcome = responded(None, inner)
         if wants_headers(effect):
             outcome.tell_headers(tuple(initial), None, "")
         return outcome

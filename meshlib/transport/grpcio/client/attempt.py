@@ -1,0 +1,173 @@
+"""What the attempts of all runtimes have in common: the channel they are made on, how long they may take, what their end
+comes to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings, MeshGone, connect
+from meshlib.transport.grpcio.client.outcome import UNAVAILABLE, UNKNOWN, GrpcOutcome, ended, failure_of
+from meshlib.transport.grpcio.client.reachability import lost_connection
+from meshlib.transport.grpcio.client.upstream import Upstream
+from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
+from meshlib.transport.upstream.problems import MESH_CLOSED, mesh_closed
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Send
+    from meshlib.transport.core.mesh_core import MeshCore
+
+INFINITE = float("inf")
+
+_connecting = threading.Lock()
+os.register_at_fork(after_in_child=_connecting._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
+
+
+def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> Upstream:
+    """The channel for an attempt, of this runtime alone; made on first use. Raises ``CannotConnect``."""
+    cluster, endpoint = effect.cluster, effect.endpoint
+    authority = effect.call.request.sent_authority
+    key: Any
+    if loop is None:
+        key = (endpoint, settings, authority) if authority else (endpoint, settings)
+    else:
+        key = (endpoint, settings, loop, authority)
+    found: Upstream | None = cluster.targets.get(key)
+    if found is not None and (not found.worn or found.usable(core.clock.monotonic())):
+        return found
+    with _connecting:
+        if core.closed:
+            raise MeshGone(MESH_CLOSED)
+        again: Upstream | None = cluster.targets.get(key)
+        if again is not None and again is not found:
+            return again
+        if found is not None and found.pid == os.getpid():
+            core.forget_targets([found])
+        if loop is not None:
+            _forget_closed_loops(core, cluster.targets)
+        upstreams_of_mesh(core).check()
+        now = core.clock.monotonic()
+        try:
+            made = connect(cluster, endpoint, settings, authority or settings.authority, loop, now)
+            if settings.health_service is not None:
+                from meshlib.transport.grpcio.client.health import watch
+
+                watch(made, cluster, endpoint, settings.health_service, core.alarms)
+        except Exception as error:
+            raise unable(error, f"no channel to {endpoint.key} could be made") from error
+        made.usable(now)
+        cluster.targets[key] = made
+        if cluster.has_left(endpoint):  # looked at after the channel can be found by who takes the endpoint out
+            cluster.targets.pop(key, None)
+        return made
+
+
+def unable(error: Exception, what: str) -> CannotConnect:
+    """Raise it from ``error``."""
+    return error if isinstance(error, CannotConnect) else CannotConnect(f"{what}: {type(error).__name__}: {error}")
+
+
+def _forget_closed_loops(core: MeshCore, targets: dict[Any, Any]) -> None:
+    for key, target in list(targets.items()):
+        if isinstance(target, Upstream) and target.loop is not None and target.loop.is_closed():
+            core.forget_targets([targets.pop(key)])
+
+
+def invoker(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> tuple[Upstream, Any]:
+    """The channel for an attempt, and grpcio's multicallable on it. Raises ``CannotConnect``."""
+    upstream, sent = upstream_for(core, settings, effect, loop), effect.call.request
+    return upstream, upstream.calls.get((sent.multicallable.key, sent.target)) or callable_on(upstream, effect)
+
+
+def callable_on(upstream: Upstream, effect: Send) -> Any:
+    """A new multicallable for an attempt. Raises ``CannotConnect``."""
+    sent = effect.call.request
+    try:
+        return upstream.multicallable(sent.multicallable, sent.target)
+    except Exception as error:
+        raise unable(error, f"the channel to {effect.endpoint.key} cannot make calls") from error
+
+
+def refused(error: CannotConnect) -> Outcome:
+    """No attempt can be made."""
+    if isinstance(error, MeshGone):
+        return mesh_closed(error)
+    return Outcome(Failure.CONNECT_FAILED, str(error), error.__cause__ or error)
+
+
+def not_begun(core: MeshCore, error: Exception) -> Outcome:
+    """Something raised where an attempt begins (or where its end is told), and not to say how the call ended: whatever it
+    is, it ends this attempt. No endpoint is to blame."""
+    if core.closed:  # grpcio refuses calls on a channel that the mesh's closing has closed
+        return mesh_closed(error)
+    return Outcome(Failure.INVALID_REQUEST, f"the call could not be made: {type(error).__name__}: {error}", error)
+
+
+def broken_off(core: MeshCore) -> bool:
+    """Whether a CancelledError in this task is what grpcio's call ended with when the mesh was closed."""
+    task = asyncio.current_task()
+    return core.closed and task is not None and not task.cancelling()
+
+
+def wants_headers(effect: Send) -> bool:
+    """Whether a rule looks at the headers of the answer."""
+    record = effect.call.record
+    destination, rule = record.destination, record.rule_object
+    return (destination is not None and bool(destination.response_ops)) or (rule is not None and rule.cors is not None)
+
+
+def total_time(core: MeshCore, effect: Send) -> float | None:
+    """Seconds until all of a call must be over: the route's timeout and the caller's, whichever is earlier."""
+    read = effect.call.timeouts.read
+    end = effect.deadline
+    if read is not None:
+        by = effect.call.record.started + read
+        end = by if end is None or by < end else end
+    return None if end is None else max(0.0, end - core.clock.monotonic())
+
+
+def outcome_of_end(
+    core: MeshCore, upstream: Upstream, effect: Send, told: Any, timed: bool, initial: Any = None, call: Any = None
+) -> Outcome:
+    """What an attempt that ended without any message comes to. ``told`` has the status: grpcio's exception, or its call.
+    ``initial``: its initial metadata, where that must not be asked for here; ``call``: grpcio's call, if ``told`` is none."""
+    if core.closed:
+        return mesh_closed(told if isinstance(told, BaseException) else None)
+    if initial is None:
+        initial = told.initial_metadata()
+    request = effect.call.request.messages
+    code, details = told.code().value, told.details() or ""
+    number = code[0] if isinstance(code, tuple) else UNKNOWN
+    outcome = ended(
+        number,
+        details,
+        initial,
+        told if call is None else call,
+        told if number else None,
+        timed,
+        None if type(request) is bytes else request.error,
+    )
+    if outcome.failure is Failure.CONNECT_FAILED:
+        lost_connection(core, upstream, effect)
+    elif type(outcome) is GrpcOutcome and wants_headers(effect):
+        outcome.tell_headers(tuple(initial), told.trailing_metadata(), details)
+    return outcome
+
+
+def end_of_stream(call: Call, code: int, details: str, timed: bool) -> Failure | None:
+    """What cut a stream that had been answered, None when the server ended it; the record learns the caller's status."""
+    record = call.record
+    record.grpc_status = code
+    failure = failure_of(code, details, timed) if code else None
+    if failure is not Failure.TIMEOUT:
+        return failure
+    read = call.timeouts.read
+    if read is not None and call.clock.monotonic() >= record.started + read:
+        record.add_flag("DC")  # the caller's own time, which no endpoint is to blame for
+        return None
+    record.grpc_status = UNAVAILABLE  # what the caller of a route that took too long hears
+    return failure

@@ -1,0 +1,128 @@
+"""Attempts with a single response that nobody waits for in a thread: grpcio's callbacks tell of their end."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.engine.outcome import Outcome
+from meshlib.transport.grpcio.client.attempt import invoker, not_begun, outcome_of_end, refused, wants_headers
+from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
+from meshlib.transport.grpcio.client.initial_metadata import after_initial_metadata, received_initial_metadata
+from meshlib.transport.grpcio.client.outcome import responded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.alarms import Alarms
+    from meshlib.engine.effects import Acquire, Send
+    from meshlib.transport.core.mesh_core import MeshCore
+
+INFINITE = float("inf")
+
+
+class FromCallbacks:
+    """Calls with a single answer that nobody waits for in a thread (``future``)."""
+
+    def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
+        self._core = core
+        self._settings = settings
+
+    def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
+        core, sent = self._core, effect.call.request
+        request = sent.messages
+        upstream: Any = None
+        try:
+            upstream, invoke = invoker(core, self._settings, effect)
+            future = invoke.future(
+                request if type(request) is bytes else request.attempt(),
+                effect.timeout,
+                sent.metadata(effect.attempt),
+                sent.credentials,
+                None,
+                sent.compression,
+            )
+        except grpc.RpcError as error:  # it could not even begin: invalid metadata
+            done(outcome_of_end(core, upstream, effect, error, effect.timeout is not None))
+            return _nothing
+        except CannotConnect as error:
+            done(refused(error))
+            return _nothing
+        except Exception as error:  # noqa: BLE001 (told to the caller)
+            done(not_begun(core, error))
+            return _nothing
+
+        # grpcio and the alarms only log what their callbacks raise: the call would never hear of its end
+        def over(ended_call: Any) -> None:
+            try:
+                if ended_call.code() is not grpc.StatusCode.OK:
+                    after_initial_metadata(ended_call, core.real_alarms, lambda: failed(ended_call))
+                    return
+                outcome: Outcome = responded(ended_call.result(), ended_call)
+                if wants_headers(effect):
+                    outcome.tell_headers(ended_call.initial_metadata(), None, "")  # type: ignore[attr-defined]
+            except Exception as error:  # noqa: BLE001 (told to the caller)
+                outcome = not_begun(core, error)
+            done(outcome)
+
+        def failed(ended_call: Any) -> None:
+            timed = effect.timeout is not None
+            try:
+                outcome = outcome_of_end(
+                    core, upstream, effect, ended_call, timed, received_initial_metadata(ended_call)
+                )
+            except Exception as error:  # noqa: BLE001 (told to the caller)
+                outcome = not_begun(core, error)
+            done(outcome)
+
+        future.add_done_callback(over)
+        return lambda: future.cancel()
+
+    def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
+        return self._core.alarms.sleep(seconds, lambda: done(None)).cancel
+
+    def after(self, seconds: float, ring: Callable[[None], None]) -> Callable[[], None]:
+        return self._core.alarms.after(seconds, lambda: ring(None)).cancel
+
+    def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
+        return acquire_from_callbacks(effect, done, self._core.alarms)
+
+
+def acquire_from_callbacks(effect: Acquire, done: Callable[[bool | None], None], alarms: Alarms) -> Callable[[], None]:
+    """Wait in line without a thread. ``done`` is called once: by the line or by the clock."""
+    claim = threading.Lock()  # taken by whoever may tell
+
+    def granted() -> None:
+        if claim.acquire(blocking=False):
+            done(True)
+        else:
+            effect.slots.release(effect.place)
+
+    waiter = effect.slots.enqueue(granted, effect.place)
+    if waiter is None:
+        done(None)
+        return _nothing
+
+    def gave_up() -> None:
+        if alarms.closed:  # the attempt will say so
+            effect.slots.admit(waiter)
+            return
+        if effect.slots.cancel(waiter):
+            return  # granted at this very moment, and told so
+        if claim.acquire(blocking=False):
+            done(False)
+
+    alarm = alarms.after(INFINITE if effect.timeout is None else effect.timeout, gave_up)
+
+    def stop() -> None:
+        alarm.cancel()
+        if claim.acquire(blocking=False) and effect.slots.cancel(waiter):
+            effect.slots.release(effect.place)
+
+    return stop
+
+
+def _nothing() -> None:
+    return None

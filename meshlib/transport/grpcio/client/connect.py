@@ -1,0 +1,165 @@
+"""The making of channels: a cluster's policies as grpcio's options and credentials."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.compiler.snapshot import split_authority
+from meshlib.problems import MeshError
+from meshlib.transport.grpcio.client.unpatched import make_channel
+from meshlib.transport.grpcio.client.upstream import Upstream
+from meshlib.transport.upstream.followed import Followed, UnusableFiles
+from meshlib.transport.upstream.names import is_name
+from meshlib.transport.upstream.tls import load_context
+
+if TYPE_CHECKING:
+    from meshlib.compiler.routes import TlsSettings
+    from meshlib.engine.cluster import BoundCluster
+    from meshlib.policy.endpoint import EndpointState
+
+FIRST_BACKOFF_MS = 100
+LONGEST_BACKOFF_MS = 1000
+"""Between attempts to reconnect. grpcio's own (1 s to 2 min) would keep an endpoint out long after it came back."""
+
+
+class CannotConnect(MeshError):
+    """What the policy asks of a connection cannot be had with grpcio, so none is made."""
+
+
+class MeshGone(CannotConnect):
+    """The mesh was closed meanwhile."""
+
+
+class ChannelSettings:
+    """What the caller said when it made its channel. Compared by identity; ``MeshCore`` keeps one object per content, so
+    that channels made alike share their connections."""
+
+    __slots__ = ("authority", "compression", "credentials", "health_service", "options")
+
+    def __init__(
+        self, authority: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
+    ) -> None:
+        self.authority = authority
+        self.credentials = credentials
+        self.compression = compression
+        self.health_service = _health_service(dict(options).get("grpc.service_config"))
+        self.options = options
+
+
+def _health_service(service_config: Any) -> str | None:
+    """The service to ask grpc.health.v1 about, None for none: gRPC's own ``healthCheckConfig``."""
+    if not service_config:
+        return None
+    try:
+        found = json.loads(service_config).get("healthCheckConfig")
+        return None if found is None else str(found.get("serviceName", ""))
+    except (ValueError, AttributeError) as error:
+        raise MeshError(f"the channel option grpc.service_config is not a JSON object: {error}") from error
+
+
+def connect(
+    cluster: BoundCluster, endpoint: EndpointState, settings: ChannelSettings, authority: str, loop: Any, now: float
+) -> Upstream:
+    """A new channel to ``endpoint`` as the cluster's policies want it. Raises ``CannotConnect``."""
+    limits, tls = cluster.spec.limits, cluster.spec.tls
+    options: dict[str, Any] = {
+        "grpc.default_authority": authority,
+        "grpc.enable_http_proxy": 0,  # a proxy of the environment must not stand between the mesh and its endpoints
+        "grpc.service_config_disable_resolution": 1,
+        "grpc.initial_reconnect_backoff_ms": FIRST_BACKOFF_MS,
+        "grpc.min_reconnect_backoff_ms": max(1, int(limits.connect_timeout * 1000)),
+        "grpc.max_reconnect_backoff_ms": LONGEST_BACKOFF_MS,
+        "grpc.client_idle_timeout_ms": max(1000, int(min(limits.idle_timeout, 2_000_000) * 1000)),
+    }
+    left = limits.max_requests_per_connection or None
+    until = None if limits.max_connection_duration is None else now + limits.max_connection_duration
+    if left is not None or until is not None:
+        options["grpc.use_local_subchannel_pool"] = 1  # its connection must end with it
+    credentials = settings.credentials
+    followed: Followed[Any] | None = None
+    if tls is not None:
+        if credentials is not None and type(credentials._credentials).__name__ == "CompositeChannelCredentials":
+            raise CannotConnect(
+                "the DestinationRule's tls replaces the channel's credentials, and the call credentials in them would be "
+                "lost: give call credentials with each call (credentials=...), or set tls mode DISABLE"
+            )
+        followed, name = _tls(tls, authority)
+        try:
+            credentials = followed.current()
+        except UnusableFiles as error:
+            raise CannotConnect(str(error)) from error
+        if name:
+            options["grpc.ssl_target_name_override"] = name
+            host = split_authority(authority)[0]
+            if name != host:  # gRPC core compares the call's authority, port and all, with the bare host then
+                options["grpc.default_authority"] = host
+    elif credentials is not None:
+        # the certificate is for the host that the caller named (grpc.default_authority, if that is set, as in grpcio itself),
+        # not for the endpoint's address
+        options["grpc.ssl_target_name_override"] = split_authority(settings.authority)[0]
+    options.update(settings.options)
+    address = _address(endpoint.endpoint.address, endpoint.endpoint.port)
+    pairs = list(options.items())
+    channel = make_channel(loop is not None, address, credentials, pairs, settings.compression)
+    made = Upstream(channel, loop, left, until)
+    if followed is not None and followed.files:
+        made.follow(followed, credentials, now)
+    return made
+
+
+def _address(host: str, port: int) -> str:
+    """The endpoint as a gRPC target."""
+    if host.startswith("unix:"):
+        return host
+    if is_name(host):
+        return f"dns:///{host}:{port}"
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def _tls(settings: TlsSettings, authority: str) -> tuple[Followed[Any], str]:
+    """Credentials for a DestinationRule's ``tls`` and the name that the certificate must have. What grpcio cannot check
+    is not left unchecked: such a connection is refused."""
+    name = settings.sni or split_authority(authority)[0]
+    if settings.insecure_skip_verify:
+        raise CannotConnect(
+            "tls.insecureSkipVerify: grpcio always verifies certificates; set caCertificates to the server's own CA"
+        )
+    if settings.ca_crl:
+        raise CannotConnect("tls.caCrl: grpcio does not look at revocation lists, and the policy asks for it")
+    wanted = settings.subject_alt_names
+    if wanted:
+        if len(wanted) > 1 or "://" in wanted[0]:
+            raise CannotConnect(
+                f"tls.subjectAltNames {', '.join(wanted)}: grpcio checks one DNS name and nothing else (a certificate with "
+                "another SPIFFE ID would be accepted); name the one DNS name of the certificate, or use httpx"
+            )
+        if settings.sni and settings.sni != wanted[0]:
+            raise CannotConnect(
+                f"tls.sni {settings.sni} and subjectAltNames {wanted[0]} differ: grpcio uses one name for both"
+            )
+        name = wanted[0]
+    return _credentials(settings), name
+
+
+@functools.lru_cache(maxsize=64)
+def _credentials(settings: TlsSettings) -> Followed[Any]:
+    """grpcio's credentials cannot change, and do not say when they are of no use: they are made anew when the files change,
+    of contents that OpenSSL can read."""
+    files = (settings.ca_certificates, settings.private_key, settings.client_certificate)
+
+    def load() -> Any:
+        load_context(settings)
+        contents: list[bytes | None] = []
+        for file in files:
+            if file:
+                with open(file, "rb") as opened:
+                    contents.append(opened.read())
+            else:
+                contents.append(None)
+        return grpc.ssl_channel_credentials(*contents)
+
+    return Followed("the TLS files of a DestinationRule", files, load)

@@ -1,0 +1,100 @@
+"""Attempts with a single response, on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.client.attempt import (
+    broken_off,
+    callable_on,
+    not_begun,
+    outcome_of_end,
+    refused,
+    upstream_for,
+)
+from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
+from meshlib.transport.grpcio.client.core_unary import AioUnary, cancel_unless_done, deserialized, raise_for, unobserved
+from meshlib.transport.grpcio.client.outcome import OK, GrpcOutcome
+from meshlib.transport.runtimes.loop import LoopRuntime
+from meshlib.transport.runtimes.race import race_on_loop
+from meshlib.transport.upstream.problems import mesh_closed
+
+if TYPE_CHECKING:
+    from meshlib.engine.effects import Race, Send
+    from meshlib.transport.core.mesh_core import MeshCore
+
+
+class OnLoop(LoopRuntime):
+    """Calls with a single answer on asyncio."""
+
+    def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
+        super().__init__(core)
+        self._settings = settings
+
+    async def race(self, effect: Race) -> tuple[Send, Outcome]:
+        return await race_on_loop(effect, self.send, self._core.alarms)
+
+    async def send(self, effect: Send) -> Outcome:
+        sent = effect.call.request
+        loop = asyncio.get_running_loop()
+        upstream: Any = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
+        request, timeout = sent.messages, effect.timeout
+        credentials, compression = sent.credentials, sent.compression
+        outcome = GrpcOutcome(OK, None, None, None, at_once=False)
+        call: Any = None
+        try:
+            if upstream is None or sent.sent_authority or upstream.worn:
+                upstream = upstream_for(self._core, self._settings, effect, loop)
+            method = sent.multicallable
+            invoke = upstream.calls.get((method.key, sent.target)) or callable_on(upstream, effect)
+            metadata = sent.metadata(effect.attempt)
+            if type(invoke) is AioUnary and credentials is None and compression is None and unobserved():
+                call, answering = invoke.begin(request, timeout, metadata)
+                upstream.under_way.add(call)
+                try:
+                    message = outcome.message = await answering
+                except BaseException:  # cancelled, or dropped with its loop
+                    cancel_unless_done(call)
+                    raise
+                finally:
+                    upstream.under_way.discard(call)
+                if message is None:
+                    await raise_for(call)
+                elif invoke.deserialize is not None:
+                    outcome.message = deserialized(message, invoke.deserialize)
+            else:
+                arguments = {
+                    "timeout": timeout,
+                    "metadata": metadata,
+                    "credentials": credentials,
+                    "compression": compression,
+                }
+                if type(request) is bytes:
+                    call = invoke(request, **arguments)
+                    outcome.message = await call
+                else:
+                    call = invoke(**arguments)
+                    outcome.message = await request.send_to(call)
+        except grpc.aio.AioRpcError as error:
+            return outcome_of_end(self._core, upstream, effect, error, timeout is not None)
+        except asyncio.CancelledError:
+            if broken_off(self._core):
+                return mesh_closed()
+            raise
+        except grpc.aio.InternalError as error:  # what grpcio makes of metadata that cannot be sent, here and only here
+            return Outcome(Failure.INVALID_REQUEST, "Invalid metadata", error)
+        except CannotConnect as error:
+            return refused(error)
+        except Exception as error:  # noqa: BLE001 (told to the caller)
+            if isinstance(call, grpc.aio.Call):
+                call.cancel()
+            return not_begun(self._core, error)
+        outcome.call = call
+        destination, rule = effect.call.record.destination, effect.call.record.rule_object
+        if destination.response_ops or rule.cors is not None:  # type: ignore[union-attr]
+            outcome.tell_headers(await call.initial_metadata(), None, "")
+        return outcome
