@@ -19,6 +19,7 @@ from meshlib.resources.document import LazyPositions, Positions
 from meshlib.resources.hints import describe
 from meshlib.resources.model_fields import Loc, field_names, model_at
 from meshlib.resources.notices import Notice
+from meshlib.resources.parts_alike import PartsAlike
 from meshlib.resources.validation.metadata import metadata_refusals
 
 _UNKNOWN = "extra_forbidden"
@@ -128,13 +129,15 @@ def _entries_first(node: Any, loc: Loc, model: type[Resource], digests: dict[str
             if entry_model is None:
                 continue
             digest = hashlib.sha256()
+            parts = PartsAlike(entry_model)
             for index, entry in enumerate(inside):
                 take_turns()
                 if type(entry) is dict:
                     with suppress(ValidationError):
-                        checked = entry_model.model_validate(entry)
+                        checked = parts.checked(entry)
                         digest.update(digest_of(checked))
-                        inside[index] = compact(checked)
+                        made = inside[index] = compact(checked)
+                        parts.note(made)
             if loc == ("spec",):
                 digests[str(key)] = digest.digest()
         elif type(inside) is dict or type(inside) is list:

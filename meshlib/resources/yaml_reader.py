@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -24,7 +25,8 @@ from meshlib.pace import take_turns
 from meshlib.problems import Problem, Severity
 from meshlib.resources import json_events
 from meshlib.resources.document import Document, LazyPositions, Positions, Source
-from meshlib.resources.yaml_builder import Builder, NotPlain, RefusedError, read_plain, too_deep
+from meshlib.resources.yaml_builder import Builder, NotPlain, Plain, RefusedError, read_plain, too_deep
+from meshlib.resources.yaml_lines import read_lines
 from meshlib.resources.yaml_syntax_hints import explain_syntax_error
 
 # without libyaml PyYAML's own parser: seven times slower, same events
@@ -206,7 +208,7 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
 def _read_plain(body: str, as_json: bool, line: int, builder: Builder, documents: list[Document]) -> bool:
     """Reads a piece that has nothing unusual in it; whether it was one."""
     try:
-        found, nodes = read_plain(_events(body, as_json), builder.room)
+        found, nodes = _plain_documents(body, as_json, builder.room)
     except (NotPlain, RefusedError, yaml.MarkedYAMLError):
         return False  # read once more, by who says what is wrong
     builder.count(nodes)
@@ -225,6 +227,13 @@ def _read_plain(body: str, as_json: bool, line: int, builder: Builder, documents
         places = None if items is None else [(line + row + 1, column + 1) for row, column in items]
         documents.append(Document(value, LazyPositions(source, top), source=source, items=places))
     return True
+
+
+def _plain_documents(body: str, as_json: bool, room: int) -> tuple[list[Plain], int]:
+    if not as_json and not isinstance(body, _WithColons):
+        with suppress(NotPlain):
+            return read_lines(body, room)
+    return read_plain(_events(body, as_json), room)
 
 
 def _hint_for(character: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+
+from meshlib.resources.values import Scalar
 
 MAX_DIGITS = 1000
 """Of a number: int() takes quadratic time, and refuses more than 4300 itself."""
@@ -36,7 +37,7 @@ def is_null(text: str) -> bool:
     return text in _NULLS
 
 
-def plain_scalar(text: str) -> Any:
+def plain_scalar(text: str) -> Scalar:
     """The value of an unquoted scalar; the very same ``text`` when it is a text. Raises BadNumberError."""
     if text in _WORDS:
         return _WORDS[text]
