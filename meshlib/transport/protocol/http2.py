@@ -1,9 +1,8 @@
 """HTTP/2 as bytes in, events out: no socket, no clock and no waiting here. Shared by threads and asyncio.
 
-``Http2Session`` is one connection with many streams, ``Stream`` one request and its answer. The protocol itself is a
-library's (``http2_codec.py``);
-this file adds what a client that shares a connection between strangers needs: nothing that a server sends raises, grows
-without bound, or lets one stream hold up another.
+``Http2Session`` is one connection with many streams, ``Stream`` (``http2_stream.py``) one request and its response. The
+protocol itself is a library's (``http2_codec.py``); this file adds what a client that shares a connection between strangers
+needs: nothing that a server sends raises, grows without bound, or lets one stream hold up another.
 
 Flow control: what is received is given back to its stream's window as the reader takes it, and never keeps other streams
 waiting. So a reader that is behind stops its own stream only, and holds at most ``STREAM_WINDOW`` bytes.
@@ -11,79 +10,15 @@ waiting. So a reader that is behind stops its own stream only, and holds at most
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import NamedTuple
 
-from meshlib.engine.outcome import Failure, RawHeaders
-from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+from meshlib.engine.outcome import Failure
 from meshlib.transport.protocol.http2_codec import Code, Factory, Head, Violation, name_of, preferred
+from meshlib.transport.protocol.http2_stream import Received, Stream, StreamFailure
 
-STREAM_WINDOW = 1024 * 1024  # bytes of an answer that may wait for its reader
+STREAM_WINDOW = 1024 * 1024  # bytes of a response that may wait for its reader
 CONNECTION_WINDOW = 16 * 1024 * 1024  # bytes on their way to us over all streams
 NO_LIMIT = 2**31 - 1
-
-_UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
-
-
-class StreamFailure(NamedTuple):
-    """Why a stream has no (whole) answer. ``stale``: the server has not worked on the request."""
-
-    failure: Failure
-    detail: str
-    stale: bool = False
-    error: BaseException | None = None
-
-
-class Stream:
-    """One request and its answer. ``head_done``, ``complete`` and ``failed`` tell how far it is; ``wake`` is called when
-    something changed: the head or data came, it ended or failed, or more of the body may be sent."""
-
-    __slots__ = (
-        "begun",
-        "chunks",
-        "complete",
-        "continue_seen",
-        "credit",
-        "failed",
-        "head_done",
-        "head_request",
-        "headers",
-        "id",
-        "length",
-        "received",
-        "reused",
-        "sent",
-        "status",
-        "trailers",
-        "unread",
-        "wake",
-    )
-
-    def __init__(self, number: int, head_request: bool, reused: bool, wake: Callable[[], None]) -> None:
-        self.id = number
-        self.head_request = head_request
-        self.reused = reused
-        self.wake = wake
-        self.status = 0
-        self.headers: RawHeaders = []
-        self.trailers: RawHeaders = []
-        self.chunks: list[bytes] = []
-        self.received = 0  # bytes of the body
-        self.length: int | None = None  # what content-length says
-        self.credit = 0  # bytes taken by the reader and not given back to the stream's window yet
-        self.unread = 0  # bytes that the reader has not taken
-        self.begun = False
-        self.head_done = False
-        self.complete = False
-        self.continue_seen = False
-        self.sent = False  # the request is over
-        self.failed: StreamFailure | None = None
-
-    @property
-    def settled(self) -> bool:
-        """Nothing more will come."""
-        return self.complete or self.failed is not None
 
 
 class Http2Session:
@@ -98,10 +33,10 @@ class Http2Session:
         "_codec",
         "_limit",
         "_stream_window",
-        "answered",
         "broken",
         "going_away",
         "ready",
+        "responses",
         "streams",
         "writable",
     )
@@ -122,7 +57,7 @@ class Http2Session:
         self._blocked: set[Stream] = set()
         self._changed: dict[Stream, None] = {}  # by what is being received
         self.streams: dict[int, Stream] = {}
-        self.answered = 0  # heads of answers so far
+        self.responses = 0  # heads of responses so far
         self.ready = False  # the server's SETTINGS have come
         self.going_away = False
         self.broken: StreamFailure | None = None
@@ -138,13 +73,19 @@ class Http2Session:
 
     def open(self, headers: Head, end: bool, head_request: bool, wake: Callable[[], None]) -> Stream | None:
         """Begin a request; ``end``: it has no body. None when there is no room for another stream."""
-        if self.room() <= 0:
+        if (
+            len(self.streams) >= self._limit
+            or len(self.streams) >= self._codec.max_streams
+            or self.going_away
+            or not self.ready
+            or self.broken is not None
+        ):
             return None
         number = self._codec.open(headers, end)
         if number is None:
             self.going_away = True  # numbers are never used again: time for a new connection
             return None
-        stream = self.streams[number] = Stream(number, head_request, self.answered > 0, wake)
+        stream = self.streams[number] = Stream(number, head_request, self.responses > 0, wake)
         stream.sent = end
         return stream
 
@@ -178,7 +119,7 @@ class Http2Session:
         self.writable = writable
 
     def cancel(self, stream: Stream) -> None:
-        """Nobody wants the (rest of the) answer: tell the server, unless it is over."""
+        """Nobody wants the (rest of the) response: tell the server, unless it is over."""
         stream.chunks.clear()
         if stream.failed is None and not stream.complete:
             stream.failed = StreamFailure(Failure.RESET, "the call was given up")
@@ -267,51 +208,22 @@ class Http2Session:
             if stream is not None:
                 self._changed[stream] = None
 
-    def on_head(self, number: int, headers: RawHeaders) -> None:
-        self.answered += 1
+    def on_head(self, number: int, headers: Received) -> None:
+        self.responses += 1
         stream = self.streams.get(number)
-        if stream is None:
-            return None
-        self._changed[stream] = None
-        stream.begun = True
-        kept: RawHeaders = []
-        size = 0
-        for pair in headers:
-            name, value = pair
-            if name == b":status":
-                if len(value) != 3 or not value.isdigit() or value < b"100":
-                    return self._bad(stream, f"the status of the answer is {value[:20]!r}")
-                stream.status = int(value)
-                continue
-            if _UNSAFE.search(value):
-                return self._bad(stream, f"the value of the answer's header {name[:50]!r} holds a line break")
-            size += len(name) + len(value) + 4
-            kept.append(pair)
-            if name == b"content-length":
-                if not value.isdigit() or len(value) > 18 or stream.length not in (None, int(value)):
-                    return self._bad(stream, f"the answer's content-length is {value[:20]!r}")
-                stream.length = int(value)
-        if size > MAX_HEAD_BYTES:
-            return self._bad(stream, f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
-        if len(kept) > MAX_HEADERS:
-            return self._bad(stream, f"the answer has more than {MAX_HEADERS} headers")
-        if stream.head_request or stream.status in (204, 304):
-            stream.length = None  # it may tell of a body that does not come
-        stream.headers = kept
-        stream.head_done = True
-        return None
+        if stream is not None:
+            self._changed[stream] = None
+            problem = stream.take_head(headers)
+            if problem is not None:
+                self._bad(stream, problem)
 
-    def on_interim(self, number: int, headers: RawHeaders) -> None:
+    def on_interim(self, number: int, headers: Received) -> None:
         stream = self.streams.get(number)
-        if stream is None:
-            return
-        self._changed[stream] = None
-        stream.begun = True
-        status = dict(headers).get(b":status")
-        if status == b"101":
-            self._bad(stream, "the server switched protocols (101), which HTTP/2 does not know")
-        elif status == b"100":
-            stream.continue_seen = True
+        if stream is not None:
+            self._changed[stream] = None
+            problem = stream.take_interim(headers)
+            if problem is not None:
+                self._bad(stream, problem)
 
     def on_data(self, number: int, data: bytes, size: int) -> None:
         stream = self.streams.get(number)
@@ -320,44 +232,34 @@ class Http2Session:
             return
         if size > len(data):
             self._give_back(stream, size - len(data))  # padding
-        if not data:
-            return
-        self._changed[stream] = None
-        stream.received += len(data)
-        stream.unread += len(data)
-        if stream.length is not None and stream.received > stream.length:
-            self._bad(stream, f"the answer's body is longer than its content-length of {stream.length}")
-        elif stream.head_request:
-            self._bad(stream, "the server sent a body in answer to HEAD")
-        else:
-            stream.chunks.append(data)
+        if data:
+            self._changed[stream] = None
+            problem = stream.take_data(data)
+            if problem is not None:
+                self._bad(stream, problem)
 
-    def on_trailers(self, number: int, headers: RawHeaders) -> None:
+    def on_trailers(self, number: int, headers: Received) -> None:
         stream = self.streams.get(number)
-        if stream is None:
-            return
-        self._changed[stream] = None
-        together = [*stream.headers, *headers]
-        if len(together) > MAX_HEADERS:
-            self._bad(stream, f"the answer has more than {MAX_HEADERS} headers and trailers")
-        elif sum(len(name) + len(value) + 4 for name, value in together) > MAX_HEAD_BYTES:
-            self._bad(stream, f"the trailers of the answer are, with its head, larger than {MAX_HEAD_BYTES} bytes")
-        elif any(_UNSAFE.search(value) for _, value in headers):
-            self._bad(stream, "a trailer of the answer holds a line break")
-        else:
-            stream.trailers.extend(headers)
+        if stream is not None:
+            self._changed[stream] = None
+            problem = stream.take_trailers(headers)
+            if problem is not None:
+                self._bad(stream, problem)
 
     def on_end(self, number: int) -> None:
         stream = self.streams.get(number)
         if stream is None:
             return
         self._changed[stream] = None
-        if stream.length is not None and stream.received != stream.length:
-            self._bad(stream, f"the answer's body ended after {stream.received} of {stream.length} bytes")
-            return
-        stream.complete = True
-        # an answer before the request was over: the server does not want the rest
-        self._forget(stream, Code.NO_ERROR if stream.sent else Code.CANCEL)
+        problem = stream.take_end()
+        if problem is not None:
+            self._bad(stream, problem)
+        elif stream.sent:
+            self._drop(stream)
+        else:
+            self._forget(
+                stream, Code.CANCEL
+            )  # a response before the request was over: the server does not want the rest
 
     def on_reset(self, number: int, code: int) -> None:
         stream = self.streams.get(number)
@@ -405,7 +307,7 @@ class Http2Session:
         stream.failed = what
 
     def _bad(self, stream: Stream, detail: str) -> None:
-        """The answer on this stream is not proper HTTP; the others are not touched."""
+        """The response on this stream is not proper HTTP; the others are not touched."""
         stream.failed = StreamFailure(Failure.PROTOCOL_ERROR, detail)
         stream.chunks.clear()
         self._forget(stream, Code.PROTOCOL_ERROR)

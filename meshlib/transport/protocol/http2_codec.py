@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from meshlib.engine.outcome import RawHeaders
-
 MAX_FRAME = 16384  # SETTINGS_MAX_FRAME_SIZE, the protocol's default
 HEADER_TABLE = 4096  # bytes of both compression tables, whatever more the server would have
 SEND_AT_ONCE = 64 * 1024  # of one body, before others get their turn
@@ -74,20 +72,20 @@ class Sink(Protocol):
     def on_settings(self) -> None:
         """The server's settings came; limits and windows may be others."""
 
-    def on_head(self, number: int, headers: RawHeaders) -> None:
-        """A final answer, ``:status`` among its headers."""
+    def on_head(self, number: int, headers: Head) -> None:
+        """The head of a final response: ``:status``, which is there and comes first, and the headers."""
 
-    def on_interim(self, number: int, headers: RawHeaders) -> None:
-        """An answer of status 1xx."""
+    def on_interim(self, number: int, headers: Head) -> None:
+        """A head of status 1xx, likewise."""
 
     def on_data(self, number: int, data: bytes, size: int) -> None:
         """A piece of a body; ``size``: what it takes of the stream's window (padding, if that is not given back yet)."""
 
-    def on_trailers(self, number: int, headers: RawHeaders) -> None:
+    def on_trailers(self, number: int, headers: Head) -> None:
         """After the body."""
 
     def on_end(self, number: int) -> None:
-        """Of the answer."""
+        """Of the response."""
 
     def on_reset(self, number: int, code: int) -> None:
         """The server reset the stream."""

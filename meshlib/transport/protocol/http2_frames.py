@@ -30,7 +30,7 @@ TINY = 16  # bytes of body; a DATA frame with less costs far more to handle than
 TINY_BUDGET = 10_000.0  # such frames which a new connection may send
 TINY_MOST = 20_000.0
 TINY_A_SECOND = 1000.0
-TINY_A_STREAM = 1000.0  # given for each stream opened: answers may come in words
+TINY_A_STREAM = 1000.0  # given for each stream opened: responses may come in words
 
 FRAMES_AT_ONCE = 512
 
@@ -70,7 +70,7 @@ class FrameBudget:
         self._left = min(BUDGET_MOST, self._left + amount)
 
     def opened(self) -> None:
-        """A stream was opened: there will be an answer."""
+        """A stream was opened: there will be a response."""
         self.reward()
         self._tiny = min(TINY_MOST, self._tiny + TINY_A_STREAM)
 

@@ -9,11 +9,28 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from itertools import chain
+from typing import Final
 
 import ngh2
-from ngh2 import events
+from ngh2.events import (
+    ConnectionClosed,
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    InformationalResponseReceived,
+    PingAcknowledged,
+    PingReceived,
+    PushedStreamReceived,
+    RequestReceived,
+    ResponseReceived,
+    SettingsAcknowledged,
+    SettingsReceived,
+    StreamClosed,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
 
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
 from meshlib.transport.protocol.http2_codec import (
@@ -46,6 +63,9 @@ NOT_EXPLAINED = MAX_FRAME + FRAME_HEAD + int(BUDGET) * FRAME_HEAD
 """Bytes that may be waiting for the rest of their frame, or were frames that nothing is told of."""
 
 MAX_PADDING = 256
+A_HEADER = 16  # bytes that a compressed header may take besides its name and value
+
+_flat: Final = chain.from_iterable
 
 
 class Ngh2Codec:
@@ -57,6 +77,7 @@ class Ngh2Codec:
         "_connection",
         "_events",
         "_first",
+        "_fresh",
         "_goaway",
         "_ignored",
         "_out",
@@ -79,7 +100,7 @@ class Ngh2Codec:
         if connection_window > 65535:
             connection.set_local_window_size(ALL_STREAMS)
         self._budget = FrameBudget(now)
-        self._events: deque[Any] = deque()
+        self._events: deque[Event] = deque()
         self._first: bytes | None = b""  # what came of the first frame's head
         self._goaway: int | None = None  # the code of the server's
         self._closing = False
@@ -87,20 +108,28 @@ class Ngh2Codec:
         self._unexplained = 0.0
         self._ignored = stream_window + MAX_HEAD_BYTES  # bytes of a stream that we reset which may be under way
         self._out: list[bytes] = []
+        self._fresh = (
+            False  # opened, and not known to nghttp2, which knows a stream from the moment that its head is written
+        )
         self.max_streams = ALL_STREAMS
         self._flush()
 
     def open(self, headers: Head, end: bool) -> int | None:
-        written = [ngh2.NeverIndexedHeader(*pair) if type(pair) is SecretHeader else pair for pair in headers]
+        for pair in headers:
+            if type(pair) is SecretHeader:
+                headers = [ngh2.NeverIndexedHeader(*pair) if type(pair) is SecretHeader else pair for pair in headers]
+                break
         try:
-            number = self._connection.send_request(written, end_stream=end)
+            number = self._connection.send_request(headers, end_stream=end)
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError):
             return None
         self._budget.opened()
-        self._flush()  # nghttp2 knows a stream from the moment that its head has been written
+        self._fresh = True
         return number
 
     def send(self, number: int, data: memoryview, end: bool) -> int:
+        if self._fresh:
+            self._flush()
         connection, size = self._connection, len(data)
         try:
             window = min(connection.remote_window_size, connection.stream_remote_window_size(number))
@@ -115,11 +144,15 @@ class Ngh2Codec:
         return taken
 
     def end(self, number: int) -> None:
+        if self._fresh:
+            self._flush()
         with contextlib.suppress(ngh2.NGH2Error):  # the stream, or the connection, is over: its owner hears that next
             self._connection.end_stream(number)
             self._flush()
 
     def reset(self, number: int, code: int) -> None:
+        if self._fresh:
+            self._flush()
         with contextlib.suppress(ngh2.NGH2Error):  # there is nothing left to reset
             self._connection.reset_stream(number, code)
             self._unexplained -= self._ignored
@@ -149,6 +182,7 @@ class Ngh2Codec:
         return data
 
     def _flush(self) -> None:
+        self._fresh = False
         try:
             data = self._connection.data_to_send()
         except ngh2.NGH2Error:
@@ -169,12 +203,7 @@ class Ngh2Codec:
         for _ in range(FRAMES_AT_ONCE):
             if not waiting:
                 break
-            event = waiting.popleft()
-            handle = _HANDLE.get(type(event))
-            if handle is None:
-                self._budget.charge()
-            else:
-                handle(self, event, sink)
+            self._tell(waiting.popleft(), sink)
         if waiting:
             return True
         if self._unexplained > NOT_EXPLAINED:
@@ -194,6 +223,8 @@ class Ngh2Codec:
                 raise Violation("the server speaks HTTP/1, not HTTP/2")
             if data[3] != _SETTINGS or data[4] & _ACK:
                 raise Violation("the server does not speak HTTP/2: its first frame is not SETTINGS")
+        if self._fresh:
+            self._flush()
         self._unexplained += len(data)
         try:
             self._connection.receive_data(data)
@@ -213,92 +244,67 @@ class Ngh2Codec:
 
     # -- what nghttp2 tells -----------------------------------------------------------------------------------------
 
-    def _head(self, event: Any, sink: Sink) -> None:
-        self._block(event.headers)
-        sink.on_head(event.stream_id, event.headers)
-        if event.end_stream:
+    def _tell(self, event: Event, sink: Sink) -> None:
+        if isinstance(event, ResponseReceived):
+            self._block(event.headers)
+            sink.on_head(event.stream_id, event.headers)
+            if event.end_stream:
+                sink.on_end(event.stream_id)
+        elif isinstance(event, DataReceived):
+            data = event.data
+            size = len(data)
+            self._explain(size + MAX_PADDING)
+            self._budget.data(size)
+            sink.on_data(event.stream_id, data, size)
+            if event.end_stream:
+                sink.on_end(event.stream_id)
+        elif isinstance(event, StreamClosed):
+            # for whichever reason; one that nobody ended before was broken by the server
+            if event.error_code:
+                self._unexplained -= self._ignored
+            sink.on_broken(event.stream_id, event.error_code)
+        elif isinstance(event, ConnectionClosed):
+            self._over(event)
+        elif isinstance(event, InformationalResponseReceived):
+            self._block(event.headers)
+            sink.on_interim(event.stream_id, event.headers)
+        elif isinstance(event, TrailersReceived):
+            self._block(event.headers)
+            sink.on_trailers(event.stream_id, event.headers)
             sink.on_end(event.stream_id)
+        elif isinstance(event, PushedStreamReceived | RequestReceived):
+            raise Violation("the server opened a stream, which was not allowed to it")
+        else:
+            self._budget.charge()
+            self._tell_control(event, sink)
 
-    def _interim(self, event: Any, sink: Sink) -> None:
-        self._block(event.headers)
-        sink.on_interim(event.stream_id, event.headers)
-
-    def _trailers(self, event: Any, sink: Sink) -> None:
-        self._block(event.headers)
-        sink.on_trailers(event.stream_id, event.headers)
-        sink.on_end(event.stream_id)
+    def _tell_control(self, event: Event, sink: Sink) -> None:
+        """Of a frame that carries nothing of a response."""
+        if isinstance(event, WindowUpdated):
+            self._explain(4)
+            sink.on_window(event.stream_id)
+        elif isinstance(event, StreamReset):
+            self._explain(4)
+            sink.on_reset(event.stream_id, event.error_code)
+        elif isinstance(event, SettingsReceived):
+            settings = event.settings
+            self._explain(6 * len(settings))
+            self.max_streams = settings.get(ngh2.Setting.MAX_CONCURRENT_STREAMS, self.max_streams)
+            sink.on_settings()
+        elif isinstance(event, GoAwayReceived):
+            self._explain(8 + len(event.debug_data))
+            self._goaway = event.error_code
+            sink.on_goaway(event.last_stream_id)
+        elif isinstance(event, SettingsAcknowledged | PingReceived | PingAcknowledged):
+            self._explain(8)
 
     def _block(self, headers: Head) -> None:
         self._budget.charge()
-        self._explain(sum([len(name) + len(value) + 16 for name, value in headers]) + MAX_PADDING)
+        self._explain(len(b"".join(_flat(headers))) + A_HEADER * len(headers) + MAX_PADDING)
 
-    def _data(self, event: Any, sink: Sink) -> None:
-        data = event.data
-        size = len(data)
-        self._explain(size + MAX_PADDING)
-        self._budget.data(size)
-        sink.on_data(event.stream_id, data, size)
-        if event.end_stream:
-            sink.on_end(event.stream_id)
-
-    def _reset(self, event: Any, sink: Sink) -> None:
-        self._budget.charge()
-        self._explain(4)
-        sink.on_reset(event.stream_id, event.error_code)
-
-    def _closed(self, event: Any, sink: Sink) -> None:
-        """A stream is over, for whichever reason; one that nobody ended before was broken by the server."""
-        if event.error_code:
-            self._unexplained -= self._ignored
-        sink.on_broken(event.stream_id, event.error_code)
-
-    def _window(self, event: Any, sink: Sink) -> None:
-        self._budget.charge()
-        self._explain(4)
-        sink.on_window(event.stream_id)
-
-    def _settings(self, event: Any, sink: Sink) -> None:
-        self._budget.charge()
-        settings = event.settings
-        self._explain(6 * len(settings))
-        self.max_streams = settings.get(ngh2.Setting.MAX_CONCURRENT_STREAMS, self.max_streams)
-        sink.on_settings()
-
-    def _going_away(self, event: Any, sink: Sink) -> None:
-        self._budget.charge()
-        self._explain(8 + len(event.debug_data))
-        self._goaway = event.error_code
-        sink.on_goaway(event.last_stream_id)
-
-    def _short(self, _event: Any, _sink: Sink) -> None:
-        self._budget.charge()
-        self._explain(8)
-
-    def _pushed(self, _event: Any, _sink: Sink) -> None:
-        raise Violation("the server opened a stream, which was not allowed to it")
-
-    def _over(self, event: Any, _sink: Sink) -> None:
+    def _over(self, event: ConnectionClosed) -> None:
         code = event.error_code
         if self._closing or code == self._goaway or not code:
             return
         detail = event.debug_data.decode("latin-1")
         self._violation = Violation(f"{name_of(code)}{detail and ': ' + detail}", None)
-
-
-_HANDLE: dict[type, Callable[[Ngh2Codec, Any, Sink], None]] = {
-    events.ResponseReceived: Ngh2Codec._head,
-    events.InformationalResponseReceived: Ngh2Codec._interim,
-    events.TrailersReceived: Ngh2Codec._trailers,
-    events.DataReceived: Ngh2Codec._data,
-    events.StreamReset: Ngh2Codec._reset,
-    events.StreamClosed: Ngh2Codec._closed,
-    events.WindowUpdated: Ngh2Codec._window,
-    events.SettingsReceived: Ngh2Codec._settings,
-    events.SettingsAcknowledged: Ngh2Codec._short,
-    events.PingReceived: Ngh2Codec._short,
-    events.PingAcknowledged: Ngh2Codec._short,
-    events.GoAwayReceived: Ngh2Codec._going_away,
-    events.PushedStreamReceived: Ngh2Codec._pushed,
-    events.RequestReceived: Ngh2Codec._pushed,
-    events.ConnectionClosed: Ngh2Codec._over,
-}

@@ -15,7 +15,8 @@ from typing import Any, Final
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, Framing, NoBody, Sized
 from meshlib.transport.protocol.http1 import BodyFailed
-from meshlib.transport.protocol.http2 import Http2Session, Stream, StreamFailure
+from meshlib.transport.protocol.http2 import Http2Session
+from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.target import Target, smaller

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.transport.protocol.framing import Framing
 from meshlib.transport.protocol.http1 import BodyFailed
-from meshlib.transport.protocol.http2 import Http2Session, Stream, StreamFailure
+from meshlib.transport.protocol.http2 import Http2Session
 from meshlib.transport.protocol.http2_codec import Head, preferred
 from meshlib.transport.protocol.http2_headers import request_head
+from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
 from meshlib.transport.protocol.request_head import InvalidHead
 from meshlib.transport.upstream.attempt import Attempt

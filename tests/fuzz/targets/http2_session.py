@@ -5,8 +5,9 @@ from __future__ import annotations
 import hpack
 
 from meshlib.transport.protocol.http1 import MAX_HEADERS
-from meshlib.transport.protocol.http2 import Http2Session, Stream
+from meshlib.transport.protocol.http2 import Http2Session
 from meshlib.transport.protocol.http2_headers import request_head
+from meshlib.transport.protocol.http2_stream import Stream
 from tests.fuzz.raw_input import RawInput
 
 WINDOW = 65_535

@@ -30,10 +30,11 @@ from hypothesis import strategies as st
 
 from meshlib.engine.outcome import Failure
 from meshlib.transport.protocol import http2_frames
-from meshlib.transport.protocol.http2 import CONNECTION_WINDOW, Http2Session, Stream
+from meshlib.transport.protocol.http2 import CONNECTION_WINDOW, Http2Session
 from meshlib.transport.protocol.http2_codec import SecretHeader
 from meshlib.transport.protocol.http2_h2 import H2Codec
 from meshlib.transport.protocol.http2_headers import request_head
+from meshlib.transport.protocol.http2_stream import Stream
 from meshlib.transport.protocol.request_head import InvalidHead
 from tests.support.http2_codecs import CODECS, sessions_on
 

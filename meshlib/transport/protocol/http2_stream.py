@@ -1,0 +1,143 @@
+"""One request on an HTTP/2 connection and its response: how far it is, and whether what the server sends is proper HTTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from meshlib.engine.outcome import Failure, RawHeaders
+from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+
+_UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
+_flat = chain.from_iterable
+Received = Sequence[tuple[bytes, bytes]]
+
+
+class StreamFailure(NamedTuple):
+    """Why a stream has no (whole) response. ``stale``: the server has not worked on the request."""
+
+    failure: Failure
+    detail: str
+    stale: bool = False
+    error: BaseException | None = None
+
+
+class Stream:
+    """One request and its response. ``head_done``, ``complete`` and ``failed`` tell how far it is; ``wake`` is called when
+    something changed: the head or data came, it ended or failed, or more of the body may be sent."""
+
+    __slots__ = (
+        "begun",
+        "chunks",
+        "complete",
+        "continue_seen",
+        "credit",
+        "failed",
+        "head_done",
+        "head_request",
+        "headers",
+        "id",
+        "length",
+        "received",
+        "reused",
+        "sent",
+        "status",
+        "trailers",
+        "unread",
+        "wake",
+    )
+
+    def __init__(self, number: int, head_request: bool, reused: bool, wake: Callable[[], None]) -> None:
+        self.id = number
+        self.head_request = head_request
+        self.reused = reused
+        self.wake = wake
+        self.status = 0
+        self.headers: RawHeaders = []
+        self.trailers: RawHeaders = []
+        self.chunks: list[bytes] = []
+        self.received = 0  # bytes of the body
+        self.length: int | None = None  # what content-length says
+        self.credit = 0  # bytes taken by the reader and not given back to the stream's window yet
+        self.unread = 0  # bytes that the reader has not taken
+        self.begun = False
+        self.head_done = False
+        self.complete = False
+        self.continue_seen = False
+        self.sent = False  # the request is over
+        self.failed: StreamFailure | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more will come."""
+        return self.complete or self.failed is not None
+
+    # -- what the server sends for it: each says what is wrong with that, None: nothing ------------------------------
+
+    def take_head(self, headers: Received) -> str | None:
+        """The head of the response. The codec has seen to it that ``:status`` is the one pseudo header and comes first."""
+        self.begun = True
+        (_, status), *kept = headers
+        if len(status) != 3 or not status.isdigit() or status < b"100":
+            return f"the status of the answer is {status[:20]!r}"
+        self.status = int(status)
+        text = b"".join(_flat(kept))
+        if _UNSAFE.search(text):
+            name = next((name for name, value in kept if _UNSAFE.search(value)), b"")
+            return f"the value of the answer's header {name[:50]!r} holds a line break"
+        for name, value in kept:
+            if name == b"content-length":
+                if not value.isdigit() or len(value) > 18 or self.length not in (None, int(value)):
+                    return f"the answer's content-length is {value[:20]!r}"
+                self.length = int(value)
+        if len(text) + 4 * len(kept) > MAX_HEAD_BYTES:
+            return f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"
+        if len(kept) > MAX_HEADERS:
+            return f"the answer has more than {MAX_HEADERS} headers"
+        if self.head_request or self.status in (204, 304):
+            self.length = None  # it may tell of a body that does not come
+        self.headers = kept
+        self.head_done = True
+        return None
+
+    def take_interim(self, headers: Received) -> str | None:
+        """A head of status 1xx."""
+        self.begun = True
+        status = headers[0][1]
+        if status == b"101":
+            return "the server switched protocols (101), which HTTP/2 does not know"
+        if status == b"100":
+            self.continue_seen = True
+        return None
+
+    def take_data(self, data: bytes) -> str | None:
+        """A piece of the body."""
+        self.received += len(data)
+        self.unread += len(data)
+        if self.length is not None and self.received > self.length:
+            return f"the answer's body is longer than its content-length of {self.length}"
+        if self.head_request:
+            return "the server sent a body in answer to HEAD"
+        self.chunks.append(data)
+        return None
+
+    def take_trailers(self, headers: Received) -> str | None:
+        """What comes after the body."""
+        together = [*self.headers, *headers]
+        if len(together) > MAX_HEADERS:
+            return f"the answer has more than {MAX_HEADERS} headers and trailers"
+        if len(b"".join(_flat(together))) + 4 * len(together) > MAX_HEAD_BYTES:
+            return f"the trailers of the answer are, with its head, larger than {MAX_HEAD_BYTES} bytes"
+        if any(_UNSAFE.search(value) for _, value in headers):
+            return "a trailer of the answer holds a line break"
+        self.trailers.extend(headers)
+        return None
+
+    def take_end(self) -> str | None:
+        """The response is over."""
+        if self.length is not None and self.received != self.length:
+            return f"the answer's body ended after {self.received} of {self.length} bytes"
+        self.complete = True
+        return None
