@@ -33,11 +33,7 @@ from meshlib.resources.loader import load_objects
 from meshlib.resources.object_memo import ObjectMemo
 from meshlib.sources.environment import https_rules_from_env, workload_from_env
 from meshlib.sources.files import FileSource, newly_wrong
-from meshlib.telemetry.inbound_metrics import InboundMetrics
-from meshlib.telemetry.inbound_tracing import InboundTracing
-from meshlib.telemetry.metrics import Metrics
-from meshlib.telemetry.observe import Telemetry
-from meshlib.telemetry.tracing import Tracing
+from meshlib.telemetry.observe import InboundTelemetry, Telemetry
 from meshlib.transport.core.mesh_core import MeshCore
 from meshlib.transport.grpcio.client.request import GrpcRequest, Named
 from meshlib.transport.httpx.clients import AsyncMeshClient, MeshClient, arguments
@@ -100,14 +96,9 @@ class Mesh:
         self._problems: list[Problem] = []
         clock = clock or SystemClock()
         alarms = Alarms(clock)
-        telemetry = Telemetry(
-            registry,
-            lambda there: Metrics(there, self.workload, alarms.after),
-            Tracing(tracer_provider),
-            clock.monotonic,
-        )
+        telemetry = Telemetry(registry, tracer_provider, self.workload, clock.monotonic)
         self._core = MeshCore(clock, seeded(seed), retry_wait, telemetry, alarms)
-        self._serving: Telemetry | None = None
+        self._serving: InboundTelemetry | None = None
         self._registry = registry
         self._tracer_provider = tracer_provider
         if https_rules not in HTTPS_RULES:
@@ -400,14 +391,11 @@ class Mesh:
 
         return [MeshAioServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
 
-    def _telemetry_of_servers(self) -> Telemetry:
+    def _telemetry_of_servers(self) -> InboundTelemetry:
         with self._lock:
             if self._serving is None:
-                self._serving = Telemetry(
-                    self._registry,
-                    lambda there: InboundMetrics(there, self.workload, self._core.alarms.after),
-                    InboundTracing(self._tracer_provider),
-                    self._core.clock.monotonic,
+                self._serving = InboundTelemetry(
+                    self._registry, self._tracer_provider, self.workload, self._core.clock.monotonic
                 )
             return self._serving
 

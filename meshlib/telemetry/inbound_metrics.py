@@ -6,32 +6,34 @@ The peer is known by its certificate only (Istio's exchange of workload metadata
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from meshlib.telemetry.message_counters import message_counters
-from meshlib.telemetry.metrics import DELAY, MAX_CHILDREN, MOST_PENDING, UNKNOWN, Later, families, revision
+from meshlib.telemetry.families import families, message_families
+from meshlib.telemetry.metrics import UNKNOWN, ShortCuts, revision
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from meshlib.engine.inbound import InboundCall
+    from meshlib.telemetry.tables import Calls, Count
+
+
+class _Series(NamedTuple):
+    calls: Calls
+    request_messages: Count
+    response_messages: Count
 
 
 class InboundMetrics:
     """Counts the calls that one workload serves."""
 
-    __slots__ = ("_canonical", "_children", "_families", "_later", "_messages", "_pending", "_scheduled", "_workload")
+    __slots__ = ("_calls", "_canonical", "_messages", "_series", "_workload")
 
-    def __init__(self, registry: CollectorRegistry, workload: Workload, later: Later | None = None) -> None:
-        # noted, and counted some at a time beside the calls, for the reason that ``Metrics`` gives
-        self._pending: deque[tuple[tuple[Any, Any, Any, Any], float, int, int]] = deque()
-        self._later = later
-        self._scheduled = False
-        self._families = families(registry)
-        self._messages = message_counters(registry)
-        self._children: dict[Any, tuple[Any, Any, Any, Any]] = {}
+    def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
+        self._calls = families(registry).calls
+        self._messages = message_families(registry)
+        self._series: ShortCuts[_Series] = ShortCuts()
         self._workload = workload
         labels = workload.labels
         self._canonical = (
@@ -53,55 +55,17 @@ class InboundMetrics:
             call.inbound.service,
             request.protocol,
         )
-        found = self._children.get(key)
+        found = self._series.of(key)
         if found is None:
-            if len(self._children) >= MAX_CHILDREN:
-                self._children.clear()  # only the short cut: the series themselves stay
-            found = self._children[key] = self._make(call)
-        grpc = request.protocol == "grpc"
-        pending = self._pending
-        pending.append(
-            (
-                found,
-                (now - call.started) * 1000.0,
-                call.request_messages if grpc else 0,
-                call.response_messages if grpc else 0,
-            )
-        )
-        if not self._scheduled:
-            if self._later is None:
-                self.count()
-            else:
-                self._scheduled = True
-                try:
-                    self._later(DELAY, self.count)
-                except RuntimeError:  # the system has no thread for that (any more)
-                    self.count()
-        elif len(pending) >= MOST_PENDING:
-            self.count()
+            found = self._series.learn(key, self._make(call))
+        found.calls.observe((now - call.started) * 1000.0)
+        if request.protocol == "grpc":
+            if call.request_messages:
+                found.request_messages.inc(call.request_messages)
+            if call.response_messages:
+                found.response_messages.inc(call.response_messages)
 
-    def count(self) -> None:
-        """Count the calls that were noted."""
-        self._scheduled = False
-        pending = self._pending
-        while pending:
-            try:
-                found, milliseconds, requests, responses = pending.popleft()
-            except IndexError:  # another thread took the last one
-                return
-            found[0].inc()
-            found[1].observe(milliseconds)
-            if requests:
-                found[2].inc(requests)
-            if responses:
-                found[3].inc(responses)
-
-    def forget_pending(self) -> None:
-        """In a forked child: they are the parent's to count."""
-        self._pending.clear()
-        self._scheduled = False
-
-    def _make(self, call: InboundCall) -> tuple[Any, Any, Any, Any]:
+    def _make(self, call: InboundCall) -> _Series:
         request, workload = call.request, self._workload
         labels = workload.labels
         host = call.inbound.service
@@ -124,17 +88,15 @@ class InboundMetrics:
             namespace,
             workload.cluster,
         )
-        answer = (
+        response = (
             request.protocol,
             str(call.status),
             "" if call.grpc_status is None else str(call.grpc_status),
             call.flags or "-",
             "mutual_tls" if request.mutual else "none",
         )
-        requests, duration = self._families[0], self._families[1]
-        return (
-            requests.labels(*peers, *answer),
-            duration.labels(*peers, *answer),
-            self._messages[0].labels(*peers),
-            self._messages[1].labels(*peers),
+        return _Series(
+            self._calls.labels(*peers, *response),
+            self._messages.requests.labels(*peers),
+            self._messages.responses.labels(*peers),
         )

@@ -1,7 +1,10 @@
-"""An exchange that is watched: metrics and span are finished exactly once, also when the call is cancelled or dropped.
+"""Calls that are watched: metrics and span are finished exactly once, also when the call is cancelled or dropped.
+
+Where a call's end is certain, its caller says ``began`` and ``ended`` (or ``broken``). Where the call may be dropped by the
+garbage collector, ``watch`` or ``watch_rest`` puts a generator around its exchange, which hears of that.
 
 A call that is *closed* may be closed by the garbage collector, at any allocation, perhaps inside a lock of the very
-registry or exporter that would record it. Such calls are only noted then, and recorded at the next call or scrape.
+exporter that would record it. Such calls are only noted then, and recorded at the next call or scrape.
 """
 
 from __future__ import annotations
@@ -10,25 +13,54 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from meshlib.engine.call import Call
+from meshlib.engine.inbound import InboundCall
+from meshlib.engine.inbound_context import current
+from meshlib.telemetry.inbound_metrics import InboundMetrics
+from meshlib.telemetry.inbound_tracing import InboundTracing, ServedSpan
+from meshlib.telemetry.metrics import Metrics
+from meshlib.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span, TracerProvider  # noqa: F401 (Span: in a base class)
     from prometheus_client import CollectorRegistry, Metric
+
+    from meshlib.workload import Workload
 
 log = logging.getLogger("meshlib.telemetry")
 
+WatchedCall = TypeVar("WatchedCall")
+WatchedSpan = TypeVar("WatchedSpan")
+Effect = TypeVar("Effect")
+Result = TypeVar("Result")
+CallIn = TypeVar("CallIn", contravariant=True)
 
-class Telemetry:
-    """What watches the calls that a mesh makes, or those that it serves. ``failures`` counts what it could not record; a
-    call never hears of it. ``metrics`` (made for the registry) has ``finished(call, now)``, ``tracing`` ``started(call)``,
-    which gives a span or None, and ``finished(call, span)``.
-    """
+
+class Counting(Protocol[CallIn]):
+    """Metrics of calls."""
+
+    def finished(self, call: CallIn, now: float, /) -> None: ...
+
+
+class Spanning(Protocol[CallIn, WatchedSpan]):
+    """Spans of calls."""
+
+    unrecorded: int
+
+    def started(self, call: CallIn, /) -> WatchedSpan | None: ...
+    def finished(self, call: CallIn, span: WatchedSpan, /) -> None: ...
+
+
+class Watcher(Generic[WatchedCall, WatchedSpan]):
+    """Watches calls of one kind. ``failures`` counts what could not be recorded; a call never hears of it."""
 
     def __init__(
         self,
         registry: CollectorRegistry | None,
-        metrics: Callable[[CollectorRegistry], Any],
-        tracing: Any,
+        metrics: Callable[[CollectorRegistry], Counting[WatchedCall]],
+        tracing: Spanning[WatchedCall, WatchedSpan],
         clock: Callable[[], float],
     ) -> None:
         if registry is None:
@@ -39,28 +71,25 @@ class Telemetry:
         self._metrics = metrics(registry)
         self._tracing = tracing
         self._clock = clock
-        self._closed: deque[tuple[Any, Any, float]] = deque()
+        self._closed: deque[tuple[WatchedCall, WatchedSpan | None, float]] = deque()
         self.failures = 0
 
-    def _count_closed(self) -> None:
-        while self._closed:
-            try:
-                self._finished(*self._closed.popleft())
-            except IndexError:  # another thread took the last one
-                return
-
-    def began(self, call: Any) -> Any:
-        """A call begins; what this returns goes to ``ended``. For callers that are sure to come to an end themselves: where
-        an exchange may be dropped, ``watch`` it."""
+    def began(self, call: WatchedCall) -> WatchedSpan | None:
+        """A call begins; what this returns goes to ``ended`` or ``broken``. For callers that are sure to come to an end
+        themselves: where an exchange may be dropped, ``watch`` it."""
         if self._closed:
-            self._count_closed()
+            self.catch_up()
+        tracing = self._tracing
+        if tracing.unrecorded > 0 and current.get() is None:  # nobody records, and there is no context to forward
+            tracing.unrecorded -= 1
+            return None
         try:
-            return self._tracing.started(call)
+            return tracing.started(call)
         except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
             self._failed()
             return None
 
-    def ended(self, call: Any, span: Any) -> None:
+    def ended(self, call: WatchedCall, span: WatchedSpan | None) -> None:
         """A call is over, whichever way."""
         try:
             self._metrics.finished(call, self._clock())
@@ -69,24 +98,65 @@ class Telemetry:
         except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
             self._failed()
 
-    def watch(self, call: Any, exchange: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
+    def broken(self, call: WatchedCall, span: WatchedSpan | None) -> None:
+        """A call is over amid its work: it was cancelled, interrupted or dropped, and this may be the garbage collector's
+        doing."""
+        self._closed.append((call, span, self._clock()))
+
+    def watch(self, call: WatchedCall, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
         """``exchange``, watched."""
-        if self._closed:
-            self._count_closed()
-        span = None
-        try:
-            span = self._tracing.started(call)
-        except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
-            self._failed()
+        span = self.began(call)
         try:
             yield from exchange
         except GeneratorExit:
-            self._closed.append((call, span, self._clock()))
+            self.broken(call, span)
             raise
         except BaseException:
-            self._finished(call, span, self._clock())
+            self.ended(call, span)
             raise
-        self._finished(call, span, self._clock())
+        self.ended(call, span)
+
+    def catch_up(self) -> None:
+        """Record the calls that were broken."""
+        while self._closed:
+            try:
+                call, span, at = self._closed.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                self._metrics.finished(call, at)
+                if span is not None:
+                    self._tracing.finished(call, span)
+            except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
+                self._failed()
+
+    def after_fork(self) -> None:
+        """In a forked child: what the parent has noted is the parent's to record. Its metrics go on from the parent's, as
+        those of prometheus_client do."""
+        self._closed.clear()
+
+    def _failed(self) -> None:
+        # fail open: once in the log with its cause, then counted
+        self.failures += 1
+        if self.failures == 1:
+            log.exception(
+                "a call could not be recorded; further failures are only counted (status: telemetry_failures)"
+            )
+
+
+class Telemetry(Watcher[Call, "Span"]):
+    """Watches the calls that a mesh makes."""
+
+    _metrics: Metrics
+
+    def __init__(
+        self,
+        registry: CollectorRegistry | None,
+        provider: TracerProvider | None,
+        workload: Workload,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(registry, lambda there: Metrics(there, workload), Tracing(provider), clock)
 
     def resilience(self, host: str, mechanism: str, mode: str, verdict: str) -> None:
         """A mechanism of a ResiliencePolicy did (or, in shadow, would have done) something."""
@@ -99,57 +169,45 @@ class Telemetry:
         """The mesh has other resources than before."""
         self._metrics.forget_short_cuts()
 
-    def after_fork(self) -> None:
-        """In a forked child: what the parent has noted is the parent's to record."""
-        self._closed.clear()
-        self._metrics.forget_pending()
 
-    def catch_up(self) -> None:
-        """Record the calls that were closed, and count those that were noted."""
-        self._count_closed()
-        try:
-            self._metrics.count()
-        except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
-            self._failed()
+class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
+    """Watches the calls that a mesh serves."""
 
-    def _finished(self, call: Any, span: Any, now: float) -> None:
-        try:
-            self._metrics.finished(call, now)
-            if span is not None:
-                self._tracing.finished(call, span)
-        except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
-            self._failed()
+    def __init__(
+        self,
+        registry: CollectorRegistry | None,
+        provider: TracerProvider | None,
+        workload: Workload,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(registry, lambda there: InboundMetrics(there, workload), InboundTracing(provider), clock)
 
-    def _failed(self) -> None:
-        # fail open: once in the log with its cause, then counted
-        self.failures += 1
-        if self.failures == 1:
-            log.exception(
-                "a call could not be recorded; further failures are only counted (status: telemetry_failures)"
-            )
+
+class _Catching(Protocol):
+    def catch_up(self) -> None: ...
 
 
 class _CatchUp:
     """A collector without metrics of its own, asked first at each scrape: lets every mesh record what it has noted."""
 
     def __init__(self) -> None:
-        self.meshes: weakref.WeakSet[Telemetry] = weakref.WeakSet()
+        self.watchers: weakref.WeakSet[_Catching] = weakref.WeakSet()
 
     def describe(self) -> Iterable[Metric]:
         return []
 
     def collect(self) -> Iterable[Metric]:
-        for telemetry in list(self.meshes):
-            telemetry.catch_up()
+        for watcher in list(self.watchers):
+            watcher.catch_up()
         return []
 
 
-_catching_up: weakref.WeakKeyDictionary[Any, _CatchUp] = weakref.WeakKeyDictionary()
+_catching_up: weakref.WeakKeyDictionary[CollectorRegistry, _CatchUp] = weakref.WeakKeyDictionary()
 
 
-def _catch_up_before_scrapes(registry: CollectorRegistry, telemetry: Telemetry) -> None:
+def _catch_up_before_scrapes(registry: CollectorRegistry, watcher: _Catching) -> None:
     found = _catching_up.get(registry)
     if found is None:
         found = _catching_up[registry] = _CatchUp()
         registry.register(found)  # before the families, so that it comes first
-    found.meshes.add(telemetry)
+    found.watchers.add(watcher)

@@ -7,6 +7,7 @@ import time
 
 import grpc
 import pytest
+from prometheus_client import CollectorRegistry
 
 import meshlib
 from tests.support.fake_clock import FakeClock, FourMethods
@@ -95,16 +96,21 @@ async def test_what_is_left_of_a_calls_time_goes_by_the_clock(kind):
 
 
 @CLOCKS
-async def test_calls_are_counted_when_the_clock_says_so(kind):
-    clock = kind()
-    with EchoServer() as server, mesh_of(server, clock=clock) as mesh:
-        noted = mesh._core.telemetry._metrics._pending
-        await asyncio.to_thread(stubs.EchoStub(mesh.grpc_channel(TARGET)).Unary, Message())
-        assert len(noted) == 1
-        await asyncio.sleep(0.15)
-        assert len(noted) == 1
-        clock.advance(0.1)
-        assert await soon(lambda: not noted)
+async def test_calls_are_timed_by_the_clock_and_counted_without_it(kind):
+    clock, registry = kind(), CollectorRegistry()
+    with EchoServer(script=[30, "ok"]) as server, mesh_of(server, clock=clock, registry=registry) as mesh:
+        call = asyncio.create_task(asyncio.to_thread(stubs.EchoStub(mesh.grpc_channel(TARGET)).Unary, Message()))
+        assert await soon(lambda: len(server.seen) == 1)
+        clock.advance(40)
+        server.echo.release.set()
+        await call
+        (took,) = [
+            sample.value
+            for family in registry.collect()
+            for sample in family.samples
+            if sample.name == "istio_request_duration_milliseconds_sum"
+        ]
+    assert took == 40_000
 
 
 @CLOCKS

@@ -1,16 +1,33 @@
-"""Calls are noted when they end and counted beside the calls."""
+"""Calls are counted in tables when they end, and what is scraped reads as prometheus_client's own."""
 
 from __future__ import annotations
 
 import gc
+import os
+import random
+import subprocess
+import sys
+import threading
 from types import SimpleNamespace
 
 import httpx
-from prometheus_client import CollectorRegistry
+import pytest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    enable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 import meshlib
 from meshlib.compiler.routes import Destination
-from meshlib.telemetry.metrics import MOST_PENDING, Metrics
+from meshlib.telemetry.families import BUCKETS, LABELS, families
+from meshlib.telemetry.metrics import Metrics
+from meshlib.telemetry.tables import LockedCallSeries, LockedCountSeries, WrittenCalls
 from meshlib.workload import Workload
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
@@ -33,63 +50,164 @@ CALL = SimpleNamespace(
 )
 
 
+def total(registry, name):
+    return sum(sample.value for family in registry.collect() for sample in family.samples if sample.name == name)
+
+
 def counted(registry):
-    return sum(
-        sample.value
-        for family in registry.collect()
-        for sample in family.samples
-        if sample.name == "istio_requests_total"
+    return total(registry, "istio_requests_total")
+
+
+def own(registry):
+    """What prometheus_client itself makes of the same families."""
+    counter = Counter("istio_requests_total", "Requests through the mesh.", LABELS, registry=registry)
+    histogram = Histogram(
+        "istio_request_duration_milliseconds",
+        "Duration of requests, in milliseconds, to the last byte of the answer.",
+        LABELS,
+        registry=registry,
+        buckets=BUCKETS,
     )
+    resilience = Counter(
+        "meshlib_resilience",
+        "What mechanisms of ResiliencePolicies did or, in shadow mode, would have done.",
+        ("service", "mechanism", "mode", "verdict"),
+        registry=registry,
+    )
+    routes = Counter(
+        "meshlib_route_requests",
+        "Requests by the statPrefix of the VirtualService match they took.",
+        ("virtual_service", "stat_prefix", "response_code"),
+        registry=registry,
+    )
+    return WrittenCalls(counter, histogram), resilience, routes
 
 
-def test_calls_are_counted_later_and_once():
-    registry, later = CollectorRegistry(), []
-    metrics = Metrics(registry, Workload("test"), lambda seconds, count: later.append(count))
-    for _ in range(3):
-        metrics.finished(CALL, 1.0)
-    assert counted(registry) == 0
-    assert len(later) == 1
-    later.pop()()
-    assert counted(registry) == 3
-    metrics.finished(CALL, 1.0)
-    assert len(later) == 1
-    metrics.count()
-    later.pop()()
-    assert counted(registry) == 4
+@pytest.fixture(params=[True, False], ids=["with _created", "without"])
+def created(request, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.25)
+    monkeypatch.setattr("meshlib.telemetry.tables.now", lambda: 1_700_000_000.25)
+    if not request.param:
+        disable_created_metrics()
+    yield request.param
+    enable_created_metrics()
 
 
-def test_many_calls_are_not_left_waiting():
-    registry = CollectorRegistry()
-    metrics = Metrics(registry, Workload("test"), lambda seconds, count: None)
-    for _ in range(MOST_PENDING + 1):
-        metrics.finished(CALL, 1.0)
-    assert counted(registry) >= MOST_PENDING
+@pytest.mark.parametrize("text", [generate_latest, openmetrics], ids=["text", "openmetrics"])
+def test_a_scrape_reads_as_prometheus_clients_own(created, text):
+    rng = random.Random(7)
+    registries = CollectorRegistry(), CollectorRegistry()
+    ours, theirs = tuple(families(registries[0])), own(registries[1])
+    named = [tuple(f"{rng.choice(names)}-{n}" for n in range(len(LABELS))) for names in [("a", 'q"uo\nted', "\\")] * 6]
+    assert text(registries[0]) == text(registries[1])
+    for _ in range(3000):
+        labels = rng.choice(named)
+        took = rng.choice([*BUCKETS, rng.uniform(0, 2000), rng.expovariate(1e-6), 0.0, -1.0])
+        for calls, resilience, routes in (ours, theirs):
+            calls.labels(*labels).observe(took)
+            resilience.labels("reviews", "retry", "enforce", "denied").inc()
+            routes.labels("VirtualService/default/reviews", "first", "200").inc()
+    assert text(registries[0]) == text(registries[1])
+    assert (b"_created" in text(registries[0])) is created
 
 
-def test_without_anybody_to_count_later_calls_are_counted_at_once():
+def test_the_families_are_known_by_their_names():
     registry = CollectorRegistry()
     Metrics(registry, Workload("test")).finished(CALL, 1.0)
-    assert counted(registry) == 1
+    some = registry.restricted_registry(["istio_requests_total", "istio_request_duration_milliseconds_sum"])
+    assert [family.name for family in some.collect()] == ["istio_requests", "istio_request_duration_milliseconds"]
+    with pytest.raises(ValueError, match="istio_requests_total"):
+        Counter("istio_requests_total", "Somebody else's.", registry=registry)
 
 
-def test_what_the_parent_has_noted_is_not_counted_in_a_forked_child():
+def test_calls_are_counted_when_they_end_and_no_thread_is_started():
     registry = CollectorRegistry()
-    metrics = Metrics(registry, Workload("test"), lambda seconds, count: None)
-    metrics.finished(CALL, 1.0)
-    metrics.forget_pending()
-    metrics.count()
-    assert counted(registry) == 0
-    metrics.finished(CALL, 1.0)
-    metrics.count()
-    assert counted(registry) == 1
+    before = set(threading.enumerate())
+    with meshlib.Mesh.from_resources([], registry=registry) as mesh:
+        for _ in range(3):
+            mesh._core.telemetry.ended(CALL, None)
+        assert set(threading.enumerate()) == before
+        assert counted(registry) == 3
+    assert counted(registry) == 3
 
 
-def test_closing_the_mesh_counts_what_is_left():
+def test_many_threads_count_exactly():
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, Workload("test"))
+    start = threading.Barrier(8)
+
+    def some():
+        start.wait()
+        for _ in range(5000):
+            metrics.finished(CALL, 1.0)
+
+    switches = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=some) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switches)
+    assert counted(registry) == 40_000
+    assert total(registry, "istio_request_duration_milliseconds_sum") == 40_000_000
+
+
+def test_an_interpreter_without_the_gil_counts_under_a_lock():
+    calls, count = LockedCallSeries(BUCKETS), LockedCountSeries()
+    for _ in range(3):
+        calls.observe(7.0)
+        count.inc(2)
+    assert (sum(calls.counts), calls.counts[BUCKETS.index(10)], calls.sum, count.value) == (3, 3, 21.0, 6.0)
+
+
+def test_what_the_parent_has_noted_is_not_recorded_in_a_forked_child():
+    registry = CollectorRegistry()
+    with meshlib.Mesh.from_resources([], registry=registry) as mesh:
+        mesh._core.telemetry.broken(CALL, None)
+        mesh._core.telemetry.after_fork()
+        assert counted(registry) == 0
+        mesh._core.telemetry.ended(CALL, None)
+        assert counted(registry) == 1
+
+
+def test_closing_the_mesh_records_what_is_left():
     registry = CollectorRegistry()
     mesh = meshlib.Mesh.from_resources([], registry=registry, clock=FakeClock())
-    mesh._core.telemetry._metrics.finished(CALL, 1.0)
+    mesh._core.telemetry.broken(CALL, None)
     mesh.close()
-    assert not mesh._core.telemetry._metrics._pending
+    assert not mesh._core.telemetry._closed
+    assert counted(registry) == 1
+
+
+FORKING = """
+import os, sys
+import httpx
+import meshlib
+
+mesh = meshlib.Mesh.from_resources([])
+client = mesh.client(transport=httpx.MockTransport(lambda request: httpx.Response(200)))
+for _ in range(3):
+    client.get("http://reviews.example/")
+child = os.fork()
+for _ in range(2):
+    client.get("http://reviews.example/")
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)  # as a worker that is killed: what is counted is in the files by now
+"""
+
+
+def test_in_files_of_many_processes_calls_are_counted_at_once_and_once(tmp_path):
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", FORKING], env=environment, check=True, timeout=60)
+    assert len(list(tmp_path.glob("counter_*.db"))) == 2
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(tmp_path))
+    assert counted(registry) == 7
+    assert total(registry, "istio_request_duration_milliseconds_count") == 7
 
 
 def test_what_was_made_to_count_quickly_goes_with_the_configuration_it_was_made_for():

@@ -15,7 +15,7 @@ from meshlib.engine.inbound import Ended, InboundCall, InboundExchange, InboundR
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshlib.telemetry.observe import Telemetry
+    from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
 
 NO_DEADLINE = (
@@ -52,7 +52,7 @@ class Served:
 
     __slots__ = ("_core", "_propagates", "_telemetry", "clock")
 
-    def __init__(self, core: MeshCore, telemetry: Telemetry, propagates: bool) -> None:
+    def __init__(self, core: MeshCore, telemetry: InboundTelemetry, propagates: bool) -> None:
         self._core = core
         self._telemetry = telemetry
         self._propagates = propagates

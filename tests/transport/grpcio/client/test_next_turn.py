@@ -87,6 +87,8 @@ async def test_a_call_that_begins_later_has_its_callers_context():
     name = contextvars.ContextVar("name")
 
     class Tracing:
+        unrecorded = 0
+
         def started(self, call):
             seen.append(name.get())
 

@@ -1,0 +1,129 @@
+"""The families of metrics: Istio's names, labels and buckets, so that its dashboards work, and meshlib's own two.
+
+Each is registered once in a registry, however many meshes share it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, NamedTuple
+
+from meshlib.telemetry.tables import CallsByLabels, CallTable, Counts, CountTable, WrittenCalls, written_elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prometheus_client import CollectorRegistry
+
+LABELS = (
+    "reporter",
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_service",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_service_name",
+    "destination_service_namespace",
+    "destination_cluster",
+    "request_protocol",
+    "response_code",
+    "grpc_response_status",
+    "response_flags",
+    "connection_security_policy",
+)
+PEER_LABELS = LABELS[: LABELS.index("request_protocol")]
+"""Those of the two peers: gRPC messages are counted by them, and by nothing of the response."""
+
+BUCKETS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000,
+           3_600_000)  # fmt: skip
+
+
+class Families(NamedTuple):
+    """What every mesh counts."""
+
+    calls: CallsByLabels
+    resilience: Counts
+    routes: Counts
+
+
+class MessageFamilies(NamedTuple):
+    """What a server of gRPC counts too, when a call is over."""
+
+    requests: Counts
+    responses: Counts
+
+
+_families: weakref.WeakKeyDictionary[CollectorRegistry, Families] = weakref.WeakKeyDictionary()
+_message_families: weakref.WeakKeyDictionary[CollectorRegistry, MessageFamilies] = weakref.WeakKeyDictionary()
+
+
+def families(registry: CollectorRegistry) -> Families:
+    """Those of a registry."""
+    found = _families.get(registry)
+    if found is None:
+        found = _families[registry] = Families(
+            _calls(registry),
+            _counts(
+                registry,
+                "meshlib_resilience",
+                "What mechanisms of ResiliencePolicies did or, in shadow mode, would have done.",
+                ("service", "mechanism", "mode", "verdict"),
+            ),
+            _counts(
+                registry,
+                "meshlib_route_requests",
+                "Requests by the statPrefix of the VirtualService match they took.",
+                ("virtual_service", "stat_prefix", "response_code"),
+            ),
+        )
+    return found
+
+
+def message_families(registry: CollectorRegistry) -> MessageFamilies:
+    """Those of a registry; what serves no gRPC does not register them."""
+    found = _message_families.get(registry)
+    if found is None:
+        found = _message_families[registry] = MessageFamilies(
+            _counts(registry, "istio_request_messages_total", "Messages of gRPC requests.", PEER_LABELS),
+            _counts(registry, "istio_response_messages_total", "Messages of gRPC answers.", PEER_LABELS),
+        )
+    return found
+
+
+def _calls(registry: CollectorRegistry) -> CallsByLabels:
+    counter = ("istio_requests_total", "Requests through the mesh.")
+    histogram = (
+        "istio_request_duration_milliseconds",
+        "Duration of requests, in milliseconds, to the last byte of the answer.",
+    )
+    if written_elsewhere():
+        from prometheus_client import Counter, Histogram
+
+        return WrittenCalls(
+            Counter(*counter, LABELS, registry=registry),
+            Histogram(*histogram, LABELS, registry=registry, buckets=BUCKETS),
+        )
+    table = CallTable(counter, histogram, LABELS, BUCKETS)
+    registry.register(table)
+    return table
+
+
+def _counts(registry: CollectorRegistry, name: str, documentation: str, labels: Sequence[str]) -> Counts:
+    if written_elsewhere():
+        from prometheus_client import Counter
+
+        return Counter(name, documentation, labels, registry=registry)
+    table = CountTable(name, documentation, labels)
+    registry.register(table)
+    return table

@@ -1,0 +1,239 @@
+"""Metrics as tables: plain numbers for each set of labels, which prometheus_client renders when it is scraped.
+
+To a call prometheus_client's own counters cost more than the whole retry policy. Here a call adds to two numbers, and all
+else is done by who looks. Nothing here takes a lock, so that whatever holds one of a registry may meet a call that ends:
+adding to a number of an object is one step to other threads, as CPython looks for those at calls and backward jumps only.
+(An interpreter without the GIL gets a lock.)
+
+Where prometheus_client writes its values to files, for PROMETHEUS_MULTIPROC_DIR, nobody scrapes the process: there its own
+counters stand in for the tables (``written_elsewhere``), and a call writes at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from meshlib.clock import SystemClock
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Histogram, Metric
+
+Labels = tuple[str, ...]
+
+now = SystemClock().time
+
+
+class Count(Protocol):
+    """What goes up: one series of a counter, prometheus_client's own or a table's."""
+
+    def inc(self, amount: float = 1, /) -> None: ...
+
+
+class Counts(Protocol):
+    """A counter by labels, prometheus_client's own or a table."""
+
+    def labels(self, *labels: str) -> Count: ...
+
+
+class Calls(Protocol):
+    """One series of calls: how many, and how long they took."""
+
+    def observe(self, milliseconds: float) -> None:
+        """One call has ended."""
+        ...
+
+
+class CallsByLabels(Protocol):
+    def labels(self, *labels: str) -> Calls: ...
+
+
+class CountSeries:
+    """A number, and when it began (seconds since 1970)."""
+
+    __slots__ = ("began", "value")
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self.began = now()
+
+    def inc(self, amount: float = 1, /) -> None:
+        self.value += amount
+
+
+class CallSeries:
+    """Calls by how long they took: ``counts`` of each bucket alone, and the sum in milliseconds. The number of calls is the
+    sum of the counts."""
+
+    __slots__ = ("began", "bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+        self.began = now()
+
+    def observe(self, milliseconds: float) -> None:
+        self.counts[bisect_left(self.bounds, milliseconds)] += 1
+        self.sum += milliseconds
+
+
+_adding = threading.Lock()
+
+
+class LockedCountSeries(CountSeries):
+    """For an interpreter without the GIL."""
+
+    __slots__ = ()
+
+    def inc(self, amount: float = 1, /) -> None:
+        with _adding:
+            self.value += amount
+
+
+class LockedCallSeries(CallSeries):
+    """For an interpreter without the GIL."""
+
+    __slots__ = ()
+
+    def observe(self, milliseconds: float) -> None:
+        with _adding:
+            super().observe(milliseconds)
+
+
+if getattr(sys, "_is_gil_enabled", lambda: True)():
+    NewCount: type[CountSeries] = CountSeries
+    NewCalls: type[CallSeries] = CallSeries
+else:
+    NewCount, NewCalls = LockedCountSeries, LockedCallSeries
+
+S = TypeVar("S", CountSeries, CallSeries)
+
+
+class _Table(Generic[S]):
+    """A collector of prometheus_client, made once a registry."""
+
+    __slots__ = ("__weakref__", "_make", "_names", "_series")
+
+    def __init__(self, names: Sequence[str], make: Callable[[], S]) -> None:
+        self._names = names
+        self._make: Callable[[], S] = make
+        self._series: dict[Labels, S] = {}
+
+    def labels(self, *labels: str) -> S:
+        """The series, made when there is none yet."""
+        found = self._series.get(labels)
+        # whoever comes first, all threads get the same
+        return self._series.setdefault(labels, self._make()) if found is None else found
+
+
+class CountTable(_Table[CountSeries]):
+    """A counter by labels."""
+
+    __slots__ = ("_documentation", "_name")
+
+    def __init__(self, name: str, documentation: str, names: Sequence[str]) -> None:
+        super().__init__(names, lambda: NewCount())
+        self._name = name
+        self._documentation = documentation
+
+    def describe(self) -> Iterable[Metric]:
+        """The family, without samples."""
+        from prometheus_client.core import CounterMetricFamily
+
+        return [CounterMetricFamily(self._name, self._documentation, labels=self._names)]
+
+    def collect(self) -> Iterable[Metric]:
+        """The family, as of now."""
+        from prometheus_client.core import CounterMetricFamily
+
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._names)
+        began_too = shows_created()
+        for labels, series in list(self._series.items()):
+            family.add_metric(labels, series.value, series.began if began_too else None)
+        return [family]
+
+
+class CallTable(_Table[CallSeries]):
+    """A counter of calls and a histogram of their duration, by the same labels. ``(name, documentation)`` of each; ``bounds``
+    are the upper ends of the buckets in milliseconds."""
+
+    __slots__ = ("_bounds", "_counter", "_histogram")
+
+    def __init__(
+        self, counter: tuple[str, str], histogram: tuple[str, str], names: Sequence[str], bounds: Sequence[float]
+    ) -> None:
+        super().__init__(names, lambda: NewCalls(bounds))
+        self._counter = counter
+        self._histogram = histogram
+        self._bounds = bounds
+
+    def describe(self) -> Iterable[Metric]:
+        """The families, without samples."""
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+        return [
+            CounterMetricFamily(*self._counter, labels=self._names),
+            HistogramMetricFamily(*self._histogram, labels=self._names),
+        ]
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, as of now."""
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+        from prometheus_client.utils import floatToGoString
+
+        requests = CounterMetricFamily(*self._counter, labels=self._names)
+        durations = HistogramMetricFamily(*self._histogram, labels=self._names)
+        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
+        began_too = shows_created()
+        for labels, series in list(self._series.items()):
+            total = series.sum
+            buckets, up_to = [], 0.0
+            for bound, count in zip(bounds, series.counts[:], strict=True):
+                up_to += count
+                buckets.append((bound, up_to))
+            began = series.began if began_too else None
+            requests.add_metric(labels, up_to, began)
+            durations.add_metric(labels, buckets, total)
+            if began is not None:
+                named = dict(zip(self._names, labels, strict=True))
+                durations.add_sample(f"{durations.name}_created", named, began)
+        return [requests, durations]
+
+
+class WrittenCalls:
+    """Series of calls that prometheus_client writes to its files."""
+
+    __slots__ = ("_counter", "_histogram")
+
+    def __init__(self, counter: Counter, histogram: Histogram) -> None:
+        self._counter = counter
+        self._histogram = histogram
+
+    def labels(self, *labels: str) -> WrittenCalls:
+        """The series."""
+        return WrittenCalls(self._counter.labels(*labels), self._histogram.labels(*labels))
+
+    def observe(self, milliseconds: float) -> None:
+        """One call has ended."""
+        self._counter.inc()
+        self._histogram.observe(milliseconds)
+
+
+def written_elsewhere() -> bool:
+    """Whether prometheus_client keeps its values elsewhere than in this process: in the files of PROMETHEUS_MULTIPROC_DIR, or
+    wherever the application's own value class does."""
+    from prometheus_client import values
+
+    return values.ValueClass is not values.MutexValue
+
+
+def shows_created() -> bool:
+    """Whether prometheus_client shows when a series began (its ``disable_created_metrics``)."""
+    from prometheus_client import Counter
+
+    (family,) = Counter("probe", "Registered nowhere.", registry=None).collect()
+    return any(sample.name == "probe_created" for sample in family.samples)
