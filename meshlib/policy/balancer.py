@@ -63,7 +63,7 @@ class LeastRequest:
 
 
 class Random:
-    """Any, with equal chance; in proportion to weights when they differ."""
+    """One of all, with equal chance; in proportion to weights when they differ."""
 
     __slots__ = ()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import RLock
-from typing import Any
 
 import pybreaker
 
@@ -28,7 +27,7 @@ class BreakerSettings:
 class Breaker:
     """closed -> open -> half-open -> closed or open again. One trial at a time in each process while half-open."""
 
-    def __init__(self, settings: BreakerSettings, storage: Any = None) -> None:
+    def __init__(self, settings: BreakerSettings, storage: pybreaker.CircuitBreakerStorage | None = None) -> None:
         self.settings = settings
         self.storage = storage if storage is not None else pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
         self._breaker = pybreaker.CircuitBreaker(

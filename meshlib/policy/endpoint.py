@@ -7,7 +7,70 @@ kept across reloads by key), decision functions.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+
+class Address(Protocol):
+    """What is registered of an endpoint; the rest of it is nothing to policy."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def locality(self) -> str: ...
+    @property
+    def workload(self) -> str: ...
+
+
+class _Unregistered:
+    """Of an endpoint that nothing is known of but its key."""
+
+    __slots__ = ()
+    key = address = locality = workload = ""
+    port = 0
+    labels: Mapping[str, str] = MappingProxyType({})
+    weight = 1
+
+
+UNREGISTERED: Address = _Unregistered()
+
+
+class OutlierAccount:
+    """What outlier detection remembers of an endpoint: failures in a row by their kind, ejections and when the last one was
+    (in the caller's clock), answers since the last interval."""
+
+    __slots__ = (
+        "consecutive_5xx",
+        "consecutive_gateway",
+        "consecutive_local",
+        "ejected_at",
+        "ejections",
+        "spotless",
+        "successes",
+        "total",
+    )
+
+    def __init__(self) -> None:
+        self.consecutive_5xx = 0
+        self.consecutive_gateway = 0
+        self.consecutive_local = 0
+        self.ejected_at = 0.0
+        self.ejections = 0
+        self.spotless = False  # whether one more success would change nothing
+        self.total = 0
+        self.successes = 0
+
+    def reset_counters(self) -> None:
+        self.consecutive_5xx = self.consecutive_gateway = self.consecutive_local = 0
 
 
 class EndpointState:
@@ -38,12 +101,12 @@ class EndpointState:
         "weight",
     )
 
-    def __init__(self, key: str, endpoint: Any = None, weight: float = 1, healthy: bool = True) -> None:
+    def __init__(self, key: str, endpoint: Address = UNREGISTERED, weight: float = 1, healthy: bool = True) -> None:
         self.key = key
         self.priority = 0
         self.group = 0
         self.since = 0.0
-        self.latency: Any = None
+        self.latency: tuple[float, float] | None = None  # seconds, and when that was
         self.endpoint = endpoint
         self.weight = weight
         self.healthy = healthy
@@ -52,7 +115,7 @@ class EndpointState:
         self.serving = True
         self.reachable = True
         self.avoided = False
-        self.outlier: Any = None
+        self.outlier: OutlierAccount | None = None
 
     @property
     def usable(self) -> bool:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from meshlib.policy.endpoint import EndpointState
+from meshlib.policy.endpoint import EndpointState, OutlierAccount
 
 GATEWAY_ERRORS = (502, 503, 504)
 LOCAL_CODE = {"connect": 503, "reset": 503, "timeout": 504}
@@ -57,34 +57,6 @@ class Ejection:
     seconds: float = 0.0
 
 
-class _Host:
-    """An endpoint's account."""
-
-    __slots__ = (
-        "consecutive_5xx",
-        "consecutive_gateway",
-        "consecutive_local",
-        "ejected_at",
-        "ejections",
-        "spotless",
-        "successes",
-        "total",
-    )
-
-    def __init__(self) -> None:
-        self.consecutive_5xx = 0
-        self.consecutive_gateway = 0
-        self.consecutive_local = 0
-        self.ejected_at = 0.0
-        self.ejections = 0
-        self.spotless = False  # whether one more success would change nothing
-        self.total = 0
-        self.successes = 0
-
-    def reset_counters(self) -> None:
-        self.consecutive_5xx = self.consecutive_gateway = self.consecutive_local = 0
-
-
 class OutlierDetector:
     """One cluster's detector; the caller holds the cluster's lock."""
 
@@ -103,13 +75,13 @@ class OutlierDetector:
         self._endpoints = list(endpoints)
         for endpoint in self._endpoints:
             if endpoint.outlier is None:
-                endpoint.outlier = _Host()
+                endpoint.outlier = OutlierAccount()
 
     # -- results ----------------------------------------------------------------------------------------------------
 
     def record_status(self, endpoint: EndpointState, status: int, now: float) -> Ejection | None:
         """An answer with this HTTP status (gRPC statuses are mapped to HTTP before)."""
-        host: _Host = endpoint.outlier or self._adopt(endpoint)
+        host = endpoint.outlier or self._adopt(endpoint)
         settings = self.settings
         if settings.split_external_local_origin:
             host.consecutive_local = 0
@@ -145,7 +117,7 @@ class OutlierDetector:
         settings = self.settings
         if not settings.split_external_local_origin:
             return self.record_status(endpoint, LOCAL_CODE[kind], now)
-        host: _Host = endpoint.outlier or self._adopt(endpoint)
+        host = endpoint.outlier or self._adopt(endpoint)
         host.spotless = False
         if kind != "connect":
             host.consecutive_local = 0  # the request had a connection, which in Envoy ends the row of local failures
@@ -155,9 +127,9 @@ class OutlierDetector:
             return self._eject(endpoint, "consecutive local-origin failures", now)
         return None
 
-    def _adopt(self, endpoint: EndpointState) -> _Host:
+    def _adopt(self, endpoint: EndpointState) -> OutlierAccount:
         # an answer of an endpoint that a reload removed meanwhile: counted, though nobody will pick it again
-        host = endpoint.outlier = _Host()
+        host = endpoint.outlier = OutlierAccount()
         return host
 
     # -- ejection ---------------------------------------------------------------------------------------------------
@@ -178,7 +150,7 @@ class OutlierDetector:
     def ejection_seconds(self, endpoint: EndpointState) -> float:
         """How long this ejection lasts at least."""
         settings = self.settings
-        host: _Host = endpoint.outlier
+        host = endpoint.outlier or self._adopt(endpoint)
         most = max(settings.max_ejection_time, settings.base_ejection_time)
         return min(settings.base_ejection_time * host.ejections, most)
 
@@ -186,13 +158,13 @@ class OutlierDetector:
         """When it may come back (at the next interval boundary after this), None when it is in use."""
         if not endpoint.ejected:
             return None
-        host: _Host = endpoint.outlier
+        host = endpoint.outlier or self._adopt(endpoint)
         return host.ejected_at + self.ejection_seconds(endpoint)
 
     def _eject(self, endpoint: EndpointState, trigger: str, now: float) -> Ejection | None:
         if endpoint.ejected or endpoint not in self._endpoints or not self.may_eject():
             return None
-        host: _Host = endpoint.outlier
+        host = endpoint.outlier or self._adopt(endpoint)
         settings = self.settings
         most = max(settings.max_ejection_time, settings.base_ejection_time)
         if host.ejections * settings.base_ejection_time < most:
@@ -228,7 +200,7 @@ class OutlierDetector:
     def _boundary(self, at: float, events: list[Ejection]) -> bool:
         changed = False
         for endpoint in self._endpoints:
-            host: _Host = endpoint.outlier
+            host = endpoint.outlier or self._adopt(endpoint)
             if endpoint.ejected:
                 if at >= host.ejected_at + self.ejection_seconds(endpoint):
                     endpoint.ejected = False
@@ -255,7 +227,7 @@ class OutlierDetector:
                         self._append(events, self._eject(endpoint, "failure percentage", at))
         counted = False
         for endpoint in self._endpoints:
-            host: _Host = endpoint.outlier
+            host = endpoint.outlier or self._adopt(endpoint)
             counted = counted or host.total > 0
             host.total = host.successes = 0
         return counted or len(events) > before
@@ -274,9 +246,9 @@ class OutlierDetector:
 
     def _voting(self, volume: int) -> list[tuple[EndpointState, float]]:
         return [
-            (e, 100.0 * e.outlier.successes / e.outlier.total)
+            (e, 100.0 * account.successes / account.total)
             for e in self._endpoints
-            if not e.ejected and e.outlier.total >= max(volume, 1)
+            if not e.ejected and (account := e.outlier) is not None and account.total >= max(volume, 1)
         ]
 
     @staticmethod

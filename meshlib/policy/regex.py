@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import re2
 
@@ -27,14 +26,14 @@ def wire(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("latin-1")
 
 
-def _options() -> Any:
+def _options() -> re2.Options:
     options = re2.Options()
     options.log_errors = False
     return options
 
 
 @functools.lru_cache(maxsize=4096)
-def _compile(pattern: str) -> Any:
+def _compile(pattern: str) -> re2._Regexp:
     try:
         return re2.compile(pattern, _options())
     except re2.error as error:

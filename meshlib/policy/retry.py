@@ -9,12 +9,12 @@ import functools
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.policy.unsigned import milliseconds, unsigned
 
 if TYPE_CHECKING:
-    from tenacity import RetryCallState
+    from tenacity import RetryCallState, Retrying
 
 CONNECT_FAILURE = 1
 REFUSED_STREAM = 2
@@ -227,20 +227,22 @@ def backoff(
 
 
 @functools.lru_cache(maxsize=256)
-def _ceiling(base: float, most: float) -> Callable[[Any], float]:
+def _ceiling(base: float, most: float) -> Callable[[RetryCallState], float]:
     from tenacity import wait_exponential  # 27 ms to import: only a process that retries pays
 
     return wait_exponential(multiplier=base, exp_base=2, max=most)
 
 
-def _call_state(attempt: int) -> Any:
-    from tenacity import RetryCallState, Retrying
+def _call_state(attempt: int) -> RetryCallState:
+    from tenacity import RetryCallState
 
-    state = RetryCallState(retry_object=_retrying(Retrying), fn=None, args=(), kwargs={})
+    state = RetryCallState(retry_object=_retrying(), fn=None, args=(), kwargs={})
     state.attempt_number = attempt
     return state
 
 
 @functools.cache
-def _retrying(kind: Any) -> Any:
-    return kind()
+def _retrying() -> Retrying:
+    from tenacity import Retrying
+
+    return Retrying()

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.policy.endpoint import EndpointState
+
+if TYPE_CHECKING:
+    from meshlib.policy.balancer import Balancer
+    from meshlib.policy.consistent_hash import Table
 
 OVERPROVISIONING = 1.4
 REMOTE_AFTER = 2
@@ -23,7 +27,7 @@ class Group:
 
     __slots__ = ("balancer", "usable", "weight")
 
-    def __init__(self, usable: tuple[EndpointState, ...], weight: float, balancer: Any) -> None:
+    def __init__(self, usable: tuple[EndpointState, ...], weight: float, balancer: Balancer) -> None:
         self.usable = usable
         self.weight = weight
         self.balancer = balancer
@@ -39,7 +43,7 @@ class Tier:
         self.groups = groups
         self.load = 0
         self.total_weight = sum(group.weight for group in groups)
-        self.table: Any = None
+        self.table: Table | None = None
 
     def group(self, rng: random.Random) -> Group | None:
         """A locality, by weight."""
@@ -80,7 +84,7 @@ def build(
     endpoints: Iterable[EndpointState],
     weights: Sequence[float],
     panic_percent: int,
-    balancer_of: Callable[[int, int], Any],
+    balancer_of: Callable[[int, int], Balancer],
 ) -> list[Tier]:
     """The tiers of a cluster, best first. ``weights`` by group; ``balancer_of(priority, group)`` keeps each balancer's
     position. A priority in panic (fewer usable than ``panic_percent``) takes all of its endpoints."""
