@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.clock import SystemClock, is_real, waiting
 
@@ -36,13 +36,20 @@ AT_ONCE = -float("inf")
 _all: weakref.WeakSet[Alarms] = weakref.WeakSet()
 
 
+class Cancellable(Protocol):
+    """An alarm, or a timer of an event loop."""
+
+    def cancel(self) -> None:
+        """Do not ring."""
+
+
 class Alarm:
     """One call of ``ring`` at a time to come."""
 
     __slots__ = ("ring",)
 
-    def __init__(self, ring: Callable[[], Any]) -> None:
-        self.ring: Callable[[], Any] | None = ring
+    def __init__(self, ring: Callable[[], object]) -> None:
+        self.ring: Callable[[], object] | None = ring
 
     def cancel(self) -> None:
         """Do not ring, and keep nothing of what it would have rung."""
@@ -71,7 +78,7 @@ class Alarms:
         self._thread: threading.Thread | None = None
         self._sweep_at = SWEEP
 
-    def after(self, seconds: float, ring: Callable[[], Any]) -> Alarm:
+    def after(self, seconds: float, ring: Callable[[], object]) -> Alarm:
         """Ring in so many seconds of the mesh's clock; ``cancel`` what this returns to prevent it."""
         alarm = Alarm(ring)
         at = self.now() + seconds if seconds > 0 else AT_ONCE  # not a number: at once, too
@@ -87,7 +94,7 @@ class Alarms:
                 self._changed.notify()
         return alarm
 
-    def on_loop(self, loop: asyncio.AbstractEventLoop, seconds: float, ring: Callable[[], Any]) -> Any:
+    def on_loop(self, loop: asyncio.AbstractEventLoop, seconds: float, ring: Callable[[], object]) -> Cancellable:
         """The same for an event loop, whose own timers do it as long as the clock is the machine's. ``cancel`` what this
         returns, on the loop."""
         if self.real:
@@ -105,7 +112,7 @@ class Alarms:
         alarm = self.after(seconds, there)
         return alarm
 
-    def sleep(self, seconds: float, done: Callable[[], Any]) -> Alarm:
+    def sleep(self, seconds: float, done: Callable[[], object]) -> Alarm:
         """``done`` when a call that no thread waits for has slept so long. By the machine's clock that is an alarm; any other
         clock is asked to ``sleep``, because a clock may be one that sleeping moves."""
         if self.real:
@@ -165,7 +172,9 @@ class Alarms:
             self._ring(alarm)
             del alarm  # and with it all that its ring refers to
 
-    def _next(self, me: threading.Thread, changed: threading.Condition, due: list[Any]) -> Alarm | None:
+    def _next(
+        self, me: threading.Thread, changed: threading.Condition, due: list[tuple[float, int, Alarm]]
+    ) -> Alarm | None:
         """The next that is due, None when the thread is to end."""
         lingering = False
         while True:
@@ -177,7 +186,7 @@ class Alarms:
                 lingering = False
                 at = due[0][0]
                 if at <= self.now():
-                    return heapq.heappop(due)[2]  # type: ignore[no-any-return]
+                    return heapq.heappop(due)[2]
                 self._wait(changed, at)
             elif lingering or self.closed:
                 self._thread = None

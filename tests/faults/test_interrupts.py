@@ -74,7 +74,7 @@ def books(mesh: meshlib.Mesh) -> dict[str, Any]:
             if cluster.guard.bulkhead is not None:
                 found[f"{key} bulkhead"] = cluster.guard.bulkhead.in_use
     found["busy"] = len(core.upstream._busy)
-    found["dialling"] = len(core.upstream._dialling)
+    found["dialling"] = len(core.upstream._dialler.under_way)
     return found
 
 

@@ -1,6 +1,6 @@
-"""The upstream connections of one event loop, and one attempt on them.
+"""The HTTP/1.1 connections of one event loop, and one attempt on them.
 
-No task and at most one timer per request on a kept-alive connection.
+No task and no timer per request on a kept-alive connection.
 """
 
 from __future__ import annotations
@@ -8,32 +8,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meshlib.alarms import Alarms
+from meshlib.alarms import Alarms, Cancellable
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.transport.protocol.framing import Framing, NoBody, framing_of
+from meshlib.transport.protocol.framing import Chunked, Framing, NoBody, Sized, framing_of
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
 from meshlib.transport.upstream.loop_connection import Connection
+from meshlib.transport.upstream.loop_deadlines import Deadlines
+from meshlib.transport.upstream.loop_dial import dial
 from meshlib.transport.upstream.loop_pending import Pending
 from meshlib.transport.upstream.names import Names
-from meshlib.transport.upstream.network_stream import AsyncPooledStream, PooledStream
-from meshlib.transport.upstream.problems import MESH_CLOSED, connect_problem, mesh_closed, no_http2_package, no_upgrade
-from meshlib.transport.upstream.target import Target, keep_alive, smaller, worn_out
-from meshlib.transport.upstream.tls import HTTP1_ONLY, UNREADABLE, Offering, PeerNameMismatch, check_peer, context_of
+from meshlib.transport.upstream.problems import (
+    MESH_CLOSED,
+    connect_problem,
+    mesh_closed,
+    no_connection,
+    no_http2_package,
+    no_upgrade,
+)
+from meshlib.transport.upstream.target import Target, smaller, worn_out
+from meshlib.transport.upstream.tls import HTTP1_ONLY, PeerNameMismatch
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.upstream.http2_loop import AsyncioHttp2
     from meshlib.transport.upstream.trace import Trace
-
 
 SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
 
@@ -51,8 +56,9 @@ class AsyncioUpstream:
         self.now = (
             self.alarms.now
         )  # by the mesh's clock: how long connections are kept; the loop's own is for the network
-        self._sweeper: Any = None  # an alarm,
-        self._sweep_at = 0.0  # and when it rings
+        self._sweeper: Cancellable | None = None
+        self._sweep_at = 0.0  # when that rings
+        self.deadlines = Deadlines(loop)
         self._waits: set[asyncio.Timeout] = set()
         self.closed = False
         self._http2: AsyncioHttp2 | None = None
@@ -99,102 +105,11 @@ class AsyncioUpstream:
 
     async def dial(
         self, protocol: asyncio.Protocol, target: Target, protocols: Sequence[str], trace: Trace | None = None
-    ) -> Any:
-        """The transport of a new connection for ``protocol``, TLS done and ``protocols`` offered in it. Raises OSError,
-        PeerNameMismatch."""
-        options: dict[str, Any] = {}
-        if target.tls is not None:
-            options = {
-                "ssl": Offering(context_of(target.tls), protocols),
-                "server_hostname": target.server_hostname or target.host,
-            }
-        transport: Any
-        try:
-            if trace is not None:
-                transport = await self._dial_traced(protocol, target, options, trace)
-            elif target.host.startswith("unix://"):
-                path = target.host.removeprefix("unix://")
-                transport, _ = await self.loop.create_unix_connection(lambda: protocol, path, **options)
-            else:
-                transport = await self._connect_to(target, protocol, options)
-        except UnicodeDecodeError as error:  # asyncio reads the certificate before anybody asks for it
-            raise PeerNameMismatch(UNREADABLE) from error
-        try:
-            check_peer(transport.get_extra_info("peercert") or {}, target.subject_alt_names)
-        except PeerNameMismatch:
-            transport.abort()
-            raise
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if target.keepalive is not None:
-                keep_alive(sock, target.keepalive)
-        return transport
+    ) -> asyncio.Transport:
+        """See ``loop_dial.dial``."""
+        return await dial(self.loop, self._names, protocol, target, protocols, trace)
 
-    async def _dial_traced(
-        self, protocol: asyncio.Protocol, target: Target, options: dict[str, Any], trace: Trace
-    ) -> Any:
-        """In two steps, so that the trace can tell them apart."""
-        sock: socket.socket | None = None
-        try:
-            await trace.connecting(target, target.connect_timeout)
-            if target.host.startswith("unix://"):
-                sock = await self._reach(socket.AF_UNIX, target.host.removeprefix("unix://"))
-            else:
-                addresses = await self._names.resolve_async(target.host) if target.is_name else [target.host]
-                sock = await self._reach_one(addresses, target)
-            await trace.complete(PooledStream(sock))
-            if target.tls is not None:
-                await trace.starting_tls(target, context_of(target.tls), target.connect_timeout)
-            transport, _ = await self.loop.create_connection(lambda: protocol, sock=sock, **options)
-            sock = None
-            if target.tls is not None:
-                await trace.complete(AsyncPooledStream(transport))
-        except BaseException as error:
-            if sock is not None:
-                sock.close()
-            if not isinstance(error, asyncio.CancelledError):
-                await trace.failed(error)
-            raise
-        return transport
-
-    async def _reach_one(self, addresses: Sequence[str], target: Target) -> socket.socket:
-        failed: OSError | None = None
-        for address in addresses:
-            try:
-                return await self._reach(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, target.port))
-            except OSError as error:
-                failed = error
-        raise failed or OSError(f"the name {target.host} has no address")
-
-    async def _reach(self, family: int, address: Any) -> socket.socket:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        try:
-            await self.loop.sock_connect(sock, address)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    async def _connect_to(self, target: Target, protocol: asyncio.Protocol, options: dict[str, Any]) -> Any:
-        """To the address, or to the first address of the name that answers."""
-        if not target.is_name:
-            transport, _ = await self.loop.create_connection(lambda: protocol, target.host, target.port, **options)
-            return transport
-        failed: OSError | None = None
-        for address in await self._names.resolve_async(target.host):
-            try:
-                transport, _ = await self.loop.create_connection(lambda: protocol, address, target.port, **options)
-            except ssl.SSLError:
-                raise  # the address answered; another one would not be more trustworthy
-            except OSError as error:
-                failed = error
-            else:
-                return transport
-        raise failed or OSError(f"the name {target.host} has no address")
-
-    def adopt(self, transport: Any, target: Target) -> None:
+    def adopt(self, transport: asyncio.Transport, target: Target) -> None:
         """A connection that was made for HTTP/2 and whose server chose HTTP/1.1: use it for the next call."""
         connection = Connection(self, target)
         transport.set_protocol(connection)
@@ -202,7 +117,7 @@ class AsyncioUpstream:
         self._keep(connection)
 
     def release(self, connection: Connection) -> None:
-        """The answer is over: keep the connection if it is good for another."""
+        """The response is over: keep the connection if it is good for another."""
         self._busy.discard(connection)
         now = self.now()
         if connection.closed:
@@ -249,6 +164,10 @@ class AsyncioUpstream:
             self.forget(connection)
             connection.retire()
 
+    def idle_of(self, limits: ClientLimits) -> int:
+        """How many idle connections of a client are kept."""
+        return len(self._idle_of(limits))
+
     def _idle_of(self, limits: ClientLimits) -> list[Connection]:
         return [one for target, idle in self._idle.items() if target.limits is limits for one in idle if not one.closed]
 
@@ -266,6 +185,10 @@ class AsyncioUpstream:
         """Give up a connection in use."""
         self._busy.discard(connection)
         connection.abort()
+
+    def lost(self, connection: Connection) -> None:
+        """A connection in use is no longer one of HTTP/1.1, or none at all."""
+        self._busy.discard(connection)
 
     def forget(self, connection: Connection) -> None:
         """An idle connection went away by itself."""
@@ -324,6 +247,7 @@ class AsyncioUpstream:
                 bound.reschedule(self.loop.time())
         if self._http2 is not None:
             self._http2.close()
+        self.deadlines.close()
 
     def close_idle(self) -> None:
         """Close the connections that wait for use. Call it on the loop."""
@@ -338,107 +262,120 @@ class AsyncioUpstream:
         if self._http2 is not None:
             self._http2.close_idle()
 
-    # -- one exchange -----------------------------------------------------------------------------------------------
+    # -- one attempt ------------------------------------------------------------------------------------------------
 
     async def send(self, attempt: Attempt) -> Outcome:
-        """One attempt. Failures are values; cancellation aborts the connection and is raised."""
+        """Failures are values; cancellation aborts the connection and is raised."""
         if self.closed:
             return mesh_closed()
+        target = attempt.target
         try:
-            headers, target = attempt.headers, attempt.target
-            framing = framing_of(headers, attempt.body)
-            if target.http2 and asks_for_websocket(headers):
-                if target.tls is None:
-                    return no_upgrade(target)
-            elif target.http2:
-                outcome = await self._send_http2(attempt, framing)
+            framing = framing_of(attempt.headers, attempt.body)
+            if target.http2:
+                outcome = await self._over_http2(attempt, framing)
                 if outcome is not None:
                     return outcome
             data = encode_head(attempt.method, attempt.request_target, framing.headers)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
-        loop = self.loop
-        began = loop.time()
-        timeout = attempt.head_timeout
-        limits = target.limits
-        if limits is not None:
-            refused = await self._admit(limits, attempt)
-            if refused is not None:
-                return refused
-        connection = self.take(target)
+        began = self.loop.time()
+        connection = self.take(target) if target.limits is None else None
         if connection is None:
-            limit = attempt.connect_limit
-            try:
-                if limits is not None:
-                    if timeout is not None:
-                        limit = smaller(limit, max(0.0, began + timeout - loop.time()))
-                    self.make_room(limits)
-                connection = await self.connect(target, limit, attempt.trace)
-            except TimeoutError as error:
-                if self.closed:
-                    return mesh_closed(error)
-                if limit == timeout:
-                    return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left", error)
-                return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit:g} s", error)
-            except socket.gaierror as error:
-                return Outcome(Failure.CONNECT_FAILED, f"the name {target.host} was not found: {error.strerror}", error)
-            except (OSError, ssl.SSLError, PeerNameMismatch) as error:
-                return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
-            finally:
-                if connection is None and limits is not None and limits.slots is not None:
-                    limits.slots.release()
-        if limits is not None:
-            connection.slot = limits.slots
-        pending = Pending(self, connection, loop, attempt)
-        rest = None
+            made = await self._connection(attempt, began)
+            if isinstance(made, Outcome):
+                return made
+            connection = made
+        pending = Pending(connection, attempt)
+        rest: Sized | Chunked | None = None
         if not isinstance(framing, NoBody):
             content = framing.body
             if type(content) is bytes and len(content) <= SMALL_BODY and not framing.expects_continue:
                 data += framing.whole(content)
             else:
                 rest = framing
-        timer, trace = None, attempt.trace
+        timeout, late = attempt.head_timeout, pending.head_timed_out
         try:
-            if trace is not None:
-                trace.version = "http11"
-                await trace.send_headers(attempt, framing.headers)
-            connection.start(data, attempt.method == b"HEAD", pending, headers)
+            if attempt.trace is not None:
+                attempt.trace.version = "http11"
+                await attempt.trace.send_headers(attempt, framing.headers)
+            connection.start(data, attempt.method == b"HEAD", pending, attempt.headers)
             if timeout is not None:
-                timer = loop.call_at(began + timeout, pending.head_timed_out)
+                self.deadlines.add(late, began + timeout)
             if rest is not None or not pending.writable:
-                problem = None
-                try:
-                    async with self.until_closed():  # the caller's own iterator may have nothing for us for long
-                        problem = await pending.send_body(rest)
-                except TimeoutError as error:
-                    if not self.closed:
-                        raise
-                    problem = mesh_closed(error)
+                problem = await self._send_rest(pending, rest)
                 if problem is not None:
                     pending.abort()
-                    if trace is not None:
-                        await trace.ended(problem)
+                    if attempt.trace is not None:
+                        await attempt.trace.ended(problem)
                     return problem
-            if trace is None:
+            if attempt.trace is None:
                 return await pending.outcome
-            await trace.sent()
+            await attempt.trace.sent()
             outcome = await pending.outcome
-            await trace.ended(outcome)
+            await attempt.trace.ended(outcome)
             return outcome
         except BaseException:
-            pending.abort()  # not drop: an answer that is over has given the connection back, maybe to another call
+            pending.abort()  # not drop: a response that is over has given the connection back, maybe to another call
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            if timeout is not None:
+                self.deadlines.discard(late)
 
-    async def _send_http2(self, attempt: Attempt, framing: Framing) -> Outcome | None:
-        """None when the server speaks HTTP/1.1 only."""
+    async def _send_rest(self, pending: Pending, rest: Sized | Chunked | None) -> Outcome | None:
+        """The body, which does not go out with the head. An Outcome when it could not be sent."""
+        try:
+            async with self.until_closed():  # the caller's own iterator may have nothing for us for long
+                return await pending.send_body(rest)
+        except TimeoutError as error:
+            if not self.closed:
+                raise
+            return mesh_closed(error)
+
+    async def _connection(self, attempt: Attempt, began: float) -> Connection | Outcome:
+        """A connection, kept or new, as the client's limits allow: then it holds a slot."""
+        target, timeout = attempt.target, attempt.head_timeout
+        limits = target.limits
+        if limits is None:
+            return await self._connect(attempt, attempt.connect_limit)
+        refused = await self._admit(limits, attempt)
+        if refused is not None:
+            return refused
+        connection = None
+        try:
+            connection = self.take(target)
+            if connection is None:
+                limit = attempt.connect_limit
+                if timeout is not None:
+                    limit = smaller(limit, max(0.0, began + timeout - self.loop.time()))
+                self.make_room(limits)
+                made = await self._connect(attempt, limit)
+                if isinstance(made, Outcome):
+                    return made
+                connection = made
+            connection.slot = limits.slots
+        finally:
+            if connection is None and limits.slots is not None:
+                limits.slots.release()
+        return connection
+
+    async def _connect(self, attempt: Attempt, limit: float | None) -> Connection | Outcome:
+        try:
+            return await self.connect(attempt.target, limit, attempt.trace)
+        except TimeoutError as error:
+            return mesh_closed(error) if self.closed else no_connection(attempt, limit, error)
+        except (OSError, PeerNameMismatch) as error:
+            return Outcome(Failure.CONNECT_FAILED, connect_problem(attempt.target, error), error)
+
+    async def _over_http2(self, attempt: Attempt, framing: Framing) -> Outcome | None:
+        """One attempt over HTTP/2; None when the server speaks HTTP/1.1 only, or HTTP/1.1 it has to be."""
+        target = attempt.target
+        if asks_for_websocket(attempt.headers):
+            return no_upgrade(target) if target.tls is None else None
         if self._http2 is None:
             try:
                 from meshlib.transport.upstream.http2_loop import AsyncioHttp2
 
                 self._http2 = AsyncioHttp2(self)
             except ImportError as error:
-                return no_http2_package(attempt.target, error)
+                return no_http2_package(target, error)
         return await self._http2.send(attempt, framing)

@@ -7,18 +7,18 @@ may pause reading.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.engine.outcome import Failure, RawHeaders
 from meshlib.transport.protocol.http1 import ResponseReader
+from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.network_stream import AsyncPooledStream
-from meshlib.transport.upstream.problems import CUT_HEAD
+from meshlib.transport.upstream.problems import BODY_CUT, CUT_HEAD, NO_RESPONSE
 from meshlib.transport.upstream.target import Target
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
-    from meshlib.transport.upstream.loop import AsyncioUpstream
-
 
 CLOSING_TURNS = 4
 """Turns of a loop until connections that were closed politely hold no socket any more, TLS ones included."""
@@ -48,16 +48,36 @@ class Handler(Protocol):
         """More body bytes wait in ``reader``."""
 
     def on_end(self, reader: ResponseReader) -> None:
-        """The answer is complete (after ``on_head``; the last bytes may still be in ``reader``)."""
+        """The response is complete (after ``on_head``; the last bytes may still be in ``reader``)."""
 
     def on_failure(self, failure: Failure, detail: str, error: BaseException | None, stale: bool) -> None:
-        """There will be no (more) answer."""
+        """There will be no (more) response."""
 
     def on_writable(self, writable: bool) -> None:
         """The system has (or for now has not) taken all of the request that was written."""
 
     def on_interim(self, reader: ResponseReader) -> None:
-        """An interim answer (100, 103) may have come; the final one has not."""
+        """An interim response (100, 103) may have come; the final one has not."""
+
+
+class Lender(Protocol):
+    """Whose a connection is: lends it for one request, and takes it back."""
+
+    loop: asyncio.AbstractEventLoop
+    now: Callable[[], float]
+    deadlines: Deadlines
+
+    def release(self, connection: Connection) -> None:
+        """The response is over: keep the connection if it is good for another."""
+
+    def drop(self, connection: Connection) -> None:
+        """Give up a connection in use."""
+
+    def forget(self, connection: Connection) -> None:
+        """An idle connection went away by itself."""
+
+    def lost(self, connection: Connection) -> None:
+        """A connection in use is no longer one of HTTP/1.1, or none at all."""
 
 
 class Connection(asyncio.Protocol):
@@ -66,10 +86,10 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_handler",
         "_head_sent",
-        "_owner",
         "_reused",
         "closed",
         "idle_since",
+        "lender",
         "opened",
         "reader",
         "requests",
@@ -79,13 +99,13 @@ class Connection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, owner: AsyncioUpstream, target: Target) -> None:
-        self._owner = owner
+    def __init__(self, lender: Lender, target: Target) -> None:
+        self.lender = lender
         self.target = target
         self.transport: Any = None
         self.reader = ResponseReader()
         self.requests = 0
-        self.opened = owner.now()
+        self.opened = lender.now()
         self.idle_since = 0.0
         self.closed = False
         self.slot: Slots | None = None  # that the client's limits gave it, while it is in use
@@ -97,7 +117,7 @@ class Connection(asyncio.Protocol):
     # -- use --------------------------------------------------------------------------------------------------------
 
     def start(self, data: bytes, head_request: bool, handler: Handler, headers: RawHeaders) -> None:
-        """Send the head (and whatever of the body is at hand) of a request; ``handler`` hears of its answer. ``headers`` are
+        """Send the head (and whatever of the body is at hand) of a request; ``handler`` hears of its response. ``headers`` are
         the request's."""
         self._reused = self.requests > 0
         self.requests += 1
@@ -118,7 +138,7 @@ class Connection(asyncio.Protocol):
         return size
 
     def pause(self) -> None:
-        """Stop reading: the answer's consumer is behind."""
+        """Stop reading: the response's consumer is behind."""
         if not self.closed:
             self.transport.pause_reading()
 
@@ -136,9 +156,15 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    def let_go(self) -> None:
-        """The request is over, and with it HTTP: the handler hears nothing more."""
+    def leave_http(self) -> None:
+        """The request is over, and with it HTTP: somebody else has the transport, and the handler hears nothing more."""
         self._handler = None
+
+    def left(self) -> None:
+        """What came after HTTP is over, too."""
+        self.lender.lost(self)
+        self.closed = True
+        self.give_slot_back()
 
     def give_slot_back(self) -> None:
         """The connection is in use no longer."""
@@ -160,9 +186,9 @@ class Connection(asyncio.Protocol):
         if self.slot is not None:
             self.give_slot_back()
         if self.unsent():
-            self.transport.abort()  # of a request whose answer is over: the server shall not hold the socket
+            self.transport.abort()  # of a request whose response is over: the server shall not hold the socket
         else:
-            close_politely(self.transport, self._owner.loop)
+            close_politely(self.transport, self.lender.loop)
 
     # -- asyncio's callbacks ----------------------------------------------------------------------------------------
 
@@ -205,7 +231,7 @@ class Connection(asyncio.Protocol):
             self.give_slot_back()
         handler = self._handler
         if handler is None:
-            self._owner.forget(self)
+            self.lender.forget(self)
             return
         reader = self.reader
         if error is None and reader.feed_eof():
@@ -216,12 +242,12 @@ class Connection(asyncio.Protocol):
             return
         if reader.head_done:
             what = f": {error}" if error else ""
-            detail = f"the server closed the connection in the middle of the answer{what}"
+            detail = f"{BODY_CUT}{what}"
         elif error is None and reader.begun:
             self._fail(Failure.PROTOCOL_ERROR, CUT_HEAD, None)
             return
         elif error is None:
-            detail = "the server closed the connection without an answer"
+            detail = NO_RESPONSE
         else:
             detail = f"the connection broke: {error}"
         self._fail(Failure.RESET, detail, error)

@@ -1,11 +1,10 @@
-"""One awaited request on a connection, and then the body of its answer: the coroutine side of the callbacks."""
+"""One awaited request on a connection, and then the body of its response: the coroutine side of the callbacks."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, Sized
@@ -13,55 +12,45 @@ from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.loop_connection import Connection
+from meshlib.transport.upstream.problems import BODY_TOO_LATE, body_silent, no_head, not_written
 from meshlib.transport.upstream.switched import AsyncSwitched
 
-if TYPE_CHECKING:
-    from meshlib.transport.upstream.loop import AsyncioUpstream
-
-HIGH_WATER = 256 * 1024  # unread bytes of an answer at which its connection stops reading
+HIGH_WATER = 256 * 1024  # unread bytes of a response at which its connection stops reading
 LOW_WATER = 64 * 1024
 PIECE = 256 * 1024  # bytes of a request that wait in user space for the socket
 
 
 class Pending:
-    """The handler of one awaited request, and afterwards the body of its answer."""
+    """The handler of one awaited request, and afterwards the body of its response. ``writable``: all that was written has gone
+    to the system. ``ended``: nothing more will come; ``unread``: but the caller has not read all of it."""
 
     __slots__ = (
         "_attempt",
         "_buffered",
         "_chunks",
         "_connection",
-        "_ended",
         "_failed",
+        "_lender",
         "_paused",
         "_sending",
-        "_unread",
-        "_upstream",
         "_waiter",
+        "ended",
         "outcome",
+        "unread",
         "writable",
     )
 
-    def __init__(
-        self,
-        upstream: AsyncioUpstream,
-        connection: Connection,
-        loop: asyncio.AbstractEventLoop,
-        attempt: Attempt,
-    ) -> None:
-        self._upstream = upstream
+    def __init__(self, connection: Connection, attempt: Attempt) -> None:
         self._connection = connection
+        self._lender = lender = connection.lender
         self._attempt = attempt
-        self.outcome: asyncio.Future[Outcome] = loop.create_future()
+        self.outcome: asyncio.Future[Outcome] = lender.loop.create_future()
         self._waiter: asyncio.Future[bool] | None = None
-        self.writable = True  # all that was written has gone to the system
-        self._sending = False
-        self._chunks: deque[bytes] = deque()
-        self._buffered = 0
-        self._paused = False
-        self._ended = False
-        self._unread = False
+        self.writable = True
+        self._sending = self._paused = self.ended = self.unread = False
         self._failed: BodyFailed | None = None
+        self._chunks: deque[bytes] | None = None  # made for the first
+        self._buffered = 0
 
     # -- Handler ----------------------------------------------------------------------------------------------------
 
@@ -72,39 +61,46 @@ class Pending:
             status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
         )
         if self._sending or not self.writable:
-            reader.poisoned = True  # an answer before the request was over: what is left of it was never sent
-        outcome.stream = self._connection.stream
-        if reader.complete and self._connection.slot is None:
+            reader.poisoned = True  # a response before the request was over: what is left of it was never sent
+        connection = self._connection
+        outcome.stream = connection.stream
+        if reader.complete and connection.slot is None:
             outcome.whole = reader.take()
         elif reader.switched is not None:
-            outcome.body = outcome.stream = AsyncSwitched(self._upstream, self._connection, reader.switched)
-            self._ended = True  # the connection is no longer ours to give up
+            connection.leave_http()
+            outcome.body = outcome.stream = AsyncSwitched(
+                self._lender.loop, connection.transport, reader.switched, connection.left
+            )
+            self.ended = True  # the connection is no longer ours to give up
         else:
             outcome.body = AsyncBody(self)
             self._keep(reader.take())
         self.outcome.set_result(outcome)
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def on_data(self, reader: ResponseReader) -> None:
         self._keep(reader.take())
         self._wake()
 
     def on_end(self, reader: ResponseReader) -> None:
-        self._keep(reader.take())
-        self._ended = True
+        if reader.chunks:
+            self._keep(reader.take())
+        self.ended = True
         if self._connection.slot is None:
-            self._upstream.release(self._connection)
+            self._lender.release(self._connection)
         else:
-            self._unread = True  # whoever holds a slot holds it until the caller has read, as in httpx
-        self._wake()
+            self.unread = True  # whoever holds a slot holds it until the caller has read, as in httpx
+        if self._waiter is not None:
+            self._wake()
 
     def on_failure(self, failure: Failure, detail: str, error: BaseException | None, stale: bool) -> None:
-        self._upstream._busy.discard(self._connection)
+        self._lender.lost(self._connection)
         if not self.outcome.done():
             self.outcome.set_result(Outcome(failure, detail, error, stale=stale))
         else:
             self._failed = BodyFailed(failure, detail, error)
-        self._ended = True
+        self.ended = True
         self._wake()
 
     def on_writable(self, writable: bool) -> None:
@@ -119,16 +115,15 @@ class Pending:
     def head_timed_out(self) -> None:
         """The timer of the head."""
         if not self.outcome.done():
-            self._upstream.drop(self._connection)
-            head = self._attempt.head_timeout or 0.0
-            self.outcome.set_result(Outcome(Failure.TIMEOUT, f"no answer within {head:.3g} s"))
-            self._ended = True
+            self._lender.drop(self._connection)
+            self.outcome.set_result(no_head(self._attempt))
+            self.ended = True
             self._wake()
 
     # -- the request's body -----------------------------------------------------------------------------------------
 
     async def send_body(self, framing: Sized | Chunked | None) -> Outcome | None:
-        """Send until the body ends or an answer comes; None: all is written, but the system has not taken it yet. An
+        """Send until the body ends or a response comes; None: all is written, but the system has not taken it yet. An
         Outcome when sending itself failed."""
         self._sending = True
         try:
@@ -159,14 +154,14 @@ class Pending:
         return problem
 
     async def _hear_continue(self) -> None:
-        loop, reader = self._upstream.loop, self._connection.reader
+        loop, reader = self._lender.loop, self._connection.reader
         until = loop.time() + CONTINUE_SECONDS
         while not reader.continue_seen and not self.outcome.done():
             if not await self._wait(until - loop.time()):
                 return
 
     async def _write(self, data: bytes) -> Outcome | None:
-        """Write piece by piece, so that neither the time limit nor an answer in the middle is missed."""
+        """Write piece by piece, so that neither the time limit nor a response in the middle is missed."""
         left = memoryview(data)
         while left and not self.outcome.done():
             self._connection.write(left[:PIECE])
@@ -177,27 +172,29 @@ class Pending:
         return None
 
     async def _drained(self) -> Outcome | None:
-        """Until the system has taken all that was written, or an answer comes."""
+        """Until the system has taken all that was written, or a response comes."""
         connection, limit = self._connection, self._attempt.caller.write
         while not self.writable and not self.outcome.done():
             before = connection.unsent()
             if not await self._wait(limit) and connection.unsent() >= before:
-                return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {limit} s")
+                return Outcome(Failure.WRITE_TIMEOUT, not_written(limit))
         return None
 
     async def _wait(self, seconds: float | None) -> bool:
         """Until something happens; False when ``seconds`` pass first."""
-        if self.outcome.done() and self._ended:
+        if self.outcome.done() and self.ended:
             return True
-        waiter = self._waiter = self._upstream.loop.create_future()
-        timer = None if seconds is None else self._upstream.loop.call_later(max(0.0, seconds), self._wake_late)
+        lender, late = self._lender, self._wake_late
+        waiter = self._waiter = lender.loop.create_future()
+        if seconds is not None:
+            lender.deadlines.add(late, lender.loop.time() + seconds)
         try:
             happened: bool = await waiter
             return happened
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
+            if seconds is not None:
+                lender.deadlines.discard(late)
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -209,11 +206,13 @@ class Pending:
         if waiter is not None and not waiter.done():
             waiter.set_result(False)
 
-    # -- the answer's body ------------------------------------------------------------------------------------------
+    # -- the response's body ------------------------------------------------------------------------------------------
 
     def _keep(self, data: bytes) -> None:
         if not data:
             return
+        if self._chunks is None:
+            self._chunks = deque()
         self._chunks.append(data)
         self._buffered += len(data)
         if self._buffered > HIGH_WATER and not self._paused:
@@ -222,26 +221,24 @@ class Pending:
 
     async def next_chunk(self) -> bytes:
         """Some bytes of the body, b"" at its end. Raises ``BodyFailed``."""
-        while not self._chunks:
+        while not (chunks := self._chunks):
             if self._failed is not None:
                 raise self._failed
-            if self._ended:
-                self._let_go()
+            if self.ended:
+                self._give_back()
                 return b""
             wait, deadline = self._attempt.caller.read, self._attempt.deadline
             if deadline is not None:
-                left = deadline - self._upstream.loop.time()
+                left = deadline - self._lender.loop.time()
                 if left <= 0:
-                    raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
+                    raise BodyFailed(Failure.TIMEOUT, BODY_TOO_LATE)
                 if wait is None or left < wait:
                     if not await self._wait(left):
-                        raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
+                        raise BodyFailed(Failure.TIMEOUT, BODY_TOO_LATE)
                     continue
             if not await self._wait(wait):
-                raise BodyFailed(
-                    Failure.TIMEOUT, f"the caller's read timeout of {wait} s passed in the middle of the answer"
-                )
-        data = self._chunks.popleft()
+                raise BodyFailed(Failure.TIMEOUT, body_silent(wait))
+        data = chunks.popleft()
         self._buffered -= len(data)
         if self._paused and self._buffered < LOW_WATER:
             self._paused = False
@@ -249,22 +246,22 @@ class Pending:
         return data
 
     def abort(self) -> None:
-        """Drop the rest of the answer, and the connection unless the answer is over."""
-        if not self._ended:
-            self._ended = True
-            self._upstream.drop(self._connection)
-        self._let_go()
-        self._chunks.clear()
+        """Drop the rest of the response, and the connection unless the response is over."""
+        if not self.ended:
+            self.ended = True
+            self._lender.drop(self._connection)
+        self._give_back()
+        self._chunks = None
 
-    def _let_go(self) -> None:
+    def _give_back(self) -> None:
         """The response is over for the caller, too."""
-        if self._unread:
-            self._unread = False
-            self._upstream.release(self._connection)
+        if self.unread:
+            self.unread = False
+            self._lender.release(self._connection)
 
 
 class AsyncBody:
-    """The rest of an answer's body. Iterate to its end and the connection can be used again; ``aclose`` before and it is
+    """The rest of a response's body. Iterate to its end and the connection can be used again; ``aclose`` before and it is
     closed. Raises ``BodyFailed`` when it is cut."""
 
     __slots__ = ("_pending",)
@@ -282,7 +279,7 @@ class AsyncBody:
             raise
 
     def abort(self) -> None:
-        """Drop the answer and its connection."""
+        """Drop the response and its connection."""
         self._pending.abort()
 
     async def aclose(self) -> None:
@@ -291,6 +288,6 @@ class AsyncBody:
 
     def __del__(self) -> None:
         pending = self._pending
-        if (not pending._ended or pending._unread) and not pending._upstream.loop.is_closed():
+        if (not pending.ended or pending.unread) and not pending._lender.loop.is_closed():
             # dropped without being read or closed, perhaps by another thread's garbage collector
-            pending._upstream.loop.call_soon_threadsafe(pending.abort)
+            pending._lender.loop.call_soon_threadsafe(pending.abort)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.followed import UnusableFiles
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import PeerNameMismatch
 
 MESH_CLOSED = "the mesh was closed while the call was under way"
 CUT_HEAD = "the server closed the connection in the middle of the answer's head"
-
+BODY_CUT = "the server closed the connection in the middle of the answer"
+BODY_TOO_LATE = "the route's timeout passed in the middle of the answer"
+NO_RESPONSE = "the server closed the connection without an answer"
+NOT_SENT_IN_TIME = "no answer in time: the request could not be sent"
 
 HTTP2_REMEDY = "pip install 'sidecarless[http2]'"
 
 
 def connect_problem(target: Target, error: BaseException) -> str:
     """Why there is no connection, in words."""
+    if isinstance(error, socket.gaierror):
+        return f"the name {target.host} was not found: {error.strerror}"
     if isinstance(error, UnusableFiles):
         return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -30,6 +37,40 @@ def connect_problem(target: Target, error: BaseException) -> str:
     # asyncio puts its own words where the system's reason was; the number is the same in both runtimes
     text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return f"no connection to {target}: {text}"
+
+
+def no_connection(attempt: Attempt, limit: float | None, error: BaseException | None = None) -> Outcome:
+    """No connection within ``limit`` seconds, the strictest of the limits on connecting."""
+    if limit is not None and limit == attempt.head_timeout:
+        return Outcome(Failure.TIMEOUT, f"no connection to {attempt.target} within the {limit:.3g} s left", error)
+    return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {attempt.target} within {limit or 0:g} s", error)
+
+
+def no_head(attempt: Attempt) -> Outcome:
+    """The head of the response has not come in time."""
+    return Outcome(Failure.TIMEOUT, f"no answer within {attempt.head_timeout or 0:.3g} s")
+
+
+def broke(error: BaseException | None, stale: bool) -> Outcome:
+    """The connection ended before the head of the response was whole; ``error``: what the system said, None at a plain end."""
+    return Outcome(
+        Failure.RESET, NO_RESPONSE if error is None else f"the connection broke: {error}", error, stale=stale
+    )
+
+
+def not_written(limit: float | None) -> str:
+    """The server takes no more of the request."""
+    return f"the request could not be written within {limit} s"
+
+
+def body_silent(limit: float | None) -> str:
+    """Nothing more of the response's body came within the caller's read timeout."""
+    return f"the caller's read timeout of {limit} s passed in the middle of the answer"
+
+
+def body_broke(error: BaseException) -> str:
+    """The connection ended in the middle of the response's body."""
+    return f"the connection broke in the middle of the answer: {error}"
 
 
 def mesh_closed(error: BaseException | None = None) -> Outcome:

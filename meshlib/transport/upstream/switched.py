@@ -10,16 +10,11 @@ import contextlib
 import select
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from meshlib.clock import SystemClock
-
-if TYPE_CHECKING:
-    from meshlib.transport.upstream.loop import AsyncioUpstream
-    from meshlib.transport.upstream.loop_connection import Connection
-    from meshlib.transport.upstream.threads import SyncUpstream, _Connection
 
 HIGH_WATER = 256 * 1024  # unread bytes at which a connection of a loop stops reading
 LOW_WATER = 64 * 1024
@@ -31,17 +26,16 @@ CLOSED = "the connection is closed"
 
 class SyncSwitched:
     """The response's body in place of one: nothing to iterate, ``read`` and ``write`` instead. One thread may read while
-    another writes; ``close`` wakes both. Raises OSError, TimeoutError."""
+    another writes; ``close`` wakes both, and calls ``give_up`` once. Raises OSError, TimeoutError."""
 
-    __slots__ = ("_connection", "_left", "_lock", "_sock", "_upstream")
+    __slots__ = ("_closed", "_give_up", "_left", "_lock", "_sock")
 
-    def __init__(self, upstream: SyncUpstream, connection: _Connection, left: bytes) -> None:
-        self._upstream = upstream
-        self._connection: _Connection | None = connection
-        self._sock = connection.sock
-        self._sock.setblocking(
-            False
-        )  # an OpenSSL connection must not be used by two threads at once: nobody waits in it
+    def __init__(self, sock: socket.socket, left: bytes, give_up: Callable[[], None]) -> None:
+        self._give_up = give_up
+        self._closed = False
+        self._sock = sock
+        # an OpenSSL connection must not be used by two threads at once: nobody waits in it
+        self._sock.setblocking(False)
         self._left = left
         self._lock = Lock()
 
@@ -53,7 +47,7 @@ class SyncSwitched:
                 if self._left:
                     data, self._left = self._left[:most], self._left[most:]
                     return data
-                if self._connection is None:
+                if self._closed:
                     raise ConnectionAbortedError(CLOSED)
                 try:
                     return self._sock.recv(most)
@@ -69,7 +63,7 @@ class SyncSwitched:
         view = memoryview(data)
         while view:
             with self._lock:
-                if self._connection is None:
+                if self._closed:
                     raise ConnectionAbortedError(CLOSED)
                 try:
                     # a TLS record that had no room must be tried again with the same bytes
@@ -99,11 +93,11 @@ class SyncSwitched:
 
     def close(self) -> None:
         """Close the connection, from any thread."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        closed, self._closed = self._closed, True
+        if not closed:
             with contextlib.suppress(OSError):  # the other side may have been first
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # wakes who waits in poll; not SSLSocket's own
-            self._upstream._discard(connection)
+            self._give_up()
 
     abort = close
 
@@ -114,22 +108,21 @@ class SyncSwitched:
 class _Raw(asyncio.Protocol):
     """What the transport talks to after 101."""
 
-    def __init__(self, upstream: AsyncioUpstream, connection: Connection, left: bytes) -> None:
-        self._upstream = upstream
-        self._connection = connection
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, left: bytes, give_up: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._give_up = give_up
         self._received = bytearray(left)
         self._paused = False
-        self._over = False
+        self._over = transport.is_closing()
         self._error: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        connection.let_go()
-        self.transport = connection.transport
-        self.transport.set_protocol(self)
+        self.transport = transport
+        transport.set_protocol(self)
         self.closed = False
-        self.lost: asyncio.Future[None] = upstream.loop.create_future()
-        if connection.closed:
-            self._over = True
+        self.lost: asyncio.Future[None] = loop.create_future()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -152,7 +145,7 @@ class _Raw(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._writer is None or self._writer.done():
-            self._writer = self._upstream.loop.create_future()
+            self._writer = self._loop.create_future()
 
     def resume_writing(self) -> None:
         _wake(self._writer)
@@ -166,7 +159,7 @@ class _Raw(asyncio.Protocol):
                     raise self._error
                 if self._over:
                     return b""
-                self._reader = self._upstream.loop.create_future()
+                self._reader = self._loop.create_future()
                 await self._reader
         data = bytes(self._received[:most])
         del self._received[:most]
@@ -189,9 +182,7 @@ class _Raw(asyncio.Protocol):
         """What was written still goes out."""
         if not self.closed:
             self.closed = True
-            self._upstream._busy.discard(self._connection)
-            self._connection.closed = True
-            self._connection.give_slot_back()
+            self._give_up()
             self.transport.close()
             _wake(self._reader)
 
@@ -206,9 +197,11 @@ class AsyncSwitched:
 
     __slots__ = ("_loop", "_raw")
 
-    def __init__(self, upstream: AsyncioUpstream, connection: Connection, left: bytes) -> None:
-        self._raw = _Raw(upstream, connection, left)
-        self._loop = upstream.loop
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, left: bytes, give_up: Callable[[], None]
+    ) -> None:
+        self._raw = _Raw(loop, transport, left, give_up)
+        self._loop = loop
 
     async def read(self, most: int, timeout: float | None) -> bytes:
         """Some bytes, b"" at the end."""

@@ -1,0 +1,60 @@
+"""When the waits of one event loop are over: one timer of the loop for all of them.
+
+A timer of its own for each attempt would be set and cancelled a thousand times for each one that rings, at the cost of a heap
+entry and a handle; here that is one entry of a dict (row "httpx.AsyncClient at 32 in flight"). Never early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+
+class Deadlines:
+    """Functions of no argument, and the loop's time at which they are called unless they were discarded. By the loop's clock:
+    what is waited for is the network. Not thread-safe."""
+
+    __slots__ = ("_at", "_loop", "_next", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._at: dict[Callable[[], None], float] = {}
+        self._next = math.inf  # when the timer rings
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, ring: Callable[[], None], at: float) -> None:
+        """Call ``ring`` when the loop's time is ``at``."""
+        self._at[ring] = at
+        if at < self._next:
+            self._set(at)
+
+    def discard(self, ring: Callable[[], None]) -> None:
+        """Do not call it. The timer stays: it finds out, and there is hardly ever more than one."""
+        self._at.pop(ring, None)
+
+    def close(self) -> None:
+        """Call nothing more."""
+        self._at.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._next = math.inf
+
+    def _set(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = at
+        self._timer = self._loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._next = math.inf
+        now = self._loop.time()
+        due = [ring for ring, at in self._at.items() if at <= now]
+        later = [at for at in self._at.values() if at > now]
+        if later:
+            self._set(min(later))
+        for ring in due:
+            if self._at.pop(ring, None) is not None:  # one that was called before may have discarded it
+                ring()

@@ -1,0 +1,137 @@
+"""New connections of an event loop: to an address, to the first address of a name that answers, or to a path; TLS done."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from meshlib.transport.upstream.names import Names
+from meshlib.transport.upstream.network_stream import AsyncPooledStream, PooledStream
+from meshlib.transport.upstream.target import Target, keep_alive
+from meshlib.transport.upstream.tls import UNREADABLE, Offering, PeerNameMismatch, check_peer, context_of
+
+if TYPE_CHECKING:
+    from meshlib.transport.upstream.trace import Trace
+
+
+class _Tls(TypedDict, total=False):
+    """What asyncio wants for TLS; nothing without."""
+
+    ssl: Any  # an ``Offering``, which is as much of a context as asyncio asks for
+    server_hostname: str
+
+
+async def dial(
+    loop: asyncio.AbstractEventLoop,
+    names: Names,
+    protocol: asyncio.Protocol,
+    target: Target,
+    protocols: Sequence[str],
+    trace: Trace | None,
+) -> asyncio.Transport:
+    """The transport of a new connection for ``protocol``, TLS done and ``protocols`` offered in it. Raises OSError,
+    PeerNameMismatch."""
+    tls: _Tls = {}
+    if target.tls is not None:
+        offering = Offering(context_of(target.tls), protocols)
+        tls = {"ssl": offering, "server_hostname": target.server_hostname or target.host}
+    try:
+        if trace is not None:
+            transport = await _dial_traced(loop, names, protocol, target, tls, trace)
+        elif target.host.startswith("unix://"):
+            path = target.host.removeprefix("unix://")
+            transport, _ = await loop.create_unix_connection(lambda: protocol, path, **tls)
+        else:
+            transport = await _dial_host(loop, names, protocol, target, tls)
+    except UnicodeDecodeError as error:  # asyncio reads the certificate before anybody asks for it
+        raise PeerNameMismatch(UNREADABLE) from error
+    try:
+        check_peer(transport.get_extra_info("peercert") or {}, target.subject_alt_names)
+    except PeerNameMismatch:
+        transport.abort()
+        raise
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if target.keepalive is not None:
+            keep_alive(sock, target.keepalive)
+    return transport
+
+
+async def _dial_host(
+    loop: asyncio.AbstractEventLoop, names: Names, protocol: asyncio.Protocol, target: Target, tls: _Tls
+) -> asyncio.Transport:
+    """To the address, or to the first address of the name that answers."""
+    make: Callable[[], asyncio.Protocol] = lambda: protocol  # noqa: E731
+    if not target.is_name:
+        transport, _ = await loop.create_connection(make, target.host, target.port, **tls)
+        return transport
+    failed: OSError | None = None
+    for address in await names.resolve_async(target.host):
+        try:
+            transport, _ = await loop.create_connection(make, address, target.port, **tls)
+        except ssl.SSLError:
+            raise  # the address answered; another one would not be more trustworthy
+        except OSError as error:
+            failed = error
+        else:
+            return transport
+    raise failed or OSError(f"the name {target.host} has no address")
+
+
+async def _dial_traced(
+    loop: asyncio.AbstractEventLoop,
+    names: Names,
+    protocol: asyncio.Protocol,
+    target: Target,
+    tls: _Tls,
+    trace: Trace,
+) -> asyncio.Transport:
+    """In two steps, so that the trace can tell them apart."""
+    sock: socket.socket | None = None
+    try:
+        await trace.connecting(target, target.connect_timeout)
+        if target.host.startswith("unix://"):
+            sock = await _reach(loop, socket.AF_UNIX, target.host.removeprefix("unix://"))
+        else:
+            addresses = await names.resolve_async(target.host) if target.is_name else [target.host]
+            sock = await _reach_one(loop, addresses, target)
+        await trace.complete(PooledStream(sock))
+        if target.tls is not None:
+            await trace.starting_tls(target, context_of(target.tls), target.connect_timeout)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=sock, **tls)
+        sock = None
+        if target.tls is not None:
+            await trace.complete(AsyncPooledStream(transport))
+    except BaseException as error:
+        if sock is not None:
+            sock.close()
+        if not isinstance(error, asyncio.CancelledError):
+            await trace.failed(error)
+        raise
+    return transport
+
+
+async def _reach_one(loop: asyncio.AbstractEventLoop, addresses: Sequence[str], target: Target) -> socket.socket:
+    failed: OSError | None = None
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            return await _reach(loop, family, (address, target.port))
+        except OSError as error:
+            failed = error
+    raise failed or OSError(f"the name {target.host} has no address")
+
+
+async def _reach(loop: asyncio.AbstractEventLoop, family: int, address: str | tuple[str, int]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        await loop.sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

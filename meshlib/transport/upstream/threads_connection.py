@@ -1,0 +1,169 @@
+"""One HTTP/1.1 connection of blocking clients: idle, or lent for one request."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.transport.protocol.http1 import ResponseReader
+from meshlib.transport.upstream.environment import instant_poll, is_gevents
+from meshlib.transport.upstream.network_stream import PooledStream
+from meshlib.transport.upstream.target import LONGEST_WAIT, Target
+
+if TYPE_CHECKING:
+    from meshlib.policy.circuit_limits import Slots
+
+RECEIVE = 65536
+AT_ONCE = -1.0  # no timeout that anybody has
+SHORTEST_WAIT = 0.001  # 0 would mean for ever to the kernel, and not at all to Python
+
+IO_ERRORS = (OSError, ssl.SSLError)
+TIMED_OUT = (TimeoutError, BlockingIOError)
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+TLS_RECORD = 16384
+_TIMEVAL = struct.Struct("@ll")
+
+
+class Lender(Protocol):
+    """Whose a connection is: lends it for one request, and takes it back."""
+
+    closed: bool
+    now: Callable[[], float]
+
+    def give_back(self, connection: Connection, now: float) -> None:
+        """The response is over: keep the connection if it is good for another."""
+
+    def discard(self, connection: Connection) -> None:
+        """Close a connection in use."""
+
+    def carries(self, connection: Connection, number: int) -> bool:
+        """Whether a connection is still in use for its request ``number``: before an interrupt it may have been kept, and
+        have gone to another call."""
+
+
+class Connection:
+    """``near``: its server answered within ``NEAR_SECONDS`` last time; ``slot``: that the client's limits gave it, while it is
+    in use."""
+
+    __slots__ = (
+        "_timeout",
+        "gevents",
+        "idle_since",
+        "lender",
+        "near",
+        "opened",
+        "poll",
+        "reader",
+        "requests",
+        "slot",
+        "sock",
+        "stream",
+        "target",
+        "timed",
+        "tls",
+    )
+
+    def __init__(self, sock: socket.socket, target: Target, lender: Lender) -> None:
+        self.sock = sock
+        self.lender = lender
+        self.tls = target.tls is not None
+        if not self.tls:
+            sock.settimeout(None)
+        self._timeout: float | None = None
+        self.near = False
+        self.target = target
+        self.reader = ResponseReader()
+        self.gevents = is_gevents(sock)
+        self.timed = self.tls or self.gevents  # by Python, and not by the kernel
+        self.poll = instant_poll(sock)
+        self.poll.register(sock, select.POLLIN)
+        self.requests = 0
+        self.opened = self.idle_since = lender.now()
+        self.slot: Slots | None = None
+        self.stream = PooledStream(sock, self.reader)
+
+    def quiet(self) -> bool:
+        """Nothing has arrived: neither the end of the connection nor bytes that nobody asked for."""
+        return not self.poll.poll(0)
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """How long the next ``sendall`` and ``recv`` may block: they raise TimeoutError or BlockingIOError after it.
+
+        Plain sockets stay in blocking mode and leave the clock to the kernel (SO_RCVTIMEO, SO_SNDTIMEO), which is set
+        only when it changes: Python's own timeouts cost an ioctl and a poll a call, about a tenth of a request.
+        """
+        if seconds == self._timeout:
+            return
+        self._timeout = seconds
+        if self.timed:
+            self.sock.settimeout(None if seconds is None else min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT))
+            return
+        whole = 0.0 if seconds is None else max(seconds, SHORTEST_WAIT)
+        packed = _TIMEVAL.pack(int(whole), int(whole % 1 * 1_000_000))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
+
+    def _without_waiting(self) -> None:
+        """For sockets that Python times: ``set_timeout`` would wait ``SHORTEST_WAIT`` and raise TimeoutError."""
+        if self._timeout != AT_ONCE:
+            self._timeout = AT_ONCE
+            self.sock.settimeout(0.0)
+
+    def send_some(self, data: memoryview) -> int:
+        """Write what the socket takes without waiting: perhaps nothing."""
+        try:
+            if not self.timed:
+                return self.sock.send(data, socket.MSG_DONTWAIT)
+            self._without_waiting()
+            return self.sock.send(data[:TLS_RECORD] if self.tls else data)
+        except NOT_NOW:
+            return 0
+
+    def receive_some(self) -> bytes | None:
+        """What has arrived, b"" at the end of the connection, None when there is nothing (TLS: nothing of the response; a
+        session ticket makes the socket readable, too)."""
+        try:
+            if not self.timed:
+                return self.sock.recv(RECEIVE, socket.MSG_DONTWAIT)
+            self._without_waiting()
+            return self.sock.recv(RECEIVE)
+        except NOT_NOW:
+            return None
+
+    def breaker(self) -> Callable[[], None]:
+        """What breaks off the request under way, from another thread; without effect once the next one has begun."""
+        number = self.requests
+
+        def break_off() -> None:
+            if self.requests == number:
+                shut_down(self.sock)
+
+        return break_off
+
+    def give_slot_back(self) -> None:
+        """The connection is in use no longer."""
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.release()
+
+    def close(self) -> None:
+        self.sock.close()
+        if self.slot is not None:
+            self.give_slot_back()
+
+    def __del__(self) -> None:
+        # only an interrupt loses a connection; what it has goes back then, too
+        with contextlib.suppress(AttributeError):  # it came before there was all of it
+            self.close()
+
+
+def shut_down(sock: socket.socket) -> None:
+    """Let a thread that is connecting, writing or reading fail at once."""
+    with contextlib.suppress(OSError):
+        # not SSLSocket's own, which takes the encryption away first, under the feet of the thread that writes
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)

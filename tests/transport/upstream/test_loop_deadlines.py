@@ -1,0 +1,132 @@
+"""One timer for all that a loop waits for: nothing rings early, late, twice or after it was discarded."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from meshlib.transport.upstream.loop_deadlines import Deadlines
+
+
+class Timer:
+    def __init__(self, at: float, ring) -> None:
+        self.at, self.ring, self.cancelled = at, ring, False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """As much of an event loop as there is to it: ``turns`` moves its time from timer to timer. ``made`` counts them."""
+
+    def __init__(self) -> None:
+        self.at = 100.0
+        self.made = 0
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.at
+
+    def call_at(self, when, ring) -> Timer:
+        self.made += 1
+        self.timers.append(Timer(when, ring))
+        return self.timers[-1]
+
+    def turns(self) -> None:
+        while left := [timer for timer in self.timers if not timer.cancelled]:
+            timer = min(left, key=lambda one: one.at)
+            self.timers.remove(timer)
+            self.at = max(self.at, timer.at)
+            timer.ring()
+        self.timers.clear()
+
+
+@pytest.fixture
+def loop():
+    return Loop()
+
+
+def test_each_rings_once_at_its_time_and_never_early(loop):
+    deadlines, rng, rung = Deadlines(loop), random.Random(7), []
+    for number in range(200):
+        at = loop.at + rng.random() * 10
+        deadlines.add(lambda number=number, at=at: rung.append((number, at, loop.at)), at)
+    loop.turns()
+    assert sorted(number for number, _, _ in rung) == list(range(200))
+    assert all(at <= when <= at + 1e-6 for _, at, when in rung)
+
+
+def test_what_was_discarded_does_not_ring(loop):
+    deadlines, rung = Deadlines(loop), []
+
+    def late() -> None:
+        rung.append("late")
+
+    def early() -> None:
+        rung.append("early")
+        deadlines.discard(late)
+
+    deadlines.add(late, loop.at + 1.0)
+    deadlines.discard(late)
+    deadlines.add(early, loop.at + 2.0)
+    deadlines.add(late, loop.at + 2.0)  # discarded by the one that rings before it
+    loop.turns()
+    assert rung == ["early"]
+
+
+def test_a_thousand_attempts_in_time_cost_one_timer(loop):
+    deadlines = Deadlines(loop)
+    for number in range(1000):
+        ring = [number].clear
+        deadlines.add(ring, loop.at + 5.0)
+        loop.at += 0.001
+        deadlines.discard(ring)
+    assert loop.made == 1
+    loop.turns()
+    assert not loop.timers
+    assert deadlines._timer is None
+
+
+def test_one_that_is_due_before_the_others_is_not_missed(loop):
+    deadlines, rung = Deadlines(loop), []
+    deadlines.add(lambda: rung.append("slow"), loop.at + 5.0)
+    deadlines.add(lambda: rung.append("quick"), loop.at + 1.0)
+    loop.turns()
+    assert rung == ["quick", "slow"]
+
+
+def test_what_rings_may_add_another(loop):
+    deadlines, rung = Deadlines(loop), []
+
+    def first() -> None:
+        rung.append(loop.at)
+        deadlines.add(second, loop.at + 1.0)
+
+    def second() -> None:
+        rung.append(loop.at)
+
+    deadlines.add(first, loop.at + 1.0)
+    deadlines.add(lambda: None, loop.at + 10.0)
+    loop.turns()
+    assert rung == [101.0, 102.0]
+
+
+def test_closed_it_leaves_nothing_behind(loop):
+    deadlines, rung = Deadlines(loop), []
+    deadlines.add(lambda: rung.append(1), loop.at + 1.0)
+    deadlines.close()
+    loop.turns()
+    assert rung == []
+
+
+def test_a_timer_that_comes_a_little_early_waits_for_the_rest(loop):
+    deadlines, rung = Deadlines(loop), []
+    deadlines.add(lambda: rung.append(loop.at), 101.0)
+    (timer,) = loop.timers
+    loop.timers.clear()
+    loop.at = 100.9995  # uvloop counts in milliseconds
+    timer.ring()
+    assert rung == []
+    loop.turns()
+    assert rung == [101.0]
