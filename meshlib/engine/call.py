@@ -10,7 +10,6 @@ from meshlib.engine.explanation import Explanation
 
 if TYPE_CHECKING:
     from meshlib.engine.live import Live
-    from meshlib.policy.endpoint import EndpointState
 
 
 class CallerTimeouts:
@@ -42,17 +41,11 @@ class Call:
     """``request`` (``engine.message.Request``) is what policies read, rules change and a runtime sends."""
 
     __slots__ = (
-        "address",
         "clock",
-        "entered",
-        "hash_value",
-        "held",
         "live",
         "record",
         "request",
-        "retrying",
         "rng",
-        "set_cookie",
         "timeouts",
         "wait",
     )
@@ -72,11 +65,4 @@ class Call:
         self.rng = rng
         self.timeouts = timeouts
         self.wait = wait
-        self.hash_value: int | None = -1  # of consistent hashing; -1: not asked for yet, None: the request has no key
-        self.address = ""  # of a name that is dialled as it is: every attempt of the call goes to this one
-        self.set_cookie = ""  # a cookie that hashing made, for the answer to set
         self.record: Explanation
-        # what the call counts for: each changes in one step with the count, as in ``circuit_limits.Place``
-        self.held: EndpointState | None = None  # an attempt on it is under way
-        self.retrying = False
-        self.entered = False  # past its service's guard

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.compiler.routes import Cluster
-from meshlib.compiler.snapshot import split_authority
 from meshlib.policy.balancer import REPICKS, Balancer, equal_weights, new_balancer, pick_avoiding
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
@@ -20,18 +19,32 @@ from meshlib.policy.tiers import Tier, build, choose, leaving_out
 from meshlib.registry.service import Endpoint
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import Rule
-    from meshlib.engine.call import Call
-    from meshlib.engine.effects import Send
+    import random
+
     from meshlib.engine.guard import Guard
+    from meshlib.engine.picks import Picks
     from meshlib.policy.consistent_hash import HashPolicy
     from meshlib.policy.http_match import RequestView
     from meshlib.policy.retry import RetryPolicy
 
 MAX_PASSTHROUGH_ENDPOINTS = 1000
 EVENTS_KEPT = 100
-UNSET = -1
-"""``Call.hash_value`` before the first pick of a hashing cluster."""
+FAR = float("inf")
+
+
+class Attempt(Protocol):
+    """Who counts among an endpoint's requests under way. ``under_way`` changes in one step with the counts."""
+
+    under_way: bool
+
+    @property
+    def endpoint(self) -> EndpointState: ...
+
+
+class Retrying(Protocol):
+    """Who counts among a cluster's retries under way."""
+
+    retrying: bool
 
 
 class ClusterState:
@@ -42,18 +55,19 @@ class ClusterState:
     """
 
     __slots__ = (
-        "active",
         "addresses",
         "balancer",
         "balancer_name",
         "balancers",
         "detector",
+        "ended",
         "endpoints",
         "events",
         "failures",
         "generation",
         "key",
         "lock",
+        "next_tick",
         "requests",
         "retries",
         "retries_active",
@@ -69,19 +83,26 @@ class ClusterState:
         self.balancer: Balancer
         self.balancers: dict[tuple[int, int], Balancer] = {}  # by priority and group, where there are several
         self.detector: OutlierDetector | None = None
+        self.next_tick = FAR  # of the detector: it looks at nothing before
         self.slots: Slots | None = None
         self.addresses: dict[str, tuple[str, ...]] = {}  # of endpoints that are names: what they were resolved to last
-        self.active = 0
         self.requests = 0
+        self.ended = 0
         self.failures = 0
         self.retries = 0
         self.retries_active = 0
         self.events: deque[Any] = deque(maxlen=EVENTS_KEPT)
 
+    @property
+    def active(self) -> int:
+        """Requests in flight."""
+        return self.requests - self.ended
+
     def after_fork(self) -> None:
         """In a forked child: calls in flight, and the slots they hold, are the parent's."""
         self.lock = RLock()
-        self.active = self.retries_active = 0
+        self.ended = self.requests
+        self.retries_active = 0
         for endpoint in self.endpoints.values():
             endpoint.active = 0
         if self.slots is not None:
@@ -120,11 +141,15 @@ class BoundCluster:
         "_even",
         "_generation",
         "_placed",
+        "_special",
         "_table",
         "_tiers",
         "_warming",
         "endpoints",
         "guard",
+        "max_requests",
+        "plain",
+        "remembers_picks",
         "retired",
         "spec",
         "state",
@@ -136,6 +161,9 @@ class BoundCluster:
         self.spec = spec
         self.state = state
         self.guard = guard  # of the whole service, shared by its subsets and ports
+        self.max_requests = spec.limits.http2_max_requests
+        self.remembers_picks = spec.hash_policy is not None or spec.resolution == "passthrough"
+        self.plain = guard is None and not spec.refusal and not self.remembers_picks
         self.targets: dict[Any, Any] = {}  # the transports' own: how to reach an endpoint from this cluster
         self.retired = False  # a reload has put another one in its place: only calls under way use it
         with state.lock:
@@ -186,14 +214,15 @@ class BoundCluster:
                 state.detector = None
                 for endpoint in self.endpoints:
                     endpoint.ejected = False
-                    endpoint.outlier = None
+                    endpoint.forget_results()
         elif state.detector is None or state.detector.settings != spec.outlier:
             for endpoint in self.endpoints:
                 endpoint.ejected = False
-                endpoint.outlier = None
+                endpoint.forget_results()
             state.detector = OutlierDetector(spec.outlier, list(self.endpoints), now=now)
         else:
             state.detector.update_endpoints(list(self.endpoints))
+        state.next_tick = FAR if state.detector is None else state.detector.next_tick
 
     def _configure_slots(self) -> None:
         state, limits = self.state, self.spec.limits
@@ -231,6 +260,7 @@ class BoundCluster:
         if warmth is not None:
             self._warming = [e for e in self.endpoints if now - e.since < warmth.window]
             self._warm(now)
+        self._special = self._placed or bool(self._warming)
 
     def _balancer_of(self, priority: int, group: int) -> Balancer:
         balancers = self.state.balancers
@@ -250,61 +280,63 @@ class BoundCluster:
 
     # -- picking ----------------------------------------------------------------------------------------------------
 
-    def pick(self, call: Call, now: float, tried: list[EndpointState] | None) -> EndpointState | None:
-        """An endpoint for one attempt, None when no endpoint may be used. ``tried`` are the endpoints of earlier attempts,
-        to avoid or to leave the priorities of if the route says so."""
+    def pick(
+        self,
+        rng: random.Random,
+        now: float,
+        picks: Picks | None,
+        tried: Sequence[EndpointState] | None,
+        retry: RetryPolicy,
+    ) -> EndpointState | None:
+        """An endpoint for one attempt, None when no endpoint may be used. ``picks``: the call's, where ``remembers_picks``.
+        ``tried`` are the endpoints of earlier attempts, to avoid or to leave the priorities of if ``retry`` says so."""
         state = self.state
-        detector = state.detector
-        if detector is not None and now >= detector.next_tick:
+        if now >= state.next_tick:
             self.catch_up(now)
         if self._generation != state.generation:
             with state.lock:
                 self._refresh(now)
-        if self._warming:
-            self._warm(now)
-        if self._placed:
-            return self._pick_placed(call, tried)
+        if self._special:
+            if self._warming:
+                self._warm(now)
+            if self._placed:
+                return self._pick_placed(rng, picks, tried, retry)
         usable = self.usable
-        if not usable:
-            return self._dialled(call) if self.spec.resolution == "passthrough" else None
         if len(usable) == 1:
             return usable[0]
-        if tried and _retry_of(call).ignore_previous_hosts:
-            return pick_avoiding(lambda: state.balancer.pick(usable, call.rng, self._even), tried)
-        return state.balancer.pick(usable, call.rng, self._even)
+        if not usable:
+            return self._dialled(picks, rng) if picks is not None else None
+        if tried and retry.ignore_previous_hosts:
+            return pick_avoiding(lambda: state.balancer.pick(usable, rng, self._even), tried)
+        return state.balancer.pick(usable, rng, self._even)
 
-    def _pick_placed(self, call: Call, tried: list[EndpointState] | None) -> EndpointState | None:
+    def _pick_placed(
+        self, rng: random.Random, picks: Picks | None, tried: Sequence[EndpointState] | None, retry: RetryPolicy
+    ) -> EndpointState | None:
         """The pick of a cluster with several priorities or localities, or with consistent hashing."""
-        spec, tiers = self.spec, self._tiers
-        value = None
-        if spec.hash_policy is not None:
-            value = call.hash_value
-            if value == UNSET:
-                value = call.hash_value = self._hash(call)
-            if value is None:
-                value = call.rng.getrandbits(64)
+        tiers = self._tiers
+        value = picks.hash(rng) if picks is not None and self.spec.hash_policy is not None else None
         if not tried:
-            return self._pick_of(tiers, call) if value is None else self._hashed(tiers, value)
-        retry = _retry_of(call)
+            return self._pick_of(tiers, rng) if value is None else self._hashed(tiers, value)
         if tiers is not None and retry.remote_localities:
             tiers = list(leaving_out(tiers, tried))
-        avoid, picks, chosen = tried if retry.ignore_previous_hosts else (), count(), tiers
+        avoid, numbers, chosen = tried if retry.ignore_previous_hosts else (), count(), tiers
         if value is None:
-            return pick_avoiding(lambda: self._pick_of(chosen, call), avoid, REPICKS)
+            return pick_avoiding(lambda: self._pick_of(chosen, rng), avoid, REPICKS)
         key = value
-        return pick_avoiding(lambda: self._hashed(chosen, key, next(picks)), avoid, REPICKS)
+        return pick_avoiding(lambda: self._hashed(chosen, key, next(numbers)), avoid, REPICKS)
 
-    def _pick_of(self, tiers: list[Tier] | None, call: Call) -> EndpointState | None:
-        """By ``call``'s random numbers."""
+    def _pick_of(self, tiers: list[Tier] | None, rng: random.Random) -> EndpointState | None:
+        """By random numbers."""
         assert tiers is not None
-        tier = choose(tiers, int(call.rng.random() * 100))
+        tier = choose(tiers, int(rng.random() * 100))
         if tier is None:
             return None
-        group = tier.group(call.rng)
+        group = tier.group(rng)
         if group is None:
             return None
         balancer: Balancer = group.balancer
-        return balancer.pick(group.usable, call.rng, equal_weights(group.usable))
+        return balancer.pick(group.usable, rng, equal_weights(group.usable))
 
     def hashed_to(self, policies: Sequence[HashPolicy], view: RequestView, source: str) -> EndpointState | None:
         """For explain: the endpoint that a request's key leads to now; None without a key, or without hashing."""
@@ -317,25 +349,6 @@ class BoundCluster:
             found = policy.request_hash(view, source)
             value = value if found is None else combined(value, found)
         return None if value is None else self._hashed(self._tiers, value)
-
-    def _hash(self, call: Call) -> int | None:
-        """The request's hash by the policies of its route; a cookie that one wants and the request lacks is made, for the
-        answer to set."""
-        from meshlib.policy.consistent_hash import combined, hash_of, new_cookie_value
-
-        workload = call.live.snapshot.workload
-        value: int | None = None
-        made: dict[str, str] = {}
-        for policy in _rule_of(call).hash_policies:
-            found = policy.request_hash(call.request, workload.address or workload.name)
-            cookie = policy.cookie
-            if found is None and cookie is not None and cookie.ttl is not None:
-                if cookie.name not in made:
-                    made[cookie.name] = new_cookie_value(call.rng)
-                    call.set_cookie = cookie.set_cookie(made[cookie.name])
-                found = hash_of(made[cookie.name])
-            value = value if found is None else combined(value, found)
-        return value
 
     def _hashed(self, tiers: list[Tier] | None, value: int, attempt: int = 0) -> EndpointState | None:
         """Where a hash leads; ``attempt`` further on in the table."""
@@ -377,17 +390,12 @@ class BoundCluster:
         with state.lock:
             if state.detector is not None:
                 self._note(state.detector.tick(now))
+                state.next_tick = state.detector.next_tick
 
-    def _dialled(self, call: Call) -> EndpointState:
-        """Pass-through: the endpoint is the address that the caller's URL names, never what a Host header says. A headless
-        service's name is any one of its pods, as if the resolver had told this one first."""
-        host, port = split_authority(call.request.dialled)
-        port = self.spec.dial_port or port or self.spec.port or (443 if call.request.scheme == "https" else 80)
-        known = call.live.snapshot.dialled.get(host)
-        if known:
-            if call.address not in known:
-                call.address = known[0] if len(known) == 1 else call.rng.choice(known)
-            host = call.address
+    def _dialled(self, picks: Picks, rng: random.Random) -> EndpointState:
+        """Pass-through: the endpoint is the address that the caller's URL names."""
+        host, port = picks.dialled(self.spec.port, rng)
+        port = self.spec.dial_port or port
         key = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         state = self.state
         found = state.endpoints.get(key)
@@ -400,32 +408,28 @@ class BoundCluster:
 
     # -- what happens -----------------------------------------------------------------------------------------------
 
-    def begin(self, endpoint: EndpointState, holder: Call | Send) -> None:
-        """An attempt starts; ``holder`` holds the endpoint from now on, in one step with the counts."""
+    def begin(self, attempt: Attempt) -> None:
+        """An attempt starts."""
         state = self.state
         with state.lock:
-            state.active += 1
             state.requests += 1
-            endpoint.active += 1
-            holder.held = endpoint
+            attempt.endpoint.active += 1
+            attempt.under_way = True
 
-    def end(self, holder: Call | Send) -> None:
-        """The answer of the attempt that ``holder`` holds is over, whichever way. Nothing if it holds none (any more)."""
+    def end(self, attempt: Attempt) -> None:
+        """The response of an attempt is over, whichever way. Nothing if it is not under way (any more)."""
         state = self.state
         with state.lock:
-            endpoint = holder.held
-            if endpoint is not None:
-                state.active -= 1
-                endpoint.active -= 1
-                holder.held = None
+            if attempt.under_way:
+                state.ended += 1
+                attempt.endpoint.active -= 1
+                attempt.under_way = False
 
     def record_status(self, endpoint: EndpointState, status: int, now: float) -> None:
-        """Tell outlier detection of an answer."""
+        """Tell outlier detection of a response. One below 500 of an endpoint that is ``spotless`` need not be told."""
         state = self.state
         detector = state.detector
         if detector is not None:
-            if status < 500 and endpoint.outlier is not None and endpoint.outlier.spotless:
-                return  # nearly always: without the lock
             with state.lock:
                 event = detector.record_status(endpoint, status, now)
                 if event is not None:
@@ -445,7 +449,7 @@ class BoundCluster:
         self.state.events.extend(events if isinstance(events, (list, tuple)) else (events,))
         self.state.generation += 1
 
-    def begin_retry(self, call: Call) -> bool:
+    def begin_retry(self, holder: Retrying) -> bool:
         """Whether one more retry may run beside those under way (retryBudget, else connectionPool.http.maxRetries)."""
         state, budget = self.state, self.spec.retry_budget
         with state.lock:
@@ -457,15 +461,15 @@ class BoundCluster:
                 return False
             state.retries_active += 1
             state.retries += 1
-            call.retrying = True
+            holder.retrying = True
             return True
 
-    def end_retry(self, call: Call) -> None:
-        """The retry is over. Nothing if ``call`` is not retrying (any more)."""
+    def end_retry(self, holder: Retrying) -> None:
+        """The retry is over. Nothing if ``holder`` is not retrying (any more)."""
         with self.state.lock:
-            if call.retrying:
+            if holder.retrying:
                 self.state.retries_active -= 1
-                call.retrying = False
+                holder.retrying = False
 
     def resolved(self, name: str, addresses: tuple[str, ...], now: float) -> list[Any]:
         """The resolver has (new) addresses for an endpoint that is a name. Returns the targets of endpoints that are gone."""
@@ -485,13 +489,3 @@ class BoundCluster:
         if self.retired:
             return True
         return self.spec.resolution != "passthrough" and endpoint not in self.endpoints
-
-
-def _rule_of(call: Call) -> Rule:
-    rule = call.record.rule_object
-    assert rule is not None
-    return rule
-
-
-def _retry_of(call: Call) -> RetryPolicy:
-    return _rule_of(call).retry

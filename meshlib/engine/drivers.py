@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from meshlib.engine.effects import Acquire, Deliver, Exchange, Race, Send, Sleep, Spawn
+from meshlib.engine.effects import Acquire, Deliver, Effect, Exchange, Race, Send, Sleep, Spawn
 from meshlib.engine.outcome import Failure, Outcome
 
 
@@ -48,23 +48,20 @@ class CallbackRuntime(Protocol):
 def run(exchange: Exchange, runtime: SyncRuntime) -> Deliver:
     """Run in this thread up to the answer. Whatever interrupts it (KeyboardInterrupt too) closes the exchange first."""
     try:
-        effect = next(exchange)
         while True:
-            kind = type(effect)
-            result: Any = None
-            if kind is Send:
-                result = runtime.send(effect)  # type: ignore[arg-type]
-            elif kind is Deliver:
-                return effect  # type: ignore[return-value]
-            elif kind is Sleep:
-                runtime.sleep(effect.seconds)  # type: ignore[union-attr]
-            elif kind is Acquire:
-                result = runtime.acquire(effect)  # type: ignore[arg-type]
-            elif kind is Race:
-                result = runtime.race(effect)  # type: ignore[arg-type]
-            elif kind is Spawn:
-                runtime.spawn(effect.exchange)  # type: ignore[union-attr]
-            effect = exchange.send(result)
+            effect = next(exchange)
+            if type(effect) is Send:
+                effect.outcome = runtime.send(effect)
+            elif type(effect) is Deliver:
+                return effect
+            elif type(effect) is Sleep:
+                runtime.sleep(effect.seconds)
+            elif type(effect) is Acquire:
+                effect.granted = runtime.acquire(effect)
+            elif type(effect) is Race:
+                effect.winner, effect.winner.outcome = runtime.race(effect)
+            elif type(effect) is Spawn:
+                runtime.spawn(effect.exchange)
     except BaseException:
         exchange.close()
         raise
@@ -73,23 +70,20 @@ def run(exchange: Exchange, runtime: SyncRuntime) -> Deliver:
 async def run_async(exchange: Exchange, runtime: AsyncRuntime) -> Deliver:
     """Run in this task up to the answer. Cancellation closes the exchange, so nothing it holds is lost."""
     try:
-        effect = next(exchange)
         while True:
-            kind = type(effect)
-            result: Any = None
-            if kind is Send:
-                result = await runtime.send(effect)  # type: ignore[arg-type]
-            elif kind is Deliver:
-                return effect  # type: ignore[return-value]
-            elif kind is Sleep:
-                await runtime.sleep(effect.seconds)  # type: ignore[union-attr]
-            elif kind is Acquire:
-                result = await runtime.acquire(effect)  # type: ignore[arg-type]
-            elif kind is Race:
-                result = await runtime.race(effect)  # type: ignore[arg-type]
-            elif kind is Spawn:
-                runtime.spawn(effect.exchange)  # type: ignore[union-attr]
-            effect = exchange.send(result)
+            effect = next(exchange)
+            if type(effect) is Send:
+                effect.outcome = await runtime.send(effect)
+            elif type(effect) is Deliver:
+                return effect
+            elif type(effect) is Sleep:
+                await runtime.sleep(effect.seconds)
+            elif type(effect) is Acquire:
+                effect.granted = await runtime.acquire(effect)
+            elif type(effect) is Race:
+                effect.winner, effect.winner.outcome = await runtime.race(effect)
+            elif type(effect) is Spawn:
+                runtime.spawn(effect.exchange)
     except BaseException:
         exchange.close()
         raise
@@ -99,7 +93,7 @@ class CallbackDriver:
     """Runs an exchange from callbacks: no thread, no task. ``on_deliver`` gets the answer; ``on_error`` what a policy or
     a runtime raised (a bug, never a failed attempt)."""
 
-    __slots__ = ("_cancel", "_exchange", "_on_deliver", "_on_error", "_runtime", "_steps")
+    __slots__ = ("_cancel", "_effect", "_exchange", "_on_deliver", "_on_error", "_runtime", "_steps")
 
     def __init__(
         self,
@@ -113,11 +107,12 @@ class CallbackDriver:
         self._on_deliver = on_deliver
         self._on_error = on_error
         self._cancel: Callable[[], None] | None = None
+        self._effect: Effect | None = None  # under way
         self._steps = 0
 
     def start(self) -> None:
         """Begin; the answer may be delivered before this returns."""
-        self._step(None)
+        self._step()
 
     def cancel(self) -> None:
         """The caller has gone: stop what is under way and give everything back."""
@@ -126,27 +121,27 @@ class CallbackDriver:
             self._cancel = None
         self._exchange.close()
 
-    def _step(self, result: Any) -> None:
+    def _step(self, _: None = None) -> None:
         self._cancel = None
         self._steps += 1
         step = self._steps
         cancel: Callable[[], None] | None = None
         try:
-            effect = self._exchange.send(result)
+            effect = next(self._exchange)
             while type(effect) is Spawn:
                 self._runtime.spawn(effect.exchange)
-                effect = self._exchange.send(None)
-            kind = type(effect)
-            if kind is Deliver:
-                self._on_deliver(effect)  # type: ignore[arg-type]
-            elif kind is Send:
-                cancel = self._runtime.send(effect, self._step)  # type: ignore[arg-type]
-            elif kind is Race:
-                cancel = CallbackRace(effect, self._runtime, self._step).start()  # type: ignore[arg-type]
-            elif kind is Sleep:
-                cancel = self._runtime.sleep(effect.seconds, self._step)  # type: ignore[union-attr]
-            elif kind is Acquire:
-                cancel = self._runtime.acquire(effect, self._step)  # type: ignore[arg-type]
+                effect = next(self._exchange)
+            self._effect = effect
+            if type(effect) is Deliver:
+                self._on_deliver(effect)
+            elif type(effect) is Send:
+                cancel = self._runtime.send(effect, self._sent)
+            elif type(effect) is Race:
+                cancel = CallbackRace(effect, self._runtime, self._step).start()
+            elif type(effect) is Sleep:
+                cancel = self._runtime.sleep(effect.seconds, self._step)
+            elif type(effect) is Acquire:
+                cancel = self._runtime.acquire(effect, self._acquired)
             if step == self._steps:  # the effect may have been over at once, and another begun
                 self._cancel = cancel
         except BaseException as error:
@@ -155,11 +150,23 @@ class CallbackDriver:
                 raise
             self._on_error(error)
 
+    def _sent(self, outcome: Outcome) -> None:
+        effect = self._effect
+        assert type(effect) is Send
+        effect.outcome = outcome
+        self._step()
+
+    def _acquired(self, granted: bool | None) -> None:
+        effect = self._effect
+        assert type(effect) is Acquire
+        effect.granted = granted
+        self._step()
+
 
 class CallbackRace:
     """A race run from callbacks."""
 
-    def __init__(self, effect: Race, runtime: CallbackRuntime, done: Callable[[Any], None]) -> None:
+    def __init__(self, effect: Race, runtime: CallbackRuntime, done: Callable[[None], None]) -> None:
         self._effect = effect
         self._runtime = runtime
         self._done = done
@@ -210,7 +217,9 @@ class CallbackRace:
         self.cancel()
         for loser in losers:
             self._effect.tries.lost(loser)
-        self._done((send, outcome))
+        send.outcome = outcome
+        self._effect.winner = send
+        self._done(None)
 
 
 _OVER: Any = object()

@@ -38,7 +38,8 @@ class Send:
     """One attempt. ``timeout``: seconds until the head of the answer must be whole, or None; ``deadline``: clock time
     when the whole answer must be, or None; ``attempt`` counts from 1."""
 
-    __slots__ = ("attempt", "call", "cluster", "deadline", "endpoint", "held", "timeout")
+    __slots__ = ("attempt", "call", "cluster", "deadline", "endpoint", "outcome", "timeout", "under_way")
+    outcome: Outcome
 
     def __init__(
         self,
@@ -55,13 +56,14 @@ class Send:
         self.timeout = timeout
         self.deadline = deadline
         self.attempt = attempt
-        self.held: EndpointState | None = None  # by a hedge; that of a call's own attempt is held by the call
+        self.under_way = False
 
 
 class Race:
     """``first``, and each ``delay`` seconds another try of ``tries`` beside it, until one wins or all have failed."""
 
-    __slots__ = ("delay", "first", "tries")
+    __slots__ = ("delay", "first", "tries", "winner")
+    winner: Send
 
     def __init__(self, first: Send, delay: float, tries: Hedges) -> None:
         self.first = first
@@ -82,7 +84,8 @@ class Acquire:
     """Wait, in line with others, for a connection slot, which comes into ``place``; ``timeout`` in seconds, None: as long as
     it takes."""
 
-    __slots__ = ("place", "slots", "timeout")
+    __slots__ = ("granted", "place", "slots", "timeout")
+    granted: bool | None
 
     def __init__(self, slots: Slots, timeout: float | None, place: Place | None = None) -> None:
         self.slots = slots

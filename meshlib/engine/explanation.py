@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshlib.engine.outcome import Failure
+from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
+
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Destination, Rule, VirtualHost
 
@@ -54,8 +57,9 @@ class Explanation:
     """
 
     __slots__ = (
+        "_attempts",
         "_details",
-        "attempts",
+        "attempted",
         "considered",
         "destination",
         "endpoint",
@@ -76,7 +80,8 @@ class Explanation:
         self.version = version
         self.destination: Destination | None = None
         self.endpoint = ""
-        self.attempts: list[Attempt] = []
+        self.attempted: tuple[str, int, Failure | int | None] | None = None
+        self._attempts: list[Attempt] | None = None
         self.flags = ""
         self.upstream_ms: float | None = None
         self.injected_delay = 0.0
@@ -85,6 +90,26 @@ class Explanation:
         self.grpc_status: int | None = None
         self.considered: list[Considered] | None = None
         self._details: dict[str, Any] | None = None
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """What was tried, in the order of ends."""
+        self.keep_attempt()
+        if self._attempts is None:
+            self._attempts = []
+        return self._attempts
+
+    def keep_attempt(self) -> None:
+        """What ``attempted`` says of the attempt that ended last becomes one of ``attempts``: only where somebody looks, or
+        another attempt follows."""
+        if self.attempted is None:
+            return
+        endpoint, status, why = self.attempted
+        self.attempted = None
+        failure = "" if not why else why.name if isinstance(why, Failure) else GRPC_NAMES[why]
+        if self._attempts is None:
+            self._attempts = []
+        self._attempts.append(Attempt(endpoint, status, failure.lower(), self.upstream_ms or 0.0))
 
     @property
     def resource(self) -> str:

@@ -5,7 +5,7 @@ Wraps an exchange and looks at what it delivers: no answer, or a 502, 503 or 504
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.rules import default_rule
 from meshlib.engine import replies
@@ -56,8 +56,8 @@ def _with_fallback(call: Call, exchange: Exchange) -> Exchange:
                     exchange.close()
                     yield from _fall_back(call, fallback)
                     return
-            result: Any = yield effect
-            effect = exchange.send(result)
+            cut = yield effect
+            effect = exchange.send(cut)
     except StopIteration:
         return
     finally:
@@ -89,4 +89,5 @@ def _fall_back(call: Call, fallback: Fallback) -> Exchange:
     other = Call(call.request, call.live, call.clock, call.rng, call.timeouts, call.wait)
     other.record = record
     record.rule_object = default_rule(target)
+    record.keep_attempt()
     yield from outbound(other)

@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.policy.adaptive_concurrency import GradientLimit
 from meshlib.policy.balancer import PeakEwma, observe_latency
@@ -20,7 +20,6 @@ from meshlib.policy.windowed_budget import WindowedBudget
 
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
-    from meshlib.engine.call import Call
     from meshlib.policy.breaker import Breaker, BreakerSettings
     from meshlib.policy.endpoint import EndpointState
 
@@ -28,6 +27,12 @@ Storage = Callable[["BreakerSettings", str], Any]
 Report = Callable[[str, str, str, str], None]
 PEAK_EWMA = PeakEwma()
 OVERLOADED = frozenset((429, 503))
+
+
+class Entered(Protocol):
+    """A call that may be past the guard. ``entered`` changes in one step with the count."""
+
+    entered: bool
 
 
 class Calls:
@@ -68,34 +73,45 @@ class Guard:
     ) -> None:
         self.settings = settings
         self._report = report
-        self.calls: Calls = previous.calls if previous is not None else Calls()
-        before = previous.settings if previous is not None else None
-        self.counts: Counter[tuple[str, str]] = previous.counts if previous is not None else Counter()
-        self.latencies: Latencies = previous.latencies if previous is not None else Latencies()
         self._watch_balancer = settings.peak_ewma is not None and not settings.enforces("loadBalancer")
         self._dice = random.Random(0)  # a shadow must not take from the mesh's own random numbers
+        self.calls = Calls()
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.latencies = Latencies()
         self.breaker: Breaker | None = None
-        if settings.breaker is not None:
-            if previous is not None and before is not None and before.breaker == settings.breaker:
-                self.breaker = previous.breaker
-            else:
-                from meshlib.policy.breaker import Breaker
-
-                self.breaker = Breaker(
-                    settings.breaker, None if storage is None else storage(settings.breaker, settings.host)
-                )
         self.bulkhead: Slots | None = None
-        if settings.bulkhead is not None:
-            kept = previous is not None and before is not None and before.bulkhead == settings.bulkhead
-            self.bulkhead = previous.bulkhead if kept and previous is not None else Slots(*settings.bulkhead)
         self.budget: WindowedBudget | None = None
-        if settings.retry_budget is not None:
-            kept = previous is not None and before is not None and before.retry_budget == settings.retry_budget
-            self.budget = previous.budget if kept and previous is not None else WindowedBudget(settings.retry_budget)
         self.adaptive: GradientLimit | None = None
-        if settings.adaptive is not None:
-            kept = previous is not None and before is not None and before.adaptive == settings.adaptive
-            self.adaptive = previous.adaptive if kept and previous is not None else GradientLimit(settings.adaptive)
+        if previous is not None:
+            self._take_over(previous)
+        self._make_what_lacks(storage)
+
+    def _take_over(self, previous: Guard) -> None:
+        """A reload made this one: calls under way, and mechanisms whose settings have not changed, go on."""
+        before, now = previous.settings, self.settings
+        self.calls, self.counts, self.latencies = previous.calls, previous.counts, previous.latencies
+        if before.breaker == now.breaker:
+            self.breaker = previous.breaker
+        if before.bulkhead == now.bulkhead:
+            self.bulkhead = previous.bulkhead
+        if before.retry_budget == now.retry_budget:
+            self.budget = previous.budget
+        if before.adaptive == now.adaptive:
+            self.adaptive = previous.adaptive
+
+    def _make_what_lacks(self, storage: Storage | None) -> None:
+        settings = self.settings
+        if self.breaker is None and settings.breaker is not None:
+            from meshlib.policy.breaker import Breaker
+
+            kept = None if storage is None else storage(settings.breaker, settings.host)
+            self.breaker = Breaker(settings.breaker, kept)
+        if self.bulkhead is None and settings.bulkhead is not None:
+            self.bulkhead = Slots(*settings.bulkhead)
+        if self.budget is None and settings.retry_budget is not None:
+            self.budget = WindowedBudget(settings.retry_budget)
+        if self.adaptive is None and settings.adaptive is not None:
+            self.adaptive = GradientLimit(settings.adaptive)
 
     @property
     def active(self) -> int:
@@ -119,7 +135,7 @@ class Guard:
 
     # -- a call -----------------------------------------------------------------------------------------------------
 
-    def admit(self, now: float, wall: float, call: Call) -> str:
+    def admit(self, now: float, wall: float, call: Entered) -> str:
         """The mechanism that refuses the call, "" when it may go on; then ``leave`` must follow. (The bulkhead, which may
         let it wait, is asked by the exchange.)"""
         calls = self.calls
@@ -141,7 +157,7 @@ class Guard:
                 self.budget.call(now)
         return ""
 
-    def leave(self, call: Call, success: bool | None, wall: float, seconds: float, active: int, status: int) -> None:
+    def leave(self, call: Entered, success: bool | None, wall: float, seconds: float, active: int, status: int) -> None:
         """The call is over: ``success`` None when there is no verdict on the service (cancelled, the caller's doing). Nothing
         if it has left already."""
         calls = self.calls

@@ -11,26 +11,23 @@ from meshlib.engine.outcome import Outcome
 from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
-    from meshlib.engine.call import Call
-    from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.guard import Guard
-    from meshlib.policy.circuit_limits import Slots
+    from meshlib.engine.picks import Picks
+    from meshlib.engine.taken import Taken
+    from meshlib.policy.retry import RetryPolicy
 
 
 class Hedges:
     """``Race.tries``: what a driver asks for more tries and tells of those that lost. The exchange hands the first try in
     and takes the winner out."""
 
-    def __init__(
-        self, first: Send, call: Call, cluster: BoundCluster, guard: Guard, slots: Slots | None, place: Place | None
-    ) -> None:
+    def __init__(self, first: Send, guard: Guard, taken: Taken, picks: Picks | None, retry: RetryPolicy) -> None:
         self._first = first
-        self._call = call
-        self._cluster = cluster
         self._guard = guard
-        self._slots = slots
-        self._open: dict[Send, Place | None] = {first: place}
-        first.held, call.held = call.held, None
+        self._slots = taken.slots
+        self._picks = picks
+        self._retry = retry
+        self._open: dict[Send, Place | None] = {first: None if taken.slots is None else taken.place}
         hedging = guard.settings.hedging
         assert hedging is not None
         self._left = hedging.max_hedges
@@ -40,15 +37,16 @@ class Hedges:
         if self._left <= 0 or not self._open:
             return None
         self._left -= 1
-        cluster, call, first = self._cluster, self._call, self._first
+        first = self._first
+        cluster, call = first.cluster, first.call
         now = call.clock.monotonic()
         used = [send.endpoint for send in self._open]
-        endpoint = cluster.pick(call, now, used)
+        endpoint = cluster.pick(call.rng, now, self._picks, used, self._retry)
         for _ in range(5):
             if endpoint not in used:
                 break
-            endpoint = cluster.pick(call, now, used)
-        if endpoint is None or cluster.state.active >= cluster.spec.limits.http2_max_requests:
+            endpoint = cluster.pick(call.rng, now, self._picks, used, self._retry)
+        if endpoint is None or cluster.state.active >= cluster.max_requests:
             return None
         send = Send(call, cluster, endpoint, first.timeout, first.deadline, first.attempt)
         slots = self._slots
@@ -56,7 +54,7 @@ class Hedges:
         if slots is not None and not slots.try_acquire(place):
             del self._open[send]
             return None
-        cluster.begin(endpoint, send)
+        cluster.begin(send)
         self._guard.note("hedging", "hedged")
         return send
 
@@ -69,22 +67,21 @@ class Hedges:
         """A try that was cancelled, or whose answer is not wanted."""
         if send not in self._open:
             return
-        self._cluster.end(send)
+        send.cluster.end(send)
         place = self._open[send]
         if place is not None and self._slots is not None:
             place.give_back(self._slots)
         if self._open.pop(send, self) is self:  # two were told at once
             return
-        self._call.record.attempts.append(Attempt(send.endpoint.key, 0, "lost to a hedge", 0.0))
+        send.call.record.attempts.append(Attempt(send.endpoint.key, 0, "lost to a hedge", 0.0))
 
-    def take(self, send: Send) -> Place | None:
-        """The winner: the call holds its endpoint, and goes on with its place; ``taken`` must follow."""
-        self._call.held, send.held = send.held, None
-        return self._open[send]
+    def place_of(self, winner: Send) -> Place | None:
+        """The slot that the call goes on with; ``taken`` must follow."""
+        return self._open[winner]
 
-    def taken(self, send: Send) -> None:
+    def taken(self, winner: Send) -> None:
         """The winner leaves the books."""
-        del self._open[send]
+        del self._open[winner]
 
     def close(self) -> None:
         """Whatever is still in the books is given back (the call was cancelled)."""

@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING
 from meshlib.engine.call import Call
 from meshlib.engine.effects import Deliver, Exchange, Send, Spawn
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.picks import Picks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
-    from meshlib.compiler.routes import Rule
+    from meshlib.compiler.routes import Mirror, Rule
 
 MILLION = 1_000_000
 PATIENCE = 60.0
 """Seconds a copy may take when its route has no timeout: nobody waits for it, so nobody would ever end it."""
 
 
-def copies(call: Call, rule: Rule) -> Iterator[Spawn]:
-    """The copies that are drawn for this call; each mirror draws on its own."""
-    for mirror in rule.mirrors:
+def copies(
+    call: Call, rule: Rule, mirrors: tuple[Mirror, ...], ready: bool
+) -> Generator[Spawn, None, tuple[Mirror, ...]]:
+    """The copies that are drawn for this call, each mirror on its own. ``ready``: whether all that is to be copied is there.
+    The mirrors that are left to be asked later."""
+    if not ready or not call.request.replayable:
+        return mirrors
+    for mirror in mirrors:
         if mirror.share < MILLION and call.rng.random() * MILLION >= mirror.share:
             continue
         if mirror.destination.cluster:  # a mirror to nowhere is ignored; the load has reported it
@@ -32,22 +38,26 @@ def copies(call: Call, rule: Rule) -> Iterator[Spawn]:
             copy = Call(call.request.shadow(), call.live, call.clock, call.rng)
             copy.record = call.record
             yield Spawn(_copy(call, copy, rule, mirror.destination.cluster))
+    return ()
 
 
 def _copy(call: Call, copy: Call, rule: Rule, cluster_key: str) -> Exchange:
     whole = call.timeouts.read if call.request.protocol == "grpc" else None  # gRPC's deadline is for all of a call
     cluster = call.live.cluster(cluster_key)
     now = call.clock.monotonic()
-    endpoint = cluster.pick(copy, now, None)
+    picks = Picks(copy.request, rule, call.live.snapshot) if cluster.remembers_picks else None
+    endpoint = cluster.pick(call.rng, now, picks, None, rule.retry)
     if endpoint is None or cluster.spec.refusal:
         yield Deliver(Outcome(Failure.CONNECT_FAILED, "the mirror has no usable endpoint"))
         return
     patience = min(rule.timeout or PATIENCE, PATIENCE if whole is None else whole)
+    sent = Send(copy, cluster, endpoint, patience, now + patience)
     try:
-        cluster.begin(endpoint, copy)
-        outcome = yield Send(copy, cluster, endpoint, patience, now + patience)
+        cluster.begin(sent)
+        yield sent
+        outcome = sent.outcome
         if outcome.failure is None:
             cluster.record_status(endpoint, outcome.judged, call.clock.monotonic())
         yield Deliver(outcome)
     finally:
-        cluster.end(copy)
+        cluster.end(sent)

@@ -3,7 +3,7 @@ no failure for them until their time is up."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.engine.effects import Deliver, Exchange, Sleep
 from meshlib.engine.outcome import Failure
@@ -33,8 +33,8 @@ def until_ready(call: Call, exchange_of: Callable[[Call], Exchange]) -> Exchange
                 if type(effect) is Deliver and _nobody(effect, record.flags):
                     again = True
                     break
-                result: Any = yield effect
-                effect = exchange.send(result)
+                cut = yield effect
+                effect = exchange.send(cut)
         except StopIteration:
             return
         finally:
@@ -46,6 +46,7 @@ def until_ready(call: Call, exchange_of: Callable[[Call], Exchange]) -> Exchange
                 pause = min(pause, max(0.0, left))
             yield Sleep(pause)
             pause = min(LONGEST, pause * 2)
+            record.keep_attempt()
             record.flags = ""
             record.destination = None
             if left is not None:

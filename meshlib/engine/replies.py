@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+
+if TYPE_CHECKING:
+    from meshlib.engine.explanation import Explanation
 
 _PREFIX = "upstream connect error or disconnect/reset before headers. reset reason: "
 _RETRIED = "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: "
@@ -69,6 +74,12 @@ _REFUSALS = {
 def refused(mechanism: str) -> Outcome:
     """A ResiliencePolicy does not let the call through: 503, flag UO, as an overload that the caller should respect."""
     return reply(503, _REFUSALS[mechanism], [(b"x-envoy-overloaded", b"true")], mechanism)
+
+
+def refused_to_connect(record: Explanation, why: str) -> Outcome:
+    """The TLS that a policy asks for cannot be had, and plaintext is not it: a connect failure, flag UF."""
+    record.add_flag("UF")
+    return Outcome(Failure.CONNECT_FAILED, why)
 
 
 def fault_abort(status: int, grpc_status: int | None = None) -> Outcome:

@@ -54,7 +54,6 @@ class OutlierAccount:
         "consecutive_local",
         "ejected_at",
         "ejections",
-        "spotless",
         "successes",
         "total",
     )
@@ -65,7 +64,6 @@ class OutlierAccount:
         self.consecutive_local = 0
         self.ejected_at = 0.0
         self.ejections = 0
-        self.spotless = False  # whether one more success would change nothing
         self.total = 0
         self.successes = 0
 
@@ -78,7 +76,8 @@ class EndpointState:
 
     ``key`` is ``address:port``; ``endpoint`` the immutable registry endpoint of the newest snapshot; ``active`` the
     requests in flight (what LEAST_REQUEST compares); ``healthy`` is readiness from discovery; ``ejected`` is outlier
-    detection's verdict, whose own bookkeeping hangs on ``outlier``. ``serving`` is what its grpc.health.v1 service says,
+    detection's verdict, whose own bookkeeping hangs on ``outlier``; ``spotless``: one more success changes nothing of that.
+    ``serving`` is what its grpc.health.v1 service says,
     ``reachable`` whether the last connection attempt found it; ``avoided``: it is not, and others are. ``priority`` and
     ``group`` say where locality puts it; ``since`` is when it joined, by the caller's clock; ``latency`` what a balancer
     that looks at it remembers.
@@ -98,6 +97,7 @@ class EndpointState:
         "reachable",
         "serving",
         "since",
+        "spotless",
         "weight",
     )
 
@@ -116,10 +116,16 @@ class EndpointState:
         self.reachable = True
         self.avoided = False
         self.outlier: OutlierAccount | None = None
+        self.spotless = True
 
     @property
     def usable(self) -> bool:
         return self.healthy and not self.ejected and self.serving and not self.avoided
+
+    def forget_results(self) -> None:
+        """Outlier detection is off, or begins anew."""
+        self.outlier = None
+        self.spotless = True
 
     def __repr__(self) -> str:
         marks = "" if self.usable else " ejected" if self.ejected else " unreachable" if self.avoided else " unhealthy"

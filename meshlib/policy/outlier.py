@@ -76,6 +76,7 @@ class OutlierDetector:
         for endpoint in self._endpoints:
             if endpoint.outlier is None:
                 endpoint.outlier = OutlierAccount()
+                endpoint.spotless = False
 
     # -- results ----------------------------------------------------------------------------------------------------
 
@@ -88,12 +89,12 @@ class OutlierDetector:
         codes = settings.error_codes
         if status < 500 if codes is None else status not in codes:
             host.consecutive_5xx = host.consecutive_gateway = 0
-            host.spotless = self._forgets
+            endpoint.spotless = self._forgets
             if self._count_success:
                 host.total += 1
                 host.successes += 1
             return None
-        host.spotless = False
+        endpoint.spotless = False
         if self._count_success:
             host.total += 1
         gateway = status in GATEWAY_ERRORS
@@ -118,7 +119,7 @@ class OutlierDetector:
         if not settings.split_external_local_origin:
             return self.record_status(endpoint, LOCAL_CODE[kind], now)
         host = endpoint.outlier or self._adopt(endpoint)
-        host.spotless = False
+        endpoint.spotless = False
         if kind != "connect":
             host.consecutive_local = 0  # the request had a connection, which in Envoy ends the row of local failures
         host.consecutive_local += 1

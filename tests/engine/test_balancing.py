@@ -347,7 +347,7 @@ def test_passthrough_dials_the_address_that_the_caller_named():
 )
 def test_retries_are_bounded_by_their_share_of_active_requests(budget, active, retried):
     made = bench(*pods(2), rule={"retries": {"attempts": 1, "retryOn": "5xx"}}, retryBudget=budget)
-    made.state(KEY).active = active
+    made.state(KEY).requests = active
     script = made.script(500)
     made.call(script)
     assert len(script.sends) == (2 if retried else 1)

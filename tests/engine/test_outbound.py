@@ -8,7 +8,9 @@ import pytest
 
 from meshlib.engine.call import CallerTimeouts
 from meshlib.engine.drivers import finish, run
+from meshlib.engine.effects import Deliver, Send
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.taken import Taken
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.scripted import Bench
 
@@ -209,12 +211,12 @@ def test_the_callers_x_envoy_headers_add_conditions_and_set_the_count():
 def test_max_retries_of_the_pool_stops_a_retry_and_delivers_what_there_is():
     policy = destination_rule("reviews", "v1", connectionPool={"http": {"maxRetries": 1}})
     b = bench({"route": [to("reviews", "v1")], "retries": {"attempts": 2, "retryOn": "5xx"}}, policy)
-    other, _ = b.begin()
-    assert b.live.cluster(V1).begin_retry(other)
+    other = Taken(b.live.cluster(V1), None, None)
+    assert other.retry(b.clock.now)
     script = b.script(503)
     outcome, _ = b.call(script)
     assert (outcome.status, len(script.sends)) == (503, 1)
-    b.live.cluster(V1).end_retry(other)
+    other.give_back()
     assert idle(b, V1)
 
 
@@ -452,10 +454,11 @@ def test_an_exchange_closed_at_any_effect_gives_everything_back():
         _, exchange = b.begin()
         effect = next(exchange)
         for _ in range(stop_after):
-            name = type(effect).__name__
-            if name == "Deliver":
+            if type(effect) is Deliver:
                 break
-            effect = exchange.send(Outcome(status=503, whole=b"") if name == "Send" else None)
+            if type(effect) is Send:
+                effect.outcome = Outcome(status=503, whole=b"")
+            effect = next(exchange)
         exchange.close()
         assert idle(b, V1), stop_after
         assert b.state(V1).slots.in_use == 0

@@ -212,7 +212,7 @@ def test_a_success_of_a_spotless_endpoint_changes_nothing(kind, events):
                 found.tick(now + what)
             elif event == "failure":
                 found.record_local_failure(endpoint, what, now)
-            elif skips and what < 500 and endpoint.outlier.spotless:
+            elif skips and what < 500 and endpoint.spotless:
                 skipped += 1
             else:
                 found.record_status(endpoint, what, now)

@@ -1,0 +1,122 @@
+"""What comes of an attempt, or of there being none: judged here, without effects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.engine import replies
+from meshlib.engine.actions import change_answer
+from meshlib.engine.before_sending import caller_gave_up
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.policy.retry import should_retry
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.guarded import GuardedCall
+    from meshlib.engine.message import Request
+    from meshlib.engine.taken import Taken
+    from meshlib.policy.endpoint import EndpointState
+    from meshlib.policy.retry import RetryPolicy
+
+LOCAL_ORIGIN = {
+    Failure.CONNECT_FAILED: "connect",
+    Failure.CONNECT_TIMEOUT: "connect",
+    Failure.RESET: "reset",
+    Failure.REFUSED: "reset",
+    Failure.PROTOCOL_ERROR: "reset",
+    Failure.TIMEOUT: "timeout",
+}
+"""Failures that outlier detection holds against the endpoint; the others are the caller's or our own doing."""
+
+SAFE_TO_RESEND = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+
+# -- before it ----------------------------------------------------------------------------------------------------------
+
+
+def no_endpoint(call: Call, picked: EndpointState | None) -> Outcome:
+    """None is usable (``picked`` None), or the cluster has as many requests under way as it may."""
+    call.record.add_flag("UH" if picked is None else "UO")
+    return change_answer(call, replies.no_healthy_upstream() if picked is None else replies.overflow())
+
+
+def no_place(call: Call, now: float, deadline: float, caller_deadline: float) -> Outcome:
+    """The wait for a connection slot was too long, for the route, the caller or its pool timeout."""
+    if now >= deadline:
+        failure, detail = Failure.TIMEOUT, "the route's timeout passed while waiting for a connection slot"
+    elif now >= caller_deadline:
+        failure, detail = Failure.TIMEOUT, "the caller's read timeout passed while waiting for a connection slot"
+    else:
+        pool = call.timeouts.pool or 0
+        failure, detail = Failure.POOL_TIMEOUT, f"no connection slot within the caller's pool timeout of {pool:g} s"
+    call.record.add_flag(replies.FLAG_OF_FAILURE[failure])
+    return Outcome(failure, detail)
+
+
+# -- after it -----------------------------------------------------------------------------------------------------------
+
+
+def asks_for_retry(outcome: Outcome, retry: RetryPolicy) -> bool:
+    """Whether the route would have a response tried again."""
+    status, headers = outcome.status, outcome.headers
+    if status == 200 and not headers and not retry.retry_on.codes:
+        return False  # there is nothing to look at
+    return should_retry(retry, failure=None, status=status, headers=headers)
+
+
+def may_be_resent(request: Request) -> bool:
+    """Whether a request may be sent again, and no retry counted, when a kept-alive connection was closed by its server just as
+    we reused it: nothing was answered (RFC 9110 9.2.2)."""
+    return request.method in SAFE_TO_RESEND and request.replayable
+
+
+def judge_failure(
+    cluster: BoundCluster,
+    endpoint: EndpointState,
+    retry: RetryPolicy,
+    failure: Failure,
+    now: float,
+    out_of_time: bool,
+) -> bool:
+    """Hold a failure against its endpoint, if it is to blame; whether the route asks for a retry. ``out_of_time``: the route's
+    own timeout has passed."""
+    kind = LOCAL_ORIGIN.get(failure)
+    if kind is not None:
+        cluster.record_failure(endpoint, kind, now)
+    return should_retry(retry, failure=failure.name, status=0, global_timeout=out_of_time)
+
+
+def may_be_retried(call: Call, taken: Taken, retry: RetryPolicy, attempt: int, now: float) -> bool:
+    """Whether the retry that the route asks for may be: attempts, budgets and a body that can be sent again."""
+    record = call.record
+    record.keep_attempt()
+    if attempt > retry.attempts:
+        if retry.attempts:
+            record.add_flag("URX")
+        return False
+    if not call.request.replayable:
+        return False
+    return taken.retry(now)
+
+
+def no_time_for_retry(
+    call: Call, timeout: float | None, now: float, deadline: float, caller_deadline: float
+) -> Outcome:
+    """The pause before the retry has taken what time there was."""
+    if now >= deadline or deadline <= caller_deadline:
+        call.record.add_flag("UT")
+        return Outcome(Failure.TIMEOUT, f"the route's timeout of {timeout or 0:g} s passed")
+    return caller_gave_up(call)
+
+
+def judge_cut(
+    call: Call, cluster: BoundCluster, endpoint: EndpointState, guarded: GuardedCall | None, failure: Failure
+) -> None:
+    """The response was cut short in its body."""
+    call.record.add_flag(replies.FLAG_OF_FAILURE.get(failure, "UC"))
+    kind = LOCAL_ORIGIN.get(failure)
+    if kind is not None:
+        if guarded is not None:
+            guarded.success = False
+        cluster.record_failure(endpoint, kind, call.clock.monotonic())
