@@ -67,3 +67,9 @@ def test_one_network_of_several_is_enough_and_families_do_not_mix(cidrs, address
 def test_what_is_no_network_is_refused():
     with pytest.raises(ValueError, match=r"10\.0\.0"):
         networks(["10.0.0.0/33"])
+
+
+def test_a_star_fits_every_server_name_and_what_is_not_known_fits_no_condition():
+    assert L4Match(("*",))("a.test")
+    assert not L4Match(("a.test",))("")
+    assert not L4Match(sources=networks(["0.0.0.0/0"]))("", "10.0.0.1")

@@ -18,6 +18,6 @@ def test_unless_another_is_named(grpc):
 
 
 def test_a_refusal_is_a_value():
-    assert Refusal(403, "no") == Refusal(403, "no", None, "", "")
+    assert Refusal(403) == Refusal(403, "", None, "", "")
     with pytest.raises(AttributeError):
         Refusal(403).status = 200

@@ -22,3 +22,13 @@ def test_the_share_never_shrinks_and_stays_between_its_bounds(aggression, minimu
     warmth = SlowStart(100.0, aggression, minimum)
     young, old = sorted((one, other))
     assert minimum / 100 - 1e-9 <= warmth.factor(young) <= warmth.factor(old) <= 1.0
+
+
+def test_the_defaults_are_istios_and_the_window_ends_when_it_says():
+    assert SlowStart(100.0) == SlowStart(100.0, 1.0, 10.0)
+    assert SlowStart(100.0, 1.0, 0.0).factor(99.0) == pytest.approx(0.99)
+    assert SlowStart(0.0).factor(0.0) == 1.0
+
+
+def test_an_endpoint_of_this_very_moment_gets_something():
+    assert SlowStart(100.0, 1.0, 0.0).factor(0.0) == SlowStart(100.0, 1.0, 0.0).factor(-1.0) == pytest.approx(0.00001)

@@ -67,3 +67,11 @@ def test_a_draw_falls_where_its_share_of_the_total_falls(weights, drawn):
     choice = WeightedChoice(weights)
     assert choice.pick(Drawn(drawn)) == choice.pick_by_value(int(drawn * choice.total))
     assert weights[choice.pick(Drawn(drawn))] > 0
+
+
+def test_what_cannot_be_chosen_from_is_said():
+    with pytest.raises(ValueError, match="the weights of 2 destinations add up to 0"):
+        WeightedChoice([0, 0])
+    with pytest.raises(ValueError, match=r"not negative: \[-1, 2\]"):
+        WeightedChoice([-1, 2])
+    assert (WeightedChoice([0]).weights, WeightedChoice([0]).total) == ((1,), 1)

@@ -83,3 +83,12 @@ def test_a_clock_of_another_thread_that_is_a_little_behind_forgets_nothing():
 def test_the_defaults_are_a_fifth_and_ten_a_second():
     settings = WindowedBudgetSettings()
     assert (settings.percent, settings.min_per_second) == (20.0, 10)
+
+
+def test_before_the_first_call_of_all_there_is_nothing_to_retry():
+    budget = WindowedBudget(WindowedBudgetSettings(percent=100.0, min_per_second=0))
+    assert not budget.allows(0.0)
+    budget.call(0.0)
+    assert budget.allows(0.9)
+    budget.retry(0.9)
+    assert not budget.allows(9.9)
