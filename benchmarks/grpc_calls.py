@@ -18,17 +18,17 @@ import grpc
 import meshlib
 from benchmarks import synthetic
 from benchmarks.grpc_backend import CHAT, EXPAND, MESSAGE, UNARY
-from benchmarks.measure import interleaved, interleaved_async
+from benchmarks.measure import Unit, interleaved, interleaved_async
 
 WAYS = ("bare", "mesh", "xds")
 STREAMED = 400
 CHATTED = 200
 
 Samples = dict[str, dict[str, list[float]]]
-"""By kind of call and by way: seconds a call."""
+"""By kind of call and by way: seconds a call. Beside them ``json.loads``: ``us``, the unit (``measure.Unit``)."""
 
 
-def _plan(quick: bool) -> dict[str, tuple[int, int, int]]:
+def plan(quick: bool) -> dict[str, tuple[int, int, int]]:
     """Rounds, calls a round and calls before the first round."""
     return {
         "unary": (4, 50, 50) if quick else (60, 100, 300),
@@ -42,6 +42,7 @@ def _targets(port: int) -> dict[str, str]:
 
 
 def sync_calls(port: int, quick: bool) -> Samples:
+    unit = Unit()
     with meshlib.Mesh.from_resources(synthetic.grpc_reviews(port)) as mesh:
         channels = [
             (mesh.grpc_channel if way == "mesh" else grpc.insecure_channel)(target)
@@ -74,15 +75,16 @@ def sync_calls(port: int, quick: bool) -> Samples:
 
         kinds = {"unary": unary, "server streaming": expand, "bidirectional": chat}
         samples = {
-            kind: dict(zip(WAYS, interleaved([kinds[kind](c) for c in channels], *plan), strict=True))
-            for kind, plan in _plan(quick).items()
+            kind: dict(zip(WAYS, interleaved([kinds[kind](c) for c in channels], *counts, unit), strict=True))
+            for kind, counts in plan(quick).items()
         }
         for channel in channels:
             channel.close()
-    return samples
+    return {**samples, "json.loads": {"us": [unit.us]}}
 
 
 async def aio_calls(port: int, quick: bool) -> Samples:
+    unit = Unit()
     async with meshlib.Mesh.from_resources(synthetic.grpc_reviews(port)) as mesh:
         channels = [
             (mesh.aio_grpc_channel if way == "mesh" else grpc.aio.insecure_channel)(target)
@@ -115,12 +117,14 @@ async def aio_calls(port: int, quick: bool) -> Samples:
 
         kinds = {"unary": unary, "server streaming": expand, "bidirectional": chat}
         samples = {
-            kind: dict(zip(WAYS, await interleaved_async([kinds[kind](c) for c in channels], *plan), strict=True))
-            for kind, plan in _plan(quick).items()
+            kind: dict(
+                zip(WAYS, await interleaved_async([kinds[kind](c) for c in channels], *counts, unit), strict=True)
+            )
+            for kind, counts in plan(quick).items()
         }
         for channel in channels:
             await channel.close()
-    return samples
+    return {**samples, "json.loads": {"us": [unit.us]}}
 
 
 async def _count(stream: Any) -> int:

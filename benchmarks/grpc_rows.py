@@ -8,14 +8,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 import meshlib
 from benchmarks import synthetic
-from benchmarks.measure import Row, best_us, median_us, percentile_us
+from benchmarks.measure import Cost, Row, best_median_us, cost_of, cost_of_async, median_us, percentile_us
 from benchmarks.processes import backend
 
 
@@ -26,14 +25,16 @@ def grpc_calls(quick: bool) -> list[Row]:
     """
     if importlib.util.find_spec("grpc") is None:
         return [Row("gRPC", 0.0, "", details="not measured: grpcio is not installed")]
-    from benchmarks.grpc_calls import CHATTED, STREAMED
+    from benchmarks.grpc_calls import CHATTED, STREAMED, plan
     from tests.support.ads_server import AdsServer, bootstrap_environment
 
     rows: list[Row] = []
     with backend("benchmarks.grpc_backend") as (port, _), AdsServer(xds_resources(port)) as ads:
         for runtime, name in (("sync", "grpcio"), ("aio", "grpc.aio")):
             samples = client_samples(runtime, port, bootstrap_environment(ads.port), quick=quick)
-            rows += _latency(f"{name} unary p50", samples["unary"])
+            rows += _latency(
+                f"{name} unary p50", samples["unary"], samples["json.loads"]["us"], plan(quick)["unary"][0]
+            )
             rows += _throughput(f"{name} server streaming, messages/s", samples["server streaming"], STREAMED)
             rows += _throughput(f"{name} bidirectional, messages/s", samples["bidirectional"], CHATTED)
     return rows
@@ -63,27 +64,18 @@ def grpc_cost(quick: bool) -> list[Row]:
     ):
         call = mesh.grpc_channel("reviews:9080").unary_unary(UNARY)
         assert call(MESSAGE) == b"answer"
-        blocking = best_us(lambda: call(MESSAGE), calls)
+        blocking = cost_of(lambda: call(MESSAGE), calls)
 
-        async def on_loop() -> float:
+        async def on_loop() -> Cost:
             call = mesh.aio_grpc_channel("reviews:9080").unary_unary(UNARY)
             assert await call(MESSAGE) == b"answer"
-            rounds = []
-            for _ in range(7):
-                began = time.perf_counter()
-                for _ in range(calls):
-                    await call(MESSAGE)
-                rounds.append((time.perf_counter() - began) / calls)
-            return median_us(rounds)
+            return await cost_of_async(lambda: call(MESSAGE), calls)
 
+        aio = asyncio.run(on_loop())
+        name, way = "policy cost of one gRPC call", "mesh.grpc_channel, unary"
         return [
-            Row("policy cost of one gRPC call", blocking, "us", 12.0, details="mesh.grpc_channel, unary"),
-            Row(
-                "policy cost of one gRPC call, aio",
-                asyncio.run(on_loop()),
-                "us",
-                details="mesh.aio_grpc_channel, unary",
-            ),
+            Row(name, blocking.us, "us", 12.0, details=way, json=blocking.json),
+            Row(f"{name}, aio", aio.us, "us", details="mesh.aio_grpc_channel, unary", json=aio.json),
         ]
 
 
@@ -124,14 +116,15 @@ class AnsweredCall:
 ANSWERED = AnsweredCall()
 
 
-def _latency(name: str, samples: dict[str, list[float]]) -> list[Row]:
+def _latency(name: str, samples: dict[str, list[float]], unit: list[float], rounds: int) -> list[Row]:
     p50 = {way: median_us(taken) for way, taken in samples.items()}
     p99 = {way: percentile_us(taken, 99) for way, taken in samples.items()}
     rows = []
     for way, label, target in (("mesh", "mesh channel", 1.06), ("xds", "xds:///", None)):
         details = f"p50 {p50[way]:.0f} us against {p50['bare']:.0f} us; p99 {p99[way]:.0f} / {p99['bare']:.0f}"
         extra = {"bare_us": p50["bare"], f"{way}_us": p50[way]}
-        rows.append(Row(f"{name}, {label} / bare", p50[way] / p50["bare"], "x", target, details=details, extra=extra))
+        units = best_median_us(samples[way], rounds) / unit[0]
+        rows.append(Row(f"{name}, {label} / bare", p50[way] / p50["bare"], "x", target, True, details, extra, units))
     return rows
 
 
