@@ -77,7 +77,7 @@ class Machine:
     @property
     def slowness(self) -> int:
         self.rounds += 1
-        return 1 if self.rounds > 2500 else 9
+        return 1 if 2200 < self.rounds <= 4500 else 9
 
 
 @pytest.fixture
@@ -90,7 +90,9 @@ def machine(monkeypatch) -> Machine:
 
 def test_a_cost_is_told_in_json_loads_of_the_same_run_the_best_rounds_of_both(machine):
     cost = measure.cost_of(machine.work, 100, rounds=7)
-    assert (cost.us, cost.json) == (pytest.approx(14.0), pytest.approx(7.0))
+    assert cost.json == pytest.approx(7.0)
+    assert cost.us == pytest.approx(9 * 14.0), "the median round, on a machine that is mostly busy"
+    machine.rounds = 0
     assert measure.cost_of(machine.work, 100, per=2).json == pytest.approx(3.5)
 
 
@@ -99,7 +101,7 @@ async def test_so_is_that_of_a_coroutine(machine):
         machine.work()
 
     cost = await measure.cost_of_async(work, 100)
-    assert (cost.us, cost.json) == (pytest.approx(14.0), pytest.approx(7.0))
+    assert (cost.us, cost.json) == (pytest.approx(9 * 14.0), pytest.approx(7.0))
 
 
 def test_the_unit_is_taken_beside_each_round_and_the_best_one_counts(machine):
