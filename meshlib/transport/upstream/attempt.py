@@ -9,7 +9,7 @@ from meshlib.engine.call import NO_TIMEOUTS, CallerTimeouts
 from meshlib.transport.upstream.target import Target, smaller
 
 if TYPE_CHECKING:
-    from meshlib.engine.outcome import RawHeaders
+    from meshlib.engine.message import RawHeaders
     from meshlib.transport.protocol.request_body import ReplayBody
     from meshlib.transport.upstream.trace import Trace
 
@@ -62,11 +62,6 @@ class Attempt:
         self.caller = caller
         self.trace = trace
         self.watch = watch
-
-    @property
-    def scheme(self) -> bytes:
-        """Of the request: ``http`` or ``https``."""
-        return b"http" if self.target.tls is None else b"https"
 
     @property
     def connect_limit(self) -> float | None:

@@ -11,9 +11,7 @@ from __future__ import annotations
 from threading import RLock
 from typing import Any
 
-from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.circuit_limits import Slots
-from meshlib.transport.upstream.attempt import Attempt
 
 
 class ClientLimits:
@@ -50,14 +48,3 @@ class ClientLimits:
         self.lock = RLock()
         if self.slots is not None:
             self.slots = Slots(self.slots.limit)
-
-
-def no_slot(attempt: Attempt) -> Outcome:
-    """The time that an attempt may wait for a slot has passed."""
-    pool, head = attempt.caller.pool, attempt.head_timeout
-    if pool is None or (head is not None and head <= pool):
-        return Outcome(Failure.TIMEOUT, f"no connection of the client's limits was free within {head or 0:.3g} s")
-    return Outcome(
-        Failure.POOL_TIMEOUT,
-        f"no connection of the client's limits (max_connections) was free within its pool timeout of {pool:g} s",
-    )

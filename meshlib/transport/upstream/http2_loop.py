@@ -22,7 +22,8 @@ from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
 from meshlib.transport.protocol.request_head import InvalidHead
 from meshlib.transport.upstream.attempt import Attempt
-from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
+from meshlib.transport.upstream.beside import LoopBeside
+from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.http2_call import (
     FLUSH,
     NEXT,
@@ -36,14 +37,13 @@ from meshlib.transport.upstream.http2_call import (
 )
 from meshlib.transport.upstream.loop_connection import close_politely
 from meshlib.transport.upstream.network_stream import AsyncPooledStream
-from meshlib.transport.upstream.problems import MESH_CLOSED, connect_problem, mesh_closed
+from meshlib.transport.upstream.problems import MESH_CLOSED, connect_problem, mesh_closed, no_slot
 from meshlib.transport.upstream.target import Target, worn_out
 from meshlib.transport.upstream.tls import HTTP2_OR_1, PeerNameMismatch
 from meshlib.transport.upstream.trace import Notes
 
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
-    from meshlib.transport.upstream.loop import AsyncioUpstream
 
 BACKLOG_MOST = 4 * 1024 * 1024  # bytes that a server leaves unread before it counts as hostile
 UNUSED_SECONDS = (
@@ -358,7 +358,7 @@ class _Pool:
 class AsyncioHttp2:
     """The HTTP/2 part of an ``AsyncioUpstream``, which gets those connections that turn out to be HTTP/1.1."""
 
-    def __init__(self, upstream: AsyncioUpstream) -> None:
+    def __init__(self, upstream: LoopBeside) -> None:
         """Raises ImportError without a library for HTTP/2."""
         preferred()
         self.loop = upstream.loop
@@ -382,7 +382,7 @@ class AsyncioHttp2:
                 return None
             del self._http1[target]
         try:
-            head = request_head(attempt.method, attempt.request_target, framing.headers, attempt.scheme)
+            head = request_head(attempt.method, attempt.request_target, framing.headers, target.scheme)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         found = await self._stream(head, not framing.body, attempt, began)
@@ -404,7 +404,7 @@ class AsyncioHttp2:
         if trace is not None:
             try:
                 trace.version = "http2"
-                await trace.send_headers(attempt, framing.headers)
+                await trace.send_headers(attempt.method, attempt.request_target, framing.headers, target)
                 await trace.sent()  # so far as it has to be before the response: the rest of a body goes out beside it
             except BaseException:
                 connection.cancel(stream)
@@ -583,9 +583,7 @@ class AsyncioHttp2:
 
     def too_many_idle(self, limits: ClientLimits) -> bool:
         """Whether a client keeps more connections without a call than its limits allow."""
-        return limits.max_idle is not None and limits.too_many(
-            self.idle_of(limits) + len(self._upstream._idle_of(limits))
-        )
+        return limits.max_idle is not None and limits.too_many(self.idle_of(limits) + self._upstream.idle_of(limits))
 
     def retire_idle(self, limits: ClientLimits) -> bool:
         """Close a connection of a client that carries no call. False when there is none."""

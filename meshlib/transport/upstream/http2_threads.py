@@ -34,6 +34,7 @@ from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
 from meshlib.transport.protocol.request_head import InvalidHead
 from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.beside import ThreadsBeside
 from meshlib.transport.upstream.environment import waiting_poll
 from meshlib.transport.upstream.forked import close_copy
 from meshlib.transport.upstream.http2_call import (
@@ -55,7 +56,6 @@ from meshlib.transport.upstream.tls import HTTP2_OR_1
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.upstream.client_limits import ClientLimits
-    from meshlib.transport.upstream.threads import SyncUpstream
 
 RECEIVE = 65536  # not less than a TLS record, so that no decrypted bytes are left where poll does not see them
 READS = 8  # of RECEIVE bytes, before the threads they are for get to run
@@ -511,7 +511,7 @@ class _Pool:
 class SyncHttp2:
     """The HTTP/2 part of a ``SyncUpstream``, which makes its sockets."""
 
-    def __init__(self, upstream: SyncUpstream, now: Callable[[], float]) -> None:
+    def __init__(self, upstream: ThreadsBeside, now: Callable[[], float]) -> None:
         """Raises ImportError without a library for HTTP/2."""
         preferred()
         self._upstream = upstream
@@ -535,7 +535,7 @@ class SyncHttp2:
                 return None
             del self._http1[target]
         try:
-            head = request_head(attempt.method, attempt.request_target, framing.headers, attempt.scheme)
+            head = request_head(attempt.method, attempt.request_target, framing.headers, target.scheme)
         except InvalidHead as error:
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         found = self._stream(head, not framing.body, attempt, began)
@@ -572,7 +572,7 @@ class SyncHttp2:
         trace = attempt.trace
         if trace is not None:
             trace.version = "http2"
-            trace.send_headers(attempt, framing.headers)
+            trace.send_headers(attempt.method, attempt.request_target, framing.headers, attempt.target)
             trace.sent()  # so far as it has to be before the response: the rest of a body goes out beside it
         outcome: Outcome = connection.perform(steps, stream, waiter, source)
         outcome.stream = connection.stream
@@ -739,9 +739,7 @@ class SyncHttp2:
 
     def too_many_idle(self, limits: ClientLimits) -> bool:
         """Whether a client keeps more connections without a call than its limits allow."""
-        return limits.max_idle is not None and limits.too_many(
-            self.idle_of(limits) + len(self._upstream._idle_of(limits))
-        )
+        return limits.max_idle is not None and limits.too_many(self.idle_of(limits) + self._upstream.idle_of(limits))
 
     def retire_idle(self, limits: ClientLimits) -> bool:
         """Close a connection of a client that carries no call. False when there is none."""

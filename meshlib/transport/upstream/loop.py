@@ -18,7 +18,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Chunked, Framing, NoBody, Sized, framing_of
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
-from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
+from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.loop_connection import Connection
 from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.loop_dial import dial
@@ -30,6 +30,7 @@ from meshlib.transport.upstream.problems import (
     mesh_closed,
     no_connection,
     no_http2_package,
+    no_slot,
     no_upgrade,
 )
 from meshlib.transport.upstream.target import Target, smaller, worn_out
@@ -297,7 +298,7 @@ class AsyncioUpstream:
         try:
             if attempt.trace is not None:
                 attempt.trace.version = "http11"
-                await attempt.trace.send_headers(attempt, framing.headers)
+                await attempt.trace.send_headers(attempt.method, attempt.request_target, framing.headers, target)
             connection.start(data, attempt.method == b"HEAD", pending, attempt.headers)
             if timeout is not None:
                 self.deadlines.add(late, began + timeout)

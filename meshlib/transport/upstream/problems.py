@@ -46,6 +46,17 @@ def no_connection(attempt: Attempt, limit: float | None, error: BaseException | 
     return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {attempt.target} within {limit or 0:g} s", error)
 
 
+def no_slot(attempt: Attempt) -> Outcome:
+    """The time that an attempt may wait for a slot has passed."""
+    pool, head = attempt.caller.pool, attempt.head_timeout
+    if pool is None or (head is not None and head <= pool):
+        return Outcome(Failure.TIMEOUT, f"no connection of the client's limits was free within {head or 0:.3g} s")
+    return Outcome(
+        Failure.POOL_TIMEOUT,
+        f"no connection of the client's limits (max_connections) was free within its pool timeout of {pool:g} s",
+    )
+
+
 def no_head(attempt: Attempt) -> Outcome:
     """The head of the response has not come in time."""
     return Outcome(Failure.TIMEOUT, f"no answer within {attempt.head_timeout or 0:.3g} s")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from meshlib.policy.circuit_limits import TcpKeepalive
+from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.names import is_name
 from meshlib.transport.upstream.tls import Context
-
-if TYPE_CHECKING:
-    from meshlib.transport.upstream.client_limits import ClientLimits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +42,11 @@ class Target:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_name", is_name(self.host))
+
+    @property
+    def scheme(self) -> bytes:
+        """Of requests to it: ``http`` or ``https``."""
+        return b"http" if self.tls is None else b"https"
 
     def retire(self) -> None:
         """Nothing refers to it any more but calls under way: their connections close with them."""

@@ -20,10 +20,10 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Framing, framing_of
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
-from meshlib.transport.upstream.client_limits import ClientLimits, no_slot
+from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.forked import close_copy
 from meshlib.transport.upstream.names import Names
-from meshlib.transport.upstream.problems import mesh_closed, no_connection, no_http2_package, no_upgrade
+from meshlib.transport.upstream.problems import mesh_closed, no_connection, no_http2_package, no_slot, no_upgrade
 from meshlib.transport.upstream.target import Target, worn_out
 from meshlib.transport.upstream.threads_connection import Connection, shut_down
 from meshlib.transport.upstream.threads_dial import Dialler
@@ -93,7 +93,7 @@ class SyncUpstream:
                 return mesh_closed()
             if attempt.trace is not None:
                 attempt.trace.version = "http11"
-                attempt.trace.send_headers(attempt, framing.headers)
+                attempt.trace.send_headers(attempt.method, attempt.request_target, framing.headers, target)
             outcome = exchange(attempt, connection, head, framing, began, len(self._busy) == 1)
             if outcome.failure is not None:
                 self.discard(connection)

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NamedTuple
 
 from meshlib.engine.outcome import Outcome, RawHeaders
-from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.target import Target
 
 
@@ -74,11 +73,10 @@ class Trace:
             "connection.start_tls", {"ssl_context": context, "server_hostname": name, "timeout": timeout}
         )
 
-    def send_headers(self, attempt: Attempt, headers: RawHeaders) -> Any:
-        """The request begins, with these headers."""
-        target = attempt.target
-        url = TracedUrl(attempt.scheme, target.host.encode(), target.port, attempt.request_target)
-        request = TracedRequest(attempt.method, url, headers)
+    def send_headers(self, method: bytes, request_target: bytes, headers: RawHeaders, target: Target) -> Any:
+        """The request begins."""
+        url = TracedUrl(target.scheme, target.host.encode(), target.port, request_target)
+        request = TracedRequest(method, url, headers)
         return self.started(f"{self.version}.send_request_headers", {"request": request})
 
     def step(self, name: str) -> Any:
