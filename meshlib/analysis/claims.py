@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import ItemsView, Iterator
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import CLAIMS_WITHOUT_AUTHENTICATION
 from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.gateway_hosts import MESH
 from meshlib.analysis.index import Index, short_or_full
 from meshlib.pace import take_turns
+from meshlib.resources.typed import REQUEST_AUTHENTICATION, VIRTUAL_SERVICE
+
+if TYPE_CHECKING:
+    from meshlib.resources.virtual_service import VirtualService
 
 _CLAIM = "@request.auth.claims"
 
 
 def routes_by_claims(index: Index) -> Iterator[Finding]:
     """Matches by ``@request.auth.claims`` at gateways whose Pods no RequestAuthentication selects."""
-    selectors: dict[str, list[Any]] = {}
-    for request in index.of("RequestAuthentication"):
+    selectors: dict[str, list[ItemsView[str, str]]] = {}
+    for request in index.of(REQUEST_AUTHENTICATION):
         labels = request.spec.selector.match_labels if request.spec.selector is not None else None
         selectors.setdefault(request.namespace, []).append((labels or {}).items())
-    for service in index.analyzed("VirtualService"):
+    for service in index.analyzed(VIRTUAL_SERVICE):
         take_turns()
         found = _claim(service)
         if found is None:
@@ -43,7 +47,7 @@ def routes_by_claims(index: Index) -> Iterator[Finding]:
                     break
 
 
-def _claim(service: Any) -> tuple[Loc, str] | None:
+def _claim(service: VirtualService) -> tuple[Loc, str] | None:
     for number, rule in enumerate(service.spec.http or ()):
         for position, match in enumerate(rule.match or ()):
             for field, headers in (("headers", match.headers), ("withoutHeaders", match.without_headers)):

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import NEGATIVE_CONDITION
 from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.index import GATEWAY_API, Index
 from meshlib.pace import take_turns
+from meshlib.resources.typed import AUTHORIZATION_POLICY, SERVICE_ENTRY, WORKLOAD_ENTRY
+
+if TYPE_CHECKING:
+    from meshlib.analysis.finding import Subject
+    from meshlib.resources.authorization_policy import AuthorizationPolicy
+    from meshlib.resources.service_entry import ServiceEntry
+    from meshlib.resources.workload import WorkloadEntry
 
 _BOUND = frozenset({"istio.io/WaypointBound"})
 _ACCEPTED = frozenset({"ZtunnelAccepted", "WaypointAccepted"})
 _ROUTE = frozenset({"Accepted", "Programmed", "ResolvedRefs"})
-_TYPES = {"ServiceEntry": _BOUND, "WorkloadEntry": _BOUND, "AuthorizationPolicy": _ACCEPTED}
 _GATEWAY_API = {"Gateway": _ROUTE, "HTTPRoute": _ROUTE, "GRPCRoute": _ROUTE}
 
 
 def negative(index: Index) -> Iterator[Finding]:
     """Conditions that are False; of AuthorizationPolicies also those that a waypoint has taken in part."""
-    for kind, types in _TYPES.items():
-        for resource in index.analyzed(kind):
-            take_turns()
-            yield from _of(resource, resource.status, ("status", "conditions"), types)
+    told: list[tuple[ServiceEntry | WorkloadEntry | AuthorizationPolicy, frozenset[str]]] = [
+        *((entry, _BOUND) for entry in index.analyzed(SERVICE_ENTRY)),
+        *((entry, _BOUND) for entry in index.analyzed(WORKLOAD_ENTRY)),
+        *((policy, _ACCEPTED) for policy in index.analyzed(AUTHORIZATION_POLICY)),
+    ]
+    for resource, types in told:
+        take_turns()
+        yield from _of(resource, resource.status, ("status", "conditions"), types)
     for kind, types in _GATEWAY_API.items():
         for other in index.others(kind, GATEWAY_API):
             status = other.value.get("status")
@@ -32,7 +42,7 @@ def negative(index: Index) -> Iterator[Finding]:
                 yield from _of(other, parent, ("status", "parents", position, "conditions"), types)
 
 
-def _of(resource: Any, status: Any, loc: Loc, types: frozenset[str]) -> Iterator[Finding]:
+def _of(resource: Subject, status: object, loc: Loc, types: frozenset[str]) -> Iterator[Finding]:
     conditions = status.get("conditions") if isinstance(status, Mapping) else None
     for position, condition in enumerate(conditions if isinstance(conditions, list) else ()):
         if not isinstance(condition, Mapping):

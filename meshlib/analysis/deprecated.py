@@ -8,13 +8,14 @@ from meshlib.analysis.codes import DEPRECATED
 from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.index import Index
 from meshlib.pace import take_turns
+from meshlib.resources.typed import SIDECAR, TELEMETRY, VIRTUAL_SERVICE
 
 _REMOVED = frozenset({"ClusterRbacConfig", "RbacConfig", "ServiceRole", "ServiceRoleBinding"})
 
 
 def deprecated(index: Index) -> Iterator[Finding]:
     """Fields that Istio ignores or has replaced, and CustomResourceDefinitions of kinds that it has removed."""
-    for service in index.analyzed("VirtualService"):
+    for service in index.analyzed(VIRTUAL_SERVICE):
         for position, rule in enumerate(service.spec.http or ()):
             take_turns()
             delay = rule.fault.delay if rule.fault is not None else None
@@ -22,12 +23,12 @@ def deprecated(index: Index) -> Iterator[Finding]:
                 loc: Loc = ("spec", "http", position, "fault", "delay", "percent")
                 message, hint = "percent is deprecated", f"write percentage: {{value: {delay.percent}}}"
                 yield Finding(DEPRECATED, service, loc, message, hint)
-    for sidecar in index.analyzed("Sidecar"):
+    for sidecar in index.analyzed(SIDECAR):
         policy = sidecar.spec.outbound_traffic_policy
         if policy is not None and policy.egress_proxy is not None:
             loc = ("spec", "outboundTrafficPolicy", "egressProxy")
             yield Finding(DEPRECATED, sidecar, loc, "egressProxy is deprecated: Istio ignores it", "remove it")
-    for telemetry in index.analyzed("Telemetry") if index.mesh_config.lightstep else ():
+    for telemetry in index.analyzed(TELEMETRY) if index.mesh_config.lightstep else ():
         for number, tracing in enumerate(telemetry.spec.tracing or ()):
             for position, provider in enumerate(tracing.providers or ()):
                 if provider.name in index.mesh_config.lightstep:

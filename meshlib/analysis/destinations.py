@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.analysis.codes import INGRESS_RULES_UNAFFECTED, NOT_FOUND, PORT_REQUIRED
 from meshlib.analysis.finding import Finding, Loc
@@ -11,17 +11,22 @@ from meshlib.analysis.hosts import KnownHost, full_name
 from meshlib.analysis.index import Index
 from meshlib.analysis.nearest import did_you_mean
 from meshlib.pace import take_turns
+from meshlib.resources.typed import VIRTUAL_SERVICE
+
+if TYPE_CHECKING:
+    from meshlib.resources.types import DestinationPort
+    from meshlib.resources.virtual_service import Destination, VirtualService
 
 
 class Place(NamedTuple):
     """A destination of a VirtualService, and where it stands; ``mirror`` says that copies go there."""
 
-    model: Any
+    model: Destination
     loc: Loc
     mirror: bool
 
 
-def destinations_of(service: Any) -> Iterator[Place]:
+def destinations_of(service: VirtualService) -> Iterator[Place]:
     """All of them: of tcp, tls and http routes, and of mirrors."""
     for kind in ("tcp", "tls", "http"):
         for index, rule in enumerate(getattr(service.spec, kind) or ()):
@@ -39,14 +44,14 @@ def destinations_of(service: Any) -> Iterator[Place]:
 
 def hosts_and_ports(index: Index) -> Iterator[Finding]:
     """Hosts that no Service and no ServiceEntry has, ports that the host lacks, ports that must be chosen."""
-    for service in index.analyzed("VirtualService"):
+    for service in index.analyzed(VIRTUAL_SERVICE):
         take_turns()
         for place in destinations_of(service):
             if place.model.host:
                 yield from _of(index, service, place)
 
 
-def _of(index: Index, service: Any, place: Place) -> Iterator[Finding]:
+def _of(index: Index, service: VirtualService, place: Place) -> Iterator[Finding]:
     host = place.model.host
     known = index.hosts.find(host, service.namespace, service.spec.export_to)
     what = "mirror host" if place.mirror else "host"
@@ -74,7 +79,9 @@ def _of(index: Index, service: Any, place: Place) -> Iterator[Finding]:
     yield from _port(service, place, port, known, numbers)
 
 
-def _port(service: Any, place: Place, port: Any, known: KnownHost, numbers: list[int]) -> Iterator[Finding]:
+def _port(
+    service: VirtualService, place: Place, port: DestinationPort, known: KnownHost, numbers: list[int]
+) -> Iterator[Finding]:
     names = [name for _, name in known.ports or ()]
     if (port.number in numbers) if port.number else (port.name in names):
         return
@@ -93,15 +100,15 @@ def _port(service: Any, place: Place, port: Any, known: KnownHost, numbers: list
 def ingress_rules(index: Index) -> Iterator[Finding]:
     """Routes of gateways to a host without subset, while another VirtualService splits that host into subsets: its rules
     are for callers inside the mesh only."""
-    split: dict[str, list[Any]] = {}
-    for service in index.of("VirtualService"):
+    split: dict[str, list[VirtualService]] = {}
+    for service in index.of(VIRTUAL_SERVICE):
         hosts = set(service.spec.hosts or ())
         for place in destinations_of(service):
             if place.loc[1] == "http" and not place.mirror and place.model.subset and place.model.host in hosts:
                 known = split.setdefault(place.model.host, [])
                 if not known or known[-1] is not service:
                     known.append(service)
-    for service in index.analyzed("VirtualService"):
+    for service in index.analyzed(VIRTUAL_SERVICE):
         if not service.spec.gateways:
             continue
         for place in destinations_of(service):
@@ -120,7 +127,7 @@ def ingress_rules(index: Index) -> Iterator[Finding]:
 def delegates(index: Index) -> Iterator[Finding]:
     """Delegates that do not exist."""
     known = {name for namespace, name in index.virtual_services}
-    for service in index.analyzed("VirtualService"):
+    for service in index.analyzed(VIRTUAL_SERVICE):
         for position, rule in enumerate(service.spec.http or ()):
             take_turns()
             if rule.delegate is None or not rule.delegate.name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import (
     RELATIVE_OPERATION,
@@ -15,6 +15,10 @@ from meshlib.analysis.codes import (
 from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.index import Index
 from meshlib.pace import take_turns
+from meshlib.resources.typed import ENVOY_FILTER
+
+if TYPE_CHECKING:
+    from meshlib.resources.envoy_filter import ConfigPatche, EnvoyFilter, Patch
 
 _ROUTES = ("ROUTE_CONFIGURATION", "HTTP_ROUTE")
 _REPLACED = ("NETWORK_FILTER", "HTTP_FILTER", "VIRTUAL_HOST")
@@ -24,20 +28,22 @@ _RELATIVE = ("INSERT_BEFORE", "INSERT_AFTER", "REMOVE", "REPLACE")
 def patches(index: Index) -> Iterator[Finding]:
     """Operations that do not act on what they are for, and relative ones in a filter without priority."""
     of_version: set[str] = set()  # filters that patches before have changed for some proxy version
-    for envoy_filter in index.analyzed("EnvoyFilter"):
+    for envoy_filter in index.analyzed(ENVOY_FILTER):
         for position, entry in enumerate(envoy_filter.spec.config_patches or ()):
             take_turns()
             if entry.patch is None:
                 break  # Istio looks no further
-            name = _filter_name(entry)
-            yield from _of(envoy_filter, entry, ("spec", "configPatches", position, "patch"), name in of_version)
+            name = _filter_name(entry, entry.patch)
+            yield from _of(
+                envoy_filter, entry, entry.patch, ("spec", "configPatches", position, "patch"), name in of_version
+            )
             proxy = entry.match.proxy if entry.match is not None else None
             if proxy is not None and proxy.proxy_version:
                 of_version.add(name)
 
 
-def _of(envoy_filter: Any, entry: Any, here: Loc, of_version: bool) -> Iterator[Finding]:
-    operation = entry.patch.operation
+def _of(envoy_filter: EnvoyFilter, entry: ConfigPatche, patch: Patch, here: Loc, of_version: bool) -> Iterator[Finding]:
+    operation = patch.operation
     loc: Loc = (*here, "operation")
     target = entry.apply_to
     if operation == "ADD" and target in _ROUTES:
@@ -60,9 +66,9 @@ def _of(envoy_filter: Any, entry: Any, here: Loc, of_version: bool) -> Iterator[
         )
 
 
-def _filter_name(entry: Any) -> str:
+def _filter_name(entry: ConfigPatche, patch: Patch) -> str:
     """The filter that a patch is about, as its value says; else as its match says."""
-    value = entry.patch.value
+    value = patch.value
     if not isinstance(value, dict) or not value:
         return ""
     if "name" in value:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.analysis.codes import Code
 from meshlib.problems import Problem, Severity
 from meshlib.resources.hints import dotted
+
+if TYPE_CHECKING:
+    from meshlib.resources.base import Origin
 
 Loc = tuple[str | int, ...]
 
@@ -24,7 +27,7 @@ class Subject(Protocol):
     @property
     def annotations(self) -> dict[str, str]: ...
     @property
-    def origin(self) -> Any: ...
+    def origin(self) -> Origin: ...
     def place_of(self, loc: Loc) -> tuple[int, int]: ...
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import GATEWAYS_CONFLICT
 from meshlib.analysis.finding import Finding
 from meshlib.analysis.index import INGRESS_LABELS, Index
 from meshlib.pace import take_turns
+from meshlib.resources.typed import GATEWAY
+
+if TYPE_CHECKING:
+    from meshlib.resources.gateway import Gateway
 
 _Selector = frozenset[tuple[str, str]]
 _MANY = 4
@@ -18,7 +22,7 @@ _MANY = 4
 def conflicts(index: Index) -> Iterator[Finding]:
     """Servers that two gateways have on the same port, for the same host and workloads."""
     by_host: dict[tuple[int, str, str], _Alike] = {}
-    for gateway in index.of("Gateway"):
+    for gateway in index.of(GATEWAY):
         take_turns()
         hosts_of: dict[int, dict[str, str]] = {}
         for server in gateway.spec.servers or ():
@@ -29,7 +33,7 @@ def conflicts(index: Index) -> Iterator[Finding]:
             for host, bind in hosts.items():
                 by_host.setdefault((number, host, bind), _Alike()).add(gateway)
     overlap: dict[tuple[_Selector, _Selector], bool] = {}
-    for gateway in index.analyzed("Gateway"):
+    for gateway in index.analyzed(GATEWAY):
         take_turns()
         mine = _selector(gateway)
         for position, server in enumerate(gateway.spec.servers or ()):
@@ -63,17 +67,17 @@ class _Alike:
     """Gateways with a server for the same host, by their selectors."""
 
     def __init__(self) -> None:
-        self._gateways: dict[_Selector, list[Any]] = {}
+        self._gateways: dict[_Selector, list[Gateway]] = {}
         self._by_label: dict[tuple[str, str] | None, list[_Selector]] = {}
 
-    def add(self, gateway: Any) -> None:
+    def add(self, gateway: Gateway) -> None:
         selector = _selector(gateway)
         if selector not in self._gateways:
             for label in selector or (None,):
                 self._by_label.setdefault(label, []).append(selector)
         self._gateways.setdefault(selector, []).append(gateway)
 
-    def near(self, selector: _Selector) -> Iterator[tuple[_Selector, list[Any]]]:
+    def near(self, selector: _Selector) -> Iterator[tuple[_Selector, list[Gateway]]]:
         """Those whose selector may be as wide as this one, or wider or narrower: they have a label in common, or one of the
         two has none."""
         if not selector:
@@ -84,7 +88,7 @@ class _Alike:
             yield known, self._gateways[known]
 
 
-def _selector(gateway: Any) -> _Selector:
+def _selector(gateway: Gateway) -> _Selector:
     return frozenset((gateway.spec.selector or {}).items())
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import DUPLICATE_CERTIFICATE, INVALID_CREDENTIAL, NOT_FOUND
 from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.index import Index, short_or_full
 from meshlib.analysis.nearest import Nearest, did_you_mean
 from meshlib.pace import take_turns
+from meshlib.resources.typed import GATEWAY
+
+if TYPE_CHECKING:
+    from meshlib.resources.gateway import Gateway, Tls
+    from meshlib.resources.kubernetes import Secret
 
 
 def secrets(index: Index) -> Iterator[Finding]:
@@ -19,7 +24,7 @@ def secrets(index: Index) -> Iterator[Finding]:
     keep them beside their routes."""
     if not index.secrets:
         return
-    for gateway in index.analyzed("Gateway"):
+    for gateway in index.analyzed(GATEWAY):
         found = index.runs(gateway)
         if not found:
             continue
@@ -37,7 +42,7 @@ def secrets(index: Index) -> Iterator[Finding]:
                 yield from _secret(index, gateway, name, namespace, (*here, "credentialNames", at))
 
 
-def _secret(index: Index, gateway: Any, name: str, namespace: str, loc: Loc) -> Iterator[Finding]:
+def _secret(index: Index, gateway: Gateway, name: str, namespace: str, loc: Loc) -> Iterator[Finding]:
     if "://" in name:
         return  # sds:// and the like: not a Kubernetes Secret
     key = short_or_full(name, namespace)
@@ -59,7 +64,7 @@ def _secret(index: Index, gateway: Any, name: str, namespace: str, loc: Loc) -> 
         yield Finding(INVALID_CREDENTIAL, gateway, loc, f"the secret {'/'.join(key)} {missing}", hint)
 
 
-def _what_is_wrong(secret: Any) -> str:
+def _what_is_wrong(secret: Secret) -> str:
     values = {**(secret.data or {}), **(secret.string_data or {})}
     plain = secret.string_data or {}
     for certificate, key in (("tls.crt", "tls.key"), ("cert", "key")):
@@ -78,15 +83,15 @@ def _what_is_wrong(secret: Any) -> str:
 
 def shared_certificates(index: Index) -> Iterator[Finding]:
     """The same certificate in several gateways: browsers reuse a connection for the host of another gateway, and get 404."""
-    by_certificate: dict[tuple[str, str], list[Any]] = {}
-    for gateway in index.of("Gateway"):
+    by_certificate: dict[tuple[str, str], list[Gateway]] = {}
+    for gateway in index.of(GATEWAY):
         for server in gateway.spec.servers or ():
             key = _certificate(server.tls)
             if key is not None:
                 known = by_certificate.setdefault(key, [])
                 if not known or known[-1] is not gateway:
                     known.append(gateway)
-    for gateway in index.analyzed("Gateway"):
+    for gateway in index.analyzed(GATEWAY):
         take_turns()
         selector = (gateway.spec.selector or {}).items()
         for position, server in enumerate(gateway.spec.servers or ()):
@@ -108,7 +113,7 @@ def shared_certificates(index: Index) -> Iterator[Finding]:
                 break
 
 
-def _certificate(tls: Any) -> tuple[str, str] | None:
+def _certificate(tls: Tls | None) -> tuple[str, str] | None:
     if tls is None:
         return None
     if tls.credential_name:

@@ -9,12 +9,13 @@ from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.index import INGRESS, INGRESS_LABELS, INGRESS_PORTS, Index, Workload, selector_text
 from meshlib.analysis.nearest import Nearest, did_you_mean
 from meshlib.pace import take_turns
+from meshlib.resources.typed import GATEWAY
 
 
 def workloads_and_ports(index: Index) -> Iterator[Finding]:
     """Selectors that find no workload, and ports that the Service before the workload does not have."""
     exposed: dict[str, set[int]] = {}
-    for gateway in index.analyzed("Gateway"):
+    for gateway in index.analyzed(GATEWAY):
         take_turns()
         selector = gateway.spec.selector or {}
         found = index.runs(gateway)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.nearest import Nearest, did_you_mean
 from meshlib.registry.kubernetes import EXPORT_TO
 from meshlib.registry.names import DOMAIN, resolve
+
+if TYPE_CHECKING:
+    from meshlib.resources.base import Resource
+    from meshlib.resources.kubernetes import Service
+    from meshlib.resources.service_entry import ServiceEntry
 
 EVERYWHERE = "*"
 
@@ -19,7 +24,7 @@ class KnownHost:
     Kubernetes Service or a ServiceEntry; None for no selector."""
 
     host: str
-    resource: Any
+    resource: Service | ServiceEntry
     ports: tuple[tuple[int, str], ...] | None
     selector: Mapping[str, str] | None
 
@@ -27,7 +32,7 @@ class KnownHost:
 class Hosts:
     """Hosts of Services and ServiceEntries, by the namespaces that may see them."""
 
-    def __init__(self, services: Iterable[Any], entries: Iterable[Any]) -> None:
+    def __init__(self, services: Iterable[Service], entries: Iterable[ServiceEntry]) -> None:
         self._scoped: dict[tuple[str, str], KnownHost] = {}
         self._names: dict[str, KnownHost] = {}
         self._by_suffix: dict[int, dict[tuple[str, str], KnownHost]] = {}
@@ -38,7 +43,7 @@ class Hosts:
         for service in services:
             self._add_service(service)
 
-    def _add_entry(self, entry: Any) -> None:
+    def _add_entry(self, entry: ServiceEntry) -> None:
         spec = entry.spec
         ports = None if _lost(entry, "ports") else tuple((p.number or 0, p.name or "") for p in spec.ports or ())
         selector = spec.workload_selector.labels or {} if spec.workload_selector is not None else None
@@ -47,7 +52,7 @@ class Hosts:
             for scope in scopes(spec.export_to, entry.namespace):
                 self._add(scope, known)
 
-    def _add_service(self, service: Any) -> None:
+    def _add_service(self, service: Service) -> None:
         spec = service.spec
         ports = None if _lost(service, "ports") else tuple((p.port or 0, p.name or "") for p in spec.ports or ())
         host = f"{service.name}.{service.namespace}.svc.{DOMAIN}"
@@ -146,5 +151,5 @@ def matches(pattern: str, host: str) -> bool:
     return pattern == host
 
 
-def _lost(resource: Any, field: str) -> bool:
+def _lost(resource: Resource, field: str) -> bool:
     return any(loc[:2] == ("spec", field) for loc in resource.lost_fields)

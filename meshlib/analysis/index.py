@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.analysis.hosts import Hosts
 from meshlib.analysis.mesh_config import MeshConfig, mesh_config_of
@@ -12,6 +12,26 @@ from meshlib.analysis.nearest import Nearest
 from meshlib.pace import take_turns
 from meshlib.resources.kinds import split_api_version
 from meshlib.resources.loader import Other, texts
+from meshlib.resources.typed import (
+    DEPLOYMENT,
+    GATEWAY,
+    NAMESPACE,
+    POD,
+    SECRET,
+    SERVICE,
+    SERVICE_ENTRY,
+    VIRTUAL_SERVICE,
+    WORKLOAD_ENTRY,
+    WORKLOAD_GROUP,
+    Typed,
+)
+
+if TYPE_CHECKING:
+    from meshlib.resources import kubernetes
+    from meshlib.resources.base import Resource
+    from meshlib.resources.gateway import Gateway
+
+R = TypeVar("R", bound="Resource")
 
 GATEWAY_API = "gateway.networking.k8s.io"
 ISTIO_NAMESPACE = "istio-system"
@@ -93,9 +113,9 @@ class Index:
     """
 
     def __init__(
-        self, resources: Sequence[Any], others: Sequence[Other] = (), mesh_config: MeshConfig | None = None
+        self, resources: Sequence[Resource], others: Sequence[Other] = (), mesh_config: MeshConfig | None = None
     ) -> None:
-        self._kinds: dict[str, list[Any]] = {}
+        self._kinds: dict[str, list[Resource]] = {}
         for resource in resources:
             take_turns()
             self._kinds.setdefault(resource.kind, []).append(resource)
@@ -103,56 +123,56 @@ class Index:
         for other in others:
             self._others.setdefault(other.kind, []).append(other)
         self.mesh_config = mesh_config or mesh_config_of(self.others("ConfigMap"))
-        self.hosts = Hosts(self.of("Service"), self.of("ServiceEntry"))
+        self.hosts = Hosts(self.of(SERVICE), self.of(SERVICE_ENTRY))
         self.pods = Selectable(self._pods())
         self.workloads = Selectable([*self.pods.all, *self._templates(), *self._entries()])
-        self.gateways = {(g.namespace, g.name): g for g in self.of("Gateway")}
+        self.gateways = {(g.namespace, g.name): g for g in self.of(GATEWAY)}
         self.kubernetes_gateways = {(g.namespace, g.name): g for g in self.others("Gateway", GATEWAY_API)}
-        self.namespaces = {n.name: n for n in self.of("Namespace")}
-        self.secrets = {(s.namespace, s.name): s for s in self.of("Secret")}
-        self.virtual_services = {(v.namespace, v.name): v for v in self.of("VirtualService")}
-        self._by_selector: dict[tuple[str, str, str], list[Any]] = {}
-        for service in self.of("Service"):
+        self.namespaces = {n.name: n for n in self.of(NAMESPACE)}
+        self.secrets = {(s.namespace, s.name): s for s in self.of(SECRET)}
+        self.virtual_services = {(v.namespace, v.name): v for v in self.of(VIRTUAL_SERVICE)}
+        self._by_selector: dict[tuple[str, str, str], list[kubernetes.Service]] = {}
+        for service in self.of(SERVICE):
             for pair in list((service.spec.selector or {}).items())[:1]:  # one label is enough to find it by
                 self._by_selector.setdefault((service.namespace, *pair), []).append(service)
         self.near_virtual_service = Nearest(name for _, name in self.virtual_services)
         self.near_gateway = Nearest(name for _, name in (*self.gateways, *self.kubernetes_gateways))
         self.used_namespaces = {r.namespace for r in resources if r.kind != "Namespace"}
 
-    def of(self, kind: str) -> list[Any]:
+    def of(self, typed: Typed[R]) -> list[R]:
         """All resources of a kind."""
-        return self._kinds.get(kind, [])
+        return typed.among(self._kinds.get(typed.kind, ()))
 
     def others(self, kind: str, group: str = "") -> list[Other]:
         """All documents of a kind that has no model, or not in their API group; of one ``group``, if it matters."""
         found = self._others.get(kind, [])
         return [other for other in found if split_api_version(other.api_version)[0] == group] if group else found
 
-    def analyzed(self, kind: str) -> list[Any]:
+    def analyzed(self, typed: Typed[R]) -> list[R]:
         """Those of a kind that are to be judged: not of namespaces that Istio leaves alone."""
-        return [r for r in self.of(kind) if r.namespace not in IGNORED_NAMESPACES]
+        return [r for r in self.of(typed) if r.namespace not in IGNORED_NAMESPACES]
 
-    def runs(self, gateway: Any) -> list[Workload]:
+    def runs(self, gateway: Gateway) -> list[Workload]:
         """The workloads that a Gateway's selector finds, in any namespace; Istio's own ingress gateway is always there."""
         selector = gateway.spec.selector or {}
         found = self.workloads.select(selector)
         return [*found, INGRESS] if selector.items() <= INGRESS_LABELS.items() else found
 
-    def services_selecting(self, labels: Mapping[str, str], namespace: str) -> list[Any]:
+    def services_selecting(self, labels: Mapping[str, str], namespace: str) -> list[kubernetes.Service]:
         """The Services of a namespace whose selector finds a workload of these labels."""
-        found: dict[int, Any] = {}
+        found: dict[int, kubernetes.Service] = {}
         for pair in labels.items():
             for service in self._by_selector.get((namespace, *pair), ()):
                 if (service.spec.selector or {}).items() <= labels.items():
                     found[id(service)] = service
         return list(found.values())
 
-    def services_of(self, workload: Workload) -> list[Any]:
+    def services_of(self, workload: Workload) -> list[kubernetes.Service]:
         """The Services that select a workload."""
         return self.services_selecting(workload.labels, workload.namespace)
 
     def _pods(self) -> Iterable[Workload]:
-        for pod in self.of("Pod"):
+        for pod in self.of(POD):
             node = (pod.spec.node_name if pod.spec is not None else None) or ""
             yield Workload("Pod", pod.name, pod.namespace, pod.labels, pod.annotations, node)
 
@@ -163,7 +183,7 @@ class Index:
                 yield template
 
     def _described(self) -> Iterable[Workload]:
-        for deployment in self.of("Deployment"):
+        for deployment in self.of(DEPLOYMENT):
             template = deployment.spec.template
             metadata = template.metadata if template is not None else None
             if metadata is not None:
@@ -171,7 +191,7 @@ class Index:
                 yield Workload(deployment.kind, deployment.name, deployment.namespace, labels, notes)
         for kind in _WITH_TEMPLATE:
             for other in self.others(kind):
-                found: Any = other.value
+                found: object = other.value
                 for key in ("spec", "template", "metadata"):
                     found = found.get(key) if isinstance(found, Mapping) else None
                 if isinstance(found, Mapping):
@@ -179,10 +199,10 @@ class Index:
                     yield Workload(kind, other.name, other.namespace, labels, notes)
 
     def _entries(self) -> Iterable[Workload]:
-        for entry in self.of("WorkloadEntry"):
+        for entry in self.of(WORKLOAD_ENTRY):
             labels = {**(entry.spec.labels or {}), **entry.labels}
             yield Workload(entry.kind, entry.name, entry.namespace, labels, entry.annotations)
-        for group in self.of("WorkloadGroup"):
+        for group in self.of(WORKLOAD_GROUP):
             metadata = group.spec.metadata
             labels = {**(group.spec.template.labels or {}), **((metadata.labels or {}) if metadata is not None else {})}
             yield Workload(group.kind, group.name, group.namespace, labels, {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from meshlib.problems import Problem
 from meshlib.resources.loader import Other
@@ -24,7 +23,7 @@ class MeshConfig:
     lightstep: frozenset[str] = frozenset()
 
 
-def mesh_config(value: Any) -> MeshConfig:
+def mesh_config(value: object) -> MeshConfig:
     """Of the object that MeshConfig's YAML is; whatever is not as Istio has it counts as not there."""
     found = _map(value)
     metadata = _map(_map(found.get("defaultConfig")).get("proxyMetadata"))
@@ -57,5 +56,5 @@ def parse(text: str | bytes, file: str) -> tuple[MeshConfig, list[Problem]]:
     return mesh_config(documents[0].value if documents else None), problems
 
 
-def _map(value: Any) -> Mapping[str, Any]:
+def _map(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import MESH_HOSTS_CONFLICT
 from meshlib.analysis.finding import Finding
@@ -11,15 +11,19 @@ from meshlib.analysis.gateway_hosts import MESH
 from meshlib.analysis.hosts import EVERYWHERE, full_name, matches, scopes
 from meshlib.analysis.index import Index
 from meshlib.pace import take_turns
+from meshlib.resources.typed import VIRTUAL_SERVICE
 
-_Claim = tuple[Any, int]
-"""A VirtualService, and the position of the host in its ``spec.hosts``."""
+if TYPE_CHECKING:
+    from meshlib.resources.virtual_service import VirtualService
+
+    _Claim = tuple[VirtualService, int]
+    """A VirtualService, and the position of the host in its ``spec.hosts``."""
 
 
 def conflicting_hosts(index: Index) -> Iterator[Finding]:
     """Each VirtualService once, at the first of its hosts that another one claims too."""
     claims: dict[tuple[str, str], list[_Claim]] = {}
-    for service in index.of("VirtualService"):
+    for service in index.of(VIRTUAL_SERVICE):
         take_turns()
         gateways = service.spec.gateways or ()
         if gateways and MESH not in gateways:
@@ -47,7 +51,7 @@ def conflicting_hosts(index: Index) -> Iterator[Finding]:
                 yield _finding(service, position, host, [s for s, _ in all_of_it if s.id != service.id])
 
 
-def _finding(service: Any, position: int, host: str, others: list[Any]) -> Finding:
+def _finding(service: VirtualService, position: int, host: str, others: list[VirtualService]) -> Finding:
     names = list(dict.fromkeys(other.id for other in others))
     shown = " and ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return Finding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import NOT_FOUND
 from meshlib.analysis.finding import Finding, Loc, Subject
@@ -10,8 +11,12 @@ from meshlib.analysis.index import Index
 from meshlib.analysis.nearest import Nearest, did_you_mean
 from meshlib.pace import take_turns
 from meshlib.registry.kubernetes import EXPORT_TO
+from meshlib.resources.typed import AUTHORIZATION_POLICY, DESTINATION_RULE, SERVICE, SERVICE_ENTRY, VIRTUAL_SERVICE
 
-_WITH_EXPORT_TO = ("VirtualService", "DestinationRule", "ServiceEntry")
+if TYPE_CHECKING:
+    from meshlib.resources.destination_rule import DestinationRule
+    from meshlib.resources.service_entry import ServiceEntry
+    from meshlib.resources.virtual_service import VirtualService
 
 
 class _Known:
@@ -47,13 +52,17 @@ class _Known:
 def exported_to(index: Index) -> Iterator[Finding]:
     """exportTo of VirtualServices, DestinationRules and ServiceEntries, and the annotation of Services."""
     known = _Known(index)
-    for kind in _WITH_EXPORT_TO:
-        for resource in index.analyzed(kind):
-            take_turns()
-            for position, name in enumerate(resource.spec.export_to or ()):
-                if name not in ("*", ".", "~") and known.wrong(name):
-                    yield known.finding(resource, ("spec", "exportTo", position), name)
-    for service in index.analyzed("Service"):
+    exported: list[VirtualService | DestinationRule | ServiceEntry] = [
+        *index.analyzed(VIRTUAL_SERVICE),
+        *index.analyzed(DESTINATION_RULE),
+        *index.analyzed(SERVICE_ENTRY),
+    ]
+    for resource in exported:
+        take_turns()
+        for position, name in enumerate(resource.spec.export_to or ()):
+            if name not in ("*", ".", "~") and known.wrong(name):
+                yield known.finding(resource, ("spec", "exportTo", position), name)
+    for service in index.analyzed(SERVICE):
         for name in service.annotations.get(EXPORT_TO, "").split(","):
             bare = name.strip()
             if bare and bare not in ("*", ".", "~") and known.wrong(bare):
@@ -63,7 +72,7 @@ def exported_to(index: Index) -> Iterator[Finding]:
 def sources_of_policies(index: Index) -> Iterator[Finding]:
     """``namespaces`` and ``notNamespaces`` of AuthorizationPolicies."""
     known = _Known(index)
-    for policy in index.analyzed("AuthorizationPolicy"):
+    for policy in index.analyzed(AUTHORIZATION_POLICY):
         for number, rule in enumerate(policy.spec.rules or ()):
             for position, origin in enumerate(rule.from_ or ()):
                 if origin.source is None:

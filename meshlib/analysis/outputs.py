@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from meshlib.analysis.codes import CODES
@@ -31,9 +30,9 @@ def as_json(messages: Sequence[Message]) -> str:
     return json.dumps([_object(message) for message in messages], indent=2) + "\n"
 
 
-def _object(message: Message) -> dict[str, Any]:
+def _object(message: Message) -> dict[str, object]:
     problem = message.problem
-    found: dict[str, Any] = {"code": problem.code, "level": LEVELS[problem.severity]}
+    found: dict[str, object] = {"code": problem.code, "level": LEVELS[problem.severity]}
     if message.origin:
         found["origin"] = message.origin
     found["reference"] = f"{problem.file}:{problem.line}" if problem.line else problem.file
@@ -52,7 +51,7 @@ def _object(message: Message) -> dict[str, Any]:
 
 def as_sarif(messages: Sequence[Message], version: str) -> str:
     """SARIF 2.1.0, as code scanning services take it. File names are relative where they were given so."""
-    rules: dict[str, dict[str, Any]] = {}
+    rules: dict[str, dict[str, object]] = {}
     for message in messages:
         rules.setdefault(message.problem.code, _rule(message.problem))
     positions = {code: position for position, code in enumerate(rules)}
@@ -72,8 +71,8 @@ def as_sarif(messages: Sequence[Message], version: str) -> str:
     return json.dumps(log, indent=2) + "\n"
 
 
-def _rule(problem: Problem) -> dict[str, Any]:
-    rule: dict[str, Any] = {
+def _rule(problem: Problem) -> dict[str, object]:
+    rule: dict[str, object] = {
         "id": problem.code,
         "shortDescription": {"text": problem.name or problem.code},
         "defaultConfiguration": {"level": _SARIF_LEVELS[problem.severity]},
@@ -85,16 +84,16 @@ def _rule(problem: Problem) -> dict[str, Any]:
     return rule
 
 
-def _result(problem: Problem, rule: int) -> dict[str, Any]:
+def _result(problem: Problem, rule: int) -> dict[str, object]:
     text = f"{problem.path}: {problem.message}" if problem.path else problem.message
     text += f"\n{problem.hint}" if problem.hint else ""
-    result: dict[str, Any] = {
+    result: dict[str, object] = {
         "ruleId": problem.code,
         "ruleIndex": rule,
         "level": _SARIF_LEVELS[problem.severity],
         "message": {"text": text},
     }
-    place: dict[str, Any] = {"artifactLocation": {"uri": _uri(problem.file)}}
+    place: dict[str, object] = {"artifactLocation": {"uri": _uri(problem.file)}}
     if problem.line:
         place["region"] = {"startLine": problem.line, "startColumn": max(problem.column, 1)}
     result["locations"] = [{"physicalLocation": place}]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.analysis import (
     claims,
@@ -29,6 +29,11 @@ from meshlib.analysis.finding import Finding
 from meshlib.analysis.index import Index
 from meshlib.analysis.mesh_config import MeshConfig
 from meshlib.resources.loader import Other
+
+if TYPE_CHECKING:
+    from meshlib.analysis.codes import Code
+    from meshlib.analysis.finding import Loc
+    from meshlib.resources.base import Resource
 
 Analyzer = Callable[[Index], Iterator[Finding]]
 """A pure function: what it finds depends on the index alone."""
@@ -69,13 +74,13 @@ SUPPRESS = "galley.istio.io/analyze-suppress"
 
 
 def analyze(
-    resources: Sequence[Any], others: Sequence[Other] = (), mesh_config: MeshConfig | None = None
+    resources: Sequence[Resource], others: Sequence[Other] = (), mesh_config: MeshConfig | None = None
 ) -> list[Finding]:
     """What is to be said about the resources together, less what their own annotation suppresses. ``resources`` should
     include those with errors (``LoadResult.broken``); ``others`` are the documents without a model;
     ``mesh_config`` is else that of a ConfigMap among them, or Istio's default."""
     index = Index(resources, others, mesh_config)
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[tuple[Code, int, Loc, str]] = set()
     found: list[Finding] = []
     for analyzer in ANALYZERS:
         for finding in analyzer(index):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.analysis.codes import (
     INEFFECTIVE_POLICY,
@@ -20,6 +20,18 @@ from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.index import Index, Workload, selector_text
 from meshlib.analysis.nearest import Nearest, did_you_mean
 from meshlib.pace import take_turns
+from meshlib.resources.typed import AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION, SIDECAR, TELEMETRY, WASM_PLUGIN
+
+if TYPE_CHECKING:
+    from meshlib.resources.authorization_policy import AuthorizationPolicy
+    from meshlib.resources.base import Resource
+    from meshlib.resources.request_authentication import RequestAuthentication
+    from meshlib.resources.sidecar import Sidecar
+    from meshlib.resources.telemetry import Telemetry
+    from meshlib.resources.typed import Typed
+    from meshlib.resources.wasm_plugin import WasmPlugin
+
+R = TypeVar("R", bound="Resource")
 
 _GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
@@ -28,12 +40,12 @@ def sidecars(index: Index) -> Iterator[Finding]:
     """Of each namespace: one Sidecar without selector, and one for each workload."""
     yield from _overlapping(
         index,
-        "Sidecar",
-        lambda s: s.spec.workload_selector.labels if s.spec.workload_selector is not None else None,
+        SIDECAR,
+        _sidecar_labels,
         ("spec", "workloadSelector", "labels"),
         SIDECAR_SELECTORS_CONFLICT,
     )
-    for namespace, found in _without_selector(index, "Sidecar", lambda s: not _sidecar_labels(s)).items():
+    for namespace, found in _without_selector(index, SIDECAR, lambda s: not _sidecar_labels(s)).items():
         own = index.namespaces.get(namespace)
         if own is not None and _ambient(own.labels):
             for sidecar in found:
@@ -43,7 +55,7 @@ def sidecars(index: Index) -> Iterator[Finding]:
             yield from _several(found, namespace, "Sidecar", SIDECARS_WITHOUT_SELECTOR, ("spec",), "workloadSelector")
 
 
-def _sidecar_labels(sidecar: Any) -> Mapping[str, str] | None:
+def _sidecar_labels(sidecar: Sidecar) -> Mapping[str, str] | None:
     return sidecar.spec.workload_selector.labels if sidecar.spec.workload_selector is not None else None
 
 
@@ -51,24 +63,26 @@ def telemetries(index: Index) -> Iterator[Finding]:
     """The same of Telemetries."""
     yield from _overlapping(
         index,
-        "Telemetry",
+        TELEMETRY,
         lambda t: t.spec.selector.match_labels if t.spec.selector is not None else None,
         ("spec", "selector", "matchLabels"),
         TELEMETRY_SELECTORS_CONFLICT,
     )
-    for namespace, found in _without_selector(index, "Telemetry", lambda t: t.spec.selector is None).items():
+    for namespace, found in _without_selector(index, TELEMETRY, lambda t: t.spec.selector is None).items():
         yield from _several(found, namespace, "Telemetry", TELEMETRIES_WITHOUT_SELECTOR, ("spec",), "selector")
 
 
-def _without_selector(index: Index, kind: str, lacks: Any) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for resource in index.analyzed(kind):
+def _without_selector(index: Index, typed: Typed[R], lacks: Callable[[R], bool]) -> dict[str, list[R]]:
+    found: dict[str, list[R]] = {}
+    for resource in index.analyzed(typed):
         if lacks(resource):
             found.setdefault(resource.namespace, []).append(resource)
     return found
 
 
-def _several(found: Sequence[Any], namespace: str, kind: str, code: Code, loc: Loc, field: str) -> Iterator[Finding]:
+def _several(
+    found: Sequence[Resource], namespace: str, kind: str, code: Code, loc: Loc, field: str
+) -> Iterator[Finding]:
     if len(found) < 2:
         return
     for resource in found:
@@ -79,9 +93,11 @@ def _several(found: Sequence[Any], namespace: str, kind: str, code: Code, loc: L
         yield Finding(code, resource, loc, message, f"merge them, or give all but one a {field}")
 
 
-def _overlapping(index: Index, kind: str, labels_of: Any, loc: Loc, code: Code) -> Iterator[Finding]:
-    by_workload: dict[Workload, list[Any]] = {}
-    for resource in index.analyzed(kind):
+def _overlapping(
+    index: Index, typed: Typed[R], labels_of: Callable[[R], Mapping[str, str] | None], loc: Loc, code: Code
+) -> Iterator[Finding]:
+    by_workload: dict[Workload, list[R]] = {}
+    for resource in index.analyzed(typed):
         take_turns()
         labels = labels_of(resource)
         if not labels:
@@ -100,7 +116,7 @@ def _overlapping(index: Index, kind: str, labels_of: Any, loc: Loc, code: Code) 
     said: set[tuple[int, int]] = set()
     for workload, found in by_workload.items():
         take_turns()
-        if workload.ambient and kind == "Sidecar":
+        if workload.ambient and typed.kind == SIDECAR.kind:
             for resource in found:
                 if (id(resource), 0) not in said:
                     said.add((id(resource), 0))
@@ -140,33 +156,38 @@ def _ambient(labels: Mapping[str, str]) -> bool:
 
 def selectors_of_kubernetes_gateways(index: Index) -> Iterator[Finding]:
     """Policies for the Pods of a Gateway of the Gateway API, which follow targetRefs and no selector."""
-    for kind in ("AuthorizationPolicy", "RequestAuthentication", "Telemetry", "WasmPlugin"):
-        for policy in index.analyzed(kind):
-            take_turns()
-            selector = policy.spec.selector
-            if selector is None or policy.spec.target_ref is not None:
-                continue
-            labels = selector.match_labels or {}
-            names = {
-                workload.labels[_GATEWAY_NAME]: None
-                for workload in index.pods.select(labels, policy.namespace)
-                if _GATEWAY_NAME in workload.labels
-            }
-            for name in names:
-                yield Finding(
-                    INEFFECTIVE_SELECTOR,
-                    policy,
-                    ("spec", "selector"),
-                    f"the selector finds the Pods of the Gateway {name}, on which it has no effect",
-                    f"targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: {name}}}]",
-                )
+    policies: list[AuthorizationPolicy | RequestAuthentication | Telemetry | WasmPlugin] = [
+        *index.analyzed(AUTHORIZATION_POLICY),
+        *index.analyzed(REQUEST_AUTHENTICATION),
+        *index.analyzed(TELEMETRY),
+        *index.analyzed(WASM_PLUGIN),
+    ]
+    for policy in policies:
+        take_turns()
+        selector = policy.spec.selector
+        if selector is None or policy.spec.target_ref is not None:
+            continue
+        labels = selector.match_labels or {}
+        names = {
+            workload.labels[_GATEWAY_NAME]: None
+            for workload in index.pods.select(labels, policy.namespace)
+            if _GATEWAY_NAME in workload.labels
+        }
+        for name in names:
+            yield Finding(
+                INEFFECTIVE_SELECTOR,
+                policy,
+                ("spec", "selector"),
+                f"the selector finds the Pods of the Gateway {name}, on which it has no effect",
+                f"targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: {name}}}]",
+            )
 
 
 def authorization_policies(index: Index) -> Iterator[Finding]:
     """AuthorizationPolicies that select no workload."""
     if not index.workloads.all:
         return
-    for policy in index.analyzed("AuthorizationPolicy"):
+    for policy in index.analyzed(AUTHORIZATION_POLICY):
         take_turns()
         selector = policy.spec.selector
         labels = (selector.match_labels or {}) if selector is not None else None

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import ADDRESSES_REQUIRED, PROTOCOLS_CONFLICT
 from meshlib.analysis.finding import Finding
 from meshlib.analysis.hosts import EVERYWHERE, scopes
 from meshlib.analysis.index import Index
 from meshlib.pace import take_turns
+from meshlib.resources.typed import SERVICE_ENTRY
+
+if TYPE_CHECKING:
+    from meshlib.resources.service_entry import ServiceEntry
 
 
 def addresses(index: Index) -> Iterator[Finding]:
     """TCP ports of an entry without addresses: such traffic is told apart by address only."""
     if index.mesh_config.allocates_addresses:
         return
-    for entry in index.analyzed("ServiceEntry"):
+    for entry in index.analyzed(SERVICE_ENTRY):
         take_turns()
         if entry.spec.addresses or _allocated(entry.status):
             continue
@@ -32,14 +36,14 @@ def addresses(index: Index) -> Iterator[Finding]:
                 )
 
 
-def _allocated(status: Any) -> bool:
+def _allocated(status: object) -> bool:
     return isinstance(status, Mapping) and bool(status.get("addresses"))
 
 
 def protocols(index: Index) -> Iterator[Finding]:
     """Entries with the same host and port and different protocols."""
-    found: dict[tuple[str, str, int], list[tuple[str, Any, int]]] = {}
-    for entry in index.of("ServiceEntry"):
+    found: dict[tuple[str, str, int], list[tuple[str, ServiceEntry, int]]] = {}
+    for entry in index.of(SERVICE_ENTRY):
         take_turns()
         for scope in scopes(entry.spec.export_to, entry.namespace):
             for host in entry.spec.hosts or ():

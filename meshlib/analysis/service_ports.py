@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import DEPLOYMENT_PORTS, DEPLOYMENT_PROTOCOLS, EXTERNAL_NAME_PORT, PORT_NAME
 from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.index import Index
 from meshlib.pace import take_turns
+from meshlib.resources.typed import DEPLOYMENT, SERVICE
+
+if TYPE_CHECKING:
+    from meshlib.resources.kubernetes import ServicePort
 
 _PROTOCOLS = frozenset(("tcp", "udp", "grpc", "http", "http_proxy", "http2", "https", "tls", "mongo", "redis", "mysql"))
 _APP_PROTOCOLS = frozenset(("kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss"))
@@ -20,7 +24,7 @@ _CONTROLLERS = ("istio.io-gateway-controller", "istio.io-mesh-controller", "isti
 
 def port_names(index: Index) -> Iterator[Finding]:
     """Names without a protocol that Istio knows: it guesses from the first bytes then."""
-    for service in index.analyzed("Service"):
+    for service in index.analyzed(SERVICE):
         take_turns()
         if _of_istio(service.labels) or service.labels.get(_MANAGED) in _CONTROLLERS:
             continue
@@ -39,11 +43,11 @@ def port_names(index: Index) -> Iterator[Finding]:
                 yield Finding(PORT_NAME, service, loc, message, hint)
 
 
-def _of_istio(labels: Any) -> bool:
+def _of_istio(labels: Mapping[str, str]) -> bool:
     return "istio" in labels or labels.get("release") == "istio"
 
 
-def _tells_protocol(port: Any) -> bool:
+def _tells_protocol(port: ServicePort) -> bool:
     if (port.protocol or "").upper() == "UDP":
         return True
     name = port.app_protocol if port.app_protocol is not None else port.name or ""
@@ -55,7 +59,7 @@ def _tells_protocol(port: Any) -> bool:
 
 def shared_workloads(index: Index) -> Iterator[Finding]:
     """Deployments with several Services that disagree about the protocol of a port, or lead two ports to one target."""
-    for deployment in index.analyzed("Deployment"):
+    for deployment in index.analyzed(DEPLOYMENT):
         take_turns()
         template = deployment.spec.template
         metadata = template.metadata if template is not None else None

@@ -4,7 +4,7 @@ are not there."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.analysis.codes import NOT_FOUND, SUBSET_WITHOUT_PODS, UNKNOWN_RULE_HOST
 from meshlib.analysis.destinations import destinations_of
@@ -14,6 +14,11 @@ from meshlib.analysis.index import Index, Workload, selector_text
 from meshlib.analysis.nearest import Nearest, did_you_mean
 from meshlib.pace import take_turns
 from meshlib.registry.names import most_specific
+from meshlib.resources.typed import DESTINATION_RULE, VIRTUAL_SERVICE
+
+if TYPE_CHECKING:
+    from meshlib.resources.destination_rule import DestinationRule
+    from meshlib.resources.loader import Other
 
 _TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 _HOSTNAME = "kubernetes.io/hostname"
@@ -22,13 +27,13 @@ _HOSTNAME = "kubernetes.io/hostname"
 def named_subsets(index: Index) -> Iterator[Finding]:
     """Subsets that a destination names and no DestinationRule for its host defines."""
     defined: dict[str, dict[str, str]] = {}
-    for rule in index.of("DestinationRule"):
+    for rule in index.of(DESTINATION_RULE):
         if rule.spec.host:
             table = defined.setdefault(full_name(rule.spec.host, rule.namespace), {})
             for subset in rule.spec.subsets or ():
                 table.setdefault(subset.name or "", rule.id)
     wildcards = [host for host in defined if host.startswith("*")]
-    for service in index.analyzed("VirtualService"):
+    for service in index.analyzed(VIRTUAL_SERVICE):
         for place in destinations_of(service):
             take_turns()
             model = place.model
@@ -62,7 +67,7 @@ def _hint(host: str, subset: str, subsets: Mapping[str, str]) -> str:
 def rules(index: Index) -> Iterator[Finding]:
     """DestinationRules for hosts that are not there, and their subsets that select nothing."""
     nodes = {node.name: node for node in index.others("Node")}
-    for rule in index.analyzed("DestinationRule"):
+    for rule in index.analyzed(DESTINATION_RULE):
         take_turns()
         host = rule.spec.host
         if not host:
@@ -78,9 +83,11 @@ def rules(index: Index) -> Iterator[Finding]:
             yield from _without_pods(index, rule, known, nodes)
 
 
-def _without_pods(index: Index, rule: Any, known: KnownHost, nodes: Mapping[str, Any]) -> Iterator[Finding]:
+def _without_pods(
+    index: Index, rule: DestinationRule, known: KnownHost, nodes: Mapping[str, Other]
+) -> Iterator[Finding]:
     candidates = _candidates(index, known)
-    for position, subset in enumerate(rule.spec.subsets):
+    for position, subset in enumerate(rule.spec.subsets or ()):
         labels = subset.labels or {}
         if candidates is None:
             found = bool(index.workloads.select(labels))
@@ -111,7 +118,7 @@ def _candidates(index: Index, known: KnownHost) -> Sequence[Workload] | None:
     return None
 
 
-def _has(workload: Workload, labels: Mapping[str, str], nodes: Mapping[str, Any]) -> bool:
+def _has(workload: Workload, labels: Mapping[str, str], nodes: Mapping[str, Other]) -> bool:
     if all(workload.labels.get(key) == value for key, value in labels.items()):
         return True
     node = nodes.get(workload.node)

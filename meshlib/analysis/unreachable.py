@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from meshlib.analysis.codes import INEFFECTIVE_MATCH, UNREACHABLE_RULE
 from meshlib.analysis.finding import Finding, Loc
 from meshlib.analysis.index import Index
 from meshlib.pace import take_turns
+from meshlib.resources.typed import VIRTUAL_SERVICE
+from meshlib.resources.virtual_service import HttpMatchRequest
+
+if TYPE_CHECKING:
+    from meshlib.resources.types import StringMatch
+    from meshlib.resources.virtual_service import HttpRoute, TcpRoute, TlsRoute, VirtualService
+
+    Rule = HttpRoute | TcpRoute | TlsRoute
 
 _NOT_COMPARED = {"scheme", "source_labels", "source_namespace", "gateways", "ignore_uri_case"}
 """Conditions of a match that Istio's comparison of prefixes passes over: here they have to be the same."""
@@ -20,19 +30,19 @@ _KINDS = ("http", "tcp", "tls")
 
 def unreachable(index: Index) -> Iterator[Finding]:
     """As Istio's validation warns of them."""
-    for service in index.analyzed("VirtualService"):
+    for service in index.analyzed(VIRTUAL_SERVICE):
         for kind in _KINDS:
             rules = getattr(service.spec, kind)
             if rules and not _guessed(service, kind):
                 yield from _rules(service, kind, rules)
 
 
-def _guessed(service: Any, kind: str) -> bool:
+def _guessed(service: VirtualService, kind: str) -> bool:
     """Whether a match had a field that could not be read: it would look the same as others."""
     return any(loc[:2] == ("spec", kind) and "match" in loc for loc in service.lost_fields)
 
 
-def _rules(service: Any, kind: str, rules: Sequence[Any]) -> Iterator[Finding]:
+def _rules(service: VirtualService, kind: str, rules: Sequence[Rule]) -> Iterator[Finding]:
     seen: dict[str, int] = {}
     always = -1  # the first rule that takes every request
     prefixes: list[_PrefixMatch] = []
@@ -66,25 +76,25 @@ def _rules(service: Any, kind: str, rules: Sequence[Any]) -> Iterator[Finding]:
             if in_part:
                 continue
             seen[said] = number
-            if kind == "http" and match.uri is not None and match.uri.prefix:
-                prefixes.append(_prefix_match(match, here, position, _name(rules, kind, number)))
+            if isinstance(match, HttpMatchRequest) and match.uri is not None and match.uri.prefix:
+                prefixes.append(_prefix_match(match, match.uri.prefix, here, position, _name(rules, kind, number)))
         if doubles == len(rule.match):
             yield _never(service, here, "all of its matches stand in rules before it")
     yield from _overlaps(service, prefixes)
 
 
-def _never(service: Any, loc: Loc, reason: str) -> Finding:
+def _never(service: VirtualService, loc: Loc, reason: str) -> Finding:
     return Finding(
         UNREACHABLE_RULE, service, loc, f"no request comes to this rule: {reason}", "put it first, or remove it"
     )
 
 
-def _name(rules: Sequence[Any], kind: str, number: int) -> str:
+def _name(rules: Sequence[Rule], kind: str, number: int) -> str:
     name = getattr(rules[number], "name", None)
     return f'{kind}[{number}] "{name}"' if name else f"{kind}[{number}]"
 
 
-def _said(match: Any) -> str:
+def _said(match: BaseModel) -> str:
     """What a match says, without its name."""
     said = match.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"name"}, exclude_none=True)
     return json.dumps(said, sort_keys=True)
@@ -106,26 +116,26 @@ class _PrefixMatch:
     others: str
 
     @property
-    def looks_at(self) -> tuple[Any, ...]:
+    def looks_at(self) -> tuple[object, ...]:
         """What must be the same of two matches of which one covers the other."""
         return self.port, frozenset(self.headers), frozenset(self.query), frozenset(self.without), self.others
 
 
-def _text(match: Any) -> str:
+def _text(match: StringMatch | None) -> str:
     if match is None:
         return ""
     return f"exact {match.exact}" if match.exact else f"prefix {match.prefix}" if match.prefix else ""
 
 
-def _texts(matches: Mapping[str, Any] | None) -> dict[str, str]:
+def _texts(matches: Mapping[str, StringMatch] | None) -> dict[str, str]:
     return {key: _text(match) for key, match in (matches or {}).items()}
 
 
-def _prefix_match(match: Any, here: Loc, position: int, rule: str) -> _PrefixMatch:
+def _prefix_match(match: HttpMatchRequest, prefix: str, here: Loc, position: int, rule: str) -> _PrefixMatch:
     return _PrefixMatch(
         (*here, "match", position),
         rule,
-        match.uri.prefix,
+        prefix,
         match.port or 0,
         _text(match.method) or "exact GET",  # Istio's reading of a match without method
         _text(match.authority),
@@ -136,9 +146,9 @@ def _prefix_match(match: Any, here: Loc, position: int, rule: str) -> _PrefixMat
     )
 
 
-def _overlaps(service: Any, found: Sequence[_PrefixMatch]) -> Iterator[Finding]:
+def _overlaps(service: VirtualService, found: Sequence[_PrefixMatch]) -> Iterator[Finding]:
     """A prefix that an earlier, shorter one takes all requests of. Only prefixes of a prefix are compared."""
-    by_prefix: dict[tuple[Any, ...], list[_PrefixMatch]] = {}
+    by_prefix: dict[tuple[object, ...], list[_PrefixMatch]] = {}
     lengths: set[int] = set()
     for later in found:
         take_turns()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
 
 import click
 
@@ -41,7 +40,7 @@ def coverage(paths: tuple[str, ...], everything: bool, strict: bool, as_json: bo
             click.echo(str(problem), err=True)
         click.echo("nothing is said about resources that do not load; see `meshlib validate`", err=True)
         raise SystemExit(EXIT_PROBLEMS)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for resource in result.resources:
         place = {"file": resource.origin.file, "line": resource.origin.line, "resource": resource.id}
         unused = SECURITY_AND_TELEMETRY.get(resource.kind)

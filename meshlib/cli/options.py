@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from meshlib.problems import MeshError
+from meshlib.problems import MeshError, Problem
 from meshlib.sources.environment import parse_labels
 from meshlib.workload import Workload
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from meshlib.resources.base import Resource
+
+F = TypeVar("F", bound=Callable[..., object])
 
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
@@ -48,7 +51,7 @@ def make_workload(name: str, namespace: str, labels: str) -> Workload:
         raise click.UsageError(str(error)) from error
 
 
-def load_or_exit(paths: Sequence[str]) -> tuple[list[Any], list[Any]]:
+def load_or_exit(paths: Sequence[str]) -> tuple[list[Resource], list[Problem]]:
     """The resources of ``paths`` and what is worth saying; prints the problems and exits 1 when there are errors."""
     from meshlib.progress import shown
     from meshlib.resources.loader import load

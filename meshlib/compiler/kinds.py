@@ -30,10 +30,10 @@ class Kinds:
         for resource in resources:
             take_turns()
             by_kind.setdefault(resource.kind, []).append(resource)
-        self.virtual_services = [r for r in by_kind.get("VirtualService", ()) if typed.is_virtual_service(r)]
-        self.destination_rules = [r for r in by_kind.get("DestinationRule", ()) if typed.is_destination_rule(r)]
-        self.resilience_policies = [r for r in by_kind.get("ResiliencePolicy", ()) if typed.is_resilience_policy(r)]
-        self.sidecars = [r for r in by_kind.get("Sidecar", ()) if typed.is_sidecar(r)]
-        self.gateways = [r for r in by_kind.get("Gateway", ()) if typed.is_gateway(r)]
-        self.envoy_filters = [r for r in by_kind.get("EnvoyFilter", ()) if typed.is_envoy_filter(r)]
-        self.services = [r for r in by_kind.get("Service", ()) if typed.is_service(r)]
+        self.virtual_services = typed.VIRTUAL_SERVICE.among(by_kind.get("VirtualService", ()))
+        self.destination_rules = typed.DESTINATION_RULE.among(by_kind.get("DestinationRule", ()))
+        self.resilience_policies = typed.RESILIENCE_POLICY.among(by_kind.get("ResiliencePolicy", ()))
+        self.sidecars = typed.SIDECAR.among(by_kind.get("Sidecar", ()))
+        self.gateways = typed.GATEWAY.among(by_kind.get("Gateway", ()))
+        self.envoy_filters = typed.ENVOY_FILTER.among(by_kind.get("EnvoyFilter", ()))
+        self.services = typed.SERVICE.among(by_kind.get("Service", ()))

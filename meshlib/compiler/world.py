@@ -33,7 +33,7 @@ from meshlib.pace import take_turns
 from meshlib.registry.names import overlap, resolve
 from meshlib.registry.registry import Registry
 from meshlib.registry.service import HTTP_PROTOCOLS, SNIFFED, Service, ServicePort
-from meshlib.resources.typed import is_destination_rule, is_resilience_policy, is_service, is_virtual_service
+from meshlib.resources.typed import DESTINATION_RULE, RESILIENCE_POLICY, SERVICE, VIRTUAL_SERVICE
 
 if TYPE_CHECKING:
     from meshlib.resources import kubernetes
@@ -92,29 +92,29 @@ class World:
 
     def add(self, resource: Resource) -> None:
         """One more."""
-        if is_virtual_service(resource):
+        if VIRTUAL_SERVICE.is_kind_of(resource):
             self._virtual_service(resource, there=True)
-        elif is_destination_rule(resource):
+        elif DESTINATION_RULE.is_kind_of(resource):
             host = self._host_of(resource)
             if "*" in host:
                 self._wildcard_rules[id(resource)] = resource
             else:
                 self._rules.setdefault(host, []).append(resource)
-        elif is_resilience_policy(resource):
+        elif RESILIENCE_POLICY.is_kind_of(resource):
             for host in dict.fromkeys(hosts_of_policy(resource, self._domain)):
                 self._policies.setdefault(host, []).append(resource)
                 self._note_fallbacks(host)
-        elif is_service(resource) and self._selects_us(resource):
+        elif SERVICE.is_kind_of(resource) and self._selects_us(resource):
             self._own_services[id(resource)] = resource
 
     def remove(self, resource: Resource) -> None:
         """One less."""
-        if is_virtual_service(resource):
+        if VIRTUAL_SERVICE.is_kind_of(resource):
             self._virtual_service(resource, there=False)
-        elif is_destination_rule(resource):
+        elif DESTINATION_RULE.is_kind_of(resource):
             if self._wildcard_rules.pop(id(resource), None) is None:
                 _take(self._rules, self._host_of(resource), resource)
-        elif is_resilience_policy(resource):
+        elif RESILIENCE_POLICY.is_kind_of(resource):
             for host in dict.fromkeys(hosts_of_policy(resource, self._domain)):
                 _take(self._policies, host, resource)
                 self._note_fallbacks(host)
@@ -210,14 +210,14 @@ class World:
         """The hosts that a resource is about, beside what the registry makes of it; None: all there are."""
         if resource.kind in _EVERYTHING:
             return None
-        if is_virtual_service(resource):
+        if VIRTUAL_SERVICE.is_kind_of(resource):
             hosts = list(self.claimed_by(resource))
             for root in self._delegated.of((resource.namespace, resource.name)):
                 hosts += self.claimed_by(self._roots[root])
             return hosts
-        if is_destination_rule(resource):
+        if DESTINATION_RULE.is_kind_of(resource):
             return (self._host_of(resource),)
-        if is_resilience_policy(resource):
+        if RESILIENCE_POLICY.is_kind_of(resource):
             return hosts_of_policy(resource, self._domain)
         return ()
 

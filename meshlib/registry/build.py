@@ -41,13 +41,13 @@ from meshlib.registry.workloads import (
     selection_key,
 )
 from meshlib.resources.typed import (
-    is_deployment,
-    is_endpoint_slice,
-    is_endpoints,
-    is_pod,
-    is_service,
-    is_service_entry,
-    is_workload_entry,
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    ENDPOINTS,
+    POD,
+    SERVICE,
+    SERVICE_ENTRY,
+    WORKLOAD_ENTRY,
 )
 
 if TYPE_CHECKING:
@@ -116,27 +116,27 @@ class RegistryBuilder:
 
     def _change(self, resource: Resource, place: int | None) -> None:
         """One resource has come to its ``place`` (None: is gone)."""
-        if is_pod(resource) or is_workload_entry(resource):
+        if POD.is_kind_of(resource) or WORKLOAD_ENTRY.is_kind_of(resource):
             self._workload(resource, place)
-        elif is_endpoint_slice(resource):
+        elif ENDPOINT_SLICE.is_kind_of(resource):
             owner = resource.labels.get(SERVICE_NAME, "")
             if owner:
                 _keep(self._slices, (resource.namespace, owner), resource, place)
                 self._touch_named((resource.namespace, owner))
-        elif is_endpoints(resource):
+        elif ENDPOINTS.is_kind_of(resource):
             key = (resource.namespace, resource.name)
             if place is not None:
                 self._endpoints[key] = resource
             else:
                 self._endpoints.pop(key, None)
             self._touch_named(key)
-        elif is_deployment(resource):
+        elif DEPLOYMENT.is_kind_of(resource):
             _keep(self._deployments, resource.namespace, resource, place)
             for unit in self._problems:
                 known = self._units.get(unit)
                 if known is not None and known.namespace == resource.namespace:
                     self._touched[unit] = None
-        elif is_service(resource) or is_service_entry(resource):
+        elif SERVICE.is_kind_of(resource) or SERVICE_ENTRY.is_kind_of(resource):
             self._unit(resource, place)
 
     def _workload(self, resource: written.Pod | WorkloadEntry, place: int | None) -> None:

@@ -225,7 +225,7 @@ def target_number(workload: WorkloadInstance, port: ServicePort) -> int | None:
         if number is None:
             return workload.ports.get(target)
         target = number
-    if not workload.is_pod and port.name in workload.ports:
+    if not workload.POD and port.name in workload.ports:
         return workload.ports[port.name]
     return target if target is not None else port.number
 

@@ -96,6 +96,6 @@ def _number(port: ServicePort, instance: WorkloadInstance | None = None) -> int:
     if instance is not None:
         if instance.address.startswith("unix:"):
             return 0
-        if not instance.is_pod and port.name in instance.ports:
+        if not instance.POD and port.name in instance.ports:
             return instance.ports[port.name]
     return port.target_port if isinstance(port.target_port, int) else port.number

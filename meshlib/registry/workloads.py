@@ -40,14 +40,14 @@ class WorkloadInstance:
     service_account: str = ""
     healthy: bool = True
     workload: str = ""
-    is_pod: bool = True
+    POD: bool = True
     hostname: str = ""
     for_names: bool = False
 
     def found_by(self) -> Iterator[WorkloadKey]:
         """The keys under which others may have found it."""
         yield (self.namespace,)
-        if self.is_pod:
+        if self.POD:
             yield (self.namespace, self.name)
         for label, value in self.labels.items():
             yield (self.namespace, label, value)
@@ -73,8 +73,8 @@ class Workloads:
 
     def add(self, instance: WorkloadInstance, place: int) -> None:
         """One more."""
-        self._places[id(instance)] = (not instance.is_pod, place)
-        if instance.is_pod:
+        self._places[id(instance)] = (not instance.POD, place)
+        if instance.POD:
             self._by_name[instance.namespace, instance.name] = instance
         self._insert(self._by_namespace.setdefault(instance.namespace, []), instance)
         for key, value in instance.labels.items():
@@ -83,7 +83,7 @@ class Workloads:
     def remove(self, instance: WorkloadInstance) -> None:
         """One less."""
         name = (instance.namespace, instance.name)
-        if instance.is_pod and self._by_name.get(name) is instance:
+        if instance.POD and self._by_name.get(name) is instance:
             del self._by_name[name]
         self._take(self._by_namespace, instance.namespace, instance)
         for key, value in instance.labels.items():
@@ -164,7 +164,7 @@ def from_workload_entry(
         network=entry.network or "",
         service_account=entry.service_account or "",
         workload=name,
-        is_pod=False,
+        POD=False,
         for_names=not is_ip(entry.address),
     )
 

@@ -1,69 +1,64 @@
-"""From a resource whose kind was read to its type. Looks at ``kind`` alone, so that no model is imported that nothing uses."""
+"""From a resource to its type, by its kind. The models themselves are not imported, so that none is made that nothing uses."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeGuard
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Generic, TypeGuard, TypeVar
 
 if TYPE_CHECKING:
     from meshlib.resources import kubernetes
+    from meshlib.resources.authorization_policy import AuthorizationPolicy
     from meshlib.resources.base import Resource
     from meshlib.resources.destination_rule import DestinationRule
     from meshlib.resources.envoy_filter import EnvoyFilter
     from meshlib.resources.gateway import Gateway
+    from meshlib.resources.request_authentication import RequestAuthentication
     from meshlib.resources.resilience import ResiliencePolicy
     from meshlib.resources.service_entry import ServiceEntry
     from meshlib.resources.sidecar import Sidecar
+    from meshlib.resources.telemetry import Telemetry
     from meshlib.resources.virtual_service import VirtualService
+    from meshlib.resources.wasm_plugin import WasmPlugin
     from meshlib.resources.workload import WorkloadEntry
+    from meshlib.resources.workload_group import WorkloadGroup
+
+R = TypeVar("R", bound="Resource")
 
 
-def is_virtual_service(resource: Resource) -> TypeGuard[VirtualService]:
-    return resource.kind == "VirtualService"
+class Typed(Generic[R]):
+    """A kind, and the type of what is of it."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def is_kind_of(self, resource: Resource) -> TypeGuard[R]:
+        """Whether it is of this kind."""
+        return resource.kind == self.kind
+
+    def among(self, resources: Iterable[Resource]) -> list[R]:
+        """Those of this kind, in the same order."""
+        return [resource for resource in resources if self.is_kind_of(resource)]
 
 
-def is_destination_rule(resource: Resource) -> TypeGuard[DestinationRule]:
-    return resource.kind == "DestinationRule"
-
-
-def is_resilience_policy(resource: Resource) -> TypeGuard[ResiliencePolicy]:
-    return resource.kind == "ResiliencePolicy"
-
-
-def is_sidecar(resource: Resource) -> TypeGuard[Sidecar]:
-    return resource.kind == "Sidecar"
-
-
-def is_gateway(resource: Resource) -> TypeGuard[Gateway]:
-    return resource.kind == "Gateway"
-
-
-def is_envoy_filter(resource: Resource) -> TypeGuard[EnvoyFilter]:
-    return resource.kind == "EnvoyFilter"
-
-
-def is_service_entry(resource: Resource) -> TypeGuard[ServiceEntry]:
-    return resource.kind == "ServiceEntry"
-
-
-def is_workload_entry(resource: Resource) -> TypeGuard[WorkloadEntry]:
-    return resource.kind == "WorkloadEntry"
-
-
-def is_service(resource: Resource) -> TypeGuard[kubernetes.Service]:
-    return resource.kind == "Service"
-
-
-def is_pod(resource: Resource) -> TypeGuard[kubernetes.Pod]:
-    return resource.kind == "Pod"
-
-
-def is_endpoint_slice(resource: Resource) -> TypeGuard[kubernetes.EndpointSlice]:
-    return resource.kind == "EndpointSlice"
-
-
-def is_endpoints(resource: Resource) -> TypeGuard[kubernetes.Endpoints]:
-    return resource.kind == "Endpoints"
-
-
-def is_deployment(resource: Resource) -> TypeGuard[kubernetes.Deployment]:
-    return resource.kind == "Deployment"
+VIRTUAL_SERVICE: Typed[VirtualService] = Typed("VirtualService")
+DESTINATION_RULE: Typed[DestinationRule] = Typed("DestinationRule")
+SERVICE_ENTRY: Typed[ServiceEntry] = Typed("ServiceEntry")
+WORKLOAD_ENTRY: Typed[WorkloadEntry] = Typed("WorkloadEntry")
+WORKLOAD_GROUP: Typed[WorkloadGroup] = Typed("WorkloadGroup")
+GATEWAY: Typed[Gateway] = Typed("Gateway")
+SIDECAR: Typed[Sidecar] = Typed("Sidecar")
+ENVOY_FILTER: Typed[EnvoyFilter] = Typed("EnvoyFilter")
+AUTHORIZATION_POLICY: Typed[AuthorizationPolicy] = Typed("AuthorizationPolicy")
+REQUEST_AUTHENTICATION: Typed[RequestAuthentication] = Typed("RequestAuthentication")
+WASM_PLUGIN: Typed[WasmPlugin] = Typed("WasmPlugin")
+TELEMETRY: Typed[Telemetry] = Typed("Telemetry")
+RESILIENCE_POLICY: Typed[ResiliencePolicy] = Typed("ResiliencePolicy")
+SERVICE: Typed[kubernetes.Service] = Typed("Service")
+ENDPOINTS: Typed[kubernetes.Endpoints] = Typed("Endpoints")
+ENDPOINT_SLICE: Typed[kubernetes.EndpointSlice] = Typed("EndpointSlice")
+POD: Typed[kubernetes.Pod] = Typed("Pod")
+DEPLOYMENT: Typed[kubernetes.Deployment] = Typed("Deployment")
+NAMESPACE: Typed[kubernetes.Namespace] = Typed("Namespace")
+SECRET: Typed[kubernetes.Secret] = Typed("Secret")
