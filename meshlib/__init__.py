@@ -11,7 +11,7 @@ Istio's YAML drives your HTTP calls in process::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.distribution import check as _check
 
@@ -27,7 +27,7 @@ __all__ = ["Mesh", "Workload", "__version__", "errors"]
 _HOMES = {"Mesh": "meshlib.mesh", "Workload": "meshlib.workload"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Names are loaded on first use, so that ``import meshlib`` costs next to nothing."""
     import importlib
 

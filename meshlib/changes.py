@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, count, filterfalse
 from operator import is_, is_not
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -43,7 +43,7 @@ class ListFollower(Generic[T]):
         self.items: list[T] = []
         self._places: dict[int, int] = {}
 
-    def turn(self, items: Iterable[T], known: Differences | None = None) -> Change[T]:
+    def turn(self, items: Iterable[T], known: Differences[T] | None = None) -> Change[T]:
         """What is different now. ``known``: how ``items`` differs from another list; to look through both once more is saved if
         the other is the last one here."""
         before = self.items
@@ -96,22 +96,22 @@ def _runs(positions: Sequence[int]) -> Iterable[tuple[int, int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Differences:
+class Differences(Generic[T]):
     """Between two lists: the positions in ``before`` of what is gone, and those in ``now`` of what has come. What stays is in
     the same order."""
 
-    before: list[Any]
-    now: list[Any]
+    before: list[T]
+    now: list[T]
     gone: Sequence[int]
     come: Sequence[int]
 
 
-def differences(before: list[Any], now: list[Any]) -> Differences:
+def differences(before: list[T], now: list[T]) -> Differences[T]:
     """How ``now`` differs from ``before``."""
     return Differences(before, now, *_differences(before, now))
 
 
-def _differences(before: list[Any], now: list[Any]) -> tuple[Sequence[int], Sequence[int]]:
+def _differences(before: list[T], now: list[T]) -> tuple[Sequence[int], Sequence[int]]:
     least = min(len(before), len(now))
     if len(before) == len(now):
         other = list(compress(count(), map(is_not, before, now)))
@@ -131,7 +131,7 @@ def _differences(before: list[Any], now: list[Any]) -> tuple[Sequence[int], Sequ
     return range(first, first + len(old)), range(first, first + len(new))
 
 
-def changed_keys(before: Mapping[K, Any], now: Mapping[K, Any]) -> tuple[list[K], list[K]]:
+def changed_keys(before: Mapping[K, object], now: Mapping[K, object]) -> tuple[list[K], list[K]]:
     """The keys of ``now`` whose value is new or another object, and the keys that are gone."""
     if before is now:
         return [], []

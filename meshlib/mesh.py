@@ -288,7 +288,7 @@ class Mesh:
         resources: list[Resource],
         problems: list[Problem],
         kept: list[Resource],
-        known: Differences | None = None,
+        known: Differences[Resource] | None = None,
     ) -> None:
         snapshot = self._compiler.compile(resources, known=known)
         live = self._core.live

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from meshlib.clock import rest, thread_seconds
 
@@ -27,6 +27,7 @@ _SELDOM = (1_000_000, 50, 1_000_000)
 
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class NotWanted(Exception):
@@ -101,7 +102,7 @@ def is_watched() -> bool:
     return _here.work is not None
 
 
-def let_go(things: list[Any] | dict[Any, Any]) -> None:
+def let_go(things: list[T] | dict[K, T]) -> None:
     """Empty a list or map one by one: to free many objects at once takes as long as to make them."""
     if isinstance(things, list):
         while things:

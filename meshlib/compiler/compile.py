@@ -91,7 +91,7 @@ class Compiler:
         """How often everything was compiled, and not just what had changed."""
 
     def compile(
-        self, resources: Sequence[Resource], version: str | None = None, *, known: Differences | None = None
+        self, resources: Sequence[Resource], version: str | None = None, *, known: Differences[Resource] | None = None
     ) -> Snapshot:
         """The snapshot of these resources. What has not changed since the last time stays the same objects: clusters, virtual
         hosts, and all of the tables when only endpoints have. ``known``: how this list, which nobody changes any more, differs
@@ -103,7 +103,9 @@ class Compiler:
                 self._follower = ListFollower()  # what is half done is begun anew the next time
                 raise
 
-    def _compile(self, resources: Sequence[Resource], version: str | None, known: Differences | None) -> Snapshot:
+    def _compile(
+        self, resources: Sequence[Resource], version: str | None, known: Differences[Resource] | None
+    ) -> Snapshot:
         change = self._follower.turn(resources, known)
         resources = self._follower.items
         if change.whole:

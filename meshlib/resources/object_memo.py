@@ -18,7 +18,7 @@ class ObjectMemo:
     def __init__(self) -> None:
         self._accepted: list[Resource] = []
         self._keys: set[tuple[str, str]] | None = None
-        self._differences: Differences | None = None
+        self._differences: Differences[Resource] | None = None
         self._by_content: dict[bytes, Resource] = {}
 
     def accepted(self, objects: list[Any]) -> list[Resource] | None:
@@ -43,7 +43,7 @@ class ObjectMemo:
         self._differences = found
         return objects
 
-    def take_differences(self) -> Differences | None:
+    def take_differences(self) -> Differences[Resource] | None:
         """How the list that was accepted last differs from the one before; told once."""
         found, self._differences = self._differences, None
         return found
