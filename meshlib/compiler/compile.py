@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from meshlib.registry.registry import Registry
     from meshlib.registry.service import Service
     from meshlib.resources.base import Resource
+    from meshlib.resources.virtual_service import Destination as WrittenDestination
     from meshlib.resources.virtual_service import VirtualService
 
 HTTP_DEFAULT_PORT = 80
@@ -242,17 +243,19 @@ class _Compilation:
     def _same_on(self, routes: Sequence[Route], one: int, other: int) -> bool:
         """Whether nothing about the rules depends on which of two ports is called."""
         of_model = self.destinations.of_model
+        before: tuple[WrittenDestination | None, str] = (None, "")
         for route in routes:
             take_turns()
             model = route.model
-            if any(match.port for match in model.match or ()):
-                return False
+            for match in model.match or ():
+                if match.port:
+                    return False
             if model.redirect is not None and model.redirect.derive_port == "FROM_REQUEST_PORT":
                 return False
-            models = [d.destination for d in model.route or ()]
-            models += [m.destination for m in model.mirrors or ()]
-            models += [model.mirror] if model.mirror is not None else []
-            for target in models:
+            for target in model.destinations():
+                if target is before[0] and route.namespace == before[1]:
+                    continue
+                before = target, route.namespace
                 a, b = of_model(target, route.namespace, one), of_model(target, route.namespace, other)
                 if a is not b and (a.cluster, a.missing) != (b.cluster, b.missing):
                     return False

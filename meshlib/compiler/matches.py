@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from meshlib.resources.virtual_service import HttpMatchRequest, L4MatchAttributes, TlsMatchAttributes
 
 
+_OF_CLIENT = frozenset(("gateways", "port", "source_labels", "source_namespace"))
+
+
 def not_for_client(
     match: HttpMatchRequest | TlsMatchAttributes | L4MatchAttributes,
     workload: Workload,
@@ -28,6 +31,8 @@ def not_for_client(
 ) -> str | None:
     """Why this match block can never apply to ``workload`` calling ``port`` (or to requests at ``gateway``); None when it
     can."""
+    if match.model_fields_set.isdisjoint(_OF_CLIENT):
+        return None
     if match.gateways and gateway not in match.gateways:
         return f"only for gateways {', '.join(match.gateways)}"
     if match.port and match.port != port:
@@ -45,6 +50,8 @@ def not_for_client(
 
 def compile_match(match: HttpMatchRequest) -> CompiledMatch:
     """The run-time part of a match block."""
+    if match.is_path_only():
+        return HttpMatch(uri=matcher(match.uri)).compile()
     return HttpMatch(
         name=match.name or "",
         stat_prefix=match.stat_prefix or "",

@@ -33,11 +33,20 @@ def missing_destinations(
     """Rules whose host, subset or port is not there; each thing once."""
     seen: set[tuple[str, str]] = set()
     found: list[tuple[str, str, Destination]] = []
+    looked_at: set[int] = set()
     for vhost in virtual_hosts:
-        for rule in () if vhost.tcp else vhost.rules:  # of tcp and tls rules ``l4`` tells
+        if vhost.tcp or id(vhost.rules) in looked_at:
+            continue  # of tcp and tls rules ``l4`` tells; the hosts and ports of a VirtualService mostly have the same rules
+        looked_at.add(id(vhost.rules))
+        for rule in vhost.rules:
             take_turns()
-            targets = (*rule.destinations, *(mirror.destination for mirror in rule.mirrors))
-            if not any(target.missing for target in targets):
+            targets = rule.destinations
+            if rule.mirrors:
+                targets = (*targets, *(mirror.destination for mirror in rule.mirrors))
+            for target in targets:
+                if target.missing:
+                    break
+            else:
                 continue
             where = f"{vhost.resource} spec.http[{rule.index}].route"
             found += [(vhost.resource, (rule.delegate and f"{where} ({rule.delegate})") or where, t) for t in targets]

@@ -43,6 +43,7 @@ def compile_rules(
     for this client on this port (Istio then looks at the next one, or routes by default)."""
     rules: list[Rule] = []
     skipped: list[SkippedRule] = []
+    known: dict[tuple[int, str], Destination] = {}  # rules may have targets in common
     for route in routes:
         take_turns()
         model = route.model
@@ -61,7 +62,11 @@ def compile_rules(
         if model.match and not matches:
             skipped.append(SkippedRule(route.index, name, f"not for this client: {'; '.join(reasons)}"))
             continue
-        rules.append(_rule(route, name, tuple(matches), port, destination))
+        rules.append(
+            _plain_rule(route, name, tuple(matches), port, destination, known)
+            if model.only_sends()
+            else _rule(route, name, tuple(matches), port, destination)
+        )
     return rules, skipped
 
 
@@ -88,6 +93,38 @@ def matches_everything(rule: Rule) -> bool:
         ):
             return True
     return False
+
+
+def _plain_rule(
+    route: Route,
+    name: str,
+    matches: tuple[CompiledMatch, ...],
+    port: int,
+    destination: Resolver,
+    known: dict[tuple[int, str], Destination],
+) -> Rule:
+    """The same as ``_rule``, of a rule that only sends requests, to one target: as most are. ``known`` are targets by the
+    object and the namespace that they were made of."""
+    model, namespace = route.model, route.namespace
+    if not model.route or len(model.route) > 1:
+        return _rule(route, name, matches, port, destination)
+    (target,) = model.route
+    found = known.get((id(target), namespace))
+    if found is None:
+        found = _target(destination(target.destination, namespace, port), target, model, True)
+        known[id(target), namespace] = found
+    hashing = found.hash_policy
+    return Rule(
+        index=route.index,
+        name=name,
+        matches=matches,
+        destinations=(found,),
+        choice=SOLE,
+        retry=DEFAULT_RETRY if hashing is None else HASHED_RETRY,
+        hash_policies=() if hashing is None else (hashing,),
+        delegate=route.delegate,
+        has_stat_prefix=any(match.settings.stat_prefix for match in matches),
+    )
 
 
 def _rule(route: Route, name: str, matches: tuple[CompiledMatch, ...], port: int, destination: Resolver) -> Rule:

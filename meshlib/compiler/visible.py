@@ -138,15 +138,16 @@ class Visible:
         return self._routed_to
 
     def _destinations(self, service: VirtualService) -> Iterator[tuple[Destination, str]]:
+        before: Destination | None = None
         for route in self._delegates.routes(service):
             take_turns()
             sources = {m.source_namespace for m in route.model.match or () if m.source_namespace}
             if sources and self._client not in sources:
                 continue
-            models = [d.destination for d in route.model.route or ()]
-            models += [m.destination for m in route.model.mirrors or ()]
-            models += [route.model.mirror] if route.model.mirror is not None else []
-            yield from ((model, route.namespace) for model in models)
+            for model in route.model.destinations():
+                if model is not before:  # mostly one service is sent to, rule after rule
+                    before = model
+                    yield model, route.namespace
         for rule in (*(service.spec.tls or ()), *(service.spec.tcp or ())):
             yield from ((d.destination, service.namespace) for d in rule.route or ())
 

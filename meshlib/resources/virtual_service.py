@@ -152,6 +152,13 @@ class HttpMatchRequest(Model):
     uri: StringMatch | None = None
     without_headers: dict[str, StringMatch] | None = None
 
+    def is_path_only(self) -> bool:
+        """Whether it says nothing but ``uri``, as most do."""
+        return self.model_fields_set == _PATH
+
+
+_PATH = frozenset(("uri",))
+
 
 class Destination(Model):
     """Where to: ``spec.http[].route[].destination``, ``mirror``, ``mirrors[].destination`` and their L4 kin."""
@@ -249,6 +256,22 @@ class HttpRoute(Model):
     remove_request_headers: list[str] | None = None
     remove_response_headers: list[str] | None = None
     websocket_upgrade: bool | None = None
+
+    def only_sends(self) -> bool:
+        """Whether it does nothing but send requests to one place or several, as most do."""
+        return _SENDING.issuperset(self.model_fields_set)
+
+    def destinations(self) -> list[Destination]:
+        """Of its routes and of its mirrors."""
+        found = [target.destination for target in self.route or ()]
+        if not self.model_fields_set.isdisjoint(_MIRRORS):
+            found += [mirror.destination for mirror in self.mirrors or ()]
+            found += [self.mirror] if self.mirror is not None else []
+        return found
+
+
+_MIRRORS = frozenset(("mirror", "mirrors"))
+_SENDING = frozenset(("name", "match", "route"))
 
 
 class L4MatchAttributes(Model):

@@ -72,33 +72,57 @@ def _inert_rows(resource: Resource) -> Iterator[tuple[str, Row]]:
     """The fields that are set and without effect; what is nowhere without effect is not looked through."""
     table = TABLES.get(resource.kind)
     if table is not None:
-        yield from _inert_below(_spec(resource), "", table, {})
+        yield from _InertRows(table).of(_spec(resource))
 
 
-def _inert_below(
-    node: BaseModel, path: str, table: Table, known: dict[tuple[type, str], list[tuple[str, str, bool]]]
-) -> Iterator[tuple[str, Row]]:
-    take_turns()
-    model = type(node)
-    worth = known.get((model, path))
-    if worth is None:
+class _Fields:
+    """The fields of a model, at a path, that may be without effect or have such below: name, path, whether it goes on below.
+    ``last`` is the object that was looked through last: rules have parts in common, each of which needs one look."""
+
+    __slots__ = ("last", "names", "worth")
+
+    def __init__(self, model: type[BaseModel], path: str, table: Table) -> None:
         paths = [
             (name, f"{path}.{info.alias or name}" if path else info.alias or name)
             for name, info in model.model_fields.items()
         ]
-        worth = known[model, path] = [
-            (name, below, table.goes_below(below)) for name, below in paths if table.may_be_inert(below)
-        ]
-    given = node.model_fields_set
-    for name, below, goes_on in worth:
-        if name in given and (value := getattr(node, name)) is not None:
-            for entry in value if isinstance(value, list) and goes_on else (value,):
-                if goes_on and isinstance(entry, BaseModel):
-                    yield from _inert_below(entry, below, table, known)
-                    continue
-                row = table.row(below, entry if isinstance(entry, (str, int, float, bool)) else None)
-                if row is not None and row.inert:
-                    yield below, row
+        self.worth = [(name, below, table.goes_below(below)) for name, below in paths if table.may_be_inert(below)]
+        self.names = frozenset(name for name, _, _ in self.worth)
+        self.last: BaseModel | None = None
+
+
+class _InertRows:
+    """Looks through a resource for fields without effect."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._known: dict[tuple[type, str], _Fields] = {}
+        self._found: list[tuple[str, Row]] = []
+
+    def of(self, spec: BaseModel) -> list[tuple[str, Row]]:
+        """Their paths and rows."""
+        self._look(spec, "")
+        return self._found
+
+    def _look(self, node: BaseModel, path: str) -> None:
+        take_turns()
+        model = type(node)
+        fields = self._known.get((model, path))
+        if fields is None:
+            fields = self._known[model, path] = _Fields(model, path, self._table)
+        given = node.model_fields_set
+        if node is fields.last or fields.names.isdisjoint(given):
+            return
+        fields.last = node
+        for name, below, goes_on in fields.worth:
+            if name in given and (value := getattr(node, name)) is not None:
+                for entry in value if isinstance(value, list) and goes_on else (value,):
+                    if goes_on and isinstance(entry, BaseModel):
+                        self._look(entry, below)
+                        continue
+                    row = self._table.row(below, entry if isinstance(entry, (str, int, float, bool)) else None)
+                    if row is not None and row.inert:
+                        self._found.append((below, row))
 
 
 def inert_fields(resources: Sequence[Resource]) -> Iterator[Problem]:

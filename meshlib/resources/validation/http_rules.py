@@ -14,14 +14,25 @@ from meshlib.resources.validation.labels import labels
 from meshlib.resources.validation.regexes import string_match
 
 if TYPE_CHECKING:
+    from meshlib.resources.types import StringMatch
     from meshlib.resources.virtual_service import HttpMatchRequest, HttpRoute
+
+
+def _is_plain(condition: StringMatch | None) -> bool:
+    """Whether there is nothing to be said of a condition on the path."""
+    return condition is None or (condition.regex is None and len(condition.model_fields_set) < 2)
 
 
 def http_rule(rule: HttpRoute, loc: Loc, *, delegate: bool, at_gateway: bool) -> Iterator[Notice]:
     """What the rule matches, does, and where it sends requests; ``delegate``: it is one of a delegate's."""
     yield from _action(rule, loc, delegate)
     for index, match in enumerate(rule.match or ()):
-        yield from _match(match, (*loc, "match", index), at_gateway)
+        if not (match.is_path_only() and _is_plain(match.uri)):
+            yield from _match(match, (*loc, "match", index), at_gateway)
+    if rule.only_sends():
+        if rule.route:
+            yield from destinations(rule.route, (*loc, "route"))
+        return
     if rule.headers is not None:
         yield from header_operations(rule.headers, (*loc, "headers"))
         yield from one_authority(rule, loc)
@@ -96,9 +107,8 @@ def _several_actions(action: str, other: str, loc: Loc) -> Notice:
 
 
 def _match(match: HttpMatchRequest, loc: Loc, at_gateway: bool) -> Iterator[Notice]:
-    uri = match.uri
-    if uri is not None and (uri.regex is not None or len(uri.model_fields_set) > 1):
-        yield from string_match(uri, (*loc, "uri"), empty_prefix=True)
+    if not _is_plain(match.uri):
+        yield from string_match(match.uri, (*loc, "uri"), empty_prefix=True)
     yield from string_match(match.scheme, (*loc, "scheme"))
     yield from string_match(match.method, (*loc, "method"))
     yield from string_match(match.authority, (*loc, "authority"))
