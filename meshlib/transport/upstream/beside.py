@@ -13,6 +13,7 @@ from meshlib.engine.outcome import Outcome
 from meshlib.policy.circuit_limits import Slots
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
+from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.trace import Trace
 
@@ -45,6 +46,7 @@ class LoopBeside(Protocol):
 
     loop: asyncio.AbstractEventLoop
     alarms: Alarms
+    deadlines: Deadlines
     now: Callable[[], float]
     closed: bool
 

@@ -1,16 +1,16 @@
-"""One attempt on an HTTP/2 stream, and the reading of its answer: written once, as generators, for threads and asyncio.
+"""One attempt on an HTTP/2 stream, and the reading of its response: written once, as generators, for threads and asyncio.
 
 A generator yields what it needs and is sent the result: ``FLUSH`` (write what the session has; None), ``NEXT`` (the next
 piece of the caller's body; bytes, or None at its end, or ``SourceFailed`` thrown in), or a time on the driver's clock in
 seconds or None: wait until the stream changes (True) or the time has come (False). The driver writes what the session has
-to say after every step.
+to say before it waits, and at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, Framing, NoBody, Sized
@@ -19,6 +19,7 @@ from meshlib.transport.protocol.http2 import Http2Session
 from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
 from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.problems import BODY_TOO_LATE, NOT_SENT_IN_TIME, body_silent, no_head, not_written
 from meshlib.transport.upstream.target import Target, smaller
 
 HTTP2 = b"HTTP/2"
@@ -34,6 +35,7 @@ class Need(Enum):
 FLUSH: Final = Need.FLUSH
 NEXT: Final = Need.NEXT
 Step = Need | float | None
+Sent = bool | bytes | None
 
 
 def exchange(
@@ -42,19 +44,17 @@ def exchange(
     framing: Framing,
     attempt: Attempt,
     head_by: float | None,
-    deadline: float | None,
     now: Callable[[], float],
-) -> Generator[Step, Any, Outcome]:
-    """The request's body and the answer's head, on a stream that was just opened. The outcome's ``body`` is still to be
+) -> Generator[Step, Sent, Outcome]:
+    """The request's body and the response's head, on a stream that was just opened. The outcome's ``body`` is still to be
     set when ``whole`` is None. The stream is over when the outcome is a failure; when the attempt is abandoned (closed, or
-    an exception), the driver cancels it. ``head_by``: when the head must be there,
-    ``deadline``: when all must be over; both on the driver's clock."""
+    an exception), the driver cancels it. ``head_by``: when the head must be there, on the driver's clock."""
     problem = None
     if not isinstance(framing, NoBody) and framing.body:  # an empty one ended with the head
-        problem = yield from _send_body(session, stream, framing, attempt, head_by, deadline, now)
+        problem = yield from _Upload(session, stream, framing, attempt, head_by, now).steps()
     while problem is None and not stream.head_done and stream.failed is None:
         if not (yield head_by):
-            problem = Outcome(Failure.TIMEOUT, f"no answer within {attempt.head_timeout or 0:.3g} s")
+            problem = no_head(attempt)
     if problem is not None and problem.failure is Failure.INVALID_REQUEST:
         session.cancel(stream)
         return problem
@@ -63,8 +63,8 @@ def exchange(
     if problem is not None:
         session.cancel(stream)
         return problem
-    # the head came and the answer broke at once: what is not HTTP is no answer, as over HTTP/1.1; of a cut answer
-    # the caller learns while reading
+    # the head came and the response broke at once: what is not HTTP is none, as over HTTP/1.1; of a cut one the caller
+    # learns while reading
     if stream.failed is not None and stream.failed.failure is not Failure.RESET:
         return failed(stream.failed)
     outcome = Outcome(status=stream.status, headers=stream.headers, http_version=HTTP2, trailers=stream.trailers)
@@ -74,90 +74,93 @@ def exchange(
 
 
 def failed(what: StreamFailure) -> Outcome:
-    """The outcome of a stream (or connection) without an answer."""
+    """The outcome of a stream (or connection) without a response."""
     return Outcome(what.failure, what.detail, what.error, stale=what.stale)
 
 
-def _send_body(
-    session: Http2Session,
-    stream: Stream,
-    framing: Sized | Chunked,
-    attempt: Attempt,
-    head_by: float | None,
-    deadline: float | None,
-    now: Callable[[], float],
-) -> Generator[Step, Any, Outcome | None]:
-    """Send until the body ends or the stream does. An Outcome when sending itself failed.
+class _Upload:
+    """The request's body."""
 
-    A head that comes early does not stop it: on HTTP/2 a server may answer while it reads.
-    """
-    body = framing.body
-    if framing.expects_continue:
-        patience = smaller(now() + CONTINUE_SECONDS, head_by)
-        while not stream.continue_seen and not stream.head_done and not stream.settled:
-            if not (yield patience):
-                break
-    if isinstance(body, bytes):
-        return (yield from _send(session, stream, body, True, attempt, head_by, deadline, now))
-    try:
+    __slots__ = ("_attempt", "_framing", "_head_by", "_now", "_session", "_stream")
+
+    def __init__(
+        self,
+        session: Http2Session,
+        stream: Stream,
+        framing: Sized | Chunked,
+        attempt: Attempt,
+        head_by: float | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._session = session
+        self._stream = stream
+        self._framing = framing
+        self._attempt = attempt
+        self._head_by = head_by
+        self._now = now
+
+    def steps(self) -> Generator[Step, Sent, Outcome | None]:
+        """Send until the body ends or the stream does. An Outcome when sending itself failed.
+
+        A head that comes early does not stop it: on HTTP/2 a server may answer while it reads.
+        """
+        stream, framing = self._stream, self._framing
+        body = framing.body
+        if framing.expects_continue:
+            patience = smaller(self._now() + CONTINUE_SECONDS, self._head_by)
+            while not stream.continue_seen and not stream.head_done and not stream.settled:
+                if not (yield patience):
+                    break
+        if isinstance(body, bytes):
+            return (yield from self._piece(body, True))
+        try:
+            while not stream.settled:
+                piece = yield NEXT
+                if piece is None:
+                    framing.finish()
+                    self._session.end(stream)
+                    return None
+                assert not isinstance(piece, bool)
+                framing.count(len(piece))
+                problem = yield from self._piece(piece, False)
+                if problem is not None:
+                    return problem
+        except FalseFraming as error:
+            return Outcome(Failure.INVALID_REQUEST, str(error), error)
+        except SourceFailed as error:
+            return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
+        return None
+
+    def _piece(self, piece: bytes, end: bool) -> Generator[Step, Sent, Outcome | None]:
+        stream, session, write = self._stream, self._session, self._attempt.caller.write
+        left = memoryview(piece)
+        write_by: float | None = None
         while not stream.settled:
-            piece = yield NEXT
-            if piece is None:
-                framing.finish()
-                session.end(stream)
-                return None
-            framing.count(len(piece))
-            problem = yield from _send(session, stream, piece, False, attempt, head_by, deadline, now)
-            if problem is not None:
-                return problem
-    except FalseFraming as error:
-        return Outcome(Failure.INVALID_REQUEST, str(error), error)
-    except SourceFailed as error:
-        return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
-    return None
-
-
-def _send(
-    session: Http2Session,
-    stream: Stream,
-    piece: bytes,
-    end: bool,
-    attempt: Attempt,
-    head_by: float | None,
-    deadline: float | None,
-    now: Callable[[], float],
-) -> Generator[Step, Any, Outcome | None]:
-    left = memoryview(piece)
-    write_by: float | None = None
-    while not stream.settled:
-        sent = session.send(stream, left, end)
-        left = left[sent:]
-        if not left:
-            break
-        if sent:
-            write_by = None
-            yield FLUSH
-            continue
-        if write_by is None and attempt.caller.write is not None:
-            write_by = now() + attempt.caller.write
-        answer_by = deadline if stream.head_done else head_by
-        if not (yield smaller(write_by, answer_by)):
-            if write_by is None or (answer_by is not None and answer_by <= write_by):
-                return Outcome(Failure.TIMEOUT, "no answer in time: the request could not be sent")
-            return Outcome(Failure.WRITE_TIMEOUT, f"the request could not be written within {attempt.caller.write} s")
-    return None
+            sent = session.send(stream, left, end)
+            left = left[sent:]
+            if not left:
+                break
+            if sent:
+                write_by = None
+                yield FLUSH
+                continue
+            if write_by is None and write is not None:
+                write_by = self._now() + write
+            head_by = self._attempt.deadline if stream.head_done else self._head_by
+            if not (yield smaller(write_by, head_by)):
+                if write_by is None or (head_by is not None and head_by <= write_by):
+                    return Outcome(Failure.TIMEOUT, NOT_SENT_IN_TIME)
+                return Outcome(Failure.WRITE_TIMEOUT, not_written(write))
+        return None
 
 
 def next_chunk(
-    session: Http2Session,
-    stream: Stream,
-    attempt: Attempt,
-    deadline: float | None,
-    now: Callable[[], float],
-) -> Generator[Step, Any, bytes]:
-    """Some bytes of the answer's body, b"" at its end. Raises ``BodyFailed``, after which the body's owner cancels the
-    stream. ``deadline`` is on the driver's clock."""
-    read_by = None if attempt.caller.read is None else now() + attempt.caller.read
+    session: Http2Session, stream: Stream, attempt: Attempt, now: Callable[[], float]
+) -> Generator[Step, Sent, bytes]:
+    """Some bytes of the response's body, b"" at its end. Raises ``BodyFailed``, after which the body's owner cancels the
+    stream."""
+    read, deadline = attempt.caller.read, attempt.deadline
+    read_by = None if read is None else now() + read
     until = smaller(read_by, deadline)
     while True:
         data = session.take(stream)
@@ -168,20 +171,8 @@ def next_chunk(
         if stream.complete:
             return b""
         if not (yield until):
-            if deadline is not None and (read_by is None or deadline <= read_by):
-                raise BodyFailed(Failure.TIMEOUT, "the route's timeout passed in the middle of the answer")
-            raise BodyFailed(
-                Failure.TIMEOUT,
-                f"the caller's read timeout of {attempt.caller.read} s passed in the middle of the answer",
-            )
-
-
-def too_late(attempt: Attempt, limit: float | None) -> Outcome:
-    """No connection within ``limit`` seconds, the strictest of the limits on connecting."""
-    target = attempt.target
-    if limit is not None and limit == attempt.head_timeout:
-        return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left")
-    return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit or 0:g} s")
+            late = deadline is not None and (read_by is None or deadline <= read_by)
+            raise BodyFailed(Failure.TIMEOUT, BODY_TOO_LATE if late else body_silent(read))
 
 
 def no_streams(session: Http2Session, target: Target) -> Outcome:

@@ -40,16 +40,16 @@ from meshlib.transport.upstream.forked import close_copy
 from meshlib.transport.upstream.http2_call import (
     FLUSH,
     NEXT,
+    Sent,
     Step,
     copy_of,
     exchange,
     greeting_problem,
     next_chunk,
     no_streams,
-    too_late,
 )
 from meshlib.transport.upstream.network_stream import PooledStream
-from meshlib.transport.upstream.problems import MESH_CLOSED, mesh_closed
+from meshlib.transport.upstream.problems import MESH_CLOSED, mesh_closed, no_connection
 from meshlib.transport.upstream.target import LONGEST_WAIT, Target, worn_out
 from meshlib.transport.upstream.tls import HTTP2_OR_1
 
@@ -170,7 +170,7 @@ class Connection:
     # -- one step after the other -----------------------------------------------------------------------------------
 
     def perform(
-        self, steps: Generator[Step, Any, Any], stream: Stream, waiter: Waiter, source: Iterator[bytes] | None = None
+        self, steps: Generator[Step, Sent, Any], stream: Stream, waiter: Waiter, source: Iterator[bytes] | None = None
     ) -> Any:
         """Run ``exchange`` or ``next_chunk`` to its end, in this thread."""
         if self._pid != os.getpid():
@@ -183,7 +183,7 @@ class Connection:
                 self._tidy()
 
     def _perform(
-        self, steps: Generator[Step, Any, Any], stream: Stream, waiter: Waiter, source: Iterator[bytes] | None
+        self, steps: Generator[Step, Sent, Any], stream: Stream, waiter: Waiter, source: Iterator[bytes] | None
     ) -> Any:
         waiter.outside = False
         try:
@@ -565,7 +565,6 @@ class SyncHttp2:
             framing,
             attempt,
             head_by,
-            attempt.deadline,
             self._now,
         )
         source = iter(framing.body) if isinstance(framing.body, ReplayBody) else None
@@ -614,7 +613,7 @@ class SyncHttp2:
                         made = pool.made
                         left = None if by is None else by - self._now()
                         if not pool.changed.wait_for(lambda: pool.made != made, left):  # noqa: B023 (called here only)
-                            return too_late(attempt, limit)
+                            return no_connection(attempt, limit)
                         if pool.failure is not None:
                             return copy_of(pool.failure)
                         if target in self._http1:
@@ -678,11 +677,11 @@ class SyncHttp2:
         target, trace = attempt.target, attempt.trace
         left = None if by is None else by - self._now()
         if left is not None and left <= 0:
-            return too_late(attempt, limit)
+            return no_connection(attempt, limit)
         try:
             sock = self._upstream.dial(target, HTTP2_OR_1, left, trace)
         except TimeoutError:
-            return too_late(attempt, limit)
+            return no_connection(attempt, limit)
         if isinstance(sock, Outcome):
             return sock
         if isinstance(sock, ssl.SSLSocket) and sock.selected_alpn_protocol() != "h2":
@@ -706,7 +705,7 @@ class SyncHttp2:
             raise
         if problem is not None:
             connection.retire()
-            return too_late(attempt, limit) if problem.failure is Failure.CONNECT_TIMEOUT else problem
+            return no_connection(attempt, limit) if problem.failure is Failure.CONNECT_TIMEOUT else problem
         return connection
 
     def _forget(self, connection: Connection) -> None:
@@ -796,7 +795,7 @@ class Http2Body:
         connection, stream, attempt = self._connection, self._stream, self._attempt
         try:
             while not self._over:
-                steps = next_chunk(connection.session, stream, attempt, attempt.deadline, connection._now)
+                steps = next_chunk(connection.session, stream, attempt, connection._now)
                 data = connection.perform(steps, stream, self._waiter)
                 if not data:
                     self._over = True

@@ -19,8 +19,7 @@ from benchmarks.free_ports import free_port
 from meshlib.engine.outcome import Failure
 from meshlib.transport.protocol import http2
 from meshlib.transport.protocol.http1 import BodyFailed
-from meshlib.transport.upstream import http2_loop as http2_asyncio
-from meshlib.transport.upstream import http2_threads
+from meshlib.transport.upstream import http2_loop_connection, http2_threads
 from meshlib.transport.upstream.target import Target
 from tests.support.evil_server import OK, EvilServer
 from tests.support.h2_runtimes import Call, Loop, Threads
@@ -127,7 +126,7 @@ def test_a_megabyte_goes_up_and_down_through_windows_of_64_kilobytes(runtime, se
         return http2.Http2Session(*args, stream_window=65_535, connection_window=65_535, **kwargs)
 
     monkeypatch.setattr(http2_threads, "Http2Session", session)
-    monkeypatch.setattr(http2_asyncio, "Http2Session", session)
+    monkeypatch.setattr(http2_loop_connection, "Http2Session", session)
     data = bytes(i % 251 for i in range(1_000_000))
     server, target = serve(lambda peer, request: peer.respond(request, bytes(request.body)))
     for body in (data, [data[at : at + 70_000] for at in range(0, len(data), 70_000)]):
