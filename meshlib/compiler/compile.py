@@ -3,52 +3,23 @@ that a change costs what it touches (``incremental.py``)."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from meshlib.changes import Differences, ListFollower, everything
-from meshlib.compiler import reports
-from meshlib.compiler.clusters import DEFAULT_LIMITS
-from meshlib.compiler.delegates import Delegates, Route
-from meshlib.compiler.destination_rules import DestinationRules
-from meshlib.compiler.destinations import Destinations
-from meshlib.compiler.forwarding import Forwarding
-from meshlib.compiler.gateways import GatewayRoutes
-from meshlib.compiler.inbound import compile_inbound
+from meshlib.compiler.compilation import HTTPS_RULES as HTTPS_RULES
+from meshlib.compiler.compilation import Compilation
+from meshlib.compiler.compilation import HttpsRules as HttpsRules
 from meshlib.compiler.incremental import Incremental
-from meshlib.compiler.kinds import Kinds
-from meshlib.compiler.l4_rules import compile_l4
-from meshlib.compiler.mesh_hosts import MeshHosts
-from meshlib.compiler.port_tables import NamesOf
-from meshlib.compiler.resilience import ResiliencePolicies, acting
-from meshlib.compiler.routes import PASSTHROUGH, Cluster, Destination, L4Host, PortTable, Rule, SkippedRule, VirtualHost
-from meshlib.compiler.rules import compile_rules, default_rule, passthrough_rule
-from meshlib.compiler.semantics.fields import inert_fields
-from meshlib.compiler.sidecars import WHOLE_MESH, SidecarScope, sidecar_scope
 from meshlib.compiler.snapshot import Snapshot
-from meshlib.compiler.splice import Leads, fallback_clusters
 from meshlib.compiler.version import Version
-from meshlib.compiler.visible import Visible
-from meshlib.pace import is_watched, let_go, much_is_made, take_turns
-from meshlib.policy.rule_index import RuleIndex
+from meshlib.pace import is_watched, let_go, much_is_made
 from meshlib.registry.build import RegistryBuilder, build_registry
-from meshlib.registry.original_destinations import original_destinations
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
-    from meshlib.problems import Problem
     from meshlib.registry.registry import Registry
-    from meshlib.registry.service import Service
     from meshlib.resources.base import Resource
-    from meshlib.resources.virtual_service import Destination as WrittenDestination
-    from meshlib.resources.virtual_service import VirtualService
-
-HTTP_DEFAULT_PORT = 80
-
-HttpsRules = Literal["mesh", "istio"]
-"""What decides about https URLs: http rules, which act before the caller's TLS, or what a sidecar makes of TLS."""
-HTTPS_RULES: tuple[HttpsRules, ...] = ("mesh", "istio")
 
 
 def compile_snapshot(
@@ -64,7 +35,7 @@ def compile_snapshot(
     with much_is_made():
         version = version or Version().take(everything(resources))
         registry = build_registry(resources, domain)
-        return _Compilation(resources, registry, workload, domain, https_rules).snapshot(version)
+        return Compilation(resources, registry, workload, domain, https_rules).snapshot(version)
 
 
 def compile_gateway(
@@ -74,7 +45,7 @@ def compile_gateway(
     serves there is answered 404."""
     registry = build_registry(resources, domain)
     version = Version().take(everything(resources))
-    return _Compilation(resources, registry, workload, domain, "mesh", port).snapshot(version)
+    return Compilation(resources, registry, workload, domain, "mesh", port).snapshot(version)
 
 
 class Compiler:
@@ -132,271 +103,5 @@ class Compiler:
             let_go(old)
         return snapshot
 
-    def _part(self, resources: Sequence[Resource], registry: Registry) -> _Compilation:
-        return _Compilation(resources, registry, self._workload, self._domain, self._https_rules)
-
-
-class _Rules:
-    """The rules of a VirtualService for this client on a port, and those left out."""
-
-    __slots__ = ("index", "rules", "single", "skipped")
-
-    def __init__(self, rules: Sequence[Rule], skipped: Sequence[SkippedRule]) -> None:
-        self.rules = tuple(rules)
-        self.skipped = tuple(skipped)
-        self.single = rules[0] if rules and not rules[0].matches else None
-        self.index = RuleIndex([rule.matches for rule in rules], take_turns)
-
-
-CATCH_ALL = RuleIndex([()])
-
-
-class _Compilation:
-    """One run from resources to a snapshot. ``gateway_port`` 0: for the client of a workload; else for that port of the
-    gateways it runs."""
-
-    def __init__(
-        self,
-        resources: Sequence[Resource],
-        registry: Registry,
-        workload: Workload,
-        domain: str,
-        https_rules: HttpsRules,
-        gateway_port: int = 0,
-    ) -> None:
-        self.resources = resources
-        self.workload = workload
-        self.domain = domain
-        self.https_rules = https_rules
-        self.gateway_port = gateway_port
-        self.registry = registry
-        self.kinds = kinds = Kinds(resources)
-        services = kinds.virtual_services
-        self.delegates = Delegates(services, domain)
-        self.destination_rules = DestinationRules(kinds.destination_rules, workload, domain)
-        self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.sidecars, workload)
-        self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
-        self.destinations = Destinations(self.visible.find, self.destination_rules, workload, domain)
-        self.l4: dict[tuple[str, int], L4Host] = {}
-        self.contested: set[str] = set()
-        self._virtual_hosts: dict[tuple[str, int, str], VirtualHost | None] = {}
-        self._made_rules: dict[str, dict[int, _Rules]] = {}
-        self.policies = ResiliencePolicies(kinds.resilience_policies, workload, domain, self.destinations.of_model)
-        self.destinations.resilience = self.policies.find
-
-    # -- virtual hosts ----------------------------------------------------------------------------------------------
-
-    def _virtual_host(
-        self, host: str, port: int, service: Service | None, claimants: Sequence[VirtualService]
-    ) -> VirtualHost | None:
-        """The first VirtualService that yields a rule for this client and port; else the service's default route."""
-        key = (host, port, "" if service is not None else ",".join(c.id for c in claimants))
-        if key in self._virtual_hosts:
-            return self._virtual_hosts[key]
-        skipped: Sequence[SkippedRule] = ()
-        found: VirtualHost | None = None
-        for resource in claimants:
-            if (host, port) not in self.l4 and (resource.spec.tls or resource.spec.tcp):
-                l4 = compile_l4(resource, host, port, self.workload, self.destinations.of_model)
-                if l4 is not None:
-                    self.l4[host, port] = l4
-            made = self._rules(resource, port)
-            if made.rules:
-                note = "" if service is not None else f"the registry does not have this host on port {port}"
-                found = VirtualHost(
-                    host,
-                    port,
-                    resource.id,
-                    made.rules,
-                    made.index,
-                    made.skipped,
-                    note,
-                    made.single,
-                    service is not None,
-                )
-                break
-            skipped = skipped or made.skipped
-        if found is None and service is not None and not service.is_alias_on(port):
-            destination = self.destinations.of_service(service, "", port, "")
-            note = (
-                "no rule of its VirtualService is for this client" if skipped else "no VirtualService claims this host"
-            )
-            rule = default_rule(destination)
-            found = VirtualHost(host, port, "", (rule,), CATCH_ALL, tuple(skipped), note, rule)
-        self._virtual_hosts[key] = found
-        return found
-
-    def _rules(self, resource: VirtualService, port: int) -> _Rules:
-        """The rules of a VirtualService on a port. Most are the same on every port; such are made once."""
-        there = self._made_rules.setdefault(resource.id, {})
-        found = there.get(port)
-        if found is None:
-            routes = self.delegates.routes(resource)
-            first = next(iter(there), 0)
-            if first and self._same_on(routes, first, port):
-                found = there[first]
-            else:
-                found = _Rules(*compile_rules(routes, self.workload, port, self.destinations.of_model))
-            there[port] = found
-        return found
-
-    def _same_on(self, routes: Sequence[Route], one: int, other: int) -> bool:
-        """Whether nothing about the rules depends on which of two ports is called."""
-        of_model = self.destinations.of_model
-        before: tuple[WrittenDestination | None, str] = (None, "")
-        for route in routes:
-            take_turns()
-            model = route.model
-            for match in model.match or ():
-                if match.port:
-                    return False
-            if model.redirect is not None and model.redirect.derive_port == "FROM_REQUEST_PORT":
-                return False
-            for target in model.destinations():
-                if target is before[0] and route.namespace == before[1]:
-                    continue
-                before = target, route.namespace
-                a, b = of_model(target, route.namespace, one), of_model(target, route.namespace, other)
-                if a is not b and (a.cluster, a.missing) != (b.cluster, b.missing):
-                    return False
-        return True
-
-    # -- hosts ------------------------------------------------------------------------------------------------------
-
-    def snapshot(self, version: str, before: Mapping[str, Cluster] | None = None) -> Snapshot:
-        """All of it. What ``Incremental`` asks of a compilation is known then. Clusters that are as ``before`` stay the same
-        objects: what is bound to them need not be bound anew."""
-        passthrough, blocked = self._passthrough(), self._blocked()
-        if self.gateway_port:
-            table = self._gateway_hosts()
-            ports = tls_ports = {self.gateway_port: table}
-        else:
-            ports, tls_ports = self._mesh_hosts(passthrough if self.scope.allow_any else blocked)
-        self.leads = Leads()
-        self.leads.add(ports, tls_ports, self.l4)
-        clusters = self.destinations.clusters
-        resilience = acting({clusters[key].host for key in self.leads.uses}, self.policies.find)
-        led_to = {*self.leads.uses, *fallback_clusters(resilience), PASSTHROUGH}
-        if len(led_to) < len(clusters):
-            clusters = {key: cluster for key, cluster in clusters.items() if key in led_to}
-        for key, cluster in clusters.items() if before else ():
-            take_turns()
-            old = before.get(key) if before else None
-            if old is not None and old.same_as(cluster):
-                clusters[key] = old
-        self.said = Counter(self._problems(ports, tls_ports))
-        self.refusals = list(reports.refusals(clusters.values(), self.kinds.destination_rules))
-        partial = reports.partial_hosts(self.kinds.virtual_services, self.registry, self.domain)
-        inbound, self.about_inbound = compile_inbound(
-            self.kinds.envoy_filters, self.kinds.services, self.workload, self.domain
-        )
-        self.made = Snapshot(
-            version=version,
-            workload=self.workload,
-            ports=ports,
-            tls_ports=tls_ports,
-            clusters=clusters,
-            passthrough=passthrough,
-            blocked=blocked,
-            allow_any=self.scope.allow_any,
-            problems=(*self.registry.problems, *self.said, *self.refusals, *partial, *self.about_inbound),
-            resource_count=len(self.resources),
-            l4=self.l4,
-            resilience=resilience,
-            fallbacks=any(policy.fallback is not None for policy in resilience.values()),
-            sidecar=self.scope.resource,
-            inbound=inbound,
-            dialled=original_destinations(self.registry.all(), self.workload.namespace, self.domain),
-        )
-        return self.made
-
-    def _mesh_hosts(self, unknown: VirtualHost) -> tuple[dict[int, PortTable], dict[int, PortTable]]:
-        destinations = self.destinations
-        forwarding = Forwarding(
-            self.workload,
-            lambda host, port: seen.claims.touching(host) if (seen := self.visible.on_port(port)) is not None else [],
-            destinations.of_model,
-            lambda service, port: destinations.of_service(service, "", port, f"host {service.host}"),
-            self.l4,
-        )
-        names_of = NamesOf(self.workload.namespace, self.domain)
-        whole_mesh = self.scope.listeners is WHOLE_MESH
-        hosts = MeshHosts(
-            self.visible, self._virtual_host, forwarding, names_of, unknown, self.contested, whole_mesh=whole_mesh
-        )
-        ports, tls_ports = {}, {}
-        for port in sorted(hosts.ports()):
-            ports[port] = hosts.plaintext(port)
-            tls_ports[port] = hosts.tls(port) if self.https_rules == "istio" else hosts.as_http(port, ports[port])
-        return ports, tls_ports
-
-    def _gateway_hosts(self) -> PortTable:
-        port = self.gateway_port
-        gateways = GatewayRoutes(
-            self.kinds.gateways,
-            self.kinds.virtual_services,
-            self.delegates,
-            self.workload,
-            port,
-            self.domain,
-        )
-        names: dict[str, VirtualHost] = {}
-        for host in gateways.hosts():
-            resource, rules, skipped = gateways.rules(host, self.destinations.of_model)
-            names[host] = _make_virtual_host(host, port, resource, rules, skipped)
-        return PortTable(
-            {host: vhost for host, vhost in names.items() if not host.startswith("*")},
-            {host[1:]: vhost for host, vhost in names.items() if host.startswith("*")},
-        )
-
-    def _blocked(self) -> VirtualHost:
-        of = f" of {self.scope.resource})" if self.scope.resource else ")"
-        return _make_virtual_host("*", 0, "", [], [], f"the host is not in the registry: blocked (REGISTRY_ONLY{of}")
-
-    def _passthrough(self) -> VirtualHost:
-        if self.gateway_port:
-            return _make_virtual_host("*", 0, "", [], [], "no VirtualService serves this host at the gateway")
-        proxy = self.scope.egress_proxy
-        if proxy is not None:
-            target = self.destinations.of_model(proxy, self.workload.namespace, HTTP_DEFAULT_PORT)
-            note = f"the host is not in the registry: sent to the egress proxy of {self.scope.resource}"
-            return _make_virtual_host("*", 0, "", [passthrough_rule(target)], [], note)
-        self.destinations.clusters[PASSTHROUGH] = Cluster(
-            PASSTHROUGH, PASSTHROUGH, "", 0, (), DEFAULT_LIMITS, resolution="passthrough"
-        )
-        destination = Destination(PASSTHROUGH, "", 0, 1, PASSTHROUGH)
-        note = "the host is not in the registry: passed through (ALLOW_ANY)"
-        return _make_virtual_host("*", 0, "", [passthrough_rule(destination)], [], note)
-
-    def _problems(self, *tables: Mapping[int, PortTable]) -> list[Problem]:
-        by_id = {}
-        for resource in self.resources:
-            take_turns()
-            by_id[resource.id] = resource
-        virtual_hosts = {id(v): v for ports in tables for table in ports.values() for v in table.virtual_hosts()}
-        for claims in self.visible.claims():
-            for service in claims.services:
-                if any(rule.delegate is not None for rule in service.spec.http or ()):
-                    self.delegates.routes(service)  # what is wrong with them is told whoever serves their hosts
-        return [
-            *self.destination_rules.problems,
-            *self.delegates.problems,
-            *self.policies.problems,
-            *inert_fields(self.resources),
-            *reports.overlaps(*(table for claims in self.visible.claims() for table in claims.tables())),
-            *reports.missing_destinations(virtual_hosts.values(), self.l4.values(), by_id),
-            *reports.mirrors_to_themselves(virtual_hosts.values(), by_id),
-        ]
-
-
-def _make_virtual_host(
-    host: str,
-    port: int,
-    resource: str,
-    rules: Sequence[Rule],
-    skipped: Sequence[SkippedRule],
-    note: str = "",
-) -> VirtualHost:
-    single = rules[0] if rules and not rules[0].matches else None
-    index = RuleIndex([rule.matches for rule in rules], take_turns)
-    return VirtualHost(host, port, resource, tuple(rules), index, tuple(skipped), note, single)
+    def _part(self, resources: Sequence[Resource], registry: Registry) -> Compilation:
+        return Compilation(resources, registry, self._workload, self._domain, self._https_rules)

@@ -1,6 +1,6 @@
-"""The next snapshot out of the last one: what a change touches (``world.py``) is compiled as it was and as it is now, and the
-one is replaced by the other (``splice.py``). The result is that of a compilation of everything; where only that can tell, it is
-asked for."""
+"""The next snapshot out of the last one: what a change touches (``dependencies.py``) is compiled as it was and as it is now,
+and the one is replaced by the other (``splice.py``). The result is that of a compilation of everything; where only that can
+tell, it is asked for."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler import reports, splice
+from meshlib.compiler.dependencies import Dependencies, Part
 from meshlib.compiler.inbound import own_service
 from meshlib.compiler.resilience import acting
 from meshlib.compiler.semantics.fields import inert_fields
-from meshlib.compiler.world import Part, World
 from meshlib.pace import take_turns
 from meshlib.registry.original_destinations import original_destinations
 
@@ -73,11 +73,11 @@ class Incremental:
         self._workload = workload
         self._domain = domain
         self._compiled = compiled
-        self._world = World(workload, domain)
+        self._dependencies = Dependencies(workload, domain)
         for resource in resources:
             take_turns()
-            self._world.add(resource)
-        self._world.renew(registry, registry.hosts())
+            self._dependencies.add(resource)
+        self._dependencies.renew(registry, registry.hosts())
         self._leads = whole.leads
         self._said = whole.said
         self._refusals = whole.refusals
@@ -90,42 +90,42 @@ class Incremental:
     ) -> Snapshot | None:
         """The snapshot after a change, in which the registry has other services for the hosts ``redefined``; ``count`` is the
         number of resources then. None: everything is to be compiled."""
-        world = self._world
+        dependencies = self._dependencies
         new = [resource for _, resource in change.come]
         only_endpoints = {host for host in redefined if self._same_shape(host, registry)}
         touched, claimed = set(redefined) - only_endpoints, set[str]()
         for resource in (*change.gone, *new):
-            about = world.touched_by(resource)
+            about = dependencies.touched_by(resource)
             if about is None:
                 return None
             (claimed if resource.kind == "VirtualService" else touched).update(about)
-        touched.update(world.aliases_of(touched))
+        touched.update(dependencies.aliases_of(touched))
         touched.update(
-            s.alias for host in list(touched) for r in (world.registry, registry) for s in r.definitions(host)
+            s.alias for host in list(touched) for r in (dependencies.registry, registry) for s in r.definitions(host)
         )
         touched.discard("")
         if self.snapshot.sidecar and (
             touched or claimed or any(len(registry.definitions(host)) > 1 for host in only_endpoints)
         ):
             return None  # what is seen of a host may hang on who leads there
-        touched.update(world.falling_back_to(touched))
-        claimed.update(world.aliases_of(claimed))
-        hosts = world.together_with(claimed.union(touched, *map(self._leads.readers.of, touched)))
-        if len(hosts) > max(FEW, len(registry.hosts()) // MOST) or not world.stand_alone(hosts):
+        touched.update(dependencies.falling_back_to(touched))
+        claimed.update(dependencies.aliases_of(claimed))
+        hosts = dependencies.together_with(claimed.union(touched, *map(self._leads.readers.of, touched)))
+        if len(hosts) > max(FEW, len(registry.hosts()) // MOST) or not dependencies.stand_alone(hosts):
             return None
-        part_before = world.part(hosts, change.gone)
-        had_claims, registry_before = world.has_claims, world.registry
+        part_before = dependencies.part(hosts, change.gone)
+        had_claims, registry_before = dependencies.has_claims, dependencies.registry
         for resource in change.gone:
-            world.remove(resource)
+            dependencies.remove(resource)
         for resource in new:
-            world.add(resource)
-        nothing_to_others = world.renew(registry, redefined)
-        if not nothing_to_others or had_claims != world.has_claims or not world.stand_alone(hosts):
+            dependencies.add(resource)
+        nothing_to_others = dependencies.renew(registry, redefined)
+        if not nothing_to_others or had_claims != dependencies.has_claims or not dependencies.stand_alone(hosts):
             return None
         made = last = self.snapshot
         candidates = splice.fallback_clusters(last.resilience)
         if hosts:
-            before, now = map(self._made, world.alike(part_before, world.part(hosts, new)))
+            before, now = map(self._made, dependencies.alike(part_before, dependencies.part(hosts, new)))
             try:
                 made = self._spliced(before, now, hosts, touched)
             except splice.NotApart:
@@ -136,8 +136,8 @@ class Incremental:
             self._say(Counter(inert_fields(change.gone)), Counter(inert_fields(new)))
         clusters = self._with_endpoints(made.clusters, only_endpoints, candidates)
         if hosts:
-            self._refusals = list(reports.refusals(clusters.values(), world.destination_rules()))
-        partial = reports.partial_hosts(world.partial_claims(), registry, self._domain)
+            self._refusals = list(reports.refusals(clusters.values(), dependencies.destination_rules()))
+        partial = reports.partial_hosts(dependencies.partial_claims(), registry, self._domain)
         self.snapshot = replace(
             made,
             version=version,
@@ -165,7 +165,7 @@ class Incremental:
         return found
 
     def _same_shape(self, host: str, registry: Registry) -> bool:
-        old, new = self._world.registry.definitions(host), registry.definitions(host)
+        old, new = self._dependencies.registry.definitions(host), registry.definitions(host)
         return len(old) == len(new) and all(a.same_but_endpoints(b) for a, b in zip(old, new, strict=True))
 
     def _spliced(self, before: Compiled, now: Compiled, hosts: set[str], touched: set[str]) -> Snapshot:
@@ -180,8 +180,8 @@ class Incremental:
             for kind in ("ports", "tls_ports")
         )
         for port in old.ports.keys() | new.ports.keys():
-            brought_along = port in BROUGHT_ALONG and self._world.has_claims
-            if port not in new.ports and not brought_along and not self._world.serves(port):
+            brought_along = port in BROUGHT_ALONG and self._dependencies.has_claims
+            if port not in new.ports and not brought_along and not self._dependencies.serves(port):
                 del ports[port], tls_ports[port]
             elif last.tls_ports.get(port) is last.ports.get(port) and new.tls_ports.get(port) is new.ports.get(port):
                 tls_ports[port] = ports[port]
@@ -203,7 +203,7 @@ class Incremental:
     def _resilience(self, clusters: dict[str, Cluster], now: Compiled, touched: set[str]) -> Mapping[str, Resilience]:
         """The policies that act; ``clusters`` gets those that fallbacks lead to, and loses those that they led to before."""
         last = self.snapshot.resilience
-        if not self._world.has_policies and not last:
+        if not self._dependencies.has_policies and not last:
             return last
 
         def find(host: str) -> Resilience | None:
@@ -229,12 +229,14 @@ class Incremental:
         """The clusters of hosts of which just the endpoints have changed, made anew; they are ``changed``."""
         if not hosts:
             return clusters
-        part = self._world.rules_of(hosts)
+        part = self._dependencies.rules_of(hosts)
         destinations = self._compiled(part.resources, part.registry).destinations
         made = dict(clusters)
         for host in hosts:
-            found = self._world.registry.definitions(host)
-            service = found[0] if len(found) == 1 else self._world.registry.lookup(host, self._workload.namespace)
+            found = self._dependencies.registry.definitions(host)
+            service = (
+                found[0] if len(found) == 1 else self._dependencies.registry.lookup(host, self._workload.namespace)
+            )
             if service is not None:
                 for key in destinations.keys_of(service):
                     if key in made:
@@ -243,11 +245,11 @@ class Incremental:
         return made
 
     def _inbound(self, made: Snapshot) -> Inbound:
-        host = own_service(self._world.own_services, self._workload, self._domain)
+        host = own_service(self._dependencies.own_services, self._workload, self._domain)
         return made.inbound if host == made.inbound.service else replace(made.inbound, service=host)
 
     def _dialled(self, made: Snapshot, redefined: Collection[str], before: Registry) -> Mapping[str, tuple[str, ...]]:
-        now = self._world.registry
+        now = self._dependencies.registry
         services = [s for registry in (before, now) for host in redefined for s in registry.definitions(host)]
         if any(service.headless or service.alias or service.aliases for service in services):
             return original_destinations(now.all(), self._workload.namespace, self._domain)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from meshlib.compiler.matches import compile_match, matcher, not_for_client
+from meshlib.compiler.matches import compile_match, not_for_client
 from meshlib.compiler.routes import Destination, Mirror, Resolver, Rule, SkippedRule
+from meshlib.compiler.rule_settings import cors_of, direct_of, fault_of, percent_of, redirect_of, retry_of, rewrite_of
 from meshlib.compiler.scope import MESH_GATEWAY
 from meshlib.pace import take_turns
-from meshlib.policy.cors import CorsPolicy
-from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.header_ops import HeaderOps, compile_ops, merge
-from meshlib.policy.regex import BadRegex, rewriter, wire
-from meshlib.policy.retry import NO_RETRY, RetryPolicy, parse_retry_on
-from meshlib.policy.rewrite import Redirect, Rewrite
-from meshlib.policy.string_match import StringMatcher
+from meshlib.policy.retry import NO_RETRY, RetryPolicy
 from meshlib.policy.weights import WeightedChoice
 from meshlib.workload import Workload
 
@@ -25,7 +19,6 @@ if TYPE_CHECKING:
     from meshlib.compiler.delegates import Route
     from meshlib.policy.http_match import CompiledMatch
     from meshlib.resources import virtual_service as written
-    from meshlib.resources.types import Percent
     from meshlib.resources.virtual_service import VirtualService
 
 DEFAULT_RETRY = RetryPolicy()
@@ -137,34 +130,18 @@ def _rule(route: Route, name: str, matches: tuple[CompiledMatch, ...], port: int
         matches=matches,
         destinations=targets,
         choice=SOLE if len(targets) < 2 else WeightedChoice([t.weight for t in targets]),
-        retry=_retry(model.retries, HASHED_RETRY if sole and targets[0].hash_policy is not None else DEFAULT_RETRY),
+        retry=retry_of(model.retries, HASHED_RETRY if sole and targets[0].hash_policy is not None else DEFAULT_RETRY),
         timeout=model.timeout,
-        fault=_fault(model.fault),
-        rewrite=_rewrite(model.rewrite),
-        redirect=_redirect(model.redirect, port),
-        direct=_direct(model.direct_response),
+        fault=fault_of(model.fault),
+        rewrite=rewrite_of(model.rewrite),
+        redirect=redirect_of(model.redirect, port),
+        direct=direct_of(model.direct_response),
         mirrors=_mirrors(model, namespace, port, destination),
         response_ops=_present(_ops(model, "response")),
-        cors=_cors(model.cors_policy) if targets else None,  # Envoy's filter looks only at routes that forward
+        cors=cors_of(model.cors_policy) if targets else None,  # Envoy's filter looks only at routes that forward
         hash_policies=tuple(t.hash_policy for t in targets if t.hash_policy is not None and (sole or t.weight)),
         delegate=route.delegate,
         has_stat_prefix=any(match.settings.stat_prefix for match in matches),
-    )
-
-
-def _cors(policy: written.CorsPolicy | None) -> CorsPolicy | None:
-    if policy is None:
-        return None
-    origins = [StringMatcher("exact", origin) for origin in policy.allow_origin or ()]
-    origins += [found for origin in policy.allow_origins or () if (found := matcher(origin)) is not None]
-    return CorsPolicy(
-        origins=tuple(origins),
-        allow_methods=wire(",".join(policy.allow_methods or ())),
-        allow_headers=wire(",".join(policy.allow_headers or ())),
-        expose_headers=wire(",".join(policy.expose_headers or ())),
-        max_age="" if policy.max_age is None else str(int(policy.max_age)),
-        allow_credentials=bool(policy.allow_credentials),
-        forward_unmatched=policy.unmatched_preflights != "IGNORE",
     )
 
 
@@ -176,10 +153,10 @@ def _mirrors(route: written.HttpRoute, namespace: str, port: int, destination: R
     if route.mirror is not None:
         percent = 100.0 if route.mirror_percent is None else float(route.mirror_percent)
         if route.mirror_percentage is not None:
-            percent = _percent(route.mirror_percentage)
+            percent = percent_of(route.mirror_percentage)
         models.append((route.mirror, percent))
     models += [
-        (mirror.destination, 100.0 if mirror.percentage is None else _percent(mirror.percentage))
+        (mirror.destination, 100.0 if mirror.percentage is None else percent_of(mirror.percentage))
         for mirror in route.mirrors or ()
     ]
     return tuple(
@@ -273,90 +250,6 @@ def _host_of(headers: written.Headers | None) -> str:
             if name.lower() in _HOST:
                 return value
     return ""
-
-
-def _rewrite(rewrite: written.HttpRewrite | None) -> Rewrite | None:
-    if rewrite is None:
-        return None
-    by_regex = rewrite.uri_regex_rewrite
-    return Rewrite(
-        prefix=wire(rewrite.uri) if rewrite.uri else None,
-        regex=None if by_regex is None else _rewriter(by_regex),
-        authority=rewrite.authority or "",
-    )
-
-
-def _rewriter(by_regex: written.RegexRewrite) -> Callable[[str], str] | None:
-    """None, as RE2 leaves a path alone, for a substitution with groups that the expression lacks; a warning says so."""
-    try:
-        return rewriter(by_regex.match or "", by_regex.rewrite or "")
-    except BadRegex:
-        return None
-
-
-def _redirect(redirect: written.HttpRedirect | None, port: int) -> Redirect | None:
-    if redirect is None:
-        return None
-    return Redirect(
-        code=redirect.redirect_code or 301,
-        uri=wire(redirect.uri or ""),
-        prefix=wire(redirect.prefix_rewrite) if redirect.prefix_rewrite else None,
-        authority=wire(redirect.authority or ""),
-        scheme=redirect.scheme or "",
-        port=port if redirect.derive_port == "FROM_REQUEST_PORT" else redirect.port or 0,
-    )
-
-
-def _direct(response: written.DirectResponse | None) -> tuple[int, bytes] | None:
-    if response is None:
-        return None
-    body = response.body
-    if body is None:
-        return response.status, b""
-    if body.bytes_ is not None:
-        return response.status, base64.b64decode(body.bytes_)
-    return response.status, (body.string or "").encode()
-
-
-def _retry(retries: written.HttpRetry | None, default: RetryPolicy) -> RetryPolicy:
-    if retries is None:
-        return default
-    if not retries.attempts:
-        return NO_RETRY
-    backoff, ignore, remote = retries.backoff, retries.retry_ignore_previous_hosts, retries.retry_remote_localities
-    return replace(
-        default,
-        attempts=retries.attempts,
-        retry_on=parse_retry_on(retries.retry_on) if retries.retry_on else default.retry_on,
-        per_try_timeout=default.per_try_timeout if retries.per_try_timeout is None else retries.per_try_timeout,
-        backoff_base=backoff or default.backoff_base,
-        backoff_max=10 * backoff if backoff else default.backoff_max,
-        ignore_previous_hosts=default.ignore_previous_hosts if ignore is None else ignore,
-        remote_localities=default.remote_localities if remote is None else remote,
-    )
-
-
-def _fault(fault: written.HttpFaultInjection | None) -> FaultPolicy | None:
-    if fault is None:
-        return None
-    delay = abort = 0.0
-    seconds, status, grpc_status = 0.0, 0, None
-    if fault.delay is not None and fault.delay.fixed_delay:
-        seconds = fault.delay.fixed_delay
-        delay = _percent(fault.delay.percentage)
-    if fault.abort is not None:
-        abort = _percent(fault.abort.percentage)
-        status = fault.abort.http_status or 0
-        grpc_status = fault.abort.grpc_status
-    if not delay and not abort:
-        return None
-    return FaultPolicy.from_percents(
-        delay=seconds, delay_percent=delay, abort_status=status, abort_grpc_status=grpc_status, abort_percent=abort
-    )
-
-
-def _percent(percentage: Percent | None) -> float:
-    return 0.0 if percentage is None else percentage.value or 0.0
 
 
 def default_rule(destination: Destination, retry: RetryPolicy = DEFAULT_RETRY) -> Rule:

@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.changes import Dependents
-from meshlib.compiler.listeners import addresses
+from meshlib.compiler.port_counts import PortCounts
 from meshlib.compiler.reports import full_name_of
 from meshlib.compiler.resilience import hosts_of_policy
 from meshlib.compiler.scope import exported_to, names_gateway
 from meshlib.pace import take_turns
 from meshlib.registry.names import overlap, resolve
 from meshlib.registry.registry import Registry
-from meshlib.registry.service import HTTP_PROTOCOLS, SNIFFED, Service, ServicePort
+from meshlib.registry.service import Service, ServicePort
 from meshlib.resources.typed import DESTINATION_RULE, RESILIENCE_POLICY, SERVICE, VIRTUAL_SERVICE
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ R = TypeVar("R", bound="Resource")
 HTTP_PORT = 80
 """On this port VirtualServices bring hosts along that the registry does not have."""
 _EVERYTHING = frozenset(("Sidecar", "EnvoyFilter"))
-_HTTP, _TCP = "http.invalid", "tcp.invalid"
-"""The hosts that stand in a part for all other services of its ports."""
 _LAST = (True, ("\U0010ffff", "", "", 0), 0)
 
 
@@ -61,7 +59,7 @@ class Part:
     registry: Registry
 
 
-class World:
+class Dependencies:
     """The resources of one workload's configuration by what they are about, kept from one change to the next."""
 
     def __init__(self, workload: Workload, domain: str) -> None:
@@ -82,11 +80,7 @@ class World:
         self._own_services: dict[int, kubernetes.Service] = {}
         self._partial: dict[int, VirtualService] = {}
         self._aliases: Dependents[str, str] = Dependents()
-        self._addresses: Counter[str] = Counter()
-        self._ports: Counter[int] = Counter()
-        self._http_ports: Counter[int] = Counter()
-        self._other_ports: Counter[int] = Counter()
-        self._shared_ports: Counter[int] = Counter()
+        self._ports = PortCounts()
 
     # -- following changes ------------------------------------------------------------------------------------------
 
@@ -132,22 +126,19 @@ class World:
                 service = services.lookup(host, self._client)
                 if service is not None:
                     for port in service.ports:
-                        spoken.setdefault(port.number, self._spoken(port.number))
+                        spoken.setdefault(port.number, self._ports.spoken(port.number))
                         theirs[port.number] += one > 0
-                    self._count_ports(service, one)
+                    self._ports.count(service, one)
             self._aliases.read(host, [s.alias for s in registry.definitions(host) if s.alias])
         self.registry = registry
         return not any(
-            before != self._spoken(port) and (port == HTTP_PORT or self._ports[port] > theirs[port])
+            before != self._ports.spoken(port) and (port == HTTP_PORT or self._ports.everything[port] > theirs[port])
             for port, before in spoken.items()
         )
 
     def partial_claims(self) -> Iterable[VirtualService]:
         """VirtualServices one of whose hosts may be a part of a Service's full name, in the order of reading."""
         return sorted(self._partial.values(), key=lambda resource: resource.origin.document)
-
-    def _spoken(self, port: int) -> tuple[bool, bool]:
-        return self._http_ports[port] > 0, self._other_ports[port] > 0
 
     def _virtual_service(self, resource: VirtualService, *, there: bool) -> None:
         spec, name = resource.spec, (resource.namespace, resource.name)
@@ -187,22 +178,6 @@ class World:
         fallback = policy.spec.fallback
         if fallback is not None and fallback.destination is not None:
             yield resolve(fallback.destination.host, policy.namespace, self._domain)
-
-    def _count_ports(self, service: Service, one: int) -> None:
-        """As ``listeners`` has it: who shares the listener of a port, and what is spoken there."""
-        for address in service.addresses:
-            self._addresses[address] += one
-        for port in service.ports:
-            self._ports[port.number] += one
-            if not port.takes_http:
-                self._other_ports[port.number] += one
-            if service.alias:
-                continue  # nobody listens for it
-            networks_only = service.addresses and not addresses(service, port.number)
-            if port.protocol in HTTP_PROTOCOLS or (port.protocol == SNIFFED and networks_only):
-                self._http_ports[port.number] += one
-            elif service.kind != "kubernetes" and not service.addresses:
-                self._shared_ports[port.number] += one
 
     # -- what a change touches --------------------------------------------------------------------------------------
 
@@ -277,7 +252,7 @@ class World:
 
     def serves(self, port: int) -> bool:
         """Whether a service has the port."""
-        return self._ports[port] > 0
+        return self._ports.everything[port] > 0
 
     def stand_alone(self, hosts: Iterable[str]) -> bool:
         """Whether what requests to these hosts get does not hang on other hosts: no wildcard claims one of them, nobody shares
@@ -288,9 +263,9 @@ class World:
             if any(overlap(host, wildcard) for found in self._wildcard_claims.values() for wildcard in found):
                 return False
             service = self.registry.lookup(host, self._client)
-            if service is not None and any(self._addresses[address] > 1 for address in service.addresses):
+            if service is not None and any(self._ports.addresses[address] > 1 for address in service.addresses):
                 return False
-        return not any(self._shared_ports[port] > 0 for port in self.ports_of(hosts))
+        return not any(self._ports.shared(port) for port in self.ports_of(hosts))
 
     def ports_of(self, hosts: Iterable[str]) -> set[int]:
         """The ports on which these hosts may be called."""
@@ -343,7 +318,9 @@ class World:
         return self._with_rules_of(hosts, Part([], Registry({}, [])))
 
     def _others(self, ports: Iterable[int]) -> Iterator[Service]:
-        for host, protocol, counts in ((_HTTP, "http", self._http_ports), (_TCP, "tcp", self._other_ports)):
+        """Two services that stand in a part for all others on its ports."""
+        for protocol, counts in self._ports.spoken_by():
+            host = f"{protocol}.invalid"
             known = tuple(ServicePort(port, protocol, protocol) for port in sorted(ports) if counts[port] > 0)
             yield Service(host, self._client, "kubernetes", known, {}, "", ("", "", "", 0))
 
