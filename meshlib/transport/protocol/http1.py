@@ -87,10 +87,7 @@ class ResponseReader:
         self.switched: bytes | None = None  # after 101: what came behind the head, which is no HTTP
         self.error = ""
         self._misses = 0  # heads in a row that were not known
-        # set by the head
         self.status = 0
-        self.http_version = b"HTTP/1.1"
-        self.chunked = False
         self.keep_alive = False
         self.chunks: list[bytes] = []
         self._heads = 0  # those that one response to HEAD has had, interim ones, too
@@ -99,11 +96,12 @@ class ResponseReader:
 
     def begin(self, head_request: bool) -> None:
         """A response is expected now; ``head_request``: to HEAD, so that it has no body whatever its headers say."""
-        if self._unusual:  # interim heads, chunks and trailers; not touched by other responses
+        if self._unusual:  # HTTP/1.0, interim heads, chunks and trailers; not touched by other responses
             self._unusual = False
             self._explained = 0  # bytes of the no-body part that is headers and trailers, of responses in chunks
             self.trailers: RawHeaders = []
-            self.continue_seen = False
+            self.continue_seen = self.chunked = False
+            self.http_version = b"HTTP/1.1"
         if self.chunks:
             self.chunks = []
         self._bare: bytearray | None = None
@@ -127,16 +125,27 @@ class ResponseReader:
         head_end = 0
         if not self.begun:
             self.begun = True
+            if self._misses >= FEW_MISSES:
+                self._misses += 1
+                if self._misses == FEW_MISSES + SELDOM:
+                    self._misses = FEW_MISSES - 1
+            elif self._bare is None:
+                head_end = data.find(_END_OF_HEAD, 0, LONGEST_HEAD) + 4
+                found = known.get(data[:head_end])
+                if (
+                    found is not None and len(data) == head_end + found[3]
+                ):  # all of a response whose head was read before
+                    self.status, self.reason, headers, length = found
+                    self.headers = headers.copy()
+                    self.head_done = self.complete = self.keep_alive = True
+                    if length:
+                        self.chunks.append(data[head_end:])
+                    self._misses = 0
+                    return
+                self._misses += 1
             if data[:1] != b"H":  # llhttp would pass over empty lines
                 self._fail("the response does not begin with HTTP/1")
                 return
-            misses = self._misses
-            if misses < FEW_MISSES or not misses % SELDOM:
-                head_end = data.find(_END_OF_HEAD, 0, LONGEST_HEAD) + 4
-                if self._bare is None and self._is_known(data, head_end):
-                    return
-            else:
-                self._misses = misses + 1
         self._spent += len(data)
         bare = self._bare
         if bare is not None:
@@ -164,31 +173,10 @@ class ResponseReader:
         if head_end > 3 and self.complete:
             self._remember(data, head_end)
 
-    def _is_known(self, data: bytes, head_end: int) -> bool:
-        """Whether the first bytes of a response are all of it, and its head was read before: then it is read by now."""
-        found = known.get(data[:head_end])
-        if found is None:
-            self._misses += 1
-            return False
-        self._misses = 0
-        status, reason, headers, length = found
-        if len(data) - head_end != length:
-            return False
-        self.status = status
-        self.reason = reason
-        self.headers = headers.copy()
-        self.http_version = b"HTTP/1.1"
-        self.chunked = False
-        self.head_done = self.complete = self.keep_alive = True
-        if length:
-            self.chunks.append(data[head_end:])
-        return True
-
     def _remember(self, data: bytes, head_end: int) -> None:
         """A whole response has been read from ``data`` alone: remember its head, if nothing about it is special."""
         status = self.status
-        usual = self.reusable and not (self._unusual or self.chunked or self._bare is not None)
-        if not usual or status < 200 or status in _NO_BODY_STATUS or self.http_version != b"HTTP/1.1":
+        if self._unusual or not self.reusable or status < 200 or status in _NO_BODY_STATUS:
             return
         body = data[head_end:]
         if self._has_length() and b"".join(self.chunks) == body:
@@ -295,11 +283,11 @@ class ResponseReader:
         parser = self._parser
         self.status = status = parser.get_status_code()
         version = parser.get_http_version()
-        self.http_version = b"HTTP/1.1"
         if version != "1.1":
             if version != "1.0":
                 self._fail(f"the response speaks HTTP/{version}, not HTTP/1.1")
                 return
+            self._unusual = True
             self.http_version = b"HTTP/1.0"
         if status < 100:
             self._fail(f"the status of the response is {status:03}")
@@ -310,9 +298,8 @@ class ResponseReader:
             self._explained += _size(headers)
             return  # 100, 103: a whole message without a body; the response is still to come
         codings = _codings(headers)
-        self.chunked = bool(codings)
         if codings:
-            self._unusual = True
+            self._unusual = self.chunked = True
             self._explained += _size(headers)
             if self._explained > MAX_HEAD_BYTES:
                 self._fail(_too_large(False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Coroutine
 from typing import Any
 
 from meshlib.alarms import wake
@@ -100,14 +101,15 @@ class AsyncNetwork(LoopRuntime):
             settings.limits.acquire = self.acquire
             core.limits.add(settings.limits)
 
-    async def send(self, effect: Send) -> Outcome:
+    def send(self, effect: Send) -> Coroutine[object, object, Outcome]:
+        # no coroutine of its own around the upstream's
         call = effect.call
         request = call.request
         core, deadline = self._core, effect.deadline
         upstream = core.loop_upstream()
         if deadline is not None:  # by the mesh's clock; the wait for what others send goes by the loop's
             deadline += upstream.loop.time() - core.clock.monotonic()
-        return await upstream.send(
+        return upstream.send(
             Attempt(
                 request.method.encode("latin-1"),
                 request.target,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.engine.cluster import BoundCluster
 from meshlib.policy.endpoint import EndpointState
@@ -26,24 +26,22 @@ def find_target(
     TLS of an https URL verifies the URL's host. TLS that a DestinationRule begins verifies its ``sni``, else the host of the
     mesh that the request chose (Envoy's ``auto_sni``); an address that the URL names is verified by the URL's name too."""
     settings = cluster.spec.tls
-    scheme = view.scheme
-    by_host = settings is not None and cluster.spec.resolution != "passthrough"
-    authority = view.authority if by_host else view.dialled
-    key: Any
-    if settings is None and scheme != "https":
-        key = endpoint
-    elif settings is not None:
+    authority = ""
+    key: object = endpoint
+    if settings is not None:
+        authority = view.dialled if cluster.spec.resolution == "passthrough" else view.authority
         key = (endpoint, settings.sni or authority)
-    else:
+    elif view.scheme == "https":
+        authority = view.dialled
         key = (endpoint, authority, client)
     if client.limits is not None:
         key = (key, client.limits)
-    found = cluster.targets.get(key)
+    found: Target | None = cluster.targets.get(key)
     if found is None or found.label != endpoint.key:
         if len(cluster.targets) >= MAX_TARGETS:
             oldest = next(iter(cluster.targets))
             core.forget_targets([cluster.targets.pop(oldest)])
-        stale, found = found, _make_target(cluster, endpoint, scheme, authority, client)
+        stale, found = found, _make_target(cluster, endpoint, view.scheme, authority, client)
         cluster.targets[key] = found
         if stale is not None:
             core.forget_targets([stale])

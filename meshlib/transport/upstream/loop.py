@@ -74,7 +74,7 @@ class AsyncioUpstream:
             if connection.closed:
                 continue
             now = self.now()
-            if now - connection.idle_since < target.idle_timeout and not worn_out(connection, now):
+            if now - connection.idle_since < target.idle_timeout and not (target.wears and worn_out(connection, now)):
                 self._busy.add(connection)
                 return connection
             connection.retire()
@@ -120,17 +120,15 @@ class AsyncioUpstream:
     def release(self, connection: Connection) -> None:
         """The response is over: keep the connection if it is good for another."""
         self._busy.discard(connection)
-        now = self.now()
         if connection.closed:
             return
-        if self.closed or not connection.reader.reusable or worn_out(connection, now):
+        target = connection.target
+        if self.closed or not connection.reader.reusable or (target.wears and worn_out(connection, self.now())):
             connection.retire()
-            return
-        limits = connection.target.limits
-        if limits is None:
+        elif target.limits is None:
             self._keep(connection)
         else:
-            self._keep_within(limits, connection)
+            self._keep_within(target.limits, connection)
 
     def _keep_within(self, limits: ClientLimits, connection: Connection) -> None:
         """Keep it if the client's limits allow."""

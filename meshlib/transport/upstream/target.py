@@ -39,9 +39,11 @@ class Target:
     label: str = field(default="")
     is_name: bool = field(init=False)
     retired: bool = field(init=False, default=False)
+    wears: bool = field(init=False)  # whether connections to it may be ``worn_out``
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_name", is_name(self.host))
+        object.__setattr__(self, "wears", bool(self.max_requests) or self.max_duration is not None)
 
     @property
     def scheme(self) -> bytes:
@@ -51,6 +53,7 @@ class Target:
     def retire(self) -> None:
         """Nothing refers to it any more but calls under way: their connections close with them."""
         object.__setattr__(self, "retired", True)
+        object.__setattr__(self, "wears", True)
 
     def __str__(self) -> str:
         return self.label or (self.host if self.host.startswith("unix:") else f"{self.host}:{self.port}")

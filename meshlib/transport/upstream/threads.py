@@ -145,7 +145,7 @@ class SyncUpstream:
             except IndexError:
                 return None
             fresh_enough = now - connection.idle_since < target.idle_timeout
-            if fresh_enough and not worn_out(connection, now) and connection.quiet():
+            if fresh_enough and not (target.wears and worn_out(connection, now)) and connection.quiet():
                 return connection
             connection.close()
         return None
@@ -245,11 +245,11 @@ class SyncUpstream:
     def give_back(self, connection: Connection, now: float) -> None:
         """The response is over: keep the connection if it is good for another."""
         self._busy.discard(connection)
-        if self.closed or not connection.reader.reusable or worn_out(connection, now):
+        target = connection.target
+        if self.closed or not connection.reader.reusable or (target.wears and worn_out(connection, now)):
             connection.close()
             return
         connection.idle_since = now
-        target = connection.target
         if target.limits is not None:
             self._give_back_within(target.limits, connection)
             return

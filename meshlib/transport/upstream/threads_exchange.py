@@ -41,17 +41,22 @@ def exchange(
     under way."""
     timeout = attempt.head_timeout
     head_by = None if timeout is None else began + timeout
-    trace = attempt.trace
-    problem: Outcome | _Early | None
-    if isinstance(framing, NoBody):
-        connection.set_timeout(timeout)
-        try:
-            connection.sock.sendall(head)
-            problem = None
-        except IO_ERRORS as error:
-            problem = _not_written(attempt, connection, head_by, error)
+    trace, body, limit = attempt.trace, framing.body, timeout
+    problem: Outcome | _Early | None = None
+    if not isinstance(framing, NoBody):
+        limit = smaller(limit, attempt.caller.write)
+        if type(body) is bytes and len(body) <= SMALL_BODY and not framing.expects_continue:
+            head += framing.whole(body)
+            body = None
+    connection.set_timeout(limit)
+    try:
+        connection.sock.sendall(head)
+    except IO_ERRORS as error:
+        problem = _not_written(attempt, connection, head_by, error)
     else:
-        problem = _write(attempt, connection, head, framing, head_by)
+        if body is not None and not isinstance(framing, NoBody):
+            problem = _write_body(attempt, connection, framing, head_by)
+            limit = -1.0  # not what the socket's timeout is now
     if isinstance(problem, Outcome):
         return problem
     if trace is not None:
@@ -63,7 +68,7 @@ def exchange(
             for _ in range(LOOKS):
                 if poll(0):
                     break
-        failed = _read_head(attempt, connection, head_by, framing.body is None, problem)
+        failed = _read_head(attempt, connection, head_by, limit == timeout, problem)
         if failed is not None:
             return failed
     lender = connection.lender
@@ -94,8 +99,8 @@ def exchange(
 def _read_head(
     attempt: Attempt, connection: Connection, head_by: float | None, just_sent: bool, early: _Early | None
 ) -> Outcome | None:
-    """Read until the head is whole. An Outcome when there will be none. ``just_sent``: the socket's timeout is all the time
-    there is."""
+    """Read until the head is whole. An Outcome when there will be none. ``just_sent``: the socket's timeout is what the attempt
+    has, which has only begun."""
     sock, reader, now = connection.sock, connection.reader, connection.lender.now
     while True:
         try:
@@ -127,21 +132,15 @@ def _read_head(
 # -- the request ------------------------------------------------------------------------------------------------------
 
 
-def _write(
-    attempt: Attempt, connection: Connection, head: bytes, framing: Sized | Chunked, head_by: float | None
+def _write_body(
+    attempt: Attempt, connection: Connection, framing: Sized | Chunked, head_by: float | None
 ) -> Outcome | _Early | None:
-    """Write a request with a body. None: all of it; an Outcome: it could not be written."""
-    body, write = framing.body, attempt.caller.write
-    connection.set_timeout(smaller(attempt.head_timeout, write))
+    """Write a body that does not go out with the head. None: all of it; an Outcome: it could not be written."""
     try:
-        if type(body) is bytes and len(body) <= SMALL_BODY and not framing.expects_continue:
-            connection.sock.sendall(head + framing.whole(body))
-            return None
-        connection.sock.sendall(head)
         if attempt.trace is not None:
             attempt.trace.complete()
             attempt.trace.step("send_request_body")
-        if not _send_body(connection, framing, write, head_by):
+        if not _send_body(connection, framing, attempt.caller.write, head_by):
             return None
     except FalseFraming as error:
         return Outcome(Failure.INVALID_REQUEST, str(error), error)
