@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from meshlib.telemetry.observe import InboundTelemetry, Telemetry
 from meshlib.transport.core.mesh_core import MeshCore
 from meshlib.transport.grpcio.client.request import GrpcRequest, Named
 from meshlib.transport.httpx.clients import AsyncMeshClient, MeshClient, arguments
+from meshlib.transport.httpx.module import module_of, typed
 from meshlib.transport.httpx.origins import BadUrl, origin_of, written_port
 from meshlib.transport.httpx.through_inner import async_runtime, sync_runtime
 from meshlib.transport.httpx.transport import transports
@@ -336,7 +336,7 @@ class Mesh:
         this transport beside the mesh's own limits; None: only those. What is said beside ``inner`` does not matter.
         ``module`` is httpx or httpx2; found out from ``inner``, else httpx.
         """
-        module = module or _module_of(inner)
+        module = typed(module) if module is not None else module_of(inner)
         runtime = sync_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
         return transports(module).sync(self._core, runtime, local_replies)
 
@@ -353,7 +353,7 @@ class Mesh:
         module: ModuleType | None = None,
     ) -> Any:
         """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
-        module = module or _module_of(inner)
+        module = typed(module) if module is not None else module_of(inner)
         runtime = async_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
         return transports(module).asynchronous(self._core, runtime, local_replies)
 
@@ -638,13 +638,6 @@ def _grpcio() -> Any:
     except ImportError as error:
         raise MeshError("gRPC needs grpcio: pip install 'sidecarless[grpc]'") from error
     return grpc
-
-
-def _module_of(inner: Any) -> ModuleType:
-    httpx2 = sys.modules.get("httpx2")
-    if httpx2 is not None and isinstance(inner, (httpx2.BaseTransport, httpx2.AsyncBaseTransport)):
-        return httpx2
-    return httpx
 
 
 def _after_fork_in_child() -> None:

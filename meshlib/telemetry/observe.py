@@ -116,6 +116,37 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             raise
         self.ended(call, span)
 
+    def watch_rest(
+        self,
+        call: WatchedCall,
+        span: WatchedSpan | None,
+        exchange: Generator[Effect, Result, None],
+        delivered: Effect,
+    ) -> Generator[Effect, Result, None]:
+        """``exchange``, which has ``delivered`` its response, watched from here on: its body may be read, cut or dropped."""
+        watched = self._rest(call, span, exchange, delivered)
+        next(watched)
+        return watched
+
+    def _rest(
+        self,
+        call: WatchedCall,
+        span: WatchedSpan | None,
+        exchange: Generator[Effect, Result, None],
+        delivered: Effect,
+    ) -> Generator[Effect, Result, None]:
+        try:
+            yield exchange.send((yield delivered))
+        except StopIteration:
+            self.ended(call, span)
+        except GeneratorExit:
+            exchange.close()
+            self.broken(call, span)
+            raise
+        except BaseException:
+            self.ended(call, span)
+            raise
+
     def catch_up(self) -> None:
         """Record the calls that were broken."""
         while self._closed:

@@ -23,7 +23,8 @@ class ThriftyCookies(httpx.Cookies):
 
     def extract_cookies(self, response: httpx.Response) -> None:
         """Take over the cookies that the response sets."""
-        if "set-cookie" in response.headers:
+        # ours know it of the head that came; nobody else comes before these cookies do
+        if getattr(response, "sets_cookie", True) and "set-cookie" in response.headers:
             super().extract_cookies(response)
 
 

@@ -6,8 +6,7 @@ derives from both.
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -17,6 +16,7 @@ from meshlib.transport.protocol.http1 import BodyFailed
 
 if TYPE_CHECKING:
     from meshlib.engine.explanation import Explanation
+    from meshlib.transport.httpx.module import HttpxModule
     from meshlib.transport.httpx.origins import BadUrl
 
 _CLASSES: dict[Failure, type[errors.CallError]] = {
@@ -36,7 +36,9 @@ _CLASSES: dict[Failure, type[errors.CallError]] = {
 _made: dict[tuple[type, str], type] = {}
 
 
-def exception_class(failure: Failure, module: ModuleType, error: BaseException | None = None) -> type[errors.CallError]:
+def exception_class(
+    failure: Failure, module: HttpxModule, error: BaseException | None = None
+) -> type[errors.CallError]:
     """meshlib's class for ``failure`` (caused by ``error``), which is also an exception of ``module`` (httpx or httpx2)."""
     base = _CLASSES[failure]
     if failure is Failure.RESET and isinstance(error, (OSError, module.NetworkError)):
@@ -46,7 +48,7 @@ def exception_class(failure: Failure, module: ModuleType, error: BaseException |
     return _of_module(base, module)
 
 
-def _of_module(base: type[errors.CallError], module: ModuleType) -> type[errors.CallError]:
+def _of_module(base: type[errors.CallError], module: HttpxModule) -> type[errors.CallError]:
     if module is httpx:
         return base
     found = _made.get((base, module.__name__))
@@ -62,7 +64,7 @@ def _names_in_httpx(base: type) -> list[str]:
     return [cls.__name__ for cls in found if not any(cls in other.__mro__[1:] for other in found)]
 
 
-def bad_url(problem: BadUrl, request: Any, module: ModuleType) -> Exception:
+def bad_url(problem: BadUrl, request: httpx.Request, module: HttpxModule) -> Exception:
     """The exception for a URL that leads nowhere: ``UnsupportedProtocol``, or ``ConnectError`` for an impossible port."""
     base = errors.UnsupportedProtocol if problem.port is None else errors.ConnectFailed
     made = _of_module(base, module)(str(problem))
@@ -70,7 +72,7 @@ def bad_url(problem: BadUrl, request: Any, module: ModuleType) -> Exception:
     return made
 
 
-def call_error(outcome: Outcome, record: Explanation, request: Any, module: ModuleType) -> Exception:
+def call_error(outcome: Outcome, record: Explanation, request: httpx.Request, module: HttpxModule) -> Exception:
     """The exception for a final failure. A failing body iterator of the caller comes back as what it raised."""
     failure = outcome.failure or Failure.RESET
     if failure is Failure.REQUEST_BODY_FAILED and isinstance(outcome.error, Exception):
@@ -84,7 +86,7 @@ def call_error(outcome: Outcome, record: Explanation, request: Any, module: Modu
     return made
 
 
-def _message(outcome: Outcome, record: Explanation, request: Any) -> str:
+def _message(outcome: Outcome, record: Explanation, request: httpx.Request) -> str:
     parts = [f"{request.method} {request.url}: {outcome.detail or 'no answer'}"]
     if record.endpoint:
         parts.append(f"last endpoint {record.endpoint}")

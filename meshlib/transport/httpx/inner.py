@@ -6,16 +6,27 @@ It gets the request with the endpoint's address in its URL and the mesh authorit
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import AsyncIterator, Iterator
-from types import ModuleType
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from meshlib.engine.effects import Send
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, Framing, NoBody, framing_of
 from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
+
+if TYPE_CHECKING:
+    import httpx
+
+    from meshlib.transport.httpx.module import HttpxModule
+
+    class _Either(httpx.SyncByteStream, httpx.AsyncByteStream):
+        """What a request's stream is to httpx."""
+else:
+    _Either = object
 
 _NOT_IN_URLS = re.compile(rb"[^!-~]")
 
@@ -28,9 +39,9 @@ def _as_url(target: bytes) -> bytes:
 class _Translator:
     """Between the engine's effects and outcomes and an httpx module's requests, responses and exceptions."""
 
-    def __init__(self, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
-        self._inner = inner
+    def __init__(self, module: HttpxModule, verbatim: bool) -> None:
         self._module = module
+        self._counted: type[CountedStream] = _counted(module)
         self._verbatim = verbatim  # it gets the URL as the caller wrote it: it does the dialling
         self._failures: tuple[tuple[type[Exception], Failure], ...] = (
             (module.ConnectTimeout, Failure.CONNECT_TIMEOUT),
@@ -45,7 +56,7 @@ class _Translator:
             (module.TransportError, Failure.RESET),
         )
 
-    def request(self, effect: Send) -> Any:
+    def request(self, effect: Send) -> httpx.Request:
         """The request of one attempt. Raises ``FalseFraming``."""
         request = effect.call.request
         original = request.original
@@ -61,10 +72,12 @@ class _Translator:
             timeout["read"] = effect.timeout if reads is None else min(reads, effect.timeout)
             extensions["timeout"] = timeout
         framing = framing_of(request.attempt_headers(effect.attempt), request.body)
-        body: dict[str, Any] = {"content": request.body}
-        if isinstance(request.body, ReplayBody):
-            body = {"stream": _CountedStream(request.body, framing, self._module)()}
-        made = self._module.Request(original.method, url, headers=framing.headers, extensions=extensions, **body)
+        make, body = self._module.Request, request.body
+        if isinstance(body, ReplayBody):
+            stream = self._counted(body, framing)
+            made = make(original.method, url, headers=framing.headers, extensions=extensions, stream=stream)
+        else:
+            made = make(original.method, url, headers=framing.headers, extensions=extensions, content=body)
         if isinstance(framing, Chunked):
             made.headers.pop("content-length", None)  # httpx writes one where the body's size is known
         return made
@@ -80,7 +93,7 @@ class _Translator:
                 return Outcome(failure, str(error) or type(error).__name__, error)
         return Outcome(Failure.RESET, str(error) or type(error).__name__, error)
 
-    def answered(self, response: Any, body: Any) -> Outcome:
+    def answered(self, response: httpx.Response, body: _SyncBody | _AsyncBody) -> Outcome:
         """The outcome of a response of the inner transport."""
         extensions = response.extensions
         outcome = Outcome(
@@ -97,21 +110,27 @@ class _Translator:
 class SyncInner(_Translator):
     """Blocking."""
 
+    def __init__(self, inner: httpx.BaseTransport, module: HttpxModule, verbatim: bool = False) -> None:
+        super().__init__(module, verbatim)
+        self._inner = inner
+
     def send(self, effect: Send) -> Outcome:
         """One attempt."""
         try:
             response = self._inner.handle_request(self.request(effect))
         except (self._module.TransportError, FalseFraming, SourceFailed) as error:
             return self.failed(error)
-        return self.answered(response, _SyncBody(response, self))
+        return self.answered(response, _SyncBody(response.stream, self))
 
     def enter(self) -> None:
         """The client is entered, and its transport with it."""
         self._inner.__enter__()
 
-    def leave(self, *exc: Any) -> None:
+    def leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """The client is left."""
-        self._inner.__exit__(*exc)
+        self._inner.__exit__(kind, error, traceback)
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -120,6 +139,10 @@ class SyncInner(_Translator):
 
 class AsyncInner(_Translator):
     """Asyncio."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, module: HttpxModule, verbatim: bool = False) -> None:
+        super().__init__(module, verbatim)
+        self._inner = inner
 
     async def send(self, effect: Send) -> Outcome:
         """One attempt; the head timeout is enforced here, since a mock transport keeps none."""
@@ -130,15 +153,17 @@ class AsyncInner(_Translator):
             return Outcome(Failure.TIMEOUT, f"no answer within {effect.timeout or 0:.3g} s")
         except (self._module.TransportError, FalseFraming, SourceFailed) as error:
             return self.failed(error)
-        return self.answered(response, _AsyncBody(response, self))
+        return self.answered(response, _AsyncBody(response.stream, self))
 
     async def enter(self) -> None:
         """The client is entered, and its transport with it."""
         await self._inner.__aenter__()
 
-    async def leave(self, *exc: Any) -> None:
+    async def leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """The client is left."""
-        await self._inner.__aexit__(*exc)
+        await self._inner.__aexit__(kind, error, traceback)
 
     async def aclose(self) -> None:
         """Close the inner transport."""
@@ -146,44 +171,44 @@ class AsyncInner(_Translator):
 
 
 class _SyncBody:
-    def __init__(self, response: Any, translator: _Translator) -> None:
-        self._response = response
+    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, translator: _Translator) -> None:
+        self._stream: httpx.SyncByteStream = stream  # type: ignore[assignment]  # httpx asks the transport for this kind
         self._translator = translator
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._response.stream
+            yield from self._stream
         except self._translator._module.TransportError as error:
             outcome = self._translator.failed(error)
             raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail, error) from error
-        self._response.stream.close()
+        self._stream.close()
 
     def close(self) -> None:
-        self._response.stream.close()
+        self._stream.close()
 
     abort = close
 
 
 class _AsyncBody:
-    def __init__(self, response: Any, translator: _Translator) -> None:
-        self._response = response
+    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, translator: _Translator) -> None:
+        self._stream: httpx.AsyncByteStream = stream  # type: ignore[assignment]  # httpx asks the transport for this kind
         self._translator = translator
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._response.stream:
+            async for chunk in self._stream:
                 yield chunk
         except self._translator._module.TransportError as error:
             outcome = self._translator.failed(error)
             raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail, error) from error
-        await self._response.stream.aclose()
+        await self._stream.aclose()
 
     async def aclose(self) -> None:
-        await self._response.stream.aclose()
+        await self._stream.aclose()
 
     def abort(self) -> None:
         # closing is a coroutine here: let the loop run it
-        task = asyncio.get_running_loop().create_task(self._response.stream.aclose())
+        task = asyncio.get_running_loop().create_task(self._stream.aclose())
         _closing.add(task)
         task.add_done_callback(_closing.discard)
 
@@ -191,29 +216,27 @@ class _AsyncBody:
 _closing: set[asyncio.Task[None]] = set()
 
 
-class _CountedStream:
+class CountedStream(_Either):
     """A ReplayBody as an httpx stream, blocking and async at once, that is held to its declared length."""
 
-    def __init__(self, body: ReplayBody, framing: Framing, module: ModuleType) -> None:
+    def __init__(self, body: ReplayBody, framing: Framing) -> None:
         assert not isinstance(framing, NoBody)
         self._body = body
         self._framing = framing
-        self._module = module
 
-    def __call__(self) -> Any:
-        body, framing = self._body, self._framing
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._body:
+            self._framing.count(len(piece))
+            yield piece
+        self._framing.finish()
 
-        class Stream(self._module.SyncByteStream, self._module.AsyncByteStream):  # type: ignore[misc,name-defined]
-            def __iter__(self) -> Iterator[bytes]:
-                for piece in body:
-                    framing.count(len(piece))
-                    yield piece
-                framing.finish()
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._body:
+            self._framing.count(len(piece))
+            yield piece
+        self._framing.finish()
 
-            async def __aiter__(self) -> AsyncIterator[bytes]:
-                async for piece in body:
-                    framing.count(len(piece))
-                    yield piece
-                framing.finish()
 
-        return Stream()
+@functools.cache
+def _counted(module: HttpxModule) -> type[CountedStream]:
+    return type("CountedStream", (CountedStream, module.SyncByteStream, module.AsyncByteStream), {})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
 
 SPOKEN = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 """Schemes that httpx's own transports accept; a WebSocket begins as an HTTP request."""
@@ -25,7 +28,7 @@ class BadUrl(Exception):
 _known: dict[tuple[str, bytes, int | None], tuple[str, str]] = {}
 
 
-def origin_of(url: Any) -> tuple[str, str]:
+def origin_of(url: httpx.URL) -> tuple[str, str]:
     """``("http", "reviews:9080")`` of an httpx (or httpx2) URL; no port when it is the scheme's own. Raises ``BadUrl``."""
     key = (url.scheme, url.raw_host, url.port)
     found = _known.get(key)
@@ -37,7 +40,7 @@ def origin_of(url: Any) -> tuple[str, str]:
     return found
 
 
-def _checked(url: Any) -> tuple[str, str]:
+def _checked(url: httpx.URL) -> tuple[str, str]:
     scheme = SPOKEN.get(url.scheme)
     if not url.scheme or not url.host:
         raise BadUrl("Request URL is missing an 'http://' or 'https://' protocol.")

@@ -4,7 +4,7 @@ for a URL. The exchange runs as for every pass-through call (REGISTRY_ONLY block
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
@@ -13,13 +13,15 @@ log = logging.getLogger("meshlib")
 
 _ANY_HOST = ("", "*")
 
+R = TypeVar("R")
 
-class OtherWay:
+
+class OtherWay(Generic[R]):
     """``runtime`` sends through the other transport. ``pattern`` is the caller's own, "" when no caller gave one."""
 
     __slots__ = ("_names_a_host", "_pattern", "_told", "runtime")
 
-    def __init__(self, runtime: Any, pattern: str) -> None:
+    def __init__(self, runtime: R, pattern: str) -> None:
         self.runtime = runtime
         self._pattern = pattern
         self._names_a_host = pattern.partition("://")[2] not in _ANY_HOST

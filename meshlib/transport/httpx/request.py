@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.engine.message import RawHeaders
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.regex import wire
 from meshlib.transport.httpx.origins import origin_of
+
+if TYPE_CHECKING:
+    import httpx
+
+    from meshlib.transport.protocol.request_body import ReplayBody
+    from meshlib.transport.upstream.trace import AsyncTrace, SyncTrace
 
 _NAME = operator.itemgetter(0)
 
@@ -42,11 +48,11 @@ class HttpxRequest:
     version: str | None = None
     """The pseudo-header ``:protocol`` is known where the door knows what it speaks; here the connection decides."""
 
-    def __init__(self, original: Any, body: Any) -> None:
+    def __init__(self, original: httpx.Request, body: bytes | ReplayBody | None) -> None:
         url = original.url
         self.original = original
         self.body = body
-        self.trace: Any = None
+        self.trace: SyncTrace | AsyncTrace | None = None
         self.method: str = wire(original.method)
         self.scheme, self.dialled = origin_of(url)
         raw: RawHeaders = original.headers.raw
@@ -119,13 +125,13 @@ class HttpxRequest:
     def replayable(self) -> bool:
         """Whether another attempt can send the same body."""
         body = self.body
-        return body is None or type(body) is bytes or bool(body.replayable)
+        return body is None or isinstance(body, bytes) or bool(body.replayable)
 
     @property
     def whole(self) -> bool:
         """Whether all of the body is at hand already."""
         body = self.body
-        return body is None or type(body) is bytes or bool(body.ended)
+        return body is None or isinstance(body, bytes) or bool(body.ended)
 
     @property
     def sent(self) -> bool:

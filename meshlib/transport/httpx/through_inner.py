@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.engine.effects import Race, Send
 from meshlib.engine.outcome import Outcome
+from meshlib.transport.core.mesh_core import MeshCore
 from meshlib.transport.httpx.inner import AsyncInner, SyncInner
+from meshlib.transport.runtimes.loop import AsyncNetwork, LoopRuntime
 from meshlib.transport.runtimes.race import race_on_loop
+from meshlib.transport.runtimes.threads import SyncNetwork, ThreadRuntime
+from meshlib.transport.upstream.client_settings import ClientSettings
 from meshlib.transport.upstream.problems import mesh_closed
 
 if TYPE_CHECKING:
-    pass
-from meshlib.transport.core.mesh_core import MeshCore
-from meshlib.transport.runtimes.loop import AsyncNetwork, LoopRuntime
-from meshlib.transport.runtimes.threads import SyncNetwork, ThreadRuntime
-from meshlib.transport.upstream.client_settings import ClientSettings
+    import httpx
+
+    from meshlib.transport.httpx.module import HttpxModule
 
 
 class SyncThroughInner(ThreadRuntime, SyncInner):
@@ -26,7 +27,7 @@ class SyncThroughInner(ThreadRuntime, SyncInner):
         # somebody else's transport cannot be broken off from outside: its calls are not hedged
         return effect.first, self.send(effect.first)
 
-    def __init__(self, core: MeshCore, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
+    def __init__(self, core: MeshCore, inner: httpx.BaseTransport, module: HttpxModule, verbatim: bool = False) -> None:
         ThreadRuntime.__init__(self, core)
         SyncInner.__init__(self, inner, module, verbatim)
 
@@ -40,7 +41,9 @@ class AsyncThroughInner(LoopRuntime, AsyncInner):
     async def race(self, effect: Race) -> tuple[Send, Outcome]:
         return await race_on_loop(effect, self.send, self._core.alarms)
 
-    def __init__(self, core: MeshCore, inner: Any, module: ModuleType, verbatim: bool = False) -> None:
+    def __init__(
+        self, core: MeshCore, inner: httpx.AsyncBaseTransport, module: HttpxModule, verbatim: bool = False
+    ) -> None:
         LoopRuntime.__init__(self, core)
         AsyncInner.__init__(self, inner, module, verbatim)
 
@@ -56,11 +59,15 @@ class AsyncThroughInner(LoopRuntime, AsyncInner):
             return mesh_closed(error)
 
 
-def sync_runtime(core: MeshCore, inner: Any, settings: ClientSettings, module: ModuleType) -> Any:
+def sync_runtime(
+    core: MeshCore, inner: httpx.BaseTransport | None, settings: ClientSettings, module: HttpxModule
+) -> SyncNetwork | SyncThroughInner:
     """The runtime of a blocking transport."""
     return SyncNetwork(core, settings) if inner is None else SyncThroughInner(core, inner, module)
 
 
-def async_runtime(core: MeshCore, inner: Any, settings: ClientSettings, module: ModuleType) -> Any:
+def async_runtime(
+    core: MeshCore, inner: httpx.AsyncBaseTransport | None, settings: ClientSettings, module: HttpxModule
+) -> AsyncNetwork | AsyncThroughInner:
     """The runtime of an asyncio transport."""
     return AsyncNetwork(core, settings) if inner is None else AsyncThroughInner(core, inner, module)

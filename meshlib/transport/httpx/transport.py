@@ -7,261 +7,286 @@ put a request into it and make a ``Response`` of what comes out.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterator
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from meshlib import errors
 from meshlib.engine import replies
 from meshlib.engine.actions import change_answer
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
-from meshlib.engine.drivers import finish, run, run_async
-from meshlib.engine.effects import Deliver, Exchange
+from meshlib.engine.drivers import AsyncRuntime, SyncRuntime, finish, run, run_async
 from meshlib.engine.fallback import exchange_of
-from meshlib.engine.outcome import Outcome
 from meshlib.engine.route import route
+from meshlib.transport.httpx.bodies import AsyncBodyStream, SyncBodyStream
 from meshlib.transport.httpx.errors import bad_url, call_error
 from meshlib.transport.httpx.origins import BadUrl
 from meshlib.transport.httpx.other_way import OtherWay
 from meshlib.transport.httpx.request import HttpxRequest
+from meshlib.transport.httpx.response import Responses
 from meshlib.transport.httpx.through_inner import AsyncThroughInner, SyncThroughInner
-from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.protocol.request_body import body_of
 from meshlib.transport.upstream.network_stream import switched_streams
 from meshlib.transport.upstream.switched import AsyncSwitched, SyncSwitched
 from meshlib.transport.upstream.trace import AsyncTrace, AsyncTracedBody, SyncTrace, TracedBody
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    import httpx
+
+    from meshlib.engine.effects import Exchange
+    from meshlib.engine.outcome import Outcome
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.httpx.module import HttpxModule
+
+    Stream = httpx.SyncByteStream | httpx.AsyncByteStream
+
+    Exit = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 LOCAL_REPLIES = ("raise", "respond")
 
 
-class Transports(NamedTuple):
-    """The two transport classes of one httpx module."""
+class BlockingRuntime(SyncRuntime, Protocol):
+    """What a blocking transport sends through. ``traces``: it tells a caller's trace extension of the wire."""
 
-    sync: Any
-    asynchronous: Any
+    traces: bool
 
-
-def _begin(core: MeshCore, request: Any, sync: bool, module: ModuleType) -> tuple[Call, Exchange]:
-    """Route the request and make its exchange."""
-    live = core.live
-    if live is None:
-        raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
-    try:
-        seen = HttpxRequest(request, body_of(request, sync, module))
-    except BadUrl as error:
-        raise bad_url(error, request, module) from None
-    timeout = request.extensions.get("timeout")
-    timeouts = NO_TIMEOUTS
-    if timeout is not None:
-        timeouts = CallerTimeouts(
-            timeout.get("connect"), timeout.get("read"), timeout.get("write"), timeout.get("pool")
-        )
-    call = Call(
-        seen,
-        live,
-        core.clock,
-        core.rng,
-        timeouts,
-        core.retry_wait,
-    )
-    trace = request.extensions.get("trace")
-    if trace is not None:
-        seen.trace = SyncTrace(trace) if sync else AsyncTrace(trace)
-    call.record = route(live.snapshot, seen)
-    return call, core.telemetry.watch(call, exchange_of(call))
+    def enter(self) -> None: ...
+    def leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+    def close(self) -> None: ...
 
 
-def _final(
-    delivered: Deliver, exchange: Exchange, call: Call, request: Any, respond: bool, module: ModuleType
-) -> Outcome:
-    """The outcome to answer with; raises when the network failed and the caller wants exceptions."""
-    outcome = delivered.outcome
-    if outcome.failure is not None:
+class AwaitedRuntime(AsyncRuntime, Protocol):
+    """The same on an event loop."""
+
+    traces: bool
+
+    async def enter(self) -> None: ...
+    async def leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+R = TypeVar("R", BlockingRuntime, AwaitedRuntime)
+
+
+class _Door(Generic[R]):
+    """What both transports do with a request before it is sent, and with what comes of it. ``_stream`` and ``_traced`` are
+    the kinds that httpx asks for."""
+
+    _module: HttpxModule
+    _responses: Responses
+    _traced: Callable[[Stream, SyncTrace | AsyncTrace], Stream]
+    _blocking: bool
+
+    def __init__(self, core: MeshCore, runtime: R, local_replies: str, other_way: OtherWay[R] | None = None) -> None:
+        self._core = core
+        self._runtime: R = runtime
+        self._local_replies = local_replies
+        self._respond = _wants_replies(local_replies)
+        self._other_way: OtherWay[R] | None = other_way
+        self._owned: R = runtime if other_way is None else other_way.runtime
+
+    def _begin(self, request: httpx.Request) -> tuple[Call, Exchange]:
+        """Route the request and make its exchange."""
+        core = self._core
+        live = core.live
+        if live is None:
+            raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
+        module = self._module
+        try:
+            seen = HttpxRequest(request, body_of(request, self._blocking, module))
+        except BadUrl as error:
+            raise bad_url(error, request, module) from None
+        extensions = request.extensions
+        timeout = extensions.get("timeout")
+        timeouts = NO_TIMEOUTS
+        if timeout is not None:
+            get = timeout.get
+            timeouts = CallerTimeouts(get("connect"), get("read"), get("write"), get("pool"))
+        call = Call(seen, live, core.clock, core.rng, timeouts, core.retry_wait)
+        trace = extensions.get("trace")
+        if trace is not None:
+            seen.trace = SyncTrace(trace) if self._blocking else AsyncTrace(trace)
+        call.record = route(live.snapshot, seen)
+        return call, exchange_of(call)
+
+    def _failed(self, outcome: Outcome, exchange: Exchange, call: Call) -> Outcome:
+        """The network has failed the call. Ends the exchange; the response that Envoy would give."""
         answered = change_answer(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
         if outcome.failure in replies.FLAG_OF_FAILURE:
             call.record.status = answered.status
         finish(exchange)
-        if not respond or outcome.failure not in replies.FLAG_OF_FAILURE or "DC" in call.record.flags:
-            raise call_error(outcome, call.record, request, module)
         return answered
-    call.record.status = outcome.status
-    if outcome.body is None:
-        finish(exchange)
-    return outcome
+
+    def _local(self, outcome: Outcome, answered: Outcome, call: Call, request: httpx.Request) -> httpx.Response:
+        """What the caller gets of a failed call. Raises when it wants exceptions."""
+        if not self._respond or outcome.failure not in replies.FLAG_OF_FAILURE or "DC" in call.record.flags:
+            raise call_error(outcome, call.record, request, self._module)
+        return self._whole(answered, call, False)
+
+    def _whole(self, outcome: Outcome, call: Call, told: bool) -> httpx.Response:
+        """The response of a call that is over. ``told``: by the runtime, what happened on the wire."""
+        trace = call.request.trace
+        if trace is None or not told or outcome.stream is None:  # nobody asks, or there was nothing on the wire
+            return self._responses.make(outcome, call, None)
+        return self._responses.make(outcome, call, self._traced(self._module.ByteStream(outcome.whole or b""), trace))
+
+
+class MeshTransport(_Door[BlockingRuntime]):
+    """``httpx.Client(transport=mesh.http_transport())``: every request of the client obeys the mesh's resources."""
+
+    _blocking = True
+    _stream: type[SyncBodyStream]
+
+    def with_other_way(self, transport: httpx.BaseTransport, pattern: str) -> Self:
+        """This transport, with another one for hosts outside the registry. ``pattern`` is where the caller mounted it,
+        "" for a proxy."""
+        way = OtherWay[BlockingRuntime](SyncThroughInner(self._core, transport, self._module, verbatim=True), pattern)
+        return type(self)(self._core, self._runtime, self._local_replies, way)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """One call."""
+        call, exchange = self._begin(request)
+        way = self._other_way
+        runtime = self._runtime if way is None or not way.takes(call) else way.runtime
+        telemetry = self._core.telemetry
+        span = telemetry.began(call)
+        answered = None
+        try:
+            delivered = run(exchange, runtime)
+            outcome = delivered.outcome
+            if outcome.failure is not None:
+                answered = self._failed(outcome, exchange, call)
+            else:
+                call.record.status = outcome.status
+                if outcome.body is None:
+                    finish(exchange)
+        except BaseException:
+            telemetry.broken(call, span)
+            raise
+        if answered is not None:
+            telemetry.ended(call, span)
+            return self._local(outcome, answered, call, request)
+        if outcome.body is None:
+            telemetry.ended(call, span)
+            return self._whole(outcome, call, runtime.traces)
+        body = self._stream(outcome, call, telemetry.watch_rest(call, span, exchange, delivered), request)
+        if type(outcome.stream) is SyncSwitched:
+            outcome.stream = switched_streams(self._module).sync(outcome.stream, body.close)
+        trace = call.request.trace
+        if trace is not None and runtime.traces and outcome.stream is not None:
+            return self._responses.make(outcome, call, self._traced(body, trace))
+        return self._responses.make(outcome, call, body)
+
+    def __enter__(self) -> Self:
+        self._owned.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._owned.leave(kind, error, traceback)
+
+    def close(self) -> None:
+        """Closes an ``inner`` transport; the mesh's own connections are shared and close with the mesh."""
+        self._owned.close()
+
+
+class AsyncMeshTransport(_Door[AwaitedRuntime]):
+    """``httpx.AsyncClient(transport=mesh.async_http_transport())``: the same on asyncio, from any number of loops."""
+
+    _blocking = False
+    _stream: type[AsyncBodyStream]
+
+    def with_other_way(self, transport: httpx.AsyncBaseTransport, pattern: str) -> Self:
+        """As ``MeshTransport.with_other_way``."""
+        way = OtherWay[AwaitedRuntime](AsyncThroughInner(self._core, transport, self._module, verbatim=True), pattern)
+        return type(self)(self._core, self._runtime, self._local_replies, way)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """One call."""
+        call, exchange = self._begin(request)
+        way = self._other_way
+        runtime = self._runtime if way is None or not way.takes(call) else way.runtime
+        telemetry = self._core.telemetry
+        span = telemetry.began(call)
+        answered = None
+        try:
+            delivered = await run_async(exchange, runtime)
+            outcome = delivered.outcome
+            if outcome.failure is not None:
+                answered = self._failed(outcome, exchange, call)
+            else:
+                call.record.status = outcome.status
+                if outcome.body is None:
+                    finish(exchange)
+        except BaseException:
+            telemetry.broken(call, span)
+            raise
+        if answered is not None:
+            telemetry.ended(call, span)
+            return self._local(outcome, answered, call, request)
+        if outcome.body is None:
+            telemetry.ended(call, span)
+            return self._whole(outcome, call, runtime.traces)
+        body = self._stream(outcome, call, telemetry.watch_rest(call, span, exchange, delivered), request)
+        if type(outcome.stream) is AsyncSwitched:
+            outcome.stream = switched_streams(self._module).asynchronous(outcome.stream, body.aclose)
+        trace = call.request.trace
+        if trace is not None and runtime.traces and outcome.stream is not None:
+            return self._responses.make(outcome, call, self._traced(body, trace))
+        return self._responses.make(outcome, call, body)
+
+    async def __aenter__(self) -> Self:
+        await self._owned.enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._owned.leave(kind, error, traceback)
+
+    async def aclose(self) -> None:
+        """Closes an ``inner`` transport; the mesh's own connections are shared and close with the mesh."""
+        await self._owned.aclose()
+
+
+class Transports(NamedTuple):
+    """The two transport classes of one httpx module, which are of that module's kind, too."""
+
+    sync: type[MeshTransport]
+    asynchronous: type[AsyncMeshTransport]
 
 
 @functools.cache
-def transports(module: ModuleType) -> Transports:
-    """``MeshTransport`` and ``AsyncMeshTransport`` over ``module`` (httpx or httpx2)."""
-    make_response = module.Response
-    whole_stream = module.ByteStream
+def transports(module: HttpxModule) -> Transports:
+    """The classes over ``module``."""
+    shared = {"_module": module, "_responses": Responses(module)}
 
-    def response(outcome: Outcome, call: Call, stream: Any) -> Any:
-        network_stream = outcome.stream
-        extensions = {
-            "mesh": call.record,
-            "http_version": outcome.http_version,
-            "reason_phrase": outcome.reason,
-            "network_stream": network_stream,
-        }
-        if network_stream is None:
-            del extensions["network_stream"]
-        return make_response(outcome.status, headers=outcome.headers, stream=stream, extensions=extensions)
+    def of(kind: type, theirs: type, more: dict[str, object]) -> type:
+        return type(kind.__name__, (kind, theirs), {"__doc__": kind.__doc__, **more})
 
-    class SyncBodyStream(module.SyncByteStream):  # type: ignore[misc,name-defined]
-        """The answer's body on its way; the exchange ends with it."""
-
-        def __init__(self, outcome: Outcome, call: Call, exchange: Exchange, request: Any) -> None:
-            self._outcome = outcome
-            self._call = call
-            self._exchange: Exchange | None = exchange
-            self._request = request
-
-        def __iter__(self) -> Iterator[bytes]:
-            try:
-                yield from self._outcome.body
-            except BodyFailed as error:
-                self._end(error)
-            self._end(None)
-
-        def _end(self, error: BodyFailed | None) -> None:
-            exchange, self._exchange = self._exchange, None
-            if exchange is not None:
-                finish(exchange, error.failure if error is not None else None)
-            if error is not None:
-                failed = Outcome(error.failure, error.detail, error)
-                raise call_error(failed, self._call.record, self._request, module) from error
-
-        def close(self) -> None:
-            self._outcome.body.close()
-            exchange, self._exchange = self._exchange, None
-            if exchange is not None:
-                exchange.close()
-
-    class AsyncBodyStream(module.AsyncByteStream):  # type: ignore[misc,name-defined]
-        """The answer's body on its way; the exchange ends with it."""
-
-        def __init__(self, outcome: Outcome, call: Call, exchange: Exchange, request: Any) -> None:
-            self._outcome = outcome
-            self._call = call
-            self._exchange: Exchange | None = exchange
-            self._request = request
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            try:
-                async for chunk in self._outcome.body:
-                    yield chunk
-            except BodyFailed as error:
-                self._end(error)
-            self._end(None)
-
-        _end = SyncBodyStream._end
-
-        async def aclose(self) -> None:
-            exchange, self._exchange = self._exchange, None
-            if exchange is not None:
-                exchange.close()
-            await self._outcome.body.aclose()
-
-    class SyncTraced(TracedBody, module.SyncByteStream):  # type: ignore[misc,name-defined]
-        """Of the kind that httpx asks for."""
-
-    class AsyncTraced(AsyncTracedBody, module.AsyncByteStream):  # type: ignore[misc,name-defined]
-        """Of the kind that httpx asks for."""
-
-    class MeshTransport(module.BaseTransport):  # type: ignore[misc,name-defined]
-        """``httpx.Client(transport=mesh.http_transport())``: every request of the client obeys the mesh's resources."""
-
-        def __init__(self, core: MeshCore, runtime: Any, local_replies: str, other_way: OtherWay | None = None) -> None:
-            self._core = core
-            self._runtime = runtime
-            self._local_replies = local_replies
-            self._respond = _wants_replies(local_replies)
-            self._other_way = other_way
-            self._owned = runtime if other_way is None else other_way.runtime
-
-        def with_other_way(self, transport: Any, pattern: str) -> MeshTransport:
-            """This transport, with another one for hosts outside the registry. ``pattern`` is where the caller mounted it,
-            "" for a proxy."""
-            way = OtherWay(SyncThroughInner(self._core, transport, module, verbatim=True), pattern)
-            return MeshTransport(self._core, self._runtime, self._local_replies, way)
-
-        def handle_request(self, request: Any) -> Any:
-            call, exchange = _begin(self._core, request, True, module)
-            way = self._other_way
-            runtime = self._runtime if way is None or not way.takes(call) else way.runtime
-            delivered = run(exchange, runtime)
-            outcome = _final(delivered, exchange, call, request, self._respond, module)
-            trace = call.request.trace
-            if trace is not None and not (runtime.traces and outcome.stream is not None):
-                trace = None  # another transport tells, or there was nothing on the wire
-            if outcome.body is None:
-                whole = whole_stream(outcome.whole or b"")
-                return response(outcome, call, whole if trace is None else SyncTraced(whole, trace))
-            stream = SyncBodyStream(outcome, call, exchange, request)
-            if type(outcome.stream) is SyncSwitched:
-                outcome.stream = switched_streams(module).sync(outcome.stream, stream.close)
-            return response(outcome, call, stream if trace is None else SyncTraced(stream, trace))
-
-        def __enter__(self) -> Self:
-            self._owned.enter()
-            return self
-
-        def __exit__(self, *exc: Any) -> None:
-            self._owned.leave(*exc)
-
-        def close(self) -> None:
-            """Closes an ``inner`` transport; the mesh's own connections are shared and close with the mesh."""
-            self._owned.close()
-
-    class AsyncMeshTransport(module.AsyncBaseTransport):  # type: ignore[misc,name-defined]
-        """``httpx.AsyncClient(transport=mesh.async_http_transport())``: the same on asyncio, from any number of loops."""
-
-        def __init__(self, core: MeshCore, runtime: Any, local_replies: str, other_way: OtherWay | None = None) -> None:
-            self._core = core
-            self._runtime = runtime
-            self._local_replies = local_replies
-            self._respond = _wants_replies(local_replies)
-            self._other_way = other_way
-            self._owned = runtime if other_way is None else other_way.runtime
-
-        def with_other_way(self, transport: Any, pattern: str) -> AsyncMeshTransport:
-            """As ``MeshTransport.with_other_way``."""
-            way = OtherWay(AsyncThroughInner(self._core, transport, module, verbatim=True), pattern)
-            return AsyncMeshTransport(self._core, self._runtime, self._local_replies, way)
-
-        async def handle_async_request(self, request: Any) -> Any:
-            call, exchange = _begin(self._core, request, False, module)
-            way = self._other_way
-            runtime = self._runtime if way is None or not way.takes(call) else way.runtime
-            delivered = await run_async(exchange, runtime)
-            outcome = _final(delivered, exchange, call, request, self._respond, module)
-            trace = call.request.trace
-            if trace is not None and not (runtime.traces and outcome.stream is not None):
-                trace = None  # another transport tells, or there was nothing on the wire
-            if outcome.body is None:
-                whole = whole_stream(outcome.whole or b"")
-                return response(outcome, call, whole if trace is None else AsyncTraced(whole, trace))
-            stream = AsyncBodyStream(outcome, call, exchange, request)
-            if type(outcome.stream) is AsyncSwitched:
-                outcome.stream = switched_streams(module).asynchronous(outcome.stream, stream.aclose)
-            return response(outcome, call, stream if trace is None else AsyncTraced(stream, trace))
-
-        async def __aenter__(self) -> Self:
-            await self._owned.enter()
-            return self
-
-        async def __aexit__(self, *exc: Any) -> None:
-            await self._owned.leave(*exc)
-
-        async def aclose(self) -> None:
-            """Closes an ``inner`` transport; the mesh's own connections are shared and close with the mesh."""
-            await self._owned.aclose()
-
-    return Transports(MeshTransport, AsyncMeshTransport)
+    sync, awaited = module.SyncByteStream, module.AsyncByteStream
+    return Transports(
+        of(
+            MeshTransport,
+            module.BaseTransport,
+            {**shared, "_stream": of(SyncBodyStream, sync, {"_module": module}), "_traced": of(TracedBody, sync, {})},
+        ),
+        of(
+            AsyncMeshTransport,
+            module.AsyncBaseTransport,
+            {
+                **shared,
+                "_stream": of(AsyncBodyStream, awaited, {"_module": module}),
+                "_traced": of(AsyncTracedBody, awaited, {}),
+            },
+        ),
+    )
 
 
 def _wants_replies(local_replies: str) -> bool:

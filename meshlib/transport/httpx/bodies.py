@@ -1,0 +1,80 @@
+"""Bodies of responses that are still on their way: httpx's streams, with which the exchange ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.engine.drivers import finish
+from meshlib.engine.outcome import Outcome
+from meshlib.transport.httpx.errors import call_error
+from meshlib.transport.protocol.http1 import BodyFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    import httpx
+    from httpx import AsyncByteStream, SyncByteStream
+
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Exchange
+    from meshlib.transport.httpx.module import HttpxModule
+else:
+    AsyncByteStream = SyncByteStream = object  # of whichever module, see ``transports``
+
+
+class _Body:
+    """``exchange`` is watched, and has delivered its response."""
+
+    _module: HttpxModule
+
+    def __init__(self, outcome: Outcome, call: Call, exchange: Exchange, request: httpx.Request) -> None:
+        self._outcome = outcome
+        self._call = call
+        self._exchange: Exchange | None = exchange
+        self._request = request
+
+    def _end(self, error: BodyFailed | None) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            finish(exchange, error.failure if error is not None else None)
+        if error is not None:
+            failed = Outcome(error.failure, error.detail, error)
+            raise call_error(failed, self._call.record, self._request, self._module) from error
+
+    def _drop(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.close()
+
+
+class SyncBodyStream(_Body, SyncByteStream):
+    """Blocking."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._outcome.body
+        except BodyFailed as error:
+            self._end(error)
+        self._end(None)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._outcome.body.close()
+        self._drop()
+
+
+class AsyncBodyStream(_Body, AsyncByteStream):
+    """On an event loop."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._outcome.body:
+                yield chunk
+        except BodyFailed as error:
+            self._end(error)
+        self._end(None)
+
+    async def aclose(self) -> None:
+        """Read no more."""
+        self._drop()
+        await self._outcome.body.aclose()

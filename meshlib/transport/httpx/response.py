@@ -1,0 +1,160 @@
+"""Responses as httpx's (and httpx2's) own, whose body came with the head nearly always.
+
+httpx reads any body through four iterators, a decoder and two context managers, which takes longer than all else a response
+costs (rows "p50" of ``make bench``), and its client leaves a cycle of references a call for the garbage collector. A body
+that is at hand is handed over at once, as long as nobody has come between: whoever replaced the stream, the headers or their
+number gets httpx's own way.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import httpx
+
+    from meshlib.engine.call import Call
+    from meshlib.engine.message import RawHeaders
+    from meshlib.engine.outcome import Outcome
+    from meshlib.transport.httpx.module import HttpxModule
+
+    Base = httpx.Response
+else:
+    Base = object
+
+_NAME = operator.itemgetter(0)
+
+MOST_HEADS = 256
+GIVE_UP_AFTER = 64
+"""Heads in a row that were not met before, after which a server is taken for one whose heads are all different."""
+
+
+def _unpickled(kind: type[httpx.Response]) -> httpx.Response:
+    return kind.__new__(kind)
+
+
+class WholeResponse(Base):
+    """Mixed into httpx's ``Response``. ``sets_cookie``: whether there is a Set-Cookie among the headers that came."""
+
+    _whole: bytes | None = None
+    _own_stream: httpx.ByteStream
+    _own_headers: httpx.Headers
+    _count: int
+    _plain: type[httpx.Response]
+    """httpx's class, which a pickle or a copy is of."""
+    _bound_in: str
+    """The module of the stream that httpx's client puts around ours."""
+    sets_cookie = True
+
+    def read(self) -> bytes:
+        """Read and return the response content."""
+        close: Callable[[], None] | None = getattr(self.stream, "close", None)
+        content = None if close is None else self._at_hand()
+        if close is None or content is None:
+            return super().read()
+        close()
+        self._let_go()
+        return content
+
+    async def aread(self) -> bytes:
+        """Read and return the response content."""
+        close: Callable[[], Awaitable[None]] | None = getattr(self.stream, "aclose", None)
+        content = None if close is None else self._at_hand()
+        if close is None or content is None:
+            return await super().aread()
+        await close()
+        self._let_go()
+        return content
+
+    def _at_hand(self) -> bytes | None:
+        whole = self._whole
+        if whole is None:
+            return None
+        self._whole = None
+        stream, headers = self.stream, self.headers
+        if stream is not self._own_stream and (
+            getattr(stream, "_stream", None) is not self._own_stream or type(stream).__module__ != self._bound_in
+        ):
+            return None
+        if self.is_stream_consumed or self.is_closed or headers is not self._own_headers or len(headers) != self._count:
+            return None
+        self.is_stream_consumed = self.is_closed = True
+        self._num_bytes_downloaded = len(whole)
+        self._content = whole
+        return whole
+
+    def _let_go(self) -> None:
+        # httpx's bound stream, which has just told how long it took, refers back to this response; httpx2's is asked for it
+        if "_elapsed" in self.__dict__:
+            self.stream = self._own_stream
+
+    def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., object], tuple[object], dict[str, object]]:
+        state = self.__getstate__()
+        for name in ("_whole", "_own_stream", "_own_headers", "_count", "sets_cookie"):
+            state.pop(name, None)
+        return _unpickled, (self._plain,), state
+
+
+class Responses:
+    """Makes responses of one module's class."""
+
+    __slots__ = ("_headers", "_kind", "_misses", "_of_head", "_stream")
+
+    def __init__(self, module: HttpxModule) -> None:
+        self._kind: type[WholeResponse] = type(
+            "MeshResponse",
+            (WholeResponse, module.Response),
+            {"_plain": module.Response, "_bound_in": f"{module.__name__}._client"},
+        )
+        self._stream = module.ByteStream
+        self._headers = module.Headers
+        # a server sends the same head again and again, in one second at least
+        self._of_head: dict[tuple[tuple[bytes, bytes], ...], httpx.Headers] = {}
+        self._misses = 0
+
+    def make(
+        self, outcome: Outcome, call: Call, stream: httpx.SyncByteStream | httpx.AsyncByteStream | None
+    ) -> httpx.Response:
+        """The response to a call; ``stream`` None: the body is at hand."""
+        extensions = {
+            "mesh": call.record,
+            "http_version": outcome.http_version,
+            "reason_phrase": outcome.reason,
+        }
+        network_stream = outcome.stream
+        if network_stream is not None:
+            extensions["network_stream"] = network_stream
+        raw = outcome.headers
+        names = b"\n".join(map(_NAME, raw)).lower()
+        whole = None
+        if stream is None:
+            whole = outcome.whole or b""
+            stream = own = self._stream(whole)
+        made = self._kind(outcome.status, stream=stream, extensions=extensions)
+        made.headers = headers = self._known(raw)
+        made.sets_cookie = b"set-cookie" in names
+        if whole is not None and b"content-encoding" not in names:
+            made._whole = whole
+            made._own_stream = own
+            made._own_headers = headers
+            made._count = len(headers)
+        return made
+
+    def _known(self, raw: RawHeaders) -> httpx.Headers:
+        if self._misses > GIVE_UP_AFTER:
+            self._misses += 1
+            if self._misses % GIVE_UP_AFTER:
+                return self._headers(raw)
+        head = tuple(raw)
+        found = self._of_head.get(head)
+        if found is not None:
+            self._misses = 0
+            return self._headers(found)
+        self._misses += 1
+        if len(self._of_head) >= MOST_HEADS:
+            self._of_head.clear()
+        self._of_head[head] = found = self._headers(raw)
+        return self._headers(found)
