@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshlib.engine.explanation import Explanation
-
 TAKEN, NOT_TAKEN = "->", "  "
 
 
-def render(explanation: Explanation) -> str:
-    """The decision, then what happened if the call was made."""
-    data = explanation.to_dict()
+def render(data: dict[str, Any]) -> str:
+    """Of ``Explanation.to_dict()``: the decision, then what happened if the call was made."""
     lines = [_headline(data)]
     if data.get("note"):
         lines.append(f"  note: {data['note']}")

@@ -172,4 +172,4 @@ class Explanation:
     def __str__(self) -> str:
         from meshlib.engine.explain_text import render
 
-        return render(self)
+        return render(self.to_dict())
