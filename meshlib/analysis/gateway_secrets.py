@@ -15,8 +15,9 @@ from meshlib.pace import take_turns
 from meshlib.resources.typed import GATEWAY
 
 if TYPE_CHECKING:
-    from meshlib.resources.gateway import Gateway, Tls
+    from meshlib.resources.gateway import Gateway
     from meshlib.resources.kubernetes import Secret
+    from meshlib.resources.server_tls import ServerTls
 
 
 def secrets(index: Index) -> Iterator[Finding]:
@@ -113,7 +114,7 @@ def shared_certificates(index: Index) -> Iterator[Finding]:
                 break
 
 
-def _certificate(tls: Tls | None) -> tuple[str, str] | None:
+def _certificate(tls: ServerTls | None) -> tuple[str, str] | None:
     if tls is None:
         return None
     if tls.credential_name:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from meshlib.compiler.destination_rules import MergedRule
     from meshlib.resources import destination_rule as written
+    from meshlib.resources.connection_pool import ConnectionPool
 
 B = TypeVar("B")
 
@@ -17,7 +18,7 @@ class EffectivePolicy:
     """What counts for one port and subset: block by block, never merged inside a block."""
 
     load_balancer: written.LoadBalancer | None = None
-    connection_pool: written.ConnectionPool | None = None
+    connection_pool: ConnectionPool | None = None
     outlier_detection: written.OutlierDetection | None = None
     tls: written.Tls | None = None
     retry_budget: written.RetryBudget | None = None

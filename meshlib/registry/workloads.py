@@ -13,7 +13,6 @@ from meshlib.registry.service import NO_LABELS
 
 if TYPE_CHECKING:
     from meshlib.resources.kubernetes import Pod, PodStatus
-    from meshlib.resources.service_entry import Endpoint
     from meshlib.resources.workload import WorkloadEntrySpec
 
 K = TypeVar("K")
@@ -147,7 +146,7 @@ def from_pod(pod: Pod) -> WorkloadInstance | None:
 
 
 def from_workload_entry(
-    entry: WorkloadEntrySpec | Endpoint, name: str, namespace: str, labels: Mapping[str, str]
+    entry: WorkloadEntrySpec, name: str, namespace: str, labels: Mapping[str, str]
 ) -> WorkloadInstance | None:
     """A WorkloadEntry (or an inline endpoint of a ServiceEntry) with an address; None without."""
     if not entry.address:

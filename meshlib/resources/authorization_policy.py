@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -98,7 +98,7 @@ class AuthorizationPolicy(Resource):
 
     kind: Literal["AuthorizationPolicy"]
     spec: Annotated[AuthorizationPolicySpec, NothingIsEmpty] = Field(default_factory=AuthorizationPolicySpec)
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/authorization_policy.py``."""

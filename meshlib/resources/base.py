@@ -120,7 +120,7 @@ class Metadata(Model):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     creation_timestamp: Annotated[str | None, BeforeValidator(lambda v: None if v is None else str(v))] = None
-    owner_references: list[dict[str, Any]] | None = None
+    owner_references: list[dict[str, object]] | None = None
 
 
 def _nothing(value: Any) -> Any:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from meshlib.policy.balancer import BALANCERS, NOT_SIMPLE
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.connection_pool import ConnectionPool
 from meshlib.resources.notices import Loc, Notice, deprecated
+from meshlib.resources.selection import Selector
 from meshlib.resources.types import (
     AnyDuration,
-    Count,
     DnsLabel,
     Duration,
-    DurationOrOff,
     Host,
     Int32,
     PercentInt,
@@ -26,54 +26,6 @@ from meshlib.resources.types import (
     one_of,
 )
 from meshlib.resources.validation import destination_rule as rules
-
-
-class Http2KeepAlive(Model):
-    """``spec.subsets.trafficPolicy.connectionPool.http.http2KeepAlive`` of DestinationRule."""
-
-    interval: Duration | None = None
-    timeout: Duration | None = None
-
-
-class Http(Model):
-    """``spec.subsets.trafficPolicy.connectionPool.http`` of DestinationRule."""
-
-    h2_upgrade_policy: (
-        Annotated[Literal["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"], names("DEFAULT", "DO_NOT_UPGRADE", "UPGRADE")] | None
-    ) = None
-    http1_max_pending_requests: Count | None = None
-    http2_keep_alive: Http2KeepAlive | None = None
-    http2_max_requests: Count | None = None
-    idle_timeout: Duration | None = None
-    max_concurrent_streams: Count | None = None
-    max_requests_per_connection: Count | None = None
-    max_retries: Count | None = None
-    use_client_protocol: bool | None = None
-
-
-class TcpKeepalive(Model):
-    """``spec.subsets.trafficPolicy.connectionPool.tcp.tcpKeepalive`` of DestinationRule."""
-
-    interval: Duration | None = None
-    probes: UInt32 | None = None
-    time: Duration | None = None
-
-
-class Tcp(Model):
-    """``spec.subsets.trafficPolicy.connectionPool.tcp`` of DestinationRule."""
-
-    connect_timeout: Duration | None = None
-    idle_timeout: DurationOrOff | None = None
-    max_connection_duration: Duration | None = None
-    max_connections: Count | None = None
-    tcp_keepalive: TcpKeepalive | None = None
-
-
-class ConnectionPool(Model):
-    """``spec.subsets.trafficPolicy.connectionPool`` of DestinationRule."""
-
-    http: Http | None = None
-    tcp: Tcp | None = None
 
 
 class BackendUtilization(Model):
@@ -204,9 +156,11 @@ class OutlierDetection(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _old_name(cls, value: Any) -> Any:
+    def _old_name(cls, value: object) -> object:
         # Istio ignores consecutiveErrors today; files that have it meant gateway errors, so that is what they get here
-        old = value.get("consecutiveErrors") if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            return value
+        old = value.get("consecutiveErrors")
         if type(old) is int and old >= 0 and "consecutiveGatewayErrors" not in value:
             return {**value, "consecutiveGatewayErrors": old}
         return value
@@ -291,12 +245,6 @@ class Subset(Model):
     traffic_policy: TrafficPolicy | None = None
 
 
-class WorkloadSelector(Model):
-    """``spec.workloadSelector`` of DestinationRule."""
-
-    match_labels: dict[str, str] | None = None
-
-
 class DestinationRuleSpec(Model):
     """``spec`` of DestinationRule."""
 
@@ -304,7 +252,7 @@ class DestinationRuleSpec(Model):
     export_to: list[str] | None = None
     subsets: list[Subset] | None = None
     traffic_policy: TrafficPolicy | None = None
-    workload_selector: WorkloadSelector | None = None
+    workload_selector: Selector | None = None
 
 
 class DestinationRule(Resource):
@@ -312,7 +260,7 @@ class DestinationRule(Resource):
 
     kind: Literal["DestinationRule"]
     spec: DestinationRuleSpec
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/destination_rule.py``."""
@@ -321,7 +269,7 @@ class DestinationRule(Resource):
     def notices(self) -> list[Notice]:
         """Old spellings in use, and what Istio warns of."""
         found = [*super().notices(), *rules.warnings(self)]
-        policies: list[tuple[Loc, Any]] = [(("spec", "trafficPolicy"), self.spec.traffic_policy)]
+        policies: list[tuple[Loc, TrafficPolicy | None]] = [(("spec", "trafficPolicy"), self.spec.traffic_policy)]
         policies += [
             (("spec", "subsets", i, "trafficPolicy"), subset.traffic_policy)
             for i, subset in enumerate(self.spec.subsets or ())
@@ -335,7 +283,7 @@ class DestinationRule(Resource):
         return found
 
 
-def _policy_notices(policy: Any, loc: Loc) -> list[Notice]:
+def _policy_notices(policy: TrafficPolicy | PortLevelSetting, loc: Loc) -> list[Notice]:
     found = []
     balancer, detection = policy.load_balancer, policy.outlier_detection
     if balancer is not None:

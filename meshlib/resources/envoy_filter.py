@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from meshlib.resources.base import Model, NothingIsEmpty, Resource
 from meshlib.resources.notices import Notice
+from meshlib.resources.selection import WorkloadSelector
 from meshlib.resources.types import names
 from meshlib.resources.validation import envoy_filter as rules
 
@@ -153,7 +154,7 @@ class Patch(Model):
         ]
         | None
     ) = None
-    value: dict[str, Any] | None = None
+    value: dict[str, object] | None = None
 
 
 class ConfigPatche(Model):
@@ -205,12 +206,6 @@ class FilterTargetRef(Model):
     namespace: str | None = None
 
 
-class WorkloadSelector(Model):
-    """``spec.workloadSelector`` of EnvoyFilter."""
-
-    labels: dict[str, str] | None = None
-
-
 class EnvoyFilterSpec(Model):
     """``spec`` of EnvoyFilter."""
 
@@ -225,7 +220,7 @@ class EnvoyFilter(Resource):
 
     kind: Literal["EnvoyFilter"]
     spec: Annotated[EnvoyFilterSpec, NothingIsEmpty] = Field(default_factory=EnvoyFilterSpec)
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/envoy_filter.py``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -189,7 +189,7 @@ class DeploymentSpec(Loose):
 
     replicas: int | None = None
     template: PodTemplate | None = None
-    selector: dict[str, Any] | None = None
+    selector: dict[str, object] | None = None
 
 
 class Deployment(KubernetesResource):

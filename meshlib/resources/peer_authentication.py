@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -38,7 +38,7 @@ class PeerAuthentication(Resource):
 
     kind: Literal["PeerAuthentication"]
     spec: Annotated[PeerAuthenticationSpec, NothingIsEmpty] = Field(default_factory=PeerAuthenticationSpec)
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/peer_authentication.py``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -33,7 +33,7 @@ class ProxyConfig(Resource):
 
     kind: Literal["ProxyConfig"]
     spec: Annotated[ProxyConfigSpec, NothingIsEmpty] = Field(default_factory=ProxyConfigSpec)
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/proxy_config.py``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -60,7 +60,7 @@ class RequestAuthentication(Resource):
 
     kind: Literal["RequestAuthentication"]
     spec: Annotated[RequestAuthenticationSpec, NothingIsEmpty] = Field(default_factory=RequestAuthenticationSpec)
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/request_authentication.py``."""

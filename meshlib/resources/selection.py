@@ -11,6 +11,12 @@ class Selector(Model):
     match_labels: dict[str, str] | None = None
 
 
+class WorkloadSelector(Model):
+    """``spec.workloadSelector`` of what is no policy: the same, in the older spelling."""
+
+    labels: dict[str, str] | None = None
+
+
 class TargetRef(Model):
     """An entry of ``spec.targetRefs``: a Service, ServiceEntry, Gateway or GatewayClass."""
 

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
-from meshlib.resources.types import OptionalPort, Port, UInt32, names
+from meshlib.resources.selection import WorkloadSelector
+from meshlib.resources.types import OptionalPort, Port, names
 from meshlib.resources.validation import service_entry as rules
-
-
-class Endpoint(Model):
-    """``spec.endpoints`` of ServiceEntry."""
-
-    address: str | None = None
-    labels: dict[str, str] | None = None
-    locality: str | None = None
-    network: str | None = None
-    ports: dict[str, Port] | None = None
-    service_account: str | None = None
-    weight: UInt32 | None = None
+from meshlib.resources.workload import WorkloadEntrySpec
 
 
 class ServiceEntryPort(Model):
@@ -32,18 +22,12 @@ class ServiceEntryPort(Model):
     target_port: OptionalPort = None
 
 
-class WorkloadSelector(Model):
-    """``spec.workloadSelector`` of ServiceEntry."""
-
-    labels: dict[str, str] | None = None
-
-
 class ServiceEntrySpec(Model):
     """``spec`` of ServiceEntry."""
 
     hosts: list[str]
     addresses: list[str] | None = None
-    endpoints: list[Endpoint] | None = None
+    endpoints: list[WorkloadEntrySpec] | None = None
     export_to: list[str] | None = None
     location: Annotated[Literal["MESH_EXTERNAL", "MESH_INTERNAL"], names("MESH_EXTERNAL", "MESH_INTERNAL")] | None = (
         None
@@ -65,7 +49,7 @@ class ServiceEntry(Resource):
 
     kind: Literal["ServiceEntry"]
     spec: ServiceEntrySpec
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/service_entry.py``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -159,7 +159,7 @@ class Telemetry(Resource):
 
     kind: Literal["Telemetry"]
     spec: Annotated[TelemetrySpec, NothingIsEmpty] = Field(default_factory=TelemetrySpec)
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/telemetry.py``."""

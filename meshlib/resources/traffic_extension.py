@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.extension_match import ExtensionMatch
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
-from meshlib.resources.types import PortSelector, names
+from meshlib.resources.types import names
 from meshlib.resources.validation import extensions
 
 
@@ -16,19 +17,6 @@ class Lua(Model):
     """``spec.lua`` of TrafficExtension."""
 
     inline_code: str
-
-
-class TrafficExtensionMatch(Model):
-    """``spec.match`` of TrafficExtension."""
-
-    mode: (
-        Annotated[
-            Literal["UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"],
-            names("UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"),
-        ]
-        | None
-    ) = None
-    ports: list[PortSelector] | None = None
 
 
 class Env(Model):
@@ -61,7 +49,7 @@ class Wasm(Model):
         | None
     ) = None
     image_pull_secret: str | None = None
-    plugin_config: dict[str, Any] | None = None
+    plugin_config: dict[str, object] | None = None
     plugin_name: str | None = None
     sha256: str | None = None
     type: (
@@ -78,7 +66,7 @@ class TrafficExtensionSpec(Model):
     """``spec`` of TrafficExtension."""
 
     lua: Lua | None = None
-    match: list[TrafficExtensionMatch] | None = None
+    match: list[ExtensionMatch] | None = None
     phase: (
         Annotated[Literal["UNSPECIFIED", "AUTHN", "AUTHZ", "STATS"], names("UNSPECIFIED", "AUTHN", "AUTHZ", "STATS")]
         | None
@@ -94,7 +82,7 @@ class TrafficExtension(Resource):
 
     kind: Literal["TrafficExtension"]
     spec: TrafficExtensionSpec
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/extensions.py``."""

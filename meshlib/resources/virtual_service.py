@@ -333,7 +333,7 @@ class VirtualService(Resource):
 
     kind: Literal["VirtualService"]
     spec: VirtualServiceSpec
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/virtual_service.py``."""

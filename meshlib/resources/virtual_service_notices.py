@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.pace import take_turns
 from meshlib.policy.header_ops import unknown_operators
 from meshlib.policy.regex import BadRegex, rewriter
 from meshlib.resources.notices import Loc, Notice, deprecated
+
+if TYPE_CHECKING:
+    from meshlib.resources.virtual_service import (
+        Headers,
+        HttpFaultInjection,
+        HttpRewrite,
+        HttpRoute,
+        HttpRouteDestination,
+        VirtualService,
+        VirtualServiceSpec,
+    )
 
 _OLD_HEADERS = {
     "append_headers": ("appendHeaders", "headers.request.add"),
@@ -23,7 +34,7 @@ _WORTH_A_LOOK = frozenset(
 """The fields of a rule or a destination that there may be something to say about; most have none of them."""
 
 
-def notices(resource: Any) -> Iterator[Notice]:
+def notices(resource: VirtualService) -> Iterator[Notice]:
     """Deprecated spellings and settings without effect."""
     yield from _hosts(resource.spec)
     for index, rule in enumerate(resource.spec.http or ()):
@@ -40,7 +51,7 @@ def notices(resource: Any) -> Iterator[Notice]:
                 yield deprecated((*there, "destination", "port", "name"), "port.name", "port: {number: ...}")
 
 
-def _rule(rule: Any, here: Loc) -> Iterator[Notice]:
+def _rule(rule: HttpRoute, here: Loc) -> Iterator[Notice]:
     yield from _old_headers(rule, here)
     if rule.websocket_upgrade is not None:
         yield deprecated((*here, "websocketUpgrade"), "websocketUpgrade", "nothing: upgrades always work")
@@ -69,7 +80,7 @@ def _rule(rule: Any, here: Loc) -> Iterator[Notice]:
     yield from _fault(rule.fault, (*here, "fault"))
 
 
-def _hosts(spec: Any) -> Iterator[Notice]:
+def _hosts(spec: VirtualServiceSpec) -> Iterator[Notice]:
     if not spec.hosts and "hosts" in spec.model_fields_set:
         yield Notice(
             "no-hosts",
@@ -80,11 +91,11 @@ def _hosts(spec: Any) -> Iterator[Notice]:
         )
 
 
-def _rewrite(rewrite: Any, here: Loc) -> Iterator[Notice]:
+def _rewrite(rewrite: HttpRewrite | None, here: Loc) -> Iterator[Notice]:
     if rewrite is None or rewrite.uri_regex_rewrite is None:
         return
     try:
-        rewriter(rewrite.uri_regex_rewrite.match, rewrite.uri_regex_rewrite.rewrite)
+        rewriter(rewrite.uri_regex_rewrite.match or "", rewrite.uri_regex_rewrite.rewrite or "")
     except BadRegex as error:
         yield Notice(
             "rewrite-without-effect",
@@ -95,13 +106,13 @@ def _rewrite(rewrite: Any, here: Loc) -> Iterator[Notice]:
         )
 
 
-def _old_headers(model: Any, here: Loc) -> Iterator[Notice]:
+def _old_headers(model: HttpRoute | HttpRouteDestination, here: Loc) -> Iterator[Notice]:
     for attribute, (old, new) in _OLD_HEADERS.items():
         if getattr(model, attribute, None):
             yield deprecated((*here, old), old, new)
 
 
-def _headers(headers: Any, here: Loc) -> Iterator[Notice]:
+def _headers(headers: Headers | None, here: Loc) -> Iterator[Notice]:
     for direction in ("request", "response"):
         operations = getattr(headers, direction, None)
         if operations is None:
@@ -117,7 +128,7 @@ def _headers(headers: Any, here: Loc) -> Iterator[Notice]:
                 )
 
 
-def _fault(fault: Any, here: Loc) -> Iterator[Notice]:
+def _fault(fault: HttpFaultInjection | None, here: Loc) -> Iterator[Notice]:
     if fault is None:
         return
     for name in ("delay", "abort"):

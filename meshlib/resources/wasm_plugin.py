@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.extension_match import ExtensionMatch
 from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
-from meshlib.resources.types import PortSelector, names
+from meshlib.resources.types import names
 from meshlib.resources.validation import extensions
-
-
-class WasmPluginMatch(Model):
-    """``spec.match`` of WasmPlugin."""
-
-    mode: (
-        Annotated[
-            Literal["UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"],
-            names("UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"),
-        ]
-        | None
-    ) = None
-    ports: list[PortSelector] | None = None
 
 
 class Env(Model):
@@ -55,7 +43,7 @@ class WasmPluginSpec(Model):
         | None
     ) = None
     image_pull_secret: str | None = None
-    match: list[WasmPluginMatch] | None = None
+    match: list[ExtensionMatch] | None = None
     phase: (
         Annotated[
             Literal["UNSPECIFIED_PHASE", "AUTHN", "AUTHZ", "STATS"],
@@ -63,7 +51,7 @@ class WasmPluginSpec(Model):
         ]
         | None
     ) = None
-    plugin_config: dict[str, Any] | None = None
+    plugin_config: dict[str, object] | None = None
     plugin_name: str | None = None
     priority: int | None = None
     selector: Selector | None = None
@@ -85,7 +73,7 @@ class WasmPlugin(Resource):
 
     kind: Literal["WasmPlugin"]
     spec: WasmPluginSpec
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/extensions.py``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
@@ -12,7 +12,7 @@ from meshlib.resources.validation import workload_entry as rules
 
 
 class WorkloadEntrySpec(Model):
-    """``spec`` of WorkloadEntry."""
+    """``spec`` of WorkloadEntry, and an entry of ``spec.endpoints`` of ServiceEntry."""
 
     address: str | None = None
     labels: dict[str, str] | None = None
@@ -28,7 +28,7 @@ class WorkloadEntry(Resource):
 
     kind: Literal["WorkloadEntry"]
     spec: WorkloadEntrySpec
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/workload_entry.py``."""

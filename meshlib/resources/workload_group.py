@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.notices import Notice
@@ -94,7 +94,7 @@ class WorkloadGroup(Resource):
 
     kind: Literal["WorkloadGroup"]
     spec: WorkloadGroupSpec
-    status: Any = None
+    status: object = None
 
     def refusals(self) -> Iterator[Notice]:
         """See ``validation/workload_group.py``."""

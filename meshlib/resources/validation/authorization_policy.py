@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.addresses import address_problem
 from meshlib.resources.model_fields import field_names
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
+
+if TYPE_CHECKING:
+    from meshlib.resources.authorization_policy import AuthorizationPolicy, Operation, RulesWhen, Source
 
 _SPEC: Loc = ("spec",)
 _EMPTY_RULE = "write rules: [{}] to have it act on every request"
@@ -114,7 +117,7 @@ _FORMER_KEYS = {
 _CUSTOM_WITHOUT_KEYS = ("source.namespace", "source.serviceAccount", "source.trustDomain", "source.principal")
 
 
-def refusals(resource: Any) -> Iterator[Notice]:
+def refusals(resource: AuthorizationPolicy) -> Iterator[Notice]:
     """Errors of the whole policy, then of its rules in their order."""
     spec = resource.spec
     yield from selection_refusals(spec.selector, spec.target_ref, spec.target_refs)
@@ -143,13 +146,13 @@ def refusals(resource: Any) -> Iterator[Notice]:
         here: Loc = (*_SPEC, "rules", index)
         for position, entry in enumerate(rule.from_ or ()):
             yield from _source(entry.source, (*here, "from", position, "source"), action)
-        for position, entry in enumerate(rule.to or ()):
-            yield from _operation(entry.operation, (*here, "to", position, "operation"))
+        for position, target in enumerate(rule.to or ()):
+            yield from _operation(target.operation, (*here, "to", position, "operation"))
         for position, condition in enumerate(rule.when or ()):
             yield from _condition(condition, (*here, "when", position), action)
 
 
-def warnings(resource: Any) -> Iterator[Notice]:
+def warnings(resource: AuthorizationPolicy) -> Iterator[Notice]:
     """A selector of nothing, and a DENY that HTTP alone can match: it closes TCP ports, whatever they carry."""
     spec = resource.spec
     if spec.selector is not None:
@@ -170,7 +173,7 @@ def warnings(resource: Any) -> Iterator[Notice]:
             )
 
 
-def _source(source: Any, loc: Loc, action: str) -> Iterator[Notice]:
+def _source(source: Source | None, loc: Loc, action: str) -> Iterator[Notice]:
     if source is None:
         yield refused("empty-source", loc[:-1], "source is missing", "write from: [{source: {principals: [...]}}]")
         return
@@ -202,7 +205,7 @@ def _source(source: Any, loc: Loc, action: str) -> Iterator[Notice]:
             yield from _values(values, problem, (*loc, name))
 
 
-def _operation(operation: Any, loc: Loc) -> Iterator[Notice]:
+def _operation(operation: Operation | None, loc: Loc) -> Iterator[Notice]:
     if operation is None:
         yield refused(
             "empty-operation",
@@ -224,7 +227,7 @@ def _operation(operation: Any, loc: Loc) -> Iterator[Notice]:
             yield from _values(getattr(operation, field), problem, (*loc, _yaml_name(names, field)))
 
 
-def _condition(condition: Any, loc: Loc, action: str) -> Iterator[Notice]:
+def _condition(condition: RulesWhen, loc: Loc, action: str) -> Iterator[Notice]:
     key: str = condition.key
     if not key:
         yield refused("missing-key", (*loc, "key"), "the key is empty", "for example key: source.ip")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
+
+if TYPE_CHECKING:
+    from meshlib.resources.destination_rule import Tls
 
 _CONFIG_MAP = "configmap://"
 
 
-def client_tls(tls: Any, namespace: str, loc: Loc) -> Iterator[Notice]:
+def client_tls(tls: Tls | None, namespace: str, loc: Loc) -> Iterator[Notice]:
     """Certificates of one source, all that the mode needs, and no verification that is skipped at the same time."""
     if tls is None:
         return
@@ -54,7 +57,7 @@ def _config_map(credential: str, namespace: str, loc: Loc) -> Iterator[Notice]:
         )
 
 
-def _skipped_verification(tls: Any, loc: Loc) -> Iterator[Notice]:
+def _skipped_verification(tls: Tls, loc: Loc) -> Iterator[Notice]:
     if not tls.insecure_skip_verify or tls.mode not in ("SIMPLE", "MUTUAL"):
         return
     verifying = [("caCertificates", tls.ca_certificates), ("subjectAltNames", tls.subject_alt_names)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
 
+if TYPE_CHECKING:
+    from meshlib.resources.connection_pool import ConnectionPool
 
-def connection_pool(pool: Any, loc: Loc) -> Iterator[Notice]:
+
+def connection_pool(pool: ConnectionPool | None, loc: Loc) -> Iterator[Notice]:
     """Something in it; keep-alive with both times; upgrades and the client's own protocol not at once."""
     if pool is None:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
 from meshlib.resources.validation.addresses import is_ip, subnet
@@ -16,8 +16,18 @@ from meshlib.resources.validation.hosts import (
 )
 from meshlib.resources.validation.labels import labels
 
+if TYPE_CHECKING:
+    from meshlib.resources.virtual_service import (
+        HttpRouteDestination,
+        L4MatchAttributes,
+        RouteDestination,
+        TcpRoute,
+        TlsMatchAttributes,
+        TlsRoute,
+    )
 
-def tls_rule(rule: Any, loc: Loc, hosts: Sequence[str], at_gateway: bool) -> Iterator[Notice]:
+
+def tls_rule(rule: TlsRoute, loc: Loc, hosts: Sequence[str], at_gateway: bool) -> Iterator[Notice]:
     """A rule by server name; ``hosts`` are those of the VirtualService."""
     if not rule.match:
         yield refused("missing-match", loc, "a tls rule needs a match", "match: [{sniHosts: [api.example.com]}]")
@@ -45,29 +55,36 @@ def _sni(sni: str, loc: Loc, hosts: Sequence[str], at_gateway: bool) -> Iterator
         )
 
 
-def tcp_rule(rule: Any, loc: Loc) -> Iterator[Notice]:
+def tcp_rule(rule: TcpRoute, loc: Loc) -> Iterator[Notice]:
     """A rule by port and address."""
     for index, match in enumerate(rule.match or ()):
         yield from _connection(match, (*loc, "match", index))
     yield from _l4_route(rule, loc)
 
 
-def _connection(match: Any, loc: Loc) -> Iterator[Notice]:
+def _connection(match: TlsMatchAttributes | L4MatchAttributes, loc: Loc) -> Iterator[Notice]:
     for index, network in enumerate(match.destination_subnets or ()):
         yield from subnet(network, (*loc, "destinationSubnets", index))
     yield from labels(match.source_labels, (*loc, "sourceLabels"))
     yield from gateway_names(match.gateways, (*loc, "gateways"))
 
 
-def _l4_route(rule: Any, loc: Loc) -> Iterator[Notice]:
+def _l4_route(rule: TlsRoute | TcpRoute, loc: Loc) -> Iterator[Notice]:
     if not rule.route:
         yield refused("no-action", loc, "the rule has no route", "add route: [{destination: ...}]")
     else:
-        yield from destinations(rule.route, (*loc, "route"), http=False)
+        yield from _weights(rule.route, (*loc, "route"))
 
 
-def destinations(targets: Sequence[Any], loc: Loc, *, http: bool = True) -> Iterator[Notice]:
+def http_destinations(targets: Sequence[HttpRouteDestination], loc: Loc) -> Iterator[Notice]:
     """Weights that add up to something, and what the ``headers`` of a destination change."""
+    yield from _weights(targets, loc)
+    for index, target in enumerate(targets):
+        if target.headers is not None:
+            yield from header_operations(target.headers, (*loc, index, "headers"))
+
+
+def _weights(targets: Sequence[HttpRouteDestination | RouteDestination], loc: Loc) -> Iterator[Notice]:
     if len(targets) > 1 and sum(target.weight or 0 for target in targets) == 0:
         yield refused(
             "weights-sum-zero",
@@ -75,7 +92,3 @@ def destinations(targets: Sequence[Any], loc: Loc, *, http: bool = True) -> Iter
             f"the weights of {len(targets)} destinations add up to 0",
             "give each a weight, e.g. 90 and 10",
         )
-    if http:
-        for index, target in enumerate(targets):
-            if target.headers is not None:
-                yield from header_operations(target.headers, (*loc, index, "headers"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from meshlib.pace import take_turns
 from meshlib.resources.notices import Loc, Notice, refused, warned
@@ -18,7 +18,17 @@ from meshlib.resources.validation.locality import locality_setting, zone_aware_s
 from meshlib.resources.validation.selection import label_refusals, selector_warnings
 
 if TYPE_CHECKING:
-    from meshlib.resources.destination_rule import DestinationRule
+    from meshlib.resources.destination_rule import (
+        Attribute,
+        ConsistentHash,
+        DestinationRule,
+        LoadBalancer,
+        OutlierDetection,
+        PortLevelSetting,
+        Tls,
+        TrafficPolicy,
+        Tunnel,
+    )
 
 _SPEC: Loc = ("spec",)
 _MAGLEV_LIMIT = 5_000_011
@@ -43,7 +53,7 @@ def refusals(resource: DestinationRule) -> Iterator[Notice]:
         yield from _policy(subset.traffic_policy, namespace, (*loc, "trafficPolicy"))
 
 
-def _policy(policy: Any, namespace: str, loc: Loc) -> Iterator[Notice]:
+def _policy(policy: TrafficPolicy | None, namespace: str, loc: Loc) -> Iterator[Notice]:
     if policy is None:
         return
     if _is_empty(policy):
@@ -67,11 +77,11 @@ def _policy(policy: Any, namespace: str, loc: Loc) -> Iterator[Notice]:
         yield from _tunnel(policy.tunnel, (*loc, "tunnel"))
 
 
-def _is_empty(policy: Any, but: tuple[str, ...] = ()) -> bool:
+def _is_empty(policy: TrafficPolicy | PortLevelSetting, but: tuple[str, ...] = ()) -> bool:
     return not any(getattr(policy, name) not in (None, []) for name in policy.model_fields_set if name not in but)
 
 
-def _settings(policy: Any, namespace: str, loc: Loc) -> Iterator[Notice]:
+def _settings(policy: TrafficPolicy | PortLevelSetting, namespace: str, loc: Loc) -> Iterator[Notice]:
     """What a policy and the settings of one of its ports have in common."""
     yield from connection_pool(policy.connection_pool, (*loc, "connectionPool"))
     yield from client_tls(policy.tls, namespace, (*loc, "tls"))
@@ -81,7 +91,7 @@ def _settings(policy: Any, namespace: str, loc: Loc) -> Iterator[Notice]:
         yield from _load_balancer(policy.load_balancer, (*loc, "loadBalancer"))
 
 
-def _tunnel(tunnel: Any, loc: Loc) -> Iterator[Notice]:
+def _tunnel(tunnel: Tunnel, loc: Loc) -> Iterator[Notice]:
     if tunnel.protocol not in (None, "", "CONNECT", "POST"):
         yield refused(
             "bad-enum", (*loc, "protocol"), f"{tunnel.protocol!r} is neither CONNECT nor POST", "protocol: CONNECT"
@@ -96,7 +106,7 @@ def _tunnel(tunnel: Any, loc: Loc) -> Iterator[Notice]:
         )
 
 
-def _outlier_detection(detection: Any, loc: Loc) -> Iterator[Notice]:
+def _outlier_detection(detection: OutlierDetection, loc: Loc) -> Iterator[Notice]:
     if detection.consecutive_local_origin_failures and not detection.split_external_local_origin_errors:
         yield refused(
             "local-origin-not-split",
@@ -106,7 +116,7 @@ def _outlier_detection(detection: Any, loc: Loc) -> Iterator[Notice]:
         )
 
 
-def _load_balancer(balancer: Any, loc: Loc) -> Iterator[Notice]:
+def _load_balancer(balancer: LoadBalancer, loc: Loc) -> Iterator[Notice]:
     # of several ways, which the API server refuses, the last one counts
     if balancer.consistent_hash is not None and balancer.backend_utilization is None:
         yield from _consistent_hash(balancer.consistent_hash, (*loc, "consistentHash"))
@@ -134,7 +144,7 @@ def _load_balancer(balancer: Any, loc: Loc) -> Iterator[Notice]:
             )
 
 
-def _consistent_hash(found: Any, loc: Loc) -> Iterator[Notice]:
+def _consistent_hash(found: ConsistentHash, loc: Loc) -> Iterator[Notice]:
     cookie = found.http_cookie
     # of several keys, which the API server refuses, the last one counts
     if cookie is not None and found.use_source_ip is None and found.http_query_parameter_name is None:
@@ -159,7 +169,7 @@ def _consistent_hash(found: Any, loc: Loc) -> Iterator[Notice]:
             )
 
 
-def _attributes(attributes: Any, loc: Loc) -> Iterator[Notice]:
+def _attributes(attributes: Sequence[Attribute], loc: Loc) -> Iterator[Notice]:
     seen: set[str] = set()
     for index, attribute in enumerate(attributes):
         if not attribute.name:
@@ -190,10 +200,10 @@ def warnings(resource: DestinationRule) -> Iterator[Notice]:
         yield from _policy_warnings(subset.traffic_policy, (*_SPEC, "subsets", index, "trafficPolicy"))
 
 
-def _policy_warnings(policy: Any, loc: Loc) -> Iterator[Notice]:
+def _policy_warnings(policy: TrafficPolicy | None, loc: Loc) -> Iterator[Notice]:
     if policy is None:
         return
-    levels = [(policy, loc)]
+    levels: list[tuple[TrafficPolicy | PortLevelSetting, Loc]] = [(policy, loc)]
     levels += [(level, (*loc, "portLevelSettings", i)) for i, level in enumerate(policy.port_level_settings or ())]
     for level, there in levels:
         if level.load_balancer is not None and level.outlier_detection is None:
@@ -201,7 +211,7 @@ def _policy_warnings(policy: Any, loc: Loc) -> Iterator[Notice]:
         yield from _unread_files(level.tls, (*there, "tls"))
 
 
-def _failover_warnings(balancer: Any, loc: Loc) -> Iterator[Notice]:
+def _failover_warnings(balancer: LoadBalancer, loc: Loc) -> Iterator[Notice]:
     settings = (
         ("localityLbSetting", balancer.locality_lb_setting),
         ("zoneAwareLbSetting", balancer.zone_aware_lb_setting),
@@ -216,7 +226,7 @@ def _failover_warnings(balancer: Any, loc: Loc) -> Iterator[Notice]:
             )
 
 
-def _unread_files(tls: Any, loc: Loc) -> Iterator[Notice]:
+def _unread_files(tls: Tls | None, loc: Loc) -> Iterator[Notice]:
     if tls is None or tls.mode != "ISTIO_MUTUAL":
         return
     files = (

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.envoy.filter_names import FORMER_NAMES
 from meshlib.resources.envoy.values import Misfit, misfits
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.regexes import LONGEST, regex
 from meshlib.resources.validation.selection import label_refusals, selector_warnings
+
+if TYPE_CHECKING:
+    from meshlib.resources.envoy_filter import ConfigPatche, ConfigPatchesMatch, EnvoyFilter, Filter, Proxy
 
 _PATCHES: Loc = ("spec", "configPatches")
 _LABELS: Loc = ("spec", "workloadSelector", "labels")
@@ -43,7 +46,7 @@ _OBJECTS = {
 }
 
 
-def refusals(resource: Any) -> Iterator[Notice]:
+def refusals(resource: EnvoyFilter) -> Iterator[Notice]:
     """Errors of the selector, then of the patches in their order."""
     spec = resource.spec
     if spec.workload_selector is not None:
@@ -53,7 +56,7 @@ def refusals(resource: Any) -> Iterator[Notice]:
             yield from _patch(patch, (*_PATCHES, index))
 
 
-def warnings(resource: Any) -> Iterator[Notice]:
+def warnings(resource: EnvoyFilter) -> Iterator[Notice]:
     """Selectors and matches that do not narrow anything, fields and filters that Envoy does not know (any more)."""
     spec = resource.spec
     if spec.workload_selector is not None:
@@ -63,10 +66,10 @@ def warnings(resource: Any) -> Iterator[Notice]:
             here: Loc = (*_PATCHES, index)
             yield from _value_warnings(patch, here)
             if patch.match is not None:
-                yield from _match_warnings(patch, (*here, "match"))
+                yield from _match_warnings(patch.match, patch.apply_to, (*here, "match"))
 
 
-def _value_warnings(patch: Any, loc: Loc) -> Iterator[Notice]:
+def _value_warnings(patch: ConfigPatche, loc: Loc) -> Iterator[Notice]:
     for misfit in _misfits(patch, loc):
         if misfit.unknown:
             yield warned("unknown-envoy-field", misfit.loc, misfit.message, misfit.hint)
@@ -82,8 +85,8 @@ def _value_warnings(patch: Any, loc: Loc) -> Iterator[Notice]:
             )
 
 
-def _match_warnings(patch: Any, loc: Loc) -> Iterator[Notice]:
-    proxy, listener = patch.match.proxy, patch.match.listener
+def _match_warnings(match: ConfigPatchesMatch, apply_to: str | None, loc: Loc) -> Iterator[Notice]:
+    proxy, listener = match.proxy, match.listener
     if proxy is not None and len(proxy.proxy_version or "") > LONGEST:
         yield warned(
             "regex-ignored",
@@ -95,8 +98,8 @@ def _match_warnings(patch: Any, loc: Loc) -> Iterator[Notice]:
     if named is None:
         return
     where: Loc = (*loc, "listener", "filterChain", "filter")
-    if patch.apply_to in ("LISTENER", "FILTER_CHAIN"):
-        message = f"the filter does not narrow a patch of {patch.apply_to}"
+    if apply_to in ("LISTENER", "FILTER_CHAIN"):
+        message = f"the filter does not narrow a patch of {apply_to}"
         yield warned("match-ignored", where, message, "remove it")
     inner = named.sub_filter.name if named.sub_filter is not None else None
     for name, place in ((named.name, (*where, "name")), (inner, (*where, "subFilter", "name"))):
@@ -106,7 +109,7 @@ def _match_warnings(patch: Any, loc: Loc) -> Iterator[Notice]:
             )
 
 
-def _patch(patch: Any, loc: Loc) -> Iterator[Notice]:
+def _patch(patch: ConfigPatche, loc: Loc) -> Iterator[Notice]:
     if patch.apply_to in (None, "INVALID"):
         yield refused("missing-apply-to", (*loc, "applyTo"), "applyTo is missing", "for example applyTo: HTTP_FILTER")
         return
@@ -134,19 +137,19 @@ def _patch(patch: Any, loc: Loc) -> Iterator[Notice]:
             yield refused("bad-patch", misfit.loc, misfit.message, misfit.hint)
 
 
-def _misfits(patch: Any, loc: Loc) -> Iterator[Misfit]:
+def _misfits(patch: ConfigPatche, loc: Loc) -> Iterator[Misfit]:
     if patch.patch is not None and patch.patch.value is not None and patch.apply_to in _MESSAGES:
         yield from misfits(patch.patch.value, _MESSAGES[patch.apply_to], (*loc, "patch", "value"))
 
 
-def _proxy_version(proxy: Any, loc: Loc) -> Iterator[Notice]:
+def _proxy_version(proxy: Proxy | None, loc: Loc) -> Iterator[Notice]:
     pattern = proxy.proxy_version if proxy is not None else None
     if not pattern or len(pattern) > LONGEST:
         return
     yield from regex(pattern, loc)
 
 
-def _object(apply_to: str, match: Any, loc: Loc) -> Iterator[Notice]:
+def _object(apply_to: str, match: ConfigPatchesMatch, loc: Loc) -> Iterator[Notice]:
     """What is matched is what is patched, or what is around it."""
     given = {
         "listener": match.listener,
@@ -165,11 +168,11 @@ def _object(apply_to: str, match: Any, loc: Loc) -> Iterator[Notice]:
             f"a patch of {apply_to} is not matched by {matched[-1]}",
             f"write {wanted}, or leave it out to patch all",
         )
-    elif wanted == "listener" and match.listener.filter_chain is not None:
+    elif wanted == "listener" and match.listener is not None and match.listener.filter_chain is not None:
         yield from _filter(apply_to, match.listener.filter_chain.filter, (*loc, "listener", "filterChain", "filter"))
 
 
-def _filter(apply_to: str, named: Any, loc: Loc) -> Iterator[Notice]:
+def _filter(apply_to: str, named: Filter | None, loc: Loc) -> Iterator[Notice]:
     if named is None:
         return
     inner: Loc = (*loc, "subFilter")

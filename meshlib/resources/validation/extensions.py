@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
 from meshlib.resources.urls import BadUrl, scheme_of, scheme_of_request
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
+
+if TYPE_CHECKING:
+    from meshlib.resources import traffic_extension, wasm_plugin
+    from meshlib.resources.extension_match import ExtensionMatch
+    from meshlib.resources.traffic_extension import TrafficExtension, Wasm
+    from meshlib.resources.wasm_plugin import WasmPlugin, WasmPluginSpec
 
 _SPEC: Loc = ("spec",)
 _SCHEMES = ("", "file", "http", "https", "oci")
@@ -18,7 +24,7 @@ _LONGEST_NAME = 256
 _LONGEST_LUA = 65536
 
 
-def wasm_plugin_refusals(resource: Any) -> Iterator[Notice]:
+def wasm_plugin_refusals(resource: WasmPlugin) -> Iterator[Notice]:
     """Errors of a WasmPlugin: the selection, the module, where it acts."""
     spec = resource.spec
     yield from selection_refusals(spec.selector, spec.target_ref, spec.target_refs)
@@ -26,7 +32,7 @@ def wasm_plugin_refusals(resource: Any) -> Iterator[Notice]:
     yield from _ports(spec.match)
 
 
-def traffic_extension_refusals(resource: Any) -> Iterator[Notice]:
+def traffic_extension_refusals(resource: TrafficExtension) -> Iterator[Notice]:
     """Errors of a TrafficExtension: wasm or lua, and what it is. (Of both, which the CRD refuses, istiod reads lua.)"""
     spec = resource.spec
     if spec.wasm is None and spec.lua is None:
@@ -49,14 +55,14 @@ def traffic_extension_refusals(resource: Any) -> Iterator[Notice]:
     yield from _ports(spec.match)
 
 
-def selector_notices(resource: Any) -> Iterator[Notice]:
+def selector_notices(resource: WasmPlugin | TrafficExtension) -> Iterator[Notice]:
     """A selector of nothing."""
     selector = resource.spec.selector
     if selector is not None:
         yield from selector_warnings(selector.match_labels, (*_SPEC, "selector"))
 
 
-def _module(module: Any, loc: Loc) -> Iterator[Notice]:
+def _module(module: WasmPluginSpec | Wasm, loc: Loc) -> Iterator[Notice]:
     if problem := _url_problem(module.url or ""):
         yield refused(
             "bad-url",
@@ -75,7 +81,8 @@ def _module(module: Any, loc: Loc) -> Iterator[Notice]:
         if text and len(text.encode()) > longest:
             yield refused("too-long", (*loc, field), f"{field} is longer than {longest} characters", "shorten it")
     seen: set[str] = set()
-    for index, variable in enumerate((module.vm_config.env if module.vm_config is not None else None) or ()):
+    variables: Sequence[wasm_plugin.Env | traffic_extension.Env] = (module.vm_config and module.vm_config.env) or ()
+    for index, variable in enumerate(variables):
         here: Loc = (*loc, "vmConfig", "env", index)
         if not variable.name:
             yield refused("missing-name", (*here, "name"), "the variable has no name", "name it")
@@ -90,10 +97,10 @@ def _module(module: Any, loc: Loc) -> Iterator[Notice]:
                 "the value comes from the proxy's environment (valueFrom: HOST), and is given as well",
                 "remove value, or write valueFrom: INLINE",
             )
-        seen.add(variable.name)
+        seen.add(variable.name or "")
 
 
-def _ports(matches: Sequence[Any] | None) -> Iterator[Notice]:
+def _ports(matches: Sequence[ExtensionMatch] | None) -> Iterator[Notice]:
     for index, match in enumerate(matches or ()):
         for position, port in enumerate(match.ports or ()):
             if port.number is None:

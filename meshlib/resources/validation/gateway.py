@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import UNIX, ip_address, unix_socket
@@ -12,7 +12,7 @@ from meshlib.resources.validation.protocols import is_http, is_tls, no_target_po
 from meshlib.resources.validation.server_tls import passes_through, server_tls, server_tls_warnings
 
 if TYPE_CHECKING:
-    from meshlib.resources.gateway import Gateway
+    from meshlib.resources.gateway import Gateway, Server
 
 _SEMANTICS = "internal.istio.io/gateway-semantics"
 """On what istiod has made of a Gateway of the Gateway API, whose names and hosts are less bound."""
@@ -46,7 +46,7 @@ def refusals(resource: Gateway) -> Iterator[Notice]:
         names.add(server.port.name)
 
 
-def _server(server: Any, loc: Loc, internal: bool) -> Iterator[Notice]:
+def _server(server: Server, loc: Loc, internal: bool) -> Iterator[Notice]:
     if not server.hosts:
         yield refused("missing-host", (*loc, "hosts"), "the server has no hosts", 'hosts: ["*"] for all')
     for index, host in enumerate(server.hosts):
@@ -59,7 +59,7 @@ def _server(server: Any, loc: Loc, internal: bool) -> Iterator[Notice]:
         yield from _tls_of_protocol(server, loc)
 
 
-def _port(server: Any, loc: Loc) -> Iterator[Notice]:
+def _port(server: Server, loc: Loc) -> Iterator[Notice]:
     port = server.port
     yield from protocol_known(port.protocol, (*loc, "protocol"), needed=True)
     if port.number or not (server.bind or "").startswith(UNIX):
@@ -69,7 +69,7 @@ def _port(server: Any, loc: Loc) -> Iterator[Notice]:
         yield refused("missing-name", (*loc, "name"), "the port has no name", "name: http")
 
 
-def _bind(server: Any, loc: Loc) -> Iterator[Notice]:
+def _bind(server: Server, loc: Loc) -> Iterator[Notice]:
     bind = server.bind or ""
     if bind.startswith(UNIX):
         yield from unix_socket(bind, (*loc, "bind"))
@@ -79,7 +79,7 @@ def _bind(server: Any, loc: Loc) -> Iterator[Notice]:
         yield from ip_address(bind, (*loc, "bind"))
 
 
-def _tls_of_protocol(server: Any, loc: Loc) -> Iterator[Notice]:
+def _tls_of_protocol(server: Server, loc: Loc) -> Iterator[Notice]:
     protocol, tls = server.port.protocol, server.tls
     if is_tls(protocol):
         if tls is None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
+
+if TYPE_CHECKING:
+    from meshlib.resources.virtual_service import Headers, HttpRoute
 
 # Istio's own expression has a range from + to . in it, and so allows a comma
 _name = re.compile(r"[!#$%&'*+,\-.^_`|~A-Za-z0-9]+").fullmatch
@@ -41,7 +44,7 @@ def cors_name(name: str, loc: Loc) -> Iterator[Notice]:
         yield refused("bad-header-name", loc, f"{name!r} is not the name of a header", '"*" stands for all')
 
 
-def header_operations(headers: Any, loc: Loc) -> Iterator[Notice]:
+def header_operations(headers: Headers, loc: Loc) -> Iterator[Notice]:
     """``headers`` of a rule or of a destination: what requests and responses get and lose."""
     if headers is None:
         return
@@ -81,7 +84,7 @@ def _can_be_changed(name: str, loc: Loc) -> Iterator[Notice]:
         )
 
 
-def one_authority(rule: Any, loc: Loc) -> Iterator[Notice]:
+def one_authority(rule: HttpRoute, loc: Loc) -> Iterator[Notice]:
     """A rule changes the authority once: by ``rewrite``, or by an operation on Host or ``:authority``."""
     request = rule.headers.request if rule.headers is not None else None
     if request is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
-from meshlib.resources.validation.connection_rules import destinations
+from meshlib.resources.validation.connection_rules import http_destinations
 from meshlib.resources.validation.headers import condition_name, header_operations, is_claim, one_authority
 from meshlib.resources.validation.hosts import gateway_names, is_dns_label
 from meshlib.resources.validation.http_settings import cors, direct_response, fault, redirect, retries, rewrite, share
@@ -31,7 +31,7 @@ def http_rule(rule: HttpRoute, loc: Loc, *, delegate: bool, at_gateway: bool) ->
             yield from _match(match, (*loc, "match", index), at_gateway)
     if rule.only_sends():
         if rule.route:
-            yield from destinations(rule.route, (*loc, "route"))
+            yield from http_destinations(rule.route, (*loc, "route"))
         return
     if rule.headers is not None:
         yield from header_operations(rule.headers, (*loc, "headers"))
@@ -54,7 +54,7 @@ def http_rule(rule: HttpRoute, loc: Loc, *, delegate: bool, at_gateway: bool) ->
     if rule.rewrite is not None:
         yield from rewrite(rule.rewrite, (*loc, "rewrite"))
     if rule.route:
-        yield from destinations(rule.route, (*loc, "route"))
+        yield from http_destinations(rule.route, (*loc, "route"))
 
 
 def _action(rule: HttpRoute, loc: Loc, delegate: bool) -> Iterator[Notice]:

@@ -15,7 +15,16 @@ from meshlib.resources.validation.protocols import port_number
 from meshlib.resources.validation.regexes import one_condition, regex
 
 if TYPE_CHECKING:
-    from meshlib.resources.virtual_service import HttpRoute
+    from meshlib.resources.virtual_service import (
+        CorsPolicy,
+        DirectResponse,
+        FaultAbort,
+        FaultDelay,
+        HttpFaultInjection,
+        HttpRetry,
+        HttpRewrite,
+        HttpRoute,
+    )
 
 MAX_BODY = 1 << 20
 _CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*")
@@ -23,7 +32,7 @@ _STATUSES = frozenset(str(status.value) for status in HTTPStatus)
 _number = re.compile(r"[+-]?0*([0-9]+)").fullmatch
 
 
-def cors(policy: Any, loc: Loc) -> Iterator[Notice]:
+def cors(policy: CorsPolicy, loc: Loc) -> Iterator[Notice]:
     """``corsPolicy``: origins, methods and headers that there are."""
     for index, origin in enumerate(policy.allow_origins or ()):
         there = (*loc, "allowOrigins", index)
@@ -49,7 +58,7 @@ def cors(policy: Any, loc: Loc) -> Iterator[Notice]:
         yield refused("duration-precision", (*loc, "maxAge"), "maxAge is a whole number of seconds", "for example 24h")
 
 
-def fault(fault: Any, loc: Loc) -> Iterator[Notice]:
+def fault(fault: HttpFaultInjection, loc: Loc) -> Iterator[Notice]:
     """``fault``: a delay or an abort, each with its share."""
     abort, delay = fault.abort, fault.delay
     if abort is None and delay is None:
@@ -84,7 +93,7 @@ def fault(fault: Any, loc: Loc) -> Iterator[Notice]:
             )
 
 
-def _fault_share(part: Any, loc: Loc) -> Iterator[Notice]:
+def _fault_share(part: FaultAbort | FaultDelay, loc: Loc) -> Iterator[Notice]:
     if part.percentage is not None:
         yield from share(part.percentage.value, (*loc, "percentage"), 0.0001)
 
@@ -147,7 +156,7 @@ def redirect(rule: HttpRoute, loc: Loc) -> Iterator[Notice]:
         yield from port_number(redirect.port, (*loc, "port"))
 
 
-def direct_response(response: Any, loc: Loc) -> Iterator[Notice]:
+def direct_response(response: DirectResponse, loc: Loc) -> Iterator[Notice]:
     """``directResponse``: a status, and a body of a size that every proxy can keep."""
     yield from _status(response.status, (*loc, "status"))
     body = response.body
@@ -159,7 +168,7 @@ def direct_response(response: Any, loc: Loc) -> Iterator[Notice]:
         yield refused("body-too-large", (*loc, "body"), f"the body has {size} bytes, Istio takes 1 MB", "serve it")
 
 
-def retries(retries: Any, loc: Loc) -> Iterator[Notice]:
+def retries(retries: HttpRetry, loc: Loc) -> Iterator[Notice]:
     """``retries``: conditions that Envoy knows, and attempts for them."""
     settings = (
         ("perTryTimeout", retries.per_try_timeout is not None),
@@ -187,7 +196,7 @@ def retries(retries: Any, loc: Loc) -> Iterator[Notice]:
             )  # fmt: skip
 
 
-def rewrite(rewrite: Any, loc: Loc) -> Iterator[Notice]:
+def rewrite(rewrite: HttpRewrite, loc: Loc) -> Iterator[Notice]:
     """``rewrite``: of the path in one way, or of the authority."""
     by_regex = rewrite.uri_regex_rewrite
     if rewrite.uri and by_regex is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
+
+if TYPE_CHECKING:
+    from meshlib.resources.destination_rule import LocalityLbSetting, ZoneAwareLbSetting
 
 _TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 
 
-def locality_setting(setting: Any, loc: Loc) -> Iterator[Notice]:
+def locality_setting(setting: LocalityLbSetting | None, loc: Loc) -> Iterator[Notice]:
     """Either shares or failover; shares of 100 in all, for places that do not overlap."""
     if setting is None:
         return
@@ -33,7 +36,7 @@ def locality_setting(setting: Any, loc: Loc) -> Iterator[Notice]:
     yield from _failover(setting, loc)
 
 
-def zone_aware_setting(setting: Any, loc: Loc) -> Iterator[Notice]:
+def zone_aware_setting(setting: ZoneAwareLbSetting | None, loc: Loc) -> Iterator[Notice]:
     """Failover between regions; zones are Envoy's own business."""
     if setting is None:
         return
@@ -48,7 +51,7 @@ def zone_aware_setting(setting: Any, loc: Loc) -> Iterator[Notice]:
     yield from _failover(setting, loc)
 
 
-def _failover(setting: Any, loc: Loc) -> Iterator[Notice]:
+def _failover(setting: LocalityLbSetting | ZoneAwareLbSetting, loc: Loc) -> Iterator[Notice]:
     for index, step in enumerate(setting.failover or ()):
         there = (*loc, "failover", index)
         source, target = step.from_ or "", step.to or ""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
 from meshlib.resources.validation.selection import label_refusals, selector_warnings
+
+if TYPE_CHECKING:
+    from meshlib.resources.peer_authentication import PeerAuthentication
 
 _PORTS: Loc = ("spec", "portLevelMtls")
 _NUMBER = re.compile(r"[1-9][0-9]{0,4}")
 
 
-def refusals(resource: Any) -> Iterator[Notice]:
+def refusals(resource: PeerAuthentication) -> Iterator[Notice]:
     """Ports are for workloads that a selector names, and are numbers."""
     spec = resource.spec
     labels = spec.selector.match_labels if spec.selector is not None else None
@@ -34,7 +37,7 @@ def refusals(resource: Any) -> Iterator[Notice]:
             yield refused("bad-port", (*_PORTS, port), f"{port!r} is not a port", "a number 1..65535")
 
 
-def warnings(resource: Any) -> Iterator[Notice]:
+def warnings(resource: PeerAuthentication) -> Iterator[Notice]:
     """A selector of nothing."""
     selector = resource.spec.selector
     if selector is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Notice, refused
 from meshlib.resources.validation.selection import label_refusals, selector_warnings
 
+if TYPE_CHECKING:
+    from meshlib.resources.proxy_config import ProxyConfig
 
-def refusals(resource: Any) -> Iterator[Notice]:
+
+def refusals(resource: ProxyConfig) -> Iterator[Notice]:
     """Labels without wildcards, and a number of threads."""
     spec = resource.spec
     if spec.selector is not None:
@@ -20,7 +23,7 @@ def refusals(resource: Any) -> Iterator[Notice]:
         )
 
 
-def warnings(resource: Any) -> Iterator[Notice]:
+def warnings(resource: ProxyConfig) -> Iterator[Notice]:
     """A selector of nothing."""
     selector = resource.spec.selector
     if selector is not None:

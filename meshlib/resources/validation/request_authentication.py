@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.jwks import jwks_problem, secret_keys
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.urls import BadUrl, scheme_of
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
+
+if TYPE_CHECKING:
+    from meshlib.resources.request_authentication import JwtRule, RequestAuthentication
 
 _RULES: Loc = ("spec", "jwtRules")
 _HEADER = re.compile(r"[-_A-Za-z0-9]+")
@@ -17,7 +20,7 @@ _PORT = re.compile(r"https?://(?:[^/?#]*@)?(?:\[[^/?#]*\]|[^/?#:]*):([0-9]+)(?:[
 _EXAMPLE = "for example https://idp.example.com/.well-known/jwks.json"
 
 
-def refusals(resource: Any) -> Iterator[Notice]:
+def refusals(resource: RequestAuthentication) -> Iterator[Notice]:
     """Errors of the selection, then of the rules in their order."""
     spec = resource.spec
     yield from selection_refusals(spec.selector, spec.target_ref, spec.target_refs)
@@ -25,7 +28,7 @@ def refusals(resource: Any) -> Iterator[Notice]:
         yield from _rule(rule, (*_RULES, index))
 
 
-def warnings(resource: Any) -> Iterator[Notice]:
+def warnings(resource: RequestAuthentication) -> Iterator[Notice]:
     """A selector of nothing, and secrets in a key set that everybody may read."""
     spec = resource.spec
     if spec.selector is not None:
@@ -40,7 +43,7 @@ def warnings(resource: Any) -> Iterator[Notice]:
             )
 
 
-def _rule(rule: Any, loc: Loc) -> Iterator[Notice]:
+def _rule(rule: JwtRule, loc: Loc) -> Iterator[Notice]:
     if not rule.issuer and not rule.jwks_uri:
         yield refused(
             "missing-issuer", loc, "neither issuer nor jwksUri is given", "name the issuer that tokens have as iss"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused, warned
+
+if TYPE_CHECKING:
+    from meshlib.resources.server_tls import ServerCertificate, ServerTls
 
 _TERMINATING = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")
 
 
-def passes_through(tls: Any) -> bool:
+def passes_through(tls: ServerTls) -> bool:
     """The connection is not decrypted here. PASSTHROUGH is what a ``tls`` without a mode means."""
     return tls is not None and tls.mode in (None, "PASSTHROUGH", "AUTO_PASSTHROUGH")
 
 
-def server_tls(tls: Any, loc: Loc) -> Iterator[Notice]:
+def server_tls(tls: ServerTls | None, loc: Loc) -> Iterator[Notice]:
     """Certificates from one source, and those that the mode needs."""
     if tls is None:
         return
@@ -57,7 +60,7 @@ def server_tls(tls: Any, loc: Loc) -> Iterator[Notice]:
             )
 
 
-def _mesh_certificates(tls: Any, loc: Loc) -> Iterator[Notice]:
+def _mesh_certificates(tls: ServerTls, loc: Loc) -> Iterator[Notice]:
     given = (
         ("serverCertificate", tls.server_certificate),
         ("privateKey", tls.private_key),
@@ -76,10 +79,11 @@ def _mesh_certificates(tls: Any, loc: Loc) -> Iterator[Notice]:
             )
 
 
-def _files(tls: Any, loc: Loc) -> Iterator[Notice]:
+def _files(tls: ServerTls, loc: Loc) -> Iterator[Notice]:
     mode = tls.mode
     if mode != "SIMPLE" and not tls.ca_certificates:
         yield refused("tls-files", loc, f"mode {mode} needs the CA of its clients", "caCertificates, or credentialName")
+    pairs: list[tuple[Loc, ServerTls | ServerCertificate]]
     if tls.tls_certificates:
         pairs = [((*loc, "tlsCertificates", index), pair) for index, pair in enumerate(tls.tls_certificates)]
     else:
@@ -101,7 +105,7 @@ _CIPHERS = frozenset(
 )
 
 
-def server_tls_warnings(tls: Any, loc: Loc) -> Iterator[Notice]:
+def server_tls_warnings(tls: ServerTls | None, loc: Loc) -> Iterator[Notice]:
     """Ciphers that Istio leaves out, old versions without ciphers for them, certificates that nobody reads."""
     if tls is None:
         return
@@ -132,7 +136,7 @@ def server_tls_warnings(tls: Any, loc: Loc) -> Iterator[Notice]:
         )
 
 
-def _unread_certificates(tls: Any, loc: Loc) -> Iterator[Notice]:
+def _unread_certificates(tls: ServerTls, loc: Loc) -> Iterator[Notice]:
     given = (
         ("serverCertificate", tls.server_certificate),
         ("privateKey", tls.private_key),

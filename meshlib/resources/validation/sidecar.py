@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import UNIX, ip_address, unix_socket
@@ -22,7 +22,8 @@ from meshlib.resources.validation.selection import label_refusals, selector_warn
 from meshlib.resources.validation.server_tls import server_tls, server_tls_warnings
 
 if TYPE_CHECKING:
-    from meshlib.resources.sidecar import Sidecar
+    from meshlib.resources.server_tls import ServerTls
+    from meshlib.resources.sidecar import Egress, EgressPort, Ingress, OutboundTrafficPolicy, Sidecar
 
 _SPEC: Loc = ("spec",)
 _port_number = re.compile(r"\+?0*[0-9]{1,5}").fullmatch
@@ -52,7 +53,7 @@ def refusals(resource: Sidecar) -> Iterator[Notice]:
 # -- ingress ----------------------------------------------------------------------------------------------------------
 
 
-def _ingress(listeners: Any, loc: Loc) -> Iterator[Notice]:
+def _ingress(listeners: Sequence[Ingress], loc: Loc) -> Iterator[Notice]:
     numbers: set[int] = set()
     for index, listener in enumerate(listeners):
         there = (*loc, index)
@@ -67,11 +68,11 @@ def _ingress(listeners: Any, loc: Loc) -> Iterator[Notice]:
         if listener.default_endpoint:
             yield from _endpoint(listener.default_endpoint, (*there, "defaultEndpoint"))
         if listener.tls is not None:
-            yield from _listener_tls(listener, (*there, "tls"))
+            yield from _listener_tls(listener.tls, listener.port, (*there, "tls"))
         yield from connection_pool(listener.connection_pool, (*there, "connectionPool"))
 
 
-def _port(port: Any, loc: Loc) -> Iterator[Notice]:
+def _port(port: EgressPort, loc: Loc) -> Iterator[Notice]:
     yield from no_target_port(port.target_port, (*loc, "targetPort"), "Sidecar")
     if port.name:
         yield from port_name(port.name, (*loc, "name"))
@@ -108,8 +109,7 @@ def _host_and_port(text: str) -> tuple[str, str | None]:
     return ("", None) if set(host) & set(":[]") or set(port) & set("[]") else (host, port)
 
 
-def _listener_tls(listener: Any, loc: Loc) -> Iterator[Notice]:
-    tls = listener.tls
+def _listener_tls(tls: ServerTls, port: EgressPort, loc: Loc) -> Iterator[Notice]:
     unsupported = (
         ("subjectAltNames", tls.subject_alt_names),
         ("httpsRedirect", tls.https_redirect),
@@ -127,11 +127,11 @@ def _listener_tls(listener: Any, loc: Loc) -> Iterator[Notice]:
                 f"{what} is not supported in the ingress of a Sidecar",
                 "serverCertificate and privateKey name files",
             )
-    if not is_tls(listener.port.protocol):
+    if not is_tls(port.protocol):
         yield refused(
             "tls-of-plain-port",
             loc,
-            f"a listener of protocol {listener.port.protocol or 'unknown'} has no TLS",
+            f"a listener of protocol {port.protocol or 'unknown'} has no TLS",
             "protocol: HTTPS or TLS, or leave tls out",
         )
     yield from server_tls(tls, loc)
@@ -140,7 +140,7 @@ def _listener_tls(listener: Any, loc: Loc) -> Iterator[Notice]:
 # -- egress -----------------------------------------------------------------------------------------------------------
 
 
-def _egress(listeners: Any, loc: Loc) -> Iterator[Notice]:
+def _egress(listeners: Sequence[Egress], loc: Loc) -> Iterator[Notice]:
     numbers: set[int] = set()
     sockets: set[str] = set()
     for index, listener in enumerate(listeners):
@@ -157,7 +157,7 @@ def _egress(listeners: Any, loc: Loc) -> Iterator[Notice]:
         else:
             yield from _port(port, (*there, "port"))
             if port.number:
-                yield from _egress_address(listener, there)
+                yield from _egress_address(listener, port.number, there)
                 if port.number in numbers:
                     yield _port_twice(port.number, (*there, "port", "number"))
                 numbers.add(port.number)
@@ -176,13 +176,13 @@ def _egress(listeners: Any, loc: Loc) -> Iterator[Notice]:
             yield from scoped_host(host, (*there, "hosts", position), gateway=False)
 
 
-def _egress_address(listener: Any, loc: Loc) -> Iterator[Notice]:
-    yield from port_number(listener.port.number, (*loc, "port", "number"))
+def _egress_address(listener: Egress, number: int, loc: Loc) -> Iterator[Notice]:
+    yield from port_number(number, (*loc, "port", "number"))
     if listener.bind:
         yield from ip_address(listener.bind, (*loc, "bind"))
 
 
-def _egress_socket(listener: Any, loc: Loc) -> Iterator[Notice]:
+def _egress_socket(listener: Egress, loc: Loc) -> Iterator[Notice]:
     bind = listener.bind or ""
     if bind.startswith(UNIX):
         yield from unix_socket(bind, (*loc, "bind"))
@@ -202,7 +202,7 @@ def _egress_socket(listener: Any, loc: Loc) -> Iterator[Notice]:
         )
 
 
-def _outbound(policy: Any, loc: Loc) -> Iterator[Notice]:
+def _outbound(policy: OutboundTrafficPolicy, loc: Loc) -> Iterator[Notice]:
     proxy = policy.egress_proxy
     if proxy is None:
         return
@@ -241,7 +241,7 @@ def warnings(resource: Sidecar) -> Iterator[Notice]:
         yield from _hosts_twice(outbound.hosts, resource.namespace, (*_SPEC, "egress", index, "hosts"))
 
 
-def _hosts_twice(hosts: Any, namespace: str, loc: Loc) -> Iterator[Notice]:
+def _hosts_twice(hosts: Sequence[str], namespace: str, loc: Loc) -> Iterator[Notice]:
     seen: dict[str, set[str]] = {}
     for index, text in enumerate(hosts):
         where, slash, host = text.partition("/")

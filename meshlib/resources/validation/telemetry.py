@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from meshlib.resources.cel_syntax import cel_problem
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
+
+if TYPE_CHECKING:
+    from meshlib.resources.telemetry import AccessLogging, Metric, Override, Telemetry, Tracing
 
 _SPEC: Loc = ("spec",)
 _TAGS = (("literal", "value"), ("environment", "name"), ("header", "name"), ("formatter", ""))
 """In the order in which istiod reads them, and what must not be empty: of several, which the CRD refuses, the last counts."""
 
 
-def refusals(resource: Any) -> Iterator[Notice]:
+def refusals(resource: Telemetry) -> Iterator[Notice]:
     """Errors of the selection, then of metrics, tracing and access logging."""
     spec = resource.spec
     yield from selection_refusals(spec.selector, spec.target_ref, spec.target_refs)
-    for field, entries in (
+    with_providers: tuple[tuple[str, Sequence[Metric | Tracing | AccessLogging] | None], ...] = (
         ("metrics", spec.metrics),
         ("tracing", spec.tracing),
         ("accessLogging", spec.access_logging),
-    ):
+    )
+    for field, entries in with_providers:
         for index, entry in enumerate(entries or ()):
             for position, provider in enumerate(entry.providers or ()):
                 if not provider.name:
@@ -44,7 +48,7 @@ def refusals(resource: Any) -> Iterator[Notice]:
         yield from _tracing(tracing, (*_SPEC, "tracing", index))
 
 
-def warnings(resource: Any) -> Iterator[Notice]:
+def warnings(resource: Telemetry) -> Iterator[Notice]:
     """A selector of nothing, and what Istio reads but does not do."""
     spec = resource.spec
     if spec.selector is not None:
@@ -66,7 +70,7 @@ def warnings(resource: Any) -> Iterator[Notice]:
             )
 
 
-def _override(override: Any, loc: Loc) -> Iterator[Notice]:
+def _override(override: Override, loc: Loc) -> Iterator[Notice]:
     if override.match is not None and override.match.custom_metric == "":
         yield refused("missing-name", (*loc, "match", "customMetric"), "customMetric is empty", "name the metric")
     for name, tag in (override.tag_overrides or {}).items():
@@ -88,7 +92,7 @@ def _override(override: Any, loc: Loc) -> Iterator[Notice]:
             )
 
 
-def _tracing(tracing: Any, loc: Loc) -> Iterator[Notice]:
+def _tracing(tracing: Tracing, loc: Loc) -> Iterator[Notice]:
     share = tracing.random_sampling_percentage
     if share is not None and not 0 <= share <= 100:
         yield refused(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Set
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import UNIX, is_ip, unix_socket
@@ -12,7 +12,7 @@ from meshlib.resources.validation.labels import labels
 from meshlib.resources.validation.protocols import port_name
 
 if TYPE_CHECKING:
-    from meshlib.resources.workload import WorkloadEntry
+    from meshlib.resources.workload import WorkloadEntry, WorkloadEntrySpec
 
 
 def refusals(resource: WorkloadEntry) -> Iterator[Notice]:
@@ -20,7 +20,7 @@ def refusals(resource: WorkloadEntry) -> Iterator[Notice]:
     return workload(resource.spec, ("spec",))
 
 
-def workload(entry: Any, loc: Loc, service_ports: Set[str] | None = None) -> Iterator[Notice]:
+def workload(entry: WorkloadEntrySpec, loc: Loc, service_ports: Set[str] | None = None) -> Iterator[Notice]:
     """``service_ports`` are the names that the ports of a ServiceEntry have; its addresses are no names then."""
     address = entry.address or ""
     if not address and not entry.network:
@@ -61,7 +61,7 @@ def name_or_ip(address: str, loc: Loc) -> Iterator[Notice]:
         )
 
 
-def port_names(ports: Any, loc: Loc, service_ports: Set[str] | None) -> Iterator[Notice]:
+def port_names(ports: Mapping[str, int] | None, loc: Loc, service_ports: Set[str] | None) -> Iterator[Notice]:
     """Keys of ``ports`` are names that the ServiceEntry's ports have."""
     for name in ports or ():
         yield from port_name(name, (*loc, name))
@@ -80,7 +80,7 @@ def warnings(resource: WorkloadEntry) -> Iterator[Notice]:
     return address_warnings(resource.spec, ("spec",))
 
 
-def address_warnings(entry: Any, loc: Loc) -> Iterator[Notice]:
+def address_warnings(entry: WorkloadEntrySpec, loc: Loc) -> Iterator[Notice]:
     """An endpoint without an address."""
     if not entry.address and entry.network:
         yield warned(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
 from meshlib.resources.validation.labels import labels
 from meshlib.resources.validation.protocols import port_number
 
 if TYPE_CHECKING:
-    from meshlib.resources.workload_group import WorkloadGroup
+    from meshlib.resources.workload_group import HttpGet, Probe, WorkloadGroup
 
 _header_name = re.compile(r"[-A-Za-z0-9]+").fullmatch
 
@@ -25,7 +25,7 @@ def refusals(resource: WorkloadGroup) -> Iterator[Notice]:
         yield from _probe(spec.probe, ("spec", "probe"))
 
 
-def _probe(probe: Any, loc: Loc) -> Iterator[Notice]:
+def _probe(probe: Probe, loc: Loc) -> Iterator[Notice]:
     if probe.http_get is None and probe.tcp_socket is None and probe.exec is None and probe.grpc is None:
         yield refused("missing-field", loc, "the probe has nothing to ask", "give httpGet, tcpSocket or exec")
     # of several, which the API server refuses, the last one counts
@@ -38,11 +38,11 @@ def _probe(probe: Any, loc: Loc) -> Iterator[Notice]:
             yield refused("missing-field", (*loc, "exec"), "exec has no command", "command: [/bin/healthy]")
     elif probe.tcp_socket is not None:
         yield from port_number(probe.tcp_socket.port, (*loc, "tcpSocket", "port"))
-    else:
+    elif probe.http_get is not None:
         yield from _http(probe.http_get, (*loc, "httpGet"))
 
 
-def _http(probe: Any, loc: Loc) -> Iterator[Notice]:
+def _http(probe: HttpGet, loc: Loc) -> Iterator[Notice]:
     yield from port_number(probe.port, (*loc, "port"))
     if probe.scheme not in (None, "", "HTTP", "HTTPS"):
         yield refused("bad-enum", (*loc, "scheme"), f"{probe.scheme!r} is neither HTTP nor HTTPS", "in capital letters")
