@@ -34,7 +34,8 @@ from meshlib.sources.environment import https_rules_from_env, workload_from_env
 from meshlib.sources.files import FileSource, newly_wrong
 from meshlib.telemetry.observe import InboundTelemetry, Telemetry
 from meshlib.transport.core.mesh_core import MeshCore
-from meshlib.transport.grpcio.client.request import GrpcRequest, Named
+from meshlib.transport.grpcio.client.method import Named
+from meshlib.transport.grpcio.client.request import GrpcRequest
 from meshlib.transport.httpx.clients import AsyncMeshClient, MeshClient, arguments
 from meshlib.transport.httpx.module import module_of, typed
 from meshlib.transport.httpx.origins import BadUrl, origin_of, written_port
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundRequest
     from meshlib.resources.base import Resource
     from meshlib.sources.removals import Verdict
+    from meshlib.transport.grpcio.contracts import RequestMessages
 
 log = logging.getLogger("meshlib")
 
@@ -476,7 +478,9 @@ class Mesh:
                 (name.lower(), value) for name, value in (headers or {}).items() if name.lower() != ":authority"
             ]
             told = next((value for name, value in (headers or {}).items() if name.lower() == ":authority"), authority)
-            call = GrpcRequest(Named(slash + path), b"", GRPC_SCHEMES[scheme], told, metadata, dialled=authority)
+            call: GrpcRequest[RequestMessages] = GrpcRequest(
+                Named(slash + path), b"", GRPC_SCHEMES[scheme], told, authority, metadata
+            )
             return explain(live, call, self._core.clock.monotonic())
         request = httpx.Request(method, url, headers=dict(headers or {}))
         try:

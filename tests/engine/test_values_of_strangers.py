@@ -151,7 +151,7 @@ metadata_values = texts | st.binary(max_size=20)
 
 def grpc_call(bench: Bench, metadata: tuple[Any, ...]) -> Call:
     method = Method("unary_unary", "/pkg.Svc/Method", None, None)
-    request = GrpcRequest(method, b"", "http", HOST, metadata, 1.0)
+    request = GrpcRequest(method, b"", "http", HOST, HOST, metadata, 1.0)
     call = Call(request, bench.live, bench.clock, bench.rng, NO_TIMEOUTS)
     call.record = route(bench.live.snapshot, request)
     return call

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from meshlib.engine.outcome import RawHeaders
 from meshlib.policy.regex import wire
-
-Value = str | bytes
-Metadata = Sequence[tuple[str, Value]]
+from meshlib.transport.grpcio.contracts import Pairs, Value
 
 NOT_METADATA = frozenset(("host", "te", "content-type", "grpc-status", "grpc-message", "content-length"))
 """Headers that are HTTP's or gRPC's own business: they have no place in metadata."""
@@ -32,7 +30,7 @@ def to_raw(metadata: Iterable[tuple[str, Value]]) -> RawHeaders:
     return [(wire(name).encode("latin-1"), to_text(name, value).encode("latin-1")) for name, value in metadata]
 
 
-def from_raw(headers: RawHeaders) -> tuple[tuple[str, Value], ...]:
+def from_raw(headers: RawHeaders) -> Pairs:
     """What header operations left, as grpcio wants it."""
     made: list[tuple[str, Value]] = []
     for raw_name, raw_value in headers:

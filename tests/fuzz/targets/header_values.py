@@ -117,7 +117,7 @@ def called(metadata: tuple[tuple[str, Any], ...]) -> None:
     scene = bench()
     assert scene.live is not None
     method = Method("unary_unary", "/pkg.Svc/Method", None, None)
-    request = GrpcRequest(method, b"", "http", HOST, metadata, 1.0)
+    request = GrpcRequest(method, b"", "http", HOST, HOST, metadata, 1.0)
     call = Call(request, scene.live, scene.clock, scene.rng, NO_TIMEOUTS)
     call.record = route(scene.live.snapshot, request)
     exchange = exchange_of(call)

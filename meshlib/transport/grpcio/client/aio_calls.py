@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from grpc import aio
@@ -14,12 +14,19 @@ from meshlib.transport.grpcio.client.aio_requests import ENDED
 from meshlib.transport.grpcio.client.aio_run import AioRun
 from meshlib.transport.grpcio.client.aio_stream_run import StreamRun, next_message
 from meshlib.transport.grpcio.client.attempt import broken_off
-from meshlib.transport.grpcio.client.core_unary import LOCALLY_CANCELLED, public_call
+from meshlib.transport.grpcio.client.core_unary import LOCALLY_CANCELLED, StatusSource, public_call
 from meshlib.transport.grpcio.client.errors import RpcFailed, error_of
 from meshlib.transport.grpcio.client.loops import soon_on
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.contracts import ended_call
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.upstream.problems import mesh_closed
+
+if TYPE_CHECKING:
+    from meshlib.engine.explanation import Explanation
+
+
+T = TypeVar("T")
 
 
 class MeshCall(aio.Call):
@@ -37,7 +44,7 @@ class MeshCall(aio.Call):
                 soon_on(run.loop, run.cancel)  # the garbage collector comes in any thread
 
     @property
-    def exchange(self) -> Any:
+    def exchange(self) -> Explanation:
         """What the mesh decided and did."""
         return self.run.call.record
 
@@ -50,7 +57,7 @@ class MeshCall(aio.Call):
     def done(self) -> bool:
         return self.run.over or self.run.cancelled
 
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+    def add_done_callback(self, callback: Callable[[MeshCall], None]) -> None:
         self.run.when_over(lambda: callback(self))
 
     def add_callback(self, callback: Callable[[], None]) -> None:
@@ -59,7 +66,7 @@ class MeshCall(aio.Call):
     def is_active(self) -> bool:
         return not self.done()
 
-    def time_remaining(self) -> Any:
+    def time_remaining(self) -> float | None:
         call = self.run.call
         if call.timeouts.read is None:
             return None
@@ -68,7 +75,7 @@ class MeshCall(aio.Call):
         return max(0.0, call.timeouts.read - past)
 
     async def wait_for_connection(self) -> None:
-        """Until a call with one request has been sent and (with one answer) answered, or messages can be written. Raises what
+        """Until a call with one request has been sent and (with one response) answered, or messages can be written. Raises what
         the call ended with when it has failed."""
         try:
             await self._connected()
@@ -94,28 +101,33 @@ class MeshCall(aio.Call):
                 raise result
         elif result.error is not None:
             raise result.error
-        elif (inner := public_call(result.call)) is not None and (
-            code := await _told(inner.code())
-        ) is not grpc.StatusCode.OK:
-            raise aio.AioRpcError(
-                code,
-                await _told(inner.initial_metadata()),
-                await _told(inner.trailing_metadata()),
-                await _told(inner.details()),
-                await _told(inner.debug_error_string()),
-            )
+        elif result.call is not None:
+            inner = public_call(result.call)
+            code = await soon(inner.code())
+            if code is not grpc.StatusCode.OK:
+                raise aio.AioRpcError(
+                    code,
+                    await soon(inner.initial_metadata()),
+                    await soon(inner.trailing_metadata()),
+                    await soon(inner.details()),
+                    await soon(inner.debug_error_string()),
+                )
 
     async def code(self) -> grpc.StatusCode:
-        return await self._of_the_end("code", grpc.StatusCode.CANCELLED)  # type: ignore[no-any-return]
+        end = await self._end()
+        return grpc.StatusCode.CANCELLED if end is None else await soon(end.code())
 
     async def details(self) -> str:
-        return await self._of_the_end("details", LOCALLY_CANCELLED)  # type: ignore[no-any-return]
+        end = await self._end()
+        return LOCALLY_CANCELLED if end is None else await soon(end.details())
 
     async def debug_error_string(self) -> str:
-        return await self._of_the_end("debug_error_string", LOCALLY_CANCELLED)  # type: ignore[no-any-return]
+        end = await self._end()
+        return LOCALLY_CANCELLED if end is None else await soon(end.debug_error_string())
 
     async def trailing_metadata(self) -> aio.Metadata:
-        return await self._of_the_end("trailing_metadata", aio.Metadata())  # type: ignore[no-any-return]
+        end = await self._end()
+        return aio.Metadata() if end is None else await soon(end.trailing_metadata())
 
     async def initial_metadata(self) -> aio.Metadata:
         await self.run.ended()
@@ -125,31 +137,33 @@ class MeshCall(aio.Call):
         result = self.run.result
         if type(result) is GrpcOutcome and result.told_headers and result.grpc_status is None:
             return aio.Metadata(*from_raw(result.headers))
-        return await self._of_the_answer("initial_metadata", aio.Metadata())  # type: ignore[no-any-return]
+        source = self._source()
+        return aio.Metadata() if source is None else await soon(source.initial_metadata())
 
-    async def _of_the_end(self, name: str, cancelled: Any) -> Any:
+    async def _end(self) -> StatusSource | None:
+        """``_source`` of a call that is over."""
         await self.run.ended()
-        return await self._of_the_answer(name, cancelled)
+        return self._source()
 
-    async def _of_the_answer(self, name: str, cancelled: Any) -> Any:
+    def _source(self) -> StatusSource | None:
+        """The object that has the status: grpcio's, or the mesh's own; None: the call was cancelled."""
         run = self.run
-        source = run.result
-        if type(source) is GrpcOutcome:
-            source = source.error or public_call(source.call)
-        if source is None or (run.cancelled and source is not None and isinstance(source, RpcFailed)):
-            return cancelled
-        return await _told(getattr(source, name)())
+        found: Any = run.result  # grpcio's objects and exceptions, and the mesh's: they all say what is asked of them
+        if type(found) is GrpcOutcome:
+            found = found.error or public_call(found.call)
+        source: StatusSource | None = found
+        return None if run.cancelled and isinstance(found, RpcFailed) else source
 
 
-async def _told(value: Any) -> Any:
-    """What a call says of itself: those of grpc.aio are awaited, those of the mesh say it at once."""
-    return await value if hasattr(value, "__await__") else value
+async def soon(value: Awaitable[T] | T) -> T:
+    """The value, awaited if it has to be."""
+    return await value if isinstance(value, Awaitable) else value
 
 
 class _UnaryResponse(MeshCall):
-    """Calls with a single answer."""
+    """Calls with a single response."""
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[object, None, object]:
         run = self.run
         turn = run.waiting
         if turn is None or run.context != copy_context() or (driver := asyncio.current_task(run.loop)) is None:
@@ -174,7 +188,7 @@ class _UnaryResponse(MeshCall):
 class _Writes(MeshCall):
     """Calls that the caller writes requests to."""
 
-    async def write(self, request: Any) -> None:
+    async def write(self, request: object) -> None:
         """Send a message. Raises what the call ended with when it is over."""
         run = self.run
         assert run.requests is not None
@@ -205,36 +219,37 @@ class _Writes(MeshCall):
 
 
 class UnaryUnaryCall(_UnaryResponse, aio.UnaryUnaryCall):
-    """One request, one answer."""
+    """One request, one response."""
 
 
 class StreamUnaryCall(_Writes, _UnaryResponse, aio.StreamUnaryCall):
-    """A stream of requests, one answer."""
+    """A stream of requests, one response."""
 
 
 class _Stream(MeshCall):
-    """Calls whose answer is a stream."""
+    """Calls whose response is a stream."""
 
     run: StreamRun
 
     def __init__(self, run: StreamRun) -> None:
         super().__init__(run)
         self._run = run
-        self._messages: AsyncIterator[Any] | None = None
-        self._inner: Any = None  # grpcio's iterator over the messages
+        self._messages: AsyncIterator[object] | None = None
+        self._inner: AsyncIterator[object] | None = None  # grpcio's iterator over the messages
         self._error: BaseException | None = None
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[object]:
         if self._messages is None:
             self._messages = self._iterate()
         return self._messages
 
-    async def _iterate(self) -> AsyncIterator[Any]:
+    async def _iterate(self) -> AsyncIterator[object]:
         message = await self.read()
         if message is aio.EOF:
             return
         yield message
         try:
+            assert self._inner is not None
             async for message in self._inner:  # one coroutine less for each message than by ``read``
                 yield message
         except grpc.aio.AioRpcError as error:
@@ -244,7 +259,7 @@ class _Stream(MeshCall):
             raise
         await self._run.ended()
 
-    async def read(self) -> Any:
+    async def read(self) -> object:
         """The next message, ``grpc.aio.EOF`` at the end. Raises what the call ended with."""
         run = self._run
         if self._error is not None:
@@ -272,9 +287,9 @@ class _Stream(MeshCall):
             raise asyncio.CancelledError
         if run.error is not None:
             raise run.error
-        if type(result) is not GrpcOutcome:
+        if isinstance(result, RpcFailed):
             raise result
-        if result.error is not None:
+        if result is not None and result.error is not None:
             raise result.error
         return aio.EOF
 
@@ -289,10 +304,10 @@ class _Stream(MeshCall):
     async def _shown(self, error: grpc.aio.AioRpcError) -> BaseException:
         """What the caller gets for what grpcio's stream ended with: now, and whenever it reads again."""
         result = await self._run.ended()  # what the exchange makes of it
-        if result is not None and type(result) is not GrpcOutcome:
+        if isinstance(result, RpcFailed):
             self._error = result
-            return result  # type: ignore[no-any-return]
-        told: Any = error
+            return result
+        told = ended_call(error)
         told.exchange = self._run.call.record
         if type(result) is GrpcOutcome and result.told_headers and result.grpc_status is None:
             changed = aio.Metadata(*from_raw(result.headers))
@@ -307,7 +322,7 @@ class _Stream(MeshCall):
 
 
 class UnaryStreamCall(_Stream, aio.UnaryStreamCall):
-    """One request, a stream of answers."""
+    """One request, a stream of responses."""
 
     async def _connected(self) -> None:
         await self._run.connected()

@@ -4,62 +4,67 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Generic
 
 import grpc
 from grpc import aio
 
 from meshlib.transport.grpcio.client.aio_calls import (
+    MeshCall,
     StreamStreamCall,
     StreamUnaryCall,
     UnaryStreamCall,
     UnaryUnaryCall,
 )
-from meshlib.transport.grpcio.client.aio_interceptors import by_kind, intercepted
+from meshlib.transport.grpcio.client.aio_interceptors import ClientInterceptor, by_kind, intercepted
 from meshlib.transport.grpcio.client.aio_requests import AioRequests
 from meshlib.transport.grpcio.client.aio_run import AioRun
 from meshlib.transport.grpcio.client.aio_stream_run import StreamOnLoop, StreamRun
-from meshlib.transport.grpcio.client.channel import serialized
 from meshlib.transport.grpcio.client.connectivity import State, together, upstreams_of
 from meshlib.transport.grpcio.client.dialer import Dialer
 from meshlib.transport.grpcio.client.loop_runtime import OnLoop
 from meshlib.transport.grpcio.client.loops import soon_on
 from meshlib.transport.grpcio.client.method import Method, Stubs
 from meshlib.transport.grpcio.client.next_turn import NextTurn
+from meshlib.transport.grpcio.client.serialize import serializer_of
+from meshlib.transport.grpcio.contracts import Req, Resp
 
 if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.contracts import Metadata, Options, Serializer
 
 RESYNC = 0.5
 """Seconds between looks for endpoints that have come or gone, while somebody waits for a change of state."""
 
 
-class _Callable:
+class _MultiCallable(Generic[Req, Resp]):
     """What all multicallables hold, and how they begin a call."""
 
-    __slots__ = ("_channel", "_dialer", "_interceptors", "_method")
+    __slots__ = ("_channel", "_dialer", "_interceptors", "_method", "_serialized")
 
-    def __init__(self, channel: AioMeshChannel, method: Method) -> None:
+    def __init__(self, channel: AioMeshChannel, method: Method[Req, Resp]) -> None:
         self._channel = channel
         self._dialer = channel.dialer
         self._method = method
-        self._interceptors = getattr(channel, f"_{method.kind}_interceptors")
+        self._serialized: Callable[..., bytes] = serializer_of(method)
+        self._interceptors: list[ClientInterceptor] = getattr(channel, f"_{method.kind}_interceptors")
 
     def _intercepted(
         self,
-        request: Any,
+        request: object,
         timeout: float | None,
-        metadata: Any,
-        credentials: Any,
+        metadata: Metadata | None,
+        credentials: grpc.CallCredentials | None,
         wait_for_ready: bool | None,
-        compression: Any,
-    ) -> Any:
+        compression: grpc.Compression | None,
+    ) -> object:
         self._channel.check_open()
         own = self._method
 
-        def start(details: Any, taken: Any) -> Any:
-            path, method = details.method, own
+        def start(details: aio.ClientCallDetails, taken: object) -> object:
+            path: str | bytes | None = details.method
+            method = own
             if path is not None and path not in (own.target, own.path):  # an interceptor has changed it
                 method = Method(own.kind, path, own.serialize, own.deserialize)
             return self._start(
@@ -78,138 +83,137 @@ class _Callable:
 
     def _start(
         self,
-        method: Method,
-        request: Any,
+        method: Method[Req, Resp],
+        request: object,
         timeout: float | None,
-        metadata: Any,
-        credentials: Any,
+        metadata: Metadata | None,
+        credentials: grpc.CallCredentials | None,
         wait_for_ready: bool | None,
-        compression: Any,
-    ) -> Any:
+        compression: grpc.Compression | None,
+    ) -> MeshCall:
+        """Begin a call in a task of its own."""
         channel, dialer = self._channel, self._dialer
         channel.check_open()
-        requests: AioRequests | None = None
-        taken: Any
-        if method.kind.startswith("stream"):
-            taken = requests = AioRequests(request, method.serialize, lambda: run.cancel())
+        requests: AioRequests[object] | None = None
+        messages: bytes | AioRequests[object]
+        if isinstance(self, _RequestStream):
+            given: AsyncIterable[object] | Iterable[object] | None = request  # type: ignore[assignment]
+            serialize: Serializer[object] | None = method.serialize  # type: ignore[assignment]
+            messages = requests = AioRequests(given, serialize, lambda: run.cancel())
         else:
-            taken = serialized(method, request)
-        call, exchange = dialer.begin(method, taken, timeout, metadata, credentials, wait_for_ready, compression)
+            messages = self._serialized(request)
+        call, exchange = dialer.begin(method, messages, timeout, metadata, credentials, wait_for_ready, compression)
         core = dialer.core
         run: AioRun
+        made: MeshCall
         if method.streaming:
             watched = core.telemetry.watch(call, exchange)
-            run = StreamRun(
+            stream = run = StreamRun(
                 call, watched, StreamOnLoop(core, dialer.settings), requests, core.telemetry, channel.under_way
             )
+            run.begin()
+            made = UnaryStreamCall(stream) if requests is None else StreamStreamCall(stream)
         else:
             run = AioRun(call, exchange, channel.runtime, requests, core.telemetry, channel.under_way)
-        run.begin()
-        return _CALLS[method.kind](run)
+            run.begin()
+            made = StreamUnaryCall(run)
+        return made
 
 
-_CALLS: dict[str, Any] = {
-    "unary_stream": UnaryStreamCall,
-    "stream_unary": StreamUnaryCall,
-    "stream_stream": StreamStreamCall,
-}
-
-
-class _UnaryRequest(_Callable):
+class _UnaryRequest(_MultiCallable[Req, Resp]):
     __slots__ = ()
 
     def __call__(
         self,
-        request: Any,
+        request: Req,
         *,
         timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
-    ) -> Any:
+        compression: grpc.Compression | None = None,
+    ) -> object:
         if self._interceptors:
             return self._intercepted(request, timeout, metadata, credentials, wait_for_ready, compression)
         return self._start(self._method, request, timeout, metadata, credentials, wait_for_ready, compression)
 
 
-class _RequestStream(_Callable):
+class _RequestStream(_MultiCallable[Req, Resp]):
     __slots__ = ()
 
     def __call__(
         self,
-        request_iterator: Any = None,
+        request_iterator: AsyncIterable[Req] | Iterable[Req] | None = None,
         timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
-    ) -> Any:
+        compression: grpc.Compression | None = None,
+    ) -> object:
         if self._interceptors:
             return self._intercepted(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
         return self._start(self._method, request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
 
 
-class UnaryUnary(_UnaryRequest, aio.UnaryUnaryMultiCallable):
-    """One request, one answer."""
+class UnaryUnary(_UnaryRequest[Req, Resp], aio.UnaryUnaryMultiCallable):
+    """One request, one response."""
 
     def _start(
         self,
-        method: Method,
-        request: Any,
+        method: Method[Req, Resp],
+        request: object,
         timeout: float | None,
-        metadata: Any,
-        credentials: Any,
+        metadata: Metadata | None,
+        credentials: grpc.CallCredentials | None,
         wait_for_ready: bool | None,
-        compression: Any,
-    ) -> Any:
+        compression: grpc.Compression | None,
+    ) -> MeshCall:
         # the same as above without asking what kind of call it is, and not begun yet: nearly all calls come here
         channel, dialer = self._channel, self._dialer
         if channel.closed:
             channel.check_open()
-        taken = serialized(method, request)
-        call, exchange = dialer.begin(method, taken, timeout, metadata, credentials, wait_for_ready, compression)
+        call, exchange = dialer.begin(
+            method, self._serialized(request), timeout, metadata, credentials, wait_for_ready, compression
+        )
         run = AioRun(call, exchange, channel.runtime, None, dialer.core.telemetry, channel.under_way)
         run.context = contextvars.copy_context()
         turn = channel.turn
-        if turn.loop is not run.loop:
+        if turn is None or turn.loop is not run.loop:
             turn = channel.turn = NextTurn(run.loop)
         run.waiting = turn
         turn.begin(run)
         return UnaryUnaryCall(run)
 
 
-class UnaryStream(_UnaryRequest, aio.UnaryStreamMultiCallable):
-    """One request, a stream of answers."""
+class UnaryStream(_UnaryRequest[Req, Resp], aio.UnaryStreamMultiCallable):
+    """One request, a stream of responses."""
 
 
-class StreamUnary(_RequestStream, aio.StreamUnaryMultiCallable):
-    """A stream of requests, one answer."""
+class StreamUnary(_RequestStream[Req, Resp], aio.StreamUnaryMultiCallable):
+    """A stream of requests, one response."""
 
 
-class StreamStream(_RequestStream, aio.StreamStreamMultiCallable):
+class StreamStream(_RequestStream[Req, Resp], aio.StreamStreamMultiCallable):
     """Streams both ways."""
 
 
-class AioMeshChannel(Stubs, aio.Channel):
+class AioMeshChannel(Stubs[UnaryUnary, UnaryStream, StreamUnary, StreamStream], aio.Channel):
     """A channel to a host of the mesh, for asyncio. It has no connection of its own: those to endpoints are the mesh's, one
     set an event loop."""
 
-    callables: ClassVar[dict[str, Any]] = {
-        "unary_unary": UnaryUnary,
-        "unary_stream": UnaryStream,
-        "stream_unary": StreamUnary,
-        "stream_stream": StreamStream,
-    }
+    of_unary_unary = UnaryUnary
+    of_unary_stream = UnaryStream
+    of_stream_unary = StreamUnary
+    of_stream_stream = StreamStream
 
     def __init__(
         self,
         core: MeshCore,
         target: str,
-        credentials: Any,
-        options: Any,
-        compression: Any,
-        interceptors: Sequence[Any] | None,
+        credentials: grpc.ChannelCredentials | None,
+        options: Options | None,
+        compression: grpc.Compression | None,
+        interceptors: Sequence[ClientInterceptor] | None,
     ) -> None:
         self.dialer = Dialer(core, target, credentials, options, compression)
         self.runtime = OnLoop(core, self.dialer.settings)
@@ -221,7 +225,7 @@ class AioMeshChannel(Stubs, aio.Channel):
         self._stream_stream_interceptors = found["stream_stream"]
         self.closed = False
         self.under_way: set[AioRun] = set()
-        self.turn = NextTurn(None)  # of the loop that was used last
+        self.turn: NextTurn | None = None  # of the loop that was used last
 
     def check_open(self) -> None:
         """As grpcio: UsageError for calls on a closed channel."""
@@ -254,7 +258,7 @@ class AioMeshChannel(Stubs, aio.Channel):
         if self.closed or self.dialer.core.closed:
             return State.SHUTDOWN
         loop = asyncio.get_running_loop()
-        return together([u.channel.get_state(try_to_connect) for u in upstreams_of(self.dialer, loop)])  # type: ignore[no-any-return]
+        return together([u.channel.get_state(try_to_connect) for u in upstreams_of(self.dialer, loop)])
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Until the state is another one."""
@@ -263,7 +267,7 @@ class AioMeshChannel(Stubs, aio.Channel):
         while self.get_state() is last_observed_state:
             if last_observed_state is State.SHUTDOWN:  # there is no other any more; grpcio says it so
                 raise aio.UsageError("Channel is closed.")
-            waiting = [
+            waiting: list[asyncio.Task[None]] = [
                 loop.create_task(u.channel.wait_for_state_change(u.channel.get_state()))
                 for u in upstreams_of(self.dialer, loop)
             ]

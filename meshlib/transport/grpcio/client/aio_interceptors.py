@@ -9,39 +9,52 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from grpc import aio
 from grpc.aio import _interceptor
+
+if TYPE_CHECKING:
+    import grpc
+
+    from meshlib.transport.grpcio.contracts import Metadata
+
+
+ClientInterceptor = aio.ClientInterceptor
+Start = Callable[[aio.ClientCallDetails, object], object]
+"""Begins the mesh's call with what interceptors made of its details and its request."""
 
 
 class _EndsInTheMesh:
     """``_channel`` is a function that makes the mesh's call from details and request; ``_intercept`` the interceptors' method;
     ``_call`` what it should give, ``_wrap`` what makes one of anything else."""
 
-    _channel: Callable[[Any, Any], Any]
+    _channel: Start
     _intercept: str
     _call: type
-    _wrap: Any
+    _wrap: Callable[..., object]
+    _last_returned_call_from_interceptors: Any
 
     async def _invoke(
         self,
-        interceptors: Sequence[Any],
-        method: Any,
-        timeout: Any,
-        metadata: Any,
-        credentials: Any,
-        wait_for_ready: Any,
-        request: Any,
-        *_: Any,
-    ) -> Any:
+        interceptors: Sequence[ClientInterceptor],
+        method: str,
+        timeout: float | None,
+        metadata: aio.Metadata,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        request: object,
+        *_: object,
+    ) -> object:
         details = aio.ClientCallDetails(method, timeout, metadata, credentials, wait_for_ready)
         return await self._through(list(interceptors), details, request)
 
-    async def _through(self, interceptors: list[Any], details: Any, request: Any) -> Any:
+    async def _through(
+        self, interceptors: list[ClientInterceptor], details: aio.ClientCallDetails, request: object
+    ) -> object:
         if interceptors:
-            intercept = getattr(interceptors[0], self._intercept)
+            intercept: Callable[..., Awaitable[object]] = getattr(interceptors[0], self._intercept)
             call = await intercept(functools.partial(self._through, interceptors[1:]), details, request)
             if not isinstance(call, self._call):
                 call = self._wrap(call)
@@ -54,15 +67,15 @@ class _EndsInTheMesh:
 class _UnaryUnary(_EndsInTheMesh, _interceptor.InterceptedUnaryUnaryCall):
     _intercept, _call = "intercept_unary_unary", aio.UnaryUnaryCall
 
-    def _wrap(self, answer: Any) -> Any:
-        return _interceptor.UnaryUnaryCallResponse(answer)
+    def _wrap(self, response: object) -> object:
+        return _interceptor.UnaryUnaryCallResponse(response)
 
 
 class _UnaryStream(_EndsInTheMesh, _interceptor.InterceptedUnaryStreamCall):
     _intercept, _call = "intercept_unary_stream", aio.UnaryStreamCall
 
-    def _wrap(self, answers: Any) -> Any:
-        return _interceptor.UnaryStreamCallResponseIterator(self._last_returned_call_from_interceptors, answers)
+    def _wrap(self, responses: AsyncIterable[object]) -> object:
+        return _interceptor.UnaryStreamCallResponseIterator(self._last_returned_call_from_interceptors, responses)
 
 
 class _StreamUnary(_EndsInTheMesh, _interceptor.InterceptedStreamUnaryCall):
@@ -72,11 +85,11 @@ class _StreamUnary(_EndsInTheMesh, _interceptor.InterceptedStreamUnaryCall):
 class _StreamStream(_EndsInTheMesh, _interceptor.InterceptedStreamStreamCall):
     _intercept, _call = "intercept_stream_stream", aio.StreamStreamCall
 
-    def _wrap(self, answers: Any) -> Any:
-        return _interceptor.StreamStreamCallResponseIterator(self._last_returned_call_from_interceptors, answers)
+    def _wrap(self, responses: AsyncIterable[object]) -> object:
+        return _interceptor.StreamStreamCallResponseIterator(self._last_returned_call_from_interceptors, responses)
 
 
-KINDS: dict[str, tuple[type, Any]] = {
+KINDS: dict[str, tuple[type[ClientInterceptor], Callable[..., object]]] = {
     "unary_unary": (aio.UnaryUnaryClientInterceptor, _UnaryUnary),
     "unary_stream": (aio.UnaryStreamClientInterceptor, _UnaryStream),
     "stream_unary": (aio.StreamUnaryClientInterceptor, _StreamUnary),
@@ -84,9 +97,9 @@ KINDS: dict[str, tuple[type, Any]] = {
 }
 
 
-def by_kind(interceptors: Sequence[Any] | None) -> dict[str, list[Any]]:
+def by_kind(interceptors: Sequence[ClientInterceptor] | None) -> dict[str, list[ClientInterceptor]]:
     """The interceptors of each kind of call. Raises ValueError for what is none, as grpcio does."""
-    found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[ClientInterceptor]] = {kind: [] for kind in KINDS}
     for interceptor in interceptors or ():
         kinds = [kind for kind, (base, _) in KINDS.items() if isinstance(interceptor, base)]
         if not kinds:
@@ -98,15 +111,15 @@ def by_kind(interceptors: Sequence[Any] | None) -> dict[str, list[Any]]:
 
 def intercepted(
     kind: str,
-    interceptors: Sequence[Any],
+    interceptors: Sequence[ClientInterceptor],
     path: str,
-    request: Any,
+    request: object,
     timeout: float | None,
-    metadata: Any,
-    credentials: Any,
+    metadata: Metadata | None,
+    credentials: grpc.CallCredentials | None,
     wait_for_ready: bool | None,
-    call: Callable[[Any, Any], Any],
-) -> Any:
+    call: Start,
+) -> object:
     """The call that the user gets: interceptors first, then ``call(details, request)``."""
     given = aio.Metadata(*metadata) if metadata else aio.Metadata()
     loop = asyncio.get_running_loop()

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from typing import Generic
 
 import grpc
 
 from meshlib.alarms import wake
-from meshlib.transport.grpcio.client.requests import Kept, to_bytes
+from meshlib.transport.grpcio.client.requests import Kept
+from meshlib.transport.grpcio.client.serialize import to_bytes
+from meshlib.transport.grpcio.contracts import LoopCall, Req, Serializer
 
 log = logging.getLogger("meshlib.grpc")
 
@@ -20,7 +22,7 @@ ENDED = (grpc.aio.AioRpcError, grpc.aio.UsageError, grpc.aio.InternalError, asyn
 """What writing to a call that is over raises."""
 
 
-async def _send(call: Any, data: bytes) -> None:
+async def _send(call: LoopCall, data: bytes) -> None:
     """Write to grpcio's call. Its own ``write`` turns the status of a call that the server has just ended into INTERNAL,
     for good; so where its inner call is what we know, the message goes there and the status stays the server's."""
     core, ready = getattr(call, "_cython_call", None), getattr(call, "_metadata_sent", None)
@@ -34,7 +36,7 @@ async def _send(call: Any, data: bytes) -> None:
     await core.send_serialized_message(data)
 
 
-async def connects(call: Any) -> bool:
+async def connects(call: LoopCall) -> bool:
     """Wait as grpcio's call does for its connection; False when it is over before, for which grpcio may wait for ever."""
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     call.add_done_callback(lambda _: wake(over))
@@ -44,25 +46,28 @@ async def connects(call: Any) -> bool:
     return connecting.done() and not connecting.cancelled() and connecting.exception() is None
 
 
-class AioRequests:
+class AioRequests(Generic[Req]):
     """``source``: the caller's iterator, or None when it writes. ``cancel``: breaks the call off (the source raised)."""
 
     def __init__(
-        self, source: AsyncIterable[Any] | Iterable[Any] | None, serialize: Callable[[Any], bytes] | None, cancel: Any
+        self,
+        source: AsyncIterable[Req] | Iterable[Req] | None,
+        serialize: Serializer[Req] | None,
+        cancel: Callable[[], object] | None,
     ) -> None:
         self.kept = Kept()
         self.error: BaseException | None = None
         self._source = source
         self._serialize = serialize
         self._cancel = cancel
-        self._inner: Any = None
+        self._inner: LoopCall | None = None
         self._sent = 0
         self._lock = asyncio.Lock()
         self._attached = asyncio.Event()
         self._over = False
         self._closed = False  # done_writing was sent to the attempt
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._followers: list[AioRequests] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._followers: list[AioRequests[Req]] = []
 
     @property
     def replayable(self) -> bool:
@@ -76,9 +81,9 @@ class AioRequests:
         """There will be no other attempt."""
         self.kept.commit(self._sent)
 
-    def copy(self) -> AioRequests:
+    def copy(self) -> AioRequests[Req]:
         """The same messages, and those to come, for a mirror."""
-        made = AioRequests(None, None, None)
+        made: AioRequests[Req] = AioRequests(None, None, None)
         for position in range(len(self.kept)):
             made.kept.append(self.kept.get(position))
         made.kept.ended = self.kept.ended
@@ -103,7 +108,7 @@ class AioRequests:
         for task in self._tasks:
             task.cancel()
 
-    def attach(self, inner: Any) -> None:
+    def attach(self, inner: LoopCall) -> None:
         """A new attempt takes the messages."""
         self._inner = inner
         self._sent = 0
@@ -115,12 +120,12 @@ class AioRequests:
         if len(self.kept) or self.kept.ended:
             self._start(self._flush())
 
-    async def send_to(self, call: Any) -> Any:
-        """Attach, and wait for the single answer."""
+    async def send_to(self, call: LoopCall) -> object:
+        """Attach, and wait for the single response."""
         self.attach(call)
         return await call
 
-    async def write(self, message: Any) -> None:
+    async def write(self, message: Req) -> None:
         """One more message. Returns when the attempt under way has taken it."""
         if self.kept.ended:
             raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
@@ -129,7 +134,7 @@ class AioRequests:
             self._feed_followers(data)
         if not self.kept.replayable and self._sent == len(self.kept) and not self._lock.locked():
             async with self._lock:
-                await _send(self._inner, data)
+                await _send(self._attempt(), data)
             return
         self.kept.append(data)
         await self._flush()
@@ -140,10 +145,15 @@ class AioRequests:
             await self._attached.wait()
             if self._over:
                 return
-            inner = self._inner
+            inner = self._attempt()
             if await connects(inner):
                 return
             self._broke(inner)
+
+    def _attempt(self) -> LoopCall:
+        """The one under way: once ``_attached`` is set, or messages have been sent, there is one."""
+        assert self._inner is not None
+        return self._inner
 
     async def done_writing(self) -> None:
         """No more messages."""
@@ -158,7 +168,7 @@ class AioRequests:
             if self._over:
                 return
             async with self._lock:
-                inner = self._inner
+                inner = self._attempt()
                 try:
                     while self._sent < len(self.kept) and inner is self._inner:
                         await _send(inner, self.kept.get(self._sent))
@@ -174,15 +184,15 @@ class AioRequests:
                         return
                     self._broke(inner)
 
-    def _broke(self, inner: Any) -> None:
+    def _broke(self, inner: LoopCall) -> None:
         """An attempt is over; its end decides whether there is another."""
         if inner is self._inner and not self._over:  # else whoever waits for another would wait for ever
             self._attached.clear()
 
-    async def _read(self, source: Any) -> None:
+    async def _read(self, source: AsyncIterable[Req] | Iterable[Req]) -> None:
         """Take messages from the caller's iterator."""
         try:
-            if hasattr(source, "__aiter__"):
+            if isinstance(source, AsyncIterable):
                 async for message in source:
                     if not await self._took(message):
                         return
@@ -196,9 +206,10 @@ class AioRequests:
         except Exception as error:
             log.exception("the iterator of requests raised: the call is cancelled")
             self.error = error
-            self._cancel()
+            if self._cancel is not None:
+                self._cancel()
 
-    async def _took(self, message: Any) -> bool:
+    async def _took(self, message: Req) -> bool:
         """``write``; False when the call has ended meanwhile, which its status tells of, and not the iterator."""
         try:
             await self.write(message)
@@ -206,7 +217,7 @@ class AioRequests:
             return False
         return True
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

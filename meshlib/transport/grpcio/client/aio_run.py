@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.outcome import Outcome
 from meshlib.transport.grpcio.client.aio_requests import AioRequests
 from meshlib.transport.grpcio.client.errors import RpcFailed, error_of, ok_without_message
 from meshlib.transport.grpcio.client.outcome import CANCELLED, GrpcOutcome
-from meshlib.transport.grpcio.client.shown_call import with_metadata
+from meshlib.transport.grpcio.client.shown_call import error_with_metadata
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange
     from meshlib.telemetry.observe import Telemetry
+    from meshlib.transport.grpcio.client.loop_runtime import OnLoop
     from meshlib.transport.grpcio.client.next_turn import NextTurn
+
+
+Result = GrpcOutcome | RpcFailed
+"""What a call has ended with: as it was answered, or what the mesh ended it with."""
 
 
 class AioRun:
@@ -30,11 +35,11 @@ class AioRun:
     """
 
     # most calls change none of these
-    result: Any = None
+    result: GrpcOutcome | RpcFailed | None = None
     cancelled = False
     over = False
-    task: asyncio.Task[Any] | None = None  # one of its own
-    driver: asyncio.Task[Any] | None = None  # the one that awaits it
+    task: asyncio.Task[Result] | None = None  # one of its own
+    driver: asyncio.Task[object] | None = None  # the one that awaits it
     error: BaseException | None = None  # a mistake of ours
     waiting: NextTurn | None = None  # when it will begin, if nobody awaits it before
     context: contextvars.Context | None = None  # of the caller, for a task that begins later
@@ -46,8 +51,8 @@ class AioRun:
         self,
         call: Call,
         exchange: Exchange,
-        runtime: Any,
-        requests: AioRequests | None,
+        runtime: OnLoop,
+        requests: AioRequests[object] | None,
         telemetry: Telemetry,
         under_way: set[AioRun],
     ) -> None:
@@ -67,12 +72,12 @@ class AioRun:
         self.task = create(self.drive()) if self.context is None else self.context.run(create, self.drive())
         self.task.add_done_callback(self._driven)
 
-    def _driven(self, task: asyncio.Task[Any]) -> None:
+    def _driven(self, task: asyncio.Task[Result]) -> None:
         if not task.cancelled():
             task.exception()  # seen: ``error`` has it, for whoever asks
         self._end()  # a task that is cancelled before its first step runs nothing
 
-    def joined(self) -> Generator[Any, None, Any]:
+    def joined(self) -> Generator[object, None, Result]:
         """``yield from`` this to wait for the end of a call that is driven; returns ``result``. Who is cancelled here cancels
         the call."""
         if self.waiting is not None:
@@ -90,7 +95,7 @@ class AioRun:
             raise asyncio.CancelledError
         return self.result
 
-    async def ended(self) -> Any:
+    async def ended(self) -> Result | None:
         """Wait until the call is over; returns ``result``, None of one that was cancelled."""
         if not self.over:
             if self._ended is None:
@@ -115,7 +120,7 @@ class AioRun:
         for callback in self._callbacks:
             self.loop.call_soon(callback)
 
-    async def drive(self) -> Any:
+    async def drive(self) -> Result:
         """Up to the end; returns ``result``."""
         telemetry = self.telemetry
         span = telemetry.began(self.call)
@@ -134,7 +139,7 @@ class AioRun:
                 self.requests.over()
             self._end()
 
-    def settle(self, outcome: Outcome) -> Any:
+    def settle(self, outcome: Outcome) -> Result:
         """End the exchange with what was delivered."""
         record = self.call.record
         if outcome.grpc_status == 0:
@@ -142,18 +147,19 @@ class AioRun:
         if type(outcome) is GrpcOutcome:
             record.status = outcome.status
             record.grpc_status = outcome.code
-            error: Any = outcome.error
+            error = outcome.error
             if error is not None:
-                outcome.error = with_metadata(error, outcome, record)
-            self.result = outcome
+                outcome.error = error_with_metadata(error, outcome, record)
+            result: Result = outcome
         else:
-            self.result = error_of(outcome, self.call)
-            if not isinstance(self.result, RpcFailed):
-                error, self.result = self.result, None
+            failed = error_of(outcome, self.call)
+            if not isinstance(failed, RpcFailed):
                 finish(self.exchange)
-                raise error
+                raise failed
+            result = failed
+        self.result = result
         finish(self.exchange)
-        return self.result
+        return result
 
     def cancel(self) -> bool:
         """Break the call off."""

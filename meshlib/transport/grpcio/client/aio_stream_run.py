@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc import aio
@@ -11,37 +11,45 @@ from grpc import aio
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.client.aio_requests import AioRequests, connects
-from meshlib.transport.grpcio.client.aio_run import AioRun
+from meshlib.transport.grpcio.client.aio_run import AioRun, Result
 from meshlib.transport.grpcio.client.attempt import (
     broken_off,
     end_of_stream,
     invoker,
+    keywords,
     not_begun,
     outcome_of_end,
     refused,
     total_time,
+    upstream_for,
     wants_headers,
 )
 from meshlib.transport.grpcio.client.connect import CannotConnect
-from meshlib.transport.grpcio.client.errors import error_of
+from meshlib.transport.grpcio.client.errors import RpcFailed, error_of
 from meshlib.transport.grpcio.client.loop_runtime import OnLoop
-from meshlib.transport.grpcio.client.outcome import MIDDLE, GrpcOutcome, ended, responded
+from meshlib.transport.grpcio.client.outcome import MIDDLE, GrpcOutcome, ended
+from meshlib.transport.grpcio.contracts import ended_call
 from meshlib.transport.upstream.problems import mesh_closed
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator
+
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
     from meshlib.telemetry.observe import Telemetry
+    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.upstream import Upstream
+    from meshlib.transport.grpcio.contracts import LoopCall, LoopMultiCallable, Metadata
 
 TRAILERS_ONLY_GRACE = 0.02
 """See ``stream.py``, whose own this is."""
 
 HEAD_TURNS = 3
-"""Turns of the loop in which the head of an answer comes after its status, if it has one."""
+"""Turns of the loop in which the head of a response comes after its status, if it has one."""
 
 
 class StreamRun(AioRun):
-    """A run whose answer goes on after it was delivered. ``inner``: grpcio's call once one has answered; ``messages``: its
+    """A run whose response goes on after it was delivered. ``inner``: grpcio's call once one has answered; ``messages``: its
     iterator over them; ``first``: the first step of that, under way or done; ``head_wanted``: somebody asks for the initial
     metadata before any message."""
 
@@ -52,21 +60,21 @@ class StreamRun(AioRun):
         call: Call,
         exchange: Exchange,
         runtime: StreamOnLoop,
-        requests: AioRequests | None,
+        requests: AioRequests[object] | None,
         telemetry: Telemetry,  # it watches the exchange
         under_way: set[AioRun],
     ) -> None:
         runtime.run = self
-        self.attempt: Any = None  # grpcio's call for the attempt under way
+        self.attempt: LoopCall | None = None  # grpcio's call for the attempt under way
         self._attempted: asyncio.Event | None = None
-        self.inner: Any = None
-        self.messages: Any = None
-        self.first: asyncio.Task[Any] | None = None
+        self.inner: LoopCall | None = None
+        self.messages: AsyncIterator[object] | None = None
+        self.first: asyncio.Task[object] | None = None
         self.head_wanted = asyncio.Event()
         self.delivered = asyncio.Event()
         super().__init__(call, exchange, runtime, requests, telemetry, under_way)
 
-    async def drive(self) -> Any:
+    async def drive(self) -> Result:
         try:
             delivered = await run_async(self.exchange, self.runtime)
             outcome = delivered.outcome
@@ -79,8 +87,7 @@ class StreamRun(AioRun):
             if self.requests is not None:
                 self.requests.commit()
             self.delivered.set()
-            await self._to_the_end()
-            return self.result
+            return await self._to_the_end(outcome)
         except Exception as error:
             self.error = error
             raise
@@ -95,7 +102,7 @@ class StreamRun(AioRun):
                 self.requests.over()
             self._end()
 
-    def begun(self, attempt: Any) -> None:
+    def begun(self, attempt: LoopCall) -> None:
         """An attempt is under way."""
         self.attempt = attempt
         if self._attempted is not None:
@@ -119,40 +126,42 @@ class StreamRun(AioRun):
         if self._attempted is not None:
             self._attempted.set()
 
-    async def _to_the_end(self) -> None:
-        """Stay until grpcio says that the stream is over."""
-        inner = self.inner
+    async def _to_the_end(self, outcome: GrpcOutcome) -> Result:
+        """Stay until grpcio says that the stream is over; returns ``result``."""
+        inner: LoopCall = outcome.call
         code = (await inner.code()).value[0]
         details = await inner.details() or ""
         failure = end_of_stream(self.call, code, details, inner.time_remaining() is not None)
         finish(self.exchange, failure)
         if failure is Failure.TIMEOUT:
-            self.result = error_of(Outcome(failure, MIDDLE), self.call)
+            failed = error_of(Outcome(failure, MIDDLE), self.call)
+            assert isinstance(failed, RpcFailed)
+            self.result = failed
+            return failed
+        return outcome
 
 
 class StreamOnLoop(OnLoop):
-    """Attempts whose answers are streams."""
+    """Attempts whose responses are streams."""
 
     run: StreamRun
 
     async def send(self, effect: Send) -> Outcome:
-        sent = effect.call.request
-        request = sent.messages
-        inner: Any = None
+        sent: GrpcRequest[AioRequests[object]] = effect.call.request
+        messages = sent.messages
+        inner: LoopCall | None = None
+        upstream: Upstream | None = None
+        total: float | None = None
         try:
-            upstream, invoke = invoker(self._core, self._settings, effect, asyncio.get_running_loop())
+            upstream = upstream_for(self._core, self._settings, effect, asyncio.get_running_loop())
+            called: LoopMultiCallable = invoker(upstream, effect)
             total = total_time(self._core, effect)
-            arguments = {
-                "timeout": total,
-                "metadata": sent.metadata(effect.attempt),
-                "credentials": sent.credentials,
-                "compression": sent.compression,
-            }
-            if type(request) is bytes:
-                inner = invoke(request, **arguments)
+            arguments = keywords(sent, total, sent.metadata(effect.attempt))
+            if isinstance(messages, bytes):
+                inner = called(messages, **arguments)
             else:
-                inner = invoke(**arguments)
-                request.attach(inner)
+                inner = called(**arguments)
+                messages.attach(inner)
             mirrored = sent is not self.run.call.request
             if not mirrored:
                 self.run.begun(inner)
@@ -162,17 +171,17 @@ class StreamOnLoop(OnLoop):
             if mirrored:
                 async for _ in inner:
                     pass
-                return responded(None, inner)
+                return GrpcOutcome(None, inner)
             return await self._first(effect, inner, head, total is not None)
         except grpc.aio.AioRpcError as error:
-            initial = error.initial_metadata()
+            initial: Metadata = error.initial_metadata()
             for _ in range(HEAD_TURNS):
-                if initial:
+                if initial or inner is None:
                     break
                 # grpcio may tell the status first, and then that there is no head, before it comes
                 await asyncio.sleep(0)
                 initial = await inner.initial_metadata()
-            return outcome_of_end(self._core, upstream, effect, error, total is not None, initial, inner)
+            return outcome_of_end(self._core, upstream, effect, ended_call(error), total is not None, initial, inner)
         except CannotConnect as error:
             return refused(error)
         except Exception as error:  # noqa: BLE001 (told to the caller)
@@ -190,14 +199,14 @@ class StreamOnLoop(OnLoop):
                 inner.cancel()
             raise
 
-    async def _first(self, effect: Send, inner: Any, timeout: float | None, timed: bool) -> Outcome:
+    async def _first(self, effect: Send, inner: LoopCall, timeout: float | None, timed: bool) -> Outcome:
         """Wait for the first message, or for initial metadata that somebody wants or that tells something."""
         loop = asyncio.get_running_loop()
         messages = aiter(inner)
-        read: asyncio.Task[Any] = loop.create_task(next_message(messages))
-        head: asyncio.Task[Any] = loop.create_task(inner.initial_metadata())
-        wanted: asyncio.Task[Any] = loop.create_task(self.run.head_wanted.wait())
-        waiting: set[asyncio.Task[Any]] = {read, head}
+        read: asyncio.Task[object] = loop.create_task(next_message(messages))
+        head: asyncio.Task[Metadata] = loop.create_task(inner.initial_metadata())
+        wanted: asyncio.Task[bool] = loop.create_task(self.run.head_wanted.wait())
+        waiting: set[asyncio.Task[object] | asyncio.Task[Metadata] | asyncio.Task[bool]] = {read, head}
         by = None if timeout is None else loop.time() + timeout
         try:
             while True:
@@ -231,15 +240,22 @@ class StreamOnLoop(OnLoop):
                     if task.done() and not task.cancelled():
                         task.exception()  # seen
 
-    def _answered(self, effect: Send, inner: Any, messages: Any, read: asyncio.Task[Any], initial: Any) -> Outcome:
+    def _answered(
+        self,
+        effect: Send,
+        inner: LoopCall,
+        messages: AsyncIterator[object],
+        read: asyncio.Task[object],
+        initial: Metadata,
+    ) -> Outcome:
         self.run.messages, self.run.first = messages, read
-        outcome = responded(None, inner)
+        outcome = GrpcOutcome(None, inner)
         if wants_headers(effect):
             outcome.tell_headers(tuple(initial), None, "")
         return outcome
 
 
-async def next_message(messages: Any) -> Any:
+async def next_message(messages: AsyncIterable[object]) -> object:
     """The next one of grpcio's iterator, ``grpc.aio.EOF`` at the end. (Its ``read`` skips messages that are here already when
     the status is too.)"""
     async for message in messages:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings, MeshGone, connect
@@ -17,9 +17,15 @@ from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
 from meshlib.transport.upstream.problems import MESH_CLOSED, mesh_closed
 
 if TYPE_CHECKING:
+    import grpc
+
     from meshlib.engine.call import Call
+    from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.effects import Send
+    from meshlib.policy.endpoint import EndpointState
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.contracts import Messages, Metadata, RequestMessages, ThreadCall
 
 INFINITE = float("inf")
 
@@ -27,11 +33,24 @@ _connecting = threading.Lock()
 os.register_at_fork(after_in_child=_connecting._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
 
 
-def upstream_for(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> Upstream:
+def upstream_for(
+    core: MeshCore, settings: ChannelSettings, effect: Send, loop: asyncio.AbstractEventLoop | None = None
+) -> Upstream:
     """The channel for an attempt, of this runtime alone; made on first use. Raises ``CannotConnect``."""
-    cluster, endpoint = effect.cluster, effect.endpoint
-    authority = effect.call.request.sent_authority
-    key: Any
+    sent: GrpcRequest[RequestMessages] = effect.call.request
+    return endpoint_upstream(core, settings, effect.cluster, effect.endpoint, sent.sent_authority, loop)
+
+
+def endpoint_upstream(
+    core: MeshCore,
+    settings: ChannelSettings,
+    cluster: BoundCluster,
+    endpoint: EndpointState,
+    authority: str = "",
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> Upstream:
+    """The same for an endpoint. ``authority``: one that a rule has set, "" for the channel's own."""
+    key: tuple[object, ...]
     if loop is None:
         key = (endpoint, settings, authority) if authority else (endpoint, settings)
     else:
@@ -71,25 +90,46 @@ def unable(error: Exception, what: str) -> CannotConnect:
     return error if isinstance(error, CannotConnect) else CannotConnect(f"{what}: {type(error).__name__}: {error}")
 
 
-def _forget_closed_loops(core: MeshCore, targets: dict[Any, Any]) -> None:
+def _forget_closed_loops(core: MeshCore, targets: dict[object, object]) -> None:
     for key, target in list(targets.items()):
         if isinstance(target, Upstream) and target.loop is not None and target.loop.is_closed():
             core.forget_targets([targets.pop(key)])
 
 
-def invoker(core: MeshCore, settings: ChannelSettings, effect: Send, loop: Any = None) -> tuple[Upstream, Any]:
-    """The channel for an attempt, and grpcio's multicallable on it. Raises ``CannotConnect``."""
-    upstream, sent = upstream_for(core, settings, effect, loop), effect.call.request
-    return upstream, upstream.calls.get((sent.multicallable.key, sent.target)) or callable_on(upstream, effect)
+def invoker(upstream: Upstream, effect: Send) -> Any:
+    """grpcio's multicallable for an attempt on a channel, of the channel's runtime. Raises ``CannotConnect``."""
+    sent: GrpcRequest[RequestMessages] = effect.call.request
+    return upstream.calls.get((sent.method_called.key, sent.target)) or callable_on(upstream, effect)
 
 
 def callable_on(upstream: Upstream, effect: Send) -> Any:
     """A new multicallable for an attempt. Raises ``CannotConnect``."""
-    sent = effect.call.request
+    sent: GrpcRequest[RequestMessages] = effect.call.request
     try:
-        return upstream.multicallable(sent.multicallable, sent.target)
+        return upstream.multicallable(sent.method_called, sent.target)
     except Exception as error:
         raise unable(error, f"the channel to {effect.endpoint.key} cannot make calls") from error
+
+
+def arguments(sent: GrpcRequest[Messages]) -> tuple[grpc.CallCredentials | None, None, grpc.Compression | None]:
+    """The call's own arguments, as grpcio's multicallables of threads take them after the metadata."""
+    options = sent.call_options
+    return (None, None, None) if options is None else (options.credentials, None, options.compression)
+
+
+class Keywords(TypedDict):
+    """The arguments of grpcio's multicallables of asyncio."""
+
+    timeout: float | None
+    metadata: Metadata
+    credentials: grpc.CallCredentials | None
+    compression: grpc.Compression | None
+
+
+def keywords(sent: GrpcRequest[Messages], timeout: float | None, metadata: Metadata) -> Keywords:
+    """Arguments for asyncio."""
+    credentials, _, compression = arguments(sent)
+    return {"timeout": timeout, "metadata": metadata, "credentials": credentials, "compression": compression}
 
 
 def refused(error: CannotConnect) -> Outcome:
@@ -131,7 +171,13 @@ def total_time(core: MeshCore, effect: Send) -> float | None:
 
 
 def outcome_of_end(
-    core: MeshCore, upstream: Upstream, effect: Send, told: Any, timed: bool, initial: Any = None, call: Any = None
+    core: MeshCore,
+    upstream: Upstream | None,
+    effect: Send,
+    told: ThreadCall,
+    timed: bool,
+    initial: Metadata | None = None,
+    call: object = None,
 ) -> Outcome:
     """What an attempt that ended without any message comes to. ``told`` has the status: grpcio's exception, or its call.
     ``initial``: its initial metadata, where that must not be asked for here; ``call``: grpcio's call, if ``told`` is none."""
@@ -139,7 +185,8 @@ def outcome_of_end(
         return mesh_closed(told if isinstance(told, BaseException) else None)
     if initial is None:
         initial = told.initial_metadata()
-    request = effect.call.request.messages
+    sent: GrpcRequest[RequestMessages] = effect.call.request
+    messages = sent.messages
     code, details = told.code().value, told.details() or ""
     number = code[0] if isinstance(code, tuple) else UNKNOWN
     outcome = ended(
@@ -147,11 +194,11 @@ def outcome_of_end(
         details,
         initial,
         told if call is None else call,
-        told if number else None,
+        told if number and isinstance(told, BaseException) else None,
         timed,
-        None if type(request) is bytes else request.error,
+        None if isinstance(messages, bytes) else messages.error,
     )
-    if outcome.failure is Failure.CONNECT_FAILED:
+    if outcome.failure is Failure.CONNECT_FAILED and upstream is not None:
         lost_connection(core, upstream, effect)
     elif type(outcome) is GrpcOutcome and wants_headers(effect):
         outcome.tell_headers(tuple(initial), told.trailing_metadata(), details)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.engine.drivers import CallbackDriver, finish
 from meshlib.engine.outcome import Failure, Outcome
@@ -17,12 +17,16 @@ from meshlib.transport.grpcio.client.outcome import CANCELLED, GrpcOutcome
 from meshlib.transport.grpcio.client.shown_call import with_metadata
 
 log = logging.getLogger("meshlib.grpc")
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.engine.call import Call
+    from meshlib.engine.drivers import CallbackRuntime
     from meshlib.engine.effects import Acquire, Deliver, Exchange
+    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages
 
 
 class CallbackRun:
@@ -32,8 +36,8 @@ class CallbackRun:
     def __init__(self, call: Call, exchange: Exchange) -> None:
         self.call = call
         self.exchange: Exchange | None = exchange
-        self.inner: Any = None
-        self.error: Any = None
+        self.inner: ThreadCall | None = None
+        self.error: BaseException | None = None
         self.delivered = False
         self.over = False
         self.cancelled = False
@@ -44,23 +48,24 @@ class CallbackRun:
         self._on_end: list[Callable[[], None]] = []
         self._driver: CallbackDriver | None = None
 
-    def start(self, runtime: Any) -> None:
+    def start(self, runtime: CallbackRuntime) -> None:
         """Begin. The call may be over when this returns."""
         with self.stepping:
-            driver = self._driver = CallbackDriver(self.exchange, runtime, self._deliver, self._broken)  # type: ignore[arg-type]
+            assert self.exchange is not None
+            driver = self._driver = CallbackDriver(self.exchange, runtime, self._deliver, self._broken)
             driver.start()
 
-    def unless_over(self, done: Callable[[Any], None]) -> Callable[[Any], None]:
+    def unless_over(self, done: Callable[[T], None]) -> Callable[[T], None]:
         """``done`` of an effect, for any thread; too late once the call is cancelled."""
 
-        def tell(result: Any) -> None:
+        def tell(result: T) -> None:
             with self.stepping:
                 if not self.over:
                     done(result)
 
         return tell
 
-    def slot_unless_over(self, effect: Acquire, done: Callable[[Any], None]) -> Callable[[Any], None]:
+    def slot_unless_over(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[bool | None], None]:
         """The same for a slot, which goes back when it comes too late."""
 
         def tell(granted: bool | None) -> None:
@@ -72,6 +77,11 @@ class CallbackRun:
 
         return tell
 
+    def shown(self) -> ThreadCall:
+        """``inner``, of a call that was delivered without an error."""
+        assert self.inner is not None
+        return self.inner
+
     # -- what the driver says -----------------------------------------------------------------------------------------
 
     def _deliver(self, delivered: Deliver) -> None:
@@ -79,13 +89,13 @@ class CallbackRun:
         if outcome.grpc_status == 0:
             outcome = ok_without_message(outcome, self.call) or outcome
         if type(outcome) is GrpcOutcome:
-            self.answer(outcome)
+            self.respond(outcome)
         else:
             self.error = error_of(outcome, self.call)
             self._finish(None)
             self._end()
 
-    def answer(self, outcome: GrpcOutcome) -> None:
+    def respond(self, outcome: GrpcOutcome) -> None:
         """An attempt was answered: the call is over with it."""
         record = self.call.record
         record.status = outcome.status
@@ -112,9 +122,9 @@ class CallbackRun:
             self._driver = None
             callbacks, self._on_end = self._on_end, []
             self.changed.notify_all()
-        requests = self.call.request.messages
-        if type(requests) is not bytes:
-            requests.over()
+        sent: GrpcRequest[ThreadMessages] = self.call.request
+        if not isinstance(sent.messages, bytes):
+            sent.messages.over()
         for callback in callbacks:
             try:
                 callback()

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
 from meshlib.engine.outcome import Outcome
-from meshlib.transport.grpcio.client.attempt import invoker, not_begun, outcome_of_end, refused, wants_headers
+from meshlib.transport.grpcio.client.attempt import (
+    arguments,
+    invoker,
+    not_begun,
+    outcome_of_end,
+    refused,
+    upstream_for,
+    wants_headers,
+)
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
 from meshlib.transport.grpcio.client.initial_metadata import after_initial_metadata, received_initial_metadata
-from meshlib.transport.grpcio.client.outcome import responded
+from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.contracts import ended_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,33 +28,36 @@ if TYPE_CHECKING:
     from meshlib.alarms import Alarms
     from meshlib.engine.effects import Acquire, Send
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.upstream import Upstream
+    from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages, ThreadMultiCallable
 
 INFINITE = float("inf")
 
 
 class FromCallbacks:
-    """Calls with a single answer that nobody waits for in a thread (``future``)."""
+    """Calls with a single response that nobody waits for in a thread (``future``)."""
 
     def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
         self._core = core
         self._settings = settings
 
     def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
-        core, sent = self._core, effect.call.request
-        request = sent.messages
-        upstream: Any = None
+        core = self._core
+        sent: GrpcRequest[ThreadMessages] = effect.call.request
+        messages = sent.messages
+        upstream: Upstream | None = None
         try:
-            upstream, invoke = invoker(core, self._settings, effect)
-            future = invoke.future(
-                request if type(request) is bytes else request.attempt(),
+            upstream = upstream_for(core, self._settings, effect)
+            called: ThreadMultiCallable = invoker(upstream, effect)
+            future = called.future(
+                messages if isinstance(messages, bytes) else messages.attempt(),
                 effect.timeout,
                 sent.metadata(effect.attempt),
-                sent.credentials,
-                None,
-                sent.compression,
+                *arguments(sent),
             )
         except grpc.RpcError as error:  # it could not even begin: invalid metadata
-            done(outcome_of_end(core, upstream, effect, error, effect.timeout is not None))
+            done(outcome_of_end(core, upstream, effect, ended_call(error), effect.timeout is not None))
             return _nothing
         except CannotConnect as error:
             done(refused(error))
@@ -55,30 +67,29 @@ class FromCallbacks:
             return _nothing
 
         # grpcio and the alarms only log what their callbacks raise: the call would never hear of its end
-        def over(ended_call: Any) -> None:
+        def over(call: ThreadCall) -> None:
             try:
-                if ended_call.code() is not grpc.StatusCode.OK:
-                    after_initial_metadata(ended_call, core.real_alarms, lambda: failed(ended_call))
+                if call.code() is not grpc.StatusCode.OK:
+                    after_initial_metadata(call, core.real_alarms, lambda: failed(call))
                     return
-                outcome: Outcome = responded(ended_call.result(), ended_call)
+                answered = GrpcOutcome(call.result(), call)
                 if wants_headers(effect):
-                    outcome.tell_headers(ended_call.initial_metadata(), None, "")  # type: ignore[attr-defined]
+                    answered.tell_headers(call.initial_metadata(), None, "")
+                outcome: Outcome = answered
             except Exception as error:  # noqa: BLE001 (told to the caller)
                 outcome = not_begun(core, error)
             done(outcome)
 
-        def failed(ended_call: Any) -> None:
+        def failed(call: ThreadCall) -> None:
             timed = effect.timeout is not None
             try:
-                outcome = outcome_of_end(
-                    core, upstream, effect, ended_call, timed, received_initial_metadata(ended_call)
-                )
+                outcome = outcome_of_end(core, upstream, effect, call, timed, received_initial_metadata(call))
             except Exception as error:  # noqa: BLE001 (told to the caller)
                 outcome = not_begun(core, error)
             done(outcome)
 
         future.add_done_callback(over)
-        return lambda: future.cancel()
+        return canceller(future)
 
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
         return self._core.alarms.sleep(seconds, lambda: done(None)).cancel
@@ -122,6 +133,15 @@ def acquire_from_callbacks(effect: Acquire, done: Callable[[bool | None], None],
             effect.slots.release(effect.place)
 
     return stop
+
+
+def canceller(call: ThreadCall) -> Callable[[], None]:
+    """What cancels an attempt that has begun."""
+
+    def cancel() -> None:
+        call.cancel()
+
+    return cancel
 
 
 def _nothing() -> None:

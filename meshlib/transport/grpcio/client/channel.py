@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Generic
 
 import grpc
 
 from meshlib.engine.drivers import finish, run
 from meshlib.transport.grpcio.client.connectivity import Connectivity
 from meshlib.transport.grpcio.client.dialer import Dialer
-from meshlib.transport.grpcio.client.errors import RpcFailed, error_of, ok_without_message
+from meshlib.transport.grpcio.client.errors import error_of, ok_without_message
 from meshlib.transport.grpcio.client.future import FutureCall
 from meshlib.transport.grpcio.client.method import Method, Stubs
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
-from meshlib.transport.grpcio.client.requests import ReplayIterator, to_bytes
-from meshlib.transport.grpcio.client.shown_call import with_metadata
+from meshlib.transport.grpcio.client.requests import ReplayIterator
+from meshlib.transport.grpcio.client.serialize import serializer_of
+from meshlib.transport.grpcio.client.shown_call import error_with_metadata, with_metadata
 from meshlib.transport.grpcio.client.stream import StreamCall
 from meshlib.transport.grpcio.client.thread_runtime import Blocking
+from meshlib.transport.grpcio.contracts import Req, Resp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange
     from meshlib.engine.outcome import Outcome
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.callback_run import CallbackRun
+    from meshlib.transport.grpcio.client.connectivity import Watcher
+    from meshlib.transport.grpcio.contracts import Metadata, Options, ThreadCall
 
-log = logging.getLogger("meshlib.grpc")
-INTERNAL = grpc.StatusCode.INTERNAL
+CLOSED = "Cannot invoke RPC on closed channel!"
+"""grpcio's own words."""
 
 
 def settle(outcome: Outcome, exchange: Exchange, call: Call) -> GrpcOutcome:
@@ -36,12 +42,12 @@ def settle(outcome: Outcome, exchange: Exchange, call: Call) -> GrpcOutcome:
     if outcome.grpc_status == 0:
         outcome = ok_without_message(outcome, call) or outcome
     if type(outcome) is not GrpcOutcome:
-        error: Any = error_of(outcome, call)
+        error = error_of(outcome, call)
         finish(exchange)
         raise error
     record.status = outcome.status
     record.grpc_status = outcome.code
-    failure = None if outcome.error is None else with_metadata(outcome.error, outcome, record)
+    failure = outcome.error if outcome.error is None else error_with_metadata(outcome.error, outcome, record)
     finish(exchange)
     if failure is not None:
         raise failure
@@ -50,49 +56,50 @@ def settle(outcome: Outcome, exchange: Exchange, call: Call) -> GrpcOutcome:
     return outcome
 
 
-def serialized(method: Method, request: Any) -> Any:
-    """The request as bytes. Raises what grpcio answers when that fails, with the reason as its cause."""
-    try:
-        return to_bytes(request, method.serialize)
-    except Exception as error:
-        log.error("a request of %s could not be serialized", method.path, exc_info=error)
-        raise RpcFailed(INTERNAL, "Exception serializing request!", (), None) from error
+class _MultiCallable(Generic[Req, Resp]):
+    """What all multicallables hold. ``_messages``: the requests of a call as they are sent."""
 
+    __slots__ = ("_channel", "_dialer", "_messages", "_method", "_runtime")
 
-class _Callable:
-    """What all multicallables hold."""
-
-    __slots__ = ("_channel", "_dialer", "_method", "_runtime")
-
-    def __init__(self, channel: MeshChannel, method: Method) -> None:
+    def __init__(self, channel: MeshChannel, method: Method[Req, Resp]) -> None:
         self._channel = channel
         self._dialer = channel.dialer
         self._runtime = channel.runtime
         self._method = method
+        self._messages: Callable[..., bytes | ReplayIterator[Req]] = self._messages_of(method)
+
+    def _messages_of(self, method: Method[Req, Resp]) -> Callable[..., bytes | ReplayIterator[Req]]:
+        return serializer_of(method)
 
 
-class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
-    """One request, one answer."""
+class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
+    """One request, one response."""
 
     __slots__ = ()
 
     def __call__(
         self,
-        request: Any,
+        request: Req,
         timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
+        compression: grpc.Compression | None = None,
         _with_call: bool = False,
-    ) -> Any:
+    ) -> Resp | tuple[Resp, ThreadCall]:
         if self._channel.closed:
-            raise ValueError("Cannot invoke RPC on closed channel!")
+            raise ValueError(CLOSED)
         dialer = self._dialer
         call, exchange = dialer.begin(
-            self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
+            self._method,
+            self._messages(request),
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+            _with_call,
         )
-        call.request.with_call = _with_call
         telemetry = dialer.core.telemetry
         span = telemetry.began(call)
         try:
@@ -106,118 +113,127 @@ class UnaryUnary(_Callable, grpc.UnaryUnaryMultiCallable):
                 if _with_call:
                     with_metadata(outcome.call, outcome, record)
                 finish(exchange)
-            return (outcome.message, outcome.call) if _with_call else outcome.message
+            response: Resp = outcome.message
+            return (response, outcome.call) if _with_call else response
         finally:
             telemetry.ended(call, span)
-            if type(call.request.messages) is not bytes:
-                call.request.messages.over()
+            messages = call.request.messages
+            if not isinstance(messages, bytes):
+                messages.over()
 
     def with_call(
         self,
-        request: Any,
+        request: Req,
         timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
-    ) -> Any:
+        compression: grpc.Compression | None = None,
+    ) -> Resp | tuple[Resp, ThreadCall]:
         return self(request, timeout, metadata, credentials, wait_for_ready, compression, _with_call=True)
 
     def future(
         self,
-        request: Any,
+        request: Req,
         timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
-    ) -> Any:
+        compression: grpc.Compression | None = None,
+    ) -> FutureCall:
         self._channel.check_open()
         call, exchange = self._dialer.begin(
-            self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
+            self._method, self._messages(request), timeout, metadata, credentials, wait_for_ready, compression
         )
-        return self._channel.started(FutureCall(call, self._dialer.core.telemetry.watch(call, exchange), self._dialer))
+        made = FutureCall(call, self._dialer.core.telemetry.watch(call, exchange), self._dialer)
+        self._channel.started(made.run)
+        return made
 
-    def _taken(self, request: Any) -> Any:
-        return serialized(self._method, request)
 
-
-class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):
-    """A stream of requests, one answer."""
+class StreamUnary(UnaryUnary[Req, Resp], grpc.StreamUnaryMultiCallable):
+    """A stream of requests, one response."""
 
     __slots__ = ()
 
-    def _taken(self, request: Any) -> Any:
-        return ReplayIterator(iter(request), self._method.serialize)
+    def _messages_of(self, method: Method[Req, Resp]) -> Callable[..., bytes | ReplayIterator[Req]]:
+        return replayed(method)
 
 
-class UnaryStream(_Callable, grpc.UnaryStreamMultiCallable):
-    """One request, a stream of answers."""
+class UnaryStream(_MultiCallable[Req, Resp], grpc.UnaryStreamMultiCallable):
+    """One request, a stream of responses."""
 
     __slots__ = ()
 
     def __call__(
         self,
-        request: Any,
+        request: Req,
         timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
-    ) -> Any:
+        compression: grpc.Compression | None = None,
+    ) -> StreamCall:
         self._channel.check_open()
         call, exchange = self._dialer.begin(
-            self._method, self._taken(request), timeout, metadata, credentials, wait_for_ready, compression
+            self._method, self._messages(request), timeout, metadata, credentials, wait_for_ready, compression
         )
-        return self._channel.started(StreamCall(call, self._dialer.core.telemetry.watch(call, exchange), self._dialer))
+        made = StreamCall(call, self._dialer.core.telemetry.watch(call, exchange), self._dialer)
+        self._channel.started(made.run)
+        return made
 
-    def _taken(self, request: Any) -> Any:
-        return serialized(self._method, request)
 
-
-class StreamStream(UnaryStream, grpc.StreamStreamMultiCallable):
+class StreamStream(UnaryStream[Req, Resp], grpc.StreamStreamMultiCallable):
     """Streams both ways."""
 
     __slots__ = ()
 
-    def _taken(self, request: Any) -> Any:
-        return ReplayIterator(iter(request), self._method.serialize)
+    def _messages_of(self, method: Method[Req, Resp]) -> Callable[..., bytes | ReplayIterator[Req]]:
+        return replayed(method)
 
 
-class MeshChannel(Stubs, grpc.Channel):
+def replayed(method: Method[Req, Resp]) -> Callable[[Iterable[Req]], ReplayIterator[Req]]:
+    """What keeps the stream of requests of a call."""
+    serialize = method.serialize
+    return lambda requests: ReplayIterator(iter(requests), serialize)
+
+
+class MeshChannel(Stubs[UnaryUnary, UnaryStream, StreamUnary, StreamStream], grpc.Channel):
     """A channel to a host of the mesh. It has no connection of its own: those to endpoints are the mesh's, and shared."""
 
-    callables: ClassVar[dict[str, Any]] = {
-        "unary_unary": UnaryUnary,
-        "unary_stream": UnaryStream,
-        "stream_unary": StreamUnary,
-        "stream_stream": StreamStream,
-    }
+    of_unary_unary = UnaryUnary
+    of_unary_stream = UnaryStream
+    of_stream_unary = StreamUnary
+    of_stream_stream = StreamStream
 
-    def __init__(self, core: MeshCore, target: str, credentials: Any, options: Any, compression: Any) -> None:
+    def __init__(
+        self,
+        core: MeshCore,
+        target: str,
+        credentials: grpc.ChannelCredentials | None,
+        options: Options | None,
+        compression: grpc.Compression | None,
+    ) -> None:
         self.dialer = Dialer(core, target, credentials, options, compression)
         self.runtime = Blocking(core, self.dialer.settings)
         self.closed = False
         self._connectivity = Connectivity(self.dialer)
-        self._under_way: set[Any] = set()
+        self._under_way: set[CallbackRun] = set()
 
     def check_open(self) -> None:
         """As grpcio: ValueError for calls on a closed channel."""
         if self.closed:
-            raise ValueError("Cannot invoke RPC on closed channel!")
+            raise ValueError(CLOSED)
 
-    def started(self, handle: Any) -> Any:
+    def started(self, run_of_call: CallbackRun) -> None:
         """Remember a call that goes on by itself, so that ``close`` can cancel it."""
-        run_of_call = handle.run
         self._under_way.add(run_of_call)
         run_of_call.on_end(lambda: self._under_way.discard(run_of_call))
-        return handle
 
-    def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:
+    def subscribe(self, callback: Watcher, try_to_connect: bool | None = False) -> None:
         """Tell ``callback`` of the channel's state: the best of its endpoints'."""
         self._connectivity.subscribe(callback, bool(try_to_connect))
 
-    def unsubscribe(self, callback: Any) -> None:
+    def unsubscribe(self, callback: Watcher) -> None:
         self._connectivity.unsubscribe(callback)
 
     def close(self) -> None:

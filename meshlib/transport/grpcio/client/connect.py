@@ -17,6 +17,8 @@ from meshlib.transport.upstream.names import is_name
 from meshlib.transport.upstream.tls import load_context
 
 if TYPE_CHECKING:
+    import asyncio
+
     from meshlib.compiler.routes import TlsSettings
     from meshlib.engine.cluster import BoundCluster
     from meshlib.policy.endpoint import EndpointState
@@ -41,7 +43,11 @@ class ChannelSettings:
     __slots__ = ("authority", "compression", "credentials", "health_service", "options")
 
     def __init__(
-        self, authority: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
+        self,
+        authority: str,
+        credentials: grpc.ChannelCredentials | None,
+        options: tuple[tuple[str, object], ...],
+        compression: grpc.Compression | None,
     ) -> None:
         self.authority = authority
         self.credentials = credentials
@@ -62,11 +68,16 @@ def _health_service(service_config: Any) -> str | None:
 
 
 def connect(
-    cluster: BoundCluster, endpoint: EndpointState, settings: ChannelSettings, authority: str, loop: Any, now: float
+    cluster: BoundCluster,
+    endpoint: EndpointState,
+    settings: ChannelSettings,
+    authority: str,
+    loop: asyncio.AbstractEventLoop | None,
+    now: float,
 ) -> Upstream:
     """A new channel to ``endpoint`` as the cluster's policies want it. Raises ``CannotConnect``."""
     limits, tls = cluster.spec.limits, cluster.spec.tls
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "grpc.default_authority": authority,
         "grpc.enable_http_proxy": 0,  # a proxy of the environment must not stand between the mesh and its endpoints
         "grpc.service_config_disable_resolution": 1,
@@ -80,9 +91,12 @@ def connect(
     if left is not None or until is not None:
         options["grpc.use_local_subchannel_pool"] = 1  # its connection must end with it
     credentials = settings.credentials
-    followed: Followed[Any] | None = None
+    followed: Followed[grpc.ChannelCredentials] | None = None
     if tls is not None:
-        if credentials is not None and type(credentials._credentials).__name__ == "CompositeChannelCredentials":
+        if (
+            credentials is not None
+            and type(getattr(credentials, "_credentials", None)).__name__ == "CompositeChannelCredentials"
+        ):
             raise CannotConnect(
                 "the DestinationRule's tls replaces the channel's credentials, and the call credentials in them would be "
                 "lost: give call credentials with each call (credentials=...), or set tls mode DISABLE"
@@ -106,7 +120,7 @@ def connect(
     pairs = list(options.items())
     channel = make_channel(loop is not None, address, credentials, pairs, settings.compression)
     made = Upstream(channel, loop, left, until)
-    if followed is not None and followed.files:
+    if followed is not None and credentials is not None and followed.files:
         made.follow(followed, credentials, now)
     return made
 
@@ -120,7 +134,7 @@ def _address(host: str, port: int) -> str:
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
-def _tls(settings: TlsSettings, authority: str) -> tuple[Followed[Any], str]:
+def _tls(settings: TlsSettings, authority: str) -> tuple[Followed[grpc.ChannelCredentials], str]:
     """Credentials for a DestinationRule's ``tls`` and the name that the certificate must have. What grpcio cannot check
     is not left unchecked: such a connection is refused."""
     name = settings.sni or split_authority(authority)[0]
@@ -146,12 +160,12 @@ def _tls(settings: TlsSettings, authority: str) -> tuple[Followed[Any], str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _credentials(settings: TlsSettings) -> Followed[Any]:
+def _credentials(settings: TlsSettings) -> Followed[grpc.ChannelCredentials]:
     """grpcio's credentials cannot change, and do not say when they are of no use: they are made anew when the files change,
     of contents that OpenSSL can read."""
     files = (settings.ca_certificates, settings.private_key, settings.client_certificate)
 
-    def load() -> Any:
+    def load() -> grpc.ChannelCredentials:
         load_context(settings)
         contents: list[bytes | None] = []
         for file in files:

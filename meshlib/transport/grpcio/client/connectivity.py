@@ -5,61 +5,63 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ParamSpec
 
 import grpc
 
-from meshlib.transport.grpcio.client.attempt import upstream_for
+from meshlib.transport.grpcio.client.attempt import endpoint_upstream
 from meshlib.transport.grpcio.client.connect import CannotConnect
 from meshlib.transport.grpcio.client.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import asyncio
 
+    from meshlib.alarms import Alarm
     from meshlib.transport.grpcio.client.dialer import Dialer
 
 log = logging.getLogger("meshlib.grpc")
 
 State = grpc.ChannelConnectivity
+Watcher = Callable[[State], None]
+"""Who is told of a channel's state."""
+P = ParamSpec("P")
 RESYNC = 0.5
 """Seconds between looks for endpoints that have come or gone, while somebody is subscribed."""
 
 _BEST_FIRST = (State.READY, State.CONNECTING, State.IDLE, State.TRANSIENT_FAILURE, State.SHUTDOWN)
 
 
-def together(states: list[Any]) -> Any:
+def together(states: list[State]) -> State:
     """The best of the endpoints' states; without endpoints there is nobody to connect to."""
     return next((state for state in _BEST_FIRST if state in states), State.TRANSIENT_FAILURE)
 
 
-def upstreams_of(dialer: Dialer, loop: Any = None) -> Iterator[Upstream]:
+def upstreams_of(dialer: Dialer, loop: asyncio.AbstractEventLoop | None = None) -> Iterator[Upstream]:
     """Channels to every usable endpoint that some rule of the host may send a call to."""
     core = dialer.core
     live = core.live
     if live is None:
         return
-    request = SimpleNamespace(sent_authority="")
     virtual_host = live.snapshot.virtual_host(dialer.dialled, dialer.scheme, dialer.authority)
     keys = dict.fromkeys(d.cluster for rule in virtual_host.rules for d in rule.destinations if d.cluster)
     for key in keys:
         cluster = live.cluster(key)
         for endpoint in cluster.usable:
-            effect: Any = SimpleNamespace(cluster=cluster, endpoint=endpoint, call=SimpleNamespace(request=request))
             try:
-                yield upstream_for(core, dialer.settings, effect, loop)
+                yield endpoint_upstream(core, dialer.settings, cluster, endpoint, loop=loop)
             except CannotConnect:
                 continue
 
 
-def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+def _weakly(method: Callable[P, None]) -> Callable[P, None]:
     """``method``, for those who must not keep its object: a channel that its user drops is not watched any more."""
     found = weakref.WeakMethod(method)
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: P.args, **named: P.kwargs) -> None:
         there = found()
-        return None if there is None else there(*arguments)
+        if there is not None:
+            there(*arguments, **named)
 
     return call
 
@@ -70,20 +72,20 @@ class Connectivity:
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
         self._lock = threading.RLock()
-        self._callbacks: list[Callable[[Any], None]] = []
-        self._states: dict[Upstream, Any] = {}
-        self._watchers: dict[Upstream, Any] = {}
-        self._told: dict[Any, Any] = {}
+        self._callbacks: list[Watcher] = []
+        self._states: dict[Upstream, State] = {}
+        self._watchers: dict[Upstream, Watcher] = {}
+        self._told: dict[Watcher, State] = {}
         self._connect = False
-        self._alarm: Any = None
+        self._alarm: Alarm | None = None
 
-    def subscribe(self, callback: Callable[[Any], None], try_to_connect: bool) -> None:
+    def subscribe(self, callback: Watcher, try_to_connect: bool) -> None:
         with self._lock:
             self._callbacks.append(callback)
             self._connect = self._connect or try_to_connect
         self._sync()
 
-    def unsubscribe(self, callback: Callable[[Any], None]) -> None:
+    def unsubscribe(self, callback: Watcher) -> None:
         with self._lock:
             if callback in self._callbacks:
                 self._callbacks.remove(callback)
@@ -133,11 +135,11 @@ class Connectivity:
                     upstream.channel.subscribe(watcher, try_to_connect=self._connect)
         self._tell()
 
-    def _watcher(self, upstream: Upstream) -> Callable[[Any], None]:
+    def _watcher(self, upstream: Upstream) -> Watcher:
         changed, watched = _weakly(self._changed), weakref.ref(upstream)
         return lambda state: changed(watched(), state)
 
-    def _changed(self, upstream: Upstream | None, state: Any) -> None:
+    def _changed(self, upstream: Upstream | None, state: State) -> None:
         with self._lock:
             if upstream in self._watchers:
                 self._states[upstream] = state

@@ -13,7 +13,7 @@ installed grpcio.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from grpc import aio
@@ -21,7 +21,17 @@ from grpc import aio
 from meshlib.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from meshlib.transport.grpcio.contracts import (
+        Deserializer,
+        EndpointChannel,
+        LoopCall,
+        LoopMultiCallable,
+        Metadata,
+        Pairs,
+        ThreadMultiCallable,
+    )
 
 _machine_time = (
     SystemClock.time
@@ -32,19 +42,19 @@ LOCALLY_CANCELLED = "Locally cancelled by application!"
 UNKNOWN_BINDING = "grpcio's binding is not the one that meshlib knows (%s): unary calls take grpcio's own way"
 
 _BindingsCall: Any = ()
-deserialized: Callable[[bytes, Any], Any] = lambda message, deserialize: deserialize(message)  # noqa: E731
+deserialized: Callable[[bytes, Deserializer[object]], object] = lambda message, deserialize: deserialize(message)  # noqa: E731
 
 try:
     from grpc import _channel, _common, _observability
     from grpc._cython import cygrpc
 
-    _SendMetadata: Any = cygrpc.SendInitialMetadataOperation
-    _SendMessage: Any = cygrpc.SendMessageOperation
-    _ReceiveMetadata: Any = cygrpc.ReceiveInitialMetadataOperation
-    _ReceiveMessage: Any = cygrpc.ReceiveMessageOperation
-    _ReceiveStatus: Any = cygrpc.ReceiveStatusOnClientOperation
-    _CLOSE: Any = cygrpc.SendCloseFromClientOperation(0)  # it keeps nothing, so that all calls can share one
-    _PROPAGATE: Any = cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS
+    _SendMetadata = cygrpc.SendInitialMetadataOperation
+    _SendMessage = cygrpc.SendMessageOperation
+    _ReceiveMetadata = cygrpc.ReceiveInitialMetadataOperation
+    _ReceiveMessage = cygrpc.ReceiveMessageOperation
+    _ReceiveStatus = cygrpc.ReceiveStatusOnClientOperation
+    _CLOSE = cygrpc.SendCloseFromClientOperation(0)  # it keeps nothing, so that all calls can share one
+    _PROPAGATE = cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS
     _CODES: dict[int, grpc.StatusCode] = _common.CYGRPC_STATUS_CODE_TO_STATUS_CODE
     _BindingsCall = cygrpc._AioCall
     deserialized = _common.deserialize
@@ -56,29 +66,61 @@ except (ImportError, AttributeError, TypeError) as unknown:
     log.info(UNKNOWN_BINDING, unknown)
 
 
+class StatusSource(Protocol):
+    """What says how a call has ended: those of grpc.aio are awaited, those of the mesh and exceptions say it at once."""
+
+    def code(self) -> Awaitable[grpc.StatusCode] | grpc.StatusCode: ...
+    def details(self) -> Awaitable[str] | str: ...
+    def debug_error_string(self) -> Awaitable[str] | str: ...
+    def initial_metadata(self) -> Awaitable[aio.Metadata] | aio.Metadata: ...
+    def trailing_metadata(self) -> Awaitable[aio.Metadata] | aio.Metadata: ...
+
+
+class BindingStatus(Protocol):
+    """How the binding's call ended."""
+
+    def code(self) -> int: ...
+    def details(self) -> str: ...
+    def debug_error_string(self) -> str: ...
+    def trailing_metadata(self) -> Pairs: ...
+
+
+class BindingCall(Protocol):
+    """The binding's own call, of asyncio."""
+
+    def unary_unary(self, request: bytes, metadata: Metadata) -> Coroutine[object, object, bytes | None]: ...
+    def done(self) -> bool: ...
+    def is_ok(self) -> bool: ...
+    def cancel(self, details: str) -> bool: ...
+    async def status(self) -> BindingStatus: ...
+    async def initial_metadata(self) -> Pairs: ...
+
+
 class Unary:
     """What ``channel.unary_unary(...)`` gives, for callers in threads. ``own``: the one that ``channel`` gave."""
 
     __slots__ = ("_deserialize", "_own", "_path", "_start", "future", "with_call")
 
-    def __init__(self, channel: Any, path: bytes, deserialize: Any, own: Any) -> None:
+    def __init__(
+        self, inner: Any, path: bytes, deserialize: Deserializer[object] | None, own: ThreadMultiCallable
+    ) -> None:
         self._path = path
         self._deserialize = deserialize
         self._own = own
-        self._start = channel._channel.segregated_call
+        self._start = inner.segregated_call
         self.with_call = own.with_call
         self.future = own.future
 
     def __call__(
         self,
-        request: bytes,
+        request: object,
         timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
-    ) -> Any:
-        """The answer. Raises ``grpc.RpcError`` as grpcio does."""
+        compression: grpc.Compression | None = None,
+    ) -> object:
+        """The response. Raises ``grpc.RpcError`` as grpcio does."""
         if (
             not _known
             or credentials is not None
@@ -87,23 +129,23 @@ class Unary:
         ):
             return self._own(request, timeout, metadata, credentials, wait_for_ready, compression)
         try:
-            answer, status = _ReceiveMessage(0), _ReceiveStatus(0)
+            response, status = _ReceiveMessage(0), _ReceiveStatus(0)
             operations = (
                 _SendMetadata(metadata, 0),
                 _SendMessage(request, 0),
                 _CLOSE,
                 _ReceiveMetadata(0),
-                answer,
+                response,
                 status,
             )
             deadline = None if timeout is None else _machine_time() + timeout
             call = self._start(_PROPAGATE, self._path, None, deadline, metadata, None, ((operations, None),))
         except (TypeError, AttributeError) as error:
-            return self._elsewhere(error, (request, timeout, metadata))
+            return self._elsewhere(error, request, timeout, metadata)
         event = call.next_event()
         deserialize = self._deserialize
         if status.code() == 0:
-            message = answer.message()
+            message = response.message()
             if deserialize is None or message is None:
                 return message
             read = deserialized(message, deserialize)
@@ -115,11 +157,11 @@ class Unary:
         _channel._handle_event(event, state, deserialize)
         return _channel._end_unary_response_blocking(state, call, False, None)
 
-    def _elsewhere(self, error: Exception, arguments: tuple[Any, ...]) -> Any:
+    def _elsewhere(self, error: Exception, request: object, timeout: float | None, metadata: Metadata | None) -> object:
         """Nothing was sent: either grpcio does not take these arguments either, or its binding is not the one we know."""
-        answer = self._own(*arguments)
+        response = self._own(request, timeout, metadata)
         _give_up(error)
-        return answer
+        return response
 
 
 class AioUnary:
@@ -128,24 +170,36 @@ class AioUnary:
 
     __slots__ = ("_begin", "_own", "_path", "deserialize")
 
-    def __init__(self, channel: Any, path: bytes, deserialize: Any, own: Any) -> None:
+    def __init__(
+        self, inner: Any, path: bytes, deserialize: Deserializer[object] | None, own: LoopMultiCallable
+    ) -> None:
         self._path = path
         self.deserialize = deserialize
-        self._begin = channel._channel.call
+        self._begin: Callable[..., BindingCall] = inner.call
         self._own = own
 
-    def __call__(self, request: bytes, **arguments: Any) -> Any:
+    def __call__(
+        self,
+        request: bytes | None = None,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> LoopCall:
         """grpcio's own call."""
-        return self._own(request, **arguments)
+        return self._own(request, timeout=timeout, metadata=metadata, credentials=credentials, compression=compression)
 
-    def begin(self, request: bytes, timeout: float | None, metadata: tuple[Any, ...]) -> tuple[Any, Any]:
-        """The binding's call, and what to await for its answer: serialized, None if there was an error."""
+    def begin(
+        self, request: bytes, timeout: float | None, metadata: Metadata
+    ) -> tuple[BindingCall, Coroutine[object, object, bytes | None]]:
+        """The binding's call, and what to await for its response: serialized, None if there was an error."""
         call = self._begin(self._path, None if timeout is None else _machine_time() + timeout, None, None)
         return call, call.unary_unary(request, metadata)
 
 
-def cancel_unless_done(call: Any) -> None:
-    """Nobody waits for the answer any more."""
+def cancel_unless_done(call: BindingCall) -> None:
+    """Nobody waits for the response any more."""
     if not call.done():
         call.cancel(LOCALLY_CANCELLED)
 
@@ -155,17 +209,17 @@ class FinishedCall:
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: BindingCall) -> None:
         self._call = call
 
     async def code(self) -> grpc.StatusCode:
         return grpc.StatusCode.OK
 
     async def details(self) -> str:
-        return (await self._call.status()).details()  # type: ignore[no-any-return]
+        return (await self._call.status()).details()
 
     async def debug_error_string(self) -> str:
-        return (await self._call.status()).debug_error_string()  # type: ignore[no-any-return]
+        return (await self._call.status()).debug_error_string()
 
     async def initial_metadata(self) -> aio.Metadata:
         return aio.Metadata.from_tuple(await self._call.initial_metadata())
@@ -174,12 +228,13 @@ class FinishedCall:
         return aio.Metadata.from_tuple((await self._call.status()).trailing_metadata())
 
 
-def public_call(call: Any) -> Any:
+def public_call(call: Any) -> StatusSource:
     """A call as grpcio's users know them."""
-    return FinishedCall(call) if isinstance(call, _BindingsCall) else call
+    shown: StatusSource = FinishedCall(call) if isinstance(call, _BindingsCall) else call
+    return shown
 
 
-async def raise_for(call: Any) -> None:
+async def raise_for(call: BindingCall) -> None:
     """Raise ``grpc.aio.AioRpcError`` as grpcio does, unless the call has ended well."""
     if call.is_ok():
         return
@@ -193,18 +248,22 @@ async def raise_for(call: Any) -> None:
     )
 
 
-def for_threads(channel: Any, path: bytes, deserialize: Any, own: Any) -> Any:
+def for_threads(
+    channel: EndpointChannel, path: bytes, deserialize: Deserializer[object] | None, own: ThreadMultiCallable
+) -> ThreadMultiCallable:
     """``Unary`` where it can be, else ``own``."""
     inner = getattr(channel, "_channel", None)
-    return Unary(channel, path, deserialize, own) if _known and hasattr(inner, "segregated_call") else own
+    return Unary(inner, path, deserialize, own) if _known and hasattr(inner, "segregated_call") else own
 
 
-def for_loops(channel: Any, path: bytes, deserialize: Any, own: Any) -> Any:
+def for_loops(
+    channel: EndpointChannel, path: bytes, deserialize: Deserializer[object] | None, own: LoopMultiCallable
+) -> LoopMultiCallable:
     """``AioUnary`` where it can be, else ``own``."""
     inner = getattr(channel, "_channel", None)
     if not _known or not hasattr(inner, "call"):
         return own
-    made = AioUnary(channel, path, deserialize, own)
+    made = AioUnary(inner, path, deserialize, own)
     try:
         made.begin(b"", None, ())[1].close()  # nothing is sent before somebody awaits it
     except (TypeError, AttributeError) as error:

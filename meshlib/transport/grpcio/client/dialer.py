@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib import errors
 from meshlib.engine import deadlines
@@ -12,13 +12,18 @@ from meshlib.engine.outbound import outbound
 from meshlib.engine.patience import until_ready
 from meshlib.engine.route import route
 from meshlib.transport.grpcio.client.method import Method
-from meshlib.transport.grpcio.client.request import GrpcRequest
+from meshlib.transport.grpcio.client.request import CallOptions, GrpcRequest
 from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
 
 if TYPE_CHECKING:
+    import grpc
+
     from meshlib.engine.effects import Exchange
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.client.connect import ChannelSettings
+    from meshlib.transport.grpcio.contracts import Metadata, Options, Req, RequestMessages, Resp
+
+deadline_around = deadlines.current.get
 
 
 def authority_of(target: str) -> str:
@@ -45,7 +50,14 @@ class Dialer:
 
     __slots__ = ("authority", "core", "dialled", "scheme", "settings")
 
-    def __init__(self, core: MeshCore, target: str, credentials: Any, options: Any, compression: Any) -> None:
+    def __init__(
+        self,
+        core: MeshCore,
+        target: str,
+        credentials: grpc.ChannelCredentials | None,
+        options: Options | None,
+        compression: grpc.Compression | None,
+    ) -> None:
         self.core = core
         pairs = tuple((str(name), value) for name, value in options or ())
         self.dialled = authority_of(target)
@@ -57,32 +69,41 @@ class Dialer:
 
     def begin(
         self,
-        method: Method,
-        request: Any,
+        method: Method[Req, Resp],
+        messages: bytes | RequestMessages,
         timeout: float | None,
-        metadata: Any,
-        credentials: Any,
+        metadata: Metadata | None,
+        credentials: grpc.CallCredentials | None,
         wait_for_ready: bool | None,
-        compression: Any,
+        compression: grpc.Compression | None,
+        with_call: bool = True,
     ) -> tuple[Call, Exchange]:
-        """Route the call and make its exchange, not watched by telemetry yet. ``request``: serialized bytes, or what keeps a
-        stream of them."""
+        """Route the call and make its exchange, not watched by telemetry yet. ``messages``: serialized bytes, or what keeps a
+        stream of them; ``with_call``: whether anybody will look at grpcio's object of the call."""
         core = self.core
         live = core.live
         if live is None:
             raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
-        around = deadlines.current.get()
-        if around is not None:  # the call that this program is serving has one: nobody waits for an answer after it
+        around = deadline_around()
+        if around is not None:  # the call that this program is serving has one: nobody waits for a response after it
             left = max(0.0, around - core.clock.monotonic())
             if timeout is None or left < timeout:
                 timeout = left
-        pairs = tuple(metadata) if metadata else ()
-        made = GrpcRequest(
-            method, request, self.scheme, self.authority, pairs, timeout, credentials, compression, self.dialled
+        request = GrpcRequest(
+            method,
+            messages,
+            self.scheme,
+            self.authority,
+            self.dialled,
+            tuple(metadata) if metadata else (),
+            timeout,
+            None if credentials is None and compression is None else CallOptions(credentials, compression),
+            with_call,
         )
+        snapshot = live.snapshot
         timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
-        call = Call(made, live, core.clock, core.rng, timeouts, core.retry_wait)
-        call.record = route(live.snapshot, made)
+        call = Call(request, live, core.clock, core.rng, timeouts, core.retry_wait)
+        call.record = route(snapshot, request)
         if wait_for_ready:
             return call, until_ready(call, exchange_of)
-        return call, outbound(call) if not live.snapshot.fallbacks else exchange_of(call)
+        return call, exchange_of(call) if snapshot.fallbacks else outbound(call)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 from grpc.aio import AioRpcError, Metadata
@@ -24,9 +24,11 @@ from meshlib.transport.grpcio.metadata import from_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from meshlib.engine.call import Call
     from meshlib.engine.explanation import Explanation
+    from meshlib.transport.grpcio.contracts import Pairs
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -39,9 +41,7 @@ class RpcFailed(CallError, AioRpcError, grpc.Call, grpc.Future):
     reason. The trailing metadata has ``meshlib-flags``, ``meshlib-route`` and ``meshlib-reason``.
     """
 
-    def __init__(
-        self, code: grpc.StatusCode, details: str, trailing: tuple[tuple[str, Any], ...], record: Explanation | None
-    ) -> None:
+    def __init__(self, code: grpc.StatusCode, details: str, trailing: Pairs, record: Explanation | None) -> None:
         AioRpcError.__init__(self, code, Metadata(), Metadata(*trailing), details, details)
         self.exchange = record
 
@@ -68,16 +68,16 @@ class RpcFailed(CallError, AioRpcError, grpc.Call, grpc.Future):
     def done(self) -> bool:
         return True
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> NoReturn:
         raise self
 
     def exception(self, timeout: float | None = None) -> BaseException:
         return self
 
-    def traceback(self, timeout: float | None = None) -> Any:
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
         return self.__traceback__
 
-    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+    def add_done_callback(self, fn: Callable[[RpcFailed], None]) -> None:
         fn(self)
 
 
@@ -85,7 +85,7 @@ CALLERS_MISTAKES = (TypeError, ValueError)
 """What grpcio raises for arguments that it cannot take."""
 
 
-def error_of(outcome: Outcome, call: Call) -> Any:
+def error_of(outcome: Outcome, call: Call) -> RpcFailed | TypeError | ValueError:
     """The exception for what a policy answered or the network did, a ``RpcFailed`` (or, of arguments that grpcio cannot take,
     what it raised); notes the status in the call's record."""
     record = call.record
@@ -108,11 +108,11 @@ def error_of(outcome: Outcome, call: Call) -> Any:
 
 
 def ok_without_message(outcome: Outcome, call: Call) -> GrpcOutcome | None:
-    """A policy's answer with the status OK (an abort fault may name it): the call succeeds, without any message."""
+    """A policy's response with the status OK (an abort fault may name it): the call succeeds, without any message."""
     if type(outcome) is GrpcOutcome or outcome.grpc_status != OK or outcome.failure is not None:
         return None
     ended = error_of(outcome, call)
-    return GrpcOutcome(OK, None, ended, None, at_once=True)
+    return GrpcOutcome(None, ended, at_once=True)
 
 
 def _status(outcome: Outcome, call: Call) -> tuple[int, str]:

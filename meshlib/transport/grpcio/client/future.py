@@ -1,21 +1,26 @@
-"""``future()`` of calls with a single answer."""
+"""``future()`` of calls with a single response."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
 from meshlib.transport.grpcio.client.callback_run import CallbackRun
 from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks
 from meshlib.transport.grpcio.client.thread_runtime import Blocking
+from meshlib.transport.grpcio.contracts import ended_call, raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Send
+    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.outcome import Outcome
     from meshlib.transport.grpcio.client.dialer import Dialer
+    from meshlib.transport.grpcio.contracts import Metadata, ThreadCall
 
 
 class _Runtime(FromCallbacks):
@@ -25,7 +30,7 @@ class _Runtime(FromCallbacks):
         super().__init__(dialer.core, dialer.settings)
         self._run = run
 
-    def send(self, effect: Send, done: Callable[[Any], None]) -> Callable[[], None]:
+    def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
         return super().send(effect, self._run.unless_over(done))
 
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
@@ -57,15 +62,15 @@ class PublicCall(grpc.Call, grpc.Future):
             run.cancel("Cancelled upon garbage collection!")
 
     @property
-    def exchange(self) -> Any:
+    def exchange(self) -> Explanation:
         """What the mesh decided and did."""
         return self.run.call.record
 
-    def _ended(self) -> Any:
+    def _ended(self) -> ThreadCall:
         """The object that has the status: grpcio's, or the mesh's own exception."""
         run = self.run
         run.wait(None)
-        return run.error if run.error is not None else run.inner
+        return ended_call(run.error) if run.error is not None else run.shown()
 
     # -- grpc.Call ------------------------------------------------------------------------------------------------------
 
@@ -84,19 +89,19 @@ class PublicCall(grpc.Call, grpc.Future):
                 return False
             return self.run.on_end(callback)
 
-    def initial_metadata(self) -> Any:
+    def initial_metadata(self) -> Metadata:
         return self._ended().initial_metadata()
 
-    def trailing_metadata(self) -> Any:
+    def trailing_metadata(self) -> Metadata:
         return self._ended().trailing_metadata()
 
-    def code(self) -> Any:
+    def code(self) -> grpc.StatusCode:
         return self._ended().code()
 
-    def details(self) -> Any:
+    def details(self) -> str | None:
         return self._ended().details()
 
-    def debug_error_string(self) -> Any:
+    def debug_error_string(self) -> str | None:
         return self._ended().debug_error_string()
 
     # -- grpc.Future ----------------------------------------------------------------------------------------------------
@@ -110,13 +115,13 @@ class PublicCall(grpc.Call, grpc.Future):
     def done(self) -> bool:
         return self.run.over
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> object:
         error = self.exception(timeout)
         if error is not None:
             raise error
         return self._value()
 
-    def exception(self, timeout: float | None = None) -> Any:
+    def exception(self, timeout: float | None = None) -> BaseException | None:
         run = self.run
         if not run.wait(timeout):
             raise grpc.FutureTimeoutError()
@@ -124,26 +129,27 @@ class PublicCall(grpc.Call, grpc.Future):
             raise grpc.FutureCancelledError()
         if run.error is not None:
             return run.error
-        return None if run.inner.code() is grpc.StatusCode.OK else run.inner
+        inner = run.shown()
+        return None if inner.code() is grpc.StatusCode.OK else raised(inner)
 
-    def traceback(self, timeout: float | None = None) -> Any:
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
         error = self.exception(timeout)
         return None if error is None else error.__traceback__
 
-    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+    def add_done_callback(self, fn: Callable[[PublicCall], None]) -> None:
         self.run.on_end(lambda: fn(self))
 
-    def _value(self) -> Any:
+    def _value(self) -> object:
         return None
 
 
 class FutureCall(PublicCall):
-    """A call with a single answer, on its way."""
+    """A call with a single response, on its way."""
 
     def __init__(self, call: Call, exchange: Exchange, dialer: Dialer) -> None:
         run = CallbackRun(call, exchange)
         super().__init__(run)
         run.start(_Runtime(dialer, run))
 
-    def _value(self) -> Any:
-        return self.run.inner.result()
+    def _value(self) -> object:
+        return self.run.shown().result()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterable, Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
@@ -34,24 +35,40 @@ def watch(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState, se
         from grpc_health.v1 import health_pb2
     except ImportError as error:
         raise MeshError("healthCheckConfig needs grpcio-health-checking: pip install 'sidecarless[grpc]'") from error
-    judge = _HealthObserver(cluster, endpoint, health_pb2.HealthCheckResponse.SERVING)
-    request: Any = health_pb2.HealthCheckRequest(service=service)
+    observer = _HealthObserver(cluster, endpoint, health_pb2.HealthCheckResponse.SERVING)
+    request: object = health_pb2.HealthCheckRequest(service=service)
     invoke = upstream.channel.unary_stream(
         WATCH,
         health_pb2.HealthCheckRequest.SerializeToString,
         health_pb2.HealthCheckResponse.FromString,
     )
     if upstream.loop is None:
-        upstream.ended.append(_ThreadWatch(invoke, request, judge, alarms).stop)
+        upstream.ended.append(_ThreadWatch(invoke, request, observer, alarms).stop)
     else:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(_follow(invoke, request, judge, alarms))
+        task = loop.create_task(_follow(invoke, request, observer, alarms))
 
         def stop() -> None:
             soon_on(loop, task.cancel)
-            judge(None)
+            observer(None)
 
         upstream.ended.append(stop)
+
+
+class HealthResponse(Protocol):
+    """``grpc.health.v1.HealthCheckResponse``."""
+
+    status: int
+
+
+class Watch(Protocol):
+    """Its stream, of threads."""
+
+    def __iter__(self) -> Iterator[HealthResponse]: ...
+    def cancel(self) -> bool: ...
+
+
+LoopWatch = AsyncIterable[HealthResponse]
 
 
 class _HealthObserver:
@@ -63,10 +80,10 @@ class _HealthObserver:
         self._serving = serving
 
     def __call__(self, status: int | None) -> None:
-        """``status`` of the answer; None: it does not say (any more)."""
+        """``status`` of the response; None: it does not say (any more)."""
         self._state.observe_health(self._endpoint, serving=status is None or status == self._serving)
 
-    def broken(self, code: Any) -> bool:
+    def broken(self, code: grpc.StatusCode) -> bool:
         """The watch ended; whether to begin again."""
         if code is grpc.StatusCode.UNIMPLEMENTED:
             log.warning("%s has no health service; it counts as healthy", self._endpoint.key)
@@ -74,7 +91,7 @@ class _HealthObserver:
             return False
         return True
 
-    def odd(self) -> None:
+    def raised(self) -> None:
         """The watch raised what it should not (call from its handler); it is begun again."""
         log.warning("the health of %s cannot be asked for; trying again", self._endpoint.key, exc_info=True)
         self(None)
@@ -83,10 +100,12 @@ class _HealthObserver:
 class _ThreadWatch:
     """A watch in a thread of its own: gRPC's streams can only be read by blocking."""
 
-    def __init__(self, invoke: Any, request: Any, judge: _HealthObserver, alarms: Alarms) -> None:
-        self._invoke, self._request, self._judge, self._alarms = invoke, request, judge, alarms
+    def __init__(
+        self, invoke: Callable[..., Watch], request: object, observer: _HealthObserver, alarms: Alarms
+    ) -> None:
+        self._invoke, self._request, self._observer, self._alarms = invoke, request, observer, alarms
         self._stopped = False
-        self._stream: Any = None
+        self._stream: Watch | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -98,16 +117,15 @@ class _ThreadWatch:
             stream = self._stream = self._invoke(self._request, wait_for_ready=True)
             if self._stopped:
                 stream.cancel()
-            for answer in stream:
-                self._judge(answer.status)
+            for response in stream:
+                self._observer(response.status)
         except grpc.RpcError as error:
-            told: Any = error
-            if self._stopped or not self._judge.broken(told.code()):
+            if self._stopped or not self._observer.broken(error.code()):
                 return
         except Exception:  # noqa: BLE001 (logged by it: nobody else would hear of it, and the endpoint stay as it was)
             if self._stopped:
                 return
-            self._judge.odd()
+            self._observer.raised()
         if not self._stopped:
             self._alarms.after(AGAIN, self._begin)
 
@@ -115,17 +133,17 @@ class _ThreadWatch:
         self._stopped = True
         if self._stream is not None:
             self._stream.cancel()
-        self._judge(None)  # nobody asks any more
+        self._observer(None)  # nobody asks any more
 
 
-async def _follow(invoke: Any, request: Any, judge: _HealthObserver, alarms: Alarms) -> None:
+async def _follow(invoke: Callable[..., LoopWatch], request: object, observer: _HealthObserver, alarms: Alarms) -> None:
     while True:
         try:
-            async for answer in invoke(request, wait_for_ready=True):
-                judge(answer.status)
+            async for response in invoke(request, wait_for_ready=True):
+                observer(response.status)
         except grpc.aio.AioRpcError as error:
-            if not judge.broken(error.code()):
+            if not observer.broken(error.code()):
                 return
         except Exception:  # noqa: BLE001 (logged by it: nobody else would hear of it, and the endpoint stay as it was)
-            judge.odd()
+            observer.raised()
         await alarms.pause(AGAIN)

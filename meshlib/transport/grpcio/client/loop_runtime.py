@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -11,6 +11,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.client.attempt import (
     broken_off,
     callable_on,
+    keywords,
     not_begun,
     outcome_of_end,
     refused,
@@ -18,7 +19,8 @@ from meshlib.transport.grpcio.client.attempt import (
 )
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
 from meshlib.transport.grpcio.client.core_unary import AioUnary, cancel_unless_done, deserialized, raise_for, unobserved
-from meshlib.transport.grpcio.client.outcome import OK, GrpcOutcome
+from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.contracts import ended_call
 from meshlib.transport.runtimes.loop import LoopRuntime
 from meshlib.transport.runtimes.race import race_on_loop
 from meshlib.transport.upstream.problems import mesh_closed
@@ -26,10 +28,15 @@ from meshlib.transport.upstream.problems import mesh_closed
 if TYPE_CHECKING:
     from meshlib.engine.effects import Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.aio_requests import AioRequests
+    from meshlib.transport.grpcio.client.core_unary import BindingCall
+    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.upstream import Upstream
+    from meshlib.transport.grpcio.contracts import LoopCall, LoopMultiCallable
 
 
 class OnLoop(LoopRuntime):
-    """Calls with a single answer on asyncio."""
+    """Calls with a single response on asyncio."""
 
     def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
         super().__init__(core)
@@ -39,24 +46,24 @@ class OnLoop(LoopRuntime):
         return await race_on_loop(effect, self.send, self._core.alarms)
 
     async def send(self, effect: Send) -> Outcome:
-        sent = effect.call.request
+        sent: GrpcRequest[AioRequests[object]] = effect.call.request
         loop = asyncio.get_running_loop()
-        upstream: Any = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
-        request, timeout = sent.messages, effect.timeout
-        credentials, compression = sent.credentials, sent.compression
-        outcome = GrpcOutcome(OK, None, None, None, at_once=False)
-        call: Any = None
+        upstream: Upstream | None = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
+        messages, options, timeout = sent.messages, sent.call_options, effect.timeout
+        outcome = GrpcOutcome()
+        call: LoopCall | BindingCall | None = None
         try:
             if upstream is None or sent.sent_authority or upstream.worn:
                 upstream = upstream_for(self._core, self._settings, effect, loop)
-            method = sent.multicallable
-            invoke = upstream.calls.get((method.key, sent.target)) or callable_on(upstream, effect)
+            called: AioUnary | LoopMultiCallable = upstream.calls.get(
+                (sent.method_called.key, sent.target)
+            ) or callable_on(upstream, effect)
             metadata = sent.metadata(effect.attempt)
-            if type(invoke) is AioUnary and credentials is None and compression is None and unobserved():
-                call, answering = invoke.begin(request, timeout, metadata)
+            if isinstance(called, AioUnary) and isinstance(messages, bytes) and options is None and unobserved():
+                call, response = called.begin(messages, timeout, metadata)
                 upstream.under_way.add(call)
                 try:
-                    message = outcome.message = await answering
+                    message = await response
                 except BaseException:  # cancelled, or dropped with its loop
                     cancel_unless_done(call)
                     raise
@@ -64,23 +71,20 @@ class OnLoop(LoopRuntime):
                     upstream.under_way.discard(call)
                 if message is None:
                     await raise_for(call)
-                elif invoke.deserialize is not None:
-                    outcome.message = deserialized(message, invoke.deserialize)
+                if message is None or called.deserialize is None:
+                    outcome.message = message
+                else:
+                    outcome.message = deserialized(message, called.deserialize)
             else:
-                arguments = {
-                    "timeout": timeout,
-                    "metadata": metadata,
-                    "credentials": credentials,
-                    "compression": compression,
-                }
-                if type(request) is bytes:
-                    call = invoke(request, **arguments)
+                arguments = keywords(sent, timeout, metadata)
+                if isinstance(messages, bytes):
+                    call = called(messages, **arguments)
                     outcome.message = await call
                 else:
-                    call = invoke(**arguments)
-                    outcome.message = await request.send_to(call)
+                    call = called(**arguments)
+                    outcome.message = await messages.send_to(call)
         except grpc.aio.AioRpcError as error:
-            return outcome_of_end(self._core, upstream, effect, error, timeout is not None)
+            return outcome_of_end(self._core, upstream, effect, ended_call(error), timeout is not None)
         except asyncio.CancelledError:
             if broken_off(self._core):
                 return mesh_closed()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 
 def here(loop: asyncio.AbstractEventLoop) -> bool:
@@ -15,7 +14,7 @@ def here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-def soon_on(loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> None:
+def soon_on(loop: asyncio.AbstractEventLoop, work: Callable[[], object]) -> None:
     """Do ``work`` on ``loop``: now if this is the loop, else at its next turn; not at all when it is closed, since what
     belonged to it ended with it."""
     if here(loop):

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import grpc
+from meshlib.transport.grpcio.contracts import Deserializer, Req, Resp, Serializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-
-# stubs of newer grpcio register their methods with the channel, which makes their calls a little faster
-_REGISTERS = "_registered_method" in inspect.signature(grpc.Channel.unary_unary).parameters
-_REGISTERED = {"_registered_method": True} if _REGISTERS else {}
+MethodKey = tuple[str, Deserializer[object] | None]
+"""By which the multicallables of a channel to an endpoint are told apart, beside their path."""
 
 
-class Method:
-    """One method of a channel, as its stub declared it."""
+class Method(Generic[Req, Resp]):
+    """One method of a channel. ``kind``: "unary_unary", "unary_stream", "stream_unary" or "stream_stream";
+    ``streaming``: whether its response is a stream."""
 
     __slots__ = ("deserialize", "key", "kind", "path", "serialize", "streaming", "target")
 
     def __init__(
-        self,
-        kind: str,
-        path: str | bytes,
-        serialize: Callable[[Any], bytes] | None,
-        deserialize: Callable[[bytes], Any] | None,
+        self, kind: str, path: str | bytes, serialize: Serializer[Req] | None, deserialize: Deserializer[Resp] | None
     ) -> None:
         self.kind = kind
         self.path = path.decode("latin-1") if isinstance(path, bytes) else path
@@ -36,53 +28,66 @@ class Method:
         self.serialize = serialize
         self.deserialize = deserialize
         self.streaming = kind.endswith("_stream")
-        self.key = (kind, deserialize)
-
-    def make(self, channel: Any, path: str) -> Any:
-        """grpcio's own multicallable; the messages it gets are serialized already."""
-        return getattr(channel, self.kind)(path, None, self.deserialize, **_REGISTERED)
+        self.key: MethodKey = (kind, deserialize)
 
 
-class Stubs:
-    """What stubs ask of a channel, for both runtimes: a multicallable of each kind. ``callables`` has their classes."""
+class Named(Method[object, object]):
+    """A method of which only the name is known, where no call is made."""
 
-    callables: ClassVar[dict[str, Any]]
+    __slots__ = ()
 
-    def _multicallable(self, kind: str, method: Any, serialize: Any, deserialize: Any) -> Any:
-        return self.callables[kind](self, Method(kind, method, serialize, deserialize))
+    def __init__(self, path: str) -> None:
+        super().__init__("unary_unary", "", None, None)
+        self.path = path
+        self.target = path.encode("latin-1", "replace")
+
+
+UnaryUnary = TypeVar("UnaryUnary")
+UnaryStream = TypeVar("UnaryStream")
+StreamUnary = TypeVar("StreamUnary")
+StreamStream = TypeVar("StreamStream")
+
+
+class Stubs(Generic[UnaryUnary, UnaryStream, StreamUnary, StreamStream]):
+    """What stubs ask of a channel, for both runtimes: a multicallable of each kind. The attributes are their classes."""
+
+    of_unary_unary: Callable[..., UnaryUnary]
+    of_unary_stream: Callable[..., UnaryStream]
+    of_stream_unary: Callable[..., StreamUnary]
+    of_stream_stream: Callable[..., StreamStream]
 
     def unary_unary(
         self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return self._multicallable("unary_unary", method, request_serializer, response_deserializer)
+        method: str,
+        request_serializer: Serializer[Req] | None = None,
+        response_deserializer: Deserializer[Resp] | None = None,
+        _registered_method: bool = False,
+    ) -> UnaryUnary:
+        return self.of_unary_unary(self, Method("unary_unary", method, request_serializer, response_deserializer))
 
     def unary_stream(
         self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return self._multicallable("unary_stream", method, request_serializer, response_deserializer)
+        method: str,
+        request_serializer: Serializer[Req] | None = None,
+        response_deserializer: Deserializer[Resp] | None = None,
+        _registered_method: bool = False,
+    ) -> UnaryStream:
+        return self.of_unary_stream(self, Method("unary_stream", method, request_serializer, response_deserializer))
 
     def stream_unary(
         self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return self._multicallable("stream_unary", method, request_serializer, response_deserializer)
+        method: str,
+        request_serializer: Serializer[Req] | None = None,
+        response_deserializer: Deserializer[Resp] | None = None,
+        _registered_method: bool = False,
+    ) -> StreamUnary:
+        return self.of_stream_unary(self, Method("stream_unary", method, request_serializer, response_deserializer))
 
     def stream_stream(
         self,
-        method: Any,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: Any = False,
-    ) -> Any:
-        return self._multicallable("stream_stream", method, request_serializer, response_deserializer)
+        method: str,
+        request_serializer: Serializer[Req] | None = None,
+        response_deserializer: Deserializer[Resp] | None = None,
+        _registered_method: bool = False,
+    ) -> StreamStream:
+        return self.of_stream_stream(self, Method("stream_stream", method, request_serializer, response_deserializer))

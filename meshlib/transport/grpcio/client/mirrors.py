@@ -1,21 +1,26 @@
-"""Copies of calls whose answers are streams: read to their end in the background, and thrown away."""
+"""Copies of calls whose responses are streams: read to their end in the background, and thrown away."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
 from meshlib.engine.drivers import discard, run
 from meshlib.engine.outcome import Outcome
-from meshlib.transport.grpcio.client.attempt import invoker, not_begun, refused, total_time
+from meshlib.transport.grpcio.client.attempt import invoker, not_begun, refused, total_time, upstream_for
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
-from meshlib.transport.grpcio.client.outcome import ended, responded
+from meshlib.transport.grpcio.client.outcome import GrpcOutcome, ended
+from meshlib.transport.grpcio.contracts import ended_call
 from meshlib.transport.runtimes.threads import ThreadRuntime
 
 if TYPE_CHECKING:
-    from meshlib.engine.effects import Exchange, Send
+    from collections.abc import Callable
+
+    from meshlib.engine.effects import Exchange, Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages
 
 
 class _ReadToTheEnd(ThreadRuntime):
@@ -26,28 +31,32 @@ class _ReadToTheEnd(ThreadRuntime):
         self._settings = settings
 
     def send(self, effect: Send) -> Outcome:
-        sent = effect.call.request
-        request = sent.messages
+        sent: GrpcRequest[ThreadMessages] = effect.call.request
+        messages = sent.messages
         try:
-            _, invoke = invoker(self._core, self._settings, effect)
-            inner = invoke(
-                request if type(request) is bytes else request.attempt(),
+            called: Callable[..., ThreadCall] = invoker(upstream_for(self._core, self._settings, effect), effect)
+            inner = called(
+                messages if isinstance(messages, bytes) else messages.attempt(),
                 total_time(self._core, effect),
                 sent.metadata(effect.attempt),
             )
             for _ in inner:
                 pass
         except grpc.RpcError as error:
-            told: Any = error
+            told = ended_call(error)
             return ended(told.code().value[0], told.details(), told.initial_metadata(), inner, error, True)
         except CannotConnect as error:
             return refused(error)
         except Exception as error:  # noqa: BLE001 (an outcome as any other)
             return not_begun(self._core, error)
-        return responded(None, inner)
+        return GrpcOutcome(None, inner)
+
+    def race(self, effect: Race) -> tuple[Send, Outcome]:
+        """Copies are not hedged: the first attempt is all there is."""
+        return effect.first, self.send(effect.first)
 
 
 def spawn_stream(core: MeshCore, settings: ChannelSettings, exchange: Exchange) -> None:
     """Run a copy in one of the mesh's background threads."""
-    runtime: Any = _ReadToTheEnd(core, settings)
+    runtime = _ReadToTheEnd(core, settings)
     core.background.submit(lambda: discard(run(exchange, runtime), exchange), exchange.close)

@@ -9,14 +9,14 @@ the installed one.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from meshlib.engine.outcome import Failure, Outcome, RawHeaders
 from meshlib.policy.grpc_status import NUMBERS
 from meshlib.transport.grpcio.metadata import to_raw
 
 if TYPE_CHECKING:
-    from meshlib.transport.grpcio.metadata import Metadata
+    from meshlib.transport.grpcio.contracts import Metadata
 
 OK = NUMBERS["OK"]
 CANCELLED = NUMBERS["CANCELLED"]
@@ -49,22 +49,35 @@ _HEADS: tuple[RawHeaders, ...] = tuple([(b"grpc-status", b"%d" % code)] for code
 _NO_HEADERS: RawHeaders = []
 
 
+@final
 class GrpcOutcome(Outcome):
     """An attempt that was answered. ``code`` is the call's status so far (OK while a stream goes on); ``message`` the
-    answer of a unary call; ``call`` grpcio's object for the attempt; ``grpc_status`` is set only when the status came
-    without any message before it, which is when Envoy would have had it in the head of the answer."""
+    response of a unary call, of the caller's own type; ``call`` grpcio's object for the attempt, of its runtime's type;
+    ``at_once``: the status came without any message before it, which is when Envoy would have had it in the head of the
+    response, and only then ``grpc_status`` is set."""
 
     __slots__ = ("call", "code", "message", "told_headers")
 
-    def __init__(self, code: int, message: Any, call: Any, error: BaseException | None, *, at_once: bool) -> None:
+    def __init__(
+        self,
+        message: Any = None,
+        call: Any = None,
+        code: int = OK,
+        error: BaseException | None = None,
+        at_once: bool = False,
+    ) -> None:
         self.failure = None
         self.status = 200
         self.stale = False
         self.body = None
         self.detail = ""
         self.error = error
-        self.grpc_status = code if at_once else None
-        self.headers = _HEADS[code] if at_once else _NO_HEADERS
+        if at_once:
+            self.grpc_status = code
+            self.headers = _HEADS[code]
+        else:
+            self.grpc_status = None
+            self.headers = _NO_HEADERS
         self.code = code
         self.message = message
         self.call = call
@@ -80,23 +93,18 @@ class GrpcOutcome(Outcome):
             self.headers = [*self.headers, (b"grpc-message", message), *to_raw(trailing or ())]
 
 
-def responded(message: Any, call: Any) -> GrpcOutcome:
-    """A unary call that was answered, or a stream's first message."""
-    return GrpcOutcome(OK, message, call, None, at_once=False)
-
-
 def ended(
     code: int,
     details: str | None,
     initial: Metadata | None,
-    call: Any,
+    call: object,
     error: BaseException | None,
     timed: bool,
     request_error: BaseException | None = None,
 ) -> Outcome:
     """An attempt that ended without any message. ``timed``: it had a time limit of its own."""
     if code == OK:
-        return GrpcOutcome(OK, None, call, None, at_once=True)
+        return GrpcOutcome(None, call, at_once=True)
     if request_error is not None:
         return Outcome(Failure.REQUEST_BODY_FAILED, f"the caller's requests raised {request_error!r}", error)
     text = details or ""
@@ -106,13 +114,13 @@ def ended(
     if failure is not None or _NO_STATUS.search(text):
         # it broke, or just stopped, after the server had begun to answer: nothing is retried then, and the server is not
         # held to account, as in Envoy
-        return GrpcOutcome(code, None, call, error, at_once=False)
+        return GrpcOutcome(None, call, code, error)
     found = _HTTP_STATUS.search(text)
     if found:  # something that speaks HTTP, not gRPC, answered
-        made = GrpcOutcome(code, None, call, error, at_once=False)
+        made = GrpcOutcome(None, call, code, error)
         made.status = int(found[1])
         return made
-    return GrpcOutcome(code, None, call, error, at_once=not initial)
+    return GrpcOutcome(None, call, code, error, at_once=not initial)
 
 
 def failure_of(code: int, details: str, timed: bool) -> Failure | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -29,7 +29,7 @@ log = logging.getLogger("meshlib.grpc")
 READY = grpc.ChannelConnectivity.READY
 
 STALLED = 5.0
-"""Seconds between looks whether a loop that watches a channel is running at all."""
+"""Seconds between checks whether a loop that watches a channel is running at all."""
 
 
 def lost_connection(core: MeshCore, upstream: Upstream, effect: Send) -> None:
@@ -73,7 +73,7 @@ def _watch_from_thread(upstream: Upstream, cluster: BoundCluster, endpoint: Endp
         if here is not None:
             here.channel.unsubscribe(changed)
 
-    def changed(state: Any) -> None:
+    def changed(state: grpc.ChannelConnectivity) -> None:
         if state is READY:
             stop()
             told()
@@ -89,7 +89,7 @@ def _watch_from_thread(upstream: Upstream, cluster: BoundCluster, endpoint: Endp
 
 def _watch_on_loop(core: MeshCore, upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> None:
     told = _told(upstream, cluster, endpoint)
-    channel, loop, alarms = upstream.channel, upstream.loop, core.real_alarms
+    channel, loop, alarms = upstream.channel, asyncio.get_running_loop(), core.real_alarms
 
     async def until_ready() -> None:
         try:
@@ -100,19 +100,19 @@ def _watch_on_loop(core: MeshCore, upstream: Upstream, cluster: BoundCluster, en
         finally:  # cancelled with its loop, too
             told()
 
-    task = asyncio.get_running_loop().create_task(until_ready())
+    task = loop.create_task(until_ready())
 
     def stop() -> None:
         soon_on(loop, task.cancel)
         told()
 
-    def look() -> None:
+    def check_loop() -> None:
         if task.done():
             return
         if loop.is_running():
-            alarms.after(STALLED, look)
+            alarms.after(STALLED, check_loop)
         else:  # others call this endpoint too, and must not wait for a loop that nobody runs
             stop()
 
     upstream.watching = stop
-    alarms.after(STALLED, look)
+    alarms.after(STALLED, check_loop)

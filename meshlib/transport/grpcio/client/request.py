@@ -3,16 +3,20 @@ handed to grpcio, attempt after attempt."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
 from meshlib.policy.deadline import GRPC_TIMEOUT
 from meshlib.policy.deadline import write as write_deadline
+from meshlib.transport.grpcio.contracts import Messages
 from meshlib.transport.grpcio.metadata import from_raw, to_raw, to_text
 
 if TYPE_CHECKING:
+    import grpc
+
     from meshlib.engine.message import RawHeaders
-    from meshlib.transport.grpcio.metadata import Metadata
+    from meshlib.transport.grpcio.client.method import Method
+    from meshlib.transport.grpcio.contracts import Metadata, Pairs, RequestMessages
 
 ALWAYS = {
     "content-type": "application/grpc",
@@ -25,23 +29,20 @@ ALWAYS = {
 COUNT_NAME = ATTEMPT_COUNT.decode()
 MANY = 32
 # bytes, which grpcio takes too and need not encode: 0.5 % of a call in `make bench`
-COUNTS: tuple[tuple[Any, ...], ...] = tuple(((ATTEMPT_COUNT, b"%d" % attempt),) for attempt in range(MANY))
+COUNTS: tuple[Pairs, ...] = tuple(((ATTEMPT_COUNT, b"%d" % attempt),) for attempt in range(MANY))
 
 
-class Named:
-    """A method of which only the name is known, where no call is made."""
+class CallOptions(NamedTuple):
+    """What few calls are given of their own."""
 
-    __slots__ = ("path", "target")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.target = path.encode("latin-1", "replace")
+    credentials: grpc.CallCredentials | None
+    compression: grpc.Compression | None
 
 
-class GrpcRequest:
+class GrpcRequest(Generic[Messages]):
     """A ``Request`` on a gRPC call. ``messages``: serialized bytes, or what keeps a stream of them (``requests.py``).
-    ``credentials`` and ``compression`` are the call's own arguments. ``multicallable`` is the caller's, which knows how to make
-    the attempt's."""
+    ``method_called`` is the caller's, by which an attempt's multicallable is made; ``call_options`` the call's own arguments,
+    None without any."""
 
     __slots__ = (
         "_metadata",
@@ -50,13 +51,12 @@ class GrpcRequest:
         "_timeout",
         "_values",
         "authority",
-        "compression",
+        "call_options",
         "counted",
-        "credentials",
         "dialled",
         "has_envoy_headers",
         "messages",
-        "multicallable",
+        "method_called",
         "path",
         "scheme",
         "sent_authority",
@@ -72,34 +72,32 @@ class GrpcRequest:
 
     def __init__(
         self,
-        multicallable: Any,
-        messages: Any,
+        method: Method[Any, Any],
+        messages: bytes | Messages,
         scheme: str,
         authority: str,
-        metadata: Metadata,
+        dialled: str,
+        metadata: Metadata = (),
         timeout: float | None = None,
-        credentials: Any = None,
-        compression: Any = None,
-        dialled: str = "",
+        call_options: CallOptions | None = None,
+        with_call: bool = True,
     ) -> None:
-        self.multicallable = multicallable
+        self.method_called = method
         self.messages = messages
-        self.path: str = multicallable.path
-        self.target: bytes = multicallable.target
+        self.path = method.path
+        self.target = method.target
         self.scheme = scheme
         self.authority = authority
-        self.dialled = dialled or authority
+        self.dialled = dialled
         self.sent_authority = ""  # one that a rule sets, "" for the channel's
-        self.credentials = credentials
-        self.compression = compression
-        self.counted = False
-        self.with_call = True  # whether anybody will look at grpcio's object of the call; making one costs
-        self.has_envoy_headers = bool(metadata)  # whether there may be a header whose name begins with x-envoy-
+        self.call_options = call_options
+        self.with_call = with_call  # whether anybody will look at grpcio's object of the call; making one costs
+        self.has_envoy_headers = metadata != ()  # whether there may be a header whose name begins with x-envoy-
         self._metadata = metadata
         self._timeout = timeout
+        # set when they are made: ``_repeated`` with ``_values``, ``counted`` with ``_raw``
         self._raw: RawHeaders | None = None
         self._values: dict[str, str] | None = None
-        self._repeated: dict[str, list[str]] | None = None
 
     @property
     def full_path(self) -> str:
@@ -120,21 +118,23 @@ class GrpcRequest:
 
     def header_values(self, name: str) -> list[str] | None:
         """Each value of a repeated header on its own; None when the header is not repeated."""
-        if self._values is None and self._metadata:
+        if not self._metadata:
+            return None
+        if self._values is None:
             self._read()
-        return self._repeated.get(name) if self._repeated is not None else None
+        return self._repeated.get(name)
 
     def _read(self) -> dict[str, str]:
         headers: dict[str, str] = {}
+        repeated: dict[str, list[str]] = {}
         for name, value in self._metadata:
             text = value if type(value) is str and value.isascii() else to_text(name, value)
             if name in headers:
-                if self._repeated is None:
-                    self._repeated = {}
-                self._repeated.setdefault(name, [headers[name]]).append(text)
-                headers[name] = ",".join(self._repeated[name])
+                repeated.setdefault(name, [headers[name]]).append(text)
+                headers[name] = ",".join(repeated[name])
             else:
                 headers[name] = text
+        self._repeated = repeated
         self._values = headers
         return headers
 
@@ -144,13 +144,17 @@ class GrpcRequest:
     @property
     def headers(self) -> RawHeaders:
         """The metadata as raw headers, for those who read or change them; the first time they are made."""
-        if self._raw is None:
-            self._raw = to_raw(self._metadata)
-        return self._raw
+        raw = self._raw
+        if raw is None:
+            self.counted = False
+            raw = self._raw = to_raw(self._metadata)
+        return raw
 
     @headers.setter
     def headers(self, headers: RawHeaders) -> None:
         own = {value for name, value in to_raw(self._metadata) if name == HOST} if self._metadata else ()
+        if self._raw is None:
+            self.counted = False
         self._raw = headers
         for name, value in headers:
             if name == HOST and value not in own:  # set by a rule: metadata of that name says nothing of the authority
@@ -158,10 +162,11 @@ class GrpcRequest:
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them, before what rules add."""
+        headers = self.headers
         self.counted = True
-        return [*self.headers, (ATTEMPT_COUNT, b"1")]
+        return [*headers, (ATTEMPT_COUNT, b"1")]
 
-    def metadata(self, attempt: int) -> tuple[Any, ...]:
+    def metadata(self, attempt: int) -> Pairs:
         """The metadata of an attempt, with its number."""
         if self._raw is None:
             if not self._metadata and attempt < MANY:
@@ -185,38 +190,39 @@ class GrpcRequest:
     def replayable(self) -> bool:
         """Whether another attempt can send the same messages."""
         messages = self.messages
-        return type(messages) is bytes or bool(messages.replayable)
+        return isinstance(messages, bytes) or messages.replayable
 
     @property
     def whole(self) -> bool:
-        """Whether all request messages are at hand and the answer is a single one (else it can be neither hedged nor
+        """Whether all request messages are at hand and the response is a single one (else it can be neither hedged nor
         mirrored before it is answered)."""
         messages = self.messages
-        return not self.multicallable.streaming and (type(messages) is bytes or bool(messages.whole))
+        return not self.method_called.streaming and (isinstance(messages, bytes) or messages.whole)
 
     @property
     def sent(self) -> bool:
         """Whether copies can be sent elsewhere: a mirror of a stream follows it as it goes on."""
         return self.replayable
 
-    def shadow(self) -> GrpcRequest:
+    def shadow(self) -> GrpcRequest[RequestMessages]:
         """The same call for a mirror: ``-shadow`` on its authority, before the port."""
-        copy = GrpcRequest(
-            self.multicallable,
-            self.messages if type(self.messages) is bytes else self.messages.copy(),
+        messages, options = self.messages, self.call_options
+        copy: GrpcRequest[RequestMessages] = GrpcRequest(
+            self.method_called,
+            messages if isinstance(messages, bytes) else messages.copy(),
             self.scheme,
             self.authority,
+            self.dialled,
             self._metadata,
             self._timeout,
-            None,
-            self.compression,
-            self.dialled,
+            None if options is None or options.compression is None else CallOptions(None, options.compression),
         )
         copy.target = self.target
-        copy._raw, copy.counted = self._raw, self.counted
+        if self._raw is not None:
+            copy._raw, copy.counted = self._raw, self.counted
         copy.sent_authority = shadow_host((self.sent_authority or self.authority).encode("latin-1")).decode("latin-1")
         return copy
 
 
-def _count(attempt: int) -> tuple[Any, ...]:
+def _count(attempt: int) -> Pairs:
     return COUNTS[attempt] if attempt < MANY else ((COUNT_NAME, str(attempt)),)

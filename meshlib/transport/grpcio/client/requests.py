@@ -1,6 +1,6 @@
 """Request messages that can be sent again: what a retried call with a stream of requests replays.
 
-Messages are kept while they are sent, up to Envoy's 1 MiB, until the call is committed (its first answer is there) or has
+Messages are kept while they are sent, up to Envoy's 1 MiB, until the call is committed (its first response is there) or has
 become too long. Each attempt reads from the start; only the newest may take messages that are new.
 """
 
@@ -8,23 +8,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Generic
 
+from meshlib.transport.grpcio.client.serialize import to_bytes
+from meshlib.transport.grpcio.contracts import Req, Serializer, ThreadMessages
 from meshlib.transport.protocol.request_body import REPLAY_LIMIT
-
-
-def to_bytes(message: Any, serialize: Callable[[Any], bytes] | None) -> bytes:
-    """A request message as it is sent. Raises what its serializer raises, and TypeError for what is no bytes then."""
-    data = message if serialize is None else serialize(message)
-    if type(data) is bytes:
-        return data
-    if isinstance(data, bytes):
-        return bytes(data)
-    raise TypeError(
-        f"a gRPC request must be bytes once it is serialized, not {type(data).__name__}: give the stub's method a "
-        "request_serializer (for example Request.SerializeToString)"
-    )
 
 
 class Kept:
@@ -66,11 +55,11 @@ class Kept:
             self._dropped = sent
 
 
-class ReplayIterator:
+class ReplayIterator(Generic[Req]):
     """The caller's iterator of messages, for threads. ``attempt`` gives each attempt an iterator of serialized messages;
     ``error`` is what the caller's iterator (or its serializer) raised."""
 
-    def __init__(self, source: Iterator[Any], serialize: Callable[[Any], bytes] | None) -> None:
+    def __init__(self, source: Iterator[Req], serialize: Serializer[Req] | None) -> None:
         self.kept = Kept()
         self.error: BaseException | None = None
         self._source = source
@@ -157,7 +146,7 @@ class Follower:
     whole = True
     error: BaseException | None = None
 
-    def __init__(self, source: ReplayIterator) -> None:
+    def __init__(self, source: ThreadMessages) -> None:
         self._source = source  # keeps the books alive
         self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -179,3 +168,13 @@ class Follower:
         while (message := self._messages.get()) is not None:
             self._waiting -= len(message)
             yield message
+
+    def commit(self) -> None:
+        """Nothing to forget: a mirror makes one attempt, and each message is kept until that takes it."""
+
+    def over(self) -> None:
+        """Nothing more to end: the last message came by ``feed``."""
+
+    def copy(self) -> ThreadMessages:
+        """As if of the caller's own."""
+        return self._source.copy()

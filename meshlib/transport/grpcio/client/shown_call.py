@@ -1,20 +1,22 @@
-"""What a caller is shown of an answered attempt: grpcio's own call object, with the mesh's ``exchange`` on it, and with
+"""What a caller is shown of an attempt that has ended: grpcio's own call object, with the mesh's ``exchange`` on it, and with
 the metadata that the rule's header operations made of the server's."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.policy.unsigned import unsigned
 from meshlib.transport.grpcio.client.errors import CODES, RpcFailed
+from meshlib.transport.grpcio.contracts import Value, ended_call, raised
 from meshlib.transport.grpcio.metadata import from_raw
 
 if TYPE_CHECKING:
     from meshlib.engine.explanation import Explanation
     from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+    from meshlib.transport.grpcio.contracts import Pairs, ThreadCall
 
 
-class Metadatum(tuple[str, Any]):
+class Metadatum(tuple[str, Value]):
     """A pair with names, as grpcio gives."""
 
     __slots__ = ()
@@ -23,7 +25,7 @@ class Metadatum(tuple[str, Any]):
     value = property(lambda self: self[1])
 
 
-def with_metadata(inner: Any, outcome: GrpcOutcome, record: Explanation) -> Any:
+def with_metadata(inner: ThreadCall, outcome: GrpcOutcome, record: Explanation) -> ThreadCall:
     """``inner`` with ``exchange``, and with the changed metadata if a rule changed any; another object when the rule has
     changed the very status."""
     inner.exchange = record
@@ -38,8 +40,13 @@ def with_metadata(inner: Any, outcome: GrpcOutcome, record: Explanation) -> Any:
     return inner
 
 
-def _with_status(inner: Any, outcome: GrpcOutcome, record: Explanation, changed: tuple[Any, ...]) -> Any:
-    """Rules may set grpc-status and grpc-message of an answer that is nothing but a status."""
+def error_with_metadata(error: BaseException, outcome: GrpcOutcome, record: Explanation) -> BaseException:
+    """The same of grpcio's exception, which is its call, too."""
+    return raised(with_metadata(ended_call(error), outcome, record))
+
+
+def _with_status(inner: ThreadCall, outcome: GrpcOutcome, record: Explanation, changed: Pairs) -> ThreadCall:
+    """Rules may set grpc-status and grpc-message of a response that is nothing but a status."""
     headers = dict(outcome.headers)
     status = unsigned(headers.get(b"grpc-status", b"").decode("latin-1"))
     message = headers.get(b"grpc-message", b"").decode("utf-8", "replace")
@@ -47,4 +54,4 @@ def _with_status(inner: Any, outcome: GrpcOutcome, record: Explanation, changed:
     if not code or (code == outcome.code and message == (inner.details() or "")):
         return inner
     record.grpc_status = code
-    return RpcFailed(CODES[code], message, changed, record)
+    return ended_call(RpcFailed(CODES[code], message, changed, record))

@@ -1,4 +1,4 @@
-"""Streams of answers in threads.
+"""Streams of responses in threads.
 
 No thread waits for an attempt: the caller's own, when it reads, or grpcio's, when the attempt ends. Up to the first message
 an attempt that fails may be followed by another one; from then on the caller reads grpcio's own stream, and a message costs
@@ -7,30 +7,35 @@ what it costs there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
 from meshlib.engine.outcome import Outcome
 from meshlib.transport.grpcio.client.attempt import (
+    arguments,
     invoker,
     not_begun,
     refused,
     total_time,
+    upstream_for,
 )
-from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks
+from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks, canceller
 from meshlib.transport.grpcio.client.connect import CannotConnect
 from meshlib.transport.grpcio.client.errors import RpcFailed
 from meshlib.transport.grpcio.client.future import PublicCall
 from meshlib.transport.grpcio.client.outcome import ended
 from meshlib.transport.grpcio.client.stream_run import StreamAttempt, StreamRun
+from meshlib.transport.grpcio.contracts import ended_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Send
     from meshlib.transport.grpcio.client.dialer import Dialer
+    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.contracts import Metadata, ThreadCall, ThreadMessages
 
 CALLBACKS = 1.0
 """Seconds in which grpcio, which tells readers of a call's end first, has told its callbacks."""
@@ -48,27 +53,27 @@ class StreamRuntime(FromCallbacks):
         self._run = run
 
     def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
-        sent, run = effect.call.request, self._run
-        request = sent.messages
-        inner: Any = None
+        run = self._run
+        sent: GrpcRequest[ThreadMessages] = effect.call.request
+        messages = sent.messages
+        inner: ThreadCall | None = None
         try:
-            upstream, invoke = invoker(self._core, self._settings, effect)
+            upstream = upstream_for(self._core, self._settings, effect)
+            called: Callable[..., ThreadCall] = invoker(upstream, effect)
             total = total_time(self._core, effect)
-            inner = invoke(
-                request if type(request) is bytes else request.attempt(),
+            inner = called(
+                messages if isinstance(messages, bytes) else messages.attempt(),
                 total,
                 sent.metadata(effect.attempt),
-                sent.credentials,
-                None,
-                sent.compression,
+                *arguments(sent),
             )
             attempt = StreamAttempt(effect, upstream, inner, done, total is not None)
             head = effect.timeout
             if head is not None and (total is None or head < total - 1e-3):
                 attempt.alarm = run.alarms.after(head, lambda: run.head_late(attempt))
         except grpc.RpcError as error:  # it could not even begin: invalid metadata
-            refusal: Any = error
-            done(ended(refusal.code().value[0], refusal.details(), None, refusal, refusal, False))
+            refusal = ended_call(error)
+            done(ended(refusal.code().value[0], refusal.details(), None, refusal, error, False))
             return _nothing
         except CannotConnect as error:
             done(refused(error))
@@ -79,7 +84,7 @@ class StreamRuntime(FromCallbacks):
             done(not_begun(self._core, error))
             return _nothing
         run.begun(attempt)
-        return lambda: inner.cancel()
+        return canceller(inner)
 
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
         return super().sleep(seconds, self._run.unless_over(done))
@@ -101,22 +106,22 @@ def _nothing() -> None:
 
 
 class StreamCall(PublicCall):
-    """A call with a stream of answers: iterate it, as grpcio's."""
+    """A call with a stream of responses: iterate it, as grpcio's."""
 
     def __init__(self, call: Call, exchange: Exchange, dialer: Dialer) -> None:
         run = StreamRun(call, exchange, dialer.core)
         super().__init__(run)
         self._run = run
-        self._inner: Any = None
+        self._inner: Iterator[object] | None = None
         run.start(StreamRuntime(dialer, run))
 
     def __iter__(self) -> StreamCall:
         return self
 
-    def next(self) -> Any:
+    def next(self) -> object:
         return self.__next__()
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         inner = self._inner
         if inner is None:
             return self._first()
@@ -125,10 +130,10 @@ class StreamCall(PublicCall):
         except StopIteration:
             self._run.wait(CALLBACKS)  # the caller may drop the call now, which must not look as if it had cancelled it
             raise
-        except grpc.RpcError:
-            raise self._as_told(inner) from None
+        except grpc.RpcError as error:
+            raise self._as_told(error) from None
 
-    def _first(self) -> Any:
+    def _first(self) -> object:
         """The first message, from whichever attempt."""
         run = self._run
         while True:
@@ -136,9 +141,9 @@ class StreamCall(PublicCall):
             if attempt is None:
                 if run.error is not None:
                     raise run.error
-                inner = self._inner = run.inner
-                if isinstance(inner, RpcFailed):  # a policy's own OK
+                if isinstance(run.inner, RpcFailed):  # a policy's own OK
                     raise StopIteration
+                self._inner = run.shown()
                 return self.__next__()  # ended already: StopIteration, or the server's status
             run.reads(attempt)
             try:
@@ -161,16 +166,16 @@ class StreamCall(PublicCall):
             run.changed.wait_for(lambda: run.over or run.current is not None)
             return None if run.over else run.current
 
-    def _as_told(self, inner: Any) -> Any:
+    def _as_told(self, error: grpc.RpcError) -> BaseException:
         """The exception of a stream that ended in the middle."""
         run = self._run
         run.wait(CALLBACKS)
         if run.error is not None and not run.cancelled:
             return run.error
-        inner.exchange = run.call.record
-        return inner
+        ended_call(error).exchange = run.call.record
+        return error
 
-    def initial_metadata(self) -> Any:
+    def initial_metadata(self) -> Metadata:
         run = self._run
         while True:
             with run.changed:
@@ -185,4 +190,4 @@ class StreamCall(PublicCall):
                     if run.changed.wait_for(lambda: run.over or run.current is not attempt, TRAILERS_ONLY_GRACE):  # noqa: B023
                         continue
             run.commit(attempt)
-        return (run.inner if run.inner is not None else run.error).initial_metadata()
+        return self._ended().initial_metadata() if run.inner is None else run.inner.initial_metadata()

@@ -22,17 +22,20 @@ from meshlib.transport.grpcio.client.initial_metadata import (
     has_initial_metadata,
     received_initial_metadata,
 )
-from meshlib.transport.grpcio.client.outcome import MIDDLE, GrpcOutcome, responded
+from meshlib.transport.grpcio.client.outcome import MIDDLE, GrpcOutcome
 from meshlib.transport.grpcio.client.shown_call import with_metadata
 from meshlib.transport.upstream.problems import mesh_closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshlib.alarms import Alarm
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.request import GrpcRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
+    from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages
 
 READ = cygrpc.OperationType.receive_message
 CALLBACKS = 1.0
@@ -52,7 +55,9 @@ class StreamAttempt:
 
     __slots__ = ("alarm", "done", "effect", "inner", "reading", "state", "terminated", "timed", "upstream")
 
-    def __init__(self, effect: Send, upstream: Upstream, inner: Any, done: Callable[[Any], None], timed: bool) -> None:
+    def __init__(
+        self, effect: Send, upstream: Upstream, inner: ThreadCall, done: Callable[[Outcome], None], timed: bool
+    ) -> None:
         self.effect = effect
         self.upstream = upstream
         self.inner = inner
@@ -61,23 +66,23 @@ class StreamAttempt:
         self.state = ""
         self.reading = False
         self.terminated = False
-        self.alarm: Any = None
+        self.alarm: Alarm | None = None
 
 
-class _Remaining(set[Any]):
+class _Remaining(set[object]):
     """grpcio's set of operations under way, for one that may yet be told of an operation that was taken out."""
 
     remove = set.discard
 
 
-def unblock(inner: Any) -> None:
+def unblock(inner: object) -> None:
     """Let a read return that grpcio has forgotten.
 
     When a connection ends just as a read begins, gRPC core (1.85, and plain channels too) may tell the call's status and
     never the end of the read, which then waits for ever. Called a while after the status; where grpcio's inner state is not
     what we know, nothing is done.
     """
-    state: Any = getattr(inner, "_state", None)
+    state: Any = getattr(inner, "_state", None)  # grpcio's own, which has no public name
     condition, due = getattr(state, "condition", None), getattr(state, "due", None)
     if condition is None or type(due) is not set:
         return
@@ -88,7 +93,7 @@ def unblock(inner: Any) -> None:
 
 
 class StreamRun(CallbackRun):
-    """A ``CallbackRun`` whose answer goes on after it was delivered. ``current`` is the attempt under way."""
+    """A ``CallbackRun`` whose response goes on after it was delivered. ``current`` is the attempt under way."""
 
     def __init__(self, call: Call, exchange: Exchange, core: MeshCore) -> None:
         super().__init__(call, exchange)
@@ -113,7 +118,7 @@ class StreamRun(CallbackRun):
                 attempt.state = "responded"
                 if attempt.alarm is not None:
                     attempt.alarm.cancel()
-                outcome = responded(None, attempt.inner)
+                outcome = GrpcOutcome(None, attempt.inner)
                 if wants_headers(attempt.effect):
                     outcome.tell_headers(attempt.inner.initial_metadata(), None, "")
                 attempt.done(outcome)
@@ -197,10 +202,10 @@ class StreamRun(CallbackRun):
                 self.error = error_of(Outcome(failure, MIDDLE), self.call)
             self._end()
 
-    def answer(self, outcome: GrpcOutcome) -> None:
+    def respond(self, outcome: GrpcOutcome) -> None:
         """The first message (then the exchange stays until the last), or an end without any."""
         if outcome.error is not None or outcome.grpc_status is not None:
-            super().answer(outcome)
+            super().respond(outcome)
             return
         record = self.call.record
         record.status = outcome.status
@@ -210,6 +215,6 @@ class StreamRun(CallbackRun):
             self.delivered = True
             self._driver = None
             self.changed.notify_all()
-        request = self.call.request.messages
-        if type(request) is not bytes:
-            request.commit()
+        sent: GrpcRequest[ThreadMessages] = self.call.request
+        if not isinstance(sent.messages, bytes):
+            sent.messages.commit()

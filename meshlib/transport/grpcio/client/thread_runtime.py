@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -11,7 +11,8 @@ from meshlib.engine.outcome import Outcome
 from meshlib.transport.grpcio.client.attempt import callable_on, not_begun, outcome_of_end, refused, upstream_for
 from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
-from meshlib.transport.grpcio.client.outcome import OK, GrpcOutcome
+from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.contracts import ended_call
 from meshlib.transport.runtimes.race import ThreadRace
 from meshlib.transport.runtimes.threads import ThreadRuntime
 
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 
     from meshlib.engine.effects import Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.upstream import Upstream
+    from meshlib.transport.grpcio.contracts import ThreadMessages, ThreadMultiCallable
 
 
 class Blocking(ThreadRuntime):
-    """Calls with a single answer, the caller's thread waiting."""
+    """Calls with a single response, the caller's thread waiting."""
 
     def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
         super().__init__(core)
@@ -32,38 +36,39 @@ class Blocking(ThreadRuntime):
     def send(self, effect: Send) -> Outcome:
         # between two calls everything here falls out of the processor's caches: each function that need not be called is a
         # microsecond of `make bench`
-        call = effect.call
-        sent = call.request
-        upstream: Any = effect.cluster.targets.get((effect.endpoint, self._settings))
-        destination, rule = call.record.destination, call.record.rule_object
+        record = effect.call.record
+        sent: GrpcRequest[ThreadMessages] = effect.call.request
+        upstream: Upstream | None = effect.cluster.targets.get((effect.endpoint, self._settings))
+        destination, rule = record.destination, record.rule_object
         changes = destination.response_ops or rule.cors is not None  # type: ignore[union-attr]
-        looked_at = sent.with_call or changes
-        # made before the answer is waited for: after that, every line runs cold
-        outcome = GrpcOutcome(OK, None, None, None, at_once=False)
+        # made before the response is waited for: after that, every line runs cold
+        outcome = GrpcOutcome()
         try:
             if upstream is None or sent.sent_authority or upstream.worn:
                 upstream = upstream_for(self._core, self._settings, effect)
-            method = sent.multicallable
-            invoke = upstream.calls.get((method.key, sent.target)) or callable_on(upstream, effect)
-            request = sent.messages
-            answer = (invoke.with_call if looked_at else invoke)(
-                request if type(request) is bytes else request.attempt(),
-                effect.timeout,
-                sent.metadata(effect.attempt),
-                sent.credentials,
-                None,
-                sent.compression,
+            called: ThreadMultiCallable = upstream.calls.get((sent.method_called.key, sent.target)) or callable_on(
+                upstream, effect
             )
+            messages, options, timeout = sent.messages, sent.call_options, effect.timeout
+            data = messages if isinstance(messages, bytes) else messages.attempt()
+            metadata = sent.metadata(effect.attempt)
+            if changes or sent.with_call:
+                if options is None:
+                    outcome.message, outcome.call = called.with_call(data, timeout, metadata)
+                else:
+                    outcome.message, outcome.call = called.with_call(
+                        data, timeout, metadata, options.credentials, None, options.compression
+                    )
+            elif options is None:
+                outcome.message = called(data, timeout, metadata)
+            else:
+                outcome.message = called(data, timeout, metadata, options.credentials, None, options.compression)
         except grpc.RpcError as error:
-            return outcome_of_end(self._core, upstream, effect, error, effect.timeout is not None)
+            return outcome_of_end(self._core, upstream, effect, ended_call(error), effect.timeout is not None)
         except CannotConnect as error:
             return refused(error)
         except Exception as error:  # noqa: BLE001 (told to the caller)
             return not_begun(self._core, error)
-        if not looked_at:
-            outcome.message = answer
-            return outcome
-        outcome.message, outcome.call = answer
         if changes:
             outcome.tell_headers(outcome.call.initial_metadata(), None, "")
         return outcome

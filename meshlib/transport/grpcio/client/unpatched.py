@@ -8,13 +8,19 @@ that its functions do. Where those are not what we know, its functions are calle
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
 
-_insecure: Any = None
-_classes: dict[Any, Any] = {}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from meshlib.transport.grpcio.contracts import EndpointChannel
+
+_insecure: object = None
+_classes: dict[object, Callable[..., Any]] = {}
 try:
     from grpc import _channel
     from grpc.aio import _channel as _aio_channel
@@ -26,18 +32,25 @@ except (ImportError, AttributeError):
 
 
 def make_channel(
-    on_loop: bool, address: str, credentials: Any, options: list[tuple[str, Any]], compression: Any
-) -> Any:
+    on_loop: bool,
+    address: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: list[tuple[str, object]],
+    compression: grpc.Compression | None,
+) -> EndpointChannel:
     """As ``grpc.secure_channel`` (``insecure_channel`` without ``credentials``), or those of ``grpc.aio``."""
-    module: Any = aio if on_loop else grpc
+    module: ModuleType = aio if on_loop else grpc
     made = _classes.get(module)
     secret = None if credentials is None else getattr(credentials, "_credentials", _insecure)
     if made is not None and (credentials is None or secret is not _insecure):
         more = (None,) if on_loop else ()  # interceptors
         try:
-            return made(address, options, secret, compression, *more)
+            channel: EndpointChannel = made(address, options, secret, compression, *more)
+            return channel
         except TypeError:  # what its arguments are worth, the function will say
             pass
+    plaintext: Callable[..., EndpointChannel] = module.insecure_channel
+    secure: Callable[..., EndpointChannel] = module.secure_channel
     if credentials is None:
-        return module.insecure_channel(address, options=options, compression=compression)
-    return module.secure_channel(address, credentials, options=options, compression=compression)
+        return plaintext(address, options=options, compression=compression)
+    return secure(address, credentials, options=options, compression=compression)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import threading
@@ -9,15 +10,25 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from meshlib.clock import SystemClock
 from meshlib.transport.grpcio.client import core_unary
 from meshlib.transport.grpcio.client.loops import soon_on
 from meshlib.transport.upstream.followed import Followed
 
 if TYPE_CHECKING:
-    pass
+    import asyncio
+
+    from meshlib.transport.grpcio.client.core_unary import BindingCall
+    from meshlib.transport.grpcio.client.method import Method, MethodKey
+    from meshlib.transport.grpcio.contracts import EndpointChannel
 
 MAX_METHODS = 1024
+
+# stubs of newer grpcio register their methods with the channel, which makes their calls a little faster
+_REGISTERS = "_registered_method" in inspect.signature(grpc.Channel.unary_unary).parameters
+_REGISTERED = {"_registered_method": True} if _REGISTERS else {}
 
 CLOSING = 1.0
 """Seconds that ``mesh.close`` waits for a channel's calls to end."""
@@ -32,7 +43,7 @@ UNWATCHED = 0.5
 """Seconds after which grpcio's thread that watches a channel has noticed that nobody is subscribed any more."""
 
 
-_closing: set[Any] = set()
+_closing: set[asyncio.Task[None]] = set()
 
 
 made_channels: weakref.WeakSet[Upstream] = weakref.WeakSet()
@@ -63,22 +74,26 @@ class Upstream:
         "worn",
     )
 
-    def __init__(self, channel: Any, loop: Any, left: int | None, until: float | None) -> None:
+    def __init__(
+        self, channel: EndpointChannel, loop: asyncio.AbstractEventLoop | None, left: int | None, until: float | None
+    ) -> None:
         self.channel = channel
-        self.calls: dict[Any, Any] = {}
-        self.under_way: set[Any] = set()
+        self.calls: dict[tuple[MethodKey, bytes], Any] = {}  # grpcio's multicallables, of the channel's own runtime
+        self.under_way: set[BindingCall] = set()
         self.loop = loop
         self.left = left
         self.until = until
         self.worn = left is not None or until is not None  # whether that has to be looked at
-        self.tls: Followed[Any] | None = None
+        self.tls: Followed[grpc.ChannelCredentials] | None = None
         self.pid = os.getpid()
         self.watching: Callable[[], None] | None = None  # ends what watches its connectivity
         self.ended: list[Callable[[], None]] = []
         self.subscribed = False  # whether grpcio has had a thread that watches its connectivity
         made_channels.add(self)
 
-    def follow(self, files: Followed[Any], credentials: Any, now: float) -> None:
+    def follow(
+        self, files: Followed[grpc.ChannelCredentials], credentials: grpc.ChannelCredentials, now: float
+    ) -> None:
         """The channel is for calls as long as its credentials are those of the files."""
         self.tls, self._credentials, self._check_files_at = files, credentials, now + FILES_CHECKED_EVERY
         self.worn = True
@@ -99,13 +114,14 @@ class Upstream:
             self.left -= 1
         return True
 
-    def multicallable(self, method: Any, target: bytes) -> Any:
+    def multicallable(self, method: Method[Any, Any], target: bytes) -> object:
         """grpcio's multicallable for a method of the mesh's channel, with the path that a rule may have rewritten."""
         if len(self.calls) >= MAX_METHODS:
             self.calls.clear()
-        made = method.make(self.channel, target.decode("latin-1"))
+        make: Callable[..., object] = getattr(self.channel, method.kind)  # the messages it gets are serialized already
+        made = make(target.decode("latin-1"), None, method.deserialize, **_REGISTERED)
         if method.kind == "unary_unary":
-            of_core = core_unary.for_threads if self.loop is None else core_unary.for_loops
+            of_core: Callable[..., object] = core_unary.for_threads if self.loop is None else core_unary.for_loops
             made = of_core(self.channel, target, method.deserialize, made)
         self.calls[method.key, target] = made
         return made
@@ -149,6 +165,7 @@ class Upstream:
     def _close_on_loop(self) -> None:
         for call in list(self.under_way):
             call.cancel(CHANNEL_CLOSED)
+        assert self.loop is not None
         task = self.loop.create_task(self.channel.close())
         _closing.add(task)  # a loop's own reference to its tasks is a weak one
         task.add_done_callback(_closing.discard)
@@ -156,4 +173,5 @@ class Upstream:
     def _close_channel(self) -> None:
         if self.subscribed:  # grpcio's watching thread looks at the channel once more, and must not find it closed
             SystemClock.sleep(UNWATCHED)
-        self.channel.close()
+        close: Callable[[], object] = self.channel.close
+        close()

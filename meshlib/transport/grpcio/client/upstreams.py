@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
 from meshlib.transport.grpcio.client.upstream import Upstream, made_channels
 
 if TYPE_CHECKING:
+    import grpc
+
     from meshlib.engine.cluster import BoundCluster
     from meshlib.transport.core.mesh_core import MeshCore
 
@@ -19,13 +21,17 @@ class Upstreams:
     them alike; here are only the settings they share and the list to close."""
 
     def __init__(self) -> None:
-        self._settings: dict[Any, ChannelSettings] = {}
-        self._kept_by_parent: list[Any] = []
+        self._settings: dict[tuple[object, ...], ChannelSettings] = {}
+        self._kept_by_parent: list[Upstream] = []
         self._used = False  # whether this process, or the one it was forked from, has made a channel
         self._forked = False
 
     def settings(
-        self, authority: str, credentials: Any, options: tuple[tuple[str, Any], ...], compression: Any
+        self,
+        authority: str,
+        credentials: grpc.ChannelCredentials | None,
+        options: tuple[tuple[str, object], ...],
+        compression: grpc.Compression | None,
     ) -> ChannelSettings:
         """The one object for these values."""
         key = (authority, id(credentials), options, compression)

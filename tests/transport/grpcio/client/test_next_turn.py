@@ -360,9 +360,9 @@ async def test_answers_made_here_do_not_pile_up_in_a_loop_that_never_turns():
 
 async def test_what_is_left_of_a_call_is_gone_at_the_next_turn(unary, channel):
     await unary()
-    assert len(channel.turn._spent) == 1
+    assert len(channel.turn._ended) == 1
     await asyncio.sleep(0)
-    assert channel.turn._spent == []
+    assert channel.turn._ended == []
 
 
 async def test_a_channel_keeps_nothing_of_its_calls(unary, channel):
