@@ -11,7 +11,7 @@ import os
 import random
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from meshlib.alarms import Alarms
 from meshlib.clock import Clock, waiting
@@ -33,6 +33,17 @@ from meshlib.transport.upstream.threads import SyncUpstream
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.cluster import BoundCluster
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """A target of bound clusters that connects by itself."""
+
+    def forget(self) -> None:
+        """Close it when its last call has ended."""
+
+    def close(self) -> None:
+        """Close it now."""
 
 
 class Channels(Protocol):
@@ -95,7 +106,7 @@ class MeshCore:
         if before is None:
             return
         self.telemetry.reconfigured()
-        gone: list[Any] = []
+        gone: list[object] = []
         for key, old in live.take_left_of(before).items():
             now = live.bound.get(key)
             old.retired = True
@@ -103,7 +114,7 @@ class MeshCore:
             gone += [target for target in list(old.targets.values()) if target not in kept]
         self.forget_targets(gone)
 
-    def forget_targets(self, targets: Sequence[Any]) -> None:
+    def forget_targets(self, targets: Sequence[object]) -> None:
         """Targets that are not used any more: their idle connections go now, here and on every loop, those in use with their
         call; a channel of gRPC when its last call has ended. From any thread."""
         ours = [target for target in targets if type(target) is Target]
@@ -114,9 +125,9 @@ class MeshCore:
             for loop, upstream in list(self.loops.items()):
                 if upstream.pid == os.getpid():
                     on_loop(loop, functools.partial(upstream.drop_targets, ours))
-        for target in targets:
-            if type(target) is not Target:
-                target.forget()
+        for other in targets:
+            if isinstance(other, Channel):
+                other.forget()
 
     @property
     def closed(self) -> bool:
@@ -134,7 +145,7 @@ class MeshCore:
                     cluster.targets.pop(key, None)
                     self.forget_targets([target])
 
-    def certificates(self) -> list[dict[str, Any]]:
+    def certificates(self) -> list[dict[str, object]]:
         """The files that connections of the mesh are made with, and what is wrong with them. For ``mesh.status()``."""
         live = self.live
         targets = (
@@ -180,7 +191,7 @@ class MeshCore:
         if live is not None and self.channels is not None:
             for cluster in live.bound.values():
                 for key, target in list(cluster.targets.items()):
-                    if type(target) is not Target:
+                    if isinstance(target, Channel):
                         cluster.targets.pop(key, None)
                         target.close()
         self.upstream.close()
@@ -190,7 +201,7 @@ class MeshCore:
         self.breakers.close()
         self.background.close()
         try:
-            here: Any = asyncio.get_running_loop()
+            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             here = None
         for loop, upstream in list(self.loops.items()):

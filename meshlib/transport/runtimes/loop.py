@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Coroutine
-from typing import Any
 
 from meshlib.alarms import wake
 from meshlib.engine.drivers import discard, run_async
@@ -27,7 +26,7 @@ class LoopRuntime:
 
     def __init__(self, core: MeshCore) -> None:
         self._core = core
-        self._spawned: set[asyncio.Task[Any]] = set()
+        self._spawned: set[asyncio.Task[None]] = set()
 
     async def sleep(self, seconds: float) -> None:
         upstream = self._core.loop_upstream()
@@ -98,7 +97,7 @@ class AsyncNetwork(LoopRuntime):
         super().__init__(core)
         self._settings = settings
         if settings.limits is not None:
-            settings.limits.acquire = self.acquire
+            settings.limits.acquire_async = self.acquire
             core.limits.add(settings.limits)
 
     def send(self, effect: Send) -> Coroutine[object, object, Outcome]:
@@ -126,7 +125,7 @@ class AsyncNetwork(LoopRuntime):
     async def enter(self) -> None:
         """Nothing to open."""
 
-    async def leave(self, *_exc: Any) -> None:
+    async def leave(self, *_exc: object) -> None:
         """The client is left."""
         await self.aclose()
 

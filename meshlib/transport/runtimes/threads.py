@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from meshlib.engine.drivers import discard, run
 from meshlib.engine.effects import Acquire, Exchange, Race, Send
@@ -104,7 +103,7 @@ class SyncNetwork(ThreadRuntime):
     def enter(self) -> None:
         """Nothing to open."""
 
-    def leave(self, *_exc: Any) -> None:
+    def leave(self, *_exc: object) -> None:
         """The client is left."""
         self.close()
 

@@ -8,19 +8,33 @@ closed when somebody waits.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from threading import RLock
-from typing import Any
+from typing import Protocol
 
+from meshlib.engine.effects import Acquire
 from meshlib.policy.circuit_limits import Slots
+
+
+class HttpxLimits(Protocol):
+    """``httpx.Limits``."""
+
+    max_connections: int | None
+    max_keepalive_connections: int | None
+    keepalive_expiry: float | None
 
 
 class ClientLimits:
     """``max_idle`` and ``expiry`` (seconds) as httpx's ``max_keepalive_connections`` and ``keepalive_expiry``; None: no limit.
-    ``slots``: None without ``max_connections``. ``acquire`` waits for an ``Acquire`` as the client's runtime does."""
+    ``slots``: None without ``max_connections``. ``acquire`` waits for an ``Acquire`` in threads, ``acquire_async`` on a loop;
+    there is the one that the client needs."""
 
-    __slots__ = ("__weakref__", "acquire", "expiry", "lock", "max_idle", "slots")
+    __slots__ = ("__weakref__", "acquire", "acquire_async", "expiry", "lock", "max_idle", "slots")
 
-    def __init__(self, limits: Any) -> None:
+    acquire: Callable[[Acquire], bool | None]
+    acquire_async: Callable[[Acquire], Awaitable[bool | None]]
+
+    def __init__(self, limits: HttpxLimits) -> None:
         most = limits.max_connections
         if most is not None and most < 1:
             raise ValueError(f"max_connections={most} would let no call through; None is no limit")
@@ -28,7 +42,6 @@ class ClientLimits:
         self.max_idle: int | None = limits.max_keepalive_connections
         self.expiry: float | None = limits.keepalive_expiry
         self.lock = RLock()
-        self.acquire: Any = None
 
     @property
     def waited_for(self) -> bool:

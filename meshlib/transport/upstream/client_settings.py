@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from meshlib.transport.protocol.http2_codec import installed
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.problems import HTTP2_REMEDY
-from meshlib.transport.upstream.tls import Context, caller_context
-
-if TYPE_CHECKING:
-    pass
+from meshlib.transport.upstream.tls import Cert, Context, Verify, caller_context
 
 
 class ClientSettings:
@@ -19,8 +14,8 @@ class ClientSettings:
 
     def __init__(
         self,
-        verify: Any = True,
-        cert: Any = None,
+        verify: Verify = True,
+        cert: Cert = None,
         trust_env: bool = True,
         http2: bool = False,
         limits: ClientLimits | None = None,

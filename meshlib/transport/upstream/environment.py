@@ -12,9 +12,17 @@ import importlib
 import select
 import socket
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 from meshlib.problems import MeshError
+
+
+class Poll(Protocol):
+    """``select.poll``, or what gevent has for it."""
+
+    def register(self, fd: int | socket.socket, eventmask: int, /) -> None: ...
+    def modify(self, fd: int | socket.socket, eventmask: int, /) -> None: ...
+    def poll(self, timeout: float | None, /) -> list[tuple[int, int]]: ...
 
 
 def is_gevents(sock: socket.socket) -> bool:
@@ -22,17 +30,19 @@ def is_gevents(sock: socket.socket) -> bool:
     return type(sock).__module__.startswith("gevent")
 
 
-def waiting_poll(sock: socket.socket) -> Any:
+def waiting_poll(sock: socket.socket) -> Poll:
     """A ``select.poll`` to wait with, which lets other greenlets run if the socket is gevent's."""
     if is_gevents(sock):
-        return importlib.import_module("gevent.select").poll()
+        made: Poll = importlib.import_module("gevent.select").poll()
+        return made
     return select.poll()
 
 
-def instant_poll(sock: socket.socket) -> Any:
+def instant_poll(sock: socket.socket) -> Poll:
     """A ``select.poll`` to look with, never to wait: gevent's would go through its hub for that."""
     if is_gevents(sock):
-        return importlib.import_module("gevent.monkey").get_original("select", "poll")()
+        made: Poll = importlib.import_module("gevent.monkey").get_original("select", "poll")()
+        return made
     return select.poll()
 
 

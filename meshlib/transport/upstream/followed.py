@@ -12,14 +12,14 @@ import os
 import ssl
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from meshlib.problems import MeshError
 
 log = logging.getLogger("meshlib.tls")
 
 T = TypeVar("T")
-Stamp = tuple[Any, ...]
+Stamp = tuple[object, ...]
 
 
 class UnusableFiles(MeshError, OSError):
@@ -81,6 +81,6 @@ class Followed(Generic[T]):
         self._good = [made]
         self._seen = seen
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, object]:
         """For ``mesh.status()``."""
         return {"files": list(self.files), "problem": self.problem}

@@ -197,7 +197,7 @@ class AsyncioHttp2:
     async def _admit(self, target: Target, pool: _Pool, slots: Slots) -> None:
         assert target.limits is not None
         try:
-            if await target.limits.acquire(Acquire(slots, None)):
+            if await target.limits.acquire_async(Acquire(slots, None)):
                 pool.connecting = self.loop.create_task(self._connect(target, pool))
         finally:
             pool.admission = None

@@ -148,7 +148,7 @@ class AsyncioUpstream:
         slots = limits.slots
         if slots is None or self.takes_slot(slots, limits):
             return None
-        return None if await limits.acquire(Acquire(slots, attempt.slot_limit)) else no_slot(attempt)
+        return None if await limits.acquire_async(Acquire(slots, attempt.slot_limit)) else no_slot(attempt)
 
     def takes_slot(self, slots: Slots, limits: ClientLimits) -> bool:
         """Whether a slot of the client's limits was to be had, if need be by closing an idle HTTP/2 connection."""

@@ -15,7 +15,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
@@ -76,7 +76,7 @@ class Names:
     of addresses that a name has no more."""
 
     def __init__(
-        self, clock: Clock, lookup: Lookup = getaddrinfo, forget: Callable[[Sequence[Any]], None] | None = None
+        self, clock: Clock, lookup: Lookup = getaddrinfo, forget: Callable[[Sequence[object]], None] | None = None
     ) -> None:
         self._clock = clock
         self._lookup = lookup
@@ -308,7 +308,7 @@ class Names:
                 with self._lock:
                     self._names.pop(name, None)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, object]:
         """For ``mesh.status()``."""
         return {
             "failures": self.failures,

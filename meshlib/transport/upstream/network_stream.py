@@ -6,14 +6,16 @@ read or written by others than the mesh. After 101 Switching Protocols it is the
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from meshlib.transport.upstream.switched import extra_of_socket, extra_of_transport
+from meshlib.transport.protocol.http1 import ResponseReader
+from meshlib.transport.upstream.switched import AsyncSwitched, SyncSwitched, extra_of_socket, extra_of_transport
 
 _POOLED = (
     "this connection belongs to a pool of the mesh; raw reads and writes are for responses with status 101 "
@@ -26,11 +28,11 @@ class PooledStream:
 
     __slots__ = ("_reader", "_sock")
 
-    def __init__(self, sock: socket.socket, reader: Any = None) -> None:
+    def __init__(self, sock: socket.socket, reader: ResponseReader | None = None) -> None:
         self._sock = sock
         self._reader = reader
 
-    def get_extra_info(self, info: str) -> Any:
+    def get_extra_info(self, info: str) -> object:
         """What ``httpcore.NetworkStream.get_extra_info`` tells; None for what is not known."""
         return extra_of_socket(self._sock, info)
 
@@ -53,11 +55,11 @@ class AsyncPooledStream:
 
     __slots__ = ("_reader", "_transport")
 
-    def __init__(self, transport: Any, reader: Any = None) -> None:
+    def __init__(self, transport: asyncio.BaseTransport, reader: ResponseReader | None = None) -> None:
         self._transport = transport
         self._reader = reader
 
-    def get_extra_info(self, info: str) -> Any:
+    def get_extra_info(self, info: str) -> object:
         """What ``httpcore.AsyncNetworkStream.get_extra_info`` tells; None for what is not known."""
         return extra_of_transport(self._transport, info)
 
@@ -78,8 +80,8 @@ class AsyncPooledStream:
 class SwitchedStreams(NamedTuple):
     """The two classes over one httpcore."""
 
-    sync: Any
-    asynchronous: Any
+    sync: Callable[[SyncSwitched, Callable[[], None]], object]
+    asynchronous: Callable[[AsyncSwitched, Callable[[], Awaitable[None]]], object]
 
 
 @functools.cache
@@ -89,13 +91,13 @@ def switched_streams(module: ModuleType) -> SwitchedStreams:
     core = importlib.import_module(module.__name__.replace("httpx", "httpcore"))
 
     class Stream(core.NetworkStream):  # type: ignore[misc,name-defined]
-        def __init__(self, switched: Any, close: Callable[[], None]) -> None:
+        def __init__(self, switched: SyncSwitched, close: Callable[[], None]) -> None:
             self._switched = switched
             self._close = close
 
         def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
             try:
-                data: bytes = self._switched.read(max_bytes, timeout)
+                data = self._switched.read(max_bytes, timeout)
             except TimeoutError as error:
                 raise core.ReadTimeout(str(error)) from error
             except OSError as error:
@@ -113,17 +115,17 @@ def switched_streams(module: ModuleType) -> SwitchedStreams:
         def close(self) -> None:
             self._close()
 
-        def get_extra_info(self, info: str) -> Any:
+        def get_extra_info(self, info: str) -> object:
             return self._switched.extra(info)
 
     class AsyncStream(core.AsyncNetworkStream):  # type: ignore[misc,name-defined]
-        def __init__(self, switched: Any, close: Callable[[], Any]) -> None:
+        def __init__(self, switched: AsyncSwitched, close: Callable[[], Awaitable[None]]) -> None:
             self._switched = switched
             self._close = close
 
         async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
             try:
-                data: bytes = await self._switched.read(max_bytes, timeout)
+                data = await self._switched.read(max_bytes, timeout)
             except TimeoutError as error:
                 raise core.ReadTimeout(str(error)) from error
             except OSError as error:
@@ -141,7 +143,7 @@ def switched_streams(module: ModuleType) -> SwitchedStreams:
         async def aclose(self) -> None:
             await self._close()
 
-        def get_extra_info(self, info: str) -> Any:
+        def get_extra_info(self, info: str) -> object:
             return self._switched.extra(info)
 
     return SwitchedStreams(Stream, AsyncStream)

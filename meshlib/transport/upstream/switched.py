@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock
-from typing import Any
 
 from meshlib.clock import SystemClock
 
@@ -84,7 +83,7 @@ class SyncSwitched:
         if not poll.poll(None if until is None else max(0.0, until - SystemClock.monotonic()) * 1000):
             raise TimeoutError(f"{problem} in time")
 
-    def extra(self, name: str) -> Any:
+    def extra(self, name: str) -> object:
         """See ``network_stream``."""
         return extra_of_socket(self._sock, name)
 
@@ -217,7 +216,7 @@ class AsyncSwitched:
         except TimeoutError:
             raise TimeoutError("nothing could be written in time") from None
 
-    def extra(self, name: str) -> Any:
+    def extra(self, name: str) -> object:
         """See ``network_stream``."""
         return extra_of_transport(self._raw.transport, name)
 
@@ -243,7 +242,7 @@ class AsyncSwitched:
             self._loop.call_soon_threadsafe(raw.close)  # perhaps another thread's garbage collector
 
 
-def extra_of_socket(sock: socket.socket, name: str) -> Any:
+def extra_of_socket(sock: socket.socket, name: str) -> object:
     """``get_extra_info`` of httpcore's blocking streams."""
     if name == "socket":
         return sock
@@ -261,7 +260,7 @@ def extra_of_socket(sock: socket.socket, name: str) -> Any:
 _NAMES = {"ssl_object": "ssl_object", "client_addr": "sockname", "server_addr": "peername", "socket": "socket"}
 
 
-def extra_of_transport(transport: Any, name: str) -> Any:
+def extra_of_transport(transport: asyncio.BaseTransport, name: str) -> object:
     """``get_extra_info`` of httpcore's streams of event loops."""
     if name == "is_readable":
         sock = transport.get_extra_info("socket")

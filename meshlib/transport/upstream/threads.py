@@ -58,26 +58,27 @@ class SyncUpstream:
         if self.closed:
             return mesh_closed()
         target = attempt.target
-        found: Connection | Outcome | None = None
+        connection: Connection | None = None
         try:
             framing = framing_of(attempt.headers, attempt.body)
             if target.http2:
                 found = self._over_http2(attempt, framing)
-                if type(found) is Outcome:
+                if isinstance(found, Outcome):
                     return found
+                connection = found
             head = encode_head(attempt.method, attempt.request_target, framing.headers)
         except InvalidHead as error:
-            if isinstance(found, Connection):
-                found.close()
+            if connection is not None:
+                connection.close()
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         began = self.now()
-        if found is None:
-            found = self._take(target, began) if target.limits is None else self._within_limits(attempt, target.limits)
-            if found is None:
-                found = self._connect(attempt, began)
-            if type(found) is Outcome:
-                return found
-        connection: Connection = found  # type: ignore[assignment]
+        if connection is None:
+            made = self._take(target, began) if target.limits is None else self._within_limits(attempt, target.limits)
+            if made is None:
+                made = self._connect(attempt, began)
+            if isinstance(made, Outcome):
+                return made
+            connection = made
         connection.requests = number = connection.requests + 1
         if number == 1 or target.limits is not None:  # making it, or waiting for it, took its time
             began = self.now()

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from meshlib.compiler.routes import TlsSettings
 
 
+Certificate = Mapping[str, Any]
+"""A dict of ``getpeercert()``, whose values are of several shapes."""
+
+Verify = ssl.SSLContext | str | bool
+Cert = str | tuple[str, str] | tuple[str, str, str] | None
+"""httpx's ``verify`` and ``cert``."""
+
+
 class PeerNameMismatch(Exception):
     """The server's certificate is valid but carries none of the names the DestinationRule allows."""
 
 
-def check_peer(certificate: Mapping[str, Any], allowed: Sequence[str]) -> None:
+def check_peer(certificate: Certificate, allowed: Sequence[str]) -> None:
     """Raise ``PeerNameMismatch`` unless one of the names of the certificate, a dict of ``getpeercert()``, is ``allowed``
     (none: no check). See ``policy/peer_names.py``."""
     if not allowed:
@@ -35,7 +43,7 @@ def check_peer(certificate: Mapping[str, Any], allowed: Sequence[str]) -> None:
         )
 
 
-def certificate_of(peer: ssl.SSLSocket) -> Mapping[str, Any]:
+def certificate_of(peer: ssl.SSLSocket) -> Certificate:
     """The server's certificate. Raises ``PeerNameMismatch`` when its names are no text."""
     try:
         return peer.getpeercert() or {}
@@ -61,11 +69,18 @@ class Offering:
         self._context = context
         self._protocols = list(protocols)
 
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
         """As ``SSLContext.wrap_bio``."""
         with _offering:
             self._context.set_alpn_protocols(self._protocols)
-            return self._context.wrap_bio(*args, **kwargs)
+            return self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
     def wrap_socket(self, sock: socket.socket, server_hostname: str | None) -> ssl.SSLSocket:
         """As ``SSLContext.wrap_socket``, the handshake still to be done."""
@@ -110,7 +125,7 @@ def load_context(settings: TlsSettings) -> ssl.SSLContext:
     return context
 
 
-def caller_context(verify: Any, cert: Any, trust_env: bool = True) -> Context:
+def caller_context(verify: Verify, cert: Cert, trust_env: bool = True) -> Context:
     """The context for https URLs, from httpx's ``verify``, ``cert`` and ``trust_env`` (SSL_CERT_FILE, SSL_CERT_DIR). It
     follows the files that these name; a context that the caller made stays as it is."""
     if isinstance(verify, ssl.SSLContext) and cert is None:

@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 from meshlib.engine.outcome import Outcome, RawHeaders
 from meshlib.transport.upstream.target import Target
@@ -33,32 +33,49 @@ class TracedRequest(NamedTuple):
     headers: RawHeaders
 
 
+class Told:
+    """What there is to await when everything has been told already."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+TOLD = Told()
+
+
 class Trace:
-    """The events of one call. ``started``, ``complete`` and ``failed`` return what is to be awaited on event loops."""
+    """The events of one call. Each method returns what is to be awaited on event loops, and blocking clients ignore."""
 
     __slots__ = ("_call", "_under_way", "version")
 
-    def __init__(self, call: Callable[[str, dict[str, Any]], Any]) -> None:
+    def __init__(self, call: Callable[[str, dict[str, object]], object]) -> None:
         self._call = call
         self._under_way = ""
         self.version = "http11"
 
-    def started(self, name: str, info: dict[str, Any] | None = None) -> Any:
+    def started(self, name: str, info: dict[str, object] | None = None) -> Awaitable[None]:
         """Something begins; there is one thing at a time."""
         self._under_way = name
         return self._tell(f"{name}.started", info or {})
 
-    def complete(self, value: Any = None) -> Any:
+    def complete(self, value: object = None) -> Awaitable[None]:
         """What began last went well."""
         name, self._under_way = self._under_way, ""
         return self._tell(f"{name}.complete", {"return_value": value})
 
-    def failed(self, error: BaseException) -> Any:
+    def failed(self, error: BaseException) -> Awaitable[None]:
         """What began last, if it is not over, did not."""
         name, self._under_way = self._under_way, ""
         return self._tell(f"{name}.failed" if name else "", {"exception": error})
 
-    def connecting(self, target: Target, timeout: float | None) -> Any:
+    def abandon(self) -> None:
+        """What began last will not be told of any more."""
+        self._under_way = ""
+
+    def connecting(self, target: Target, timeout: float | None) -> Awaitable[None]:
         """A connection begins."""
         if target.host.startswith("unix://"):
             path = target.host.removeprefix("unix://")
@@ -66,24 +83,26 @@ class Trace:
         info = {"host": target.host, "port": target.port, "timeout": timeout}
         return self.started("connection.connect_tcp", {**info, "local_address": None, "socket_options": None})
 
-    def starting_tls(self, target: Target, context: Any, timeout: float | None) -> Any:
+    def starting_tls(self, target: Target, context: object, timeout: float | None) -> Awaitable[None]:
         """It is there, and the handshake begins."""
         name = target.server_hostname or target.host
         return self.started(
             "connection.start_tls", {"ssl_context": context, "server_hostname": name, "timeout": timeout}
         )
 
-    def send_headers(self, method: bytes, request_target: bytes, headers: RawHeaders, target: Target) -> Any:
+    def send_headers(
+        self, method: bytes, request_target: bytes, headers: RawHeaders, target: Target
+    ) -> Awaitable[None]:
         """The request begins."""
         url = TracedUrl(target.scheme, target.host.encode(), target.port, request_target)
         request = TracedRequest(method, url, headers)
         return self.started(f"{self.version}.send_request_headers", {"request": request})
 
-    def step(self, name: str) -> Any:
+    def step(self, name: str) -> Awaitable[None]:
         """The next thing of the request or response begins."""
         return self.started(f"{self.version}.{name}")
 
-    def ended(self, outcome: Outcome) -> Any:
+    def ended(self, outcome: Outcome) -> Awaitable[None]:
         """The head came, or will not."""
         if outcome.failure is not None:
             return self.failed(outcome.error or ConnectionError(outcome.detail))
@@ -91,11 +110,11 @@ class Trace:
             return self.complete((outcome.status, outcome.headers))
         return self.complete((outcome.http_version, outcome.status, outcome.reason, outcome.headers))
 
-    def sent(self) -> Any:
+    def sent(self) -> Awaitable[None]:
         """The request is written, its head and body perhaps at once."""
         raise NotImplementedError
 
-    def _tell(self, name: str, info: dict[str, Any]) -> Any:
+    def _tell(self, name: str, info: dict[str, object]) -> Awaitable[None]:
         raise NotImplementedError
 
 
@@ -104,21 +123,22 @@ class SyncTrace(Trace):
 
     __slots__ = ()
 
-    def sent(self) -> None:
+    def sent(self) -> Awaitable[None]:
         """The request is written, its head and body perhaps at once."""
         if self._under_way.endswith("headers"):
             self.complete()
             self.step("send_request_body")
         self.complete()
-        self.step("receive_response_headers")
+        return self.step("receive_response_headers")
 
-    def _tell(self, name: str, info: dict[str, Any]) -> None:
+    def _tell(self, name: str, info: dict[str, object]) -> Awaitable[None]:
         result = self._call(name, info) if name else None
         if inspect.iscoroutine(result):
             result.close()
             raise TypeError(
                 "the trace extension of a blocking client must be a plain function, not a coroutine function"
             )
+        return TOLD
 
 
 class AsyncTrace(Trace):
@@ -134,7 +154,7 @@ class AsyncTrace(Trace):
         await self.complete()
         await self.step("receive_response_headers")
 
-    async def _tell(self, name: str, info: dict[str, Any]) -> None:
+    async def _tell(self, name: str, info: dict[str, object]) -> None:
         result = self._call(name, info) if name else None
         if inspect.isawaitable(result):
             await result
@@ -146,7 +166,7 @@ class Notes(AsyncTrace):
     __slots__ = ("events",)
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.events: list[tuple[str, dict[str, object]]] = []
         super().__init__(lambda name, info: self.events.append((name, info)))
 
     async def tell(self, trace: Trace) -> None:
@@ -155,10 +175,24 @@ class Notes(AsyncTrace):
             await trace._tell(name, info)
 
 
+class Stream(Iterable[bytes], Protocol):
+    """httpx's SyncByteStream."""
+
+    def close(self) -> None:
+        """End the response."""
+
+
+class AsyncStream(AsyncIterable[bytes], Protocol):
+    """httpx's AsyncByteStream."""
+
+    async def aclose(self) -> None:
+        """End the response."""
+
+
 class TracedBody:
     """A response's stream that tells of itself, blocking."""
 
-    def __init__(self, stream: Any, trace: Trace) -> None:
+    def __init__(self, stream: Stream, trace: Trace) -> None:
         self._stream = stream
         self._trace = trace
 
@@ -185,7 +219,7 @@ class TracedBody:
 class AsyncTracedBody:
     """A response's stream that tells of itself, on an event loop."""
 
-    def __init__(self, stream: Any, trace: Trace) -> None:
+    def __init__(self, stream: AsyncStream, trace: Trace) -> None:
         self._stream = stream
         self._trace = trace
 
@@ -194,8 +228,8 @@ class AsyncTracedBody:
         try:
             async for chunk in self._stream:
                 yield chunk
-        except GeneratorExit as error:
-            self._trace.failed(error).close()  # nothing may be awaited any more
+        except GeneratorExit:
+            self._trace.abandon()  # nothing may be awaited any more
             raise
         except BaseException as error:
             await self._trace.failed(error)
