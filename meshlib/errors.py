@@ -55,7 +55,7 @@ class UpstreamTimeout(CallError, httpx.ReadTimeout):
 
 
 class UpstreamReset(CallError, httpx.RemoteProtocolError):
-    """The connection broke, or the answer was not HTTP, after the request was sent (Envoy flags UC, UPE)."""
+    """The connection broke, or the response was not HTTP, after the request was sent (Envoy flags UC, UPE)."""
 
 
 class WriteTimedOut(UpstreamTimeout, httpx.WriteTimeout):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """What answers instead of a call that failed: a fixed answer, or another destination."""
+    """What answers instead of a call that failed: a fixed response, or another destination."""
 
     status: int = 0
     body: bytes = b""

@@ -98,7 +98,7 @@ def change_answer(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
         for ops in operations:
             outcome.headers = ops.apply(outcome.headers, lookup)
     if cors and rule is not None and rule.cors is not None:
-        outcome.headers = rule.cors.answer(outcome.headers, call.request.header)
+        outcome.headers = rule.cors.response_headers(outcome.headers, call.request.header)
     return outcome
 
 

@@ -80,7 +80,7 @@ class Random:
 
 class PeakEwma:
     """The better of two random endpoints by latency times requests under way (ResiliencePolicy ``loadBalancer.peakEwma``,
-    as Finagle has it). A slow answer counts at once; it is forgotten along ``decay`` seconds. An endpoint that nothing is
+    as Finagle has it). A slow response counts at once; it is forgotten along ``decay`` seconds. An endpoint that nothing is
     known of is tried when it is idle."""
 
     __slots__ = ()
@@ -103,7 +103,7 @@ class PeakEwma:
 
 
 def observe_latency(endpoint: EndpointState, seconds: float, now: float, decay: float) -> None:
-    """An answer took ``seconds``: higher than the average it replaces it, lower it pulls it down with time."""
+    """A response took ``seconds``: higher than the average it replaces it, lower it pulls it down with time."""
     latency = endpoint.latency
     if latency is None or seconds >= latency[0]:
         endpoint.latency = (seconds, now)

@@ -76,7 +76,7 @@ class Slots:
 
     A released slot goes straight to the first in line, so nobody can overtake; a waiter that gives up at the very moment
     it is granted keeps the slot and must release it (``cancel`` tells). The lock is re-entrant: the garbage collector may
-    finalise an abandoned answer, which releases, while this thread is inside.
+    finalise an abandoned response, which releases, while this thread is inside.
     """
 
     __slots__ = ("_line", "_lock", "in_use", "limit", "pending_limit")

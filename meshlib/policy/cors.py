@@ -1,7 +1,7 @@
 """Cross-origin requests (VirtualService ``corsPolicy``), as Envoy's cors filter treats them.
 
 The policy looks only at requests with an Origin. A preflight of an allowed origin is answered here; an actual request is
-never blocked: its answer tells the browser whether the page may read it.
+never blocked: its response tells the browser whether the page may read it.
 """
 
 from __future__ import annotations
@@ -45,40 +45,40 @@ class CorsPolicy:
         object.__setattr__(self, "_any", any(test("*") for test in tests))
 
     def allows(self, origin: str) -> bool:
-        """Whether pages of this origin may read the answers."""
+        """Whether pages of this origin may read the responses."""
         return self._any or any([test(origin) for test in self._tests])  # noqa: C419 (short lists, no generator)
 
     def preflight(self, method: str, header: Header) -> RawHeaders | None:
-        """The headers of the answer to a preflight; None when the request is none (or is forwarded)."""
+        """The headers of the response to a preflight; None when the request is none (or is forwarded)."""
         if method != "OPTIONS":
             return None
         origin, wanted = header("origin"), header("access-control-request-method")
         if not origin or not wanted:
             return None
-        answer: RawHeaders = []
+        made: RawHeaders = []
         if self.allows(origin):
-            answer.append((ALLOW_ORIGIN, origin.encode("latin-1")))
+            made.append((ALLOW_ORIGIN, origin.encode("latin-1")))
         elif self.forward_unmatched:
             return None
         if self.allow_credentials:
-            answer.append((ALLOW_CREDENTIALS, b"true"))
+            made.append((ALLOW_CREDENTIALS, b"true"))
         if self.allow_methods:
-            answer.append(
+            made.append(
                 (ALLOW_METHODS, (wanted if self.allow_methods == "*" else self.allow_methods).encode("latin-1"))
             )
         allowed = self.allow_headers
         if allowed:
             if allowed == "*":
                 allowed = header("access-control-request-headers") or ""
-            answer.append((ALLOW_HEADERS, allowed.encode("latin-1")))
+            made.append((ALLOW_HEADERS, allowed.encode("latin-1")))
         if self.max_age:
-            answer.append((MAX_AGE, self.max_age.encode()))
+            made.append((MAX_AGE, self.max_age.encode()))
         if self.expose_headers and self.allows(origin):  # of no use in a preflight, but Envoy says it
-            answer.append((EXPOSE_HEADERS, self.expose_headers.encode("latin-1")))
-        return answer
+            made.append((EXPOSE_HEADERS, self.expose_headers.encode("latin-1")))
+        return made
 
-    def answer(self, headers: RawHeaders, header: Header) -> RawHeaders:
-        """The answer's headers with what the browser needs, when the request came from an allowed origin."""
+    def response_headers(self, headers: RawHeaders, header: Header) -> RawHeaders:
+        """The response's headers with what the browser needs, when the request came from an allowed origin."""
         origin = header("origin")
         if not origin or not self.allows(origin):
             return headers

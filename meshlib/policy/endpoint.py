@@ -46,7 +46,7 @@ UNREGISTERED: Address = _Unregistered()
 
 class OutlierAccount:
     """What outlier detection remembers of an endpoint: failures in a row by their kind, ejections and when the last one was
-    (in the caller's clock), answers since the last interval."""
+    (in the caller's clock), responses since the last interval."""
 
     __slots__ = (
         "consecutive_5xx",

@@ -35,5 +35,5 @@ def http_of_grpc(status: int) -> int:
 
 
 def grpc_of_http(status: int) -> int:
-    """The gRPC status of an answer that carries none; UNKNOWN for whatever has no better one."""
+    """The gRPC status of a response that carries none; UNKNOWN for whatever has no better one."""
     return _GRPC_OF.get(status, 2)

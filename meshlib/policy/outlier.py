@@ -16,7 +16,7 @@ from meshlib.policy.endpoint import EndpointState, OutlierAccount
 
 GATEWAY_ERRORS = (502, 503, 504)
 LOCAL_CODE = {"connect": 503, "reset": 503, "timeout": 504}
-"""The status that a local-origin failure counts as while it is not split from the endpoint's own answers."""
+"""The status that a local-origin failure counts as while it is not split from the endpoint's own responses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class OutlierDetector:
         self._endpoints: list[EndpointState] = []
         self.next_tick = now + settings.interval
         self._count_success = bool(settings.enforcing_success_rate or settings.enforcing_failure_percentage)
-        self._forgets = not self._count_success and settings.error_codes is None  # all that an answer below 500 does
+        self._forgets = not self._count_success and settings.error_codes is None  # all that a response below 500 does
         self.update_endpoints(endpoints)
 
     def update_endpoints(self, endpoints: Iterable[EndpointState]) -> None:
@@ -81,7 +81,7 @@ class OutlierDetector:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def record_status(self, endpoint: EndpointState, status: int, now: float) -> Ejection | None:
-        """An answer with this HTTP status (gRPC statuses are mapped to HTTP before)."""
+        """A response with this HTTP status (gRPC statuses are mapped to HTTP before)."""
         host = endpoint.outlier or self._adopt(endpoint)
         settings = self.settings
         if settings.split_external_local_origin:
@@ -114,7 +114,7 @@ class OutlierDetector:
         return None
 
     def record_local_failure(self, endpoint: EndpointState, kind: str, now: float) -> Ejection | None:
-        """No answer: ``kind`` is "connect", "reset" or "timeout"."""
+        """No response: ``kind`` is "connect", "reset" or "timeout"."""
         settings = self.settings
         if not settings.split_external_local_origin:
             return self.record_status(endpoint, LOCAL_CODE[kind], now)
@@ -129,7 +129,7 @@ class OutlierDetector:
         return None
 
     def _adopt(self, endpoint: EndpointState) -> OutlierAccount:
-        # an answer of an endpoint that a reload removed meanwhile: counted, though nobody will pick it again
+        # a response of an endpoint that a reload removed meanwhile: counted, though nobody will pick it again
         host = endpoint.outlier = OutlierAccount()
         return host
 

@@ -45,7 +45,7 @@ def compile_full_match(pattern: str) -> Callable[[str], bool]:
     """A test whether the whole of a wire string matches. Raises ``BadRegex``."""
     compiled = _compile(pattern)
     low_level = getattr(compiled, "_regexp", None)
-    if low_level is None:  # another build of the binding: same answers, slower
+    if low_level is None:  # another build of the binding: it finds the same, slower
         return lambda text: compiled.fullmatch(text.encode("latin-1")) is not None
     match = low_level.Match
     anchor = re2._re2.RE2.Anchor.ANCHOR_BOTH

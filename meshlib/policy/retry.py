@@ -160,7 +160,7 @@ def should_retry(
     elif status == 409 and bits & RETRIABLE_4XX:
         return True
     if bits & _GRPC_BITS:
-        # trailers-only answers carry grpc-status among the headers; a status in real trailers comes too late to retry
+        # trailers-only responses carry grpc-status among the headers; a status in real trailers comes too late to retry
         for name, value in headers:
             if len(name) == 11 and name.lower() == b"grpc-status":
                 if bits & _GRPC_BIT_OF_STATUS.get(value.strip(), 0):

@@ -37,7 +37,7 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """An answer that sends the caller elsewhere. ``port`` 0 (or the default port of the scheme, which Istio takes out) keeps
+    """A response that sends the caller elsewhere. ``port`` 0 (or the default port of the scheme, which Istio takes out) keeps
     that of the request, unless it is the default port of a scheme that the redirect changes."""
 
     code: int = 301

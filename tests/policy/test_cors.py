@@ -84,7 +84,7 @@ def test_a_preflight_of_another_origin_is_forwarded_or_answered_without_the_perm
 def test_an_actual_answer_says_ours_in_place_of_the_services_and_keeps_the_rest():
     policy = CorsPolicy((ONE,), expose_headers="x-back", allow_credentials=True)
     theirs = [(b"Access-Control-Allow-Origin", b"*"), (b"x-back", b"1"), (b"access-control-max-age", b"1")]
-    assert policy.answer(theirs, {"origin": "https://a.test"}.get) == [
+    assert policy.response_headers(theirs, {"origin": "https://a.test"}.get) == [
         (b"x-back", b"1"),
         (b"access-control-max-age", b"1"),
         (b"access-control-allow-origin", b"https://a.test"),
@@ -96,4 +96,4 @@ def test_an_actual_answer_says_ours_in_place_of_the_services_and_keeps_the_rest(
 @pytest.mark.parametrize("headers", [{}, {"origin": ""}, {"origin": "https://evil.test"}])
 def test_an_answer_to_anybody_else_is_the_very_same(headers):
     theirs = [(b"access-control-allow-origin", b"upstream")]
-    assert CorsPolicy((ONE,), expose_headers="x").answer(theirs, headers.get) is theirs
+    assert CorsPolicy((ONE,), expose_headers="x").response_headers(theirs, headers.get) is theirs

@@ -12,7 +12,7 @@ ROWS: tuple[Row, ...] = (
     honoured("targetRefs", "the services it guards", ENGINE),
     honoured("host", "the service it guards", "tests/mesh/test_shared_breaker.py"),
     honoured("circuitBreaker.mode", MODE, ENGINE, "enforce"),
-    honoured("circuitBreaker.failureThreshold", "failures (5xx, no answer) in a row that open it", ENGINE, "5"),
+    honoured("circuitBreaker.failureThreshold", "failures (5xx, no response) in a row that open it", ENGINE, "5"),
     honoured("circuitBreaker.resetTimeout", "then one call tries", ENGINE, "30s"),
     honoured("circuitBreaker.storage.redis.url", "shared by a fleet", "tests/mesh/test_shared_breaker.py", "in memory"),
     honoured("bulkhead.mode", MODE, ENGINE, "enforce"),

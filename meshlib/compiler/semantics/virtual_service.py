@@ -31,7 +31,7 @@ OPERATIONS = (
     honoured("request.set", "replaces; Host rewrites the authority", ACTIONS),
     honoured("request.add", "appends a further value", ACTIONS),
     honoured("request.remove", "removes, before anything is set", ACTIONS),
-    honoured("response.set", "replaces, in local answers too", ACTIONS),
+    honoured("response.set", "replaces, in local responses too", ACTIONS),
     honoured("response.add", "appends a further value", ACTIONS),
     honoured("response.remove", "removes, before anything is set", ACTIONS),
 )
@@ -100,7 +100,7 @@ ROWS: tuple[Row, ...] = (
     honoured("http.rewrite.uriRegexRewrite", "replaces every match in the path", ACTIONS),
     honoured("http.timeout", "for the whole call with its retries: 504 UT", OUTBOUND, "none"),
     honoured("http.retries.attempts", "retries after the first attempt", OUTBOUND, "2"),
-    honoured("http.retries.perTryTimeout", "for the head of each attempt's answer", OUTBOUND, "timeout"),
+    honoured("http.retries.perTryTimeout", "for the head of each attempt's response", OUTBOUND, "timeout"),
     honoured(
         "http.retries.retryOn",
         "Envoy's conditions and status codes",
@@ -140,7 +140,7 @@ ROWS: tuple[Row, ...] = (
     honoured("http.mirrorPercent", "mirrorPercentage, deprecated", MIRROR),
     *mounted("http.mirrors.destination", DESTINATION),
     honoured("http.mirrors.percentage", "share of calls, drawn for each mirror", MIRROR, "100"),
-    honoured("http.corsPolicy.allowOrigins", "who may read the answers", CORS, "nobody"),
+    honoured("http.corsPolicy.allowOrigins", "who may read the responses", CORS, "nobody"),
     honoured("http.corsPolicy.allowOrigin", "exact origins, deprecated", CORS),
     honoured("http.corsPolicy.allowMethods", "of preflights; * echoes", CORS),
     honoured("http.corsPolicy.allowHeaders", "of preflights; * echoes", CORS),
