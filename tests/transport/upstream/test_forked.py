@@ -9,7 +9,7 @@ import pytest
 import meshlib
 from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
 from meshlib.transport.upstream.forked import close_copy, take_all
-from meshlib.transport.upstream.http2_threads import Connection
+from meshlib.transport.upstream.http2_threads_connection import Connection
 from meshlib.transport.upstream.target import Target
 from tests.support.h2_runtimes import Call, Threads
 from tests.support.h2_server import H2Server
@@ -54,9 +54,9 @@ def test_an_http2_connection_that_a_thread_of_the_parent_was_closing_is_forgotte
         runtime.call(Target("127.0.0.1", server.port, http2=True), Call())
         (connection,) = runtime.upstream._http2._open
         assert isinstance(connection, Connection)
-        connection.sock.close()
+        connection.socket.sock.close()
         connection.forget()
-        assert (connection._kick_in.fileno(), connection._kick_out.fileno()) == (-1, -1)
+        assert (connection.socket._kick_in.fileno(), connection.socket._kick_out.fileno()) == (-1, -1)
         runtime.close()
 
 

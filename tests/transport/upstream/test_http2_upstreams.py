@@ -19,7 +19,7 @@ from benchmarks.free_ports import free_port
 from meshlib.engine.outcome import Failure
 from meshlib.transport.protocol import http2
 from meshlib.transport.protocol.http1 import BodyFailed
-from meshlib.transport.upstream import http2_loop_connection, http2_threads
+from meshlib.transport.upstream import http2_loop_connection, http2_threads, http2_threads_wire
 from meshlib.transport.upstream.target import Target
 from tests.support.evil_server import OK, EvilServer
 from tests.support.h2_runtimes import Call, Loop, Threads
@@ -125,7 +125,7 @@ def test_a_megabyte_goes_up_and_down_through_windows_of_64_kilobytes(runtime, se
     def session(*args, **kwargs):
         return http2.Http2Session(*args, stream_window=65_535, connection_window=65_535, **kwargs)
 
-    monkeypatch.setattr(http2_threads, "Http2Session", session)
+    monkeypatch.setattr(http2_threads_wire, "Http2Session", session)
     monkeypatch.setattr(http2_loop_connection, "Http2Session", session)
     data = bytes(i % 251 for i in range(1_000_000))
     server, target = serve(lambda peer, request: peer.respond(request, bytes(request.body)))
@@ -936,7 +936,7 @@ def test_an_interrupted_thread_gives_up_its_stream_and_no_other(monkeypatch):
         runtime.call(target, Call())
         server.answer = lambda peer, request: None if request.path == "/interrupted" else answer_ok(peer, request)
         (connection,) = runtime.upstream._http2._open
-        real_poll = connection._poll
+        real_poll = connection.socket._poll
 
         class Interrupted:
             def poll(self, timeout):
@@ -944,10 +944,10 @@ def test_an_interrupted_thread_gives_up_its_stream_and_no_other(monkeypatch):
 
             modify = real_poll.modify
 
-        connection._poll = Interrupted()
+        connection.socket._poll = Interrupted()
         with pytest.raises(KeyboardInterrupt):
             runtime.call(target, Call(b"/interrupted"))
-        connection._poll = real_poll
+        connection.socket._poll = real_poll
         assert runtime.call(target, Call(b"/next")).data == b"GET /next"
         assert server.connections == 1
         assert runtime.until(lambda: server.open_streams == 0)

@@ -1,0 +1,63 @@
+"""The body of a response over HTTP/2 that a thread reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshlib.engine.outcome import RawHeaders
+from meshlib.transport.protocol.http2_stream import Stream
+from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.http2_call import next_chunk
+from meshlib.transport.upstream.http2_threads_connection import Connection
+from meshlib.transport.upstream.http2_threads_waiter import Waiter
+
+
+class Http2Body:
+    """The rest of a response's body. ``close`` before its end resets the stream; other streams go on. Raises
+    ``BodyFailed`` when it is cut."""
+
+    __slots__ = ("_attempt", "_connection", "_over", "_stream", "_waiter")
+
+    def __init__(self, connection: Connection, stream: Stream, waiter: Waiter, attempt: Attempt) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._waiter = waiter
+        self._attempt = attempt
+        self._over = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        connection, stream = self._connection, self._stream
+        try:
+            while not self._over:
+                steps = next_chunk(connection.session, stream, self._attempt, connection.now)
+                data = connection.perform(steps, stream, self._waiter)
+                if not data:
+                    self._over = True
+                    return
+                yield data
+        except GeneratorExit:
+            self._leave()  # not close: it may be the garbage collector that ends this iteration
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def trailers(self) -> RawHeaders:
+        """What came after the body; complete at its end."""
+        return self._stream.trailers
+
+    def close(self) -> None:
+        """Drop what was not read."""
+        if not self._over:
+            self._over = True
+            self._connection.cancel(self._stream)
+
+    abort = close
+
+    def _leave(self) -> None:
+        if not self._over:
+            self._over = True
+            self._connection.drop(self._stream)
+
+    __del__ = _leave
