@@ -10,18 +10,22 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import grpc.aio
 
 from meshlib.engine.inbound import CUT, Ended, InboundCall, InboundExchange, begin_async, finish
 from meshlib.engine.inbound_context import enter, leave
-from meshlib.policy.refusal import Refusal
-from meshlib.transport.grpcio.server import threads as server
+from meshlib.transport.grpcio.contracts import Req
+from meshlib.transport.grpcio.server import threads
 from meshlib.transport.grpcio.server.served import (
     CODES,
     METHOD_NOT_FOUND,
+    Behaviour,
+    Context,
+    ContextProxy,
+    CountedRequests,
     Served,
     Wrapped,
     behaviour_of,
@@ -30,6 +34,16 @@ from meshlib.transport.grpcio.server.served import (
     rebuilt,
 )
 
+if TYPE_CHECKING:
+    from grpc import HandlerCallDetails, RpcMethodHandler
+
+
+class LoopContext(Context, Protocol):
+    """grpcio's context of a call on asyncio."""
+
+    def add_done_callback(self, callback: Callable[[object], None]) -> None: ...
+    async def abort(self, code: grpc.StatusCode, details: str) -> None: ...
+
 
 class MeshAioServerInterceptor(grpc.aio.ServerInterceptor):
     """Give it to ``grpc.aio.server(interceptors=mesh.aio_grpc_server_interceptors())``, before interceptors of your own."""
@@ -37,55 +51,45 @@ class MeshAioServerInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, served: Served) -> None:
         self._wrapped = Wrapped(lambda method, handler: wrap(served, method, handler))
 
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
+    async def intercept_service(
+        self,
+        continuation: Callable[[HandlerCallDetails], Awaitable[RpcMethodHandler | None]],
+        handler_call_details: HandlerCallDetails,
+    ) -> RpcMethodHandler:
         """The handler of a call, inside the exchange. Methods that are not there are served, too: refused or counted."""
         return self._wrapped.of(handler_call_details.method, await continuation(handler_call_details))
 
 
-def wrap(served: Served, method: str, handler: Any) -> Any:
+def wrap(served: Served, method: str, handler: RpcMethodHandler | None) -> RpcMethodHandler:
     """A handler of an asyncio server, whichever way it is written."""
     if handler is None:
-        return grpc.stream_stream_rpc_method_handler(answering(served, method, _not_found, True, True))
+        return grpc.stream_stream_rpc_method_handler(one_response(served, method, _not_found, True, True))
     behaviour = behaviour_of(handler)
     streamed = handler.request_streaming
-    made: Callable[..., Any]
     if inspect.isasyncgenfunction(behaviour):
-        made = responding(served, method, behaviour, streamed)
+        made = response_stream(served, method, behaviour, streamed)
     elif inspect.iscoroutinefunction(behaviour):
-        made = answering(served, method, behaviour, streamed, handler.response_streaming)
+        made = one_response(served, method, behaviour, streamed, handler.response_streaming)
     else:
-        make = server.responding if handler.response_streaming else server.answering
+        make = threads.response_stream if handler.response_streaming else threads.one_response
         made = _in_pool(make(served, method, behaviour, streamed))
     return rebuilt(handler, made)
 
 
-async def _not_found(_requests: Any, context: Any) -> None:
+async def _not_found(_requests: object, context: LoopContext) -> None:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, METHOD_NOT_FOUND)
 
 
-def answering(
-    served: Served, method: str, behaviour: Callable[..., Any], streamed: bool, writes: bool
-) -> Callable[..., Any]:
+def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bool, writes: bool) -> Behaviour:
     """A coroutine that returns its response or (``writes``) writes its responses to the context."""
-    sleep = served.clock.sleep_async
 
-    async def serve(request: Any, context: Any) -> Any:
-        call = served.call(method, context)
-        exchange = served.exchange(call)
-        refusal = await begin_async(exchange, sleep)
-        if refusal is not None:
-            await refuse(context, refusal)
-        shown = context
-        if streamed:
-            request = CountedRequests(request, call)
-        else:
-            call.request_messages = 1
-        if streamed or writes:
-            shown = CountingContext(context, call)
+    async def serve(request: object, context: LoopContext) -> object:
+        call, exchange, request = await admit(served, method, request, context, streamed)
+        shown = CountingContext(context, call) if streamed or writes else context
         try:
             tokens = enter(call)
             try:
-                response = await behaviour(request, shown)
+                response: object = await behaviour(request, shown)
             finally:
                 leave(call, tokens)
             if streamed:
@@ -102,20 +106,11 @@ def answering(
     return serve
 
 
-def responding(served: Served, method: str, behaviour: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
+def response_stream(served: Served, method: str, behaviour: Behaviour, streamed: bool) -> Behaviour:
     """An async generator of responses."""
-    sleep = served.clock.sleep_async
 
-    async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
-        call = served.call(method, context)
-        exchange = served.exchange(call)
-        refusal = await begin_async(exchange, sleep)
-        if refusal is not None:
-            await refuse(context, refusal)
-        if streamed:
-            request = CountedRequests(request, call)
-        else:
-            call.request_messages = 1
+    async def serve(request: object, context: LoopContext) -> AsyncIterator[object]:
+        call, exchange, request = await admit(served, method, request, context, streamed)
         # a caller that goes away while grpcio writes is nothing that this generator hears of before it is collected
         context.add_done_callback(functools.partial(_over, exchange))
         tokens = enter(call)
@@ -154,88 +149,89 @@ def responding(served: Served, method: str, behaviour: Callable[..., Any], strea
     return serve
 
 
-def _over(exchange: InboundExchange, _context: Any) -> None:
+def _over(exchange: InboundExchange, _context: object) -> None:
     finish(exchange, CUT)
 
 
-def _failure(error: BaseException, context: Any) -> Ended:
+def _failure(error: BaseException, context: LoopContext) -> Ended:
     """How a handler failed. grpcio shows a caller that breaks off its requests as the end of them, and cancels the task a
     moment later: hence the step of the loop after handlers that read streams, without which such a call would count as OK.
     """
     return CUT if isinstance(error, asyncio.CancelledError) else failed(context.code())
 
 
-async def refuse(context: Any, refusal: Refusal) -> None:
-    """Answer in place of the handler; raises, as ``context.abort`` does."""
-    await context.abort(CODES[refusal.grpc], refusal.body)
+async def admit(
+    served: Served, method: str, request: object, context: LoopContext, streamed: bool
+) -> tuple[InboundCall, InboundExchange, object]:
+    """As ``threads.admit``, in this task."""
+    call = served.call(method, context)
+    exchange = served.exchange(call)
+    refusal = await begin_async(exchange, served.clock.sleep_async)
+    if refusal is not None:
+        await context.abort(CODES[refusal.grpc], refusal.body)
+    if streamed:
+        return call, exchange, LoopRequests(request, call)  # type: ignore[arg-type]  # grpcio gives an iterator then
+    call.request_messages = 1
+    return call, exchange, request
 
 
-class CountedRequests:
-    """A handler's async iterator of requests, counted as it reads them."""
+class LoopRequests(CountedRequests[AsyncIterator[Req]]):
+    """As an async iterator."""
 
-    __slots__ = ("_call", "_requests")
+    __slots__ = ()
 
-    def __init__(self, requests: Any, call: InboundCall) -> None:
-        self._requests = requests
-        self._call = call
-
-    def __aiter__(self) -> CountedRequests:
+    def __aiter__(self) -> LoopRequests[Req]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> Req:
         request = await self._requests.__anext__()
         self._call.request_messages += 1
         return request
 
 
-class CountingContext:
-    """The context of a streaming handler: what it reads and writes is counted, all else is the context's own."""
+class CountingContext(ContextProxy):
+    """The context of a streaming handler: what it reads and writes is counted."""
 
-    __slots__ = ("_call", "_context")
+    __slots__ = ("_call",)
 
-    def __init__(self, context: Any, call: InboundCall) -> None:
-        self._context = context
+    def __init__(self, context: LoopContext, call: InboundCall) -> None:
+        super().__init__(context)
         self._call = call
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
-
-    async def read(self) -> Any:
+    async def read(self) -> object:
         """The next request, or ``grpc.aio.EOF``."""
-        request = await self._context.read()
+        request: object = await self._context.read()
         if request is not grpc.aio.EOF:
             self._call.request_messages += 1
         return request
 
-    async def write(self, message: Any) -> None:
+    async def write(self, message: object) -> None:
         """Send a response."""
         await self._context.write(message)
         self._call.response_messages += 1
 
 
-def _in_pool(serve: Callable[..., Any]) -> Callable[..., Any]:
+def _in_pool(serve: Behaviour) -> Behaviour:
     """A plain function (or one that gives a plain generator), which grpcio runs in its thread pool."""
 
-    def served_in_pool(request: Any, context: Any) -> Any:
-        return serve(request, CodeKeepingContext(context))
+    def served_in_pool(request: object, context: object) -> object:
+        result: object = serve(request, CodeKeepingContext(context))
+        return result
 
     return served_in_pool
 
 
-class CodeKeepingContext:
+class CodeKeepingContext(ContextProxy):
     """The context of a plain function on an asyncio server: grpcio's own does not tell which code was set or aborted
     with, nor whether its caller is still there."""
 
-    __slots__ = ("_code", "_context")
+    __slots__ = ("_code",)
 
-    def __init__(self, context: Any) -> None:
-        self._context = context
-        self._code: Any = None
+    def __init__(self, context: object) -> None:
+        super().__init__(context)
+        self._code: object = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
-
-    def code(self) -> Any:
+    def code(self) -> object:
         """The code set last, or None."""
         return self._code
 
@@ -243,12 +239,12 @@ class CodeKeepingContext:
         """True: nothing tells."""
         return True
 
-    def set_code(self, code: Any) -> None:
+    def set_code(self, code: object) -> None:
         """As ``grpc.ServicerContext``'s."""
         self._context.set_code(code)
         self._code = code
 
-    def abort(self, code: Any, *more: Any, **named: Any) -> None:
+    def abort(self, code: object, *more: object, **named: object) -> None:
         """As ``grpc.ServicerContext``'s: raises."""
         self._code = code
         self._context.abort(code, *more, **named)

@@ -1,10 +1,11 @@
-"""What a gRPC call that we serve looks like to the engine, and what the engine's answers look like to grpcio: everything
-that the interceptors of both runtimes (``server.py``, ``server_aio.py``) share."""
+"""What a gRPC call that we serve looks like to the engine, and what the engine's responses look like to grpcio: everything
+that the interceptors of both runtimes (``threads.py``, ``loop.py``) share."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from urllib.parse import unquote
 
 import grpc
@@ -13,10 +14,11 @@ from meshlib.compiler.inbound import Inbound
 from meshlib.engine.inbound import Ended, InboundCall, InboundExchange, InboundRequest, closed, inbound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from grpc import RpcMethodHandler
 
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.contracts import Pairs
 
 NO_DEADLINE = (
     1e9  # seconds; grpcio tells callers without a deadline by None (asyncio) or by hundreds of years (threads)
@@ -30,10 +32,14 @@ UNKNOWN = 2
 METHOD_NOT_FOUND = "Method not found!"  # grpcio's own words
 
 
-_NUMBERS: dict[Any, int] = {None: 0, **{code: code.value[0] for code in grpc.StatusCode}, **{n: n for n in range(17)}}
+_NUMBERS: dict[object, int] = {
+    None: 0,
+    **{code: code.value[0] for code in grpc.StatusCode},
+    **{n: n for n in range(17)},
+}
 
 
-def ended(code: Any) -> Ended:
+def ended(code: object) -> Ended:
     """The end of a call whose handler returned, by the code that it has set (None, a ``StatusCode`` or a number)."""
     try:
         return ENDED[_NUMBERS.get(code, UNKNOWN)]
@@ -41,10 +47,25 @@ def ended(code: Any) -> Ended:
         return ENDED[UNKNOWN]
 
 
-def failed(code: Any) -> Ended:
+def failed(code: object) -> Ended:
     """The end of a call whose handler raised: an abort has set its code, anything else is UNKNOWN."""
     found = ended(code)
     return ENDED[UNKNOWN] if found is ENDED[0] else found
+
+
+Requests = TypeVar("Requests")
+Behaviour = Callable[..., Any]
+"""A function that serves: its requests and its responses are of the application's own types."""
+
+
+class Context(Protocol):
+    """What the contexts of both runtimes tell of a call."""
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]: ...
+    def invocation_metadata(self) -> Pairs | None: ...
+    def peer(self) -> str: ...
+    def time_remaining(self) -> float | None: ...
+    def code(self) -> object: ...
 
 
 class Served:
@@ -58,7 +79,7 @@ class Served:
         self._propagates = propagates
         self.clock = core.clock
 
-    def call(self, path: str, context: Any) -> InboundCall:
+    def call(self, path: str, context: Context) -> InboundCall:
         """The call as the engine sees it. ``path`` is the full method name; an authority grpcio does not tell servers."""
         core = self._core
         live = core.live
@@ -86,7 +107,10 @@ class Served:
 CLOSED = Inbound(checks=(closed,))
 
 
-def identity(auth: Any) -> tuple[str, bool, bool]:
+NOT_SECURE = [b"insecure"]
+
+
+def identity(auth: Mapping[str, Sequence[bytes]]) -> tuple[str, bool, bool]:
     """(SPIFFE id of the peer or "", whether the connection is TLS, whether the peer has shown a certificate).
 
     gRPC core names ``peer_spiffe_id`` only when the certificate has exactly one URI SAN and that is a well-formed SPIFFE id
@@ -101,9 +125,6 @@ def identity(auth: Any) -> tuple[str, bool, bool]:
     return principal, True, "x509_pem_cert" in auth
 
 
-NOT_SECURE = [b"insecure"]
-
-
 @functools.lru_cache(256)
 def address(peer: str) -> str:
     """``127.0.0.1:4711``, ``[::1]:4711`` or ``unix:/path`` of what grpcio calls the peer."""
@@ -111,7 +132,7 @@ def address(peer: str) -> str:
     return unquote(rest) if kind in ("ipv4", "ipv6") else peer
 
 
-def rebuilt(handler: Any, behavior: Callable[..., Any]) -> Any:
+def rebuilt(handler: RpcMethodHandler, behaviour: Behaviour) -> RpcMethodHandler:
     """The handler with another behaviour."""
     if handler.request_streaming:
         make = (
@@ -123,14 +144,18 @@ def rebuilt(handler: Any, behavior: Callable[..., Any]) -> Any:
         make = (
             grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
         )
-    return make(behavior, handler.request_deserializer, handler.response_serializer)
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)
 
 
-def behaviour_of(handler: Any) -> Callable[..., Any]:
+def behaviour_of(handler: RpcMethodHandler) -> Behaviour:
     """The function that serves."""
+    found: Behaviour | None
     if handler.request_streaming:
-        return handler.stream_stream if handler.response_streaming else handler.stream_unary  # type: ignore[no-any-return]
-    return handler.unary_stream if handler.response_streaming else handler.unary_unary  # type: ignore[no-any-return]
+        found = handler.stream_stream if handler.response_streaming else handler.stream_unary
+    else:
+        found = handler.unary_stream if handler.response_streaming else handler.unary_unary
+    assert found is not None
+    return found
 
 
 class Wrapped:
@@ -138,11 +163,11 @@ class Wrapped:
 
     __slots__ = ("_by_method", "_make")
 
-    def __init__(self, make: Callable[[str, Any], Any]) -> None:
+    def __init__(self, make: Callable[[str, RpcMethodHandler | None], RpcMethodHandler]) -> None:
         self._make = make
-        self._by_method: dict[str, tuple[Any, Any]] = {}
+        self._by_method: dict[str, tuple[RpcMethodHandler, RpcMethodHandler]] = {}
 
-    def of(self, method: str, handler: Any) -> Any:
+    def of(self, method: str, handler: RpcMethodHandler | None) -> RpcMethodHandler:
         """The wrapped handler. A missing one is made for this call only: anybody can make up names."""
         if handler is None:
             return self._make(method, None)
@@ -154,3 +179,26 @@ class Wrapped:
         made = self._make(method, handler)
         self._by_method[method] = (handler, made)
         return made
+
+
+class CountedRequests(Generic[Requests]):
+    """A handler's stream of requests, counted as it reads them. Each runtime's own iterates it."""
+
+    __slots__ = ("_call", "_requests")
+
+    def __init__(self, requests: Requests, call: InboundCall) -> None:
+        self._requests = requests
+        self._call = call
+
+
+class ContextProxy:
+    """A handler's context of which something is the mesh's; all else is grpcio's own."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: object) -> None:
+        self._context: Any = context
+
+    def __getattr__(self, name: str) -> object:
+        found: object = getattr(self._context, name)
+        return found

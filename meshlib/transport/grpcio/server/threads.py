@@ -9,16 +9,19 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import grpc
 
 from meshlib.engine.inbound import CUT, Ended, InboundCall, begin, finish
 from meshlib.engine.inbound_context import enter, leave
-from meshlib.policy.refusal import Refusal
+from meshlib.transport.grpcio.contracts import Req
 from meshlib.transport.grpcio.server.served import (
     CODES,
     METHOD_NOT_FOUND,
+    Behaviour,
+    Context,
+    CountedRequests,
     Served,
     Wrapped,
     behaviour_of,
@@ -27,6 +30,19 @@ from meshlib.transport.grpcio.server.served import (
     rebuilt,
 )
 
+if TYPE_CHECKING:
+    from grpc import HandlerCallDetails, RpcMethodHandler
+
+    from meshlib.engine.inbound import InboundExchange
+
+
+class ThreadContext(Context, Protocol):
+    """grpcio's context of a call in threads, beyond what its stubs say."""
+
+    def is_active(self) -> bool: ...
+    def add_callback(self, callback: Callable[[], None]) -> bool: ...
+    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn: ...
+
 
 class MeshServerInterceptor(grpc.ServerInterceptor):
     """Give it to ``grpc.server(..., interceptors=mesh.grpc_server_interceptors())``, before interceptors of your own."""
@@ -34,51 +50,45 @@ class MeshServerInterceptor(grpc.ServerInterceptor):
     def __init__(self, served: Served) -> None:
         self._wrapped = Wrapped(lambda method, handler: wrap(served, method, handler))
 
-    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+    def intercept_service(
+        self,
+        continuation: Callable[[HandlerCallDetails], RpcMethodHandler | None],
+        handler_call_details: HandlerCallDetails,
+    ) -> RpcMethodHandler:
         """The handler of a call, inside the exchange. Methods that are not there are served, too: refused or counted."""
         return self._wrapped.of(handler_call_details.method, continuation(handler_call_details))
 
 
-def wrap(served: Served, method: str, handler: Any) -> Any:
+def wrap(served: Served, method: str, handler: RpcMethodHandler | None) -> RpcMethodHandler:
     """A handler of threads."""
     if handler is None:
-        return grpc.stream_stream_rpc_method_handler(responding(served, method, _not_found, False))
+        return grpc.stream_stream_rpc_method_handler(response_stream(served, method, _not_found, False))
     behaviour = behaviour_of(handler)
-    made: Any
     if handler.response_streaming and getattr(behaviour, "experimental_non_blocking", False):
-        made = sending(served, method, behaviour, handler.request_streaming)
-        made.experimental_non_blocking = True
+        made = responses_by_callback(served, method, behaviour, handler.request_streaming)
+        setattr(made, "experimental_non_blocking", True)  # noqa: B010 (an attribute that grpcio looks for on functions)
     else:
-        make = responding if handler.response_streaming else answering
+        make = response_stream if handler.response_streaming else one_response
         made = make(served, method, behaviour, handler.request_streaming)
     pool = getattr(behaviour, "experimental_thread_pool", None)
     if pool is not None:
-        made.experimental_thread_pool = pool
+        setattr(made, "experimental_thread_pool", pool)  # noqa: B010 (likewise)
     return rebuilt(handler, made)
 
 
-def _not_found(_requests: Any, context: Any) -> Any:
+def _not_found(_requests: object, context: ThreadContext) -> NoReturn:
     context.abort(grpc.StatusCode.UNIMPLEMENTED, METHOD_NOT_FOUND)
 
 
-def answering(served: Served, method: str, behaviour: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
+def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bool) -> Behaviour:
     """A behaviour with one response."""
-    sleep = served.clock.sleep
 
-    def serve(request: Any, context: Any) -> Any:
-        call = served.call(method, context)
-        exchange = served.exchange(call)
-        refusal = begin(exchange, sleep)
-        if refusal is not None:
-            refuse(context, refusal)
-        if streamed:
-            request = CountedRequests(request, call)
-        else:
-            call.request_messages = 1
+    def serve(request: object, context: ThreadContext) -> object:
+        call, exchange, request = admit(served, method, request, context, streamed)
         try:
             tokens = enter(call)
             try:
-                response = behaviour(request, context)
+                response: object = behaviour(request, context)
             finally:
                 leave(call, tokens)
         except BaseException:
@@ -93,21 +103,12 @@ def answering(served: Served, method: str, behaviour: Callable[..., Any], stream
     return serve
 
 
-def responding(served: Served, method: str, behaviour: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
+def response_stream(served: Served, method: str, behaviour: Behaviour, streamed: bool) -> Behaviour:
     """A behaviour with a stream of responses."""
-    sleep = served.clock.sleep
 
-    def serve(request: Any, context: Any) -> Iterator[Any]:
-        call = served.call(method, context)
-        exchange = served.exchange(call)
-        refusal = begin(exchange, sleep)
-        if refusal is not None:
-            refuse(context, refusal)
-        if streamed:
-            request = CountedRequests(request, call)
-        else:
-            call.request_messages = 1
-        responses: Any = None
+    def serve(request: object, context: ThreadContext) -> Iterator[object]:
+        call, exchange, request = admit(served, method, request, context, streamed)
+        responses: Iterator[object] | None = None
         try:
             tokens = enter(call)
             try:
@@ -136,31 +137,24 @@ def responding(served: Served, method: str, behaviour: Callable[..., Any], strea
     return serve
 
 
-def sending(served: Served, method: str, behaviour: Callable[..., Any], streamed: bool) -> Callable[..., Any]:
+def responses_by_callback(served: Served, method: str, behaviour: Behaviour, streamed: bool) -> Behaviour:
     """A behaviour that returns at once and sends its responses by a callback, from any thread, None after the last: what
     grpcio calls ``experimental_non_blocking``. grpc_health's ``Watch`` is one."""
-    sleep = served.clock.sleep
-    blocking = responding(served, method, behaviour, streamed)
+    blocking = response_stream(served, method, behaviour, streamed)
 
-    def serve(request: Any, context: Any, send_response_callback: Any = None) -> Any:
+    def serve(
+        request: object, context: ThreadContext, send_response_callback: Callable[[object], None] | None = None
+    ) -> object:
         if send_response_callback is None:  # a server that does not know of this
             return blocking(request, context)
-        call = served.call(method, context)
-        exchange = served.exchange(call)
-        refusal = begin(exchange, sleep)
-        if refusal is not None:
-            refuse(context, refusal)
-        if streamed:
-            request = CountedRequests(request, call)
-        else:
-            call.request_messages = 1
+        call, exchange, request = admit(served, method, request, context, streamed)
         lock = threading.Lock()  # the last response and the end of the call may be told at once
 
         def over(end: Ended) -> None:
             with lock:
                 finish(exchange, end)
 
-        def send(response: Any) -> None:
+        def send(response: object) -> None:
             if response is None:
                 over(_end(context))
             else:
@@ -183,7 +177,7 @@ def sending(served: Served, method: str, behaviour: Callable[..., Any], streamed
     return serve
 
 
-def _close(responses: Any, call: InboundCall) -> None:
+def _close(responses: object, call: InboundCall) -> None:
     """The handler's generator ends in its own surroundings: what it cleans up may ask for them."""
     close = getattr(responses, "close", None)
     if close is not None:
@@ -194,32 +188,39 @@ def _close(responses: Any, call: InboundCall) -> None:
             leave(call, tokens)
 
 
-def _end(context: Any) -> Ended:
+def _end(context: ThreadContext) -> Ended:
     return ended(context.code()) if context.is_active() else CUT
 
 
-def _failure(context: Any) -> Ended:
+def _failure(context: ThreadContext) -> Ended:
     return failed(context.code()) if context.is_active() else CUT
 
 
-def refuse(context: Any, refusal: Refusal) -> None:
-    """Answer in place of the handler; raises, as ``context.abort`` does."""
-    context.abort(CODES[refusal.grpc], refusal.body)
+def admit(
+    served: Served, method: str, request: object, context: ThreadContext, streamed: bool
+) -> tuple[InboundCall, InboundExchange, object]:
+    """Run the exchange of a call up to its handler: the call, its exchange, and its request (or counted stream of them) for the
+    handler. A refusal is answered in place of the handler, and raises as ``context.abort`` does."""
+    call = served.call(method, context)
+    exchange = served.exchange(call)
+    refusal = begin(exchange, served.clock.sleep)
+    if refusal is not None:
+        context.abort(CODES[refusal.grpc], refusal.body)
+    if streamed:
+        return call, exchange, ThreadRequests(request, call)  # type: ignore[arg-type]  # grpcio gives an iterator then
+    call.request_messages = 1
+    return call, exchange, request
 
 
-class CountedRequests:
-    """A handler's iterator of requests, counted as it reads them."""
+class ThreadRequests(CountedRequests[Iterator[Req]]):
+    """As an iterator."""
 
-    __slots__ = ("_call", "_requests")
+    __slots__ = ()
 
-    def __init__(self, requests: Any, call: InboundCall) -> None:
-        self._requests = requests
-        self._call = call
-
-    def __iter__(self) -> CountedRequests:
+    def __iter__(self) -> ThreadRequests[Req]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Req:
         request = next(self._requests)
         self._call.request_messages += 1
         return request

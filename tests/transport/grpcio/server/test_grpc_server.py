@@ -532,7 +532,7 @@ async def test_a_generator_that_hears_nothing_of_its_callers_leaving_is_counted_
 
     served = Served(counted.mesh._core, counted.mesh._telemetry_of_servers(), True)
     context = Context()
-    responses = server_aio.responding(served, "/a.B/C", behaviour, False)("x", context)
+    responses = server_aio.response_stream(served, "/a.B/C", behaviour, False)("x", context)
     assert await anext(responses) == "x"
     assert counted.mesh.inbound() is None
     if end != "dropped":
