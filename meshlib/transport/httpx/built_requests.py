@@ -1,0 +1,149 @@
+"""Requests of which the like was built before: a client's URLs are parsed once, and its headers put together once an authority.
+
+Parsing a URL takes httpx longer than the whole policy takes, and putting the headers of a request together longer still (rows
+"p50" of ``make bench``). What is built here equals what httpx builds, which a test compares; a request with a body, cookies,
+parameters or extensions is built by httpx itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from httpx._client import BaseClient as Base
+    from httpx._client import UseClientDefault
+    from httpx._types import (
+        CookieTypes,
+        HeaderTypes,
+        QueryParamTypes,
+        RequestContent,
+        RequestData,
+        RequestExtensions,
+        RequestFiles,
+        TimeoutTypes,
+    )
+else:
+    Base = object
+
+MOST_URLS = 1024
+MOST_TEMPLATES = 256
+LONGEST_URL = 2048
+
+
+class _Template:
+    """The headers of requests with one method to one authority, and those of the client that they were made of."""
+
+    __slots__ = ("headers", "names", "of_client", "raw")
+
+    def __init__(self, of_client: list[tuple[bytes, bytes]], request: httpx.Request) -> None:
+        self.of_client = of_client
+        self.headers = request.headers
+        self.raw = request.headers.raw
+        # it decides whether httpx adds a Content-Length
+        self.names = frozenset([*(name.lower() for name in request.headers), "transfer-encoding"])
+
+
+class _Built:
+    """What a client remembers, as long as its base URL is the same."""
+
+    __slots__ = ("base_url", "templates", "urls")
+
+    def __init__(self, base_url: httpx.URL) -> None:
+        self.base_url = base_url
+        self.urls: dict[str, tuple[httpx.URL, bytes]] = {}
+        self.templates: dict[tuple[str, bytes], _Template] = {}
+
+    def known(self, url: str) -> tuple[httpx.URL, bytes] | None:
+        """The URL and its authority; None for one below the base URL that was not met before."""
+        found = self.urls.get(url)
+        if found is not None:
+            return found
+        parsed = httpx.URL(url)
+        return None if parsed.is_relative_url else self.remember(url, parsed)
+
+    def remember(self, url: str, parsed: httpx.URL) -> tuple[httpx.URL, bytes]:
+        """What ``url`` leads to."""
+        found = parsed, parsed.netloc
+        if len(url) <= LONGEST_URL and not parsed.is_relative_url:
+            if len(self.urls) >= MOST_URLS:
+                self.urls.clear()
+            self.urls[url] = found
+        return found
+
+
+class BuildsRequests(Base):
+    """Mixed into httpx's clients."""
+
+    _built: _Built | None = None
+
+    def build_request(
+        self,
+        method: str,
+        url: httpx.URL | str,
+        *,
+        content: RequestContent | None = None,
+        data: RequestData | None = None,
+        files: RequestFiles | None = None,
+        json: object = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        timeout: TimeoutTypes | UseClientDefault = httpx.USE_CLIENT_DEFAULT,
+        extensions: RequestExtensions | None = None,
+    ) -> httpx.Request:
+        """Build and return a request instance, as ``httpx.Client.build_request``."""
+        built = self._built
+        if built is None or built.base_url is not self.base_url:
+            built = self._built = _Built(self.base_url)
+        known = built.known(url) if type(url) is str else None
+        if (
+            known is None
+            or content is not None
+            or data is not None
+            or files is not None
+            or json is not None
+            or params is not None
+            or cookies is not None
+            or extensions is not None
+            or not (headers is None or type(headers) is dict)
+            or self.params
+            or self.cookies
+        ):
+            made = super().build_request(
+                method,
+                url if known is None else known[0],
+                content=content,
+                data=data,
+                files=files,
+                json=json,
+                params=params,
+                headers=headers,
+                cookies=cookies,
+                timeout=timeout,
+                extensions=extensions,
+            )
+            if known is None and params is None and type(url) is str and not self.params:
+                built.remember(url, made.url)
+            return made
+        parsed, authority = known
+        template = built.templates.get((method, authority))
+        if template is None or template.of_client != self.headers.raw:
+            template = _Template(self.headers.raw, super().build_request(method, parsed))
+            if len(built.templates) >= MOST_TEMPLATES:
+                built.templates.clear()
+            built.templates[method, authority] = template
+        merged: HeaderTypes = template.headers
+        if headers:
+            names = template.names
+            if any([type(name) is not str or name.lower() in names for name in headers]):  # noqa: C419 (no generator)
+                return super().build_request(method, parsed, headers=headers, timeout=timeout)
+            merged = [*template.raw, *headers.items()]
+        # as httpx does: a request that is given a stream has its headers already, and one without a body is read at once
+        limits = self.timeout if timeout is httpx.USE_CLIENT_DEFAULT else httpx.Timeout(timeout)  # type: ignore[arg-type]
+        made = httpx.Request(
+            method, parsed, headers=merged, stream=httpx.ByteStream(b""), extensions={"timeout": limits.as_dict()}
+        )
+        made.read()
+        return made
