@@ -235,3 +235,62 @@ def test_a_strategy_of_tenacity_replaces_it_and_never_waits_a_negative_time():
 )
 def test_a_policy_has_words(policy, text):
     assert policy.text == text
+
+
+# -- one condition is not another -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("on", "status"),
+    [
+        ("cancelled", b"1"),
+        ("deadline-exceeded", b"4"),
+        ("resource-exhausted", b"8"),
+        ("internal", b"13"),
+        ("unavailable", b"14"),
+    ],
+)
+def test_each_condition_of_grpc_is_one_status(on, status):
+    headers = [(b"x-something", status), (b"grpc-status", status)]
+    for other in GRPC_CONDITIONS:
+        policy = RetryPolicy(retry_on=parse_retry_on(other))
+        assert should_retry(policy, failure=None, status=200, headers=headers) is (other == on)
+        assert not should_retry(policy, failure=None, status=200, headers=headers[:1])
+
+
+@pytest.mark.parametrize(
+    ("status", "met"),
+    [
+        (200, set()),
+        (404, set()),
+        (409, {"retriable-4xx"}),
+        (500, {"5xx"}),
+        (502, {"5xx", "gateway-error"}),
+        (503, {"5xx", "gateway-error"}),
+        (504, {"5xx", "gateway-error"}),
+        (505, {"5xx"}),
+    ],
+)
+def test_a_status_is_tried_again_exactly_for_the_conditions_it_meets(status, met):
+    found = {on for on in CONDITIONS if should_retry(RetryPolicy(3, parse_retry_on(on)), failure=None, status=status)}
+    assert found == met
+
+
+def test_what_is_for_the_proxy_goes_no_further():
+    assert set(ASKED) == {
+        "x-envoy-retry-on",
+        "x-envoy-retry-grpc-on",
+        "x-envoy-max-retries",
+        "x-envoy-retriable-status-codes",
+        "x-envoy-upstream-rq-timeout-ms",
+        "x-envoy-upstream-rq-per-try-timeout-ms",
+    }
+
+
+def test_an_unknown_condition_is_told_with_those_that_are_known():
+    with pytest.raises(ValueError) as told:
+        parse_retry_on("5xx,often")
+    assert str(told.value).startswith(
+        "unknown retry condition 'often'; known: connect-failure, refused-stream, reset, "
+    )
+    assert str(told.value).endswith(", unavailable or an HTTP status")
