@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic
 
 from meshlib.clock import Clock
+from meshlib.engine.effects import R
 from meshlib.engine.explanation import Explanation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tenacity import RetryCallState
+
     from meshlib.engine.live import Live
 
 
@@ -37,7 +42,7 @@ class CallerTimeouts:
 NO_TIMEOUTS = CallerTimeouts()
 
 
-class Call:
+class Call(Generic[R]):
     """``request`` (``engine.message.Request``) is what policies read, rules change and a runtime sends."""
 
     __slots__ = (
@@ -52,12 +57,12 @@ class Call:
 
     def __init__(
         self,
-        request: Any,
+        request: R,
         live: Live,
         clock: Clock,
         rng: random.Random,
         timeouts: CallerTimeouts = NO_TIMEOUTS,
-        wait: Any = None,
+        wait: Callable[[RetryCallState], float] | None = None,
     ) -> None:
         self.request = request
         self.live = live

@@ -1,52 +1,78 @@
-"""The drivers: each runs an exchange and performs its effects in one runtime.
+"""The drivers: each runs an exchange, outbound or inbound, and performs its effects in one runtime.
 
-A runtime says how (``send``, ``sleep``, ``acquire``, ``spawn``); a driver says when. There are three: blocking, asyncio,
-and callbacks without a task per request. All of them stop at ``Deliver``: the answer belongs to the caller then, who
-must call ``finish`` when its body is over, or ``exchange.close()`` when it is dropped.
+A runtime says how (``send``, ``sleep``, ``acquire``, ``wait``, ``spawn``, ``read``); a driver says when. There are three:
+blocking, asyncio, and callbacks without a task per request. All of them stop at ``Deliver``, ``Serve`` or ``Refuse``: the
+response, or the request, belongs to the caller then, who must call ``finish`` when it is over, or ``exchange.close()`` when it
+is dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from meshlib.engine.effects import Acquire, Deliver, Effect, Exchange, Race, Send, Sleep, Spawn
+from meshlib.engine.effects import Acquire, Ask, Deliver, Race, Refuse, Send, Serve, Sleep, Spawn, Wait
 from meshlib.engine.outcome import Failure, Outcome
 
+R = TypeVar("R", bound="Request")
+R_contra = TypeVar("R_contra", bound="Request", contravariant=True)
+Last = TypeVar("Last", Deliver, Serve | Refuse)
+"""What an exchange ends with: an outbound or an inbound one."""
+End = TypeVar("End")
 
-class SyncRuntime(Protocol):
-    """Performs effects by blocking the calling thread."""
+if TYPE_CHECKING:
+    from meshlib.engine.effects import Exchange, Step
+    from meshlib.engine.message import Request
 
-    def send(self, effect: Send) -> Outcome: ...
-    def race(self, effect: Race) -> tuple[Send, Outcome]: ...
+Cancel = Callable[[], None]
+
+
+class SyncRuntime(Protocol[R_contra]):
+    """Performs effects by blocking the calling thread.
+
+    ``read`` reads a response's body to its end: an outcome that has it ``whole``, or the failure that cut it; more than
+    ``limit`` bytes are one. ``race`` says itself who has won. ``wait``: whether the flight has landed in time."""
+
+    def send(self, effect: Send[R_contra]) -> Outcome: ...
+    def race(self, effect: Race[R_contra]) -> None: ...
     def sleep(self, seconds: float) -> None: ...
     def acquire(self, effect: Acquire) -> bool | None: ...
-    def spawn(self, exchange: Exchange) -> None: ...
+    def wait(self, effect: Wait) -> bool: ...
+    def read(self, outcome: Outcome, limit: int) -> Outcome: ...
+    def spawn(self, exchange: Exchange[R_contra]) -> None: ...
 
 
-class AsyncRuntime(Protocol):
-    """Performs effects by suspending the calling task."""
+class AsyncRuntime(Protocol[R_contra]):
+    """Performs effects by suspending the calling task.
 
-    async def send(self, effect: Send) -> Outcome: ...
-    async def race(self, effect: Race) -> tuple[Send, Outcome]: ...
+    ``read`` reads a response's body to its end: an outcome that has it ``whole``, or the failure that cut it; more than
+    ``limit`` bytes are one. ``race`` says itself who has won. ``wait``: whether the flight has landed in time."""
+
+    async def send(self, effect: Send[R_contra]) -> Outcome: ...
+    async def race(self, effect: Race[R_contra]) -> None: ...
     async def sleep(self, seconds: float) -> None: ...
     async def acquire(self, effect: Acquire) -> bool | None: ...
-    def spawn(self, exchange: Exchange) -> None: ...
+    async def wait(self, effect: Wait) -> bool: ...
+    async def read(self, outcome: Outcome, limit: int) -> Outcome: ...
+    def spawn(self, exchange: Exchange[R_contra]) -> None: ...
 
 
-class CallbackRuntime(Protocol):
+class CallbackRuntime(Protocol[R_contra]):
     """Begins effects and returns at once; ``done(result)`` is called once when the effect is over. Each method returns a
     function that cancels what it began. ``after`` is no effect: it rings later, beside what goes on."""
 
-    def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]: ...
-    def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]: ...
-    def after(self, seconds: float, ring: Callable[[None], None]) -> Callable[[], None]: ...
-    def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]: ...
-    def spawn(self, exchange: Exchange) -> None: ...
+    def send(self, effect: Send[R_contra], done: Callable[[Outcome], None]) -> Cancel: ...
+    def sleep(self, seconds: float, done: Callable[[None], None]) -> Cancel: ...
+    def after(self, seconds: float, ring: Callable[[None], None]) -> Cancel: ...
+    def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Cancel: ...
+    def wait(self, effect: Wait, done: Callable[[bool], None]) -> Cancel: ...
+    def read(self, outcome: Outcome, limit: int, done: Callable[[Outcome], None]) -> Cancel: ...
+    def spawn(self, exchange: Exchange[R_contra]) -> None: ...
 
 
-def run(exchange: Exchange, runtime: SyncRuntime) -> Deliver:
-    """Run in this thread up to the answer. Whatever interrupts it (KeyboardInterrupt too) closes the exchange first."""
+def run(exchange: Generator[Step[R] | Last, None, None], runtime: SyncRuntime[R]) -> Last:
+    """Run in this thread up to the response, or the application. Whatever interrupts it (KeyboardInterrupt too) closes the
+    exchange first."""
     try:
         while True:
             effect = next(exchange)
@@ -59,16 +85,38 @@ def run(exchange: Exchange, runtime: SyncRuntime) -> Deliver:
             elif type(effect) is Acquire:
                 effect.granted = runtime.acquire(effect)
             elif type(effect) is Race:
-                effect.winner, effect.winner.outcome = runtime.race(effect)
+                runtime.race(effect)
             elif type(effect) is Spawn:
                 runtime.spawn(effect.exchange)
+            elif type(effect) is Ask:
+                effect.outcome = _ask(effect, runtime)
+            elif type(effect) is Wait:
+                effect.landed = runtime.wait(effect)
+            else:
+                return effect
     except BaseException:
         exchange.close()
         raise
 
 
-async def run_async(exchange: Exchange, runtime: AsyncRuntime) -> Deliver:
-    """Run in this task up to the answer. Cancellation closes the exchange, so nothing it holds is lost."""
+def _ask(effect: Ask[R], runtime: SyncRuntime[R]) -> Outcome:
+    exchange = effect.exchange
+    delivered = run(exchange, runtime)
+    outcome = delivered.outcome
+    cut = None
+    if outcome.body is not None:
+        try:
+            outcome = runtime.read(outcome, effect.limit)
+        except BaseException:
+            exchange.close()
+            raise
+        cut = outcome.failure
+    finish(exchange, cut)
+    return outcome
+
+
+async def run_async(exchange: Generator[Step[R] | Last, None, None], runtime: AsyncRuntime[R]) -> Last:
+    """Run in this task up to the response, or the application. Cancellation closes the exchange, so that nothing is lost."""
     try:
         while True:
             effect = next(exchange)
@@ -81,37 +129,59 @@ async def run_async(exchange: Exchange, runtime: AsyncRuntime) -> Deliver:
             elif type(effect) is Acquire:
                 effect.granted = await runtime.acquire(effect)
             elif type(effect) is Race:
-                effect.winner, effect.winner.outcome = await runtime.race(effect)
+                await runtime.race(effect)
             elif type(effect) is Spawn:
                 runtime.spawn(effect.exchange)
+            elif type(effect) is Ask:
+                effect.outcome = await _ask_async(effect, runtime)
+            elif type(effect) is Wait:
+                effect.landed = await runtime.wait(effect)
+            else:
+                return effect
     except BaseException:
         exchange.close()
         raise
 
 
-class CallbackDriver:
-    """Runs an exchange from callbacks: no thread, no task. ``on_deliver`` gets the answer; ``on_error`` what a policy or
-    a runtime raised (a bug, never a failed attempt)."""
+async def _ask_async(effect: Ask[R], runtime: AsyncRuntime[R]) -> Outcome:
+    exchange = effect.exchange
+    delivered = await run_async(exchange, runtime)
+    outcome = delivered.outcome
+    cut = None
+    if outcome.body is not None:
+        try:
+            outcome = await runtime.read(outcome, effect.limit)
+        except BaseException:
+            exchange.close()
+            raise
+        cut = outcome.failure
+    finish(exchange, cut)
+    return outcome
 
-    __slots__ = ("_cancel", "_effect", "_exchange", "_on_deliver", "_on_error", "_runtime", "_steps")
+
+class CallbackDriver(Generic[R, Last]):
+    """Runs an exchange from callbacks: no thread, no task. ``on_end`` gets its last effect; ``on_error`` what a policy or a
+    runtime raised (a bug, never a failed attempt)."""
+
+    __slots__ = ("_cancel", "_effect", "_exchange", "_on_end", "_on_error", "_runtime", "_steps")
 
     def __init__(
         self,
-        exchange: Exchange,
-        runtime: CallbackRuntime,
-        on_deliver: Callable[[Deliver], None],
+        exchange: Generator[Step[R] | Last, None, None],
+        runtime: CallbackRuntime[R],
+        on_end: Callable[[Last], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
-        self._exchange = exchange
+        self._exchange: Generator[Step[R] | Last, None, None] = exchange
         self._runtime = runtime
-        self._on_deliver = on_deliver
+        self._on_end: Callable[[Last], None] = on_end
         self._on_error = on_error
-        self._cancel: Callable[[], None] | None = None
-        self._effect: Effect | None = None  # under way
+        self._cancel: Cancel | None = None
+        self._effect: Step[R] | Last | None = None  # under way
         self._steps = 0
 
     def start(self) -> None:
-        """Begin; the answer may be delivered before this returns."""
+        """Begin; the response may be delivered before this returns."""
         self._step()
 
     def cancel(self) -> None:
@@ -125,29 +195,38 @@ class CallbackDriver:
         self._cancel = None
         self._steps += 1
         step = self._steps
-        cancel: Callable[[], None] | None = None
+        cancel: Cancel | None = None
+        runtime = self._runtime
         try:
             effect = next(self._exchange)
             while type(effect) is Spawn:
-                self._runtime.spawn(effect.exchange)
+                runtime.spawn(effect.exchange)
                 effect = next(self._exchange)
             self._effect = effect
-            if type(effect) is Deliver:
-                self._on_deliver(effect)
-            elif type(effect) is Send:
-                cancel = self._runtime.send(effect, self._sent)
+            if type(effect) is Send:
+                cancel = runtime.send(effect, self._sent)
             elif type(effect) is Race:
-                cancel = CallbackRace(effect, self._runtime, self._step).start()
+                cancel = CallbackRace(effect, runtime, self._step).start()
             elif type(effect) is Sleep:
-                cancel = self._runtime.sleep(effect.seconds, self._step)
+                cancel = runtime.sleep(effect.seconds, self._step)
             elif type(effect) is Acquire:
-                cancel = self._runtime.acquire(effect, self._acquired)
+                cancel = runtime.acquire(effect, self._acquired)
+            elif type(effect) is Ask:
+                cancel = CallbackAsk(effect, runtime, self._step, self._failed).start()
+            elif type(effect) is Wait:
+                cancel = runtime.wait(effect, self._waited)
+            else:
+                self._on_end(effect)
             if step == self._steps:  # the effect may have been over at once, and another begun
                 self._cancel = cancel
         except BaseException as error:
-            self._exchange.close()
+            self._failed(error)
             if not isinstance(error, Exception):
                 raise
+
+    def _failed(self, error: BaseException) -> None:
+        self._exchange.close()
+        if isinstance(error, Exception):
             self._on_error(error)
 
     def _sent(self, outcome: Outcome) -> None:
@@ -162,15 +241,61 @@ class CallbackDriver:
         effect.granted = granted
         self._step()
 
+    def _waited(self, landed: bool) -> None:
+        effect = self._effect
+        assert type(effect) is Wait
+        effect.landed = landed
+        self._step()
 
-class CallbackRace:
-    """A race run from callbacks."""
 
-    def __init__(self, effect: Race, runtime: CallbackRuntime, done: Callable[[None], None]) -> None:
+class CallbackAsk(Generic[R]):
+    """A call on behalf of an exchange, run from callbacks."""
+
+    def __init__(
+        self,
+        effect: Ask[R],
+        runtime: CallbackRuntime[R],
+        done: Callable[[None], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
         self._effect = effect
         self._runtime = runtime
         self._done = done
-        self._running: dict[Send, Callable[[], None]] = {}
+        self._reading: Cancel | None = None
+        self._driver = CallbackDriver(effect.exchange, runtime, self._delivered, on_error)
+
+    def start(self) -> Cancel:
+        """Begin; returns what cancels it."""
+        self._driver.start()
+        return self.cancel
+
+    def cancel(self) -> None:
+        """Nobody waits for the response any more."""
+        if self._reading is not None:
+            self._reading()
+        self._driver.cancel()
+
+    def _delivered(self, delivered: Deliver) -> None:
+        outcome = delivered.outcome
+        if outcome.body is None:
+            self._read(outcome, None)
+        else:
+            self._reading = self._runtime.read(outcome, self._effect.limit, lambda read: self._read(read, read.failure))
+
+    def _read(self, outcome: Outcome, cut: Failure | None) -> None:
+        self._effect.outcome = outcome
+        finish(self._effect.exchange, cut)
+        self._done(None)
+
+
+class CallbackRace(Generic[R]):
+    """A race run from callbacks."""
+
+    def __init__(self, effect: Race[R], runtime: CallbackRuntime[R], done: Callable[[None], None]) -> None:
+        self._effect = effect
+        self._runtime = runtime
+        self._done = done
+        self._running: dict[Send[R], Callable[[], None]] = {}
         self._timer: Callable[[], None] | None = None
         self._over = False
 
@@ -201,13 +326,13 @@ class CallbackRace:
             if not self._over:
                 self._wait()
 
-    def _launch(self, send: Send) -> None:
+    def _launch(self, send: Send[R]) -> None:
         self._running[send] = lambda: None
         stop = self._runtime.send(send, lambda outcome: self._ended(send, outcome))
         if send in self._running:
             self._running[send] = stop
 
-    def _ended(self, send: Send, outcome: Outcome) -> None:
+    def _ended(self, send: Send[R], outcome: Outcome) -> None:
         if self._over or self._running.pop(send, None) is None:
             return
         if self._running and not self._effect.tries.wins(outcome):
@@ -222,26 +347,28 @@ class CallbackRace:
         self._done(None)
 
 
-_OVER: Any = object()
+_OVER = object()
 
 
-def discard(delivered: Deliver, exchange: Exchange) -> None:
-    """End a spawned exchange whose answer nobody reads."""
+def discard(delivered: Deliver, exchange: Exchange[R]) -> None:
+    """End a spawned exchange whose response nobody reads."""
     body = delivered.outcome.body
     if body is not None:
         body.abort()
     finish(exchange)
 
 
-def finish(exchange: Exchange, failure: Failure | None = None) -> None:
-    """The delivered answer's body is over: read to its end (None) or cut short by ``failure``."""
-    if failure is None:
+def finish(exchange: Generator[object, End | None, None], end: End | None = None) -> None:
+    """What an exchange ended with is over. Of a delivered response: it was read to its end (None) or cut by a ``Failure``;
+    of a request served: how its response ``Ended`` (None: the client went away before). May be told more than once: the first
+    counts."""
+    if end is None:
         if next(exchange, _OVER) is _OVER:  # without the exception that the end of ``send`` is
             return
     else:
         try:
-            exchange.send(failure)
+            exchange.send(end)
         except StopIteration:
             return
     exchange.close()
-    raise RuntimeError("an exchange must end after its answer was delivered")
+    raise RuntimeError("an exchange must end with the effect that it has delivered")

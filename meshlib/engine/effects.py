@@ -1,49 +1,73 @@
-"""What an exchange asks of its driver. Few, and closed: a new effect must be performed by every driver.
+"""What an exchange, outbound or inbound, asks of its driver. Few, and closed: a new effect must be performed by every driver.
 
-======== ==================================================== =======================================================
-effect   the driver does                                      and sends back
-======== ==================================================== =======================================================
-Send     one attempt on an upstream connection                an ``Outcome``
-Race     a first attempt, and more while it runs (hedging)    (the ``Send`` that won, its ``Outcome``); the others are
-                                                              cancelled, their answers dropped, ``tries.lost`` told
-Sleep    waits                                                None
-Acquire  waits for a connection slot of a cluster             True (the slot is ours), False (``timeout`` passed)
-                                                              or None (the line is full: overflow)
-Deliver  hands the answer to the caller and, when the body    None when the body was read to its end, else the
-         has been read, failed or was dropped, comes back     ``Failure`` that cut it; an abandoned body closes the
-                                                              generator instead (GeneratorExit)
-Spawn    runs another exchange beside this one, detached      None
-======== ==================================================== =======================================================
+======== ===================================================== =======================================================
+effect   the driver does                                       and says in the effect
+======== ===================================================== =======================================================
+Send     one attempt on an upstream connection                 ``outcome``
+Race     a first attempt, and more while it runs (hedging)     ``winner``, which has its ``outcome``; the others are
+                                                               cancelled, their responses dropped, ``tries.lost`` told
+Sleep    waits
+Acquire  waits for a connection slot of a cluster              ``granted``: True (the slot is ours), False (``timeout``
+                                                               passed) or None (the line is full: overflow)
+Spawn    runs another exchange beside this one, detached
+Ask      runs a call through the mesh on behalf of this        ``outcome``, its body ``whole``
+         exchange, to the last byte of its response
+Wait     waits until somebody else's flight has landed         ``landed``: False when ``timeout`` passed before
+======== ===================================================== =======================================================
 
-A driver that is cancelled closes the generator: its ``finally`` blocks give everything back, exactly once.
+The last effect of an exchange is for whoever drives it, and what he tells by ``finish`` is sent back:
+
+======== ===================================================== =======================================================
+Deliver  the response of an outbound exchange: read it         None when the body was read to its end, else the
+                                                               ``Failure`` that cut it
+Serve    the request of an inbound exchange may come in:       how the application's response ``Ended``
+         call the application
+Refuse   it may not: respond so                                None
+======== ===================================================== =======================================================
+
+A driver that is cancelled closes the generator: its ``finally`` blocks give everything back, exactly once. So does a caller
+that drops a response, or a client that goes away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeAlias, final
 
+from meshlib.engine.message import Request
 from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # with a default, which typing has from 3.13 on
+
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.flight import Flight
     from meshlib.engine.hedges import Hedges
-    from meshlib.engine.outcome import Outcome
+    from meshlib.engine.outcome import Failure, Outcome
     from meshlib.policy.circuit_limits import Slots
     from meshlib.policy.endpoint import EndpointState
+    from meshlib.policy.refusal import Refusal
+
+    R = TypeVar("R", bound=Request, default=Request, covariant=True)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 
-class Send:
-    """One attempt. ``timeout``: seconds until the head of the answer must be whole, or None; ``deadline``: clock time
-    when the whole answer must be, or None; ``attempt`` counts from 1."""
+@final
+class Send(Generic[R]):
+    """One attempt. ``timeout``: seconds until the head of the response must be whole, or None; ``deadline``: clock time
+    when the whole response must be, or None; ``attempt`` counts from 1. ``under_way``: it counts among the endpoint's."""
 
     __slots__ = ("attempt", "call", "cluster", "deadline", "endpoint", "outcome", "timeout", "under_way")
     outcome: Outcome
 
     def __init__(
         self,
-        call: Call,
+        call: Call[R],
         cluster: BoundCluster,
         endpoint: EndpointState,
         timeout: float | None,
@@ -59,18 +83,20 @@ class Send:
         self.under_way = False
 
 
-class Race:
+@final
+class Race(Generic[R]):
     """``first``, and each ``delay`` seconds another try of ``tries`` beside it, until one wins or all have failed."""
 
     __slots__ = ("delay", "first", "tries", "winner")
-    winner: Send
+    winner: Send[R]
 
-    def __init__(self, first: Send, delay: float, tries: Hedges) -> None:
+    def __init__(self, first: Send[R], delay: float, tries: Hedges[R]) -> None:
         self.first = first
         self.delay = delay
         self.tries = tries
 
 
+@final
 class Sleep:
     """Wait ``seconds``."""
 
@@ -80,6 +106,7 @@ class Sleep:
         self.seconds = seconds
 
 
+@final
 class Acquire:
     """Wait, in line with others, for a connection slot, which comes into ``place``; ``timeout`` in seconds, None: as long as
     it takes."""
@@ -93,8 +120,43 @@ class Acquire:
         self.place = Place() if place is None else place
 
 
+@final
+class Spawn(Generic[R]):
+    """Run ``exchange`` on its own; nobody waits for it and its failures are counted, not raised."""
+
+    __slots__ = ("exchange",)
+
+    def __init__(self, exchange: Exchange[R]) -> None:
+        self.exchange = exchange
+
+
+@final
+class Ask(Generic[R]):
+    """Run ``exchange``, and read its response of at most ``limit`` bytes: longer ones are a failure."""
+
+    __slots__ = ("exchange", "limit", "outcome")
+    outcome: Outcome
+
+    def __init__(self, exchange: Exchange[R], limit: int = 1024 * 1024) -> None:
+        self.exchange = exchange
+        self.limit = limit
+
+
+@final
+class Wait:
+    """Wait until ``flight`` has landed, at most ``timeout`` seconds (None: as long as it takes)."""
+
+    __slots__ = ("flight", "landed", "timeout")
+    landed: bool
+
+    def __init__(self, flight: Flight, timeout: float | None = None) -> None:
+        self.flight = flight
+        self.timeout = timeout
+
+
+@final
 class Deliver:
-    """The answer: from upstream, or made here (``local``)."""
+    """The response: from upstream, or made here (``local``)."""
 
     __slots__ = ("deadline", "local", "outcome")
 
@@ -104,14 +166,36 @@ class Deliver:
         self.local = local
 
 
-class Spawn:
-    """Run ``exchange`` on its own; nobody waits for it and its failures are counted, not raised."""
+@final
+class Serve:
+    """Call the application."""
 
-    __slots__ = ("exchange",)
-
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
+    __slots__ = ()
 
 
-Effect = Send | Race | Sleep | Acquire | Deliver | Spawn
-Exchange = Generator[Effect, Any, None]
+@final
+class Refuse:
+    """Respond with ``refusal`` instead of the application."""
+
+    __slots__ = ("refusal",)
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the application's response ended. ``status`` is HTTP's (0: none was sent), ``grpc_status`` None for plain HTTP."""
+
+    status: int
+    grpc_status: int | None = None
+    flag: str = ""
+
+
+if TYPE_CHECKING:
+    Step: TypeAlias = Send[R] | Race[R] | Sleep | Acquire | Spawn[R] | Ask[R] | Wait
+    Exchange: TypeAlias = Generator[Step[R] | Deliver, Failure | None, None]
+    """An outbound one."""
+    InboundExchange: TypeAlias = Generator[Step[R] | Serve | Refuse, Ended | None, None]
+else:
+    Step = Exchange = InboundExchange = Generator

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.rules import default_rule
 from meshlib.engine import replies
 from meshlib.engine.call import Call
-from meshlib.engine.effects import Deliver, Exchange
+from meshlib.engine.effects import Deliver, R
 from meshlib.engine.outbound import outbound
 from meshlib.engine.outcome import Failure, Outcome
 
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Fallback
+    from meshlib.engine.effects import Exchange
     from meshlib.engine.guard import Guard
 
 UNAVAILABLE = frozenset((502, 503, 504))
@@ -30,7 +31,7 @@ CALLERS_DOING = frozenset(
 )
 
 
-def exchange_of(call: Call) -> Exchange:
+def exchange_of(call: Call[R]) -> Exchange[R]:
     """The exchange of a call, with its fallback if one of the snapshot's policies has any."""
     made = outbound(call)
     return _with_fallback(call, made) if call.live.snapshot.fallbacks else made
@@ -43,7 +44,7 @@ def failed(outcome: Outcome) -> bool:
     return outcome.judged in UNAVAILABLE
 
 
-def _with_fallback(call: Call, exchange: Exchange) -> Exchange:
+def _with_fallback(call: Call[R], exchange: Exchange[R]) -> Exchange[R]:
     try:
         effect = next(exchange)
         while True:
@@ -71,7 +72,7 @@ def _guard_of(call: Call) -> Guard | None:
     return call.live.cluster(destination.cluster).guard
 
 
-def _fall_back(call: Call, fallback: Fallback) -> Exchange:
+def _fall_back(call: Call[R], fallback: Fallback) -> Exchange[R]:
     record = call.record
     record.add_flag("FB")
     target = fallback.destination

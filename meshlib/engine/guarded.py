@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 from meshlib.engine import deadlines, replies
 from meshlib.engine.actions import change_answer
-from meshlib.engine.effects import Acquire, Race, Send
+from meshlib.engine.effects import Acquire, R, Race, Send
 from meshlib.engine.hedges import Hedges
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.verdicts import LOCAL_ORIGIN
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INFINITE = float("inf")
 
 
-class GuardedCall:
+class GuardedCall(Generic[R]):
     """``deadline``: the route's, or that of the request being served if that is earlier. ``success``: whether the service has
     served the call; None: no verdict (cancelled, or the caller's doing). ``entered``: past the guard, which must be left."""
 
@@ -43,7 +43,7 @@ class GuardedCall:
         "success",
     )
 
-    def __init__(self, call: Call, cluster: BoundCluster, deadline: float, now: float) -> None:
+    def __init__(self, call: Call[R], cluster: BoundCluster, deadline: float, now: float) -> None:
         guard = cluster.guard
         assert guard is not None
         self._call = call
@@ -84,8 +84,8 @@ class GuardedCall:
         return change_answer(self._call, replies.refused(mechanism))
 
     def attempt(
-        self, first: Send, now: float, taken: Taken, picks: Picks | None, retry: RetryPolicy
-    ) -> Generator[Send | Race, None, Send]:
+        self, first: Send[R], now: float, taken: Taken, picks: Picks | None, retry: RetryPolicy
+    ) -> Generator[Send[R] | Race[R], None, Send[R]]:
         """The attempt, hedged if the policy says so; the one that counts."""
         call, guard, request, clock = self._call, self._guard, self._call.request, self._call.clock.monotonic
         guard.picked(first.endpoint, self._cluster.usable)

@@ -3,9 +3,9 @@ back its slot and its place among the endpoint's active requests exactly once, w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
-from meshlib.engine.effects import Send
+from meshlib.engine.effects import R, Send
 from meshlib.engine.explanation import Attempt
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.circuit_limits import Place
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from meshlib.policy.retry import RetryPolicy
 
 
-class Hedges:
+class Hedges(Generic[R]):
     """``Race.tries``: what a driver asks for more tries and tells of those that lost. The exchange hands the first try in
     and takes the winner out."""
 
-    def __init__(self, first: Send, guard: Guard, taken: Taken, picks: Picks | None, retry: RetryPolicy) -> None:
+    def __init__(self, first: Send[R], guard: Guard, taken: Taken, picks: Picks | None, retry: RetryPolicy) -> None:
         self._first = first
         self._guard = guard
         self._slots = taken.slots
@@ -32,7 +32,7 @@ class Hedges:
         assert hedging is not None
         self._left = hedging.max_hedges
 
-    def another(self) -> Send | None:
+    def another(self) -> Send[R] | None:
         """One more try, on another endpoint if there is one; None when there is none to be had."""
         if self._left <= 0 or not self._open:
             return None

@@ -5,7 +5,8 @@ A door makes one object a call out of what its library hands in; policies read i
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Protocol, Self, TypeGuard
 
 from meshlib.policy.http_match import RequestView
 
@@ -33,6 +34,34 @@ class ResponseBody(Protocol):
     def abort(self) -> None:
         """Give it up, unread: its connection is closed, or its stream reset."""
         ...
+
+
+class BlockingBody(ResponseBody, Protocol):
+    """One that a thread reads."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def close(self) -> None:
+        """Read no further."""
+        ...
+
+
+class AwaitedBody(ResponseBody, Protocol):
+    """One that a task reads."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def aclose(self) -> None:
+        """Read no further."""
+        ...
+
+
+def is_blocking(body: ResponseBody | None) -> TypeGuard[BlockingBody]:
+    """Whether a body is one that a thread reads."""
+    return isinstance(body, Iterable)
+
+
+def is_awaited(body: ResponseBody | None) -> TypeGuard[AwaitedBody]:
+    """Whether a body is one that a task reads."""
+    return isinstance(body, AsyncIterable)
 
 
 class Request(RequestView, Protocol):
@@ -79,6 +108,6 @@ class Request(RequestView, Protocol):
         """Say in ``header`` how much time is left."""
         ...
 
-    def shadow(self) -> Request:
+    def shadow(self) -> Self:
         """The same request for a mirror: ``-shadow`` on its host, before the port."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine.call import Call
-from meshlib.engine.effects import Deliver, Exchange, Send, Spawn
+from meshlib.engine.effects import Deliver, R, Send, Spawn
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.picks import Picks
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from meshlib.compiler.routes import Mirror, Rule
+    from meshlib.engine.effects import Exchange
 
 MILLION = 1_000_000
 PATIENCE = 60.0
@@ -24,8 +25,8 @@ PATIENCE = 60.0
 
 
 def copies(
-    call: Call, rule: Rule, mirrors: tuple[Mirror, ...], ready: bool
-) -> Generator[Spawn, None, tuple[Mirror, ...]]:
+    call: Call[R], rule: Rule, mirrors: tuple[Mirror, ...], ready: bool
+) -> Generator[Spawn[R], None, tuple[Mirror, ...]]:
     """The copies that are drawn for this call, each mirror on its own. ``ready``: whether all that is to be copied is there.
     The mirrors that are left to be asked later."""
     if not ready or not call.request.replayable:
@@ -41,7 +42,7 @@ def copies(
     return ()
 
 
-def _copy(call: Call, copy: Call, rule: Rule, cluster_key: str) -> Exchange:
+def _copy(call: Call[R], copy: Call[R], rule: Rule, cluster_key: str) -> Exchange[R]:
     whole = call.timeouts.read if call.request.protocol == "grpc" else None  # gRPC's deadline is for all of a call
     cluster = call.live.cluster(cluster_key)
     now = call.clock.monotonic()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine import replies
 from meshlib.engine.actions import change_answer
 from meshlib.engine.before_sending import as_asked, before_sending, caller_gave_up, no_route
-from meshlib.engine.effects import Deliver, Exchange, Send, Sleep
+from meshlib.engine.effects import Deliver, R, Send, Sleep
 from meshlib.engine.guarded import GuardedCall
 from meshlib.engine.mirror import copies
 from meshlib.engine.outcome import Failure
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.effects import Exchange
     from meshlib.engine.outcome import Outcome
     from meshlib.policy.endpoint import EndpointState
 
 INFINITE = float("inf")
 
 
-def outbound(call: Call) -> Exchange:
+def outbound(call: Call[R]) -> Exchange[R]:
     """Drive with a driver of ``engine.drivers``. ``call.record`` holds the route and is filled with what happens."""
     record, timeouts, clock = call.record, call.timeouts, call.clock.monotonic
     rule = record.rule_object
@@ -77,7 +78,7 @@ def outbound(call: Call) -> Exchange:
     deadline = INFINITE if timeout is None else now + timeout
     picks: Picks | None = None
     taken: Taken | None = None
-    guarded: GuardedCall | None = None
+    guarded: GuardedCall[R] | None = None
     if not cluster.plain:
         if cluster.spec.refusal:
             yield Deliver(replies.refused_to_connect(record, cluster.spec.refusal), local=True)
@@ -95,7 +96,7 @@ def outbound(call: Call) -> Exchange:
     attempt, resent = 0, False
     tried: list[EndpointState] | None = None
     mirrors = rule.mirrors
-    sent: Send | None = None
+    sent: Send[R] | None = None
     try:
         if guarded is not None:
             response = yield from guarded.admitted(now, limit)

@@ -7,9 +7,12 @@ layers would cost more than the decision itself.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshlib.policy.grpc_status import http_of_grpc
+
+if TYPE_CHECKING:
+    from meshlib.engine.message import ResponseBody
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -70,7 +73,7 @@ class Outcome:
         headers: RawHeaders | None = None,
         http_version: bytes = b"HTTP/1.1",
         whole: bytes | None = None,
-        body: Any = None,
+        body: ResponseBody | None = None,
         stale: bool = False,
         trailers: RawHeaders | None = None,
     ) -> None:
@@ -86,7 +89,7 @@ class Outcome:
         self.stale = stale
         self.trailers = trailers
         self.grpc_status: int | None = None
-        self.stream: Any = None
+        self.stream: object = None
 
     @property
     def judged(self) -> int:

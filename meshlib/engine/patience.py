@@ -5,20 +5,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.engine.effects import Deliver, Exchange, Sleep
+from meshlib.engine.effects import Deliver, R, Sleep
 from meshlib.engine.outcome import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.engine.call import Call
+    from meshlib.engine.effects import Exchange
 
 SHORTEST = 0.02
 LONGEST = 1.0
 """Seconds between two looks; doubled each time."""
 
 
-def until_ready(call: Call, exchange_of: Callable[[Call], Exchange]) -> Exchange:
+def until_ready(call: Call[R], exchange_of: Callable[[Call[R]], Exchange[R]]) -> Exchange[R]:
     """The exchange of ``call``, begun again as long as it ends for want of an endpoint."""
     record = call.record
     begun = call.clock.monotonic()

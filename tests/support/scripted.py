@@ -58,7 +58,7 @@ class Script:
             return Outcome(made, made.name.lower())
         return Outcome(status=made, whole=b"")
 
-    def race(self, effect: Any) -> Any:
+    def race(self, effect: Any) -> None:
         """In virtual time: each try as long as ``send`` makes it take; the first to win, else the last to end."""
         began = self.clock.now
         ended: list[tuple[float, Send, Outcome]] = []
@@ -78,7 +78,7 @@ class Script:
             if other is not winner:
                 effect.tries.lost(other)
         self.clock.now = at
-        return winner, outcome
+        effect.winner, winner.outcome = winner, outcome
 
     def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)

@@ -65,7 +65,7 @@ class ThreadMessages(RequestMessages, Protocol):
     def copy(self) -> ThreadMessages: ...
 
 
-Messages = TypeVar("Messages", bound=RequestMessages)
+Messages = TypeVar("Messages", bound=RequestMessages, covariant=True)
 
 
 class ThreadCall(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine.drivers import finish
+from meshlib.engine.message import is_awaited, is_blocking
 from meshlib.engine.outcome import Outcome
 from meshlib.transport.httpx.errors import call_error
 from meshlib.transport.protocol.http1 import BodyFailed
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange
     from meshlib.transport.httpx.module import HttpxModule
+    from meshlib.transport.httpx.request import HttpxRequest
 else:
     AsyncByteStream = SyncByteStream = object  # of whichever module, see ``transports``
 
@@ -27,10 +29,12 @@ class _Body:
 
     _module: HttpxModule
 
-    def __init__(self, outcome: Outcome, call: Call, exchange: Exchange, request: httpx.Request) -> None:
+    def __init__(
+        self, outcome: Outcome, call: Call[HttpxRequest], exchange: Exchange[HttpxRequest], request: httpx.Request
+    ) -> None:
         self._outcome = outcome
         self._call = call
-        self._exchange: Exchange | None = exchange
+        self._exchange: Exchange[HttpxRequest] | None = exchange
         self._request = request
 
     def _end(self, error: BodyFailed | None) -> None:
@@ -52,14 +56,18 @@ class SyncBodyStream(_Body, SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._outcome.body
+            body = self._outcome.body
+            assert is_blocking(body)
+            yield from body
         except BodyFailed as error:
             self._end(error)
         self._end(None)
 
     def close(self) -> None:
         """Read no more."""
-        self._outcome.body.close()
+        body = self._outcome.body
+        assert is_blocking(body)
+        body.close()
         self._drop()
 
 
@@ -68,7 +76,9 @@ class AsyncBodyStream(_Body, AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._outcome.body:
+            body = self._outcome.body
+            assert is_awaited(body)
+            async for chunk in body:
                 yield chunk
         except BodyFailed as error:
             self._end(error)
@@ -77,4 +87,6 @@ class AsyncBodyStream(_Body, AsyncByteStream):
     async def aclose(self) -> None:
         """Read no more."""
         self._drop()
-        await self._outcome.body.aclose()
+        body = self._outcome.body
+        assert is_awaited(body)
+        await body.aclose()

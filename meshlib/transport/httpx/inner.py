@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
     from meshlib.transport.httpx.module import HttpxModule
+    from meshlib.transport.httpx.request import HttpxRequest
 
     class _Either(httpx.SyncByteStream, httpx.AsyncByteStream):
         """What a request's stream is to httpx."""
@@ -56,7 +57,7 @@ class _Translator:
             (module.TransportError, Failure.RESET),
         )
 
-    def request(self, effect: Send) -> httpx.Request:
+    def request(self, effect: Send[HttpxRequest]) -> httpx.Request:
         """The request of one attempt. Raises ``FalseFraming``."""
         request = effect.call.request
         original = request.original
@@ -114,7 +115,7 @@ class SyncInner(_Translator):
         super().__init__(module, verbatim)
         self._inner = inner
 
-    def send(self, effect: Send) -> Outcome:
+    def send(self, effect: Send[HttpxRequest]) -> Outcome:
         """One attempt."""
         try:
             response = self._inner.handle_request(self.request(effect))
@@ -144,7 +145,7 @@ class AsyncInner(_Translator):
         super().__init__(module, verbatim)
         self._inner = inner
 
-    async def send(self, effect: Send) -> Outcome:
+    async def send(self, effect: Send[HttpxRequest]) -> Outcome:
         """One attempt; the head timeout is enforced here, since a mock transport keeps none."""
         try:
             async with asyncio.timeout(effect.timeout):

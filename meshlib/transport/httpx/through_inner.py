@@ -8,6 +8,7 @@ from meshlib.engine.effects import Race, Send
 from meshlib.engine.outcome import Outcome
 from meshlib.transport.core.mesh_core import MeshCore
 from meshlib.transport.httpx.inner import AsyncInner, SyncInner
+from meshlib.transport.httpx.request import HttpxRequest
 from meshlib.transport.runtimes.loop import AsyncNetwork, LoopRuntime
 from meshlib.transport.runtimes.race import race_on_loop
 from meshlib.transport.runtimes.threads import SyncNetwork, ThreadRuntime
@@ -20,26 +21,26 @@ if TYPE_CHECKING:
     from meshlib.transport.httpx.module import HttpxModule
 
 
-class SyncThroughInner(ThreadRuntime, SyncInner):
+class SyncThroughInner(ThreadRuntime[HttpxRequest], SyncInner):
     """Threads, through another httpx transport."""
 
-    def race(self, effect: Race) -> tuple[Send, Outcome]:
+    def race(self, effect: Race[HttpxRequest]) -> None:
         # somebody else's transport cannot be broken off from outside: its calls are not hedged
-        return effect.first, self.send(effect.first)
+        effect.winner, effect.first.outcome = effect.first, self.send(effect.first)
 
     def __init__(self, core: MeshCore, inner: httpx.BaseTransport, module: HttpxModule, verbatim: bool = False) -> None:
         ThreadRuntime.__init__(self, core)
         SyncInner.__init__(self, inner, module, verbatim)
 
-    def send(self, effect: Send) -> Outcome:
+    def send(self, effect: Send[HttpxRequest]) -> Outcome:
         return mesh_closed() if self._core.closed else SyncInner.send(self, effect)
 
 
-class AsyncThroughInner(LoopRuntime, AsyncInner):
+class AsyncThroughInner(LoopRuntime[HttpxRequest], AsyncInner):
     """Asyncio, through another httpx transport."""
 
-    async def race(self, effect: Race) -> tuple[Send, Outcome]:
-        return await race_on_loop(effect, self.send, self._core.alarms)
+    async def race(self, effect: Race[HttpxRequest]) -> None:
+        effect.winner, effect.winner.outcome = await race_on_loop(effect, self.send, self._core.alarms)
 
     def __init__(
         self, core: MeshCore, inner: httpx.AsyncBaseTransport, module: HttpxModule, verbatim: bool = False
@@ -47,7 +48,7 @@ class AsyncThroughInner(LoopRuntime, AsyncInner):
         LoopRuntime.__init__(self, core)
         AsyncInner.__init__(self, inner, module, verbatim)
 
-    async def send(self, effect: Send) -> Outcome:
+    async def send(self, effect: Send[HttpxRequest]) -> Outcome:
         """The mesh's closing breaks it off too, by cancelling it."""
         upstream = self._core.loop_upstream()
         try:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 LOCAL_REPLIES = ("raise", "respond")
 
 
-class BlockingRuntime(SyncRuntime, Protocol):
+class BlockingRuntime(SyncRuntime[HttpxRequest], Protocol):
     """What a blocking transport sends through. ``traces``: it tells a caller's trace extension of the wire."""
 
     traces: bool
@@ -58,7 +58,7 @@ class BlockingRuntime(SyncRuntime, Protocol):
     def close(self) -> None: ...
 
 
-class AwaitedRuntime(AsyncRuntime, Protocol):
+class AwaitedRuntime(AsyncRuntime[HttpxRequest], Protocol):
     """The same on an event loop."""
 
     traces: bool
@@ -90,7 +90,7 @@ class _Door(Generic[R]):
         self._other_way: OtherWay[R] | None = other_way
         self._owned: R = runtime if other_way is None else other_way.runtime
 
-    def _begin(self, request: httpx.Request) -> tuple[Call, Exchange]:
+    def _begin(self, request: httpx.Request) -> tuple[Call[HttpxRequest], Exchange[HttpxRequest]]:
         """Route the request and make its exchange."""
         core = self._core
         live = core.live
@@ -114,7 +114,7 @@ class _Door(Generic[R]):
         call.record = route(live.snapshot, seen)
         return call, exchange_of(call)
 
-    def _failed(self, outcome: Outcome, exchange: Exchange, call: Call) -> Outcome:
+    def _failed(self, outcome: Outcome, exchange: Exchange[HttpxRequest], call: Call[HttpxRequest]) -> Outcome:
         """The network has failed the call. Ends the exchange; the response that Envoy would give."""
         answered = change_answer(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
         if outcome.failure in replies.FLAG_OF_FAILURE:
@@ -122,13 +122,15 @@ class _Door(Generic[R]):
         finish(exchange)
         return answered
 
-    def _local(self, outcome: Outcome, answered: Outcome, call: Call, request: httpx.Request) -> httpx.Response:
+    def _local(
+        self, outcome: Outcome, answered: Outcome, call: Call[HttpxRequest], request: httpx.Request
+    ) -> httpx.Response:
         """What the caller gets of a failed call. Raises when it wants exceptions."""
         if not self._respond or outcome.failure not in replies.FLAG_OF_FAILURE or "DC" in call.record.flags:
             raise call_error(outcome, call.record, request, self._module)
         return self._whole(answered, call, False)
 
-    def _whole(self, outcome: Outcome, call: Call, told: bool) -> httpx.Response:
+    def _whole(self, outcome: Outcome, call: Call[HttpxRequest], told: bool) -> httpx.Response:
         """The response of a call that is over. ``told``: by the runtime, what happened on the wire."""
         trace = call.request.trace
         if trace is None or not told or outcome.stream is None:  # nobody asks, or there was nothing on the wire

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Coroutine
+from typing import Generic, TypeVar
 
 from meshlib.alarms import wake
 from meshlib.engine.drivers import discard, run_async
-from meshlib.engine.effects import Acquire, Exchange, Race, Send
+from meshlib.engine.effects import Acquire, Exchange, Race, Send, Wait
+from meshlib.engine.message import Request, is_awaited
 from meshlib.engine.outcome import Outcome
 from meshlib.transport.core.background import MAX_WAITING
 from meshlib.transport.core.mesh_core import MeshCore
+from meshlib.transport.protocol.http1 import BodyFailed
+from meshlib.transport.runtimes.network_request import NetworkRequest
 from meshlib.transport.runtimes.race import race_on_loop
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_settings import ClientSettings
 from meshlib.transport.upstream.loop_connection import closed
+from meshlib.transport.upstream.problems import too_long
+
+R = TypeVar("R", bound=Request)
 
 
-class LoopRuntime:
+class LoopRuntime(Generic[R]):
     """What all asyncio runtimes have in common."""
 
     traces = False
@@ -67,7 +75,49 @@ class LoopRuntime:
                 alarm.cancel()
         return effect.slots.cancel(waiter)
 
-    def spawn(self, exchange: Exchange) -> None:
+    async def wait(self, effect: Wait) -> bool:
+        flight, loop = effect.flight, asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def wake_from_anywhere() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed under its waiting tasks
+                loop.call_soon_threadsafe(wake, over)
+
+        if not flight.board(wake_from_anywhere):
+            return True
+        alarm = (
+            None
+            if effect.timeout is None
+            else self._core.alarms.on_loop(loop, effect.timeout, functools.partial(wake, over))
+        )
+        try:
+            with self._core.closing.waking(wake_from_anywhere):
+                await over
+        finally:
+            flight.leave(wake_from_anywhere)
+            if alarm is not None:
+                alarm.cancel()
+        return flight.landed
+
+    async def read(self, outcome: Outcome, limit: int) -> Outcome:
+        body = outcome.body
+        assert is_awaited(body)
+        whole = bytearray()
+        try:
+            async for part in body:
+                whole += part
+                if len(whole) > limit:
+                    body.abort()
+                    return too_long(limit)
+        except BodyFailed as error:
+            return Outcome(error.failure, error.detail, error)
+        except BaseException:
+            body.abort()
+            raise
+        outcome.whole, outcome.body = bytes(whole), None
+        return outcome
+
+    def spawn(self, exchange: Exchange[R]) -> None:
         background = self._core.background
         if len(self._spawned) >= MAX_WAITING:
             background.dropped += 1
@@ -85,13 +135,13 @@ class LoopRuntime:
         task.add_done_callback(self._spawned.discard)
 
 
-class AsyncNetwork(LoopRuntime):
+class AsyncNetwork(LoopRuntime[NetworkRequest]):
     """Asyncio, on the mesh's own connections of the running loop."""
 
     traces = True
 
-    async def race(self, effect: Race) -> tuple[Send, Outcome]:
-        return await race_on_loop(effect, self.send, self._core.alarms)
+    async def race(self, effect: Race[NetworkRequest]) -> None:
+        effect.winner, effect.winner.outcome = await race_on_loop(effect, self.send, self._core.alarms)
 
     def __init__(self, core: MeshCore, settings: ClientSettings) -> None:
         super().__init__(core)
@@ -100,7 +150,7 @@ class AsyncNetwork(LoopRuntime):
             settings.limits.acquire_async = self.acquire
             core.limits.add(settings.limits)
 
-    def send(self, effect: Send) -> Coroutine[object, object, Outcome]:
+    def send(self, effect: Send[NetworkRequest]) -> Coroutine[object, object, Outcome]:
         # no coroutine of its own around the upstream's
         call = effect.call
         request = call.request

@@ -10,30 +10,33 @@ import asyncio
 import functools
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from meshlib.alarms import Alarm, Alarms, wake
 from meshlib.engine.effects import Race, Send
+from meshlib.engine.message import Request
 from meshlib.engine.outcome import Failure, Outcome
 
 BreakOff = Callable[[], None]
-SendWatched = Callable[[Send, Callable[[BreakOff], None]], Outcome]
+R = TypeVar("R", bound=Request)
 
 
-class ThreadRace:
+class ThreadRace(Generic[R]):
     """One race. ``send(attempt, watch)`` makes an attempt and tells ``watch`` how to break it off."""
 
-    def __init__(self, effect: Race, send: SendWatched, alarms: Alarms) -> None:
+    def __init__(
+        self, effect: Race[R], send: Callable[[Send[R], Callable[[BreakOff], None]], Outcome], alarms: Alarms
+    ) -> None:
         self._effect = effect
         self._send = send
         self._alarms = alarms
         self._changed = threading.Condition()
-        self._running: dict[Send, BreakOff | None] = {}
-        self._best: tuple[Send, Outcome] | None = None
+        self._running: dict[Send[R], BreakOff | None] = {}
+        self._best: tuple[Send[R], Outcome] | None = None
         self._over = False
         self._alarm: Alarm
 
-    def run(self) -> tuple[Send, Outcome]:
+    def run(self) -> tuple[Send[R], Outcome]:
         """The winner, and its outcome; when all fail, the last to fail."""
         first = self._effect.first
         self._running[first] = None
@@ -47,7 +50,7 @@ class ThreadRace:
         finally:
             self._end()
 
-    def _attempt(self, send: Send) -> None:
+    def _attempt(self, send: Send[R]) -> None:
         def watch(break_off: BreakOff) -> None:
             with self._changed:
                 if send in self._running:
@@ -106,12 +109,12 @@ class ThreadRace:
 
 
 async def race_on_loop(
-    effect: Race, send: Callable[[Send], Awaitable[Outcome]], alarms: Alarms
-) -> tuple[Send, Outcome]:
+    effect: Race[R], send: Callable[[Send[R]], Awaitable[Outcome]], alarms: Alarms
+) -> tuple[Send[R], Outcome]:
     """The same on asyncio: one task a try; losers are cancelled, which gives their connections back."""
     tries = effect.tries
     loop = asyncio.get_running_loop()
-    running: dict[asyncio.Future[Outcome], Send] = {asyncio.ensure_future(send(effect.first)): effect.first}
+    running: dict[asyncio.Future[Outcome], Send[R]] = {asyncio.ensure_future(send(effect.first)): effect.first}
     late: Any = loop.create_future()
     alarm = alarms.on_loop(loop, effect.delay, functools.partial(wake, late))
     try:

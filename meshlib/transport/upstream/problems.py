@@ -102,3 +102,8 @@ def no_http2_package(target: Target, error: ImportError) -> Outcome:
     """HTTP/2 is configured and its library is not installed, or is not the one that the environment names."""
     detail = f"{target} is called over HTTP/2, which needs ngh2 or h2 ({error}): {HTTP2_REMEDY}"
     return Outcome(Failure.CONNECT_FAILED, detail, error)
+
+
+def too_long(limit: int) -> Outcome:
+    """A response that is to be read whole, and is longer than it may be."""
+    return Outcome(Failure.PROTOCOL_ERROR, f"the body of the response is longer than {limit} bytes")

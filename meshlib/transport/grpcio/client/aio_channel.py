@@ -31,7 +31,10 @@ from meshlib.transport.grpcio.client.serialize import serializer_of
 from meshlib.transport.grpcio.contracts import Req, Resp
 
 if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Exchange
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.request import LoopRequest
     from meshlib.transport.grpcio.contracts import Metadata, Options, Serializer
 
 RESYNC = 0.5
@@ -172,6 +175,8 @@ class UnaryUnary(_UnaryRequest[Req, Resp], aio.UnaryUnaryMultiCallable):
         channel, dialer = self._channel, self._dialer
         if channel.closed:
             channel.check_open()
+        call: Call[LoopRequest]
+        exchange: Exchange[LoopRequest]
         call, exchange = dialer.begin(
             method, self._serialized(request), timeout, metadata, credentials, wait_for_ready, compression
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meshlib.telemetry.observe import Telemetry
     from meshlib.transport.grpcio.client.loop_runtime import OnLoop
     from meshlib.transport.grpcio.client.next_turn import NextTurn
+    from meshlib.transport.grpcio.client.request import LoopRequest
 
 
 Result = GrpcOutcome | RpcFailed
@@ -49,8 +50,8 @@ class AioRun:
 
     def __init__(
         self,
-        call: Call,
-        exchange: Exchange,
+        call: Call[LoopRequest],
+        exchange: Exchange[LoopRequest],
         runtime: OnLoop,
         requests: AioRequests[object] | None,
         telemetry: Telemetry,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
     from meshlib.telemetry.observe import Telemetry
-    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.request import GrpcRequest, LoopRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
     from meshlib.transport.grpcio.contracts import LoopCall, LoopMultiCallable, Metadata
 
@@ -57,8 +57,8 @@ class StreamRun(AioRun):
 
     def __init__(
         self,
-        call: Call,
-        exchange: Exchange,
+        call: Call[LoopRequest],
+        exchange: Exchange[LoopRequest],
         runtime: StreamOnLoop,
         requests: AioRequests[object] | None,
         telemetry: Telemetry,  # it watches the exchange
@@ -146,7 +146,7 @@ class StreamOnLoop(OnLoop):
 
     run: StreamRun
 
-    async def send(self, effect: Send) -> Outcome:
+    async def send(self, effect: Send[LoopRequest]) -> Outcome:
         sent: GrpcRequest[AioRequests[object]] = effect.call.request
         messages = sent.messages
         inner: LoopCall | None = None
@@ -199,7 +199,7 @@ class StreamOnLoop(OnLoop):
                 inner.cancel()
             raise
 
-    async def _first(self, effect: Send, inner: LoopCall, timeout: float | None, timed: bool) -> Outcome:
+    async def _first(self, effect: Send[LoopRequest], inner: LoopCall, timeout: float | None, timed: bool) -> Outcome:
         """Wait for the first message, or for initial metadata that somebody wants or that tells something."""
         loop = asyncio.get_running_loop()
         messages = aiter(inner)
@@ -242,7 +242,7 @@ class StreamOnLoop(OnLoop):
 
     def _answered(
         self,
-        effect: Send,
+        effect: Send[LoopRequest],
         inner: LoopCall,
         messages: AsyncIterator[object],
         read: asyncio.Task[object],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Send
     from meshlib.policy.endpoint import EndpointState
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.request import AnyRequest, GrpcRequest
     from meshlib.transport.grpcio.contracts import Messages, Metadata, RequestMessages, ThreadCall
 
 INFINITE = float("inf")
@@ -34,7 +34,7 @@ os.register_at_fork(after_in_child=_connecting._at_fork_reinit)  # type: ignore[
 
 
 def upstream_for(
-    core: MeshCore, settings: ChannelSettings, effect: Send, loop: asyncio.AbstractEventLoop | None = None
+    core: MeshCore, settings: ChannelSettings, effect: Send[AnyRequest], loop: asyncio.AbstractEventLoop | None = None
 ) -> Upstream:
     """The channel for an attempt, of this runtime alone; made on first use. Raises ``CannotConnect``."""
     sent: GrpcRequest[RequestMessages] = effect.call.request
@@ -96,13 +96,13 @@ def _forget_closed_loops(core: MeshCore, targets: dict[object, object]) -> None:
             core.forget_targets([targets.pop(key)])
 
 
-def invoker(upstream: Upstream, effect: Send) -> Any:
+def invoker(upstream: Upstream, effect: Send[AnyRequest]) -> Any:
     """grpcio's multicallable for an attempt on a channel, of the channel's runtime. Raises ``CannotConnect``."""
     sent: GrpcRequest[RequestMessages] = effect.call.request
     return upstream.calls.get((sent.method_called.key, sent.target)) or callable_on(upstream, effect)
 
 
-def callable_on(upstream: Upstream, effect: Send) -> Any:
+def callable_on(upstream: Upstream, effect: Send[AnyRequest]) -> Any:
     """A new multicallable for an attempt. Raises ``CannotConnect``."""
     sent: GrpcRequest[RequestMessages] = effect.call.request
     try:
@@ -153,14 +153,14 @@ def broken_off(core: MeshCore) -> bool:
     return core.closed and task is not None and not task.cancelling()
 
 
-def wants_headers(effect: Send) -> bool:
+def wants_headers(effect: Send[AnyRequest]) -> bool:
     """Whether a rule looks at the headers of the answer."""
     record = effect.call.record
     destination, rule = record.destination, record.rule_object
     return (destination is not None and bool(destination.response_ops)) or (rule is not None and rule.cors is not None)
 
 
-def total_time(core: MeshCore, effect: Send) -> float | None:
+def total_time(core: MeshCore, effect: Send[AnyRequest]) -> float | None:
     """Seconds until all of a call must be over: the route's timeout and the caller's, whichever is earlier."""
     read = effect.call.timeouts.read
     end = effect.deadline
@@ -173,7 +173,7 @@ def total_time(core: MeshCore, effect: Send) -> float | None:
 def outcome_of_end(
     core: MeshCore,
     upstream: Upstream | None,
-    effect: Send,
+    effect: Send[AnyRequest],
     told: ThreadCall,
     timed: bool,
     initial: Metadata | None = None,
@@ -205,7 +205,7 @@ def outcome_of_end(
     return outcome
 
 
-def end_of_stream(call: Call, code: int, details: str, timed: bool) -> Failure | None:
+def end_of_stream(call: Call[AnyRequest], code: int, details: str, timed: bool) -> Failure | None:
     """What cut a stream that had been answered, None when the server ended it; the record learns the caller's status."""
     record = call.record
     record.grpc_status = code

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.drivers import CallbackRuntime
     from meshlib.engine.effects import Acquire, Deliver, Exchange
-    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
     from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages
 
 
@@ -33,9 +33,9 @@ class CallbackRun:
     """``inner`` is grpcio's object of the attempt that was delivered, ``error`` the exception that the mesh ended the call
     with; exactly one of them is set when ``delivered``. ``over``: nothing more will come."""
 
-    def __init__(self, call: Call, exchange: Exchange) -> None:
+    def __init__(self, call: Call[ThreadRequest], exchange: Exchange[ThreadRequest]) -> None:
         self.call = call
-        self.exchange: Exchange | None = exchange
+        self.exchange: Exchange[ThreadRequest] | None = exchange
         self.inner: ThreadCall | None = None
         self.error: BaseException | None = None
         self.delivered = False
@@ -174,7 +174,7 @@ class CallbackRun:
             return self.changed.wait_for(lambda: self.over, timeout)
 
 
-def cancelled(call: Call, details: str) -> RpcFailed:
+def cancelled(call: Call[ThreadRequest], details: str) -> RpcFailed:
     """What a cancelled call ends with."""
     why = reason(Outcome(Failure.RESET, "the caller cancelled the call"), call.record)
     return RpcFailed(CODES[CANCELLED], details, (("meshlib-reason", why),), call.record)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.alarms import Alarms
-    from meshlib.engine.effects import Acquire, Send
+    from meshlib.engine.effects import Acquire, Send, Wait
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
     from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages, ThreadMultiCallable
 
@@ -42,7 +42,7 @@ class FromCallbacks:
         self._core = core
         self._settings = settings
 
-    def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
+    def send(self, effect: Send[ThreadRequest], done: Callable[[Outcome], None]) -> Callable[[], None]:
         core = self._core
         sent: GrpcRequest[ThreadMessages] = effect.call.request
         messages = sent.messages
@@ -100,6 +100,13 @@ class FromCallbacks:
     def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
         return acquire_from_callbacks(effect, done, self._core.alarms)
 
+    def wait(self, effect: Wait, done: Callable[[bool], None]) -> Callable[[], None]:
+        return wait_from_callbacks(effect, done, self._core.alarms)
+
+    def read(self, outcome: Outcome, _limit: int, done: Callable[[Outcome], None]) -> Callable[[], None]:
+        done(outcome)  # it has its message: there is no body beside
+        return _nothing
+
 
 def acquire_from_callbacks(effect: Acquire, done: Callable[[bool | None], None], alarms: Alarms) -> Callable[[], None]:
     """Wait in line without a thread. ``done`` is called once: by the line or by the clock."""
@@ -142,6 +149,33 @@ def canceller(call: ThreadCall) -> Callable[[], None]:
         call.cancel()
 
     return cancel
+
+
+def wait_from_callbacks(effect: Wait, done: Callable[[bool], None], alarms: Alarms) -> Callable[[], None]:
+    """Wait for a flight without a thread. ``done`` is called once: when it lands, or by the clock."""
+    flight = effect.flight
+    claim = threading.Lock()  # taken by whoever may tell
+
+    def landed() -> None:
+        if claim.acquire(blocking=False):
+            alarm.cancel()
+            done(True)
+
+    def gave_up() -> None:
+        if claim.acquire(blocking=False):
+            flight.leave(landed)
+            done(flight.landed)
+
+    alarm = alarms.after(INFINITE if effect.timeout is None else effect.timeout, gave_up)
+    if not flight.board(landed):
+        landed()
+
+    def stop() -> None:
+        claim.acquire(blocking=False)
+        alarm.cancel()
+        flight.leave(landed)
+
+    return stop
 
 
 def _nothing() -> None:

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.client.callback_run import CallbackRun
     from meshlib.transport.grpcio.client.connectivity import Watcher
+    from meshlib.transport.grpcio.client.request import ThreadRequest
     from meshlib.transport.grpcio.contracts import Metadata, Options, ThreadCall
 
 CLOSED = "Cannot invoke RPC on closed channel!"
 """grpcio's own words."""
 
 
-def settle(outcome: Outcome, exchange: Exchange, call: Call) -> GrpcOutcome:
+def settle(outcome: Outcome, exchange: Exchange[ThreadRequest], call: Call[ThreadRequest]) -> GrpcOutcome:
     """End the exchange of a call that was answered without a message, or not by a server: what it comes to, or the exception
     it ends with."""
     record = call.record

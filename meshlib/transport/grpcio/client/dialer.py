@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Exchange
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.client.connect import ChannelSettings
-    from meshlib.transport.grpcio.contracts import Metadata, Options, Req, RequestMessages, Resp
+    from meshlib.transport.grpcio.contracts import Messages, Metadata, Options, Req, Resp
 
 deadline_around = deadlines.current.get
 
@@ -70,14 +70,14 @@ class Dialer:
     def begin(
         self,
         method: Method[Req, Resp],
-        messages: bytes | RequestMessages,
+        messages: bytes | Messages,
         timeout: float | None,
         metadata: Metadata | None,
         credentials: grpc.CallCredentials | None,
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
         with_call: bool = True,
-    ) -> tuple[Call, Exchange]:
+    ) -> tuple[Call[GrpcRequest[Messages]], Exchange[GrpcRequest[Messages]]]:
         """Route the call and make its exchange, not watched by telemetry yet. ``messages``: serialized bytes, or what keeps a
         stream of them; ``with_call``: whether anybody will look at grpcio's object of the call."""
         core = self.core
@@ -89,7 +89,7 @@ class Dialer:
             left = max(0.0, around - core.clock.monotonic())
             if timeout is None or left < timeout:
                 timeout = left
-        request = GrpcRequest(
+        request: GrpcRequest[Messages] = GrpcRequest(
             method,
             messages,
             self.scheme,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from meshlib.engine.call import Call
     from meshlib.engine.explanation import Explanation
+    from meshlib.transport.grpcio.client.request import AnyRequest
     from meshlib.transport.grpcio.contracts import Pairs
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -85,7 +86,7 @@ CALLERS_MISTAKES = (TypeError, ValueError)
 """What grpcio raises for arguments that it cannot take."""
 
 
-def error_of(outcome: Outcome, call: Call) -> RpcFailed | TypeError | ValueError:
+def error_of(outcome: Outcome, call: Call[AnyRequest]) -> RpcFailed | TypeError | ValueError:
     """The exception for what a policy answered or the network did, a ``RpcFailed`` (or, of arguments that grpcio cannot take,
     what it raised); notes the status in the call's record."""
     record = call.record
@@ -107,7 +108,7 @@ def error_of(outcome: Outcome, call: Call) -> RpcFailed | TypeError | ValueError
     return made
 
 
-def ok_without_message(outcome: Outcome, call: Call) -> GrpcOutcome | None:
+def ok_without_message(outcome: Outcome, call: Call[AnyRequest]) -> GrpcOutcome | None:
     """A policy's response with the status OK (an abort fault may name it): the call succeeds, without any message."""
     if type(outcome) is GrpcOutcome or outcome.grpc_status != OK or outcome.failure is not None:
         return None
@@ -115,7 +116,7 @@ def ok_without_message(outcome: Outcome, call: Call) -> GrpcOutcome | None:
     return GrpcOutcome(None, ended, at_once=True)
 
 
-def _status(outcome: Outcome, call: Call) -> tuple[int, str]:
+def _status(outcome: Outcome, call: Call[AnyRequest]) -> tuple[int, str]:
     failure = outcome.failure
     record = call.record
     if failure is None:
@@ -135,7 +136,7 @@ def _status(outcome: Outcome, call: Call) -> tuple[int, str]:
     return grpc_of_http(answer.status), text
 
 
-def _callers_own(call: Call) -> bool:
+def _callers_own(call: Call[AnyRequest]) -> bool:
     """Whether the time that passed was the caller's: its own deadline, or that of the request it is serving."""
     if "DC" in call.record.flags:
         return True

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meshlib.engine.explanation import Explanation
     from meshlib.engine.outcome import Outcome
     from meshlib.transport.grpcio.client.dialer import Dialer
+    from meshlib.transport.grpcio.client.request import ThreadRequest
     from meshlib.transport.grpcio.contracts import Metadata, ThreadCall
 
 
@@ -30,7 +31,7 @@ class _Runtime(FromCallbacks):
         super().__init__(dialer.core, dialer.settings)
         self._run = run
 
-    def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
+    def send(self, effect: Send[ThreadRequest], done: Callable[[Outcome], None]) -> Callable[[], None]:
         return super().send(effect, self._run.unless_over(done))
 
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Callable[[], None]:
@@ -42,7 +43,7 @@ class _Runtime(FromCallbacks):
     def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
         return super().acquire(effect, self._run.slot_unless_over(effect, done))
 
-    def spawn(self, exchange: Exchange) -> None:
+    def spawn(self, exchange: Exchange[ThreadRequest]) -> None:
         Blocking(self._core, self._settings).spawn(exchange)
 
 
@@ -146,7 +147,7 @@ class PublicCall(grpc.Call, grpc.Future):
 class FutureCall(PublicCall):
     """A call with a single response, on its way."""
 
-    def __init__(self, call: Call, exchange: Exchange, dialer: Dialer) -> None:
+    def __init__(self, call: Call[ThreadRequest], exchange: Exchange[ThreadRequest], dialer: Dialer) -> None:
         run = CallbackRun(call, exchange)
         super().__init__(run)
         run.start(_Runtime(dialer, run))

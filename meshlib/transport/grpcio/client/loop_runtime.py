@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.client.aio_requests import AioRequests
     from meshlib.transport.grpcio.client.core_unary import BindingCall
-    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.request import GrpcRequest, LoopRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
     from meshlib.transport.grpcio.contracts import LoopCall, LoopMultiCallable
 
 
-class OnLoop(LoopRuntime):
+class OnLoop(LoopRuntime["LoopRequest"]):
     """Calls with a single response on asyncio."""
 
     def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
         super().__init__(core)
         self._settings = settings
 
-    async def race(self, effect: Race) -> tuple[Send, Outcome]:
-        return await race_on_loop(effect, self.send, self._core.alarms)
+    async def race(self, effect: Race[LoopRequest]) -> None:
+        effect.winner, effect.winner.outcome = await race_on_loop(effect, self.send, self._core.alarms)
 
-    async def send(self, effect: Send) -> Outcome:
+    async def send(self, effect: Send[LoopRequest]) -> Outcome:
         sent: GrpcRequest[AioRequests[object]] = effect.call.request
         loop = asyncio.get_running_loop()
         upstream: Upstream | None = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from meshlib.engine.effects import Exchange, Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
     from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages
 
 
-class _ReadToTheEnd(ThreadRuntime):
+class _ReadToTheEnd(ThreadRuntime["ThreadRequest"]):
     """Sends, reads every message and drops it."""
 
     def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
         super().__init__(core)
         self._settings = settings
 
-    def send(self, effect: Send) -> Outcome:
+    def send(self, effect: Send[ThreadRequest]) -> Outcome:
         sent: GrpcRequest[ThreadMessages] = effect.call.request
         messages = sent.messages
         try:
@@ -51,12 +51,12 @@ class _ReadToTheEnd(ThreadRuntime):
             return not_begun(self._core, error)
         return GrpcOutcome(None, inner)
 
-    def race(self, effect: Race) -> tuple[Send, Outcome]:
+    def race(self, effect: Race[ThreadRequest]) -> None:
         """Copies are not hedged: the first attempt is all there is."""
-        return effect.first, self.send(effect.first)
+        effect.winner, effect.first.outcome = effect.first, self.send(effect.first)
 
 
-def spawn_stream(core: MeshCore, settings: ChannelSettings, exchange: Exchange) -> None:
+def spawn_stream(core: MeshCore, settings: ChannelSettings, exchange: Exchange[ThreadRequest]) -> None:
     """Run a copy in one of the mesh's background threads."""
     runtime = _ReadToTheEnd(core, settings)
     core.background.submit(lambda: discard(run(exchange, runtime), exchange), exchange.close)

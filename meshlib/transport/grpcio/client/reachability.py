@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Send
     from meshlib.policy.endpoint import EndpointState
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.request import GrpcRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
 
 log = logging.getLogger("meshlib.grpc")
@@ -32,7 +33,7 @@ STALLED = 5.0
 """Seconds between checks whether a loop that watches a channel is running at all."""
 
 
-def lost_connection(core: MeshCore, upstream: Upstream, effect: Send) -> None:
+def lost_connection(core: MeshCore, upstream: Upstream, effect: Send[GrpcRequest]) -> None:
     """An attempt on ``upstream`` could not connect."""
     cluster, endpoint = effect.cluster, effect.endpoint
     if not endpoint.reachable or len(cluster.endpoints) < 2 or upstream.watching is not None:

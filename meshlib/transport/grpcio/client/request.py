@@ -3,7 +3,7 @@ handed to grpcio, attempt after attempt."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeAlias
 
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
 from meshlib.policy.deadline import GRPC_TIMEOUT
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import grpc
 
     from meshlib.engine.message import RawHeaders
+    from meshlib.transport.grpcio.client.aio_requests import AioRequests
     from meshlib.transport.grpcio.client.method import Method
-    from meshlib.transport.grpcio.contracts import Metadata, Pairs, RequestMessages
+    from meshlib.transport.grpcio.contracts import Metadata, Pairs, RequestMessages, ThreadMessages
 
 ALWAYS = {
     "content-type": "application/grpc",
@@ -204,12 +205,12 @@ class GrpcRequest(Generic[Messages]):
         """Whether copies can be sent elsewhere: a mirror of a stream follows it as it goes on."""
         return self.replayable
 
-    def shadow(self) -> GrpcRequest[RequestMessages]:
+    def shadow(self) -> Self:
         """The same call for a mirror: ``-shadow`` on its authority, before the port."""
         messages, options = self.messages, self.call_options
-        copy: GrpcRequest[RequestMessages] = GrpcRequest(
+        copy = type(self)(
             self.method_called,
-            messages if isinstance(messages, bytes) else messages.copy(),
+            messages if isinstance(messages, bytes) else messages.copy(),  # type: ignore[arg-type]  # of the same runtime
             self.scheme,
             self.authority,
             self.dialled,
@@ -226,3 +227,9 @@ class GrpcRequest(Generic[Messages]):
 
 def _count(attempt: int) -> Pairs:
     return COUNTS[attempt] if attempt < MANY else ((COUNT_NAME, str(attempt)),)
+
+
+if TYPE_CHECKING:
+    AnyRequest: TypeAlias = GrpcRequest[RequestMessages]
+    ThreadRequest: TypeAlias = GrpcRequest[ThreadMessages]
+    LoopRequest: TypeAlias = GrpcRequest[AioRequests[object]]

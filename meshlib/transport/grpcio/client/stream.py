@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Send
     from meshlib.transport.grpcio.client.dialer import Dialer
-    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
     from meshlib.transport.grpcio.contracts import Metadata, ThreadCall, ThreadMessages
 
 CALLBACKS = 1.0
@@ -52,7 +52,7 @@ class StreamRuntime(FromCallbacks):
         super().__init__(dialer.core, dialer.settings)
         self._run = run
 
-    def send(self, effect: Send, done: Callable[[Outcome], None]) -> Callable[[], None]:
+    def send(self, effect: Send[ThreadRequest], done: Callable[[Outcome], None]) -> Callable[[], None]:
         run = self._run
         sent: GrpcRequest[ThreadMessages] = effect.call.request
         messages = sent.messages
@@ -95,7 +95,7 @@ class StreamRuntime(FromCallbacks):
     def acquire(self, effect: Acquire, done: Callable[[bool | None], None]) -> Callable[[], None]:
         return super().acquire(effect, self._run.slot_unless_over(effect, done))
 
-    def spawn(self, exchange: Exchange) -> None:
+    def spawn(self, exchange: Exchange[ThreadRequest]) -> None:
         from meshlib.transport.grpcio.client.mirrors import spawn_stream
 
         spawn_stream(self._core, self._settings, exchange)
@@ -108,7 +108,7 @@ def _nothing() -> None:
 class StreamCall(PublicCall):
     """A call with a stream of responses: iterate it, as grpcio's."""
 
-    def __init__(self, call: Call, exchange: Exchange, dialer: Dialer) -> None:
+    def __init__(self, call: Call[ThreadRequest], exchange: Exchange[ThreadRequest], dialer: Dialer) -> None:
         run = StreamRun(call, exchange, dialer.core)
         super().__init__(run)
         self._run = run

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
     from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages
 
@@ -56,7 +56,12 @@ class StreamAttempt:
     __slots__ = ("alarm", "done", "effect", "inner", "reading", "state", "terminated", "timed", "upstream")
 
     def __init__(
-        self, effect: Send, upstream: Upstream, inner: ThreadCall, done: Callable[[Outcome], None], timed: bool
+        self,
+        effect: Send[ThreadRequest],
+        upstream: Upstream,
+        inner: ThreadCall,
+        done: Callable[[Outcome], None],
+        timed: bool,
     ) -> None:
         self.effect = effect
         self.upstream = upstream
@@ -95,7 +100,7 @@ def unblock(inner: object) -> None:
 class StreamRun(CallbackRun):
     """A ``CallbackRun`` whose response goes on after it was delivered. ``current`` is the attempt under way."""
 
-    def __init__(self, call: Call, exchange: Exchange, core: MeshCore) -> None:
+    def __init__(self, call: Call[ThreadRequest], exchange: Exchange[ThreadRequest], core: MeshCore) -> None:
         super().__init__(call, exchange)
         self.core = core
         self.current: StreamAttempt | None = None

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     from meshlib.engine.effects import Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.request import GrpcRequest
+    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
     from meshlib.transport.grpcio.contracts import ThreadMessages, ThreadMultiCallable
 
 
-class Blocking(ThreadRuntime):
+class Blocking(ThreadRuntime["ThreadRequest"]):
     """Calls with a single response, the caller's thread waiting."""
 
     def __init__(self, core: MeshCore, settings: ChannelSettings) -> None:
         super().__init__(core)
         self._settings = settings
 
-    def send(self, effect: Send) -> Outcome:
+    def send(self, effect: Send[ThreadRequest]) -> Outcome:
         # between two calls everything here falls out of the processor's caches: each function that need not be called is a
         # microsecond of `make bench`
         record = effect.call.record
@@ -73,10 +73,10 @@ class Blocking(ThreadRuntime):
             outcome.tell_headers(outcome.call.initial_metadata(), None, "")
         return outcome
 
-    def race(self, effect: Race) -> tuple[Send, Outcome]:
-        return ThreadRace(effect, self._send_watched, self._core.alarms).run()
+    def race(self, effect: Race[ThreadRequest]) -> None:
+        effect.winner, effect.winner.outcome = ThreadRace(effect, self._send_watched, self._core.alarms).run()
 
-    def _send_watched(self, effect: Send, watch: Callable[[Callable[[], None]], None]) -> Outcome:
+    def _send_watched(self, effect: Send[ThreadRequest], watch: Callable[[Callable[[], None]], None]) -> Outcome:
         """As ``send``, but so that it can be broken off."""
         over = threading.Event()
         result: list[Outcome] = []
