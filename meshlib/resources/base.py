@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from pydantic.alias_generators import to_camel
 
 from meshlib.pace import in_turns, let_go, take_turns
 from meshlib.resources.notices import Notice, deprecated
+
+if TYPE_CHECKING:
+    from meshlib.resources.document import LazyPositions, Positions
 
 _OLD_VERSIONS = frozenset(
     f"{group}.istio.io/{version}"
@@ -100,6 +103,12 @@ def _prepare(kind: type[BaseModel]) -> dict[frozenset[str], tuple[set[str], tupl
     return _shapes.setdefault(kind, {})
 
 
+def spec_of(resource: Resource) -> BaseModel | None:
+    """Its ``spec``, of kinds that have one."""
+    spec = getattr(resource, "spec", None)
+    return spec if isinstance(spec, BaseModel) else None
+
+
 LONG_LIST = 8
 """Entries from which on a list is looked through one by one, not by one call."""
 
@@ -123,7 +132,7 @@ class Metadata(Model):
     owner_references: list[dict[str, object]] | None = None
 
 
-def _nothing(value: Any) -> Any:
+def _nothing(value: object) -> object:
     return {} if value is None else value
 
 
@@ -153,8 +162,8 @@ def _digest_of_all(entries: list[BaseModel]) -> bytes:
 def let_go_of(resources: list[Resource]) -> None:
     """Empty the list; resources that nobody else holds are freed bit by bit."""
     while resources:
-        spec = getattr(resources.pop(), "spec", None)
-        if isinstance(spec, BaseModel):
+        spec = spec_of(resources.pop())
+        if spec is not None:
             lists = [v for name in spec.model_fields_set if type(v := getattr(spec, name)) is list]
             entries = [entry for long in lists if len(long) >= LONG_LIST for entry in in_turns(long)]
             del lists, spec
@@ -169,7 +178,7 @@ class Resource(Model):
     metadata: Metadata = Field(default_factory=Metadata)
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
-    _positions: Any = PrivateAttr(default=None)
+    _positions: Positions | LazyPositions | None = PrivateAttr(default=None)
     _digests: dict[str, bytes] = PrivateAttr(default_factory=dict)
     _lost: frozenset[tuple[str | int, ...]] = PrivateAttr(default=frozenset())
 
@@ -190,9 +199,9 @@ class Resource(Model):
     def digest(self) -> bytes:
         """A hash of what the resource says, the same in every process."""
         digest = hashlib.sha256()
-        spec = getattr(self, "spec", None)
+        spec = spec_of(self)
         long: set[str] = set()
-        if isinstance(spec, BaseModel):
+        if spec is not None:
             for name, info in type(spec).model_fields.items():
                 entries = getattr(spec, name)
                 if type(entries) is list and len(entries) >= LONG_LIST and isinstance(entries[0], BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-from typing import Any
+from collections.abc import Mapping
 
 from meshlib.pace import take_turns
 
@@ -12,9 +12,11 @@ _LONG = 8
 _FORMAT = 2  # the last that does not depend on which objects are shared
 
 
-def content_digest(document: Any) -> bytes | None:
+def content_digest(document: object) -> bytes | None:
     """Equal for documents of equal values, of equal types, in the same order. None for what is more than dicts, lists, texts,
     numbers and the like. Long lists in the document or its ``spec`` are looked at entry by entry."""
+    if not isinstance(document, Mapping):
+        return None
     digest = hashlib.blake2b(digest_size=16)
     try:
         for key, value in document.items():
@@ -28,6 +30,6 @@ def content_digest(document: Any) -> bytes | None:
                         digest.update(marshal.dumps(entry, _FORMAT))
                 else:
                     digest.update(marshal.dumps((name, part), _FORMAT))
-    except (ValueError, AttributeError):
+    except ValueError:
         return None
     return digest.digest()

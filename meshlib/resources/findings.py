@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from meshlib.pace import in_turns, take_turns
 from meshlib.problems import Severity
-from meshlib.resources.base import LONG_LIST, Resource, compact, digest_of
+from meshlib.resources.base import LONG_LIST, Resource, compact, digest_of, spec_of
 from meshlib.resources.crd.schema import crd_refusals
 from meshlib.resources.document import LazyPositions, Positions
 from meshlib.resources.hints import describe
@@ -38,7 +37,7 @@ class Finding:
 
 def check(
     model: type[Resource],
-    value: Mapping[str, Any],
+    value: Mapping[str, object],
     positions: Positions | LazyPositions,
     *,
     lenient: bool = False,
@@ -66,14 +65,14 @@ def check(
             refused += _elsewhere(by_crd, refused)
             return None if refused else resource, found + refused
         except ValidationError as error:
-            errors: list[dict[str, Any]] = [dict(e) for e in error.errors(include_url=False)]
+            errors = error.errors(include_url=False)
         unknown = [e for e in errors if e["type"] == _UNKNOWN and _place(e, value)[1]]
         if not (lenient and unknown):
             refused = _findings(errors, model, value, positions)
             return None, found + refused + _elsewhere(by_crd, refused)
         found += [replace(f, severity=Severity.WARNING) for f in _findings(unknown, model, value, positions)]
         # validators that an unknown field had kept from running run in the next round
-        value = _without(value, [_place(e, value)[0] for e in unknown])
+        value = _without_fields(value, [_place(e, value)[0] for e in unknown])
 
 
 def _finding(notice: Notice) -> Finding:
@@ -94,7 +93,7 @@ def _elsewhere(found: list[Finding], known: list[Finding]) -> list[Finding]:
 VERY_LONG_LIST = 500
 
 
-def _checked_in_parts(model: type[Resource], value: Mapping[str, Any]) -> Resource | None:
+def _checked_in_parts(model: type[Resource], value: Mapping[str, object]) -> Resource | None:
     """The resource of a document whose ``spec`` has very long lists of entries that are models already: checked with short
     lists, given the long ones, and asked again by its validators. None for other documents, and where anything is wrong."""
     spec = value.get("spec")
@@ -108,7 +107,8 @@ def _checked_in_parts(model: type[Resource], value: Mapping[str, Any]) -> Resour
         short = {**spec, **{key: list_[:LONG_LIST] for key, list_ in long.items()}}
         resource = model.model_validate({**value, "spec": short})
         attributes = field_names(spec_model)
-        made: Any = resource.spec  # type: ignore[attr-defined]
+        made = spec_of(resource)
+        assert made is not None
         for key, list_ in long.items():
             made.__dict__[attributes[key]] = list_
         for whole in (made, resource):
@@ -120,10 +120,12 @@ def _checked_in_parts(model: type[Resource], value: Mapping[str, Any]) -> Resour
     return resource
 
 
-def _entries_first(node: Any, loc: Loc, model: type[Resource], digests: dict[str, bytes]) -> None:
+def _entries_first(
+    node: Mapping[str, object] | list[object], loc: Loc, model: type[Resource], digests: dict[str, bytes]
+) -> None:
     """Puts models in the place of the entries of long lists, so that no single call checks them all. What is refused stays
     as it is, and is refused again with the whole, which tells where. ``digests`` gets those of the lists in ``spec``."""
-    for key, inside in node.items() if type(node) is dict else enumerate(node):
+    for key, inside in node.items() if isinstance(node, Mapping) else enumerate(node):
         if type(inside) is list and len(inside) >= LONG_LIST:
             entry_model = model_at(model, (*loc, key, 0))
             if entry_model is None:
@@ -145,7 +147,7 @@ def _entries_first(node: Any, loc: Loc, model: type[Resource], digests: dict[str
 
 
 def _findings(
-    errors: list[dict[str, Any]], model: type[Resource], value: Any, positions: Positions | LazyPositions
+    errors: list[ErrorDetails], model: type[Resource], value: object, positions: Positions | LazyPositions
 ) -> list[Finding]:
     secret = model.__name__ == "Secret"
     places = [_place(error, value) for error in errors]
@@ -153,35 +155,47 @@ def _findings(
     for error, (loc, exact) in zip(errors, places, strict=True):
         if not exact and any(other[: len(loc)] == loc and sure for other, sure in places):
             continue  # about a value that a validator put there in place of one that is itself refused
-        if error["type"] == _UNKNOWN:
-            error["siblings"] = _siblings(value, loc)
+        siblings = _siblings(value, loc) if error["type"] == _UNKNOWN else ()
         node, steps = positions.find(loc)
-        code, message, hint = describe(error, model, loc, node.raw if steps == len(loc) else "", secret=secret)
+        raw = node.raw if steps == len(loc) else ""
+        code, message, hint = describe(error, model, loc, raw, secret=secret, siblings=siblings)
         found.append(Finding(code, Severity.ERROR, loc, message, hint))
     return _each_once(_without_consequences(found), positions)
 
 
-def _place(error: dict[str, Any], value: Any) -> tuple[Loc, bool]:
+def _place(error: ErrorDetails, value: object) -> tuple[Loc, bool]:
     """pydantic's place as keys of the document, and whether it is there. Names of union branches vanish."""
-    here = value
+    here: object = value
     found: list[str | int] = []
     exact = True
     for step in error["loc"]:
-        inside = isinstance(here, Mapping) and step in here
-        if inside or (isinstance(here, (list, tuple)) and isinstance(step, int) and step < len(here)):
-            here = here[step]
-            found.append(step)
-        else:
+        inside = _inside(here, step)
+        if inside is _NOTHING:
             exact = False
+        else:
+            here = inside
+            found.append(step)
     if error["type"] == "missing":
         return (*found, error["loc"][-1]), True
     return tuple(found), exact
 
 
-def _siblings(value: Any, loc: Loc) -> tuple[str, ...]:
+_NOTHING = object()
+
+
+def _inside(value: object, step: str | int) -> object:
+    """What an object or a list has there; ``_NOTHING`` where it has nothing."""
+    if isinstance(value, Mapping) and step in value:
+        return value[step]
+    if isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):
+        return value[step]
+    return _NOTHING
+
+
+def _siblings(value: object, loc: Loc) -> tuple[str, ...]:
     for step in loc[:-1]:
-        value = value[step]
-    return tuple(value)
+        value = _inside(value, step)
+    return tuple(value) if isinstance(value, Mapping) else ()
 
 
 def _without_consequences(found: list[Finding]) -> list[Finding]:
@@ -214,15 +228,15 @@ def _each_once(found: list[Finding], positions: Positions | LazyPositions) -> li
     return kept
 
 
-def _without(value: Any, locs: Iterable[Loc]) -> Any:
+def _without_fields(value: Mapping[str, object], locs: Iterable[Loc]) -> dict[str, object]:
     """A copy of the document without the fields at ``locs``."""
     drop = set(locs)
 
-    def copy(node: Any, here: Loc) -> Any:
+    def copy(node: object, here: Loc) -> object:
         if isinstance(node, Mapping):
             return {k: copy(v, (*here, k)) for k, v in node.items() if (*here, k) not in drop}
         if isinstance(node, (list, tuple)):
             return [copy(v, (*here, i)) for i, v in enumerate(node)]
         return node
 
-    return copy(value, ())
+    return {key: copy(inside, (key,)) for key, inside in value.items() if (key,) not in drop}

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from meshlib.problems import Problem, Severity
 from meshlib.resources.yaml_reader import MAX_BYTES, read
@@ -109,7 +108,7 @@ def _overlay(file: str, found: Foreign) -> None:
     )
 
 
-def _patch_files(value: Mapping[str, Any]) -> Iterable[str]:
+def _patch_files(value: Mapping[str, object]) -> Iterable[str]:
     yield from (p for p in _texts(value.get("patchesStrategicMerge")) if "\n" not in p)
     for key in ("patches", "patchesJson6902"):
         entries = value.get(key)
@@ -118,7 +117,7 @@ def _patch_files(value: Mapping[str, Any]) -> Iterable[str]:
                 yield entry["path"]
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: object) -> list[str]:
     return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
+from collections.abc import Collection
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from meshlib.resources.model_fields import Loc, belongs_in, field_names, model_at
 from meshlib.resources.types import wrong_number
@@ -32,21 +33,26 @@ _MAX_SHOWN = 60
 
 
 def describe(
-    error: dict[str, Any], model: type[BaseModel], loc: Loc, raw: str, *, secret: bool = False
+    error: ErrorDetails,
+    model: type[BaseModel],
+    loc: Loc,
+    raw: str,
+    *,
+    secret: bool = False,
+    siblings: Collection[str] = (),
 ) -> tuple[str, str, str]:
     """(code, message, hint) of one pydantic error.
 
     ``loc`` is its place as YAML keys; ``raw`` the scalar's own text when YAML had read it as a number. With ``secret``
-    the value itself is left out.
+    the value itself is left out. ``siblings`` are the fields beside one that is unknown.
     """
-    kind: str = error["type"]
-    value = error.get("input")
-    context = error.get("ctx", {})
+    kind, context = error["type"], error.get("ctx", {})
+    value: object = error.get("input")
     if kind == "missing":
         parent = dotted(loc[:-1])
         return "missing-field", f"the field {loc[-1]} is missing", f"add {loc[-1]}{f' to {parent}' if parent else ''}"
     if kind == "extra_forbidden":
-        return "unknown-field", f"unknown field {loc[-1]!r}", _unknown_field(model, loc, error.get("siblings", ()))
+        return "unknown-field", f"unknown field {loc[-1]!r}", _unknown_field(model, loc, siblings)
     if kind == "literal_error":
         allowed = _LITERAL.findall(str(context.get("expected", "")))
         return "bad-enum", f"{_shown(value)} is none of {', '.join(allowed)}", nearest_hint(value, allowed)
@@ -67,7 +73,7 @@ def describe(
 _FRACTION = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
-def _decoded_by_istio(kind: str, value: Any, model: type[BaseModel], loc: Loc) -> bool:
+def _decoded_by_istio(kind: str, value: object, model: type[BaseModel], loc: Loc) -> bool:
     """Whether it is only the API server that refuses the type: istiod's decoder reads numbers in quotes, and takes null in
     lists and maps for an entry of nothing."""
     if value is None:
@@ -77,7 +83,7 @@ def _decoded_by_istio(kind: str, value: Any, model: type[BaseModel], loc: Loc) -
     return kind == "float_type" and isinstance(value, str) and _FRACTION.fullmatch(value) is not None
 
 
-def _missing_hint(kind: str, value: Any, context: dict[str, Any]) -> str:
+def _missing_hint(kind: str, value: object, context: dict[str, object]) -> str:
     """A remedy where the validator that refused gave none."""
     if kind in ("bad-enum", "crd-enum"):
         return nearest_hint(value, str(context.get("allowed", "")).split(", "))
@@ -86,7 +92,7 @@ def _missing_hint(kind: str, value: Any, context: dict[str, Any]) -> str:
     return ""
 
 
-def _type_hint(expected: str, value: Any, raw: str, model: type[BaseModel], loc: Loc, secret: bool) -> str:
+def _type_hint(expected: str, value: object, raw: str, model: type[BaseModel], loc: Loc, secret: bool) -> str:
     if expected == "a text":
         return _text_hint(value, raw, loc, secret)
     if expected == "a list":
@@ -112,7 +118,7 @@ def _type_hint(expected: str, value: Any, raw: str, model: type[BaseModel], loc:
     return ""
 
 
-def _text_hint(value: Any, raw: str, loc: Loc, secret: bool) -> str:
+def _text_hint(value: object, raw: str, loc: Loc, secret: bool) -> str:
     if value is None:
         return f'leave the field out, or write {_key(loc)}""'
     if isinstance(value, (int, float)):
@@ -123,7 +129,7 @@ def _text_hint(value: Any, raw: str, loc: Loc, secret: bool) -> str:
     return ""
 
 
-def nearest_hint(value: Any, allowed: list[str]) -> str:
+def nearest_hint(value: object, allowed: list[str]) -> str:
     """ "did you mean X?" where one of ``allowed`` is near."""
     if not isinstance(value, str):
         return ""
@@ -132,7 +138,7 @@ def nearest_hint(value: Any, allowed: list[str]) -> str:
     return f"did you mean {by_lower[near[0]]}?" if near else ""
 
 
-def _found(value: Any, raw: str, secret: bool) -> str:
+def _found(value: object, raw: str, secret: bool) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -146,7 +152,7 @@ def _found(value: Any, raw: str, secret: bool) -> str:
     return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
@@ -156,7 +162,7 @@ def _key(loc: Loc) -> str:
     return f"{loc[-1]}: " if loc and isinstance(loc[-1], str) else ""
 
 
-def _flow(value: Any) -> str:
+def _flow(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -164,7 +170,7 @@ def _flow(value: Any) -> str:
     return str(value)[:_MAX_SHOWN]
 
 
-def _unknown_field(model: type[BaseModel], loc: Loc, siblings: Any) -> str:
+def _unknown_field(model: type[BaseModel], loc: Loc, siblings: Collection[str]) -> str:
     """The likeliest meaning of a field that is not there: a slip of the pen, or a field of another object."""
     name = str(loc[-1])
     owner = model_at(model, loc[:-1])

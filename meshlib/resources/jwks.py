@@ -6,7 +6,9 @@ import base64
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeGuard
+
+from meshlib.resources.values import Value
 
 _REQUIRED = {
     "RSA": ("n", "e"),
@@ -44,14 +46,16 @@ def jwks_problem(text: str) -> str:
 def secret_keys(text: str) -> Iterator[int]:
     """Positions of the keys that hold more than is needed to verify: private and symmetric ones."""
     parsed = _first(text)
-    for index, key in enumerate(parsed.get("keys", [parsed]) or ()):
-        if key["kty"] == "oct" or "d" in key:
+    keys = parsed.get("keys", [parsed]) if isinstance(parsed, dict) else ()
+    for index, key in enumerate(keys if isinstance(keys, list) else ()):
+        if isinstance(key, dict) and (key["kty"] == "oct" or "d" in key):
             yield index
 
 
-def _first(text: str) -> Any:
+def _first(text: str) -> Value:
     """The first JSON value of the text; istiod's parser does not look at what follows it."""
-    return _decoder.raw_decode(text.lstrip(" \t\r\n"))[0]
+    found: Value = _decoder.raw_decode(text.lstrip(" \t\r\n"))[0]
+    return found
 
 
 def _no_constant(name: str) -> None:
@@ -61,7 +65,7 @@ def _no_constant(name: str) -> None:
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
-def _key_problem(key: Any) -> str:
+def _key_problem(key: object) -> str:
     if not isinstance(key, dict):
         return "it is not an object"
     kty = key.get("kty")
@@ -85,7 +89,7 @@ def _key_problem(key: Any) -> str:
     return ""
 
 
-def _is_base64(value: Any) -> bool:
+def _is_base64(value: object) -> TypeGuard[str]:
     """Either alphabet, with padding or without."""
     if not isinstance(value, str):
         return False
@@ -93,7 +97,7 @@ def _is_base64(value: Any) -> bool:
     return _BASE64.fullmatch(text) is not None and len(text) % 4 in ((0,) if text.endswith("=") else (0, 2, 3))
 
 
-def _is_certificate(value: Any) -> bool:
+def _is_certificate(value: object) -> bool:
     """Base64 of what is one object of ASN.1; what is in it is not looked at."""
     if not _is_base64(value):
         return False

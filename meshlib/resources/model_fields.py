@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -19,9 +19,9 @@ def field_names(model: type[BaseModel]) -> dict[str, str]:
 
 def model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
     """The model of the object at ``loc``, None when there is none (a scalar, a map of texts, an unknown field)."""
-    here: Any = model
+    here: object = model
     for step in loc:
-        if _is_model(here):
+        if is_model(here):
             names = field_names(here)
             attribute = names.get(str(step), str(step))
             if attribute not in here.model_fields:
@@ -30,7 +30,7 @@ def model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
         else:
             here = _element(here)
         here = _without_none(here)
-    return here if _is_model(here) else None
+    return here if is_model(here) else None
 
 
 def belongs_in(model: type[BaseModel], loc: Loc) -> tuple[Loc, str] | None:
@@ -62,24 +62,25 @@ def _inside(model: type[BaseModel]) -> Iterator[tuple[Loc, type[BaseModel]]]:
             annotation = _without_none(here.model_fields[attribute].annotation)
             while get_origin(annotation) in (list, dict, tuple):
                 annotation = _without_none(_element(annotation))
-            if _is_model(annotation) and annotation not in seen:
+            if is_model(annotation) and annotation not in seen:
                 seen.add(annotation)
                 child = ((*steps, name), annotation)
                 waiting.append(child)
                 yield child
 
 
-def _is_model(annotation: Any) -> bool:
+def is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
+    """Whether a field of this type holds one object of a model."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _without_none(annotation: Any) -> Any:
+def _without_none(annotation: object) -> object:
     args = get_args(annotation)
     rest = [a for a in args if a is not type(None)]
     return rest[0] if len(rest) == 1 and len(rest) < len(args) else annotation
 
 
-def _element(annotation: Any) -> Any:
+def _element(annotation: object) -> object:
     args = get_args(annotation)
     return args[-1] if args else None
 

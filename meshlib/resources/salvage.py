@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from meshlib.resources.base import Resource
-from meshlib.resources.model_fields import Loc
+from meshlib.resources.model_fields import Loc, is_model
 
 
-def salvage(model: type[Resource], value: Mapping[str, Any]) -> Resource:
+def salvage(model: type[Resource], value: Mapping[str, object]) -> Resource:
     """A resource of ``model`` without what is wrong: such fields are as if they were not there, and a required one may be
     None. Checks that look at several fields are not made. ``lost_fields`` of it are the places of what was left out."""
     lost: set[Loc] = set()
@@ -22,8 +23,8 @@ def salvage(model: type[Resource], value: Mapping[str, Any]) -> Resource:
     return made
 
 
-def _object(model: type[BaseModel], value: Mapping[str, Any], loc: Loc, lost: set[Loc]) -> BaseModel:
-    values: dict[str, Any] = {}
+def _object(model: type[BaseModel], value: Mapping[str, object], loc: Loc, lost: set[Loc]) -> BaseModel:
+    values: dict[str, object] = {}
     for name, info in model.model_fields.items():
         key = info.alias or name
         if key in value:
@@ -34,13 +35,13 @@ def _object(model: type[BaseModel], value: Mapping[str, Any], loc: Loc, lost: se
     for name, info in model.model_fields.items():
         if name not in values and info.is_required():
             inner = _bare(info.annotation)
-            values[name] = _object(inner, {}, (*loc, info.alias or name), lost) if _is_model(inner) else None
+            values[name] = _object(inner, {}, (*loc, info.alias or name), lost) if is_model(inner) else None
     return model.model_construct(given, **values)
 
 
-def _part(annotation: Any, value: Any, loc: Loc, lost: set[Loc]) -> Any:
+def _part(annotation: object, value: object, loc: Loc, lost: set[Loc]) -> object:
     inner = _bare(annotation)
-    if _is_model(inner) and isinstance(value, Mapping):
+    if is_model(inner) and isinstance(value, Mapping):
         try:
             return inner.model_validate(value)
         except ValidationError:
@@ -48,8 +49,9 @@ def _part(annotation: Any, value: Any, loc: Loc, lost: set[Loc]) -> Any:
     if get_origin(inner) is list and isinstance(value, list):
         element = get_args(inner)[0]
         entries = [_part(element, entry, (*loc, index), lost) for index, entry in enumerate(value)]
-        if _is_model(_bare(element)):  # what follows keeps its position
-            return [_object(_bare(element), {}, loc, lost) if entry is None else entry for entry in entries]
+        model = _bare(element)
+        if is_model(model):  # what follows keeps its position
+            return [_object(model, {}, loc, lost) if entry is None else entry for entry in entries]
         return [entry for entry in entries if entry is not None]
     if get_origin(inner) is dict and isinstance(value, Mapping):
         element = get_args(inner)[1]
@@ -64,12 +66,13 @@ def _part(annotation: Any, value: Any, loc: Loc, lost: set[Loc]) -> Any:
         return None
 
 
-def _whole(info: Any) -> Any:
+def _whole(info: FieldInfo) -> object:
     """A field's type with the checks that pydantic has taken off it."""
-    return Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    whole: object = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    return whole
 
 
-def _bare(annotation: Any) -> Any:
+def _bare(annotation: object) -> object:
     """Without None, and without the checks around a type."""
     while True:
         if get_origin(annotation) is Annotated:
@@ -83,10 +86,6 @@ def _bare(annotation: Any) -> Any:
         return annotation
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
 @functools.lru_cache(maxsize=4096)
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation)
+def _adapter(annotation: object) -> TypeAdapter[object]:
+    return TypeAdapter[object](annotation)  # type: ignore[arg-type]  # annotations of fields are types, in whatever form

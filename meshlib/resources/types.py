@@ -6,7 +6,7 @@ Errors are pydantic's own or ``PydanticCustomError`` with a stable code and the 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, TypeGuard
 
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
@@ -15,7 +15,7 @@ from meshlib.resources.base import Model
 from meshlib.resources.validation.hosts import domain_problem, is_dns_label, wildcard_domain_problem
 
 
-def refuse(code: str, message: str, hint: str = "", **context: Any) -> PydanticCustomError:
+def refuse(code: str, message: str, hint: str = "", **context: object) -> PydanticCustomError:
     """A validation error with a stable code and a hint. Braces in ``message`` are filled from ``context``."""
     return PydanticCustomError(code, message, {"hint": hint, **context})
 
@@ -43,12 +43,12 @@ def _short(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-def parse_duration(value: Any) -> float:
+def parse_duration(value: object) -> float:
     """Seconds of ``"1.5s"``, ``"2m"``, ``"1h30m"``, ``"100ms"``: Go's and protobuf's spelling."""
     return _nanoseconds(value) / 1e9
 
 
-def _nanoseconds(value: Any) -> int:
+def _nanoseconds(value: object) -> int:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         raise refuse(
             "bad-duration", "durations need a unit, found the number {value}", f'write it as "{value}s"', value=value
@@ -76,7 +76,7 @@ def _nanoseconds(value: Any) -> int:
     return -total if value.startswith("-") else total
 
 
-def _positive_duration(value: Any) -> float:
+def _positive_duration(value: object) -> float:
     nanoseconds = _nanoseconds(value)
     if nanoseconds < 10**6:
         raise refuse(
@@ -95,7 +95,7 @@ def _positive_duration(value: Any) -> float:
     return nanoseconds / 1e9
 
 
-def _positive_duration_or_off(value: Any) -> float:
+def _positive_duration_or_off(value: object) -> float:
     nanoseconds = _nanoseconds(value)
     return 0.0 if -(10**6) < nanoseconds < 10**6 else _positive_duration(value)
 
@@ -136,7 +136,7 @@ def one_of(value: object, *allowed: str) -> str:
 # -- numbers and names ------------------------------------------------------------------------------------------------
 
 
-def _int_or_string(value: Any) -> int | str:
+def _int_or_string(value: object) -> int | str:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise refuse("wrong-type", "a number or a name is expected", "")
     return value
@@ -147,7 +147,7 @@ IntOrString = Annotated[int | str, BeforeValidator(_int_or_string)]
 _JSON_NUMBER = re.compile(r"[ \t\r\n]*(?:-?(?:0|[1-9][0-9]{0,18})|null)[ \t\r\n]*", re.ASCII)
 
 
-def is_quoted_number(value: object) -> bool:
+def is_quoted_number(value: object) -> TypeGuard[str]:
     """A text that protobuf's JSON reads as a whole number; the API server does not."""
     return isinstance(value, str) and _JSON_NUMBER.fullmatch(value) is not None
 
@@ -160,7 +160,7 @@ def _unquoted(value: object) -> str:
     )
 
 
-def wrong_number(value: Any) -> str:
+def wrong_number(value: object) -> str:
     """The code of an error about what should be a number: one in quotes is read by istiod, and refused by the API server."""
     return "crd-type" if is_quoted_number(value) else "wrong-type"
 
@@ -168,7 +168,7 @@ def wrong_number(value: Any) -> str:
 def whole_number(low: int, high: int) -> BeforeValidator:
     """A whole number ``low..high``."""
 
-    def read(value: Any) -> int:
+    def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise refuse(
                 wrong_number(value), "a whole number is expected, found {value}", _unquoted(value), value=_short(value)
@@ -196,7 +196,7 @@ Count = Annotated[int, whole_number(0, (1 << 31) - 1)]
 """An int32 that may not be negative."""
 
 
-def _port(value: Any) -> int:
+def _port(value: object) -> int:
     if is_quoted_number(value) and value.strip() != "null":
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -209,7 +209,7 @@ def _port(value: Any) -> int:
 Port = Annotated[int, BeforeValidator(_port)]
 
 
-def _optional_port(value: Any) -> int | None:
+def _optional_port(value: object) -> int | None:
     if is_quoted_number(value):
         value = None if value.strip() == "null" else int(value)
     return None if value is None or (type(value) is int and value == 0) else _port(value)
@@ -219,7 +219,7 @@ OptionalPort = Annotated[int | None, BeforeValidator(_optional_port)]
 """A port; 0 is the same as none."""
 
 
-def _percent_int(value: Any) -> int:
+def _percent_int(value: object) -> int:
     if is_quoted_number(value):
         raise refuse("crd-type", "a whole percentage is expected, found {value}", _unquoted(value), value=_short(value))
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
@@ -235,7 +235,7 @@ def _percent_int(value: Any) -> int:
 PercentInt = Annotated[int, BeforeValidator(_percent_int)]
 
 
-def _dns_label(value: Any) -> str:
+def _dns_label(value: object) -> str:
     if not isinstance(value, str) or not is_dns_label(value):
         raise refuse(
             "bad-name", "{value} is not a DNS label", "letters, digits and dashes, at most 63", value=_short(value)
@@ -248,7 +248,7 @@ OptionalDnsLabel = Annotated[str, BeforeValidator(lambda value: value if value =
 """The same; "" is the same as none."""
 
 
-def check_host(host: Any, *, wildcard: bool = True) -> str:
+def check_host(host: object, *, wildcard: bool = True) -> str:
     """A host name, with ``wildcard`` one that may begin with a wildcard; raises ``bad-host``, or ``missing-host`` when it is
     empty."""
     if not isinstance(host, str):
@@ -269,7 +269,7 @@ def check_host(host: Any, *, wildcard: bool = True) -> str:
     return host
 
 
-def _destination_host(host: Any) -> str:
+def _destination_host(host: object) -> str:
     if host == "*":
         raise refuse("bad-host", "{host} is not a host to send to", "name a service", host=repr(host))
     return check_host(host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -80,7 +80,7 @@ class DirectResponse(Model):
     body: DirectResponseBody | None = None
 
 
-def _percent_as_percentage(value: Any) -> Any:
+def _percent_as_percentage(value: object) -> object:
     """``percent: 10`` as ``percentage: {value: 10}``, which it became; both kept, so that a notice can be given."""
     if isinstance(value, dict) and isinstance(value.get("percent"), int) and "percentage" not in value:
         if not 0 <= value["percent"] <= 100:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+
+import yaml
 
 # (what libyaml says | what PyYAML's own parser says, what that means, what to do)
 _HINTS = (
@@ -59,11 +60,11 @@ _TAB_HINT = "YAML is indented with spaces only"
 _TEMPLATE_HINT = "this looks like a template; render it first (helm template ...)"
 
 
-def explain_syntax_error(error: Any, text: str) -> tuple[int, str, str]:
+def explain_syntax_error(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str, str]:
     """Offset, message and hint for a ``yaml.MarkedYAMLError`` about ``text``."""
     problem_mark, context_mark = error.problem_mark, error.context_mark
     mark = problem_mark or context_mark
-    offset = min(mark.index, len(text))
+    offset = min(mark.index, len(text)) if mark is not None else 0
     problem = str(error.problem or error.context or "not YAML")
     line = _line_at(text, offset)
     # a text without its closing quote is noticed at the end of the document; what helps is where it began

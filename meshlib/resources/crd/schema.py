@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from meshlib.pace import take_turns
 from meshlib.resources.crd.rules import RULES, at_most_one
@@ -23,7 +23,7 @@ _PATTERN_HINTS = {
     "^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$": "letters, digits and dashes, a letter first",
 }
 
-Check = Callable[[Any, Loc], Notice | None]
+Check = Callable[[object, Loc], Notice | None]
 
 
 class Node:
@@ -39,7 +39,7 @@ class Node:
         self.is_plain = False  # an object of which nothing is asked but in its fields: most have none of these
 
 
-def crd_refusals(kind: str, spec: Any) -> list[Notice]:
+def crd_refusals(kind: str, spec: object) -> list[Notice]:
     """What the API server refuses of ``spec``, each at its own field. Values of a wrong type are passed over."""
     found: list[Notice] = []
     node = _kinds().get(kind)
@@ -48,7 +48,7 @@ def crd_refusals(kind: str, spec: Any) -> list[Notice]:
     return found
 
 
-def _judge(node: Node, value: Any, loc: Loc, found: list[Notice]) -> None:
+def _judge(node: Node, value: object, loc: Loc, found: list[Notice]) -> None:
     for check in node.checks:
         problem = check(value, loc)
         if problem is not None:
@@ -70,7 +70,7 @@ def _judge(node: Node, value: Any, loc: Loc, found: list[Notice]) -> None:
 
 @functools.cache
 def _kinds() -> dict[str, Node]:
-    table = json.loads(Path(__file__).with_name("schemas.json").read_text())
+    table: _Table = json.loads(Path(__file__).with_name("schemas.json").read_text())
     nodes = [Node() for _ in table["nodes"]]
     for node, made in zip(nodes, table["nodes"], strict=True):
         node.checks = tuple(_checks(made))
@@ -81,19 +81,66 @@ def _kinds() -> dict[str, Node]:
     return {kind: nodes[number] for kind, number in table["kinds"].items()}
 
 
-def _checks(made: Mapping[str, Any]) -> Iterator[Check]:
-    for name, build in _BOUNDS.items():
-        if name in made:
-            yield build(made[name])
+class _Written(TypedDict, total=False):
+    """A node of the table. Other nodes are named by their numbers."""
+
+    minLength: int
+    maxLength: int
+    minItems: int
+    maxItems: int
+    minProperties: int
+    maxProperties: int
+    minimum: float
+    maximum: float
+    pattern: str
+    required: list[str]
+    unique: list[str]
+    oneOf: list[list[str]]
+    rules: list[str]
+    fields: dict[str, int]
+    items: int
+    values: int
+
+
+class _Table(TypedDict):
+    nodes: list[_Written]
+    kinds: dict[str, int]
+
+
+def _checks(made: _Written) -> Iterator[Check]:
+    if "minLength" in made:
+        yield _length(str, made["minLength"], None, "characters")
+    if "maxLength" in made:
+        yield _length(str, None, made["maxLength"], "characters")
+    if "minItems" in made:
+        yield _length(list, made["minItems"], None, "entries")
+    if "maxItems" in made:
+        yield _length(list, None, made["maxItems"], "entries")
+    if "minProperties" in made:
+        yield _length(dict, made["minProperties"], None, "entries")
+    if "maxProperties" in made:
+        yield _length(dict, None, made["maxProperties"], "entries")
+    if "minimum" in made:
+        yield _at_least(made["minimum"])
+    if "maximum" in made:
+        yield _at_most(made["maximum"])
+    if "pattern" in made:
+        yield _pattern(made["pattern"])
+    if "required" in made:
+        yield _required(made["required"])
+    if "unique" in made:
+        yield _unique(made["unique"])
     for names in made.get("oneOf", ()):
         yield _one_of(names)
     for digest in made.get("rules", ()):
         yield _rule(digest)
 
 
-def _length(kind: Any, least: int | None, most: int | None, what: str) -> Check:
-    def check(value: Any, loc: Loc) -> Notice | None:
-        if type(value) is kind:
+def _length(
+    kind: type[str | list[object] | dict[str, object]], least: int | None, most: int | None, what: str
+) -> Check:
+    def check(value: object, loc: Loc) -> Notice | None:
+        if type(value) is kind and isinstance(value, Sized):
             size = len(value)
             if least is not None and size < least:
                 if not size:
@@ -109,8 +156,8 @@ def _length(kind: Any, least: int | None, most: int | None, what: str) -> Check:
 
 
 def _at_least(least: float) -> Check:
-    def check(value: Any, loc: Loc) -> Notice | None:
-        if type(value) in (int, float) and value < least:
+    def check(value: object, loc: Loc) -> Notice | None:
+        if (type(value) is int or type(value) is float) and value < least:
             return refused("crd-bounds", loc, f"{value} is less than {least:.15g}", f"a number from {least:.15g} on")
         return None
 
@@ -118,8 +165,8 @@ def _at_least(least: float) -> Check:
 
 
 def _at_most(most: float) -> Check:
-    def check(value: Any, loc: Loc) -> Notice | None:
-        if type(value) in (int, float) and value > most:
+    def check(value: object, loc: Loc) -> Notice | None:
+        if (type(value) is int or type(value) is float) and value > most:
             return refused("crd-bounds", loc, f"{value} is more than {most:.15g}", f"a number up to {most:.15g}")
         return None
 
@@ -130,7 +177,7 @@ def _pattern(pattern: str) -> Check:
     compiled = re.compile(pattern)
     hint = _PATTERN_HINTS.get(pattern, "for example gateway.networking.k8s.io")
 
-    def check(value: Any, loc: Loc) -> Notice | None:
+    def check(value: object, loc: Loc) -> Notice | None:
         if type(value) is str and not compiled.fullmatch(value):
             return refused("crd-pattern", loc, f"{value[:100]!r} is not what {_name(loc)} looks like", hint)
         return None
@@ -139,7 +186,7 @@ def _pattern(pattern: str) -> Check:
 
 
 def _unique(keys: list[str]) -> Check:
-    def check(value: Any, loc: Loc) -> Notice | None:
+    def check(value: object, loc: Loc) -> Notice | None:
         seen = set()
         for index, entry in enumerate(value if type(value) is list else ()):
             key = tuple(str(entry.get(name)) for name in keys) if type(entry) is dict else ()
@@ -154,7 +201,7 @@ def _unique(keys: list[str]) -> Check:
 
 
 def _required(names: list[str]) -> Check:
-    def check(value: Any, loc: Loc) -> Notice | None:
+    def check(value: object, loc: Loc) -> Notice | None:
         missing = [name for name in names if value.get(name) is None] if type(value) is dict else []
         if not missing:
             return None
@@ -166,8 +213,10 @@ def _required(names: list[str]) -> Check:
 def _one_of(names: list[str]) -> Check:
     find = at_most_one(*names)
 
-    def check(value: Any, loc: Loc) -> Notice | None:
-        place = find(value) if type(value) is dict else None
+    def check(value: object, loc: Loc) -> Notice | None:
+        if type(value) is not dict:
+            return None
+        place = find(value)
         if place is None:
             return None
         given = " and ".join(name for name in names if value.get(name) is not None)
@@ -179,29 +228,14 @@ def _one_of(names: list[str]) -> Check:
 
 
 def _rule(digest: str) -> Check:
-    kind, find, message, hint = RULES[digest]
+    rule = RULES[digest]
 
-    def check(value: Any, loc: Loc) -> Notice | None:
-        place = find(value) if type(value) is kind else None
-        return None if place is None else refused("crd-rule", (*loc, *place), message, hint)
+    def check(value: object, loc: Loc) -> Notice | None:
+        place = rule.find(value)
+        return None if place is None else refused("crd-rule", (*loc, *place), rule.message, rule.hint)
 
     return check
 
 
 def _name(loc: Loc) -> str:
     return f"an entry of {loc[-2]}" if isinstance(loc[-1], int) else str(loc[-1])
-
-
-_BOUNDS: dict[str, Callable[[Any], Check]] = {
-    "minLength": lambda least: _length(str, least, None, "characters"),
-    "maxLength": lambda most: _length(str, None, most, "characters"),
-    "minItems": lambda least: _length(list, least, None, "entries"),
-    "maxItems": lambda most: _length(list, None, most, "entries"),
-    "minProperties": lambda least: _length(dict, least, None, "entries"),
-    "maxProperties": lambda most: _length(dict, None, most, "entries"),
-    "minimum": _at_least,
-    "maximum": _at_most,
-    "pattern": _pattern,
-    "required": _required,
-    "unique": _unique,
-}

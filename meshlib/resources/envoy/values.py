@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic_core import PydanticCustomError
 
@@ -47,7 +47,7 @@ _OWN_FORM = frozenset((*_WRAPPERS, "Any", "Empty", "Duration", "Timestamp", "Str
 _GOOGLE = "google.protobuf."
 
 
-def misfits(value: Any, message: str, loc: Loc) -> Iterator[Misfit]:
+def misfits(value: object, message: str, loc: Loc) -> Iterator[Misfit]:
     """Everything in ``value``, an object of the message at ``loc``, that does not fit."""
     if message.startswith(_GOOGLE) and (own := message.removeprefix(_GOOGLE)) in _OWN_FORM:
         yield from _own_form(own, value, loc)
@@ -70,7 +70,7 @@ def misfits(value: Any, message: str, loc: Loc) -> Iterator[Misfit]:
             yield from _typed(inside, fields[field], here)
 
 
-def _typed(value: Any, kind: str, loc: Loc) -> Iterator[Misfit]:
+def _typed(value: object, kind: str, loc: Loc) -> Iterator[Misfit]:
     if kind.startswith("*"):
         if type(value) is not list:
             yield Misfit(loc, f"a list is expected, found {_found(value)}", 'begin each entry with "- "')
@@ -92,7 +92,7 @@ def _typed(value: Any, kind: str, loc: Loc) -> Iterator[Misfit]:
         yield from _single(value, kind, loc)
 
 
-def _single(value: Any, kind: str, loc: Loc) -> Iterator[Misfit]:
+def _single(value: object, kind: str, loc: Loc) -> Iterator[Misfit]:
     if kind.startswith("@"):
         names = names_of(kind[1:])
         if isinstance(value, str):
@@ -107,7 +107,7 @@ def _single(value: Any, kind: str, loc: Loc) -> Iterator[Misfit]:
         yield from misfits(value, kind, loc)
 
 
-def _scalar(value: Any, kind: str, loc: Loc) -> Iterator[Misfit]:
+def _scalar(value: object, kind: str, loc: Loc) -> Iterator[Misfit]:
     if value is None:
         return  # nothing, as the decoder of lists and maps takes it
     if kind == "s":
@@ -125,7 +125,7 @@ def _scalar(value: Any, kind: str, loc: Loc) -> Iterator[Misfit]:
         yield Misfit(loc, f"{expected} is expected, found {_found(value)}", hint)
 
 
-def _own_form(name: str, value: Any, loc: Loc) -> Iterator[Misfit]:
+def _own_form(name: str, value: object, loc: Loc) -> Iterator[Misfit]:
     """The messages that have a JSON form of their own."""
     if value is None or name == "Value":
         return
@@ -146,7 +146,7 @@ def _own_form(name: str, value: Any, loc: Loc) -> Iterator[Misfit]:
         yield Misfit(loc, f"an object (key: value) is expected, found {_found(value)}", "write key: value")
 
 
-def _any(value: Any, loc: Loc) -> Iterator[Misfit]:
+def _any(value: object, loc: Loc) -> Iterator[Misfit]:
     if type(value) is not dict:
         yield Misfit(loc, f"an object with @type is expected, found {_found(value)}", _TYPE_HINT)
         return
@@ -174,7 +174,7 @@ _TYPE_URL = "type.googleapis.com/"
 _TYPE_HINT = f'for example "@type": {_TYPE_URL}envoy.extensions.filters.http.lua.v3.Lua'
 
 
-def _is_whole(value: Any, kind: str) -> bool:
+def _is_whole(value: object, kind: str) -> bool:
     """Also in quotes, of which the decoder thinks nothing."""
     if isinstance(value, str):
         if value == "null":
@@ -189,7 +189,7 @@ def _is_whole(value: Any, kind: str) -> bool:
     return type(value) is int and least <= value <= most
 
 
-def _is_fraction(value: Any, kind: str) -> bool:
+def _is_fraction(value: object, kind: str) -> bool:
     if isinstance(value, str):
         if value in _NOT_FINITE or value == "null":
             return True
@@ -198,20 +198,22 @@ def _is_fraction(value: Any, kind: str) -> bool:
             return False
         value = float(found[1])
         return math.isfinite(value) and abs(value) < _LARGEST_FRACTION[kind]
-    return type(value) in (int, float) and abs(value) < _LARGEST_FRACTION[kind]
+    return type(value) in (int, float) and isinstance(value, (int, float)) and abs(value) < _LARGEST_FRACTION[kind]
 
 
-def _is_base64(value: Any) -> bool:
+def _is_base64(value: object) -> bool:
     if isinstance(value, list):
         return all(_is_whole(entry, "u") and not isinstance(entry, str) and entry <= 255 for entry in value)
+    if not isinstance(value, str):
+        return False
     try:
         base64.b64decode(value.replace("\r", "").replace("\n", ""), validate=True)
-    except (AttributeError, binascii.Error, ValueError):
+    except (binascii.Error, ValueError):
         return False
     return True
 
 
-def _is_duration(value: Any) -> bool:
+def _is_duration(value: object) -> bool:
     if not isinstance(value, str) or value != value.strip():
         return False
     try:
@@ -224,7 +226,7 @@ def _is_duration(value: Any) -> bool:
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.,][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
 
 
-def _is_timestamp(value: Any) -> bool:
+def _is_timestamp(value: object) -> bool:
     if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
         return False
     try:
@@ -234,7 +236,7 @@ def _is_timestamp(value: Any) -> bool:
     return True
 
 
-def _found(value: Any) -> str:
+def _found(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):

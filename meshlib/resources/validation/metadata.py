@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from meshlib.resources.base import Resource
 from meshlib.resources.notices import Loc, Notice, refused
@@ -35,7 +34,7 @@ def metadata_refusals(resource: Resource) -> Iterator[Notice]:
     if resource.kind != "AuthorizationPolicy":
         yield refused("dry-run", where, f"{resource.kind} has no dry run", "remove the annotation")
         return
-    spec: Any = getattr(resource, "spec", None)
+    spec = getattr(resource, "spec", None)
     action = (spec.action if spec is not None else None) or "ALLOW"
     if action not in ("ALLOW", "DENY"):
         yield refused(
