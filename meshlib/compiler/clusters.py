@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.compiler.destination_rules import MergedRule
@@ -228,36 +227,32 @@ def _limits(policy: EffectivePolicy) -> CircuitLimits:
     pool = policy.connection_pool
     if pool is None:
         return DEFAULT_LIMITS
-    limits = DEFAULT_LIMITS
     # proto3: an explicit 0 is the same as not set, and means the default
-    tcp, http = pool.tcp, pool.http
+    usual, tcp, http = DEFAULT_LIMITS, pool.tcp, pool.http
+    idle_timeout, keepalive, pings = usual.idle_timeout, None, None
     if tcp is not None:
+        idle_timeout = tcp.idle_timeout or idle_timeout
         probes = tcp.tcp_keepalive
-        limits = replace(
-            limits,
-            max_connections=tcp.max_connections or limits.max_connections,
-            connect_timeout=tcp.connect_timeout or limits.connect_timeout,
-            idle_timeout=tcp.idle_timeout or limits.idle_timeout,
-            max_connection_duration=tcp.max_connection_duration or None,
-            tcp_keepalive=None
-            if probes is None
-            else TcpKeepalive(probes.probes or 0, int(probes.time or 0), int(probes.interval or 0)),
-        )
+        if probes is not None:
+            keepalive = TcpKeepalive(probes.probes or 0, int(probes.time or 0), int(probes.interval or 0))
     if http is not None:
-        pings = http.http2_keep_alive
-        limits = replace(
-            limits,
-            http1_max_pending_requests=http.http1_max_pending_requests or limits.http1_max_pending_requests,
-            http2_max_requests=http.http2_max_requests or limits.http2_max_requests,
-            max_requests_per_connection=http.max_requests_per_connection or limits.max_requests_per_connection,
-            max_retries=http.max_retries or limits.max_retries,
-            max_concurrent_streams=http.max_concurrent_streams or limits.max_concurrent_streams,
-            http2_keepalive=(pings.interval, pings.timeout)
-            if pings is not None and pings.interval and pings.timeout
-            else None,
-            idle_timeout=http.idle_timeout or limits.idle_timeout,
-        )
-    return limits
+        idle_timeout = http.idle_timeout or idle_timeout
+        alive = http.http2_keep_alive
+        if alive is not None and alive.interval and alive.timeout:
+            pings = (alive.interval, alive.timeout)
+    return CircuitLimits(
+        max_connections=(tcp and tcp.max_connections) or usual.max_connections,
+        connect_timeout=(tcp and tcp.connect_timeout) or usual.connect_timeout,
+        idle_timeout=idle_timeout,
+        max_connection_duration=(tcp and tcp.max_connection_duration) or None,
+        http1_max_pending_requests=(http and http.http1_max_pending_requests) or usual.http1_max_pending_requests,
+        http2_max_requests=(http and http.http2_max_requests) or usual.http2_max_requests,
+        max_requests_per_connection=(http and http.max_requests_per_connection) or usual.max_requests_per_connection,
+        max_retries=(http and http.max_retries) or usual.max_retries,
+        max_concurrent_streams=(http and http.max_concurrent_streams) or usual.max_concurrent_streams,
+        tcp_keepalive=keepalive,
+        http2_keepalive=pings,
+    )
 
 
 def _balancer(balancer: written.LoadBalancer | None) -> str:

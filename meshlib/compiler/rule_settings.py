@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.matches import matcher
@@ -91,8 +90,7 @@ def retry_of(retries: written.HttpRetry | None, default: RetryPolicy) -> RetryPo
     if not retries.attempts:
         return NO_RETRY
     backoff, ignore, remote = retries.backoff, retries.retry_ignore_previous_hosts, retries.retry_remote_localities
-    return replace(
-        default,
+    return RetryPolicy(
         attempts=retries.attempts,
         retry_on=parse_retry_on(retries.retry_on) if retries.retry_on else default.retry_on,
         per_try_timeout=default.per_try_timeout if retries.per_try_timeout is None else retries.per_try_timeout,

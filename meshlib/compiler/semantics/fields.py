@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,10 +77,9 @@ def _inert_rows(resource: Resource) -> Iterator[tuple[str, Row]]:
 
 
 class _Fields:
-    """The fields of a model, at a path, that may be without effect or have such below: name, path, whether it goes on below.
-    ``last`` is the object that was looked through last: rules have parts in common, each of which needs one look."""
+    """The fields of a model, at a path, that may be without effect or have such below: name, path, whether it goes on below."""
 
-    __slots__ = ("last", "names", "worth")
+    __slots__ = ("names", "worth")
 
     def __init__(self, model: type[BaseModel], path: str, table: Table) -> None:
         paths = [
@@ -88,15 +88,21 @@ class _Fields:
         ]
         self.worth = [(name, below, table.goes_below(below)) for name, below in paths if table.may_be_inert(below)]
         self.names = frozenset(name for name, _, _ in self.worth)
-        self.last: BaseModel | None = None
+
+
+@functools.cache
+def _fields_at(table: Table, model: type[BaseModel], path: str) -> _Fields:
+    """The same for all resources of a kind."""
+    return _Fields(model, path, table)
 
 
 class _InertRows:
-    """Looks through a resource for fields without effect."""
+    """Looks through a resource for fields without effect. Of each place the object that was looked through last is known:
+    rules have parts in common, each of which needs one look."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._known: dict[tuple[type, str], _Fields] = {}
+        self._last: dict[_Fields, BaseModel] = {}
         self._found: list[tuple[str, Row]] = []
 
     def of(self, spec: BaseModel) -> list[tuple[str, Row]]:
@@ -106,14 +112,11 @@ class _InertRows:
 
     def _look(self, node: BaseModel, path: str) -> None:
         take_turns()
-        model = type(node)
-        fields = self._known.get((model, path))
-        if fields is None:
-            fields = self._known[model, path] = _Fields(model, path, self._table)
+        fields = _fields_at(self._table, type(node), path)
         given = node.model_fields_set
-        if node is fields.last or fields.names.isdisjoint(given):
+        if fields.names.isdisjoint(given) or self._last.get(fields) is node:
             return
-        fields.last = node
+        self._last[fields] = node
         for name, below, goes_on in fields.worth:
             if name in given and (value := getattr(node, name)) is not None:
                 for entry in value if isinstance(value, list) and goes_on else (value,):
