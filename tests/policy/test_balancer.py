@@ -9,11 +9,13 @@ import pytest
 
 from meshlib.policy.balancer import (
     BALANCERS,
+    NOT_SIMPLE,
     LeastRequest,
     PeakEwma,
     Random,
     RoundRobin,
     equal_weights,
+    new_balancer,
     observe_latency,
     pick_avoiding,
 )
@@ -122,3 +124,124 @@ def test_a_peak_counts_at_once_and_is_forgotten_with_time():
     assert endpoint.latency[0] == 1.0
     observe_latency(endpoint, 0.01, 11.0, 10.0)
     assert endpoint.latency[0] == pytest.approx(1.0 * 0.3679 + 0.01 * 0.6321, rel=0.01)
+
+
+# -- draw by draw -----------------------------------------------------------------------------------------------------
+
+
+class Drawn:
+    """A generator whose draws are known."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+
+    def random(self) -> float:
+        return self.values.pop(0)
+
+
+@pytest.mark.parametrize(("drawn", "picked"), [(0.0, "e0"), (0.249, "e0"), (0.25, "e1"), (0.749, "e2"), (0.999, "e3")])
+def test_an_even_draw_falls_where_its_share_of_the_members_falls(drawn, picked):
+    members = endpoints(1, 1, 1, 1)
+    assert Random().pick(members, Drawn(drawn), True).key == picked
+    assert RoundRobin().pick(members, Drawn(drawn), True).key == picked
+
+
+@pytest.mark.parametrize(("drawn", "picked"), [(0.0, "e0"), (0.499, "e0"), (0.5, "e1"), (0.799, "e1"), (0.8, "e2")])
+def test_a_weighted_draw_falls_where_its_share_of_the_weights_falls(drawn, picked):
+    assert Random().pick(endpoints(5, 3, 2), Drawn(drawn), False).key == picked
+
+
+def test_a_draw_that_rounding_leaves_over_is_the_last_ones():
+    assert Random().pick(endpoints(5, 3, 2), Drawn(1.0), False).key == "e2"
+
+
+@pytest.mark.parametrize(
+    ("active", "picked"), [((0, 0), "e0"), ((1, 0), "e1"), ((0, 1), "e0"), ((3, 3), "e0"), ((4, 3), "e1")]
+)
+def test_of_two_the_less_busy_is_picked_and_at_a_tie_the_first_drawn(active, picked):
+    members = endpoints(1, 1, 1)
+    members[0].active, members[1].active = active
+    assert LeastRequest().pick(members, Drawn(0.0, 0.4), True).key == picked
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "picked"), [((0.1, 0), (0.2, 0), "e0"), ((0.2, 0), (0.1, 0), "e1"), ((0.1, 3), (0.2, 0), "e1")]
+)
+def test_of_two_the_one_with_less_latency_times_requests_is_picked(first, second, picked):
+    members = endpoints(1, 1)
+    for endpoint, (latency, active) in zip(members, (first, second), strict=True):
+        endpoint.latency, endpoint.active = (latency, 0.0), active
+    assert PeakEwma().pick(members, Drawn(0.0, 0.5), True).key == picked
+    assert PeakEwma().cost(members[0]) == pytest.approx(first[0] * (first[1] + 1))
+
+
+def test_at_a_tie_the_first_drawn_is_picked_and_drawn_twice_its_neighbour_is_looked_at():
+    members = endpoints(1, 1, 1)
+    for endpoint in members:
+        endpoint.latency = (0.1, 0.0)
+    assert PeakEwma().pick(members, Drawn(0.0, 0.5), True).key == "e0"
+    members[0].latency, members[1].latency, members[2].latency = (0.3, 0.0), (0.2, 0.0), (0.1, 0.0)
+    assert PeakEwma().pick(members, Drawn(0.0, 0.0), True).key == "e1"
+    members[2].latency = (0.9, 0.0)
+    assert PeakEwma().pick(members, Drawn(0.9, 0.9), True).key == "e0"
+    assert PeakEwma().pick(members[:1], Drawn(0.5, 0.5), True).key == "e0"
+
+
+def test_an_average_follows_time_and_a_clock_that_stands_still_keeps_it():
+    endpoint = EndpointState("a")
+    observe_latency(endpoint, 1.0, 5.0, 10.0)
+    assert endpoint.latency == (1.0, 5.0)
+    observe_latency(endpoint, 0.5, 5.0, 10.0)
+    assert endpoint.latency == (1.0, 5.0)
+    observe_latency(endpoint, 0.5, 3.0, 10.0)
+    assert endpoint.latency == (1.0, 3.0)
+    observe_latency(endpoint, 1.0, 9.0, 10.0)
+    assert endpoint.latency == (1.0, 9.0)
+
+
+def test_a_retry_picks_at_most_five_times_more():
+    members = endpoints(1, 1)
+    picks = []
+
+    def pick() -> EndpointState:
+        picks.append(1)
+        return members[0]
+
+    assert pick_avoiding(pick, [members[0]]) is members[0]
+    assert len(picks) == 6
+    picks.clear()
+    assert pick_avoiding(pick, [members[1]]) is members[0]
+    assert len(picks) == 1
+
+
+def test_a_weighted_schedule_begins_at_a_random_phase():
+    firsts = Counter(RoundRobin().pick(endpoints(3, 1), random.Random(seed), False).key for seed in range(400))
+    assert firsts["e0"] == pytest.approx(400 * 5 / 6, abs=30)  # the heavier comes due within a third of the time
+
+
+def test_an_endpoint_without_weight_is_picked_when_there_is_no_other():
+    members = endpoints(0, 0)
+    assert equal_weights(members)
+    assert {RoundRobin().pick(endpoints(0, 2), random.Random(seed), False).key for seed in range(50)} == {"e1"}
+
+
+# -- by name ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_balancer_is_found_by_its_name_and_each_cluster_has_its_own():
+    for name, kind in BALANCERS.items():
+        assert type(new_balancer(name)) is kind
+        assert new_balancer(name) is not new_balancer(name) or not vars(kind).get("__slots__")
+    assert NOT_SIMPLE == {"PEAK_EWMA"} <= BALANCERS.keys()
+
+
+@pytest.mark.parametrize("name", ["PASSTHROUGH", "RING_HASH", "MAGLEV"])
+def test_a_cluster_whose_calls_say_where_they_go_is_not_balanced(name):
+    with pytest.raises(AssertionError, match="is not balanced"):
+        new_balancer(name).pick(endpoints(1), random.Random(1), True)
+
+
+def test_an_unknown_name_is_refused_and_told_with_those_that_are_known():
+    with pytest.raises(LookupError) as told:
+        new_balancer("FASTEST")
+    assert str(told.value) == "no balancer is called 'FASTEST'; there are LEAST_REQUEST, PEAK_EWMA, RANDOM, ROUND_ROBIN"

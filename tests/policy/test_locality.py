@@ -109,3 +109,63 @@ def test_a_client_that_no_from_covers_gets_everything():
 def test_weights_of_endpoints_add_up_to_that_of_their_locality():
     members = [Place("us/west/a", {}, 3), Place("us/west/a", {}, 2), Place("us/west/b", {}, 1)]
     assert place(members, HERE, LocalitySettings(), False).weights == (5.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("label", "there", "here", "same"),
+    [
+        ("topology.kubernetes.io/region", "us/x/y", "us/west/a", True),
+        ("topology.kubernetes.io/region", "eu/west/a", "us/west/a", False),
+        ("topology.kubernetes.io/zone", "eu/west/b", "us/west/a", True),
+        ("topology.kubernetes.io/zone", "us/east/a", "us/west/a", False),
+        ("topology.istio.io/subzone", "eu/east/a", "us/west/a", True),
+        ("topology.istio.io/subzone", "us/west/b", "us/west/a", False),
+        ("topology.istio.io/subzone", "us/west", "us/west", False),  # what nobody has is not shared
+    ],
+)
+def test_labels_of_topology_are_read_from_where_an_endpoint_is(label, there, here, same):
+    settings = LocalitySettings(failover_priority=(label,))
+    members = [Place(there, {}), Place("", {label: "elsewhere"})]
+    assert place(members, Place(here, {}), settings, True).priorities == ((0, 1) if same else (0, 0))
+
+
+def test_the_network_is_an_endpoints_own_and_a_label_says_more():
+    settings = LocalitySettings(failover_priority=("topology.istio.io/network",))
+    members = [
+        Place("", {}, network="n1"),
+        Place("", {}, network="n2"),
+        Place("", {}),
+        Place("", {"topology.istio.io/network": "n1"}, network="n2"),
+    ]
+    assert place(members, Place("", {}, network="n1"), settings, True).priorities == (0, 1, 1, 0)
+    assert place(members, Place("", {}), settings, True).priorities == (0, 0, 0, 0)
+
+
+def test_labels_count_before_places():
+    """Sharing fewer labels is farther than any place."""
+    settings = LocalitySettings(failover_priority=("version",), failover=(("us", "asia"),))
+    members = [
+        Place("eu/x", {"version": "v1"}),
+        Place("us/west/a", {"version": "v2"}),
+        Place("us/west/a", {"version": "v1"}),
+    ]
+    assert place(members, HERE, settings, True).priorities == (1, 2, 0)
+
+
+def test_a_group_is_a_locality_in_a_priority_and_without_locality_there_is_one():
+    found = at("us/west/a", "eu/x", "us/west/a", "eu/x")
+    assert (found.priorities, found.groups, found.weights) == ((0, 1, 0, 1), (0, 1, 0, 1), (2.0, 2.0))
+    off = place([Place("eu", {}), Place("us", {})], HERE, None, False)
+    assert (off.groups, off.weights) == ((0, 0), (2.0,))
+
+
+def test_what_distribute_leaves_out_has_no_weight_and_weights_of_endpoints_share_it():
+    members = [Place("us/west/a", {}, 3), Place("us/west/b", {}, 1), Place("us/west/b", {}, 2), Place("eu", {}, 9)]
+    settings = LocalitySettings(distribute=(("*", (("us/*", 60),)),))
+    found = place(members, HERE, settings, True)
+    assert found.priorities == (0, 0, 0, None)
+    assert [found.weights[group] for group in found.groups] == [30.0, 30.0, 30.0, 0.0]
+
+
+def test_regions_that_no_failover_names_are_as_far_as_each_other():
+    assert at("eu/x", "asia/x", "us/east", "us/west/a").priorities == (2, 2, 1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,3 +99,23 @@ def test_without_the_bindings_inner_call_the_answers_are_the_same(monkeypatch):
     monkeypatch.setattr(regex, "_compile", lambda pattern: Other(compiled))
     matches = compile_full_match("/a+")
     assert [matches("/aa"), matches("/ab"), matches("x/a")] == [True, False, False]
+
+
+def test_a_set_that_is_too_large_for_re2_is_tried_pattern_by_pattern(monkeypatch):
+    """Fewer bytes than any such set needs, in place of hundreds of patterns like ``[a-z]{1,1000}``."""
+
+    def little_room():
+        options = re2.Options()
+        options.log_errors = False
+        options.max_mem = 4096
+        return options
+
+    monkeypatch.setattr(regex, "_options", little_room)
+    monkeypatch.setattr(regex, "BYTES_PER_PATTERN", 1)
+    regex._compile.cache_clear()
+    matching = compile_set([f"/{n}/[a-z]{{1,9}}" for n in range(40)] + [".*"])
+    assert [matching("/7/abc"), matching("/7/"), matching("")] == [[7, 40], [40], [40]]
+
+
+def test_text_that_is_no_unicode_is_replaced_byte_for_byte_too():
+    assert rewriter("a", "\ud800")("a") == wire("\ud800")
