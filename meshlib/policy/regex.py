@@ -86,7 +86,11 @@ def compile_set(patterns: Sequence[str]) -> Callable[[str], list[int]]:
             regexes.Add(pattern)
         except re2.error as error:
             raise BadRegex(f"RE2 refuses {pattern!r}") from error
-    regexes.Compile()
+    try:
+        regexes.Compile()
+    except re2.error:  # too large together: each on its own, which takes longer and says the same
+        tests = [compile_full_match(pattern) for pattern in patterns]
+        return lambda text: [number for number, test in enumerate(tests) if test(text)]
     match = regexes.Match
 
     def matching(text: str) -> list[int]:
