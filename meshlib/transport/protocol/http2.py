@@ -29,11 +29,11 @@ class Http2Session:
 
     __slots__ = (
         "_blocked",
-        "_changed",
         "_codec",
         "_limit",
         "_stream_window",
         "broken",
+        "changed",
         "going_away",
         "ready",
         "responses",
@@ -55,7 +55,7 @@ class Http2Session:
         self._limit = limit
         self._stream_window = stream_window
         self._blocked: set[Stream] = set()
-        self._changed: dict[Stream, None] = {}  # by what is being received
+        self.changed: dict[Stream, None] = {}  # by what is being received, or was last
         self.streams: dict[int, Stream] = {}
         self.responses = 0  # heads of responses so far
         self.ready = False  # the server's SETTINGS have come
@@ -133,7 +133,8 @@ class Http2Session:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         stream.unread -= len(data)
-        self._give_back(stream, len(data))
+        if not stream.complete:
+            self._give_back(stream, len(data))
         return data
 
     def outgoing(self) -> bytes:
@@ -180,7 +181,7 @@ class Http2Session:
         """As ``receive``, but no more than some milliseconds of work; True when there is more of it, for the next call."""
         if self.broken is not None:
             return False
-        changed = self._changed = {}
+        changed = self.changed = {}
         behind = False
         try:
             behind = self._codec.receive(data, now, self)
@@ -206,13 +207,13 @@ class Http2Session:
         else:
             stream = self.streams.get(number)
             if stream is not None:
-                self._changed[stream] = None
+                self.changed[stream] = None
 
     def on_head(self, number: int, headers: Received) -> None:
         self.responses += 1
         stream = self.streams.get(number)
         if stream is not None:
-            self._changed[stream] = None
+            self.changed[stream] = None
             problem = stream.take_head(headers)
             if problem is not None:
                 self._bad(stream, problem)
@@ -220,7 +221,7 @@ class Http2Session:
     def on_interim(self, number: int, headers: Received) -> None:
         stream = self.streams.get(number)
         if stream is not None:
-            self._changed[stream] = None
+            self.changed[stream] = None
             problem = stream.take_interim(headers)
             if problem is not None:
                 self._bad(stream, problem)
@@ -233,7 +234,7 @@ class Http2Session:
         if size > len(data):
             self._give_back(stream, size - len(data))  # padding
         if data:
-            self._changed[stream] = None
+            self.changed[stream] = None
             problem = stream.take_data(data)
             if problem is not None:
                 self._bad(stream, problem)
@@ -241,7 +242,7 @@ class Http2Session:
     def on_trailers(self, number: int, headers: Received) -> None:
         stream = self.streams.get(number)
         if stream is not None:
-            self._changed[stream] = None
+            self.changed[stream] = None
             problem = stream.take_trailers(headers)
             if problem is not None:
                 self._bad(stream, problem)
@@ -250,7 +251,7 @@ class Http2Session:
         stream = self.streams.get(number)
         if stream is None:
             return
-        self._changed[stream] = None
+        self.changed[stream] = None
         problem = stream.take_end()
         if problem is not None:
             self._bad(stream, problem)
@@ -302,7 +303,7 @@ class Http2Session:
 
     def _over(self, stream: Stream, what: StreamFailure) -> None:
         """The stream is over for the server."""
-        self._changed[stream] = None
+        self.changed[stream] = None
         self._drop(stream)
         stream.failed = what
 

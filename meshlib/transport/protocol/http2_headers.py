@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import compress, repeat
 from operator import itemgetter
+from typing import NamedTuple
 
 from meshlib.transport.protocol.http2_codec import SecretHeader
 from meshlib.transport.protocol.request_head import KNOWN_NAMES, InvalidHead, encode_head
@@ -16,7 +18,12 @@ CONNECTION_SPECIFIC = frozenset(
 _SECRETS = frozenset((b"authorization", b"proxy-authorization"))
 _SHORT_COOKIE = 20  # bytes; one that short could be guessed through the compression of others
 _WHITE = b" \t"
+_NOMINATE_NOTHING = (b"keep-alive", b"close")  # of Connection
+KNOWN_PLANS = 256
+"""How many lists of names are remembered at most."""
+
 _name = itemgetter(0)
+_value = itemgetter(1)
 
 
 class _Kind(IntEnum):
@@ -40,12 +47,36 @@ _KINDS = {
     b"cookie": _Kind.COOKIE,
 }
 
+_PLANNED = frozenset((_Kind.PLAIN, _Kind.HOST, _Kind.CONNECTION, _Kind.DROPPED))
+
 
 @functools.lru_cache(KNOWN_NAMES)
 def _known(name: bytes) -> tuple[bytes, _Kind]:
     """A name as HTTP/2 writes it, and its kind."""
     lower = name.lower()
     return lower, _KINDS.get(lower, _Kind.PLAIN)
+
+
+class _Plan(NamedTuple):
+    """What becomes of headers with certain names in a certain order: ``host`` and ``connection`` are where those stand (-1:
+    nowhere), ``written`` says of each whether it is written, as ``names`` says."""
+
+    names: tuple[bytes, ...]
+    written: tuple[bool, ...]
+    host: int
+    connection: int
+
+
+@functools.lru_cache(KNOWN_PLANS)
+def _plan(names: tuple[bytes, ...]) -> _Plan | None:
+    """None: the values have a say, too, or the headers are wrong."""
+    known = [_known(name) for name in names]
+    kinds = [kind for _, kind in known]
+    if kinds.count(_Kind.HOST) > 1 or kinds.count(_Kind.CONNECTION) > 1 or not _PLANNED.issuperset(kinds):
+        return None
+    host = kinds.index(_Kind.HOST) if _Kind.HOST in kinds else -1
+    connection = kinds.index(_Kind.CONNECTION) if _Kind.CONNECTION in kinds else -1
+    return _Plan(tuple(lower for lower, _ in known), tuple(kind is _Kind.PLAIN for kind in kinds), host, connection)
 
 
 def request_head(
@@ -57,6 +88,22 @@ def request_head(
     encode_head(method, target, headers)  # one rule for what may be written, in both versions
     if method == b"CONNECT":
         raise InvalidHead("CONNECT cannot be sent over a shared HTTP/2 connection")
+    # a program's requests have the same few lists of names, so that no step of bytecode a header is needed but for secrets,
+    # short cookies and the like (row "HTTP/2 at 32 in flight")
+    plan = _plan(tuple(map(_name, headers)))
+    if plan is not None and (plan.connection < 0 or headers[plan.connection][1] in _NOMINATE_NOTHING):
+        values = map(bytes.strip, map(_value, headers), repeat(_WHITE))
+        rest = list(compress(zip(plan.names, values, strict=True), plan.written))
+        authority = headers[plan.host][1].strip(_WHITE) if plan.host >= 0 else None
+    else:
+        rest, authority = _one_by_one(headers)
+    if authority:
+        return [(b":method", method), (b":scheme", scheme), (b":authority", authority), (b":path", target), *rest]
+    return [(b":method", method), (b":scheme", scheme), (b":path", target), *rest]
+
+
+def _one_by_one(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+    """Any headers but the pseudo ones, and the authority."""
     authority: bytes | None = None
     nominated: set[bytes] = set()
     rest: list[tuple[bytes, bytes]] = []
@@ -82,6 +129,4 @@ def request_head(
         nominated.discard(b"te")  # it is for HTTP/2, too
         if not nominated.isdisjoint(map(_name, rest)):
             rest = [pair for pair in rest if pair[0] not in nominated]
-    if authority:
-        return [(b":method", method), (b":scheme", scheme), (b":authority", authority), (b":path", target), *rest]
-    return [(b":method", method), (b":scheme", scheme), (b":path", target), *rest]
+    return rest, authority

@@ -115,10 +115,8 @@ class Ngh2Codec:
         self._flush()
 
     def open(self, headers: Head, end: bool) -> int | None:
-        for pair in headers:
-            if type(pair) is SecretHeader:
-                headers = [ngh2.NeverIndexedHeader(*pair) if type(pair) is SecretHeader else pair for pair in headers]
-                break
+        if SecretHeader in map(type, headers):
+            headers = [ngh2.NeverIndexedHeader(*pair) if type(pair) is SecretHeader else pair for pair in headers]
         try:
             number = self._connection.send_request(headers, end_stream=end)
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError):

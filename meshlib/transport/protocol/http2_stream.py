@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 from meshlib.engine.outcome import Failure, RawHeaders
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 
 _UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
+_name = itemgetter(0)
 _flat = chain.from_iterable
 Received = Sequence[tuple[bytes, bytes]]
 
@@ -87,8 +89,8 @@ class Stream:
         if _UNSAFE.search(text):
             name = next((name for name, value in kept if _UNSAFE.search(value)), b"")
             return f"the value of the answer's header {name[:50]!r} holds a line break"
-        for name, value in kept:
-            if name == b"content-length":
+        if b"content-length" in map(_name, kept):
+            for value in [value for name, value in kept if name == b"content-length"]:
                 if not value.isdigit() or len(value) > 18 or self.length not in (None, int(value)):
                     return f"the answer's content-length is {value[:20]!r}"
                 self.length = int(value)

@@ -86,5 +86,8 @@ def upgrades(headers: RawHeaders) -> set[bytes]:
 
 def asks_for_websocket(headers: RawHeaders) -> bool:
     """Whether the request cannot be made over HTTP/2."""
-    names = [value for name, value in headers if len(name) == 7 and name.lower() == b"upgrade"]
-    return bool(names) and any(b"websocket" in value.lower() for value in names)
+    if 7 not in map(len, map(_NAME, headers)):  # no step of bytecode a header
+        return False
+    return any(
+        b"websocket" in value.lower() for name, value in headers if len(name) == 7 and name.lower() == b"upgrade"
+    )

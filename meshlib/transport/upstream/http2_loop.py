@@ -40,15 +40,14 @@ class _Pool:
     __slots__ = ("admission", "connecting", "connections", "in_line")
 
     def __init__(self) -> None:
-        self.connections: list[Connection] = []
+        self.connections: tuple[Connection, ...] = ()
         self.admission: asyncio.Task[None] | None = None
         self.in_line = 0
         self.connecting: asyncio.Task[Connection | Outcome | None] | None = None
 
     def discard(self, connection: Connection) -> None:
         """It takes no more streams; those under way go on."""
-        if connection in self.connections:
-            self.connections.remove(connection)
+        self.connections = tuple(other for other in self.connections if other is not connection)
 
 
 class AsyncioHttp2:
@@ -117,7 +116,7 @@ class AsyncioHttp2:
         pool = self._pools.get(attempt.target)
         if pool is not None:
             head_request = attempt.method == b"HEAD"
-            for connection in pool.connections.copy():
+            for connection in pool.connections:
                 opened = connection.open(head, end, head_request)
                 if opened is not None:
                     return connection, *opened
@@ -226,7 +225,7 @@ class AsyncioHttp2:
                     await notes.complete()
             if connection.session.broken is not None:
                 return greeting_problem(connection.session, target)
-            pool.connections.append(connection)
+            pool.connections = (*pool.connections, connection)
             connection.close_if_over()  # it may wait in vain: its callers may have left
             return connection
         except TimeoutError as error:
@@ -261,7 +260,7 @@ class AsyncioHttp2:
         """A target that is no longer in use."""
         self._http1.pop(target, None)
         pool = self._pools.get(target)
-        for connection in [] if pool is None else list(pool.connections):
+        for connection in () if pool is None else pool.connections:
             connection.unneeded = True
             connection.retire()
 

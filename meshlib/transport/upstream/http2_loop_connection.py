@@ -67,15 +67,17 @@ class Connection(asyncio.Protocol):
         self._deadlines = owner.deadlines
         self._idle_timer: Cancellable | None = None
         self._behind = False  # there are frames that have not been looked at
-        self._flushing = False  # there will be a write at the end of this turn of the loop
+        self._flushing = False  # there will be a write for all of this turn of the loop
 
     # -- use --------------------------------------------------------------------------------------------------------
 
     def open(self, head: Head, end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
         """A stream of this connection; None when it takes no more."""
-        if worn_out(self, self._now()):
+        target = self.target
+        if (target.max_duration is not None or target.max_requests or target.retired) and worn_out(self, self._now()):
             self.retiring = True
-        if not self.usable:
+        transport = self.transport
+        if self.closed or self.retiring or transport is None or transport.is_closing():
             self.close_if_over()
             return None
         waiter = Waiter(self.loop, self._deadlines)
@@ -237,11 +239,16 @@ class Connection(asyncio.Protocol):
     def _flush_with_others(self) -> None:
         """One write for all calls that this turn of the loop lets go on: a write of its own for each of them is half of what
         a small call costs (row "HTTP/2 at 32 in flight"). A call that is alone does not wait for others."""
-        if len(self.session.streams) < 2:
-            self.flush()
-        elif not self._flushing:
-            self._flushing = True
-            self.loop.call_soon(self._flush_all)
+        if not self._flushing:
+            if len(self.session.streams) < 2:
+                self.flush()
+            else:
+                self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """After all that the loop has to do before."""
+        self._flushing = True
+        self.loop.call_soon(self._flush_all)
 
     def _flush_all(self) -> None:
         self._flushing = False
@@ -267,6 +274,8 @@ class Connection(asyncio.Protocol):
         if behind:
             self.loop.call_soon(self._catch_up)
         self.flush()
+        if len(session.changed) > 1 and not self._flushing:
+            self._flush_soon()  # their calls go on before, and the next ones of the same callers with them
         if session.broken is not None:
             self._shut()
             return
