@@ -1,0 +1,362 @@
+"""``Mesh``: what users hold. A source of resources, the compiled snapshot, the live state, and the doors to use them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, Unpack
+
+from meshlib.alarms import Alarms
+from meshlib.changes import Differences, differences
+from meshlib.clock import SystemClock
+from meshlib.compiler.compile import HTTPS_RULES, Compiler, HttpsRules
+from meshlib.engine.explanation import Explanation
+from meshlib.engine.live import seeded
+from meshlib.mesh.doors import Doors
+from meshlib.mesh.explaining import explain_url
+from meshlib.mesh.options import MeshOptions, takes_options
+from meshlib.mesh.status import Status, status_of
+from meshlib.pace import NotWanted, Slices, is_watched, let_go, much_is_made, slices
+from meshlib.problems import ConfigError, MeshError, Problem, Severity
+from meshlib.progress import shown
+from meshlib.resources.base import let_go_of
+from meshlib.resources.loader import load_objects
+from meshlib.resources.object_memo import ObjectMemo
+from meshlib.sources.environment import https_rules_from_env, workload_from_env
+from meshlib.sources.files import FileSource, newly_wrong
+from meshlib.telemetry.observe import InboundTelemetry, Telemetry
+from meshlib.transport.core.mesh_core import MeshCore
+from meshlib.transport.upstream.forked import take_all
+from meshlib.workload import Workload
+
+if TYPE_CHECKING:
+    from meshlib.resources.base import Resource
+    from meshlib.sources.removals import Verdict
+
+log = logging.getLogger("meshlib")
+
+_meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
+
+
+class Mesh(Doors):
+    """A client's view of the mesh.
+
+    Make one with ``from_path``, ``from_resources`` or ``from_env``; it may be shared by threads, event loops and forked
+    children. ``seed`` makes every random choice replay; ``clock`` replaces time (for tests). ``retry_wait`` is a tenacity
+    wait strategy used instead of the routes' own backoff. ``registry`` is the prometheus_client registry of the metrics and
+    ``tracer_provider`` OpenTelemetry's provider of the spans; the global ones by default. ``https_rules`` says what decides
+    about https URLs: "mesh", the http rules of their host, which act before the caller's TLS; "istio", what a sidecar makes of
+    TLS: ``tls`` rules, else the service, and never http rules.
+    """
+
+    @takes_options()
+    def __init__(
+        self,
+        resources: Sequence[Resource] = (),
+        problems: Sequence[Problem] = (),
+        *,
+        source: FileSource | None = None,
+        **options: Unpack[MeshOptions],
+    ) -> None:
+        self.workload = options.get("workload") or Workload()
+        self._lock = threading.RLock()
+        self._changing = threading.RLock()  # held while resources are read and compiled, which takes its time
+        self._waiting = 0  # who wants to change something
+        self._source = source
+        self._resources: list[Resource] = []
+        self._kept: list[Resource] = []
+        self._problems: list[Problem] = []
+        clock = options.get("clock") or SystemClock()
+        self._registry = options.get("registry")
+        self._tracer_provider = options.get("tracer_provider")
+        self._core = MeshCore(
+            clock,
+            seeded(options.get("seed")),
+            options.get("retry_wait"),
+            Telemetry(self._registry, self._tracer_provider, self.workload, clock.monotonic),
+            Alarms(clock),
+        )
+        self._serving: InboundTelemetry | None = None
+        https_rules = options.get("https_rules", HTTPS_RULES[0])
+        if https_rules is None or https_rules not in HTTPS_RULES:
+            raise MeshError(f"https_rules is {' or '.join(map(repr, HTTPS_RULES))}, not {https_rules!r}")
+        self._https_rules: HttpsRules = https_rules
+        self._compiler = Compiler(self.workload, https_rules=https_rules)
+        self._objects = ObjectMemo()
+        self._reloads = 0
+        self._install(list(resources), list(problems), [])
+        self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
+        if source is not None:
+            weakref.finalize(self, source.stop, wait=False).atexit = False
+        _meshes.add(self)
+
+    # -- making one -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @takes_options()
+    def from_path(cls, *paths: str | os.PathLike[str], watch: bool = True, **options: Unpack[MeshOptions]) -> Mesh:
+        """Resources from files, folders or globs, re-read when they change (``watch``).
+
+        Raises ``ConfigError`` with every problem of every file when something is wrong at the start. Later edits that
+        break a resource keep its last good version, are logged once and shown in ``status()``. What is gone from a file is
+        served for two more seconds, and what would leave nothing of a file or folder until ``reload(accept_removals=True)``.
+        """
+        options["clock"] = clock = options.get("clock") or SystemClock()
+        source = FileSource(paths, clock)
+        with shown(f"meshlib: loading {source}"):
+            resources, problems = source.load()
+            _raise_errors(problems)
+            mesh = cls(resources, problems, source=source, **options)
+        if watch:
+            source.watch(mesh._reload_watched)
+        return mesh
+
+    @classmethod
+    @takes_options()
+    def from_resources(cls, resources: Iterable[Mapping[str, object]], **options: Unpack[MeshOptions]) -> Mesh:
+        """Resources as the dicts that YAML would give. Raises ``ConfigError`` with every problem."""
+        loaded, problems = _from_objects(resources, memo := ObjectMemo())
+        mesh = cls(loaded, problems, **options)
+        mesh._objects = memo
+        return mesh
+
+    @classmethod
+    @takes_options(https_rules=None)
+    def from_env(cls, **options: Unpack[MeshOptions]) -> Mesh:
+        """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH), MESHLIB_HTTPS_RULES and the workload's
+        MESHLIB_* variables.
+
+        Raises ``MeshError`` when MESHLIB_CONFIG is not set, ``ConfigError`` for what is wrong in the files.
+        """
+        config = os.environ.get("MESHLIB_CONFIG", "")
+        if not config:
+            raise MeshError(
+                "MESHLIB_CONFIG is not set; set it to the file or folder that holds the mesh's YAML, "
+                "or use Mesh.from_path(...)"
+            )
+        options["workload"] = options.get("workload") or workload_from_env(os.environ)
+        options["https_rules"] = options.get("https_rules") or https_rules_from_env(os.environ)
+        return cls.from_path(*config.split(os.pathsep), **options)
+
+    # -- configuration ----------------------------------------------------------------------------------------------
+
+    def apply(self, resources: Iterable[Mapping[str, object]]) -> None:
+        """Replace all resources at once. All or nothing: raises ``ConfigError`` with every problem, and the last good
+        configuration stays. Calls under way end on the configuration they began with.
+
+        Costs what has changed since the last time, and a look at each dict; resources that ``load_objects`` made are known
+        by their identity, without a look."""
+        with self._change():
+            loaded, problems = _from_objects(resources, self._objects)
+            self._install(loaded, problems, [], self._objects.take_differences())
+
+    def reload(self, *, accept_removals: bool = False) -> None:
+        """Read the source again, whatever the times of its files say.
+
+        Resources that an edit broke keep their last good version; the rest takes effect. So do resources whose file or
+        folder now yields nothing at all (an error in log, ``status()`` and ``problems``), and those gone from a file that
+        changed within the last two seconds, as it may be half written; with ``accept_removals`` what is gone goes, which a
+        person should have looked at. What goes is logged as a warning. Raises ``MeshError`` for a mesh without files.
+        """
+        self._reload(by_hand=True, accept=accept_removals)
+
+    def _reload_watched(self) -> None:
+        # in slices: event loops and threads of this process go on while files are read and compiled
+        stopping = self._source.stopping if self._source is not None else None
+        work = Slices(lambda: self._waiting > 0, lambda: stopping is not None and stopping.is_set())
+        with slices(work), much_is_made(), contextlib.suppress(NotWanted):
+            self._reload(by_hand=False, accept=False)
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        """One change at a time; who waits for a reload in slices has it go on without a rest."""
+        with self._lock:
+            self._waiting += 1
+        self._changing.acquire()
+        with self._lock:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._changing.release()
+
+    def _reload(self, *, by_hand: bool, accept: bool) -> None:
+        source = self._source
+        if source is None:
+            raise MeshError("this mesh has no files to reload; use mesh.apply(resources)")
+        with self._change():
+            verdict, problems = source.reload(self._resources, by_hand=by_hand, accept=accept)
+            self._tell(verdict, problems)  # before it can be seen to have happened
+            self._install(verdict.serve, problems, verdict.kept)
+            self._reloads += 1
+
+    def _tell(self, verdict: Verdict[Resource], problems: Sequence[Problem]) -> None:
+        news = newly_wrong(problems, self._problems)
+        for problem in news:
+            log.error("%s", problem)
+        broken = [r.id for r in verdict.kept if r.origin.file not in verdict.places]
+        if broken and any(p.file not in verdict.places for p in news):
+            log.error("the last good version stays in use of: %s", ", ".join(broken))
+        for problem in problems:
+            if problem.code == "resources-removed":
+                log.warning("%s", problem)
+            elif problem.code == "removal-waits" and problem not in self._problems:
+                log.info("%s", problem)
+
+    def _install(
+        self,
+        resources: list[Resource],
+        problems: list[Problem],
+        kept: list[Resource],
+        known: Differences[Resource] | None = None,
+    ) -> None:
+        snapshot = self._compiler.compile(resources, known=known)
+        live = self._core.live
+        in_turns = is_watched() and live is not None
+        before = live.snapshot.not_in(snapshot) if in_turns and live is not None else []
+        del live
+        with self._lock:
+            if self._core.closed:
+                return
+            self._core.install(snapshot)
+            old, self._resources = self._resources, resources
+            self._kept = kept
+            self._problems = [*problems, *snapshot.problems]
+        if in_turns:  # what nobody uses any more goes bit by bit
+            let_go(before)
+            gone = [old[i] for i in differences(old, resources).gone]
+            del old
+            let_go_of(gone)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What the newest load had to say: errors of broken edits, warnings, notices."""
+        return list(self._problems)
+
+    def _telemetry_of_servers(self) -> InboundTelemetry:
+        with self._lock:
+            if self._serving is None:
+                self._serving = InboundTelemetry(
+                    self._registry, self._tracer_provider, self.workload, self._core.clock.monotonic
+                )
+            return self._serving
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def explain(self, *, method: str = "GET", url: str = "/", headers: Mapping[str, str] | None = None) -> Explanation:
+        """What would happen to this call, and why: the rule taken, every rule before it with the reason it was not, the
+        weights, endpoints, retries, timeouts and faults that would count. Sends nothing.
+
+        A gRPC call is ``url="grpc://ratings:9080/package.Service/Method"`` (``grpcs://`` with channel credentials), its
+        metadata the headers (``:authority`` what the option ``grpc.default_authority`` would say); ``method`` does not
+        matter then. Raises ``MeshError`` for a URL that cannot be called."""
+        live = self._core.live
+        if live is None:
+            raise MeshError("the mesh is closed")
+        return explain_url(live, self._core.clock.monotonic(), method, url, headers or {})
+
+    def status(self) -> Status:
+        """Configuration version, sources, problems, endpoints with their health and ejections."""
+        source = {
+            "kind": "memory" if self._source is None else "files",
+            "paths": [] if self._source is None else list(self._source.paths),
+            "reloads": self._reloads,
+            "last_good_kept": [r.id for r in self._kept],
+            "watcher": None if self._source is None else self._source.status(),
+        }
+        return status_of(self._core, self._serving, self.workload, source, self._problems)
+
+    def describe(self) -> Status:
+        """Everything this client could call, whether it has or not: virtual hosts with their claims (``tcp``: connections are
+        forwarded, and http rules do not act), clusters with their endpoints. ``status`` tells of what is in use."""
+        live = self._core.live
+        if live is None:
+            raise MeshError("the mesh is closed")
+        for key in live.snapshot.clusters:
+            live.cluster(key)
+        found = self.status()
+        found["virtual_hosts"] = [
+            {"host": v.host, "port": v.port, "resource": v.resource, "rules": len(v.rules), "tcp": v.tcp}
+            for v in live.snapshot.virtual_hosts()
+        ]
+        return found
+
+    # -- ending -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop watching and close every connection. Idempotent, and callable from any thread.
+
+        Calls under way fail at once with ``ClosedMeanwhile``, in every thread and on every event loop, whatever they wait for
+        (a connection, an answer, the rest of a body, a slot, a backoff), and are not tried again; calls after it raise
+        ``MeshClosed``. To let calls end, wait for them before. In threads what the caller's own code does cannot be broken
+        off: an iterator of a request's body, an ``inner`` transport.
+        """
+        if self._source is not None:
+            self._source.stop()
+        with self._lock:
+            self._core.close()
+
+    async def aclose(self) -> None:
+        """``close`` for asyncio: connections of the running loop are closed when it returns."""
+        self.close()
+        await self._core.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        live = self._core.live
+        state = "closed" if live is None else f"version {live.snapshot.version}, {len(self._resources)} resources"
+        return f"<Mesh {self.workload.name} {state}>"
+
+    def _after_fork(self) -> None:
+        """In a forked child: locks may be held by threads that do not exist here, and the watcher thread is gone."""
+        self._lock = threading.RLock()
+        self._changing = threading.RLock()
+        self._waiting = 0
+        self._objects = ObjectMemo()
+        self._compiler = Compiler(self.workload, https_rules=self._https_rules)  # the parent's may be amid its work
+        source, serving = self._source, self._serving
+        take_all((
+            self._core.after_fork,
+            *([] if serving is None else [serving.after_fork]),
+            *([] if source is None else [lambda: source.after_fork(self._reload_watched)]),
+        ))  # fmt: skip
+
+
+def _from_objects(
+    resources: Iterable[Mapping[str, object]], memo: ObjectMemo | None = None
+) -> tuple[list[Resource], list[Problem]]:
+    result = load_objects(resources, memo=memo)
+    _raise_errors(result.problems)
+    return result.resources, result.problems
+
+
+def _raise_errors(problems: Sequence[Problem]) -> None:
+    if any(p.severity is Severity.ERROR for p in problems):
+        raise ConfigError(problems)
+
+
+def _after_fork_in_child() -> None:
+    take_all([mesh._after_fork for mesh in list(_meshes)])
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

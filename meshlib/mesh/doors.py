@@ -1,0 +1,190 @@
+"""The doors of a mesh: transports and clients of httpx, channels and interceptors of gRPC, and what handlers ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from meshlib.engine import inbound_context
+from meshlib.engine.deadlines import seconds_left, until
+from meshlib.problems import MeshError
+from meshlib.transport.httpx.clients import AsyncMeshClient, MeshClient, arguments
+from meshlib.transport.httpx.module import module_of, typed
+from meshlib.transport.httpx.through_inner import async_runtime, sync_runtime
+from meshlib.transport.httpx.transport import transports
+from meshlib.transport.upstream.client_limits import ClientLimits
+from meshlib.transport.upstream.client_settings import ClientSettings
+
+if TYPE_CHECKING:
+    import grpc
+    import grpc.aio
+
+    from meshlib.engine.inbound import InboundRequest
+    from meshlib.telemetry.observe import InboundTelemetry
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.contracts import Options
+    from meshlib.transport.upstream.client_limits import HttpxLimits
+    from meshlib.transport.upstream.tls import Cert, Verify
+
+
+class Doors:
+    """Mixed into ``Mesh``, which holds the core."""
+
+    _core: MeshCore
+
+    def http_transport(
+        self,
+        inner: Any = None,
+        *,
+        local_replies: str = "raise",
+        verify: Verify = True,
+        cert: Cert = None,
+        trust_env: bool = True,
+        http2: bool = False,
+        limits: HttpxLimits | None = None,
+        module: ModuleType | None = None,
+    ) -> Any:
+        """A transport for ``httpx.Client``.
+
+        ``inner`` sends through any other httpx transport (MockTransport, WSGITransport ...): it gets the request with the
+        endpoint's address in its URL and the mesh authority in Host. ``local_replies="respond"`` answers what Envoy would
+        (503, 504) where the default raises httpx's exceptions. ``verify``, ``cert``, ``trust_env`` and ``http2`` are httpx's,
+        for https URLs: over plaintext the mesh says who speaks HTTP/2. ``limits`` (httpx.Limits) bounds the connections of
+        this transport beside the mesh's own limits; None: only those. What is said beside ``inner`` does not matter.
+        ``module`` is httpx or httpx2; found out from ``inner``, else httpx.
+        """
+        module = typed(module) if module is not None else module_of(inner)
+        runtime = sync_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
+        return transports(module).sync(self._core, runtime, local_replies)
+
+    def async_http_transport(
+        self,
+        inner: Any = None,
+        *,
+        local_replies: str = "raise",
+        verify: Verify = True,
+        cert: Cert = None,
+        trust_env: bool = True,
+        http2: bool = False,
+        limits: HttpxLimits | None = None,
+        module: ModuleType | None = None,
+    ) -> Any:
+        """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
+        module = typed(module) if module is not None else module_of(inner)
+        runtime = async_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
+        return transports(module).asynchronous(self._core, runtime, local_replies)
+
+    def client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.Client:
+        """An ``httpx.Client`` whose calls go through the mesh; takes httpx.Client's own arguments.
+
+        ``transport`` is the ``inner`` of ``http_transport``. ``proxy``, ``mounts`` and the proxies of the environment
+        (``trust_env``) act for hosts outside the registry, never for hosts of the mesh. Raises TypeError or ValueError for
+        arguments that could not act (``http1=False``)."""
+        return MeshClient(**arguments(self.http_transport, httpx_kwargs, httpx.HTTPTransport, local_replies))
+
+    def async_client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.AsyncClient:
+        """An ``httpx.AsyncClient`` whose calls go through the mesh; takes httpx.AsyncClient's own arguments, as ``client``."""
+        made = arguments(self.async_http_transport, httpx_kwargs, httpx.AsyncHTTPTransport, local_replies)
+        return AsyncMeshClient(**made)
+
+    def grpc_server_interceptors(self, *, propagate_deadline: bool = True) -> list[grpc.ServerInterceptor]:
+        """For ``grpc.server(pool, interceptors=mesh.grpc_server_interceptors())``, before interceptors of your own.
+
+        Each call is identified (``inbound()``), may be refused or hit by a fault of an EnvoyFilter, is counted and traced.
+        With ``propagate_deadline`` calls that its handler makes through the mesh end when the caller's deadline does. Needs
+        the extra ``grpc``.
+        """
+        _need_grpcio()
+        from meshlib.transport.grpcio.server.served import Served
+        from meshlib.transport.grpcio.server.threads import MeshServerInterceptor
+
+        return [MeshServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
+
+    def aio_grpc_server_interceptors(self, *, propagate_deadline: bool = True) -> list[grpc.aio.ServerInterceptor]:
+        """The same for ``grpc.aio.server(interceptors=...)``."""
+        _need_grpcio()
+        from meshlib.transport.grpcio.server.loop import MeshAioServerInterceptor
+        from meshlib.transport.grpcio.server.served import Served
+
+        return [MeshAioServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
+
+    def _telemetry_of_servers(self) -> InboundTelemetry:
+        raise NotImplementedError
+
+    def inbound(self) -> InboundRequest | None:
+        """The request that is being served right here (its peer, principal, path, headers), or None outside of a handler.
+        Known in handlers, in what they call and in their response generators; not in threads that they start."""
+        return inbound_context.current.get()
+
+    def grpc_channel(
+        self,
+        target: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Options | None = None,
+        *,
+        compression: grpc.Compression | None = None,
+    ) -> grpc.Channel:
+        """A ``grpc.Channel`` to a host of the mesh, such as ``ratings:9080``: all four kinds of calls obey its resources.
+
+        ``credentials``, ``options`` and ``compression`` are those of ``grpc.secure_channel``; without credentials the
+        endpoints are spoken to in plaintext unless a DestinationRule has ``tls``. ``xds:///`` targets are grpcio's own
+        business: they get its own channel. Raises ``MeshError`` when grpcio is not installed or the target is no host.
+        """
+        _need_grpcio()
+        if target.startswith("xds:"):
+            import grpc
+
+            if credentials is None:
+                return grpc.insecure_channel(target, options, compression)
+            return grpc.secure_channel(target, credentials, options, compression)
+        from meshlib.transport.grpcio.client.channel import MeshChannel
+
+        return MeshChannel(self._core, target, credentials, options, compression)
+
+    def aio_grpc_channel(
+        self,
+        target: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Options | None = None,
+        *,
+        compression: grpc.Compression | None = None,
+        interceptors: Sequence[grpc.aio.ClientInterceptor] | None = None,
+    ) -> grpc.aio.Channel:
+        """The same as a ``grpc.aio.Channel``; ``interceptors`` run around the mesh, once a call and not once an attempt."""
+        _need_grpcio()
+        if target.startswith("xds:"):
+            import grpc
+
+            if credentials is None:
+                return grpc.aio.insecure_channel(target, options, compression, interceptors)
+            return grpc.aio.secure_channel(target, credentials, options, compression, interceptors)
+        from meshlib.transport.grpcio.client.aio_channel import AioMeshChannel
+
+        return AioMeshChannel(self._core, target, credentials, options, compression, interceptors)
+
+    def deadline(self, left: float | Mapping[str, str] | None) -> AbstractContextManager[None]:
+        """Calls made inside ``with mesh.deadline(...)`` to services whose ResiliencePolicy has ``deadline`` end in time.
+
+        ``left``: seconds, or the headers of the request being served (as of FastAPI or Flask), from which the time that is
+        left is read. Works across ``await``; headers that say nothing change nothing.
+        """
+        if isinstance(left, Mapping):
+            live = self._core.live
+            policies = live.snapshot.resilience.values() if live is not None else ()
+            left = seconds_left(left, [policy.deadline[0] for policy in policies if policy.deadline is not None])
+        return until(None if left is None else self._core.clock.monotonic() + left)
+
+
+def _settings(verify: Verify, cert: Cert, trust_env: bool, http2: bool, limits: HttpxLimits | None) -> ClientSettings:
+    return ClientSettings(verify, cert, trust_env, http2, None if limits is None else ClientLimits(limits))
+
+
+def _need_grpcio() -> None:
+    try:
+        import grpc  # noqa: F401 (whether it is there)
+    except ImportError as error:
+        raise MeshError("gRPC needs grpcio: pip install 'sidecarless[grpc]'") from error

@@ -1,0 +1,71 @@
+"""What ``mesh.explain`` makes of a URL: the request that httpx or grpcio would send, explained by the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import httpx
+
+from meshlib.engine.explain import explain
+from meshlib.engine.plain_request import PlainRequest
+from meshlib.problems import MeshError
+from meshlib.transport.grpcio.client.method import Named
+from meshlib.transport.grpcio.client.request import GrpcRequest
+from meshlib.transport.httpx.origins import BadUrl, origin_of, written_port
+
+if TYPE_CHECKING:
+    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.live import Live
+    from meshlib.transport.grpcio.contracts import RequestMessages
+
+GRPC_SCHEMES = {"grpc": "http", "grpcs": "https"}
+
+
+def explain_url(live: Live, now: float, method: str, url: str, headers: Mapping[str, str]) -> Explanation:
+    """Raises ``MeshError`` for a URL that cannot be called."""
+    scheme, _, rest = url.partition("://")
+    if scheme in GRPC_SCHEMES:
+        return _explain_grpc(live, now, url, scheme, rest, headers)
+    return _explain_http(live, now, method, url, headers)
+
+
+def _explain_grpc(live: Live, now: float, url: str, scheme: str, rest: str, headers: Mapping[str, str]) -> Explanation:
+    authority, slash, path = rest.partition("/")
+    if not authority or not path:
+        raise MeshError(f"explain needs a full URL such as grpc://ratings:9080/package.Service/Method, not {url!r}")
+    metadata = [(name.lower(), value) for name, value in headers.items() if name.lower() != ":authority"]
+    told = next((value for name, value in headers.items() if name.lower() == ":authority"), authority)
+    call: GrpcRequest[RequestMessages] = GrpcRequest(
+        Named(slash + path), b"", GRPC_SCHEMES[scheme], told, authority, metadata
+    )
+    return explain(live, call, now)
+
+
+def _explain_http(live: Live, now: float, method: str, url: str, headers: Mapping[str, str]) -> Explanation:
+    request = httpx.Request(method, url, headers=dict(headers))
+    try:
+        scheme, dialled = origin_of(request.url)
+    except BadUrl as error:
+        raise MeshError(
+            f"explain needs a full URL such as http://reviews:9080/reviews/0, not {url!r}: {error}"
+        ) from None
+    host = request.headers.get("host") or dialled
+    written = written_port(url)
+    if written and host == dialled and request.url.port is None:
+        host = dialled = f"{dialled}:{written}"
+    view = PlainRequest(
+        request.method,
+        scheme,
+        host,
+        request.url.raw_path.decode("latin-1"),
+        dict(request.headers.items()),
+        dialled,
+    )
+    found = explain(live, view, now)
+    if dialled == host and request.url.port is None and written:
+        without = live.snapshot.virtual_host(dialled.rpartition(":")[0], scheme)
+        if without is not found.virtual_host:
+            where = f"{without.host}:{without.port}"
+            found.add_details({"url": f"httpx leaves :{written} out of its URLs, and such calls go to {where}"})
+    return found

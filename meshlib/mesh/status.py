@@ -1,0 +1,56 @@
+"""What ``mesh.status()`` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from meshlib.engine.status import status
+
+if TYPE_CHECKING:
+    from meshlib.problems import Problem
+    from meshlib.telemetry.observe import InboundTelemetry
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.workload import Workload
+
+Status = dict[str, Any]
+"""As JSON would have it; users look into it to any depth."""
+
+
+def status_of(
+    core: MeshCore,
+    serving: InboundTelemetry | None,
+    workload: Workload,
+    source: Mapping[str, object],
+    problems: Sequence[Problem],
+) -> Status:
+    """``source``: where resources come from. What telemetry has noted is recorded first."""
+    live = core.live
+    core.telemetry.catch_up()
+    if serving is not None:
+        serving.catch_up()
+    return {
+        "closed": live is None,
+        "telemetry_failures": core.telemetry.failures + (0 if serving is None else serving.failures),
+        "alarm_failures": core.alarms.failures,
+        "names": core.names.status(),
+        "certificates": core.certificates(),
+        "mirrors": {"dropped": core.background.dropped, "failed": core.background.failures},
+        "workload": workload.name,
+        "namespace": workload.namespace,
+        "source": source,
+        "problems": [
+            {
+                "code": p.code,
+                "severity": str(p.severity),
+                "file": p.file,
+                "line": p.line,
+                "column": p.column,
+                "path": p.path,
+                "message": p.message,
+                "hint": p.hint,
+            }
+            for p in problems
+        ],
+        **({} if live is None else status(live, core.clock.monotonic())),
+    }
