@@ -1,7 +1,7 @@
-"""How a request's body is told from the next request: decided once, counted as it is written, the same in every runtime.
+"""How a request's body is declared from the next request: decided once, counted as it is written, the same in every runtime.
 
 A caller's headers may say anything of its body. What goes on the wire is what they say, or nothing does: a length that is
-not the body's would make the rest of the body the next request on that connection, and give its answer to another caller.
+not the body's would make the rest of the body the next request on that connection, and give its response to another caller.
 
 ``framing_of`` decides: ``NoBody``, ``Sized`` (exactly so many bytes) or ``Chunked``. Each has ``headers`` (to be written),
 ``body`` (None, bytes or a ``ReplayBody``) and ``expects_continue`` (the body waits for the server's word). A whole body has
@@ -25,7 +25,7 @@ CHUNKED = b"chunked"
 MOST_DIGITS = 18
 """Of a Content-Length; more bytes than any body has, and few enough for every server's integers."""
 
-_TOLD = {len(name): name for name in (b"host", b"expect", b"content-length", b"transfer-encoding")}
+_DECLARED = {len(name): name for name in (b"host", b"expect", b"content-length", b"transfer-encoding")}
 _WHITE = b" \t"
 _NAME = operator.itemgetter(0)
 
@@ -145,16 +145,16 @@ def framing_of(headers: RawHeaders, body: bytes | ReplayBody | None) -> Framing:
         sizes = list(map(len, map(_NAME, headers)))
         if 14 not in sizes and 17 not in sizes and sizes.count(4) < 2:
             return NoBody(headers)
-    told: dict[bytes, bytes] = {}
+    declared: dict[bytes, bytes] = {}
     for name, value in headers:
-        known = _TOLD.get(len(name))
+        known = _DECLARED.get(len(name))
         if known is not None and name.lower() == known:
-            if known in told and known != b"expect":
+            if known in declared and known != b"expect":
                 raise FalseFraming(_TWICE[known])
-            told[known] = value
-    length = _length(told.get(b"content-length"))
-    expects_continue = told.get(b"expect", b"").strip(_WHITE).lower() == b"100-continue"
-    coding = told.get(b"transfer-encoding")
+            declared[known] = value
+    length = _length(declared.get(b"content-length"))
+    expects_continue = declared.get(b"expect", b"").strip(_WHITE).lower() == b"100-continue"
+    coding = declared.get(b"transfer-encoding")
     if coding is not None and coding.strip(_WHITE).lower() != CHUNKED:
         raise FalseFraming(
             f"the request's Transfer-Encoding is {coding[:100].decode('latin-1')!r}: only chunked can be sent"
