@@ -126,8 +126,16 @@ class AioRun:
         telemetry = self.telemetry
         span = telemetry.began(self.call)
         try:
-            delivered = await run_async(self.exchange, self.runtime)
-            return self.settle(delivered.outcome)
+            outcome = (await run_async(self.exchange, self.runtime)).outcome
+            if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
+                return self.settle(outcome)
+            # nearly always: answered with a message
+            record = self.call.record
+            record.status = outcome.status
+            record.grpc_status = outcome.code
+            self.result = outcome
+            finish(self.exchange)
+            return outcome
         except Exception as error:
             self.error = error
             raise

@@ -143,8 +143,8 @@ class Unary:
             call = self._start(_PROPAGATE, self._path, None, deadline, metadata, None, ((operations, None),))
         except (TypeError, AttributeError) as error:
             return self._elsewhere(error, request, timeout, metadata)
-        # to destroy a call of gRPC core takes as long as much of what the mesh does for one (`make bench` shows it): the last one
-        # goes now, while the server works on this one, and not while its caller waits to return
+        # to destroy a call of gRPC core takes as long as much of what the mesh does for one (`make bench` shows it): the last
+        # one goes now, while the server works on this one, and not while its caller waits to return
         self._ended = None
         event = call.next_event()
         self._ended = call

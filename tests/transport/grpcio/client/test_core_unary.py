@@ -134,6 +134,17 @@ async def test_a_deadline_on_asyncio_ends_like_grpcios():
             assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def test_only_the_last_call_in_threads_is_kept_to_be_destroyed_during_the_next():
+    with EchoServer() as server:
+        unary = in_threads(server)[0]
+        unary(REQUEST)
+        last = unary._ended
+        assert last is not None
+        unary(REQUEST)
+        assert unary._ended is not last
+        assert sys.getrefcount(last) == 2  # here and in the question
+
+
 def test_answers_that_cannot_be_read_are_the_callers_internal_error(caplog):
     with EchoServer() as server:
         errors = []
