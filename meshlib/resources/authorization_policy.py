@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from meshlib.resources.base import Model, NothingIsEmpty, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import names
-from meshlib.resources.validation import authorization_policy as rules
 
 
 class Provider(Model):
@@ -99,11 +96,3 @@ class AuthorizationPolicy(Resource):
     kind: Literal["AuthorizationPolicy"]
     spec: Annotated[AuthorizationPolicySpec, NothingIsEmpty] = Field(default_factory=AuthorizationPolicySpec)
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/authorization_policy.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from meshlib.pace import in_turns, let_go, take_turns
 from meshlib.resources.notices import Notice, deprecated
+from meshlib.resources.rules import rules_of
 
 if TYPE_CHECKING:
     from meshlib.resources.document import LazyPositions, Positions
@@ -243,15 +244,17 @@ class Resource(Model):
         return f"{self.kind}/{self.namespace}/{self.name}"
 
     def refusals(self) -> Iterable[Notice]:
-        """What Istio's validation refuses of a resource whose types are right, each at its own field."""
-        return ()
+        """What Istio's validation refuses of a resource whose types are right, each at its own field (``rules.py``)."""
+        return rules_of(self.kind).refusals(self)
 
     def notices(self) -> list[Notice]:
         """What is worth saying about this resource although it loads: old spellings, settings without effect."""
-        found = []
+        found: list[Notice] = []
         if self.api_version in _OLD_VERSIONS and self.kind not in _ONLY_OLD:
             current = self.api_version.partition("/")[0] + "/v1"
             found.append(deprecated(("apiVersion",), f"apiVersion {self.api_version}", f"apiVersion: {current}"))
+        for rule in rules_of(self.kind).notices:
+            found += rule(self)
         return found
 
     @property

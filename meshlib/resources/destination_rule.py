@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -10,7 +9,6 @@ from pydantic import BeforeValidator, Field, model_validator
 from meshlib.policy.balancer import BALANCERS, NOT_SIMPLE
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.connection_pool import ConnectionPool
-from meshlib.resources.notices import Loc, Notice, deprecated
 from meshlib.resources.selection import Selector
 from meshlib.resources.types import (
     AnyDuration,
@@ -25,7 +23,6 @@ from meshlib.resources.types import (
     names,
     one_of,
 )
-from meshlib.resources.validation import destination_rule as rules
 
 
 class BackendUtilization(Model):
@@ -261,60 +258,3 @@ class DestinationRule(Resource):
     kind: Literal["DestinationRule"]
     spec: DestinationRuleSpec
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/destination_rule.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """Old spellings in use, and what Istio warns of."""
-        found = [*super().notices(), *rules.warnings(self)]
-        policies: list[tuple[Loc, TrafficPolicy | None]] = [(("spec", "trafficPolicy"), self.spec.traffic_policy)]
-        policies += [
-            (("spec", "subsets", i, "trafficPolicy"), subset.traffic_policy)
-            for i, subset in enumerate(self.spec.subsets or ())
-        ]
-        for loc, policy in policies:
-            if policy is None:
-                continue
-            found += _policy_notices(policy, loc)
-            for i, level in enumerate(policy.port_level_settings or ()):
-                found += _policy_notices(level, (*loc, "portLevelSettings", i))
-        return found
-
-
-def _policy_notices(policy: TrafficPolicy | PortLevelSetting, loc: Loc) -> list[Notice]:
-    found = []
-    balancer, detection = policy.load_balancer, policy.outlier_detection
-    if balancer is not None:
-        here: Loc = (*loc, "loadBalancer")
-        if balancer.simple == "LEAST_CONN":
-            found.append(deprecated((*here, "simple"), "LEAST_CONN", "LEAST_REQUEST"))
-        if balancer.warmup_duration_secs is not None:
-            found.append(deprecated((*here, "warmupDurationSecs"), "warmupDurationSecs", "warmup: {duration: ...}"))
-        if balancer.consistent_hash is not None and balancer.consistent_hash.minimum_ring_size is not None:
-            found.append(
-                deprecated(
-                    (*here, "consistentHash", "minimumRingSize"), "minimumRingSize", "ringHash: {minimumRingSize: ...}"
-                )
-            )
-    if detection is not None:
-        if detection.consecutive_errors is not None:
-            found.append(
-                deprecated(
-                    (*loc, "outlierDetection", "consecutiveErrors"),
-                    "consecutiveErrors",
-                    "consecutiveGatewayErrors (which is how it is read here; Istio ignores it)",
-                )
-            )
-        if detection.max_ejection_percent is None:
-            found.append(
-                Notice(
-                    "ejection-cap",
-                    "notice",
-                    (*loc, "outlierDetection"),
-                    "maxEjectionPercent is left at 10: with fewer than 10 endpoints none can ever be ejected",
-                    "maxEjectionPercent: 50",
-                )
-            )
-    return found

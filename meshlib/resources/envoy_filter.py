@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from meshlib.resources.base import Model, NothingIsEmpty, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.selection import WorkloadSelector
 from meshlib.resources.types import names
-from meshlib.resources.validation import envoy_filter as rules
 
 
 class Cluster(Model):
@@ -221,11 +218,3 @@ class EnvoyFilter(Resource):
     kind: Literal["EnvoyFilter"]
     spec: Annotated[EnvoyFilterSpec, NothingIsEmpty] = Field(default_factory=EnvoyFilterSpec)
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/envoy_filter.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 from meshlib.resources.base import Model, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.server_tls import ServerTls
 from meshlib.resources.types import UInt32
-from meshlib.resources.validation import gateway as rules
 
 
 class ServersPort(Model):
@@ -45,11 +42,3 @@ class Gateway(Resource):
     kind: Literal["Gateway"]
     spec: GatewaySpec
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/gateway.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from meshlib.resources.base import Model, NothingIsEmpty, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector
 from meshlib.resources.types import names
-from meshlib.resources.validation import peer_authentication as rules
 
 
 class Mtls(Model):
@@ -39,11 +36,3 @@ class PeerAuthentication(Resource):
     kind: Literal["PeerAuthentication"]
     spec: Annotated[PeerAuthenticationSpec, NothingIsEmpty] = Field(default_factory=PeerAuthenticationSpec)
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/peer_authentication.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from meshlib.resources.base import Model, NothingIsEmpty, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector
-from meshlib.resources.validation import proxy_config as rules
 
 
 class Image(Model):
@@ -34,11 +31,3 @@ class ProxyConfig(Resource):
     kind: Literal["ProxyConfig"]
     spec: Annotated[ProxyConfigSpec, NothingIsEmpty] = Field(default_factory=ProxyConfigSpec)
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/proxy_config.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

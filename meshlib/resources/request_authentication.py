@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from meshlib.resources.base import Model, NothingIsEmpty, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import Duration, names
-from meshlib.resources.validation import request_authentication as rules
 
 
 class FromHeader(Model):
@@ -61,11 +58,3 @@ class RequestAuthentication(Resource):
     kind: Literal["RequestAuthentication"]
     spec: Annotated[RequestAuthenticationSpec, NothingIsEmpty] = Field(default_factory=RequestAuthenticationSpec)
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/request_authentication.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from meshlib.resources.base import Model, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.selection import WorkloadSelector
 from meshlib.resources.types import OptionalPort, Port, names
-from meshlib.resources.validation import service_entry as rules
 from meshlib.resources.workload import WorkloadEntrySpec
 
 
@@ -50,11 +47,3 @@ class ServiceEntry(Resource):
     kind: Literal["ServiceEntry"]
     spec: ServiceEntrySpec
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/service_entry.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

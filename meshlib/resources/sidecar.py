@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.connection_pool import ConnectionPool
-from meshlib.resources.notices import Notice
 from meshlib.resources.selection import WorkloadSelector
 from meshlib.resources.server_tls import ServerTls
 from meshlib.resources.types import (
@@ -17,7 +15,6 @@ from meshlib.resources.types import (
     UInt32,
     names,
 )
-from meshlib.resources.validation import sidecar as rules
 
 
 class EgressPort(Model):
@@ -80,11 +77,3 @@ class Sidecar(Resource):
     kind: Literal["Sidecar"]
     spec: SidecarSpec
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/sidecar.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from meshlib.resources.base import Model, NothingIsEmpty, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import AnyDuration, names
-from meshlib.resources.validation import telemetry as rules
 
 
 class Filter(Model):
@@ -160,11 +157,3 @@ class Telemetry(Resource):
     kind: Literal["Telemetry"]
     spec: Annotated[TelemetrySpec, NothingIsEmpty] = Field(default_factory=TelemetrySpec)
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/telemetry.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

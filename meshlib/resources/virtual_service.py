@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from meshlib.resources import virtual_service_notices
 from meshlib.resources.base import Model, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.types import (
     Count,
     DestinationHost,
@@ -26,7 +23,6 @@ from meshlib.resources.types import (
     names,
     refuse,
 )
-from meshlib.resources.validation import virtual_service as rules
 
 
 class CorsPolicy(Model):
@@ -334,11 +330,3 @@ class VirtualService(Resource):
     kind: Literal["VirtualService"]
     spec: VirtualServiceSpec
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/virtual_service.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """Old spellings in use, and combinations that do less than they seem to."""
-        return [*super().notices(), *rules.warnings(self), *virtual_service_notices.notices(self)]

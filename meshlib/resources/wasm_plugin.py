@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.extension_match import ExtensionMatch
-from meshlib.resources.notices import Notice
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import names
-from meshlib.resources.validation import extensions
 
 
 class Env(Model):
@@ -74,11 +71,3 @@ class WasmPlugin(Resource):
     kind: Literal["WasmPlugin"]
     spec: WasmPluginSpec
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/extensions.py``."""
-        return extensions.wasm_plugin_refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *extensions.selector_notices(self)]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 from meshlib.resources.base import Model, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.types import Port, UInt32
-from meshlib.resources.validation import workload_entry as rules
 
 
 class WorkloadEntrySpec(Model):
@@ -29,11 +26,3 @@ class WorkloadEntry(Resource):
     kind: Literal["WorkloadEntry"]
     spec: WorkloadEntrySpec
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/workload_entry.py``."""
-        return rules.refusals(self)
-
-    def notices(self) -> list[Notice]:
-        """What Istio warns of, beside old spellings."""
-        return [*super().notices(), *rules.warnings(self)]

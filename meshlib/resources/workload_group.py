@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 from meshlib.resources.base import Model, Resource
-from meshlib.resources.notices import Notice
 from meshlib.resources.types import Count, UInt32
-from meshlib.resources.validation import workload_group as rules
 
 
 class Metadata(Model):
@@ -95,7 +92,3 @@ class WorkloadGroup(Resource):
     kind: Literal["WorkloadGroup"]
     spec: WorkloadGroupSpec
     status: object = None
-
-    def refusals(self) -> Iterator[Notice]:
-        """See ``validation/workload_group.py``."""
-        return rules.refusals(self)
