@@ -2,7 +2,7 @@
 
 grpcio has one form for everything that is not OK: a status code and a text, whether the server said so or the connection
 broke. Envoy tells these apart (a retry on ``unavailable`` means the server's own word; a broken connection is a ``reset``),
-so the text decides here. The texts are those of grpc's C core; test_outcomes.py holds them against
+so the text decides here. The texts are those of grpc's C core; test_outcome.py holds them against
 the installed one.
 """
 
