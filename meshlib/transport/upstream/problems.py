@@ -31,7 +31,8 @@ def connect_problem(target: Target, error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS to {target}: the server's certificate is not trusted: {error.verify_message or error.reason}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS handshake with {target} failed: {error.reason or error}"
+        reason: object = getattr(error, "reason", None)  # those that Python makes (gevent's timeouts, say) have none
+        return f"TLS handshake with {target} failed: {reason or error}"
     if isinstance(error, PeerNameMismatch):
         return f"TLS to {target}: {error}"
     # asyncio puts its own words where the system's reason was; the number is the same in both runtimes
