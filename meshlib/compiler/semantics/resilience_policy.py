@@ -5,16 +5,22 @@ from __future__ import annotations
 from meshlib.compiler.semantics.table import Row, honoured, ignored
 
 ENGINE = "tests/engine/test_resilience.py"
+SHARED = "tests/transport/core/test_shared_breaker.py"
 INBOUND = "it guards servers, which come with the inbound release"
 MODE = "shadow: runs, is counted, touches nothing"
 
 ROWS: tuple[Row, ...] = (
     honoured("targetRefs", "the services it guards", ENGINE),
-    honoured("host", "the service it guards", "tests/transport/core/test_shared_breaker.py"),
+    honoured("host", "the service it guards", SHARED),
     honoured("circuitBreaker.mode", MODE, ENGINE, "enforce"),
     honoured("circuitBreaker.failureThreshold", "failures (5xx, no response) in a row that open it", ENGINE, "5"),
     honoured("circuitBreaker.resetTimeout", "then one call tries", ENGINE, "30s"),
-    honoured("circuitBreaker.storage.redis.url", "shared by a fleet", "tests/transport/core/test_shared_breaker.py", "in memory"),
+    honoured(
+        "circuitBreaker.storage.redis.url",
+        "shared by a fleet",
+        SHARED,
+        "in memory",
+    ),
     honoured("bulkhead.mode", MODE, ENGINE, "enforce"),
     honoured("bulkhead.maxConcurrent", "calls at once; more: 503 UO", ENGINE),
     honoured("bulkhead.maxWaiting", "calls in line", ENGINE, "0"),

@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock
 
@@ -27,10 +28,12 @@ class SyncSwitched:
     """The response's body in place of one: nothing to iterate, ``read`` and ``write`` instead. One thread may read while
     another writes; ``close`` wakes both, and calls ``give_up`` once. Raises OSError, TimeoutError."""
 
-    __slots__ = ("_closed", "_give_up", "_left", "_lock", "_sock")
+    __slots__ = ("__weakref__", "_closed", "_end", "_left", "_lock", "_sock")
 
     def __init__(self, sock: socket.socket, left: bytes, give_up: Callable[[], None]) -> None:
-        self._give_up = give_up
+        # not __del__: of a piece of garbage with the socket in it that may come after the socket's own finaliser
+        self._end = weakref.finalize(self, _shut, sock, give_up)
+        self._end.atexit = False
         self._closed = False
         self._sock = sock
         # an OpenSSL connection must not be used by two threads at once: nobody waits in it
@@ -92,16 +95,16 @@ class SyncSwitched:
 
     def close(self) -> None:
         """Close the connection, from any thread."""
-        closed, self._closed = self._closed, True
-        if not closed:
-            with contextlib.suppress(OSError):  # the other side may have been first
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # wakes who waits in poll; not SSLSocket's own
-            self._give_up()
+        self._closed = True
+        self._end()
 
     abort = close
 
-    def __del__(self) -> None:
-        self.close()
+
+def _shut(sock: socket.socket, give_up: Callable[[], None]) -> None:
+    with contextlib.suppress(OSError):  # the other side may have been first
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # wakes who waits in poll; not SSLSocket's own
+    give_up()
 
 
 class _Raw(asyncio.Protocol):
