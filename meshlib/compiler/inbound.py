@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.scope import ROOT_NAMESPACE
 from meshlib.policy.fault import MILLION, FaultPolicy
 from meshlib.policy.grpc_status import NAMES, http_of_grpc
+from meshlib.policy.inbound_view import InboundView
 from meshlib.policy.refusal import Refusal
 from meshlib.problems import Problem, Severity
 
@@ -43,8 +44,8 @@ _UNITS = {"HUNDRED": MILLION // 100, "TEN_THOUSAND": MILLION // 10_000, "MILLION
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _ONE_OF = {"abort": ("http_status", "grpc_status", "header_abort"), "delay": ("fixed_delay", "header_delay")}
 
-Check = Callable[[Any], Refusal | None]
-"""Looks at an ``InboundRequest``: None lets it in."""
+Check = Callable[[InboundView], Refusal | None]
+"""None lets a request in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,13 +62,38 @@ class Inbound:
 NOTHING = Inbound()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InboundPorts:
+    """What happens to requests by the port that they came to: what is said of a port counts there instead of ``default``."""
+
+    default: Inbound = NOTHING
+    ports: Mapping[int, Inbound] = field(default_factory=dict)
+
+    @property
+    def service(self) -> str:
+        """The service of the workload, whatever the port."""
+        return self.default.service
+
+    def serving(self, service: str) -> InboundPorts:
+        """The same for a workload that has become one of another service."""
+        ports = {port: replace(inbound, service=service) for port, inbound in self.ports.items()}
+        return InboundPorts(replace(self.default, service=service), ports)
+
+    def of(self, port: int) -> Inbound:
+        """``port`` 0: the server does not tell."""
+        return self.ports.get(port, self.default)
+
+
+NO_INBOUND = InboundPorts()
+
+
 class _NotActedOn(Exception):
     """A patch without effect here; its text says why."""
 
 
 def compile_inbound(
     filters: Sequence[EnvoyFilter], services: Sequence[Any], workload: Workload, domain: str
-) -> tuple[Inbound, list[Problem]]:
+) -> tuple[InboundPorts, list[Problem]]:
     """For the server of ``workload``. Notices are about all filters, whichever workloads they select."""
     problems: list[Problem] = []
     built_in: dict[
@@ -92,9 +118,8 @@ def compile_inbound(
                 problems.append(_notice(resource, position, str(why)))
     policies = [_policy(settings) for settings in (built_in, *inserted)]
     faults = tuple(policy for policy in policies if policy.delay_share or policy.abort_share)
-    return Inbound(
-        (), faults, own_service(services, workload, domain), tuple(dict.fromkeys(sources)) if faults else ()
-    ), problems
+    found = tuple(dict.fromkeys(sources)) if faults else ()
+    return InboundPorts(Inbound((), faults, own_service(services, workload, domain), found)), problems
 
 
 def _order(resource: EnvoyFilter) -> Any:

@@ -20,7 +20,7 @@ from meshlib.registry.original_destinations import original_destinations
 if TYPE_CHECKING:
     from meshlib.changes import Change
     from meshlib.compiler.destinations import Destinations
-    from meshlib.compiler.inbound import Inbound
+    from meshlib.compiler.inbound import InboundPorts
     from meshlib.compiler.resilience import Resilience, ResiliencePolicies
     from meshlib.compiler.routes import Cluster
     from meshlib.compiler.snapshot import Snapshot
@@ -244,9 +244,9 @@ class Incremental:
                         changed.add(key)
         return made
 
-    def _inbound(self, made: Snapshot) -> Inbound:
+    def _inbound(self, made: Snapshot) -> InboundPorts:
         host = own_service(self._dependencies.own_services, self._workload, self._domain)
-        return made.inbound if host == made.inbound.service else replace(made.inbound, service=host)
+        return made.inbound if host == made.inbound.service else made.inbound.serving(host)
 
     def _dialled(self, made: Snapshot, redefined: Collection[str], before: Registry) -> Mapping[str, tuple[str, ...]]:
         now = self._dependencies.registry

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meshlib.changes import changed_keys
-from meshlib.compiler.inbound import NOTHING, Inbound
+from meshlib.compiler.inbound import NO_INBOUND, InboundPorts
 from meshlib.compiler.resilience import Resilience
 from meshlib.compiler.routes import NO_TABLE
 from meshlib.compiler.routes import Cluster as Cluster
@@ -44,7 +44,7 @@ class Snapshot:
     # addresses of names that are dialled as they are: headless services and their pods, as the registry knows them
     dialled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sidecar: str = ""  # the Sidecar that bounds what this client sees
-    inbound: Inbound = NOTHING  # what happens to the requests that this workload serves
+    inbound: InboundPorts = NO_INBOUND  # what happens to the requests that this workload serves
     # of one that was made out of another: the ``mark`` of that, and the keys of clusters that are other ones, new or gone
     since: tuple[object, frozenset[str]] | None = None
     mark: object = field(default_factory=object)

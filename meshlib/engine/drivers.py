@@ -1,7 +1,7 @@
 """The drivers: each runs an exchange, outbound or inbound, and performs its effects in one runtime.
 
 A runtime says how (``send``, ``sleep``, ``acquire``, ``wait``, ``spawn``, ``read``); a driver says when. There are three:
-blocking, asyncio, and callbacks without a task per request. All of them stop at ``Deliver``, ``Serve`` or ``Refuse``: the
+blocking, asyncio, and callbacks without a task per request. All of them stop at ``Deliver`` or ``Serve``: the
 response, or the request, belongs to the caller then, who must call ``finish`` when it is over, or ``exchange.close()`` when it
 is dropped.
 """
@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from meshlib.engine.effects import Acquire, Ask, Deliver, Race, Refuse, Send, Serve, Sleep, Spawn, Wait
+from meshlib.engine.effects import Acquire, Ask, Deliver, Race, Send, Serve, Sleep, Spawn, Wait
 from meshlib.engine.outcome import Failure, Outcome
 
 R = TypeVar("R", bound="Request")
 R_contra = TypeVar("R_contra", bound="Request", contravariant=True)
-Last = TypeVar("Last", Deliver, Serve | Refuse)
+Last = TypeVar("Last", Deliver, Serve)
 """What an exchange ends with: an outbound or an inbound one."""
 End = TypeVar("End")
 

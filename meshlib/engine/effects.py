@@ -20,9 +20,8 @@ The last effect of an exchange is for whoever drives it, and what he tells by ``
 ======== ===================================================== =======================================================
 Deliver  the response of an outbound exchange: read it         None when the body was read to its end, else the
                                                                ``Failure`` that cut it
-Serve    the request of an inbound exchange may come in:       how the application's response ``Ended``
-         call the application
-Refuse   it may not: respond so                                None
+Serve    the request of an inbound exchange may come in:       how the application's response ``Ended``; None when it
+         call the application; or respond with a ``refusal``   was refused, or its client went away
 ======== ===================================================== =======================================================
 
 A driver that is cancelled closes the generator: its ``finally`` blocks give everything back, exactly once. So does a caller
@@ -168,18 +167,11 @@ class Deliver:
 
 @final
 class Serve:
-    """Call the application."""
-
-    __slots__ = ()
-
-
-@final
-class Refuse:
-    """Respond with ``refusal`` instead of the application."""
+    """Call the application; with a ``refusal``, respond so in its place."""
 
     __slots__ = ("refusal",)
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal | None = None) -> None:
         self.refusal = refusal
 
 
@@ -195,7 +187,6 @@ class Ended:
 if TYPE_CHECKING:
     Step: TypeAlias = Send[R] | Race[R] | Sleep | Acquire | Spawn[R] | Ask[R] | Wait
     Exchange: TypeAlias = Generator[Step[R] | Deliver, Failure | None, None]
-    """An outbound one."""
-    InboundExchange: TypeAlias = Generator[Step[R] | Serve | Refuse, Ended | None, None]
+    """An outbound one; the inbound ones are in ``inbound.py``."""
 else:
-    Step = Exchange = InboundExchange = Generator
+    Step = Exchange = Generator

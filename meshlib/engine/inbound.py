@@ -1,119 +1,42 @@
 """The inbound exchange: what happens to a request that this program serves, before and after its application.
 
 Read from top to bottom: deadline -> checks -> fault -> the application -> result. It knows no protocol and does no I/O: a
-transport makes the ``InboundCall``, runs the exchange with a driver of this file, calls its application when told, and
-answers a ``Refusal`` in its own way. Envoy's order of filters: who may come in is decided before faults are injected.
+transport makes the ``InboundCall``, runs the exchange with the drivers that outbound ones have, calls its application when told
+to ``Serve``, and responds to a refusal in its own way. Envoy's order of filters: who may come in is decided before faults are
+injected.
 """
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from meshlib.clock import Clock
-from meshlib.engine.effects import Sleep
+from meshlib.engine.effects import Ended, Serve, Sleep
+from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.fault import by_headers, draw
 from meshlib.policy.refusal import Refusal
-from meshlib.policy.regex import wire
 
 if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
+    from meshlib.engine.effects import Step
+    from meshlib.engine.plain_request import PlainRequest
+    from meshlib.policy.inbound_view import InboundView
 
-RawPairs = Sequence[tuple[str | bytes, str | bytes]]
+    Asking: TypeAlias = Generator[Step[PlainRequest], None, Refusal | None]
+    """A check that asks: its calls are of plain requests, so that every runtime that has a network can make them."""
+    Check: TypeAlias = Callable[[InboundRequest], Refusal | Asking | None]
+    InboundExchange: TypeAlias = Generator[Step[PlainRequest] | Serve, Ended | None, None]
 
-
-class InboundRequest:
-    """A request as its server sees it: the facts that checks decide by, and that handlers read with ``mesh.inbound()``.
-
-    It is a ``RequestView``: ``method``, ``scheme``, ``authority`` ("" when the transport does not tell), ``path``, ``query``,
-    ``header()``. ``peer`` is the address at the other end of the connection ("127.0.0.1:4711", "unix:/path"), ``principal``
-    its verified SPIFFE id ("spiffe://..."; "" when it has shown none), ``secure`` whether the connection is TLS, ``mutual``
-    whether the peer has shown a certificate; ``protocol`` is "grpc" or "http".
-    """
-
-    __slots__ = (
-        "_headers",
-        "_raw",
-        "authority",
-        "method",
-        "mutual",
-        "path",
-        "peer",
-        "principal",
-        "protocol",
-        "query",
-        "scheme",
-        "secure",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        headers: RawPairs = (),
-        *,
-        protocol: str = "http",
-        authority: str = "",
-        query: str = "",
-        peer: str = "",
-        principal: str = "",
-        secure: bool = False,
-        mutual: bool = False,
-    ) -> None:
-        self.method = method
-        self.path = path
-        self._raw = headers
-        self._headers: dict[str, list[str]] | None = None
-        self.protocol = protocol
-        self.scheme = "https" if secure else "http"
-        self.authority = authority
-        self.query = query
-        self.peer = peer
-        self.principal = principal
-        self.secure = secure
-        self.mutual = mutual
-
-    @property
-    def full_path(self) -> str:
-        """Path and query as sent."""
-        return f"{self.path}?{self.query}" if self.query else self.path
-
-    def header(self, name: str) -> str | None:
-        """Value of a header or metadata key (``name`` in lower case), repeated ones joined with ","; None when absent."""
-        values = self._values().get(name)
-        return None if values is None else values[0] if len(values) == 1 else ",".join(values)
-
-    def header_values(self, name: str) -> list[str] | None:
-        """Each value of a repeated header on its own; None when the header is not repeated."""
-        values = self._values().get(name)
-        return values if values is not None and len(values) > 1 else None
-
-    def _values(self) -> dict[str, list[str]]:
-        found = self._headers
-        if found is None:
-            found = {}
-            for name, value in self._raw:
-                found.setdefault(_text(name).lower(), []).append(_text(value))
-            self._headers = found
-        return found
-
-    def __repr__(self) -> str:
-        return f"<InboundRequest {self.method} {self.path} from {self.principal or 'nobody known'} at {self.peer}>"
+log = logging.getLogger("meshlib.inbound")
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else wire(value)
+class Around(Protocol):
+    """What is set around each piece of a handler: from ``enter``, to where what that returns is called."""
 
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How the application's answer ended. ``status`` is HTTP's (0: none was sent), ``grpc_status`` None for plain HTTP."""
-
-    status: int
-    grpc_status: int | None = None
-    flag: str = ""
+    def enter(self) -> Callable[[], None]: ...
 
 
 CUT = Ended(0, None, "DR")
@@ -123,21 +46,33 @@ HUNG_UP = 0.02
 """Seconds before the deadline in which a client that goes away does so because of it: its clock began before ours."""
 
 
-class Serve:
-    """The effect "now call the application"; the driver sends back an ``Ended``."""
-
-    __slots__ = ()
-
-
 SERVE = Serve()
-InboundExchange = Generator[Sleep | Refusal | Serve, Ended | None, None]
 
 # Envoy answers a request whose max_stream_duration (Istio: grpc-timeout) has passed with these words, and no flag
 EXPIRED = Refusal(408, "downstream duration timeout", 4, "", "max_duration_timeout")
 CLOSED = Refusal(503, "the mesh of this server is closed", detail="mesh_closed")
+CHECK_FAILED = Refusal(500, "a check of this server has failed", 13, detail="check_failed")
 
 
-def closed(_request: InboundRequest) -> Refusal:
+class CheckFailures:
+    """The checks that raised, of one mesh: the first is logged with its cause, further ones are only counted."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self, error: Exception) -> None:
+        """One more."""
+        self.count += 1
+        if self.count == 1:
+            log.error(
+                "a check has raised, and its request was refused; further ones are only counted (status: check_failures)",
+                exc_info=error,
+            )
+
+
+def closed(_request: InboundView) -> Refusal:
     """The check of a server whose mesh is closed: nothing can decide any more, so nothing comes in."""
     return CLOSED
 
@@ -146,7 +81,7 @@ class InboundCall:
     """One request being served, and what became of it.
 
     ``deadline`` is by the mesh's monotonic clock (None: none); ``propagates``: calls that the handler makes end with it.
-    ``around`` (set by telemetry) has ``enter()`` and ``leave(token)``, run around each piece of the handler. ``status``,
+    ``around`` (set by telemetry) is entered and left around each piece of the handler. ``status``,
     ``grpc_status``, ``flags`` and the message counts are the result.
     """
 
@@ -155,6 +90,7 @@ class InboundCall:
         "checks",
         "clock",
         "deadline",
+        "failures",
         "flags",
         "grpc_status",
         "inbound",
@@ -177,15 +113,17 @@ class InboundCall:
         rng: random.Random,
         deadline: float | None = None,
         propagates: bool = True,
+        failures: CheckFailures | None = None,
     ) -> None:
         self.request = request
         self.inbound = inbound
-        self.checks: tuple[Callable[[Any], Refusal | None], ...] = inbound.checks
+        self.checks: tuple[Check, ...] = inbound.checks
+        self.failures = CheckFailures() if failures is None else failures
         self.clock = clock
         self.rng = rng
         self.deadline = deadline
         self.propagates = propagates
-        self.around: Any = None
+        self.around: Around | None = None
         self.started = 0.0
         self.status = 0
         self.grpc_status: int | None = None
@@ -226,29 +164,20 @@ class InboundCall:
 
 
 def inbound(call: InboundCall) -> InboundExchange:
-    """Drive with ``begin`` or ``begin_async``, then ``finish``; close it when the request is dropped."""
+    """Drive with a driver of ``engine.drivers``, then ``finish``; close it when the request is dropped."""
     clock = call.clock.monotonic
     call.started = clock()
     try:
-        refusal = _decide(call) if call.checks or call.deadline is not None else None
-        if refusal is None:
-            for fault in call.inbound.faults:
-                wanted = by_headers(fault, call.request.header) if fault.reads_headers else fault
-                delay, abort_status, abort_grpc = draw(wanted, call.rng)
-                if delay:
-                    call.add_flag("DI")
-                    call.injected_delay += delay
-                    left = delay if call.deadline is None else max(0.0, call.deadline - clock())
-                    yield Sleep(min(delay, left))
-                    if call.deadline is not None and (delay >= left or clock() >= call.deadline):
-                        refusal = EXPIRED
-                        break
-                if abort_status:
-                    refusal = Refusal(abort_status, "fault filter abort", abort_grpc, "FI", "fault_filter_abort")
-                    break
+        refusal = None
+        if call.deadline is not None and call.deadline <= call.started:
+            refusal = EXPIRED
+        elif call.checks:
+            refusal = yield from _checked(call)
+        if refusal is None and call.inbound.faults:
+            refusal = yield from _injected(call)
         if refusal is not None:
             call.refuse(refusal)
-            yield refusal
+            yield Serve(refusal)
             return
         ended = yield SERVE
         call.end(ended or CUT)
@@ -258,55 +187,38 @@ def inbound(call: InboundCall) -> InboundExchange:
         raise
 
 
-def _decide(call: InboundCall) -> Refusal | None:
-    if call.deadline is not None and call.deadline <= call.started:
-        return EXPIRED
+def _checked(call: InboundCall) -> Asking:
+    """The first refusal of the checks, in order. One that raises refuses."""
+    asked = False
     for check in call.checks:
-        refusal = check(call.request)
-        if refusal is not None:
-            return refusal
+        try:
+            found = check(call.request)
+            if isinstance(found, Generator):
+                asked = True
+                found = yield from found
+        except Exception as error:  # noqa: BLE001 (fails closed: counted, logged once, and nobody comes in)
+            call.failures.note(error)
+            return CHECK_FAILED
+        if found is not None:
+            return found
+    if asked and call.deadline is not None and call.clock.monotonic() >= call.deadline:
+        return EXPIRED
     return None
 
 
-def begin(exchange: InboundExchange, sleep: Callable[[float], None]) -> Refusal | None:
-    """Run in this thread up to the application: None, call it, then ``finish``. A refusal: answer it; all is over."""
-    try:
-        effect = next(exchange)
-        while effect is not SERVE:
-            if type(effect) is Sleep:
-                sleep(effect.seconds)
-                effect = exchange.send(None)
-            else:
-                finish(exchange, None)
-                return effect  # type: ignore[return-value]
-    except BaseException:
-        exchange.close()
-        raise
+def _injected(call: InboundCall) -> Generator[Sleep, None, Refusal | None]:
+    """Delay the request as the faults say; the refusal of the first that aborts it."""
+    clock = call.clock.monotonic
+    for fault in call.inbound.faults:
+        wanted = by_headers(fault, call.request.header) if fault.reads_headers else fault
+        delay, abort_status, abort_grpc = draw(wanted, call.rng)
+        if delay:
+            call.add_flag("DI")
+            call.injected_delay += delay
+            left = delay if call.deadline is None else max(0.0, call.deadline - clock())
+            yield Sleep(min(delay, left))
+            if call.deadline is not None and (delay >= left or clock() >= call.deadline):
+                return EXPIRED
+        if abort_status:
+            return Refusal(abort_status, "fault filter abort", abort_grpc, "FI", "fault_filter_abort")
     return None
-
-
-async def begin_async(exchange: InboundExchange, sleep: Callable[[float], Awaitable[None]]) -> Refusal | None:
-    """The same in this task. Cancellation closes the exchange, which counts as a client that went away."""
-    try:
-        effect = next(exchange)
-        while effect is not SERVE:
-            if type(effect) is Sleep:
-                await sleep(effect.seconds)
-                effect = exchange.send(None)
-            else:
-                finish(exchange, None)
-                return effect  # type: ignore[return-value]
-    except BaseException:
-        exchange.close()
-        raise
-    return None
-
-
-def finish(exchange: InboundExchange, ended: Ended | None) -> None:
-    """The answer is over. May be told more than once: the first counts."""
-    try:
-        exchange.send(ended)
-    except StopIteration:
-        return
-    exchange.close()
-    raise RuntimeError("an inbound exchange must end after its answer")

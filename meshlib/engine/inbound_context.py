@@ -7,17 +7,21 @@ nothing leaks into the next request of a pooled thread and a response generator 
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.engine import deadlines
 
 if TYPE_CHECKING:
-    from meshlib.engine.inbound import InboundCall, InboundRequest
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.inbound_request import InboundRequest
+
+    Tokens: TypeAlias = tuple[Token[InboundRequest | None], Token[float | None] | None, Callable[[], None] | None]
 
 current: ContextVar[InboundRequest | None] = ContextVar("meshlib_inbound", default=None)
 """None: no request is being served here."""
-
-Tokens = tuple[Token[Any], Token[Any] | None, Any]
 
 
 def enter(call: InboundCall) -> Tokens:
@@ -30,11 +34,11 @@ def enter(call: InboundCall) -> Tokens:
     )
 
 
-def leave(call: InboundCall, tokens: Tokens) -> None:
+def leave(_call: InboundCall, tokens: Tokens) -> None:
     """To here. In the reverse order, in the context in which ``enter`` ran."""
     request, deadline, around = tokens
     if around is not None:
-        call.around.leave(around)
+        around()
     if deadline is not None:
         deadlines.current.reset(deadline)
     current.reset(request)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from meshlib.changes import changed_keys
 from meshlib.engine.cluster import BoundCluster, ClusterState
 from meshlib.engine.guard import Guard, Report, Storage
+from meshlib.engine.inbound import CheckFailures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ class Live:
         "_report",
         "_storage",
         "bound",
+        "check_failures",
         "guards",
         "snapshot",
         "states",
@@ -55,6 +57,7 @@ class Live:
         self.states: dict[str, ClusterState] = {}
         self._left: dict[str, BoundCluster] = {}
         self._followed = 0
+        self.check_failures: CheckFailures = CheckFailures() if previous is None else previous.check_failures
         if previous is not None:
             self._follow(previous)
 

@@ -1,15 +1,17 @@
-"""A request made of plain values: for ``mesh.explain``, and wherever no door has made one."""
+"""A request made of plain values: for ``mesh.explain``, for what a check asks, and wherever no door has made one."""
 
 from __future__ import annotations
 
+from typing import Self
+
+from meshlib.engine.as_sent import AsSent
 from meshlib.engine.message import RawHeaders
-from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
-from meshlib.policy.deadline import write as write_deadline
+from meshlib.engine.wire_headers import HOST
 from meshlib.policy.regex import wire
 
 
-class PlainRequest:
-    """A ``Request`` without a body."""
+class PlainRequest(AsSent):
+    """A ``Request`` whose body, if it has one, is at hand."""
 
     __slots__ = (
         "_values",
@@ -22,18 +24,20 @@ class PlainRequest:
         "path",
         "query",
         "scheme",
-        "target",
     )
 
     protocol = "http"
     version: str | None = None
-    multiplexed = False
-    replayable = True
-    whole = True
-    sent = True
 
     def __init__(
-        self, method: str, scheme: str, authority: str, target: str, headers: dict[str, str], dialled: str = ""
+        self,
+        method: str,
+        scheme: str,
+        authority: str,
+        target: str,
+        headers: dict[str, str],
+        dialled: str = "",
+        body: bytes | None = None,
     ) -> None:
         self.method = wire(method)
         self.scheme = scheme
@@ -41,7 +45,7 @@ class PlainRequest:
         self.dialled = wire(dialled or authority)
         self.full_path = target = wire(target.partition("#")[0])
         self.path, _, self.query = target.partition("?")
-        self.target = target.encode("latin-1")
+        super().__init__(target.encode("latin-1"), body)
         self._values = {wire(k.lower()): wire(v) for k, v in headers.items()}
         self.has_envoy_headers = any(name.startswith("x-envoy-") for name in self._values)
         self.headers: RawHeaders = [
@@ -57,21 +61,11 @@ class PlainRequest:
         """None: no header is repeated here."""
         return None
 
-    def count_first(self) -> RawHeaders:
-        """The headers with the number of the first attempt in them."""
-        return [*self.headers, (ATTEMPT_COUNT, b"1")]
-
-    def set_deadline(self, header: str, seconds: float) -> None:
-        """Say how much time is left."""
-        name = header.encode("latin-1")
-        rest = [pair for pair in self.headers if pair[0].lower() != name]
-        self.headers = [*rest, (name, write_deadline(header, seconds).encode())]
-
-    def shadow(self) -> PlainRequest:
+    def shadow(self) -> Self:
         """The same request for a mirror: ``-shadow`` on its host, before the port."""
-        copy = PlainRequest(self.method, self.scheme, self.authority, self.full_path, self._values, self.dialled)
-        copy.target = self.target
-        copy.headers = [
-            (name, shadow_host(value)) if name.lower() == HOST else (name, value) for name, value in self.headers
-        ]
+        copy = type(self)(
+            self.method, self.scheme, self.authority, self.full_path, self._values, self.dialled, self.body
+        )
+        copy.target, copy.counted = self.target, self.counted
+        copy.headers = self._shadow_headers()
         return copy

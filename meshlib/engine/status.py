@@ -23,6 +23,7 @@ def status(live: Live, now: float) -> dict[str, Any]:
         "virtual_hosts": sum(1 for _ in snapshot.virtual_hosts()),
         "clusters_known": len(snapshot.clusters),
         "clusters": [_cluster(cluster, now) for cluster in bound],
+        "check_failures": live.check_failures.count,
         "resilience": [guard.status() for guard in list(live.guards.values())],
     }
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import grpc
     import grpc.aio
 
-    from meshlib.engine.inbound import InboundRequest
+    from meshlib.engine.inbound_request import InboundRequest
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.contracts import Options

@@ -6,12 +6,13 @@ one is enriched and no second is made.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from meshlib.telemetry.spans import Spans, describe, name_of
 
 if TYPE_CHECKING:
-    from contextvars import Token
+    from collections.abc import Callable
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, TracerProvider
@@ -31,17 +32,11 @@ class Current:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def enter(self) -> Token[Context]:
-        """From here."""
-        from opentelemetry.context import attach
+    def enter(self) -> Callable[[], None]:
+        """From here, to where what this returns is called."""
+        from opentelemetry.context import attach, detach
 
-        return attach(self._context)
-
-    def leave(self, token: Token[Context]) -> None:
-        """To here."""
-        from opentelemetry.context import detach
-
-        detach(token)
+        return functools.partial(detach, attach(self._context))
 
 
 class ServedSpan:

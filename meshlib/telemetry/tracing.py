@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
     from meshlib.engine.call import Call
-    from meshlib.engine.inbound import InboundRequest
+    from meshlib.engine.inbound_request import InboundRequest
 
 CONTEXT_HEADERS = (b"traceparent", b"b3", b"x-b3-traceid")
 FORWARDED = ("traceparent", "tracestate", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled",

@@ -24,7 +24,7 @@ def compiled(*resources: dict[str, Any], workload: Workload = RATINGS) -> Snapsh
 
 
 def faults(*resources: dict[str, Any], workload: Workload = RATINGS) -> tuple[FaultPolicy, ...]:
-    return compiled(*resources, workload=workload).inbound.faults
+    return compiled(*resources, workload=workload).inbound.default.faults
 
 
 def notices(snapshot: Snapshot) -> list[str]:
@@ -35,21 +35,21 @@ def said_of(resource: dict[str, Any]) -> str:
     """Why a patch does not act: what loading refuses it for, else the one notice. No fault is injected either way."""
     refused = load_objects([resource]).errors
     snapshot = compiled(resource)
-    assert snapshot.inbound.faults == ()
+    assert snapshot.inbound.default.faults == ()
     (message,) = [f"{p.path}: {p.message}" for p in refused] or notices(snapshot)
     return message
 
 
 def test_without_envoy_filters_nothing_happens_to_requests():
-    found = compiled().inbound
+    found = compiled().inbound.default
     assert (found.faults, found.checks, found.resources) == ((), (), ())
 
 
 @pytest.mark.parametrize("operation", ["MERGE", "ADD", "INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST"])
 def test_a_fault_merged_or_inserted_on_the_way_in_is_injected(operation):
     snapshot = compiled(envoy_filter("f", fault_patch(operation, **ABORT)))
-    assert snapshot.inbound.faults == (ABORT_ALL,)
-    assert snapshot.inbound.resources == ("EnvoyFilter/default/f",)
+    assert snapshot.inbound.default.faults == (ABORT_ALL,)
+    assert snapshot.inbound.default.resources == ("EnvoyFilter/default/f",)
     assert notices(snapshot) == []
 
 
@@ -166,7 +166,7 @@ def with_listener(**listener: Any) -> dict[str, Any]:
 )
 def test_a_patch_that_is_not_a_fault_on_the_way_in_is_told_of(patch, said):
     snapshot = compiled(envoy_filter("f", patch))
-    assert snapshot.inbound.faults == ()
+    assert snapshot.inbound.default.faults == ()
     (problem,) = [p for p in snapshot.problems if p.code == "no-effect"]
     assert said in problem.message
     assert problem.path == "EnvoyFilter/default/f spec.configPatches[0]"
@@ -200,7 +200,7 @@ def test_target_refs_are_gateways_and_not_for_a_workload():
     resource = envoy_filter("f", fault_patch(**ABORT))
     resource["spec"]["targetRefs"] = [{"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "g"}]
     snapshot = compiled(resource)
-    assert snapshot.inbound.faults == ()
+    assert snapshot.inbound.default.faults == ()
     assert any("targetRefs" in said for said in notices(snapshot))
 
 
@@ -262,7 +262,7 @@ def test_a_change_of_endpoints_keeps_faults_and_a_change_of_selectors_finds_the_
     assert second.ports is first.ports, "the path that compiles endpoints only"
     assert first.inbound.service == ""
     assert second.inbound.service == "ratings.default.svc.cluster.local"
-    assert second.inbound.faults == (ABORT_ALL,)
+    assert second.inbound.default.faults == (ABORT_ALL,)
 
 
 def test_the_type_url_is_checked():

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from meshlib.compiler.inbound import Inbound
 from meshlib.engine import deadlines, inbound_context
+from meshlib.engine.drivers import finish
+from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import (
     CUT,
     EXPIRED,
     SERVE,
-    Ended,
     InboundCall,
-    InboundRequest,
-    begin,
-    begin_async,
     closed,
-    finish,
     inbound,
 )
+from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.refusal import Refusal
 from tests.support.fake_clock import FakeClock
+from tests.support.inbound import admitted, admitted_async
 
 ALWAYS = 1_000_000
 DENIED = Refusal(403, "RBAC: access denied", flag="UAEX", detail="rbac_access_denied")
@@ -46,7 +46,7 @@ def made(
 def served(call: InboundCall, ended: Ended | None = None) -> Refusal | None:
     """Drive to the end; what was refused, or None when the application was called."""
     exchange = inbound(call)
-    refusal = begin(exchange, call.clock.sleep)
+    refusal = admitted(exchange, call.clock.sleep)
     if refusal is None:
         finish(exchange, ended or Ended(200, 0))
     return refusal
@@ -117,7 +117,7 @@ def test_a_deadline_that_has_passed_is_refused_before_any_check(left):
 
 def test_a_delay_that_ends_the_call_ends_it_when_the_sleep_ends_a_little_early():
     call = made(FaultPolicy(delay=10.0, delay_share=ALWAYS), left=2.0)
-    assert begin(inbound(call), lambda seconds: call.clock.advance(seconds - 0.0005)) is EXPIRED
+    assert admitted(inbound(call), lambda seconds: call.clock.advance(seconds - 0.0005)) is EXPIRED
 
 
 def test_a_delay_is_slept_and_flagged_and_the_application_is_called_after_it():
@@ -179,7 +179,7 @@ def test_a_request_asks_for_a_fault_by_header_only_where_that_is_configured():
 def test_a_request_that_is_dropped_counts_as_a_caller_that_went_away():
     call = made()
     exchange = inbound(call)
-    begin(exchange, call.clock.sleep)
+    admitted(exchange, call.clock.sleep)
     exchange.close()
     assert (call.status, call.grpc_status, call.flags) == (0, None, "DR")
 
@@ -195,7 +195,7 @@ def test_a_caller_that_goes_away_amid_the_answer_has_seen_its_head():
 def test_a_caller_that_goes_away_at_its_deadline_counts_as_the_deadline(left, wanted):
     call = made(left=5.0)
     exchange = inbound(call)
-    begin(exchange, call.clock.sleep)
+    admitted(exchange, call.clock.sleep)
     call.clock.advance(5.0 - left)
     finish(exchange, CUT)
     assert (call.status, call.grpc_status, call.flags) == wanted
@@ -204,7 +204,7 @@ def test_a_caller_that_goes_away_at_its_deadline_counts_as_the_deadline(left, wa
 def test_finishing_twice_counts_once():
     call = made()
     exchange = inbound(call)
-    begin(exchange, call.clock.sleep)
+    admitted(exchange, call.clock.sleep)
     finish(exchange, Ended(200, 0))
     finish(exchange, CUT)
     assert (call.status, call.flags) == (200, "")
@@ -218,7 +218,7 @@ def test_a_sleep_that_is_interrupted_closes_the_exchange():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        begin(exchange, interrupted)
+        admitted(exchange, interrupted)
     assert call.flags == "DI,DR"
     assert exchange.gi_frame is None
 
@@ -226,10 +226,10 @@ def test_a_sleep_that_is_interrupted_closes_the_exchange():
 async def test_asyncio_decides_the_same():
     slow, dead = FaultPolicy(delay=1.0, delay_share=ALWAYS), FaultPolicy(abort_status=503, abort_share=ALWAYS)
     call = made(slow, dead)
-    refusal = await begin_async(inbound(call), call.clock.sleep_async)
+    refusal = await admitted_async(inbound(call), call.clock.sleep_async)
     assert refusal is not None
     assert (call.flags, call.clock.slept) == ("DI,FI", [1.0])
-    assert await begin_async(inbound(made()), FakeClock().sleep_async) is None
+    assert await admitted_async(inbound(made()), FakeClock().sleep_async) is None
 
 
 async def test_a_task_that_is_cancelled_in_an_injected_delay_counts_as_a_caller_that_went_away():
@@ -240,7 +240,7 @@ async def test_a_task_that_is_cancelled_in_an_injected_delay_counts_as_a_caller_
         asleep.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(begin_async(inbound(call), sleep))
+    task = asyncio.create_task(admitted_async(inbound(call), sleep))
     await asleep.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -263,12 +263,9 @@ def test_what_is_current_is_set_around_a_piece_and_taken_back_after_it():
     log: list[str] = []
 
     class Around:
-        def enter(self) -> str:
+        def enter(self) -> Callable[[], None]:
             log.append("in")
-            return "token"
-
-        def leave(self, token: str) -> None:
-            log.append(f"out {token}")
+            return lambda: log.append("out")
 
     call = made(left=5.0)
     call.around = Around()
@@ -278,7 +275,7 @@ def test_what_is_current_is_set_around_a_piece_and_taken_back_after_it():
     inbound_context.leave(call, tokens)
     assert inbound_context.current.get() is None
     assert deadlines.current.get() is None
-    assert log == ["in", "out token"]
+    assert log == ["in", "out"]
 
 
 def test_a_request_without_a_deadline_does_not_inherit_one_from_around():

@@ -16,10 +16,11 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.drivers import finish, run
+from meshlib.engine.effects import Ended
 from meshlib.engine.explain import explain
 from meshlib.engine.fallback import exchange_of
-from meshlib.engine.inbound import Ended, InboundCall, InboundRequest, begin, inbound
-from meshlib.engine.inbound import finish as finish_served
+from meshlib.engine.inbound import InboundCall, inbound
+from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
@@ -31,6 +32,7 @@ from meshlib.transport.grpcio.client.request import GrpcRequest
 from meshlib.transport.grpcio.client.shown_call import with_metadata
 from meshlib.transport.grpcio.metadata import from_raw
 from tests.support.fake_clock import FakeClock
+from tests.support.inbound import admitted
 from tests.support.resources import to, virtual_service
 from tests.support.scripted import Bench
 from tests.support.servers import EchoServer
@@ -191,12 +193,12 @@ def test_a_status_that_a_rule_copies_from_a_stranger_is_one_of_grpcs_or_none(ben
 def test_an_inbound_request_is_served_or_refused(bench, headers, protocol):
     request = InboundRequest("POST", "/pkg.Svc/Method", headers, protocol=protocol)
     clock = FakeClock()
-    call = InboundCall(request, bench.live.snapshot.inbound, clock, random.Random(1), clock.monotonic() + 10)
+    call = InboundCall(request, bench.live.snapshot.inbound.default, clock, random.Random(1), clock.monotonic() + 10)
     assert call.inbound.faults
     span = InboundTracing(TracerProvider()).started(call)
     exchange = inbound(call)
-    if begin(exchange, clock.sleep) is None:
-        finish_served(exchange, Ended(200, 0))
+    if admitted(exchange, clock.sleep) is None:
+        finish(exchange, Ended(200, 0))
     InboundTracing(TracerProvider()).finished(call, span)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from meshlib.engine.drivers import finish, run, run_async
+from meshlib.policy.refusal import Refusal
+
 FAULT = "envoy.filters.http.fault"
 HTTP_FAULT = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
 
@@ -38,3 +41,28 @@ def envoy_filter(
         "metadata": {"name": name, "namespace": namespace},
         "spec": spec,
     }
+
+
+class Sleeps:
+    """A runtime of which nothing is asked but to sleep."""
+
+    def __init__(self, sleep: Any) -> None:
+        self.sleep = sleep
+
+
+def admitted(exchange: Any, sleep: Any) -> Refusal | None:
+    """Run an inbound exchange up to its application; what refused it (all is over then), or None."""
+    runtime: Any = Sleeps(sleep)
+    refusal = run(exchange, runtime).refusal
+    if refusal is not None:
+        finish(exchange)
+    return refusal
+
+
+async def admitted_async(exchange: Any, sleep: Any) -> Refusal | None:
+    """The same on asyncio."""
+    runtime: Any = Sleeps(sleep)
+    refusal = (await run_async(exchange, runtime)).refusal
+    if refusal is not None:
+        finish(exchange)
+    return refusal

@@ -20,10 +20,13 @@ from prometheus_client import CollectorRegistry
 
 import meshlib
 from meshlib.compiler.inbound import NOTHING
-from meshlib.engine.inbound import Ended, InboundCall, InboundRequest, begin, finish, inbound
+from meshlib.engine.drivers import finish
+from meshlib.engine.effects import Ended
+from meshlib.engine.inbound import InboundCall, inbound
+from meshlib.engine.inbound_request import InboundRequest
 from tests.support.grpc_echo import Message, eventually
 from tests.support.grpc_probe import RUNTIMES, probe
-from tests.support.inbound import envoy_filter, fault_patch
+from tests.support.inbound import admitted, envoy_filter, fault_patch
 from tests.support.spiffe import Authority
 
 TRACE = 0x0AF7651916CD43DD8448EB211C80319C
@@ -105,7 +108,7 @@ def test_a_span_that_the_server_was_started_in_is_nobodys_parent(traced):
     call = InboundCall(request, NOTHING, traced.mesh._core.clock, random.Random(1))
     exchange = telemetry.watch(call, inbound(call))
     with traced.provider.get_tracer("t").start_as_current_span("starting up"):
-        begin(exchange, lambda _: None)
+        admitted(exchange, lambda _: None)
         finish(exchange, Ended(200, 0))
     span, _ = traced.ended(2)
     assert (span.name, span.parent) == ("a.B/C", None)

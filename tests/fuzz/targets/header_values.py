@@ -13,8 +13,8 @@ from meshlib.engine.drivers import run as drive
 from meshlib.engine.effects import Send
 from meshlib.engine.explain import explain
 from meshlib.engine.fallback import exchange_of
-from meshlib.engine.inbound import CUT, InboundCall, InboundRequest, begin, inbound
-from meshlib.engine.inbound import finish as finish_served
+from meshlib.engine.inbound import CUT, InboundCall, inbound
+from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route
@@ -29,6 +29,7 @@ from meshlib.transport.grpcio.client.request import GrpcRequest
 from meshlib.transport.grpcio.metadata import from_raw, to_raw
 from meshlib.transport.grpcio.server.served import address
 from tests.fuzz.raw_input import RawInput
+from tests.support.inbound import admitted
 from tests.support.scripted import Bench
 from tests.support.strangers import HOST, NUMBERS, READ, reading_everything
 
@@ -136,7 +137,7 @@ def served(headers: list[tuple[str, Any]]) -> None:
     assert scene.live is not None
     request = InboundRequest("POST", "/pkg.Svc/Method", headers, protocol="grpc")
     now = scene.clock.monotonic()
-    call = InboundCall(request, scene.live.snapshot.inbound, scene.clock, random.Random(1), now + 1)
+    call = InboundCall(request, scene.live.snapshot.inbound.default, scene.clock, random.Random(1), now + 1)
     exchange = inbound(call)
-    if begin(exchange, scene.clock.sleep) is None:
-        finish_served(exchange, CUT)
+    if admitted(exchange, scene.clock.sleep) is None:
+        finish(exchange, CUT)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import grpc.aio
 
-from meshlib.engine.inbound import CUT, Ended, InboundCall, InboundExchange, begin_async, finish
+from meshlib.engine.drivers import finish, run_async
+from meshlib.engine.effects import Ended
+from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
 from meshlib.transport.grpcio.contracts import Req
 from meshlib.transport.grpcio.server import threads
@@ -36,6 +38,8 @@ from meshlib.transport.grpcio.server.served import (
 
 if TYPE_CHECKING:
     from grpc import HandlerCallDetails, RpcMethodHandler
+
+    from meshlib.engine.inbound import InboundExchange
 
 
 class LoopContext(Context, Protocol):
@@ -166,8 +170,9 @@ async def admit(
     """As ``threads.admit``, in this task."""
     call = served.call(method, context)
     exchange = served.exchange(call)
-    refusal = await begin_async(exchange, served.clock.sleep_async)
+    refusal = (await run_async(exchange, served.awaited)).refusal
     if refusal is not None:
+        finish(exchange)
         await context.abort(CODES[refusal.grpc], refusal.body)
     if streamed:
         return call, exchange, LoopRequests(request, call)  # type: ignore[arg-type]  # grpcio gives an iterator then

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import grpc
 
-from meshlib.engine.inbound import CUT, Ended, InboundCall, begin, finish
+from meshlib.engine.drivers import finish, run
+from meshlib.engine.effects import Ended
+from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
 from meshlib.transport.grpcio.contracts import Req
 from meshlib.transport.grpcio.server.served import (
@@ -203,8 +205,9 @@ def admit(
     handler. A refusal is answered in place of the handler, and raises as ``context.abort`` does."""
     call = served.call(method, context)
     exchange = served.exchange(call)
-    refusal = begin(exchange, served.clock.sleep)
+    refusal = run(exchange, served.blocking).refusal
     if refusal is not None:
+        finish(exchange)
         context.abort(CODES[refusal.grpc], refusal.body)
     if streamed:
         return call, exchange, ThreadRequests(request, call)  # type: ignore[arg-type]  # grpcio gives an iterator then

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import meshlib
+from meshlib.compiler.inbound import InboundPorts
 from meshlib.engine import deadlines, inbound_context
 from meshlib.policy.refusal import Refusal
 from meshlib.transport.grpcio.server import loop as server_aio
@@ -399,7 +400,7 @@ def test_a_check_that_is_plugged_in_guards_every_kind_of_call(runtime, counted, 
 
     core = counted.mesh._core
     snapshot = core.live.snapshot
-    core.install(replace(snapshot, inbound=replace(snapshot.inbound, checks=(check,))))
+    core.install(replace(snapshot, inbound=InboundPorts(replace(snapshot.inbound.default, checks=(check,)))))
     with probe(runtime, counted.mesh) as server, grpc.insecure_channel(server.address) as channel:
         one = channel.unary_unary("/no/where") if kind == "unknown method" else None
         with pytest.raises(grpc.RpcError) as caught:

@@ -1,0 +1,54 @@
+"""How requests that are no library's own are sent: headers as a list, a body that is at hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.engine.message import RawHeaders
+from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
+from meshlib.policy.deadline import write as write_deadline
+
+
+class AsSent:
+    """The half of a ``Request`` that rules change and runtimes send. ``body``: all of it, None without one."""
+
+    __slots__ = ("body", "counted", "target")
+
+    if TYPE_CHECKING:
+
+        @property
+        def headers(self) -> RawHeaders: ...
+        @headers.setter
+        def headers(self, headers: RawHeaders) -> None: ...
+
+    multiplexed = False
+    replayable = True
+    whole = True
+    sent = True
+    trace = None
+
+    def __init__(self, target: bytes, body: bytes | None) -> None:
+        self.target = target
+        self.body = body
+        self.counted = False  # whether headers hold the number of the first attempt
+
+    def count_first(self) -> RawHeaders:
+        """The headers with the number of the first attempt in them."""
+        self.counted = True
+        return [*self.headers, (ATTEMPT_COUNT, b"1")]
+
+    def attempt_headers(self, attempt: int) -> RawHeaders:
+        """The headers with the number of the attempt."""
+        count = (ATTEMPT_COUNT, b"%d" % attempt)
+        if not self.counted:
+            return [*self.headers, count]
+        return [count if pair[0] == ATTEMPT_COUNT else pair for pair in self.headers]
+
+    def set_deadline(self, header: str, seconds: float) -> None:
+        """Say how much time is left."""
+        name = header.encode("latin-1")
+        rest = [pair for pair in self.headers if pair[0].lower() != name]
+        self.headers = [*rest, (name, write_deadline(header, seconds).encode())]
+
+    def _shadow_headers(self) -> RawHeaders:
+        return [(name, shadow_host(value)) if name.lower() == HOST else (name, value) for name, value in self.headers]

@@ -1,0 +1,167 @@
+"""A request that this program serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+from meshlib.engine.as_sent import AsSent
+from meshlib.engine.message import RawHeaders
+from meshlib.engine.wire_headers import HOST
+from meshlib.policy.regex import wire
+
+if TYPE_CHECKING:
+    from meshlib.engine.message import Request
+    from meshlib.policy.inbound_view import InboundView
+
+RawPairs = Sequence[tuple[str | bytes, str | bytes]]
+
+
+class InboundRequest(AsSent):
+    """A request as its server sees it: the facts that checks decide by (``InboundView``), and that handlers read with
+    ``mesh.inbound()``. It is a ``Request`` as well: what a proxy serves it sends on, the same object.
+
+    ``authority`` is "" when the transport does not tell. Headers are read, and made into a list to be sent, when somebody
+    asks; ``principal`` and its like say what ``InboundView`` does.
+    """
+
+    __slots__ = (
+        "_raw",
+        "_sent_headers",
+        "_values",
+        "authority",
+        "claims",
+        "method",
+        "mutual",
+        "path",
+        "peer",
+        "port",
+        "principal",
+        "protocol",
+        "query",
+        "scheme",
+        "secure",
+        "version",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        headers: RawPairs = (),
+        *,
+        protocol: str = "http",
+        authority: str = "",
+        query: str = "",
+        peer: str = "",
+        port: int = 0,
+        principal: str = "",
+        secure: bool = False,
+        mutual: bool = False,
+        version: str | None = None,
+        body: bytes | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self._raw = headers
+        self._values: dict[str, list[str]] | None = None
+        self._sent_headers: RawHeaders | None = None
+        self.protocol = protocol
+        self.version = version
+        self.scheme = "https" if secure else "http"
+        self.authority = authority
+        self.peer = peer
+        self.port = port
+        self.principal = principal
+        self.secure = secure
+        self.mutual = mutual
+        self.claims: Mapping[str, object] | None = None
+        super().__init__(self.full_path.encode("latin-1", "replace"), body)
+
+    # -- as it came ---------------------------------------------------------------------------------------------------
+
+    @property
+    def full_path(self) -> str:
+        """Path and query as sent."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def dialled(self) -> str:
+        """The host that its sender meant: there is no URL to say anything else."""
+        return self.authority
+
+    @property
+    def has_envoy_headers(self) -> bool:
+        """Whether there is a header whose name begins with ``x-envoy-``."""
+        return any(name.startswith("x-envoy-") for name in self._read())
+
+    def header(self, name: str) -> str | None:
+        """Value of a header or metadata key (``name`` in lower case), repeated ones joined with ","; None when absent."""
+        values = self._read().get(name)
+        return None if values is None else values[0] if len(values) == 1 else ",".join(values)
+
+    def header_values(self, name: str) -> list[str] | None:
+        """Each value of a repeated header on its own; None when the header is not repeated."""
+        values = self._read().get(name)
+        return values if values is not None and len(values) > 1 else None
+
+    def _read(self) -> dict[str, list[str]]:
+        found = self._values
+        if found is None:
+            found = {}
+            for name, value in self._raw:
+                found.setdefault(_text(name).lower(), []).append(_text(value))
+            self._values = found
+        return found
+
+    # -- as it is sent on ---------------------------------------------------------------------------------------------
+
+    @property
+    def headers(self) -> RawHeaders:
+        """As they came, with Host; made the first time."""
+        found = self._sent_headers
+        if found is None:
+            found = [(_bytes(name), _bytes(value)) for name, value in self._raw]
+            if not any(name.lower() == HOST for name, _ in found):
+                found.insert(0, (HOST, self.authority.encode("latin-1", "replace")))
+            self._sent_headers = found
+        return found
+
+    @headers.setter
+    def headers(self, headers: RawHeaders) -> None:
+        self._sent_headers = headers
+
+    def shadow(self) -> Self:
+        """The same request for a mirror: ``-shadow`` on its host, before the port."""
+        copy = type(self)(
+            self.method,
+            self.path,
+            self._raw,
+            protocol=self.protocol,
+            authority=self.authority,
+            query=self.query,
+            secure=self.secure,
+            version=self.version,
+            body=self.body,
+        )
+        copy.target, copy.counted = self.target, self.counted
+        copy.headers = self._shadow_headers()
+        return copy
+
+    def __repr__(self) -> str:
+        return f"<InboundRequest {self.method} {self.path} from {self.principal or 'nobody known'} at {self.peer}>"
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else wire(value)
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else wire(value).encode("latin-1")
+
+
+if TYPE_CHECKING:
+
+    def _both(made: InboundRequest) -> tuple[Request, InboundView]:
+        return made, made
