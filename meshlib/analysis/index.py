@@ -11,7 +11,7 @@ from meshlib.analysis.mesh_config import MeshConfig, mesh_config_of
 from meshlib.analysis.nearest import Nearest
 from meshlib.pace import take_turns
 from meshlib.resources.kinds import split_api_version
-from meshlib.resources.loader import Other, texts
+from meshlib.resources.load_result import Other, texts
 from meshlib.resources.typed import (
     DEPLOYMENT,
     GATEWAY,

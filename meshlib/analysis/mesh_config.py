@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from meshlib.problems import Problem
-from meshlib.resources.loader import Other
+from meshlib.resources.load_result import Other
 from meshlib.resources.yaml_reader import read
 
 CONFIG_MAP = ("istio-system", "istio")

@@ -28,7 +28,7 @@ from meshlib.analysis import (
 from meshlib.analysis.finding import Finding
 from meshlib.analysis.index import Index
 from meshlib.analysis.mesh_config import MeshConfig
-from meshlib.resources.loader import Other
+from meshlib.resources.load_result import Other
 
 if TYPE_CHECKING:
     from meshlib.analysis.codes import Code

@@ -18,7 +18,7 @@ from meshlib.resources.typed import DESTINATION_RULE, VIRTUAL_SERVICE
 
 if TYPE_CHECKING:
     from meshlib.resources.destination_rule import DestinationRule
-    from meshlib.resources.loader import Other
+    from meshlib.resources.load_result import Other
 
 _TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 _HOSTNAME = "kubernetes.io/hostname"

@@ -7,11 +7,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.problems import Problem, Severity
 from meshlib.sources.removals import QUIET_SECONDS, FileLook, Look, Removals, Verdict
-from meshlib.sources.watcher import Watcher
+from meshlib.sources.watcher import Watcher, WatchStatus
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
@@ -123,7 +123,7 @@ class FileSource:
         watcher = self._watcher
         return watcher.stopping if watcher is not None else None
 
-    def status(self) -> dict[str, Any] | None:
+    def status(self) -> WatchStatus | None:
         """Of the watch; None when there is none. Starts it again when it is not there any more."""
         watcher = self._watcher
         if watcher is None:
@@ -144,7 +144,8 @@ class FileSource:
             self.watch(changed)
 
     def _signature(self) -> Hashable:
-        from meshlib.resources.loader import expand, signature_of
+        from meshlib.resources.load_result import signature_of
+        from meshlib.resources.loader import expand
 
         found = []
         for name in expand(self.paths):

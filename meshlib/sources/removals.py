@@ -20,7 +20,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from meshlib.pace import in_turns
 from meshlib.problems import Problem, Severity
@@ -49,7 +49,7 @@ class Item(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def origin(self) -> Any: ...
+    def origin(self) -> Origin: ...
 
 
 R = TypeVar("R", bound=Item)
@@ -316,7 +316,7 @@ def _missing(previous: Sequence[R], loaded: Sequence[R]) -> list[R]:
     return missing
 
 
-def _count(items: Sequence[Any]) -> str:
+def _count(items: Sequence[object]) -> str:
     return f"{len(items)} resource{'' if len(items) == 1 else 's'}"
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 log = logging.getLogger("meshlib.sources")
 
@@ -22,6 +22,15 @@ RESTART_SECONDS = 0.5
 
 POLLING = "polling"
 NATIVE = "inotify" if sys.platform.startswith("linux") else "native"
+
+
+class WatchStatus(TypedDict):
+    """Of a watch, for ``mesh.status()``: ``kind`` is how changes are noticed, ``error`` why it was started again last."""
+
+    alive: bool
+    kind: str
+    restarts: int
+    error: str
 
 
 class Watcher:
@@ -77,7 +86,7 @@ class Watcher:
     def __str__(self) -> str:
         return ", ".join(self._paths)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> WatchStatus:
         """For ``mesh.status()``."""
         return {"alive": self.alive, "kind": self.kind, "restarts": self.restarts, "error": self.error}
 

@@ -399,7 +399,7 @@ def test_a_reload_by_hand_reads_whatever_the_times_of_files_say(tmp_path, monkey
     file = tmp_path / "all.json"
     write(file, *BASE, route_to("v1"))
     with meshlib.Mesh.from_path(tmp_path, watch=False) as mesh:
-        monkeypatch.setattr("meshlib.resources.loader.signature_of", lambda found: (0, 0, 0, 0))
+        monkeypatch.setattr("meshlib.resources.reading.signature_of", lambda found: (0, 0, 0, 0))
         mesh.reload()
         text = file.read_bytes()
         file.write_bytes(text.replace(b'"subset": "v1"', b'"subset": "v2"'))

@@ -240,7 +240,7 @@ def test_no_mistake_of_indentation_passes_in_silence_or_ends_in_an_exception(kin
 @pytest.mark.parametrize("kind", GOOD)
 def test_checking_the_entries_of_lists_one_by_one_finds_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def found(text: str, at_once: bool) -> tuple[list[str], list[str]]:
-        monkeypatch.setattr("meshlib.resources.loader.LONG_TEXT", 10**9 if at_once else 0)
+        monkeypatch.setattr("meshlib.resources.loading.LONG_TEXT", 10**9 if at_once else 0)
         for name in ("LONG_LIST", "VERY_LONG_LIST"):
             monkeypatch.setattr(f"meshlib.resources.findings.{name}", 10**9 if at_once else 1)
         result = load_text(text)

@@ -46,7 +46,7 @@ def http_rule(rule: HttpRoute, loc: Loc, *, delegate: bool, at_gateway: bool) ->
         if mirror.percentage is not None:
             yield from share(mirror.percentage.value, (*loc, "mirrors", index, "percentage"), 0.0)
     if rule.redirect is not None:
-        yield from redirect(rule, (*loc, "redirect"))
+        yield from redirect(rule.redirect, rule, (*loc, "redirect"))
     if rule.direct_response is not None:
         yield from direct_response(rule.direct_response, (*loc, "directResponse"))
     if rule.retries is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.policy.grpc_status import NUMBERS as GRPC_STATUSES
 from meshlib.policy.retry import CONDITIONS
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         FaultAbort,
         FaultDelay,
         HttpFaultInjection,
+        HttpRedirect,
         HttpRetry,
         HttpRewrite,
         HttpRoute,
@@ -114,9 +115,8 @@ def _status(status: int, loc: Loc) -> Iterator[Notice]:
         yield refused("bad-status", loc, f"{status} is not an HTTP status 200..600", "for example 503")
 
 
-def redirect(rule: HttpRoute, loc: Loc) -> Iterator[Notice]:
-    """``redirect``: to somewhere, by one path, with a code of a redirect."""
-    redirect: Any = rule.redirect
+def redirect(redirect: HttpRedirect, rule: HttpRoute, loc: Loc) -> Iterator[Notice]:
+    """``redirect`` of a rule: to somewhere, by one path, with a code of a redirect."""
     if redirect.uri and redirect.prefix_rewrite:
         yield refused(
             "several-rewrites",
