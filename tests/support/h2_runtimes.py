@@ -10,8 +10,9 @@ from typing import Any
 
 from meshlib.clock import SystemClock
 from meshlib.engine.call import CallerTimeouts
-from meshlib.engine.outcome import Outcome, RawHeaders
+from meshlib.engine.outcome import Outcome
 from meshlib.transport.protocol.http1 import BodyFailed
+from meshlib.transport.protocol.raw_head import Headers, RawHead
 from meshlib.transport.protocol.request_body import ReplayBody
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.loop import AsyncioUpstream
@@ -26,7 +27,7 @@ class Call:
 
     path: bytes = b"/"
     method: bytes = b"GET"
-    headers: RawHeaders = field(default_factory=list)
+    headers: Headers = field(default_factory=list)
     body: bytes | list[bytes] | Any = None
     limits: dict[str, float] = field(default_factory=dict)
     read: bool = True
@@ -41,7 +42,9 @@ class Result:
     cut: BodyFailed | None = None
 
 
-def _all_headers(call: Call) -> RawHeaders:
+def _all_headers(call: Call) -> Headers:
+    if isinstance(call.headers, RawHead):
+        return call.headers
     return [(b"Host", b"reviews:9080"), *call.headers]
 
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
+from meshlib.transport.protocol.raw_head import Headers, RawHead
 from meshlib.transport.protocol.request_head import InvalidHead
 
 if TYPE_CHECKING:
-    from meshlib.engine.outcome import RawHeaders
+    from meshlib.engine.message import RawHeaders
     from meshlib.transport.protocol.request_body import ReplayBody
 
 CHUNKED = b"chunked"
@@ -43,7 +44,7 @@ class NoBody:
     body = None
     expects_continue = False
 
-    def __init__(self, headers: RawHeaders) -> None:
+    def __init__(self, headers: Headers) -> None:
         self.headers = headers
 
 
@@ -52,9 +53,7 @@ class Sized:
 
     __slots__ = ("_left", "body", "expects_continue", "headers", "length")
 
-    def __init__(
-        self, headers: RawHeaders, body: bytes | ReplayBody, length: int, expects_continue: bool = False
-    ) -> None:
+    def __init__(self, headers: Headers, body: bytes | ReplayBody, length: int, expects_continue: bool = False) -> None:
         self.headers = headers
         self.body = body
         self.length = length
@@ -98,7 +97,7 @@ class Chunked:
     __slots__ = ("_count", "body", "expects_continue", "headers")
 
     def __init__(
-        self, headers: RawHeaders, body: bytes | ReplayBody, length: int | None, expects_continue: bool = False
+        self, headers: Headers, body: bytes | ReplayBody, length: int | None, expects_continue: bool = False
     ) -> None:
         self.headers = headers
         self.body = body
@@ -133,25 +132,30 @@ class Chunked:
 Framing = NoBody | Sized | Chunked
 
 
-def framing_of(headers: RawHeaders, body: bytes | ReplayBody | None) -> Framing:
+def framing_of(headers: Headers, body: bytes | ReplayBody | None) -> Framing:
     """The framing that ``headers`` declare for ``body``, or the only one that is left for it. Raises ``FalseFraming``.
 
     One Content-Length, ASCII digits, equal to the body; Transfer-Encoding: chunked and nothing else; with both, the length
     is not written. A body with neither goes in chunks, as Envoy sends it. No second Host.
     """
-    if body is None:
-        # the common case at the cost of one list, made without a step of bytecode a header (row "httpx.Client p50"): no name
-        # is as long as those that matter, but for one like Host's
-        sizes = list(map(len, map(_NAME, headers)))
-        if 14 not in sizes and 17 not in sizes and sizes.count(4) < 2:
+    if type(headers) is RawHead:
+        declared = _declared_by_lines(headers)
+        if body is None and not declared:
             return NoBody(headers)
-    declared: dict[bytes, bytes] = {}
-    for name, value in headers:
-        known = _DECLARED.get(len(name))
-        if known is not None and name.lower() == known:
-            if known in declared and known != b"expect":
-                raise FalseFraming(_TWICE[known])
-            declared[known] = value
+    else:
+        if body is None:
+            # the common case at the cost of one list, made without a step of bytecode a header (row "httpx.Client p50"): no
+            # name is as long as those that matter, but for one like Host's
+            sizes = list(map(len, map(_NAME, headers)))
+            if 14 not in sizes and 17 not in sizes and sizes.count(4) < 2:
+                return NoBody(headers)
+        declared = {}
+        for name, value in headers:
+            known = _DECLARED.get(len(name))
+            if known is not None and name.lower() == known:
+                if known in declared and known != b"expect":
+                    raise FalseFraming(_TWICE[known])
+                declared[known] = value
     length = _length(declared.get(b"content-length"))
     expects_continue = declared.get(b"expect", b"").strip(_WHITE).lower() == b"100-continue"
     coding = declared.get(b"transfer-encoding")
@@ -172,6 +176,18 @@ def framing_of(headers: RawHeaders, body: bytes | ReplayBody | None) -> Framing:
     return Sized(headers, body, length, expects_continue)
 
 
+def _declared_by_lines(head: RawHead) -> dict[bytes, bytes]:
+    """What a raw head declares, without a list of its headers; Host is only counted."""
+    declared: dict[bytes, bytes] = {}
+    for name in _DECLARED.values():
+        values = head.values(name)
+        if len(values) > 1 and name != b"expect":
+            raise FalseFraming(_TWICE[name])
+        if values and name != b"host":
+            declared[name] = values[-1]
+    return declared
+
+
 _TWICE = {
     b"host": "the request has two Host headers",
     b"content-length": "the request has two Content-Length headers",
@@ -190,7 +206,7 @@ def _length(value: bytes | None) -> int | None:
     return int(digits)
 
 
-def _in_chunks(headers: RawHeaders) -> RawHeaders:
+def _in_chunks(headers: Headers) -> RawHeaders:
     """The headers of a body in chunks: no length, and the one coding in its usual spelling, where it stood."""
     made, written = [], False
     for pair in headers:

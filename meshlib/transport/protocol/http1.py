@@ -14,6 +14,7 @@ import httptools
 
 from meshlib.engine.outcome import Failure, RawHeaders
 from meshlib.transport.protocol.known_heads import LONGEST_HEAD, known, remember
+from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.protocol.request_head import upgrades
 
 MAX_HEAD_BYTES = 60 * 1024  # Envoy's max_response_headers_kb; interim heads, chunk extensions and trailers count, too
@@ -83,7 +84,7 @@ class ResponseReader:
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self.poisoned = False
-        self.request_headers: RawHeaders = []  # looked at when the server switches protocols
+        self.request_headers: Headers = []  # looked at when the server switches protocols
         self.switched: bytes | None = None  # after 101: what came behind the head, which is no HTTP
         self.error = ""
         self._misses = 0  # heads in a row that were not known

@@ -5,10 +5,8 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from meshlib.engine.outcome import RawHeaders
+from meshlib.transport.protocol.raw_head import Headers, RawHead
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -35,12 +33,17 @@ class InvalidHead(ValueError):
 def encode_head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Request line and headers. Raises ``InvalidHead`` rather than write what another reader might split differently."""
     # no step of bytecode a header: everything here is one pass in C
-    lines = b"%b\r\n\r\n" % _LINE_END.join(map(_line, headers)) if headers else _LINE_END
-    head = b"%b %b HTTP/1.1\r\n%b" % (method, target, lines)
+    known = True
+    if type(headers) is RawHead:
+        head = headers.encode(method, target) or b""
+    else:
+        lines = b"%b\r\n\r\n" % _LINE_END.join(map(_line, headers)) if headers else _LINE_END
+        head = b"%b %b HTTP/1.1\r\n%b" % (method, target, lines)
+        known = _known_names.issuperset(map(_NAME, headers))
     if (
         # what is left of it without what values may hold are the line ends written here, and nothing that a value smuggles in
         head.translate(None, _IN_VALUES) != _LINE_END * (len(headers) + 2)
-        or not (_known_names.issuperset(map(_NAME, headers)) or _are_tokens(headers))
+        or not (known or _are_tokens(headers))
         or (method not in _METHODS and _TOKEN.fullmatch(method) is None)
         or not target
         or target.translate(None, _IN_TARGETS)
@@ -73,7 +76,7 @@ def _what_is_wrong(method: bytes, target: bytes, headers: Sequence[tuple[bytes, 
     return "the request head is not valid HTTP"
 
 
-def upgrades(headers: RawHeaders) -> set[bytes]:
+def upgrades(headers: Headers) -> set[bytes]:
     """The protocols that Upgrade names."""
     return {
         token
@@ -84,7 +87,7 @@ def upgrades(headers: RawHeaders) -> set[bytes]:
     }
 
 
-def asks_for_websocket(headers: RawHeaders) -> bool:
+def asks_for_websocket(headers: Headers) -> bool:
     """Whether the request cannot be made over HTTP/2."""
     if 7 not in map(len, map(_NAME, headers)):  # no step of bytecode a header
         return False

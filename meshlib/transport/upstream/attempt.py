@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from meshlib.engine.call import NO_TIMEOUTS, CallerTimeouts
+from meshlib.transport.protocol.raw_head import Headers
+from meshlib.transport.protocol.request_body import ReplayBody
 from meshlib.transport.upstream.target import Target, smaller
-
-if TYPE_CHECKING:
-    from meshlib.engine.message import RawHeaders
-    from meshlib.transport.protocol.request_body import ReplayBody
-    from meshlib.transport.upstream.trace import Trace
+from meshlib.transport.upstream.trace import Trace
 
 BreakOff = Callable[[], None]
 Watch = Callable[[BreakOff], None]
 
 
 class Attempt:
-    """``request_target`` as in the request line; ``headers`` with Host. ``head_timeout``: seconds from the first byte sent to
-    the whole head of the response, None: no limit; less what the attempt had to wait for its connection slot. ``deadline``:
-    when all must be over, on the clock of the runtime that made this (threads: the mesh's; asyncio: the loop's).
+    """``request_target`` as in the request line; ``headers`` with Host, a list or a raw head. ``head_timeout``: seconds from
+    the first byte sent to the whole head of the response, None: no limit; less what was waited for the connection slot.
+    ``deadline``: when all must be over, on the clock of the runtime that made this (threads: the mesh's; asyncio: the loop's).
     ``caller``: the limits of one step that the caller set: ``connect`` (TCP and TLS together), ``pool`` (the wait for a
     connection slot of the client's own limits), ``write`` and ``read`` (the longest silence in the middle of a body).
     ``trace`` is told what happens; ``watch`` is given what breaks the attempt off, as soon as there is something.
@@ -43,7 +40,7 @@ class Attempt:
         self,
         method: bytes,
         request_target: bytes,
-        headers: RawHeaders,
+        headers: Headers,
         body: bytes | ReplayBody | None,
         target: Target,
         head_timeout: float | None = None,

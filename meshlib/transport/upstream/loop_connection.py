@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from meshlib.engine.outcome import Failure, RawHeaders
+from meshlib.engine.outcome import Failure
 from meshlib.transport.protocol.http1 import ResponseReader
+from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.network_stream import AsyncPooledStream
 from meshlib.transport.upstream.problems import BODY_CUT, CUT_HEAD, NO_RESPONSE
@@ -116,7 +117,7 @@ class Connection(asyncio.Protocol):
 
     # -- use --------------------------------------------------------------------------------------------------------
 
-    def start(self, data: bytes, head_request: bool, handler: Handler, headers: RawHeaders) -> None:
+    def start(self, data: bytes, head_request: bool, handler: Handler, headers: Headers) -> None:
         """Send the head (and whatever of the body is at hand) of a request; ``handler`` hears of its response. ``headers`` are
         the request's."""
         self._reused = self.requests > 0

@@ -12,7 +12,9 @@ import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from meshlib.engine.outcome import Outcome, RawHeaders
+from meshlib.engine.message import RawHeaders
+from meshlib.engine.outcome import Outcome
+from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.upstream.target import Target
 
 
@@ -90,12 +92,10 @@ class Trace:
             "connection.start_tls", {"ssl_context": context, "server_hostname": name, "timeout": timeout}
         )
 
-    def send_headers(
-        self, method: bytes, request_target: bytes, headers: RawHeaders, target: Target
-    ) -> Awaitable[None]:
+    def send_headers(self, method: bytes, request_target: bytes, headers: Headers, target: Target) -> Awaitable[None]:
         """The request begins."""
         url = TracedUrl(target.scheme, target.host.encode(), target.port, request_target)
-        request = TracedRequest(method, url, headers)
+        request = TracedRequest(method, url, list(headers))
         return self.started(f"{self.version}.send_request_headers", {"request": request})
 
     def step(self, name: str) -> Awaitable[None]:
