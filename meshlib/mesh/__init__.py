@@ -292,7 +292,7 @@ class Mesh(Doors):
         """Stop watching and close every connection. Idempotent, and callable from any thread.
 
         Calls under way fail at once with ``ClosedMeanwhile``, in every thread and on every event loop, whatever they wait for
-        (a connection, an answer, the rest of a body, a slot, a backoff), and are not tried again; calls after it raise
+        (a connection, a response, the rest of a body, a slot, a backoff), and are not tried again; calls after it raise
         ``MeshClosed``. To let calls end, wait for them before. In threads what the caller's own code does cannot be broken
         off: an iterator of a request's body, an ``inner`` transport.
         """

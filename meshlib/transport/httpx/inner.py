@@ -94,7 +94,7 @@ class _Translator:
                 return Outcome(failure, str(error) or type(error).__name__, error)
         return Outcome(Failure.RESET, str(error) or type(error).__name__, error)
 
-    def answered(self, response: httpx.Response, body: _SyncBody | _AsyncBody) -> Outcome:
+    def outcome_of(self, response: httpx.Response, body: _SyncBody | _AsyncBody) -> Outcome:
         """The outcome of a response of the inner transport."""
         extensions = response.extensions
         outcome = Outcome(
@@ -121,7 +121,7 @@ class SyncInner(_Translator):
             response = self._inner.handle_request(self.request(effect))
         except (self._module.TransportError, FalseFraming, SourceFailed) as error:
             return self.failed(error)
-        return self.answered(response, _SyncBody(response.stream, self))
+        return self.outcome_of(response, _SyncBody(response.stream, self))
 
     def enter(self) -> None:
         """The client is entered, and its transport with it."""
@@ -154,7 +154,7 @@ class AsyncInner(_Translator):
             return Outcome(Failure.TIMEOUT, f"no answer within {effect.timeout or 0:.3g} s")
         except (self._module.TransportError, FalseFraming, SourceFailed) as error:
             return self.failed(error)
-        return self.answered(response, _AsyncBody(response.stream, self))
+        return self.outcome_of(response, _AsyncBody(response.stream, self))
 
     async def enter(self) -> None:
         """The client is entered, and its transport with it."""

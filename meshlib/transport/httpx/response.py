@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-_NAME = operator.itemgetter(0)
+_NAME, _VALUE = operator.itemgetter(0), operator.itemgetter(1)
 
 MOST_HEADS = 256
+LONGEST_VALUES = 2048
+"""Bytes of the values of a head that is remembered; with ``MOST_HEADS``, what servers can make this process hold."""
 GIVE_UP_AFTER = 64
 """Heads in a row that were not met before, after which a server is taken for one whose heads are all different."""
 
@@ -154,7 +156,9 @@ class Responses:
             self._misses = 0
             return self._headers(found)
         self._misses += 1
-        if len(self._of_head) >= MOST_HEADS:
-            self._of_head.clear()
-        self._of_head[head] = found = self._headers(raw)
+        found = self._headers(raw)
+        if len(b"".join(map(_VALUE, raw))) <= LONGEST_VALUES:
+            if len(self._of_head) >= MOST_HEADS:
+                self._of_head.clear()
+            self._of_head[head] = found
         return self._headers(found)

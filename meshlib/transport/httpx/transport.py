@@ -116,19 +116,19 @@ class _Door(Generic[R]):
 
     def _failed(self, outcome: Outcome, exchange: Exchange[HttpxRequest], call: Call[HttpxRequest]) -> Outcome:
         """The network has failed the call. Ends the exchange; the response that Envoy would give."""
-        answered = change_answer(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
+        reply = change_answer(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
         if outcome.failure in replies.FLAG_OF_FAILURE:
-            call.record.status = answered.status
+            call.record.status = reply.status
         finish(exchange)
-        return answered
+        return reply
 
     def _local(
-        self, outcome: Outcome, answered: Outcome, call: Call[HttpxRequest], request: httpx.Request
+        self, outcome: Outcome, reply: Outcome, call: Call[HttpxRequest], request: httpx.Request
     ) -> httpx.Response:
         """What the caller gets of a failed call. Raises when it wants exceptions."""
         if not self._respond or outcome.failure not in replies.FLAG_OF_FAILURE or "DC" in call.record.flags:
             raise call_error(outcome, call.record, request, self._module)
-        return self._whole(answered, call, False)
+        return self._whole(reply, call, False)
 
     def _whole(self, outcome: Outcome, call: Call[HttpxRequest], told: bool) -> httpx.Response:
         """The response of a call that is over. ``told``: by the runtime, what happened on the wire."""
@@ -157,12 +157,12 @@ class MeshTransport(_Door[BlockingRuntime]):
         runtime = self._runtime if way is None or not way.takes(call) else way.runtime
         telemetry = self._core.telemetry
         span = telemetry.began(call)
-        answered = None
+        reply = None
         try:
             delivered = run(exchange, runtime)
             outcome = delivered.outcome
             if outcome.failure is not None:
-                answered = self._failed(outcome, exchange, call)
+                reply = self._failed(outcome, exchange, call)
             else:
                 call.record.status = outcome.status
                 if outcome.body is None:
@@ -170,9 +170,9 @@ class MeshTransport(_Door[BlockingRuntime]):
         except BaseException:
             telemetry.broken(call, span)
             raise
-        if answered is not None:
+        if reply is not None:
             telemetry.ended(call, span)
-            return self._local(outcome, answered, call, request)
+            return self._local(outcome, reply, call, request)
         if outcome.body is None:
             telemetry.ended(call, span)
             return self._whole(outcome, call, runtime.traces)
@@ -216,12 +216,12 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
         runtime = self._runtime if way is None or not way.takes(call) else way.runtime
         telemetry = self._core.telemetry
         span = telemetry.began(call)
-        answered = None
+        reply = None
         try:
             delivered = await run_async(exchange, runtime)
             outcome = delivered.outcome
             if outcome.failure is not None:
-                answered = self._failed(outcome, exchange, call)
+                reply = self._failed(outcome, exchange, call)
             else:
                 call.record.status = outcome.status
                 if outcome.body is None:
@@ -229,9 +229,9 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
         except BaseException:
             telemetry.broken(call, span)
             raise
-        if answered is not None:
+        if reply is not None:
             telemetry.ended(call, span)
-            return self._local(outcome, answered, call, request)
+            return self._local(outcome, reply, call, request)
         if outcome.body is None:
             telemetry.ended(call, span)
             return self._whole(outcome, call, runtime.traces)
