@@ -11,6 +11,7 @@ counters stand in for the tables (``written_elsewhere``), and a call writes at o
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from bisect import bisect_left
@@ -82,6 +83,7 @@ class CallSeries:
 
 
 _adding = threading.Lock()
+os.register_at_fork(after_in_child=_adding._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
 
 
 class LockedCountSeries(CountSeries):
