@@ -14,7 +14,19 @@ import meshlib
 from benchmarks import synthetic
 from benchmarks.measure import Row, requests_per_second
 from benchmarks.processes import backend
+from meshlib.clock import SystemClock
+from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.loop import AsyncioUpstream
+from meshlib.transport.upstream.names import Names
+from meshlib.transport.upstream.target import Target
 
+HEADERS = [
+    (b"Host", b"reviews:9080"),
+    (b"Accept", b"*/*"),
+    (b"Accept-Encoding", b"gzip, deflate"),
+    (b"Connection", b"keep-alive"),
+    (b"User-Agent", b"python-httpx/0.28.1"),
+]
 URL = "http://reviews:9080/reviews/0"
 IN_FLIGHT = 32
 
@@ -35,6 +47,24 @@ def http2_calls(quick: bool) -> list[Row]:
                 fast.append(await requests_per_second(lambda: meshed.get(URL), total, IN_FLIGHT))
             return statistics.median(slow), statistics.median(fast)
 
+    async def attempts(port: int) -> float:
+        """Without httpx and without policy, which cost the same over HTTP/1.1: what the upstream itself does."""
+        loop = asyncio.get_running_loop()
+        upstream = AsyncioUpstream(loop, Names(SystemClock()))
+        target = Target("127.0.0.1", port, http2=True)
+
+        async def attempt() -> None:
+            outcome = await upstream.send(Attempt(b"GET", b"/", HEADERS, None, target, 5.0, loop.time() + 5.0))
+            if outcome.failure is not None:
+                raise RuntimeError(outcome.detail)
+            if outcome.whole is None:
+                async for _ in outcome.body:
+                    pass
+
+        measured = [await requests_per_second(attempt, total, IN_FLIGHT) for _ in range(3)]
+        upstream.close()
+        return statistics.median(measured)
+
     def from_threads(mesh: meshlib.Mesh) -> float:
         with mesh.client() as client, ThreadPoolExecutor(8) as pool:
 
@@ -52,6 +82,7 @@ def http2_calls(quick: bool) -> list[Row]:
         meshlib.Mesh.from_resources(synthetic.reviews(port, protocol="http2")) as mesh,
     ):
         bare, meshed = asyncio.run(on_loop(port, mesh))
+        alone = asyncio.run(attempts(port))
         threads = statistics.median(from_threads(mesh) for _ in range(3))
     return [
         Row(
@@ -61,6 +92,13 @@ def http2_calls(quick: bool) -> list[Row]:
             lower_is_better=False,
             details=f"{meshed:.0f}/s against {bare:.0f}/s",
             extra={"mesh": meshed, "httpx": bare},
+        ),
+        Row(
+            "HTTP/2 at 32 in flight, attempts/s of the upstream alone",
+            alone,
+            "/s",
+            lower_is_better=False,
+            extra={"mesh": alone},
         ),
         Row("HTTP/2 from 8 threads, requests/s", threads, "/s", lower_is_better=False, extra={"mesh": threads}),
     ]

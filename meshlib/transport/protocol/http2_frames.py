@@ -71,8 +71,9 @@ class FrameBudget:
 
     def opened(self) -> None:
         """A stream was opened: there will be a response."""
-        self.reward()
-        self._tiny = min(TINY_MOST, self._tiny + TINY_A_STREAM)
+        left, tiny = self._left + BUDGET_A_FRAME, self._tiny + TINY_A_STREAM
+        self._left = left if left < BUDGET_MOST else BUDGET_MOST
+        self._tiny = tiny if tiny < TINY_MOST else TINY_MOST
 
     def charge(self) -> None:
         """A frame that carries nothing."""
@@ -83,7 +84,10 @@ class FrameBudget:
     def data(self, size: int) -> None:
         """A DATA frame with ``size`` bytes of body."""
         if size >= TINY:
-            self.reward(1.0)
+            if self._left < BUDGET_MOST - 1.0:
+                self._left += 1.0
+            else:
+                self._left = BUDGET_MOST
         elif size <= 0:
             self.charge()
         else:

@@ -157,8 +157,10 @@ class Ngh2Codec:
             self._flush()
 
     def consumed(self, number: int, size: int) -> None:
-        with contextlib.suppress(ngh2.NGH2Error):  # of a connection that is over nobody wants more
+        try:  # not suppress: this is for every response
             self._connection.acknowledge_received_data(size, number)
+        except ngh2.NGH2Error:
+            return  # of a connection that is over nobody wants more
 
     ignored = consumed
 

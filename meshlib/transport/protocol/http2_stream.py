@@ -15,6 +15,7 @@ _UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
 _name = itemgetter(0)
 _flat = chain.from_iterable
 Received = Sequence[tuple[bytes, bytes]]
+_STATUSES = {b"%d" % status: status for status in range(100, 1000)}
 
 
 class StreamFailure(NamedTuple):
@@ -82,18 +83,22 @@ class Stream:
         """The head of the response. The codec has seen to it that ``:status`` is the one pseudo header and comes first."""
         self.begun = True
         (_, status), *kept = headers
-        if len(status) != 3 or not status.isdigit() or status < b"100":
+        self.status = _STATUSES.get(status, 0)
+        if not self.status:
             return f"the status of the answer is {status[:20]!r}"
-        self.status = int(status)
         text = b"".join(_flat(kept))
         if _UNSAFE.search(text):
             name = next((name for name, value in kept if _UNSAFE.search(value)), b"")
             return f"the value of the answer's header {name[:50]!r} holds a line break"
-        if b"content-length" in map(_name, kept):
-            for value in [value for name, value in kept if name == b"content-length"]:
-                if not value.isdigit() or len(value) > 18 or self.length not in (None, int(value)):
-                    return f"the answer's content-length is {value[:20]!r}"
-                self.length = int(value)
+        names = list(map(_name, kept))
+        if b"content-length" in names:
+            length = kept[names.index(b"content-length")][1]
+            if not length.isdigit() or len(length) > 18 or names.count(b"content-length") > 1:
+                lengths = [value for name, value in kept if name == b"content-length"]
+                wrong = next((value for value in lengths if not _says(value, length)), None)
+                if wrong is not None:
+                    return f"the answer's content-length is {wrong[:20]!r}"
+            self.length = int(length)
         if len(text) + 4 * len(kept) > MAX_HEAD_BYTES:
             return f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"
         if len(kept) > MAX_HEADERS:
@@ -143,3 +148,8 @@ class Stream:
             return f"the answer's body ended after {self.received} of {self.length} bytes"
         self.complete = True
         return None
+
+
+def _says(length: bytes, other: bytes) -> bool:
+    """Whether it is a length, and the same as another."""
+    return length.isdigit() and len(length) <= 18 and other.isdigit() and int(length) == int(other)
