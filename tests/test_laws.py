@@ -247,10 +247,10 @@ def knows(libraries: set[str], where: tuple[str, ...]) -> Callable[[str, ast.AST
 
 
 knows_httpx = knows(
-    {"httpx", "httpx2", "httpcore"}, ("transport/httpx/", "errors.py", "mesh.py", "transport/upstream/tls.py")
+    {"httpx", "httpx2", "httpcore"}, ("transport/httpx/", "errors.py", "mesh/", "transport/upstream/tls.py")
 )
 """Errors of calls derive from httpx's; a mesh makes httpx clients; ``verify=`` is httpx's to read (``tls.py``, when asked)."""
-knows_grpcio = knows({"grpc", "grpc_health"}, ("transport/grpcio/", "mesh.py"))
+knows_grpcio = knows({"grpc", "grpc_health"}, ("transport/grpcio/", "mesh/"))
 
 
 RULES: dict[str, Callable[[str, ast.AST], str | None]] = {

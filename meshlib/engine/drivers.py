@@ -251,6 +251,8 @@ class CallbackDriver(Generic[R, Last]):
 class CallbackAsk(Generic[R]):
     """A call on behalf of an exchange, run from callbacks."""
 
+    __slots__ = ("_done", "_driver", "_effect", "_reading", "_runtime")
+
     def __init__(
         self,
         effect: Ask[R],
