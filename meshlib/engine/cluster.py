@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler.routes import Cluster
 from meshlib.policy.balancer import REPICKS, Balancer, equal_weights, new_balancer, pick_avoiding
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
-from meshlib.policy.outlier import OutlierDetector, usable_endpoints
+from meshlib.policy.outlier import Ejection, OutlierDetector, usable_endpoints
 from meshlib.policy.tiers import Tier, build, choose, leaving_out
 from meshlib.registry.service import Endpoint
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from meshlib.engine.guard import Guard
     from meshlib.engine.picks import Picks
-    from meshlib.policy.consistent_hash import HashPolicy
+    from meshlib.policy.consistent_hash import HashPolicy, Table
     from meshlib.policy.http_match import RequestView
     from meshlib.policy.retry import RetryPolicy
 
@@ -91,7 +91,7 @@ class ClusterState:
         self.failures = 0
         self.retries = 0
         self.retries_active = 0
-        self.events: deque[Any] = deque(maxlen=EVENTS_KEPT)
+        self.events: deque[Ejection] = deque(maxlen=EVENTS_KEPT)
 
     @property
     def active(self) -> int:
@@ -164,7 +164,7 @@ class BoundCluster:
         self.max_requests = spec.limits.http2_max_requests
         self.remembers_picks = spec.hash_policy is not None or spec.resolution == "passthrough"
         self.plain = guard is None and not spec.refusal and not self.remembers_picks
-        self.targets: dict[Any, Any] = {}  # the transports' own: how to reach an endpoint from this cluster
+        self.targets: dict[Hashable, object] = {}  # the transports' own: how to reach an endpoint from this cluster
         self.retired = False  # a reload has put another one in its place: only calls under way use it
         with state.lock:
             self.configure(now)
@@ -250,7 +250,7 @@ class BoundCluster:
                 endpoint.avoided = True
         self.usable = usable_endpoints(self.endpoints, spec.panic_percent)
         self._even = equal_weights(self.usable)
-        self._table: Any = None
+        self._table: Table | None = None
         self._tiers: list[Tier] | None = None
         if spec.placement is not None and self.endpoints:
             self._tiers = build(self.endpoints, spec.placement.weights, spec.panic_percent, self._balancer_of)
@@ -389,7 +389,7 @@ class BoundCluster:
         state = self.state
         with state.lock:
             if state.detector is not None:
-                self._note(state.detector.tick(now))
+                self._note(*state.detector.tick(now))
                 state.next_tick = state.detector.next_tick
 
     def _dialled(self, picks: Picks, rng: random.Random) -> EndpointState:
@@ -441,13 +441,14 @@ class BoundCluster:
         with state.lock:
             state.failures += 1
             if state.detector is not None:
-                self._note(state.detector.record_local_failure(endpoint, kind, now))
+                event = state.detector.record_local_failure(endpoint, kind, now)
+                if event is not None:
+                    self._note(event)
 
-    def _note(self, events: Any) -> None:
-        if not events:
-            return
-        self.state.events.extend(events if isinstance(events, (list, tuple)) else (events,))
-        self.state.generation += 1
+    def _note(self, *events: Ejection) -> None:
+        if events:
+            self.state.events.extend(events)
+            self.state.generation += 1
 
     def begin_retry(self, holder: Retrying) -> bool:
         """Whether one more retry may run beside those under way (retryBudget, else connectionPool.http.maxRetries)."""
@@ -471,7 +472,7 @@ class BoundCluster:
                 self.state.retries_active -= 1
                 holder.retrying = False
 
-    def resolved(self, name: str, addresses: tuple[str, ...], now: float) -> list[Any]:
+    def resolved(self, name: str, addresses: tuple[str, ...], now: float) -> list[object]:
         """The resolver has (new) addresses for an endpoint that is a name. Returns the targets of endpoints that are gone."""
         state = self.state
         with state.lock:

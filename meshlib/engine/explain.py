@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.routes import Cluster, Destination, Rule, VirtualHost
 from meshlib.compiler.snapshot import split_authority
@@ -13,6 +13,8 @@ from meshlib.registry.names import is_ip
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
+    from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.facts import DestinationFacts, EndpointFacts, ExplanationFacts
     from meshlib.engine.live import Live
     from meshlib.policy.http_match import RequestView
 
@@ -40,7 +42,7 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
     if view.authority.lower() != view.dialled.lower():
         found.add_details({"host_header": _what_host_did(live, view, vhost)})
     found.considered = sorted(considered, key=lambda c: c.index)
-    details: dict[str, Any] = {"virtual_host": f"{vhost.host}:{vhost.port}" if vhost.port else vhost.host}
+    details: ExplanationFacts = {"virtual_host": f"{vhost.host}:{vhost.port}" if vhost.port else vhost.host}
     why_unknown = _why_unknown(live.snapshot, view) if live.snapshot.is_unknown(vhost) else ""
     if why_unknown:
         details["note"] = vhost.note.replace(UNREGISTERED, why_unknown)
@@ -131,9 +133,9 @@ def _why_not(rule: Rule, view: RequestView) -> str:
     return "; or ".join(reason for reason in reasons if reason)
 
 
-def _destination(live: Live, rule: Rule, target: Destination, now: float, view: RequestView) -> dict[str, Any]:
+def _destination(live: Live, rule: Rule, target: Destination, now: float, view: RequestView) -> DestinationFacts:
     share = 100.0 if len(rule.destinations) == 1 else 100.0 * target.weight / rule.choice.total
-    found: dict[str, Any] = {
+    found: DestinationFacts = {
         "host": target.host,
         "subset": target.subset,
         "port": target.port,
@@ -197,11 +199,11 @@ def _what_alias(live: Live, view: RequestView, vhost: VirtualHost) -> str:
     return f"{host} is an ExternalName and stands for {known[0]}{counts}"
 
 
-def endpoints_of(cluster: Any, now: float) -> list[dict[str, Any]]:
+def endpoints_of(cluster: BoundCluster, now: float) -> list[EndpointFacts]:
     """The endpoints of a bound cluster with health and ejection."""
     cluster.look(now)
     detector = cluster.state.detector
-    found = []
+    found: list[EndpointFacts] = []
     for endpoint in cluster.endpoints:
         until = detector.ejected_until(endpoint) if detector is not None else None
         found.append(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshlib.engine.facts import DestinationFacts, ExplanationFacts
 
 TAKEN, NOT_TAKEN = "->", "  "
 
 
-def render(data: dict[str, Any]) -> str:
+def render(data: ExplanationFacts) -> str:
     """Of ``Explanation.to_dict()``: the decision, then what happened if the call was made."""
     lines = [_headline(data)]
     if data.get("note"):
@@ -49,7 +52,7 @@ def render(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _headline(data: dict[str, Any]) -> str:
+def _headline(data: ExplanationFacts) -> str:
     what = data["resource"] or "no VirtualService"
     if data["rule"] is not None and data["rule"] >= 0:
         what += f" http[{data['rule']}]"
@@ -59,7 +62,7 @@ def _headline(data: dict[str, Any]) -> str:
     return f"{what} -> {where}  (config {data['config_version']})"
 
 
-def _destination(target: dict[str, Any]) -> list[str]:
+def _destination(target: DestinationFacts) -> list[str]:
     where = f"{target['host']}/{target['subset']}" if target["subset"] else target["host"]
     lines = [f"  {target['share']:g} % to {where} port {target['port']}"]
     if target.get("missing"):
@@ -77,8 +80,8 @@ def _destination(target: dict[str, Any]) -> list[str]:
         lines.append(f"       this request's key leads to {target['hash_leads_to']}")
     if target["resilience"]:
         lines.append(f"       by {target['resilience']['resource']}: {target['resilience_text']}")
-    changed = [key for key in ("request_headers", "response_headers") if target[key]]
-    lines += [f"       {key.replace('_', ' ')}: {target[key]}" for key in changed]
+    changed = (("request headers", target["request_headers"]), ("response headers", target["response_headers"]))
+    lines += [f"       {what}: {operations}" for what, operations in changed if operations]
     for endpoint in target["endpoints"]:
         state = "" if endpoint["usable"] else "  ejected" if endpoint["ejected"] else "  not ready"
         if endpoint["ejected_for"]:

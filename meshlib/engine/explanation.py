@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.engine.outcome import Failure
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Destination, Rule, VirtualHost
+    from meshlib.engine.facts import AttemptFacts, ExplanationFacts, RuleFacts
 
 
 class Attempt:
@@ -23,7 +24,7 @@ class Attempt:
         self.failure = failure
         self.ms = ms
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> AttemptFacts:
         return {"endpoint": self.endpoint, "status": self.status, "failure": self.failure, "ms": round(self.ms, 3)}
 
     def __repr__(self) -> str:
@@ -41,7 +42,7 @@ class Considered:
         self.taken = taken
         self.reason = reason
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> RuleFacts:
         return {"rule": self.index, "name": self.name, "taken": self.taken, "reason": self.reason}
 
 
@@ -89,7 +90,7 @@ class Explanation:
         self.status = 0
         self.grpc_status: int | None = None
         self.considered: list[Considered] | None = None
-        self._details: dict[str, Any] | None = None
+        self._details: ExplanationFacts | None = None
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -138,13 +139,13 @@ class Explanation:
         """Append one of Envoy's response flags."""
         self.flags = f"{self.flags},{flag}" if self.flags else flag
 
-    def add_details(self, details: dict[str, Any]) -> None:
+    def add_details(self, details: ExplanationFacts) -> None:
         """Facts that only ``mesh.explain`` gathers (policies of the rule, endpoints of the cluster)."""
         self._details = {**(self._details or {}), **details}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ExplanationFacts:
         """All of it, for programs; keys are stable."""
-        found: dict[str, Any] = {
+        found: ExplanationFacts = {
             "resource": self.resource,
             "rule": self.rule,
             "rule_name": self.rule_name,

@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.policy.adaptive_concurrency import GradientLimit
 from meshlib.policy.balancer import PeakEwma, observe_latency
@@ -19,11 +19,14 @@ from meshlib.policy.latency import Latencies
 from meshlib.policy.windowed_budget import WindowedBudget
 
 if TYPE_CHECKING:
+    from pybreaker import CircuitBreakerStorage
+
     from meshlib.compiler.resilience import Resilience
+    from meshlib.engine.facts import ResilienceFacts
     from meshlib.policy.breaker import Breaker, BreakerSettings
     from meshlib.policy.endpoint import EndpointState
 
-Storage = Callable[["BreakerSettings", str], Any]
+Storage = Callable[["BreakerSettings", str], "CircuitBreakerStorage | None"]
 Report = Callable[[str, str, str, str], None]
 PEAK_EWMA = PeakEwma()
 OVERLOADED = frozenset((429, 503))
@@ -240,10 +243,10 @@ class Guard:
             words.append(" ".join(filter(None, (name, stands, shadow))))
         return ", ".join(words)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> ResilienceFacts:
         """For ``mesh.status()``."""
         settings = self.settings
-        found: dict[str, Any] = {
+        found: ResilienceFacts = {
             "resource": settings.resource,
             "host": settings.host,
             "shadow": sorted(settings.shadow),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.engine.explain import endpoints_of, limits_text
+from meshlib.engine.facts import PassedThrough
 
 if TYPE_CHECKING:
     from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.facts import ClusterFacts
     from meshlib.engine.live import Live
 
 PASSED_THROUGH = 50
 
 
-def status(live: Live, now: float) -> dict[str, Any]:
+def status(live: Live, now: float) -> dict[str, object]:
     """For ``mesh.status()``. Only clusters that were called are bound; the others are counted."""
     snapshot = live.snapshot
     bound = list(live.bound.values())
@@ -28,7 +30,7 @@ def status(live: Live, now: float) -> dict[str, Any]:
     }
 
 
-def _cluster(cluster: BoundCluster, now: float) -> dict[str, Any]:
+def _cluster(cluster: BoundCluster, now: float) -> ClusterFacts:
     state, spec = cluster.state, cluster.spec
     detector = state.detector
     if detector is not None and now >= detector.next_tick:
@@ -50,7 +52,7 @@ def _cluster(cluster: BoundCluster, now: float) -> dict[str, Any]:
         "pending": None if slots is None else slots.pending,
         "endpoints": endpoints_of(cluster, now)
         if spec.resolution != "passthrough"
-        else [{"address": key} for key in list(state.endpoints)[:PASSED_THROUGH]],
+        else [PassedThrough(address=key) for key in list(state.endpoints)[:PASSED_THROUGH]],
         "events": [
             {"kind": e.kind, "endpoint": e.endpoint, "trigger": e.trigger, "at": e.at, "seconds": e.seconds}
             for e in state.events

@@ -179,7 +179,7 @@ def test_a_status_that_a_rule_copies_from_a_stranger_is_one_of_grpcs_or_none(ben
             return ""
 
     call = grpc_call(bench, ())
-    outcome = GrpcOutcome(14, None, None, None, at_once=True)
+    outcome = GrpcOutcome(code=14, at_once=True)
     outcome.told_headers = True
     outcome.headers = [(name.encode(), value.encode("latin-1")) for name, value in trailers]
     told = with_metadata(Told(), outcome, call.record)

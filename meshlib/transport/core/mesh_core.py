@@ -151,7 +151,8 @@ class MeshCore:
         targets = (
             [] if live is None else [t for cluster in list(live.bound.values()) for t in list(cluster.targets.values())]
         )
-        found = dict.fromkeys(t.tls for t in targets if isinstance(t.tls, Followed) and t.tls.files)
+        contexts = [getattr(target, "tls", None) for target in targets]
+        found = dict.fromkeys(tls for tls in contexts if isinstance(tls, Followed) and tls.files)
         return [followed.status() for followed in found]
 
     def after_fork(self) -> None:

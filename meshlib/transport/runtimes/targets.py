@@ -36,8 +36,8 @@ def find_target(
         key = (endpoint, authority, client)
     if client.limits is not None:
         key = (key, client.limits)
-    found: Target | None = cluster.targets.get(key)
-    if found is None or found.label != endpoint.key:
+    found = cluster.targets.get(key)
+    if type(found) is not Target or found.label != endpoint.key:
         if len(cluster.targets) >= MAX_TARGETS:
             oldest = next(iter(cluster.targets))
             core.forget_targets([cluster.targets.pop(oldest)])

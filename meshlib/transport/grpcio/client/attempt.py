@@ -55,14 +55,15 @@ def endpoint_upstream(
         key = (endpoint, settings, authority) if authority else (endpoint, settings)
     else:
         key = (endpoint, settings, loop, authority)
-    found: Upstream | None = cluster.targets.get(key)
+    known = cluster.targets.get(key)
+    found = known if type(known) is Upstream else None
     if found is not None and (not found.worn or found.usable(core.clock.monotonic())):
         return found
     with _connecting:
         if core.closed:
             raise MeshGone(MESH_CLOSED)
-        again: Upstream | None = cluster.targets.get(key)
-        if again is not None and again is not found:
+        again = cluster.targets.get(key)
+        if type(again) is Upstream and again is not found:
             return again
         if found is not None and found.pid == os.getpid():
             core.forget_targets([found])

@@ -20,6 +20,7 @@ from meshlib.transport.grpcio.client.attempt import (
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
 from meshlib.transport.grpcio.client.core_unary import AioUnary, cancel_unless_done, deserialized, raise_for, unobserved
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.client.upstream import Upstream
 from meshlib.transport.grpcio.contracts import ended_call
 from meshlib.transport.runtimes.loop import LoopRuntime
 from meshlib.transport.runtimes.race import race_on_loop
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from meshlib.transport.grpcio.client.aio_requests import AioRequests
     from meshlib.transport.grpcio.client.core_unary import BindingCall
     from meshlib.transport.grpcio.client.request import GrpcRequest, LoopRequest
-    from meshlib.transport.grpcio.client.upstream import Upstream
     from meshlib.transport.grpcio.contracts import LoopCall, LoopMultiCallable
 
 
@@ -48,7 +48,8 @@ class OnLoop(LoopRuntime["LoopRequest"]):
     async def send(self, effect: Send[LoopRequest]) -> Outcome:
         sent: GrpcRequest[AioRequests[object]] = effect.call.request
         loop = asyncio.get_running_loop()
-        upstream: Upstream | None = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
+        known = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
+        upstream = known if type(known) is Upstream else None
         messages, options, timeout = sent.messages, sent.call_options, effect.timeout
         outcome = GrpcOutcome()
         call: LoopCall | BindingCall | None = None

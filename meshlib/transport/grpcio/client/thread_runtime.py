@@ -12,6 +12,7 @@ from meshlib.transport.grpcio.client.attempt import callable_on, not_begun, outc
 from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.client.upstream import Upstream
 from meshlib.transport.grpcio.contracts import ended_call
 from meshlib.transport.runtimes.race import ThreadRace
 from meshlib.transport.runtimes.threads import ThreadRuntime
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
-    from meshlib.transport.grpcio.client.upstream import Upstream
     from meshlib.transport.grpcio.contracts import ThreadMessages, ThreadMultiCallable
 
 
@@ -38,7 +38,8 @@ class Blocking(ThreadRuntime["ThreadRequest"]):
         # microsecond of `make bench`
         record = effect.call.record
         sent: GrpcRequest[ThreadMessages] = effect.call.request
-        upstream: Upstream | None = effect.cluster.targets.get((effect.endpoint, self._settings))
+        known = effect.cluster.targets.get((effect.endpoint, self._settings))
+        upstream = known if type(known) is Upstream else None
         destination, rule = record.destination, record.rule_object
         changes = destination.response_ops or rule.cors is not None  # type: ignore[union-attr]
         # made before the response is waited for: after that, every line runs cold

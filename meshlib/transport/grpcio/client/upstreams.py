@@ -69,8 +69,9 @@ class Upstreams:
         watches here: the next attempt will tell."""
         for key, target in list(cluster.targets.items()):
             if isinstance(target, Upstream):
-                self._kept_by_parent.append(cluster.targets.pop(key))
-                if target.watching is not None or target.ended:
+                self._kept_by_parent.append(target)
+                del cluster.targets[key]
+                if isinstance(key, tuple) and (target.watching is not None or target.ended):
                     cluster.state.observe_health(key[0], reachable=True, serving=True)
 
 
