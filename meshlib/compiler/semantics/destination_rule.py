@@ -81,7 +81,7 @@ LEVEL: tuple[Row, ...] = (
     honoured(
         "connectionPool.http.maxConcurrentStreams",
         "streams of an HTTP/2 connection",
-        "tests/transport/upstream/test_http2_upstreams.py",
+        "tests/transport/upstream/test_http2_call.py",
         "the server's",
     ),
     ignored(

@@ -1,0 +1,109 @@
+"""One request on an HTTP/2 connection and what the server sends for it, without a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+from meshlib.transport.protocol.http2_stream import Stream
+
+OK = (b":status", b"200")
+
+
+def stream(head_request: bool = False) -> Stream:
+    return Stream(1, head_request, False, lambda: None)
+
+
+def test_a_whole_response_is_taken():
+    one = stream()
+    assert one.take_head((OK, (b"x", b"1"), (b"content-length", b"3"))) is None
+    assert (one.status, one.headers, one.length) == (200, [(b"x", b"1"), (b"content-length", b"3")], 3)
+    assert one.take_data(b"a") is None
+    assert one.take_data(b"bc") is None
+    assert one.take_trailers(((b"t", b"1"),)) is None
+    assert not one.settled
+    assert one.take_end() is None
+    assert (one.settled, one.chunks, one.trailers) == (True, [b"a", b"bc"], [(b"t", b"1")])
+
+
+@pytest.mark.parametrize("status", [b"", b"20", b"0200", b"099", b"2x0", b"-20", "\u0662\u0660\u0660".encode()])
+def test_a_status_is_three_digits(status):
+    problem = stream().take_head(((b":status", status),))
+    assert problem == f"the status of the answer is {status!r}"
+
+
+@pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\0"])
+def test_a_line_break_in_a_value_is_told_with_its_header(value):
+    problem = stream().take_head((OK, (b"fine", b"1"), (b"x", value)))
+    assert problem == "the value of the answer's header b'x' holds a line break"
+    assert stream().take_trailers(((b"x", value),)) == "a trailer of the answer holds a line break"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "wrong"),
+    [
+        ([b"x"], b"x"),
+        ([b""], b""),
+        ([b"+1"], b"+1"),
+        ([b"9" * 19], b"9" * 19),
+        ([b"1", b"2"], b"2"),
+        ([b"1", b"1", b" 1"], b" 1"),
+        ([b"x", b"1"], b"x"),
+    ],
+)
+def test_a_length_that_is_none_or_another(lengths, wrong):
+    problem = stream().take_head((OK, *[(b"content-length", length) for length in lengths]))
+    assert problem == f"the answer's content-length is {wrong[:20]!r}"
+
+
+def test_a_length_may_be_told_twice_if_it_is_the_same():
+    one = stream()
+    assert one.take_head((OK, (b"content-length", b"3"), (b"content-length", b"03"))) is None
+    assert one.length == 3
+
+
+@pytest.mark.parametrize(("status", "head_request"), [(b"204", False), (b"304", False), (b"200", True)])
+def test_a_length_without_a_body_binds_nobody(status, head_request):
+    one = stream(head_request)
+    assert one.take_head(((b":status", status), (b"content-length", b"5"))) is None
+    assert (one.length, one.take_end(), one.complete) == (None, None, True)
+
+
+def test_a_body_is_as_long_as_its_length():
+    one = stream()
+    one.take_head((OK, (b"content-length", b"3")))
+    assert one.take_data(b"abcd") == "the answer's body is longer than its content-length of 3"
+    other = stream()
+    other.take_head((OK, (b"content-length", b"3")))
+    assert other.take_data(b"ab") is None
+    assert other.take_end() == "the answer's body ended after 2 of 3 bytes"
+    assert not other.complete
+
+
+def test_the_answer_to_head_has_no_body():
+    one = stream(head_request=True)
+    one.take_head((OK,))
+    assert one.take_data(b"x") == "the server sent a body in answer to HEAD"
+
+
+def test_heads_and_trailers_are_bounded_in_bytes_and_number():
+    large = (b"x", bytes(MAX_HEAD_BYTES - 5).replace(b"\0", b"v"))  # and 4 for the pair
+    assert stream().take_head((OK, large)) is None
+    assert "larger than" in str(stream().take_head((OK, large, (b"y", b""))))
+    many = [(b"x", b"v")] * MAX_HEADERS
+    one = stream()
+    assert one.take_head((OK, *many)) is None
+    assert "more than" in str(one.take_trailers(((b"y", b"1"),)))
+    assert "more than" in str(stream().take_head((OK, *many, (b"y", b"1"))))
+    other = stream()
+    other.take_head((OK, large))
+    assert "larger than" in str(other.take_trailers(((b"y", b"1"),)))
+
+
+def test_interim_heads_are_not_the_response():
+    one = stream()
+    assert one.take_interim(((b":status", b"103"),)) is None
+    assert not one.continue_seen
+    assert one.take_interim(((b":status", b"100"),)) is None
+    assert (one.continue_seen, one.begun, one.head_done) == (True, True, False)
+    assert "101" in str(one.take_interim(((b":status", b"101"),)))
