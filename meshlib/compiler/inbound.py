@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.scope import ROOT_NAMESPACE
 from meshlib.policy.fault import MILLION, FaultPolicy
@@ -20,6 +20,7 @@ from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
     from meshlib.resources.envoy_filter import ConfigPatche, EnvoyFilter
+    from meshlib.resources.kubernetes import Service
     from meshlib.workload import Workload
 
 FAULT = "envoy.filters.http.fault"
@@ -92,14 +93,13 @@ class _NotActedOn(Exception):
 
 
 def compile_inbound(
-    filters: Sequence[EnvoyFilter], services: Sequence[Any], workload: Workload, domain: str
+    filters: Sequence[EnvoyFilter], services: Sequence[Service], workload: Workload, domain: str
 ) -> tuple[InboundPorts, list[Problem]]:
     """For the server of ``workload``. Notices are about all filters, whichever workloads they select."""
     problems: list[Problem] = []
-    built_in: dict[
-        str, Any
-    ] = {}  # Istio's chain has a fault filter that does nothing until something is merged into it
-    inserted: list[dict[str, Any]] = []
+    # Istio's chain has a fault filter that does nothing until something is merged into it
+    built_in: dict[str, object] = {}
+    inserted: list[dict[str, object]] = []
     sources: list[str] = []
     for resource in sorted(filters, key=_order):
         mine = _selected(resource, workload)
@@ -122,7 +122,7 @@ def compile_inbound(
     return InboundPorts(Inbound((), faults, own_service(services, workload, domain), found)), problems
 
 
-def _order(resource: EnvoyFilter) -> Any:
+def _order(resource: EnvoyFilter) -> tuple[int, bool, tuple[str, str, str, int]]:
     """Istio's: by priority, the root namespace first, then the oldest."""
     return (resource.spec.priority or 0, resource.namespace != ROOT_NAMESPACE, resource.age_key)
 
@@ -135,7 +135,7 @@ def _selected(resource: EnvoyFilter, workload: Workload) -> bool:
     return all(workload.labels.get(k) == v for k, v in wanted.items())
 
 
-def own_service(services: Iterable[Any], workload: Workload, domain: str) -> str:
+def own_service(services: Iterable[Service], workload: Workload, domain: str) -> str:
     """Full host of the oldest Kubernetes service that selects the workload, "" when none does."""
     mine = [
         s
@@ -148,7 +148,7 @@ def own_service(services: Iterable[Any], workload: Workload, domain: str) -> str
     return f"{found.name}.{found.namespace}.svc.{domain}".lower() if found is not None else ""
 
 
-def _fault_of(resource: EnvoyFilter, patch: ConfigPatche) -> tuple[str, dict[str, Any]]:
+def _fault_of(resource: EnvoyFilter, patch: ConfigPatche) -> tuple[str, dict[str, object]]:
     """The operation and HTTPFault of a patch. Raises ``_NotActedOn``."""
     if patch.apply_to != "HTTP_FILTER" or patch.patch is None:
         raise _NotActedOn("a patch of Envoy's own configuration; there is no Envoy here")
@@ -172,14 +172,14 @@ def _fault_of(resource: EnvoyFilter, patch: ConfigPatche) -> tuple[str, dict[str
     config = value.get("typed_config", value.get("typedConfig"))
     if not isinstance(config, Mapping):
         raise _NotActedOn("its value has no typed_config")
-    config = _snake(config)
-    kind = config.pop("@type", None)
+    fault = _snake(config)
+    kind = fault.pop("@type", None)
     if kind not in (_TYPE, _OLD_TYPE):
         raise _NotActedOn(f"its typed_config is of type {kind}, not {_TYPE}")
-    unknown = sorted(set(config) - {"delay", "abort"})
+    unknown = sorted(set(fault) - {"delay", "abort"})
     if unknown:
         raise _NotActedOn(f"{', '.join(unknown)} of HTTPFault: a fault that should be narrower is not injected at all")
-    return operation, config
+    return operation, fault
 
 
 def _neighbour(patch: ConfigPatche) -> str | None:
@@ -209,14 +209,17 @@ def _neighbour(patch: ConfigPatche) -> str | None:
     return found.sub_filter.name if found.sub_filter is not None else None
 
 
-def _snake(value: Any) -> Any:
+def _snake(settings: Mapping[str, object]) -> dict[str, object]:
     """Protobuf's JSON takes both spellings of a field."""
-    if isinstance(value, Mapping):
-        return {re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", str(k)).lower(): _snake(v) for k, v in value.items()}
-    return value
+    return {
+        re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", str(key)).lower(): _snake(value)
+        if isinstance(value, Mapping)
+        else value
+        for key, value in settings.items()
+    }
 
 
-def _merge(target: dict[str, Any], more: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def _merge(target: dict[str, object], more: Mapping[str, object], path: str = "") -> dict[str, object]:
     """As protobuf merges messages: set fields win, messages are merged, of a oneof the last one set stays."""
     for key, value in more.items():
         for other in _ONE_OF.get(path, ()):
@@ -230,7 +233,7 @@ def _merge(target: dict[str, Any], more: Mapping[str, Any], path: str = "") -> d
     return target
 
 
-def _policy(settings: Mapping[str, Any]) -> FaultPolicy:
+def _policy(settings: Mapping[str, object]) -> FaultPolicy:
     """HTTPFault as this engine injects it. Raises ``_NotActedOn`` for values that Envoy would not take."""
     delay, abort = _message(settings, "delay"), _message(settings, "abort")
     seconds, status = 0.0, 0
@@ -263,20 +266,20 @@ def _policy(settings: Mapping[str, Any]) -> FaultPolicy:
     )
 
 
-def _message(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _message(settings: Mapping[str, object], name: str) -> Mapping[str, object]:
     found = settings.get(name, {})
     if not isinstance(found, Mapping):
         raise _NotActedOn(f"{name} is no object")
     return found
 
 
-def _only(settings: Mapping[str, Any], name: str, *known: str) -> None:
+def _only(settings: Mapping[str, object], name: str, *known: str) -> None:
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise _NotActedOn(f"{name}.{', '.join(unknown)} of HTTPFault")
 
 
-def _share(settings: Mapping[str, Any], name: str) -> tuple[int, int]:
+def _share(settings: Mapping[str, object], name: str) -> tuple[int, int]:
     """Millionths, and how many of them one of the numerator is. Absent: none, as in Envoy."""
     percentage = _message(settings, "percentage")
     _only(percentage, f"{name}.percentage", "numerator", "denominator")
@@ -287,7 +290,7 @@ def _share(settings: Mapping[str, Any], name: str) -> tuple[int, int]:
     return _number(percentage.get("numerator", 0), f"{name}.percentage.numerator", 0, 2**32 - 1) * unit, unit
 
 
-def _number(value: Any, name: str, low: int, high: int) -> int:
+def _number(value: object, name: str, low: int, high: int) -> int:
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
     if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
         raise _NotActedOn(f"{name} {value!r} is not a whole number from {low} to {high}")
