@@ -65,6 +65,20 @@ class ThreadMessages(RequestMessages, Protocol):
     def copy(self) -> ThreadMessages: ...
 
 
+class LoopMessages(RequestMessages, Protocol):
+    """Of asyncio."""
+
+    def attach(self, inner: LoopCall) -> None:
+        """A new attempt takes the messages."""
+        ...
+
+    async def send_to(self, call: LoopCall) -> object:
+        """Attach, and wait for the single response."""
+        ...
+
+    def copy(self) -> LoopMessages: ...
+
+
 Messages = TypeVar("Messages", bound=RequestMessages, covariant=True)
 
 

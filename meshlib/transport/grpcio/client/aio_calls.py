@@ -307,11 +307,11 @@ class _Stream(MeshCall):
         if isinstance(result, RpcFailed):
             self._error = result
             return result
-        told = ended_call(error)
-        told.exchange = self._run.call.record
+        shown = ended_call(error)
+        shown.exchange = self._run.call.record
         if type(result) is GrpcOutcome and result.told_headers and result.grpc_status is None:
             changed = aio.Metadata(*from_raw(result.headers))
-            told.initial_metadata = lambda: changed
+            shown.initial_metadata = lambda: changed
         self._error = error
         return error
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
     from meshlib.telemetry.observe import Telemetry
-    from meshlib.transport.grpcio.client.request import GrpcRequest, LoopRequest
+    from meshlib.transport.grpcio.client.request import LoopRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
     from meshlib.transport.grpcio.contracts import LoopCall, LoopMultiCallable, Metadata
 
@@ -147,7 +147,7 @@ class StreamOnLoop(OnLoop):
     run: StreamRun
 
     async def send(self, effect: Send[LoopRequest]) -> Outcome:
-        sent: GrpcRequest[AioRequests[object]] = effect.call.request
+        sent = effect.call.request
         messages = sent.messages
         inner: LoopCall | None = None
         upstream: Upstream | None = None

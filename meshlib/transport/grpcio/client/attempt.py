@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from meshlib.policy.endpoint import EndpointState
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.client.request import AnyRequest, GrpcRequest
-    from meshlib.transport.grpcio.contracts import Messages, Metadata, RequestMessages, ThreadCall
+    from meshlib.transport.grpcio.contracts import Messages, Metadata, ThreadCall
 
 INFINITE = float("inf")
 
@@ -37,7 +37,7 @@ def upstream_for(
     core: MeshCore, settings: ChannelSettings, effect: Send[AnyRequest], loop: asyncio.AbstractEventLoop | None = None
 ) -> Upstream:
     """The channel for an attempt, of this runtime alone; made on first use. Raises ``CannotConnect``."""
-    sent: GrpcRequest[RequestMessages] = effect.call.request
+    sent = effect.call.request
     return endpoint_upstream(core, settings, effect.cluster, effect.endpoint, sent.sent_authority, loop)
 
 
@@ -99,13 +99,13 @@ def _forget_closed_loops(core: MeshCore, targets: dict[object, object]) -> None:
 
 def invoker(upstream: Upstream, effect: Send[AnyRequest]) -> Any:
     """grpcio's multicallable for an attempt on a channel, of the channel's runtime. Raises ``CannotConnect``."""
-    sent: GrpcRequest[RequestMessages] = effect.call.request
+    sent = effect.call.request
     return upstream.calls.get((sent.method_called.key, sent.target)) or callable_on(upstream, effect)
 
 
 def callable_on(upstream: Upstream, effect: Send[AnyRequest]) -> Any:
     """A new multicallable for an attempt. Raises ``CannotConnect``."""
-    sent: GrpcRequest[RequestMessages] = effect.call.request
+    sent = effect.call.request
     try:
         return upstream.multicallable(sent.method_called, sent.target)
     except Exception as error:
@@ -155,7 +155,7 @@ def broken_off(core: MeshCore) -> bool:
 
 
 def wants_headers(effect: Send[AnyRequest]) -> bool:
-    """Whether a rule looks at the headers of the answer."""
+    """Whether a rule looks at the headers of the response."""
     record = effect.call.record
     destination, rule = record.destination, record.rule_object
     return (destination is not None and bool(destination.response_ops)) or (rule is not None and rule.cors is not None)
@@ -175,34 +175,34 @@ def outcome_of_end(
     core: MeshCore,
     upstream: Upstream | None,
     effect: Send[AnyRequest],
-    told: ThreadCall,
+    end: ThreadCall,
     timed: bool,
     initial: Metadata | None = None,
     call: object = None,
 ) -> Outcome:
-    """What an attempt that ended without any message comes to. ``told`` has the status: grpcio's exception, or its call.
-    ``initial``: its initial metadata, where that must not be asked for here; ``call``: grpcio's call, if ``told`` is none."""
+    """What an attempt that ended without any message comes to. ``end`` has the status: grpcio's exception, or its call.
+    ``initial``: its initial metadata, where that must not be asked for here; ``call``: grpcio's call, if ``end`` is none."""
     if core.closed:
-        return mesh_closed(told if isinstance(told, BaseException) else None)
+        return mesh_closed(end if isinstance(end, BaseException) else None)
     if initial is None:
-        initial = told.initial_metadata()
-    sent: GrpcRequest[RequestMessages] = effect.call.request
+        initial = end.initial_metadata()
+    sent = effect.call.request
     messages = sent.messages
-    code, details = told.code().value, told.details() or ""
+    code, details = end.code().value, end.details() or ""
     number = code[0] if isinstance(code, tuple) else UNKNOWN
     outcome = ended(
         number,
         details,
         initial,
-        told if call is None else call,
-        told if number and isinstance(told, BaseException) else None,
+        end if call is None else call,
+        end if number and isinstance(end, BaseException) else None,
         timed,
         None if isinstance(messages, bytes) else messages.error,
     )
     if outcome.failure is Failure.CONNECT_FAILED and upstream is not None:
         lost_connection(core, upstream, effect)
     elif type(outcome) is GrpcOutcome and wants_headers(effect):
-        outcome.tell_headers(tuple(initial), told.trailing_metadata(), details)
+        outcome.tell_headers(tuple(initial), end.trailing_metadata(), details)
     return outcome
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.drivers import CallbackRuntime
     from meshlib.engine.effects import Acquire, Deliver, Exchange
-    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
-    from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages
+    from meshlib.transport.grpcio.client.request import ThreadRequest
+    from meshlib.transport.grpcio.contracts import ThreadCall
 
 
 class CallbackRun:
@@ -122,7 +122,7 @@ class CallbackRun:
             self._driver = None
             callbacks, self._on_end = self._on_end, []
             self.changed.notify_all()
-        sent: GrpcRequest[ThreadMessages] = self.call.request
+        sent = self.call.request
         if not isinstance(sent.messages, bytes):
             sent.messages.over()
         for callback in callbacks:

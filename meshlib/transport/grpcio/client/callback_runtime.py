@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from meshlib.alarms import Alarms
     from meshlib.engine.effects import Acquire, Send, Wait
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
+    from meshlib.transport.grpcio.client.request import ThreadRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
-    from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages, ThreadMultiCallable
+    from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMultiCallable
 
 INFINITE = float("inf")
 
@@ -44,7 +44,7 @@ class FromCallbacks:
 
     def send(self, effect: Send[ThreadRequest], done: Callable[[Outcome], None]) -> Callable[[], None]:
         core = self._core
-        sent: GrpcRequest[ThreadMessages] = effect.call.request
+        sent = effect.call.request
         messages = sent.messages
         upstream: Upstream | None = None
         try:

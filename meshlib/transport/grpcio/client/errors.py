@@ -129,11 +129,11 @@ def _status(outcome: Outcome, call: Call[AnyRequest]) -> tuple[int, str]:
         return (RESOURCE_EXHAUSTED if "message larger" in outcome.detail else INTERNAL), outcome.detail
     if failure is Failure.REQUEST_BODY_FAILED:
         return UNKNOWN, "Exception iterating requests!"
-    answer = change_answer(call, replies.for_failure(outcome, len(record.attempts) > 1))
-    text = (answer.whole or b"").decode()
+    response = change_answer(call, replies.for_failure(outcome, len(record.attempts) > 1))
+    text = (response.whole or b"").decode()
     if failure is Failure.RESET and "RST_STREAM" in outcome.detail:
         text = text.replace("connection termination", "remote reset")
-    return grpc_of_http(answer.status), text
+    return grpc_of_http(response.status), text
 
 
 def _callers_own(call: Call[AnyRequest]) -> bool:

@@ -29,9 +29,8 @@ from meshlib.transport.upstream.problems import mesh_closed
 if TYPE_CHECKING:
     from meshlib.engine.effects import Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.aio_requests import AioRequests
     from meshlib.transport.grpcio.client.core_unary import BindingCall
-    from meshlib.transport.grpcio.client.request import GrpcRequest, LoopRequest
+    from meshlib.transport.grpcio.client.request import LoopRequest
     from meshlib.transport.grpcio.contracts import LoopCall, LoopMultiCallable
 
 
@@ -46,7 +45,7 @@ class OnLoop(LoopRuntime["LoopRequest"]):
         effect.winner, effect.winner.outcome = await race_on_loop(effect, self.send, self._core.alarms)
 
     async def send(self, effect: Send[LoopRequest]) -> Outcome:
-        sent: GrpcRequest[AioRequests[object]] = effect.call.request
+        sent = effect.call.request
         loop = asyncio.get_running_loop()
         known = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
         upstream = known if type(known) is Upstream else None

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from meshlib.engine.effects import Exchange, Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
-    from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages
+    from meshlib.transport.grpcio.client.request import ThreadRequest
+    from meshlib.transport.grpcio.contracts import ThreadCall
 
 
 class _ReadToTheEnd(ThreadRuntime["ThreadRequest"]):
@@ -31,7 +31,7 @@ class _ReadToTheEnd(ThreadRuntime["ThreadRequest"]):
         self._settings = settings
 
     def send(self, effect: Send[ThreadRequest]) -> Outcome:
-        sent: GrpcRequest[ThreadMessages] = effect.call.request
+        sent = effect.call.request
         messages = sent.messages
         try:
             called: Callable[..., ThreadCall] = invoker(upstream_for(self._core, self._settings, effect), effect)
@@ -43,8 +43,8 @@ class _ReadToTheEnd(ThreadRuntime["ThreadRequest"]):
             for _ in inner:
                 pass
         except grpc.RpcError as error:
-            told = ended_call(error)
-            return ended(told.code().value[0], told.details(), told.initial_metadata(), inner, error, True)
+            end = ended_call(error)
+            return ended(end.code().value[0], end.details(), end.initial_metadata(), inner, error, True)
         except CannotConnect as error:
             return refused(error)
         except Exception as error:  # noqa: BLE001 (an outcome as any other)

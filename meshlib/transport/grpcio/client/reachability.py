@@ -51,22 +51,22 @@ def lost_connection(core: MeshCore, upstream: Upstream, effect: Send[GrpcRequest
         cluster.state.observe_health(endpoint, reachable=True)
 
 
-def _told(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> Callable[[], None]:
+def _watch_ender(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> Callable[[], None]:
     """What ends the watch of an upstream: it is back, or nobody knows any more and the next attempt will tell. Keeps
     neither the channel nor the cluster, which a reload may have bound anew meanwhile."""
     watched, state = weakref.ref(upstream), cluster.state
 
-    def told() -> None:
+    def end_watch() -> None:
         here = watched()
         if here is not None:
             here.watching = None
         state.observe_health(endpoint, reachable=True)
 
-    return told
+    return end_watch
 
 
 def _watch_from_thread(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> None:
-    told = _told(upstream, cluster, endpoint)
+    end_watch = _watch_ender(upstream, cluster, endpoint)
     watched = weakref.ref(upstream)
 
     def stop() -> None:
@@ -77,19 +77,19 @@ def _watch_from_thread(upstream: Upstream, cluster: BoundCluster, endpoint: Endp
     def changed(state: grpc.ChannelConnectivity) -> None:
         if state is READY:
             stop()
-            told()
+            end_watch()
 
-    def stop_and_tell() -> None:
+    def stop_and_end() -> None:
         stop()
-        told()
+        end_watch()
 
-    upstream.watching = stop_and_tell
+    upstream.watching = stop_and_end
     upstream.subscribed = True
     upstream.channel.subscribe(changed, try_to_connect=True)
 
 
 def _watch_on_loop(core: MeshCore, upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> None:
-    told = _told(upstream, cluster, endpoint)
+    end_watch = _watch_ender(upstream, cluster, endpoint)
     channel, loop, alarms = upstream.channel, asyncio.get_running_loop(), core.real_alarms
 
     async def until_ready() -> None:
@@ -99,13 +99,13 @@ def _watch_on_loop(core: MeshCore, upstream: Upstream, cluster: BoundCluster, en
                 await channel.wait_for_state_change(state)
                 state = channel.get_state(try_to_connect=True)
         finally:  # cancelled with its loop, too
-            told()
+            end_watch()
 
     task = loop.create_task(until_ready())
 
     def stop() -> None:
         soon_on(loop, task.cancel)
-        told()
+        end_watch()
 
     def check_loop() -> None:
         if task.done():

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     import grpc
 
     from meshlib.engine.message import RawHeaders
-    from meshlib.transport.grpcio.client.aio_requests import AioRequests
     from meshlib.transport.grpcio.client.method import Method
-    from meshlib.transport.grpcio.contracts import Metadata, Pairs, RequestMessages, ThreadMessages
+    from meshlib.transport.grpcio.contracts import LoopMessages, Metadata, Pairs, RequestMessages, ThreadMessages
 
 ALWAYS = {
     "content-type": "application/grpc",
@@ -232,4 +231,4 @@ def _count(attempt: int) -> Pairs:
 if TYPE_CHECKING:
     AnyRequest: TypeAlias = GrpcRequest[RequestMessages]
     ThreadRequest: TypeAlias = GrpcRequest[ThreadMessages]
-    LoopRequest: TypeAlias = GrpcRequest[AioRequests[object]]
+    LoopRequest: TypeAlias = GrpcRequest[LoopMessages]

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Send
     from meshlib.transport.grpcio.client.dialer import Dialer
-    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
-    from meshlib.transport.grpcio.contracts import Metadata, ThreadCall, ThreadMessages
+    from meshlib.transport.grpcio.client.request import ThreadRequest
+    from meshlib.transport.grpcio.contracts import Metadata, ThreadCall
 
 CALLBACKS = 1.0
 """Seconds in which grpcio, which tells readers of a call's end first, has told its callbacks."""
@@ -54,7 +54,7 @@ class StreamRuntime(FromCallbacks):
 
     def send(self, effect: Send[ThreadRequest], done: Callable[[Outcome], None]) -> Callable[[], None]:
         run = self._run
-        sent: GrpcRequest[ThreadMessages] = effect.call.request
+        sent = effect.call.request
         messages = sent.messages
         inner: ThreadCall | None = None
         try:

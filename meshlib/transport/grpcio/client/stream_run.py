@@ -33,20 +33,13 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
+    from meshlib.transport.grpcio.client.request import ThreadRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
-    from meshlib.transport.grpcio.contracts import ThreadCall, ThreadMessages
+    from meshlib.transport.grpcio.contracts import ThreadCall
 
 READ = cygrpc.OperationType.receive_message
-CALLBACKS = 1.0
-"""Seconds in which grpcio, which tells readers of a call's end first, has told its callbacks."""
-
 FORGOTTEN = 0.5
 """Seconds after an attempt's end when a read that still waits is taken for forgotten."""
-
-TRAILERS_ONLY_GRACE = 0.02
-"""Seconds to tell an answer without initial metadata from one that has nothing but a status: the status of the latter
-comes with the same frame."""
 
 
 class StreamAttempt:
@@ -130,7 +123,7 @@ class StreamRun(CallbackRun):
         return True
 
     def give_up(self, attempt: StreamAttempt, outcome: Outcome) -> None:
-        """The attempt is over without an answer."""
+        """The attempt is over without a response."""
         with self.stepping:
             if attempt.state or self.over:
                 return
@@ -220,6 +213,6 @@ class StreamRun(CallbackRun):
             self.delivered = True
             self._driver = None
             self.changed.notify_all()
-        sent: GrpcRequest[ThreadMessages] = self.call.request
+        sent = self.call.request
         if not isinstance(sent.messages, bytes):
             sent.messages.commit()

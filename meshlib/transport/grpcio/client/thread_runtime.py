@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from meshlib.engine.effects import Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.request import GrpcRequest, ThreadRequest
-    from meshlib.transport.grpcio.contracts import ThreadMessages, ThreadMultiCallable
+    from meshlib.transport.grpcio.client.request import ThreadRequest
+    from meshlib.transport.grpcio.contracts import ThreadMultiCallable
 
 
 class Blocking(ThreadRuntime["ThreadRequest"]):
@@ -37,7 +37,7 @@ class Blocking(ThreadRuntime["ThreadRequest"]):
         # between two calls everything here falls out of the processor's caches: each function that need not be called is a
         # microsecond of `make bench`
         record = effect.call.record
-        sent: GrpcRequest[ThreadMessages] = effect.call.request
+        sent = effect.call.request
         known = effect.cluster.targets.get((effect.endpoint, self._settings))
         upstream = known if type(known) is Upstream else None
         destination, rule = record.destination, record.rule_object
