@@ -103,7 +103,7 @@ def request_head(
 
 
 def _one_by_one(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
-    """Any headers but the pseudo ones, and the authority."""
+    """Whatever the headers are: all but the pseudo ones, and the authority."""
     authority: bytes | None = None
     nominated: set[bytes] = set()
     rest: list[tuple[bytes, bytes]] = []
