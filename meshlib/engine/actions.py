@@ -1,4 +1,4 @@
-"""What a rule does to a request before it is sent and to an answer before it is delivered: rewrites, header operations,
+"""What a rule does to a request before it is sent and to a response before it is delivered: rewrites, header operations,
 redirects, direct responses. Called only for rules that have any."""
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _pseudo(view: RequestView) -> Lookup:
 
 
 def _as_sent(call: Call) -> Lookup:
-    """Reads the request for ``%REQ(name)%`` in an answer: as it went upstream, with what the rule changed."""
+    """Reads the request for ``%REQ(name)%`` in a response: as it went upstream, with what the rule changed."""
     request: Request = call.request
 
     def read(name: str) -> str | None:
@@ -87,8 +87,8 @@ def change_request(call: Call, rule: Rule, destination: Destination) -> None:
     request.headers = headers
 
 
-def change_answer(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
-    """Apply the response operations of the rule and its destination; to local answers too, but not to "no route". The
+def change_response(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
+    """Apply the response operations of the rule and its destination; to local responses too, but not to "no route". The
     headers of ``corsPolicy`` come last, as Envoy's filter adds them; ``cors`` False: the filter was not reached."""
     record = call.record
     destination, rule = record.destination, record.rule_object
@@ -102,8 +102,8 @@ def change_answer(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
     return outcome
 
 
-def answer_of(call: Call, rule: Rule) -> Outcome:
-    """The answer of a rule that sends nothing upstream: a redirect or a direct response."""
+def own_response(call: Call, rule: Rule) -> Outcome:
+    """The response of a rule that sends nothing upstream: a redirect or a direct response."""
     view = call.request
     if rule.redirect is not None:
         where = rule.redirect.location(view.scheme, view.authority, view.full_path, matched_prefix(rule, view))

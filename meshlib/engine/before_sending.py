@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
-from meshlib.engine.actions import answer_of, change_answer, change_request
+from meshlib.engine.actions import change_request, change_response, own_response
 from meshlib.engine.effects import Sleep
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.fault import FaultPolicy, draw
@@ -48,10 +48,10 @@ def before_sending(call: Call, rule: Rule, caller_deadline: float) -> Generator[
         if allowed is not None:
             return replies.preflight(allowed)
     if destination is None:
-        return change_answer(call, answer_of(call, rule))
+        return change_response(call, own_response(call, rule))
     if not destination.cluster:
         record.add_flag("NC")
-        return change_answer(call, replies.no_cluster())
+        return change_response(call, replies.no_cluster())
     if rule.rewrite is not None or destination.request_ops or destination.authority:
         change_request(call, rule, destination)
     return None
@@ -71,7 +71,7 @@ def _inject(call: Call, fault: FaultPolicy, caller_deadline: float) -> Generator
     if not abort_status:
         return None
     record.add_flag("FI")
-    return change_answer(call, replies.fault_abort(abort_status, grpc_status), cors=False)
+    return change_response(call, replies.fault_abort(abort_status, grpc_status), cors=False)
 
 
 def as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[RetryPolicy, float | None]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class CallerTimeouts:
     """What the caller itself allows, in seconds (None: no limit); httpx's ``timeout=`` in its four parts.
 
-    ``read`` bounds the wait for the head of the answer over all attempts, delays and backoffs, as it would if a sidecar
+    ``read`` bounds the wait for the head of the response over all attempts, delays and backoffs, as it would if a sidecar
     stood in between; ``connect`` bounds each connect, ``pool`` the wait for a connection slot.
     """
 

@@ -53,7 +53,7 @@ class Explanation:
     overflow, UT timeout, UC connection termination, URX retries exhausted, NR no route, NC no cluster, DI delay injected,
     FI fault injected, DC the caller gave up, UR the server refused the stream, UPE not HTTP, FB a fallback answered.
     ``upstream_ms`` is the time from the first byte sent to the head received of
-    the last attempt, in milliseconds, None when nothing was sent. ``status`` is the answer's, 0 when there was none;
+    the last attempt, in milliseconds, None when nothing was sent. ``status`` is the response's, 0 when there was none;
     ``grpc_status`` the number of the gRPC status that the caller got, None when the call was not gRPC's or has not ended.
     """
 

@@ -1,6 +1,6 @@
 """Fallbacks (ResiliencePolicy ``fallback``): what answers when a call has failed for good.
 
-Wraps an exchange and looks at what it delivers: no answer, or a 502, 503 or 504 from whoever, is a failure.
+Wraps an exchange and looks at what it delivers: no response, or a 502, 503 or 504 from whoever, is a failure.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def failed(outcome: Outcome) -> bool:
     """Whether a fallback should answer instead."""
     if outcome.failure is not None:
         return outcome.failure not in CALLERS_DOING
-    return outcome.judged in UNAVAILABLE
+    return outcome.health_status in UNAVAILABLE
 
 
 def _with_fallback(call: Call[R], exchange: Exchange[R]) -> Exchange[R]:

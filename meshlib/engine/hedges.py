@@ -60,11 +60,11 @@ class Hedges(Generic[R]):
 
     @staticmethod
     def wins(outcome: Outcome) -> bool:
-        """Whether an answer ends the race: it is one, and no error of the server."""
-        return outcome.failure is None and outcome.judged < 500
+        """Whether a response ends the race: it is one, and no error of the server."""
+        return outcome.failure is None and outcome.health_status < 500
 
     def lost(self, send: Send) -> None:
-        """A try that was cancelled, or whose answer is not wanted."""
+        """A try that was cancelled, or whose response is not wanted."""
         if send not in self._open:
             return
         send.cluster.end(send)

@@ -40,7 +40,7 @@ class Around(Protocol):
 
 
 CUT = Ended(0, None, "DR")
-"""The client went away before the answer was whole. Envoy's flag for a stream that the client has reset (of a connection that
+"""The client went away before the response was whole. Envoy's flag for a stream that the client has reset (of a connection that
 broke it is DC; grpcio does not tell one from the other)."""
 HUNG_UP = 0.02
 """Seconds before the deadline in which a client that goes away does so because of it: its clock began before ours."""
@@ -154,7 +154,7 @@ class InboundCall:
         self.add_flag(ended.flag)
 
     def refuse(self, refusal: Refusal) -> None:
-        """The answer is made here. To a gRPC caller it is HTTP 200 with a grpc-status, as Envoy's local replies are."""
+        """The response is made here. To a gRPC caller it is HTTP 200 with a grpc-status, as Envoy's local replies are."""
         self.refusal = refusal
         if self.request.protocol == "grpc":
             self.status, self.grpc_status = 200, refusal.grpc

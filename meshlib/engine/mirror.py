@@ -1,4 +1,4 @@
-"""Mirroring: a copy of the request goes to another destination, and its answer is thrown away.
+"""Mirroring: a copy of the request goes to another destination, and its response is thrown away.
 
 The copy runs beside the call (``Spawn``): it never delays it, never fails it, is tried once, and is told apart by the
 ``-shadow`` on its host, as in Envoy.
@@ -58,7 +58,7 @@ def _copy(call: Call[R], copy: Call[R], rule: Rule, cluster_key: str) -> Exchang
         yield sent
         outcome = sent.outcome
         if outcome.failure is None:
-            cluster.record_status(endpoint, outcome.judged, call.clock.monotonic())
+            cluster.record_status(endpoint, outcome.health_status, call.clock.monotonic())
         yield Deliver(outcome)
     finally:
         cluster.end(sent)

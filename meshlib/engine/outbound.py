@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
-from meshlib.engine.actions import change_answer
+from meshlib.engine.actions import change_response
 from meshlib.engine.before_sending import as_asked, before_sending, caller_gave_up, no_route
 from meshlib.engine.effects import Deliver, R, Send, Sleep
 from meshlib.engine.guarded import GuardedCall
@@ -144,7 +144,7 @@ def outbound(call: Call[R]) -> Exchange[R]:
             record.attempted = endpoint.key, status, failure or outcome.grpc_status
             if failure is None:
                 if outcome.grpc_status:
-                    status = outcome.judged
+                    status = outcome.health_status
                 if status >= 500 or not endpoint.spotless:
                     cluster.record_status(endpoint, status, now)
                 if not asks_for_retry(outcome, retry):
@@ -217,6 +217,6 @@ def _finish_response(call: Call, rule: Rule, outcome: Outcome, picks: Picks | No
         record.flags = ",".join(filter(None, (flag, record.flags)))
         return
     if rule.cors is not None or (record.destination is not None and record.destination.response_ops):
-        change_answer(call, outcome)
+        change_response(call, outcome)
     if picks is not None and picks.set_cookie:
         outcome.headers = [*outcome.headers, (b"set-cookie", picks.set_cookie.encode("latin-1"))]

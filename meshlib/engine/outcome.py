@@ -1,4 +1,4 @@
-"""What a driver sends back into the exchange after a ``Send``: an answer's head, or the way it failed.
+"""What a driver sends back into the exchange after a ``Send``: a response's head, or the way it failed.
 
 Failures are values, not exceptions: an exchange decides over them (retry? eject?) on every call, and raising between
 layers would cost more than the decision itself.
@@ -22,7 +22,7 @@ class Failure(IntEnum):
 
     CONNECT_FAILED = 1  # refused, unreachable, name not found, TLS handshake failed: no byte of the request was sent
     CONNECT_TIMEOUT = 2  # the same, because connectTimeout passed
-    RESET = 3  # the connection broke after (some of) the request was sent and before the head of the answer was whole
+    RESET = 3  # the connection broke after (some of) the request was sent and before the head of the response was whole
     PROTOCOL_ERROR = 4  # what came back is not HTTP/1.1, or its head exceeds the limits
     TIMEOUT = 5  # no head within Send.timeout (which of the timeouts it was, the exchange knows)
     POOL_TIMEOUT = 6  # waited longer than the caller's pool timeout for a connection slot
@@ -39,10 +39,10 @@ class Outcome:
 
     ``headers`` are as received: bytes, order and case kept, repeated names repeated. ``body`` is the driver's stream of
     what follows (see ``transport``), None with a failure. ``whole`` is the entire body when it arrived together with
-    the head (the common case for small answers): then the connection is free already and ``body`` is None. ``stale``
-    marks a failure on a kept-alive connection before any byte of an answer: the server had most likely closed it.
+    the head (the common case for small responses): then the connection is free already and ``body`` is None. ``stale``
+    marks a failure on a kept-alive connection before any byte of a response: the server had most likely closed it.
     ``trailers`` (HTTP/2 only, else None) is filled when the body has been read to its end. ``grpc_status`` is the gRPC
-    status of a call that ended with its head (a trailers-only answer, or a local one), else None. ``stream`` is what the
+    status of a call that ended with its head (a trailers-only response, or a local one), else None. ``stream`` is what the
     caller may know of the connection (see ``transport/upstream/network_stream.py``), None without one.
     """
 
@@ -92,7 +92,7 @@ class Outcome:
         self.stream: object = None
 
     @property
-    def judged(self) -> int:
+    def health_status(self) -> int:
         """The HTTP status by which health is judged (outlier detection, breakers, hedges, fallbacks): the one that stands
         for ``grpc_status``, as in Envoy, else ``status``."""
         return self.status if self.grpc_status is None else http_of_grpc(self.grpc_status)

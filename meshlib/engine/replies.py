@@ -1,4 +1,4 @@
-"""Answers made here instead of upstream: Envoy's status, body, headers and flag for each cause."""
+"""Responses made here instead of upstream: Envoy's status, body, headers and flag for each cause."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FLAG_OF_FAILURE = {
 
 
 def reply(status: int, body: str = "", extra: RawHeaders | None = None, detail: str = "") -> Outcome:
-    """A whole answer with Envoy's headers for local replies."""
+    """A whole response with Envoy's headers for local replies."""
     data = body.encode()
     headers: RawHeaders = [(b"content-length", b"%d" % len(data)), _TEXT] if data else [(b"content-length", b"0")]
     return Outcome(status=status, reason=b"", headers=[*(extra or []), *headers], whole=data, detail=detail)

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
-from meshlib.engine.actions import change_answer
+from meshlib.engine.actions import change_response
 from meshlib.engine.effects import Acquire
 from meshlib.engine.verdicts import no_place
 from meshlib.policy.circuit_limits import Place
@@ -55,7 +55,7 @@ class Taken:
         yield effect
         if effect.granted is None:
             call.record.add_flag("UO")
-            return change_answer(call, replies.overflow())
+            return change_response(call, replies.overflow())
         place.slots = slots if effect.granted else None
         return None if effect.granted else no_place(call, clock(), deadline, caller_deadline)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
-from meshlib.engine.actions import change_answer
+from meshlib.engine.actions import change_response
 from meshlib.engine.before_sending import caller_gave_up
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.retry import should_retry
@@ -38,7 +38,7 @@ SAFE_TO_RESEND = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 def no_endpoint(call: Call, picked: EndpointState | None) -> Outcome:
     """None is usable (``picked`` None), or the cluster has as many requests under way as it may."""
     call.record.add_flag("UH" if picked is None else "UO")
-    return change_answer(call, replies.no_healthy_upstream() if picked is None else replies.overflow())
+    return change_response(call, replies.no_healthy_upstream() if picked is None else replies.overflow())
 
 
 def no_place(call: Call, now: float, deadline: float, caller_deadline: float) -> Outcome:

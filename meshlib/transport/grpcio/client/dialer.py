@@ -9,8 +9,8 @@ from meshlib.engine import deadlines
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.fallback import exchange_of
 from meshlib.engine.outbound import outbound
-from meshlib.engine.patience import until_ready
 from meshlib.engine.route import route
+from meshlib.engine.until_ready import until_ready
 from meshlib.transport.grpcio.client.method import Method
 from meshlib.transport.grpcio.client.request import CallOptions, GrpcRequest
 from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh

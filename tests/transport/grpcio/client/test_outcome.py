@@ -55,26 +55,26 @@ def test_a_break_after_the_head_is_an_answer():
     outcome = ended(CODES["UNAVAILABLE"], "Socket closed", (("head", "1"),), None, None, False)
     assert type(outcome) is GrpcOutcome
     assert outcome.grpc_status is None
-    assert outcome.judged == 200
+    assert outcome.health_status == 200
 
 
 @pytest.mark.parametrize("status", [404, 409, 429, 500, 503])
 def test_an_answer_that_is_http_and_not_grpc(status):
     code = {404: "UNIMPLEMENTED", 429: "UNAVAILABLE", 503: "UNAVAILABLE"}.get(status, "UNKNOWN")
     outcome = ended(CODES[code], f"Received http2 header with status: {status}", (), None, None, False)
-    assert (outcome.status, outcome.judged, outcome.grpc_status) == (status, status, None)
+    assert (outcome.status, outcome.health_status, outcome.grpc_status) == (status, status, None)
 
 
 def test_an_end_without_a_status_is_not_held_against_the_server():
     outcome = ended(
         CODES["UNKNOWN"], "Stream removed (Data frame with END_STREAM flag received)", (), None, None, False
     )
-    assert (outcome.judged, outcome.grpc_status) == (200, None)
+    assert (outcome.health_status, outcome.grpc_status) == (200, None)
 
 
 def test_a_status_alone_is_judged_by_its_http_status():
     outcome = ended(CODES["UNAVAILABLE"], "closed for today", (), None, None, False)
-    assert (outcome.status, outcome.judged, outcome.grpc_status) == (200, 503, 14)
+    assert (outcome.status, outcome.health_status, outcome.grpc_status) == (200, 503, 14)
 
 
 # -- what the installed core says -----------------------------------------------------------------------------------------
