@@ -1,4 +1,4 @@
-"""Before the first attempt: what the rule responds by itself, the faults it injects, and what the caller asks for.
+"""Before an attempt: what the rule responds by itself, the faults it injects, and what the caller asks for.
 
 Called for the rules that have any of it; nearly all have not (``Rule.plain``).
 """
@@ -19,6 +19,7 @@ from meshlib.policy.retry import ASKED, asked_timeouts, merge_request_headers
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule
     from meshlib.engine.call import Call
+    from meshlib.policy.endpoint import EndpointState
     from meshlib.policy.retry import RetryPolicy
 
 
@@ -86,3 +87,22 @@ def as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[Ret
     if any(header(name) is not None for name in ASKED):
         call.request.headers = [pair for pair in call.request.headers if pair[0].lower().decode("latin-1") not in ASKED]
     return merged, timeout
+
+
+def no_endpoint(call: Call, picked: EndpointState | None) -> Outcome:
+    """None is usable (``picked`` None), or the cluster has as many requests under way as it may."""
+    call.record.add_flag("UH" if picked is None else "UO")
+    return change_response(call, replies.no_healthy_upstream() if picked is None else replies.overflow())
+
+
+def no_place(call: Call, now: float, deadline: float, caller_deadline: float) -> Outcome:
+    """The wait for a connection slot was too long, for the route, the caller or its pool timeout."""
+    if now >= deadline:
+        failure, detail = Failure.TIMEOUT, "the route's timeout passed while waiting for a connection slot"
+    elif now >= caller_deadline:
+        failure, detail = Failure.TIMEOUT, "the caller's read timeout passed while waiting for a connection slot"
+    else:
+        pool = call.timeouts.pool or 0
+        failure, detail = Failure.POOL_TIMEOUT, f"no connection slot within the caller's pool timeout of {pool:g} s"
+    call.record.add_flag(replies.FLAG_OF_FAILURE[failure])
+    return Outcome(failure, detail)

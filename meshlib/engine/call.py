@@ -6,8 +6,8 @@ import random
 from typing import TYPE_CHECKING, Generic
 
 from meshlib.clock import Clock
-from meshlib.engine.effects import R
 from meshlib.engine.explanation import Explanation
+from meshlib.engine.message import R
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,28 +32,19 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeAlias, final
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, final
 
-from meshlib.engine.message import Request
+from meshlib.engine.message import R
 from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar  # with a default, which typing has from 3.13 on
-
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.flight import Flight
-    from meshlib.engine.hedges import Hedges
     from meshlib.engine.outcome import Failure, Outcome
     from meshlib.policy.circuit_limits import Slots
     from meshlib.policy.endpoint import EndpointState
     from meshlib.policy.refusal import Refusal
-
-    R = TypeVar("R", bound=Request, default=Request, covariant=True)
-else:
-    from typing import TypeVar
-
-    R = TypeVar("R")
 
 
 @final
@@ -82,6 +73,14 @@ class Send(Generic[R]):
         self.under_way = False
 
 
+class Tries(Protocol[R]):
+    """What a driver asks for more tries and tells of those that lost."""
+
+    def another(self) -> Send[R] | None: ...
+    def lost(self, send: Send) -> None: ...
+    def wins(self, outcome: Outcome) -> bool: ...
+
+
 @final
 class Race(Generic[R]):
     """``first``, and each ``delay`` seconds another try of ``tries`` beside it, until one wins or all have failed."""
@@ -89,7 +88,7 @@ class Race(Generic[R]):
     __slots__ = ("delay", "first", "tries", "winner")
     winner: Send[R]
 
-    def __init__(self, first: Send[R], delay: float, tries: Hedges[R]) -> None:
+    def __init__(self, first: Send[R], delay: float, tries: Tries[R]) -> None:
         self.first = first
         self.delay = delay
         self.tries = tries

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.rules import default_rule
 from meshlib.engine import replies
 from meshlib.engine.call import Call
-from meshlib.engine.effects import Deliver, R
+from meshlib.engine.effects import Deliver
+from meshlib.engine.message import R
 from meshlib.engine.outbound import outbound
 from meshlib.engine.outcome import Failure, Outcome
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Generic
 
 from meshlib.engine import deadlines, replies
 from meshlib.engine.actions import change_response
-from meshlib.engine.effects import Acquire, R, Race, Send
+from meshlib.engine.effects import Acquire, Race, Send
 from meshlib.engine.hedges import Hedges
-from meshlib.engine.outcome import Failure, Outcome
-from meshlib.engine.verdicts import LOCAL_ORIGIN
+from meshlib.engine.message import R
+from meshlib.engine.outcome import LOCAL_ORIGIN, Failure, Outcome
 from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class GuardedCall(Generic[R]):
             if clock() - now > wait:
                 guard.note("hedging", "hedged")
         else:
-            taken.hedges = Hedges(first, guard, taken, picks, retry)
+            taken.hedges = Hedges(first, guard, taken.slots, taken.place, picks, retry)
             race = Race(first, wait, taken.hedges)
             yield race
             winner = race.winner

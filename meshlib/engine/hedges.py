@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic
 
-from meshlib.engine.effects import R, Send
+from meshlib.engine.effects import Send
 from meshlib.engine.explanation import Attempt
+from meshlib.engine.message import R
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
     from meshlib.engine.guard import Guard
     from meshlib.engine.picks import Picks
-    from meshlib.engine.taken import Taken
+    from meshlib.policy.circuit_limits import Slots
     from meshlib.policy.retry import RetryPolicy
 
 
@@ -21,13 +22,21 @@ class Hedges(Generic[R]):
     """``Race.tries``: what a driver asks for more tries and tells of those that lost. The exchange hands the first try in
     and takes the winner out."""
 
-    def __init__(self, first: Send[R], guard: Guard, taken: Taken, picks: Picks | None, retry: RetryPolicy) -> None:
+    def __init__(
+        self,
+        first: Send[R],
+        guard: Guard,
+        slots: Slots | None,
+        place: Place,
+        picks: Picks | None,
+        retry: RetryPolicy,
+    ) -> None:
         self._first = first
         self._guard = guard
-        self._slots = taken.slots
+        self._slots = slots
         self._picks = picks
         self._retry = retry
-        self._open: dict[Send, Place | None] = {first: None if taken.slots is None else taken.place}
+        self._open: dict[Send, Place | None] = {first: None if slots is None else place}
         hedging = guard.settings.hedging
         assert hedging is not None
         self._left = hedging.max_hedges

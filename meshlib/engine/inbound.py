@@ -8,12 +8,12 @@ injected.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from meshlib.clock import Clock
+from meshlib.engine.check_failures import CheckFailures
 from meshlib.engine.effects import Ended, Serve, Sleep
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.fault import by_headers, draw
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     """A check that asks: its calls are of plain requests, so that every runtime that has a network can make them."""
     Check: TypeAlias = Callable[[InboundRequest], Refusal | Asking | None]
     InboundExchange: TypeAlias = Generator[Step[PlainRequest] | Serve, Ended | None, None]
-
-log = logging.getLogger("meshlib.inbound")
 
 
 class Around(Protocol):
@@ -52,24 +50,6 @@ SERVE = Serve()
 EXPIRED = Refusal(408, "downstream duration timeout", 4, "", "max_duration_timeout")
 CLOSED = Refusal(503, "the mesh of this server is closed", detail="mesh_closed")
 CHECK_FAILED = Refusal(500, "a check of this server has failed", 13, detail="check_failed")
-
-
-class CheckFailures:
-    """The checks that raised, of one mesh: the first is logged with its cause, further ones are only counted."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def note(self, error: Exception) -> None:
-        """One more."""
-        self.count += 1
-        if self.count == 1:
-            log.error(
-                "a check has raised, and its request was refused; further ones are only counted (status: check_failures)",
-                exc_info=error,
-            )
 
 
 def closed(_request: InboundView) -> Refusal:

@@ -7,9 +7,9 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from meshlib.changes import changed_keys
+from meshlib.engine.check_failures import CheckFailures
 from meshlib.engine.cluster import BoundCluster, ClusterState
 from meshlib.engine.guard import Guard, Report, Storage
-from meshlib.engine.inbound import CheckFailures
 
 if TYPE_CHECKING:
     from collections.abc import Callable

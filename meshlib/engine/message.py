@@ -6,7 +6,7 @@ A door makes one object a call out of what its library hands in; policies read i
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Protocol, Self, TypeGuard
+from typing import TYPE_CHECKING, Protocol, Self, TypeGuard
 
 from meshlib.policy.http_match import RequestView
 
@@ -111,3 +111,13 @@ class Request(RequestView, Protocol):
     def shadow(self) -> Self:
         """The same request for a mirror: ``-shadow`` on its host, before the port."""
         ...
+
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # with a default, which typing has from 3.13 on
+
+    R = TypeVar("R", bound=Request, default=Request, covariant=True)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine.call import Call
-from meshlib.engine.effects import Deliver, R, Send, Spawn
+from meshlib.engine.effects import Deliver, Send, Spawn
+from meshlib.engine.message import R
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.picks import Picks
 

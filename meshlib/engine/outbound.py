@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
 from meshlib.engine.actions import change_response
-from meshlib.engine.before_sending import as_asked, before_sending, caller_gave_up, no_route
-from meshlib.engine.effects import Deliver, R, Send, Sleep
+from meshlib.engine.before_sending import (
+    as_asked,
+    before_sending,
+    caller_gave_up,
+    no_endpoint,
+    no_place,
+    no_route,
+)
+from meshlib.engine.effects import Deliver, Send, Sleep
 from meshlib.engine.guarded import GuardedCall
+from meshlib.engine.message import R
 from meshlib.engine.mirror import copies
 from meshlib.engine.outcome import Failure
 from meshlib.engine.picks import Picks
@@ -24,8 +32,6 @@ from meshlib.engine.verdicts import (
     judge_failure,
     may_be_resent,
     may_be_retried,
-    no_endpoint,
-    no_place,
     no_time_for_retry,
 )
 from meshlib.policy.retry import backoff

@@ -34,6 +34,17 @@ class Failure(IntEnum):
     CLOSED = 12  # the mesh was closed meanwhile: nobody is to blame, and nothing more is tried
 
 
+LOCAL_ORIGIN = {
+    Failure.CONNECT_FAILED: "connect",
+    Failure.CONNECT_TIMEOUT: "connect",
+    Failure.RESET: "reset",
+    Failure.REFUSED: "reset",
+    Failure.PROTOCOL_ERROR: "reset",
+    Failure.TIMEOUT: "timeout",
+}
+"""Failures that outlier detection holds against the endpoint; the others are the caller's or our own doing."""
+
+
 class Outcome:
     """The result of one attempt: either ``failure`` is None and there is a head and a body, or it says what failed.
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine import replies
 from meshlib.engine.actions import change_response
+from meshlib.engine.before_sending import no_place
 from meshlib.engine.effects import Acquire
-from meshlib.engine.verdicts import no_place
 from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.effects import Send
-    from meshlib.engine.guarded import GuardedCall
     from meshlib.engine.hedges import Hedges
     from meshlib.engine.outcome import Outcome
     from meshlib.policy.circuit_limits import Slots
 
 INFINITE = float("inf")
+
+
+class Guarding(Protocol):
+    """The call's place in its service's guard."""
+
+    def may_retry(self, now: float) -> bool: ...
+    def leave(self) -> None: ...
 
 
 class Taken:
@@ -31,7 +37,7 @@ class Taken:
 
     __slots__ = ("_cluster", "_guarded", "hedges", "place", "retrying", "slots")
 
-    def __init__(self, cluster: BoundCluster, slots: Slots | None, guarded: GuardedCall | None) -> None:
+    def __init__(self, cluster: BoundCluster, slots: Slots | None, guarded: Guarding | None) -> None:
         self._cluster = cluster
         self.slots = slots
         self._guarded = guarded

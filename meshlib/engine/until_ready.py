@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.engine.effects import Deliver, R, Sleep
+from meshlib.engine.effects import Deliver, Sleep
+from meshlib.engine.message import R
 from meshlib.engine.outcome import Failure
 
 if TYPE_CHECKING:

@@ -1,13 +1,12 @@
-"""What comes of an attempt, or of there being none: judged here, without effects."""
+"""What comes of an attempt: judged here, without effects."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
-from meshlib.engine.actions import change_response
 from meshlib.engine.before_sending import caller_gave_up
-from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.outcome import LOCAL_ORIGIN, Failure, Outcome
 from meshlib.policy.retry import should_retry
 
 if TYPE_CHECKING:
@@ -19,42 +18,7 @@ if TYPE_CHECKING:
     from meshlib.policy.endpoint import EndpointState
     from meshlib.policy.retry import RetryPolicy
 
-LOCAL_ORIGIN = {
-    Failure.CONNECT_FAILED: "connect",
-    Failure.CONNECT_TIMEOUT: "connect",
-    Failure.RESET: "reset",
-    Failure.REFUSED: "reset",
-    Failure.PROTOCOL_ERROR: "reset",
-    Failure.TIMEOUT: "timeout",
-}
-"""Failures that outlier detection holds against the endpoint; the others are the caller's or our own doing."""
-
 SAFE_TO_RESEND = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-
-
-# -- before it ----------------------------------------------------------------------------------------------------------
-
-
-def no_endpoint(call: Call, picked: EndpointState | None) -> Outcome:
-    """None is usable (``picked`` None), or the cluster has as many requests under way as it may."""
-    call.record.add_flag("UH" if picked is None else "UO")
-    return change_response(call, replies.no_healthy_upstream() if picked is None else replies.overflow())
-
-
-def no_place(call: Call, now: float, deadline: float, caller_deadline: float) -> Outcome:
-    """The wait for a connection slot was too long, for the route, the caller or its pool timeout."""
-    if now >= deadline:
-        failure, detail = Failure.TIMEOUT, "the route's timeout passed while waiting for a connection slot"
-    elif now >= caller_deadline:
-        failure, detail = Failure.TIMEOUT, "the caller's read timeout passed while waiting for a connection slot"
-    else:
-        pool = call.timeouts.pool or 0
-        failure, detail = Failure.POOL_TIMEOUT, f"no connection slot within the caller's pool timeout of {pool:g} s"
-    call.record.add_flag(replies.FLAG_OF_FAILURE[failure])
-    return Outcome(failure, detail)
-
-
-# -- after it -----------------------------------------------------------------------------------------------------------
 
 
 def asks_for_retry(outcome: Outcome, retry: RetryPolicy) -> bool:

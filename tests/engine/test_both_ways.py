@@ -4,7 +4,6 @@ checks that ask, wait, and fail."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,11 +13,12 @@ import pytest
 
 from meshlib.compiler.inbound import Inbound, InboundPorts
 from meshlib.engine.call import Call
+from meshlib.engine.check_failures import CheckFailures
 from meshlib.engine.drivers import CallbackDriver, finish, run, run_async
 from meshlib.engine.effects import Ask, Deliver, Ended, Send, Serve, Wait
 from meshlib.engine.fallback import exchange_of
-from meshlib.engine.flight import Flights
-from meshlib.engine.inbound import CheckFailures, InboundCall, inbound
+from meshlib.engine.flights import Flights
+from meshlib.engine.inbound import InboundCall, inbound
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.plain_request import PlainRequest
@@ -289,7 +289,7 @@ def test_a_failure_of_what_is_asked_is_a_value(bench, kind, response, failure):
 
 
 @pytest.mark.parametrize("asking", [False, True])
-def test_a_check_that_raises_refuses_is_counted_and_logged_once(bench, kind, asking, caplog):
+def test_a_check_that_raises_refuses_is_counted_and_reported_once(bench, kind, asking):
     def plain(_request: InboundRequest) -> Any:
         raise LookupError("no such rule")
 
@@ -297,15 +297,15 @@ def test_a_check_that_raises_refuses_is_counted_and_logged_once(bench, kind, ask
         yield asks(bench)
         raise LookupError("no such rule")
 
-    failures = CheckFailures()
-    with caplog.at_level(logging.ERROR, "meshlib.inbound"):
-        for _ in range(3):
-            call = inbound_call(bench, arrived(), check if asking else plain, failures=failures)
-            exchange = inbound(call)
-            refusal = drive(kind, exchange, kind(keys=[200])).refusal
-            finish(exchange)
-            assert (refusal.status, refusal.grpc, call.status) == (500, 13, 500)
-    assert (failures.count, len(caplog.records)) == (3, 1)
+    failures, reported = CheckFailures(), []
+    failures.report = reported.append
+    for _ in range(3):
+        call = inbound_call(bench, arrived(), check if asking else plain, failures=failures)
+        exchange = inbound(call)
+        refusal = drive(kind, exchange, kind(keys=[200])).refusal
+        finish(exchange)
+        assert (refusal.status, refusal.grpc, call.status) == (500, 13, 500)
+    assert (failures.count, len(reported)) == (3, 1)
     assert idle(bench)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import random
 import weakref
@@ -44,6 +45,9 @@ class Channel(Protocol):
 
     def close(self) -> None:
         """Close it now."""
+
+
+log = logging.getLogger("meshlib.inbound")
 
 
 class Channels(Protocol):
@@ -104,6 +108,7 @@ class MeshCore:
             self.telemetry.resilience,
         )
         if before is None:
+            live.check_failures.report = _log_check_failure
             return
         self.telemetry.reconfigured()
         gone: list[object] = []
@@ -214,6 +219,13 @@ class MeshCore:
     async def aclose(self) -> None:
         """Let the running loop finish closing what ``close`` began."""
         await closed()
+
+
+def _log_check_failure(error: Exception) -> None:
+    log.error(
+        "a check has raised, and its request was refused; further ones are only counted (status: check_failures)",
+        exc_info=error,
+    )
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
