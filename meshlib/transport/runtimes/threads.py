@@ -43,12 +43,12 @@ class ThreadRuntime(Generic[R]):
             with changed:
                 changed.notify()
 
-        waiter = effect.slots.enqueue(granted, effect.place)
-        if waiter is None:
-            return None
         core = self._core
         now = core.clock.monotonic
         until = None if effect.timeout is None else now() + effect.timeout
+        waiter = effect.slots.enqueue(granted, effect.place)
+        if waiter is None:
+            return None
         try:
             with core.closing.waking(lambda: effect.slots.admit(waiter)), changed:
                 while waiter.state == "waiting" and (until is None or now() < until):
