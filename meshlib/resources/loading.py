@@ -18,7 +18,7 @@ from meshlib.resources.load_memo import Checked, LoadMemo, ReadText
 from meshlib.resources.load_result import LoadResult, Other
 from meshlib.resources.object_memo import ObjectMemo
 from meshlib.resources.plain_copy import TooDeep, plain_copy
-from meshlib.resources.yaml_builder import MAX_DEPTH
+from meshlib.resources.plain_tree import MAX_DEPTH
 
 MEMORY = "<memory>"
 LONG_TEXT = 1_000

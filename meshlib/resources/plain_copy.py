@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from meshlib.resources.yaml_builder import MAX_DEPTH
+from meshlib.resources.plain_tree import MAX_DEPTH
 
 
 class TooDeep(Exception):

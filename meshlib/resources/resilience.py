@@ -87,7 +87,7 @@ class DeadlinePolicy(Mechanism):
 
 
 class FallbackResponse(Model):
-    """A fixed answer."""
+    """A fixed response."""
 
     status: int = 200
     body: str = ""
@@ -103,7 +103,7 @@ class FallbackDestination(Model):
 
 
 class Fallback(Mechanism):
-    """What to answer when the call fails: ``response`` or ``destination``."""
+    """What stands in when the call fails: ``response`` or ``destination``."""
 
     response: FallbackResponse | None = None
     destination: FallbackDestination | None = None

@@ -13,10 +13,9 @@ import yaml
 from meshlib.pace import take_turns
 from meshlib.problems import Problem, Severity
 from meshlib.resources.document import Document, Positions
-from meshlib.resources.yaml_scalars import NO_KEYS, BadNumberError, is_null, plain_scalar
+from meshlib.resources.plain_tree import MAX_DEPTH
+from meshlib.resources.yaml_scalars import BadNumberError, is_null, plain_scalar
 
-MAX_DEPTH = 100
-"""Containers inside one another, aliases counted as what they stand for."""
 MAX_NODES = 1_000_000
 """Keys, values and containers of a file."""
 MAX_ALIASED_NODES = 100_000
@@ -42,103 +41,6 @@ class RefusedError(Exception):
         self.mark = mark
         self.hint = hint
         self.whole_file = whole_file
-
-
-class NotPlain(Exception):
-    """The text has something in it that needs the full reader: an error, an alias, a tag."""
-
-
-Plain = tuple[Any, tuple[int, int], list[tuple[int, int]] | None]
-"""A document's value, its place and, of a list of resources, the places of its items; line and column from 0."""
-
-
-def read_plain(events: Any, budget: int) -> tuple[list[Plain], int]:
-    """The documents of a piece, and how many nodes they have: ``Builder.run`` for the texts that nearly all are, without a
-    note of where everything is. Raises NotPlain, and what the parser raises."""
-    found: list[Plain] = []
-    get_event = events.get_event
-    names: dict[str, str] = {}  # each key once in memory, not once a rule
-    stack: list[tuple[Any, Any]] = []
-    here: Any = None
-    key: Any = _NO_KEY
-    is_map = False
-    nodes = 0
-    root: Any = None
-    place = (0, 0)
-    items: list[tuple[int, int]] | None = None
-    turn = 0
-    while True:
-        turn += 1
-        if not turn & 31:
-            take_turns()
-        event = get_event()
-        if event is None:
-            return found, nodes
-        kind = type(event)
-        if kind is yaml.ScalarEvent:
-            if event.anchor is not None or event.tag is not None:
-                raise NotPlain
-            nodes += 1
-            value: Any = event.value
-            if event.implicit[0]:
-                if is_map and key is _NO_KEY:
-                    if value in NO_KEYS or value in here:
-                        raise NotPlain
-                    key = names.setdefault(value, value)
-                    continue
-                try:
-                    value = plain_scalar(value)
-                except BadNumberError as error:
-                    raise NotPlain from error
-            elif is_map and key is _NO_KEY:
-                if value in here:
-                    raise NotPlain
-                key = names.setdefault(value, value)
-                continue
-            if here is None:
-                root, place = value, (event.start_mark.line, event.start_mark.column)
-            elif is_map:
-                here[key] = value
-                key = _NO_KEY
-            else:
-                here.append(value)
-        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-            if event.anchor is not None or event.tag is not None or (is_map and key is _NO_KEY):
-                raise NotPlain
-            nodes += 1
-            depth = len(stack)
-            if depth >= MAX_DEPTH or nodes > budget:
-                raise NotPlain
-            if depth == 0:
-                place = (event.start_mark.line, event.start_mark.column)
-            elif depth == 2 and not is_map and stack[1][1] == "items":
-                items = [] if items is None else items
-                items.append((event.start_mark.line, event.start_mark.column))
-            stack.append((here, key))
-            here = {} if kind is yaml.MappingStartEvent else []
-            is_map = kind is yaml.MappingStartEvent
-            key = _NO_KEY
-        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-            done = here
-            here, key = stack.pop()
-            is_map = type(here) is dict
-            if here is None:
-                root = done
-            elif is_map:
-                here[key] = done
-                key = _NO_KEY
-            else:
-                here.append(done)
-        elif kind is yaml.AliasEvent:
-            raise NotPlain
-        elif kind is yaml.DocumentEndEvent:
-            if nodes > budget:
-                raise NotPlain
-            if root is not None:
-                if items is not None and len(items) != len(root["items"]):
-                    items = None  # some are no objects
-                found.append((root, place, items))
-            root, place, items = None, (0, 0), None
 
 
 class _Open:

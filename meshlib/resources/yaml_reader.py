@@ -1,7 +1,7 @@
 """YAML and JSON text -> plain values with positions, safe against hostile input.
 
 Rules of this file:
-1. Whatever the text is, the answer is documents and problems: bounded time, bounded memory, no exception.
+1. Whatever the text is, what comes out is documents and problems: bounded time, bounded memory, no exception.
 2. A problem in one document does not hide the others: the text is cut at its ``---`` lines and each piece read alone.
 3. The parser only cuts the text into events. What a scalar means, which keys are one too many and how far an alias may
    reach is decided here, without recursion.
@@ -25,7 +25,9 @@ from meshlib.pace import take_turns
 from meshlib.problems import Problem, Severity
 from meshlib.resources import json_events
 from meshlib.resources.document import Document, LazyPositions, Positions, Source
-from meshlib.resources.yaml_builder import Builder, NotPlain, Plain, RefusedError, read_plain, too_deep
+from meshlib.resources.plain_events import read_plain
+from meshlib.resources.plain_tree import NotPlain, Plain
+from meshlib.resources.yaml_builder import Builder, RefusedError, too_deep
 from meshlib.resources.yaml_lines import read_lines
 from meshlib.resources.yaml_syntax_hints import explain_syntax_error
 

@@ -7,7 +7,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from meshlib.resources.yaml_builder import MAX_DEPTH, MAX_NODES, NotPlain, read_plain
+from meshlib.resources.plain_events import read_plain
+from meshlib.resources.plain_tree import MAX_DEPTH, NotPlain
+from meshlib.resources.yaml_builder import MAX_NODES
 from meshlib.resources.yaml_lines import read_lines
 from meshlib.resources.yaml_reader import _events, read
 
@@ -27,6 +29,7 @@ PLAIN = [
     "kind: List\nitems:\n  - - b\n  - c: d\n",
     "kind: List\nitems:\n- a\n",
     "kind: List\nitems:\n",
+    "kind: List\nitems:\n- {a: b}\n-   []\n",
     "metadata:\n  labels:\n    app.kubernetes.io/name: reviews\n",
 ]
 LEFT = [
@@ -75,8 +78,6 @@ LEFT = [
         f"a: {'9' * 1001}\n",
         f"{'a' * 1000}: 1\n",
         "items: [{a: b}]\n",
-        "items:\n- {a: b}\n",
-        "items:\n- []\n",
         "a: 1e999\n",
     ),
     *("- " * (MAX_DEPTH + 1) + "a\n", f"a: {'[' * MAX_DEPTH}{']' * MAX_DEPTH}\n"),

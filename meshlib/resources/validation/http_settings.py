@@ -1,4 +1,4 @@
-"""What an http rule of a VirtualService does to requests: CORS, faults, redirects, answers, retries, rewrites."""
+"""What an http rule of a VirtualService does to requests: CORS, faults, redirects, direct responses, retries, rewrites."""
 
 from __future__ import annotations
 
