@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -232,10 +231,12 @@ def _read_plain(body: str, as_json: bool, line: int, builder: Builder, documents
 
 
 def _plain_documents(body: str, as_json: bool, room: int) -> tuple[list[Plain], int]:
-    if not as_json and not isinstance(body, _WithColons):
-        with suppress(NotPlain):
-            return read_lines(body, room)
-    return read_plain(_events(body, as_json), room)
+    if as_json or isinstance(body, _WithColons):
+        return read_plain(_events(body, as_json), room)
+    try:
+        return read_lines(body, room)
+    except NotPlain:
+        return read_plain(_events(body, as_json), room)
 
 
 def _hint_for(character: str) -> str:
