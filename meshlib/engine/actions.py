@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.engine.outcome import Outcome, RawHeaders
+from meshlib.engine.outcome import Outcome
 from meshlib.engine.replies import reply
-from meshlib.policy.header_ops import first_value
+from meshlib.policy.header_ops import RawHeaders, first_value
 from meshlib.policy.rewrite import Redirect
 
 if TYPE_CHECKING:

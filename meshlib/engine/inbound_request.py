@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from meshlib.engine.as_sent import AsSent
-from meshlib.engine.message import RawHeaders
 from meshlib.engine.wire_headers import HOST
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.regex import wire
 
 if TYPE_CHECKING:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, Self, TypeGuard
 
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.http_match import RequestView
-
-RawHeaders = list[tuple[bytes, bytes]]
-"""Headers as on the wire: bytes, order and case kept, repeated names repeated."""
 
 
 class RequestBody(Protocol):

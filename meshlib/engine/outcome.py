@@ -10,11 +10,10 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from meshlib.policy.grpc_status import http_of_grpc
+from meshlib.policy.header_ops import Headers, RawHeaders
 
 if TYPE_CHECKING:
     from meshlib.engine.message import ResponseBody
-
-RawHeaders = list[tuple[bytes, bytes]]
 
 
 class Failure(IntEnum):
@@ -48,7 +47,8 @@ LOCAL_ORIGIN = {
 class Outcome:
     """The result of one attempt: either ``failure`` is None and there is a head and a body, or it says what failed.
 
-    ``headers`` are as received: bytes, order and case kept, repeated names repeated. ``body`` is the driver's stream of
+    ``headers`` are as received: bytes, order and case kept, repeated names repeated; a list, or a head whose list is made when
+    somebody goes through it (see ``transport/protocol/raw_head.py``). ``body`` is the driver's stream of
     what follows (see ``transport``), None with a failure. ``whole`` is the entire body when it arrived together with
     the head (the common case for small responses): then the connection is free already and ``body`` is None. ``stale``
     marks a failure on a kept-alive connection before any byte of a response: the server had most likely closed it.
@@ -81,7 +81,7 @@ class Outcome:
         *,
         status: int = 0,
         reason: bytes = b"",
-        headers: RawHeaders | None = None,
+        headers: Headers | None = None,
         http_version: bytes = b"HTTP/1.1",
         whole: bytes | None = None,
         body: ResponseBody | None = None,
@@ -93,7 +93,7 @@ class Outcome:
         self.error = error
         self.status = status
         self.reason = reason
-        self.headers: RawHeaders = headers if headers is not None else []
+        self.headers: Headers = headers if headers is not None else []
         self.http_version = http_version
         self.whole = whole
         self.body = body

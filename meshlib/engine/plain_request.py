@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Self
 
 from meshlib.engine.as_sent import AsSent
-from meshlib.engine.message import RawHeaders
 from meshlib.engine.wire_headers import HOST
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.regex import wire
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.policy.header_ops import RawHeaders
 
 if TYPE_CHECKING:
     from meshlib.engine.explanation import Explanation

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.string_match import StringMatcher
 
-RawHeaders = list[tuple[bytes, bytes]]
 Header = Callable[[str], str | None]
 
 ALLOW_ORIGIN = b"access-control-allow-origin"
@@ -77,7 +77,7 @@ class CorsPolicy:
             made.append((EXPOSE_HEADERS, self.expose_headers.encode("latin-1")))
         return made
 
-    def response_headers(self, headers: RawHeaders, header: Header) -> RawHeaders:
+    def response_headers(self, headers: Headers, header: Header) -> Headers:
         """The response's headers with what the browser needs, when the request came from an allowed origin."""
         origin = header("origin")
         if not origin or not self.allows(origin):

@@ -7,13 +7,30 @@ when removals are done and nothing else. Names compare without case; bytes and o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from meshlib.policy.regex import wire
 from meshlib.policy.unsigned import unsigned
 
 RawHeaders = list[tuple[bytes, bytes]]
+"""Headers as on the wire: bytes, order and case kept, repeated names repeated."""
+
+
+class UnreadHeaders(Protocol):
+    """Headers that are the bytes of a head still. Going through them makes the list; asking for one name does not."""
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of the headers of this name (in lower case)."""
+        ...
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]: ...
+    def __len__(self) -> int: ...
+
+
+Headers = RawHeaders | UnreadHeaders
+"""Of a response that is passed on."""
 Lookup = Callable[[str], str | None]
 
 _OPERATOR = re.compile(r"%%|%REQ\(([^)?]+)(?:\?([^)]+))?\)(?::([0-9]+))?%|%PROTOCOL%|%")
@@ -80,11 +97,10 @@ class HeaderOps:
         parts = [f"{verb} {name.decode('latin-1')}" for verb in ("set", "add") for name, _ in getattr(self, verb)]
         return ", ".join(parts + [f"remove {name.decode('latin-1')}" for name in self.remove])
 
-    def apply(self, headers: RawHeaders, lookup: Lookup) -> RawHeaders:
+    def apply(self, headers: Headers, lookup: Lookup) -> RawHeaders:
         """A new list; ``lookup`` reads the request that operators name."""
         gone = set(self.remove)
-        kept = [pair for pair in headers if pair[0].lower() not in gone] if gone else headers
-        return self._changed(kept, lookup)
+        return self._changed([pair for pair in headers if pair[0].lower() not in gone] if gone else headers, lookup)
 
     def apply_to_request(self, headers: RawHeaders, pseudo: Lookup) -> RawHeaders:
         """The same for the request itself: operators read what removals leave; ``pseudo`` reads ``:path`` and its like."""
@@ -92,7 +108,7 @@ class HeaderOps:
         kept = [pair for pair in headers if pair[0].lower() not in gone] if gone else headers
         return self._changed(kept, lambda name: pseudo(name) if name.startswith(":") else first_value(kept, name))
 
-    def _changed(self, kept: RawHeaders, lookup: Lookup) -> RawHeaders:
+    def _changed(self, kept: Headers, lookup: Lookup) -> RawHeaders:
         replaced = _computed(self.set, lookup)
         added = _computed(self.add, lookup)
         over = {name for name, _ in replaced}

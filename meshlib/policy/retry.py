@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from meshlib.policy.unsigned import milliseconds, unsigned
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
+
+    from meshlib.policy.header_ops import Headers, RawHeaders
 
 CONNECT_FAILURE = 1
 REFUSED_STREAM = 2
@@ -137,12 +139,15 @@ NO_RETRY = RetryPolicy(attempts=0, retry_on=RetryOn(0))
 """A route without a retry policy: nothing is tried again, unless the caller's own headers ask for it."""
 
 
+_NONE: RawHeaders = []
+
+
 def should_retry(
     policy: RetryPolicy,
     *,
     failure: str | None,
     status: int,
-    headers: Iterable[tuple[bytes, bytes]] = (),
+    headers: Headers = _NONE,
     global_timeout: bool = False,
 ) -> bool:
     """Whether the policy's conditions ask for another try after this result; the caller counts tries and budgets.
@@ -161,15 +166,20 @@ def should_retry(
         return True
     if bits & _GRPC_BITS:
         # trailers-only responses carry grpc-status among the headers; a status in real trailers comes too late to retry
-        for name, value in headers:
-            if len(name) == 11 and name.lower() == b"grpc-status":
-                if bits & _GRPC_BIT_OF_STATUS.get(value.strip(), 0):
-                    return True
-                break
+        if isinstance(headers, list):
+            for name, value in headers:
+                if len(name) == 11 and name.lower() == b"grpc-status":
+                    if bits & _GRPC_BIT_OF_STATUS.get(value.strip(), 0):
+                        return True
+                    break
+        elif (said := headers.values(b"grpc-status")) and bits & _GRPC_BIT_OF_STATUS.get(said[0], 0):
+            return True
     return bool(bits & STATUS_CODES) and status in policy.retry_on.codes
 
 
-def _has(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bool:
+def _has(headers: Headers, wanted: bytes) -> bool:
+    if not isinstance(headers, list):
+        return bool(headers.values(wanted))
     return any(name.lower() == wanted for name, _ in headers)
 
 

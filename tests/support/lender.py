@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from meshlib.clock import SystemClock
 from meshlib.engine.call import NO_TIMEOUTS, CallerTimeouts
-from meshlib.engine.message import RawHeaders
 from meshlib.engine.outcome import Outcome
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.framing import framing_of
 from meshlib.transport.protocol.request_body import ReplayBody
 from meshlib.transport.protocol.request_head import encode_head

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 
-from meshlib.engine.outcome import RawHeaders
+from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.regex import wire
 from meshlib.transport.grpcio.contracts import Pairs, Value
 
@@ -30,7 +30,7 @@ def to_raw(metadata: Iterable[tuple[str, Value]]) -> RawHeaders:
     return [(wire(name).encode("latin-1"), to_text(name, value).encode("latin-1")) for name, value in metadata]
 
 
-def from_raw(headers: RawHeaders) -> Pairs:
+def from_raw(headers: Headers) -> Pairs:
     """What header operations left, as grpcio wants it."""
     made: list[tuple[str, Value]] = []
     for raw_name, raw_value in headers:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from meshlib.engine.message import RawHeaders
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
 from meshlib.policy.deadline import write as write_deadline
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.regex import wire
 from meshlib.transport.httpx.origins import origin_of
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import httpx
 
     from meshlib.engine.call import Call
-    from meshlib.engine.message import RawHeaders
     from meshlib.engine.outcome import Outcome
+    from meshlib.policy.header_ops import RawHeaders
     from meshlib.transport.httpx.module import HttpxModule
 
     Base = httpx.Response
@@ -130,6 +130,8 @@ class Responses:
         if network_stream is not None:
             extensions["network_stream"] = network_stream
         raw = outcome.headers
+        if not isinstance(raw, list):
+            raw = list(raw)
         names = b"\n".join(map(_NAME, raw)).lower()
         whole = None
         if stream is None:

@@ -19,7 +19,7 @@ from meshlib.transport.protocol.raw_head import Headers, RawHead
 from meshlib.transport.protocol.request_head import InvalidHead
 
 if TYPE_CHECKING:
-    from meshlib.engine.message import RawHeaders
+    from meshlib.policy.header_ops import RawHeaders
     from meshlib.transport.protocol.request_body import ReplayBody
 
 CHUNKED = b"chunked"

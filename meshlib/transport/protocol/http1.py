@@ -12,7 +12,8 @@ import operator
 
 import httptools
 
-from meshlib.engine.outcome import Failure, RawHeaders
+from meshlib.engine.outcome import Failure
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.known_heads import LONGEST_HEAD, known, remember
 from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.protocol.request_head import upgrades

@@ -8,7 +8,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
 
-from meshlib.engine.outcome import Failure, RawHeaders
+from meshlib.engine.outcome import Failure
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 
 _UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from meshlib.engine.outcome import RawHeaders
+    from meshlib.policy.header_ops import RawHeaders
 
 MOST_HEADS = 256
 LONGEST_HEAD = 2048

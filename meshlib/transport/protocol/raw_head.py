@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from meshlib.engine.message import RawHeaders
+from meshlib.policy.header_ops import RawHeaders
 
 _LINE_END = b"\r\n"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from meshlib.engine.message import RawHeaders, Request
+from meshlib.engine.message import Request
+from meshlib.policy.header_ops import RawHeaders
 
 if TYPE_CHECKING:
     from meshlib.transport.protocol.request_body import ReplayBody

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from meshlib.engine.outcome import RawHeaders
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.http2_stream import Stream
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.http2_call import next_chunk

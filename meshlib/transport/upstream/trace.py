@@ -12,8 +12,8 @@ import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from meshlib.engine.message import RawHeaders
 from meshlib.engine.outcome import Outcome
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.upstream.target import Target
 

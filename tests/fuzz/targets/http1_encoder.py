@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from meshlib.engine.outcome import RawHeaders
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.framing import NoBody, framing_of
 from meshlib.transport.protocol.http2_headers import request_head
 from meshlib.transport.protocol.request_body import ReplayBody

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, final
 
-from meshlib.engine.outcome import Failure, Outcome, RawHeaders
+from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.grpc_status import NUMBERS
+from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.grpcio.metadata import to_raw
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from meshlib.transport.grpcio.metadata import from_raw, to_raw, to_text
 if TYPE_CHECKING:
     import grpc
 
-    from meshlib.engine.message import RawHeaders
+    from meshlib.policy.header_ops import RawHeaders
     from meshlib.transport.grpcio.client.method import Method
     from meshlib.transport.grpcio.contracts import LoopMessages, Metadata, Pairs, RequestMessages, ThreadMessages
 
