@@ -18,6 +18,7 @@ GRPCIO = "how long grpcio and its core may take: they do not go by our clock"
 ELSEWHERE = "how often what others change in real time is looked at (files, names, Redis)"
 
 ALLOWED: dict[tuple[str, str], str] = {
+    ("engine/drivers.py", "runtime.wait"): "an effect: the runtime waits, by the mesh's Clock",
     ("engine/guard.py", "hedging.wait"): "no wait: it computes one",
     ("sources/watcher.py", "self._thread.join"): "the end of a thread",
     ("sources/watcher.py", "self.stopping.wait"): ELSEWHERE,
