@@ -118,5 +118,5 @@ def test_after_a_thousand_measurements_it_looks_at_a_quarter_for_twenty_and_come
     assert limit.limit == 5.0
     limit.record(0.3, 0)
     assert limit.limit == 20.0
-    limit.record(0.45, 20)  # what is normal now is the look's best: 0.3
-    assert limit.limit == pytest.approx(20 + 20**0.5 * 0.2)
+    limit.record(0.5, 20)  # what is normal now is the look's best: 0.3
+    assert limit.limit == pytest.approx(20 * 0.8 + (20 * 0.9 + 20**0.5) * 0.2)
