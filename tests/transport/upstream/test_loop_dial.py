@@ -1,0 +1,121 @@
+"""New connections of a loop: addresses, names, paths; and with a trace the same in two steps."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import pytest
+import trustme
+
+from meshlib.policy.circuit_limits import TcpKeepalive
+from meshlib.transport.upstream.loop_dial import dial
+from meshlib.transport.upstream.names import Names
+from meshlib.transport.upstream.target import Target
+from meshlib.transport.upstream.tls import HTTP1_ONLY, PeerNameMismatch
+from tests.support.fake_clock import FakeClock
+
+
+class Trace:
+    """What the dial tells of, in its order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def connecting(self, target, limit) -> None:
+        self.told.append("connecting")
+
+    async def starting_tls(self, target, context, limit) -> None:
+        self.told.append("starting TLS")
+
+    async def complete(self, stream) -> None:
+        self.told.append("complete")
+
+    async def failed(self, error) -> None:
+        self.told.append(type(error).__name__)
+
+
+@pytest.fixture
+def listening():
+    """The kernel answers for whoever listens."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock.getsockname()
+
+
+@pytest.fixture
+def names():
+    made = Names(FakeClock(), lambda name: ("127.0.0.2", "127.0.0.1"))  # nobody listens at the first
+    yield made
+    made.close()
+
+
+async def dialled(names: Names, target: Target, trace: Trace | None = None) -> asyncio.Transport:
+    return await dial(asyncio.get_running_loop(), names, asyncio.Protocol(), target, HTTP1_ONLY, trace)
+
+
+traced = pytest.mark.parametrize("trace", [None, Trace], ids=["plain", "traced"])
+
+
+@traced
+@pytest.mark.parametrize("host", ["127.0.0.1", "a.test"])
+async def test_to_an_address_or_the_first_of_a_name_that_answers(names, listening, host, trace):
+    keepalive = TcpKeepalive(probes=3, time=60, interval=5)
+    told = trace and trace()
+    transport = await dialled(names, Target(host, listening[1], keepalive=keepalive), told)
+    sock = transport.get_extra_info("socket")
+    assert transport.get_extra_info("peername") == listening
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert told is None or told.told == ["connecting", "complete"]
+    transport.abort()
+    await asyncio.sleep(0)
+
+
+@traced
+async def test_to_a_path(names, tmp_path, trace):
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        transport = await dialled(names, Target(f"unix://{path}", 0), trace and trace())
+        assert transport.get_extra_info("peername") == path
+        transport.abort()
+        await asyncio.sleep(0)
+
+
+@traced
+@pytest.mark.parametrize("host", ["127.0.0.1", "a.test"])
+async def test_nobody_there_raises_what_the_system_said(names, host, trace):
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    told = trace and trace()
+    with pytest.raises(ConnectionRefusedError):
+        await dialled(names, Target(host, port), told)
+    assert told is None or told.told == ["connecting", "ConnectionRefusedError"]
+
+
+@traced
+async def test_a_peer_without_the_name_that_is_wanted_is_refused_and_let_go(names, trace):
+    authority = trustme.CA()
+    context, trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("reviews.test").configure_cert(context)
+    authority.configure_trust(trusted)
+    ended = asyncio.Event()
+
+    async def serve(reader, writer) -> None:
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    target = Target("127.0.0.1", port, trusted, "reviews.test", subject_alt_names=("other.test",))
+    told = trace and trace()
+    with pytest.raises(PeerNameMismatch, match=r"wants one of other\.test"):
+        await dialled(names, target, told)
+    await asyncio.wait_for(ended.wait(), 30)
+    assert told is None or told.told == ["connecting", "complete", "starting TLS", "complete"]
+    server.close()
+    await server.wait_closed()
