@@ -211,3 +211,7 @@ async def soon(condition: Any, seconds: float = 5.0) -> bool:
             return True
         await asyncio.sleep(0.01)
     return False
+
+
+def active(mesh):
+    return sum(c["active"] for c in mesh.status()["clusters"])

@@ -140,98 +140,7 @@ async def test_xds_targets_are_left_to_grpcio_on_asyncio():
         await channel.close()
 
 
-# -- futures --------------------------------------------------------------------------------------------------------------
-
-
-def test_a_future_tells_when_it_is_done():
-    with echo_servers(None) as [server], mesh_of(server) as mesh:
-        stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
-        done = threading.Event()
-        future = stub.Unary.future(Message(text="x"))
-        future.add_done_callback(lambda f: done.set() if f is future else None)
-        assert done.wait(5)
-        assert (future.done(), future.running(), future.cancelled(), future.is_active()) == (True, False, False, False)
-        assert future.exception() is None
-        assert future.traceback() is None
-        assert future.result().text == "x"
-        assert future.code() is grpc.StatusCode.OK
-        assert future.details() == ""
-        assert dict(iter(future.trailing_metadata())) == {"answered-by": "a"}
-        late = []
-        future.add_done_callback(late.append)
-        assert late == [future]
-        assert future.add_callback(lambda: None) is False
-
-
-def test_a_future_can_be_waited_for_some_time_only():
-    with echo_servers([30]) as [server], mesh_of(server) as mesh:
-        future = stubs.EchoStub(mesh.grpc_channel(TARGET)).Unary.future(Message(), timeout=20)
-        with pytest.raises(grpc.FutureTimeoutError):
-            future.result(0.05)
-        assert 0 < future.time_remaining() <= 20
-        assert future.cancel() is True
-        assert future.cancel() is False
-        with pytest.raises(grpc.FutureCancelledError):
-            future.result()
-        assert future.cancelled()
-        assert future.code() is grpc.StatusCode.CANCELLED
-        assert eventually(lambda: _active(mesh) == 0)
-
-
-def test_a_dropped_future_cancels_its_call():
-    with echo_servers([30]) as [server], mesh_of(server) as mesh:
-        future = stubs.EchoStub(mesh.grpc_channel(TARGET)).Unary.future(Message())
-        assert eventually(lambda: server.seen)
-        del future
-        assert eventually(lambda: _active(mesh) == 0)
-
-
 # -- streams --------------------------------------------------------------------------------------------------------------
-
-
-def test_a_stream_can_be_left_in_the_middle():
-    with echo_servers(None) as [server], mesh_of(server) as mesh:
-        stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
-        for message in stub.Expand(Message(count=1000)):
-            if message.text == "3":
-                break
-        del message
-        assert eventually(lambda: _active(mesh) == 0)
-
-
-def test_a_cancelled_stream_says_so():
-    with echo_servers(None) as [server], mesh_of(server) as mesh:
-        call = stubs.EchoStub(mesh.grpc_channel(TARGET)).Expand(Message(count=100_000))
-        next(call)
-        assert call.is_active()
-        assert call.cancel()
-        with pytest.raises(grpc.RpcError) as caught:
-            list(call)
-        assert caught.value.code() is grpc.StatusCode.CANCELLED
-        assert call.code() is grpc.StatusCode.CANCELLED
-        assert _active(mesh) == 0
-
-
-def test_a_stream_can_be_cancelled_before_anything_came():
-    with echo_servers([30]) as [server], mesh_of(server) as mesh:
-        call = stubs.EchoStub(mesh.grpc_channel(TARGET)).Expand(Message(count=1))
-        assert eventually(lambda: server.seen)
-        threading.Timer(0.05, call.cancel).start()
-        with pytest.raises(grpc.RpcError) as caught:
-            next(call)
-        assert caught.value.code() is grpc.StatusCode.CANCELLED
-        assert _active(mesh) == 0
-
-
-def test_what_a_stream_tells_after_its_end():
-    with echo_servers(None) as [server], mesh_of(server) as mesh:
-        call = stubs.EchoStub(mesh.grpc_channel(TARGET)).Expand(Message(count=2))
-        assert [m.text for m in call] == ["0", "1"]
-        assert list(call) == []
-        assert call.code() is grpc.StatusCode.OK
-        assert dict(iter(call.trailing_metadata())) == {"answered-by": "a"}
-        assert call.exchange.grpc_status == 0
-        assert not call.is_active()
 
 
 async def test_initial_metadata_can_be_had_before_the_first_message():
@@ -253,69 +162,6 @@ async def test_initial_metadata_can_be_had_before_the_first_message():
         await chat.write(Message(text="late"))
         await chat.done_writing()
         assert [m.text async for m in chat] == ["late"]
-        await mesh.aclose()
-
-
-async def test_a_conversation_goes_back_and_forth_on_asyncio():
-    with echo_servers(None) as [server], mesh_of(server) as mesh:
-        call = Asyncio(mesh).stub.Chat()
-        for text in "abc":
-            await call.write(Message(text=text))
-            assert (await call.read()).text == text
-        await call.done_writing()
-        assert await call.read() is grpc.aio.EOF
-        assert await call.code() is grpc.StatusCode.OK
-        assert call.done()
-        with pytest.raises(asyncio.InvalidStateError):
-            await call.write(Message())
-        await mesh.aclose()
-
-
-async def test_a_cancelled_call_on_asyncio_says_so():
-    with echo_servers([30]) as [server], mesh_of(server) as mesh:
-        runtime = Asyncio(mesh)
-        for call in (
-            runtime.stub.Unary(Message()),
-            runtime.stub.Expand(Message(count=1)),
-            runtime.stub.Collect(),
-            runtime.stub.Chat(),
-        ):
-            await asyncio.sleep(0.02)
-            assert not call.done()
-            assert call.cancel()
-            assert call.cancelled()
-            with pytest.raises(asyncio.CancelledError):
-                await (call.read() if hasattr(call, "read") else call)
-            assert await call.code() is grpc.StatusCode.CANCELLED
-            assert not call.cancel()
-        await asyncio.sleep(0)
-        assert _active(mesh) == 0
-        await mesh.aclose()
-
-
-async def test_a_cancelled_task_cancels_its_call():
-    with echo_servers([30]) as [server], mesh_of(server) as mesh:
-        runtime = Asyncio(mesh)
-        task = asyncio.create_task(runtime.unary())
-        while not server.seen:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await asyncio.sleep(0)
-        assert _active(mesh) == 0
-        await mesh.aclose()
-
-
-async def test_a_call_on_asyncio_goes_on_when_nobody_awaits_it_yet():
-    with echo_servers(None) as [server], mesh_of(server) as mesh:
-        call = Asyncio(mesh).stub.Unary(Message(text="x"))
-        done = asyncio.Event()
-        call.add_done_callback(lambda c: done.set())
-        await asyncio.wait_for(done.wait(), 5)
-        assert len(server.seen) == 1
-        assert (await call).text == "x"
-        assert (await call).text == "x"
         await mesh.aclose()
 
 
@@ -388,34 +234,6 @@ def test_a_channel_to_nobody_does_not_become_ready():
         channel.close()
 
 
-async def test_connectivity_on_asyncio():
-    with echo_servers(None) as [server], mesh_of(server) as mesh:
-        channel = mesh.aio_grpc_channel(TARGET)
-        assert channel.get_state() is grpc.ChannelConnectivity.IDLE
-        await asyncio.wait_for(channel.channel_ready(), 5)
-        assert channel.get_state() is grpc.ChannelConnectivity.READY
-        changed = asyncio.create_task(channel.wait_for_state_change(grpc.ChannelConnectivity.READY))
-        await asyncio.sleep(0.01)
-        assert not changed.done()
-        server.kill()
-        await asyncio.wait_for(changed, 5)
-        await channel.close()
-        assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
-        await mesh.aclose()
-
-
-async def test_one_mesh_serves_several_event_loops():
-    with echo_servers(None) as [server], mesh_of(server) as mesh:
-
-        def in_a_loop():
-            async def ask():
-                return await Asyncio(mesh).server()
-
-            return asyncio.run(ask())
-
-        assert await asyncio.gather(*[asyncio.to_thread(in_a_loop) for _ in range(4)]) == ["a"] * 4
-
-
 async def test_wait_for_ready_waits_for_an_endpoint(runtime_class):
     late = EchoServer("late")
     port = late.port
@@ -451,7 +269,3 @@ async def test_wait_for_ready_ends_with_the_deadline(runtime_class):
     with mesh_of(1) as mesh:
         error = await refused(runtime_class(mesh).unary(wait_for_ready=True, timeout=0.2))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-
-
-def _active(mesh):
-    return sum(c["active"] for c in mesh.status()["clusters"])

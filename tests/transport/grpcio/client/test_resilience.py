@@ -440,19 +440,3 @@ def test_bulkheads_hold_futures_in_line():
         server.echo.release.set()
         assert first.result(5).text == "1"
         assert second.result(5).text == "2"
-
-
-def test_a_future_may_give_up_its_place_in_line():
-    more = [policy_of(bulkhead={"maxConcurrent": 1, "maxWaiting": 5})]
-    with EchoServer(script=[5, "ok"]) as server, mesh_of(server, more=more) as mesh:
-        stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
-        first = stub.Unary.future(Message(text="1"))
-        assert eventually(lambda: server.seen)
-        cancelled = stub.Unary.future(Message(text="2"))
-        late = stub.Unary.future(Message(text="3"), timeout=0.1)
-        last = stub.Unary.future(Message(text="4"))
-        cancelled.cancel()
-        assert late.exception(5).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-        server.echo.release.set()
-        assert first.result(5).text == "1"
-        assert last.result(5).text == "4"

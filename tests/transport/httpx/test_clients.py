@@ -1,4 +1,4 @@
-"""What ``mesh.client(...)`` and ``mesh.async_client(...)`` take is what httpx takes, and it acts."""
+"""``mesh.client(...)`` and ``mesh.async_client(...)``: what they take is what httpx takes, and it acts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 import meshlib
+from meshlib.transport.httpx.clients import ThriftyCookies
 from tests.support.evil_server import OK, EvilServer
 from tests.support.h2_server import H2Server
 from tests.support.resources import pod, service
@@ -165,3 +166,63 @@ def test_arguments_of_the_client_itself_act_as_in_httpx(runtime):
     assert about["headers"]["cookie"] == "a=b"
     assert about["headers"]["x-mine"] == "1"
     assert seen[0] == "http://reviews:9080/old?q=1"
+
+
+# -- proxies and cookies --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"HTTP_PROXY": "http://p:1"},
+        {"HTTPS_PROXY": "p:1", "NO_PROXY": "localhost,.example.test, 10.0.0.1,::1,http://x.test"},
+        {"ALL_PROXY": "http://p:1", "NO_PROXY": "example.test,LOCALHOST,192.168.0.0/16"},
+        {"HTTP_PROXY": "http://p:1", "NO_PROXY": "a.test,*"},
+        {"HTTP_PROXY": "http://p:1", "NO_PROXY": ""},
+        {"HTTP_PROXY": "http://user:word@p:1", "NO_PROXY": "1.2.3.4/8,example.test:8080"},
+    ],
+)
+def test_the_environment_is_read_as_httpx_reads_it(environment, empty, variables):
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    with httpx.Client() as bare, empty.client() as ours:
+        patterns = [p.pattern for p in bare._mounts]
+        assert [p.pattern for p in ours._mounts] == patterns
+        assert [t is None for t in ours._mounts.values()] == [t is None for t in bare._mounts.values()]
+
+
+@pytest.mark.parametrize("argument", ["proxies", "app"])
+def test_what_httpx_has_dropped_is_refused_with_its_successor(empty, argument):
+    with pytest.raises(TypeError, match=r"proxy=|WSGITransport"):
+        empty.client(**{argument: "http://p:1"})
+
+
+class Told(httpx.Response):
+    """A response that knows of its head whether it sets a cookie, as ours do."""
+
+    sets_cookie = False
+
+
+@pytest.mark.parametrize(("kind", "taken"), [(httpx.Response, {"a": "b"}), (Told, {})])
+def test_cookies_are_looked_for_unless_the_response_says_that_there_is_none(kind, taken):
+    cookies = ThriftyCookies()
+    for headers in ({"x": "1"}, {"set-cookie": "a=b"}):
+        cookies.extract_cookies(kind(200, headers=headers, request=httpx.Request("GET", "http://reviews/")))
+    assert dict(cookies) == taken
+
+
+def test_cookies_that_are_given_to_a_client_later_are_sent_and_kept(empty):
+    with empty.client(cookies={"a": "1"}) as client:
+        assert dict(client.cookies) == {"a": "1"}
+        assert client.cookies is client.cookies
+        client.cookies = {"b": "2"}
+        assert dict(client.cookies) == {"b": "2"}
