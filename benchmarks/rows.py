@@ -33,7 +33,7 @@ from benchmarks.measure import (
 from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
 from meshlib.engine.call import Call
 from meshlib.engine.drivers import finish, run
-from meshlib.engine.fallback import exchange_of
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route

@@ -102,7 +102,7 @@ def is_watched() -> bool:
     return _here.work is not None
 
 
-def let_go(things: list[T] | dict[K, T]) -> None:
+def free_in_turns(things: list[T] | dict[K, T]) -> None:
     """Empty a list or map one by one: to free many objects at once takes as long as to make them."""
     if isinstance(things, list):
         while things:

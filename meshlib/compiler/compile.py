@@ -13,7 +13,7 @@ from meshlib.compiler.compilation import HttpsRules as HttpsRules
 from meshlib.compiler.incremental import Incremental
 from meshlib.compiler.snapshot import Snapshot
 from meshlib.compiler.version import Version
-from meshlib.pace import is_watched, let_go, much_is_made
+from meshlib.pace import free_in_turns, is_watched, much_is_made
 from meshlib.registry.build import RegistryBuilder, build_registry
 from meshlib.workload import Workload
 
@@ -100,7 +100,7 @@ class Compiler:
         if last is not None and is_watched():
             old = last.snapshot.not_in(snapshot)
             del last
-            let_go(old)
+            free_in_turns(old)
         return snapshot
 
     def _part(self, resources: Sequence[Resource], registry: Registry) -> Compilation:

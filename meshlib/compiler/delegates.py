@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.scope import exported_to
-from meshlib.pace import let_go, take_turns
+from meshlib.pace import free_in_turns, take_turns
 from meshlib.problems import Problem, Severity
 from meshlib.registry.names import resolve
 
@@ -74,7 +74,7 @@ class Delegates:
     def forget(self) -> None:
         """Nobody asks any more: another compilation has taken the place of this one."""
         for routes in self._routes.values():
-            let_go(routes)
+            free_in_turns(routes)
 
     def _expand(self, root: VirtualService) -> Iterator[Route]:
         for index, rule in enumerate(root.spec.http or ()):

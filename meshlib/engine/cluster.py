@@ -378,7 +378,7 @@ class BoundCluster:
         found: EndpointState = table.find(value, attempt)
         return found
 
-    def look(self, now: float) -> None:
+    def refresh(self, now: float) -> None:
         """Let what was observed since the last pick count (for those who show the endpoints)."""
         if self._generation != self.state.generation:
             with self.state.lock:

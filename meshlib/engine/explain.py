@@ -201,7 +201,7 @@ def _what_alias(live: Live, view: RequestView, vhost: VirtualHost) -> str:
 
 def endpoints_of(cluster: BoundCluster, now: float) -> list[EndpointFacts]:
     """The endpoints of a bound cluster with health and ejection."""
-    cluster.look(now)
+    cluster.refresh(now)
     detector = cluster.state.detector
     found: list[EndpointFacts] = []
     for endpoint in cluster.endpoints:

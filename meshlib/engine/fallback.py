@@ -32,12 +32,6 @@ CALLERS_DOING = frozenset(
 )
 
 
-def exchange_of(call: Call[R]) -> Exchange[R]:
-    """The exchange of a call, with its fallback if one of the snapshot's policies has any."""
-    made = outbound(call)
-    return _with_fallback(call, made) if call.live.snapshot.fallbacks else made
-
-
 def failed(outcome: Outcome) -> bool:
     """Whether a fallback should answer instead."""
     if outcome.failure is not None:
@@ -45,7 +39,8 @@ def failed(outcome: Outcome) -> bool:
     return outcome.health_status in UNAVAILABLE
 
 
-def _with_fallback(call: Call[R], exchange: Exchange[R]) -> Exchange[R]:
+def with_fallback(call: Call[R], exchange: Exchange[R]) -> Exchange[R]:
+    """``exchange``, and what answers when it has failed for good."""
     try:
         effect = next(exchange)
         while True:

@@ -21,10 +21,10 @@ from meshlib.mesh.doors import Doors
 from meshlib.mesh.explaining import explain_url
 from meshlib.mesh.options import MeshOptions, takes_options
 from meshlib.mesh.status import Status, status_of
-from meshlib.pace import NotWanted, Slices, is_watched, let_go, much_is_made, slices
+from meshlib.pace import NotWanted, Slices, free_in_turns, is_watched, much_is_made, slices
 from meshlib.problems import ConfigError, MeshError, Problem, Severity
 from meshlib.progress import shown
-from meshlib.resources.base import let_go_of
+from meshlib.resources.base import free_resources
 from meshlib.resources.loader import load_objects
 from meshlib.resources.object_memo import ObjectMemo
 from meshlib.sources.environment import https_rules_from_env, workload_from_env
@@ -228,10 +228,10 @@ class Mesh(Doors):
             self._kept = kept
             self._problems = [*problems, *snapshot.problems]
         if in_turns:  # what nobody uses any more goes bit by bit
-            let_go(before)
+            free_in_turns(before)
             gone = [old[i] for i in differences(old, resources).gone]
             del old
-            let_go_of(gone)
+            free_resources(gone)
 
     @property
     def problems(self) -> list[Problem]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from pydantic.alias_generators import to_camel
 
-from meshlib.pace import in_turns, let_go, take_turns
+from meshlib.pace import free_in_turns, in_turns, take_turns
 from meshlib.resources.notices import Notice, deprecated
 from meshlib.resources.rules import rules_of
 
@@ -160,7 +160,7 @@ def _digest_of_all(entries: list[BaseModel]) -> bytes:
     return digest.digest()
 
 
-def let_go_of(resources: list[Resource]) -> None:
+def free_resources(resources: list[Resource]) -> None:
     """Empty the list; resources that nobody else holds are freed bit by bit."""
     while resources:
         spec = spec_of(resources.pop())
@@ -168,7 +168,7 @@ def let_go_of(resources: list[Resource]) -> None:
             lists = [v for name in spec.model_fields_set if type(v := getattr(spec, name)) is list]
             entries = [entry for long in lists if len(long) >= LONG_LIST for entry in in_turns(long)]
             del lists, spec
-            let_go(entries)
+            free_in_turns(entries)
 
 
 class Resource(Model):

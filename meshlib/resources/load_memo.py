@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from meshlib.pace import let_go, take_turns
+from meshlib.pace import free_in_turns, take_turns
 from meshlib.problems import Problem
 from meshlib.resources.base import Resource
 from meshlib.resources.content import content_digest
@@ -100,4 +100,4 @@ class LoadMemo:
                     if found is not None:
                         used[id(part)] = found
         old, self.checked = self.checked, used
-        let_go(old)
+        free_in_turns(old)

@@ -16,7 +16,7 @@ from meshlib.engine.call import Call
 from meshlib.engine.check_failures import CheckFailures
 from meshlib.engine.drivers import CallbackDriver, finish, run, run_async
 from meshlib.engine.effects import Ask, Deliver, Ended, Send, Serve, Wait
-from meshlib.engine.fallback import exchange_of
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.flights import Flights
 from meshlib.engine.inbound import InboundCall, inbound
 from meshlib.engine.inbound_request import InboundRequest

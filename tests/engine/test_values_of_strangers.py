@@ -17,8 +17,8 @@ import meshlib
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.effects import Ended
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.explain import explain
-from meshlib.engine.fallback import exchange_of
 from meshlib.engine.inbound import InboundCall, inbound
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.outcome import Outcome

@@ -104,7 +104,7 @@ def test_operators_of_a_request_read_what_removals_leave_and_the_first_of_severa
 
 def test_operators_of_a_response_read_the_request():
     level = compile_ops([], {"seen": "%REQ(x)%"}, {})
-    assert level.apply([(b"x", b"the answer's")], {"x": "the request's"}.get)[-1] == (b"seen", b"the request's")
+    assert level.apply([(b"x", b"the response's")], {"x": "the request's"}.get)[-1] == (b"seen", b"the request's")
 
 
 def test_what_is_handled_elsewhere_and_what_only_a_proxy_can_compute_is_left_out():

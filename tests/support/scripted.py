@@ -10,7 +10,7 @@ from meshlib.compiler.compile import compile_snapshot
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.effects import Acquire, Deliver, Send
-from meshlib.engine.fallback import exchange_of
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.live import Live
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.plain_request import PlainRequest

@@ -87,7 +87,7 @@ def call_error(outcome: Outcome, record: Explanation, request: httpx.Request, mo
 
 
 def _message(outcome: Outcome, record: Explanation, request: httpx.Request) -> str:
-    parts = [f"{request.method} {request.url}: {outcome.detail or 'no answer'}"]
+    parts = [f"{request.method} {request.url}: {outcome.detail or 'no response'}"]
     if record.endpoint:
         parts.append(f"last endpoint {record.endpoint}")
     where = record.resource or "default route"

@@ -151,7 +151,7 @@ class AsyncInner(_Translator):
             async with asyncio.timeout(effect.timeout):
                 response = await self._inner.handle_async_request(self.request(effect))
         except TimeoutError:
-            return Outcome(Failure.TIMEOUT, f"no answer within {effect.timeout or 0:.3g} s")
+            return Outcome(Failure.TIMEOUT, f"no response within {effect.timeout or 0:.3g} s")
         except (self._module.TransportError, FalseFraming, SourceFailed) as error:
             return self.failed(error)
         return self.outcome_of(response, _AsyncBody(response.stream, self))

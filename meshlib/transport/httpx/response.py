@@ -58,7 +58,7 @@ class WholeResponse(Base):
         if close is None or content is None:
             return super().read()
         close()
-        self._let_go()
+        self._release()
         return content
 
     async def aread(self) -> bytes:
@@ -68,7 +68,7 @@ class WholeResponse(Base):
         if close is None or content is None:
             return await super().aread()
         await close()
-        self._let_go()
+        self._release()
         return content
 
     def _at_hand(self) -> bytes | None:
@@ -88,7 +88,7 @@ class WholeResponse(Base):
         self._content = whole
         return whole
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         # httpx's bound stream, which has just told how long it took, refers back to this response; httpx2's is asked for it
         if "_elapsed" in self.__dict__:
             self.stream = self._own_stream

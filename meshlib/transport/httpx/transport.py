@@ -14,7 +14,7 @@ from meshlib.engine import replies
 from meshlib.engine.actions import change_response
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.drivers import AsyncRuntime, SyncRuntime, finish, run, run_async
-from meshlib.engine.fallback import exchange_of
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.route import route
 from meshlib.transport.httpx.bodies import AsyncBodyStream, SyncBodyStream
 from meshlib.transport.httpx.errors import bad_url, call_error

@@ -157,10 +157,10 @@ class Http2Session:
         self.broken = StreamFailure(Failure.RESET, detail, error=error)
         for stream in list(self.streams.values()):
             if stream.head_done:
-                text = "the server closed the connection in the middle of the answer"
+                text = "the server closed the connection in the middle of the response"
                 what = StreamFailure(Failure.RESET, text if error is None else f"{text}: {error}", error=error)
             else:
-                text = "the server closed the connection without an answer" if error is None else detail
+                text = "the server closed the connection without a response" if error is None else detail
                 what = StreamFailure(Failure.RESET, text, stream.reused and not stream.begun, error)
             self._fail(stream, what)
 
@@ -270,7 +270,7 @@ class Http2Session:
         if code == Code.REFUSED_STREAM and not stream.begun:
             what = StreamFailure(Failure.REFUSED, "the server refused the stream before working on it (REFUSED_STREAM)")
         else:
-            where = " in the middle of the answer" if stream.head_done else ""
+            where = " in the middle of the response" if stream.head_done else ""
             what = StreamFailure(Failure.RESET, f"the server reset the stream{where} ({name})")
         self._over(stream, what)
 

@@ -176,7 +176,7 @@ class FrameGate:
         else:
             return
         if self._block > MAX_BLOCK:
-            raise Violation(f"a header block of the answer is larger than {MAX_BLOCK} bytes", Code.ENHANCE_YOUR_CALM)
+            raise Violation(f"a header block of the response is larger than {MAX_BLOCK} bytes", Code.ENHANCE_YOUR_CALM)
         self._block_of = 0 if flags & _END_HEADERS else stream
 
 

@@ -86,11 +86,11 @@ class Stream:
         (_, status), *kept = headers
         self.status = _STATUSES.get(status, 0)
         if not self.status:
-            return f"the status of the answer is {status[:20]!r}"
+            return f"the status of the response is {status[:20]!r}"
         text = b"".join(_flat(kept))
         if _UNSAFE.search(text):
             name = next((name for name, value in kept if _UNSAFE.search(value)), b"")
-            return f"the value of the answer's header {name[:50]!r} holds a line break"
+            return f"the value of the response's header {name[:50]!r} holds a line break"
         names = list(map(_name, kept))
         if b"content-length" in names:
             length = kept[names.index(b"content-length")][1]
@@ -98,12 +98,12 @@ class Stream:
                 lengths = [value for name, value in kept if name == b"content-length"]
                 wrong = next((value for value in lengths if not _says(value, length)), None)
                 if wrong is not None:
-                    return f"the answer's content-length is {wrong[:20]!r}"
+                    return f"the response's content-length is {wrong[:20]!r}"
             self.length = int(length)
         if len(text) + 4 * len(kept) > MAX_HEAD_BYTES:
-            return f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"
+            return f"the head of the response is larger than {MAX_HEAD_BYTES} bytes"
         if len(kept) > MAX_HEADERS:
-            return f"the answer has more than {MAX_HEADERS} headers"
+            return f"the response has more than {MAX_HEADERS} headers"
         if self.head_request or self.status in (204, 304):
             self.length = None  # it may tell of a body that does not come
         self.headers = kept
@@ -125,9 +125,9 @@ class Stream:
         self.received += len(data)
         self.unread += len(data)
         if self.length is not None and self.received > self.length:
-            return f"the answer's body is longer than its content-length of {self.length}"
+            return f"the response's body is longer than its content-length of {self.length}"
         if self.head_request:
-            return "the server sent a body in answer to HEAD"
+            return "the server sent a body in response to HEAD"
         self.chunks.append(data)
         return None
 
@@ -135,18 +135,18 @@ class Stream:
         """What comes after the body."""
         together = [*self.headers, *headers]
         if len(together) > MAX_HEADERS:
-            return f"the answer has more than {MAX_HEADERS} headers and trailers"
+            return f"the response has more than {MAX_HEADERS} headers and trailers"
         if len(b"".join(_flat(together))) + 4 * len(together) > MAX_HEAD_BYTES:
-            return f"the trailers of the answer are, with its head, larger than {MAX_HEAD_BYTES} bytes"
+            return f"the trailers of the response are, with its head, larger than {MAX_HEAD_BYTES} bytes"
         if any(_UNSAFE.search(value) for _, value in headers):
-            return "a trailer of the answer holds a line break"
+            return "a trailer of the response holds a line break"
         self.trailers.extend(headers)
         return None
 
     def take_end(self) -> str | None:
         """The response is over."""
         if self.length is not None and self.received != self.length:
-            return f"the answer's body ended after {self.received} of {self.length} bytes"
+            return f"the response's body ended after {self.received} of {self.length} bytes"
         self.complete = True
         return None
 

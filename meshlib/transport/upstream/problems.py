@@ -13,11 +13,11 @@ from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import PeerNameMismatch
 
 MESH_CLOSED = "the mesh was closed while the call was under way"
-CUT_HEAD = "the server closed the connection in the middle of the answer's head"
-BODY_CUT = "the server closed the connection in the middle of the answer"
-BODY_TOO_LATE = "the route's timeout passed in the middle of the answer"
-NO_RESPONSE = "the server closed the connection without an answer"
-NOT_SENT_IN_TIME = "no answer in time: the request could not be sent"
+CUT_HEAD = "the server closed the connection in the middle of the response's head"
+BODY_CUT = "the server closed the connection in the middle of the response"
+BODY_TOO_LATE = "the route's timeout passed in the middle of the response"
+NO_RESPONSE = "the server closed the connection without a response"
+NOT_SENT_IN_TIME = "no response in time: the request could not be sent"
 
 HTTP2_REMEDY = "pip install 'sidecarless[http2]'"
 
@@ -60,7 +60,7 @@ def no_slot(attempt: Attempt) -> Outcome:
 
 def no_head(attempt: Attempt) -> Outcome:
     """The head of the response has not come in time."""
-    return Outcome(Failure.TIMEOUT, f"no answer within {attempt.head_timeout or 0:.3g} s")
+    return Outcome(Failure.TIMEOUT, f"no response within {attempt.head_timeout or 0:.3g} s")
 
 
 def broke(error: BaseException | None, stale: bool) -> Outcome:
@@ -77,12 +77,12 @@ def not_written(limit: float | None) -> str:
 
 def body_silent(limit: float | None) -> str:
     """Nothing more of the response's body came within the caller's read timeout."""
-    return f"the caller's read timeout of {limit} s passed in the middle of the answer"
+    return f"the caller's read timeout of {limit} s passed in the middle of the response"
 
 
 def body_broke(error: BaseException) -> str:
     """The connection ended in the middle of the response's body."""
-    return f"the connection broke in the middle of the answer: {error}"
+    return f"the connection broke in the middle of the response: {error}"
 
 
 def mesh_closed(error: BaseException | None = None) -> Outcome:

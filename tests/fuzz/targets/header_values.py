@@ -11,8 +11,8 @@ from meshlib.engine.deadlines import seconds_left
 from meshlib.engine.drivers import finish
 from meshlib.engine.drivers import run as drive
 from meshlib.engine.effects import Send
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.explain import explain
-from meshlib.engine.fallback import exchange_of
 from meshlib.engine.inbound import CUT, InboundCall, inbound
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.outcome import Outcome

@@ -370,7 +370,7 @@ def test_a_connection_lost_before_an_answer_is_stale_only_if_it_had_answered_bef
     pair.client.lost(ConnectionResetError("gone"))
     assert (waiting.failed.failure, waiting.failed.stale) == (Failure.RESET, True)
     assert (begun.failed.failure, begun.failed.stale) == (Failure.RESET, False)
-    assert "in the middle of the answer" in begun.failed.detail
+    assert "in the middle of the response" in begun.failed.detail
 
 
 def test_goodbye_tells_the_server():

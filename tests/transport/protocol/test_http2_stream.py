@@ -29,14 +29,14 @@ def test_a_whole_response_is_taken():
 @pytest.mark.parametrize("status", [b"", b"20", b"0200", b"099", b"2x0", b"-20", "\u0662\u0660\u0660".encode()])
 def test_a_status_is_three_digits(status):
     problem = stream().take_head(((b":status", status),))
-    assert problem == f"the status of the answer is {status!r}"
+    assert problem == f"the status of the response is {status!r}"
 
 
 @pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\0"])
 def test_a_line_break_in_a_value_is_told_with_its_header(value):
     problem = stream().take_head((OK, (b"fine", b"1"), (b"x", value)))
-    assert problem == "the value of the answer's header b'x' holds a line break"
-    assert stream().take_trailers(((b"x", value),)) == "a trailer of the answer holds a line break"
+    assert problem == "the value of the response's header b'x' holds a line break"
+    assert stream().take_trailers(((b"x", value),)) == "a trailer of the response holds a line break"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_line_break_in_a_value_is_told_with_its_header(value):
 )
 def test_a_length_that_is_none_or_another(lengths, wrong):
     problem = stream().take_head((OK, *[(b"content-length", length) for length in lengths]))
-    assert problem == f"the answer's content-length is {wrong[:20]!r}"
+    assert problem == f"the response's content-length is {wrong[:20]!r}"
 
 
 def test_a_length_may_be_told_twice_if_it_is_the_same():
@@ -72,18 +72,18 @@ def test_a_length_without_a_body_binds_nobody(status, head_request):
 def test_a_body_is_as_long_as_its_length():
     one = stream()
     one.take_head((OK, (b"content-length", b"3")))
-    assert one.take_data(b"abcd") == "the answer's body is longer than its content-length of 3"
+    assert one.take_data(b"abcd") == "the response's body is longer than its content-length of 3"
     other = stream()
     other.take_head((OK, (b"content-length", b"3")))
     assert other.take_data(b"ab") is None
-    assert other.take_end() == "the answer's body ended after 2 of 3 bytes"
+    assert other.take_end() == "the response's body ended after 2 of 3 bytes"
     assert not other.complete
 
 
 def test_the_answer_to_head_has_no_body():
     one = stream(head_request=True)
     one.take_head((OK,))
-    assert one.take_data(b"x") == "the server sent a body in answer to HEAD"
+    assert one.take_data(b"x") == "the server sent a body in response to HEAD"
 
 
 def test_heads_and_trailers_are_bounded_in_bytes_and_number():

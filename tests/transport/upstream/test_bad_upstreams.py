@@ -112,7 +112,7 @@ def test_respond_answers_502_for_an_answer_that_is_not_http(runtime, serve):
 
 def test_a_connection_closed_without_an_answer_raises_remote_protocol_error(runtime, serve):
     serve(["close"], [OK])
-    with pytest.raises(httpx.RemoteProtocolError, match="closed the connection without an answer") as caught:
+    with pytest.raises(httpx.RemoteProtocolError, match="closed the connection without a response") as caught:
         runtime.request("POST", content=b"x")
     assert caught.value.exchange.flags == "UC"
     assert runtime.get().text == "ok"
@@ -120,7 +120,7 @@ def test_a_connection_closed_without_an_answer_raises_remote_protocol_error(runt
 
 def test_a_reset_connection_raises_remote_protocol_error(runtime, serve):
     serve(["reset"], [OK])
-    with pytest.raises(httpx.RemoteProtocolError, match="the connection broke|without an answer"):
+    with pytest.raises(httpx.RemoteProtocolError, match="the connection broke|without a response"):
         runtime.request("POST", content=b"x")
     assert runtime.get().text == "ok"
 
@@ -141,7 +141,7 @@ def test_a_head_cut_in_the_middle_raises_remote_protocol_error(runtime, serve):
 )
 def test_a_body_cut_in_the_middle_raises_while_reading(runtime, serve, head):
     server = serve([head + b"half", 0.05, "close"], [OK])
-    with pytest.raises(httpx.RemoteProtocolError, match="in the middle of the answer") as caught:
+    with pytest.raises(httpx.RemoteProtocolError, match="in the middle of the response") as caught:
         runtime.get()
     assert caught.value.exchange.flags == "UC"
     assert runtime.get().text == "ok"
@@ -274,7 +274,7 @@ def test_a_stalled_head_is_cut_by_the_routes_timeout_and_the_connection_dropped(
 
 def test_a_stalled_body_is_cut_by_the_routes_timeout(runtime, serve):
     serve([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", 2.0], rule={"timeout": "150ms"})
-    with pytest.raises(httpx.ReadTimeout, match="the route's timeout passed in the middle of the answer"):
+    with pytest.raises(httpx.ReadTimeout, match="the route's timeout passed in the middle of the response"):
         runtime.get()
 
 

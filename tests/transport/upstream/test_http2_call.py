@@ -681,7 +681,7 @@ def test_a_call_that_is_not_answered_in_time_resets_its_stream_only(runtime, ser
 
     server, target = serve(answer)
     outcome = runtime.call(target, Call(b"/slow", limits={"head": 0.1})).outcome
-    assert (outcome.failure, outcome.detail) == (Failure.TIMEOUT, "no answer within 0.1 s")
+    assert (outcome.failure, outcome.detail) == (Failure.TIMEOUT, "no response within 0.1 s")
     assert runtime.call(target, Call()).data == b"GET /"
     assert server.connections == 1
     assert runtime.until(lambda: server.peers[0].resets == [(1, CODES.CANCEL)])

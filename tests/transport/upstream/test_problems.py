@@ -71,7 +71,7 @@ def test_a_connection_that_ended_before_the_head_is_a_reset(stale):
 
 
 def test_the_rest_say_what_to_do_or_how_long_it_was():
-    assert problems.no_head(attempt(1.5)).detail == "no answer within 1.5 s"
+    assert problems.no_head(attempt(1.5)).detail == "no response within 1.5 s"
     assert problems.mesh_closed().failure is Failure.CLOSED
     upgrade = problems.no_upgrade(TARGET)
     assert upgrade.failure is Failure.INVALID_REQUEST

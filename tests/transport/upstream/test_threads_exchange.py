@@ -74,7 +74,7 @@ def test_a_dropped_body_costs_the_connection(lent):
 
 def test_no_head_in_time(lent):
     outcome = lent.exchange(head_timeout=0.05)
-    assert (outcome.failure, outcome.detail) == (Failure.TIMEOUT, "no answer within 0.05 s")
+    assert (outcome.failure, outcome.detail) == (Failure.TIMEOUT, "no response within 0.05 s")
 
 
 @pytest.mark.parametrize("used", [False, True])

@@ -231,7 +231,7 @@ class StreamOnLoop(OnLoop):
                     if head.done():
                         return self._answered(effect, inner, messages, read, head.result())
                     inner.cancel()
-                    return Outcome(Failure.TIMEOUT, "no answer within perTryTimeout")
+                    return Outcome(Failure.TIMEOUT, "no response within perTryTimeout")
         finally:
             wanted.cancel()
             if self.run.first is not read:

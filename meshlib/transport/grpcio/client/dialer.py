@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from meshlib import errors
 from meshlib.engine import deadlines
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
-from meshlib.engine.fallback import exchange_of
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.outbound import outbound
 from meshlib.engine.route import route
 from meshlib.engine.until_ready import until_ready

@@ -174,7 +174,7 @@ def _what_failed(outcome: Outcome, record: Explanation) -> str:
             for name, seconds in (("timeout", rule.timeout), ("perTryTimeout", rule.retry.per_try_timeout))
             if seconds is not None
         ]
-        return f"no answer within the route's {' and '.join(limits)}" if limits else "no answer in time"
+        return f"no response within the route's {' and '.join(limits)}" if limits else "no response in time"
     return outcome.detail or (outcome.failure.name.lower().replace("_", " ") if outcome.failure is not None else "")
 
 

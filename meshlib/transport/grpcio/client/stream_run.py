@@ -143,7 +143,7 @@ class StreamRun(CallbackRun):
         if has_initial_metadata(attempt.inner):  # and nobody has read yet
             self.commit(attempt)
             return
-        self.give_up(attempt, Outcome(Failure.TIMEOUT, "no answer within perTryTimeout"))
+        self.give_up(attempt, Outcome(Failure.TIMEOUT, "no response within perTryTimeout"))
         attempt.inner.cancel()
 
     def reads(self, attempt: StreamAttempt) -> None:

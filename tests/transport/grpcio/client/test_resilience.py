@@ -151,7 +151,7 @@ async def test_the_routes_timeout_is_unavailable_as_in_envoy(runtime_class, kind
     with EchoServer(script=[5]) as server, mesh_of(server, rules=rule(timeout="0.1s")) as mesh:
         error = await refused(by_kind(runtime_class(mesh), kind))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
-        assert error.details().startswith("upstream request timeout (no answer within the route's timeout of 0.1 s;")
+        assert error.details().startswith("upstream request timeout (no response within the route's timeout of 0.1 s;")
         assert error.exchange.flags == "UT"
         assert dict(iter(error.trailing_metadata()))["meshlib-flags"] == "UT"
 
