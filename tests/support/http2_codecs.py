@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from meshlib.transport.protocol import http2
-from meshlib.transport.protocol.http2_codec import Factory
+from meshlib.transport.protocol.http2_codec import Factory, Head
 from meshlib.transport.protocol.http2_h2 import H2Codec
 
 CODECS: dict[str, Factory] = {"h2": H2Codec}
@@ -25,3 +25,40 @@ def sessions_on(name: str) -> Iterator[None]:
         yield
     finally:
         http2.preferred = before
+
+
+class Told:
+    """A ``Sink`` that keeps what it is told, but for settings and windows."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def on_settings(self) -> None:
+        """Of no interest here."""
+
+    def on_window(self, number: int) -> None:
+        """Likewise."""
+
+    def on_head(self, number: int, headers: Head) -> None:
+        self.calls.append(("head", number, [tuple(pair) for pair in headers]))
+
+    def on_interim(self, number: int, headers: Head) -> None:
+        self.calls.append(("interim", number, [tuple(pair) for pair in headers]))
+
+    def on_data(self, number: int, data: bytes, size: int) -> None:
+        self.calls.append(("data", number, bytes(data), size))
+
+    def on_trailers(self, number: int, headers: Head) -> None:
+        self.calls.append(("trailers", number, [tuple(pair) for pair in headers]))
+
+    def on_end(self, number: int) -> None:
+        self.calls.append(("end", number))
+
+    def on_reset(self, number: int, code: int) -> None:
+        self.calls.append(("reset", number, code))
+
+    def on_broken(self, number: int, code: int) -> None:
+        self.calls.append(("broken", number, code))
+
+    def on_goaway(self, last: int) -> None:
+        self.calls.append(("goaway", last))

@@ -1,0 +1,136 @@
+"""The codec on nghttp2, on its own: what it writes and when, and what it makes of a server's frames."""
+
+from __future__ import annotations
+
+import pytest
+from hpack import Decoder, NeverIndexedHeaderTuple
+from hyperframe.frame import (
+    DataFrame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
+from meshlib.transport.protocol.http2_codec import SEND_AT_ONCE, Code, SecretHeader, Violation
+from meshlib.transport.protocol.http2_frames import FRAMES_AT_ONCE
+from tests.support.h2_frames import HEAD, SETTINGS, frames_of, response_head
+from tests.support.http2_codecs import Told
+
+module = pytest.importorskip("meshlib.transport.protocol.http2_ngh2")
+STREAM_WINDOW = 50_000
+
+
+def made():
+    return module.Ngh2Codec(0.0, STREAM_WINDOW, 2**20)
+
+
+@pytest.fixture
+def codec():
+    ready = made()
+    ready.receive(SETTINGS, 0.0, Told())
+    ready.outgoing()
+    return ready
+
+
+def test_it_greets_with_its_settings():
+    settings, *_ = frames_of(made().outgoing())
+    assert settings.settings[SettingsFrame.ENABLE_PUSH] == 0
+    assert settings.settings[SettingsFrame.INITIAL_WINDOW_SIZE] == STREAM_WINDOW
+
+
+@pytest.mark.parametrize(
+    ("says", "problem"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n", "speaks HTTP/1, not HTTP/2"),
+        (PingFrame(0, b"12345678").serialize(), "first frame is not SETTINGS"),
+        (SettingsFrame(0, flags=["ACK"]).serialize(), "first frame is not SETTINGS"),
+    ],
+)
+def test_a_server_that_does_not_speak_it_is_told_by_its_first_bytes_however_they_come(says, problem):
+    codec, told = made(), Told()
+
+    def bytewise() -> None:
+        for byte in says:
+            codec.receive(bytes([byte]), 0.0, told)
+
+    with pytest.raises(Violation, match=problem):
+        bytewise()
+    assert told.calls == []
+
+
+def test_a_secret_stays_out_of_the_compression_tables(codec):
+    codec.open([*HEAD, SecretHeader(b"authorization", b"me")], True)
+    (head,) = frames_of(codec.outgoing())
+    decoded = Decoder().decode(head.data, raw=True)
+    assert [type(pair) is NeverIndexedHeaderTuple for pair in decoded] == [False] * len(HEAD) + [True]
+
+
+def test_a_stream_may_be_used_before_its_head_was_written(codec):
+    first = codec.open(HEAD, False)
+    assert codec.send(first, memoryview(b"ab"), True) == 2
+    second = codec.open(HEAD, False)
+    codec.end(second)
+    third = codec.open(HEAD, False)
+    codec.reset(third, Code.CANCEL)
+    frames = frames_of(codec.outgoing())
+    assert {frame.stream_id for frame in frames if isinstance(frame, HeadersFrame)} == {first, second, third}
+    assert [frame.stream_id for frame in frames if "END_STREAM" in frame.flags] == [first, second]
+    assert [(type(frame), frame.stream_id) for frame in frames][-1] == (RstStreamFrame, third)
+
+
+def test_a_body_goes_as_far_as_windows_and_others_allow(codec):
+    number = codec.open(HEAD, False)
+    data = memoryview(bytes(3 * SEND_AT_ONCE))
+    assert codec.send(number, data, True) == 65535
+    assert codec.send(number, data, True) == 0
+    codec.receive(b"".join(WindowUpdateFrame(n, window_increment=2**20).serialize() for n in (0, number)), 0.0, Told())
+    assert codec.send(number, data, True) == SEND_AT_ONCE
+
+
+def test_what_nobody_reads_is_not_given_back_to_its_stream(codec):
+    number = codec.open(HEAD, True)
+    codec.receive(response_head(number), 0.0, Told())
+    codec.outgoing()
+    for _ in range(3):
+        codec.receive(DataFrame(number, bytes(15_000)).serialize(), 0.0, Told())
+    assert codec.outgoing() == b""
+    codec.consumed(number, 45_000)
+    assert number in [frame.stream_id for frame in frames_of(codec.outgoing())]
+
+
+def test_a_server_is_told_of_in_its_order(codec):
+    told, first, second = Told(), codec.open(HEAD, True), codec.open(HEAD, True)
+    codec.receive(
+        response_head(first) + DataFrame(first, b"ab", flags=["END_STREAM"]).serialize()
+        + RstStreamFrame(second, error_code=Code.CANCEL).serialize()
+        + GoAwayFrame(0, last_stream_id=first).serialize(),
+        0.0,
+        told,
+    )  # fmt: skip
+    assert [call for call in told.calls if call[0] != "broken"] == [
+        ("head", first, [(b":status", b"200")]),
+        ("data", first, b"ab", 2),
+        ("end", first),
+        ("reset", second, Code.CANCEL),
+        ("goaway", first),
+    ]
+
+
+def test_much_at_once_is_told_in_turns(codec):
+    told, number = Told(), codec.open(HEAD, True)
+    many = b"".join(DataFrame(number, bytes(20)).serialize() for _ in range(FRAMES_AT_ONCE))
+    assert codec.receive(response_head(number) + many, 0.0, told)
+    assert len(told.calls) <= FRAMES_AT_ONCE
+    assert not codec.receive(b"", 0.0, told)
+    assert sum(call[0] == "data" for call in told.calls) == FRAMES_AT_ONCE
+
+
+def test_a_flood_that_the_library_tells_nothing_of_is_seen_by_its_bytes(codec):
+    flood = PriorityFrame(1, depends_on=0, stream_weight=1).serialize() * 5_000
+    with pytest.raises(Violation) as broken:
+        codec.receive(flood, 0.0, Told())
+    assert broken.value.code == Code.ENHANCE_YOUR_CALM
