@@ -236,7 +236,7 @@ def test_another_status_for_too_many_requests_is_noticed(sides, monkeypatch):
 def test_a_retry_of_everything_is_noticed(sides, monkeypatch):
     real = retry.should_retry
     monkeypatch.setattr(
-        "meshlib.engine.outbound.should_retry",
+        "meshlib.engine.verdicts.should_retry",
         lambda policy, *, failure, status, **more: (
             failure is None or real(policy, failure=failure, status=status, **more)
         ),

@@ -175,7 +175,7 @@ def test_a_retry_on_every_4xx_is_noticed(heard, monkeypatch):
     def eager(policy: Any, *, failure: Any, status: int, **more: Any) -> bool:
         return 400 <= status < 500 or real(policy, failure=failure, status=status, **more)
 
-    monkeypatch.setattr("meshlib.engine.outbound.should_retry", eager)
+    monkeypatch.setattr("meshlib.engine.verdicts.should_retry", eager)
     assert differences(heard)
 
 
@@ -188,5 +188,5 @@ def test_a_retry_too_many_is_noticed(heard, monkeypatch):
         merged = real(policy, header)
         return replace(merged, attempts=merged.attempts + 1)
 
-    monkeypatch.setattr("meshlib.engine.outbound.merge_request_headers", more)
+    monkeypatch.setattr("meshlib.engine.before_sending.merge_request_headers", more)
     assert differences(heard)

@@ -113,7 +113,7 @@ def last_parameter(query: str, name: str) -> str | None:
 
 
 http_match_first = http_match.first_parameter
-real_redirect = rules_module._redirect
+real_redirect = rules_module.redirect_of
 real_without = http_match._on_missing_header
 
 
@@ -137,13 +137,13 @@ MUTANTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "header set that adds": (HeaderOps, "_changed", sets_add),
     "header removal that is forgotten": (HeaderOps, "apply_to_request", removes_nothing),
     "redirects that lose the query": (rewrite.Redirect, "location", query_lost_in_redirects),
-    "302 where 301 is the default": (rules_module, "_redirect", found_instead_of_moved),
+    "302 where 301 is the default": (rules_module, "redirect_of", found_instead_of_moved),
     "rewrites of the whole path": (rewrite.Rewrite, "path", whole_path_rewritten),
     "rewrites that join slashes": (rewrite.Rewrite, "path", slash_lost_in_rewrites),
     "query parameters that are decoded": (http_match, "first_parameter", parameter_decoded),
     "the last of several query parameters": (http_match, "first_parameter", last_parameter),
     "withoutHeaders that want the header": (http_match, "_on_missing_header", absent_headers_never_fit),
-    "cors answers without their headers": (CorsPolicy, "answer", lambda self, headers, header: headers),
+    "cors answers without their headers": (CorsPolicy, "response_headers", lambda self, headers, header: headers),
     "cors that allows every origin": (CorsPolicy, "allows", lambda self, origin: True),
 }
 
