@@ -81,7 +81,7 @@ async def test_no_head_in_time_drops_the_connection_and_is_said_once(lent):
     pending = begin(lent, head_timeout=0.5)
     pending.head_timed_out()
     outcome = await pending.outcome
-    assert (outcome.failure, outcome.detail) == (Failure.TIMEOUT, "no answer within 0.5 s")
+    assert (outcome.failure, outcome.detail) == (Failure.TIMEOUT, "no response within 0.5 s")
     pending.head_timed_out()
     pending.abort()
     assert lent.fates == ["dropped"]
