@@ -15,7 +15,7 @@ from meshlib.resources.plain_events import scalar_of
 from meshlib.resources.plain_tree import NotPlain, Plain, PlainTree
 from meshlib.resources.values import Scalar
 
-_STRETCH = 4096
+_STRETCH = 512
 """Characters that are cut into lines at a time."""
 _LONGEST = 1000
 """Characters of a line: libyaml wants a key and its colon within 1,024."""

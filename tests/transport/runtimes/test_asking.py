@@ -13,7 +13,7 @@ import meshlib
 from meshlib.engine.call import Call
 from meshlib.engine.drivers import run, run_async
 from meshlib.engine.effects import Ask, Serve, Wait
-from meshlib.engine.fallback import exchange_of
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.flight import Flight
 from meshlib.engine.outcome import Failure
 from meshlib.engine.plain_request import PlainRequest
