@@ -197,9 +197,7 @@ class Compilation:
         self.said = Counter(self._problems(ports, tls_ports))
         self.refusals = list(reports.refusals(clusters.values(), self.kinds.destination_rules))
         partial = reports.partial_hosts(self.kinds.virtual_services, self.registry, self.domain)
-        inbound, self.about_inbound = compile_inbound(
-            self.kinds.envoy_filters, self.kinds.services, self.workload, self.domain
-        )
+        inbound, self.about_inbound = compile_inbound(self.kinds, self.workload, self.domain)
         self.made = Snapshot(
             version=version,
             workload=self.workload,

@@ -16,9 +16,11 @@ class Kinds:
     """Each kind in the order of reading."""
 
     __slots__ = (
+        "authorization_policies",
         "destination_rules",
         "envoy_filters",
         "gateways",
+        "request_authentications",
         "resilience_policies",
         "services",
         "sidecars",
@@ -37,3 +39,5 @@ class Kinds:
         self.gateways = typed.GATEWAY.among(by_kind.get("Gateway", ()))
         self.envoy_filters = typed.ENVOY_FILTER.among(by_kind.get("EnvoyFilter", ()))
         self.services = typed.SERVICE.among(by_kind.get("Service", ()))
+        self.authorization_policies = typed.AUTHORIZATION_POLICY.among(by_kind.get("AuthorizationPolicy", ()))
+        self.request_authentications = typed.REQUEST_AUTHENTICATION.among(by_kind.get("RequestAuthentication", ()))

@@ -37,9 +37,9 @@ class Around(Protocol):
     def enter(self) -> Callable[[], None]: ...
 
 
-CUT = Ended(0, None, "DR")
-"""The client went away before the response was whole. Envoy's flag for a stream that the client has reset (of a connection that
-broke it is DC; grpcio does not tell one from the other)."""
+CUT = Ended(0)
+"""The client went away before the response was whole. The flag is Envoy's: DR of a stream that the client has reset, DC of an
+HTTP/1.1 connection that broke (grpcio does not tell one from the other: DR)."""
 HUNG_UP = 0.02
 """Seconds before the deadline in which a client that goes away does so because of it: its clock began before ours."""
 
@@ -61,8 +61,9 @@ class InboundCall:
     """One request being served, and what became of it.
 
     ``deadline`` is by the mesh's monotonic clock (None: none); ``propagates``: calls that the handler makes end with it.
-    ``around`` (set by telemetry) is entered and left around each piece of the handler. ``status``,
-    ``grpc_status``, ``flags`` and the message counts are the result.
+    ``around`` (set by telemetry) is entered and left around each piece of the handler. ``checks`` are asked in their order
+    (None: those of ``inbound``). ``status``, ``grpc_status``, ``flags`` and the counts of messages and of bytes are the
+    result; ``sent`` is the status in the head that is on its way to the client already, 0 before.
     """
 
     __slots__ = (
@@ -78,9 +79,12 @@ class InboundCall:
         "propagates",
         "refusal",
         "request",
+        "request_bytes",
         "request_messages",
+        "response_bytes",
         "response_messages",
         "rng",
+        "sent",
         "started",
         "status",
     )
@@ -94,10 +98,11 @@ class InboundCall:
         deadline: float | None = None,
         propagates: bool = True,
         failures: CheckFailures | None = None,
+        checks: tuple[Check, ...] | None = None,
     ) -> None:
         self.request = request
         self.inbound = inbound
-        self.checks: tuple[Check, ...] = inbound.checks
+        self.checks: tuple[Check, ...] = inbound.checks if checks is None else checks
         self.failures = CheckFailures() if failures is None else failures
         self.clock = clock
         self.rng = rng
@@ -110,8 +115,11 @@ class InboundCall:
         self.flags = ""
         self.injected_delay = 0.0
         self.refusal: Refusal | None = None
+        self.sent = 0
         self.request_messages = 0
         self.response_messages = 0
+        self.request_bytes = 0
+        self.response_bytes = 0
 
     def add_flag(self, flag: str) -> None:
         """Note one of Envoy's response flags."""
@@ -125,13 +133,17 @@ class InboundCall:
         elif self.deadline is not None and self.clock.monotonic() >= self.deadline - HUNG_UP:
             self.refuse(EXPIRED)
             return
-        elif self.response_messages:
-            # the head had been sent: a 200 without a grpc-status, which Envoy counts as UNKNOWN
-            self.status = 200
-            self.grpc_status = 2 if self.request.protocol == "grpc" else None
         else:
-            self.status, self.grpc_status = 0, None
+            grpc = self.request.protocol == "grpc"
+            self.status = 200 if grpc and self.response_messages else self.sent
+            # a 200 without a grpc-status, which Envoy counts as UNKNOWN
+            self.grpc_status = 2 if grpc and self.status else None
+            self.add_flag("DR" if grpc or self.request.http2 else "DC")
         self.add_flag(ended.flag)
+
+    def responding(self, status: int) -> None:
+        """The head of the response, with this status, goes to the client: a client that leaves now has got it."""
+        self.sent = status
 
     def refuse(self, refusal: Refusal) -> None:
         """The response is made here. To a gRPC caller it is HTTP 200 with a grpc-status, as Envoy's local replies are."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from meshlib.engine.as_sent import AsSent
+from meshlib.engine.header_changes import HeaderChanges
 from meshlib.engine.wire_headers import HOST
+from meshlib.policy.client_address import ip_of, last_forwarded
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.regex import wire
 
@@ -21,16 +23,26 @@ class InboundRequest(AsSent):
     """A request as its server sees it: the facts that checks decide by (``InboundView``), and that handlers read with
     ``mesh.inbound()``. It is a ``Request`` as well: what a proxy serves it sends on, the same object.
 
-    ``authority`` is "" when the transport does not tell. Headers are read, and made into a list to be sent, when somebody
-    asks; ``principal`` and its like say what ``InboundView`` does.
+    ``authority`` is None when the transport does not tell it (and "" is shown). Headers are read, and made into a list to be
+    sent, when somebody asks; ``principal`` and its like say what ``InboundView`` does.
+
+    What checks leave on it: ``claims``, ``request_principal``; ``change()``, what the application is to see otherwise, which is
+    ``for_application`` then; ``for_caller``, headers that its response gets. ``routed`` is the path of the route that the
+    application's router has chosen, None before.
     """
 
     __slots__ = (
         "_raw",
         "_sent_headers",
+        "_source_ip",
         "_values",
         "authority",
         "claims",
+        "for_application",
+        "for_caller",
+        "host_known",
+        "http2",
+        "local_ip",
         "method",
         "mutual",
         "path",
@@ -39,8 +51,11 @@ class InboundRequest(AsSent):
         "principal",
         "protocol",
         "query",
+        "request_principal",
+        "routed",
         "scheme",
         "secure",
+        "sni",
         "version",
     )
 
@@ -51,13 +66,16 @@ class InboundRequest(AsSent):
         headers: RawPairs = (),
         *,
         protocol: str = "http",
-        authority: str = "",
+        authority: str | None = None,
         query: str = "",
         peer: str = "",
+        local_ip: str = "",
         port: int = 0,
+        sni: str = "",
         principal: str = "",
         secure: bool = False,
         mutual: bool = False,
+        http2: bool = False,
         version: str | None = None,
         body: bytes | None = None,
     ) -> None:
@@ -70,13 +88,22 @@ class InboundRequest(AsSent):
         self.protocol = protocol
         self.version = version
         self.scheme = "https" if secure else "http"
-        self.authority = authority
+        self.host_known = authority is not None
+        self.authority = authority or ""
         self.peer = peer
+        self.local_ip = local_ip
         self.port = port
+        self.sni = sni
+        self.http2 = http2
+        self._source_ip: str | None = None
         self.principal = principal
         self.secure = secure
         self.mutual = mutual
         self.claims: Mapping[str, object] | None = None
+        self.request_principal = ""
+        self.routed: str | None = None
+        self.for_application: HeaderChanges | None = None
+        self.for_caller: list[tuple[bytes, bytes]] = []
         super().__init__(self.full_path.encode("latin-1", "replace"), body)
 
     # -- as it came ---------------------------------------------------------------------------------------------------
@@ -90,6 +117,27 @@ class InboundRequest(AsSent):
     def dialled(self) -> str:
         """The host that its sender meant: there is no URL to say anything else."""
         return self.authority
+
+    @property
+    def source_ip(self) -> str:
+        """The IP of ``peer``, "" when it has none."""
+        found = self._source_ip
+        if found is None:
+            found = self._source_ip = ip_of(self.peer)
+        return found
+
+    @property
+    def remote_ip(self) -> str:
+        """Whom the nearest proxy says it has seen; else ``source_ip``. A sidecar believes the last of X-Forwarded-For."""
+        forwarded = self.header("x-forwarded-for")
+        return self.source_ip if forwarded is None else last_forwarded(forwarded) or self.source_ip
+
+    def change(self) -> HeaderChanges:
+        """What the application is to see otherwise."""
+        found = self.for_application
+        if found is None:
+            found = self.for_application = HeaderChanges()
+        return found
 
     @property
     def has_envoy_headers(self) -> bool:
@@ -139,7 +187,7 @@ class InboundRequest(AsSent):
             self.path,
             self._raw,
             protocol=self.protocol,
-            authority=self.authority,
+            authority=self.authority if self.host_known else None,
             query=self.query,
             secure=self.secure,
             version=self.version,

@@ -9,17 +9,34 @@ from meshlib.policy.http_match import RequestView
 
 
 class InboundView(RequestView, Protocol):
-    """``peer`` is the address at the other end of the connection ("127.0.0.1:4711", "unix:/path"), ``port`` the port that the
-    request came to (0: its server does not tell). ``principal`` is the peer's verified SPIFFE id ("" when it has shown none),
-    ``secure`` whether the connection is TLS, ``mutual`` whether the peer has shown a certificate. ``claims`` are those of a
-    token that was verified, None before one was. ``protocol`` is "grpc" or "http"."""
+    """Of the connection: ``peer`` is the address at its other end ("127.0.0.1:4711", "unix:/path"), ``source_ip`` the IP of
+    that ("" when it is none), ``local_ip`` and ``port`` where it came to ("", 0: the server does not tell), ``sni`` the name
+    that the client asked TLS for, ``secure`` whether it is TLS, ``mutual`` whether the peer has shown a certificate that was
+    verified, and ``principal`` its SPIFFE id ("" when it has none that keeps to the standard).
+
+    Of the request: ``protocol`` is "grpc" or "http", ``http2`` whether it is a stream of several, ``host_known`` whether the
+    server tells the authority at all, ``remote_ip`` whom the nearest proxy has seen (the last of X-Forwarded-For, as a sidecar
+    believes it; else ``source_ip``). ``claims`` are those of a token that was verified, None before one was,
+    ``request_principal`` is its "issuer/subject"."""
 
     @property
     def protocol(self) -> str: ...
     @property
+    def http2(self) -> bool: ...
+    @property
     def peer(self) -> str: ...
     @property
+    def source_ip(self) -> str: ...
+    @property
+    def remote_ip(self) -> str: ...
+    @property
+    def local_ip(self) -> str: ...
+    @property
     def port(self) -> int: ...
+    @property
+    def sni(self) -> str: ...
+    @property
+    def host_known(self) -> bool: ...
     @property
     def principal(self) -> str: ...
     @property
@@ -28,3 +45,5 @@ class InboundView(RequestView, Protocol):
     def mutual(self) -> bool: ...
     @property
     def claims(self) -> Mapping[str, object] | None: ...
+    @property
+    def request_principal(self) -> str: ...

@@ -319,7 +319,7 @@ def test_a_check_that_is_dropped_while_it_asks_gives_everything_back(bench):
     driver.start()
     assert not idle(bench)
     driver.cancel()
-    assert (idle(bench), runtime.later, call.flags) == (True, [], "DR")
+    assert (idle(bench), runtime.later, call.flags) == (True, [], "DC")
 
 
 def test_a_thread_that_is_interrupted_while_a_check_asks_gives_everything_back(bench):
@@ -334,7 +334,7 @@ def test_a_thread_that_is_interrupted_while_a_check_asks_gives_everything_back(b
     runtime: Any = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         run(inbound(call), runtime)
-    assert (idle(bench), call.flags) == (True, "DR")
+    assert (idle(bench), call.flags) == (True, "DC")
 
 
 # -- checks that wait for another's flight ------------------------------------------------------------------------------

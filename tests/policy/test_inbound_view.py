@@ -11,14 +11,17 @@ from meshlib.policy.http_match import HttpMatch, RequestView
 from meshlib.policy.inbound_view import InboundView
 from meshlib.policy.string_match import StringMatcher
 
-FACTS = ["claims", "mutual", "peer", "port", "principal", "protocol", "secure"]
+FACTS = [
+    *("claims", "host_known", "http2", "local_ip", "mutual", "peer", "port", "principal", "protocol"),
+    *("remote_ip", "request_principal", "secure", "sni", "source_ip"),
+]
 
 
 def members(protocol: type) -> set[str]:
     return {name for name, value in vars(protocol).items() if isinstance(value, property) or inspect.isfunction(value)}
 
 
-def test_it_is_a_request_as_policy_sees_it_and_seven_facts_of_its_connection():
+def test_it_is_a_request_as_policy_sees_it_and_what_is_known_of_its_connection_and_caller():
     assert RequestView in InboundView.__mro__
     assert sorted(name for name in members(InboundView) if not name.startswith("_")) == FACTS
 

@@ -21,3 +21,21 @@ def test_a_refusal_is_a_value():
     assert Refusal(403) == Refusal(403, "", None, "", "")
     with pytest.raises(AttributeError):
         Refusal(403).status = 200
+
+
+def test_its_body_is_text_or_bytes():
+    assert (Refusal(403, "no").content, Refusal(403, "no").text) == (b"no", "no")
+    assert (Refusal(403, b"no\xff").content, Refusal(403, b"no\xff").text) == (b"no\xff", "no\ufffd")
+
+
+def test_its_headers_say_how_long_the_body_is_and_that_it_is_text():
+    assert Refusal(403, "no").http_headers() == [(b"content-type", b"text/plain"), (b"content-length", b"2")]
+    assert Refusal(429, headers=((b"retry-after", b"1"),)).http_headers() == [
+        (b"retry-after", b"1"),
+        (b"content-length", b"0"),
+    ]
+
+
+def test_unless_one_of_its_own_names_another_type():
+    found = Refusal(403, b"{}", headers=((b"Content-Type", b"application/json"),)).http_headers()
+    assert found == [(b"Content-Type", b"application/json"), (b"content-length", b"2")]

@@ -11,7 +11,7 @@ NAMES = "tests/transport/upstream/test_names.py"
 SIDECARS = "tests/compiler/test_sidecars.py"
 EGRESS = "tests/compiler/test_sidecar_listeners.py"
 GATEWAYS = "tests/compiler/test_gateways.py"
-INBOUND = "tests/compiler/test_inbound.py"
+INBOUND = "tests/compiler/test_inbound_faults.py"
 
 WORKLOAD: tuple[Row, ...] = (
     honoured("address", "IP, name or unix:// path", REGISTRY),

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from meshlib.alarms import Alarms
 from meshlib.clock import Clock, waiting
+from meshlib.engine.call import Call, CallerTimeouts
+from meshlib.engine.exchange import exchange_of
+from meshlib.engine.inbound_state import InboundState
 from meshlib.engine.live import Live
+from meshlib.engine.plain_request import PlainRequest
+from meshlib.engine.route import route
+from meshlib.problems import MeshError
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.core.background import Background
 from meshlib.transport.core.closing import Closing
@@ -34,6 +40,7 @@ from meshlib.transport.upstream.threads import SyncUpstream
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.effects import Exchange
 
 
 @runtime_checkable
@@ -72,6 +79,7 @@ class MeshCore:
         self.retry_wait = retry_wait
         self.telemetry = telemetry
         self.live: Live | None = None
+        self.inbound = InboundState(clock, self.ask)
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None
@@ -96,6 +104,17 @@ class MeshCore:
                 found.close()
         return found
 
+    def ask(self, request: PlainRequest, timeout: float | None) -> Exchange[PlainRequest]:
+        """The exchange of a call that a check of this mesh's servers makes, through the mesh: watched as every call is.
+        ``timeout``: seconds to the head of its response. Raises ``MeshError`` when the mesh is closed."""
+        live = self.live
+        if live is None:
+            raise MeshError("the mesh is closed")
+        timeouts = CallerTimeouts(timeout, timeout, timeout, timeout)
+        call = Call(request, live, self.clock, self.rng, timeouts, self.retry_wait)
+        call.record = route(live.snapshot, request)
+        return self.telemetry.watch(call, exchange_of(call))
+
     def install(self, snapshot: Snapshot) -> None:
         """Serve new calls by ``snapshot``. Connections that it has no use for are closed once they are idle."""
         before = self.live
@@ -106,6 +125,7 @@ class MeshCore:
             self.names.watch,
             self.breakers.storage,
             self.telemetry.resilience,
+            self.inbound.take(snapshot.inbound),
         )
         if before is None:
             live.check_failures.report = _log_check_failure
@@ -168,6 +188,7 @@ class MeshCore:
             self._begin_anew,
             *[limits.after_fork for limits in list(self.limits)],
             self.names.after_fork,
+            self.inbound.after_fork,
             self.telemetry.after_fork,
             self.breakers.after_fork,
             *([] if self.live is None else [self.live.after_fork]),

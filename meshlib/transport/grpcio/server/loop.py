@@ -168,12 +168,12 @@ async def admit(
     served: Served, method: str, request: object, context: LoopContext, streamed: bool
 ) -> tuple[InboundCall, InboundExchange, object]:
     """As ``threads.admit``, in this task."""
-    call = served.call(method, context)
+    call = served.begin(method, context)
     exchange = served.exchange(call)
     refusal = (await run_async(exchange, served.awaited)).refusal
     if refusal is not None:
         finish(exchange)
-        await context.abort(CODES[refusal.grpc], refusal.body)
+        await context.abort(CODES[refusal.grpc], refusal.text)
     if streamed:
         return call, exchange, LoopRequests(request, call)  # type: ignore[arg-type]  # grpcio gives an iterator then
     call.request_messages = 1

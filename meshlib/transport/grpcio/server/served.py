@@ -10,22 +10,14 @@ from urllib.parse import unquote
 
 import grpc
 
-from meshlib.compiler.inbound import Inbound
 from meshlib.engine.effects import Ended
-from meshlib.engine.inbound import InboundCall, closed, inbound
 from meshlib.engine.inbound_request import InboundRequest
-from meshlib.transport.runtimes.loop import AsyncNetwork
-from meshlib.transport.runtimes.threads import SyncNetwork
-from meshlib.transport.upstream.client_settings import ClientSettings
+from meshlib.transport.runtimes.serving import Server
 
 if TYPE_CHECKING:
     from grpc import RpcMethodHandler
 
-    from meshlib.engine.drivers import AsyncRuntime, SyncRuntime
-    from meshlib.engine.inbound import InboundExchange
-    from meshlib.engine.plain_request import PlainRequest
-    from meshlib.telemetry.observe import InboundTelemetry
-    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.engine.inbound import InboundCall
     from meshlib.transport.grpcio.contracts import Pairs
 
 NO_DEADLINE = (
@@ -76,39 +68,13 @@ class Context(Protocol):
     def code(self) -> object: ...
 
 
-class _Blocking(SyncNetwork):
-    """Asks by the mesh's own connections, and delays by its clock."""
+class Served(Server):
+    """Makes the engine's calls of the calls that grpcio hands to one mesh's interceptors."""
 
-    def sleep(self, seconds: float) -> None:
-        self._core.clock.sleep(seconds)
+    __slots__ = ()
 
-
-class _Awaited(AsyncNetwork):
-    """The same on a loop."""
-
-    async def sleep(self, seconds: float) -> None:
-        await self._core.clock.sleep_async(seconds)
-
-
-class Served:
-    """Makes the engine's calls of the calls that grpcio hands to one mesh's interceptors. ``blocking`` and ``awaited`` perform
-    what their exchanges ask."""
-
-    __slots__ = ("_core", "_propagates", "_telemetry", "awaited", "blocking", "clock")
-
-    def __init__(self, core: MeshCore, telemetry: InboundTelemetry, propagates: bool) -> None:
-        self._core = core
-        self._telemetry = telemetry
-        self._propagates = propagates
-        self.clock = core.clock
-        settings = ClientSettings()
-        self.blocking: SyncRuntime[PlainRequest] = _Blocking(core, settings)
-        self.awaited: AsyncRuntime[PlainRequest] = _Awaited(core, settings)
-
-    def call(self, path: str, context: Context) -> InboundCall:
+    def begin(self, path: str, context: Context) -> InboundCall:
         """The call as the engine sees it. ``path`` is the full method name; an authority grpcio does not tell servers."""
-        core = self._core
-        live = core.live
         principal, secure, mutual = identity(context.auth_context())
         request = InboundRequest(
             "POST",
@@ -119,20 +85,11 @@ class Served:
             principal=principal,
             secure=secure,
             mutual=mutual,
+            http2=True,
         )
         left = context.time_remaining()
         deadline = None if left is None or left > NO_DEADLINE else self.clock.monotonic() + left
-        settings, failures = CLOSED, None
-        if live is not None:
-            settings, failures = live.snapshot.inbound.of(request.port), live.check_failures
-        return InboundCall(request, settings, self.clock, core.rng, deadline, self._propagates, failures)
-
-    def exchange(self, call: InboundCall) -> InboundExchange:
-        """Its exchange, watched."""
-        return self._telemetry.watch(call, inbound(call))
-
-
-CLOSED = Inbound(checks=(closed,))
+        return self.call(request, deadline)
 
 
 NOT_SECURE = [b"insecure"]

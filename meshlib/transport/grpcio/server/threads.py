@@ -203,12 +203,12 @@ def admit(
 ) -> tuple[InboundCall, InboundExchange, object]:
     """Run the exchange of a call up to its handler: the call, its exchange, and its request (or counted stream of them) for the
     handler. A refusal is answered in place of the handler, and raises as ``context.abort`` does."""
-    call = served.call(method, context)
+    call = served.begin(method, context)
     exchange = served.exchange(call)
     refusal = run(exchange, served.blocking).refusal
     if refusal is not None:
         finish(exchange)
-        context.abort(CODES[refusal.grpc], refusal.body)
+        context.abort(CODES[refusal.grpc], refusal.text)
     if streamed:
         return call, exchange, ThreadRequests(request, call)  # type: ignore[arg-type]  # grpcio gives an iterator then
     call.request_messages = 1

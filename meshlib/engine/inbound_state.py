@@ -1,0 +1,76 @@
+"""What is compiled for a workload's server, at work: the checks of each port, with the state that they keep from one
+configuration to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.inbound import NOTHING, Inbound, InboundPorts
+from meshlib.engine.inbound import closed
+
+if TYPE_CHECKING:
+    from meshlib.clock import Clock
+    from meshlib.engine.effects import Exchange
+    from meshlib.engine.inbound import Check
+    from meshlib.engine.plain_request import PlainRequest
+
+    Asker = Callable[[PlainRequest, float | None], Exchange[PlainRequest]]
+    """The exchange of a call through the mesh that a check makes, with the seconds it may take to the head of its response
+    (None: as long as it takes)."""
+
+
+class BoundInbound:
+    """The inbound settings of a port, and their checks in the order in which they are asked."""
+
+    __slots__ = ("checks", "settings")
+
+    def __init__(self, settings: Inbound, checks: tuple[Check, ...]) -> None:
+        self.settings = settings
+        self.checks = checks
+
+
+class BoundPorts:
+    """Those of every port, of one configuration."""
+
+    __slots__ = ("default", "ports")
+
+    def __init__(self, default: BoundInbound, ports: Mapping[int, BoundInbound] | None = None) -> None:
+        self.default = default
+        self.ports: Mapping[int, BoundInbound] = ports or {}
+
+    def of(self, port: int) -> BoundInbound:
+        """The settings of a port, 0: the server does not tell which."""
+        return self.ports.get(port, self.default)
+
+
+SHUT = BoundPorts(BoundInbound(NOTHING, (closed,)))
+"""Where there is no mesh, or none any more, that could decide: nothing comes in."""
+
+
+class InboundState:
+    """Of one mesh, for as long as it lives. ``ask`` makes the calls of checks, ``clock`` is the mesh's."""
+
+    __slots__ = ("ask", "clock")
+
+    def __init__(self, clock: Clock, ask: Asker) -> None:
+        self.clock = clock
+        self.ask = ask
+
+    def take(self, ports: InboundPorts) -> BoundPorts:
+        """The checks of a new configuration. What is known from the one before stays known; requests that are being served keep
+        the checks that they began with."""
+        return BoundPorts(
+            self._bind(ports.default), {port: self._bind(inbound) for port, inbound in ports.ports.items()}
+        )
+
+    def after_fork(self) -> None:
+        """In a forked child: locks may be held, and flights under way, by threads that do not exist here."""
+
+    def _bind(self, inbound: Inbound) -> BoundInbound:
+        return BoundInbound(inbound, self._checks_in_order(inbound))
+
+    def _checks_in_order(self, inbound: Inbound) -> tuple[Check, ...]:
+        """Istio's order of filters: what needs no identity (shedding, sizes) comes first, then CUSTOM, tokens, AUDIT with DENY
+        and ALLOW, and what is limited by who asks comes last."""
+        return inbound.checks

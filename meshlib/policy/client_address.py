@@ -1,0 +1,38 @@
+"""Whose request it is, by its addresses: the IP of a peer, and of whom the nearest proxy has seen."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+
+MAX_SEEN = 4096
+
+
+@functools.lru_cache(MAX_SEEN)
+def ip_of(address: str) -> str:
+    """The IP of ``127.0.0.1:4711``, ``[::1]:4711``, ``::1`` or ``10.0.0.1``, written as everybody writes it; "" of anything
+    else. An IPv4 address mapped into IPv6 is the IPv4 one, as it is to Envoy."""
+    host = address
+    if address.startswith("["):
+        host = address[1:].partition("]")[0]
+    elif address.count(":") == 1:
+        host = address.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return str(found)
+
+
+@functools.lru_cache(MAX_SEEN)
+def last_forwarded(forwarded: str) -> str:
+    """The IP at the end of an X-Forwarded-For (its lines joined with ","), "" when there stands none: Envoy takes no port
+    there."""
+    last = forwarded.rpartition(",")[2].strip(" \t")
+    try:
+        ipaddress.ip_address(last)
+    except ValueError:
+        return ""
+    return ip_of(last)

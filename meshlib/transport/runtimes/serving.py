@@ -1,0 +1,67 @@
+"""What every door of servers shares: a ``Server`` makes the engine's calls of the requests that a library hands in, and has
+what performs their exchanges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.engine.inbound import InboundCall, inbound
+from meshlib.engine.inbound_state import SHUT
+from meshlib.transport.runtimes.loop import AsyncNetwork
+from meshlib.transport.runtimes.threads import SyncNetwork
+from meshlib.transport.upstream.client_settings import ClientSettings
+
+if TYPE_CHECKING:
+    from meshlib.engine.drivers import AsyncRuntime, SyncRuntime
+    from meshlib.engine.inbound import InboundExchange
+    from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.engine.plain_request import PlainRequest
+    from meshlib.telemetry.observe import InboundTelemetry
+    from meshlib.transport.core.mesh_core import MeshCore
+
+
+class _Blocking(SyncNetwork):
+    """Asks by the mesh's own connections, and delays by its clock."""
+
+    def sleep(self, seconds: float) -> None:
+        self._core.clock.sleep(seconds)
+
+
+class _Awaited(AsyncNetwork):
+    """The same on a loop."""
+
+    async def sleep(self, seconds: float) -> None:
+        await self._core.clock.sleep_async(seconds)
+
+
+class Server:
+    """One door of a mesh's servers. ``blocking`` and ``awaited`` perform what exchanges ask; ``propagates``: calls that
+    handlers make end with the deadline of the request they serve."""
+
+    __slots__ = ("_core", "_propagates", "awaited", "blocking", "clock", "telemetry")
+
+    def __init__(self, core: MeshCore, telemetry: InboundTelemetry, propagates: bool = True) -> None:
+        self._core = core
+        self._propagates = propagates
+        self.telemetry = telemetry
+        self.clock = core.clock
+        settings = ClientSettings()
+        self.blocking: SyncRuntime[PlainRequest] = _Blocking(core, settings)
+        self.awaited: AsyncRuntime[PlainRequest] = _Awaited(core, settings)
+
+    def call(self, request: InboundRequest, deadline: float | None = None) -> InboundCall:
+        """The call that serves ``request``; ``deadline`` is by the mesh's monotonic clock. Of a mesh that is closed it is
+        refused."""
+        core = self._core
+        live = core.live
+        if live is None:
+            bound, failures = SHUT.default, None
+        else:
+            bound, failures = live.inbound.of(request.port), live.check_failures
+        return InboundCall(
+            request, bound.settings, core.clock, core.rng, deadline, self._propagates, failures, bound.checks
+        )
+
+    def exchange(self, call: InboundCall) -> InboundExchange:
+        """Its exchange, watched."""
+        return self.telemetry.watch(call, inbound(call))

@@ -1,0 +1,29 @@
+"""What is compiled for a workload's server, at work."""
+
+from __future__ import annotations
+
+from meshlib.compiler.inbound import Inbound, InboundPorts
+from meshlib.engine.inbound import CLOSED
+from meshlib.engine.inbound_request import InboundRequest
+from meshlib.engine.inbound_state import SHUT, InboundState
+from tests.support.fake_clock import FakeClock
+
+
+def never_asked(_request, _timeout):
+    raise AssertionError("no check of these asks")
+
+
+def lets_in(_request):
+    return None
+
+
+def test_settings_are_those_of_the_port_or_of_all_others():
+    special, other = Inbound((lets_in,)), Inbound()
+    bound = InboundState(FakeClock(), never_asked).take(InboundPorts(other, {8080: special}))
+    assert (bound.of(8080).settings, bound.of(8080).checks) == (special, (lets_in,))
+    assert (bound.of(9090).settings, bound.of(0).checks) == (other, ())
+
+
+def test_where_nothing_can_decide_nothing_comes_in():
+    (check,) = SHUT.of(80).checks
+    assert check(InboundRequest("GET", "/")) is CLOSED

@@ -1,0 +1,51 @@
+"""Whose request it is, by its addresses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshlib.policy.client_address import ip_of, last_forwarded
+
+
+@pytest.mark.parametrize(
+    ("address", "ip"),
+    [
+        ("127.0.0.1:4711", "127.0.0.1"),
+        ("10.1.2.3", "10.1.2.3"),
+        ("[::1]:4711", "::1"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("[fe80::1%eth0]:80", "fe80::1"),
+        ("[::ffff:10.0.0.1]:80", "10.0.0.1"),
+        ("unix:/run/app.sock", ""),
+        ("", ""),
+        ("010.0.0.1:80", ""),
+        ("localhost:80", ""),
+    ],
+)
+def test_the_ip_of_a_peer(address, ip):
+    assert ip_of(address) == ip
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "ip"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("10.0.0.1, 10.0.0.2", "10.0.0.2"),
+        ("10.0.0.1,10.0.0.2 ", "10.0.0.2"),
+        ("10.0.0.1, ", ""),
+        ("10.0.0.1, unknown", ""),
+        ("10.0.0.1:80", ""),
+        ("[::1]", ""),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_the_last_that_was_forwarded_for_is_believed_and_no_garbage(forwarded, ip):
+    assert last_forwarded(forwarded) == ip
+
+
+@given(st.text())
+def test_no_text_of_a_stranger_breaks_it(text):
+    assert ip_of(text) == "" or ip_of(ip_of(text)) == ip_of(text)
+    assert isinstance(last_forwarded(text), str)
