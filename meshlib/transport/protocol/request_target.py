@@ -1,0 +1,74 @@
+"""What the request line and Host of an HTTP/1.1 request name, read once for every server: path, query, authority.
+
+Servers disagree about targets that are not a plain path (uvicorn and gunicorn serve ``http://other/admin`` and ``/admin#x``,
+each as something else), so what could be read in two ways is refused before a check has looked at it: Envoy's 400, or stricter.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import NamedTuple
+
+from meshlib.policy.refusal import Refusal
+
+LONGEST_AUTHORITY = 261
+"""Characters: a DNS name of 255, a colon, and a port."""
+MAX_SEEN = 1024
+
+_UNCLEAR = re.compile(r"[^\x21-\x7e\x80-\xff]|#")
+"""What no target may have. Bytes from 80 on are no URI's either, but what they spell is a matter of the path's meaning."""
+_ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]{1,5})?")
+"""Without userinfo, and without the comma by which servers join two Hosts."""
+
+
+class Target(NamedTuple):
+    """``path`` begins with a slash, or is the ``*`` of OPTIONS; ``query`` is without its ``?``."""
+
+    path: str
+    query: str
+    authority: str
+
+
+def _bad(why: str) -> Refusal:
+    return Refusal(400, "Bad Request", flag="DPE", detail=why)
+
+
+FRAGMENT = _bad("path_has_fragment")
+CHARACTERS = _bad("target_has_invalid_characters")
+FORM = _bad("target_is_not_a_path")
+OTHER_HOST = _bad("target_and_host_differ")
+NO_HOST = _bad("missing_host_header")
+BAD_HOST = _bad("invalid_host_header")
+
+
+def read_target(method: str, target: str, host: str | None) -> Target | Refusal:
+    """``target`` as in the request line; ``host`` the value of Host (None: there is none), both read as latin-1.
+
+    Refused with 400: controls, spaces, ``#``, a second authority that is not Host, CONNECT and other targets that name no path,
+    no Host, and a Host that is no single ``name`` or ``name:port``."""
+    unclear = _UNCLEAR.search(target)
+    if unclear is not None:
+        return FRAGMENT if unclear[0] == "#" else CHARACTERS
+    if host is None:
+        return NO_HOST
+    if not is_authority(host):
+        return BAD_HOST
+    if not target.startswith("/"):
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            return Target("*", "", host) if target == "*" and method == "OPTIONS" else FORM
+        if absolute[1].lower() != host.lower():
+            return OTHER_HOST
+        target = absolute[2] if absolute[2].startswith("/") else f"/{absolute[2]}"
+    elif method == "CONNECT":
+        return FORM
+    path, _, query = target.partition("?")
+    return Target(path, query, host)
+
+
+@functools.lru_cache(MAX_SEEN)
+def is_authority(host: str) -> bool:
+    """Whether it is one ``name``, ``name:port``, or an address like that."""
+    return len(host) <= LONGEST_AUTHORITY and _AUTHORITY.fullmatch(host) is not None
