@@ -10,7 +10,7 @@ from pathlib import Path
 import meshlib
 
 ROOT = Path(meshlib.__file__).parent
-STILL_OPEN = ("meshlib.engine.", "meshlib.transport.protocol.http2_", "meshlib.transport.grpcio.client.")
+STILL_OPEN = ("meshlib.engine.", "meshlib.transport.grpcio.client.")
 """Where there are some. A folder that has none any more leaves this list."""
 
 

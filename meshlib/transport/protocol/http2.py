@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshlib.engine.outcome import Failure
-from meshlib.transport.protocol.http2_codec import Code, Factory, Head, Violation, name_of, preferred
+from meshlib.transport.protocol.http2_choice import preferred
+from meshlib.transport.protocol.http2_codec import Code, Factory, Head, Violation, name_of
 from meshlib.transport.protocol.http2_stream import Received, Stream, StreamFailure
 
 STREAM_WINDOW = 1024 * 1024  # bytes of a response that may wait for its reader

@@ -7,9 +7,6 @@ Two libraries fill it: nghttp2 (``http2_ngh2.py``, by the package ngh2), which i
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import os
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -17,8 +14,6 @@ from typing import NamedTuple, Protocol
 MAX_FRAME = 16384  # SETTINGS_MAX_FRAME_SIZE, the protocol's default
 HEADER_TABLE = 4096  # bytes of both compression tables, whatever more the server would have
 SEND_AT_ONCE = 64 * 1024  # of one body, before others get their turn
-CHOICE = "MESHLIB_HTTP2"
-"""The environment variable that names the library: ``h2`` or ``ngh2``."""
 
 
 class Code(IntEnum):
@@ -141,23 +136,3 @@ class Factory(Protocol):
     """Makes the codec of a new connection. Windows in bytes, 65535 at least for the connection."""
 
     def __call__(self, now: float, stream_window: int, connection_window: int) -> Codec: ...
-
-
-def installed() -> bool:
-    """Whether there is a library at all."""
-    return any(importlib.util.find_spec(name) is not None for name in ("ngh2", "h2"))
-
-
-@functools.cache
-def preferred() -> Factory:
-    """nghttp2 where it is installed, else h2; ``MESHLIB_HTTP2`` overrules. Raises ImportError."""
-    wanted = os.environ.get(CHOICE, "")
-    if wanted not in ("", "h2", "ngh2"):
-        raise ImportError(f"{CHOICE} is {wanted!r}; it must be h2 or ngh2")
-    if wanted == "ngh2" or (not wanted and importlib.util.find_spec("ngh2") is not None):
-        from meshlib.transport.protocol.http2_ngh2 import Ngh2Codec
-
-        return Ngh2Codec
-    from meshlib.transport.protocol.http2_h2 import H2Codec
-
-    return H2Codec

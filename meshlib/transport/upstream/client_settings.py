@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshlib.transport.protocol.http2_codec import installed
+from meshlib.transport.protocol.http2_choice import installed
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.problems import HTTP2_REMEDY
 from meshlib.transport.upstream.tls import Cert, Context, Verify, caller_context

@@ -12,7 +12,8 @@ from typing import Final
 
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Framing
-from meshlib.transport.protocol.http2_codec import Head, preferred
+from meshlib.transport.protocol.http2_choice import preferred
+from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_headers import request_head
 from meshlib.transport.protocol.http2_stream import Stream
 from meshlib.transport.protocol.request_body import ReplayBody

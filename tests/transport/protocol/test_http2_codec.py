@@ -1,68 +1,29 @@
-"""Which library HTTP/2 stands on."""
+"""What a session asks of an HTTP/2 library: both offer it, whole."""
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
 
-import httpx
 import pytest
 
-import meshlib
-from meshlib.transport.protocol import http2_codec
-from meshlib.transport.protocol.http2_codec import CHOICE, installed, preferred
-from meshlib.transport.protocol.http2_h2 import H2Codec
+from meshlib.transport.protocol.http2_codec import Code, Codec, Violation, name_of
+from tests.support.http2_codecs import CODECS
 
-Ngh2Codec = pytest.importorskip("meshlib.transport.protocol.http2_ngh2").Ngh2Codec
+ASKED = sorted(name for name, value in vars(Codec).items() if not name.startswith("_"))
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_remembered():
-    preferred.cache_clear()
-    yield
-    preferred.cache_clear()
+@pytest.mark.parametrize("library", sorted(CODECS))
+def test_each_library_offers_all_of_it_with_the_same_arguments(library):
+    codec = CODECS[library]
+    for name in ASKED:
+        wanted, offered = getattr(Codec, name), getattr(codec, name)
+        if inspect.isfunction(wanted):
+            assert list(inspect.signature(offered).parameters) == list(inspect.signature(wanted).parameters), name
 
 
-def without(*names: str, monkeypatch) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        http2_codec.importlib.util, "find_spec", lambda name, *rest: None if name in names else real(name, *rest)
-    )
+def test_codes_are_told_by_name_where_they_have_one():
+    assert (name_of(8), name_of(Code.REFUSED_STREAM), name_of(99)) == ("CANCEL", "REFUSED_STREAM", "code 99")
 
 
-def test_nghttp2_is_preferred(monkeypatch):
-    monkeypatch.delenv(CHOICE, raising=False)
-    assert preferred() is Ngh2Codec
-
-
-def test_h2_stands_in_where_there_is_no_nghttp2(monkeypatch):
-    monkeypatch.delenv(CHOICE, raising=False)
-    without("ngh2", monkeypatch=monkeypatch)
-    assert preferred() is H2Codec
-    assert installed()
-
-
-@pytest.mark.parametrize(("name", "kind"), [("h2", H2Codec), ("ngh2", Ngh2Codec)])
-def test_the_environment_may_choose(monkeypatch, name, kind):
-    monkeypatch.setenv(CHOICE, name)
-    assert preferred() is kind
-
-
-def test_a_name_that_is_neither_is_said(monkeypatch):
-    monkeypatch.setenv(CHOICE, "nghttp2")
-    with pytest.raises(ImportError, match="MESHLIB_HTTP2 is 'nghttp2'; it must be h2 or ngh2"):
-        preferred()
-
-
-def test_a_call_says_so_too(monkeypatch):
-    monkeypatch.setenv(CHOICE, "nghttp2")
-    ports = [{"number": 80, "name": "http2", "protocol": "HTTP2"}]
-    spec = {"hosts": ["a.test"], "ports": ports, "resolution": "STATIC", "endpoints": [{"address": "127.0.0.1"}]}
-    entry = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "a"}, "spec": spec}
-    with meshlib.Mesh.from_resources([entry]) as mesh, mesh.client() as client:
-        with pytest.raises(httpx.ConnectError, match="MESHLIB_HTTP2 is 'nghttp2'; it must be h2 or ngh2"):
-            client.get("http://a.test/")
-
-
-def test_without_either_http2_is_not_there(monkeypatch):
-    without("h2", "ngh2", monkeypatch=monkeypatch)
-    assert not installed()
+def test_a_violation_is_a_protocol_error_unless_it_says_otherwise():
+    assert (Violation("x").code, Violation("x", None).code) == (Code.PROTOCOL_ERROR, None)
