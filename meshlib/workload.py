@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshlib.distribution import require_ours
 
 require_ours()
+
+
+class DefaultTrustDomain(str):
+    """A trust domain that nobody has written."""
+
+    __slots__ = ()
+
+
+DEFAULT_TRUST_DOMAIN: str = DefaultTrustDomain("cluster.local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,18 +24,30 @@ class Workload:
     """The identity that Istio would read from the Pod: it decides which rules apply to this client.
 
     ``labels`` and ``namespace`` are what ``sourceLabels``, ``sourceNamespace``, ``exportTo`` and ``workloadSelector``
-    look at; ``locality`` is ``region/zone/subzone``; ``service_account`` and ``trust_domain`` make the SPIFFE id. ``address``
-    is the source address that ``consistentHash.useSourceIp`` hashes (the name when it is empty).
+    look at; ``locality`` is ``region/zone/subzone``; ``service_account`` and ``trust_domain`` make the SPIFFE id. A
+    trust domain that is given here counts before MeshConfig's; else that one does, else ``cluster.local``. ``address`` is the
+    source address that ``consistentHash.useSourceIp`` hashes (the name when it is empty).
     """
 
     name: str = "unknown"
     namespace: str = "default"
     labels: Mapping[str, str] = field(default_factory=dict)
     service_account: str = "default"
-    trust_domain: str = "cluster.local"
+    trust_domain: str = DEFAULT_TRUST_DOMAIN
     locality: str = ""
     cluster: str = "Kubernetes"
     address: str = ""
+
+    @property
+    def names_trust_domain(self) -> bool:
+        """Whether ``trust_domain`` was given, whatever it is."""
+        return not isinstance(self.trust_domain, DefaultTrustDomain)
+
+    def in_trust_domain(self, trust_domain: str) -> Workload:
+        """The same workload in a mesh of this trust domain: it stays in the one that it names itself."""
+        if self.names_trust_domain or self.trust_domain == trust_domain:
+            return self
+        return replace(self, trust_domain=trust_domain)
 
     @property
     def principal(self) -> str:

@@ -122,7 +122,7 @@ class Index:
         self._others: dict[str, list[Other]] = {}
         for other in others:
             self._others.setdefault(other.kind, []).append(other)
-        self.mesh_config = mesh_config or mesh_config_of(self.others("ConfigMap"))
+        self.mesh_config = mesh_config or mesh_config_of(resources)
         self.hosts = Hosts(self.of(SERVICE), self.of(SERVICE_ENTRY))
         self.pods = Selectable(self._pods())
         self.workloads = Selectable([*self.pods.all, *self._templates(), *self._entries()])

@@ -17,6 +17,7 @@ from meshlib.compiler.inbound import compile_inbound
 from meshlib.compiler.kinds import Kinds
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.mesh_hosts import MeshHosts
+from meshlib.compiler.mesh_settings import MeshSettings, mesh_settings
 from meshlib.compiler.port_tables import NamesOf
 from meshlib.compiler.resilience import ResiliencePolicies, acting
 from meshlib.compiler.routes import PASSTHROUGH, Cluster, Destination, L4Host, PortTable, Rule, SkippedRule, VirtualHost
@@ -73,25 +74,32 @@ class Compilation:
         domain: str,
         https_rules: HttpsRules,
         gateway_port: int = 0,
+        settings: MeshSettings | None = None,
     ) -> None:
         self.resources = resources
-        self.workload = workload
+        self.kinds = kinds = Kinds(resources)
+        self.about_settings: list[Problem] = []
+        if settings is None:
+            settings, self.about_settings = mesh_settings(kinds.mesh_configs, kinds.mesh_config_maps, workload)
+        self.settings = settings
+        self.workload = workload = workload.in_trust_domain(settings.trust_domain)
         self.domain = domain
         self.https_rules = https_rules
         self.gateway_port = gateway_port
         self.registry = registry
-        self.kinds = kinds = Kinds(resources)
         services = kinds.virtual_services
         self.delegates = Delegates(services, domain)
-        self.destination_rules = DestinationRules(kinds.destination_rules, workload, domain)
-        self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.sidecars, workload)
+        self.destination_rules = DestinationRules(kinds.destination_rules, workload, domain, settings.root_namespace)
+        self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.sidecars, workload, settings)
         self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
         self.destinations = Destinations(self.visible.find, self.destination_rules, workload, domain)
         self.l4: dict[tuple[str, int], L4Host] = {}
         self.contested: set[str] = set()
         self._virtual_hosts: dict[tuple[str, int, str], VirtualHost | None] = {}
         self._made_rules: dict[str, dict[int, _Rules]] = {}
-        self.policies = ResiliencePolicies(kinds.resilience_policies, workload, domain, self.destinations.of_model)
+        self.policies = ResiliencePolicies(
+            kinds.resilience_policies, workload, domain, self.destinations.of_model, settings.root_namespace
+        )
         self.destinations.resilience = self.policies.find
 
     # -- virtual hosts ----------------------------------------------------------------------------------------------
@@ -131,7 +139,7 @@ class Compilation:
             note = (
                 "no rule of its VirtualService is for this client" if skipped else "no VirtualService claims this host"
             )
-            rule = default_rule(destination)
+            rule = default_rule(destination, self.settings.retry)
             found = VirtualHost(host, port, "", (rule,), CATCH_ALL, tuple(skipped), note, rule)
         self._virtual_hosts[key] = found
         return found
@@ -146,7 +154,9 @@ class Compilation:
             if first and self._same_on(routes, first, port):
                 found = there[first]
             else:
-                found = _Rules(*compile_rules(routes, self.workload, port, self.destinations.of_model))
+                found = _Rules(
+                    *compile_rules(routes, self.workload, port, self.destinations.of_model, settings=self.settings)
+                )
             there[port] = found
         return found
 
@@ -197,7 +207,7 @@ class Compilation:
         self.said = Counter(self._problems(ports, tls_ports))
         self.refusals = list(reports.refusals(clusters.values(), self.kinds.destination_rules))
         partial = reports.partial_hosts(self.kinds.virtual_services, self.registry, self.domain)
-        inbound, self.about_inbound = compile_inbound(self.kinds, self.workload, self.domain)
+        inbound, self.about_inbound = compile_inbound(self.kinds, self.workload, self.domain, self.settings)
         self.made = Snapshot(
             version=version,
             workload=self.workload,
@@ -247,6 +257,7 @@ class Compilation:
             self.workload,
             port,
             self.domain,
+            self.settings,
         )
         names: dict[str, VirtualHost] = {}
         for host in gateways.hosts():
@@ -287,6 +298,7 @@ class Compilation:
                 if any(rule.delegate is not None for rule in service.spec.http or ()):
                     self.delegates.routes(service)  # what is wrong with them is told whoever serves their hosts
         return [
+            *self.about_settings,
             *self.destination_rules.problems,
             *self.delegates.problems,
             *self.policies.problems,

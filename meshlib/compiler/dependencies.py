@@ -8,7 +8,8 @@ more, says it here.
 | VirtualService | the hosts it claims; a delegate: those of its roots |
 | DestinationRule | its host |
 | ResiliencePolicy | its hosts |
-| Sidecar, EnvoyFilter, AuthorizationPolicy, RequestAuthentication, anything with a wildcard | everything |
+| Sidecar, EnvoyFilter, AuthorizationPolicy, RequestAuthentication, MeshConfig, ConfigMap | everything |
+| anything with a wildcard | everything |
 | other kinds | nothing: of them there is only something to be said |
 
 A touched host touches the hosts whose rules or fallbacks lead to it (not when it is just claimed by another VirtualService),
@@ -47,7 +48,9 @@ R = TypeVar("R", bound="Resource")
 
 HTTP_PORT = 80
 """On this port VirtualServices bring hosts along that the registry does not have."""
-_EVERYTHING = frozenset(("Sidecar", "EnvoyFilter", "AuthorizationPolicy", "RequestAuthentication"))
+_EVERYTHING = frozenset(
+    ("Sidecar", "EnvoyFilter", "AuthorizationPolicy", "RequestAuthentication", "MeshConfig", "ConfigMap")
+)
 _LAST = (True, ("\U0010ffff", "", "", 0), 0)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.scope import ROOT_NAMESPACE
 from meshlib.problems import Problem, Severity
 from meshlib.registry.names import SuffixIndex, resolve
 from meshlib.workload import Workload
@@ -73,7 +72,8 @@ class _Namespace:
 class DestinationRules:
     """All DestinationRules, looked up as one client would."""
 
-    def __init__(self, rules: Iterable[DestinationRule], workload: Workload, domain: str) -> None:
+    def __init__(self, rules: Iterable[DestinationRule], workload: Workload, domain: str, root_namespace: str) -> None:
+        self._root_namespace = root_namespace
         self._workload = workload
         self._domain = domain
         self._namespaces: dict[str, _Namespace] = {}
@@ -91,10 +91,10 @@ class DestinationRules:
         client = self._workload.namespace
         own = self._namespaces.get(client)
         if own is not None:
-            found = (own.private if client == ROOT_NAMESPACE else own.own).most_specific(host)
+            found = (own.private if client == self._root_namespace else own.own).most_specific(host)
             if found:
                 return self._for_workload(found)
-        for namespace in (service_namespace or client, ROOT_NAMESPACE):
+        for namespace in (service_namespace or client, self._root_namespace):
             there = self._namespaces.get(namespace)
             if there is not None:
                 found = [rule for rule in there.exported.most_specific(host) if rule.visible_from(client)]

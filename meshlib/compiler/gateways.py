@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.delegates import Delegates
+from meshlib.compiler.mesh_settings import MeshSettings
 from meshlib.compiler.routes import Resolver, Rule, SkippedRule
 from meshlib.compiler.rules import DEFAULT_RETRY, SOLE, catch_alls_last, compile_rules
 from meshlib.policy.rewrite import Redirect
@@ -32,7 +33,9 @@ class GatewayRoutes:
         workload: Workload,
         port: int,
         domain: str,
+        settings: MeshSettings,
     ) -> None:
+        self._settings = settings
         self._workload = workload
         self._port = port
         self._delegates = delegates
@@ -75,7 +78,7 @@ class GatewayRoutes:
                     continue
                 name = f"{gateway.namespace}/{gateway.name}"
                 made, left_out = compile_rules(
-                    self._delegates.routes(service), self._workload, self._port, destination, name
+                    self._delegates.routes(service), self._workload, self._port, destination, name, self._settings
                 )
                 rules += made
                 skipped += left_out

@@ -68,7 +68,7 @@ def compile_inbound(
     kinds: Kinds, workload: Workload, domain: str, mesh: MeshSettings = DEFAULTS
 ) -> tuple[InboundPorts, list[Problem]]:
     """For the server of ``workload``. Notices are about all resources, whichever workloads they select."""
-    faults, sources, problems = compile_faults(kinds.envoy_filters, workload)
+    faults, sources, problems = compile_faults(kinds.envoy_filters, workload, mesh.root_namespace)
     service = own_service(kinds.services, workload, domain)
     return InboundPorts(Inbound((), faults, service, sources, mesh)), problems
 

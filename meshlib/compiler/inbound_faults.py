@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.scope import ROOT_NAMESPACE
 from meshlib.policy.fault import MILLION, FaultPolicy
 from meshlib.policy.grpc_status import NAMES, http_of_grpc
 from meshlib.problems import Problem, Severity
@@ -47,7 +46,7 @@ class _NotActedOn(Exception):
 
 
 def compile_faults(
-    filters: Sequence[EnvoyFilter], workload: Workload
+    filters: Sequence[EnvoyFilter], workload: Workload, root_namespace: str
 ) -> tuple[tuple[FaultPolicy, ...], tuple[str, ...], list[Problem]]:
     """The faults for the server of ``workload``, and the resources that they come from. Notices are about all filters,
     whichever workloads they select."""
@@ -56,8 +55,13 @@ def compile_faults(
     built_in: dict[str, object] = {}
     inserted: list[dict[str, object]] = []
     sources: list[str] = []
-    for resource in sorted(filters, key=_order):
-        mine = _selected(resource, workload)
+
+    def order(resource: EnvoyFilter) -> tuple[int, bool, tuple[str, str, str, int]]:
+        """Istio's: by priority, the root namespace first, then the oldest."""
+        return (resource.spec.priority or 0, resource.namespace != root_namespace, resource.age_key)
+
+    for resource in sorted(filters, key=order):
+        mine = _selected(resource, workload, root_namespace)
         for position, patch in enumerate(resource.spec.config_patches or ()):
             try:
                 operation, settings = _fault_of(resource, patch)
@@ -76,13 +80,8 @@ def compile_faults(
     return faults, tuple(dict.fromkeys(sources)) if faults else (), problems
 
 
-def _order(resource: EnvoyFilter) -> tuple[int, bool, tuple[str, str, str, int]]:
-    """Istio's: by priority, the root namespace first, then the oldest."""
-    return (resource.spec.priority or 0, resource.namespace != ROOT_NAMESPACE, resource.age_key)
-
-
-def _selected(resource: EnvoyFilter, workload: Workload) -> bool:
-    if resource.namespace not in (ROOT_NAMESPACE, workload.namespace) or resource.spec.target_refs:
+def _selected(resource: EnvoyFilter, workload: Workload, root_namespace: str) -> bool:
+    if resource.namespace not in (root_namespace, workload.namespace) or resource.spec.target_refs:
         return False
     selector = resource.spec.workload_selector
     wanted = (selector.labels or {}) if selector is not None else {}

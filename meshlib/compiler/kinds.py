@@ -20,6 +20,8 @@ class Kinds:
         "destination_rules",
         "envoy_filters",
         "gateways",
+        "mesh_config_maps",
+        "mesh_configs",
         "request_authentications",
         "resilience_policies",
         "services",
@@ -38,6 +40,8 @@ class Kinds:
         self.sidecars = typed.SIDECAR.among(by_kind.get("Sidecar", ()))
         self.gateways = typed.GATEWAY.among(by_kind.get("Gateway", ()))
         self.envoy_filters = typed.ENVOY_FILTER.among(by_kind.get("EnvoyFilter", ()))
+        self.mesh_configs = typed.MESH_CONFIG.among(by_kind.get("MeshConfig", ()))
+        self.mesh_config_maps = typed.CONFIG_MAP.among(by_kind.get("ConfigMap", ()))
         self.services = typed.SERVICE.among(by_kind.get("Service", ()))
         self.authorization_policies = typed.AUTHORIZATION_POLICY.among(by_kind.get("AuthorizationPolicy", ()))
         self.request_authentications = typed.REQUEST_AUTHENTICATION.among(by_kind.get("RequestAuthentication", ()))

@@ -1,20 +1,163 @@
-"""What of Istio's MeshConfig acts here."""
+"""What MeshConfig says, as a compilation and servers act on it: one object, with Istio's defaults where nothing is said."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from meshlib.compiler.rule_settings import DEFAULT_RETRY, HASHED_RETRY, retry_of
+from meshlib.policy.retry import RetryPolicy
+from meshlib.workload import DEFAULT_TRUST_DOMAIN, Workload
+
+if TYPE_CHECKING:
+    from meshlib.problems import Problem
+    from meshlib.resources.mesh_config import (
+        ConfigMap,
+        EnvoyExtAuthzGrpc,
+        EnvoyExtAuthzHttp,
+        ExtensionProvider,
+        MeshConfig,
+        RequestBodyInCheck,
+    )
+
+ISTIO_SYSTEM = "istio-system"
+EXT_AUTHZ_TIMEOUT = 600.0
+"""Seconds that an authorizer may take when nothing is said (Istio's default)."""
+PathNormalization = Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]
+
+
+@dataclass(frozen=True, slots=True)
+class BodyInCheck:
+    """``includeRequestBodyInCheck``: the first ``max_bytes`` of a request's body are shown to the authorizer. Of longer bodies
+    only with ``allow_partial``; else the request is refused."""
+
+    max_bytes: int
+    allow_partial: bool = False
+    as_bytes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExtAuthzProvider:
+    """An authorizer (Istio's envoyExtAuthzHttp and envoyExtAuthzGrpc). ``service`` is a host, ``namespace`` "" or where that is
+    looked for; ``timeout`` in seconds. ``unusable``: why nothing can be asked of it, "" when it can: who refers to it refuses.
+
+    The lists of headers are patterns as written: ``name``, ``prefix*`` or ``*suffix``, in any case."""
+
+    name: str
+    protocol: Literal["http", "grpc"]
+    service: str
+    port: int
+    namespace: str = ""
+    timeout: float = EXT_AUTHZ_TIMEOUT
+    fail_open: bool = False
+    status_on_error: int = 403
+    clear_route_cache: bool = False
+    body: BodyInCheck | None = None
+    path_prefix: str = ""
+    request_headers: tuple[str, ...] = ()
+    additional_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    upstream_headers_on_allow: tuple[str, ...] = ()
+    downstream_headers_on_deny: tuple[str, ...] = ()
+    downstream_headers_on_allow: tuple[str, ...] = ()
+    unusable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MeshSettings:
-    """``path_normalization`` is MeshConfig's ``pathNormalization.normalization``: NONE, BASE (which DEFAULT is too),
-    MERGE_SLASHES or DECODE_AND_MERGE_SLASHES. ``trust_domain_aliases`` are trust domains whose identities count as those of
-    ``trust_domain``."""
+    """Of one MeshConfig, for one workload. ``resource`` names it ("" when there is none)."""
 
-    root_namespace: str = "istio-system"
-    trust_domain: str = "cluster.local"
+    root_namespace: str = ISTIO_SYSTEM
+    trust_domain: str = DEFAULT_TRUST_DOMAIN
     trust_domain_aliases: tuple[str, ...] = ()
-    path_normalization: str = "BASE"
+    path_normalization: PathNormalization = "BASE"
+    providers: Mapping[str, ExtAuthzProvider] = field(default_factory=dict)
+    allow_any: bool = True
+    retry: RetryPolicy = DEFAULT_RETRY
+    hashed_retry: RetryPolicy = HASHED_RETRY
+    resource: str = ""
 
 
 DEFAULTS = MeshSettings()
+
+
+def mesh_settings(
+    configs: Sequence[MeshConfig], config_maps: Sequence[ConfigMap], workload: Workload
+) -> tuple[MeshSettings, list[Problem]]:
+    """The settings of ``workload``, and what is to be said of the MeshConfigs that do not count. A trust domain that the
+    workload was given counts before MeshConfig's."""
+    if not configs and not config_maps:
+        return MeshSettings(trust_domain=workload.trust_domain), []
+    from meshlib.resources.mesh_choice import REVISION, choose
+
+    chosen, problems = choose(configs, config_maps, workload.labels.get(REVISION, ""))
+    if chosen is None:
+        return MeshSettings(trust_domain=workload.trust_domain), problems
+    spec = chosen.spec
+    written = spec.trust_domain if spec.trust_domain and not workload.names_trust_domain else None
+    normalization = spec.path_normalization.normalization if spec.path_normalization is not None else None
+    outbound = spec.outbound_traffic_policy
+    settings = MeshSettings(
+        root_namespace=spec.root_namespace or ISTIO_SYSTEM,
+        trust_domain=written or workload.trust_domain,
+        trust_domain_aliases=tuple(sorted(set(spec.trust_domain_aliases or ()))),
+        path_normalization="BASE" if normalization is None or normalization == "DEFAULT" else normalization,
+        providers={p.name: found for p in spec.extension_providers or () if p.name and (found := _provider(p))},
+        # a block without a mode means REGISTRY_ONLY: that is value 0 of Istio's enum
+        allow_any=outbound is None or outbound.mode in ("ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS"),
+        retry=retry_of(spec.default_http_retry_policy, DEFAULT_RETRY),
+        hashed_retry=retry_of(spec.default_http_retry_policy, HASHED_RETRY),
+        resource=chosen.id,
+    )
+    return settings, problems
+
+
+# -- authorizers ------------------------------------------------------------------------------------------------------
+
+
+def _provider(provider: ExtensionProvider) -> ExtAuthzProvider | None:
+    """None of a provider that authorizes nothing."""
+    from meshlib.resources.validation.mesh_config import provider_problems
+
+    written: EnvoyExtAuthzHttp | EnvoyExtAuthzGrpc | None = provider.envoy_ext_authz_http
+    written = written if written is not None else provider.envoy_ext_authz_grpc
+    if written is None:
+        return None
+    unusable = "; ".join(problem.message for problem in provider_problems(provider))
+    namespace, _, host = (written.service or "").rpartition("/")
+    status = written.status_on_error or ""
+    common = ExtAuthzProvider(
+        name=provider.name or "",
+        protocol="grpc",
+        service=host,
+        namespace=namespace,
+        port=written.port or 0,
+        timeout=written.timeout or EXT_AUTHZ_TIMEOUT,
+        fail_open=bool(written.fail_open),
+        status_on_error=int(status) if status and not unusable else 403,
+        clear_route_cache=bool(written.clear_route_cache),
+        body=_body(written.include_request_body_in_check),
+        unusable=unusable,
+    )
+    http = provider.envoy_ext_authz_http
+    return common if http is None else _over_http(common, http)
+
+
+def _over_http(common: ExtAuthzProvider, http: EnvoyExtAuthzHttp) -> ExtAuthzProvider:
+    return replace(
+        common,
+        protocol="http",
+        path_prefix=http.path_prefix or "",
+        # the older field counts only without the newer one
+        request_headers=tuple(http.include_request_headers_in_check or http.include_headers_in_check or ()),
+        additional_headers=tuple(sorted((http.include_additional_headers_in_check or {}).items())),
+        upstream_headers_on_allow=tuple(http.headers_to_upstream_on_allow or ()),
+        downstream_headers_on_deny=tuple(http.headers_to_downstream_on_deny or ()),
+        downstream_headers_on_allow=tuple(http.headers_to_downstream_on_allow or ()),
+    )
+
+
+def _body(written: RequestBodyInCheck | None) -> BodyInCheck | None:
+    if written is None:
+        return None
+    return BodyInCheck(written.max_request_bytes or 0, bool(written.allow_partial_message), bool(written.pack_as_bytes))

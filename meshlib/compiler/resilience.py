@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.scope import ROOT_NAMESPACE
 from meshlib.policy.adaptive_concurrency import GradientSettings
 from meshlib.policy.hedging import HedgeSettings
 from meshlib.policy.windowed_budget import WindowedBudgetSettings
@@ -74,6 +73,7 @@ class ResiliencePolicies:
         workload: Workload,
         domain: str,
         destination: Resolver,
+        root_namespace: str,
     ) -> None:
         self._by_host: dict[str, ResiliencePolicy] = {}
         self._made: dict[str, Resilience] = {}
@@ -81,7 +81,7 @@ class ResiliencePolicies:
         self.problems: list[Problem] = []
 
         def rank(policy: ResiliencePolicy) -> tuple[int, tuple[str, str, str, int]]:
-            place = {workload.namespace: 0, ROOT_NAMESPACE: 2}.get(policy.namespace, 1)
+            place = {workload.namespace: 0, root_namespace: 2}.get(policy.namespace, 1)
             return place, policy.age_key
 
         for policy in sorted(policies, key=rank):

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from meshlib.resources.types import Percent
 
 
+DEFAULT_RETRY = RetryPolicy()
+HASHED_RETRY = RetryPolicy(ignore_previous_hosts=False)
+"""Of routes of a VirtualService that hash: a retry goes where the key leads. Default routes keep the default, as in Istio."""
+
+
 def cors_of(policy: written.CorsPolicy | None) -> CorsPolicy | None:
     """Of ``corsPolicy``; header values as they go over the wire."""
     if policy is None:

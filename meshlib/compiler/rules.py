@@ -6,8 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from meshlib.compiler.matches import compile_match, not_for_client
+from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
 from meshlib.compiler.routes import Destination, Mirror, Resolver, Rule, SkippedRule
-from meshlib.compiler.rule_settings import cors_of, direct_of, fault_of, percent_of, redirect_of, retry_of, rewrite_of
+from meshlib.compiler.rule_settings import DEFAULT_RETRY as DEFAULT_RETRY
+from meshlib.compiler.rule_settings import (
+    HASHED_RETRY,
+    cors_of,
+    direct_of,
+    fault_of,
+    percent_of,
+    redirect_of,
+    retry_of,
+    rewrite_of,
+)
 from meshlib.compiler.scope import MESH_GATEWAY
 from meshlib.pace import take_turns
 from meshlib.policy.header_ops import HeaderOps, compile_ops, merge
@@ -21,16 +32,18 @@ if TYPE_CHECKING:
     from meshlib.resources import virtual_service as written
     from meshlib.resources.virtual_service import VirtualService
 
-DEFAULT_RETRY = RetryPolicy()
-HASHED_RETRY = RetryPolicy(ignore_previous_hosts=False)
-"""Of routes of a VirtualService that hash: a retry goes where the key leads. Default routes keep the default, as in Istio."""
 SOLE = WeightedChoice((1,))
 NO_OPS = HeaderOps()
 Direction = Literal["request", "response"]
 
 
 def compile_rules(
-    routes: Sequence[Route], workload: Workload, port: int, destination: Resolver, gateway: str = MESH_GATEWAY
+    routes: Sequence[Route],
+    workload: Workload,
+    port: int,
+    destination: Resolver,
+    gateway: str = MESH_GATEWAY,
+    settings: MeshSettings = DEFAULTS,
 ) -> tuple[list[Rule], list[SkippedRule]]:
     """Rules in order, and those left out with the reason. An empty list means that the VirtualService does not exist
     for this client on this port (Istio then looks at the next one, or routes by default)."""
@@ -56,9 +69,9 @@ def compile_rules(
             skipped.append(SkippedRule(route.index, name, f"not for this client: {'; '.join(reasons)}"))
             continue
         rules.append(
-            _plain_rule(route, name, tuple(matches), port, destination, known)
+            _plain_rule(route, name, tuple(matches), port, destination, known, settings)
             if model.only_sends()
-            else _rule(route, name, tuple(matches), port, destination)
+            else _rule(route, name, tuple(matches), port, destination, settings)
         )
     return rules, skipped
 
@@ -95,12 +108,13 @@ def _plain_rule(
     port: int,
     destination: Resolver,
     known: dict[tuple[int, str], Destination],
+    settings: MeshSettings,
 ) -> Rule:
     """The same as ``_rule``, of a rule that only sends requests, to one target: as most are. ``known`` are targets by the
     object and the namespace that they were made of."""
     model, namespace = route.model, route.namespace
     if not model.route or len(model.route) > 1:
-        return _rule(route, name, matches, port, destination)
+        return _rule(route, name, matches, port, destination, settings)
     (target,) = model.route
     found = known.get((id(target), namespace))
     if found is None:
@@ -113,14 +127,21 @@ def _plain_rule(
         matches=matches,
         destinations=(found,),
         choice=SOLE,
-        retry=DEFAULT_RETRY if hashing is None else HASHED_RETRY,
+        retry=settings.retry if hashing is None else settings.hashed_retry,
         hash_policies=() if hashing is None else (hashing,),
         delegate=route.delegate,
         has_stat_prefix=any(match.settings.stat_prefix for match in matches),
     )
 
 
-def _rule(route: Route, name: str, matches: tuple[CompiledMatch, ...], port: int, destination: Resolver) -> Rule:
+def _rule(
+    route: Route,
+    name: str,
+    matches: tuple[CompiledMatch, ...],
+    port: int,
+    destination: Resolver,
+    settings: MeshSettings,
+) -> Rule:
     model, namespace = route.model, route.namespace
     sole = len(model.route or ()) == 1
     targets = tuple(_target(destination(d.destination, namespace, port), d, model, sole) for d in model.route or ())
@@ -130,7 +151,7 @@ def _rule(route: Route, name: str, matches: tuple[CompiledMatch, ...], port: int
         matches=matches,
         destinations=targets,
         choice=SOLE if len(targets) < 2 else WeightedChoice([t.weight for t in targets]),
-        retry=retry_of(model.retries, HASHED_RETRY if sole and targets[0].hash_policy is not None else DEFAULT_RETRY),
+        retry=_retry(model.retries, settings, hashed=sole and targets[0].hash_policy is not None),
         timeout=model.timeout,
         fault=fault_of(model.fault),
         rewrite=rewrite_of(model.rewrite),
@@ -143,6 +164,13 @@ def _rule(route: Route, name: str, matches: tuple[CompiledMatch, ...], port: int
         delegate=route.delegate,
         has_stat_prefix=any(match.settings.stat_prefix for match in matches),
     )
+
+
+def _retry(retries: written.HttpRetry | None, settings: MeshSettings, *, hashed: bool) -> RetryPolicy:
+    """MeshConfig's policy is for rules that say nothing; what a rule leaves unset of its own is as Istio has it."""
+    if retries is None:
+        return settings.hashed_retry if hashed else settings.retry
+    return retry_of(retries, HASHED_RETRY if hashed else DEFAULT_RETRY)
 
 
 def _mirrors(route: written.HttpRoute, namespace: str, port: int, destination: Resolver) -> tuple[Mirror, ...]:

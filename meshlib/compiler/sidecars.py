@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.scope import ROOT_NAMESPACE
+from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
 from meshlib.registry.names import is_within, overlap
 from meshlib.workload import Workload
 
@@ -102,21 +102,21 @@ class SidecarScope:
 EVERYTHING = SidecarScope()
 
 
-def sidecar_scope(sidecars: Sequence[Sidecar], workload: Workload) -> SidecarScope:
+def sidecar_scope(sidecars: Sequence[Sidecar], workload: Workload, settings: MeshSettings = DEFAULTS) -> SidecarScope:
     """The scope of ``workload``."""
-    chosen = choose(sidecars, workload)
+    chosen = choose(sidecars, workload, settings.root_namespace)
     if chosen is None:
-        return EVERYTHING
+        return EVERYTHING if settings.allow_any else SidecarScope(allow_any=False)
     spec = chosen.spec
     policy = spec.outbound_traffic_policy
-    # an empty block means REGISTRY_ONLY: that is value 0 of Istio's enum; no block leaves the mesh's ALLOW_ANY
-    allow_any = policy is None or policy.mode == "ALLOW_ANY"
+    # an empty block means REGISTRY_ONLY: that is value 0 of Istio's enum; without a block the mesh's counts
+    allow_any = settings.allow_any if policy is None else policy.mode == "ALLOW_ANY"
     listeners = tuple(_listener(model, workload.namespace) for model in spec.egress or ()) or WHOLE_MESH
     proxy = policy.egress_proxy if policy is not None else None
     return SidecarScope(chosen.id, listeners, allow_any, proxy)
 
 
-def choose(sidecars: Sequence[Sidecar], workload: Workload) -> Sidecar | None:
+def choose(sidecars: Sequence[Sidecar], workload: Workload, root_namespace: str) -> Sidecar | None:
     """The one Sidecar that counts for ``workload``."""
     by_age = sorted(sidecars, key=lambda s: s.age_key)
     own = [s for s in by_age if s.namespace == workload.namespace]
@@ -125,7 +125,7 @@ def choose(sidecars: Sequence[Sidecar], workload: Workload) -> Sidecar | None:
         wanted = _labels(sidecar)
         if wanted and all(labels.get(key) == value for key, value in wanted.items()):
             return sidecar
-    for place in (own, [s for s in by_age if s.namespace == ROOT_NAMESPACE]):
+    for place in (own, [s for s in by_age if s.namespace == root_namespace]):
         for sidecar in place:
             if not _labels(sidecar):
                 return sidecar

@@ -7,7 +7,8 @@ from typing import Any
 
 
 class Positions:
-    """Where each node of a document is: a tree beside the values. ``raw`` is the text of a scalar that became a number."""
+    """Where each node of a document is: a tree beside the values. ``raw`` is the text of a scalar that became a number,
+    and ``|`` of a text that stands as a block of lines."""
 
     __slots__ = ("children", "column", "keys", "line", "raw", "size")
 

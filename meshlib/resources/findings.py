@@ -26,13 +26,14 @@ _UNKNOWN = "extra_forbidden"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem whose place is a path of the document."""
+    """A problem whose place is a path of the document; ``place`` is its line and column where no path leads there."""
 
     code: str
     severity: Severity
     loc: Loc
     message: str
     hint: str
+    place: tuple[int, int] | None = None
 
 
 def check(

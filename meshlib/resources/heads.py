@@ -60,7 +60,8 @@ def no_head(value: Mapping[str, object], kind: object, version: object) -> Said:
 def unknown_version(kind: str, version: str) -> Said | None:
     """Of a kind that is known, in a version that is not; None for what is not known at all."""
     known = KINDS.get(kind)
-    if known is None or known.group != split_api_version(version)[0]:
+    group, number = split_api_version(version)
+    if known is None or known.group != group or number in known.versions:  # of ConfigMaps some are read, all others not
         return None
     versions = ", ".join(_api_versions(kind))
     message = f"apiVersion {version} of {kind} is not known"

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from meshlib.pace import in_turns, take_turns
 from meshlib.problems import Problem, Severity
 from meshlib.resources.base import Origin, Resource
 from meshlib.resources.content import content_digest
 from meshlib.resources.document import Document, LazyPositions, Positions
-from meshlib.resources.findings import check
+from meshlib.resources.findings import Finding, check
 from meshlib.resources.foreign import one_for_all_templates
 from meshlib.resources.heads import Said, no_head, no_object, unknown_kind, unknown_version
 from meshlib.resources.hints import dotted
 from meshlib.resources.kinds import KINDS, model_for, split_api_version
 from meshlib.resources.load_memo import Checked, LoadMemo, ReadText
 from meshlib.resources.load_result import LoadResult, Other
+from meshlib.resources.mesh_text import has_mesh_config, opened
 from meshlib.resources.object_memo import ObjectMemo
 from meshlib.resources.plain_copy import TooDeep, plain_copy
 from meshlib.resources.plain_tree import MAX_DEPTH
+from meshlib.resources.typed import CONFIG_MAP
 
 MEMORY = "<memory>"
 LONG_TEXT = 1_000
@@ -150,7 +153,12 @@ class Loading:
                 self.result.dumps.setdefault(file, (len(document.parts), positions.place(())))
             self._list(document, document.head, file, prefix)
             return
-        model = model_for(version, kind)
+        inside: Document | None = None
+        said: list[Finding] = []
+        if has_mesh_config(kind, version, value):
+            inside, said = opened(document)
+        read = inside is not None or kind != CONFIG_MAP.kind
+        model = model_for(version, kind) if read else None
         if model is None:
             if self.keep_all:
                 line, column = positions.place(())
@@ -158,26 +166,38 @@ class Loading:
                 self.result.others.append(Other(version, kind, value, origin, positions))
             self._unknown_kind(kind, version, file, positions, prefix)
             called = value.get("metadata")
-            if kind in KINDS and isinstance(called, Mapping) and called.get("name") and file in self.result.files:
+            if (
+                read
+                and kind in KINDS
+                and isinstance(called, Mapping)
+                and called.get("name")
+                and file in self.result.files
+            ):
                 self.result.files[file].refused.add(_would_be(kind, called))
             return
         content = None
         if self.memo is not None:
             same, content = self.memo.same_as_before(document, kind, version)
             if same is not None:
+                same = same if inside is None else replace(same, document=inside)
                 self.memo.checked[id(document)] = same
                 self._resource(document, same, file, prefix)
                 return
-        taken = document.take()
+        taken = (inside or document).take()
         head = {"apiVersion": version, "kind": kind}
         if "kind" not in value or "apiVersion" not in value:
             taken = {**head, **taken}
         metadata = value.get("metadata")
         would_be = _would_be(kind, metadata) if isinstance(metadata, Mapping) and metadata.get("name") else ""
         long = document.source is not None and document.source.size >= LONG_TEXT
-        resource, findings = check(model, taken, positions, lenient=self.lenient, use_up=long)
+        if inside is None:
+            resource, findings = check(model, taken, positions, lenient=self.lenient, use_up=long)
+        else:
+            # what a newer or older Istio has in its MeshConfig is no reason to refuse the rest: istiod ignores it
+            resource, findings = check(model, taken, inside.positions, lenient=True)
+            resource, findings = None if inside.broken else resource, said + findings
         refused = (model, head) if resource is None else None
-        checked = Checked(document, resource, findings, would_be, None if findings else content, refused)
+        checked = Checked(inside or document, resource, findings, would_be, None if findings else content, refused)
         if self.memo is not None:
             self.memo.checked[id(document)] = checked  # which holds the document, so that its id stays its own
         self._resource(document, checked, file, prefix)
@@ -207,13 +227,13 @@ class Loading:
         positions = document.positions
         resource, findings = checked.resource, checked.findings
         for found in findings:
-            place = checked.place(found.loc)
+            place = found.place or checked.place(found.loc)
             path = prefix + dotted(found.loc) if found.loc else _path(prefix)
             problem = self.problem(found.code, file, found.message, found.hint, found.severity, place, path)
             self._about(problem, checked)
         if resource is None or document.broken:
             if self.keep_all:
-                self._salvage(document, checked, file)
+                self._salvage(checked, file)
             if checked.would_be and file in self.result.files:
                 self.result.files[file].refused.add(checked.would_be)
             return
@@ -223,7 +243,7 @@ class Loading:
         if (was.document, was.line, was.column, was.file) != (self._count, line, column, file):
             resource._origin = Origin(file=file, line=line, column=column, document=self._count)
         if self.keep_positions:
-            resource._positions = positions
+            resource._positions = checked.document.positions
         if not resource.name and not resource.metadata.generate_name:
             self.problem(
                 "missing-name",
@@ -250,8 +270,9 @@ class Loading:
         if self.keep_all:
             self.result.about[problem] = checked.would_be
 
-    def _salvage(self, document: Document, checked: Checked, file: str) -> None:
+    def _salvage(self, checked: Checked, file: str) -> None:
         """Keep a resource that errors keep out, for what others refer to."""
+        document = checked.document
         resource = checked.resource
         if checked.refused is not None:
             from meshlib.resources.salvage import salvage

@@ -34,6 +34,8 @@ _MODULES = {
     "AuthorizationPolicy": ("authorization_policy:refusals", "authorization_policy:warnings"),
     "PeerAuthentication": ("peer_authentication:refusals", "peer_authentication:warnings"),
     "RequestAuthentication": ("request_authentication:refusals", "request_authentication:warnings"),
+    "MeshConfig": ("mesh_config:refusals", "mesh_config:warnings"),
+    "ConfigMap": ("mesh_config:refusals", "mesh_config:warnings"),
     "Telemetry": ("telemetry:refusals", "telemetry:warnings"),
     "WasmPlugin": ("extensions:wasm_plugin_refusals", "extensions:selector_notices"),
     "TrafficExtension": ("extensions:traffic_extension_refusals", "extensions:selector_notices"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from meshlib.resources.destination_rule import DestinationRule
     from meshlib.resources.envoy_filter import EnvoyFilter
     from meshlib.resources.gateway import Gateway
+    from meshlib.resources.mesh_config import ConfigMap, MeshConfig
     from meshlib.resources.request_authentication import RequestAuthentication
     from meshlib.resources.resilience import ResiliencePolicy
     from meshlib.resources.service_entry import ServiceEntry
@@ -54,6 +55,8 @@ AUTHORIZATION_POLICY: Typed[AuthorizationPolicy] = Typed("AuthorizationPolicy")
 REQUEST_AUTHENTICATION: Typed[RequestAuthentication] = Typed("RequestAuthentication")
 WASM_PLUGIN: Typed[WasmPlugin] = Typed("WasmPlugin")
 TELEMETRY: Typed[Telemetry] = Typed("Telemetry")
+MESH_CONFIG: Typed[MeshConfig] = Typed("MeshConfig")
+CONFIG_MAP: Typed[ConfigMap] = Typed("ConfigMap")
 RESILIENCE_POLICY: Typed[ResiliencePolicy] = Typed("ResiliencePolicy")
 SERVICE: Typed[kubernetes.Service] = Typed("Service")
 ENDPOINTS: Typed[kubernetes.Endpoints] = Typed("Endpoints")

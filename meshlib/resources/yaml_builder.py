@@ -150,6 +150,8 @@ class Builder:
                 self.complain("bad-number", mark, str(error), "quote it if it is a text")
             if value is not text and value is not None and not isinstance(value, bool):
                 positions.raw = text
+        elif event.style == "|":
+            positions.raw = "|"
         if event.anchor is not None:
             self._anchors[event.anchor] = (value, positions, 0)
         self._add(value, positions, 0)

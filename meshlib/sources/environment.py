@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from meshlib.compiler.compile import HTTPS_RULES, HttpsRules
 from meshlib.problems import MeshError
-from meshlib.workload import Workload
+from meshlib.workload import DEFAULT_TRUST_DOMAIN, Workload
 
 
 def workload_from_env(environ: Mapping[str, str]) -> Workload:
@@ -18,7 +18,7 @@ def workload_from_env(environ: Mapping[str, str]) -> Workload:
         namespace=environ.get("MESHLIB_NAMESPACE", "default"),
         labels=parse_labels(environ.get("MESHLIB_LABELS", ""), "MESHLIB_LABELS"),
         service_account=environ.get("MESHLIB_SERVICE_ACCOUNT", "default"),
-        trust_domain=environ.get("MESHLIB_TRUST_DOMAIN", "cluster.local"),
+        trust_domain=environ.get("MESHLIB_TRUST_DOMAIN", DEFAULT_TRUST_DOMAIN),
         locality=environ.get("MESHLIB_LOCALITY", ""),
         address=environ.get("MESHLIB_ADDRESS") or environ.get("INSTANCE_IP") or environ.get("POD_IP", ""),
     )

@@ -54,6 +54,7 @@ class InboundMetrics:
             call.flags,
             call.inbound.service,
             request.protocol,
+            call.inbound.mesh.trust_domain,
         )
         found = self._series.of(key)
         if found is None:
@@ -77,7 +78,7 @@ class InboundMetrics:
             *(UNKNOWN,) * 3,
             workload.name,
             workload.namespace,
-            workload.principal if request.mutual else UNKNOWN,
+            workload.in_trust_domain(call.inbound.mesh.trust_domain).principal if request.mutual else UNKNOWN,
             labels.get("app", UNKNOWN),
             labels.get("version", UNKNOWN),
             # never the authority that the caller sent: a crawler would make a series of each

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from meshlib.compiler.semantics.table import HONOURED, Row, Table
-from meshlib.compiler.semantics.tables import SECURITY_AND_TELEMETRY, TABLES
+from meshlib.compiler.semantics.tables import SAME_AS, SECURITY_AND_TELEMETRY, TABLES
 from meshlib.pace import take_turns
 from meshlib.problems import Problem, Severity
 
@@ -32,9 +32,17 @@ class Field:
 
 def fields(resource: Resource) -> Iterator[Field]:
     """Every field that the resource sets, in the order of the model; none of kinds that have no table."""
-    table = TABLES.get(resource.kind)
+    table = _table_of(resource)
     if table is not None:
-        yield from _fields(_spec(resource), ("spec",), "", table)
+        yield from _fields(_spec(resource), _WHERE.get(resource.kind, ("spec",)), "", table)
+
+
+_WHERE: dict[str, Loc] = {"ConfigMap": ("data", "mesh")}
+"""Where in the document a resource says it, if not in ``spec``."""
+
+
+def _table_of(resource: Resource) -> Table | None:
+    return TABLES.get(SAME_AS.get(resource.kind, resource.kind))
 
 
 def _spec(resource: Resource) -> BaseModel:
@@ -71,7 +79,7 @@ def _values(value: object, loc: Loc, path: str, table: Table) -> Iterator[Field]
 
 def _inert_rows(resource: Resource) -> Iterator[tuple[str, Row]]:
     """The fields that are set and without effect; what is nowhere without effect is not looked through."""
-    table = TABLES.get(resource.kind)
+    table = _table_of(resource)
     if table is not None:
         yield from _InertRows(table).of(_spec(resource))
 

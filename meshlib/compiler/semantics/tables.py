@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshlib.compiler.semantics import destination_rule, others, resilience_policy, virtual_service
+from meshlib.compiler.semantics import destination_rule, mesh_config, others, resilience_policy, virtual_service
 from meshlib.compiler.semantics.table import Table
 
 TABLES: dict[str, Table] = {
@@ -17,9 +17,13 @@ TABLES: dict[str, Table] = {
         ("Gateway", others.GATEWAY),
         ("EnvoyFilter", others.ENVOY_FILTER),
         ("ProxyConfig", others.PROXY_CONFIG),
+        ("MeshConfig", mesh_config.ROWS),
         ("ResiliencePolicy", resilience_policy.ROWS),
     )
 }
+
+SAME_AS = {"ConfigMap": "MeshConfig"}
+"""Kinds that say what another one does."""
 
 SECURITY_AND_TELEMETRY = {
     "AuthorizationPolicy": "it is enforced on servers, which come with the inbound release",

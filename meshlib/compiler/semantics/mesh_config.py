@@ -1,0 +1,95 @@
+"""What each field of MeshConfig does, of the ConfigMap ``istio`` or of a resource of its own."""
+
+from __future__ import annotations
+
+from meshlib.compiler.semantics.table import Row, honoured, ignored, not_here
+
+SETTINGS = "tests/compiler/test_mesh_settings.py"
+_AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
+_PROXY = "about proxies: there are none"
+_TELEMETRY = "traces, logs and metrics of proxies: a library has its program's"
+_TLS = "TLS between services comes with issue 14"
+_ISTIOD = "about istiod: there is none"
+_EXPORT = "what is not exported expressly is exported to all"
+
+ROWS: tuple[Row, ...] = (
+    honoured("rootNamespace", "resources of this namespace are for the whole mesh", SETTINGS, "istio-system"),
+    honoured(
+        "trustDomain", "of this workload, unless Workload (MESHLIB_TRUST_DOMAIN) names one", SETTINGS, "cluster.local"
+    ),
+    honoured("trustDomainAliases", "identities of these trust domains count as those of trustDomain", SETTINGS),
+    honoured("pathNormalization.normalization", "what AuthorizationPolicies see of a path", SETTINGS, "BASE"),
+    honoured("outboundTrafficPolicy.mode", "unknown hosts, unless a Sidecar says it", SETTINGS, "ALLOW_ANY"),
+    ignored("outboundTrafficPolicy.tls", "hosts outside the mesh are called as the caller says"),
+    honoured("defaultHttpRetryPolicy", "of routes that say nothing of retries", SETTINGS, "2 attempts"),
+    honoured("extensionProviders.name", "what AuthorizationPolicies call it", SETTINGS),
+    honoured("extensionProviders.envoyExtAuthzHttp", f"{_AUTHORIZER}, asked over HTTP", SETTINGS),
+    honoured("extensionProviders.envoyExtAuthzGrpc", f"{_AUTHORIZER}, asked over gRPC", SETTINGS),
+    ignored("extensionProviders.envoyExtAuthzHttp.clearRouteCache", "the application has its own router"),
+    ignored("extensionProviders.envoyExtAuthzGrpc.clearRouteCache", "the application has its own router"),
+    *(
+        ignored(f"extensionProviders.{kind}", _TELEMETRY)
+        for kind in (
+            "zipkin",
+            "lightstep",
+            "datadog",
+            "stackdriver",
+            "opencensus",
+            "skywalking",
+            "opentelemetry",
+            "prometheus",
+            "envoyFileAccessLog",
+            "envoyHttpAls",
+            "envoyTcpAls",
+            "envoyOtelAls",
+        )
+    ),
+    ignored("extensionProviders.sds", "secrets come from files"),
+    not_here("defaultProviders", _TELEMETRY),
+    not_here("defaultConfig", _PROXY),
+    *(not_here(field, _PROXY) for field in ("proxyListenPort", "proxyInboundListenPort", "proxyHttpPort")),
+    ignored("connectTimeout", "10 s, or what a DestinationRule says"),
+    ignored("hboneIdleTimeout", "there is no HBONE"),
+    ignored("protocolDetectionTimeout", "protocols are declared, not detected"),
+    ignored("tcpKeepalive", "only a DestinationRule's acts"),
+    *(
+        not_here(field, "about ingress gateways")
+        for field in ("ingressClass", "ingressService", "ingressControllerMode", "ingressSelector")
+    ),
+    *(
+        ignored(field, _TELEMETRY)
+        for field in (
+            "enableTracing",
+            "accessLogFile",
+            "accessLogFormat",
+            "accessLogEncoding",
+            "enableEnvoyAccessLogService",
+            "disableEnvoyListenerLog",
+            "inboundClusterStatName",
+            "outboundClusterStatName",
+            "enablePrometheusMerge",
+        )
+    ),
+    not_here("inboundTrafficPolicy", _PROXY),
+    not_here("configSources", _ISTIOD),
+    ignored("enableAutoMtls", _TLS),
+    ignored("caCertificates", _TLS),
+    ignored("certificates", _TLS),
+    ignored("verifyCertificateAtClient", _TLS),
+    ignored("ca", _TLS),
+    ignored("meshMTLS", _TLS),
+    ignored("tlsDefaults", _TLS),
+    ignored("defaultServiceExportTo", _EXPORT),
+    ignored("defaultVirtualServiceExportTo", _EXPORT),
+    ignored("defaultDestinationRuleExportTo", _EXPORT),
+    ignored("localityLbSetting", "only a DestinationRule's acts"),
+    ignored("zoneAwareLbSetting", "only a DestinationRule's acts"),
+    ignored("dnsRefreshRate", "names are resolved as their TTL says"),
+    ignored("h2UpgradePolicy", "only a DestinationRule's acts"),
+    ignored("serviceSettings", "there is one cluster"),
+    ignored("serviceScopeConfigs", "there is one cluster"),
+    not_here("discoverySelectors", _ISTIOD),
+    ignored("defaultInboundHttpRetryPolicy", "a server calls its application once"),
+    ignored("defaultTrafficPolicy", "only a DestinationRule's acts"),
+    ignored("serviceEntryVisibility", _EXPORT),
+)

@@ -1,0 +1,210 @@
+"""MeshConfig: what Istio lets an operator say once for the whole mesh. In a cluster it is a text in the ConfigMap ``istio``
+(``mesh_text.py`` reads it); where nobody has that, it is the ``spec`` of a MeshConfig of meshlib.dev/v1.
+
+The fields are Istio's (mesh/v1alpha1). Those that nothing here acts on are taken as they are: their notices say so.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from meshlib.resources.base import Model, Resource
+from meshlib.resources.kubernetes import KubernetesResource, Loose
+from meshlib.resources.types import AnyDuration, UInt32, is_quoted_number, names
+from meshlib.resources.virtual_service import HttpRetry
+
+
+def _unquoted(value: object) -> object:
+    return int(value) if is_quoted_number(value) and value.strip() != "null" else value
+
+
+Number = Annotated[UInt32, BeforeValidator(_unquoted)]
+"""A whole number; quotes are as good, to protobuf's JSON: no API server looks into the text of a ConfigMap."""
+
+# -- authorizers ------------------------------------------------------------------------------------------------------
+
+
+class RequestBodyInCheck(Model):
+    """``includeRequestBodyInCheck``: how much of the request's body an authorizer is shown."""
+
+    max_request_bytes: Number | None = None
+    allow_partial_message: bool | None = None
+    pack_as_bytes: bool | None = None
+
+
+class EnvoyExtAuthz(Model):
+    """What authorizers over HTTP and over gRPC share. ``service`` is ``[namespace/]host``."""
+
+    service: str | None = None
+    port: Number | None = None
+    timeout: AnyDuration | None = None
+    fail_open: bool | None = None
+    clear_route_cache: bool | None = None
+    status_on_error: str | None = None
+    include_request_body_in_check: RequestBodyInCheck | None = None
+
+
+class EnvoyExtAuthzHttp(EnvoyExtAuthz):
+    """``extensionProviders[].envoyExtAuthzHttp``."""
+
+    path_prefix: str | None = None
+    include_headers_in_check: list[str] | None = None  # deprecated
+    include_request_headers_in_check: list[str] | None = None
+    include_additional_headers_in_check: dict[str, str] | None = Field(default=None, repr=False)  # may hold a key
+    headers_to_upstream_on_allow: list[str] | None = None
+    headers_to_downstream_on_deny: list[str] | None = None
+    headers_to_downstream_on_allow: list[str] | None = None
+
+
+class EnvoyExtAuthzGrpc(EnvoyExtAuthz):
+    """``extensionProviders[].envoyExtAuthzGrpc``."""
+
+
+class ExtensionProvider(Model):
+    """``extensionProviders[]``: a name, and one of the kinds. Of most the settings are not looked at, nor ever shown: some
+    have an access token."""
+
+    name: str | None = None
+    envoy_ext_authz_http: EnvoyExtAuthzHttp | None = None
+    envoy_ext_authz_grpc: EnvoyExtAuthzGrpc | None = None
+    zipkin: object = Field(default=None, repr=False)
+    lightstep: object = Field(default=None, repr=False)
+    datadog: object = Field(default=None, repr=False)
+    stackdriver: object = Field(default=None, repr=False)
+    opencensus: object = Field(default=None, repr=False)
+    skywalking: object = Field(default=None, repr=False)
+    opentelemetry: object = Field(default=None, repr=False)
+    prometheus: object = Field(default=None, repr=False)
+    envoy_file_access_log: object = Field(default=None, repr=False)
+    envoy_http_als: object = Field(default=None, repr=False)
+    envoy_tcp_als: object = Field(default=None, repr=False)
+    envoy_otel_als: object = Field(default=None, repr=False)
+    sds: object = Field(default=None, repr=False)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The attributes of the kinds that are given: one, in a provider that is one."""
+        return [name for name in type(self).model_fields if name != "name" and getattr(self, name) is not None]
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+_OUTBOUND = ("REGISTRY_ONLY", "ALLOW_ANY", "VIRTUAL_SERVICE_ONLY", "ALLOW_ANY_DYNAMIC_DNS")
+_NORMALIZATION = ("DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
+
+
+class MeshOutboundTrafficPolicy(Model):
+    """``outboundTrafficPolicy``. A block without ``mode`` is REGISTRY_ONLY, the first of Istio's enum."""
+
+    mode: Annotated[Literal["REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS"], names(*_OUTBOUND)] | None = None
+    tls: object = Field(default=None, repr=False)
+
+
+class PathNormalization(Model):
+    """``pathNormalization``."""
+
+    normalization: (
+        Annotated[
+            Literal["DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"], names(*_NORMALIZATION)
+        ]
+        | None
+    ) = None
+
+
+class DefaultProviders(Model):
+    """``defaultProviders``."""
+
+    tracing: list[str] | None = None
+    metrics: list[str] | None = None
+    access_logging: list[str] | None = None
+
+
+class ProxyDefaults(Loose):
+    """``defaultConfig``: settings of proxies; only what others look at has a type."""
+
+    proxy_metadata: dict[str, str] | None = None
+
+
+class MeshConfigSpec(Model):
+    """Istio's MeshConfig."""
+
+    root_namespace: str | None = None
+    trust_domain: str | None = None
+    trust_domain_aliases: list[str] | None = None
+    path_normalization: PathNormalization | None = None
+    extension_providers: list[ExtensionProvider] | None = None
+    outbound_traffic_policy: MeshOutboundTrafficPolicy | None = None
+    default_http_retry_policy: HttpRetry | None = None
+
+    default_providers: DefaultProviders | None = None
+    default_config: ProxyDefaults | None = None
+
+    proxy_listen_port: object = None
+    proxy_inbound_listen_port: object = None
+    proxy_http_port: object = None
+    connect_timeout: object = None
+    hbone_idle_timeout: object = None
+    protocol_detection_timeout: object = None
+    tcp_keepalive: object = None
+    ingress_class: object = None
+    ingress_service: object = None
+    ingress_controller_mode: object = None
+    ingress_selector: object = None
+    enable_tracing: object = None
+    access_log_file: object = None
+    access_log_format: object = None
+    access_log_encoding: object = None
+    enable_envoy_access_log_service: object = None
+    disable_envoy_listener_log: object = None
+    inbound_traffic_policy: object = None
+    config_sources: object = Field(default=None, repr=False)
+    enable_auto_mtls: object = None
+    ca_certificates: object = Field(default=None, repr=False)
+    default_service_export_to: object = None
+    default_virtual_service_export_to: object = None
+    default_destination_rule_export_to: object = None
+    locality_lb_setting: object = None
+    zone_aware_lb_setting: object = None
+    dns_refresh_rate: object = None
+    h2_upgrade_policy: object = None
+    inbound_cluster_stat_name: object = None
+    outbound_cluster_stat_name: object = None
+    certificates: object = Field(default=None, repr=False)
+    service_settings: object = None
+    service_scope_configs: object = None
+    enable_prometheus_merge: object = None
+    verify_certificate_at_client: object = None
+    ca: object = Field(default=None, repr=False)
+    discovery_selectors: object = None
+    default_inbound_http_retry_policy: object = None
+    mesh_mtls: object = Field(default=None, alias="meshMTLS")
+    tls_defaults: object = None
+    default_traffic_policy: object = None
+    service_entry_visibility: object = None
+
+
+class MeshConfig(Resource):
+    """MeshConfig as a resource of its own: Istio has it in a ConfigMap only."""
+
+    kind: Literal["MeshConfig"]
+    spec: MeshConfigSpec
+
+
+class MeshConfigData(Loose):
+    """``data`` of the ConfigMap, its text read."""
+
+    mesh: MeshConfigSpec
+
+
+class ConfigMap(KubernetesResource):
+    """The ConfigMap ``istio`` (or ``istio-<revision>``) that istiod reads. ConfigMaps of other names are no resources here."""
+
+    kind: Literal["ConfigMap"]
+    data: MeshConfigData
+
+    @property
+    def spec(self) -> MeshConfigSpec:
+        """MeshConfig, as of the resource."""
+        return self.data.mesh
