@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from meshlib.engine.effects import Acquire, Ask, Deliver, Race, Send, Serve, Sleep, Spawn, Wait
+from meshlib.engine.body_source import is_awaited, is_blocking, is_called_back
+from meshlib.engine.effects import Acquire, Ask, Deliver, Peek, Race, Send, Serve, Sleep, Spawn, Wait
 from meshlib.engine.outcome import Failure, Outcome
 
 R = TypeVar("R", bound="Request")
@@ -92,6 +93,9 @@ def run(exchange: Generator[Step[R] | Last, None, None], runtime: SyncRuntime[R]
                 effect.outcome = _ask(effect, runtime)
             elif type(effect) is Wait:
                 effect.landed = runtime.wait(effect)
+            elif type(effect) is Peek:
+                assert is_blocking(effect.source)
+                effect.head, effect.ended = effect.source.peek(effect.limit)
             else:
                 return effect
     except BaseException:
@@ -136,6 +140,9 @@ async def run_async(exchange: Generator[Step[R] | Last, None, None], runtime: As
                 effect.outcome = await _ask_async(effect, runtime)
             elif type(effect) is Wait:
                 effect.landed = await runtime.wait(effect)
+            elif type(effect) is Peek:
+                assert is_awaited(effect.source)
+                effect.head, effect.ended = await effect.source.peek_async(effect.limit)
             else:
                 return effect
     except BaseException:
@@ -215,6 +222,9 @@ class CallbackDriver(Generic[R, Last]):
                 cancel = CallbackAsk(effect, runtime, self._step, self._failed).start()
             elif type(effect) is Wait:
                 cancel = runtime.wait(effect, self._waited)
+            elif type(effect) is Peek:
+                assert is_called_back(effect.source)
+                cancel = effect.source.peek_later(effect.limit, self._peeked)
             else:
                 self._on_end(effect)
             if step == self._steps:  # the effect may have been over at once, and another begun
@@ -245,6 +255,12 @@ class CallbackDriver(Generic[R, Last]):
         effect = self._effect
         assert type(effect) is Wait
         effect.landed = landed
+        self._step()
+
+    def _peeked(self, seen: tuple[bytes, bool]) -> None:
+        effect = self._effect
+        assert type(effect) is Peek
+        effect.head, effect.ended = seen
         self._step()
 
 

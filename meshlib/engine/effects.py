@@ -13,6 +13,8 @@ Spawn    runs another exchange beside this one, detached
 Ask      runs a call through the mesh on behalf of this        ``outcome``, its body ``whole``
          exchange, to the last byte of its response
 Wait     waits until somebody else's flight has landed         ``landed``: False when ``timeout`` passed before
+Peek     reads the beginning of the body of the request that   ``head``, and whether it has ``ended`` with that
+         is served; the application gets it, too
 ======== ===================================================== =======================================================
 
 The last effect of an exchange is for whoever drives it, and what he tells by ``finish`` is sent back:
@@ -38,6 +40,7 @@ from meshlib.engine.message import R
 from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
+    from meshlib.engine.body_source import BodySource
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.flight import Flight
@@ -153,6 +156,19 @@ class Wait:
 
 
 @final
+class Peek:
+    """Read the body of ``source`` until ``limit`` bytes have come (``head`` may have more) or it has ended."""
+
+    __slots__ = ("ended", "head", "limit", "source")
+    head: bytes
+    ended: bool
+
+    def __init__(self, source: BodySource, limit: int) -> None:
+        self.source = source
+        self.limit = limit
+
+
+@final
 class Deliver:
     """The response: from upstream, or made here (``local``)."""
 
@@ -184,7 +200,7 @@ class Ended:
 
 
 if TYPE_CHECKING:
-    Step: TypeAlias = Send[R] | Race[R] | Sleep | Acquire | Spawn[R] | Ask[R] | Wait
+    Step: TypeAlias = Send[R] | Race[R] | Sleep | Acquire | Spawn[R] | Ask[R] | Wait | Peek
     Exchange: TypeAlias = Generator[Step[R] | Deliver, Failure | None, None]
     """An outbound one; the inbound ones are in ``inbound.py``."""
 else:

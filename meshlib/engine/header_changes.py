@@ -16,10 +16,18 @@ class HeaderChanges:
 
     def put(self, name: str, value: bytes) -> None:
         """Set a header (``name`` in lower case), and take away what the request has of that name."""
+        self.take_away(name)
+        self.add(name, value)
+
+    def add(self, name: str, value: bytes) -> None:
+        """A header more (``name`` in lower case), beside those of that name."""
+        self.set.append((name.encode("latin-1"), value))
+
+    def take_away(self, name: str) -> None:
+        """No header of that name (in lower case) any more, whoever set it."""
         self.remove.add(name)
         key = name.encode("latin-1")
         self.set = [pair for pair in self.set if pair[0] != key]
-        self.set.append((key, value))
 
     def applied(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """``headers`` as the application gets them."""

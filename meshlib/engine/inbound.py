@@ -106,7 +106,7 @@ class InboundCall:
         self.failures = CheckFailures() if failures is None else failures
         self.clock = clock
         self.rng = rng
-        self.deadline = deadline
+        self.deadline = request.deadline = deadline
         self.propagates = propagates
         self.around: Around | None = None
         self.started = 0.0

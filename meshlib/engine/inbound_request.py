@@ -13,6 +13,7 @@ from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.regex import wire
 
 if TYPE_CHECKING:
+    from meshlib.engine.body_source import BodySource
     from meshlib.engine.message import Request
     from meshlib.policy.inbound_view import InboundView
 
@@ -27,8 +28,12 @@ class InboundRequest(AsSent):
     sent, when somebody asks; ``principal`` and its like say what ``InboundView`` does.
 
     What checks leave on it: ``claims``, ``request_principal``; ``change()``, what the application is to see otherwise, which is
-    ``for_application`` then; ``for_caller``, headers that its response gets. ``routed`` is the path of the route that the
-    application's router has chosen, None before.
+    ``for_application`` then; ``for_caller``, headers that its response gets. ``put``, ``add``, ``take_away`` and ``retarget``
+    change it for the application and for the checks that come after, as filters in Envoy do.
+
+    ``body_source`` is where a check may look at the beginning of the body; None: its server lets nobody look. ``deadline`` is
+    by the mesh's monotonic clock, None when there is none. ``routed`` is the path of the route that the application's router
+    has chosen, None before.
     """
 
     __slots__ = (
@@ -37,7 +42,9 @@ class InboundRequest(AsSent):
         "_source_ip",
         "_values",
         "authority",
+        "body_source",
         "claims",
+        "deadline",
         "for_application",
         "for_caller",
         "host_known",
@@ -102,6 +109,8 @@ class InboundRequest(AsSent):
         self.claims: Mapping[str, object] | None = None
         self.request_principal = ""
         self.routed: str | None = None
+        self.body_source: BodySource | None = None
+        self.deadline: float | None = None
         self.for_application: HeaderChanges | None = None
         self.for_caller: list[tuple[bytes, bytes]] = []
         super().__init__(self.full_path.encode("latin-1", "replace"), body)
@@ -163,6 +172,31 @@ class InboundRequest(AsSent):
             self._values = found
         return found
 
+    # -- as checks change it ------------------------------------------------------------------------------------------
+
+    def put(self, name: str, value: bytes) -> None:
+        """Set a header (``name`` in lower case) in place of those it has of that name."""
+        self.change().put(name, value)
+        self._read()[name] = [value.decode("latin-1")]
+        self._sent_headers = None
+
+    def add(self, name: str, value: bytes) -> None:
+        """One header more."""
+        self.change().add(name, value)
+        self._read().setdefault(name, []).append(value.decode("latin-1"))
+        self._sent_headers = None
+
+    def take_away(self, name: str) -> None:
+        """No header of that name."""
+        self.change().take_away(name)
+        self._read().pop(name, None)
+        self._sent_headers = None
+
+    def retarget(self, query: str) -> None:
+        """Another query."""
+        self.query = query
+        self.target = self.change().target = self.full_path.encode("latin-1", "replace")
+
     # -- as it is sent on ---------------------------------------------------------------------------------------------
 
     @property
@@ -171,6 +205,8 @@ class InboundRequest(AsSent):
         found = self._sent_headers
         if found is None:
             found = [(_bytes(name), _bytes(value)) for name, value in self._raw]
+            if self.for_application is not None:
+                found = self.for_application.applied(found)
             if not any(name.lower() == HOST for name, _ in found):
                 found.insert(0, (HOST, self.authority.encode("latin-1", "replace")))
             self._sent_headers = found

@@ -1,0 +1,60 @@
+"""What checks change of a request, its application and the checks after them see."""
+
+from __future__ import annotations
+
+from meshlib.engine.inbound_request import InboundRequest
+
+
+def request() -> InboundRequest:
+    return InboundRequest(
+        "GET", "/a", [("X-User", "from the wire"), (b"x-user", b"twice"), ("Keep", "1")], query="q=1", authority="me"
+    )
+
+
+def applied(made: InboundRequest) -> list[tuple[bytes, bytes]]:
+    assert made.for_application is not None
+    return made.for_application.applied([(b"X-User", b"from the wire"), (b"x-user", b"twice"), (b"Keep", b"1")])
+
+
+def test_a_header_is_put_in_place_of_all_of_its_name() -> None:
+    made = request()
+    made.put("x-user", b"alice")
+    assert made.header("x-user") == "alice"
+    assert made.header_values("x-user") is None
+    assert applied(made) == [(b"Keep", b"1"), (b"x-user", b"alice")]
+
+
+def test_a_header_is_added_beside_those_of_its_name() -> None:
+    made = request()
+    made.add("keep", b"2")
+    made.add("new", b"\xff")
+    assert made.header_values("keep") == ["1", "2"]
+    assert made.header("new") == "\xff"
+    assert applied(made)[-2:] == [(b"keep", b"2"), (b"new", b"\xff")]
+    assert (b"Keep", b"1") in applied(made)
+
+
+def test_a_header_is_taken_away_whoever_set_it() -> None:
+    made = request()
+    made.put("x-role", b"admin")
+    made.take_away("x-role")
+    made.take_away("x-user")
+    assert made.header("x-user") is made.header("x-role") is None
+    assert applied(made) == [(b"Keep", b"1")]
+
+
+def test_another_query_is_the_application_s_too() -> None:
+    made = request()
+    made.retarget("q=2&r=%20")
+    assert made.full_path == "/a?q=2&r=%20"
+    assert made.for_application is not None
+    assert made.for_application.target == made.target == b"/a?q=2&r=%20"
+    made.retarget("")
+    assert made.for_application.target == b"/a"
+
+
+def test_what_is_sent_on_is_changed_whenever_it_was_asked_for() -> None:
+    made = request()
+    assert (b"X-User", b"from the wire") in made.headers
+    made.put("x-user", b"alice")
+    assert [pair for pair in made.headers if pair[0].lower() == b"x-user"] == [(b"x-user", b"alice")]
