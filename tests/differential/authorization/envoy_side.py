@@ -25,6 +25,8 @@ from tests.differential.envoy_process import TYPES, running
 from tests.support.spiffe import Authority
 
 CASE, CLAIMS, WHY = "x-referee-case", "x-referee-claims", "x-referee-why"
+FRAGMENTS_ARE_CUT = {"envoy.reloadable_features.http_reject_path_with_fragment": False}
+"""As in Istio's bootstrap: Envoy by itself refuses them."""
 FILTERS = {"AUDIT": "audit", "DENY": "deny", "ALLOW": "allow"}
 
 
@@ -32,6 +34,7 @@ def bootstrap(cases: Sequence[Case], ports: dict[str, int], admin: int, folder: 
     """Envoy's configuration; ``folder`` holds the server's key and certificate and the authority of clients."""
     return {
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
+        "layered_runtime": {"layers": [{"name": "istio", "static_layer": FRAGMENTS_ARE_CUT}]},
         "static_resources": {
             "listeners": [
                 _listener(port, _manager([c for c in cases if c.normalization == normalization], normalization), folder)

@@ -50,7 +50,7 @@ class Writer:
             elif key == "connection.sni":
                 permissions += _listed(values, not_values, sni, of_rules)
             elif key.startswith("experimental.envoy.filters."):
-                permissions += _whole(values, not_values, lambda v, key=key: filter_metadata(key, v), of_rules)
+                permissions += _whole(values, not_values, lambda v, key=key: filter_metadata(key, v), "not_rule")
             else:
                 principals += self._condition_of_source(key, values, not_values)
         return permissions, principals
@@ -69,17 +69,17 @@ class Writer:
         if key == "source.trustDomain":
             return _listed(self.domains(values), self.domains(not_values), trust_domain, of_ids)
         if key == "request.auth.principal":
-            return _whole(values, not_values, request_principals, of_ids)
+            return _whole(values, not_values, request_principals, "not_id")
         if key == "request.auth.audiences":
-            return _whole(values, not_values, lambda v: claim(["aud"], v), of_ids)
+            return _whole(values, not_values, lambda v: claim(["aud"], v), "not_id")
         if key == "request.auth.presenter":
-            return _whole(values, not_values, lambda v: claim(["azp"], v), of_ids)
+            return _whole(values, not_values, lambda v: claim(["azp"], v), "not_id")
         if key.startswith("request.headers["):
             name = key.removeprefix("request.headers[").removesuffix("]")
             return _listed(values, not_values, lambda value: {"header": header(name, value)}, of_ids)
         if key.startswith("request.auth.claims["):
             path = key.removeprefix("request.auth.claims[").removesuffix("]").split("][")
-            return _whole(values, not_values, lambda v: claim(path, v), of_ids)
+            return _whole(values, not_values, lambda v: claim(path, v), "not_id")
         raise ValueError(key)
 
     def _permission(self, operation: Mapping[str, Any], conditions: Sequence[Config]) -> list[Config]:
@@ -103,7 +103,7 @@ class Writer:
         domains, not_domains = pair("trustDomains")
         return [
             *_listed(self.principals(principals), self.principals(not_principals), principal, of_ids),
-            *_whole(*pair("requestPrincipals"), request_principals, of_ids),
+            *_whole(*pair("requestPrincipals"), request_principals, "not_id"),
             *_listed(*pair("serviceAccounts"), self.service_account, of_ids),
             *_listed(self.domains(domains), self.domains(not_domains), trust_domain, of_ids),
             *_listed(*pair("namespaces"), namespace, of_ids),
@@ -176,9 +176,9 @@ def _listed(values: Sequence[str], not_values: Sequence[str], made: Made, joined
     return found + ([joined([made(value) for value in not_values], True)] if not_values else [])
 
 
-def _whole(values: Sequence[str], not_values: Sequence[str], made: Any, joined: Any) -> list[Config]:
-    found = [joined([made(values)], False)] if values else []
-    return found + ([joined([made(not_values)], True)] if not_values else [])
+def _whole(values: Sequence[str], not_values: Sequence[str], made: Any, negation: str) -> list[Config]:
+    found: list[Config] = [made(values)] if values else []
+    return found + ([{negation: made(not_values)}] if not_values else [])
 
 
 # -- one value -------------------------------------------------------------------------------------------------------

@@ -223,6 +223,42 @@ KNOWN: dict[str, Known] = {
         (get("/a/b/c"), get("/t/x/y"), get("/t/"), get("/a/b/c?q")),
         (get("/a/b/d/c"), get("/t"), get("/a//c"), get("/a/b/c/")),
     ),
+    "path templates in the middle": Known(
+        allow(operation(paths=["/allow/admin/{**}", "/foo/{*}/bar/{**}", "/store/{**}/cart"])),
+        (
+            *map(get, ("/allow/admin/", "/allow/admin/temp.txt", "/allow/admin/foo/temp.txt", "/foo/buzz/bar/bat.txt")),
+            *map(get, ("/foo/buzz/bar/bat/fuzz.txt", "/store//cart", "/store/foo/cart", "/store/foo/bar/cart")),
+        ),
+        (
+            *map(get, ("/allow/admin", "/allow/user/", "/allow/admin?param=value", "/allow", "/foo/bar/bat.txt")),
+            *map(get, ("/foo//bar/bat.txt", "/store/cart", "/store/foo/cart/", "/foo/buzz/bar")),
+        ),
+    ),
+    "DENY of a path inside what ALLOW lets in": Known(
+        (*deny(operation(paths=["/allow/admin"])), *allow(operation(paths=["/allow*"]))),
+        (get("/allow"), get("/allow?param=value"), get("/allow/admin/x")),
+        (get("/allow/admin"), get("/allow/admin?param=value"), get("/other")),
+    ),
+    "DENY by who and where, but for some paths": Known(
+        (
+            policy(
+                "global",
+                operation(paths=["/global-deny*"], notPaths=["/global-deny/allow"]),
+                action="DENY",
+                namespace=ROOT,
+            ),
+            *deny(
+                source(principals=["cluster.local/ns/b/sa/two"]) | operation(paths=["/deny*"], notPaths=["/deny/allow"])
+            ),
+        ),
+        (get("/deny"), get("/deny/allow", B), get("/allow", B), get("/global-deny/allow")),
+        (get("/deny", B), get("/deny?param=value", B), get("/global-deny"), get("/global-deny?param=value", B)),
+    ),
+    "notNamespaces, notServiceAccounts, notTrustDomains": Known(
+        allow(source(notNamespaces=["b"], notTrustDomains=["bad*"])),
+        (get(), get(caller=Caller("td/ns/c/sa/x"))),
+        (get(caller=B), get(caller=Caller("bad.td/ns/a/sa/one"))),
+    ),
     "notPaths alone": Known(allow(operation(notPaths=["/healthz"])), (get("/x"),), (get("/healthz"),)),
     "paths and notPaths": Known(
         deny(operation(paths=["/admin/*"], notPaths=["/admin/login"])),
@@ -290,6 +326,32 @@ KNOWN: dict[str, Known] = {
         (get(caller=Caller(A.principal, "www.example.com")), get(caller=Caller(A.principal, "a.test"))),
         (get(), get(caller=NOBODY), get(caller=Caller(A.principal, "www.example.org"))),
     ),
+    "hosts by prefix, suffix and in any case": Known(
+        deny(operation(hosts=["deny.test", "*.suffix.test", "prefix.*"])),
+        (get(authority="www.test"), get(authority="suffix.test"), get(authority="xdeny.test")),
+        (
+            get(authority="deny.test"),
+            get(authority="DENY.TEST"),
+            get(authority="Deny.Suffix.Test"),
+            get(authority="PREFIX.x.test"),
+        ),
+    ),
+    "notHosts, notMethods": Known(
+        allow(operation(notHosts=["deny.test"], notMethods=["PUT"])),
+        (get(authority="allow.test"), post()),
+        (get(authority="deny.test"), Request("PUT", caller=A)),
+    ),
+    "remote.ip and notRemoteIpBlocks": Known(
+        allow(source(notRemoteIpBlocks=["10.2.0.0/16"]) | when("remote.ip", "10.0.0.0/8", none_of=("10.124.99.0/24",))),
+        (get(headers=(("x-forwarded-for", "10.4.5.6"),)),),
+        (
+            get(headers=(("x-forwarded-for", "10.2.3.4"),)),
+            get(headers=(("x-forwarded-for", "10.124.99.10"),)),
+            get(headers=(("x-forwarded-for", "172.17.72.46"),)),
+            get(),
+        ),
+    ),
+    "a fragment is no part of the path": Known(allow(operation(paths=["/app"])), (get("/app#foo"), get("/app?q#f"))),
     "headers": Known(
         allow(when("request.headers[X-Token]", "admin", "pre*", "*post")),
         (
@@ -306,6 +368,51 @@ KNOWN: dict[str, Known] = {
         deny(when("request.headers[x-token]", none_of=("admin",))),
         (with_headers(("x-token", "admin")),),
         (get(), with_headers(("x-token", "x"))),
+    ),
+    "a header's lines are compared one by one": Known(
+        (
+            *deny(when("request.headers[x]", "b")),
+            *allow(when("request.headers[x]", "a")),
+        ),
+        (with_headers(("x", " a ")),),
+        (with_headers(("x", "a"), ("x", "b")), with_headers(("x", "c,a")), with_headers(("x", "a, c"))),
+    ),
+    "headers of the request line": Known(
+        (
+            policy("path", when("request.headers[:path]", "/x?y"), when("request.headers[:authority]", "a.test")),
+            policy("method", when("request.headers[:method]", "POST"), when("request.headers[host]", "b.test")),
+        ),
+        (get("/x?y"), get(authority="a.test"), post(), get(authority="b.test")),
+        (get("/x"), get("/x?z"), get(authority="A.test")),
+    ),
+    "request principals without a slash": Known(
+        allow(source(requestPrincipals=["i", "j*", "*k"])),
+        (token(iss="i", sub=""), token(iss="jx", sub="s"), token(iss="x", sub="yk")),
+        (token(iss="i"), token(iss="i", sub="s"), token(iss="x", sub="j"), token(iss="k", sub="x")),
+    ),
+    "a claim that is empty has no value": Known(
+        allow(when("request.auth.claims[g]", "*")),
+        (token(g="x"), token(g=["", "y"])),
+        (token(g=""), token(g=[]), token(g=[""]), token(g=1), token(g={"a": "b"}), token(g=None)),
+    ),
+    "a claim with a dot is one name": Known(
+        allow(when("request.auth.claims[a.b]", "x")), (token(**{"a.b": "x"}),), (token(a={"b": "x"}),)
+    ),
+    "notValues of claims": Known(
+        allow(when("request.auth.claims[g]", none_of=("a",))),
+        (token(g=["b"]), token(), get()),
+        (token(g="a"), token(g=["a", "b"])),
+    ),
+    "the SNI is in lower case": Known(
+        allow(when("connection.sni", "a.test")), (get(caller=Caller(A.principal, "A.Test")),), ()
+    ),
+    "identities of more than namespace and account": Known(
+        deny(source(namespaces=["a"])),
+        (get(caller=Caller("td/workload/a")), get(caller=Caller("td/ns/b/sa/one"))),
+        (get(caller=Caller("td/ns/a/sa/one/k/v")), get(caller=Caller("td/x/ns/a/y"))),
+    ),
+    "an IPv4 address in IPv6's clothes is no IPv4 address in x-forwarded-for": Known(
+        allow(source(remoteIpBlocks=["10.1.2.3"])), (), (get(headers=(("x-forwarded-for", "::ffff:10.1.2.3"),)),)
     ),
     "conditions on who calls": Known(
         allow(when("source.namespace", "a"), when("source.principal", "cluster.local/ns/b/sa/two")),

@@ -1,0 +1,172 @@
+"""Equal, stricter (and listed in docs/parity.md), or laxer: the verdict on two decisions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.differential.authorization.cases import Case, Config, Decision, Request
+
+PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*)*/?")
+OF_THE_PEER = ("Principals", "Namespaces", "ServiceAccounts", "TrustDomains")
+KEYS_OF_THE_PEER = ("source.principal", "source.namespace", "source.serviceAccount", "source.trustDomain")
+
+
+def rules_of(case: Case, *actions: str) -> Iterator[Config]:
+    for policy in case.policies:
+        if policy["spec"].get("action", "ALLOW") in actions:
+            yield from policy["spec"].get("rules") or ()
+
+
+def fields_of(rule: Config, where: str, what: str) -> Iterator[str]:
+    for part in rule.get(where) or ():
+        yield from part.get(what) or {}
+
+
+def asks(case: Case, operations: tuple[str, ...], key: str) -> bool:
+    """Whether a rule that decides has one of these fields of ``operation``, or this key of ``when``."""
+    rules = [*rules_of(case, "ALLOW", "DENY")]
+    return any(name in operations for rule in rules for name in fields_of(rule, "to", "operation")) or any(
+        condition["key"] == key for rule in rules for condition in rule.get("when") or ()
+    )
+
+
+def path_of_many_spellings(case: Case, request: Request) -> bool:
+    """The path can be read in another way than Envoy does, and a rule is about paths."""
+    path = request.target.partition("#")[0].partition("?")[0]
+    asked = any(
+        name in ("paths", "notPaths")
+        for rule in rules_of(case, "ALLOW", "DENY")
+        for name in fields_of(rule, "to", "operation")
+    )
+    return asked and PLAIN_PATH.fullmatch(path) is None
+
+
+def negative_of_nobody(case: Case, request: Request) -> bool:
+    """An ALLOW rule excludes some peers, and this one shows no identity."""
+    if request.caller.principal:
+        return False
+    return any(
+        name.startswith("not") and name[3:] in OF_THE_PEER
+        for rule in rules_of(case, "ALLOW")
+        for name in fields_of(rule, "from", "source")
+    ) or any(
+        condition["key"] in KEYS_OF_THE_PEER and condition.get("notValues")
+        for rule in rules_of(case, "ALLOW")
+        for condition in rule.get("when") or ()
+    )
+
+
+def header_of_several_items(case: Case, request: Request) -> bool:
+    """A rule asks a header that has several lines, or several items in one."""
+    asked = {
+        condition["key"][16:-1].lower()
+        for rule in rules_of(case, "ALLOW", "DENY")
+        for condition in rule.get("when") or ()
+        if condition["key"].startswith("request.headers[")
+    }
+    named = [(name.lower(), value) for name, value in request.headers if name.lower() in asked]
+    return len(named) > len({name for name, _ in named}) or any("," in value for _, value in named)
+
+
+def host_with_port_or_dot(case: Case, request: Request) -> bool:
+    """A DENY rule names hosts, and this one has a port or ends with a dot."""
+    asked = any(name == "hosts" for rule in rules_of(case, "DENY") for name in fields_of(rule, "to", "operation"))
+    return asked and (":" in request.authority or request.authority.endswith("."))
+
+
+Applies = Callable[[Case, Request], bool]
+STRICTER: dict[str, Applies] = {
+    "a path is judged at each of its spellings": path_of_many_spellings,
+    "who shows no identity is excluded by negative fields of ALLOW": negative_of_nobody,
+    "a header of several items must fit with each": header_of_several_items,
+    "a host is forbidden with port and final dot, too": host_with_port_or_dot,
+}
+"""Differences in which meshlib refuses what Envoy lets through, by the reason that docs/parity.md gives."""
+
+
+@dataclass
+class Difference:
+    """Two decisions about one request that should be the same."""
+
+    case: Case
+    request: Request
+    ours: Decision
+    theirs: Decision
+    why: str = ""
+
+    def __str__(self) -> str:
+        mesh = f"{self.case.normalization} {self.case.trust_domain} {self.case.aliases}"
+        return "\n".join(
+            [
+                f"case {self.case.number} ({mesh}): ours {self.ours}, Envoy's {self.theirs} {self.why}",
+                f"  {self.request}",
+                *(f"  {json.dumps({**p['metadata'], **p['spec']}, ensure_ascii=False)}" for p in self.case.policies),
+            ]
+        )
+
+
+@dataclass
+class Tally:
+    """What a run has found. ``kinds`` counts what the decisions were about, so that a run that only met refusals shows."""
+
+    equal: int = 0
+    stricter: Counter[str] = field(default_factory=Counter)
+    unlisted: list[Difference] = field(default_factory=list)
+    laxer: list[Difference] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def decisions(self) -> int:
+        return self.equal + sum(self.stricter.values()) + len(self.laxer) + len(self.unlisted)
+
+    @property
+    def wrong(self) -> list[Difference]:
+        return self.laxer + self.unlisted
+
+    def add(self, other: Tally) -> None:
+        self.equal += other.equal
+        self.stricter.update(other.stricter)
+        self.unlisted += other.unlisted
+        self.laxer += other.laxer
+        self.kinds.update(other.kinds)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.decisions:,} decisions: {self.equal:,} equal, {sum(self.stricter.values()):,} stricter, "
+            f"{len(self.unlisted):,} stricter and not listed, {len(self.laxer):,} laxer"
+        )
+
+
+def kind(decision: Decision) -> str:
+    """What a decision was, in a word."""
+    return {200: "let in", 400: "no request"}.get(decision.status, "denied" if decision.by else "not allowed")
+
+
+def judge(
+    cases: Sequence[Case],
+    ours: Iterable[Decision],
+    theirs: Iterable[Decision],
+    more: dict[str, Applies] | None = None,
+) -> Tally:
+    """Compare the decisions about all requests of the cases, in order. ``more``: reasons of this way in alone."""
+    reasons: dict[str, Applies] = {**STRICTER, **(more or {})}
+    tally = Tally()
+    asked: Iterator[Any] = ((case, request) for case in cases for request in case.requests)
+    for (case, request), our, their in zip(asked, ours, theirs, strict=True):
+        tally.kinds[kind(their)] += 1
+        if (our.status == 200) == (their.status == 200):
+            tally.equal += 1
+        elif our.status == 200:
+            tally.laxer.append(Difference(case, request, our, their))
+        else:
+            reason = next((name for name, applies in reasons.items() if applies(case, request)), None)
+            if reason is None:
+                tally.unlisted.append(Difference(case, request, our, their))
+            else:
+                tally.stricter[reason] += 1
+    return tally
