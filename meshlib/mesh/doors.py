@@ -16,6 +16,7 @@ from meshlib.transport.httpx.clients import AsyncMeshClient, MeshClient, argumen
 from meshlib.transport.httpx.module import module_of, typed
 from meshlib.transport.httpx.through_inner import async_runtime, sync_runtime
 from meshlib.transport.httpx.transport import transports
+from meshlib.transport.runtimes.serving import Server
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.client_settings import ClientSettings
 
@@ -111,6 +112,10 @@ class Doors:
         from meshlib.transport.grpcio.server.served import Served
 
         return [MeshAioServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
+
+    def _server(self, propagate_deadline: bool = True) -> Server:
+        """What serves requests, for middlewares."""
+        return Server(self._core, self._telemetry_of_servers(), propagate_deadline)
 
     def _telemetry_of_servers(self) -> InboundTelemetry:
         raise NotImplementedError

@@ -24,11 +24,12 @@ _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::
 
 
 class Target(NamedTuple):
-    """``path`` begins with a slash, or is the ``*`` of OPTIONS; ``query`` is without its ``?``."""
+    """``path`` begins with a slash, or is the ``*`` of OPTIONS; ``query`` is without its ``?``; ``authority`` None: none was
+    named."""
 
     path: str
     query: str
-    authority: str
+    authority: str | None
 
 
 def _bad(why: str) -> Refusal:
@@ -43,8 +44,9 @@ NO_HOST = _bad("missing_host_header")
 BAD_HOST = _bad("invalid_host_header")
 
 
-def read_target(method: str, target: str, host: str | None) -> Target | Refusal:
-    """``target`` as in the request line; ``host`` the value of Host (None: there is none), both read as latin-1.
+def read_target(method: str, target: str, host: str | None, *, host_needed: bool = True) -> Target | Refusal:
+    """``target`` as in the request line; ``host`` the value of Host (None: there is none), both read as latin-1. HTTP/1.0 needs
+    no Host (``host_needed``).
 
     Refused with 400: controls, spaces, ``#``, a second authority that is not Host, CONNECT and other targets that name no path,
     no Host, and a Host that is no single ``name`` or ``name:port``."""
@@ -52,14 +54,19 @@ def read_target(method: str, target: str, host: str | None) -> Target | Refusal:
     if unclear is not None:
         return FRAGMENT if unclear[0] == "#" else CHARACTERS
     if host is None:
-        return NO_HOST
-    if not is_authority(host):
+        if host_needed:
+            return NO_HOST
+    elif not is_authority(host):
         return BAD_HOST
     if not target.startswith("/"):
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None:
             return Target("*", "", host) if target == "*" and method == "OPTIONS" else FORM
-        if absolute[1].lower() != host.lower():
+        if host is None:
+            host = absolute[1]
+            if not is_authority(host):
+                return BAD_HOST
+        elif absolute[1].lower() != host.lower():
             return OTHER_HOST
         target = absolute[2] if absolute[2].startswith("/") else f"/{absolute[2]}"
     elif method == "CONNECT":

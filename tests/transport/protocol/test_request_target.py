@@ -100,6 +100,14 @@ def test_a_host_that_is_not_one_name_is_refused(host: str) -> None:
 
 def test_a_request_without_a_host_is_refused() -> None:
     assert read_target("GET", "/", None) is NO_HOST
+    assert read_target("GET", "http://shop/", None) is NO_HOST
+
+
+def test_http_1_0_needs_no_host_and_its_target_may_name_one() -> None:
+    assert read_target("GET", "/a", None, host_needed=False) == Target("/a", "", None)
+    assert read_target("GET", "http://shop/a", None, host_needed=False) == Target("/a", "", "shop")
+    assert read_target("GET", "http://u@shop/a", None, host_needed=False) is BAD_HOST
+    assert read_target("GET", "/", "a,b", host_needed=False) is BAD_HOST
 
 
 @given(st.sampled_from(["GET", "OPTIONS", "CONNECT"]), LATIN_1 | LATIN_1.map("/".__add__), LATIN_1 | st.just("shop"))
@@ -109,6 +117,7 @@ def test_whatever_is_sent_is_read_to_the_letter_or_refused(method: str, target: 
         assert found.status == 400
         return
     assert "#" not in found.path + found.query
+    assert found.authority is not None
     assert "," not in found.authority
     assert "@" not in found.authority
     assert found.path == "*" or found.path.startswith("/")

@@ -1,0 +1,108 @@
+"""What a WSGI server tells of the connection: who is at its other end, and where it came to.
+
+gunicorn hands its socket to applications (``gunicorn.socket``), and with it the certificate that the peer has shown;
+of other servers every peer is unauthenticated. ``REMOTE_ADDR`` is the peer's address unless somebody has put another
+there: what werkzeug's ``ProxyFix`` and the PROXY protocol write over is undone here, because ``ipBlocks`` means the
+peer.
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from meshlib.policy.client_address import ip_of
+from meshlib.security.peer_certificate import identity_of
+
+if TYPE_CHECKING:
+    from meshlib.policy.spiffe_id import SpiffeId
+    from meshlib.transport.wsgi.contracts import Environ
+
+SOCKET = "gunicorn.socket"
+PROXY_FIX = "werkzeug.proxy_fix.orig"
+PROXIED = "PROXY_PROTOCOL"
+WILDCARDS = frozenset(("0.0.0.0", "::"))
+
+
+def peer_of(sock: object) -> tuple[SpiffeId | None, bool, bool]:
+    """(identity of the peer, whether it has shown a certificate that was verified, whether the connection is TLS)."""
+    ask = getattr(sock, "getpeercert", None)
+    if ask is None:
+        return None, False, False
+    context = getattr(sock, "context", None)
+    if context is not None and getattr(context, "verify_mode", None) == ssl.CERT_NONE:
+        return None, False, True  # nobody has verified what it shows
+    try:
+        certificate = ask(binary_form=True)
+    except (ValueError, OSError):  # no handshake yet, or no connection any more
+        return None, False, True
+    return (None, False, True) if not certificate else (identity_of(certificate), True, True)
+
+
+def sni_of(sock: object) -> str:
+    """The name that the client asked TLS for, where the server's ``sni_callback`` keeps it as ``server_hostname``;
+    else ""."""
+    name = getattr(sock, "server_hostname", None)
+    return name if isinstance(name, str) else ""
+
+
+def peer_address(environ: Environ) -> str:
+    """``127.0.0.1:4711``, ``[::1]:4711``; "" of a unix socket."""
+    if PROXIED in environ:
+        return _named(environ.get(SOCKET), "getpeername")
+    told: Mapping[str, object] = environ
+    if PROXY_FIX in environ:
+        told = environ[PROXY_FIX]
+    host = told.get("REMOTE_ADDR")
+    return _address(host, environ.get("REMOTE_PORT")) if isinstance(host, str) else ""
+
+
+def local_ip_of(environ: Environ) -> str:
+    """The IP that the connection came to, "" when nothing says so."""
+    sock = environ.get(SOCKET)
+    if sock is None:
+        name = _before_proxies(environ).get("SERVER_NAME")
+        found = ip_of(name) if isinstance(name, str) else ""
+        return "" if found in WILDCARDS else found
+    return ip_of(_named(sock, "getsockname"))
+
+
+def local_port_of(environ: Environ) -> int:
+    """The port that the connection came to; 0 when nothing says so that its client could not have made up."""
+    if SOCKET in environ and ("REMOTE_PORT" not in environ or PROXIED in environ):
+        # perhaps a unix socket: gunicorn makes a port of Host then
+        name = _asked(environ[SOCKET], "getsockname")
+        return name[1] if isinstance(name, tuple) and isinstance(name[1], int) else 0
+    port = _before_proxies(environ).get("SERVER_PORT")
+    return _port(port) if isinstance(port, str) else 0
+
+
+def _before_proxies(environ: Environ) -> Mapping[str, object]:
+    found: Mapping[str, object] = environ.get(PROXY_FIX, environ)
+    return found
+
+
+@functools.lru_cache(256)
+def _port(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 65536 else 0
+
+
+def _address(host: str, port: object) -> str:
+    if ":" in host:
+        host = f"[{host}]"
+    return f"{host}:{port}" if port else host
+
+
+def _named(sock: object, question: str) -> str:
+    name = _asked(sock, question)
+    return _address(str(name[0]), name[1]) if isinstance(name, tuple) else ""
+
+
+def _asked(sock: object, question: str) -> object:
+    ask = getattr(sock, question, None)
+    try:
+        return None if ask is None else ask()
+    except OSError:
+        return None

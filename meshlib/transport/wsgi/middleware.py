@@ -1,0 +1,76 @@
+"""``MeshWSGIMiddleware``: a WSGI application that obeys the mesh, whatever server and framework it has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.engine.drivers import finish, run
+from meshlib.engine.inbound_context import enter, leave
+from meshlib.transport.wsgi.changes import apply
+from meshlib.transport.wsgi.refusals import refused
+from meshlib.transport.wsgi.request import WsgiRequest, request_of
+from meshlib.transport.wsgi.response import Head, responded
+
+if TYPE_CHECKING:
+    from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.policy.refusal import Refusal
+    from meshlib.transport.runtimes.serving import Server
+    from meshlib.transport.wsgi.contracts import Application, Environ, Pieces, StartResponse
+
+
+class Serves(Protocol):
+    """A ``Mesh``."""
+
+    def _server(self, propagate_deadline: bool = True) -> Server: ...
+
+
+class MeshWSGIMiddleware:
+    """A WSGI application around ``app``: each request is identified (``mesh.inbound()``), may be refused or hit by a
+    fault, is counted and traced. Put it outside of every other middleware.
+
+    ``port``: the port (of the container) that requests come to, for policies that say one; None: as the server says.
+    Raises ValueError for a port that is none.
+
+    Who the caller is: gunicorn tells, when it terminates TLS and asks clients for certificates (``--cert-reqs 2``, or a
+    ``ssl_context`` hook); callers of other servers have no identity.
+    """
+
+    def __init__(self, app: Application, mesh: Serves, port: int | None = None) -> None:
+        if port is not None and not 0 < port < 65536:
+            raise ValueError(f"port is a number from 1 to 65535, not {port!r}")
+        self._app = app
+        self._port = port
+        self._server = mesh._server()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Pieces:
+        request = request_of(environ, self._port)
+        server = self._server
+        call = server.call(request)
+        if request.malformed is not None:
+            call.checks = (_malformed,)
+        length = environ.get("CONTENT_LENGTH")
+        if length and length.isascii() and length.isdigit():
+            call.request_bytes = int(length)  # as announced: wsgi.input is the application's
+        exchange = server.exchange(call)
+        refusal = run(exchange, server.blocking).refusal
+        if refusal is not None:
+            try:
+                return refused(call, refusal, start_response)
+            finally:
+                finish(exchange)
+        if request.for_application is not None:
+            apply(request.for_application, request, environ)
+        head = Head(call, start_response)
+        tokens = enter(call)
+        try:
+            return responded(call, exchange, head, self._app(environ, head), environ.get("wsgi.file_wrapper"))
+        except BaseException:
+            finish(exchange, head.failed())
+            raise
+        finally:
+            leave(call, tokens)
+
+
+def _malformed(request: InboundRequest) -> Refusal | None:
+    assert isinstance(request, WsgiRequest)
+    return request.malformed

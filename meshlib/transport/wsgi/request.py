@@ -1,0 +1,194 @@
+"""The request that a WSGI environ tells of.
+
+**The path** is the request line's where the server keeps it: ``RAW_URI`` (gunicorn, werkzeug), ``REQUEST_URI``
+(waitress, uWSGI, mod_wsgi, cheroot). Of other servers (wsgiref) it is ``PATH_INFO``, which they have decoded, quoted
+again: ``/a%2Fb`` came, and ``/a/b`` is all that anybody knows, the application too. Where what the application is
+given is not what the client's path decodes to (waitress makes ``//a`` into ``/a``; a middleware rewrites), policies
+are judged at both.
+
+**Header names** are CGI's: ``X-Role`` and ``X_Role`` are both ``HTTP_X_ROLE``. gunicorn since 22, waitress, werkzeug
+and mod_wsgi keep names with ``_`` out; of other servers nobody can tell which of the two came. So a name that may
+stand for another one counts against the caller: ``header_values`` has a line more, an empty one, which no ALLOW is
+satisfied with.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Self, overload
+from urllib.parse import quote
+
+from meshlib.engine.inbound_request import InboundRequest
+from meshlib.policy.path_spellings import decode
+from meshlib.transport.protocol.request_target import Target, read_target
+from meshlib.transport.wsgi.connection import (
+    PROXY_FIX,
+    SOCKET,
+    local_ip_of,
+    local_port_of,
+    peer_address,
+    peer_of,
+    sni_of,
+)
+
+if TYPE_CHECKING:
+    from meshlib.policy.refusal import Refusal
+    from meshlib.transport.wsgi.contracts import Environ
+
+SAFE = "/!$&'()*+,;=:@-._~"
+"""Beside letters and digits: what stands for itself in a path."""
+UNDERSCORE_IS_KEPT_OUT = re.compile(r"gunicorn(?:/(?:2[2-9]|[3-9]\d|\d{3,})(?:\.|$)|$)|waitress|Werkzeug/|Apache")
+"""SERVER_SOFTWARE of servers that let no header name with ``_`` in."""
+
+
+class EnvironHeaders(Sequence[tuple[str, str]]):
+    """The headers in an environ, as pairs; made when somebody looks."""
+
+    __slots__ = ("_environ", "_pairs")
+
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+        self._pairs: list[tuple[str, str]] | None = None
+
+    def _made(self) -> list[tuple[str, str]]:
+        pairs = self._pairs
+        if pairs is None:
+            environ = self._environ
+            pairs = self._pairs = [
+                (key[5:].replace("_", "-").lower(), value)
+                for key, value in environ.items()
+                if key[:5] == "HTTP_" and type(value) is str
+            ]
+            for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
+                value = environ.get(key)
+                if value:  # CGI says "" for none
+                    pairs.append((name, value))
+        return pairs
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[str, str]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[str, str] | list[tuple[str, str]]:
+        return self._made()[index]
+
+    def __len__(self) -> int:
+        return len(self._made())
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._made())
+
+
+class WsgiRequest(InboundRequest):
+    """``folds``: whether its server may have made ``-`` of a ``_`` in header names. ``malformed``: why it is refused
+    whatever the policies say, or None. The environ is read as late as possible: most requests are judged by few of its
+    values."""
+
+    __slots__ = ("_environ", "_local_ip", "folds", "malformed")
+
+    folds: bool
+    malformed: Refusal | None
+    _environ: Environ | None
+
+    @property
+    def local_ip(self) -> str:
+        """As ``InboundRequest``'s."""
+        environ = self._environ
+        if environ is not None:
+            self._environ = None
+            self._local_ip = local_ip_of(environ)
+        return self._local_ip
+
+    @local_ip.setter
+    def local_ip(self, value: str) -> None:
+        self._environ = None
+        self._local_ip = value
+
+    def read(self) -> None:
+        """Read now what would be read later: the environ is about to change."""
+        self.local_ip  # noqa: B018 (a property that reads)
+        len(self._raw)
+
+    def header(self, name: str) -> str | None:
+        """As ``InboundRequest``'s; ``x_role`` finds what came as ``x-role``, or was made into it."""
+        return super().header(name.replace("_", "-") if "_" in name else name)
+
+    def header_values(self, name: str) -> list[str] | None:
+        """As ``InboundRequest``'s; one of a name that may not be the one that came has an empty value more."""
+        if "_" in name:
+            name = name.replace("_", "-")
+        elif not self.folds or "-" not in name:
+            return super().header_values(name)
+        values = self._read().get(name)
+        return None if values is None else [*values, ""]
+
+    def shadow(self) -> Self:
+        """As ``InboundRequest``'s."""
+        copy = super().shadow()
+        copy.folds, copy.malformed = self.folds, self.malformed
+        return copy
+
+    @property
+    def remote_ip(self) -> str:
+        """As ``InboundRequest``'s; "" when it may be ``X_Forwarded_For`` that says so."""
+        if self.folds and self.header("x-forwarded-for") is not None:
+            return ""
+        return super().remote_ip
+
+
+def request_of(environ: Environ, port: int | None) -> WsgiRequest:
+    """The request; ``port``: the port that it came to, None: as the server says."""
+    get = environ.get
+    method = environ["REQUEST_METHOD"]
+    visible = get("PATH_INFO") or ""
+    sent = get("RAW_URI") or get("REQUEST_URI") or _quoted(environ, visible)
+    told = get(PROXY_FIX, environ)
+    protocol = get("SERVER_PROTOCOL") or "HTTP/1.0"
+    malformed = None
+    found = read_target(method, sent, told.get("HTTP_HOST"), host_needed=protocol != "HTTP/1.0")
+    if isinstance(found, Target):
+        path, query, authority = found
+    else:
+        malformed = found
+        path, query, authority = "/", "", None
+    sock = get(SOCKET)
+    identity, mutual, secure = peer_of(sock)
+    request = WsgiRequest(
+        method,
+        path,
+        EnvironHeaders(environ),
+        authority=authority,
+        query=query,
+        peer=peer_address(environ),
+        port=local_port_of(environ) if port is None else port,
+        sni=sni_of(sock) if secure else "",
+        principal="" if identity is None else identity.text,
+        secure=secure if sock is not None else told.get("wsgi.url_scheme") == "https",
+        mutual=mutual,
+        http2=protocol[:6] == "HTTP/2",
+        version=protocol,
+    )
+    request._environ = environ
+    request.malformed = malformed
+    request.folds = _folds(get("SERVER_SOFTWARE", ""), "RAW_URI" in environ)
+    if malformed is None and decode(path) != visible:
+        shown = (get("SCRIPT_NAME") or "") + visible or "/"
+        if decode(path) != shown:
+            request.routed = shown
+    return request
+
+
+def _quoted(environ: Environ, visible: str) -> str:
+    """A target for what the server has left of it."""
+    path = quote((environ.get("SCRIPT_NAME") or "") + visible, SAFE, "latin-1") or "/"
+    query = environ.get("QUERY_STRING")
+    return f"{path}?{query}" if query else path
+
+
+@functools.lru_cache(64)
+def _folds(software: str, keeps_target: bool) -> bool:
+    if software:
+        return UNDERSCORE_IS_KEPT_OUT.match(software) is None
+    return not keeps_target  # werkzeug's test client, which names no server, keeps it

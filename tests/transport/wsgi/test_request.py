@@ -1,0 +1,165 @@
+"""What a WSGI environ tells of a request, and what it cannot tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshlib.policy.path_spellings import decode
+from meshlib.transport.wsgi.request import EnvironHeaders, request_of
+from tests.support.wsgi import environ
+
+WSGIREF = {"RAW_URI": None, "SERVER_SOFTWARE": "WSGIServer/0.2 CPython/3.11", "gunicorn.socket": None}
+WAITRESS = {"RAW_URI": None, "SERVER_SOFTWARE": "waitress", "gunicorn.socket": None}
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "path", "query"),
+    [
+        ("/a%2Fb?c=%20", {}, "/a%2Fb", "c=%20"),
+        ("//a/../b", {}, "//a/../b", ""),
+        ("/a/b", {"RAW_URI": None, "REQUEST_URI": "/a%2Fb?x"}, "/a%2Fb", "x"),
+        ("/", {"RAW_URI": "http://shop.example:8000/x?y", "PATH_INFO": "/x"}, "/x", "y"),
+        # nothing raw: what came decoded is quoted again, and %2F is a slash to everybody
+        ("/a%2Fb%20c?d=1", WSGIREF, "/a/b%20c", "d=1"),
+        ("/%C3%A4", WSGIREF, "/%C3%A4", ""),
+        ("/%3F%23%25", WSGIREF, "/%3F%23%25", ""),
+        ("/api/x", {**WSGIREF, "SCRIPT_NAME": "/api", "PATH_INFO": "/x"}, "/api/x", ""),
+        ("/", {**WSGIREF, "PATH_INFO": ""}, "/", ""),
+        ("/a;b=1,c:d@e!$&'()*+~", WSGIREF, "/a;b=1,c:d@e!$&'()*+~", ""),
+    ],
+)
+def test_the_path_is_the_request_lines_where_the_server_keeps_it(
+    target: str, more: dict[str, Any], path: str, query: str
+) -> None:
+    request = request_of(environ(target, **more), None)
+    assert (request.malformed, request.path, request.query) == (None, path, query)
+    assert request.routed is None
+
+
+@given(st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=20).map("/".__add__))
+def test_what_is_quoted_again_decodes_to_what_the_application_is_given(path: str) -> None:
+    request = request_of(environ(PATH_INFO=path, **WSGIREF), None)
+    assert request.malformed is None
+    assert decode(request.path) == path
+    assert request.routed is None
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "routed"),
+    [
+        ("//admin", {"PATH_INFO": "/admin"}, "/admin"),  # waitress
+        ("/public", {"PATH_INFO": "/admin"}, "/admin"),  # a middleware that rewrites
+        ("/public", {"PATH_INFO": "", "SCRIPT_NAME": "/admin"}, "/admin"),
+        ("/a%2Fb", {"PATH_INFO": "/a%2Fb"}, "/a%2Fb"),  # nobody has decoded it
+        ("/api/x", {"SCRIPT_NAME": "/api", "PATH_INFO": "/x"}, None),
+        ("/api", {"SCRIPT_NAME": "/api", "PATH_INFO": ""}, None),
+        ("/x", {"SCRIPT_NAME": "/prefix", "PATH_INFO": "/x"}, None),  # told by a proxy; routes do not see it
+        ("/a%2Fb", {}, None),
+    ],
+)
+def test_where_the_application_is_given_another_path_that_one_is_judged_too(
+    target: str, more: dict[str, Any], routed: str | None
+) -> None:
+    assert request_of(environ(target, **more), None).routed == routed
+
+
+def test_headers_are_read_by_their_names() -> None:
+    request = request_of(
+        environ(HTTP_X_ROLE="a,b", CONTENT_TYPE="text/plain", CONTENT_LENGTH="3", HTTP_COOKIE="c=1"), None
+    )
+    assert request.header("x-role") == "a,b"
+    assert request.header("content-type") == "text/plain"
+    assert request.header("content-length") == "3"
+    assert request.header("host") == "shop.example:8000"
+    assert request.header("nothing") is None
+    assert (b"x-role", b"a,b") in request.headers
+    nothing = request_of(environ(CONTENT_TYPE="", CONTENT_LENGTH=""), None)  # as CGI says that there is none
+    assert nothing.header("content-type") is None
+    assert nothing.header("content-length") is None
+
+
+def test_headers_are_pairs_like_any_others() -> None:
+    headers = EnvironHeaders({"HTTP_A": "1", "HTTP_B_C": "2", "SERVER_NAME": "x", "HTTP_D": object()})
+    assert list(headers) == [("a", "1"), ("b-c", "2")]
+    assert (len(headers), headers[1], headers[:1]) == (2, ("b-c", "2"), [("a", "1")])
+
+
+@pytest.mark.parametrize(
+    ("more", "folds"),
+    [
+        ({}, False),
+        ({"SERVER_SOFTWARE": "gunicorn/22.0.0"}, False),
+        ({"SERVER_SOFTWARE": "gunicorn/100.1"}, False),
+        ({"SERVER_SOFTWARE": "gunicorn/21.2.0"}, True),
+        ({"SERVER_SOFTWARE": "gunicorn/2.0"}, True),
+        ({"SERVER_SOFTWARE": "gunicorn/220"}, False),
+        ({"SERVER_SOFTWARE": None}, False),  # werkzeug's test client
+        ({"SERVER_SOFTWARE": "Werkzeug/3.1.3"}, False),
+        (WAITRESS, False),
+        (WSGIREF, True),
+        ({"SERVER_SOFTWARE": "uWSGI", "RAW_URI": None, "REQUEST_URI": "/"}, True),
+        ({"SERVER_SOFTWARE": None, "RAW_URI": None}, True),
+        ({"SERVER_SOFTWARE": "xgunicorn/27.0"}, True),
+    ],
+)
+def test_a_name_that_may_stand_for_another_counts_against_the_caller(more: dict[str, Any], folds: bool) -> None:
+    request = request_of(environ(HTTP_X_ROLE="admin", HTTP_ACCEPT="*/*", **more), None)
+    assert request.folds is folds
+    # one line that is it, for what forbids; one that is not, for what permits
+    assert request.header("x-role") == "admin"
+    assert request.header_values("x-role") == (["admin", ""] if folds else None)
+    assert request.header_values("accept") is None
+    # a policy that names x_role means a name that no server of these lets in
+    assert request.header("x_role") == "admin"
+    assert request.header_values("x_role") == ["admin", ""]
+    assert request.header_values("x_nothing") is None
+    assert request.header_values("x-nothing") is None
+
+
+def test_whom_the_nearest_proxy_has_seen_is_not_for_the_client_to_say() -> None:
+    told = {"HTTP_X_FORWARDED_FOR": "6.6.6.6, 7.7.7.7"}
+    assert request_of(environ(**told), None).remote_ip == "7.7.7.7"
+    assert request_of(environ(**told, **WSGIREF), None).remote_ip == ""  # or it was x_forwarded_for
+    assert request_of(environ(**WSGIREF), None).remote_ip == "10.0.0.1"
+
+
+def test_a_connection_is_read_once_and_late() -> None:
+    made = environ()
+    request = request_of(made, None)
+    asked = []
+    made["gunicorn.socket"].getsockname = lambda: asked.append(1) or ("10.0.0.9", 8000)
+    assert asked == []
+    assert [request.local_ip, request.local_ip] == ["10.0.0.9"] * 2
+    assert asked == [1]
+
+
+def test_what_is_read_before_the_environ_changes_is_what_came() -> None:
+    made = environ(HTTP_X_ROLE="user")
+    request = request_of(made, None)
+    request.read()
+    made["HTTP_X_ROLE"] = "admin"
+    del made["gunicorn.socket"]
+    assert (request.header("x-role"), request.local_ip) == ("user", "10.0.0.9")
+
+
+def test_protocol_and_scheme_are_the_connections() -> None:
+    plain = request_of(environ(**{"wsgi.url_scheme": "https"}), None)  # as X-Forwarded-Proto of a proxy would have it
+    assert (plain.secure, plain.scheme, plain.http2, plain.version) == (False, "http", False, "HTTP/1.1")
+    other = request_of(environ(**WAITRESS, **{"wsgi.url_scheme": "https", "SERVER_PROTOCOL": "HTTP/2"}), None)
+    assert (other.secure, other.http2) == (True, True)
+
+
+def test_http_1_0_without_a_host_is_served_and_its_host_is_unknown() -> None:
+    request = request_of(environ(HTTP_HOST=None, SERVER_PROTOCOL="HTTP/1.0"), None)
+    assert (request.malformed, request.host_known, request.authority) == (None, False, "")
+
+
+def test_what_a_proxy_sends_on_and_mirrors_is_the_same_request() -> None:
+    request = request_of(environ(HTTP_X_ROLE="admin"), None)
+    shadow = request.shadow()
+    assert (shadow.folds, shadow.malformed, shadow.local_ip) == (False, None, "")
+    assert (b"host", b"shop.example-shadow:8000") in shadow.headers
