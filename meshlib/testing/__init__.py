@@ -1,7 +1,24 @@
-"""Helpers for users' own tests."""
+"""Helpers for users' own tests: ``as_caller``, and the fixtures of ``plugin.py``."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from meshlib.distribution import require_ours
+
+if TYPE_CHECKING:
+    from meshlib.testing.callers import as_caller
+
+__all__ = ["as_caller"]
+
+
+def __getattr__(name: str) -> object:
+    """Names are loaded on first use: pytest imports this package in every run, for its plugin."""
+    if name == "as_caller":
+        from meshlib.testing import callers
+
+        return callers.as_caller
+    raise AttributeError(f"module 'meshlib.testing' has no attribute {name!r}")
+
 
 require_ours()
