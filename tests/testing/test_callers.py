@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
+import meshlib
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.testing import as_caller
@@ -161,3 +162,19 @@ def test_a_principal_that_no_certificate_could_have_is_an_error(principal):
 def test_an_address_that_is_none_is_an_error():
     with pytest.raises(ValueError, match=r"10\.0\.0"):
         as_caller(fastapi_app(), source_ip="10.0.0")
+
+
+def test_the_middleware_of_a_flask_application_serves_that_caller():
+    app = flask.Flask("shop")
+    with meshlib.Mesh.from_resources([]) as mesh:
+
+        @app.get("/")
+        def who() -> dict[str, str]:
+            request = mesh.inbound()
+            assert request is not None
+            return {"principal": request.principal, "source_ip": request.source_ip, "user": request.request_principal}
+
+        app.wsgi_app = meshlib.MeshWSGIMiddleware(app.wsgi_app, mesh)  # type: ignore[method-assign]
+        assert as_caller(app, **CALLER).test_client().get("/").json == SEEN
+        headers = {"meshlib.testing.caller": PRINCIPAL, "x-forwarded-client-cert": f"URI={PRINCIPAL}"}
+        assert app.test_client().get("/", headers=headers).json == {**NOBODY, "source_ip": "127.0.0.1"}

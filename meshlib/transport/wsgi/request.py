@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self, overload
 from urllib.parse import quote
 
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.policy.path_spellings import decode
 from meshlib.transport.protocol.request_target import Target, read_target
 from meshlib.transport.wsgi.connection import (
@@ -172,6 +173,8 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
     )
     request._environ = environ
     request.malformed = malformed
+    if STAND_IN in environ:
+        introduce(request, environ[STAND_IN])
     request.folds = _folds(get("SERVER_SOFTWARE", ""), "RAW_URI" in environ)
     if malformed is None and decode(path) != visible:
         shown = (get("SCRIPT_NAME") or "") + visible or "/"

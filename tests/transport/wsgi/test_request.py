@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlib.engine.stand_in import STAND_IN, StandIn
 from meshlib.policy.path_spellings import decode
 from meshlib.transport.wsgi.request import EnvironHeaders, request_of
 from tests.support.wsgi import environ
@@ -163,3 +164,13 @@ def test_what_a_proxy_sends_on_and_mirrors_is_the_same_request() -> None:
     shadow = request.shadow()
     assert (shadow.folds, shadow.malformed, shadow.local_ip) == (False, None, "")
     assert (b"host", b"shop.example-shadow:8000") in shadow.headers
+
+
+def test_a_caller_of_a_users_test_is_an_object_in_the_environ_and_nothing_that_a_client_sends() -> None:
+    principal = "spiffe://cluster.local/ns/shop/sa/cart"
+    caller = StandIn(principal, source_ip="10.0.0.7")
+    request = request_of(environ(**{STAND_IN: caller}), None)
+    assert (request.principal, request.mutual, request.source_ip) == (principal, True, "10.0.0.7")
+    for key in (STAND_IN, "HTTP_MESHLIB_TESTING_CALLER", f"HTTP_{STAND_IN.upper()}"):
+        request = request_of(environ(**{key: principal}), None)
+        assert (request.principal, request.mutual) == ("", False)
