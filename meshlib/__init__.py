@@ -18,15 +18,17 @@ from meshlib.distribution import check as _check
 if TYPE_CHECKING:
     from meshlib import errors
     from meshlib.mesh import Mesh
+    from meshlib.transport.asgi.middleware import MeshASGIMiddleware
     from meshlib.transport.wsgi.middleware import MeshWSGIMiddleware
     from meshlib.workload import Workload
 
 __version__ = "0.1.0"
 __distribution__ = "sidecarless"
-__all__ = ["Mesh", "MeshWSGIMiddleware", "Workload", "__version__", "errors"]
+__all__ = ["Mesh", "MeshASGIMiddleware", "MeshWSGIMiddleware", "Workload", "__version__", "errors"]
 
 _HOMES = {
     "Mesh": "meshlib.mesh",
+    "MeshASGIMiddleware": "meshlib.transport.asgi.middleware",
     "MeshWSGIMiddleware": "meshlib.transport.wsgi.middleware",
     "Workload": "meshlib.workload",
 }

@@ -8,8 +8,26 @@ from contextvars import ContextVar
 
 from meshlib.policy import deadline
 
-current: ContextVar[float | None] = ContextVar("meshlib_deadline", default=None)
-"""By the mesh's monotonic clock; None: the request being served has none."""
+
+class Until:
+    """The deadline of a request that is served: ``by`` the mesh's monotonic clock. None once its response has ended: what its
+    handler has left running, in whichever task or thread, is bound by it no longer."""
+
+    __slots__ = ("by",)
+
+    def __init__(self, by: float) -> None:
+        self.by: float | None = by
+
+
+current: ContextVar[float | Until | None] = ContextVar("meshlib_deadline", default=None)
+"""By the mesh's monotonic clock; None: the request being served has none. ``around()`` reads it."""
+
+
+def around() -> float | None:
+    """When calls made here must be over, by the mesh's monotonic clock; None: nothing says."""
+    found = current.get()
+    return found.by if isinstance(found, Until) else found
+
 
 DEFAULT_HEADER = "x-request-deadline"
 
@@ -27,8 +45,8 @@ def seconds_left(headers: Mapping[str, str], names: Iterable[str]) -> float | No
 @contextlib.contextmanager
 def until(by: float | None) -> Iterator[None]:
     """Calls made inside are over by ``by``; an earlier deadline around this one stays."""
-    around = current.get()
-    token = current.set(around if by is None else by if around is None else min(by, around))
+    outer = around()
+    token = current.set(outer if by is None else by if outer is None else min(by, outer))
     try:
         yield
     finally:

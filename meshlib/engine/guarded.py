@@ -133,7 +133,7 @@ def _inherited(guard: Guard, deadline: float, now: float) -> tuple[float, str]:
     if guard.settings.deadline is None:
         return deadline, ""
     header, propagate = guard.settings.deadline
-    around = deadlines.current.get()
+    around = deadlines.around()
     if around is not None and around < deadline:
         if not guard.note("deadline", "shortened" if around > now else "refused"):
             return deadline, ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from meshlib.clock import Clock
 from meshlib.engine.check_failures import CheckFailures
+from meshlib.engine.deadlines import Until
 from meshlib.engine.effects import Ended, Serve, Sleep
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.fault import by_headers, draw
@@ -60,10 +61,12 @@ def closed(_request: InboundView) -> Refusal:
 class InboundCall:
     """One request being served, and what became of it.
 
-    ``deadline`` is by the mesh's monotonic clock (None: none); ``propagates``: calls that the handler makes end with it.
-    ``around`` (set by telemetry) is entered and left around each piece of the handler. ``checks`` are asked in their order
-    (None: those of ``inbound``). ``status``, ``grpc_status``, ``flags`` and the counts of messages and of bytes are the
-    result; ``sent`` is the status in the head that is on its way to the client already, 0 before.
+    ``deadline`` is by the mesh's monotonic clock (None: none); ``propagates``: calls that the handler makes end with it;
+    ``until`` is that deadline as handlers have it, lifted when the response has ended. ``around`` (set by telemetry) is entered
+    and left around each piece of the handler. ``checks`` are asked in their order (None: those of ``inbound``). ``status``,
+    ``grpc_status``, ``flags`` and the counts of messages and of bytes are the result; ``sent`` is the status in the head that
+    is on its way to the client already, 0 before; ``route`` the template that the application's router has matched, "" when
+    none says.
     """
 
     __slots__ = (
@@ -84,9 +87,11 @@ class InboundCall:
         "response_bytes",
         "response_messages",
         "rng",
+        "route",
         "sent",
         "started",
         "status",
+        "until",
     )
 
     def __init__(
@@ -107,6 +112,7 @@ class InboundCall:
         self.clock = clock
         self.rng = rng
         self.deadline = request.deadline = deadline
+        self.until = None if deadline is None else Until(deadline)
         self.propagates = propagates
         self.around: Around | None = None
         self.started = 0.0
@@ -116,6 +122,7 @@ class InboundCall:
         self.injected_delay = 0.0
         self.refusal: Refusal | None = None
         self.sent = 0
+        self.route = ""
         self.request_messages = 0
         self.response_messages = 0
         self.request_bytes = 0
@@ -130,7 +137,7 @@ class InboundCall:
         """The application has answered, or its client has gone."""
         if ended is not CUT:
             self.status, self.grpc_status = ended.status, ended.grpc_status
-        elif self.deadline is not None and self.clock.monotonic() >= self.deadline - HUNG_UP:
+        elif not self.sent and self.deadline is not None and self.clock.monotonic() >= self.deadline - HUNG_UP:
             self.refuse(EXPIRED)
             return
         else:
@@ -177,6 +184,9 @@ def inbound(call: InboundCall) -> InboundExchange:
         if call.refusal is None:
             call.end(CUT)
         raise
+    finally:
+        if call.until is not None:
+            call.until.by = None
 
 
 def _checked(call: InboundCall) -> Asking:

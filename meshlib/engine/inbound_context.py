@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall
     from meshlib.engine.inbound_request import InboundRequest
 
-    Tokens: TypeAlias = tuple[Token[InboundRequest | None], Token[float | None] | None, Callable[[], None] | None]
+    Tokens: TypeAlias = tuple[
+        Token[InboundRequest | None], Token[float | deadlines.Until | None] | None, Callable[[], None] | None
+    ]
 
 current: ContextVar[InboundRequest | None] = ContextVar("meshlib_inbound", default=None)
 """None: no request is being served here."""
@@ -29,7 +31,7 @@ def enter(call: InboundCall) -> Tokens:
     around = call.around
     return (
         current.set(call.request),
-        deadlines.current.set(call.deadline) if call.propagates else None,
+        deadlines.current.set(call.until) if call.propagates else None,
         None if around is None else around.enter(),
     )
 

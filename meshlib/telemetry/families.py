@@ -8,7 +8,16 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
-from meshlib.telemetry.tables import CallsByLabels, CallTable, Counts, CountTable, WrittenCalls, written_elsewhere
+from meshlib.telemetry.tables import (
+    CallsByLabels,
+    CallTable,
+    Counts,
+    CountTable,
+    SizeTable,
+    WrittenCalls,
+    WrittenSizes,
+    written_elsewhere,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,8 +73,16 @@ class MessageFamilies(NamedTuple):
     responses: Counts
 
 
+class SizeFamilies(NamedTuple):
+    """What a server of HTTP counts too: bytes of heads and bodies, as they came and went."""
+
+    requests: CallsByLabels
+    responses: CallsByLabels
+
+
 _families: weakref.WeakKeyDictionary[CollectorRegistry, Families] = weakref.WeakKeyDictionary()
 _message_families: weakref.WeakKeyDictionary[CollectorRegistry, MessageFamilies] = weakref.WeakKeyDictionary()
+_size_families: weakref.WeakKeyDictionary[CollectorRegistry, SizeFamilies] = weakref.WeakKeyDictionary()
 
 
 def families(registry: CollectorRegistry) -> Families:
@@ -99,6 +116,27 @@ def message_families(registry: CollectorRegistry) -> MessageFamilies:
             _counts(registry, "istio_response_messages_total", "Messages of gRPC answers.", PEER_LABELS),
         )
     return found
+
+
+def size_families(registry: CollectorRegistry) -> SizeFamilies:
+    """Those of a registry; what serves no HTTP does not register them."""
+    found = _size_families.get(registry)
+    if found is None:
+        found = _size_families[registry] = SizeFamilies(
+            _sizes(registry, "istio_request_bytes", "Bytes of requests, their heads included."),
+            _sizes(registry, "istio_response_bytes", "Bytes of responses, their heads included."),
+        )
+    return found
+
+
+def _sizes(registry: CollectorRegistry, name: str, documentation: str) -> CallsByLabels:
+    if written_elsewhere():
+        from prometheus_client import Histogram
+
+        return WrittenSizes(Histogram(name, documentation, LABELS, registry=registry, buckets=BUCKETS))
+    table = SizeTable(name, documentation, LABELS, BUCKETS)
+    registry.register(table)
+    return table
 
 
 def _calls(registry: CollectorRegistry) -> CallsByLabels:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from meshlib.telemetry.families import families, message_families
+from meshlib.telemetry.families import families, message_families, size_families
 from meshlib.telemetry.metrics import UNKNOWN, ShortCuts, revision
 from meshlib.workload import Workload
 
@@ -23,16 +23,19 @@ class _Series(NamedTuple):
     calls: Calls
     request_messages: Count
     response_messages: Count
+    request_bytes: Calls | None
+    response_bytes: Calls | None
 
 
 class InboundMetrics:
     """Counts the calls that one workload serves."""
 
-    __slots__ = ("_calls", "_canonical", "_messages", "_series", "_workload")
+    __slots__ = ("_calls", "_canonical", "_messages", "_registry", "_series", "_workload")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._calls = families(registry).calls
         self._messages = message_families(registry)
+        self._registry = registry
         self._series: ShortCuts[_Series] = ShortCuts()
         self._workload = workload
         labels = workload.labels
@@ -65,6 +68,9 @@ class InboundMetrics:
                 found.request_messages.inc(call.request_messages)
             if call.response_messages:
                 found.response_messages.inc(call.response_messages)
+        elif found.request_bytes is not None and found.response_bytes is not None:
+            found.request_bytes.observe(call.request_bytes)
+            found.response_bytes.observe(call.response_bytes)
 
     def _make(self, call: InboundCall) -> _Series:
         request, workload = call.request, self._workload
@@ -96,8 +102,11 @@ class InboundMetrics:
             call.flags or "-",
             "mutual_tls" if request.mutual else "none",
         )
+        sizes = None if request.protocol == "grpc" else size_families(self._registry)
         return _Series(
             self._calls.labels(*peers, *response),
             self._messages.requests.labels(*peers),
             self._messages.responses.labels(*peers),
+            None if sizes is None else sizes.requests.labels(*peers, *response),
+            None if sizes is None else sizes.responses.labels(*peers, *response),
         )

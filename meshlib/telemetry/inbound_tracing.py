@@ -102,6 +102,10 @@ class InboundTracing(Spans):
             failed = code in SERVER_FAULTS
         else:
             span.set_attribute("http.response.status_code", call.status)
+            if call.route:
+                span.set_attribute("http.route", call.route)
+                if not served.borrowed:
+                    span.update_name(f"{call.request.method} {call.route}")
             failed = call.status >= 500
         if failed:
             span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, call.flags))

@@ -22,6 +22,7 @@ from meshlib.clock import SystemClock
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram, Metric
+    from prometheus_client.core import HistogramMetricFamily
 
 Labels = tuple[str, ...]
 
@@ -43,7 +44,7 @@ class Counts(Protocol):
 class Calls(Protocol):
     """One series of calls: how many, and how long they took."""
 
-    def observe(self, milliseconds: float) -> None:
+    def observe(self, milliseconds: float, /) -> None:
         """One call has ended."""
         ...
 
@@ -185,25 +186,76 @@ class CallTable(_Table[CallSeries]):
     def collect(self) -> Iterable[Metric]:
         """The families, as of now."""
         from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-        from prometheus_client.utils import floatToGoString
 
         requests = CounterMetricFamily(*self._counter, labels=self._names)
         durations = HistogramMetricFamily(*self._histogram, labels=self._names)
-        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
         began_too = shows_created()
         for labels, series in list(self._series.items()):
-            total = series.sum
-            buckets, up_to = [], 0.0
-            for bound, count in zip(bounds, series.counts[:], strict=True):
-                up_to += count
-                buckets.append((bound, up_to))
             began = series.began if began_too else None
-            requests.add_metric(labels, up_to, began)
-            durations.add_metric(labels, buckets, total)
-            if began is not None:
-                named = dict(zip(self._names, labels, strict=True))
-                durations.add_sample(f"{durations.name}_created", named, began)
+            requests.add_metric(labels, _add_histogram(durations, labels, self._names, series, began), began)
         return [requests, durations]
+
+
+class SizeTable(_Table[CallSeries]):
+    """A histogram of bytes by labels. A series is one of calls, whose "milliseconds" are bytes."""
+
+    __slots__ = ("_bounds", "_documentation", "_name")
+
+    def __init__(self, name: str, documentation: str, names: Sequence[str], bounds: Sequence[float]) -> None:
+        super().__init__(names, lambda: NewCalls(bounds))
+        self._name = name
+        self._documentation = documentation
+        self._bounds = bounds
+
+    def describe(self) -> Iterable[Metric]:
+        """The family, without samples."""
+        from prometheus_client.core import HistogramMetricFamily
+
+        return [HistogramMetricFamily(self._name, self._documentation, labels=self._names)]
+
+    def collect(self) -> Iterable[Metric]:
+        """The family, as of now."""
+        from prometheus_client.core import HistogramMetricFamily
+
+        sizes = HistogramMetricFamily(self._name, self._documentation, labels=self._names)
+        began_too = shows_created()
+        for labels, series in list(self._series.items()):
+            _add_histogram(sizes, labels, self._names, series, series.began if began_too else None)
+        return [sizes]
+
+
+def _add_histogram(
+    family: HistogramMetricFamily, labels: Labels, names: Sequence[str], series: CallSeries, began: float | None
+) -> float:
+    """One series; returns how many it has counted."""
+    from prometheus_client.utils import floatToGoString
+
+    total = series.sum
+    buckets, up_to = [], 0.0
+    for bound, count in zip([*map(floatToGoString, series.bounds), "+Inf"], series.counts[:], strict=True):
+        up_to += count
+        buckets.append((bound, up_to))
+    family.add_metric(labels, buckets, total)
+    if began is not None:
+        family.add_sample(f"{family.name}_created", dict(zip(names, labels, strict=True)), began)
+    return up_to
+
+
+class WrittenSizes:
+    """Series of bytes that prometheus_client writes to its files."""
+
+    __slots__ = ("_histogram",)
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+
+    def labels(self, *labels: str) -> WrittenSizes:
+        """The series."""
+        return WrittenSizes(self._histogram.labels(*labels))
+
+    def observe(self, size: float) -> None:
+        """One message of so many bytes."""
+        self._histogram.observe(size)
 
 
 class WrittenCalls:

@@ -271,10 +271,10 @@ def test_what_is_current_is_set_around_a_piece_and_taken_back_after_it():
     call.around = Around()
     tokens = inbound_context.enter(call)
     assert inbound_context.current.get() is call.request
-    assert deadlines.current.get() == call.deadline
+    assert deadlines.around() == call.deadline
     inbound_context.leave(call, tokens)
     assert inbound_context.current.get() is None
-    assert deadlines.current.get() is None
+    assert deadlines.around() is None
     assert log == ["in", "out"]
 
 
@@ -282,14 +282,14 @@ def test_a_request_without_a_deadline_does_not_inherit_one_from_around():
     with deadlines.until(3.0):
         call = made()
         tokens = inbound_context.enter(call)
-        assert deadlines.current.get() is None
+        assert deadlines.around() is None
         inbound_context.leave(call, tokens)
-        assert deadlines.current.get() == 3.0
+        assert deadlines.around() == 3.0
 
 
 def test_a_deadline_is_not_passed_on_when_that_is_not_wanted():
     call = made(left=5.0)
     call.propagates = False
     tokens = inbound_context.enter(call)
-    assert deadlines.current.get() is None
+    assert deadlines.around() is None
     inbound_context.leave(call, tokens)

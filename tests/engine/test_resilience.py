@@ -308,8 +308,8 @@ def test_the_routes_own_timeout_is_told_too_and_nothing_is_told_without_any():
 
 def test_an_inner_deadline_does_not_extend_the_outer_one():
     with deadlines.until(5.0), deadlines.until(9.0):
-        assert deadlines.current.get() == 5.0
-    assert deadlines.current.get() is None
+        assert deadlines.around() == 5.0
+    assert deadlines.around() is None
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Seen:
     def __init__(self, mesh: meshlib.Mesh, where: str) -> None:
         self.where = where
         self.request = mesh.inbound()
-        self.deadline = deadlines.current.get()
+        self.deadline = deadlines.around()
         self.span = trace.get_current_span().get_span_context()
 
     def __repr__(self) -> str:

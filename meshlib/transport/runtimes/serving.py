@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshlib.engine.deadlines import DEFAULT_HEADER
 from meshlib.engine.inbound import InboundCall, inbound
 from meshlib.engine.inbound_state import SHUT
+from meshlib.policy.deadline import GRPC_TIMEOUT
 from meshlib.transport.runtimes.loop import AsyncNetwork
 from meshlib.transport.runtimes.threads import SyncNetwork
 from meshlib.transport.upstream.client_settings import ClientSettings
 
 if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.drivers import AsyncRuntime, SyncRuntime
     from meshlib.engine.inbound import InboundExchange
     from meshlib.engine.inbound_request import InboundRequest
@@ -38,11 +41,13 @@ class Server:
     """One door of a mesh's servers. ``blocking`` and ``awaited`` perform what exchanges ask; ``propagates``: calls that
     handlers make end with the deadline of the request they serve."""
 
-    __slots__ = ("_core", "_propagates", "awaited", "blocking", "clock", "telemetry")
+    __slots__ = ("_core", "_names", "_names_of", "_propagates", "awaited", "blocking", "clock", "telemetry")
 
     def __init__(self, core: MeshCore, telemetry: InboundTelemetry, propagates: bool = True) -> None:
         self._core = core
         self._propagates = propagates
+        self._names: tuple[str, ...] = ()
+        self._names_of: Snapshot | None = None
         self.telemetry = telemetry
         self.clock = core.clock
         settings = ClientSettings()
@@ -61,6 +66,18 @@ class Server:
         return InboundCall(
             request, bound.settings, core.clock, core.rng, deadline, self._propagates, failures, bound.checks
         )
+
+    def deadline_names(self) -> tuple[str, ...]:
+        """The headers (lower case) that may say how much time a request has left, the one that counts first: those of
+        ResiliencePolicies, then meshlib's and gRPC's. The same object while the configuration is."""
+        live = self._core.live
+        snapshot = None if live is None else live.snapshot
+        if snapshot is not self._names_of or not self._names:
+            policies = () if snapshot is None else snapshot.resilience.values()
+            said = [policy.deadline[0].lower() for policy in policies if policy.deadline is not None]
+            self._names = tuple(dict.fromkeys((*said, DEFAULT_HEADER, GRPC_TIMEOUT)))
+            self._names_of = snapshot
+        return self._names
 
     def exchange(self, call: InboundCall) -> InboundExchange:
         """Its exchange, watched."""

@@ -13,6 +13,7 @@ from meshlib.engine.inbound_request import InboundRequest
 from meshlib.transport.runtimes.serving import Server
 from tests.support.fake_clock import FakeClock
 from tests.support.inbound import envoy_filter, fault_patch
+from tests.support.resources import service
 
 DELAY = {"delay": {"fixed_delay": "2s", "percentage": {"numerator": 100}}}
 
@@ -56,3 +57,21 @@ def test_a_client_that_leaves_has_got_the_status_of_the_head_that_was_sent(http2
             call.responding(sent)
         finish(exchange, CUT)
         assert (call.status, call.grpc_status, call.flags) == (sent, None, flag)
+
+
+def test_the_headers_that_say_how_much_time_is_left_follow_the_configuration():
+    policy = {
+        "apiVersion": "meshlib.dev/v1",
+        "kind": "ResiliencePolicy",
+        "metadata": {"name": "ratings", "namespace": "default"},
+        "spec": {"host": "ratings", "deadline": {"header": "X-Left"}},
+    }
+    mesh = meshlib.Mesh.from_resources([], registry=CollectorRegistry())
+    server = mesh._server()
+    names = server.deadline_names()
+    assert names == ("x-request-deadline", "grpc-timeout")
+    assert server.deadline_names() is names
+    mesh.apply([service("ratings"), policy])
+    assert server.deadline_names() == ("x-left", "x-request-deadline", "grpc-timeout")
+    mesh.close()
+    assert server.deadline_names() == ("x-request-deadline", "grpc-timeout")

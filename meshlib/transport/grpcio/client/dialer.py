@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from meshlib.transport.grpcio.client.connect import ChannelSettings
     from meshlib.transport.grpcio.contracts import Messages, Metadata, Options, Req, Resp
 
-deadline_around = deadlines.current.get
+deadline_around = deadlines.around
 
 
 def authority_of(target: str) -> str:

@@ -1,0 +1,1 @@
+"""Servers of ASGI applications that obey the mesh."""

@@ -1,0 +1,143 @@
+"""``MeshASGIMiddleware``: an ASGI application that obeys the mesh."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.engine.body_source import NO_BODY
+from meshlib.engine.drivers import finish, run_async
+from meshlib.engine.inbound_context import enter, leave
+from meshlib.policy import deadline
+from meshlib.transport.asgi.changed_scope import changed
+from meshlib.transport.asgi.http import ClientGone, HttpServing
+from meshlib.transport.asgi.messages import size
+from meshlib.transport.asgi.refusals import respond, turn_away
+from meshlib.transport.asgi.request import AsgiRequest, request_of
+from meshlib.transport.asgi.websocket import WebSocketServing
+
+if TYPE_CHECKING:
+    from meshlib.engine.inbound import InboundCall, InboundExchange
+    from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.policy.refusal import Refusal
+    from meshlib.transport.asgi.messages import App, Receive, Scope, Send
+    from meshlib.transport.runtimes.serving import Server
+
+log = logging.getLogger("meshlib.asgi")
+
+
+class Serves(Protocol):
+    """A ``Mesh``."""
+
+    def _server(self, propagate_deadline: bool = True) -> Server: ...
+
+
+class MeshASGIMiddleware:
+    """An ASGI application around ``app``: each HTTP request and WebSocket is identified (``mesh.inbound()``), may be refused or
+    hit by a fault, is counted and traced. Put it outside of every other middleware that responds.
+
+    ``port``: the port (of the container) that requests come to, for policies that say one; None: as the server says. Raises
+    ValueError for a port that is none.
+
+    Who the caller is: a server that knows the certificate of its peer says so in the ASGI extension ``tls``; otherwise callers
+    have no identity. uvicorn should run with ``--no-proxy-headers``: where it takes the peer's address from X-Forwarded-For,
+    nobody knows the peer's, and that counts against the caller.
+    """
+
+    def __init__(self, app: App, mesh: Serves, port: int | None = None) -> None:
+        if port is not None and not 0 < port < 65536:
+            raise ValueError(f"port is a number from 1 to 65535, not {port!r}")
+        self._app = app
+        self._port = port
+        self._server = mesh._server()
+        self._names: tuple[str, ...] = ()
+        self._deadline_headers: list[tuple[str, bytes]] = []
+        self._warned = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it. Raises what the application raises, and NotImplementedError for connections of a type that no
+        policy knows."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        web_socket = kind == "websocket"
+        if not web_socket and kind != "http":
+            raise NotImplementedError(f"no policy knows connections of type {kind!r}: they are not served")
+        request = request_of(scope, receive, self._port)
+        if request.forwarded and not self._warned:
+            self._warn()
+        server = self._server
+        call = server.call(request, None if web_socket else self._deadline(request.values))
+        if request.malformed is not None:
+            call.checks = (_malformed,)
+        call.request_bytes = len(request.method) + len(request.target) + size(scope["headers"])
+        exchange = server.exchange(call)
+        serving: HttpServing | WebSocketServing
+        if web_socket:
+            serving = WebSocketServing(call, exchange, scope, receive, send)
+            request.body_source = NO_BODY
+        else:
+            serving = request.body_source = HttpServing(call, exchange, scope, receive, send)
+        try:
+            refusal = (await run_async(exchange, server.awaited)).refusal
+        except ClientGone:
+            return
+        if refusal is not None:
+            await _refuse(refusal, call, exchange, scope, receive, send)
+            return
+        if request.for_application is not None or request.absolute:
+            scope = serving.scope = changed(scope, request)
+        tokens = enter(call)
+        try:
+            await self._app(scope, serving.receive, serving.send)
+        except BaseException as error:
+            serving.raised(error)
+            raise
+        else:
+            serving.returned()
+        finally:
+            leave(call, tokens)
+
+    def _deadline(self, values: Mapping[bytes, bytes]) -> float | None:
+        """When the caller gives up, by the mesh's clock; None: it does not say."""
+        server = self._server
+        names = server.deadline_names()
+        if names is not self._names:
+            self._names, self._deadline_headers = names, [(name, name.encode("latin-1")) for name in names]
+        for name, key in self._deadline_headers:
+            value = values.get(key)
+            if value is not None:
+                seconds = deadline.read(name, value.decode("latin-1"))
+                if seconds is not None:
+                    return server.clock.monotonic() + seconds
+        return None
+
+    def _warn(self) -> None:
+        self._warned = True
+        log.warning(
+            "the server puts an address of X-Forwarded-For in place of the peer's (uvicorn: --proxy-headers, on by default): "
+            "policies do not know the address of such peers, and what they cannot know counts against the caller; "
+            "run it with --no-proxy-headers"
+        )
+
+
+async def _refuse(
+    refusal: Refusal, call: InboundCall, exchange: InboundExchange, scope: Scope, receive: Receive, send: Send
+) -> None:
+    try:
+        if scope["type"] == "websocket":
+            call.response_bytes = await turn_away(refusal, call.request, scope, receive, send)
+        else:
+            call.response_bytes = await respond(refusal, call.request, send)
+    except GeneratorExit:  # perhaps the garbage collector's doing: only noted, see telemetry/observe.py
+        exchange.close()
+        raise
+    finally:
+        finish(exchange)
+
+
+def _malformed(request: InboundRequest) -> Refusal | None:
+    assert isinstance(request, AsgiRequest)
+    return request.malformed

@@ -1,0 +1,66 @@
+"""Who is at the other end of a connection, by what an ASGI server tells of it.
+
+The certificate comes from the ``tls`` extension: ``client_cert_chain`` (PEM, the leaf first), as the ASGI specification has
+it, or ``client_cert`` (DER), as a proposal for uvicorn has it. Of a server that has neither, every peer is unauthenticated.
+Nothing that a client can send (``x-forwarded-client-cert`` and its like) says who it is.
+
+The address comes from ``scope["client"]``. uvicorn's ``--proxy-headers``, on by default, and its like write an address of
+X-Forwarded-For there: then nobody knows the peer's, which counts against the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from meshlib.security.peer_certificate import identity_of
+
+if TYPE_CHECKING:
+    from meshlib.policy.spiffe_id import SpiffeId
+
+
+class Peer(NamedTuple):
+    """``mutual``: it has shown a certificate that the handshake has verified; ``identity``: the SPIFFE ID in that, None when
+    it has none that is valid."""
+
+    identity: SpiffeId | None
+    mutual: bool
+
+
+NOBODY = Peer(None, False)
+
+
+def peer_of(tls: Mapping[str, object] | None) -> Peer:
+    """The peer of a connection with this ``tls`` extension (None: there is none)."""
+    if not tls or tls.get("client_cert_error"):
+        return NOBODY
+    shown = [*_leaf(tls.get("client_cert_chain")), *_leaf([tls.get("client_cert")])]
+    if not shown:
+        return NOBODY
+    found = identity_of(shown[0])
+    if len(shown) > 1 and identity_of(shown[1]) != found:  # the server contradicts itself
+        found = None
+    return Peer(found, True)
+
+
+def _leaf(chain: object) -> Sequence[str | bytes]:
+    if isinstance(chain, list | tuple) and chain and isinstance(chain[0], str | bytes) and chain[0]:
+        return chain[:1]
+    return ()
+
+
+def address(host: str, port: object) -> str:
+    """``127.0.0.1:4711``, ``[::1]:4711``, or of a unix socket ``unix:/path``."""
+    if host.startswith("/"):
+        return f"unix:{host}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def rewritten(host: str, port: object, forwarded: bytes) -> bool:
+    """Whether ``scope["client"]`` is not the peer but an item of X-Forwarded-For (its lines joined with ","): an item without
+    a port gets port 0, which no peer has."""
+    for item in forwarded.decode("latin-1").split(","):
+        item = item.strip()
+        if (item == host and not port) or item in (f"{host}:{port}", f"[{host}]:{port}", f"[{host}]"):
+            return True
+    return False

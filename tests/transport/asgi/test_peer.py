@@ -1,0 +1,98 @@
+"""Who the peer is by what an ASGI server tells: the ``tls`` extension in both spellings, and addresses that proxies wrote."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from meshlib.transport.asgi.peer import NOBODY, address, peer_of, rewritten
+from tests.support.spiffe import Authority
+
+OPS, OTHER = "spiffe://cluster.local/ns/default/sa/ops", "spiffe://cluster.local/ns/default/sa/other"
+AUTHORITY = Authority()
+PEM = AUTHORITY.issue(OPS)[1].decode()
+DER = ssl.PEM_cert_to_DER_cert(PEM)
+OTHER_PEM = AUTHORITY.issue(OTHER)[1].decode()
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [
+        {"client_cert_chain": [PEM]},
+        {"client_cert_chain": (PEM, OTHER_PEM)},
+        {"client_cert": DER},
+        {"client_cert_chain": [PEM], "client_cert": DER},
+        {"client_cert_chain": [], "client_cert": DER},
+        {"client_cert_chain": [PEM], "client_cert_error": None},
+    ],
+)
+def test_the_identity_is_in_the_leaf_that_was_shown(tls):
+    peer = peer_of(tls)
+    assert peer.identity is not None
+    assert peer.identity.text == OPS
+    assert peer.mutual
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [
+        None,
+        {},
+        {"client_cert_chain": []},
+        {"client_cert_chain": None, "client_cert": None},
+        {"client_cert_chain": [""], "client_cert": b""},
+        {"client_cert_chain": PEM},  # no chain: whatever it is, it is not what the specification says
+        {"client_cert_chain": [None]},
+        {"client_cert_name": f"CN=ops,URI={OPS}"},
+        {"client_cert_chain": [PEM], "client_cert_error": "self-signed"},
+    ],
+)
+def test_what_shows_no_verified_certificate_is_nobody(tls):
+    assert peer_of(tls) == NOBODY
+
+
+@pytest.mark.parametrize(
+    "pem", [OTHER_PEM.replace("M", "N"), "-----BEGIN CERTIFICATE-----", AUTHORITY.issue("dns:" + OPS)[1]]
+)
+def test_a_certificate_without_a_valid_identity_is_mutual_tls_of_nobody(pem):
+    peer = peer_of({"client_cert_chain": [pem]})
+    assert peer.identity is None
+    assert peer.mutual
+
+
+def test_a_server_that_tells_two_certificates_tells_nobody():
+    peer = peer_of({"client_cert_chain": [OTHER_PEM], "client_cert": DER})
+    assert peer.identity is None
+    assert peer.mutual
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "wanted"),
+    [
+        ("10.0.0.1", 80, "10.0.0.1:80"),
+        ("::1", 80, "[::1]:80"),
+        ("/run/x.sock", None, "unix:/run/x.sock"),
+        ("a", 0, "a:0"),
+    ],
+)
+def test_addresses_are_written_as_the_rest_reads_them(host, port, wanted):
+    assert address(host, port) == wanted
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "forwarded", "wanted"),
+    [
+        ("1.2.3.4", 0, b"1.2.3.4", True),
+        ("1.2.3.4", 0, b"9.9.9.9, 1.2.3.4", True),
+        ("1.2.3.4", 5, b"1.2.3.4:5", True),
+        ("::1", 5, b"[::1]:5", True),
+        ("::1", 0, b"[::1]", True),
+        ("garbage", 0, b"garbage", True),
+        ("1.2.3.4", 4711, b"1.2.3.4", False),  # a peer says its own address: its port is its own
+        ("1.2.3.4", 0, b"9.9.9.9", False),
+        ("1.2.3.4", 5, b"", False),
+    ],
+)
+def test_a_client_that_stands_in_x_forwarded_for_is_not_the_peer(host, port, forwarded, wanted):
+    assert rewritten(host, port, forwarded) is wanted

@@ -1,0 +1,174 @@
+"""The request of an ASGI scope: what checks are told of it, and what is refused before any of them is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshlib.transport.asgi.request import is_grpc, request_of
+from tests.support.asgi import http_scope, ws_scope
+from tests.support.spiffe import Authority
+
+OPS = "spiffe://cluster.local/ns/default/sa/ops"
+TLS = {"tls": {"client_cert_chain": [Authority().issue(OPS)[1].decode()]}}
+
+
+def made(target="/", *headers, port=None, receive=None, **more):
+    return request_of(http_scope(target, *headers, **more), receive, port)
+
+
+def test_the_facts_of_a_request():
+    request = made("/a%2Fb?x=1&y", (b"x-a", b"1"), (b"X-A", b"2"), extensions=TLS, scheme="https", method="POST")
+    assert (request.method, request.path, request.query) == ("POST", "/a%2Fb", "x=1&y")
+    assert (request.authority, request.host_known) == ("shop.test", True)
+    assert (request.peer, request.source_ip, request.local_ip, request.port) == (
+        "10.1.2.3:4711",
+        "10.1.2.3",
+        "10.9.9.9",
+        8000,
+    )
+    assert (request.principal, request.secure, request.mutual) == (OPS, True, True)
+    assert (request.protocol, request.http2, request.version) == ("http", False, "1.1")
+    assert request.header("x-a") == "1,2"
+    assert request.malformed is None
+
+
+def test_a_websocket_is_a_get():
+    request = request_of(ws_scope("/chat?room=1"), None)
+    assert (request.method, request.path, request.query, request.malformed) == ("GET", "/chat", "room=1", None)
+
+
+def test_what_the_server_does_not_tell_is_not_known():
+    request = made(client=None, server=None, http_version="2")
+    assert (request.peer, request.source_ip, request.local_ip, request.port) == ("", "", "", 0)
+    assert (request.principal, request.secure, request.mutual, request.http2) == ("", False, False, True)
+    assert made(server=("testserver", 80)).local_ip == ""
+    assert made(server=("/run/app.sock", None)).port == 0
+    assert made(client=("::1", 5)).source_ip == "::1"
+
+
+def test_the_port_that_was_said_counts():
+    assert made(port=9080).port == 9080
+
+
+@pytest.mark.parametrize("raw", [None, b""])
+def test_a_path_that_only_the_application_is_told_is_encoded_again(raw):
+    scope = {"raw_path": raw, "path": "/a/é %2F#?"}
+    assert made(**scope).path == "/a/%C3%A9%20%252F%23%3F"
+    assert made(**{**scope, "path": "/\udc80"}).path == "/%ED%B2%80"
+    assert made(raw_path=None, path="").path == "/"
+    scope = http_scope("/a b")
+    del scope["raw_path"]
+    assert request_of(scope, None).path == "/a%20b"
+
+
+def test_older_test_clients_leave_the_query_in_the_raw_path():
+    assert made(raw_path=b"/a?b=1", query_string=b"b=1").path == "/a"
+
+
+class Uvicorns:
+    """The receive of uvicorn's is a method of a class of uvicorn's."""
+
+    __module__ = "uvicorn.protocols.http.h11_impl"
+
+    async def receive(self):
+        raise AssertionError
+
+
+def test_a_root_path_is_not_on_the_wire_where_uvicorn_put_it_there():
+    there = {"root_path": "/api", "path": "/api/x", "raw_path": b"/api/x"}
+    assert made(receive=Uvicorns().receive, **there).path == "/x"
+    assert made(receive=Uvicorns().receive, root_path="/api", path="/api", raw_path=b"/api").path == "/"
+    assert made(**there).path == "/api/x", "as ASGI has it: raw_path is what came"
+    assert made(receive=Uvicorns().receive, root_path="/api", path="/other", raw_path=b"/other").path == "/other"
+
+
+MALFORMED = [
+    (made("/", (b"host", b"a"), (b"host", b"a")), "several_host_headers"),
+    (made("/", (b"host", b"a"), (b"Host", b"b")), "several_host_headers"),
+    (made("/", (b"host", b"a,b")), "invalid_host_header"),
+    (made("/", (b"host", b"u@a")), "invalid_host_header"),
+    (made("/", (b"host", b"a b")), "invalid_host_header"),
+    (made("/", (b"host", b"")), "invalid_host_header"),
+    (made("/", (b"host", b"a:b")), "invalid_host_header"),
+    (made(headers=[]), "missing_host_header"),
+    (made("/a#b"), "path_has_fragment"),
+    (made("/a b"), "target_has_invalid_characters"),
+    (made("/a\x00"), "target_has_invalid_characters"),
+    (made("a/b"), "target_is_not_a_path"),
+    (made("*"), "target_is_not_a_path"),
+    (made("shop.test:443", method="CONNECT"), "target_is_not_a_path"),
+    (made("http://other.test/"), "target_and_host_differ"),
+    (made("/", (b"content-length", b"1"), (b"transfer-encoding", b"chunked")), "content_length_and_transfer_encoding"),
+]
+
+
+@pytest.mark.parametrize(
+    ("request_", "detail"), MALFORMED, ids=[f"{i}-{detail}" for i, (_, detail) in enumerate(MALFORMED)]
+)
+def test_what_can_be_understood_in_two_ways_is_refused(request_, detail):
+    assert request_.malformed is not None
+    assert (request_.malformed.status, request_.malformed.detail) == (400, detail)
+
+
+def test_a_target_in_absolute_form_that_agrees_with_host_is_its_path():
+    request = made("http://Shop.test/admin?x=1")
+    assert (request.path, request.malformed, request.absolute) == ("/admin", None, True)
+    assert made("http://shop.test").path == "/"
+    assert not made("/").absolute
+
+
+def test_the_asterisk_of_options_is_a_target():
+    assert made("*", method="OPTIONS").malformed is None
+
+
+def test_http_1_0_need_not_say_a_host_and_then_nobody_knows_it():
+    request = made(headers=[], http_version="1.0")
+    assert (request.malformed, request.authority, request.host_known) == (None, "", False)
+
+
+def test_a_header_that_is_spelled_in_upper_case_is_the_header():
+    assert made(headers=[(b"Host", b"shop.test")]).authority == "shop.test"
+
+
+def test_headers_that_can_be_read_once_are_there_for_the_application_too():
+    scope = http_scope()
+    scope["headers"] = iter(scope["headers"])
+    assert request_of(scope, None).authority == "shop.test"
+    assert scope["headers"] == [(b"host", b"shop.test")]
+
+
+def test_an_address_that_the_server_took_from_x_forwarded_for_is_not_the_peers():
+    request = made("/", (b"x-forwarded-for", b"1.1.1.1"), (b"x-forwarded-for", b"2.2.2.2"), client=("2.2.2.2", 0))
+    assert request.forwarded
+    assert (request.peer, request.source_ip, request.remote_ip) == ("", "", "2.2.2.2")
+    honest = made("/", (b"x-forwarded-for", b"2.2.2.2"))
+    assert (honest.forwarded, honest.source_ip, honest.remote_ip) == (False, "10.1.2.3", "2.2.2.2")
+
+
+def test_x_forwarded_proto_says_nothing_of_the_connection():
+    assert made(scheme="https").secure
+    assert not made("/", (b"x-forwarded-proto", b"https"), scheme="https").secure
+    assert made("/", (b"x-forwarded-proto", b"http"), scheme="http", extensions=TLS).secure
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"x-forwarded-client-cert", b"x-client-cert", b"x-meshlib-principal", b"x-envoy-peer-metadata", b"x-principal"],
+)
+def test_no_header_says_who_the_caller_is(name):
+    request = made("/", (name, f"URI={OPS};By={OPS}".encode()))
+    assert (request.principal, request.mutual, request.secure, request.claims) == ("", False, False, None)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "wanted"),
+    [
+        (b"application/grpc", True),
+        (b"application/grpc+proto", True),
+        (b"application/grpc-web", False),
+        (b"application/json", False),
+        (None, False),
+    ],
+)
+def test_grpc_is_told_by_its_content_type_as_envoy_does(content_type, wanted):
+    assert is_grpc(content_type) is wanted
