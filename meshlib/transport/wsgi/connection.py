@@ -62,7 +62,7 @@ def peer_address(environ: Environ) -> str:
 def local_ip_of(environ: Environ) -> str:
     """The IP that the connection came to, "" when nothing says so."""
     sock = environ.get(SOCKET)
-    if sock is None:
+    if not _tells(sock):
         name = _before_proxies(environ).get("SERVER_NAME")
         found = ip_of(name) if isinstance(name, str) else ""
         return "" if found in WILDCARDS else found
@@ -71,12 +71,17 @@ def local_ip_of(environ: Environ) -> str:
 
 def local_port_of(environ: Environ) -> int:
     """The port that the connection came to; 0 when nothing says so that its client could not have made up."""
-    if SOCKET in environ and ("REMOTE_PORT" not in environ or PROXIED in environ):
+    if _tells(environ.get(SOCKET)) and ("REMOTE_PORT" not in environ or PROXIED in environ):
         # perhaps a unix socket: gunicorn makes a port of Host then
         name = _asked(environ[SOCKET], "getsockname")
         return name[1] if isinstance(name, tuple) and isinstance(name[1], int) else 0
     port = _before_proxies(environ).get("SERVER_PORT")
     return _port(port) if isinstance(port, str) else 0
+
+
+def _tells(sock: object) -> bool:
+    """Whether it says where it is. (What stands for a socket in tests may know the peer's certificate alone.)"""
+    return getattr(sock, "getsockname", None) is not None
 
 
 def _before_proxies(environ: Environ) -> Mapping[str, object]:

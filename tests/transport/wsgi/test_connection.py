@@ -126,3 +126,17 @@ def test_the_port_is_one_that_the_client_cannot_have_made_up(more: dict[str, Any
 )
 def test_the_ip_that_a_connection_came_to_is_its_sockets_or_unknown(more: dict[str, Any], address: str) -> None:
     assert local_ip_of(environ(**more)) == address
+
+
+def test_what_stands_for_a_socket_and_knows_the_certificate_alone_leaves_the_address_to_the_environ() -> None:
+    class Certificate:
+        def getpeercert(self, binary_form: bool = False) -> bytes:
+            return der(PRODUCTPAGE)
+
+    told = {
+        "gunicorn.socket": Certificate(),
+        "SERVER_NAME": "10.0.0.9",
+        "SERVER_PORT": "8080",
+        "REMOTE_ADDR": "10.0.0.1",
+    }
+    assert (local_ip_of(told), local_port_of(told), peer_address(told)) == ("10.0.0.9", 8080, "10.0.0.1")
