@@ -339,7 +339,7 @@ class Generator:
         return Request(
             method if method in METHODS else self.rng.choice(METHODS),
             (path if path.startswith("/") else f"/{path}") + self.rng.choice(QUERIES),
-            self.aimed(operation.get("hosts"), HOSTS).replace("/", "-"),
+            self.aimed(operation.get("hosts"), HOSTS).replace("/", "-") or "other",
             tuple(headers),
             self.claims(source, conditions),
             self.caller(source, operation, conditions),

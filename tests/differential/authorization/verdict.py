@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from tests.differential.authorization.cases import Case, Config, Decision, Request
 
@@ -46,6 +47,15 @@ def path_of_many_spellings(case: Case, request: Request) -> bool:
     return asked and PLAIN_PATH.fullmatch(path) is None
 
 
+def path_that_is_no_text(_case: Case, request: Request) -> bool:
+    """The path has a control character, or is not UTF-8: no policy can judge what the application makes of it."""
+    path = unquote_to_bytes(request.target.partition("#")[0].partition("?")[0])
+    try:
+        return any(character < " " for character in path.decode())
+    except UnicodeDecodeError:
+        return True
+
+
 def negative_of_nobody(case: Case, request: Request) -> bool:
     """An ALLOW rule excludes some peers, and this one shows no identity."""
     if request.caller.principal:
@@ -74,17 +84,25 @@ def header_of_several_items(case: Case, request: Request) -> bool:
 
 
 def host_with_port_or_dot(case: Case, request: Request) -> bool:
-    """A DENY rule names hosts, and this one has a port or ends with a dot."""
-    asked = any(name == "hosts" for rule in rules_of(case, "DENY") for name in fields_of(rule, "to", "operation"))
-    return asked and (":" in request.authority or request.authority.endswith("."))
+    """A DENY rule names hosts, or an ALLOW rule excludes some, and this one has a port or ends with a dot."""
+    denied = any("hosts" in fields_of(rule, "to", "operation") for rule in rules_of(case, "DENY"))
+    excluded = any("notHosts" in fields_of(rule, "to", "operation") for rule in rules_of(case, "ALLOW"))
+    return (denied or excluded) and (":" in request.authority or request.authority.endswith("."))
+
+
+def no_sni(case: Case, request: Request) -> bool:
+    """A rule asks the SNI of TLS that has none, or whose server does not tell it."""
+    return request.caller.secure and not request.caller.sni and asks(case, (), "connection.sni")
 
 
 Applies = Callable[[Case, Request], bool]
 STRICTER: dict[str, Applies] = {
+    "a path that is no text is no request": path_that_is_no_text,
     "a path is judged at each of its spellings": path_of_many_spellings,
     "who shows no identity is excluded by negative fields of ALLOW": negative_of_nobody,
     "a header of several items must fit with each": header_of_several_items,
     "a host is forbidden with port and final dot, too": host_with_port_or_dot,
+    "TLS without a known SNI fits no rule that asks it": no_sni,
 }
 """Differences in which meshlib refuses what Envoy lets through, by the reason that docs/parity.md gives."""
 
