@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meshlib.engine.body_source import BodySource
     from meshlib.engine.message import Request
     from meshlib.policy.inbound_view import InboundView
+    from meshlib.policy.spiffe_id import SpiffeId
 
 RawPairs = Sequence[tuple[str | bytes, str | bytes]]
 
@@ -54,6 +55,7 @@ class InboundRequest(AsSent):
         "mutual",
         "path",
         "peer",
+        "peer_id",
         "port",
         "principal",
         "protocol",
@@ -80,6 +82,7 @@ class InboundRequest(AsSent):
         port: int = 0,
         sni: str = "",
         principal: str = "",
+        peer_id: SpiffeId | None = None,
         secure: bool = False,
         mutual: bool = False,
         http2: bool = False,
@@ -103,7 +106,8 @@ class InboundRequest(AsSent):
         self.sni = sni
         self.http2 = http2
         self._source_ip: str | None = None
-        self.principal = principal
+        self.peer_id = peer_id
+        self.principal = principal if peer_id is None else peer_id.text
         self.secure = secure
         self.mutual = mutual
         self.claims: Mapping[str, object] | None = None

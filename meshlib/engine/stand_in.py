@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from meshlib.policy.spiffe_id import SpiffeId
+
 if TYPE_CHECKING:
     from meshlib.engine.inbound_request import InboundRequest
 
@@ -52,6 +54,7 @@ def introduce(request: InboundRequest, caller: object) -> None:
     if type(caller) is not StandIn or caller not in _made:
         return
     request.principal = caller.principal
+    request.peer_id = SpiffeId.parse(caller.principal)
     request.mutual = bool(caller.principal)
     request.secure = request.secure or request.mutual
     request.claims = caller.claims

@@ -16,7 +16,7 @@ from meshlib.transport.httpx.clients import AsyncMeshClient, MeshClient, argumen
 from meshlib.transport.httpx.module import module_of, typed
 from meshlib.transport.httpx.through_inner import async_runtime, sync_runtime
 from meshlib.transport.httpx.transport import transports
-from meshlib.transport.runtimes.serving import Server
+from meshlib.transport.runtimes.serving import Server, checked_port
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.client_settings import ClientSettings
 
@@ -92,26 +92,34 @@ class Doors:
         made = arguments(self.async_http_transport, httpx_kwargs, httpx.AsyncHTTPTransport, local_replies)
         return AsyncMeshClient(**made)
 
-    def grpc_server_interceptors(self, *, propagate_deadline: bool = True) -> list[grpc.ServerInterceptor]:
+    def grpc_server_interceptors(
+        self, *, propagate_deadline: bool = True, port: int | None = None
+    ) -> list[grpc.ServerInterceptor]:
         """For ``grpc.server(pool, interceptors=mesh.grpc_server_interceptors())``, before interceptors of your own.
 
         Each call is identified (``inbound()``), may be refused or hit by a fault of an EnvoyFilter, is counted and traced.
-        With ``propagate_deadline`` calls that its handler makes through the mesh end when the caller's deadline does. Needs
-        the extra ``grpc``.
+        With ``propagate_deadline`` calls that its handler makes through the mesh end when the caller's deadline does.
+        ``port`` is the port (of the container) that calls come to, which grpcio does not tell, for policies that say one;
+        where it is not said, such a policy counts against callers. Needs the extra ``grpc``. Raises ValueError for a port
+        that is none.
         """
         _need_grpcio()
         from meshlib.transport.grpcio.server.served import Served
         from meshlib.transport.grpcio.server.threads import MeshServerInterceptor
 
-        return [MeshServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
+        served = Served(self._core, self._telemetry_of_servers(), propagate_deadline, checked_port(port))
+        return [MeshServerInterceptor(served)]
 
-    def aio_grpc_server_interceptors(self, *, propagate_deadline: bool = True) -> list[grpc.aio.ServerInterceptor]:
+    def aio_grpc_server_interceptors(
+        self, *, propagate_deadline: bool = True, port: int | None = None
+    ) -> list[grpc.aio.ServerInterceptor]:
         """The same for ``grpc.aio.server(interceptors=...)``."""
         _need_grpcio()
         from meshlib.transport.grpcio.server.loop import MeshAioServerInterceptor
         from meshlib.transport.grpcio.server.served import Served
 
-        return [MeshAioServerInterceptor(Served(self._core, self._telemetry_of_servers(), propagate_deadline))]
+        served = Served(self._core, self._telemetry_of_servers(), propagate_deadline, checked_port(port))
+        return [MeshAioServerInterceptor(served)]
 
     def _server(self, propagate_deadline: bool = True) -> Server:
         """What serves requests, for middlewares."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.policy.spiffe_id import SpiffeId
 
 
 def request() -> InboundRequest:
@@ -58,3 +59,10 @@ def test_what_is_sent_on_is_changed_whenever_it_was_asked_for() -> None:
     assert (b"X-User", b"from the wire") in made.headers
     made.put("x-user", b"alice")
     assert [pair for pair in made.headers if pair[0].lower() == b"x-user"] == [(b"x-user", b"alice")]
+
+
+def test_who_the_peer_is_is_told_as_a_text_too() -> None:
+    peer = SpiffeId.parse("spiffe://cluster.local/ns/a/sa/b")
+    made = InboundRequest("GET", "/", peer_id=peer)
+    assert (made.peer_id, made.principal) == (peer, "spiffe://cluster.local/ns/a/sa/b")
+    assert (InboundRequest("GET", "/").peer_id, InboundRequest("GET", "/").principal) == (None, "")

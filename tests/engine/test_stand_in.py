@@ -22,6 +22,8 @@ def test_it_is_whom_the_request_is_from():
     assert asked.source_ip == "127.0.0.1"
     introduce(asked, StandIn(PRINCIPAL, {"iss": "https://idp", "sub": "jo"}, "10.0.0.7"))
     assert (asked.principal, asked.mutual, asked.secure) == (PRINCIPAL, True, True)
+    assert asked.peer_id is not None
+    assert asked.peer_id.service_account == "cart"
     assert (asked.source_ip, asked.request_principal) == ("10.0.0.7", "https://idp/jo")
     assert dict(asked.claims or {}) == {"iss": "https://idp", "sub": "jo"}
 
@@ -36,6 +38,7 @@ def test_a_caller_of_whom_nothing_is_said_is_nobody_from_where_the_server_says()
     asked = request(principal=PRINCIPAL, mutual=True)
     introduce(asked, StandIn())
     assert (asked.principal, asked.mutual, asked.claims, asked.source_ip) == ("", False, None, "127.0.0.1")
+    assert asked.peer_id is None
 
 
 @pytest.mark.parametrize("claims", [{}, {"iss": "x"}, {"sub": "x"}, {"iss": "", "sub": "x"}, {"iss": 1, "sub": "x"}])

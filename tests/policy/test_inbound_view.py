@@ -12,7 +12,7 @@ from meshlib.policy.inbound_view import InboundView
 from meshlib.policy.string_match import StringMatcher
 
 FACTS = [
-    *("claims", "host_known", "http2", "local_ip", "mutual", "peer", "port", "principal", "protocol"),
+    *("claims", "host_known", "http2", "local_ip", "mutual", "peer", "peer_id", "port", "principal", "protocol"),
     *("remote_ip", "request_principal", "secure", "sni", "source_ip"),
 ]
 

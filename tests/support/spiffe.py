@@ -40,10 +40,12 @@ class Authority:
             .not_valid_after(END)
         )
 
-    def issue(self, *names: str) -> tuple[bytes, bytes]:
-        """(private key, certificate), both PEM."""
+    def issue(self, *names: str, ca: bool = False) -> tuple[bytes, bytes]:
+        """(private key, certificate), both PEM. ``ca``: one that may sign others."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder("peer", "authority", key)
+        if ca:
+            builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
         pem = key.private_bytes(
@@ -55,11 +57,11 @@ class Authority:
         """A server on 127.0.0.1 that (``mutual``) wants a certificate of its callers."""
         return grpc.ssl_server_credentials([self.issue("127.0.0.1")], self.pem, require_client_auth=mutual)
 
-    def client(self, *names: str, anonymous: bool = False) -> grpc.ChannelCredentials:
+    def client(self, *names: str, anonymous: bool = False, ca: bool = False) -> grpc.ChannelCredentials:
         """A client whose certificate has these names."""
         if anonymous:
             return grpc.ssl_channel_credentials(self.pem)
-        key, certificate = self.issue(*names)
+        key, certificate = self.issue(*names, ca=ca)
         return grpc.ssl_channel_credentials(self.pem, key, certificate)
 
 

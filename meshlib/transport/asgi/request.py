@@ -73,7 +73,7 @@ def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiR
         peer="" if client is None or forwarded else address(client[0], client[1]),
         local_ip=_ip(server[0]) if server else "",
         port=port if port is not None else (server[1] or 0) if server else 0,
-        principal="" if peer.identity is None else peer.identity.text,
+        peer_id=peer.identity,
         secure=tls is not None or _says_tls(scope, values),
         mutual=peer.mutual,
         http2=version[0] != "1",

@@ -37,6 +37,13 @@ class _Awaited(AsyncNetwork):
         await self._core.clock.sleep_async(seconds)
 
 
+def checked_port(port: int | None) -> int | None:
+    """``port``, None when nobody has said one. Raises ValueError for what is no port."""
+    if port is not None and not 0 < port < 65536:
+        raise ValueError(f"port is a number from 1 to 65535, not {port!r}")
+    return port
+
+
 class Server:
     """One door of a mesh's servers. ``blocking`` and ``awaited`` perform what exchanges ask; ``propagates``: calls that
     handlers make end with the deadline of the request they serve."""

@@ -26,7 +26,8 @@ def apply(changes: HeaderChanges, request: WsgiRequest, environ: Environ) -> Non
     for raw_name, raw_value in changes.set:
         name = raw_name.decode("latin-1").lower()
         key = WITHOUT_PREFIX.get(name) or "HTTP_" + name.replace("-", "_").upper()
-        environ[key] = raw_value.decode("latin-1")
+        value = raw_value.decode("latin-1")
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
     if changes.target is not None:
         _retarget(changes.target.decode("latin-1"), request, environ)
 

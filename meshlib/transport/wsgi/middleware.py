@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.inbound_context import enter, leave
+from meshlib.policy import deadline
+from meshlib.transport.runtimes.serving import checked_port
 from meshlib.transport.wsgi.changes import apply
 from meshlib.transport.wsgi.refusals import refused
 from meshlib.transport.wsgi.request import WsgiRequest, request_of
@@ -36,16 +38,16 @@ class MeshWSGIMiddleware:
     """
 
     def __init__(self, app: Application, mesh: Serves, port: int | None = None) -> None:
-        if port is not None and not 0 < port < 65536:
-            raise ValueError(f"port is a number from 1 to 65535, not {port!r}")
         self._app = app
-        self._port = port
+        self._port = checked_port(port)
         self._server = mesh._server()
+        self._names: tuple[str, ...] = ()
+        self._deadline_keys: list[tuple[str, str]] = []
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Pieces:
         request = request_of(environ, self._port)
         server = self._server
-        call = server.call(request)
+        call = server.call(request, self._deadline(environ))
         if request.malformed is not None:
             call.checks = (_malformed,)
         length = environ.get("CONTENT_LENGTH")
@@ -69,6 +71,19 @@ class MeshWSGIMiddleware:
             raise
         finally:
             leave(call, tokens)
+
+    def _deadline(self, environ: Environ) -> float | None:
+        """When the caller gives up, by the mesh's clock; None: it does not say."""
+        server = self._server
+        names = server.deadline_names()
+        if names is not self._names:
+            self._names, self._deadline_keys = names, [(f"HTTP_{n.replace('-', '_').upper()}", n) for n in names]
+        for key, name in self._deadline_keys:
+            if key in environ:
+                seconds = deadline.read(name, environ[key])
+                if seconds is not None:
+                    return server.clock.monotonic() + seconds
+        return None
 
 
 def _malformed(request: InboundRequest) -> Refusal | None:

@@ -125,6 +125,18 @@ class WsgiRequest(InboundRequest):
         values = self._read().get(name)
         return None if values is None else [*values, ""]
 
+    def put(self, name: str, value: bytes) -> None:
+        """As ``InboundRequest``'s."""
+        super().put(name.replace("_", "-"), value)
+
+    def add(self, name: str, value: bytes) -> None:
+        """As ``InboundRequest``'s."""
+        super().add(name.replace("_", "-"), value)
+
+    def take_away(self, name: str) -> None:
+        """As ``InboundRequest``'s; all that its application could read as a header of this name."""
+        super().take_away(name.replace("_", "-"))
+
     def shadow(self) -> Self:
         """As ``InboundRequest``'s."""
         copy = super().shadow()
@@ -165,7 +177,7 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
         peer=peer_address(environ),
         port=local_port_of(environ) if port is None else port,
         sni=sni_of(sock) if secure else "",
-        principal="" if identity is None else identity.text,
+        peer_id=identity,
         secure=secure if sock is not None else told.get("wsgi.url_scheme") == "https",
         mutual=mutual,
         http2=protocol[:6] == "HTTP/2",

@@ -130,8 +130,6 @@ class Response:
         close, self._close = self._close, None
         try:
             if close is not None:
-                if self._over:
-                    self._call.deadline = None  # which ends with the response
                 tokens = enter(self._call)
                 try:
                     close()

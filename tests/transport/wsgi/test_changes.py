@@ -55,3 +55,10 @@ def test_another_path_is_decoded_below_where_the_application_is_mounted() -> Non
     made = changed(changes, "/api/old?q", SCRIPT_NAME="/api", PATH_INFO="/old")
     assert (made["RAW_URI"], made["SCRIPT_NAME"], made["PATH_INFO"]) == ("/api/%C3%A4", "/api", "/\xc3\xa4")
     assert made["QUERY_STRING"] == ""
+
+
+def test_a_header_more_stands_behind_those_of_its_name() -> None:
+    changes = HeaderChanges()
+    changes.add("x-a", b"2")
+    changes.add("x-a", b"3")
+    assert changed(changes, HTTP_X_A="1")["HTTP_X_A"] == "1,2,3"

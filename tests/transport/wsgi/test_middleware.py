@@ -362,21 +362,23 @@ def test_the_request_is_current_in_each_piece_and_never_between_them(served: Wat
     assert inbound_context.current.get() is None
 
 
-def test_what_close_does_is_not_bound_by_the_deadline_of_the_response(served: Watched) -> None:
+def test_the_callers_deadline_is_the_handlers_and_ends_with_the_response(served: Watched) -> None:
     seen: list[float | None] = []
 
     class Pieces(list[bytes]):
         def close(self) -> None:
-            seen.append(deadlines.current.get())
+            seen.append(deadlines.around())
 
     def app(_environ: dict[str, Any], start_response: Any) -> Pieces:
-        served.calls[-1].deadline = 1001.0
+        seen.append(deadlines.around())
         start_response("200 OK", TEXT)
         return Pieces([b"a"])
 
-    serve(served.around(app))
-    assert seen == [None]
-    assert served.results == [(200, "")]
+    now = served.clock.monotonic()
+    serve(served.around(app), HTTP_X_REQUEST_DEADLINE="nonsense", HTTP_GRPC_TIMEOUT="5S")
+    assert seen == [now + 5, None]  # what close() does is bound by it no longer
+    serve(served.around(app), HTTP_X_REQUEST_DEADLINE="0")
+    assert served.results == [(200, ""), (408, "")]
 
 
 # -- who may come in ---------------------------------------------------------------------------------------------------

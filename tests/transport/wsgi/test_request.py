@@ -174,3 +174,13 @@ def test_a_caller_of_a_users_test_is_an_object_in_the_environ_and_nothing_that_a
     for key in (STAND_IN, "HTTP_MESHLIB_TESTING_CALLER", f"HTTP_{STAND_IN.upper()}"):
         request = request_of(environ(**{key: principal}), None)
         assert (request.principal, request.mutual) == ("", False)
+
+
+def test_what_a_check_sets_the_next_one_reads_in_either_spelling() -> None:
+    request = request_of(environ(HTTP_X_ROLE="eve"), None)
+    request.put("x_role", b"admin")
+    assert (request.header("x-role"), request.header("x_role")) == ("admin", "admin")
+    request.add("x_role", b"user")
+    assert request.header("x-role") == "admin,user"
+    request.take_away("x_role")
+    assert (request.header("x-role"), request.header("x_role")) == (None, None)

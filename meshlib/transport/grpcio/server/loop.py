@@ -19,10 +19,9 @@ from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
-from meshlib.transport.grpcio.contracts import Req
+from meshlib.transport.grpcio.contracts import Pairs, Req
 from meshlib.transport.grpcio.server import threads
 from meshlib.transport.grpcio.server.served import (
-    CODES,
     METHOD_NOT_FOUND,
     Behaviour,
     Context,
@@ -31,10 +30,12 @@ from meshlib.transport.grpcio.server.served import (
     Served,
     Wrapped,
     behaviour_of,
+    code_of,
     ended,
     failed,
     rebuilt,
 )
+from meshlib.transport.grpcio.server.shown import LoopChanged, about_to_respond_async, is_changed, refused_metadata
 
 if TYPE_CHECKING:
     from grpc import HandlerCallDetails, RpcMethodHandler
@@ -46,7 +47,7 @@ class LoopContext(Context, Protocol):
     """grpcio's context of a call on asyncio."""
 
     def add_done_callback(self, callback: Callable[[object], None]) -> None: ...
-    async def abort(self, code: grpc.StatusCode, details: str) -> None: ...
+    async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Pairs = ()) -> None: ...
 
 
 class MeshAioServerInterceptor(grpc.aio.ServerInterceptor):
@@ -88,7 +89,7 @@ def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bo
     """A coroutine that returns its response or (``writes``) writes its responses to the context."""
 
     async def serve(request: object, context: LoopContext) -> object:
-        call, exchange, request = await admit(served, method, request, context, streamed)
+        call, exchange, request, context = await admit(served, method, request, context, streamed)
         shown = CountingContext(context, call) if streamed or writes else context
         try:
             tokens = enter(call)
@@ -104,6 +105,7 @@ def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bo
         end = ended(context.code())
         if not writes:
             call.response_messages = 1
+            await about_to_respond_async(context)
         finish(exchange, end)
         return response
 
@@ -114,7 +116,7 @@ def response_stream(served: Served, method: str, behaviour: Behaviour, streamed:
     """An async generator of responses."""
 
     async def serve(request: object, context: LoopContext) -> AsyncIterator[object]:
-        call, exchange, request = await admit(served, method, request, context, streamed)
+        call, exchange, request, context = await admit(served, method, request, context, streamed)
         # a caller that goes away while grpcio writes is nothing that this generator hears of before it is collected
         context.add_done_callback(functools.partial(_over, exchange))
         tokens = enter(call)
@@ -132,6 +134,7 @@ def response_stream(served: Served, method: str, behaviour: Behaviour, streamed:
                 finally:
                     leave(call, tokens)
                 call.response_messages += 1
+                await about_to_respond_async(context)
                 yield response
             if streamed:
                 await asyncio.sleep(0)  # see _failure
@@ -166,18 +169,20 @@ def _failure(error: BaseException, context: LoopContext) -> Ended:
 
 async def admit(
     served: Served, method: str, request: object, context: LoopContext, streamed: bool
-) -> tuple[InboundCall, InboundExchange, object]:
+) -> tuple[InboundCall, InboundExchange, object, LoopContext]:
     """As ``threads.admit``, in this task."""
     call = served.begin(method, context)
     exchange = served.exchange(call)
     refusal = (await run_async(exchange, served.awaited)).refusal
     if refusal is not None:
         finish(exchange)
-        await context.abort(CODES[refusal.grpc], refusal.text)
+        await context.abort(code_of(refusal), refusal.text, refused_metadata(call, refusal))
+    if is_changed(call):
+        context = LoopChanged(context, call)
     if streamed:
-        return call, exchange, LoopRequests(request, call)  # type: ignore[arg-type]  # grpcio gives an iterator then
+        return call, exchange, LoopRequests(request, call), context  # type: ignore[arg-type]  # grpcio gives an iterator
     call.request_messages = 1
-    return call, exchange, request
+    return call, exchange, request, context
 
 
 class LoopRequests(CountedRequests[AsyncIterator[Req]]):

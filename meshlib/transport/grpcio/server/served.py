@@ -12,12 +12,17 @@ import grpc
 
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.security.peer_certificate import identity_of
 from meshlib.transport.runtimes.serving import Server
 
 if TYPE_CHECKING:
     from grpc import RpcMethodHandler
 
     from meshlib.engine.inbound import InboundCall
+    from meshlib.policy.refusal import Refusal
+    from meshlib.policy.spiffe_id import SpiffeId
+    from meshlib.telemetry.observe import InboundTelemetry
+    from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.contracts import Pairs
 
 NO_DEADLINE = (
@@ -27,16 +32,21 @@ MAX_METHODS = 4096
 """Methods whose wrapped handlers are kept; only generic handlers that answer to any name get there."""
 
 ENDED = tuple(Ended(200, code) for code in range(17))
-CODES = {code.value[0]: code for code in grpc.StatusCode}
 UNKNOWN = 2
 METHOD_NOT_FOUND = "Method not found!"  # grpcio's own words
 
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _NUMBERS: dict[object, int] = {
     None: 0,
     **{code: code.value[0] for code in grpc.StatusCode},
     **{n: n for n in range(17)},
 }
+
+
+def code_of(refusal: Refusal) -> grpc.StatusCode:
+    """What grpcio calls the status of a refusal: never OK, with which nobody is refused."""
+    return _CODES.get(refusal.grpc or UNKNOWN, grpc.StatusCode.UNKNOWN)
 
 
 def ended(code: object) -> Ended:
@@ -69,20 +79,29 @@ class Context(Protocol):
 
 
 class Served(Server):
-    """Makes the engine's calls of the calls that grpcio hands to one mesh's interceptors."""
+    """Makes the engine's calls of the calls that grpcio hands to one mesh's interceptors. ``port``: the port that they come to,
+    which grpcio does not tell; 0: unknown."""
 
-    __slots__ = ()
+    __slots__ = ("_port",)
+
+    def __init__(
+        self, core: MeshCore, telemetry: InboundTelemetry, propagates: bool = True, port: int | None = None
+    ) -> None:
+        super().__init__(core, telemetry, propagates)
+        self._port = port or 0
 
     def begin(self, path: str, context: Context) -> InboundCall:
-        """The call as the engine sees it. ``path`` is the full method name; an authority grpcio does not tell servers."""
-        principal, secure, mutual = identity(context.auth_context())
+        """The call as the engine sees it. ``path`` is the full method name; grpcio tells servers no authority, no address of
+        theirs and no server name."""
+        peer_id, secure, mutual = identity(context.auth_context())
         request = InboundRequest(
             "POST",
             path,
             context.invocation_metadata() or (),
             protocol="grpc",
             peer=address(context.peer()),
-            principal=principal,
+            port=self._port,
+            peer_id=peer_id,
             secure=secure,
             mutual=mutual,
             http2=True,
@@ -95,19 +114,19 @@ class Served(Server):
 NOT_SECURE = [b"insecure"]
 
 
-def identity(auth: Mapping[str, Sequence[bytes]]) -> tuple[str, bool, bool]:
-    """(SPIFFE id of the peer or "", whether the connection is TLS, whether the peer has shown a certificate).
+def identity(auth: Mapping[str, Sequence[bytes]]) -> tuple[SpiffeId | None, bool, bool]:
+    """(SPIFFE id of the peer, whether the connection is TLS, whether the peer has shown a certificate).
 
-    gRPC core names ``peer_spiffe_id`` only when the certificate has exactly one URI SAN and that is a well-formed SPIFFE id
-    (the rule of X.509-SVID). The list of all names, ``x509_subject_alternative_name``, does not say which are URIs, so a DNS
-    name that looks like a SPIFFE id could not be told from one; it is never asked. That the certificate is verified,
-    grpcio's server credentials have seen to: without ``require_client_auth`` they do not ask for any.
+    gRPC core checks few of the rules of X.509-SVID: what it calls ``peer_spiffe_id`` may have a query, a port or upper case,
+    and its certificate may sign others. So nothing is asked of it but the certificate. That this is verified, grpcio's server
+    credentials have seen to: without ``require_client_auth`` they do not ask for any.
     """
     if auth.get("transport_security_type", NOT_SECURE) == NOT_SECURE:
-        return "", False, False
-    found = auth.get("peer_spiffe_id")
-    principal = found[0].decode("utf-8", "replace") if found and len(found) == 1 else ""
-    return principal, True, "x509_pem_cert" in auth
+        return None, False, False
+    shown = auth.get("x509_pem_cert")
+    if shown is None:
+        return None, True, False
+    return identity_of(shown[0]) if len(shown) == 1 else None, True, True
 
 
 @functools.lru_cache(256)
@@ -184,6 +203,5 @@ class ContextProxy:
     def __init__(self, context: object) -> None:
         self._context: Any = context
 
-    def __getattr__(self, name: str) -> object:
-        found: object = getattr(self._context, name)
-        return found
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)

@@ -17,9 +17,8 @@ from meshlib.engine.drivers import finish, run
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
-from meshlib.transport.grpcio.contracts import Req
+from meshlib.transport.grpcio.contracts import Pairs, Req
 from meshlib.transport.grpcio.server.served import (
-    CODES,
     METHOD_NOT_FOUND,
     Behaviour,
     Context,
@@ -27,10 +26,12 @@ from meshlib.transport.grpcio.server.served import (
     Served,
     Wrapped,
     behaviour_of,
+    code_of,
     ended,
     failed,
     rebuilt,
 )
+from meshlib.transport.grpcio.server.shown import ThreadChanged, about_to_respond, is_changed, refused_metadata
 
 if TYPE_CHECKING:
     from grpc import HandlerCallDetails, RpcMethodHandler
@@ -43,6 +44,7 @@ class ThreadContext(Context, Protocol):
 
     def is_active(self) -> bool: ...
     def add_callback(self, callback: Callable[[], None]) -> bool: ...
+    def set_trailing_metadata(self, trailing_metadata: Pairs) -> None: ...
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn: ...
 
 
@@ -86,7 +88,7 @@ def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bo
     """A behaviour with one response."""
 
     def serve(request: object, context: ThreadContext) -> object:
-        call, exchange, request = admit(served, method, request, context, streamed)
+        call, exchange, request, context = admit(served, method, request, context, streamed)
         try:
             tokens = enter(call)
             try:
@@ -99,6 +101,7 @@ def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bo
         end = _end(context)
         if end is not CUT:
             call.response_messages = 1
+        about_to_respond(context)
         finish(exchange, end)
         return response
 
@@ -109,7 +112,7 @@ def response_stream(served: Served, method: str, behaviour: Behaviour, streamed:
     """A behaviour with a stream of responses."""
 
     def serve(request: object, context: ThreadContext) -> Iterator[object]:
-        call, exchange, request = admit(served, method, request, context, streamed)
+        call, exchange, request, context = admit(served, method, request, context, streamed)
         responses: Iterator[object] | None = None
         try:
             tokens = enter(call)
@@ -126,6 +129,7 @@ def response_stream(served: Served, method: str, behaviour: Behaviour, streamed:
                 finally:
                     leave(call, tokens)
                 call.response_messages += 1
+                about_to_respond(context)
                 yield response
         except GeneratorExit:  # grpcio has dropped the generator: its caller has gone
             _close(responses, call)
@@ -149,7 +153,7 @@ def responses_by_callback(served: Served, method: str, behaviour: Behaviour, str
     ) -> object:
         if send_response_callback is None:  # a server that does not know of this
             return blocking(request, context)
-        call, exchange, request = admit(served, method, request, context, streamed)
+        call, exchange, request, context = admit(served, method, request, context, streamed)
         lock = threading.Lock()  # the last response and the end of the call may be told at once
 
         def over(end: Ended) -> None:
@@ -161,6 +165,7 @@ def responses_by_callback(served: Served, method: str, behaviour: Behaviour, str
                 over(_end(context))
             else:
                 call.response_messages += 1
+                about_to_respond(context)
             send_response_callback(response)
 
         try:
@@ -200,19 +205,24 @@ def _failure(context: ThreadContext) -> Ended:
 
 def admit(
     served: Served, method: str, request: object, context: ThreadContext, streamed: bool
-) -> tuple[InboundCall, InboundExchange, object]:
-    """Run the exchange of a call up to its handler: the call, its exchange, and its request (or counted stream of them) for the
-    handler. A refusal is answered in place of the handler, and raises as ``context.abort`` does."""
+) -> tuple[InboundCall, InboundExchange, object, ThreadContext]:
+    """Run the exchange of a call up to its handler: the call, its exchange, and its request (or counted stream of them) and
+    context for the handler. A refusal is answered in place of the handler, and raises as ``context.abort`` does."""
     call = served.begin(method, context)
     exchange = served.exchange(call)
     refusal = run(exchange, served.blocking).refusal
     if refusal is not None:
         finish(exchange)
-        context.abort(CODES[refusal.grpc], refusal.text)
+        more = refused_metadata(call, refusal)
+        if more:
+            context.set_trailing_metadata(more)
+        context.abort(code_of(refusal), refusal.text)
+    if is_changed(call):
+        context = ThreadChanged(context, call)
     if streamed:
-        return call, exchange, ThreadRequests(request, call)  # type: ignore[arg-type]  # grpcio gives an iterator then
+        return call, exchange, ThreadRequests(request, call), context  # type: ignore[arg-type]  # grpcio gives an iterator
     call.request_messages = 1
-    return call, exchange, request
+    return call, exchange, request, context
 
 
 class ThreadRequests(CountedRequests[Iterator[Req]]):

@@ -206,8 +206,16 @@ def test_a_handler_knows_its_caller_by_the_certificate(runtime, counted, authori
         (BOOKINFO, "spiffe://cluster.local/ns/default/sa/admin"),
         (BOOKINFO, "https://productpage.test/"),
         ("dns:spiffe://cluster.local/ns/default/sa/admin",),
+        # what gRPC core takes for SPIFFE ids
+        (f"{BOOKINFO}?x",),
+        (f"{BOOKINFO}#x",),
+        (f"{BOOKINFO}/",),
+        ("spiffe://cluster.local:8080/ns/default/sa/admin",),
+        ("spiffe://eve@cluster.local/ns/default/sa/admin",),
+        ("spiffe://CLUSTER.local/ns/default/sa/admin",),
+        ("spiffe://cluster.local/ns/../sa/admin",),
+        ("spiffe://cluster.local/ns/default/sa/%61dmin",),
     ],
-    ids=["none", "dns", "other-uri", "two-ids", "id-and-uri", "id-as-dns-name"],
 )
 @pytest.mark.parametrize("runtime", ["threads", "asyncio"])
 def test_a_certificate_without_exactly_one_spiffe_id_gives_no_principal(runtime, counted, authority, names):
@@ -219,6 +227,50 @@ def test_a_certificate_without_exactly_one_spiffe_id_gives_no_principal(runtime,
     assert (seen.request.principal, seen.request.mutual) == ("", True)
     ((labels, _),) = counted.samples("istio_requests_total")
     assert (labels["source_principal"], labels["connection_security_policy"]) == ("unknown", "mutual_tls")
+
+
+@pytest.mark.parametrize("runtime", ["threads", "asyncio"])
+def test_a_certificate_that_may_sign_others_is_nobodys(runtime, counted, authority):
+    with probe(runtime, counted.mesh, credentials=authority.server()) as server:
+        with server.stub(authority.client(BOOKINFO, ca=True)) as stub:
+            assert stub.Unary(Message(text="a")).server == ""
+
+
+@pytest.mark.parametrize("runtime", ["threads", "asyncio"])
+def test_the_identity_is_more_than_a_text(runtime, counted, authority):
+    with probe(runtime, counted.mesh, credentials=authority.server()) as server:
+        with server.stub(authority.client(BOOKINFO)) as stub:
+            stub.Unary(Message(text="a"))
+    (seen,) = server.notes.seen
+    peer = seen.request.peer_id
+    assert (peer.trust_domain, peer.namespace, peer.service_account) == (
+        "cluster.local",
+        "default",
+        "bookinfo-productpage",
+    )
+
+
+def test_what_grpcio_does_not_tell_is_unknown_and_the_port_may_be_said(runtime, counted):
+    with probe(runtime, counted.mesh) as server, server.stub() as stub:
+        stub.Unary(Message(text="a"))
+    request = server.notes.seen[0].request
+    assert (request.host_known, request.authority, request.port, request.local_ip, request.sni) == (
+        False,
+        "",
+        0,
+        "",
+        "",
+    )
+    with probe(runtime, counted.mesh, port=9090) as server, server.stub() as stub:
+        stub.Unary(Message(text="a"))
+    assert server.notes.seen[0].request.port == 9090
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_that_is_none_is_refused(counted, port):
+    for make in (counted.mesh.grpc_server_interceptors, counted.mesh.aio_grpc_server_interceptors):
+        with pytest.raises(ValueError, match="1 to 65535"):
+            make(port=port)
 
 
 def test_tls_without_a_client_certificate_is_secure_and_nobody(runtime, counted, authority):
