@@ -18,6 +18,11 @@ STYLES = ("text", "json", "github")
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
 _WIDTH = 120
 _SECRET = re.compile(r"""\bkind["']?\s*:\s*["']?Secret\b""")
+_SECRET_LINE = re.compile(
+    r"""\\?"(?:d|k|p|q|dp|dq|qi)\\?"\s*:|access_?token|authorization|password|api[-_]?key|includeAdditionalHeaders""",
+    re.IGNORECASE,
+)
+"""A line that has a private key (JWK), or what opens a door, in it."""
 _WORD = re.compile(r"""[A-Za-z0-9_.-]+|"[^"]*"|'[^']*'""")
 
 
@@ -173,6 +178,8 @@ class _Excerpts:
         """The line with a mark under the place; nothing when the file cannot be read (standard input) any more."""
         lines = self._of_file(problem.file) if problem.line else []
         if not 0 < problem.line <= len(lines):
+            return []
+        if _SECRET_LINE.search(lines[problem.line - 1]):
             return []
         start = max(problem.column - 1, 0)
         line = lines[problem.line - 1].replace("\t", " ")  # one column, as the mark counts

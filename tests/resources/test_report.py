@@ -107,6 +107,23 @@ def test_no_line_of_a_file_with_a_secret_is_shown(text: str) -> None:
     assert "aHVudGVyMg" not in render([problem()])
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        """  jwks: '{"keys":[{"kty":"OKP","d":"hunter22"}]}'""",
+        r"""  jwks: "{\"keys\":[{\"kty\":\"oct\",\"k\" : \"hunter22\"}]}" """,
+        "- {name: a, lightstep: {accessToken: hunter22, port: 0}}",
+        "includeAdditionalHeadersInCheck: {x-key: hunter22, a: 1}",
+        "headers: {Authorization: hunter22}",
+    ],
+)
+def test_no_line_with_a_key_or_a_token_in_it_is_shown(line: str) -> None:
+    Path("mesh.yaml").write_text(f"a: 1\n{line}\n")
+    shown = render([problem()])
+    assert "it is wrong" in shown
+    assert "hunter22" not in shown
+
+
 def test_json_has_every_field_and_the_totals() -> None:
     shown = json.loads(
         render([problem(hint="h"), problem(severity=Severity.WARNING, line=0, column=0)], "json", resources=3)
