@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.destination_rule import LocalityLbSetting, ZoneAwareLbSetting
 from meshlib.resources.kubernetes import KubernetesResource, Loose
 from meshlib.resources.types import AnyDuration, UInt32, is_quoted_number, names
 from meshlib.resources.virtual_service import HttpRetry
@@ -127,6 +128,21 @@ class ProxyDefaults(Loose):
     proxy_metadata: dict[str, str] | None = None
 
 
+class ServiceSettings(Model):
+    """``serviceSettings[]``."""
+
+    settings: object = None
+    hosts: list[str] | None = None
+
+
+class MeshTls(Model):
+    """``meshMTLS`` and ``tlsDefaults``."""
+
+    min_protocol_version: object = None
+    ecdh_curves: list[str] | None = None
+    cipher_suites: list[str] | None = None
+
+
 class MeshConfigSpec(Model):
     """Istio's MeshConfig."""
 
@@ -141,12 +157,12 @@ class MeshConfigSpec(Model):
     default_providers: DefaultProviders | None = None
     default_config: ProxyDefaults | None = None
 
-    proxy_listen_port: object = None
-    proxy_inbound_listen_port: object = None
-    proxy_http_port: object = None
-    connect_timeout: object = None
+    proxy_listen_port: Number | None = None
+    proxy_inbound_listen_port: Number | None = None
+    proxy_http_port: Number | None = None
+    connect_timeout: AnyDuration | None = None
     hbone_idle_timeout: object = None
-    protocol_detection_timeout: object = None
+    protocol_detection_timeout: AnyDuration | None = None
     tcp_keepalive: object = None
     ingress_class: object = None
     ingress_service: object = None
@@ -165,22 +181,22 @@ class MeshConfigSpec(Model):
     default_service_export_to: object = None
     default_virtual_service_export_to: object = None
     default_destination_rule_export_to: object = None
-    locality_lb_setting: object = None
-    zone_aware_lb_setting: object = None
+    locality_lb_setting: LocalityLbSetting | None = None
+    zone_aware_lb_setting: ZoneAwareLbSetting | None = None
     dns_refresh_rate: object = None
     h2_upgrade_policy: object = None
     inbound_cluster_stat_name: object = None
     outbound_cluster_stat_name: object = None
     certificates: object = Field(default=None, repr=False)
-    service_settings: object = None
+    service_settings: list[ServiceSettings] | None = None
     service_scope_configs: object = None
     enable_prometheus_merge: object = None
     verify_certificate_at_client: object = None
     ca: object = Field(default=None, repr=False)
     discovery_selectors: object = None
-    default_inbound_http_retry_policy: object = None
-    mesh_mtls: object = Field(default=None, alias="meshMTLS")
-    tls_defaults: object = None
+    default_inbound_http_retry_policy: HttpRetry | None = None
+    mesh_mtls: MeshTls | None = Field(default=None, alias="meshMTLS")
+    tls_defaults: MeshTls | None = None
     default_traffic_policy: object = None
     service_entry_visibility: object = None
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import is_ip
-from meshlib.resources.validation.hosts import domain_problem, is_dns_label
+from meshlib.resources.validation.hosts import domain_problem, is_dns_label, wildcard_domain_problem
 from meshlib.resources.validation.http_settings import retries
+from meshlib.resources.validation.locality import locality_setting, zone_aware_setting
 
 if TYPE_CHECKING:
     from meshlib.resources.mesh_config import (
@@ -59,6 +60,9 @@ def refusals(resource: MeshConfig | ConfigMap) -> Iterator[Notice]:
             )
     if spec.default_http_retry_policy is not None:
         yield from retries(spec.default_http_retry_policy, (*here, "defaultHttpRetryPolicy"))
+    if spec.default_inbound_http_retry_policy is not None:
+        yield from retries(spec.default_inbound_http_retry_policy, (*here, "defaultInboundHttpRetryPolicy"))
+    yield from _of_proxies(spec, here)
     for index, provider in enumerate(spec.extension_providers or ()):
         if len(provider.kinds) > 1:
             yield refused(
@@ -67,6 +71,33 @@ def refusals(resource: MeshConfig | ConfigMap) -> Iterator[Notice]:
                 f"a provider is of one kind, found {', '.join(provider.kinds)}",
                 "make a provider with a name of its own of each",
             )
+
+
+def _of_proxies(spec: MeshConfigSpec, here: Loc) -> Iterator[Notice]:
+    """Of fields that nothing here acts on: istiod takes no MeshConfig with such a mistake."""
+    if spec.proxy_listen_port is not None and not 1 <= spec.proxy_listen_port <= 65535:
+        yield refused("bad-port", (*here, "proxyListenPort"), "the port is outside 1..65535", "leave it out for 15001")
+    for field, seconds, longest in (
+        ("connectTimeout", spec.connect_timeout, 3600.0),
+        ("protocolDetectionTimeout", spec.protocol_detection_timeout or None, None),
+    ):
+        if seconds is None:
+            continue
+        if round(seconds * 1000, 6) % 1:
+            yield refused("duration-precision", (*here, field), f"{seconds}s is not a whole number of milliseconds")
+        elif longest is not None and not 0.001 <= seconds <= longest:
+            yield refused("out-of-range", (*here, field), f"{seconds:g}s is outside 1ms..1h", "for example 10s")
+    yield from locality_setting(spec.locality_lb_setting, (*here, "localityLbSetting"))
+    yield from zone_aware_setting(spec.zone_aware_lb_setting, (*here, "zoneAwareLbSetting"))
+    for index, settings in enumerate(spec.service_settings or ()):
+        for position, host in enumerate(settings.hosts or ()):
+            if problem := wildcard_domain_problem(host):
+                loc = (*here, "serviceSettings", index, "hosts", position)
+                yield refused("bad-host", loc, f"{host!r} is not a host name: {problem}", "for example *.example.com")
+    if spec.mesh_mtls is not None and spec.mesh_mtls.ecdh_curves:
+        yield refused(
+            "bad-ecdh-curves", (*here, "meshMTLS", "ecdhCurves"), "curves are for tlsDefaults", "leave it out"
+        )
 
 
 def trust_domain_problem(domain: str) -> str:

@@ -42,6 +42,23 @@ def problems(written: Any) -> list[Problem]:
         ),
         ({"defaultHttpRetryPolicy": {"attempts": -1}}, "defaultHttpRetryPolicy.attempts", "negative"),
         (
+            {"defaultInboundHttpRetryPolicy": {"attempts": 1, "retryOn": "x"}},
+            "defaultInboundHttpRetryPolicy.retryOn",
+            "bad-retry-on",
+        ),
+        ({"proxyListenPort": 0}, "proxyListenPort", "bad-port"),
+        ({"connectTimeout": "0s"}, "connectTimeout", "out-of-range"),
+        ({"connectTimeout": "2h"}, "connectTimeout", "out-of-range"),
+        ({"connectTimeout": "1.0005s"}, "connectTimeout", "duration-precision"),
+        ({"protocolDetectionTimeout": "10us"}, "protocolDetectionTimeout", "duration-precision"),
+        ({"serviceSettings": [{"hosts": ["a", "a.*"]}]}, "serviceSettings[0].hosts[1]", "bad-host"),
+        ({"meshMTLS": {"ecdhCurves": ["P-256"]}}, "meshMTLS.ecdhCurves", "bad-ecdh-curves"),
+        (
+            {"localityLbSetting": {"distribute": [{"from": "a/*", "to": {"b/*": 50}}]}},
+            "localityLbSetting.distribute[0].to",
+            "locality-weights",
+        ),
+        (
             {"extensionProviders": [{**http_authorizer(), **grpc_authorizer()}]},
             "extensionProviders[0]",
             "several-kinds",
@@ -57,6 +74,33 @@ def test_what_keeps_istiod_from_taking_a_mesh_config_is_an_error(where, mesh, fi
     (found,) = problems(WRITTEN[where](**mesh))
     assert (found.code, found.severity) == (code, Severity.ERROR)
     assert found.path.endswith(f"{where}.{field}")
+
+
+def test_what_clusters_have_in_their_config_map():
+    """The fields of an installation by Helm, and more that people set."""
+    mesh = {
+        "defaultConfig": {
+            "discoveryAddress": "istiod.istio-system.svc:15012",
+            "tracing": {},
+            "proxyMetadata": {"A": "b"},
+        },
+        "defaultProviders": {"metrics": ["prometheus"]},
+        "enablePrometheusMerge": True,
+        "rootNamespace": "istio-system",
+        "trustDomain": "cluster.local",
+        "connectTimeout": "10s",
+        "protocolDetectionTimeout": "0s",
+        "accessLogFile": "/dev/stdout",
+        "outboundTrafficPolicy": {"mode": "ALLOW_ANY"},
+        "localityLbSetting": {"enabled": True},
+        "serviceSettings": [{"settings": {"clusterLocal": True}, "hosts": ["*.local"]}],
+        "meshMTLS": {"minProtocolVersion": "TLSV1_3"},
+        "caCertificates": [{"pem": "x"}],
+        "discoverySelectors": [{"matchLabels": {"istio-discovery": "enabled"}}],
+        "extensionProviders": [{"name": "otel", "opentelemetry": {"service": "otel.infra", "port": 4317}}],
+    }
+    assert problems(config_map(**mesh)) == []
+    assert problems(mesh_config(**mesh)) == []
 
 
 def test_trust_domains_that_istio_takes():
