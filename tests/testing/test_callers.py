@@ -178,3 +178,19 @@ def test_the_middleware_of_a_flask_application_serves_that_caller():
         assert as_caller(app, **CALLER).test_client().get("/").json == SEEN
         headers = {"meshlib.testing.caller": PRINCIPAL, "x-forwarded-client-cert": f"URI={PRINCIPAL}"}
         assert app.test_client().get("/", headers=headers).json == {**NOBODY, "source_ip": "127.0.0.1"}
+
+
+def test_the_middleware_of_a_fastapi_application_serves_that_caller():
+    app = FastAPI()
+    with meshlib.Mesh.from_resources([]) as mesh:
+
+        @app.get("/")
+        async def who() -> dict[str, str]:
+            request = mesh.inbound()
+            assert request is not None
+            return {"principal": request.principal, "source_ip": request.source_ip, "user": request.request_principal}
+
+        app.add_middleware(meshlib.MeshASGIMiddleware, mesh=mesh)
+        assert TestClient(as_caller(app, **CALLER)).get("/").json() == SEEN
+        headers = {"meshlib.testing.caller": PRINCIPAL, "x-forwarded-client-cert": f"URI={PRINCIPAL}"}
+        assert TestClient(app).get("/", headers=headers).json() == NOBODY

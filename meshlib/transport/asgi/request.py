@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.policy.client_address import ip_of
 from meshlib.policy.refusal import Refusal
 from meshlib.transport.asgi.peer import address, peer_of, rewritten
@@ -83,6 +84,8 @@ def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiR
     request.absolute = absolute
     request.malformed = malformed
     request.forwarded = forwarded
+    if STAND_IN in scope:
+        introduce(request, scope[STAND_IN])
     return request
 
 

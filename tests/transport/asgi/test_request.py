@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.engine.stand_in import STAND_IN, StandIn
 from meshlib.transport.asgi.request import is_grpc, request_of
 from tests.support.asgi import http_scope, ws_scope
 from tests.support.spiffe import Authority
@@ -172,3 +173,14 @@ def test_no_header_says_who_the_caller_is(name):
 )
 def test_grpc_is_told_by_its_content_type_as_envoy_does(content_type, wanted):
     assert is_grpc(content_type) is wanted
+
+
+def test_a_caller_of_a_users_test_is_an_object_in_the_scope_and_nothing_that_a_client_sends():
+    request = made(**{STAND_IN: StandIn(OPS, source_ip="10.0.0.7")})
+    assert (request.principal, request.mutual, request.source_ip) == (OPS, True, "10.0.0.7")
+    for request in (
+        made("/", (STAND_IN.encode(), OPS.encode())),
+        made(**{STAND_IN: OPS}),
+        made(extensions={STAND_IN: OPS}),
+    ):
+        assert (request.principal, request.mutual) == ("", False)
