@@ -81,6 +81,9 @@ class Dependencies:
         self._policies: dict[str, list[ResiliencePolicy]] = {}
         self._fallbacks: Dependents[str, str] = Dependents()
         self._own_services: dict[int, kubernetes.Service] = {}
+        self._of_own_services: set[int] = (
+            set()
+        )  # what may say something of this workload's server because of its services
         self._partial: dict[int, VirtualService] = {}
         self._aliases: Dependents[str, str] = Dependents()
         self._ports = PortCounts()
@@ -101,7 +104,9 @@ class Dependencies:
             for host in dict.fromkeys(hosts_of_policy(resource, self._domain)):
                 self._policies.setdefault(host, []).append(resource)
                 self._note_fallbacks(host)
-        elif SERVICE.is_kind_of(resource) and self._selects_us(resource):
+            if resource.spec.inbound is not None:
+                self._of_own_services.add(id(resource))
+        elif SERVICE.is_kind_of(resource) and self.selects_us(resource):
             self._own_services[id(resource)] = resource
 
     def remove(self, resource: Resource) -> None:
@@ -115,6 +120,7 @@ class Dependencies:
             for host in dict.fromkeys(hosts_of_policy(resource, self._domain)):
                 _take(self._policies, host, resource)
                 self._note_fallbacks(host)
+            self._of_own_services.discard(id(resource))
         else:
             self._own_services.pop(id(resource), None)
 
@@ -188,6 +194,8 @@ class Dependencies:
         """The hosts that a resource is about, beside what the registry makes of it; None: all there are."""
         if resource.kind in _EVERYTHING:
             return None
+        if SERVICE.is_kind_of(resource) and self._of_own_services and self.selects_us(resource):
+            return None
         if VIRTUAL_SERVICE.is_kind_of(resource):
             hosts = list(self.claimed_by(resource))
             for root in self._delegated.of((resource.namespace, resource.name)):
@@ -196,7 +204,7 @@ class Dependencies:
         if DESTINATION_RULE.is_kind_of(resource):
             return (self._host_of(resource),)
         if RESILIENCE_POLICY.is_kind_of(resource):
-            return hosts_of_policy(resource, self._domain)
+            return None if resource.spec.inbound is not None else hosts_of_policy(resource, self._domain)
         return ()
 
     def aliases_of(self, hosts: Iterable[str]) -> set[str]:
@@ -353,7 +361,8 @@ class Dependencies:
     def _host_of(self, rule: DestinationRule) -> str:
         return resolve(rule.spec.host, rule.namespace, self._domain)
 
-    def _selects_us(self, resource: kubernetes.Service) -> bool:
+    def selects_us(self, resource: kubernetes.Service) -> bool:
+        """Whether a Service selects this workload."""
         selector = resource.spec.selector
         if resource.namespace != self._client or not selector:
             return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.inbound_faults import compile_faults
+from meshlib.compiler.inbound_protection import Protection, compile_protection, serves
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.inbound_view import InboundView
@@ -34,6 +35,7 @@ class Inbound:
     service: str = ""
     resources: tuple[str, ...] = ()  # EnvoyFilters that the faults come from
     mesh: MeshSettings = DEFAULTS
+    protection: Protection | None = None
 
 
 NOTHING = Inbound()
@@ -70,17 +72,12 @@ def compile_inbound(
     """For the server of ``workload``. Notices are about all resources, whichever workloads they select."""
     faults, sources, problems = compile_faults(kinds.envoy_filters, workload, mesh.root_namespace)
     service = own_service(kinds.services, workload, domain)
-    return InboundPorts(Inbound((), faults, service, sources, mesh)), problems
+    protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
+    return InboundPorts(Inbound((), faults, service, sources, mesh, protection)), problems + about_protection
 
 
 def own_service(services: Iterable[Service], workload: Workload, domain: str) -> str:
     """Full host of the oldest Kubernetes service that selects the workload, "" when none does."""
-    mine = [
-        s
-        for s in services
-        if s.namespace == workload.namespace
-        and s.spec.selector
-        and all(workload.labels.get(k) == v for k, v in s.spec.selector.items())
-    ]
+    mine = [s for s in services if serves(s, workload)]
     found = min(mine, key=lambda s: s.age_key, default=None)
     return f"{found.name}.{found.namespace}.svc.{domain}".lower() if found is not None else ""

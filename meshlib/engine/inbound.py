@@ -1,9 +1,9 @@
 """The inbound exchange: what happens to a request that this program serves, before and after its application.
 
-Read from top to bottom: deadline -> checks -> fault -> the application -> result. It knows no protocol and does no I/O: a
-transport makes the ``InboundCall``, runs the exchange with the drivers that outbound ones have, calls its application when told
-to ``Serve``, and responds to a refusal in its own way. Envoy's order of filters: who may come in is decided before faults are
-injected.
+Read from top to bottom: deadline -> admission -> checks -> fault -> the application -> result. It knows no protocol and does
+no I/O: a transport makes the ``InboundCall``, runs the exchange with the drivers that outbound ones have, calls its
+application when told to ``Serve``, and responds to a refusal in its own way. Envoy's order of filters: who may come in is
+decided before faults are injected.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from meshlib.clock import Clock
 from meshlib.engine.check_failures import CheckFailures
 from meshlib.engine.deadlines import Until
 from meshlib.engine.effects import Ended, Serve, Sleep
+from meshlib.engine.inbound_limits import TOO_LARGE
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.fault import by_headers, draw
 from meshlib.policy.refusal import Refusal
@@ -23,6 +24,7 @@ from meshlib.policy.refusal import Refusal
 if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
     from meshlib.engine.effects import Step
+    from meshlib.engine.inbound_admission import Active, Admission
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.policy.inbound_view import InboundView
 
@@ -67,9 +69,14 @@ class InboundCall:
     ``grpc_status``, ``flags`` and the counts of messages and of bytes are the result; ``sent`` is the status in the head that
     is on its way to the client already, 0 before; ``route`` the template that the application's router has matched, "" when
     none says.
+
+    ``admission`` (None: nothing is asked) lets it in before the checks, as long as there is not too much to do: ``late`` and
+    ``queued``, which its door sets, are the seconds that what serves it runs late, and that it stood in line for a thread.
     """
 
     __slots__ = (
+        "admission",
+        "admitted",
         "around",
         "checks",
         "clock",
@@ -79,7 +86,10 @@ class InboundCall:
         "grpc_status",
         "inbound",
         "injected_delay",
+        "joined",
+        "late",
         "propagates",
+        "queued",
         "refusal",
         "request",
         "request_bytes",
@@ -104,6 +114,7 @@ class InboundCall:
         propagates: bool = True,
         failures: CheckFailures | None = None,
         checks: tuple[Check, ...] | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.request = request
         self.inbound = inbound
@@ -115,6 +126,11 @@ class InboundCall:
         self.until = None if deadline is None else Until(deadline)
         self.propagates = propagates
         self.around: Around | None = None
+        self.admission = admission
+        self.admitted: Active | None = None  # among these it counts
+        self.joined = 0  # how many there were then
+        self.late = 0.0
+        self.queued = 0.0
         self.started = 0.0
         self.status = 0
         self.grpc_status: int | None = None
@@ -148,6 +164,15 @@ class InboundCall:
             self.add_flag("DR" if grpc or self.request.http2 else "DC")
         self.add_flag(ended.flag)
 
+    def received(self, size: int) -> Refusal | None:
+        """So many more bytes of the request's body have come: what to respond when that is too much, in place of the
+        application as long as its head is not on its way."""
+        self.request_bytes += size
+        protection = self.inbound.protection
+        if protection is None or protection.max_body is None or self.request_bytes <= protection.max_body:
+            return None
+        return TOO_LARGE
+
     def responding(self, status: int) -> None:
         """The head of the response, with this status, goes to the client: a client that leaves now has got it."""
         self.sent = status
@@ -170,8 +195,11 @@ def inbound(call: InboundCall) -> InboundExchange:
         refusal = None
         if call.deadline is not None and call.deadline <= call.started:
             refusal = EXPIRED
-        elif call.checks:
-            refusal = yield from _checked(call)
+        else:
+            if call.admission is not None:
+                refusal = _admitted(call, call.admission)
+            if refusal is None and call.checks:
+                refusal = yield from _checked(call)
         if refusal is None and call.inbound.faults:
             refusal = yield from _injected(call)
         if refusal is not None:
@@ -187,6 +215,16 @@ def inbound(call: InboundCall) -> InboundExchange:
     finally:
         if call.until is not None:
             call.until.by = None
+        if call.admission is not None and call.admitted is not None:
+            call.admission.leave(call, clock())
+
+
+def _admitted(call: InboundCall, admission: Admission) -> Refusal | None:
+    try:
+        return admission.enter(call)
+    except Exception as error:  # noqa: BLE001 (as a check that raises)
+        call.failures.note(error)
+        return CHECK_FAILED
 
 
 def _checked(call: InboundCall) -> Asking:

@@ -162,6 +162,11 @@ class InboundRequest(AsSent):
         values = self._read().get(name)
         return None if values is None else values[0] if len(values) == 1 else ",".join(values)
 
+    def header_bytes(self) -> int:
+        """How large the header is, names and values, with what the request line says."""
+        pairs = sum(len(name) + len(value) for name, value in self._raw)
+        return pairs + len(self.method) + len(self.path) + len(self.query) + len(self.authority)
+
     def header_values(self, name: str) -> list[str] | None:
         """Each value of a repeated header on its own; None when the header is not repeated."""
         values = self._read().get(name)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.inbound import NOTHING, Inbound, InboundPorts
 from meshlib.engine.inbound import closed
+from meshlib.engine.protection_state import UNPROTECTED, BoundProtection, ProtectionState, no_shared_counter
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.engine.effects import Exchange
     from meshlib.engine.inbound import Check
+    from meshlib.engine.inbound_admission import Admission, Report
     from meshlib.engine.plain_request import PlainRequest
+    from meshlib.engine.protection_state import SharedCounterOf
 
     Asker = Callable[[PlainRequest, float | None], Exchange[PlainRequest]]
     """The exchange of a call through the mesh that a check makes, with the seconds it may take to the head of its response
@@ -21,13 +24,15 @@ if TYPE_CHECKING:
 
 
 class BoundInbound:
-    """The inbound settings of a port, and their checks in the order in which they are asked."""
+    """The inbound settings of a port, who is let in while there is much to do (``admission``, asked before all others), and
+    their checks in the order in which they are asked."""
 
-    __slots__ = ("checks", "settings")
+    __slots__ = ("admission", "checks", "settings")
 
-    def __init__(self, settings: Inbound, checks: tuple[Check, ...]) -> None:
+    def __init__(self, settings: Inbound, checks: tuple[Check, ...], admission: Admission | None = None) -> None:
         self.settings = settings
         self.checks = checks
+        self.admission = admission
 
 
 class BoundPorts:
@@ -51,26 +56,31 @@ SHUT = BoundPorts(BoundInbound(NOTHING, (closed,)))
 class InboundState:
     """Of one mesh, for as long as it lives. ``ask`` makes the calls of checks, ``clock`` is the mesh's."""
 
-    __slots__ = ("ask", "clock")
+    __slots__ = ("ask", "clock", "protection")
 
-    def __init__(self, clock: Clock, ask: Asker) -> None:
+    def __init__(
+        self, clock: Clock, ask: Asker, shared: SharedCounterOf = no_shared_counter, report: Report | None = None
+    ) -> None:
         self.clock = clock
         self.ask = ask
+        self.protection = ProtectionState(clock, shared, report)
 
     def take(self, ports: InboundPorts) -> BoundPorts:
         """The checks of a new configuration. What is known from the one before stays known; requests that are being served keep
         the checks that they began with."""
-        return BoundPorts(
-            self._bind(ports.default), {port: self._bind(inbound) for port, inbound in ports.ports.items()}
-        )
+        numbers = list(ports.ports)
+        settings = [ports.default, *ports.ports.values()]
+        default, *others = map(self._bind, settings, self.protection.take(settings))
+        return BoundPorts(default, dict(zip(numbers, others, strict=True)))
 
     def after_fork(self) -> None:
         """In a forked child: locks may be held, and flights under way, by threads that do not exist here."""
+        self.protection.after_fork()
 
-    def _bind(self, inbound: Inbound) -> BoundInbound:
-        return BoundInbound(inbound, self._checks_in_order(inbound))
+    def _bind(self, inbound: Inbound, protection: BoundProtection = UNPROTECTED) -> BoundInbound:
+        return BoundInbound(inbound, self._checks_in_order(inbound, protection), protection.admission)
 
-    def _checks_in_order(self, inbound: Inbound) -> tuple[Check, ...]:
+    def _checks_in_order(self, inbound: Inbound, protection: BoundProtection) -> tuple[Check, ...]:
         """Istio's order of filters: what needs no identity (shedding, sizes) comes first, then CUSTOM, tokens, AUDIT with DENY
         and ALLOW, and what is limited by who asks comes last."""
-        return inbound.checks
+        return (*protection.first, *inbound.checks, *protection.last)

@@ -11,21 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from meshlib.resources.base import Model, Resource
+from meshlib.resources.mechanism import AdaptiveConcurrency, Mechanism, RedisStorage
+from meshlib.resources.resilience_inbound import InboundProtection
+from meshlib.resources.selection import Selector
 from meshlib.resources.types import Count, DestinationHost, Duration, PortSelector, names, refuse
-
-Mode = Annotated[Literal["enforce", "shadow"], names("enforce", "shadow")]
-
-
-class Mechanism(Model):
-    """What all mechanisms share."""
-
-    mode: Mode = "enforce"
-
-
-class RedisStorage(Model):
-    """A Redis shared by a fleet: ``url`` such as redis://host:6379/0."""
-
-    url: str
 
 
 class BreakerStorage(Model):
@@ -69,14 +58,6 @@ class Hedging(Mechanism):
         if (self.delay is None) == (self.percentile is None):
             raise refuse("hedging-when", "hedging needs either delay or percentile", "for example delay: 50ms")
         return self
-
-
-class AdaptiveConcurrency(Mechanism):
-    """A limit that follows measured latency."""
-
-    algorithm: Annotated[Literal["gradient"], names("gradient")] = "gradient"
-    min_limit: Count = 1
-    max_limit: Count = 1000
 
 
 class DeadlinePolicy(Mechanism):
@@ -150,10 +131,13 @@ class TargetRef(Model):
 
 
 class ResiliencePolicySpec(Model):
-    """``spec`` of ResiliencePolicy."""
+    """``spec`` of ResiliencePolicy. ``inbound`` is about the servers of the services that it is for; of a policy that has
+    nothing else, about the workloads of ``selector``, or all of its namespace."""
 
     target_refs: list[TargetRef] | None = None
     host: str | None = None
+    selector: Selector | None = None
+    inbound: InboundProtection | None = None
     circuit_breaker: CircuitBreaker | None = None
     bulkhead: Bulkhead | None = None
     retry_budget: RetryBudgetPolicy | None = None
@@ -167,13 +151,21 @@ class ResiliencePolicySpec(Model):
 
     @model_validator(mode="after")
     def _target(self) -> Self:
-        if bool(self.target_refs) == bool(self.host):
+        named = bool(self.target_refs) + bool(self.host)
+        if self.selector is not None and named:
             raise refuse(
-                "no-target",
-                "the policy needs either targetRefs or host",
-                "for example targetRefs: [{kind: Service, name: reviews}]",
+                "two-targets",
+                "selector is about workloads, targetRefs and host about services: one of them",
+                "remove selector; inbound is about the workloads of the services then",
             )
-        return self
+        outbound = self.model_fields_set - {"target_refs", "host", "selector", "inbound"}
+        if named == 1 or (not named and self.inbound is not None and not outbound):
+            return self
+        raise refuse(
+            "no-target",
+            "the policy needs either targetRefs or host",
+            "for example targetRefs: [{kind: Service, name: reviews}]; only inbound does without",
+        )
 
 
 class ResiliencePolicy(Resource):

@@ -37,6 +37,7 @@ _MODULES = {
     "MeshConfig": ("mesh_config:refusals", "mesh_config:warnings"),
     "ConfigMap": ("mesh_config:refusals", "mesh_config:warnings"),
     "Telemetry": ("telemetry:refusals", "telemetry:warnings"),
+    "ResiliencePolicy": ("resilience_policy:refusals",),
     "WasmPlugin": ("extensions:wasm_plugin_refusals", "extensions:selector_notices"),
     "TrafficExtension": ("extensions:traffic_extension_refusals", "extensions:selector_notices"),
 }

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from meshlib.compiler.semantics.table import Row, honoured, ignored
+from meshlib.compiler.semantics.table import Row, honoured, ignored, mounted
 
 ENGINE = "tests/engine/test_resilience.py"
 SHARED = "tests/transport/core/test_shared_breaker.py"
-INBOUND = "it guards servers, which come with the inbound release"
+PROTECTION = "tests/mesh/test_inbound_protection.py"
+MODELS = "tests/compiler/test_inbound_protection.py"
 MODE = "shadow: runs, is counted, touches nothing"
+
+MATCH = (
+    honoured("match.path", "without query, at any spelling and as the router matched it", PROTECTION),
+    honoured("match.method", "exact, prefix, regex or a bare text", PROTECTION),
+    honoured("match.headers", "by name, the same", PROTECTION),
+)
+
+
+def limit(name: str, per: str = "") -> tuple[Row, ...]:
+    """A list of rate limits."""
+    rows = (
+        *MATCH,
+        honoured("mode", MODE, PROTECTION, "enforce"),
+        honoured(
+            "key.by", "principal, remoteIp or route; those without share one bucket", PROTECTION, "one bucket for all"
+        ),
+        honoured("key.header", "the value of a header", PROTECTION),
+        honoured("key.claim", "of a token that was verified; a.b: a claim in a claim", PROTECTION),
+        honoured("requests", "more: 429 RL, with retry-after and x-envoy-ratelimited", PROTECTION),
+        honoured("per", "in that time; tokens come one by one, as Envoy's", PROTECTION, per),
+        honoured("burst", "at once", PROTECTION, "requests"),
+        ignored("storage", "counting for a fleet is not there yet: requests are let through, and counted"),
+    )
+    return tuple(mounted(name, rows))
+
 
 ROWS: tuple[Row, ...] = (
     honoured("targetRefs", "the services it guards", ENGINE),
@@ -51,6 +77,42 @@ ROWS: tuple[Row, ...] = (
     honoured("fallback.destination", "is called instead", ENGINE),
     honoured("loadBalancer.mode", MODE, ENGINE, "enforce"),
     honoured("loadBalancer.peakEwma", "latency times requests under way, of two", ENGINE, "10s"),
-    ignored("rateLimit", INBOUND),
-    ignored("loadShedding", INBOUND),
+    ignored("rateLimit", "it is not said whose requests it would count: spec.inbound.rateLimits acts"),
+    ignored("loadShedding", "spec.inbound.loadShedding acts"),
+    honoured(
+        "selector",
+        "the workloads that inbound is about, of a policy that has nothing else",
+        MODELS,
+        "all of the namespace",
+    ),
+    *mounted("inbound", (*limit("rateLimits", "1s"), *limit("quotas"))),
+    honoured("inbound.loadShedding.mode", MODE, PROTECTION, "enforce"),
+    honoured("inbound.loadShedding.maxLag", "of the event loop, 99th percentile of 100 ms; more: 503 UO", PROTECTION),
+    honoured("inbound.loadShedding.maxQueueTime", "the same, of requests in line for a thread", PROTECTION),
+    honoured("inbound.maxConcurrent", "requests at once; more: 503 UO", PROTECTION),
+    honoured("inbound.adaptiveConcurrency.mode", MODE, PROTECTION, "enforce"),
+    honoured(
+        "inbound.adaptiveConcurrency.algorithm", "gradient", "tests/policy/test_adaptive_concurrency.py", "gradient"
+    ),
+    honoured("inbound.adaptiveConcurrency.minLimit", "requests that are always let in", PROTECTION, "1"),
+    honoured("inbound.adaptiveConcurrency.maxLimit", "requests at most", PROTECTION, "1000"),
+    *mounted("inbound.priorities", MATCH),
+    honoured(
+        "inbound.priorities.priority",
+        "critical: never shed; of each limit high may use up all, normal 80 %, low half",
+        PROTECTION,
+        "normal, where there are priorities",
+    ),
+    honoured(
+        "inbound.healthChecks", "paths that are never shed", PROTECTION, "/health, /healthz, /livez, /readyz, gRPC's"
+    ),
+    honoured("inbound.maxBodyBytes", "more: 413, also while it streams", PROTECTION),
+    honoured("inbound.maxHeaderBytes", "names, values and request line; more: 431", PROTECTION),
+    honoured("inbound.deadline.mode", MODE, PROTECTION, "enforce"),
+    honoured(
+        "inbound.deadline.header", "how long the request may take, as deadline.header", PROTECTION, "x-request-deadline"
+    ),
+    honoured("inbound.deadline.default", "the same without it, and at most", PROTECTION),
+    honoured("inbound.rateLimitedAsResourceExhausted", "gRPC gets 8, not 14", PROTECTION, "false"),
+    honoured("inbound.xRateLimitHeaders", "x-ratelimit-limit, -remaining, -reset to callers", PROTECTION, "false"),
 )

@@ -79,7 +79,7 @@ class MeshCore:
         self.retry_wait = retry_wait
         self.telemetry = telemetry
         self.live: Live | None = None
-        self.inbound = InboundState(clock, self.ask)
+        self.inbound = InboundState(clock, self.ask, report=telemetry.resilience)
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None

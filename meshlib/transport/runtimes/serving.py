@@ -70,8 +70,11 @@ class Server:
             bound, failures = SHUT.default, None
         else:
             bound, failures = live.inbound.of(request.port), live.check_failures
+        admission = bound.admission
+        if admission is not None:
+            deadline = admission.deadline(request, core.clock.monotonic(), deadline)
         return InboundCall(
-            request, bound.settings, core.clock, core.rng, deadline, self._propagates, failures, bound.checks
+            request, bound.settings, core.clock, core.rng, deadline, self._propagates, failures, bound.checks, admission
         )
 
     def deadline_names(self) -> tuple[str, ...]:

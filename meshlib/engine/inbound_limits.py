@@ -1,0 +1,135 @@
+"""The rate limits and quotas of a server (``spec.inbound`` of a ResiliencePolicy), and the sizes that it takes, as checks.
+
+Limits are asked after who asks is known and let in: they count by principals and claims. A limit whose storage does not say in
+time lets the request through, and is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from meshlib.policy.rate_limit_headers import RATE_LIMITED, retry_after, x_ratelimit
+from meshlib.policy.refusal import Refusal
+from meshlib.policy.request_match import compile_matches
+
+if TYPE_CHECKING:
+    from meshlib.clock import Clock
+    from meshlib.compiler.inbound_protection import Protection, RateLimit
+    from meshlib.engine.effects import Step
+    from meshlib.engine.inbound import Asking, Check
+    from meshlib.engine.inbound_admission import Tally
+    from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.engine.plain_request import PlainRequest
+    from meshlib.policy.path_spellings import Normalization
+    from meshlib.policy.token_bucket import Limiter, Taken
+
+    Counting: TypeAlias = Generator[Step[PlainRequest], None, Taken | None]
+
+
+class SharedCounter(Protocol):
+    """What counts for a fleet. None: it does not say, in time or at all."""
+
+    def count(self, limit: RateLimit, key: str) -> Counting: ...
+
+
+TOO_LARGE = Refusal(413, "Payload Too Large", None, "", "request_payload_too_large")
+HEADERS_TOO_LARGE = Refusal(431, "Request Header Fields Too Large", None, "", "request_headers_too_large")
+RESOURCE_EXHAUSTED = 8
+
+
+class BoundLimit:
+    """One limit at work: ``limiter`` in this process, or ``shared``."""
+
+    __slots__ = ("key", "limiter", "settings", "shared", "test")
+
+    def __init__(
+        self,
+        settings: RateLimit,
+        normalization: Normalization,
+        limiter: Limiter | None,
+        shared: SharedCounter | None,
+    ) -> None:
+        self.settings = settings
+        self.test = compile_matches(settings.matches, normalization)
+        self.key = settings.key.compile()
+        self.limiter = limiter
+        self.shared = shared
+
+
+def rate_limit_checks(settings: Protection, limits: list[BoundLimit], clock: Clock, tally: Tally) -> tuple[Check, ...]:
+    """Those in this process first: they cost nothing, and what they refuse nobody else is asked about."""
+    grpc_status = RESOURCE_EXHAUSTED if settings.resource_exhausted else None
+    told = settings.x_headers
+
+    def verdict(limit: BoundLimit, taken: Taken, request: InboundRequest) -> Refusal | None:
+        wanted = limit.settings
+        if not taken.allowed and tally.note(wanted.kind, "refused", wanted.shadow):
+            headers = (retry_after(taken.retry_after), *RATE_LIMITED)
+            if told:
+                headers += x_ratelimit(taken, wanted.rate)
+            detail = f"rate_limited[{wanted.name}]"
+            return Refusal(
+                429, "local_rate_limited" if limit.shared is None else "", grpc_status, "RL", detail, headers
+            )
+        if told and not wanted.shadow:
+            _tell(request.for_caller, taken, wanted)
+        return None
+
+    def here(request: InboundRequest) -> Refusal | None:
+        now = clock.monotonic()
+        for limit in local:
+            if limit.test is None or limit.test(request):
+                assert limit.limiter is not None
+                refusal = verdict(limit, limit.limiter.take(limit.key(request), now), request)
+                if refusal is not None:
+                    return refusal
+        return None
+
+    def elsewhere(request: InboundRequest) -> Asking:
+        for limit in shared:
+            if limit.test is None or limit.test(request):
+                assert limit.shared is not None
+                taken = yield from limit.shared.count(limit.settings, limit.key(request))
+                if taken is None:
+                    tally.note(limit.settings.kind, "failed open", limit.settings.shadow)
+                    continue
+                refusal = verdict(limit, taken, request)
+                if refusal is not None:
+                    return refusal
+        return None
+
+    local = [limit for limit in limits if limit.shared is None]
+    shared = [limit for limit in limits if limit.shared is not None]
+    checks: list[Check] = [here] if local else []
+    return (*checks, elsewhere) if shared else tuple(checks)
+
+
+def _tell(for_caller: list[tuple[bytes, bytes]], taken: Taken, limit: RateLimit) -> None:
+    """The caller is told of the limit that he is nearest to."""
+    for at, (name, value) in enumerate(for_caller):
+        if name == b"x-ratelimit-remaining":
+            if int(value) <= taken.remaining:
+                return
+            del for_caller[at - 1 : at + 2]
+            break
+    for_caller += x_ratelimit(taken, limit.rate)
+
+
+def size_check(settings: Protection) -> Check | None:
+    """Refuses a request whose header is too large, or that says its body is; None where there is no limit. What a body comes to
+    as it streams is counted by ``InboundCall.received``."""
+    max_header, max_body = settings.max_header, settings.max_body
+    if not max_header and max_body is None:
+        return None
+
+    def check(request: InboundRequest) -> Refusal | None:
+        if max_header and request.header_bytes() > max_header:
+            return HEADERS_TOO_LARGE
+        if max_body is not None:
+            length = request.header("content-length")
+            if length is not None and length.isascii() and length.isdigit() and int(length[:20]) > max_body:
+                return TOO_LARGE
+        return None
+
+    return check

@@ -1,0 +1,133 @@
+"""What a server's protection remembers from one configuration to the next: buckets, limits that follow latency, how many
+requests are being served, what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from meshlib.engine.inbound_admission import Active, Admission, Tally
+from meshlib.engine.inbound_limits import BoundLimit, rate_limit_checks, size_check
+from meshlib.policy.adaptive_concurrency import GradientLimit
+from meshlib.policy.token_bucket import Limiter
+
+if TYPE_CHECKING:
+    from meshlib.clock import Clock
+    from meshlib.compiler.inbound import Inbound
+    from meshlib.compiler.inbound_protection import Protection, RateLimit, SharedCount
+    from meshlib.engine.inbound import Check
+    from meshlib.engine.inbound_admission import Report
+    from meshlib.engine.inbound_limits import Counting, SharedCounter
+    from meshlib.policy.path_spellings import Normalization
+
+    SharedCounterOf = Callable[[SharedCount], SharedCounter]
+
+
+def no_shared_counter(_settings: SharedCount) -> SharedCounter:
+    """Of a mesh that has nothing to ask with."""
+    return UNKNOWN
+
+
+class _Unknown:
+    """Counts nothing, and says so: requests are let through."""
+
+    __slots__ = ()
+
+    def count(self, _limit: RateLimit, _key: str) -> Counting:
+        return None
+        yield
+
+
+UNKNOWN = _Unknown()
+
+
+class BoundProtection:
+    """The protection of a port at work: ``admission``, then the checks that come ``first``, and those that come ``last``, when
+    it is known who asks."""
+
+    __slots__ = ("admission", "first", "last")
+
+    def __init__(
+        self, admission: Admission | None = None, first: tuple[Check, ...] = (), last: tuple[Check, ...] = ()
+    ) -> None:
+        self.admission = admission
+        self.first = first
+        self.last = last
+
+
+UNPROTECTED = BoundProtection()
+
+
+class ProtectionState:
+    """``shared`` makes what counts for a fleet; ``report`` hears of what is decided."""
+
+    __slots__ = ("_active", "_adaptive", "_bound", "_clock", "_limiters", "_shared", "tally")
+
+    def __init__(self, clock: Clock, shared: SharedCounterOf, report: Report | None = None) -> None:
+        self._clock = clock
+        self._shared = shared
+        self._active = Active()
+        self._adaptive: GradientLimit | None = None
+        self._limiters: dict[RateLimit, Limiter] = {}
+        self._bound: list[BoundProtection] = []
+        self.tally = Tally("", report)
+
+    def take(self, inbounds: Iterable[Inbound]) -> list[BoundProtection]:
+        """The protections of a new configuration, in the order of ``inbounds``. A bucket stays while its limit does."""
+        before, self._limiters = self._limiters, {}
+        made: dict[int, BoundProtection] = {}
+        found = []
+        for inbound in inbounds:
+            self.tally.service = inbound.service
+            settings = inbound.protection
+            if settings is None:
+                found.append(UNPROTECTED)
+                continue
+            bound = made.get(id(settings))
+            if bound is None:
+                bound = made[id(settings)] = self._bind(settings, inbound.mesh.path_normalization, before)
+            found.append(bound)
+        self._bound = found
+        return found
+
+    def _bind(
+        self, settings: Protection, normalization: Normalization, before: dict[RateLimit, Limiter]
+    ) -> BoundProtection:
+        limits = []
+        for limit in settings.limits:
+            limiter = shared = None
+            if limit.shared is not None:
+                shared = self._shared(limit.shared)
+            else:
+                limiter = self._limiters[limit] = before.get(limit) or Limiter(limit.rate)
+            limits.append(BoundLimit(limit, normalization, limiter, shared))
+        sizes = size_check(settings)
+        admission = None
+        if settings.admits or settings.deadline is not None:
+            adaptive = None
+            if settings.adaptive is not None:
+                adaptive = self._adaptive
+                if adaptive is None or adaptive.settings != settings.adaptive:
+                    adaptive = GradientLimit(settings.adaptive)
+            self._adaptive = adaptive
+            admission = Admission(settings, normalization, self.tally, self._active, adaptive)
+        last = rate_limit_checks(settings, limits, self._clock, self.tally)
+        return BoundProtection(admission, (sizes,) if sizes is not None else (), last)
+
+    def after_fork(self) -> None:
+        """In a forked child: requests being served are the parent's, and its threads may hold locks."""
+        self._active = Active()
+        for limiter in self._limiters.values():
+            limiter.after_fork()
+        for bound in self._bound:
+            if bound.admission is not None:
+                bound.admission.active = self._active
+
+    def status(self) -> dict[str, object]:
+        """For ``mesh.status()``."""
+        return {
+            "active": self._active.count,
+            "concurrency_limit": None if self._adaptive is None else int(self._adaptive.limit),
+            "keys": {limit.name: len(limiter) for limit, limiter in self._limiters.items()},
+            "counts": {f"{mechanism}: {verdict}": n for (mechanism, verdict), n in sorted(self.tally.counts.items())},
+        }

@@ -1,0 +1,55 @@
+"""What is remembered from one configuration to the next, and in a child of a fork."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from meshlib.compiler.inbound import Inbound
+from meshlib.compiler.inbound_protection import Protection, RateLimit, SharedCount
+from meshlib.engine.protection_state import UNPROTECTED, ProtectionState, no_shared_counter
+from meshlib.policy.adaptive_concurrency import GradientSettings
+from meshlib.policy.request_key import RequestKey
+from meshlib.policy.token_bucket import Rate
+from tests.support.fake_clock import FakeClock
+
+LIMIT = RateLimit("p rateLimits[0]", "rateLimits", (), RequestKey(), Rate(1, 60.0, 1))
+SETTINGS = Protection("p", (LIMIT,), max_concurrent=1, adaptive=GradientSettings())
+
+
+def state() -> ProtectionState:
+    return ProtectionState(FakeClock(), no_shared_counter)
+
+
+def test_ports_with_the_same_settings_share_their_buckets():
+    one, other = state().take([Inbound(protection=SETTINGS), Inbound(protection=SETTINGS)])
+    assert one is other
+
+
+def test_a_port_without_settings_is_not_protected():
+    assert state().take([Inbound()]) == [UNPROTECTED]
+
+
+def test_a_limit_that_follows_latency_stays_while_its_bounds_do():
+    kept = state()
+    (first,) = kept.take([Inbound(protection=SETTINGS)])
+    (second,) = kept.take([Inbound(protection=replace(SETTINGS, max_concurrent=9))])
+    (third,) = kept.take([Inbound(protection=replace(SETTINGS, adaptive=GradientSettings(2, 3)))])
+    assert first.admission.adaptive is second.admission.adaptive
+    assert second.admission.adaptive is not third.admission.adaptive
+    assert first.admission.active is third.admission.active
+
+
+def test_in_a_child_of_a_fork_nobody_is_being_served_and_no_lock_is_held():
+    kept = state()
+    (bound,) = kept.take([Inbound(protection=SETTINGS)])
+    kept._active.count = 3
+    (limiter,) = kept._limiters.values()
+    limiter._lock.acquire()
+    kept.after_fork()
+    assert bound.admission.active.count == 0
+    assert limiter.take("", 0.0)
+
+
+def test_what_cannot_be_asked_does_not_say():
+    counted = no_shared_counter(SharedCount("redis://x")).count(LIMIT, "key")
+    assert list(counted) == []
