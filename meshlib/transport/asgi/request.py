@@ -14,9 +14,10 @@ from urllib.parse import quote
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.policy.client_address import ip_of
+from meshlib.policy.path_spellings import decode
 from meshlib.policy.refusal import Refusal
 from meshlib.transport.asgi.peer import address, peer_of, rewritten
-from meshlib.transport.protocol.request_target import NO_HOST, read_target
+from meshlib.transport.protocol.request_target import read_target
 
 if TYPE_CHECKING:
     from meshlib.transport.asgi.messages import Receive, Scope
@@ -48,15 +49,13 @@ def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiR
     values: dict[bytes, bytes] = dict(headers)
     method: str = scope.get("method", "GET")
     version: str = scope.get("http_version", "1.1")
-    host = _host(headers, values, version)
-    path = _raw_path(scope, receive)
-    target = host if isinstance(host, Refusal) else read_target(method, path, "unknown" if host is None else host)
-    malformed, absolute = None, False
+    sent = path = _raw_path(scope, receive)
+    authority, malformed = _host(headers, values)
+    target = malformed or read_target(method, sent, authority, host_needed=version != "1.0")
     if isinstance(target, Refusal):
-        malformed = target
+        malformed, authority = target, None
     else:
-        absolute = target.path != path
-        path = target.path
+        path, authority = target.path, target.authority
         if b"transfer-encoding" in values and b"content-length" in values:
             malformed = TWO_LENGTHS
     extensions = scope.get("extensions")
@@ -69,7 +68,7 @@ def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiR
         path,
         headers,
         protocol="grpc" if is_grpc(values.get(b"content-type")) else "http",
-        authority=host if isinstance(host, str) else None,
+        authority=authority,
         query=scope.get("query_string", b"").decode("latin-1"),
         peer="" if client is None or forwarded else address(client[0], client[1]),
         local_ip=_ip(server[0]) if server else "",
@@ -81,12 +80,23 @@ def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiR
         version=version,
     )
     request.values = values
-    request.absolute = absolute
+    request.absolute = path != sent
     request.malformed = malformed
     request.forwarded = forwarded
     if STAND_IN in scope:
         introduce(request, scope[STAND_IN])
+    visible = scope.get("path")
+    if visible != path and visible is not None and path == sent and malformed is None:
+        request.routed = _other_path(path, visible, scope.get("root_path", ""))
     return request
+
+
+def _other_path(path: str, visible: str, root: str) -> str | None:
+    """The path that the application is told (a wire string), where that is not what came, decoded: what has rewritten it (a
+    middleware around this one) lets it be routed by another than the one that was sent."""
+    seen, decoded = visible.encode("utf-8", "surrogatepass").decode("latin-1"), decode(path)
+    wire_root = root.encode("utf-8", "surrogatepass").decode("latin-1")
+    return None if seen in (decoded, wire_root + decoded) else seen
 
 
 def is_grpc(content_type: bytes | None) -> bool:
@@ -94,17 +104,17 @@ def is_grpc(content_type: bytes | None) -> bool:
     return content_type is not None and content_type[:16] == b"application/grpc" and content_type[16:17] in (b"", b"+")
 
 
-def _host(headers: Sequence[tuple[bytes, bytes]], values: Mapping[bytes, bytes], version: str) -> str | Refusal | None:
-    """The value of Host. None: nobody knows it, as an HTTP/1.0 request need not say."""
+def _host(headers: Sequence[tuple[bytes, bytes]], values: Mapping[bytes, bytes]) -> tuple[str | None, Refusal | None]:
+    """The value of Host (None: there is none), or that there are several."""
     host = values.get(b"host")
     if host is None or len(values) != len(headers) or b"Host" in values:  # absent, or perhaps one of several
         hosts = [value for name, value in headers if name.lower() == b"host"]
         if len(hosts) > 1:
-            return SEVERAL_HOSTS
+            return None, SEVERAL_HOSTS
         if not hosts:
-            return None if version == "1.0" else NO_HOST
+            return None, None
         host = hosts[0]
-    return host.decode("latin-1")
+    return host.decode("latin-1"), None
 
 
 def _raw_path(scope: Scope, receive: Receive) -> str:

@@ -113,7 +113,7 @@ def test_what_can_be_understood_in_two_ways_is_refused(request_, detail):
 
 def test_a_target_in_absolute_form_that_agrees_with_host_is_its_path():
     request = made("http://Shop.test/admin?x=1")
-    assert (request.path, request.malformed, request.absolute) == ("/admin", None, True)
+    assert (request.path, request.malformed, request.absolute, request.routed) == ("/admin", None, True, None)
     assert made("http://shop.test").path == "/"
     assert not made("/").absolute
 
@@ -184,3 +184,19 @@ def test_a_caller_of_a_users_test_is_an_object_in_the_scope_and_nothing_that_a_c
         made(extensions={STAND_IN: OPS}),
     ):
         assert (request.principal, request.mutual) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("raw", "path", "root", "wanted"),
+    [
+        (b"/a", "/a", "", None),
+        (b"/%61%2Fb", "/a/b", "", None),
+        (b"/%C3%A9", "/\u00e9", "", None),
+        (b"/x", "/api/x", "/api", None),  # a server that has put its root path before it
+        (b"/a", "/b", "", "/b"),
+        (b"/a", "/api/b", "/api", "/api/b"),
+        (b"/a", "/\u00e9", "", "/\u00c3\u00a9"),
+    ],
+)
+def test_where_the_application_is_told_another_path_that_is_judged_too(raw, path, root, wanted):
+    assert made(raw_path=raw, path=path, root_path=root).routed == wanted
