@@ -19,7 +19,8 @@ class InboundView(RequestView, Protocol):
     Of the request: ``protocol`` is "grpc" or "http", ``http2`` whether it is a stream of several, ``host_known``
     whether the server tells the authority at all, ``remote_ip`` whom the nearest proxy has seen (the last of
     X-Forwarded-For, as a sidecar believes it; else ``source_ip``). ``claims`` are those of a token that was verified,
-    None before one was, ``request_principal`` is its "issuer/subject"."""
+    None before one was, ``request_principal`` is its "issuer/subject". ``routed`` is the path as the
+    application's router has matched it, None before it has."""
 
     @property
     def protocol(self) -> str: ...
@@ -51,3 +52,5 @@ class InboundView(RequestView, Protocol):
     def claims(self) -> Mapping[str, object] | None: ...
     @property
     def request_principal(self) -> str: ...
+    @property
+    def routed(self) -> str | None: ...

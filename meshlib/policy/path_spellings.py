@@ -9,6 +9,7 @@ All texts are wire strings (bytes read as latin-1), without query. Pure; what wa
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -25,7 +26,6 @@ LONGEST_REMEMBERED = 512
 
 _NOT_IN_A_TARGET = re.compile("[^\x21-\x7e]")
 _CONTROL = re.compile("[\x00-\x1f]")
-_CANONICAL = re.compile(r"[^%\\\"<>^`{|}./]*(?:/(?!\.)[^%\\\"<>^`{|}/.]*(?:\.[^%\\\"<>^`{|}/.]*)*)*")
 _ESCAPE = re.compile("%([0-9a-fA-F]{2})")
 _LONE_PERCENT = re.compile("%(?![0-9a-fA-F]{2})")
 _NESTED = re.compile("\0(?=[0-9a-fA-F]{2})")
@@ -62,6 +62,10 @@ class PathSpellings:
         return (self.normalized,) if self.normalized == self.decoded else (self.normalized, self.decoded)
 
 
+is_plain: Callable[[str], object] = re.compile(r"(?:/(?!\.)[A-Za-z0-9\-._~!$&'()*+,;=:@]+)+/?|/").fullmatch
+"""Whether (truthy) all spellings of a path are the same, in every normalization, and nothing is the matter with it. Of most
+paths that is so."""
+
 _remembered: dict[tuple[str, str], PathSpellings] = {}
 
 
@@ -89,6 +93,8 @@ def forget() -> None:
 
 
 def _spelled(path: str, normalization: Normalization) -> PathSpellings:
+    if is_plain(path):
+        return PathSpellings(path, path, path, path)
     wire = path.partition("#")[0]
     problem = ""
     if not wire.startswith("/"):
@@ -147,8 +153,7 @@ def normalize(path: str, normalization: Normalization) -> str:
         return path
     if normalization == "DECODE_AND_MERGE_SLASHES" and "%" in path:
         path = _ESCAPED_SLASH.sub(lambda found: "/" if found[0][1] == "2" else "\\", path)
-    if _CANONICAL.fullmatch(path) is None:
-        path = _canonical(path)
+    path = _canonical(path)
     if normalization != "BASE" and "//" in path:
         # Envoy's joins what is not empty, between a slash at each end that had one: all slashes come to two
         path = "/" + "/".join([segment for segment in path.split("/") if segment]) + ("/" if path[-1] == "/" else "")

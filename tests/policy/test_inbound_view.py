@@ -13,7 +13,7 @@ from meshlib.policy.string_match import StringMatcher
 
 FACTS = [
     *("claims", "host_known", "http2", "local_ip", "mutual", "peer", "peer_id", "port", "principal", "protocol"),
-    *("remote_ip", "request_principal", "secure", "sni", "source_ip"),
+    *("remote_ip", "request_principal", "routed", "secure", "sni", "source_ip"),
 ]
 
 

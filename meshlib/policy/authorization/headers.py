@@ -1,0 +1,62 @@
+"""Values of a request's header (``request.headers[..]``): its lines, and what stands between commas in them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from meshlib.policy.authorization.patterns import Entries, Patterns, mapped
+from meshlib.policy.regex import wire
+
+Lines: TypeAlias = str | tuple[str, ...]
+"""One line, or several; an empty tuple: the header is absent."""
+
+
+class HeaderLines:
+    """Which bits have a pattern of a header. Envoy asks whether any line matches, and an application may read any item between
+    commas.
+
+    So unless ``certain``, any line or item counts, and several lines joined, too. When ``certain`` each line must match, and
+    each of its items; a pattern that has a comma itself is only compared with lines. ``*``: the header is there."""
+
+    __slots__ = ("_of_lines", "_patterns", "_present", "certain")
+
+    def __init__(self, entries: Entries, certain: bool = False) -> None:
+        self.certain = certain
+        self._present = 0
+        for bits, values in entries:
+            if "*" in values:
+                self._present |= bits
+        named = [(bits, [value for value in values if value != "*"]) for bits, values in mapped(entries, wire)]
+        self._patterns = Patterns(named)
+        self._of_lines = Patterns([(bits, [value for value in values if "," in value]) for bits, values in named])
+
+    def __call__(self, lines: Lines) -> int:
+        """The bits."""
+        several = (lines,) if isinstance(lines, str) else lines
+        if not several:
+            return 0
+        return self._present | (self._every(several) if self.certain else self._any(several))
+
+    def _any(self, lines: tuple[str, ...]) -> int:
+        found = 0
+        for line in lines:
+            found |= self._patterns(line.strip(" \t"))
+            if "," in line:
+                for item in line.split(","):
+                    found |= self._patterns(item.strip(" \t"))
+        if len(lines) > 1:
+            found |= self._patterns(",".join(lines)) | self._patterns(", ".join(lines))
+        return found
+
+    def _every(self, lines: tuple[str, ...]) -> int:
+        found = -1
+        for line in lines:
+            whole = line.strip(" \t")
+            here = self._patterns(whole)
+            if "," in whole and here:
+                items = here
+                for item in whole.split(","):
+                    items &= self._patterns(item.strip(" \t"))
+                here = items | self._of_lines(whole)
+            found &= here
+        return found

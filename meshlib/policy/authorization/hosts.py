@@ -1,0 +1,35 @@
+"""Hosts (``hosts``, ``request.headers[:authority]``): any case, port and final dot as they come."""
+
+from __future__ import annotations
+
+import re
+
+from meshlib.policy.authorization.patterns import Entries, Patterns, mapped
+from meshlib.policy.regex import wire
+
+_PORT = re.compile(r":[0-9]*\Z")
+
+
+class Hosts:
+    """Which bits have a pattern of the host that an authority names. Envoy compares the authority as it came, but for its
+    case. So does this when ``certain``; else the host without port, without its final dot, and without both count too."""
+
+    __slots__ = ("_patterns", "certain")
+
+    def __init__(self, entries: Entries, certain: bool = False) -> None:
+        self.certain = certain
+        self._patterns = Patterns(mapped(entries, lambda value: wire(value).lower()))
+
+    def __call__(self, authority: str) -> int:
+        """The bits."""
+        name = authority.lower()
+        found = self._patterns(name)
+        if not self.certain:
+            port = _PORT.search(name)
+            host = name if port is None else name[: port.start()]
+            bare = host.removesuffix(".")
+            others = {host, bare, bare + ("" if port is None else port[0])}
+            for other in others:
+                if other != name:
+                    found |= self._patterns(other)
+        return found

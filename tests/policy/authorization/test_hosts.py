@@ -1,0 +1,31 @@
+"""Hosts: as Envoy compares them for certain, and what an application takes for the host as well."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshlib.policy.authorization.hosts import Hosts
+
+ENTRIES = [(1, ["app.test"]), (2, ["*.test"]), (4, ["app.test:8080"]), (8, ["app.*"]), (16, ["[::1]"]), (32, ["*"])]
+
+
+@pytest.mark.parametrize(
+    ("authority", "certain", "maybe"),
+    [
+        ("app.test", 43, 43),
+        ("APP.Test", 43, 43),
+        ("app.test:80", 40, 43),
+        ("app.test.", 40, 43),
+        ("app.test.:8080", 40, 47),
+        ("x.test:", 32, 34),
+        ("[::1]:80", 32, 48),
+        ("other", 32, 32),
+    ],
+)
+def test_case_port_and_final_dot(authority: str, certain: int, maybe: int) -> None:
+    assert Hosts(ENTRIES, certain=True)(authority) == certain
+    assert Hosts(ENTRIES)(authority) == maybe
+
+
+def test_patterns_are_of_any_case_too() -> None:
+    assert Hosts([(1, ["App.TEST"])], certain=True)("app.test") == 1
