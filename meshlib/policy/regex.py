@@ -41,6 +41,11 @@ def _compile(pattern: str) -> re2._Regexp:
         raise BadRegex(reason.decode() if isinstance(reason, bytes) else str(reason)) from error
 
 
+def quoted(text: str) -> str:
+    """A pattern that matches just this text."""
+    return re.escape(text)
+
+
 def compile_full_match(pattern: str) -> Callable[[str], bool]:
     """A test whether the whole of a wire string matches. Raises ``BadRegex``."""
     compiled = _compile(pattern)

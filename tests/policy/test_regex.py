@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.policy import regex
-from meshlib.policy.regex import BadRegex, compile_full_match, compile_set, rewriter, wire
+from meshlib.policy.regex import BadRegex, compile_full_match, compile_set, quoted, rewriter, wire
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,13 @@ from meshlib.policy.regex import BadRegex, compile_full_match, compile_set, rewr
 )
 def test_a_regex_matches_the_whole_text_by_re2s_rules(pattern, text, hit):
     assert compile_full_match(pattern)(text.encode("utf-8").decode("latin-1")) is hit
+
+
+@given(st.text(max_size=8).filter(lambda text: text.isprintable()))
+def test_a_quoted_text_matches_itself_and_nothing_else(text):
+    matches = compile_full_match(quoted(text))
+    assert matches(wire(text))
+    assert not matches(wire(text) + "x")
 
 
 @pytest.mark.parametrize("pattern", ["(?=x)", r"(a)\1", "a++", r"\Z", "x{1001}", "("])

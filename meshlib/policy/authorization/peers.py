@@ -6,12 +6,11 @@ without one nobody asks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from meshlib.policy.authorization.blocks import UnknownValue
 from meshlib.policy.authorization.patterns import Entries, Patterns
-from meshlib.policy.regex import compile_full_match
+from meshlib.policy.regex import compile_full_match, quoted
 
 SCHEME = "spiffe://"
 MOST_PARTS = 64
@@ -39,7 +38,7 @@ class Namespaces:
     def __init__(self, entries: Entries, certain: bool = False) -> None:
         self._exact = Patterns([(bits, [v for v in values if "*" not in v]) for bits, values in entries])
         self._others = [
-            (bits, compile_full_match(f".*/ns/{'.*'.join(re.escape(part) for part in value.split('*'))}/.*"))
+            (bits, compile_full_match(f".*/ns/{'.*'.join(quoted(part) for part in value.split('*'))}/.*"))
             for bits, values in entries
             for value in values
             if "*" in value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from meshlib.policy.authorization.patterns import Entries
-from meshlib.policy.regex import compile_full_match, compile_set
+from meshlib.policy.regex import compile_full_match, compile_set, quoted
 
 _OPERATOR = re.compile(r"(\{\*\*?\})")
 _PCHAR = r"A-Za-z0-9\-._~%!$&'()*+,;:@="
@@ -23,7 +23,7 @@ def is_template(path: str) -> bool:
 
 def _pattern(template: str, as_envoy: bool) -> str:
     operators = _AS_ENVOY if as_envoy else _ANYTHING
-    return "".join(operators.get(part) or re.escape(part) for part in _OPERATOR.split(template))
+    return "".join(operators.get(part) or quoted(part) for part in _OPERATOR.split(template))
 
 
 class Templates:
