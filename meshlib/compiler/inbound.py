@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.inbound_faults import compile_faults
 from meshlib.compiler.inbound_protection import Protection, compile_protection, serves
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
+from meshlib.compiler.request_authentication import compile_request_authentications
+from meshlib.compiler.token_rules import TokenRules
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.inbound_view import InboundView
 from meshlib.policy.refusal import Refusal
@@ -36,6 +38,7 @@ class Inbound:
     resources: tuple[str, ...] = ()  # EnvoyFilters that the faults come from
     mesh: MeshSettings = DEFAULTS
     protection: Protection | None = None
+    tokens: TokenRules | None = None  # RequestAuthentications
 
 
 NOTHING = Inbound()
@@ -73,7 +76,9 @@ def compile_inbound(
     faults, sources, problems = compile_faults(kinds.envoy_filters, workload, mesh.root_namespace)
     service = own_service(kinds.services, workload, domain)
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
-    return InboundPorts(Inbound((), faults, service, sources, mesh, protection)), problems + about_protection
+    tokens, about_tokens = compile_request_authentications(kinds.request_authentications, workload, mesh)
+    inbound = Inbound((), faults, service, sources, mesh, protection, tokens)
+    return InboundPorts(inbound), [*problems, *about_protection, *about_tokens]
 
 
 def own_service(services: Iterable[Service], workload: Workload, domain: str) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from meshlib.engine.effects import Wait
 from meshlib.engine.flight import Flight
 
-if TYPE_CHECKING:
-    from meshlib.engine.effects import Step
-
 T = TypeVar("T")
+S = TypeVar("S")
+"""What a fetch yields."""
 
 
 class _Fetch(Flight, Generic[T]):
@@ -33,8 +32,8 @@ class Flights(Generic[T]):
         self._lock = Lock()
 
     def fetch(
-        self, key: str, make: Callable[[], Generator[Step, None, T | None]], timeout: float | None = None
-    ) -> Generator[Step, None, T | None]:
+        self, key: str, make: Callable[[], Generator[S, None, T | None]], timeout: float | None = None
+    ) -> Generator[S | Wait, None, T | None]:
         """What ``make`` fetches, or what another's fetch under way does. None: that came to nothing, was given up, or took
         longer than ``timeout`` seconds."""
         with self._lock:

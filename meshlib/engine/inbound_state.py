@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.inbound import NOTHING, Inbound, InboundPorts
 from meshlib.engine.inbound import closed
 from meshlib.engine.protection_state import UNPROTECTED, BoundProtection, ProtectionState, no_shared_counter
+from meshlib.engine.token_state import TokenState
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
@@ -56,7 +57,7 @@ SHUT = BoundPorts(BoundInbound(NOTHING, (closed,)))
 class InboundState:
     """Of one mesh, for as long as it lives. ``ask`` makes the calls of checks, ``clock`` is the mesh's."""
 
-    __slots__ = ("ask", "clock", "protection")
+    __slots__ = ("ask", "clock", "protection", "tokens")
 
     def __init__(
         self, clock: Clock, ask: Asker, shared: SharedCounterOf = no_shared_counter, report: Report | None = None
@@ -64,18 +65,21 @@ class InboundState:
         self.clock = clock
         self.ask = ask
         self.protection = ProtectionState(clock, shared, report)
+        self.tokens = TokenState(clock, ask)
 
     def take(self, ports: InboundPorts) -> BoundPorts:
         """The checks of a new configuration. What is known from the one before stays known; requests that are being served keep
         the checks that they began with."""
         numbers = list(ports.ports)
         settings = [ports.default, *ports.ports.values()]
+        self.tokens.take(settings)
         default, *others = map(self._bind, settings, self.protection.take(settings))
         return BoundPorts(default, dict(zip(numbers, others, strict=True)))
 
     def after_fork(self) -> None:
         """In a forked child: locks may be held, and flights under way, by threads that do not exist here."""
         self.protection.after_fork()
+        self.tokens.after_fork()
 
     def _bind(self, inbound: Inbound, protection: BoundProtection = UNPROTECTED) -> BoundInbound:
         return BoundInbound(inbound, self._checks_in_order(inbound, protection), protection.admission)
@@ -83,4 +87,4 @@ class InboundState:
     def _checks_in_order(self, inbound: Inbound, protection: BoundProtection) -> tuple[Check, ...]:
         """Istio's order of filters: what needs no identity (shedding, sizes) comes first, then CUSTOM, tokens, AUDIT with DENY
         and ALLOW, and what is limited by who asks comes last."""
-        return (*protection.first, *inbound.checks, *protection.last)
+        return (*protection.first, *inbound.checks, *self.tokens.checks(inbound), *protection.last)

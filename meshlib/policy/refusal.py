@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshlib.policy.grpc_status import grpc_of_http
 
@@ -19,7 +19,7 @@ class Refusal:
     grpc_status: int | None = None
     flag: str = ""
     detail: str = ""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)  # a realm has the query of the request
 
     @property
     def grpc(self) -> int:

@@ -45,12 +45,13 @@ def _float(text: str) -> float:
 
 
 def _integer(text: str) -> int:
-    if len(text) > _DIGITS:
-        raise ValueError("a number beyond a double")
+    if len(text) >= _DIGITS:
+        _float(text)  # raises for what is beyond
     return int(text)
 
 
-_DIGITS = 309
+_DIGITS = 300
+"""So many digits may be beyond a double."""
 
 
 def _constant(name: str) -> None:

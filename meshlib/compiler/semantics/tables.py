@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from meshlib.compiler.semantics import destination_rule, mesh_config, others, resilience_policy, virtual_service
+from meshlib.compiler.semantics import (
+    destination_rule,
+    mesh_config,
+    others,
+    request_authentication,
+    resilience_policy,
+    virtual_service,
+)
 from meshlib.compiler.semantics.table import Table
 
 TABLES: dict[str, Table] = {
@@ -18,6 +25,7 @@ TABLES: dict[str, Table] = {
         ("EnvoyFilter", others.ENVOY_FILTER),
         ("ProxyConfig", others.PROXY_CONFIG),
         ("MeshConfig", mesh_config.ROWS),
+        ("RequestAuthentication", request_authentication.ROWS),
         ("ResiliencePolicy", resilience_policy.ROWS),
     )
 }
@@ -28,7 +36,6 @@ SAME_AS = {"ConfigMap": "MeshConfig"}
 SECURITY_AND_TELEMETRY = {
     "AuthorizationPolicy": "it is enforced on servers, which come with the inbound release",
     "PeerAuthentication": "servers ask for certificates as they are set up to; that meshlib sees to it comes with issue 14",
-    "RequestAuthentication": "it is enforced on servers, which come with the inbound release",
     "Telemetry": "metrics and spans are not configurable yet",
     "WasmPlugin": "Wasm runs in Envoy",
     "TrafficExtension": "Wasm and Lua run in Envoy",
