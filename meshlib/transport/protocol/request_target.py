@@ -42,6 +42,7 @@ FORM = _bad("target_is_not_a_path")
 OTHER_HOST = _bad("target_and_host_differ")
 NO_HOST = _bad("missing_host_header")
 BAD_HOST = _bad("invalid_host_header")
+TWO_LENGTHS = _bad("content_length_and_transfer_encoding")
 
 
 def read_target(method: str, target: str, host: str | None, *, host_needed: bool = True) -> Target | Refusal:

@@ -23,7 +23,8 @@ from urllib.parse import quote
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.policy.path_spellings import decode
-from meshlib.transport.protocol.request_target import Target, read_target
+from meshlib.transport.protocol.request_target import TWO_LENGTHS, Target, read_target
+from meshlib.transport.wsgi.body import Body
 from meshlib.transport.wsgi.connection import (
     PROXY_FIX,
     SOCKET,
@@ -166,6 +167,8 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
     else:
         malformed = found
         path, query, authority = "/", "", None
+    if "HTTP_TRANSFER_ENCODING" in environ and get("CONTENT_LENGTH"):
+        malformed = TWO_LENGTHS
     sock = get(SOCKET)
     identity, mutual, secure = peer_of(sock)
     request = WsgiRequest(
@@ -184,6 +187,7 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
         version=protocol,
     )
     request._environ = environ
+    request.body_source = Body(environ)
     request.malformed = malformed
     if STAND_IN in environ:
         introduce(request, environ[STAND_IN])

@@ -12,6 +12,7 @@ import pytest
 
 import meshlib
 from meshlib.engine import deadlines, inbound_context
+from meshlib.engine.effects import Peek
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.refusal import Refusal
 from meshlib.transport.wsgi.middleware import MeshWSGIMiddleware
@@ -478,6 +479,31 @@ def test_a_request_that_could_be_read_in_two_ways_is_400_and_no_check_is_asked(
     assert served.results == [(400, "DPE")]
     assert served.calls[0].refusal is not None
     assert served.calls[0].refusal.detail == detail
+
+
+def test_a_body_of_two_lengths_is_400(served: Watched) -> None:
+    answered = serve(served.around(hello), method="POST", HTTP_TRANSFER_ENCODING="chunked", CONTENT_LENGTH="3")
+    assert answered.status == "400 Bad Request"
+    assert serve(served.around(hello), method="POST", HTTP_TRANSFER_ENCODING="chunked").status == "200 OK"
+
+
+def test_a_check_may_look_at_the_body_and_the_application_reads_all_of_it(served: Watched) -> None:
+    seen: list[tuple[bytes, bool]] = []
+
+    def check(request: InboundRequest) -> Iterator[Any]:
+        assert request.body_source is not None
+        peek = Peek(request.body_source, 2)
+        yield peek
+        seen.append((peek.head, peek.ended))
+        return None
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", TEXT)
+        return [environ["wsgi.input"].read(3)]
+
+    body = {"wsgi.input": io.BytesIO(b"abcNEXT")}
+    assert serve(served.around(app, check), method="POST", CONTENT_LENGTH="3", **body).body == [b"abc"]
+    assert seen == [(b"ab", False)]
 
 
 def test_the_port_is_the_one_that_is_said_and_must_be_one(served: Watched) -> None:
