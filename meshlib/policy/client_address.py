@@ -29,10 +29,9 @@ def ip_of(address: str) -> str:
 @functools.lru_cache(MAX_SEEN)
 def last_forwarded(forwarded: str) -> str:
     """The IP at the end of an X-Forwarded-For (its lines joined with ","), "" when there stands none: Envoy takes no port
-    there."""
+    there, and an IPv4 address mapped into IPv6 for an IPv6 one."""
     last = forwarded.rpartition(",")[2].strip(" \t")
     try:
-        ipaddress.ip_address(last)
+        return str(ipaddress.ip_address(last.partition("%")[0]))
     except ValueError:
         return ""
-    return ip_of(last)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,7 @@ def test_the_ip_of_a_peer(address, ip):
         ("10.0.0.1, unknown", ""),
         ("10.0.0.1:80", ""),
         ("[::1]", ""),
+        ("::ffff:10.0.0.1", str(ipaddress.ip_address("::ffff:10.0.0.1"))),
         ("2001:db8::1", "2001:db8::1"),
     ],
 )

@@ -20,7 +20,8 @@ class UnknownValue(Exception):
 class Blocks:
     """Which bits have a block that an IP is in: for each length of prefix, a look-up of the address cut to it.
 
-    An IPv4 address in IPv6's clothes is the IPv4 one, as Envoy reads it; unless ``certain`` it is both."""
+    An IPv4 address in IPv6's clothes is an IPv6 one, as Envoy reads it in X-Forwarded-For (``client_address`` has taken the
+    clothes off those of sockets, as Envoy does); unless ``certain`` it is both."""
 
     __slots__ = ("_tables", "certain")
 
@@ -51,8 +52,8 @@ class Blocks:
             raise UnknownValue(ip) from None
         version, number = address.version, int(address)
         if version == 6 and number >> 32 == _MAPPED >> 32:
-            bits = self._of(4, number & 0xFFFFFFFF)
-            return bits if self.certain else bits | self._of(6, number)
+            bits = self._of(6, number)
+            return bits if self.certain else bits | self._of(4, number & 0xFFFFFFFF)
         return self._of(version, number)
 
     def _of(self, version: int, number: int) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from meshlib.policy.authorization.blocks import Blocks, UnknownValue
 from meshlib.policy.authorization.headers import HeaderLines, Lines
-from meshlib.policy.authorization.hosts import Hosts
+from meshlib.policy.authorization.hosts import Authorities, Hosts
 from meshlib.policy.authorization.patterns import Entries, Index, Patterns, mapped
 from meshlib.policy.authorization.peers import Namespaces, Principals, ServiceAccounts, TrustDomains
 from meshlib.policy.authorization.tokens import Claims, Issued, RequestPrincipals, claim_names, claim_reader, issued
@@ -177,6 +177,10 @@ def _unknown(entries: Entries, certain: bool) -> Index[str]:
     return _nothing
 
 
+def _authority(request: InboundView) -> str:
+    return request.authority if request.host_known else ""
+
+
 def _sni(request: InboundView) -> str | None:
     """None: the connection is TLS, and its server does not tell the name (or there was none)."""
     return request.sni or (None if request.secure else "")
@@ -195,7 +199,8 @@ def _sni_kind(entries: Entries, certain: bool) -> Index[str | None]:
 
 _PLAIN: Mapping[str, Kind[str] | Kind[int] | Kind[str | None] | Kind[Issued]] = {
     "methods": Kind(_texts, "method"),
-    "hosts": Kind(Hosts, read=lambda request: request.authority if request.host_known else "", unknown=True),
+    "hosts": Kind(Hosts, read=_authority, unknown=True),
+    "authority": Kind(Authorities, read=_authority, unknown=True),
     "destination.port": Kind(_ports, "port", unknown=True),
     "destination.ip": Kind(Blocks, "local_ip", unknown=True),
     "connection.sni": Kind(_sni_kind, read=_sni),
@@ -209,14 +214,14 @@ _PLAIN: Mapping[str, Kind[str] | Kind[int] | Kind[str | None] | Kind[Issued]] = 
 }
 _CLAIMS = {"request.auth.audiences": "aud", "request.auth.presenter": "azp"}
 _HEADERS, _CLAIM, _ENVOY = "request.headers", "request.auth.claims", "experimental.envoy.filters."
-_PSEUDO = {":authority": "hosts", "host": "hosts", ":method": "methods"}
+_PSEUDO = {":authority": "authority", "host": "authority", ":method": "methods"}
 PATH_HEADER = "request.headers[:path]"
 
 
 def kind_of(key: str) -> Kind[str] | Kind[int] | Kind[str | None] | Kind[Issued] | Kind[tuple[str, ...]] | Kind[Lines]:
     """What the field with this key is. Raises ``BadCondition``. (``paths`` and the header ``:path`` are ``paths.py``'s.)"""
     found = _PLAIN.get(key)
-    if found is not None:
+    if found is not None and key != "authority":
         return found
     if key in _CLAIMS:
         return _claim((_CLAIMS[key],))

@@ -1,4 +1,4 @@
-"""Hosts (``hosts``, ``request.headers[:authority]``): any case, port and final dot as they come."""
+"""Hosts (``hosts``; ``request.headers[:authority]``): any case, port and final dot as they come."""
 
 from __future__ import annotations
 
@@ -33,3 +33,17 @@ class Hosts:
                 if other != name:
                     found |= self._patterns(other)
         return found
+
+
+class Authorities(Hosts):
+    """The same for the header ``:authority``, whose case Envoy compares: when ``certain`` it must be that of the pattern."""
+
+    __slots__ = ("_to_the_letter",)
+
+    def __init__(self, entries: Entries, certain: bool = False) -> None:
+        super().__init__(entries, certain)
+        self._to_the_letter = Patterns(mapped(entries, wire), certain)
+
+    def __call__(self, authority: str) -> int:
+        """The bits."""
+        return self._to_the_letter(authority) if self.certain else super().__call__(authority)

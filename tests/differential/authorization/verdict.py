@@ -95,6 +95,11 @@ def no_sni(case: Case, request: Request) -> bool:
     return request.caller.secure and not request.caller.sni and asks(case, (), "connection.sni")
 
 
+def clothes_of_ipv6(_case: Case, request: Request) -> bool:
+    """X-Forwarded-For ends with an IPv4 address mapped into IPv6."""
+    return any(name == "x-forwarded-for" and "::ffff:" in value for name, value in request.headers)
+
+
 Applies = Callable[[Case, Request], bool]
 STRICTER: dict[str, Applies] = {
     "a path that is no text is no request": path_that_is_no_text,
@@ -102,6 +107,7 @@ STRICTER: dict[str, Applies] = {
     "who shows no identity is excluded by negative fields of ALLOW": negative_of_nobody,
     "a header of several items must fit with each": header_of_several_items,
     "a host is forbidden with port and final dot, too": host_with_port_or_dot,
+    "an IPv4 address in IPv6's clothes is both to who forbids": clothes_of_ipv6,
     "TLS without a known SNI fits no rule that asks it": no_sni,
 }
 """Differences in which meshlib refuses what Envoy lets through, by the reason that docs/parity.md gives."""

@@ -134,7 +134,7 @@ def _address(ip: str) -> tuple[Test, Test] | None:
         network = ipaddress.ip_network(block, strict=False)
         return of.version == network.version and of in network  # type: ignore[attr-defined]
 
-    return lambda v: inside(v, plain) or inside(v, address), lambda v: inside(v, plain)
+    return lambda v: inside(v, plain) or inside(v, address), lambda v: inside(v, address)
 
 
 def _host(request: InboundView) -> tuple[Test, Test] | None:
