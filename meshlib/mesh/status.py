@@ -35,6 +35,7 @@ def status_of(
         "alarm_failures": core.alarms.failures,
         "names": core.names.status(),
         "certificates": core.certificates(),
+        "token_keys": list(core.inbound.tokens.key_sets.status()),
         "mirrors": {"dropped": core.background.dropped, "failed": core.background.failures},
         "workload": workload.name,
         "namespace": workload.namespace,

@@ -80,6 +80,7 @@ class MeshCore:
         self.telemetry = telemetry
         self.live: Live | None = None
         self.inbound = InboundState(clock, self.ask, report=telemetry.resilience)
+        self.inbound.tokens.key_sets.report = _log_fetch_failure
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None
@@ -246,6 +247,15 @@ def _log_check_failure(error: Exception) -> None:
     log.error(
         "a check has raised, and its request was refused; further ones are only counted (status: check_failures)",
         exc_info=error,
+    )
+
+
+def _log_fetch_failure(url: str, why: str) -> None:
+    log.warning(
+        "the keys of %s could not be fetched: %s; without keys its tokens are refused, older ones serve for a day "
+        "(it is tried again, and said again after the next success)",
+        url,
+        why,
     )
 
 

@@ -57,7 +57,7 @@ class Server:
         self._names_of: Snapshot | None = None
         self.telemetry = telemetry
         self.clock = core.clock
-        settings = ClientSettings()
+        settings = ClientSettings(guarded=True)
         self.blocking: SyncRuntime[PlainRequest] = _Blocking(core, settings)
         self.awaited: AsyncRuntime[PlainRequest] = _Awaited(core, settings)
 

@@ -16,6 +16,7 @@ from meshlib.transport.upstream.client_settings import ClientSettings
 
 MAX_TARGETS = 2048
 """Per cluster. Only pass-through to ever new hosts gets there."""
+GUARDED = "guarded"
 
 
 def find_target(
@@ -36,6 +37,8 @@ def find_target(
         key = (endpoint, authority, client)
     if client.limits is not None:
         key = (key, client.limits)
+    if client.guarded:  # a connection of somebody who may go anywhere is none for it
+        key = (key, GUARDED)
     found = cluster.targets.get(key)
     if type(found) is not Target or found.label != endpoint.key:
         if len(cluster.targets) >= MAX_TARGETS:
@@ -81,5 +84,6 @@ def _make_target(
         http2=cluster.spec.http2 or (settings is None and context is not None and client.http2),
         max_concurrent_streams=limits.max_concurrent_streams,
         limits=client.limits,
+        guarded=client.guarded,
         label=endpoint.key,
     )

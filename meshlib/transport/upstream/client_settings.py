@@ -10,7 +10,8 @@ from meshlib.transport.upstream.tls import Cert, Context, Verify, caller_context
 
 class ClientSettings:
     """What a client was made with: its TLS, for https URLs (the context is made on first use, it takes milliseconds), and
-    ``limits`` of its own. ``http2``: HTTP/2 is offered in the handshake, and the server decides."""
+    ``limits`` of its own. ``http2``: HTTP/2 is offered in the handshake, and the server decides. ``guarded``: it never connects
+    to addresses that ``policy.guarded_addresses`` names, whatever name led there."""
 
     def __init__(
         self,
@@ -19,6 +20,7 @@ class ClientSettings:
         trust_env: bool = True,
         http2: bool = False,
         limits: ClientLimits | None = None,
+        guarded: bool = False,
     ) -> None:
         if http2 and not installed():
             raise ImportError(f"http2=True needs ngh2 or h2: {HTTP2_REMEDY}")
@@ -28,6 +30,7 @@ class ClientSettings:
         self._context: Context | None = None
         self.http2 = http2
         self.limits = limits
+        self.guarded = guarded
 
     def context(self) -> Context:
         """The context, or the files it follows; made once."""

@@ -67,11 +67,13 @@ async def _dial_host(
     """To the address, or to the first address of the name that answers."""
     make: Callable[[], asyncio.Protocol] = lambda: protocol  # noqa: E731
     if not target.is_name:
+        target.admit(target.host)
         transport, _ = await loop.create_connection(make, target.host, target.port, **tls)
         return transport
     failed: OSError | None = None
     for address in await names.resolve_async(target.host):
         try:
+            target.admit(address)
             transport, _ = await loop.create_connection(make, address, target.port, **tls)
         except ssl.SSLError:
             raise  # the address answered; another one would not be more trustworthy
@@ -120,6 +122,7 @@ async def _reach_one(loop: asyncio.AbstractEventLoop, addresses: Sequence[str], 
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
+            target.admit(address)
             return await _reach(loop, family, (address, target.port))
         except OSError as error:
             failed = error

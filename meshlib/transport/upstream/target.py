@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshlib.policy.circuit_limits import TcpKeepalive
+from meshlib.policy.guarded_addresses import is_guarded
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.names import is_name
 from meshlib.transport.upstream.tls import Context
@@ -21,6 +22,7 @@ class Target:
 
     ``http2``: over plaintext the server is known to speak it; over TLS it is offered (ALPN) and the server decides.
     ``max_concurrent_streams``: per HTTP/2 connection, at most what the server allows (Istio's maxConcurrentStreams).
+    ``guarded``: see ``admit``.
     """
 
     host: str
@@ -36,6 +38,7 @@ class Target:
     http2: bool = False
     max_concurrent_streams: int = 2**31 - 1
     limits: ClientLimits | None = None  # of the one client whose connections these are
+    guarded: bool = False
     label: str = field(default="")
     is_name: bool = field(init=False)
     retired: bool = field(init=False, default=False)
@@ -49,6 +52,11 @@ class Target:
     def scheme(self) -> bytes:
         """Of requests to it: ``http`` or ``https``."""
         return b"http" if self.tls is None else b"https"
+
+    def admit(self, address: str) -> None:
+        """Asked before each connect, with the IP. Raises OSError for one that this program must not be sent to."""
+        if self.guarded and is_guarded(address):
+            raise OSError(f"{address} is a link-local or metadata address, which checks of servers never connect to")
 
     def retire(self) -> None:
         """Nothing refers to it any more but calls under way: their connections close with them."""

@@ -99,6 +99,7 @@ class Dialler:
     def _reach_host(self, target: Target, limit: float | None) -> socket.socket:
         """To the address, or to the first address of the name that answers."""
         if not target.is_name:
+            target.admit(target.host)
             return self._reach_port(target.host, target.port, limit)
         by = None if limit is None else self._now() + limit
         failed: OSError | None = None
@@ -107,6 +108,7 @@ class Dialler:
             if left is not None and left <= 0:
                 raise TimeoutError
             try:
+                target.admit(address)
                 return self._reach_port(address, target.port, left)
             except OSError as error:
                 failed = error

@@ -49,6 +49,17 @@ def test_tls_of_a_url_is_its_clients_own(mesh_of):
     assert (found.scheme, found.server_hostname) == (b"https", "reviews")
 
 
+def test_who_must_not_go_everywhere_has_connections_of_its_own(mesh_of):
+    core, cluster = mesh_of()
+    (endpoint,) = cluster.endpoints
+    guarded = ClientSettings(guarded=True)
+    free = find_target(core, cluster, endpoint, HTTP, ClientSettings())
+    found = find_target(core, cluster, endpoint, HTTP, guarded)
+    assert (free.guarded, found.guarded) == (False, True)
+    assert find_target(core, cluster, endpoint, HTTP, ClientSettings(guarded=True)) is found
+    assert find_target(core, cluster, endpoint, HTTPS, guarded).guarded
+
+
 def test_tls_of_a_rule_is_everybodys(mesh_of):
     core, cluster = mesh_of(destination_rule("reviews", tls={"mode": "SIMPLE", "sni": "other.test"}))
     (endpoint,) = cluster.endpoints

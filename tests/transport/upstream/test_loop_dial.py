@@ -119,3 +119,23 @@ async def test_a_peer_without_the_name_that_is_wanted_is_refused_and_let_go(name
     assert told is None or told.told == ["connecting", "complete", "starting TLS", "complete"]
     server.close()
     await server.wait_closed()
+
+
+@traced
+@pytest.mark.parametrize("host", ["a.test", "169.254.169.254"])
+async def test_a_guarded_target_is_never_connected_to_link_local_addresses(host, trace, monkeypatch):
+    names = Names(FakeClock(), lambda name: ("169.254.169.254", "fe80::1"))
+    loop = asyncio.get_running_loop()
+    for connect in ("create_connection", "sock_connect"):
+        monkeypatch.setattr(loop, connect, None)  # what calls it fails otherwise
+    with pytest.raises(OSError, match="link-local or metadata address"):
+        await dialled(names, Target(host, 80, guarded=True), trace and trace())
+    names.close()
+
+
+@traced
+async def test_a_guarded_target_is_connected_to_its_other_addresses(listening, trace):
+    names = Names(FakeClock(), lambda name: ("169.254.169.254", "127.0.0.1"))
+    transport = await dialled(names, Target("a.test", listening[1], guarded=True), trace and trace())
+    transport.abort()
+    names.close()

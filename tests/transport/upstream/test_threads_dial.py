@@ -96,3 +96,25 @@ def test_closed_it_makes_none_and_breaks_off_what_is_under_way(dialler, listenin
     assert dial(dialler, Target("127.0.0.1", listening.getsockname()[1])).failure is Failure.CLOSED
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize("host", ["a.test", "169.254.169.254", "::ffff:169.254.169.254"])
+def test_a_guarded_target_is_never_connected_to_link_local_addresses(host, monkeypatch):
+    clock = FakeClock()
+    names = Names(clock, lambda name: ("169.254.169.254", "fe80::1"))
+    dialler = Dialler(clock.monotonic, names)
+    reached = []
+    monkeypatch.setattr(dialler, "_reach", lambda *asked: reached.append(asked))
+    outcome = dial(dialler, Target(host, 80, guarded=True))
+    assert outcome.failure is Failure.CONNECT_FAILED
+    assert "link-local or metadata address" in outcome.detail
+    assert reached == []
+    names.close()
+
+
+def test_a_guarded_target_is_connected_to_its_other_addresses(listening):
+    clock = FakeClock()
+    names = Names(clock, lambda name: ("169.254.169.254", "127.0.0.1"))
+    with dial(Dialler(clock.monotonic, names), Target("a.test", listening.getsockname()[1], guarded=True)) as sock:
+        assert sock.getpeername()[0] == "127.0.0.1"
+    names.close()
