@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from meshlib.engine.as_sent import AsSent
@@ -15,6 +15,7 @@ from meshlib.policy.regex import wire
 if TYPE_CHECKING:
     from meshlib.engine.body_source import BodySource
     from meshlib.engine.message import Request
+    from meshlib.policy.ext_authz import Change
     from meshlib.policy.inbound_view import InboundView
     from meshlib.policy.spiffe_id import SpiffeId
 
@@ -29,8 +30,9 @@ class InboundRequest(AsSent):
     sent, when somebody asks; ``principal`` and its like say what ``InboundView`` does.
 
     What checks leave on it: ``claims``, ``request_principal``; ``change()``, what the application is to see otherwise, which is
-    ``for_application`` then; ``for_caller``, headers that its response gets. ``put``, ``add``, ``take_away`` and ``retarget``
-    change it for the application and for the checks that come after, as filters in Envoy do.
+    ``for_application`` then; ``for_caller``, headers that its response gets, beside what ``tell_caller`` says
+    (``response_headers`` has both). ``put``, ``add``, ``take_away`` and ``retarget`` change it for the application and for
+    the checks that come after, as filters in Envoy do.
 
     ``body_source`` is where a check may look at the beginning of the body; None: its server lets nobody look. ``deadline`` is
     by the mesh's monotonic clock, None when there is none. ``routed`` is the path of the route that the application's router
@@ -38,6 +40,7 @@ class InboundRequest(AsSent):
     """
 
     __slots__ = (
+        "_for_caller",
         "_raw",
         "_sent_headers",
         "_source_ip",
@@ -117,6 +120,7 @@ class InboundRequest(AsSent):
         self.deadline: float | None = None
         self.for_application: HeaderChanges | None = None
         self.for_caller: list[tuple[bytes, bytes]] = []
+        self._for_caller: tuple[Change, ...] = ()
         super().__init__(self.full_path.encode("latin-1", "replace"), body)
 
     # -- as it came ---------------------------------------------------------------------------------------------------
@@ -205,6 +209,34 @@ class InboundRequest(AsSent):
         """Another query."""
         self.query = query
         self.target = self.change().target = self.full_path.encode("latin-1", "replace")
+
+    def header_lists(self) -> Mapping[str, Sequence[str]]:
+        """All headers by their names in lower case, as they are by now."""
+        return self._read()
+
+    # -- as its response is changed -----------------------------------------------------------------------------------
+
+    @property
+    def changes_response(self) -> bool:
+        """Whether the caller is to get headers that the application does not send."""
+        return bool(self.for_caller or self._for_caller)
+
+    def tell_caller(self, changes: tuple[Change, ...]) -> None:
+        """Headers of the response, whoever makes it."""
+        self._for_caller += changes
+
+    def response_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The headers of a response as the caller gets them."""
+        found = [*headers, *self.for_caller]
+        for change in self._for_caller:
+            key = change.name.encode("latin-1")
+            there = any(name.lower() == key for name, _ in found)
+            if change.action == "set" or (change.action == "set_if_present" and there):
+                found = [pair for pair in found if pair[0].lower() != key]
+            elif change.action != "add" and there == (change.action == "add_if_absent"):
+                continue
+            found.append((key, change.value))
+        return found
 
     # -- as it is sent on ---------------------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meshlib.engine.explanation import Explanation
 
 if TYPE_CHECKING:
+    from meshlib.compiler.routes import VirtualHost
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.policy.http_match import RequestView
 
@@ -21,3 +23,13 @@ def route(snapshot: Snapshot, view: RequestView) -> Explanation:
         if found >= 0:
             rule = vhost.rules[found]
     return Explanation(vhost, rule, snapshot.version)
+
+
+def straight(snapshot: Snapshot, path: VirtualHost) -> Explanation:
+    """The one rule of a virtual host that was compiled for a call of the mesh's own. Where a reload has taken its cluster away
+    meanwhile, there is none."""
+    rule = path.rules[0]
+    destination = rule.destinations[0]
+    if destination.cluster and destination.cluster not in snapshot.clusters:
+        rule = replace(rule, destinations=(replace(destination, cluster="", missing="a reload has taken it away"),))
+    return Explanation(path, rule, snapshot.version)

@@ -21,7 +21,7 @@ from meshlib.engine.exchange import exchange_of
 from meshlib.engine.inbound_state import InboundState
 from meshlib.engine.live import Live
 from meshlib.engine.plain_request import PlainRequest
-from meshlib.engine.route import route
+from meshlib.engine.route import route, straight
 from meshlib.problems import MeshError
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.core.background import Background
@@ -38,6 +38,7 @@ from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.threads import SyncUpstream
 
 if TYPE_CHECKING:
+    from meshlib.compiler.routes import VirtualHost
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.effects import Exchange
@@ -105,15 +106,18 @@ class MeshCore:
                 found.close()
         return found
 
-    def ask(self, request: PlainRequest, timeout: float | None) -> Exchange[PlainRequest]:
+    def ask(
+        self, request: PlainRequest, timeout: float | None, path: VirtualHost | None = None
+    ) -> Exchange[PlainRequest]:
         """The exchange of a call that a check of this mesh's servers makes, through the mesh: watched as every call is.
-        ``timeout``: seconds to the head of its response. Raises ``MeshError`` when the mesh is closed."""
+        ``timeout``: seconds to the head of its response. ``path``: it takes the rule of this virtual host, whatever
+        VirtualServices say of its host. Raises ``MeshError`` when the mesh is closed."""
         live = self.live
         if live is None:
             raise MeshError("the mesh is closed")
         timeouts = CallerTimeouts(timeout, timeout, timeout, timeout)
         call = Call(request, live, self.clock, self.rng, timeouts, self.retry_wait)
-        call.record = route(live.snapshot, request)
+        call.record = route(live.snapshot, request) if path is None else straight(live.snapshot, path)
         return self.telemetry.watch(call, exchange_of(call))
 
     def install(self, snapshot: Snapshot) -> None:
