@@ -17,6 +17,7 @@ from meshlib.policy.inbound_view import InboundView
 from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
+    from meshlib.compiler.custom import Custom
     from meshlib.compiler.kinds import Kinds
     from meshlib.problems import Problem
     from meshlib.resources.kubernetes import Service
@@ -39,6 +40,7 @@ class Inbound:
     mesh: MeshSettings = DEFAULTS
     protection: Protection | None = None
     tokens: TokenRules | None = None  # RequestAuthentications
+    custom: tuple[Custom, ...] = ()
 
 
 NOTHING = Inbound()

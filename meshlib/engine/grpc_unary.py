@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from meshlib.engine.plain_request import PlainRequest
 from meshlib.policy import deadline
@@ -47,7 +46,9 @@ def grpc_message(outcome: Outcome) -> bytes | str:
     end = outcome.trailers if outcome.trailers and _first(outcome.trailers, b"grpc-status") else headers
     status = _first(end, b"grpc-status")
     if status != b"0":
-        return _why(status, _first(end, b"grpc-message"))
+        # without its message: that may repeat what it was told
+        named = status.isdigit() and len(status) <= 2 and int(status) < len(NAMES)
+        return NAMES[int(status)] if named else "its response has no valid grpc-status"
     whole = outcome.whole or b""
     if len(whole) < _PREFIX or whole[0] != 0 or int.from_bytes(whole[1:_PREFIX], "big") != len(whole) - _PREFIX:
         return "its response is not one uncompressed message"
@@ -56,10 +57,3 @@ def grpc_message(outcome: Outcome) -> bytes | str:
 
 def _first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
     return next((value for key, value in headers if key.lower() == name), b"")
-
-
-def _why(status: bytes, message: bytes) -> str:
-    if not status.isdigit() or len(status) > 2 or int(status) >= len(NAMES):
-        return "its response has no valid grpc-status"
-    told = unquote(message.decode("latin-1"))[:200]
-    return f"{NAMES[int(status)]}{f': {told}' if told else ''}"

@@ -223,7 +223,11 @@ class InboundRequest(AsSent):
 
     def tell_caller(self, changes: tuple[Change, ...]) -> None:
         """Headers of the response, whoever makes it."""
-        self._for_caller += changes
+        for change in changes:
+            if change.action == "add":
+                self.for_caller.append((change.name.encode("latin-1"), change.value))
+            else:
+                self._for_caller += (change,)
 
     def response_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """The headers of a response as the caller gets them."""
@@ -231,11 +235,9 @@ class InboundRequest(AsSent):
         for change in self._for_caller:
             key = change.name.encode("latin-1")
             there = any(name.lower() == key for name, _ in found)
-            if change.action == "set" or (change.action == "set_if_present" and there):
+            if change.action == "set" or there == (change.action == "set_if_present"):
                 found = [pair for pair in found if pair[0].lower() != key]
-            elif change.action != "add" and there == (change.action == "add_if_absent"):
-                continue
-            found.append((key, change.value))
+                found.append((key, change.value))
         return found
 
     # -- as it is sent on ---------------------------------------------------------------------------------------------

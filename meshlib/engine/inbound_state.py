@@ -3,25 +3,22 @@ configuration to the next."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.inbound import NOTHING, Inbound, InboundPorts
+from meshlib.engine.authorizers import Authorizers
+from meshlib.engine.custom import custom_check
 from meshlib.engine.inbound import closed
 from meshlib.engine.protection_state import UNPROTECTED, BoundProtection, ProtectionState, no_shared_counter
 from meshlib.engine.token_state import TokenState
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
-    from meshlib.engine.effects import Exchange
+    from meshlib.engine.custom import Asker
     from meshlib.engine.inbound import Check
     from meshlib.engine.inbound_admission import Admission, Report
-    from meshlib.engine.plain_request import PlainRequest
     from meshlib.engine.protection_state import SharedCounterOf
-
-    Asker = Callable[[PlainRequest, float | None], Exchange[PlainRequest]]
-    """The exchange of a call through the mesh that a check makes, with the seconds it may take to the head of its response
-    (None: as long as it takes)."""
 
 
 class BoundInbound:
@@ -55,15 +52,17 @@ SHUT = BoundPorts(BoundInbound(NOTHING, (closed,)))
 
 
 class InboundState:
-    """Of one mesh, for as long as it lives. ``ask`` makes the calls of checks, ``clock`` is the mesh's."""
+    """Of one mesh, for as long as it lives. ``ask`` makes the calls of checks, ``clock`` is the mesh's. ``authorizers``: what
+    became of what they were asked."""
 
-    __slots__ = ("ask", "clock", "protection", "tokens")
+    __slots__ = ("ask", "authorizers", "clock", "protection", "tokens")
 
     def __init__(
         self, clock: Clock, ask: Asker, shared: SharedCounterOf = no_shared_counter, report: Report | None = None
     ) -> None:
         self.clock = clock
         self.ask = ask
+        self.authorizers = Authorizers()
         self.protection = ProtectionState(clock, shared, report)
         self.tokens = TokenState(clock, ask)
 
@@ -87,4 +86,5 @@ class InboundState:
     def _checks_in_order(self, inbound: Inbound, protection: BoundProtection) -> tuple[Check, ...]:
         """Istio's order of filters: what needs no identity (shedding, sizes) comes first, then CUSTOM, tokens, AUDIT with DENY
         and ALLOW, and what is limited by who asks comes last."""
-        return (*protection.first, *inbound.checks, *self.tokens.checks(inbound), *protection.last)
+        custom = [custom_check(each, self.ask, self.clock, self.authorizers) for each in inbound.custom]
+        return (*protection.first, *custom, *inbound.checks, *self.tokens.checks(inbound), *protection.last)

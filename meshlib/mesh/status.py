@@ -36,6 +36,7 @@ def status_of(
         "names": core.names.status(),
         "certificates": core.certificates(),
         "token_keys": list(core.inbound.tokens.key_sets.status()),
+        "authorizers": core.inbound.authorizers.facts(),
         "mirrors": {"dropped": core.background.dropped, "failed": core.background.failures},
         "workload": workload.name,
         "namespace": workload.namespace,

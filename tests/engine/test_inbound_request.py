@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.policy.ext_authz import Change
 from meshlib.policy.spiffe_id import SpiffeId
 
 
@@ -66,3 +67,27 @@ def test_who_the_peer_is_is_told_as_a_text_too() -> None:
     made = InboundRequest("GET", "/", peer_id=peer)
     assert (made.peer_id, made.principal) == (peer, "spiffe://cluster.local/ns/a/sa/b")
     assert (InboundRequest("GET", "/").peer_id, InboundRequest("GET", "/").principal) == (None, "")
+
+
+def test_a_response_is_changed_for_the_caller_whoever_makes_it() -> None:
+    made = request()
+    assert not made.changes_response
+    made.tell_caller(
+        (
+            Change("set-cookie", b"s=1", "add"),
+            Change("server", b"mesh"),
+            Change("x-new", b"1", "add_if_absent"),
+            Change("x-old", b"2", "add_if_absent"),
+            Change("x-old", b"3", "set_if_present"),
+            Change("x-none", b"4", "set_if_present"),
+        )
+    )
+    assert made.changes_response
+    headers = [(b"Set-Cookie", b"a"), (b"Server", b"app"), (b"server", b"again"), (b"X-Old", b"0")]
+    assert made.response_headers(headers) == [
+        (b"Set-Cookie", b"a"),
+        (b"set-cookie", b"s=1"),
+        (b"server", b"mesh"),
+        (b"x-new", b"1"),
+        (b"x-old", b"3"),
+    ]

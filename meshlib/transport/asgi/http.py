@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.drivers import finish
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT
-from meshlib.transport.asgi.messages import declared_length, grpc_status, size, with_headers
+from meshlib.transport.asgi.messages import changed_head, declared_length, grpc_status, size
 from meshlib.transport.asgi.routes import template_of
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class HttpServing:
         """The head of the response, with what the caller is to get beside it."""
         call = self._call
         request = call.request
-        if request.for_caller:
-            message = with_headers(message, request.for_caller)
+        if request.changes_response:
+            message = changed_head(message, request)
         self._head = headers = message.get("headers", ())
         self._trailers = bool(message.get("trailers"))
         call.responding(message["status"])

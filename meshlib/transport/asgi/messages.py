@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from meshlib.engine.inbound_request import InboundRequest
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -20,9 +23,9 @@ def size(headers: Pairs) -> int:
     return len(b"".join(chain.from_iterable(headers)))
 
 
-def with_headers(message: Message, more: Pairs) -> Message:
-    """A copy of a message that begins a response (or accepts a WebSocket), with ``more`` headers."""
-    return {**message, "headers": [*message.get("headers", ()), *more]}
+def changed_head(message: Message, request: InboundRequest) -> Message:
+    """A copy of a message that begins a response (or accepts a WebSocket), with the headers that its caller is to get."""
+    return {**message, "headers": request.response_headers(message.get("headers", ()))}
 
 
 def declared_length(headers: Pairs) -> int:

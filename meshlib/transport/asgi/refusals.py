@@ -21,18 +21,18 @@ Head = list[tuple[bytes, bytes]]
 def response_of(refusal: Refusal, request: InboundRequest) -> tuple[int, Head, bytes]:
     """Status, headers and body of the HTTP response: HEAD gets no body; gRPC callers get Envoy's local reply to them, 200 and a
     grpc-status."""
-    more = request.for_caller
+    changed = request.response_headers
     if request.protocol == "grpc":
         headers: Head = [
             (b"content-type", b"application/grpc"),
             (b"grpc-status", b"%d" % refusal.grpc),
             (b"grpc-message", quote(refusal.text, " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~").encode()),
         ]
-        return 200, [*headers, *refusal.headers, *more], b""
+        return 200, changed([*headers, *refusal.headers]), b""
     status = refusal.status
     if status in WITHOUT_BODY:
-        return status, [*refusal.headers, *more], b""
-    return status, [*refusal.http_headers(), *more], b"" if request.method == "HEAD" else refusal.content
+        return status, changed(refusal.headers), b""
+    return status, changed(refusal.http_headers()), b"" if request.method == "HEAD" else refusal.content
 
 
 async def respond(refusal: Refusal, request: InboundRequest, send: Send) -> int:

@@ -9,7 +9,7 @@ from meshlib.engine.drivers import finish
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT
 from meshlib.transport.asgi.http import BROKEN
-from meshlib.transport.asgi.messages import length_of, size, with_headers
+from meshlib.transport.asgi.messages import changed_head, length_of, size
 from meshlib.transport.asgi.routes import template_of
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ class WebSocketServing:
         call, kind = self._call, message["type"]
         ended = None
         if kind == "websocket.accept":
-            if call.request.for_caller:
-                message = with_headers(message, call.request.for_caller)
+            if call.request.changes_response:
+                message = changed_head(message, call.request)
             self._begun(SWITCHING, message)
         elif kind == "websocket.close":
             ended = Ended(call.sent or REFUSED)  # closed before it was accepted: servers make a 403 of that
         elif kind == "websocket.http.response.start":
-            if call.request.for_caller:
-                message = with_headers(message, call.request.for_caller)
+            if call.request.changes_response:
+                message = changed_head(message, call.request)
             self._begun(message["status"], message)
         elif kind == "websocket.http.response.body" and not message.get("more_body"):
             ended = Ended(call.sent)

@@ -134,6 +134,7 @@ class MeshCore:
         )
         if before is None:
             live.check_failures.report = _log_check_failure
+            self.inbound.authorizers.report = _log_authorizer
             return
         self.telemetry.reconfigured()
         gone: list[object] = []
@@ -261,6 +262,18 @@ def _log_fetch_failure(url: str, why: str) -> None:
         url,
         why,
     )
+
+
+def _log_authorizer(provider: str, why: str) -> None:
+    if why:
+        log.error(
+            "the authorizer of extension provider %s has not decided: %s; what it is to decide about is refused, unless "
+            "failOpen is written (status: authorizers)",
+            provider,
+            why,
+        )
+    else:
+        log.warning("the authorizer of extension provider %s decides again", provider)
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def refused(call: InboundCall, refusal: Refusal, start_response: StartResponse) -> Pieces:
     """Begin the response, and its body: none to HEAD. What has been sent of the request stays unread."""
     request = call.request
-    headers = [*refusal.http_headers(), *request.for_caller]
+    headers = request.response_headers(refusal.http_headers())
     body = b"" if request.method == "HEAD" else refusal.content
     call.responding(refusal.status)
     call.response_bytes += len(body)

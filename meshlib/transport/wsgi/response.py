@@ -40,9 +40,10 @@ class Head:
 
     def __call__(self, status: str, headers: Headers, exc_info: object = None, /) -> Write:
         """Begin the response, or with ``exc_info`` another in its place: the server raises that when it is too late."""
-        more = self._call.request.for_caller
-        if more:
-            headers = [*headers, *((name.decode("latin-1"), value.decode("latin-1")) for name, value in more)]
+        request = self._call.request
+        if request.changes_response:
+            said = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in request.response_headers(said)]
         if exc_info is None:
             self._write = self._start(status, headers)
         else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.transport.asgi.messages import declared_length, grpc_status, length_of, size, with_headers
+from meshlib.engine.inbound_request import InboundRequest
+from meshlib.policy.ext_authz import Change
+from meshlib.transport.asgi.messages import changed_head, declared_length, grpc_status, length_of, size
 
 
 def test_the_size_of_headers_is_that_of_names_and_values():
@@ -12,11 +14,15 @@ def test_the_size_of_headers_is_that_of_names_and_values():
     assert size(()) == 0
 
 
-def test_headers_are_added_to_a_copy():
-    message = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"1")]}
-    assert with_headers(message, [(b"b", b"2")])["headers"] == [(b"a", b"1"), (b"b", b"2")]
-    assert message["headers"] == [(b"a", b"1")]
-    assert with_headers({"type": "websocket.accept"}, [(b"b", b"2")])["headers"] == [(b"b", b"2")]
+def test_headers_are_changed_in_a_copy():
+    request = InboundRequest("GET", "/")
+    request.for_caller.append((b"b", b"2"))
+    message = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"1"), (b"C", b"3")]}
+    assert changed_head(message, request)["headers"] == [(b"a", b"1"), (b"C", b"3"), (b"b", b"2")]
+    request.tell_caller((Change("c", b"4"), Change("d", b"5", "add")))
+    assert changed_head(message, request)["headers"] == [(b"a", b"1"), (b"b", b"2"), (b"d", b"5"), (b"c", b"4")]
+    assert message["headers"] == [(b"a", b"1"), (b"C", b"3")]
+    assert changed_head({"type": "websocket.accept"}, request)["headers"][0] == (b"b", b"2")
 
 
 @pytest.mark.parametrize(("value", "wanted"), [(b"12", 12), (b"x", 0), (b"", 0), (b"-1", 0)])

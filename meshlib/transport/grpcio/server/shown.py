@@ -47,7 +47,7 @@ def metadata_of(headers: Sequence[tuple[bytes, bytes]]) -> Pairs:
 
 def refused_metadata(call: InboundCall, refusal: Refusal) -> Pairs:
     """What comes to the caller beside a refusal: with its status, as there is nothing else."""
-    return metadata_of([*refusal.headers, *call.request.for_caller])
+    return metadata_of(call.request.response_headers(refusal.headers))
 
 
 class Changed(ContextProxy):
@@ -58,7 +58,7 @@ class Changed(ContextProxy):
     def __init__(self, context: Context, call: InboundCall) -> None:
         super().__init__(context)
         request = call.request
-        self._more: Pairs = metadata_of(request.for_caller)
+        self._more: Pairs = metadata_of(request.response_headers(()))
         self._metadata = context.invocation_metadata()
         if request.for_application is not None:
             came: RawHeaders = to_raw(self._metadata or ())
@@ -147,4 +147,4 @@ async def about_to_respond_async(context: object) -> None:
 
 def is_changed(call: InboundCall) -> bool:
     """Whether a check has changed something that the handler or the caller sees."""
-    return call.request.for_application is not None or bool(call.request.for_caller)
+    return call.request.for_application is not None or call.request.changes_response
