@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from meshlib.policy.secret_values import shown
 from meshlib.policy.string_match import StringMatcher
 
 
@@ -222,9 +223,7 @@ def _on_header(name: str, matcher: StringMatcher) -> Condition:
             return value is not None and fits(view, value)
 
     def why(view: RequestView) -> str:
-        value = read(view)
-        found = "absent" if value is None else repr(value)
-        return f"header {name} is {found}, {matcher.text} wanted"
+        return f"header {name} is {shown(name, read(view))}, {matcher.text} wanted"
 
     return Condition(test, why)
 
@@ -233,13 +232,14 @@ def _on_missing_header(name: str, matcher: StringMatcher) -> Condition:
     read = _reader(name)
     if matcher.kind == "present":
         return Condition(
-            lambda view: read(view) is None, lambda view: f"header {name} is {read(view)!r}, it must be absent"
+            lambda view: read(view) is None,
+            lambda view: f"header {name} is {shown(name, read(view))}, it must be absent",
         )
     fits = _tester(name, matcher)
     # Istio inverts the match with a missing header read as "": absent is fine unless "" itself matches
     return Condition(
         lambda view: not fits(view, read(view) or ""),
-        lambda view: f"header {name} is {read(view) or ''!r}, which withoutHeaders {matcher.text} excludes",
+        lambda view: f"header {name} is {shown(name, read(view) or '')}, which withoutHeaders {matcher.text} excludes",
     )
 
 
@@ -260,8 +260,7 @@ def _on_query(name: str, matcher: StringMatcher) -> Condition:
         return value is not None and matches(value)
 
     def why(view: RequestView) -> str:
-        value = first_parameter(view.query, name)
-        found = "absent" if value is None else repr(value)
+        found = shown(name, first_parameter(view.query, name))
         return f"query parameter {name} is {found}, {matcher.text} wanted"
 
     return Condition(test, why)

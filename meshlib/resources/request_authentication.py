@@ -34,7 +34,7 @@ class JwtRule(Model):
     from_headers: list[FromHeader] | None = None
     from_params: list[str] | None = None
     issuer: str | None = None
-    jwks: str | None = None
+    jwks: str | None = Field(default=None, repr=False)  # a private key may be among them, by mistake
     jwks_uri: str | None = None
     output_claim_to_headers: list[OutputClaimToHeader] | None = None
     output_payload_to_header: str | None = None

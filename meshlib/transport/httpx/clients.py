@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 class ThriftyCookies(httpx.Cookies):
     """httpx's cookies, which look at a response only when it sets one."""
 
+    def __repr__(self) -> str:
+        return f"<Cookies {', '.join(sorted(cookie.name for cookie in self.jar))}>"
+
     def extract_cookies(self, response: httpx.Response) -> None:
         """Take over the cookies that the response sets."""
         # ours know it of the head that came; nobody else comes before these cookies do

@@ -86,8 +86,13 @@ def call_error(outcome: Outcome, record: Explanation, request: httpx.Request, mo
     return made
 
 
+def _shown(url: httpx.URL) -> str:
+    """Without a password, and without what a query says: it may be a token."""
+    return str(url.copy_with(userinfo=b"", query=None)) + ("?..." if url.query else "")
+
+
 def _message(outcome: Outcome, record: Explanation, request: httpx.Request) -> str:
-    parts = [f"{request.method} {request.url}: {outcome.detail or 'no response'}"]
+    parts = [f"{request.method} {_shown(request.url)}: {outcome.detail or 'no response'}"]
     if record.endpoint:
         parts.append(f"last endpoint {record.endpoint}")
     where = record.resource or "default route"

@@ -1,0 +1,24 @@
+"""Which values of a request open doors by themselves, and are shown nowhere: credentials and cookies, by their names."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+_SECRET = re.compile(
+    r"authorization|cookie|token|secret|passw|api[-_]?key|credential|signature|jwt|session|^sig$|^key$|^code$|^x-key$"
+)
+HIDDEN = "(not shown)"
+
+
+@functools.lru_cache(4096)
+def is_secret(name: str) -> bool:
+    """Whether the values of a header, metadata key, cookie or parameter of this name (in lower case) are secrets."""
+    return _SECRET.search(name) is not None
+
+
+def shown(name: str, value: str | None) -> str:
+    """What a person is shown of a value: itself in quotes, ``absent``, or that it is there."""
+    if value is None:
+        return "absent"
+    return HIDDEN if value and is_secret(name.lower()) else repr(value)

@@ -1,0 +1,315 @@
+"""Canaries: keys, tokens and cookies go in wherever they can, and come out nowhere but where they are meant to go.
+
+Each secret has one word in it, which is looked for in everything that meshlib shows: representations of all its objects, logs,
+spans, metrics, status, explanations, problems, tracebacks, what the command prints.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import io
+import json
+import logging
+import traceback
+from pathlib import Path
+from typing import Any
+
+import flask
+import httpx
+import pytest
+import yaml
+from click.testing import CliRunner
+from fastapi import FastAPI, Request
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry, generate_latest
+from starlette.testclient import TestClient
+
+import meshlib
+from meshlib.cli.main import main
+from meshlib.resources.loader import load
+from meshlib.resources.report import STYLES, render
+from meshlib.testing import as_caller
+from tests.support.mesh_config import config_map, http_authorizer
+from tests.support.resources import pod, service, to, virtual_service
+from tests.support.tokens import issuer
+
+CANARY = "c4n4ry"
+
+
+def encoded(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+TOKEN = f"{encoded({'alg': 'HS256'})}.{encoded({'iss': 'https://idp', 'sub': CANARY})}.{CANARY}"
+HEADERS = {
+    "authorization": f"Bearer {TOKEN}",
+    "cookie": f"session={CANARY}; user=jo",
+    "x-api-key": f"{CANARY}-key",
+    "proxy-authorization": f"Basic {CANARY}",
+}
+ISSUER = issuer("EdDSA")
+VALID = ISSUER.token({"iss": "https://idp", "sub": CANARY, "email": f"{CANARY}@x.test", "exp": 1 << 33})
+CALLERS = (
+    HEADERS,  # whose token is none
+    {**HEADERS, "authorization": f"Bearer {VALID}", "cookie": f"basket={CANARY}"},
+    {"cookie": f"basket={CANARY}; session={VALID}", "x-api-key": f"{CANARY}-key"},
+    {"cookie": f"basket={CANARY}", "x-api-key": f"{CANARY}-key"},
+)
+PATH = f"/orders?access_token={CANARY}"
+PRIVATE = {"kty": "OKP", "crv": "Ed25519", "x": "AAAA", "d": f"{CANARY}AA"}
+SECRETS = (
+    CANARY,
+    *VALID.split(".")[1:],
+    encoded({"iss": "https://idp", "sub": CANARY}),
+    base64.b64encode(CANARY.encode()).decode(),
+)
+
+
+def security(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": spec,
+    }
+
+
+def resources() -> list[dict[str, Any]]:
+    by_cookie = {"headers": {"cookie": {"regex": "user=nobody"}, "x-api-key": {"exact": "k"}}}
+    return [
+        service("reviews"),
+        pod("reviews", "v1", 9),
+        virtual_service("reviews", {"match": [by_cookie], "route": [to("reviews")]}, {"route": [to("reviews")]}),
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "tls", "namespace": "default"},
+            "data": {"tls.key": base64.b64encode(CANARY.encode()).decode()},
+            "stringData": {"token": CANARY},
+        },
+        config_map(
+            extensionProviders=[
+                http_authorizer(includeAdditionalHeadersInCheck={"x-key": CANARY}, service="127.0.0.1", port=9),
+                {"name": "traces", "lightstep": {"accessToken": CANARY, "service": "a.b", "port": 1}},
+            ]
+        ),
+        security(
+            "RequestAuthentication",
+            "tokens",
+            jwtRules=[
+                {
+                    "issuer": "https://idp",
+                    "jwks": json.dumps({"keys": [ISSUER.jwk, PRIVATE]}),
+                    "fromHeaders": [{"name": "authorization", "prefix": "Bearer "}],
+                    "fromCookies": ["session"],
+                    "fromParams": ["access_token"],
+                    "outputClaimToHeaders": [{"header": "x-mail", "claim": "email"}],
+                    "outputPayloadToHeader": "x-payload",
+                }
+            ],
+        ),
+        security(
+            "AuthorizationPolicy",
+            "orders",
+            action="DENY",
+            rules=[
+                {
+                    "to": [{"operation": {"paths": ["/denied"]}}],
+                    "when": [{"key": "request.headers[x-api-key]", "notValues": ["k"]}],
+                }
+            ],
+        ),
+        security(
+            "AuthorizationPolicy",
+            "asked",
+            action="CUSTOM",
+            provider={"name": "authz"},
+            rules=[{"to": [{"operation": {"paths": ["/asked"]}}]}],
+        ),
+    ]
+
+
+def representations() -> str:
+    """Of everything of meshlib's that is alive (and was made since the test began)."""
+    found: set[str] = set()
+    for one in gc.get_objects():
+        if not isinstance(one, type) and str(type(one).__module__).partition(".")[0] in (
+            "meshlib",
+            "meshlib_fastapi",
+            "meshlib_flask",
+        ):
+            found.add(f"{type(one).__module__}.{type(one).__qualname__}: {one!r}")
+    return "\n".join(sorted(found))
+
+
+class Outputs:
+    """What was shown, by where."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def add(self, name: str, *texts: object) -> None:
+        self.texts[name] = self.texts.get(name, "") + "\n".join(str(text) for text in texts)
+
+    def raised(self, name: str, error: BaseException) -> None:
+        self.add(name, repr(error), str(error), "".join(traceback.format_exception(error)))
+
+
+def of_servers(mesh: meshlib.Mesh, outputs: Outputs) -> None:
+    asgi, wsgi = FastAPI(), flask.Flask("shop")
+
+    @asgi.get("/{path:path}")
+    def serve(request: Request) -> dict[str, str]:
+        if request.url.path == "/orders":
+            outputs.add("representations while a request is served", representations())
+        assert CANARY in request.headers["cookie"]
+        if request.url.path == "/raises":
+            raise RuntimeError("the application's own")
+        return {"seen": repr(mesh.inbound())}
+
+    @wsgi.get("/<path:path>")
+    def serve_too(path: str) -> str:
+        assert CANARY in flask.request.headers["cookie"]
+        if path == "raises":
+            raise RuntimeError("the application's own")
+        return repr(mesh.inbound())
+
+    asgi.add_middleware(meshlib.MeshASGIMiddleware, mesh=mesh)
+    wsgi.wsgi_app = meshlib.MeshWSGIMiddleware(wsgi.wsgi_app, mesh)  # type: ignore[method-assign]
+    claims = {"iss": "https://idp", "sub": CANARY, "email": CANARY}
+    for path in ("/orders", "/denied", "/asked", "/raises"):
+        for target, headers in ((f"{path}?access_token={CANARY}", HEADERS), *((path, headers) for headers in CALLERS)):
+            for name, client in (
+                ("ASGI", TestClient(as_caller(asgi, claims=claims), raise_server_exceptions=False)),
+                ("WSGI", as_caller(wsgi, claims=claims).test_client(use_cookies=False)),
+            ):
+                response = client.get(target, headers=headers)
+                # the realm is the URL of the request, which its sender knows
+                shown = {k: v for k, v in dict(response.headers).items() if k.lower() != "www-authenticate"}
+                outputs.add(f"responses over {name}", f"\n{path} {response.status_code}", response.text, shown)
+    outputs.add("callers of tests", repr(as_caller(asgi, claims=claims)))
+
+
+def of_clients(mesh: meshlib.Mesh, outputs: Outputs) -> None:
+    def upstream(request: httpx.Request) -> httpx.Response:
+        assert request.headers["cookie"] == HEADERS["cookie"]
+        outputs.add("representations while a call is made", representations())
+        return httpx.Response(503, headers={"set-cookie": f"session={CANARY}"})
+
+    for transport in (httpx.MockTransport(upstream), None):
+        arguments = {} if transport is None else {"transport": transport}
+        with mesh.client(**arguments) as client:
+            for host in ("reviews:9080", "127.0.0.1:9"):
+                try:
+                    response = client.get(f"http://jo:{CANARY}@{host}{PATH}", headers=HEADERS)
+                    outputs.add("what happened to a call", response.extensions.get("mesh"))
+                except httpx.HTTPError as error:
+                    outputs.raised("errors of calls", error)
+                    outputs.add("what happened to a call", getattr(error, "exchange", ""))
+    explanation = mesh.explain(url=f"http://reviews:9080{PATH}", headers=HEADERS)
+    outputs.add("explain", explanation, json.dumps(explanation.to_dict(), default=str), repr(explanation))
+
+
+def of_files(folder: Path, outputs: Outputs) -> None:
+    for number, resource in enumerate(resources()):
+        (folder / f"{number}.yaml").write_text(yaml.safe_dump(resource, default_flow_style=False))
+    broken = security(
+        "RequestAuthentication", "broken", jwtRules=[{"jwks": json.dumps({"keys": [PRIVATE, {"d": CANARY}]})}]
+    )
+    (folder / "broken.yaml").write_text(yaml.safe_dump(broken, width=10_000))
+    (folder / "wrong.json").write_text(json.dumps({**resources()[3], "data": {"tls.key": [CANARY]}}))
+    found = load(folder)
+    outputs.add("problems of files", *(render(found.problems, style) for style in STYLES), *map(repr, found.problems))
+    outputs.add("resources", repr(found))
+    for command in ("validate", "analyze", "coverage"):
+        done = CliRunner().invoke(main, [command, str(folder)])
+        outputs.add(f"meshlib {command}", done.output)
+        assert done.output
+    for name in ("broken.yaml", "wrong.json"):
+        (folder / name).unlink()
+    done = CliRunner().invoke(
+        main, ["explain", str(folder), "http://reviews:9080/", *(f"-H{n}: {v}" for n, v in HEADERS.items())]
+    )
+    assert done.exit_code == 0, done.output
+    outputs.add("meshlib explain", done.output)
+
+
+def of_errors(outputs: Outputs) -> None:
+    wrong = security("RequestAuthentication", "wrong", jwtRules=[{"jwks": json.dumps({"keys": [PRIVATE]})}])
+    try:
+        meshlib.Mesh.from_resources([wrong])
+    except meshlib.errors.ConfigError as error:
+        outputs.raised("errors of the configuration", error)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    found = Outputs()
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    log = logging.getLogger("meshlib")
+    level = log.level
+    log.setLevel(logging.DEBUG)
+    log.addHandler(handler)
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    registry = CollectorRegistry()
+    gc.freeze()
+    try:
+        with meshlib.Mesh.from_resources(resources(), registry=registry, tracer_provider=provider) as mesh:
+            of_servers(mesh, found)
+            of_clients(mesh, found)
+            of_files(tmp_path_factory.mktemp("mesh"), found)
+            of_errors(found)
+            found.add("status", json.dumps(mesh.status(), default=str), repr(mesh))
+            found.add("problems", *map(repr, mesh.problems))
+            found.add("representations afterwards", representations())
+    finally:
+        gc.unfreeze()
+        log.removeHandler(handler)
+        log.setLevel(level)
+    found.add("logs", stream.getvalue())
+    found.add("metrics", generate_latest(registry).decode())
+    found.add("spans", *(span.to_json() for span in spans.get_finished_spans()))
+    return found.texts
+
+
+OUTPUTS = (
+    "callers of tests",
+    "errors of calls",
+    "errors of the configuration",
+    "explain",
+    "logs",
+    "meshlib analyze",
+    "meshlib coverage",
+    "meshlib explain",
+    "meshlib validate",
+    "metrics",
+    "problems",
+    "problems of files",
+    "representations afterwards",
+    "representations while a call is made",
+    "representations while a request is served",
+    "resources",
+    "responses over ASGI",
+    "responses over WSGI",
+    "spans",
+    "status",
+    "what happened to a call",
+)
+
+
+def test_every_output_was_collected_and_says_something(outputs: dict[str, str]) -> None:
+    assert tuple(sorted(outputs)) == OUTPUTS
+    assert not [name for name, text in outputs.items() if len(text.strip()) < 20 and name != "logs"]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_no_secret_is_in(name: str, outputs: dict[str, str]) -> None:
+    text = outputs[name]
+    leaks = [line for line in text.split("\n") if any(secret in line for secret in SECRETS)]
+    assert not leaks, f"{len(leaks)} lines: " + "\n".join(line[:400] for line in leaks[:8])
