@@ -1,6 +1,12 @@
-"""meshlib for FastAPI. Nothing is in it yet: AuthorizationPolicy in FastAPI services comes with the inbound side.
+"""meshlib for FastAPI: a service that obeys the mesh's policies, and handlers that know who calls.
 
-Until then a service makes its calls through ``mesh.async_client()``, as examples/bookinfo does.
+::
+
+    app = FastAPI()
+    MeshExtension(app, mesh)
+
+    @app.get("/orders", dependencies=[requires(principal="cluster.local/ns/shop/sa/web"), limit("10/second")])
+    async def orders(caller: Caller, claims: Claims, client: MeshClient): ...
 """
 
 from __future__ import annotations
@@ -8,3 +14,10 @@ from __future__ import annotations
 from meshlib.distribution import require_ours
 
 require_ours()
+
+from meshlib_fastapi.dependencies import Caller, Claims, MeshClient, Principal  # noqa: E402 (asked first whose meshlib it is)
+from meshlib_fastapi.extension import MeshExtension  # noqa: E402
+from meshlib_fastapi.limits import limit  # noqa: E402
+from meshlib_fastapi.requirements import requires  # noqa: E402
+
+__all__ = ["Caller", "Claims", "MeshClient", "MeshExtension", "Principal", "limit", "requires"]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from meshlib.engine.drivers import finish
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT
-from meshlib.transport.asgi.messages import changed_head, declared_length, grpc_status, size
+from meshlib.transport.asgi.messages import changed_head, declared_length, grpc_status, size, size_of
+from meshlib.transport.asgi.refusals import respond
 from meshlib.transport.asgi.routes import template_of
 
 if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall, InboundExchange
+    from meshlib.policy.refusal import Refusal
     from meshlib.transport.asgi.messages import Message, Pairs, Receive, Scope, Send
 
 BROKEN = "UC"
@@ -29,7 +31,8 @@ class ClientGone(Exception):
 
 
 class HttpServing:
-    """``receive`` and ``send`` are the application's; ``over``: the response has ended, or will not any more. Checks look at
+    """``receive`` and ``send`` are the application's; ``over``: the response has ended, or will not any more; ``cut``: the
+    request was too long, and the application has been told that its client is gone. Checks look at
     the beginning of the body by ``peek_async``: the application reads it from its first byte all the same."""
 
     __slots__ = (
@@ -43,6 +46,7 @@ class HttpServing:
         "_receive",
         "_send",
         "_trailers",
+        "cut",
         "over",
         "scope",
     )
@@ -62,6 +66,7 @@ class HttpServing:
         self._head: Pairs = ()
         self._kept: list[Message] = []
         self.over = False
+        self.cut = False
 
     async def receive(self) -> Message:
         """The next piece of the request, or that its client has gone."""
@@ -82,17 +87,34 @@ class HttpServing:
         return seen, bool(kept) and not kept[-1].get("more_body")
 
     async def _next(self) -> Message:
+        if self.cut:
+            return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.request":
             body = message.get("body")
             if body:
-                self._call.request_bytes += len(body)
+                refusal = self._call.received(len(body))
+                if refusal is not None and not self.over:
+                    return await self._cut_off(refusal)
         elif not self._ending:  # servers say so after a whole response, too
             self._gone = True
         return message
 
+    async def _cut_off(self, refusal: Refusal) -> Message:
+        """The body is more than may come: the client is told so, the application that its client has gone."""
+        self.cut = True
+        call = self._call
+        if not call.sent:
+            self._ending = True
+            call.response_bytes = await respond(refusal, call.request, self._send)
+            call.refusal = refusal
+            self._end(Ended(refusal.status))
+        return {"type": "http.disconnect"}
+
     async def send(self, message: Message) -> None:
         """The next piece of the response."""
+        if self.cut and self.over:  # what the application says to a client that it takes for gone
+            return
         if self.over:  # more than a response: its server's to refuse
             await self._send(message)
             return
@@ -148,6 +170,7 @@ class HttpServing:
             return
         self.over = True
         call = self._call
+        call.request_bytes += size_of(call.request, self.scope)
         if call.around is not None:
             call.route = template_of(self.scope)
         finish(self._exchange, CUT if self._gone else ended)
@@ -165,6 +188,7 @@ class HttpServing:
             error, GeneratorExit
         ):  # perhaps the garbage collector's doing: only noted, see telemetry/observe.py
             self.over = True
+            self._call.request_bytes += size_of(self._call.request, self.scope)
             self._exchange.close()
             return
         if not isinstance(error, Exception):

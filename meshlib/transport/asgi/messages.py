@@ -28,6 +28,11 @@ def changed_head(message: Message, request: InboundRequest) -> Message:
     return {**message, "headers": request.response_headers(message.get("headers", ()))}
 
 
+def size_of(request: InboundRequest, scope: Scope) -> int:
+    """Bytes of the head of a request: of its method, target and headers."""
+    return len(request.method) + len(request.target) + size(scope["headers"])
+
+
 def declared_length(headers: Pairs) -> int:
     """What Content-Length says, 0 when nothing: the size of a body that the server sends by itself, from a file."""
     for name, value in headers:

@@ -12,7 +12,7 @@ from meshlib.engine.inbound_context import enter, leave
 from meshlib.policy import deadline
 from meshlib.transport.asgi.changed_scope import changed
 from meshlib.transport.asgi.http import ClientGone, HttpServing
-from meshlib.transport.asgi.messages import size
+from meshlib.transport.asgi.messages import size_of
 from meshlib.transport.asgi.refusals import respond, turn_away
 from meshlib.transport.asgi.request import AsgiRequest, request_of
 from meshlib.transport.asgi.websocket import WebSocketServing
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from meshlib.transport.runtimes.serving import Server
 
 log = logging.getLogger("meshlib.asgi")
+
+CALL = "meshlib.call"
+"""Where the call is in the scope that the application gets, for who serves it to look at."""
 
 
 class Serves(Protocol):
@@ -72,7 +75,6 @@ class MeshASGIMiddleware:
         call = server.call(request, None if web_socket else self._deadline(request.values))
         if request.malformed is not None:
             call.checks = (_malformed,)
-        call.request_bytes = len(request.method) + len(request.target) + size(scope["headers"])
         exchange = server.exchange(call)
         serving: HttpServing | WebSocketServing
         if web_socket:
@@ -84,9 +86,11 @@ class MeshASGIMiddleware:
             refusal = (await run_async(exchange, server.awaited)).refusal
         except ClientGone:
             return
+        request.body_source = None  # they refer to each other
         if refusal is not None:
             await _refuse(refusal, call, exchange, scope, receive, send)
             return
+        scope[CALL] = call
         if request.for_application is not None or request.absolute:
             scope = serving.scope = changed(scope, request)
         tokens = enter(call)
@@ -94,7 +98,8 @@ class MeshASGIMiddleware:
             await self._app(scope, serving.receive, serving.send)
         except BaseException as error:
             serving.raised(error)
-            raise
+            if not (serving.cut and isinstance(error, Exception)):  # else it is about a client that it took for gone
+                raise
         else:
             serving.returned()
         finally:
@@ -126,6 +131,7 @@ class MeshASGIMiddleware:
 async def _refuse(
     refusal: Refusal, call: InboundCall, exchange: InboundExchange, scope: Scope, receive: Receive, send: Send
 ) -> None:
+    call.request_bytes += size_of(call.request, scope)
     try:
         if scope["type"] == "websocket":
             call.response_bytes = await turn_away(refusal, call.request, scope, receive, send)

@@ -87,11 +87,11 @@ def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiR
         introduce(request, scope[STAND_IN])
     visible = scope.get("path")
     if visible != path and visible is not None and path == sent and malformed is None:
-        request.routed = _other_path(path, visible, scope.get("root_path", ""))
+        request.routed = other_path(path, visible, scope.get("root_path", ""))
     return request
 
 
-def _other_path(path: str, visible: str, root: str) -> str | None:
+def other_path(path: str, visible: str, root: str) -> str | None:
     """The path that the application is told (a wire string), where that is not what came, decoded: what has rewritten it (a
     middleware around this one) lets it be routed by another than the one that was sent."""
     seen, decoded = visible.encode("utf-8", "surrogatepass").decode("latin-1"), decode(path)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from meshlib.transport.asgi.messages import Scope
+from collections.abc import Mapping
+from typing import Any
 
 
-def route_of(scope: Scope) -> object:
+def route_of(scope: Mapping[str, Any]) -> object:
     """The route that was chosen, None when no router says. Newer FastAPIs tell the route as it was written in its
     router; with the prefixes of the routers that include it, it stands apart."""
     route: object = scope.get("route")
@@ -19,7 +17,7 @@ def route_of(scope: Scope) -> object:
     return route
 
 
-def template_of(scope: Scope) -> str:
+def template_of(scope: Mapping[str, Any]) -> str:
     """``/items/{item}``, or "" when no router says (Starlette's and FastAPI's put what has matched into ``scope["route"]``).
     Under a mount the prefix that has matched stands before it, as the mount's own template is not told."""
     route = route_of(scope)

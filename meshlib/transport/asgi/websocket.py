@@ -9,7 +9,7 @@ from meshlib.engine.drivers import finish
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT
 from meshlib.transport.asgi.http import BROKEN
-from meshlib.transport.asgi.messages import changed_head, length_of, size
+from meshlib.transport.asgi.messages import changed_head, length_of, size, size_of
 from meshlib.transport.asgi.routes import template_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ class WebSocketServing:
     """``receive`` and ``send`` are the application's; ``over``: the WebSocket has ended."""
 
     __slots__ = ("_call", "_exchange", "_receive", "_send", "over", "scope")
+
+    cut = False
+    """No request of a WebSocket is too long."""
 
     def __init__(
         self, call: InboundCall, exchange: InboundExchange, scope: Scope, receive: Receive, send: Send
@@ -85,6 +88,7 @@ class WebSocketServing:
             return
         self.over = True
         call = self._call
+        call.request_bytes += size_of(call.request, self.scope)
         if call.around is not None:
             call.route = template_of(self.scope)
         finish(self._exchange, ended)
@@ -102,6 +106,7 @@ class WebSocketServing:
             error, GeneratorExit
         ):  # perhaps the garbage collector's doing: only noted, see telemetry/observe.py
             self.over = True
+            self._call.request_bytes += size_of(self._call.request, self.scope)
             self._exchange.close()
         elif not isinstance(error, Exception):
             self._end(CUT)

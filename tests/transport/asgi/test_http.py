@@ -278,3 +278,42 @@ class TestGrpc:
     async def test_the_status_is_in_the_head_or_unknown(self, served, headers, wanted):
         await ask(wrapped(served, responds(headers=headers, data=b"")), http_scope("/a.B/C", *self.HEADERS))
         assert served.sample("istio_requests_total", grpc_response_status=wanted) == 1
+
+
+class TestRequestsThatAreTooLong:
+    """``maxBodyBytes`` of a ResiliencePolicy, where no Content-Length has said so."""
+
+    @pytest.fixture
+    def limited(self):
+        policy = {
+            "apiVersion": "meshlib.dev/v1",
+            "kind": "ResiliencePolicy",
+            "metadata": {"name": "in", "namespace": "default"},
+            "spec": {"inbound": {"maxBodyBytes": 4}},
+        }
+        made = Served(policy)
+        yield made
+        made.mesh.close()
+
+    async def test_the_client_is_told_and_the_application_takes_it_for_gone(self, limited):
+        heard = []
+
+        async def app(scope, receive, send):
+            heard.extend([await receive(), await receive(), await receive()])
+            await responds(400)(scope, receive, send)
+            raise RuntimeError("ClientDisconnect")
+
+        client = await ask(wrapped(limited, app), http_scope(method="POST"), body(b"abc", True), body(b"def", True))
+        assert (client.status, client.body) == (413, b"Payload Too Large")
+        assert heard == [body(b"abc", True), DISCONNECT, DISCONNECT]
+        assert len(client.got) == 2
+        assert limited.counted() == [("413", "-")]
+
+    async def test_amid_a_response_it_is_broken_off(self, limited):
+        async def app(scope, receive, send):
+            await send(dict(START))
+            assert await receive() == DISCONNECT
+
+        client = await ask(wrapped(limited, app), http_scope(method="POST"), body(b"abcdef", True))
+        assert client.got == [START]
+        assert limited.counted() == [("200", "UC")]

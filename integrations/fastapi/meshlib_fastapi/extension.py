@@ -1,0 +1,126 @@
+"""``MeshExtension``: a FastAPI application in the mesh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from meshlib.problems import MeshError
+from meshlib.transport.asgi.middleware import MeshASGIMiddleware
+from meshlib_fastapi.dependencies import EXTENSION
+from meshlib_fastapi.openapi import documented
+from meshlib_fastapi.routed import look_at
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from meshlib import Mesh
+    from meshlib.compiler.token_rules import TokenRules
+
+STOPPED = frozenset(("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"))
+
+
+class MeshExtension:
+    """Puts ``app`` into the mesh, once, where the app is made:
+
+    - every request goes through ``meshlib.MeshASGIMiddleware``, outside of all other middleware, whenever that is added;
+    - the path that a router has matched is judged by AuthorizationPolicies again, before the endpoint, and also before a 405:
+      of routes, routers and mounts. Such a refusal is an HTTPException, for the app's own handlers;
+    - ``Caller``, ``Claims``, ``MeshClient``, ``requires`` and ``limit`` work;
+    - the OpenAPI document says how to send the tokens of RequestAuthentications;
+    - the mesh is closed when the app has shut down.
+
+    ``metrics_path``: a GET there is the metrics of ``registry`` that prometheus_client has (a route of the app, so policies
+    apply). ``health_path``: a GET there says whether the mesh works, 200 or 503, before any policy is asked, as probes have no
+    identity (Istio has its agent answer them). ``port``: see ``MeshASGIMiddleware``. Raises ``MeshError`` for an app that is
+    in a mesh or has begun to serve.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        mesh: Mesh,
+        *,
+        metrics_path: str | None = None,
+        health_path: str | None = None,
+        port: int | None = None,
+    ) -> None:
+        for name, path in (("metrics_path", metrics_path), ("health_path", health_path)):
+            if path is not None and not path.startswith("/"):
+                raise MeshError(f"{name} {path!r} does not begin with /")
+        if getattr(app.state, "meshlib", None) is not None:
+            raise MeshError("this application is in a mesh already")
+        if app.middleware_stack is not None:
+            raise MeshError("this application has begun to serve: call MeshExtension(app, mesh) where it is made")
+        self.mesh = mesh
+        self._client: httpx.AsyncClient | None = None
+        self._health_path = health_path
+        app.state.meshlib = self
+        if metrics_path is not None:
+            app.add_route(metrics_path, self._metrics, methods=["GET"], include_in_schema=False)
+        look_at(app)
+        build = app.build_middleware_stack
+
+        def build_middleware_stack() -> ASGIApp:
+            self._inner = MeshASGIMiddleware(build(), mesh, port)
+            return self._serve
+
+        app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]
+        app.openapi = documented(app.openapi, self._token_rules)  # type: ignore[method-assign]
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """The client of this application's mesh, made when first asked for."""
+        if self._client is None:
+            self._client = self.mesh.async_client()
+        return self._client
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._inner(scope, receive, self._until_stopped(send))
+            return
+        if self._health_path is not None and scope["type"] == "http" and _is(scope, self._health_path):
+            await self._health()(scope, receive, send)
+            return
+        scope[EXTENSION] = self
+        await self._inner(scope, receive, send)
+
+    def _until_stopped(self, send: Send) -> Send:
+        """The mesh is closed when the application's own shutdown has ended, which may still use it."""
+
+        async def told(message: Message) -> None:
+            if message["type"] in STOPPED:
+                await self.aclose()
+            await send(message)
+
+        return told
+
+    async def aclose(self) -> None:
+        """Close the client and the mesh, as the end of the application's lifespan does."""
+        if self._client is not None:
+            await self._client.aclose()
+        await self.mesh.aclose()
+
+    def _health(self) -> Response:
+        if self.mesh._core.closed:
+            return JSONResponse({"status": "closed"}, 503)
+        return JSONResponse({"status": "ok"})
+
+    async def _metrics(self, _request: object) -> Response:
+        from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+        return Response(generate_latest(self.mesh._registry or REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    def _token_rules(self) -> TokenRules | None:
+        live = self.mesh._core.live
+        return None if live is None else live.snapshot.inbound.default.tokens
+
+
+def _is(scope: Scope, path: str) -> bool:
+    """Whether this is a probe of ``path``."""
+    root: str = scope.get("root_path", "")
+    seen: Any = scope["path"]
+    return scope["method"] in ("GET", "HEAD") and seen in (path, root + path)
