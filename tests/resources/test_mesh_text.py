@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshlib.problems import Problem, Severity
 from meshlib.resources.loader import LoadMemo, load, load_objects, load_text
@@ -115,3 +117,13 @@ def test_a_file_that_has_not_changed_gives_the_same_resource_and_says_the_same(t
         torn = load(file, memo=memo)
         assert not torn.resources
         assert [p.code for p in torn.problems] == ["bad-yaml"]
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+    | st.sampled_from(["trustDomain: ", "{", "[[", "- a: &x [*x]", "? x"])
+)
+def test_no_text_does_more_than_say_what_is_wrong(text: str):
+    result = load_objects([{**config_map(), "data": {"mesh": text}}])
+    assert len(result.resources) == (not result.errors)
+    assert all(p.path.startswith(("[0] ConfigMap/istio: data.mesh", "ConfigMap/")) for p in result.problems)
