@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from meshlib.compiler.authorization import compile_authorization
 from meshlib.compiler.inbound_faults import compile_faults
 from meshlib.compiler.inbound_protection import Protection, compile_protection, serves
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
 from meshlib.compiler.request_authentication import compile_request_authentications
 from meshlib.compiler.token_rules import TokenRules
+from meshlib.policy.authorization.decision import Authorization
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.inbound_view import InboundView
 from meshlib.policy.refusal import Refusal
@@ -41,6 +43,7 @@ class Inbound:
     protection: Protection | None = None
     tokens: TokenRules | None = None  # RequestAuthentications
     custom: tuple[Custom, ...] = ()
+    authorization: Authorization | None = None  # AUDIT, DENY and ALLOW of AuthorizationPolicies
 
 
 NOTHING = Inbound()
@@ -79,8 +82,9 @@ def compile_inbound(
     service = own_service(kinds.services, workload, domain)
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
     tokens, about_tokens = compile_request_authentications(kinds.request_authentications, workload, mesh)
-    inbound = Inbound((), faults, service, sources, mesh, protection, tokens)
-    return InboundPorts(inbound), [*problems, *about_protection, *about_tokens]
+    policies = compile_authorization(kinds.authorization_policies, workload, mesh)
+    inbound = Inbound((), faults, service, sources, mesh, protection, tokens, policies.authorization)
+    return InboundPorts(inbound), [*problems, *about_protection, *about_tokens, *policies.problems]
 
 
 def own_service(services: Iterable[Service], workload: Workload, domain: str) -> str:

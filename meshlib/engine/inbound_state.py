@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.inbound import NOTHING, Inbound, InboundPorts
+from meshlib.engine.authorization_check import AuthorizationCheck, AuthorizationCounts
 from meshlib.engine.authorizers import Authorizers
 from meshlib.engine.custom import custom_check
 from meshlib.engine.inbound import closed
@@ -55,7 +56,7 @@ class InboundState:
     """Of one mesh, for as long as it lives. ``ask`` makes the calls of checks, ``clock`` is the mesh's. ``authorizers``: what
     became of what they were asked."""
 
-    __slots__ = ("ask", "authorizers", "clock", "protection", "tokens")
+    __slots__ = ("ask", "authorization", "authorizers", "clock", "protection", "tokens")
 
     def __init__(
         self, clock: Clock, ask: Asker, shared: SharedCounterOf = no_shared_counter, report: Report | None = None
@@ -65,6 +66,7 @@ class InboundState:
         self.authorizers = Authorizers()
         self.protection = ProtectionState(clock, shared, report)
         self.tokens = TokenState(clock, ask)
+        self.authorization = AuthorizationCounts()
 
     def take(self, ports: InboundPorts) -> BoundPorts:
         """The checks of a new configuration. What is known from the one before stays known; requests that are being served keep
@@ -77,6 +79,7 @@ class InboundState:
 
     def after_fork(self) -> None:
         """In a forked child: locks may be held, and flights under way, by threads that do not exist here."""
+        self.authorization.after_fork()
         self.protection.after_fork()
         self.tokens.after_fork()
 
@@ -87,4 +90,6 @@ class InboundState:
         """Istio's order of filters: what needs no identity (shedding, sizes) comes first, then CUSTOM, tokens, AUDIT with DENY
         and ALLOW, and what is limited by who asks comes last."""
         custom = [custom_check(each, self.ask, self.clock, self.authorizers) for each in inbound.custom]
-        return (*protection.first, *custom, *inbound.checks, *self.tokens.checks(inbound), *protection.last)
+        policies = inbound.authorization
+        judged = () if policies is None else (AuthorizationCheck(policies, self.authorization),)
+        return (*protection.first, *custom, *inbound.checks, *self.tokens.checks(inbound), *judged, *protection.last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from meshlib.resources.base import Model, NothingIsEmpty, Resource
 from meshlib.resources.selection import Selector, TargetRef
@@ -96,3 +96,31 @@ class AuthorizationPolicy(Resource):
     kind: Literal["AuthorizationPolicy"]
     spec: Annotated[AuthorizationPolicySpec, NothingIsEmpty] = Field(default_factory=AuthorizationPolicySpec)
     status: object = None
+    _stands_for: str = PrivateAttr(default="")
+    _placed: bool = PrivateAttr(default=True)
+
+    @property
+    def stands_for(self) -> str:
+        """Why the policy of this name could not be read, of which there is no good version yet: this stands for all that it
+        may have refused. "" of one that could."""
+        return self._stands_for
+
+    @property
+    def placed(self) -> bool:
+        """Whether namespace and selector are those of the policy: not known of every one that could not be read."""
+        return self._placed
+
+
+def stand_in(name: str, namespace: str | None, selector: Selector | None, why: str) -> AuthorizationPolicy:
+    """For a policy that could not be read and has no good version yet: it refuses whatever that may have. ``namespace`` None:
+    nobody knows where it belongs, and it is everywhere."""
+    metadata: dict[str, str] = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
+    spec: dict[str, object] = {"action": "DENY", "rules": [Rule()]}
+    if selector is not None:
+        spec["selector"] = selector
+    made = AuthorizationPolicy.model_validate(
+        {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}
+    )
+    made._stands_for = why
+    made._placed = namespace is not None
+    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshlib.compiler.semantics import (
+    authorization_policy,
     destination_rule,
     mesh_config,
     others,
@@ -25,6 +26,7 @@ TABLES: dict[str, Table] = {
         ("EnvoyFilter", others.ENVOY_FILTER),
         ("ProxyConfig", others.PROXY_CONFIG),
         ("MeshConfig", mesh_config.ROWS),
+        ("AuthorizationPolicy", authorization_policy.ROWS),
         ("RequestAuthentication", request_authentication.ROWS),
         ("ResiliencePolicy", resilience_policy.ROWS),
     )
@@ -34,7 +36,6 @@ SAME_AS = {"ConfigMap": "MeshConfig"}
 """Kinds that say what another one does."""
 
 SECURITY_AND_TELEMETRY = {
-    "AuthorizationPolicy": "it is enforced on servers, which come with the inbound release",
     "PeerAuthentication": "servers ask for certificates as they are set up to; that meshlib sees to it comes with issue 14",
     "Telemetry": "metrics and spans are not configurable yet",
     "WasmPlugin": "Wasm runs in Envoy",

@@ -1,0 +1,122 @@
+"""The check of a server that asks its AuthorizationPolicies."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from meshlib.policy.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from meshlib.engine.inbound import InboundCall
+    from meshlib.policy.authorization.decision import Authorization, Decision
+    from meshlib.policy.inbound_view import InboundView
+
+log = logging.getLogger("meshlib.authorization")
+
+BODY = "RBAC: access denied"
+"""Envoy's words. Which rule has refused is nothing to the caller."""
+BAD_PATH = "the path cannot be read in just one way"
+PERMISSION_DENIED = 7
+
+
+class AuthorizationCounts:
+    """What policies have decided since the mesh was made, by policy ("namespace/name", "" when none of those that allow has
+    matched). ``denied``: requests refused; ``audited``: those that an AUDIT policy matches; ``dry_run_denied`` and
+    ``dry_run_allowed``: what dry-run policies would have decided."""
+
+    __slots__ = ("_counts", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, dict[str, int]] = {
+            what: {} for what in ("denied", "audited", "dry_run_denied", "dry_run_allowed")
+        }
+
+    def note(self, what: str, policy: str) -> None:
+        """One more."""
+        with self._lock:
+            counts = self._counts[what]
+            counts[policy] = counts.get(policy, 0) + 1
+
+    def of(self, what: str) -> Mapping[str, int]:
+        """Those so far, by policy."""
+        with self._lock:
+            return dict(self._counts[what])
+
+    def after_fork(self) -> None:
+        """In a forked child: the lock may be held by a thread that does not exist here."""
+        self._lock = threading.Lock()
+
+
+class AuthorizationCheck:
+    """AUDIT, DENY and ALLOW, in this order. Dry-run policies are judged and counted, and decide nothing."""
+
+    __slots__ = ("_counts", "_watched", "policies")
+
+    def __init__(self, policies: Authorization, counts: AuthorizationCounts) -> None:
+        self.policies = policies
+        self._counts = counts
+        self._watched = policies.has_audit or policies.has_dry_run
+
+    def __call__(self, request: InboundView) -> Refusal | None:
+        """The refusal, None when the request may come in."""
+        if self._watched:
+            self._watch(request)
+        decision = self.policies.decide(request)
+        return None if not decision.status else self._refuse(decision, request)
+
+    def judge(self, request: InboundView) -> Refusal | None:
+        """The same once more, of a request of which more is known by now: nothing is counted twice but a refusal."""
+        decision = self.policies.decide(request)
+        return None if not decision.status else self._refuse(decision, request)
+
+    def _refuse(self, decision: Decision, request: InboundView) -> Refusal:
+        self._counts.note("denied", decision.policy)
+        log.info(
+            "refused %s %r from %s at %r: %s",
+            request.method,
+            request.path,
+            request.principal or "nobody known",
+            request.peer,
+            decision.detail,
+        )
+        if decision.status == 400:
+            return Refusal(400, BAD_PATH, detail=decision.detail)
+        return Refusal(decision.status, BODY, PERMISSION_DENIED, detail=decision.detail)
+
+    def _watch(self, request: InboundView) -> None:
+        policies = self.policies
+        if policies.has_audit:
+            rule = policies.audited(request)
+            if rule is not None:
+                self._counts.note("audited", rule.policy.id)
+                log.info("audit: %s %r from %s matches %s", request.method, request.path, request.principal, rule.id)
+        if policies.has_dry_run:
+            found = policies.dry_run(request)
+            self._counts.note("dry_run_allowed" if found.allowed else "dry_run_denied", found.policy)
+
+
+def judge_routed(call: InboundCall, route_path: str) -> Refusal | None:
+    """Judge a request again now that the application's router has matched its path: ``route_path`` is the path that the router
+    matched, with the parameters of the route filled in (not its template), from the root of the application that the
+    middleware is around. DENY rules look at it too, and ALLOW rules must hold there as well.
+
+    For integrations, which call it between routing and the endpoint, and respond with what it gives (None: go on). The
+    refusal is noted on the call, so its span has the details. Raises nothing: what cannot be judged is refused."""
+    request = call.request
+    request.routed = route_path
+    for check in call.checks:
+        if isinstance(check, AuthorizationCheck):
+            try:
+                refusal = check.judge(request)
+            except Exception as error:  # noqa: BLE001 (fails closed, as in the exchange)
+                call.failures.note(error)
+                refusal = Refusal(403, BODY, PERMISSION_DENIED, detail="check_failed")
+            if refusal is not None:
+                call.refuse(refusal)
+                return refusal
+    return None
