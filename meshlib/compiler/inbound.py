@@ -83,7 +83,7 @@ def compile_inbound(
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
     tokens, about_tokens = compile_request_authentications(kinds.request_authentications, workload, mesh)
     policies = compile_authorization(kinds.authorization_policies, workload, mesh)
-    inbound = Inbound((), faults, service, sources, mesh, protection, tokens, policies.authorization)
+    inbound = Inbound((), faults, service, sources, mesh, protection, tokens, authorization=policies.authorization)
     return InboundPorts(inbound), [*problems, *about_protection, *about_tokens, *policies.problems]
 
 
