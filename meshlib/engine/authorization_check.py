@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING
 
 from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from meshlib.engine.inbound import InboundCall
     from meshlib.policy.authorization.decision import Authorization, Decision
     from meshlib.policy.inbound_view import InboundView
-
-log = logging.getLogger("meshlib.authorization")
 
 BODY = "RBAC: access denied"
 """Envoy's words. Which rule has refused is nothing to the caller."""
@@ -26,11 +23,13 @@ PERMISSION_DENIED = 7
 class AuthorizationCounts:
     """What policies have decided since the mesh was made, by policy ("namespace/name", "" when none of those that allow has
     matched). ``denied``: requests refused; ``audited``: those that an AUDIT policy matches; ``dry_run_denied`` and
-    ``dry_run_allowed``: what dry-run policies would have decided."""
+    ``dry_run_allowed``: what dry-run policies would have decided. ``report`` (set by whoever can log) hears of requests that
+    are denied or audited: which of both, the request, and the rule."""
 
-    __slots__ = ("_counts", "_lock")
+    __slots__ = ("_counts", "_lock", "report")
 
     def __init__(self) -> None:
+        self.report: Callable[[str, InboundView, str], None] | None = None
         self._lock = threading.Lock()
         self._counts: dict[str, dict[str, int]] = {
             what: {} for what in ("denied", "audited", "dry_run_denied", "dry_run_allowed")
@@ -41,6 +40,12 @@ class AuthorizationCounts:
         with self._lock:
             counts = self._counts[what]
             counts[policy] = counts.get(policy, 0) + 1
+
+    def tell(self, what: str, policy: str, request: InboundView, rule: str) -> None:
+        """One more, which is to be heard of."""
+        self.note(what, policy)
+        if self.report is not None:
+            self.report(what, request, rule)
 
     def of(self, what: str) -> Mapping[str, int]:
         """Those so far, by policy."""
@@ -75,15 +80,7 @@ class AuthorizationCheck:
         return None if not decision.status else self._refuse(decision, request)
 
     def _refuse(self, decision: Decision, request: InboundView) -> Refusal:
-        self._counts.note("denied", decision.policy)
-        log.info(
-            "refused %s %r from %s at %r: %s",
-            request.method,
-            request.path,
-            request.principal or "nobody known",
-            request.peer,
-            decision.detail,
-        )
+        self._counts.tell("denied", decision.policy, request, decision.detail)
         if decision.status == 400:
             return Refusal(400, BAD_PATH, detail=decision.detail)
         return Refusal(decision.status, BODY, PERMISSION_DENIED, detail=decision.detail)
@@ -93,8 +90,7 @@ class AuthorizationCheck:
         if policies.has_audit:
             rule = policies.audited(request)
             if rule is not None:
-                self._counts.note("audited", rule.policy.id)
-                log.info("audit: %s %r from %s matches %s", request.method, request.path, request.principal, rule.id)
+                self._counts.tell("audited", rule.policy.id, request, rule.id)
         if policies.has_dry_run:
             found = policies.dry_run(request)
             self._counts.note("dry_run_allowed" if found.allowed else "dry_run_denied", found.policy)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.effects import Exchange
+    from meshlib.policy.inbound_view import InboundView
 
 
 @runtime_checkable
@@ -82,6 +83,7 @@ class MeshCore:
         self.live: Live | None = None
         self.inbound = InboundState(clock, self.ask, report=telemetry.resilience)
         self.inbound.tokens.key_sets.report = _log_fetch_failure
+        self.inbound.authorization.report = _log_authorization
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None
@@ -274,6 +276,11 @@ def _log_authorizer(provider: str, why: str) -> None:
         )
     else:
         log.warning("the authorizer of extension provider %s decides again", provider)
+
+
+def _log_authorization(what: str, request: InboundView, rule: str) -> None:
+    who = request.principal or "nobody known"
+    log.info("%s: %s %r from %s at %r: %s", what, request.method, request.path, who, request.peer, rule)
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
