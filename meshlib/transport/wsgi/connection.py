@@ -71,11 +71,11 @@ def local_ip_of(environ: Environ) -> str:
 
 def local_port_of(environ: Environ) -> int:
     """The port that the connection came to; 0 when nothing says so that its client could not have made up."""
-    if _tells(environ.get(SOCKET)) and ("REMOTE_PORT" not in environ or PROXIED in environ):
+    if ("REMOTE_PORT" not in environ or PROXIED in environ) and _tells(environ.get(SOCKET)):
         # perhaps a unix socket: gunicorn makes a port of Host then
         name = _asked(environ[SOCKET], "getsockname")
         return name[1] if isinstance(name, tuple) and isinstance(name[1], int) else 0
-    port = _before_proxies(environ).get("SERVER_PORT")
+    port = (environ[PROXY_FIX] if PROXY_FIX in environ else environ).get("SERVER_PORT")
     return _port(port) if isinstance(port, str) else 0
 
 

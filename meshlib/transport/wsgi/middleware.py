@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.drivers import finish, run
-from meshlib.engine.inbound_context import enter, leave
 from meshlib.policy import deadline
 from meshlib.transport.runtimes.serving import checked_port
 from meshlib.transport.wsgi.changes import apply
 from meshlib.transport.wsgi.refusals import refused
 from meshlib.transport.wsgi.request import WsgiRequest, request_of
-from meshlib.transport.wsgi.response import Head, responded
+from meshlib.transport.wsgi.response import Head, context_of, responded
 
 if TYPE_CHECKING:
     from meshlib.engine.inbound_request import InboundRequest
@@ -63,14 +62,13 @@ class MeshWSGIMiddleware:
         if request.for_application is not None:
             apply(request.for_application, request, environ)
         head = Head(call, start_response)
-        tokens = enter(call)
+        context = context_of(call)
         try:
-            return responded(call, exchange, head, self._app(environ, head), environ.get("wsgi.file_wrapper"))
+            pieces = context.run(self._app, environ, head)
+            return responded(exchange, head, context, pieces, environ.get("wsgi.file_wrapper"))
         except BaseException:
             finish(exchange, head.failed())
             raise
-        finally:
-            leave(call, tokens)
 
     def _deadline(self, environ: Environ) -> float | None:
         """When the caller gives up, by the mesh's clock; None: it does not say."""

@@ -1,21 +1,24 @@
 """A response on its way from the application to the server: nothing is held back, and how it ends is told once.
 
-The handler's request, deadline and span are current whenever its code runs: in the call, in each step of its iterable
-and in ``close()``; never in between, when the thread is the server's.
+The handler runs in a context of its own (``contextvars``), in which its request, deadline and span are current: the call, each
+step of its iterable and ``close()``. In between, and afterwards, the thread has the server's.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from meshlib.engine.drivers import finish
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT
-from meshlib.engine.inbound_context import enter, leave
+from meshlib.engine.inbound_context import enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from meshlib.engine.inbound import InboundCall, InboundExchange
     from meshlib.transport.wsgi.contracts import Headers, Pieces, StartResponse, Write
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 BROKEN = "UC"
 """Envoy's flag for an application that breaks off its response."""
 BODILESS = frozenset((204, 304))
+
+
+@functools.lru_cache(1000)
+def ended(status: int) -> Ended:
+    """A response that has ended with this status."""
+    return Ended(status)
 
 
 class Head:
@@ -69,6 +78,11 @@ class Head:
             call.responding(self.status)
         call.response_bytes += len(piece)
 
+    def sent_by_server(self) -> None:
+        """The whole body has been the server's to send."""
+        if self._call.request.method != "HEAD":
+            self._call.response_bytes += self.announced() or 0
+
     def announced(self) -> int | None:
         """Bytes of the body as the head says, or None."""
         for name, value in self.headers:
@@ -79,49 +93,45 @@ class Head:
     def failed(self) -> Ended:
         """The application has raised: its server responds with 500, if it can still respond."""
         sent = self._call.sent
-        return Ended(sent, None, BROKEN) if sent else Ended(500)
+        return Ended(sent, None, BROKEN) if sent else ended(500)
 
     def whole(self) -> Ended:
         """The response has come to its end."""
-        return Ended(self.status) if self.status else Ended(500)  # a server has nothing to send then
+        return ended(self.status or 500)  # a server has nothing to send without a status
 
     def left(self) -> Ended:
         """The server wants no more of it: its client has gone, unless it needs no more."""
         call = self._call
         if self.status and (call.request.method == "HEAD" or self.status in BODILESS):
-            return Ended(self.status)
-        return Ended(call.sent) if call.sent and call.response_bytes == self.announced() else CUT
+            return ended(self.status)
+        return ended(call.sent) if call.sent and call.response_bytes == self.announced() else CUT
 
 
 class Response:
     """The iterable that the server gets: the application's, piece by piece."""
 
-    __slots__ = ("_call", "_close", "_exchange", "_head", "_next", "_over")
+    __slots__ = ("_close", "_exchange", "_head", "_next", "_over", "_run")
 
-    def __init__(self, call: InboundCall, exchange: InboundExchange, head: Head, pieces: Pieces) -> None:
-        self._call = call
+    def __init__(self, exchange: InboundExchange, head: Head, context: Context, pieces: Pieces) -> None:
         self._exchange = exchange
         self._head = head
         self._over = False
+        self._run = run = context.run
         self._close: Callable[[], object] | None = getattr(pieces, "close", None)
-        self._next = iter(pieces).__next__
+        self._next = run(iter, pieces).__next__
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        call = self._call
-        tokens = enter(call)
         try:
-            piece = self._next()
+            piece = self._run(self._next)
         except StopIteration:
             self._end(self._head.whole())
             raise
         except BaseException:
             self._end(self._head.failed())
             raise
-        finally:
-            leave(call, tokens)
         if piece:
             self._head.going(piece)
         return piece
@@ -131,11 +141,7 @@ class Response:
         close, self._close = self._close, None
         try:
             if close is not None:
-                tokens = enter(self._call)
-                try:
-                    close()
-                finally:
-                    leave(self._call, tokens)
+                self._run(close)
         finally:
             if not self._over:
                 self._end(self._head.left())
@@ -152,54 +158,56 @@ class SizedResponse(Response):
     __slots__ = ("_length",)
 
     def __init__(
-        self, call: InboundCall, exchange: InboundExchange, head: Head, pieces: list[bytes] | tuple[bytes, ...]
+        self, exchange: InboundExchange, head: Head, context: Context, pieces: list[bytes] | tuple[bytes, ...]
     ) -> None:
-        super().__init__(call, exchange, head, pieces)
+        super().__init__(exchange, head, context, pieces)
         self._length = len(pieces)
 
     def __len__(self) -> int:
         return self._length
 
 
-def responded(call: InboundCall, exchange: InboundExchange, head: Head, pieces: Pieces, file_wrapper: object) -> Pieces:
-    """What the server gets for ``pieces``, the application's. A file in the server's own wrapper stays that, as
-    servers send such files without reading them; its ``close`` tells the end."""
+def context_of(call: InboundCall) -> Context:
+    """What the handler of ``call`` runs in."""
+    context = copy_context()
+    context.run(enter, call)  # and nobody leaves it
+    return context
+
+
+def responded(exchange: InboundExchange, head: Head, context: Context, pieces: Pieces, file_wrapper: object) -> Pieces:
+    """What the server gets for ``pieces``, the application's. A file in the server's own wrapper stays that, as servers
+    send such files without reading them; its ``close`` tells the end."""
     if isinstance(pieces, list | tuple):
-        return SizedResponse(call, exchange, head, pieces)
+        return SizedResponse(exchange, head, context, pieces)
     if isinstance(file_wrapper, type) and isinstance(pieces, file_wrapper):
-        file = File(call, exchange, head, pieces)
+        file = File(exchange, head, context, pieces)
         try:
             pieces.close = file.close  # type: ignore[attr-defined]
         except AttributeError:  # no wrapper of Python's
             pass
         else:
             return pieces
-    return Response(call, exchange, head, pieces)
+    return Response(exchange, head, context, pieces)
 
 
 class File:
     """A response that the server sends by itself, from a file."""
 
-    __slots__ = ("_call", "_close", "_exchange", "_head")
+    __slots__ = ("_close", "_context", "_exchange", "_head")
 
-    def __init__(self, call: InboundCall, exchange: InboundExchange, head: Head, wrapper: object) -> None:
-        self._call = call
+    def __init__(self, exchange: InboundExchange, head: Head, context: Context, wrapper: object) -> None:
         self._exchange = exchange
         self._head = head
+        self._context = context
         self._close: Callable[[], object] | None = getattr(wrapper, "close", None)
-        call.responding(head.status)
+        head.going(b"")
 
     def close(self) -> None:
         """The server is done with it. Whether its client has got all, it does not tell."""
         close, self._close = self._close, None
-        if self._call.request.method != "HEAD":
-            self._call.response_bytes += self._head.announced() or 0
+        self._head.sent_by_server()
         try:
             if close is not None:
-                tokens = enter(self._call)
-                try:
-                    close()
-                finally:
-                    leave(self._call, tokens)
+                self._context.run(close)
         finally:
             finish(self._exchange, self._head.whole())
