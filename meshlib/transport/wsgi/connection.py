@@ -75,7 +75,7 @@ def local_port_of(environ: Environ) -> int:
         # perhaps a unix socket: gunicorn makes a port of Host then
         name = _asked(environ[SOCKET], "getsockname")
         return name[1] if isinstance(name, tuple) and isinstance(name[1], int) else 0
-    port = (environ[PROXY_FIX] if PROXY_FIX in environ else environ).get("SERVER_PORT")
+    port = environ.get(PROXY_FIX, environ).get("SERVER_PORT")
     return _port(port) if isinstance(port, str) else 0
 
 

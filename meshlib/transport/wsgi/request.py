@@ -164,6 +164,13 @@ def _is_secure(request: WsgiRequest) -> bool:
     return _told(request._environ).get("wsgi.url_scheme") == "https"
 
 
+@functools.lru_cache(64)
+def _folds(software: str, keeps_target: bool) -> bool:
+    if software:
+        return UNDERSCORE_IS_KEPT_OUT.match(software) is None
+    return not keeps_target  # werkzeug's test client, which names no server, keeps it
+
+
 _LATE: Mapping[str, Callable[[WsgiRequest], object]] = {
     "_raw": lambda request: EnvironHeaders(request._environ),
     "_sent_headers": lambda _: None,
@@ -199,9 +206,10 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
     request.method = method = environ["REQUEST_METHOD"]
     request.for_application = request.malformed = None
     request.for_caller = []
+    request._for_caller = ()
     visible = get("PATH_INFO") or ""
     sent = get("RAW_URI") or get("REQUEST_URI") or _quoted(environ, visible)
-    host = (environ[PROXY_FIX] if PROXY_FIX in environ else environ).get("HTTP_HOST")
+    host = get(PROXY_FIX, environ).get("HTTP_HOST")
     found = read_target(method, sent, host, host_needed=get("SERVER_PROTOCOL", "HTTP/1.0") != "HTTP/1.0")
     if isinstance(found, Target):
         path, request.query, authority = found
@@ -236,10 +244,3 @@ def _quoted(environ: Environ, visible: str) -> str:
     path = quote((environ.get("SCRIPT_NAME") or "") + visible, SAFE, "latin-1") or "/"
     query = environ.get("QUERY_STRING")
     return f"{path}?{query}" if query else path
-
-
-@functools.lru_cache(64)
-def _folds(software: str, keeps_target: bool) -> bool:
-    if software:
-        return UNDERSCORE_IS_KEPT_OUT.match(software) is None
-    return not keeps_target  # werkzeug's test client, which names no server, keeps it

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, StandIn
 from meshlib.policy.path_spellings import decode
-from meshlib.transport.wsgi.request import EnvironHeaders, request_of
+from meshlib.transport.wsgi.request import EnvironHeaders, WsgiRequest, request_of
 from tests.support.wsgi import environ
 
 WSGIREF = {"RAW_URI": None, "SERVER_SOFTWARE": "WSGIServer/0.2 CPython/3.11", "gunicorn.socket": None}
@@ -184,3 +185,15 @@ def test_what_a_check_sets_the_next_one_reads_in_either_spelling() -> None:
     assert request.header("x-role") == "admin,user"
     request.take_away("x_role")
     assert (request.header("x-role"), request.header("x_role")) == (None, None)
+
+
+def test_every_fact_of_a_request_is_there_though_few_are_read_at_first() -> None:
+    """``request_of`` leaves slots empty that are read when somebody asks: one that is new must be known to it."""
+    slots = {slot for kind in WsgiRequest.__mro__ for slot in getattr(kind, "__slots__", ())}
+    request = request_of(environ("/a?b=1"), None)
+    plain = InboundRequest("GET", "/a", query="b=1", authority="shop.example:8000", peer="10.0.0.1:4711", port=8000,
+                           local_ip="10.0.0.9", version="HTTP/1.1")  # fmt: skip
+    for slot in slots - {"_environ", "folds", "malformed", "_raw", "body_source"}:
+        assert getattr(request, slot) == getattr(plain, slot), slot
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        request.nothing_like_it
