@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshlib.cli.options import https_rules_option, load_or_exit, make_workload, workload_options
+from meshlib.cli.explain_inbound import INBOUND_OPTIONS, explain_inbound, inbound_options
+from meshlib.cli.options import header_of, https_rules_option, load_or_exit, make_workload, workload_options
 
 if TYPE_CHECKING:
     from meshlib.compiler.compile import HttpsRules
@@ -19,10 +20,12 @@ Examples:
   meshlib explain mesh/ -X GET http://reviews:9080/ -H 'end-user: jason' --labels app=productpage
   meshlib explain mesh/ http://ratings:9080/ --format json | jq .destinations
   meshlib explain mesh/ grpc://catalog:7001/shop.Catalog/GetProduct -H 'x-canary: yes'
+  meshlib explain --inbound mesh/ /admin/users --labels app=reviews --principal cluster.local/ns/prod/sa/web
 """
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH... URL")
-@click.option("-X", "--request", "method", default="GET", show_default=True, metavar="METHOD", help="Request method.")
+@inbound_options
+@click.option("-X", "--request", "method", metavar="METHOD", help="Request method.  [default: GET; POST of gRPC]")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Request header; repeatable.")
 @click.option(
     "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
@@ -31,16 +34,27 @@ Examples:
 @https_rules_option
 def explain(
     paths: tuple[str, ...],
-    method: str,
+    method: str | None,
     headers: tuple[str, ...],
     style: str,
     workload: str,
     namespace: str,
     labels: str,
     https_rules: HttpsRules,
+    inbound: bool,
+    **told: object,
 ) -> None:
     """Show the whole decision for a request: the rule taken, why each other rule is not, weights, endpoints, timeouts,
-    retries and faults. Nothing is sent. The last argument is the URL."""
+    retries and faults. Nothing is sent. The last argument is the URL.
+
+    With --inbound: what happens to a request that the workload serves, and which AuthorizationPolicy says so. The last
+    argument is its path then."""
+    if inbound:
+        explain_inbound(paths, method, headers, style, make_workload(workload, namespace, labels), told)
+        return
+    given = [name for name, value in told.items() if value]
+    if given:
+        raise click.UsageError(f"{INBOUND_OPTIONS[given[0]]} is of requests that come in: give --inbound, too")
     *files, url = paths
     if not files or "://" not in url:
         raise click.UsageError("give the resources and then the URL: meshlib explain mesh/ http://reviews:9080/")
@@ -51,10 +65,10 @@ def explain(
     caller = make_workload(workload, namespace, labels)
     with Mesh(resources, problems, workload=caller, https_rules=https_rules) as mesh:
         try:
-            found = mesh.explain(method=method.upper(), url=url, headers=dict(_header(h) for h in headers))
+            found = mesh.explain(method=(method or "GET").upper(), url=url, headers=dict(header_of(h) for h in headers))
         except MeshError as error:
             raise click.UsageError(str(error)) from error
-        verb = "POST" if url.startswith("grpc") else method.upper()
+        verb = "POST" if url.startswith("grpc") else (method or "GET").upper()
         if style == "json":
             import json
 
@@ -62,10 +76,3 @@ def explain(
         else:
             click.echo(f"{verb} {url}")
             click.echo(str(found))
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise click.UsageError(f"-H {text!r} is not a header; write it as -H 'name: value'")
-    return name.strip(), value.strip()

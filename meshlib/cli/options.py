@@ -51,6 +51,14 @@ def make_workload(name: str, namespace: str, labels: str) -> Workload:
         raise click.UsageError(str(error)) from error
 
 
+def header_of(text: str) -> tuple[str, str]:
+    """Name and value of ``-H 'name: value'``; a usage error when it is none."""
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f"-H {text!r} is not a header; write it as -H 'name: value'")
+    return name.strip(), value.strip()
+
+
 def load_or_exit(paths: Sequence[str]) -> tuple[list[Resource], list[Problem]]:
     """The resources of ``paths`` and what is worth saying; prints the problems and exits 1 when there are errors."""
     from meshlib.progress import shown

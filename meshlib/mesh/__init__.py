@@ -16,9 +16,11 @@ from meshlib.changes import Differences, differences
 from meshlib.clock import SystemClock
 from meshlib.compiler.compile import HTTPS_RULES, Compiler, HttpsRules
 from meshlib.engine.explanation import Explanation
+from meshlib.engine.inbound_explanation import InboundExplanation
 from meshlib.engine.live import seeded
 from meshlib.mesh.doors import Doors
 from meshlib.mesh.explaining import explain_url
+from meshlib.mesh.explaining_inbound import Headers, explain_request, request_of
 from meshlib.mesh.options import MeshOptions, takes_options
 from meshlib.mesh.status import Status, status_of
 from meshlib.pace import NotWanted, Slices, free_in_turns, is_watched, much_is_made, slices
@@ -259,6 +261,47 @@ class Mesh(Doors):
         if live is None:
             raise MeshError("the mesh is closed")
         return explain_url(live, self._core.clock.monotonic(), method, url, headers or {})
+
+    def explain_inbound(
+        self,
+        *,
+        method: str | None = None,
+        path: str = "/",
+        headers: Headers = (),
+        host: str | None = None,
+        principal: str = "",
+        source_ip: str = "",
+        port: int = 0,
+        sni: str = "",
+        destination_ip: str = "",
+        protocol: str = "http",
+        claims: Mapping[str, object] | None = None,
+    ) -> InboundExplanation:
+        """What would happen to this request if this workload served it, and why: the AuthorizationPolicy that lets it in or
+        refuses it, and of each other one why it does not. Asks nobody and serves nothing.
+
+        ``method``: without, POST for gRPC and else GET. ``path`` as in a request line, with its query. ``protocol``: http,
+        http2, https, grpc or grpc-web. ``principal``: the SPIFFE ID of the peer's certificate, with or without
+        ``spiffe://``; "": plain text. ``claims``: those of its verified token; None: it has none. ``port``, ``source_ip`` and
+        ``destination_ip`` are of the connection, ``host`` is the Host header: what is not said is not known, and counts
+        against the caller, as at a server that does not tell it. Raises ``MeshError`` for what no request could be."""
+        live = self._core.live
+        if live is None:
+            raise MeshError("the mesh is closed")
+        request, notes = request_of(
+            method=method,
+            path=path,
+            headers=headers,
+            host=host,
+            principal=principal,
+            source_ip=source_ip,
+            port=port,
+            sni=sni,
+            destination_ip=destination_ip,
+            protocol=protocol,
+            claims=claims,
+        )
+        return explain_request(live, request, notes)
 
     def status(self) -> Status:
         """Configuration version, sources, problems, endpoints with their health and ejections."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from meshlib.engine.inbound_status import inbound_status
 from meshlib.engine.status import status
 
 if TYPE_CHECKING:
@@ -54,5 +55,10 @@ def status_of(
             }
             for p in problems
         ],
+        **(
+            {}
+            if live is None
+            else {"inbound": inbound_status(live.inbound.default.settings, core.inbound.authorization)}
+        ),
         **({} if live is None else status(live, core.clock.monotonic())),
     }

@@ -1,0 +1,69 @@
+"""What is in force for the requests that a workload serves, as plain data for ``mesh.status()``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from meshlib.compiler.inbound import Inbound
+    from meshlib.engine.authorization_check import AuthorizationCounts
+
+
+class PolicyStatus(TypedDict):
+    """An AuthorizationPolicy of this workload. ``denied`` counts the requests that it refused, ``audited`` those that it
+    matched with action AUDIT, ``would_have_denied`` those that it would have refused were it no dry run; ``broken``: why it
+    refuses everything that it could have, "" when it does not."""
+
+    policy: str
+    action: str
+    dry_run: bool
+    rules: int
+    broken: str
+    denied: int
+    audited: int
+    would_have_denied: int
+
+
+class InboundStatus(TypedDict):
+    """``denied_by_none``: requests that no rule of the ALLOW policies let in. ``custom`` are the providers that CUSTOM policies
+    ask, ``tokens`` the RequestAuthentications, ``protection`` the ResiliencePolicy ("" without), ``faults`` the
+    EnvoyFilters. ``path_normalization`` and ``trust_domains`` are MeshConfig's."""
+
+    policies: list[PolicyStatus]
+    denied_by_none: int
+    custom: list[str]
+    tokens: list[str]
+    protection: str
+    faults: list[str]
+    path_normalization: str
+    trust_domains: list[str]
+
+
+def inbound_status(settings: Inbound, counts: AuthorizationCounts) -> InboundStatus:
+    """Of the ``settings`` of a port, and what its policies have decided so far."""
+    denied, audited, tried = counts.of("denied"), counts.of("audited"), counts.of("dry_run_denied")
+    policies = () if settings.authorization is None else settings.authorization.policies
+    tokens = () if settings.tokens is None else settings.tokens.rules
+    mesh = settings.mesh
+    return {
+        "policies": [
+            {
+                "policy": policy.id,
+                "action": policy.action,
+                "dry_run": policy.dry_run,
+                "rules": len(policy.rules),
+                "broken": policy.broken,
+                "denied": denied.get(policy.id, 0),
+                "audited": audited.get(policy.id, 0),
+                "would_have_denied": tried.get(policy.id, 0),
+            }
+            for policy in policies
+        ],
+        "denied_by_none": denied.get("", 0),
+        "custom": [custom.provider for custom in settings.custom],
+        "tokens": list(dict.fromkeys(rule.resource for rule in tokens)),
+        "protection": "" if settings.protection is None else settings.protection.resource,
+        "faults": list(settings.resources),
+        "path_normalization": mesh.path_normalization,
+        "trust_domains": [mesh.trust_domain, *mesh.trust_domain_aliases],
+    }
