@@ -12,7 +12,7 @@ help:
 	@echo "make coverage   the same, and how much of meshlib they run (takes twice as long)"
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
-	@echo "make differential N=1000000   random route decisions through meshlib and a real Envoy, compared"
+	@echo "make differential N=1000000   random decisions of routes and of who may come in, through meshlib and a real Envoy, compared"
 	@echo "make istiod  routes and verdicts against those of the real istiod (its answers lie beside the repository)"
 	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every runtime, dying servers, reloads, forks"
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
@@ -69,6 +69,7 @@ N ?= 100000
 SEED ?= 1
 differential: $(STAMP)
 	$(BIN)/python -m tests.differential.referee.run --decisions $(N) --seed $(SEED)
+	$(BIN)/python -m tests.differential.authorization.run --decisions $(N) --seed $(SEED)
 
 istiod: $(STAMP)
 	$(BIN)/python -m tests.istiod $(ARGS)

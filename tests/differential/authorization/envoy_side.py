@@ -286,7 +286,9 @@ def encode(case: Case, request: Request) -> bytes:
 def normalized(claims: Any) -> Config:
     """As Istio's JWT filter notes them: ``scope`` and ``permission`` are lists of words."""
     return {
-        name: value.split(" ") if name in ("scope", "permission") and isinstance(value, str) else value
+        name: [word for word in value.split(" ") if word]
+        if name in ("scope", "permission") and isinstance(value, str)
+        else value
         for name, value in claims.items()
     }
 

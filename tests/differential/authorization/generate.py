@@ -151,7 +151,7 @@ ASKED_PATHS = [
 TEMPLATES = ["/a/{*}", "/{*}/b", "/a/{**}", "/admin/{*}/y", "/{*}", "/{**}", "/a/{*}/{**}", "/{*}/x"]
 QUERIES = ["", "", "", "?", "?a=1", "?x=/admin", "?%2F..", "?a?b"]
 HEADERS = ["x-a", "X-B", "x-token", "cookie"]
-VALUES = ["1", "2", "12", "a", "A", "admin", "a b", "", "x-admin", "admin-x"]
+VALUES = ["1", "2", "12", "a", "A", "admin", "a b", "", "x-admin", "admin-x", "1,2", "a, admin"]
 ASKED_VALUES = ["1", "1*", "*2", "a", "admin", "*", "*admin", "admin*", "a b"]
 PORTS = [8080, 8081, 9090]
 DESTINATIONS = ["10.10.10.10", "10.10.10.11", "192.168.3.4"]
@@ -339,7 +339,7 @@ class Generator:
         return Request(
             method if method in METHODS else self.rng.choice(METHODS),
             (path if path.startswith("/") else f"/{path}") + self.rng.choice(QUERIES),
-            self.aimed(operation.get("hosts"), HOSTS).replace("/", "-") or "other",
+            self.aimed(operation.get("hosts"), HOSTS).replace("/", "-").removeprefix(":") or "other",
             tuple(headers),
             self.claims(source, conditions),
             self.caller(source, operation, conditions),

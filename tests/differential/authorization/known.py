@@ -234,6 +234,11 @@ KNOWN: dict[str, Known] = {
             *map(get, ("/foo//bar/bat.txt", "/store/cart", "/store/foo/cart/", "/foo/buzz/bar")),
         ),
     ),
+    "DENY of a template": Known(
+        deny(operation(paths=["/t/{**}", "/s/{*}"])),
+        (get("/t"), get("/s/"), get("/s/a/b")),
+        (get("/t/"), get("/t/x/y"), get("/s/a")),
+    ),
     "DENY of a path inside what ALLOW lets in": Known(
         (*deny(operation(paths=["/allow/admin"])), *allow(operation(paths=["/allow*"]))),
         (get("/allow"), get("/allow?param=value"), get("/allow/admin/x")),
