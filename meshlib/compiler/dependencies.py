@@ -34,12 +34,13 @@ from meshlib.pace import take_turns
 from meshlib.registry.names import overlap, resolve
 from meshlib.registry.registry import Registry
 from meshlib.registry.service import Service, ServicePort
-from meshlib.resources.typed import DESTINATION_RULE, RESILIENCE_POLICY, SERVICE, VIRTUAL_SERVICE
+from meshlib.resources.typed import DESTINATION_RULE, ENVOY_FILTER, RESILIENCE_POLICY, SERVICE, VIRTUAL_SERVICE
 
 if TYPE_CHECKING:
     from meshlib.resources import kubernetes
     from meshlib.resources.base import Resource
     from meshlib.resources.destination_rule import DestinationRule
+    from meshlib.resources.envoy_filter import EnvoyFilter
     from meshlib.resources.resilience import ResiliencePolicy
     from meshlib.resources.virtual_service import HttpRoute, VirtualService
     from meshlib.workload import Workload
@@ -108,6 +109,8 @@ class Dependencies:
                 self._of_own_services.add(id(resource))
         elif SERVICE.is_kind_of(resource) and self.selects_us(resource):
             self._own_services[id(resource)] = resource
+        elif ENVOY_FILTER.is_kind_of(resource) and _patches_routes(resource):
+            self._of_own_services.add(id(resource))  # the ports of routes are those of services
 
     def remove(self, resource: Resource) -> None:
         """One less."""
@@ -122,6 +125,7 @@ class Dependencies:
                 self._note_fallbacks(host)
             self._of_own_services.discard(id(resource))
         else:
+            self._of_own_services.discard(id(resource))
             self._own_services.pop(id(resource), None)
 
     def renew(self, registry: Registry, changed: Iterable[str]) -> bool:
@@ -367,6 +371,10 @@ class Dependencies:
         if resource.namespace != self._client or not selector:
             return False
         return all(self._labels.get(key) == value for key, value in selector.items())
+
+
+def _patches_routes(resource: EnvoyFilter) -> bool:
+    return any(patch.apply_to in ("HTTP_ROUTE", "VIRTUAL_HOST") for patch in resource.spec.config_patches or ())
 
 
 def _take(table: dict[str, list[R]], key: str, resource: R) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.authorization import compile_authorization
-from meshlib.compiler.inbound_faults import compile_faults
+from meshlib.compiler.inbound_filters import NO_FILTERS, PortFilters, compile_filters
 from meshlib.compiler.inbound_protection import Protection, compile_protection, serves
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
 from meshlib.compiler.request_authentication import compile_request_authentications
@@ -44,6 +44,7 @@ class Inbound:
     tokens: TokenRules | None = None  # RequestAuthentications
     custom: tuple[Custom, ...] = ()
     authorization: Authorization | None = None  # AUDIT, DENY and ALLOW of AuthorizationPolicies
+    limits: PortFilters = NO_FILTERS
 
 
 NOTHING = Inbound()
@@ -78,13 +79,25 @@ def compile_inbound(
     kinds: Kinds, workload: Workload, domain: str, mesh: MeshSettings = DEFAULTS
 ) -> tuple[InboundPorts, list[Problem]]:
     """For the server of ``workload``. Notices are about all resources, whichever workloads they select."""
-    faults, sources, problems = compile_faults(kinds.envoy_filters, workload, mesh.root_namespace)
+    filters = compile_filters(kinds.envoy_filters, kinds.services, workload, mesh)
     service = own_service(kinds.services, workload, domain)
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
     tokens, about_tokens = compile_request_authentications(kinds.request_authentications, workload, mesh)
     policies = compile_authorization(kinds.authorization_policies, workload, mesh)
-    inbound = Inbound((), faults, service, sources, mesh, protection, tokens, authorization=policies.authorization)
-    return InboundPorts(inbound), [*problems, *about_protection, *about_tokens, *policies.problems]
+    default = Inbound(
+        (),
+        filters.faults,
+        service,
+        filters.fault_sources,
+        mesh,
+        protection,
+        tokens,
+        authorization=policies.authorization,
+        limits=filters.default,
+    )
+    ports = {port: replace(default, limits=limits) for port, limits in filters.ports.items()}
+    problems = [*filters.problems, *about_protection, *about_tokens, *policies.problems]
+    return InboundPorts(default, ports), problems
 
 
 def own_service(services: Iterable[Service], workload: Workload, domain: str) -> str:

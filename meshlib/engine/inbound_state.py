@@ -3,6 +3,7 @@ configuration to the next."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -59,12 +60,17 @@ class InboundState:
     __slots__ = ("ask", "authorization", "authorizers", "clock", "protection", "tokens")
 
     def __init__(
-        self, clock: Clock, ask: Asker, shared: SharedCounterOf = no_shared_counter, report: Report | None = None
+        self,
+        clock: Clock,
+        ask: Asker,
+        shared: SharedCounterOf = no_shared_counter,
+        report: Report | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self.clock = clock
         self.ask = ask
         self.authorizers = Authorizers()
-        self.protection = ProtectionState(clock, shared, report)
+        self.protection = ProtectionState(clock, shared, report, rng)
         self.tokens = TokenState(clock, ask)
         self.authorization = AuthorizationCounts()
 

@@ -3,21 +3,26 @@ requests are being served, what was counted."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound_admission import Active, Admission, Tally
 from meshlib.engine.inbound_limits import BoundLimit, rate_limit_checks, size_check
+from meshlib.engine.inbound_local_ratelimit import local_ratelimit_check
 from meshlib.policy.adaptive_concurrency import GradientLimit
+from meshlib.policy.local_rate_limit import LocalLimiter
 from meshlib.policy.token_bucket import Limiter
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.compiler.inbound import Inbound
+    from meshlib.compiler.inbound_filters import PortFilters
     from meshlib.compiler.inbound_protection import Protection, RateLimit, SharedCount
     from meshlib.engine.inbound import Check
     from meshlib.engine.inbound_admission import Report
     from meshlib.engine.inbound_limits import Counting, SharedCounter
+    from meshlib.policy.local_rate_limit import LocalRateLimit
     from meshlib.policy.path_spellings import Normalization
 
     SharedCounterOf = Callable[[SharedCount], SharedCounter]
@@ -61,10 +66,14 @@ UNPROTECTED = BoundProtection()
 class ProtectionState:
     """``shared`` makes what counts for a fleet; ``report`` hears of what is decided."""
 
-    __slots__ = ("_active", "_adaptive", "_bound", "_clock", "_limiters", "_shared", "tally")
+    __slots__ = ("_active", "_adaptive", "_bound", "_clock", "_limiters", "_local", "_rng", "_shared", "tally")
 
-    def __init__(self, clock: Clock, shared: SharedCounterOf, report: Report | None = None) -> None:
+    def __init__(
+        self, clock: Clock, shared: SharedCounterOf, report: Report | None = None, rng: random.Random | None = None
+    ) -> None:
         self._clock = clock
+        self._rng = random.Random(0) if rng is None else rng
+        self._local: dict[LocalRateLimit, LocalLimiter] = {}
         self._shared = shared
         self._active = Active()
         self._adaptive: GradientLimit | None = None
@@ -75,20 +84,34 @@ class ProtectionState:
     def take(self, inbounds: Iterable[Inbound]) -> list[BoundProtection]:
         """The protections of a new configuration, in the order of ``inbounds``. A bucket stays while its limit does."""
         before, self._limiters = self._limiters, {}
+        local, self._local = self._local, {}
         made: dict[int, BoundProtection] = {}
         found = []
         for inbound in inbounds:
             self.tally.service = inbound.service
             settings = inbound.protection
-            if settings is None:
-                found.append(UNPROTECTED)
-                continue
-            bound = made.get(id(settings))
+            bound = UNPROTECTED if settings is None else made.get(id(settings))
             if bound is None:
+                assert settings is not None
                 bound = made[id(settings)] = self._bind(settings, inbound.mesh.path_normalization, before)
-            found.append(bound)
+            found.append(self._with_filters(bound, inbound.limits, local))
         self._bound = found
         return found
+
+    def _with_filters(
+        self, bound: BoundProtection, limits: PortFilters, before: dict[LocalRateLimit, LocalLimiter]
+    ) -> BoundProtection:
+        """Beside what the policy says, what EnvoyFilters do."""
+        if not limits.local:
+            return bound
+        first: list[Check] = []
+        last: list[Check] = []
+        for settings in limits.local:
+            limiter = self._local.get(settings.limits) or before.get(settings.limits) or LocalLimiter(settings.limits)
+            self._local[settings.limits] = limiter
+            check = local_ratelimit_check(settings, limiter, self._clock, self._rng, self.tally)
+            (first if settings.first else last).append(check)
+        return BoundProtection(bound.admission, (*bound.first, *first), (*last, *bound.last))
 
     def _bind(
         self, settings: Protection, normalization: Normalization, before: dict[RateLimit, Limiter]
@@ -119,6 +142,8 @@ class ProtectionState:
         self._active = Active()
         for limiter in self._limiters.values():
             limiter.after_fork()
+        for local in self._local.values():
+            local.after_fork()
         for bound in self._bound:
             if bound.admission is not None:
                 bound.admission.active = self._active

@@ -81,7 +81,7 @@ class MeshCore:
         self.retry_wait = retry_wait
         self.telemetry = telemetry
         self.live: Live | None = None
-        self.inbound = InboundState(clock, self.ask, report=telemetry.resilience)
+        self.inbound = InboundState(clock, self.ask, report=telemetry.resilience, rng=rng)
         self.inbound.tokens.key_sets.report = _log_fetch_failure
         self.inbound.authorization.report = _log_authorization
         self.closing = Closing()
