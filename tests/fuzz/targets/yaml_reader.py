@@ -19,7 +19,10 @@ def run(data: bytes) -> None:
     text = raw.rest()
     if kind & 1:  # the rest of a resource whose head is right
         api_version, name = HEADS[(kind >> 1) % len(HEADS)]
-        text = f"apiVersion: {api_version}\nkind: {name}\nmetadata: {{name: a}}\n".encode() + text
+        head = f"apiVersion: {api_version}\nkind: {name}\nmetadata: {{name: istio, namespace: istio-system}}\n"
+        if name == "ConfigMap" and kind & 128:  # the rest is the text inside it
+            head, text = f"{head}data:\n  mesh: |\n    ", text.replace(b"\n", b"\n    ")
+        text = head.encode() + text
     documents, problems = read(text, "f.yaml")
     for problem in problems:
         assert problem.code
