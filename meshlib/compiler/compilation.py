@@ -223,6 +223,7 @@ class Compilation:
             resilience=resilience,
             fallbacks=any(policy.fallback is not None for policy in resilience.values()),
             sidecar=self.scope.resource,
+            retry=self.settings.retry,
             inbound=inbound,
             dialled=original_destinations(self.registry.all(), self.workload.namespace, self.domain),
         )

@@ -17,7 +17,9 @@ from meshlib.compiler.routes import L4Host as L4Host
 from meshlib.compiler.routes import PortTable as PortTable
 from meshlib.compiler.routes import Rule as Rule
 from meshlib.compiler.routes import VirtualHost as VirtualHost
+from meshlib.compiler.rule_settings import DEFAULT_RETRY
 from meshlib.pace import in_turns
+from meshlib.policy.retry import RetryPolicy
 from meshlib.problems import Problem
 from meshlib.workload import Workload
 
@@ -44,6 +46,7 @@ class Snapshot:
     # addresses of names that are dialled as they are: headless services and their pods, as the registry knows them
     dialled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sidecar: str = ""  # the Sidecar that bounds what this client sees
+    retry: RetryPolicy = DEFAULT_RETRY  # of routes that say nothing of retries
     inbound: InboundPorts = NO_INBOUND  # what happens to the requests that this workload serves
     # of one that was made out of another: the ``mark`` of that, and the keys of clusters that are other ones, new or gone
     since: tuple[object, frozenset[str]] | None = None

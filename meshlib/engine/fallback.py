@@ -85,6 +85,6 @@ def _fall_back(call: Call[R], fallback: Fallback) -> Exchange[R]:
         return
     other = Call(call.request, call.live, call.clock, call.rng, call.timeouts, call.wait)
     other.record = record
-    record.rule_object = default_rule(target)
+    record.rule_object = default_rule(target, call.live.snapshot.retry)
     record.keep_attempt()
     yield from outbound(other)

@@ -10,6 +10,7 @@ from meshlib.engine import deadlines
 from meshlib.engine.call import CallerTimeouts
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.outcome import Failure, Outcome
+from tests.support.mesh_config import config_map
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.scripted import Bench
 
@@ -369,6 +370,16 @@ def test_another_destination_may_be_the_fallback():
     assert (answer.status, call.record.host) == (200, "cache.default.svc.cluster.local")
     assert [a.status for a in call.record.attempts] == [503, 200]
     assert script.tried[-1].endswith(":77")
+
+
+def test_a_fallback_destination_is_called_as_often_as_the_mesh_config_says():
+    cache = [service("cache"), pod("cache", "v1", 77)]
+    policy = {"destination": {"host": "cache", "port": {"number": 9080}}}
+    for mesh, tries in (([], 3), ([config_map(defaultHttpRetryPolicy={"attempts": 0})], 1)):
+        made = bench(*cache, *mesh, fallback=policy, rule={"retries": {"attempts": 0}})
+        script = made.script(*[Outcome(Failure.CONNECT_FAILED)] * 4)
+        made.call(script)
+        assert [endpoint for endpoint in script.tried if endpoint.endswith(":77")] == ["127.0.0.1:77"] * tries
 
 
 def test_the_failed_call_is_over_before_the_fallback_begins():
