@@ -119,11 +119,15 @@ def _ask(effect: Ask[R], runtime: SyncRuntime[R]) -> Outcome:
     return outcome
 
 
-async def run_async(exchange: Generator[Step[R] | Last, None, None], runtime: AsyncRuntime[R]) -> Last:
-    """Run in this task up to the response, or the application. Cancellation closes the exchange, so that nothing is lost."""
+async def run_async(
+    exchange: Generator[Step[R] | Last, None, None], runtime: AsyncRuntime[R], begun: Step[R] | Last | None = None
+) -> Last:
+    """Run in this task up to the response, or the application. Cancellation closes the exchange, so that nothing is lost.
+    ``begun``: the first effect of an exchange that its caller has begun."""
     try:
         while True:
-            effect = next(exchange)
+            effect = next(exchange) if begun is None else begun
+            begun = None
             if type(effect) is Send:
                 effect.outcome = await runtime.send(effect)
             elif type(effect) is Deliver:

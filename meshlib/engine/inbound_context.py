@@ -28,12 +28,10 @@ current: ContextVar[InboundRequest | None] = ContextVar("meshlib_inbound", defau
 
 def enter(call: InboundCall) -> Tokens:
     """The handler of ``call`` runs from here: its request, deadline and span are the current ones."""
-    around = call.around
-    return (
-        current.set(call.request),
-        deadlines.current.set(call.until) if call.propagates else None,
-        None if around is None else around.enter(),
-    )
+    around, until, deadline = call.around, call.until, None
+    if call.propagates and (until is not None or deadlines.current.get() is not None):
+        deadline = deadlines.current.set(until)
+    return current.set(call.request), deadline, None if around is None else around.enter()
 
 
 def leave(_call: InboundCall, tokens: Tokens) -> None:

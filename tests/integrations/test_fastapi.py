@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSock
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
-from meshlib_fastapi import Caller, Claims, MeshClient, MeshExtension, limit, requires
+from meshlib_fastapi import Caller, Claims, MeshClient, MeshExtension, limit, requires, routed
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.websockets import WebSocketDisconnect
@@ -21,6 +21,7 @@ from meshlib.problems import MeshError
 from meshlib.testing import as_caller
 from tests.support.asgi import DENIED, Served
 from tests.support.fake_clock import FakeClock
+from tests.support.inbound_policies import authorization_policy, on_paths
 
 OPS = "cluster.local/ns/default/sa/ops"
 WEB = "cluster.local/ns/shop/sa/web"
@@ -427,21 +428,8 @@ def test_openapi_says_how_to_send_the_tokens_of_request_authentications(app, ser
     assert "jwks" not in str(document)
 
 
-def denies_routed(*paths):
-    """A check as AuthorizationPolicy's is: it judges the path that came, and what the router makes of it."""
-
-    class Check:
-        judges_routed = True
-
-        def __init__(self):
-            self.judged = []
-
-        def __call__(self, request):
-            seen = request.path if request.routed is None else request.routed
-            self.judged.append(seen)
-            return DENIED if seen in paths else None
-
-    return Check()
+def deny(*paths):
+    return authorization_policy("deny", "DENY", on_paths(*paths))
 
 
 class TestTheSecondLook:
@@ -489,7 +477,7 @@ class TestTheSecondLook:
     def test_the_path_as_the_route_reads_it_is_judged_before_the_endpoint_and_before_a_405(
         self, routes, served, called, prefix, method
     ):
-        served.checks(check := denies_routed(f"{prefix}/items/7"))
+        served.mesh.apply([deny(f"{prefix}/items/7")])
         client = TestClient(routes)
         assert client.request(method, f"{prefix}/items/8").status_code == (200 if method == "GET" else 405)
         called.clear()
@@ -497,11 +485,10 @@ class TestTheSecondLook:
         assert response.status_code == 403
         assert response.json() if prefix != "/mount" else True
         assert called == []
-        assert check.judged[-2:] == [f"{prefix}/items/007", f"{prefix}/items/7"]
         assert served.counted()[-1] == ("403", "-")
 
     def test_a_websocket_too(self, routes, served, called):
-        served.checks(denies_routed("/ws/7"))
+        served.mesh.apply([deny("/ws/7")])
         with TestClient(routes).websocket_connect("/ws/8"):
             pass
         with pytest.raises(WebSocketDisconnect), TestClient(routes).websocket_connect("/ws/007"):
@@ -524,7 +511,7 @@ class TestTheSecondLook:
             return "secret"
 
         app.add_middleware(Rewrites)
-        served.checks(denies_routed("/admin"))
+        served.mesh.apply([deny("/admin")])
         client = TestClient(app)
         assert client.get("/v2/admin").status_code == 403
         assert client.get("/v2/none").status_code == 404
@@ -547,7 +534,7 @@ class TestTheSecondLook:
             return ""
 
         app.mount("/sub", sub)
-        served.checks(denies_routed("/sub/items/7"))
+        served.mesh.apply([deny("/sub/items/7")])
         assert TestClient(app).get("/sub/items/007").status_code == 403
         assert called == []
 
@@ -556,22 +543,24 @@ class TestTheSecondLook:
         async def own(_request: Request, error: HTTPException) -> JSONResponse:
             return JSONResponse({"own": error.detail}, error.status_code)
 
-        served.checks(denies_routed("/items/7"))
+        served.mesh.apply([deny("/items/7")])
         assert TestClient(routes).get("/items/007").json() == {"own": "RBAC: access denied"}
 
-    def test_what_was_judged_at_the_door_is_not_judged_again(self, routes, served):
-        served.checks(check := denies_routed())
-        TestClient(routes).get("/items/7")
-        assert check.judged == ["/items/7"]
+    def test_what_was_judged_at_the_door_is_not_judged_again(self, routes, served, monkeypatch):
+        judged = []
+        monkeypatch.setattr(routed, "judge_routed", lambda _call, path: judged.append(path))
+        client = TestClient(routes)
+        client.get("/items/7")
+        client.get("/api/v1/items/7")
+        client.get("/sub/deep/items/7")
+        assert judged == []
+        client.get("/items/007")
+        assert judged == ["/items/7"]
 
-    def test_a_check_that_raises_then_refuses(self, routes, served):
-        def broken(request):
-            if request.routed is not None:
-                raise KeyError("x")
-
-        broken.judges_routed = True
-        served.checks(broken)
-        assert TestClient(routes).get("/items/007").status_code == 500
+    def test_an_allow_must_hold_there_too(self, routes, served):
+        served.mesh.apply([authorization_policy("allow", "ALLOW", on_paths("/items/007", "/items/8"))])
+        client = TestClient(routes)
+        assert [client.get(f"/items/{item}").status_code for item in ("8", "007", "7")] == [200, 403, 403]
 
     def test_a_router_that_a_request_reaches_past_the_mesh_does_not_serve_it(self, routes):
         with pytest.raises(MeshError, match="not come through the mesh"):

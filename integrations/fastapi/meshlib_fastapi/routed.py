@@ -15,8 +15,8 @@ from fastapi import HTTPException, WebSocketException
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from meshlib.engine.authorization_check import judge_routed
 from meshlib.engine.inbound import InboundCall
-from meshlib.engine.routed import judge_routed
 from meshlib.problems import MeshError
 from meshlib.transport.asgi.middleware import CALL
 from meshlib.transport.asgi.request import other_path

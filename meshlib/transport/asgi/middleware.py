@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.body_source import NO_BODY
-from meshlib.engine.drivers import finish, run_async
+from meshlib.engine.drivers import run_async
+from meshlib.engine.effects import Serve
+from meshlib.engine.inbound import inbound
 from meshlib.engine.inbound_context import enter, leave
 from meshlib.policy import deadline
 from meshlib.transport.asgi.changed_scope import changed
 from meshlib.transport.asgi.http import ClientGone, HttpServing
-from meshlib.transport.asgi.messages import size_of
-from meshlib.transport.asgi.refusals import respond, turn_away
 from meshlib.transport.asgi.request import AsgiRequest, request_of
 from meshlib.transport.asgi.websocket import WebSocketServing
 
 if TYPE_CHECKING:
-    from meshlib.engine.inbound import InboundCall, InboundExchange
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.policy.refusal import Refusal
     from meshlib.transport.asgi.messages import App, Receive, Scope, Send
@@ -75,20 +74,29 @@ class MeshASGIMiddleware:
         call = server.call(request, None if web_socket else self._deadline(request.values))
         if request.malformed is not None:
             call.checks = (_malformed,)
-        exchange = server.exchange(call)
+        telemetry = server.telemetry
+        span = telemetry.began(call)
+        exchange = inbound(call)
         serving: HttpServing | WebSocketServing
         if web_socket:
-            serving = WebSocketServing(call, exchange, scope, receive, send)
+            serving = WebSocketServing(call, exchange, telemetry, span, scope, receive, send)
             request.body_source = NO_BODY
         else:
-            serving = request.body_source = HttpServing(call, exchange, scope, receive, send)
+            serving = request.body_source = HttpServing(call, exchange, telemetry, span, scope, receive, send)
         try:
-            refusal = (await run_async(exchange, server.awaited)).refusal
+            effect = next(exchange)
+            if type(effect) is not Serve:  # nearly always it is, and no coroutine is needed
+                effect = await run_async(exchange, server.awaited, effect)
+            refusal = effect.refusal
         except ClientGone:
+            telemetry.broken(call, span)
             return
+        except BaseException:
+            telemetry.broken(call, span)
+            raise
         request.body_source = None  # they refer to each other
         if refusal is not None:
-            await _refuse(refusal, call, exchange, scope, receive, send)
+            await serving.refuse(refusal)
             return
         scope[CALL] = call
         if request.for_application is not None or request.absolute:
@@ -126,22 +134,6 @@ class MeshASGIMiddleware:
             "policies do not know the address of such peers, and what they cannot know counts against the caller; "
             "run it with --no-proxy-headers"
         )
-
-
-async def _refuse(
-    refusal: Refusal, call: InboundCall, exchange: InboundExchange, scope: Scope, receive: Receive, send: Send
-) -> None:
-    call.request_bytes += size_of(call.request, scope)
-    try:
-        if scope["type"] == "websocket":
-            call.response_bytes = await turn_away(refusal, call.request, scope, receive, send)
-        else:
-            call.response_bytes = await respond(refusal, call.request, send)
-    except GeneratorExit:  # perhaps the garbage collector's doing: only noted, see telemetry/observe.py
-        exchange.close()
-        raise
-    finally:
-        finish(exchange)
 
 
 def _malformed(request: InboundRequest) -> Refusal | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, StandIn
+from meshlib.transport.asgi import request
 from meshlib.transport.asgi.request import is_grpc, request_of
 from tests.support.asgi import http_scope, ws_scope
 from tests.support.spiffe import Authority
@@ -200,3 +202,38 @@ def test_a_caller_of_a_users_test_is_an_object_in_the_scope_and_nothing_that_a_c
 )
 def test_where_the_application_is_told_another_path_that_is_judged_too(raw, path, root, wanted):
     assert made(raw_path=raw, path=path, root_path=root).routed == wanted
+
+
+def test_it_has_all_that_a_request_has():
+    """It makes itself, without the constructor of what it is."""
+    request, plain = made(), InboundRequest("GET", "/")
+    slots = [name for kind in InboundRequest.__mro__ for name in getattr(kind, "__slots__", ()) if name[:2] != "__"]
+    assert [name for name in slots if hasattr(plain, name) and not hasattr(request, name)] == []
+
+
+def test_requests_alike_are_read_once_and_what_strangers_send_takes_no_memory():
+    known = request._known
+    known.clear()
+    assert made("/a?x=1").path == made("/a?x=2").path == "/a"
+    assert len(known) == 1
+    for odd in (
+        made("/b", (b"host", b"other")),
+        made("/" + "c" * 600),
+        made("/d#"),
+        made("/e", root_path="/r"),
+        made("/f", (b"x-forwarded-for", b"1.1.1.1")),
+        made(headers=[], http_version="1.0"),
+    ):
+        assert odd.method == "GET"
+    assert len(known) == 2
+    for n in range(request.MOST_REMEMBERED + 10):
+        made(f"/{n}")
+    assert len(known) <= request.MOST_REMEMBERED
+    known.clear()
+
+
+def test_a_request_like_another_with_another_host_method_or_visible_path_is_another():
+    assert [made("/a", (b"host", host)).authority for host in (b"a", b"b", b"a")] == ["a", "b", "a"]
+    assert made("*", method="OPTIONS").malformed is None
+    assert made("*").malformed is not None
+    assert [made("/a", path=path).routed for path in ("/a", "/b", "/a")] == [None, "/b", None]
