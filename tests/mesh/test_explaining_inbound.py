@@ -9,6 +9,7 @@ import pytest
 import meshlib
 from meshlib.mesh.explaining_inbound import request_of
 from meshlib.problems import MeshError
+from tests.differential.authorization import doors
 
 WORKLOAD = meshlib.Workload(name="httpbin", namespace="foo", labels={"app": "httpbin"})
 A = "cluster.local/ns/a/sa/one"
@@ -179,3 +180,13 @@ def test_the_request_is_the_one_that_a_server_would_hand_in():
     )
     assert (request.principal, request.secure, request.mutual) == (f"spiffe://{A}", True, True)
     assert (request.local_ip, request.claims, notes) == ("2001:db8::1", {"iss": "i", "sub": "s"}, [])
+
+
+def test_it_says_of_random_requests_what_the_engine_and_a_server_do():
+    """Every field of policies, paths of many spellings, callers of all kinds: the referee's."""
+    cases = doors.cases(2, 12, 25)
+    explained = list(doors.explained(cases))
+    assert list(doors.decided(cases)) == explained
+    served = [decision.status for decision in doors.through_wsgi(cases)]
+    assert [decision.status for decision in explained] == served
+    assert {200, 400, 403} == set(served)

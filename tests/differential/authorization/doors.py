@@ -185,6 +185,12 @@ class _Socket:
 
 
 class _TlsSocket(_Socket):
+    """Its server keeps the SNI, as docs/servers.md says how."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.server_hostname = request.caller.sni.lower() or None
+
     def getpeercert(self, binary_form: bool = False) -> Any:
         from cryptography.hazmat.primitives.serialization import Encoding
         from cryptography.x509 import load_pem_x509_certificate
@@ -257,4 +263,4 @@ def sni_unknown(case: Case, request: Request) -> bool:
 
 
 OF_SERVERS: dict[str, Applies] = {"servers do not tell the SNI": sni_unknown}
-OF_WSGI: dict[str, Applies] = OF_SERVERS
+OF_WSGI: dict[str, Applies] = {}
