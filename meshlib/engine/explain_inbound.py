@@ -124,5 +124,7 @@ def _notes(settings: Inbound, request: InboundRequest) -> Iterator[str]:
         yield "no RequestAuthentication applies to this workload: its server verifies no token, and knows no claims"
     if settings.protection is not None:
         yield f"{settings.protection.resource} may refuse it (429, 503 and the like) by what the server is doing then"
+    if settings.limits.local or settings.limits.shared:
+        yield "rate limits of EnvoyFilters may refuse it (429)"
     if settings.faults:
         yield f"faults of {', '.join(settings.resources)} may be injected once it is let in"

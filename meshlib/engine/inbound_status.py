@@ -26,14 +26,16 @@ class PolicyStatus(TypedDict):
 
 class InboundStatus(TypedDict):
     """``denied_by_none``: requests that no rule of the ALLOW policies let in. ``custom`` are the providers that CUSTOM policies
-    ask, ``tokens`` the RequestAuthentications, ``protection`` the ResiliencePolicy ("" without), ``faults`` the
-    EnvoyFilters. ``path_normalization`` and ``trust_domains`` are MeshConfig's."""
+    ask, ``tokens`` the RequestAuthentications, ``protection`` the ResiliencePolicy ("" without), ``faults`` the EnvoyFilters
+    that inject some, ``rate_limits`` how many limits EnvoyFilters set. ``path_normalization`` and ``trust_domains`` are
+    MeshConfig's."""
 
     policies: list[PolicyStatus]
     denied_by_none: int
     custom: list[str]
     tokens: list[str]
     protection: str
+    rate_limits: int
     faults: list[str]
     path_normalization: str
     trust_domains: list[str]
@@ -63,6 +65,7 @@ def inbound_status(settings: Inbound, counts: AuthorizationCounts) -> InboundSta
         "custom": [custom.provider for custom in settings.custom],
         "tokens": list(dict.fromkeys(rule.resource for rule in tokens)),
         "protection": "" if settings.protection is None else settings.protection.resource,
+        "rate_limits": len(settings.limits.local) + len(settings.limits.shared),
         "faults": list(settings.resources),
         "path_normalization": mesh.path_normalization,
         "trust_domains": [mesh.trust_domain, *mesh.trust_domain_aliases],

@@ -8,6 +8,7 @@ import pytest
 
 from meshlib.compiler.custom import Custom
 from meshlib.compiler.inbound import Inbound
+from meshlib.compiler.inbound_filters import PortFilters
 from meshlib.compiler.inbound_protection import Protection
 from meshlib.compiler.token_rules import TokenRule, TokenRules
 from meshlib.engine.explain_inbound import explain_inbound
@@ -110,13 +111,16 @@ def test_claims_that_no_server_would_know_are_told():
 
 
 def test_limits_and_faults_are_told():
+    limit: Any = object()
     asked = settings(
         protection=Protection("ResiliencePolicy/ns/limits"),
+        limits=PortFilters(local=(limit,)),
         faults=(FaultPolicy(abort_status=503, abort_share=1),),
         resources=("EnvoyFilter/ns/faults",),
     )
     assert [note.partition(" ")[0] for note in explain_inbound(asked, request(), ["first"]).notes] == [
         "first",
         "ResiliencePolicy/ns/limits",
+        "rate",
         "faults",
     ]

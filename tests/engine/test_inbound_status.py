@@ -54,6 +54,7 @@ def test_a_workload_without_policies_says_so():
         "custom": [],
         "tokens": [],
         "protection": "",
+        "rate_limits": 0,
         "faults": [],
         "path_normalization": "BASE",
         "trust_domains": ["cluster.local"],

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 import meshlib
 from meshlib.mesh.explaining_inbound import request_of, verify
@@ -36,15 +41,60 @@ def mesh_config(case: Case) -> Config:
     }
 
 
-def mesh_of(case: Case) -> meshlib.Mesh:
+def mesh_of(case: Case, *more: Config) -> meshlib.Mesh:
     """The mesh that its workload sees."""
-    return meshlib.Mesh.from_resources([mesh_config(case), *case.policies], workload=WORKLOAD)
+    return meshlib.Mesh.from_resources([mesh_config(case), *case.policies, *more], workload=WORKLOAD)
 
 
 def cases(seed: int, count: int, requests: int) -> list[Case]:
-    """For the middlewares: nobody has a token, whose signature would have to be verified."""
+    """For the middlewares: who has claims that a token can have, has such a token."""
     made = generate.cases(seed, count, requests)
-    return [replace(case, requests=tuple(replace(r, claims=None) for r in case.requests)) for case in made]
+    return [
+        replace(case, requests=tuple(r if _signable(r.claims) else replace(r, claims=None) for r in case.requests))
+        for case in made
+    ]
+
+
+ISSUERS = ("https://i.test/x", "https://i.test", "i2", "i2/s2")
+
+
+def _signable(claims: Any) -> bool:
+    """An issuer that is known, and a subject and audiences that are texts."""
+    return claims is None or (
+        claims.get("iss") in ISSUERS
+        and isinstance(claims.get("sub", ""), str)
+        and all(isinstance(aud, str) for aud in claims.get("aud", ()))
+    )
+
+
+@functools.cache
+def _key() -> Any:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+@functools.cache
+def request_authentication() -> Config:
+    """The tokens of all issuers are verified, with one key."""
+    key = {**json.loads(ECAlgorithm.to_jwk(_key().public_key())), "kid": "1"}
+    rules = [{"issuer": issuer, "jwks": json.dumps({"keys": [key]})} for issuer in ISSUERS]
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "tokens", "namespace": NAMESPACE},
+        "spec": {"jwtRules": rules},
+    }
+
+
+def _headers(request: Request) -> list[tuple[str, str]]:
+    """Those of the request, with its token."""
+    if request.claims is None:
+        return [*request.headers]
+    return [*request.headers, ("authorization", f"Bearer {_token(json.dumps(request.claims))}")]
+
+
+@functools.cache
+def _token(claims: str) -> str:
+    return jwt.encode(json.loads(claims), _key(), "ES256", {"kid": "1"})
 
 
 @functools.cache
@@ -117,7 +167,7 @@ def scope_of(request: Request) -> Config:
     caller = request.caller
     raw, _, query = request.target.partition("?")
     headers = [(b"host", request.authority.encode())]
-    headers += [(name.lower().encode(), value.encode("utf-8")) for name, value in request.headers]
+    headers += [(name.lower().encode(), value.encode("utf-8")) for name, value in _headers(request)]
     scope: Config = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -160,7 +210,7 @@ def through_asgi(cases: Sequence[Case]) -> list[Decision]:
     async def all_of_them() -> list[Decision]:
         found = []
         for case in cases:
-            with mesh_of(case) as mesh:
+            with mesh_of(case, request_authentication()) as mesh:
                 application = meshlib.MeshASGIMiddleware(_application, mesh)
                 found += [Decision(await _asked(application, request)) for request in case.requests]
         return found
@@ -225,7 +275,7 @@ def environ_of(request: Request) -> Config:
         "wsgi.run_once": False,
         "gunicorn.socket": _TlsSocket(request) if caller.secure else _Socket(request),
     }
-    for name, value in request.headers:
+    for name, value in _headers(request):
         key = f"HTTP_{name.upper().replace('-', '_')}"
         text = value.encode("utf-8").decode("latin-1")
         environ[key] = f"{environ[key]},{text}" if key in environ else text
@@ -240,7 +290,7 @@ def _wsgi_application(environ: Config, start_response: Any) -> Iterable[bytes]:
 def through_wsgi(cases: Iterable[Case]) -> Iterator[Decision]:
     """By ``MeshWSGIMiddleware``."""
     for case in cases:
-        with mesh_of(case) as mesh:
+        with mesh_of(case, request_authentication()) as mesh:
             application = meshlib.MeshWSGIMiddleware(_wsgi_application, mesh)
             for request in case.requests:
                 began: list[str] = []
