@@ -109,18 +109,3 @@ class AuthorizationPolicy(Resource):
     def placed(self) -> bool:
         """Whether namespace and selector are those of the policy: not known of every one that could not be read."""
         return self._placed
-
-
-def stand_in(name: str, namespace: str | None, selector: Selector | None, why: str) -> AuthorizationPolicy:
-    """For a policy that could not be read and has no good version yet: it refuses whatever that may have. ``namespace`` None:
-    nobody knows where it belongs, and it is everywhere."""
-    metadata: dict[str, str] = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
-    spec: dict[str, object] = {"action": "DENY", "rules": [Rule()]}
-    if selector is not None:
-        spec["selector"] = selector
-    made = AuthorizationPolicy.model_validate(
-        {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}
-    )
-    made._stands_for = why
-    made._placed = namespace is not None
-    return made

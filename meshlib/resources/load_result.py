@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from meshlib.problems import Problem, Severity
 from meshlib.resources.base import Origin, Resource
 from meshlib.resources.document import LazyPositions, Positions
+
+if TYPE_CHECKING:
+    from meshlib.resources.authorization_policy import AuthorizationPolicy
 
 Signature = tuple[int, int, int, int]
 
@@ -22,7 +26,8 @@ def signature_of(found: os.stat_result) -> Signature:
 class FileFound:
     """What a load found at a file, beside its resources. ``unreadable`` says why it could not be read; ``broken``: an error
     is about it; ``says_empty``: its only content is the comment ``# meshlib: empty``; ``refused``: ids of the resources that
-    errors keep out; ``torn``: the texts of its documents that are no YAML."""
+    errors keep out; ``torn``: the texts of its documents that are no YAML; ``stand_ins``: what stands for policies among
+    them that may have refused somebody."""
 
     signature: Signature | None = None
     unreadable: str = ""
@@ -30,6 +35,7 @@ class FileFound:
     says_empty: bool = False
     refused: set[str] = field(default_factory=set)
     torn: list[str] = field(default_factory=list)
+    stand_ins: list[AuthorizationPolicy] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,10 @@ LONG_TEXT = 1_000
 """Characters of a document from which on its long lists are checked piece by piece."""
 
 
+GUARDED = "AuthorizationPolicy"
+"""The kind that something stands for when it cannot be read (``stand_ins.py``)."""
+
+
 class Loading:
     """Collects, then checks what only the whole can tell."""
 
@@ -89,6 +93,8 @@ class Loading:
         found.torn, found.says_empty = text.torn, text.says_empty
         found.broken = any(p.severity is Severity.ERROR for p in text.problems)
         self.result.problems += text.problems
+        for torn in text.torn:
+            self._stands_for_text(torn, name)
         self._used += text.documents
         for document in text.documents:
             take_turns()
@@ -174,6 +180,8 @@ class Loading:
                 and file in self.result.files
             ):
                 self.result.files[file].refused.add(_would_be(kind, called))
+            if read and unknown_version(kind, version) is not None:
+                self._stands_for(kind, value, f"apiVersion {version} is not known", file, positions)
             return
         content = None
         if self.memo is not None:
@@ -189,7 +197,7 @@ class Loading:
             taken = {**head, **taken}
         metadata = value.get("metadata")
         would_be = _would_be(kind, metadata) if isinstance(metadata, Mapping) and metadata.get("name") else ""
-        long = document.source is not None and document.source.size >= LONG_TEXT
+        long = document.source is not None and document.source.size >= LONG_TEXT and kind != GUARDED
         if inside is None:
             resource, findings = check(model, taken, positions, lenient=self.lenient, use_up=long)
         else:
@@ -236,6 +244,9 @@ class Loading:
                 self._salvage(checked, file)
             if checked.would_be and file in self.result.files:
                 self.result.files[file].refused.add(checked.would_be)
+            kind = checked.refused[1]["kind"] if checked.refused is not None else resource.kind if resource else ""
+            why = next((found.message for found in findings if found.severity is Severity.ERROR), "it cannot be read")
+            self._stands_for(kind, document.value, why, file, positions)
             return
         line, column = positions.place(())
         self._count += 1
@@ -265,6 +276,29 @@ class Loading:
             severity = Severity(notice.severity)
             problem = self.problem(notice.code, file, notice.message, notice.hint, severity, place, path)
             self._about(problem, checked)
+
+    def _stands_for(
+        self, kind: str, value: Mapping[str, object], why: str, file: str, positions: Positions | LazyPositions
+    ) -> None:
+        """What cannot be read may have kept somebody out."""
+        found = self.result.files.get(file)
+        if kind != GUARDED or found is None:
+            return
+        from meshlib.resources.stand_ins import stand_in_for
+
+        line, column = positions.place(())
+        made = stand_in_for(value, why, Origin(file=file, line=line, column=column))
+        if made is not None:
+            found.stand_ins.append(made)
+
+    def _stands_for_text(self, text: str, file: str) -> None:
+        if GUARDED not in text:
+            return
+        from meshlib.resources.stand_ins import stand_in_for_text
+
+        made = stand_in_for_text(text, Origin(file=file))
+        if made is not None:
+            self.result.files[file].stand_ins.append(made)
 
     def _about(self, problem: Problem, checked: Checked) -> None:
         if self.keep_all:

@@ -33,6 +33,7 @@ class FileSource:
         self._memo: LoadMemo | None = None
         self._removals: Removals[Resource] = Removals()
         self._look_again: float | None = None
+        self._stand_ins: list[Resource] = []
         self._watcher: Watcher | None = None
         self._lock = threading.Lock()
 
@@ -52,10 +53,15 @@ class FileSource:
         everything, whatever the files' times say; ``accept`` takes away what is gone. Not for several threads at once."""
         result = self._load(read_all=by_hand)
         now = self._clock.monotonic()
+        if self._stand_ins:  # they are made anew, for as long as what they stand for cannot be read
+            made = {id(stand_in) for stand_in in self._stand_ins}
+            previous = [resource for resource in previous if id(resource) not in made]
         verdict = self._removals.judge(previous, self._look(result), now, by_hand=by_hand, accept=accept)
         self._look_again = verdict.look_again
+        self._stand_ins = _stand_ins(result, verdict.serve)
+        verdict.serve += self._stand_ins
         said = [p for p in result.problems if not (p.code in _ABOUT_A_PLACE and p.file in verdict.places)]
-        return verdict, [*said, *verdict.problems]
+        return verdict, [*said, *verdict.problems, *map(_refuses_everything, self._stand_ins)]
 
     def _load(self, *, read_all: bool) -> LoadResult:
         from meshlib.resources.loader import LoadMemo, load
@@ -159,3 +165,23 @@ class FileSource:
 def newly_wrong(problems: Sequence[Problem], before: Sequence[Problem]) -> list[Problem]:
     """The errors that were not said before."""
     return [p for p in problems if p.severity is Severity.ERROR and p not in before]
+
+
+def _stand_ins(result: LoadResult, serve: Sequence[Resource]) -> list[Resource]:
+    """What stands for policies that cannot be read, but for those that have a good version: it is served."""
+    made = [stand_in for found in result.files.values() for stand_in in found.stand_ins]
+    if not made:
+        return []
+    from meshlib.resources.stand_ins import TORN
+
+    served = {resource.id for resource in serve}
+    names = {resource.name for resource in serve if resource.kind == made[0].kind}
+    return [s for s in made if not (s.id in served if s.placed else s.stands_for == TORN and s.name in names)]
+
+
+def _refuses_everything(stand_in: Resource) -> Problem:
+    origin = stand_in.origin
+    message = "it cannot be read and has no good version yet, so everything that it may have refused is refused"
+    return Problem(
+        "refuses-everything", Severity.ERROR, origin.file, origin.line, origin.column, stand_in.id, message, "mend it"
+    )

@@ -11,9 +11,9 @@ from meshlib.compiler.compile import compile_snapshot
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
 from meshlib.policy.authorization.decision import Authorization
 from meshlib.problems import Problem
-from meshlib.resources.authorization_policy import stand_in
 from meshlib.resources.loader import load_objects
 from meshlib.resources.selection import Selector
+from meshlib.resources.stand_ins import stand_in
 from meshlib.workload import Workload
 from tests.policy.authorization.requests import request
 
