@@ -331,8 +331,7 @@ def _at(patches: _Patches, port: int) -> PortFilters:
                 two = global_rate_limit(
                     Message(settings, ""), patch.first, tuple(of_route), tuple(of_host), patches.clusters, say
                 )
-                if two is not None:
-                    raise NotActedOn("no rate-limit service is asked yet")
+                shared += [] if two is None else [two]
         except NotActedOn as why:
             say(f"all of it: {why}")
     return PortFilters(tuple(local), tuple(shared))

@@ -65,6 +65,7 @@ def rate_limit_checks(settings: Protection, limits: list[BoundLimit], clock: Clo
     def verdict(limit: BoundLimit, taken: Taken, request: InboundRequest) -> Refusal | None:
         wanted = limit.settings
         if not taken.allowed and tally.note(wanted.kind, "refused", wanted.shadow):
+            untell(request.for_caller)
             headers = (retry_after(taken.retry_after), *RATE_LIMITED)
             if told:
                 headers += x_ratelimit(taken, wanted.rate)
@@ -114,6 +115,11 @@ def _tell(for_caller: list[tuple[bytes, bytes]], taken: Taken, limit: RateLimit)
             del for_caller[at - 1 : at + 2]
             break
     for_caller += x_ratelimit(taken, limit.rate)
+
+
+def untell(for_caller: list[tuple[bytes, bytes]]) -> None:
+    """Who is refused is told of the limit that refuses him, and of no other."""
+    for_caller[:] = [pair for pair in for_caller if not pair[0].startswith(b"x-ratelimit-")]
 
 
 def size_check(settings: Protection) -> Check | None:

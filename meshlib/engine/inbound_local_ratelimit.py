@@ -6,6 +6,7 @@ import math
 import random
 from typing import TYPE_CHECKING
 
+from meshlib.engine.inbound_limits import RESOURCE_EXHAUSTED, untell
 from meshlib.policy.rate_limit_actions import compile_actions
 from meshlib.policy.rate_limit_headers import RATE_LIMITED, plain_x_ratelimit, retry_after
 from meshlib.policy.refusal import Refusal
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from meshlib.policy.local_rate_limit import LocalLimiter
 
 MECHANISM = "local_ratelimit"
-RESOURCE_EXHAUSTED = 8
 
 
 def local_ratelimit_check(
@@ -44,9 +44,10 @@ def local_ratelimit_check(
         shadow = not hits(enforced, rng)
         if not tally.note(MECHANISM, "refused", shadow):
             for name, value in settings.request_headers:
-                request.change().put(name.decode("latin-1"), value)
+                request.put(name.decode("latin-1"), value)
             request.for_caller += told
             return None
+        untell(request.for_caller)
         wait = 1.0 if taken is None else taken.retry_after
         headers = (*settings.response_headers, *told, retry_after(wait), *RATE_LIMITED)
         return Refusal(settings.status, "local_rate_limited", grpc_status, "RL", "local_rate_limited", headers)

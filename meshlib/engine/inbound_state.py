@@ -70,7 +70,7 @@ class InboundState:
         self.clock = clock
         self.ask = ask
         self.authorizers = Authorizers()
-        self.protection = ProtectionState(clock, shared, report, rng)
+        self.protection = ProtectionState(clock, ask, shared, report, rng)
         self.tokens = TokenState(clock, ask)
         self.authorization = AuthorizationCounts()
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from meshlib.engine.inbound_admission import Active, Admission, Tally
 from meshlib.engine.inbound_limits import BoundLimit, rate_limit_checks, size_check
 from meshlib.engine.inbound_local_ratelimit import local_ratelimit_check
+from meshlib.engine.inbound_ratelimit import ratelimit_check
+from meshlib.engine.rate_limit_service import RateLimitService, ServiceCounter
 from meshlib.policy.adaptive_concurrency import GradientLimit
 from meshlib.policy.local_rate_limit import LocalLimiter
 from meshlib.policy.token_bucket import Limiter
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
     from meshlib.compiler.inbound_filters import PortFilters
     from meshlib.compiler.inbound_protection import Protection, RateLimit, SharedCount
+    from meshlib.engine.custom import Asker
     from meshlib.engine.inbound import Check
     from meshlib.engine.inbound_admission import Report
     from meshlib.engine.inbound_limits import Counting, SharedCounter
@@ -64,14 +67,20 @@ UNPROTECTED = BoundProtection()
 
 
 class ProtectionState:
-    """``shared`` makes what counts for a fleet; ``report`` hears of what is decided."""
+    """``ask`` makes calls through the mesh, ``shared`` what counts in Redis; ``report`` hears of what is decided."""
 
-    __slots__ = ("_active", "_adaptive", "_bound", "_clock", "_limiters", "_local", "_rng", "_shared", "tally")
+    __slots__ = ("_active", "_adaptive", "_ask", "_bound", "_clock", "_limiters", "_local", "_rng", "_shared", "tally")
 
     def __init__(
-        self, clock: Clock, shared: SharedCounterOf, report: Report | None = None, rng: random.Random | None = None
+        self,
+        clock: Clock,
+        ask: Asker,
+        shared: SharedCounterOf,
+        report: Report | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._clock = clock
+        self._ask = ask
         self._rng = random.Random(0) if rng is None else rng
         self._local: dict[LocalRateLimit, LocalLimiter] = {}
         self._shared = shared
@@ -102,7 +111,7 @@ class ProtectionState:
         self, bound: BoundProtection, limits: PortFilters, before: dict[LocalRateLimit, LocalLimiter]
     ) -> BoundProtection:
         """Beside what the policy says, what EnvoyFilters do."""
-        if not limits.local:
+        if not limits.local and not limits.shared:
             return bound
         first: list[Check] = []
         last: list[Check] = []
@@ -111,6 +120,10 @@ class ProtectionState:
             self._local[settings.limits] = limiter
             check = local_ratelimit_check(settings, limiter, self._clock, self._rng, self.tally)
             (first if settings.first else last).append(check)
+        for asking in limits.shared:
+            service = RateLimitService(self._ask, *asking.place, asking.domain, asking.timeout)
+            check = ratelimit_check(asking, service, self._rng, self.tally)
+            (first if asking.first else last).append(check)
         return BoundProtection(bound.admission, (*bound.first, *first), (*last, *bound.last))
 
     def _bind(
@@ -120,7 +133,7 @@ class ProtectionState:
         for limit in settings.limits:
             limiter = shared = None
             if limit.shared is not None:
-                shared = self._shared(limit.shared)
+                shared = self._counter(limit.shared)
             else:
                 limiter = self._limiters[limit] = before.get(limit) or Limiter(limit.rate)
             limits.append(BoundLimit(limit, normalization, limiter, shared))
@@ -136,6 +149,12 @@ class ProtectionState:
             admission = Admission(settings, normalization, self.tally, self._active, adaptive)
         last = rate_limit_checks(settings, limits, self._clock, self.tally)
         return BoundProtection(admission, (sizes,) if sizes is not None else (), last)
+
+    def _counter(self, settings: SharedCount) -> SharedCounter:
+        if settings.redis:
+            return self._shared(settings)
+        service = RateLimitService(self._ask, settings.host, settings.port, settings.domain, settings.timeout)
+        return ServiceCounter(service)
 
     def after_fork(self) -> None:
         """In a forked child: requests being served are the parent's, and its threads may hold locks."""

@@ -36,5 +36,14 @@ def plain_x_ratelimit(limit: int, remaining: int, reset: int) -> Headers:
     return ((b"x-ratelimit-limit", b"%d" % limit), *_left(remaining, reset))
 
 
+def quotas(limit: int, remaining: int, reset: int, windows: list[tuple[int, int, str]]) -> Headers:
+    """As Envoy's filter ratelimit has them: the nearest limit, and all ``windows`` (requests, seconds, name)."""
+    said = "".join(
+        f", {requests};w={seconds}" + (f';name="{name}"' if name.isprintable() and '"' not in name and name else "")
+        for requests, seconds, name in windows
+    )
+    return ((b"x-ratelimit-limit", f"{limit}{said}".encode()), *_left(remaining, reset))
+
+
 def _left(remaining: int, reset: int) -> Headers:
     return (b"x-ratelimit-remaining", b"%d" % remaining), (b"x-ratelimit-reset", b"%d" % max(0, reset))

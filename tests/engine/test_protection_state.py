@@ -16,8 +16,12 @@ LIMIT = RateLimit("p rateLimits[0]", "rateLimits", (), RequestKey(), Rate(1, 60.
 SETTINGS = Protection("p", (LIMIT,), max_concurrent=1, adaptive=GradientSettings())
 
 
+def never_asked(*_):
+    raise AssertionError("nobody is asked")
+
+
 def state() -> ProtectionState:
-    return ProtectionState(FakeClock(), no_shared_counter)
+    return ProtectionState(FakeClock(), never_asked, no_shared_counter)
 
 
 def test_ports_with_the_same_settings_share_their_buckets():

@@ -30,7 +30,18 @@ def limit(name: str, per: str = "") -> tuple[Row, ...]:
         honoured("requests", "more: 429 RL, with retry-after and x-envoy-ratelimited", PROTECTION),
         honoured("per", "in that time; tokens come one by one, as Envoy's", PROTECTION, per),
         honoured("burst", "at once", PROTECTION, "requests"),
-        ignored("storage", "counting for a fleet is not there yet: requests are let through, and counted"),
+        honoured(
+            "storage.rateLimitService",
+            "Envoy's, by gRPC, told the key and the rate",
+            "tests/engine/test_rate_limit_service.py",
+        ),
+        honoured(
+            "storage.timeout",
+            "then the request is let through, and counted",
+            "tests/engine/test_rate_limit_service.py",
+            "20ms",
+        ),
+        ignored("storage.redis", "Redis does not count yet: requests are let through, and counted"),
     )
     return tuple(mounted(name, rows))
 
