@@ -1,0 +1,89 @@
+"""The samples of the README work as they stand: each is executed, in a folder that has what the README says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from benchmarks.free_ports import free_port
+from tests.support.spiffe import Authority
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+CART = "spiffe://cluster.local/ns/shop/sa/cart"
+
+
+def blocks(heading: str, language: str) -> list[str]:
+    """The samples below a heading, down to the next one."""
+    start = README.index(f"{heading}\n")
+    end = re.compile(r"^#{2,3} ", re.MULTILINE).search(README, start + len(heading))
+    assert end is not None
+    return re.findall(rf"^```{language}\n(.*?)^```$", README[start : end.start()], re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the samples run: ``mesh/orders.yaml`` is the policy of the README."""
+    (policy,) = blocks("## Serving", "yaml")
+    file = policy.partition("\n")[0].removeprefix("# ")
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text(policy)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def executed(folder: Path) -> Iterator[dict[str, Any]]:
+    """What a sample has defined; its mesh is closed afterwards."""
+    names: dict[str, Any] = {"__name__": "sample"}
+    yield names
+    if "mesh" in names:
+        names["mesh"].close()
+
+
+@pytest.mark.parametrize("heading", ["### FastAPI", "### Flask"])
+def test_an_application_and_its_tests(heading: str, executed: dict[str, Any]) -> None:
+    application, tests = blocks(heading, "python")
+    exec(compile(application, heading, "exec"), executed)
+    exec(compile(tests, heading, "exec"), executed)
+    found = [value for name, value in executed.items() if name.startswith("test_")]
+    assert len(found) == 1
+    found[0]()
+
+
+def test_the_policy_is_what_refuses(executed: dict[str, Any], folder: Path) -> None:
+    """Without it the sample's own test fails: nobody is refused."""
+    (folder / "mesh" / "orders.yaml").write_text("# meshlib: empty\n")
+    application, tests = blocks("### Flask", "python")
+    exec(compile(application, "Flask", "exec"), executed)
+    exec(compile(tests, "Flask", "exec"), executed)
+    with pytest.raises(AssertionError):
+        executed["test_the_cart_reads_orders_and_nobody_else_does"]()
+
+
+def test_a_grpc_server(executed: dict[str, Any], folder: Path) -> None:
+    from shop import catalog_pb2, catalog_pb2_grpc
+
+    authority = Authority()
+    key, certificate = authority.issue("127.0.0.1")
+    for name, content in (("tls.key", key), ("tls.crt", certificate), ("ca.crt", authority.pem)):
+        (folder / name).write_bytes(content)
+    port = free_port()
+    (sample,) = blocks("### gRPC servers", "python")
+    assert sample.count("50051") == 2
+    exec(compile(sample.replace("50051", str(port)), "gRPC", "exec"), executed)
+    try:
+        with grpc.secure_channel(f"127.0.0.1:{port}", authority.client(CART)) as channel:
+            stub = catalog_pb2_grpc.CatalogStub(channel)
+            assert stub.GetProduct(catalog_pb2.GetProductRequest(id="7"), timeout=60).name == "a ball"
+        other = authority.client("spiffe://cluster.local/ns/shop/sa/web")
+        with grpc.secure_channel(f"127.0.0.1:{port}", other) as channel:
+            with pytest.raises(grpc.RpcError) as refused:
+                catalog_pb2_grpc.CatalogStub(channel).GetProduct(catalog_pb2.GetProductRequest(id="7"), timeout=60)
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    finally:
+        executed["server"].stop(None).wait(60)
