@@ -7,15 +7,19 @@ spans, metrics, status, explanations, problems, tracebacks, what the command pri
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import io
 import json
 import logging
 import traceback
+from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import flask
+import grpc
 import httpx
 import pytest
 import yaml
@@ -193,6 +197,46 @@ def of_servers(mesh: meshlib.Mesh, outputs: Outputs) -> None:
     outputs.add("callers of tests", repr(as_caller(asgi, claims=claims)))
 
 
+def of_grpc(mesh: meshlib.Mesh, outputs: Outputs) -> None:
+    """Metadata are headers; a refusal and an error of the handler are what callers see."""
+    metadata = [(name, value) for name, value in CALLERS[1].items() if name != "cookie"]
+    with serving(mesh) as stub:
+        for message, more in (("", ()), ("", (("authorization", f"Bearer {TOKEN}"),)), ("raise", ())):
+            kept = [pair for pair in metadata if not more or pair[0] != "authorization"]
+            try:
+                outputs.add("responses over gRPC", repr(stub(message.encode(), metadata=(*kept, *more), timeout=60)))
+            except grpc.RpcError as error:
+                outputs.raised("responses over gRPC", error)
+
+
+@contextlib.contextmanager
+def serving(mesh: meshlib.Mesh) -> Iterator[Any]:
+    def handle(request: bytes, context: Any) -> bytes:
+        if request == b"raise":
+            raise RuntimeError("the handler's own")
+        return repr(mesh.inbound()).encode()
+
+    server = grpc.server(futures.ThreadPoolExecutor(2), interceptors=mesh.grpc_server_interceptors(port=50051))
+    handlers = {"Get": grpc.unary_unary_rpc_method_handler(handle)}
+    server.add_registered_method_handlers("shop.Orders", handlers)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.Orders", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel.unary_unary("/shop.Orders/Get")
+    finally:
+        server.stop(None).wait(60)
+
+
+def of_explanations(mesh: meshlib.Mesh, outputs: Outputs) -> None:
+    claims = {"iss": "https://idp", "sub": CANARY, "email": CANARY}
+    for path in ("/denied", "/asked", "/orders"):
+        for headers in CALLERS:
+            found = mesh.explain_inbound(path=f"{path}?access_token={CANARY}", headers=headers, claims=claims)
+            outputs.add("explain_inbound", found, json.dumps(found.to_dict(), default=str), repr(found))
+
+
 def of_clients(mesh: meshlib.Mesh, outputs: Outputs) -> None:
     def upstream(request: httpx.Request) -> httpx.Response:
         assert request.headers["cookie"] == HEADERS["cookie"]
@@ -235,6 +279,10 @@ def of_files(folder: Path, outputs: Outputs) -> None:
     )
     assert done.exit_code == 0, done.output
     outputs.add("meshlib explain", done.output)
+    arguments = ["explain", "--inbound", str(folder), "/denied", *(f"-H{n}: {v}" for n, v in HEADERS.items())]
+    done = CliRunner().invoke(main, [*arguments, "--claims", json.dumps({"iss": "https://idp", "sub": CANARY})])
+    assert "refused" in done.output, done.output
+    outputs.add("meshlib explain --inbound", done.output)
 
 
 def of_errors(outputs: Outputs) -> None:
@@ -262,6 +310,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     try:
         with meshlib.Mesh.from_resources(resources(), registry=registry, tracer_provider=provider) as mesh:
             of_servers(mesh, found)
+            of_grpc(mesh, found)
+            of_explanations(mesh, found)
             of_clients(mesh, found)
             of_files(tmp_path_factory.mktemp("mesh"), found)
             of_errors(found)
@@ -283,10 +333,12 @@ OUTPUTS = (
     "errors of calls",
     "errors of the configuration",
     "explain",
+    "explain_inbound",
     "logs",
     "meshlib analyze",
     "meshlib coverage",
     "meshlib explain",
+    "meshlib explain --inbound",
     "meshlib validate",
     "metrics",
     "problems",
@@ -297,6 +349,7 @@ OUTPUTS = (
     "resources",
     "responses over ASGI",
     "responses over WSGI",
+    "responses over gRPC",
     "spans",
     "status",
     "what happened to a call",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -59,3 +60,60 @@ def test_files_that_are_followed(tmp_path: Path):
         mesh.reload()
         assert passes(mesh)
         assert any(p["path"].startswith("data.mesh") for p in mesh.status()["problems"])
+
+
+# -- what servers do with it
+
+
+def policy(namespace: str = "default", action: str = "ALLOW", **rule: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "p", "namespace": namespace},
+        "spec": {"action": action, "rules": [rule] if rule else []},
+    }
+
+
+def allowed(*resources: Any, workload: meshlib.Workload | None = None, **request: Any) -> bool:
+    with meshlib.Mesh.from_resources(resources, workload=workload) as mesh:
+        return bool(mesh.explain_inbound(**request).to_dict()["allowed"])
+
+
+def test_policies_of_the_root_namespace_are_for_every_server():
+    nobody = policy("mesh")
+    assert allowed(nobody)
+    assert not allowed(nobody, config_map(rootNamespace="mesh"))
+    assert allowed(policy("istio-system"), config_map(rootNamespace="mesh"))
+
+
+def source(**fields: Any) -> dict[str, Any]:
+    return {"from": [{"source": fields}]}
+
+
+def test_principals_of_an_alias_are_those_of_the_trust_domain():
+    cart = policy(**source(principals=["cluster.local/ns/shop/sa/cart"]))
+    old = "spiffe://old.example/ns/shop/sa/cart"
+    assert not allowed(cart, principal=old)
+    assert allowed(cart, config_map(trustDomainAliases=["old.example"]), principal=old)
+    assert not allowed(cart, config_map(trustDomainAliases=["older.example"]), principal=old)
+
+
+def test_cluster_local_in_a_policy_stands_for_the_meshs_trust_domain():
+    cart = policy(**source(principals=["cluster.local/ns/shop/sa/cart"]))
+    renamed = config_map(trustDomain="td.example")
+    assert allowed(cart, renamed, principal="spiffe://td.example/ns/shop/sa/cart")
+    assert not allowed(cart, principal="spiffe://td.example/ns/shop/sa/cart")
+    mine = meshlib.Workload(trust_domain="mine.example")
+    assert allowed(cart, renamed, workload=mine, principal="spiffe://mine.example/ns/shop/sa/cart")
+    assert not allowed(cart, renamed, workload=mine, principal="spiffe://td.example/ns/shop/sa/cart")
+
+
+def test_path_normalization_is_what_policies_see():
+    admin = policy(to=[{"operation": {"paths": ["/admin"]}}])
+    merged = config_map(pathNormalization={"normalization": "MERGE_SLASHES"})
+    assert not allowed(admin, path="//admin")
+    assert not allowed(admin, merged, path="//admin"), "an application that does not merge slashes sees another path"
+    deny = policy(action="DENY", to=[{"operation": {"paths": ["/admin"]}}])
+    for mesh in ([], [merged], [config_map(pathNormalization={"normalization": "NONE"})]):
+        for path in ("/admin", "//admin", "/%61dmin", "/x/../admin"):
+            assert not allowed(deny, *mesh, path=path), (mesh, path)

@@ -28,10 +28,13 @@ _VALUE = re.compile(r"[\x20-\x7e]*")
 
 
 class Metadatum(NamedTuple):
-    """As grpcio's own."""
+    """As grpcio's own, but that it does not show its value: that may be a token, or what a token says."""
 
     key: str
     value: Value
+
+    def __repr__(self) -> str:
+        return f"Metadatum(key={self.key!r})"
 
 
 def metadata_of(headers: Sequence[tuple[bytes, bytes]]) -> Pairs:
