@@ -97,13 +97,21 @@ def custom_rules(policies: Sequence[Policy], normalization: Normalization) -> di
 def counts_for(resource: AuthorizationPolicy, workload: Workload, root_namespace: str) -> bool:
     """Whether it is in the workload's namespace or the root namespace, and selects it. Those with targetRefs are for waypoints
     and gateways."""
+    return not why_not_for(resource, workload, root_namespace)
+
+
+def why_not_for(resource: AuthorizationPolicy, workload: Workload, root_namespace: str) -> str:
+    """Why it does not count for ``workload``, for people; "" when it does."""
     spec = resource.spec
     if resource.stands_for and not resource.placed:
-        return True
-    if resource.namespace not in (workload.namespace, root_namespace) or spec.target_ref or spec.target_refs:
-        return False
+        return ""
+    if resource.namespace not in (workload.namespace, root_namespace):
+        return f"it is in namespace {resource.namespace}"
+    if spec.target_ref or spec.target_refs:
+        return "its targetRefs are waypoints and gateways"
     wanted = (spec.selector.match_labels or {}) if spec.selector is not None else {}
-    return all(workload.labels.get(key) == value for key, value in wanted.items())
+    missing = [f"{key}={value}" for key, value in wanted.items() if workload.labels.get(key) != value]
+    return f"its selector wants {', '.join(missing)}" if missing else ""
 
 
 def policy_of(resource: AuthorizationPolicy, trust_domains: Sequence[str] = ()) -> Policy:

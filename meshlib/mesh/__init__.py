@@ -301,7 +301,7 @@ class Mesh(Doors):
             protocol=protocol,
             claims=claims,
         )
-        return explain_request(live, request, notes)
+        return explain_request(live, request, notes, self.workload, self._resources)
 
     def status(self) -> Status:
         """Configuration version, sources, problems, endpoints with their health and ejections."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from meshlib.compiler.authorization import policy_of, why_not_for
 from meshlib.engine.explain_inbound import explain_inbound
+from meshlib.engine.inbound_explanation import PolicyConsidered
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.client_address import ip_of
 from meshlib.policy.spiffe_id import SCHEME, SpiffeId, why_not
 from meshlib.policy.token_claims import SPACE_DELIMITED, split_claims
 from meshlib.policy.token_claims import principal as principal_of
 from meshlib.problems import MeshError
+from meshlib.resources.typed import AUTHORIZATION_POLICY
 
 if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
     from meshlib.engine.inbound_explanation import InboundExplanation
     from meshlib.engine.live import Live
+    from meshlib.resources.base import Resource
+    from meshlib.workload import Workload
 
 Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -69,11 +75,35 @@ def request_of(
     return request, notes
 
 
-def explain_request(live: Live, request: InboundRequest, notes: Iterable[str]) -> InboundExplanation:
-    """What becomes of it at the port that it comes to."""
+def explain_request(
+    live: Live, request: InboundRequest, notes: Iterable[str], workload: Workload, resources: Iterable[Resource]
+) -> InboundExplanation:
+    """What becomes of it at the port that it comes to. ``resources``: all of the mesh, to say which policies are not for
+    ``workload``."""
     settings = live.inbound.of(request.port).settings
     verify(settings, request)
-    return explain_inbound(settings, request, notes)
+    found = explain_inbound(settings, request, notes)
+    others, elsewhere = _not_for(workload, settings.mesh.root_namespace, resources)
+    if elsewhere:
+        are = "AuthorizationPolicy of another namespace is" if elsewhere == 1 else "AuthorizationPolicies elsewhere are"
+        notes = (*found.notes, f"{elsewhere} {are} not for this workload")
+        found = replace(found, notes=notes)
+    return replace(found, policies=(*found.policies, *others))
+
+
+def _not_for(workload: Workload, root: str, resources: Iterable[Resource]) -> tuple[list[PolicyConsidered], int]:
+    """The policies of the workload's namespace and the root namespace that do not select it, and how many others there are."""
+    found: list[PolicyConsidered] = []
+    elsewhere = 0
+    for resource in AUTHORIZATION_POLICY.among(resources):
+        why = why_not_for(resource, workload, root)
+        if why and resource.namespace not in (workload.namespace, root):
+            elsewhere += 1
+        elif why:
+            policy = policy_of(resource)
+            reason = f"{policy.action}: not for this workload: {why}"
+            found.append(PolicyConsidered(policy.id, policy.action, policy.dry_run, False, None, reason))
+    return found, elsewhere
 
 
 def verify(settings: Inbound, request: InboundRequest) -> None:

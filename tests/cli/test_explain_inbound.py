@@ -60,7 +60,9 @@ def test_each_option_is_of_the_request(mesh, left_out):
 
 def test_it_looks_with_the_eyes_of_the_workload(mesh):
     result = run(mesh, "/reviews/1", "--labels", "app=other", "-n", "prod", "--format", "json")
-    assert json.loads(result.output)["policies"] == []
+    assert [p["reason"] for p in json.loads(result.output)["policies"]] == [
+        "ALLOW: not for this workload: its selector wants app=reviews"
+    ]
 
 
 def test_a_grpc_call(mesh):

@@ -8,6 +8,7 @@ purpose, are all caught.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.differential.authorization.cases import Case, Decision
 from tests.differential.authorization.envoy_side import envoy_for
 from tests.differential.authorization.known import KNOWN
 from tests.differential.authorization.mistakes import MISTAKES
-from tests.differential.authorization.verdict import Applies, judge
+from tests.differential.authorization.verdict import STRICTER, Applies, judge
 from tests.differential.envoy_process import require_envoy
 
 pytestmark = pytest.mark.differential
@@ -98,6 +99,12 @@ def test_1_000_decisions_through_wsgi_are_envoys_or_stricter(heard_of_doors):
 def test_240_decisions_through_grpc_are_envoys_or_stricter():
     heard = heard_by_envoy(grpc_door.cases(SEED, OF_GRPC, 10))
     agree(heard, grpc_door.through_grpc, grpc_door.OF_GRPC)
+
+
+def test_each_reason_to_be_stricter_is_listed():
+    rows = [line.removeprefix("| ") for line in (Path(__file__).parents[2] / "docs/parity.md").read_text().splitlines()]
+    for reason in {**STRICTER, **doors.OF_SERVERS, **grpc_door.OF_GRPC}:
+        assert any(row.startswith((reason, reason.rpartition(": ")[0] or reason)) for row in rows), reason
 
 
 # -- the referee is awake --------------------------------------------------------------------------------------------

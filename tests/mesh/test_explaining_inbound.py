@@ -69,6 +69,20 @@ def test_without_policies_everybody_comes_in_and_it_says_so():
     assert "no AuthorizationPolicy" in str(found)
 
 
+def test_policies_that_are_not_for_this_workload_say_why():
+    """The first question of who wonders that a policy does nothing."""
+    other = policy("v2", action="DENY", rules=[{}], selector={"matchLabels": {"app": "httpbin", "version": "v2"}})
+    waypoint = policy("way", targetRefs=[{"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "w"}])
+    foreign = policy("far", namespace="far")
+    found = explain(other, waypoint, foreign, ALLOW, principal=A)
+    assert found.allowed
+    assert {p.policy: p.reason for p in found.policies if not p.matched} == {
+        "foo/v2": "DENY: not for this workload: its selector wants version=v2",
+        "foo/way": "ALLOW: not for this workload: its targetRefs are waypoints and gateways",
+    }
+    assert found.notes == ("1 AuthorizationPolicy of another namespace is not for this workload",)
+
+
 def test_a_principal_may_have_its_scheme_or_not():
     assert explain(ALLOW, principal=A).allowed
     assert explain(ALLOW, principal=f"spiffe://{A}").allowed

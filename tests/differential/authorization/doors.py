@@ -312,5 +312,5 @@ def sni_unknown(case: Case, request: Request) -> bool:
     return request.caller.secure and asks(case, (), "connection.sni")
 
 
-OF_SERVERS: dict[str, Applies] = {"servers do not tell the SNI": sni_unknown}
+OF_SERVERS: dict[str, Applies] = {"what a server cannot know: the SNI": sni_unknown}
 OF_WSGI: dict[str, Applies] = {}

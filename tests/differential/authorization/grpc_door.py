@@ -103,7 +103,7 @@ def destination_unknown(case: Case, _request: Request) -> bool:
 
 
 OF_GRPC: dict[str, Applies] = {
-    "gRPC does not tell the host": host_unknown,
+    "what a server cannot know: the host of gRPC": host_unknown,
     **OF_SERVERS,
-    "gRPC does not tell the address that was called": destination_unknown,
+    "what a server cannot know: the address that was called": destination_unknown,
 }

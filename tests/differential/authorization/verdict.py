@@ -102,15 +102,16 @@ def clothes_of_ipv6(_case: Case, request: Request) -> bool:
 
 Applies = Callable[[Case, Request], bool]
 STRICTER: dict[str, Applies] = {
-    "a path that is no text is no request": path_that_is_no_text,
-    "a path is judged at each of its spellings": path_of_many_spellings,
-    "who shows no identity is excluded by negative fields of ALLOW": negative_of_nobody,
-    "a header of several items must fit with each": header_of_several_items,
-    "a host is forbidden with port and final dot, too": host_with_port_or_dot,
-    "an IPv4 address in IPv6's clothes is both to who forbids": clothes_of_ipv6,
-    "TLS without a known SNI fits no rule that asks it": no_sni,
+    "paths with a control character": path_that_is_no_text,
+    "AuthorizationPolicy: DENY and AUDIT rules with `paths`": path_of_many_spellings,
+    "peers without identity and the negative fields of the peer": negative_of_nobody,
+    "headers in `when`": header_of_several_items,
+    "`hosts` of DENY, `notHosts` of ALLOW": host_with_port_or_dot,
+    "IPv4 addresses in IPv6's clothes": clothes_of_ipv6,
+    "what a server cannot know: no SNI": no_sni,
 }
-"""Differences in which meshlib refuses what Envoy lets through, by the reason that docs/parity.md gives."""
+"""Differences in which meshlib refuses what Envoy lets through, by the beginning of their row in docs/parity.md (and what of
+it, behind a colon)."""
 
 
 @dataclass
