@@ -41,10 +41,12 @@ class Rules(Protocol):
 @dataclass(frozen=True, slots=True, eq=False)
 class Custom:
     """What one provider is asked about: requests that match one of ``rules``. ``authorizer`` and ``route`` are None when it
-    cannot be asked (``problem`` says why): such requests are refused."""
+    cannot be asked (``problem`` says why): such requests are refused. ``host``: the service that MeshConfig names, "" when it
+    names none, whether it is there or not."""
 
     provider: str
     rules: Rules
+    host: str = ""
     authorizer: Authorizer | None = None
     route: VirtualHost | None = None
     problem: str = ""
@@ -69,8 +71,9 @@ def compile_custom(
     that this workload sees."""
     made = []
     for name in sorted(rules):
-        custom = Custom(name, rules[name], normalization=settings.path_normalization)
         provider = settings.providers.get(name)
+        host = "" if provider is None else provider.service
+        custom = Custom(name, rules[name], host, normalization=settings.path_normalization)
         if provider is None:
             known = ", ".join(sorted(settings.providers)) or "none"
             problem = f"MeshConfig has no extension provider {name} that authorizes (it has {known})"

@@ -19,9 +19,10 @@ from meshlib.policy.inbound_view import InboundView
 from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
-    from meshlib.compiler.custom import Custom
+    from meshlib.compiler.custom import Clusters, Custom
     from meshlib.compiler.kinds import Kinds
     from meshlib.problems import Problem
+    from meshlib.registry.service import Service as Registered
     from meshlib.resources.kubernetes import Service
     from meshlib.workload import Workload
 
@@ -62,6 +63,11 @@ class InboundPorts:
         """The service of the workload, whatever the port."""
         return self.default.service
 
+    @property
+    def custom(self) -> tuple[Custom, ...]:
+        """The authorizers that are asked, whatever the port."""
+        return self.default.custom
+
     def serving(self, service: str) -> InboundPorts:
         """The same for a workload that has become one of another service."""
         ports = {port: replace(inbound, service=service) for port, inbound in self.ports.items()}
@@ -76,9 +82,15 @@ NO_INBOUND = InboundPorts()
 
 
 def compile_inbound(
-    kinds: Kinds, workload: Workload, domain: str, mesh: MeshSettings = DEFAULTS
+    kinds: Kinds,
+    workload: Workload,
+    domain: str,
+    mesh: MeshSettings,
+    find: Callable[[str], Registered | None],
+    clusters: Clusters,
 ) -> tuple[InboundPorts, list[Problem]]:
-    """For the server of ``workload``. Notices are about all resources, whichever workloads they select."""
+    """For the server of ``workload``. ``find`` gives the service of a host that it sees, ``clusters`` what checks ask.
+    Notices are about all resources, whichever workloads they select."""
     filters = compile_filters(kinds.envoy_filters, kinds.services, workload, mesh)
     service = own_service(kinds.services, workload, domain)
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
