@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.authorization import compile_authorization
+from meshlib.compiler.authorization import compile_authorization, custom_rules
+from meshlib.compiler.custom import compile_custom, unusable
 from meshlib.compiler.inbound_filters import NO_FILTERS, PortFilters, compile_filters
 from meshlib.compiler.inbound_protection import Protection, compile_protection, serves
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
@@ -96,6 +97,8 @@ def compile_inbound(
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
     tokens, about_tokens = compile_request_authentications(kinds.request_authentications, workload, mesh)
     policies = compile_authorization(kinds.authorization_policies, workload, mesh)
+    custom = compile_custom(custom_rules(policies.custom, mesh.path_normalization), mesh, find, clusters)
+    about_custom = unusable(custom, policies.custom, kinds.authorization_policies)
     default = Inbound(
         (),
         filters.faults,
@@ -104,11 +107,12 @@ def compile_inbound(
         mesh,
         protection,
         tokens,
+        custom,
         authorization=policies.authorization,
         limits=filters.default,
     )
     ports = {port: replace(default, limits=limits) for port, limits in filters.ports.items()}
-    problems = [*filters.problems, *about_protection, *about_tokens, *policies.problems]
+    problems = [*filters.problems, *about_protection, *about_tokens, *policies.problems, *about_custom]
     return InboundPorts(default, ports), problems
 
 
