@@ -275,6 +275,7 @@ HTTP_FAULTS: dict[str, list[Any]] = {
     "cut body": [HEAD + b"10\r\n\r\nok", "close"],
     "body that never ends": [HEAD + b"10\r\n\r\nok", silent],
     "huge": [HEAD + b"300000\r\n\r\n" + b"x" * 300_000],
+    "huge in pieces": [HEAD + b"300000\r\n\r\n", b"x" * 150_000, 0.01, b"x" * 150_000],
     "two lengths": [b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 1\r\n\r\n", "close"],
     "huge head": [b"HTTP/1.1 200 OK\r\nx-a: " + b"x" * 200_000 + b"\r\n\r\n", "close"],
 }
