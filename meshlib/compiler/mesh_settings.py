@@ -77,6 +77,18 @@ class MeshSettings:
     hashed_retry: RetryPolicy = HASHED_RETRY
     resource: str = ""
 
+    def facts(self) -> dict[str, object]:
+        """For ``status()``, by Istio's names; of a provider, why it cannot be used ("" when it can)."""
+        return {
+            "resource": self.resource,
+            "rootNamespace": self.root_namespace,
+            "trustDomain": str(self.trust_domain),
+            "trustDomainAliases": list(self.trust_domain_aliases),
+            "pathNormalization": self.path_normalization,
+            "outboundTrafficPolicy": "ALLOW_ANY" if self.allow_any else "REGISTRY_ONLY",
+            "extensionProviders": {name: provider.unusable for name, provider in self.providers.items()},
+        }
+
 
 DEFAULTS = MeshSettings()
 

@@ -55,6 +55,7 @@ def status_of(
             }
             for p in problems
         ],
+        **({} if live is None else {"mesh_config": live.snapshot.inbound.default.mesh.facts()}),
         **(
             {}
             if live is None

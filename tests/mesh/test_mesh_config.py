@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 import meshlib
 from meshlib.problems import ConfigError
-from tests.support.mesh_config import config_map, mesh_config
+from tests.support.mesh_config import config_map, http_authorizer, mesh_config
 
 CLOSED = {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
 
@@ -60,6 +61,21 @@ def test_files_that_are_followed(tmp_path: Path):
         mesh.reload()
         assert passes(mesh)
         assert any(p["path"].startswith("data.mesh") for p in mesh.status()["problems"])
+
+
+def test_status_tells_what_counts():
+    providers = [http_authorizer(), http_authorizer("bad", port=0)]
+    mine = mesh_config(rootNamespace="mesh", trustDomainAliases=["old.example"], extensionProviders=providers, **CLOSED)
+    with meshlib.Mesh.from_resources([mine, config_map(trustDomain="td.example")]) as mesh:
+        assert json.loads(json.dumps(mesh.status()["mesh_config"])) == {
+            "resource": "MeshConfig/istio-system/mesh",
+            "rootNamespace": "mesh",
+            "trustDomain": "cluster.local",
+            "trustDomainAliases": ["old.example"],
+            "pathNormalization": "BASE",
+            "outboundTrafficPolicy": "REGISTRY_ONLY",
+            "extensionProviders": {"authz": "", "bad": "port 0 is outside 1..65535"},
+        }
 
 
 # -- what servers do with it

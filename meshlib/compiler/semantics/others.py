@@ -98,7 +98,9 @@ ENVOY_FILTER: tuple[Row, ...] = (
     ),
     honoured("priority", "order of patches: the lower first", INBOUND, "0"),
     ignored("targetRefs", "they are gateways and waypoints"),
-    honoured("workloadSelector.labels", "workloads it is for; in istio-system, of every namespace", INBOUND, "all"),
+    honoured(
+        "workloadSelector.labels", "workloads it is for; in the root namespace, of every namespace", INBOUND, "all"
+    ),
 )
 
 PROXY_CONFIG: tuple[Row, ...] = (
