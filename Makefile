@@ -70,6 +70,7 @@ SEED ?= 1
 differential: $(STAMP)
 	$(BIN)/python -m tests.differential.referee.run --decisions $(N) --seed $(SEED)
 	$(BIN)/python -m tests.differential.authorization.run --decisions $(N) --seed $(SEED)
+	MESHLIB_TOKEN_CASES=$$(( $(N) / 25 < 4000 ? $(N) / 25 : 4000 )) SEED=$(SEED) $(BIN)/python -m pytest -q tests/differential/test_token_decisions.py
 
 istiod: $(STAMP)
 	$(BIN)/python -m tests.istiod $(ARGS)

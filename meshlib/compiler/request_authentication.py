@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.token_rules import DISCOVERY, KeySource, TokenRule, TokenRules, token_rules
-from meshlib.policy.token_claims import SPACE_DELIMITED, claim_path
 from meshlib.policy.token_locations import token_locations
 from meshlib.problems import Problem, Severity
 from meshlib.security.jwk import MISSING, NO_KEYS, BadKeys, KeySet, key_set
 from meshlib.security.jwt import wanted_audiences
+from meshlib.security.token_claims import SPACE_DELIMITED, claim_path
 
 if TYPE_CHECKING:
     from meshlib.compiler.mesh_settings import MeshSettings

@@ -18,10 +18,10 @@ from meshlib.engine.effects import Spawn
 from meshlib.engine.verified_tokens import Verified, VerifiedTokens
 from meshlib.policy.path_spellings import Normalization, path_spellings
 from meshlib.policy.refusal import Refusal
-from meshlib.policy.token_claims import claim_as_header, principal, split_claims
 from meshlib.policy.token_locations import Found, is_preflight, without_parameter
 from meshlib.security.jws import TokenRefused
 from meshlib.security.jwt import AUDIENCE_NOT_ALLOWED, FETCH_FAILED, MISSING, UNKNOWN_ISSUER, Jwt
+from meshlib.security.token_claims import claim_as_header, principal, split_claims
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
@@ -123,12 +123,8 @@ class TokenCheck:
 
     def _decide(self, request: InboundRequest, tried: Collection[str]) -> Verdict:
         reasons: list[str] = []
-        hidden: set[str] | frozenset[str] = frozenset()
         for bound in self._rules:
-            rule = bound.rule
-            if rule.outputs:
-                hidden = hidden | rule.outputs
-            found = rule.locations.find(request, hidden)
+            found = bound.rule.locations.find(request, self.rules.outputs)
             if not found:
                 reasons.append(MISSING)
                 continue

@@ -12,10 +12,10 @@ from meshlib.engine.inbound_explanation import PolicyConsidered
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.client_address import ip_of
 from meshlib.policy.spiffe_id import SCHEME, SpiffeId, why_not
-from meshlib.policy.token_claims import SPACE_DELIMITED, split_claims
-from meshlib.policy.token_claims import principal as principal_of
 from meshlib.problems import MeshError
 from meshlib.resources.typed import AUTHORIZATION_POLICY
+from meshlib.security.token_claims import SPACE_DELIMITED, split_claims
+from meshlib.security.token_claims import principal as principal_of
 
 if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound

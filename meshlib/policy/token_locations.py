@@ -103,7 +103,7 @@ def is_preflight(header: Callable[[str], str | None], method: str) -> bool:
 
 
 def _lines(request: RequestView, name: str) -> Sequence[str]:
-    several = request.header_values(name)
+    several = request.header_values(name) if name != AUTHORIZATION[0] else None  # which Envoy reads as one line
     if several is not None:
         return several
     one = request.header(name)

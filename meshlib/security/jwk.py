@@ -42,13 +42,16 @@ class BadKey(ValueError):
 
 
 class Key:
-    """A key that verifies: ``kid`` ("" when it has none) and, by algorithm, what does it."""
+    """A key that verifies: ``kid`` ("" when it has none) and, by algorithm, what does it. ``algorithm`` is its own ``alg``, ""
+    when it does not say. ``ed25519``: whether it is such a key."""
 
-    __slots__ = ("by_algorithm", "kid")
+    __slots__ = ("algorithm", "by_algorithm", "ed25519", "kid")
 
-    def __init__(self, kid: str, by_algorithm: Mapping[str, Verify]) -> None:
+    def __init__(self, kid: str, by_algorithm: Mapping[str, Verify], algorithm: str = "") -> None:
         self.kid = kid
         self.by_algorithm = by_algorithm
+        self.algorithm = algorithm
+        self.ed25519 = "EdDSA" in by_algorithm
 
     def __repr__(self) -> str:
         return f"<Key {self.kid!r} for {', '.join(self.by_algorithm)}>"
@@ -63,13 +66,11 @@ class KeySet:
         self.keys = tuple(keys)
         self.unusable = tuple(unusable)
 
-    def of(self, kid: str, algorithm: str) -> list[Verify]:
-        """What may verify a token with this ``kid`` ("": any) and algorithm. Keys without a kid serve all tokens, as in
-        Envoy."""
+    def of(self, kid: str, algorithm: str) -> list[Key]:
+        """The keys that a token with this ``kid`` ("": any) and algorithm may be of, as Envoy looks for them: keys that do not
+        say of themselves which they are for are for every one."""
         return [
-            key.by_algorithm[algorithm]
-            for key in self.keys
-            if algorithm in key.by_algorithm and (not kid or not key.kid or key.kid == kid)
+            key for key in self.keys if (not kid or not key.kid or key.kid == kid) and key.algorithm in ("", algorithm)
         ]
 
     def knows(self, kid: str) -> bool:
@@ -133,7 +134,7 @@ def key_of(entry: Mapping[str, Json]) -> Key:
         if algorithm not in found:
             raise BadKey("its alg is not one of " + ", ".join(found))
         found = {algorithm: found[algorithm]}
-    return Key(kid, found)
+    return Key(kid, found, algorithm)
 
 
 def _rsa(entry: Mapping[str, Json]) -> dict[str, Verify]:

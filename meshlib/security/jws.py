@@ -32,6 +32,8 @@ SIGNATURE_NOT_BASE64 = "Jwt signature is an invalid Base64url encoded"
 NO_KEY = "Jwks doesn't have key to match kid or alg from Jwt"
 NOT_VERIFIED = "Jwt verification fails"
 WRONG_ED25519_LENGTH = "Jwt ED25519 signature is wrong length"
+_ED25519_SIGNATURE = 64
+"""Bytes."""
 
 
 class TokenRefused(Exception):
@@ -43,19 +45,28 @@ class TokenRefused(Exception):
 
 
 class Compact:
-    """A token in its parts, of which nothing is verified yet."""
+    """A token in its parts, of which nothing is verified yet. ``signature`` is read when somebody asks, who may find other
+    faults first, as Envoy does."""
 
-    __slots__ = ("algorithm", "kid", "payload", "payload_text", "signature", "signed")
+    __slots__ = ("_signature", "_signature_text", "algorithm", "kid", "payload", "payload_text", "signed")
 
     def __init__(
-        self, algorithm: str, kid: str, payload: bytes, payload_text: str, signature: bytes, signed: bytes
+        self, algorithm: str, kid: str, payload: bytes, payload_text: str, signature_text: str, signed: bytes
     ) -> None:
         self.algorithm = algorithm
         self.kid = kid
         self.payload = payload
         self.payload_text = payload_text
-        self.signature = signature
+        self._signature_text = signature_text
+        self._signature: bytes | None = None
         self.signed = signed
+
+    def signature(self) -> bytes:
+        """The signature. Raises ``TokenRefused``."""
+        found = self._signature
+        if found is None:
+            found = self._signature = _decoded(self._signature_text, SIGNATURE_NOT_BASE64)
+        return found
 
     def __repr__(self) -> str:
         return f"<Compact {self.algorithm}>"
@@ -73,21 +84,22 @@ def parse(token: str) -> Compact:
         kid,
         _decoded(payload, PAYLOAD_NOT_BASE64),
         payload,
-        _decoded(signature, SIGNATURE_NOT_BASE64),
+        signature,
         f"{header}.{payload}".encode("ascii"),
     )
 
 
 def verify(token: Compact, keys: KeySet) -> None:
     """Hold the signature against ``keys``. Raises ``TokenRefused``."""
-    signature = token.signature
-    candidates = keys.of(token.kid, token.algorithm)
+    signature, algorithm = token.signature(), token.algorithm
+    candidates = keys.of(token.kid, algorithm)
     if not candidates:
         raise TokenRefused(NO_KEY)
-    if token.algorithm == "EdDSA" and len(signature) != 64:
-        raise TokenRefused(WRONG_ED25519_LENGTH)
-    for check in candidates:
-        if check(signature, token.signed):
+    for key in candidates:
+        if key.ed25519 and len(signature) != _ED25519_SIGNATURE:
+            raise TokenRefused(WRONG_ED25519_LENGTH)  # as Envoy, which asks no further key then
+        check = key.by_algorithm.get(algorithm)
+        if check is not None and check(signature, token.signed):
             return
     raise TokenRefused(NOT_VERIFIED)
 

@@ -59,6 +59,7 @@ class Jwt:
         self.expires = _time(claims, "exp")
         _text(claims, "jti")
         self.audiences = _audiences(claims)
+        compact.signature()
 
     def check(self, issuer: str, audiences: frozenset[str], now: float) -> None:
         """Hold it against what is wanted: an ``issuer`` ("": any) and one of ``audiences`` (as ``audience`` makes them;

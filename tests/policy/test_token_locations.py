@@ -47,12 +47,13 @@ def test_by_default_in_authorization_and_access_token():
 
 
 def test_every_line_of_a_header_counts():
-    assert tokens(
-        DEFAULT, ("authorization", "Bearer a"), ("authorization", "Basic b"), ("Authorization", "Bearer c")
-    ) == [
-        "a",
-        "c",
-    ]
+    named = token_locations([("x-jwt", "")], [], [])
+    assert tokens(named, ("x-jwt", "a"), ("x-jwt", "b"), ("X-Jwt", "a")) == ["a", "b", "a"]
+
+
+def test_lines_of_authorization_are_one():
+    """In Envoy it is a header that has one line; so it is in WSGI."""
+    assert tokens(DEFAULT, ("authorization", "Bearer a"), ("Authorization", "Bearer c")) == ["a,Bearer c"]
 
 
 def test_what_a_rule_names_comes_in_place_of_the_default():

@@ -157,6 +157,10 @@ def test_in_envoys_order():
     assert outcome(payload(), keys=other) == NOT_VERIFIED
     assert outcome(payload(), keys=key_set(SIGNER.jwks(kid="c").encode())) == NO_KEY
     assert outcome(payload(), keys=NO_KEYS) == jwt.NO_VALID_KEYS
+    with pytest.raises(TokenRefused, match=r"\[jti\]"):
+        Jwt(f"{SIGNER.token(payload(jti=1))}=")
+    with pytest.raises(TokenRefused, match="signature is an invalid Base64url"):
+        Jwt(f"{SIGNER.token(payload(iss='x'))}=")
 
 
 def test_what_a_token_says():

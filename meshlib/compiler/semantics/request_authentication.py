@@ -50,7 +50,7 @@ ROWS: tuple[Row, ...] = (
     ),
     honoured(
         "jwtRules.outputClaimToHeaders",
-        "texts, numbers and booleans, nested by dots; from elsewhere the headers are taken away",
+        "texts, numbers and booleans, nested by dots; lists and objects as JSON in base64; from elsewhere they are taken away",
         CHECKED,
     ),
     honoured("jwtRules.spaceDelimitedClaims", "lists for AuthorizationPolicies", CHECKED, "scope, permission"),

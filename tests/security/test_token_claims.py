@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.policy.token_claims import SPACE_DELIMITED, claim_as_header, claim_path, principal, split_claims
+from meshlib.security.token_claims import SPACE_DELIMITED, claim_as_header, claim_path, principal, split_claims
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,7 @@ CLAIMS = {
     "whole": 3.0,
     "huge": 2.0**64,
     "list": ["a"],
+    "many": [1.0, 1.5, None, True, "<", {"b": [], "a": 1}],
     "null": None,
     "empty": "",
     "injection": "a\r\nx: b",
@@ -66,11 +67,12 @@ CLAIMS = {
         ("huge", b"18446744073709551616.000000"),
         ("umlaut", "J\u00e4ne".encode()),
         ("nested.key.deep", b"x"),
-        ("nested.key", None),
+        ("nested.key", b"eyJkZWVwIjoieCJ9"),
         ("nested.a.b", None),
         ("flat.name", None),
         ("text.more", None),
-        ("list", None),
+        ("list", b"WyJhIl0="),
+        ("many", b"WzEsMS41LG51bGwsdHJ1ZSwiXHUwMDNjIix7ImEiOjEsImIiOltdfV0="),
         ("null", None),
         ("empty", None),
         ("absent", None),
