@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from meshlib.engine.custom import CustomCheck
 from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -99,14 +100,15 @@ class AuthorizationCheck:
 def judge_routed(call: InboundCall, route_path: str) -> Refusal | None:
     """Judge a request again now that the application's router has matched its path: ``route_path`` is the path that the router
     matched, with the parameters of the route filled in (not its template), from the root of the application that the
-    middleware is around. DENY rules look at it too, and ALLOW rules must hold there as well.
+    middleware is around. DENY rules look at it too, and ALLOW rules must hold there as well; CUSTOM rules that match only
+    there refuse, as it is too late to ask.
 
     For integrations, which call it between routing and the endpoint, and respond with what it gives (None: go on). The
     refusal is noted on the call, so its span has the details. Raises nothing: what cannot be judged is refused."""
     request = call.request
     request.routed = route_path
     for check in call.checks:
-        if isinstance(check, AuthorizationCheck):
+        if isinstance(check, AuthorizationCheck | CustomCheck):
             try:
                 refusal = check.judge(request)
             except Exception as error:  # noqa: BLE001 (fails closed, as in the exchange)

@@ -30,11 +30,11 @@ from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
-    from meshlib.compiler.custom import Custom
+    from meshlib.compiler.custom import Custom, Matched
     from meshlib.compiler.routes import VirtualHost
     from meshlib.engine.authorizers import Authorizers
     from meshlib.engine.effects import Exchange
-    from meshlib.engine.inbound import Asking, Check
+    from meshlib.engine.inbound import Asking
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.engine.outcome import Outcome
 
@@ -54,12 +54,9 @@ NO_BODY_SHOWN = Refusal(403, "", flag=FLAG, detail=ERROR)
 take it for empty."""
 
 
-def custom_check(custom: Custom, ask: Asker, clock: Clock, known: Authorizers) -> Check:
+class CustomCheck:
     """The check of one provider."""
-    return _CustomCheck(custom, ask, clock, known).check
 
-
-class _CustomCheck:
     __slots__ = ("_ask", "_clock", "_custom", "_known")
 
     def __init__(self, custom: Custom, ask: Asker, clock: Clock, known: Authorizers) -> None:
@@ -68,7 +65,8 @@ class _CustomCheck:
         self._clock = clock
         self._known = known
 
-    def check(self, request: InboundRequest) -> Refusal | Asking | None:
+    def __call__(self, request: InboundRequest) -> Refusal | Asking | None:
+        """The question, None when no rule matches."""
         custom = self._custom
         spelled = path_spellings(request.path, custom.normalization)
         if spelled.problem:
@@ -77,11 +75,24 @@ class _CustomCheck:
         if rule is None:
             return None
         if custom.authorizer is None or custom.route is None:
-            detail = f"istio-ext-authz-{custom.provider}-{rule.id}-deny-due-to-bad-CUSTOM-action"
-            return Refusal(403, RBAC_DENIED, detail=f"rbac_access_denied_matched_policy[{detail}]")
+            return self._not_asked(rule, "deny-due-to-bad-CUSTOM-action")
+        request.asked += (custom.provider,)
         # as Envoy would send it on, and as the application gets it
         paths = tuple(dict.fromkeys((spelled.normalized, request.path)))
         return self._decided(request, custom.authorizer, custom.route, paths)
+
+    def judge(self, request: InboundRequest) -> Refusal | None:
+        """Once more, of a request of which the route is known by now: one that matches only there has come past its authorizer,
+        which it is too late to ask."""
+        custom = self._custom
+        if custom.provider in request.asked:
+            return None
+        rule = custom.rules.first(request)
+        return None if rule is None else self._not_asked(rule, "not-asked-before-the-route-was-known")
+
+    def _not_asked(self, rule: Matched, why: str) -> Refusal:
+        detail = f"istio-ext-authz-{self._custom.provider}-{rule.id}-{why}"
+        return Refusal(403, RBAC_DENIED, detail=f"rbac_access_denied_matched_policy[{detail}]")
 
     def _decided(
         self, request: InboundRequest, authorizer: Authorizer, route: VirtualHost, paths: tuple[str, ...]

@@ -34,9 +34,9 @@ class InboundRequest(AsSent):
     (``response_headers`` has both). ``put``, ``add``, ``take_away`` and ``retarget`` change it for the application and for
     the checks that come after, as filters in Envoy do.
 
-    ``body_source`` is where a check may look at the beginning of the body; None: its server lets nobody look. ``deadline`` is
-    by the mesh's monotonic clock, None when there is none. ``routed`` is the path of the route that the application's router
-    has chosen, None before.
+    ``asked`` are the providers of authorizers that were asked about it. ``body_source`` is where a check may look at the
+    beginning of the body; None: its server lets nobody look. ``deadline`` is by the mesh's monotonic clock, None when
+    there is none. ``routed`` is the path of the route that the application's router has chosen, None before.
     """
 
     __slots__ = (
@@ -45,6 +45,7 @@ class InboundRequest(AsSent):
         "_sent_headers",
         "_source_ip",
         "_values",
+        "asked",
         "authority",
         "body_source",
         "claims",
@@ -117,6 +118,7 @@ class InboundRequest(AsSent):
         self.request_principal = ""
         self.routed: str | None = None
         self.body_source: BodySource | None = None
+        self.asked: tuple[str, ...] = ()
         self.deadline: float | None = None
         self.for_application: HeaderChanges | None = None
         self.for_caller: list[tuple[bytes, bytes]] = []

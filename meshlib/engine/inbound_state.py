@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.inbound import NOTHING, Inbound, InboundPorts
 from meshlib.engine.authorization_check import AuthorizationCheck, AuthorizationCounts
 from meshlib.engine.authorizers import Authorizers
-from meshlib.engine.custom import custom_check
+from meshlib.engine.custom import CustomCheck
 from meshlib.engine.inbound import closed
 from meshlib.engine.protection_state import UNPROTECTED, BoundProtection, ProtectionState, no_shared_counter
 from meshlib.engine.token_state import TokenState
@@ -95,7 +95,7 @@ class InboundState:
     def _checks_in_order(self, inbound: Inbound, protection: BoundProtection) -> tuple[Check, ...]:
         """Istio's order of filters: what needs no identity (shedding, sizes) comes first, then CUSTOM, tokens, AUDIT with DENY
         and ALLOW, and what is limited by who asks comes last."""
-        custom = [custom_check(each, self.ask, self.clock, self.authorizers) for each in inbound.custom]
+        custom = [CustomCheck(each, self.ask, self.clock, self.authorizers) for each in inbound.custom]
         policies = inbound.authorization
         judged = () if policies is None else (AuthorizationCheck(policies, self.authorization),)
         return (*protection.first, *custom, *inbound.checks, *self.tokens.checks(inbound), *judged, *protection.last)

@@ -13,6 +13,7 @@ import pytest
 
 import meshlib
 from meshlib.compiler.mesh_settings import BodyInCheck
+from meshlib.engine.authorization_check import judge_routed
 from meshlib.engine.inbound_request import InboundRequest
 from tests.support.ads_server import message
 from tests.support.authorizers import Asking, Below, custom, over_grpc, over_http, provider, resources
@@ -177,6 +178,31 @@ def test_where_nobody_may_look_at_a_body_that_is_to_be_shown_nobody_comes_in() -
         call = asking.serve(request(protocol="grpc"))
     assert call.refusal is not None
     assert (call.refusal.status, call.refusal.detail) == (403, "ext_authz_error")
+
+
+class AtRoute(Below):
+    """Rules that look at the path that the router has matched, once that is known."""
+
+    def first(self, request: Any) -> Any:
+        return super().first(InboundRequest("GET", request.routed or request.path))
+
+
+def test_a_request_that_is_to_be_asked_about_only_at_its_route_is_refused_there() -> None:
+    with (
+        over_http(lambda asked: (200, [], b"")) as (port, seen),
+        meshlib.Mesh.from_resources(resources(port)) as mesh,
+    ):
+        asking = Asking(mesh, custom(provider(), AtRoute("/admin")), "threads")
+        past = asking.serve(request("/x"))
+        assert past.status == 200
+        assert judge_routed(past, "/free") is None
+        refusal = judge_routed(past, "/admin/x")
+        assert refusal is not None
+        assert (refusal.status, refusal.text, past.refusal) == (403, "RBAC: access denied", refusal)
+        assert refusal.detail.endswith("-rule[0]-not-asked-before-the-route-was-known]")
+        asked = asking.serve(request("/admin"))
+        assert judge_routed(asked, "/admin/x") is None
+    assert len(seen) == 1
 
 
 # -- over gRPC --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from meshlib.compiler.inbound import Inbound
 from meshlib.compiler.mesh_settings import ExtAuthzProvider
 from meshlib.compiler.routes import Destination
 from meshlib.engine.authorizers import Authorizers
-from meshlib.engine.custom import custom_check
+from meshlib.engine.custom import CustomCheck
 from meshlib.engine.drivers import finish, run, run_async
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import InboundCall, inbound
@@ -157,7 +157,7 @@ class Asking:
     def __init__(self, mesh: meshlib.Mesh, how: Custom, runtime: str) -> None:
         self.core = mesh._core
         self.known = Authorizers()
-        self.check = custom_check(how, self.core.ask, self.core.clock, self.known)
+        self.check = CustomCheck(how, self.core.ask, self.core.clock, self.known)
         self.runtime = runtime
 
     def serve(self, request: InboundRequest, deadline: float | None = None) -> InboundCall:

@@ -97,7 +97,7 @@ class AsgiRequest(InboundRequest):
         self.request_principal = ""
         self.body_source = self.deadline = self.for_application = self.body = None
         self.for_caller = []
-        self._for_caller = ()
+        self._for_caller = self.asked = ()
         self.counted = False
         self.target = (f"{self.path}?{query}" if query else self.path).encode("latin-1", "replace")
 

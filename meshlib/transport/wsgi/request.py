@@ -185,6 +185,7 @@ _LATE: Mapping[str, Callable[[WsgiRequest], object]] = {
     "_sent_headers": lambda _: None,
     "_source_ip": lambda _: None,
     "_values": lambda _: None,
+    "asked": lambda _: (),
     "body": lambda _: None,
     "body_source": lambda request: Body(request._environ),
     "claims": lambda _: None,
