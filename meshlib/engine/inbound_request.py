@@ -147,9 +147,15 @@ class InboundRequest(AsSent):
 
     @property
     def remote_ip(self) -> str:
-        """Whom the nearest proxy says it has seen; else ``source_ip``. A sidecar believes the last of X-Forwarded-For."""
+        """Whom the nearest proxy says it has seen; else ``source_ip``. A sidecar believes the last of X-Forwarded-For, of whose
+        lines it overlooks those that are empty."""
         forwarded = self.header("x-forwarded-for")
-        return self.source_ip if forwarded is None else last_forwarded(forwarded) or self.source_ip
+        if forwarded is None:
+            return self.source_ip
+        several = self.header_values("x-forwarded-for")
+        if several is not None:
+            forwarded = next((line for line in reversed(several) if line.strip(" \t")), "")
+        return last_forwarded(forwarded) or self.source_ip
 
     def change(self) -> HeaderChanges:
         """What the application is to see otherwise."""

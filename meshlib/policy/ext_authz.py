@@ -91,8 +91,7 @@ class Asked:
     received: float = 0.0
 
 
-Action: TypeAlias = Literal["set", "add", "append", "add_if_absent", "set_if_present"]
-"""``append``: to the value that is there, after a comma, or not at all; ``add``: one more."""
+Action: TypeAlias = Literal["set", "add", "add_if_absent", "set_if_present"]
 
 
 @dataclass(frozen=True, slots=True)

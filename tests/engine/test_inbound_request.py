@@ -91,3 +91,15 @@ def test_a_response_is_changed_for_the_caller_whoever_makes_it() -> None:
         (b"x-new", b"1"),
         (b"x-old", b"3"),
     ]
+
+
+def test_empty_lines_of_x_forwarded_for_are_overlooked() -> None:
+    """As Envoy overlooks them; an empty item is no address, though."""
+
+    def remote_ip(*lines: str) -> str:
+        return InboundRequest("GET", "/", [("x-forwarded-for", line) for line in lines], peer="10.0.0.1:1").remote_ip
+
+    assert remote_ip("1.1.1.1", "2.2.2.2", "") == "2.2.2.2"
+    assert remote_ip("1.1.1.1", " ") == "1.1.1.1"
+    assert remote_ip("", "") == "10.0.0.1"
+    assert remote_ip("1.1.1.1,") == "10.0.0.1"

@@ -7,6 +7,41 @@ from typing import TypeAlias
 from meshlib.policy.authorization.patterns import Entries, Patterns, mapped
 from meshlib.policy.regex import wire
 
+JOINED = frozenset(
+    (
+        "accept",
+        "accept-encoding",
+        "access-control-request-headers",
+        "access-control-request-method",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-type",
+        "expect",
+        "grpc-accept-encoding",
+        "grpc-timeout",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "origin",
+        "pragma",
+        "referer",
+        "user-agent",
+        "via",
+        "x-client-trace-id",
+        "x-envoy-attempt-count",
+        "x-envoy-external-address",
+        "x-envoy-original-path",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+        "x-request-id",
+    )
+)
+"""Headers of which Envoy makes one line of several, which is compared as it is then (a real one: ``tests/differential``)."""
+
 Lines: TypeAlias = str | tuple[str, ...]
 """One line, or several; an empty tuple: the header is absent."""
 
@@ -15,12 +50,12 @@ class HeaderLines:
     """Which bits have a pattern of a header. Envoy asks whether any line matches, and an application may read any item between
     commas.
 
-    So any line or item counts, and several lines joined, too; but for bits in ``certain`` each line must match, and each of its
-    items; a pattern that has a comma itself is only compared with lines. ``*``: the header is there."""
+    So unless ``certain``, any line or item counts, and several lines joined, too. When ``certain`` each line must match, and
+    each of its items; a pattern that has a comma itself is only compared with lines. ``*``: the header is there."""
 
     __slots__ = ("_of_lines", "_patterns", "_present", "certain")
 
-    def __init__(self, entries: Entries, certain: int = 0) -> None:
+    def __init__(self, entries: Entries, certain: bool = False) -> None:
         self.certain = certain
         self._present = 0
         for bits, values in entries:
@@ -35,12 +70,7 @@ class HeaderLines:
         several = (lines,) if isinstance(lines, str) else lines
         if not several:
             return 0
-        found = self._present
-        if self.certain:
-            found |= self._every(several) & self.certain
-        if self.certain != -1:
-            found |= self._any(several) & ~self.certain
-        return found
+        return self._present | (self._every(several) if self.certain else self._any(several))
 
     def _any(self, lines: tuple[str, ...]) -> int:
         found = 0

@@ -145,19 +145,12 @@ class WsgiRequest(InboundRequest):
 
     @property
     def remote_ip(self) -> str:
-        """As ``InboundRequest``'s; "" when it may be ``X_Forwarded_For`` that says so."""
-        if self.folds and self.header("x-forwarded-for") is not None:
+        """As ``InboundRequest``'s; "" when it may be ``X_Forwarded_For`` that says so, or when nobody knows whether its last
+        line was empty (which is overlooked) or its last item (which is no address)."""
+        forwarded = self.header("x-forwarded-for")
+        if forwarded is not None and (self.folds or forwarded.rstrip(" \t").endswith(",")):
             return ""
         return super().remote_ip
-
-
-def other_path(sent: str, environ: Environ, shown: str) -> str | None:
-    """The whole path of what an application is shown as ``shown`` (below its SCRIPT_NAME), None when that is ``sent``
-    (decoded). A prefix that a proxy has taken away is the application's name for itself, and no other path."""
-    if shown == sent:
-        return None
-    whole = (environ.get("SCRIPT_NAME") or "") + shown or "/"
-    return None if whole == sent else whole
 
 
 def _told(environ: Environ) -> Mapping[str, object]:
@@ -228,7 +221,9 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
         if "%" in path:
             path = decode(path)
         if path != visible:
-            request.routed = other_path(path, environ, visible)
+            shown = (get("SCRIPT_NAME") or "") + visible or "/"
+            if path != shown:
+                request.routed = shown
     else:
         request.malformed = found
         request.path, request.query, request.authority = "/", "", ""

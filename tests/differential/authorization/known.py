@@ -273,6 +273,11 @@ KNOWN: dict[str, Known] = {
     "paths are normalized first": Known(
         allow(operation(paths=["/a/b"])), (get("/a/./b"), get("/x/../a/b"), get("/a/%62")), (get("/a//b"),)
     ),
+    "what is denied is denied however it is spelled": Known(
+        deny(operation(paths=["/admin", "/admin/*"])),
+        (get("/x"), get("/admin/../x"), get("/administrator")),
+        (get("/x/../admin"), get("/%61dmin"), get("/./admin/y"), get("/x/%2e%2E/admin")),
+    ),
     "slashes are merged when the mesh says so": Known(
         allow(operation(paths=["/a/b"])), (get("/a//b"), get("//a/./b")), (), (("normalization", "MERGE_SLASHES"),)
     ),
@@ -381,6 +386,21 @@ KNOWN: dict[str, Known] = {
         ),
         (with_headers(("x", " a ")),),
         (with_headers(("x", "a"), ("x", "b")), with_headers(("x", "c,a")), with_headers(("x", "a, c"))),
+    ),
+    "lines of some headers are joined": Known(
+        allow(when("request.headers[authorization]", "a"), when("request.headers[x-user]", "a")),
+        (with_headers(("authorization", "a")), with_headers(("x-user", "a"), ("x-user", "a"))),
+        (with_headers(("authorization", "a"), ("authorization", "a")),),
+    ),
+    "DENY of who is not in a header whose lines are joined": Known(
+        deny(when("request.headers[x-request-id]", none_of=("a",))),
+        (with_headers(("x-request-id", "a")),),
+        (with_headers(("x-request-id", "a"), ("x-request-id", "a")),),
+    ),
+    "empty lines of x-forwarded-for are overlooked": Known(
+        deny(source(remoteIpBlocks=["1.1.1.1"])),
+        (with_headers(("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2"), ("x-forwarded-for", "")),),
+        (with_headers(("x-forwarded-for", "2.2.2.2, 1.1.1.1"), ("x-forwarded-for", "")),),
     ),
     "headers of the request line": Known(
         (

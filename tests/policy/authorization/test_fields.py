@@ -96,7 +96,7 @@ def test_what_is_no_condition(key: str) -> None:
 def test_memory_is_bounded_by_entries_and_by_bytes() -> None:
     assert most_remembered(1) == 4096
     assert 16 <= most_remembered(1 << 1_000_000) < 100
-    field = field_of("methods", [(1, one("methods", "GET"))], 1, 1, "BASE")
+    field = field_of("methods", [(1, one("methods", "GET"))], 1, True, "BASE")
     for number in range(5000):
         field.find(f"M{number}")
     assert 0 < len(field.memo) <= 4096
@@ -114,3 +114,13 @@ def test_what_a_world_can_never_know() -> None:
     assert unknown_to("destination.port", host=True, port=False)
     assert unknown_to("experimental.envoy.filters.a[b]", **known)
     assert not unknown_to("paths", host=False, port=False)
+
+
+def test_some_headers_are_one_line_to_envoy() -> None:
+    """A real one's: tests/differential/test_authorization_decisions.py."""
+    for name, both in (("x-user", True), ("authorization", False)):
+        twice = request(headers=[(name, "a"), (name, "a")])
+        assert matches(one(f"request.headers[{name}]", "a"), twice, permits=True) is both
+        assert matches(one(f"request.headers[{name}]", "a"), twice, permits=False)
+        assert matches(one(f"request.headers[{name}]", none_of=["a"]), twice, permits=False) is not both
+    assert matches(one("request.headers[authorization]", "a,a"), twice, permits=True)

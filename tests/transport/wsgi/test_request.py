@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import meshlib
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, StandIn
 from meshlib.policy.path_spellings import decode
@@ -197,3 +198,35 @@ def test_every_fact_of_a_request_is_there_though_few_are_read_at_first() -> None
         assert getattr(request, slot) == getattr(plain, slot), slot
     with pytest.raises(AttributeError, match="nothing_like_it"):
         request.nothing_like_it
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "ip"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("1.1.1.1,10.1.2.3", "10.1.2.3"),
+        ("10.1.2.3,", ""),
+        ("10.1.2.3, ", ""),
+        ("x", "10.0.0.1"),
+    ],
+)
+def test_of_x_forwarded_for_it_is_not_known_whether_its_last_line_or_item_is_empty(forwarded: str, ip: str) -> None:
+    """gunicorn joins lines with a comma; an empty line is overlooked, an empty item is no address."""
+    assert request_of(environ(HTTP_X_FORWARDED_FOR=forwarded, REMOTE_ADDR="10.0.0.1"), None).remote_ip == ip
+
+
+def test_a_folded_name_satisfies_no_rule_that_permits() -> None:
+    rule = {"when": [{"key": "request.headers[x-role]", "values": ["admin"]}]}
+    policy = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "a", "namespace": "default"},
+        "spec": {"rules": [rule]},
+    }
+    with meshlib.Mesh.from_resources([policy]) as mesh:
+        application = meshlib.MeshWSGIMiddleware(lambda e, start: (start("200 OK", []), [b""])[1], mesh)
+        statuses: list[str] = []
+        for more in ({}, WSGIREF):
+            seen = environ(HTTP_X_ROLE="admin", **more)
+            list(application(seen, lambda status, headers, error=None: statuses.append(status)))
+    assert [status[:3] for status in statuses] == ["200", "403"]
