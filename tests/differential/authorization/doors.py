@@ -313,4 +313,12 @@ def sni_unknown(case: Case, request: Request) -> bool:
 
 
 OF_SERVERS: dict[str, Applies] = {"what a server cannot know: the SNI": sni_unknown}
-OF_WSGI: dict[str, Applies] = {}
+
+
+def last_line_unknown(_case: Case, request: Request) -> bool:
+    """WSGI servers join the lines of X-Forwarded-For: a comma at its end is an empty line, or an empty item."""
+    lines = [value for name, value in request.headers if name.lower() == "x-forwarded-for"]
+    return bool(lines) and not lines[-1].rstrip(" ,").endswith(lines[-1].strip() or ",")
+
+
+OF_WSGI: dict[str, Applies] = {"what a server cannot know: an empty line": last_line_unknown}

@@ -47,6 +47,11 @@ ASKED_PRINCIPALS = [
     "*a",
     "*local/ns/foo/sa/a",
     "spiffe://cluster.local/ns/foo/sa/a",
+    "new-td/ns/foo/sa/a",
+    "*td/ns/foo/sa/a",
+    "cluster.local/ns/foo/sa/*",
+    "cluster.local",
+    "*/ns/*",
 ]
 NAMESPACES = ["foo", "bar", "foobar", "foo*", "*bar", "*", "fo", "o*"]
 ACCOUNTS = ["a", "b", "foo/a", "bar/a", "foobar/ab", "bar/b", "ab"]
@@ -63,6 +68,13 @@ TOKEN_PRINCIPALS = [
     "i2/s*",
     "*.test/x/s2",
     "i2",
+    "*/*",
+    "i2/",
+    "*/",
+    "i*/s2",
+    "*x/s1",
+    "/s1",
+    "i2/*2",
 ]
 PEERS = ["127.0.0.1", "127.0.0.2", "127.1.2.3", "127.1.2.4", "127.200.0.1", "::1"]
 BLOCKS = [
@@ -92,8 +104,31 @@ FORWARDED = [
     "10.1.2.3,  1.1.1.1 ",
     "",
 ]
-HOSTS = ["httpbin.foo", "HTTPBIN.foo", "httpbin.foo:8080", "httpbin", "a.test", "b.a.test", "a.test.", "other:80"]
-ASKED_HOSTS = ["httpbin.foo", "httpbin.*", "*.test", "a.test", "*", "A.Test", "httpbin.foo:8080", "other*", "*:80"]
+HOSTS = [
+    "[::1]:8080",
+    "xn--caf-dma.test",
+    "httpbin.foo",
+    "HTTPBIN.foo",
+    "httpbin.foo:8080",
+    "httpbin",
+    "a.test",
+    "b.a.test",
+    "a.test.",
+    "other:80",
+]
+ASKED_HOSTS = [
+    "[::1]:8080",
+    "xn--caf-dma.test",
+    "httpbin.foo",
+    "httpbin.*",
+    "*.test",
+    "a.test",
+    "*",
+    "A.Test",
+    "httpbin.foo:8080",
+    "other*",
+    "*:80",
+]
 METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
 ASKED_METHODS = [*METHODS, "P*", "*T", "*", "get", "*E"]
 PLAIN_PATHS = [
@@ -148,9 +183,21 @@ ASKED_PATHS = [
     "/caf%C3%A9",
     "/a%2Fb",
 ]
-TEMPLATES = ["/a/{*}", "/{*}/b", "/a/{**}", "/admin/{*}/y", "/{*}", "/{**}", "/a/{*}/{**}", "/{*}/x"]
+TEMPLATES = [
+    "/{*}/{*}",
+    "/a/{*}/b/{**}",
+    "/{**}/b",
+    "/a/{*}",
+    "/{*}/b",
+    "/a/{**}",
+    "/admin/{*}/y",
+    "/{*}",
+    "/{**}",
+    "/a/{*}/{**}",
+    "/{*}/x",
+]
 QUERIES = ["", "", "", "?", "?a=1", "?x=/admin", "?%2F..", "?a?b"]
-HEADERS = ["x-a", "X-B", "x-token", "cookie"]
+HEADERS = ["x-a", "X-B", "x-token", "cookie", "x-a", "user-agent"]
 VALUES = ["1", "2", "12", "a", "A", "admin", "a b", "", "x-admin", "admin-x", "1,2", "a, admin"]
 ASKED_VALUES = ["1", "1*", "*2", "a", "admin", "*", "*admin", "admin*", "a b"]
 PORTS = [8080, 8081, 9090]
@@ -172,6 +219,9 @@ CLAIMS: list[dict[str, Any]] = [
     {"iss": 5, "sub": True, "a": {"b": ["c", "d"]}, "groups": 1},
     {"iss": "i2", "sub": "s2", "a": ["b"], "groups": {"g1": "g2"}, "azp": ["p1", "p2"]},
     {"iss": "i2", "sub": "s3", "a": {"b": {"c": "d"}}, "groups": ["G1", 1, None, ["g1"]], "aud": ""},
+    {"iss": "i2", "sub": "s2", "a.b": "c", "groups": "g1 g2"},
+    {"iss": "", "sub": "s1"},
+    {"iss": "i2\nx", "sub": "s2", "groups": "g1\ng2"},
     {"iss": "i2", "sub": "s2", "scope": " read  ", "permission": "p q", "nothing": None},
 ]
 CLAIM_KEYS = {
@@ -184,6 +234,9 @@ CLAIM_KEYS = {
     "request.auth.claims[iss]": ["i2", "https://*", "*"],
     "request.auth.claims[permission]": ["p", "q"],
     "request.auth.claims[nothing]": ["*"],
+    "request.auth.claims[a.b]": ["c", "*"],
+    "request.auth.claims[sub]": ["s*", "*1", "*"],
+    "request.auth.claims[a][b][c]": ["d", "*"],
 }
 OF_SOURCE = {
     "principals": ASKED_PRINCIPALS,
@@ -211,7 +264,12 @@ CONDITIONS = {
     "destination.ip": ASKED_DESTINATIONS,
     "destination.port": OF_OPERATION["ports"],
     "connection.sni": ASKED_NAMES,
-    **{f"request.headers[{name}]": ASKED_VALUES for name in ("x-a", "x-b", "X-Token", "cookie")},
+    **{f"request.headers[{name}]": ASKED_VALUES for name in ("x-a", "x-b", "X-Token", "cookie", "User-Agent")},
+    "request.headers[:path]": ["/a", "/a?a=1", "/a*", "*?a=1", "*", "/admin*"],
+    "request.headers[:method]": ASKED_METHODS,
+    "request.headers[:authority]": ASKED_HOSTS,
+    "request.headers[Host]": ASKED_HOSTS,
+    "request.headers[x-forwarded-for]": ["10.1.2.3", "*", "1.1.1.1*", "*10.1.2.3"],
     **CLAIM_KEYS,
 }
 
@@ -296,6 +354,8 @@ class Generator:
             rule["to"] = [{"operation": self.fields(OF_OPERATION)} for _ in range(self.rng.choice((1, 1, 2)))]
         if self.often(0.4):
             keys = self.some(list(CONDITIONS), 2)
+            if self.often(0.1):
+                keys.append(keys[0])  # the same key twice: both must hold
             rule["when"] = [self.condition(key) for key in keys]
         return rule
 
@@ -329,12 +389,14 @@ class Generator:
         path = self.aimed(operation.get("paths"), PLAIN_PATHS if self.often(0.75) else ODD_PATHS)
         headers: list[tuple[str, str]] = []
         for key, values in conditions.items():
-            if key.startswith("request.headers[") and self.often(0.8):
+            if key.startswith(
+                ("request.headers[x", "request.headers[X", "request.headers[c", "request.headers[U")
+            ) and self.often(0.8):
                 headers.append((key[16:-1], self.aimed(values, VALUES)))
         for _ in range(self.rng.choice((0, 0, 1, 2))):
             headers.append((self.rng.choice(HEADERS), self.rng.choice(VALUES)))
-        if self.often(0.35):
-            headers.append(("x-forwarded-for", self.rng.choice(FORWARDED)))
+        while self.often(0.35):
+            headers.append((self.rng.choice(("x-forwarded-for", "X-Forwarded-For")), self.rng.choice(FORWARDED)))
         self.rng.shuffle(headers)
         return Request(
             method if method in METHODS else self.rng.choice(METHODS),

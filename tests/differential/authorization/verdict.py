@@ -84,10 +84,37 @@ def header_of_several_items(case: Case, request: Request) -> bool:
 
 
 def host_with_port_or_dot(case: Case, request: Request) -> bool:
-    """A DENY rule names hosts, or an ALLOW rule excludes some, and this one has a port or ends with a dot."""
+    """A DENY rule names hosts, or an ALLOW rule excludes some, and this one has a port or ends with a dot. The header
+    ``:authority`` is compared in any case, too."""
     denied = any("hosts" in fields_of(rule, "to", "operation") for rule in rules_of(case, "DENY"))
     excluded = any("notHosts" in fields_of(rule, "to", "operation") for rule in rules_of(case, "ALLOW"))
+    if asks(case, (), "request.headers[:authority]") or asks(case, (), "request.headers[Host]"):
+        return True
     return (denied or excluded) and (":" in request.authority or request.authority.endswith("."))
+
+
+def star_in_a_half(case: Case, request: Request) -> bool:
+    """A rule that forbids names token principals with a ``*`` where Istio takes it to the letter."""
+    return request.claims is not None and any(
+        "*" in value.strip("*")
+        or (value.startswith("*") and value.endswith("*") and len(value) > 1)
+        or "/*" in value[:-1]
+        for rule in rules_of(case, "ALLOW", "DENY")
+        for value in [
+            *(v for f in rule.get("from") or () for k, vs in f["source"].items() if "equestPrinc" in k for v in vs),
+            *(
+                value
+                for condition in rule.get("when") or ()
+                if condition["key"] == "request.auth.principal"
+                for value in (*condition.get("values", ()), *condition.get("notValues", ()))
+            ),
+        ]
+    )
+
+
+def line_end_in_claim(_case: Case, request: Request) -> bool:
+    """A token has a claim that goes over lines."""
+    return request.claims is not None and any("\n" in str(value) for value in request.claims.values())
 
 
 def no_sni(case: Case, request: Request) -> bool:
@@ -97,7 +124,7 @@ def no_sni(case: Case, request: Request) -> bool:
 
 def clothes_of_ipv6(_case: Case, request: Request) -> bool:
     """X-Forwarded-For ends with an IPv4 address mapped into IPv6."""
-    return any(name == "x-forwarded-for" and "::ffff:" in value for name, value in request.headers)
+    return any(name.lower() == "x-forwarded-for" and "::ffff:" in value for name, value in request.headers)
 
 
 Applies = Callable[[Case, Request], bool]
@@ -107,6 +134,8 @@ STRICTER: dict[str, Applies] = {
     "peers without identity and the negative fields of the peer": negative_of_nobody,
     "headers in `when`": header_of_several_items,
     "`hosts` of DENY, `notHosts` of ALLOW": host_with_port_or_dot,
+    "`requestPrincipals` of DENY such as `*/*`": star_in_a_half,
+    "claims with a line end, and `*`": line_end_in_claim,
     "IPv4 addresses in IPv6's clothes": clothes_of_ipv6,
     "what a server cannot know: no SNI": no_sni,
 }
