@@ -17,6 +17,7 @@ import httpx
 
 import meshlib
 from benchmarks import synthetic
+from benchmarks.authorization_rows import decisions
 from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from benchmarks.http2_rows import http2_calls
 from benchmarks.measure import (
@@ -369,4 +370,5 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "change": changes,
     "hash": hashing,
     "import": import_cost,
+    "authorization": decisions,
 }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import pytest
 
 from meshlib.policy.authorization.decision import ALLOWED, Authorization
+from meshlib.policy.authorization.fields import LONGEST_REMEMBERED, MOST_REMEMBERED
 from meshlib.policy.authorization.rules import Rule
 from tests.policy.authorization.requests import SLEEP, one, policy, request, when
 
@@ -73,3 +77,72 @@ def test_what_no_policy_can_judge_is_400(path: str) -> None:
 def test_the_same_rule_is_the_same_decision() -> None:
     authorization = Authorization([policy("DENY", ADMIN)])
     assert authorization.decide(request("/admin")) is authorization.decide(request("/admin/2"))
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """How many functions of Python and of C it calls."""
+    count = 0
+
+    def profile(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def services(count: int) -> Authorization:
+    rules = [when(one("paths", f"/s{i}/*"), one("source.principal", f"td/ns/n/sa/s{i}")) for i in range(count)]
+    return Authorization([policy("ALLOW", *rules, name="a"), policy("DENY", when(one("methods", "PUT")), name="b")])
+
+
+def test_what_was_seen_before_costs_the_same_whatever_the_number_of_rules() -> None:
+    costs = []
+    for count in (2, 500):
+        authorization, asked = services(count), request("/s1/x", principal="spiffe://td/ns/n/sa/s1")
+        assert authorization.decide(asked).allowed
+        costs.append(calls_of(lambda a=authorization, r=asked: a.decide(r)))  # type: ignore[misc]
+    assert costs[0] == costs[1] < 10
+
+
+def test_a_new_path_costs_no_more_with_many_rules() -> None:
+    costs = []
+    for count in (2, 500):
+        authorization = services(count)
+        principal = "spiffe://td/ns/n/sa/s1"
+        authorization.decide(request("/s1/x", principal=principal))
+        new = request("/s1/y", principal=principal)
+        costs.append(calls_of(lambda a=authorization, r=new: a.decide(r)))  # type: ignore[misc]
+    assert costs[1] <= costs[0] + 5
+
+
+def test_what_is_remembered_is_bounded_and_what_is_long_is_not() -> None:
+    authorization = services(2)
+    for number in range(2 * MOST_REMEMBERED + 5):
+        authorization.decide(request(f"/s1/{number}"))
+    assert 0 < len(authorization._remembered) <= MOST_REMEMBERED
+    before = len(authorization._remembered)
+    authorization.decide(request("/" + "x" * LONGEST_REMEMBERED))
+    authorization.decide(request("/short", method="X" * LONGEST_REMEMBERED))
+    assert len(authorization._remembered) == before
+
+
+def test_values_that_are_read_late_still_decide() -> None:
+    """A header is looked at only where it matters: not remembered with the rest."""
+    secret = when(one("paths", "/s"), one("request.headers[x-key]", "1"))
+    authorization = Authorization([policy("DENY", secret)])
+    for _ in range(2):
+        assert authorization.decide(request("/s", headers=[("x-key", "1")])).status == 403
+        assert authorization.decide(request("/s", headers=[("x-key", "2")])).allowed
+        assert authorization.decide(request("/other", headers=[("x-key", "1")])).allowed
+
+
+def test_the_routed_path_is_not_mixed_up_with_what_was_remembered() -> None:
+    authorization = Authorization([policy("DENY", ADMIN)])
+    assert authorization.decide(request("/public")).allowed
+    assert authorization.decide(request("/public", routed="/admin")).status == 403
+    assert authorization.decide(request("/public")).allowed
