@@ -99,7 +99,7 @@ class _Translator:
         extensions = response.extensions
         outcome = Outcome(
             status=response.status_code,
-            reason=extensions.get("reason_phrase", b""),
+            reason=response.reason_phrase.encode("latin-1", "replace"),  # httpx's own where the transport tells none
             headers=response.headers.raw,
             http_version=extensions.get("http_version", b"HTTP/1.1"),
             body=body,

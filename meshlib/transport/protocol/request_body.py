@@ -89,4 +89,6 @@ def body_of(request: Any, sync: bool, module: ModuleType) -> bytes | ReplayBody 
         return request.content or None
     except module.RequestNotRead:
         stream = request.stream
+        if isinstance(stream, module.ByteStream):  # at hand, as of the request that follows a redirect
+            return b"".join(stream) or None
         return ReplayBody(iter(stream) if sync else stream.__aiter__())

@@ -58,6 +58,9 @@ def test_the_body_of_a_request_is_its_bytes_or_none_or_a_stream(module):
 
     assert body_of(made(content=b"abc"), True, module) == b"abc"
     assert body_of(made(), True, module) is None
+    for sync in (True, False):  # of a request that follows a redirect, httpx has not read what is at hand
+        assert body_of(made(stream=module.ByteStream(b"abc")), sync, module) == b"abc"
+        assert body_of(made(stream=module.ByteStream(b"")), sync, module) is None
     streamed = body_of(made(content=iter([b"a", b"b"])), True, module)
     assert isinstance(streamed, ReplayBody)
     assert list(streamed) == [b"a", b"b"]
