@@ -1,11 +1,12 @@
-"""``mesh.client()`` and ``mesh.async_client()``: httpx's own clients, less two detours, whose every request meets the mesh.
+"""``mesh.client()`` and ``mesh.async_client()``: httpx's own clients, less some detours, whose every request meets the mesh.
 
 httpx builds a whole urllib request after every response to look for cookies. A response without Set-Cookie has none, and
-not looking saves a fifth of a call (the rows "p50" of ``make bench``). For the other detour see ``built_requests.py``.
+not looking saves a fifth of a call (the rows "p50" of ``make bench``). For the other detours see ``built_requests.py`` and
+``direct_send.py``.
 
 httpx gives a request to the transport that is mounted for its URL, and puts proxies there, so that proxied requests would
 pass the mesh by. Here the mesh's transport stands in each of those places and has the other one behind it, for hosts
-outside the registry (``OtherWays``). Only public names of httpx are used.
+outside the registry (``OtherWays``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from meshlib.transport.httpx.built_requests import BuildsRequests
+from meshlib.transport.httpx.direct_send import SendsDirectly, SendsDirectlyAsync, possible
 
 if TYPE_CHECKING:
     from httpx._types import CookieTypes
@@ -53,12 +55,22 @@ class _Thrifty(BuildsRequests):
         self._thrifty = ThriftyCookies(cookies)
 
 
-class MeshClient(_Thrifty, httpx.Client):
+class MeshClient(SendsDirectly, _Thrifty, httpx.Client):
     """An ``httpx.Client`` in every respect."""
 
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if possible and type(self) is MeshClient:
+            self._direct = arguments["transport"]
 
-class AsyncMeshClient(_Thrifty, httpx.AsyncClient):
+
+class AsyncMeshClient(SendsDirectlyAsync, _Thrifty, httpx.AsyncClient):
     """An ``httpx.AsyncClient`` in every respect."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if possible and type(self) is AsyncMeshClient:
+            self._direct = arguments["transport"]
 
 
 _OF_TRANSPORTS = ("verify", "cert", "http2", "limits")
