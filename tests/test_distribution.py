@@ -29,7 +29,8 @@ def site(tmp_path) -> Path:
     for package in ("command/meshlib_command", "fastapi/meshlib_fastapi", "flask/meshlib_flask"):
         there = folder / Path(package).name
         there.mkdir()
-        (there / "__init__.py").write_bytes((ROOT / "integrations" / package / "__init__.py").read_bytes())
+        for file in (ROOT / "integrations" / package).glob("*.py"):
+            (there / file.name).write_bytes(file.read_bytes())
     record(folder, "sidecarless-0.1.0", *(str(f.relative_to(folder)) for f in (folder / "meshlib").rglob("*.py")))
     return folder
 

@@ -37,6 +37,7 @@ from meshlib.resources.loader import load
 from meshlib.resources.report import STYLES, render
 from meshlib.testing import as_caller
 from tests.support.mesh_config import config_map, http_authorizer
+from tests.support.protection import protection
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.tokens import issuer
 
@@ -133,6 +134,14 @@ def resources() -> list[dict[str, Any]]:
             provider={"name": "authz"},
             rules=[{"to": [{"operation": {"paths": ["/asked"]}}]}],
         ),
+        protection(
+            "limits",
+            rateLimits=[
+                {"key": {"header": "x-api-key"}, "requests": 1000},
+                {"key": {"claim": "email"}, "requests": 1, "mode": "shadow"},
+                {"match": [{"path": {"exact": "/limited"}}], "key": {"header": "cookie"}, "requests": 1, "per": "1h"},
+            ],
+        ),
     ]
 
 
@@ -184,7 +193,7 @@ def of_servers(mesh: meshlib.Mesh, outputs: Outputs) -> None:
     asgi.add_middleware(meshlib.MeshASGIMiddleware, mesh=mesh)
     wsgi.wsgi_app = meshlib.MeshWSGIMiddleware(wsgi.wsgi_app, mesh)  # type: ignore[method-assign]
     claims = {"iss": "https://idp", "sub": CANARY, "email": CANARY}
-    for path in ("/orders", "/denied", "/asked", "/raises"):
+    for path in ("/orders", "/denied", "/asked", "/raises", "/limited"):
         for target, headers in ((f"{path}?access_token={CANARY}", HEADERS), *((path, headers) for headers in CALLERS)):
             for name, client in (
                 ("ASGI", TestClient(as_caller(asgi, claims=claims), raise_server_exceptions=False)),
@@ -358,7 +367,11 @@ OUTPUTS = (
 
 def test_every_output_was_collected_and_says_something(outputs: dict[str, str]) -> None:
     assert tuple(sorted(outputs)) == OUTPUTS
-    assert not [name for name, text in outputs.items() if len(text.strip()) < 20 and name != "logs"]
+    assert not [name for name, text in outputs.items() if len(text.strip()) < 20]
+    for name in ("responses over ASGI", "responses over WSGI"):
+        for what in ("/orders 200", "/orders 401", "/denied 403", "/raises 500", "/limited 429"):
+            assert what in outputs[name]
+    assert "policy[orders]" in outputs["logs"]
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

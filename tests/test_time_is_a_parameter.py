@@ -25,6 +25,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("alarms.py", "changed.wait"): "how long an idle thread stays",
     ("alarms.py", "loop.call_later"): "only where the Clock is the machine's",
     ("transport/upstream/loop_pending.py", "loop.time"): NETWORK,
+    ("transport/runtimes/lateness.py", "self._loop.time"): "how late a loop runs is told by the loop's own time",
+    ("transport/runtimes/lateness.py", "self._loop.call_at"): "how late a loop runs is told by the loop's own time",
     ("transport/upstream/loop_pending.py", "lender.loop.time"): NETWORK,
     ("transport/upstream/loop_pending.py", "self._lender.loop.time"): NETWORK,
     ("transport/upstream/loop_deadlines.py", "self._loop.call_at"): NETWORK,

@@ -192,8 +192,12 @@ class Compilation:
             ports = tls_ports = {self.gateway_port: table}
         else:
             ports, tls_ports = self._mesh_hosts(passthrough if self.scope.allow_any else blocked)
+        inbound, self.about_inbound = compile_inbound(
+            self.kinds, self.workload, self.domain, self.settings, self.visible.find, self.destinations
+        )
         self.leads = Leads()
         self.leads.add(ports, tls_ports, self.l4)
+        self.leads.uses.update(custom.cluster for custom in inbound.custom if custom.cluster)
         clusters = self.destinations.clusters
         resilience = acting({clusters[key].host for key in self.leads.uses}, self.policies.find)
         led_to = {*self.leads.uses, *fallback_clusters(resilience), PASSTHROUGH}
@@ -207,7 +211,6 @@ class Compilation:
         self.said = Counter(self._problems(ports, tls_ports))
         self.refusals = list(reports.refusals(clusters.values(), self.kinds.destination_rules))
         partial = reports.partial_hosts(self.kinds.virtual_services, self.registry, self.domain)
-        inbound, self.about_inbound = compile_inbound(self.kinds, self.workload, self.domain, self.settings)
         self.made = Snapshot(
             version=version,
             workload=self.workload,

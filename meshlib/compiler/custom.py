@@ -3,7 +3,7 @@ extensionProviders that is asked, as Istio turns them into Envoy's filters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,13 +13,17 @@ from meshlib.policy.ext_authz import Authorizer, BodyShown
 from meshlib.policy.name_patterns import NamePatterns
 from meshlib.policy.retry import NO_RETRY
 from meshlib.policy.rule_index import RuleIndex
+from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
     from meshlib.compiler.mesh_settings import ExtAuthzProvider, MeshSettings
+    from meshlib.policy.authorization.rules import Policy
     from meshlib.policy.inbound_view import InboundView
     from meshlib.policy.path_spellings import Normalization
     from meshlib.registry.service import Service
+    from meshlib.resources.authorization_policy import AuthorizationPolicy
 
+CODE = "provider-unusable"
 CATCH_ALL = RuleIndex([()])
 
 
@@ -41,10 +45,12 @@ class Rules(Protocol):
 @dataclass(frozen=True, slots=True, eq=False)
 class Custom:
     """What one provider is asked about: requests that match one of ``rules``. ``authorizer`` and ``route`` are None when it
-    cannot be asked (``problem`` says why): such requests are refused."""
+    cannot be asked (``problem`` says why): such requests are refused. ``host``: the service that MeshConfig names, "" when it
+    names none, whether it is there or not."""
 
     provider: str
     rules: Rules
+    host: str = ""
     authorizer: Authorizer | None = None
     route: VirtualHost | None = None
     problem: str = ""
@@ -69,8 +75,9 @@ def compile_custom(
     that this workload sees."""
     made = []
     for name in sorted(rules):
-        custom = Custom(name, rules[name], normalization=settings.path_normalization)
         provider = settings.providers.get(name)
+        host = "" if provider is None else provider.service
+        custom = Custom(name, rules[name], host, normalization=settings.path_normalization)
         if provider is None:
             known = ", ".join(sorted(settings.providers)) or "none"
             problem = f"MeshConfig has no extension provider {name} that authorizes (it has {known})"
@@ -130,3 +137,24 @@ def authorizer_of(provider: ExtAuthzProvider) -> Authorizer:
         to_caller_on_allow=NamePatterns.parse(provider.downstream_headers_on_allow),
         to_caller_on_deny=NamePatterns.parse(on_deny) if on_deny else None,
     )
+
+
+def unusable(
+    custom: Iterable[Custom], policies: Iterable[Policy], resources: Iterable[AuthorizationPolicy]
+) -> list[Problem]:
+    """What is to be said of ``policies`` whose provider cannot be asked; ``resources`` are where they come from."""
+    why = {each.provider: each.problem for each in custom if each.problem}
+    if not why:
+        return []
+    origins = {(resource.namespace, resource.name): resource for resource in resources}
+    found = []
+    for policy in policies:
+        if policy.provider in why:
+            resource = origins[policy.namespace, policy.name]
+            origin = resource.origin
+            message = f"spec.provider.name: {why[policy.provider]}; requests that its rules match are refused"
+            hint = "define the provider in extensionProviders of MeshConfig (ConfigMap istio in the root namespace)"
+            found.append(
+                Problem(CODE, Severity.ERROR, origin.file, origin.line, origin.column, resource.id, message, hint)
+            )
+    return found

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.authorization import compile_authorization
+from meshlib.compiler.authorization import compile_authorization, custom_rules
+from meshlib.compiler.custom import compile_custom, unusable
 from meshlib.compiler.inbound_filters import NO_FILTERS, PortFilters, compile_filters
 from meshlib.compiler.inbound_protection import Protection, compile_protection, serves
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
@@ -19,9 +20,10 @@ from meshlib.policy.inbound_view import InboundView
 from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
-    from meshlib.compiler.custom import Custom
+    from meshlib.compiler.custom import Clusters, Custom
     from meshlib.compiler.kinds import Kinds
     from meshlib.problems import Problem
+    from meshlib.registry.service import Service as Registered
     from meshlib.resources.kubernetes import Service
     from meshlib.workload import Workload
 
@@ -62,6 +64,11 @@ class InboundPorts:
         """The service of the workload, whatever the port."""
         return self.default.service
 
+    @property
+    def custom(self) -> tuple[Custom, ...]:
+        """The authorizers that are asked, whatever the port."""
+        return self.default.custom
+
     def serving(self, service: str) -> InboundPorts:
         """The same for a workload that has become one of another service."""
         ports = {port: replace(inbound, service=service) for port, inbound in self.ports.items()}
@@ -76,14 +83,22 @@ NO_INBOUND = InboundPorts()
 
 
 def compile_inbound(
-    kinds: Kinds, workload: Workload, domain: str, mesh: MeshSettings = DEFAULTS
+    kinds: Kinds,
+    workload: Workload,
+    domain: str,
+    mesh: MeshSettings,
+    find: Callable[[str], Registered | None],
+    clusters: Clusters,
 ) -> tuple[InboundPorts, list[Problem]]:
-    """For the server of ``workload``. Notices are about all resources, whichever workloads they select."""
+    """For the server of ``workload``. ``find`` gives the service of a host that it sees, ``clusters`` what checks ask.
+    Notices are about all resources, whichever workloads they select."""
     filters = compile_filters(kinds.envoy_filters, kinds.services, workload, mesh)
     service = own_service(kinds.services, workload, domain)
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
     tokens, about_tokens = compile_request_authentications(kinds.request_authentications, workload, mesh)
     policies = compile_authorization(kinds.authorization_policies, workload, mesh)
+    custom = compile_custom(custom_rules(policies.custom, mesh.path_normalization), mesh, find, clusters)
+    about_custom = unusable(custom, policies.custom, kinds.authorization_policies)
     default = Inbound(
         (),
         filters.faults,
@@ -92,11 +107,12 @@ def compile_inbound(
         mesh,
         protection,
         tokens,
+        custom,
         authorization=policies.authorization,
         limits=filters.default,
     )
     ports = {port: replace(default, limits=limits) for port, limits in filters.ports.items()}
-    problems = [*filters.problems, *about_protection, *about_tokens, *policies.problems]
+    problems = [*filters.problems, *about_protection, *about_tokens, *policies.problems, *about_custom]
     return InboundPorts(default, ports), problems
 
 

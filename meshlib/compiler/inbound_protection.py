@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.matches import matcher
@@ -42,7 +42,7 @@ class SharedCount:
     """Where a fleet counts together: ``redis`` its URL, or a rate-limit service at ``host`` and ``port`` under ``domain``.
     ``timeout`` in seconds."""
 
-    redis: str = ""
+    redis: str = field(default="", repr=False)  # there may be a password in it
     host: str = ""
     port: int = 0
     domain: str = ""

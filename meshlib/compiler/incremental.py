@@ -113,6 +113,8 @@ class Incremental:
         hosts = dependencies.together_with(claimed.union(touched, *map(self._leads.readers.of, touched)))
         if len(hosts) > max(FEW, len(registry.hosts()) // MOST) or not dependencies.stand_alone(hosts):
             return None
+        if any(custom.host in hosts for custom in self.snapshot.inbound.custom):
+            return None  # what an authorizer is asked at hangs on its service, and on no virtual host
         part_before = dependencies.part(hosts, change.gone)
         had_claims, registry_before = dependencies.has_claims, dependencies.registry
         for resource in change.gone:

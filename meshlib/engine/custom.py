@@ -206,7 +206,13 @@ def apply(allowed: Allowed, request: InboundRequest) -> None:
 
 def _change(request: InboundRequest, change: Change) -> None:
     there = request.header(change.name) is not None
-    if change.action == "add":
+    if change.action == "append":
+        if there:
+            first, *rest = request.header_lists()[change.name]
+            request.put(change.name, first.encode("latin-1", "replace") + b"," + change.value)
+            for value in rest:
+                request.add(change.name, value.encode("latin-1", "replace"))
+    elif change.action == "add":
         request.add(change.name, change.value)
     elif change.action == "set" or there == (change.action == "set_if_present"):
         request.put(change.name, change.value)

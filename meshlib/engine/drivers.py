@@ -116,6 +116,13 @@ def _ask(effect: Ask[R], runtime: SyncRuntime[R]) -> Outcome:
             raise
         cut = outcome.failure
     finish(exchange, cut)
+    return within(outcome, effect.limit)
+
+
+def within(outcome: Outcome, limit: int) -> Outcome:
+    """The failure that a response of more than ``limit`` bytes is, also where it has come together with its head."""
+    if outcome.whole is not None and len(outcome.whole) > limit:
+        return Outcome(Failure.PROTOCOL_ERROR, f"the body of the response is longer than {limit} bytes")
     return outcome
 
 
@@ -167,7 +174,7 @@ async def _ask_async(effect: Ask[R], runtime: AsyncRuntime[R]) -> Outcome:
             raise
         cut = outcome.failure
     finish(exchange, cut)
-    return outcome
+    return within(outcome, effect.limit)
 
 
 class CallbackDriver(Generic[R, Last]):
@@ -305,7 +312,7 @@ class CallbackAsk(Generic[R]):
             self._reading = self._runtime.read(outcome, self._effect.limit, lambda read: self._read(read, read.failure))
 
     def _read(self, outcome: Outcome, cut: Failure | None) -> None:
-        self._effect.outcome = outcome
+        self._effect.outcome = within(outcome, self._effect.limit)
         finish(self._effect.exchange, cut)
         self._done(None)
 

@@ -116,6 +116,18 @@ class Admission:
                 active.count, call.admitted = active.count + 1, active
         return refusal
 
+    @property
+    def looks_at_lag(self) -> bool:
+        """Whether it matters how late an event loop is."""
+        shedding = self.settings.shedding
+        return shedding is not None and shedding.max_lag is not None
+
+    @property
+    def looks_at_queue(self) -> bool:
+        """Whether it matters how long a request stood in line for a thread."""
+        shedding = self.settings.shedding
+        return shedding is not None and shedding.max_queue_time is not None
+
     def leave(self, call: Served, now: float) -> None:
         """The request is over. Nothing if it has left already, or was never in."""
         active = call.admitted

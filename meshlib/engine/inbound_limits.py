@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from meshlib.engine.effects import Peek
 from meshlib.policy.rate_limit_headers import RATE_LIMITED, retry_after, x_ratelimit
 from meshlib.policy.refusal import Refusal
 from meshlib.policy.request_match import compile_matches
@@ -16,6 +17,7 @@ from meshlib.policy.request_match import compile_matches
 if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.compiler.inbound_protection import Protection, RateLimit
+    from meshlib.engine.body_source import BodySource
     from meshlib.engine.effects import Step
     from meshlib.engine.inbound import Asking, Check
     from meshlib.engine.inbound_admission import Tally
@@ -55,6 +57,22 @@ class BoundLimit:
         self.key = settings.key.compile()
         self.limiter = limiter
         self.shared = shared
+
+
+def whole_body_check(max_body: int) -> Check:
+    """Where nobody can count a body as it streams, and it does not say how long it is: up to what may come is read before the
+    application is called."""
+
+    def check(request: InboundRequest) -> Asking | None:
+        source = request.body_source
+        return None if source is None else peeked(source)
+
+    def peeked(source: BodySource) -> Asking:
+        peek = Peek(source, max_body + 1)
+        yield peek
+        return None if peek.ended and len(peek.head) <= max_body else TOO_LARGE
+
+    return check
 
 
 def rate_limit_checks(settings: Protection, limits: list[BoundLimit], clock: Clock, tally: Tally) -> tuple[Check, ...]:

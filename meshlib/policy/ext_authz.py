@@ -91,7 +91,8 @@ class Asked:
     received: float = 0.0
 
 
-Action: TypeAlias = Literal["set", "add", "add_if_absent", "set_if_present"]
+Action: TypeAlias = Literal["set", "add", "append", "add_if_absent", "set_if_present"]
+"""``append``: to the value that is there, after a comma, or not at all; ``add``: one more."""
 
 
 @dataclass(frozen=True, slots=True)

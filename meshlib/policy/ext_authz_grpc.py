@@ -93,7 +93,7 @@ def verdict(raw: bytes) -> Verdict:
 def _allowed(ok: Message) -> Allowed | Invalid:
     return checked(
         Allowed(
-            tuple(_change(option, default="set") for option in ok.messages(2)),
+            tuple(_change(option, default="set", appended="append") for option in ok.messages(2)),
             tuple(name.lower() for name in ok.texts(5)),
             tuple(_change(option, default="add") for option in ok.messages(6)),
             tuple((_wire(pair.text(1)), _wire(pair.text(2))) for pair in ok.messages(7)),
@@ -106,15 +106,15 @@ def _wire(said: str) -> str:
     return said.encode().decode("latin-1")
 
 
-def _change(option: Message, default: Action) -> Change:
+def _change(option: Message, default: Action, appended: Action = "add") -> Change:
     """Of a HeaderValueOption. ``append`` is the older way to say it, and counts where it is said. The first of the newer
-    ways, to append, is what is written when nothing is said: then ``default`` counts."""
+    ways, to append, is what is written when nothing is said: then ``default`` counts. ``appended``: what the older one is."""
     header = option.message(1)
     value = header.data(2)
     value.decode()  # a text, which must be UTF-8
     action = _BY_APPEND_ACTION.get(option.number(3), default)
     if option.has(2):
-        action = "add" if option.message(2).number(1) else "set"
+        action = appended if option.message(2).number(1) else "set"
     return Change(_wire(header.text(1)).lower(), value or header.data(3), action)
 
 

@@ -18,6 +18,7 @@ from meshlib.policy.ext_authz import (
     checked,
     denied,
 )
+from meshlib.policy.protobuf import readable
 
 HEADERS_TO_REMOVE = "x-envoy-auth-headers-to-remove"
 """By this header an authorizer says which headers the application is not to see."""
@@ -27,16 +28,17 @@ _ON_DENY = frozenset(("www-authenticate", "location"))
 
 def target(authorizer: Authorizer, asked: Asked) -> str:
     """What is asked for: the request's path and query, behind the prefix."""
-    return f"{authorizer.path_prefix}{asked.target}"
+    return f"{authorizer.path_prefix}{readable(asked.target)}"
 
 
 def headers(authorizer: Authorizer, asked: Asked) -> dict[str, str]:
-    """The headers of the question, Host aside; repeated ones joined with a comma. Length first, as Envoy has it."""
+    """The headers of the question, Host aside; repeated ones joined with a comma, and what is not UTF-8 in them shown as ``!``,
+    as Envoy does. Length first."""
     patterns = authorizer.request_headers
     found = {"content-length": str(len(asked.body or b""))}
     for name, values in asked.headers.items():
         if (name == "authorization" or patterns.has(name)) and name not in FRAMING and name != "host":
-            found[name] = ",".join(values)
+            found[name] = readable(",".join(values))
     if asked.body is not None:
         found[PARTIAL] = "true" if asked.cut else "false"
     for name, value in authorizer.additional:

@@ -30,9 +30,12 @@ class Lateness:
         self._last_ended = -math.inf
         self._due = math.inf  # when the next measurement was to come
 
-    def record(self, late: float, now: float, due: float = math.inf) -> None:
-        """Something ran ``late`` seconds late; the next is to come at ``due``."""
+    def expect(self, due: float) -> None:
+        """The next measurement is to come at ``due``."""
         self._due = due
+
+    def record(self, late: float, now: float) -> None:
+        """Something ran ``late`` seconds late."""
         if now - self._began >= WINDOW:
             self._end(now)
         self._samples.append(late)

@@ -42,10 +42,14 @@ def message(field: int, value: bytes) -> bytes:
 def text(field: int, value: str) -> bytes:
     """A field of text, given as a wire string (bytes read as latin-1). What is not UTF-8 in it is written as ``!``, as Envoy
     writes it: protobuf's texts must be UTF-8."""
+    return data(field, readable(value).encode())
+
+
+def readable(value: str) -> str:
+    """The text that a wire string is."""
     if value.isascii():
-        return data(field, value.encode("ascii"))
-    raw = value.encode("latin-1", "replace")
-    return data(field, raw.decode("utf-8", "replace").replace("�", "!").encode())
+        return value
+    return value.encode("latin-1", "replace").decode("utf-8", "replace").replace("�", "!")
 
 
 def number(field: int, value: int) -> bytes:

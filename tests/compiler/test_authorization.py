@@ -229,11 +229,11 @@ def said(*resources: dict[str, Any]) -> list[tuple[str, str]]:
     return [(p.code, p.message) for p in compiled(*resources)[1]]
 
 
-def test_custom_is_said_not_to_act() -> None:
+def test_custom_is_handed_over_by_provider_and_one_that_is_unknown_is_said() -> None:
     custom = policy({}, action="CUSTOM", provider={"name": "ext"})
     result = load_objects([custom])
     [problem] = compile_snapshot(result.resources, CART).problems
-    assert problem.message == "no effect: action, provider.name (CUSTOM is not asked of its provider yet)"
+    assert problem.code == "provider-unusable"
     found = compile_authorization(result.resources, CART, DEFAULTS)  # type: ignore[arg-type]
     assert [p.provider for p in found.custom] == ["ext"]
     rules = custom_rules(found.custom, "BASE")

@@ -248,6 +248,23 @@ def test_what_is_refused_is_not_sent_on(bench, kind):
 # -- checks that ask ----------------------------------------------------------------------------------------------------
 
 
+def test_a_response_that_comes_with_its_head_is_bounded_too(bench, kind):
+    seen = []
+
+    def check(_request: InboundRequest) -> Any:
+        asked = asks(bench, limit=3)
+        yield asked
+        seen.append((asked.outcome.failure, asked.outcome.whole))
+        return NOT_YOU
+
+    for text, wanted in ((b"abc", (None, b"abc")), (b"abcd", (Failure.PROTOCOL_ERROR, None))):
+        exchange = inbound(inbound_call(bench, arrived(), check))
+        drive(kind, exchange, kind(keys=[Outcome(status=200, headers=[], whole=text)]))
+        finish(exchange)
+        assert seen.pop() == wanted
+    assert idle(bench)
+
+
 def test_a_check_may_ask_through_the_mesh_and_reads_the_whole_response(bench, kind):
     seen = []
 

@@ -214,6 +214,7 @@ def test_an_authorizer_over_grpc_lets_in_and_changes_the_request(runtime: str) -
             "headers": [
                 {"header": {"key": "x-user", "value": "alice"}},
                 {"header": {"key": "x-tag", "value": "b"}, "append": True},
+                {"header": {"key": "x-absent", "value": "b"}, "append": True},
             ],
             "headers_to_remove": ["x-secret"],
             "response_headers_to_add": [{"header": {"key": "x-by", "value": "opa"}, "append": False}],
@@ -224,7 +225,8 @@ def test_an_authorizer_over_grpc_lets_in_and_changes_the_request(runtime: str) -
         over_grpc(lambda asked: ok) as (port, seen),
         meshlib.Mesh.from_resources(resources(port, "GRPC")) as mesh,
     ):
-        asked = request("/a", ("x-user", "mallory"), ("x-tag", "a"), ("x-secret", "s"), principal="spiffe://td/x")
+        asked = request("/a", ("x-user", "mallory"), ("x-tag", "a"), ("x-tag", "c"), ("x-secret", "s"))
+        asked.principal = "spiffe://td/x"
         call = Asking(mesh, custom(provider("grpc")), runtime).serve(asked)
     assert call.status == 200
     attributes = seen[0].attributes
@@ -232,7 +234,8 @@ def test_an_authorizer_over_grpc_lets_in_and_changes_the_request(runtime: str) -
     assert attributes.request.http.path == "/a?q=1"
     assert attributes.request.http.headers["x-user"] == "mallory"
     assert asked.header("x-user") == "alice"
-    assert asked.header_values("x-tag") == ["a", "b"]
+    assert asked.header_values("x-tag") == ["a,b", "c"]
+    assert asked.header("x-absent") is None
     assert asked.header("x-secret") is None
     assert asked.full_path == "/a?q=2"
     assert asked.response_headers([(b"X-By", b"app")]) == [(b"x-by", b"opa")]
@@ -298,6 +301,7 @@ HTTP_FAULTS: dict[str, list[Any]] = {
     "cut body": [HEAD + b"10\r\n\r\nok", "close"],
     "body that never ends": [HEAD + b"10\r\n\r\nok", silent],
     "huge": [HEAD + b"300000\r\n\r\n" + b"x" * 300_000],
+    "huge in pieces": [HEAD + b"300000\r\n\r\n", b"x" * 150_000, 0.01, b"x" * 150_000],
     "two lengths": [b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 1\r\n\r\n", "close"],
     "huge head": [b"HTTP/1.1 200 OK\r\nx-a: " + b"x" * 200_000 + b"\r\n\r\n", "close"],
 }

@@ -135,7 +135,7 @@ def test_a_service_that_lies_lets_through_and_is_counted(ask, said):
 
 
 def test_what_is_no_service_at_all_lets_through(ask):
-    with EvilServer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok") as server, Door(*never(server.port)) as door:
+    with EvilServer([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"]) as server, Door(*never(server.port)) as door:
         assert ask(door) is None
         assert door.counts == {"ratelimit: failed open": 1}
 

@@ -122,7 +122,7 @@ def test_ok_lets_in_with_its_changes() -> None:
     assert verdict(raw) == Allowed(
         (
             Change("x-a", b"1"),
-            Change("x-b", "é".encode(), "add"),
+            Change("x-b", "é".encode(), "append"),
             Change("x-c", b"3"),
             Change("x-d", b"4", "add_if_absent"),
             Change("x-e", b"5", "set_if_present"),

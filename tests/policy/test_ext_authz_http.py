@@ -57,6 +57,13 @@ def test_the_prefix_stands_before_path_and_query() -> None:
     assert target(replace(PLAIN, path_prefix="/check"), ASKED) == "/check/a?b=c"
 
 
+def test_what_is_not_utf8_is_shown_as_exclamation_marks() -> None:
+    made = replace(PLAIN, request_headers=patterns("x-*"))
+    asked = replace(ASKED, target="/\xc3\xa9\xff", headers={"x-a": ["caf\xe9", "\xc3\xa9"]})
+    assert target(made, asked) == "/é!"
+    assert headers(made, asked)["x-a"] == "caf!,é"
+
+
 @pytest.mark.parametrize(("cut", "told"), [(False, "false"), (True, "true")])
 def test_a_body_is_told_with_its_length_and_whether_it_is_whole(cut: bool, told: str) -> None:
     made = replace(PLAIN, body=BodyShown(3, True))

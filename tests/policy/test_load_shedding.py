@@ -42,7 +42,8 @@ def test_nobody_is_late_before_anything_was_measured():
 def test_what_should_have_come_by_now_is_late_already():
     """The handler that blocks the loop is over, and its requests come before the loop has measured itself."""
     late = Lateness()
-    late.record(0.0, 1.0, due=1.005)
+    late.record(0.0, 1.0)
+    late.expect(1.005)
     assert late.seconds(1.004) == 0.0
     assert late.seconds(1.305) == pytest.approx(0.3)
     late.stop()

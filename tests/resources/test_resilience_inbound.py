@@ -24,6 +24,7 @@ REDIS = {"redis": {"url": "redis://r"}}
         ({"rateLimits": [LIMIT | {"mode": "maybe"}]}, "bad-enum", "rateLimits[0].mode"),
         ({"rateLimits": [LIMIT | {"storage": {}}]}, "limit-storage", "rateLimits[0].storage"),
         ({"rateLimits": [LIMIT | {"storage": REDIS, "burst": 3}]}, "limit-burst", "rateLimits[0]"),
+        ({"rateLimits": [LIMIT | {"storage": REDIS, "per": "1500ms"}]}, "limit-per", "rateLimits[0]"),
         ({"rateLimits": [LIMIT | {"match": [{"uri": "/"}]}]}, "unknown-field", "rateLimits[0].match[0].uri"),
         ({"quotas": [LIMIT | {"per": "10m", "storage": REDIS}]}, "quota-per", "quotas[0]"),
         ({"quotas": [LIMIT | {"storage": REDIS}]}, "missing-field", "quotas[0].per"),

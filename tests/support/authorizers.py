@@ -49,6 +49,7 @@ def over_http(decide: Callable[[Seen], Response]) -> Iterator[tuple[int, list[Se
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def handle_one_request(self) -> None:
             self.raw_requestline = self.rfile.readline(65537)
@@ -147,7 +148,7 @@ def provider(protocol: Any = "http", **settings: Any) -> ExtAuthzProvider:
 def custom(made: ExtAuthzProvider, rules: Any = None) -> Custom:
     """As ``compile_custom`` makes it."""
     destination = Destination(HOST, "", made.port, 1, cluster_key(HOST, "", made.port))
-    return Custom("opa", rules or Below(), authorizer_of(made), route_of(made, destination))
+    return Custom("opa", rules or Below(), HOST, authorizer_of(made), route_of(made, destination))
 
 
 class Asking:

@@ -10,34 +10,17 @@ import httpx
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from meshlib.engine.principal import Principal
 from meshlib.problems import MeshError
 from meshlib.transport.asgi.middleware import CALL
 
 if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall
-    from meshlib.engine.inbound_request import InboundRequest
     from meshlib_fastapi.extension import MeshExtension
 
 EXTENSION = "meshlib.fastapi"
 """Where the extension is in a scope."""
 NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
-
-
-class Principal(str):
-    """The SPIFFE ID of a caller, such as ``spiffe://cluster.local/ns/shop/sa/web``; "" of one that has shown no certificate, or
-    none with a valid identity. ``namespace`` and ``service_account`` are "" of identities that are not Kubernetes'."""
-
-    trust_domain: str
-    namespace: str
-    service_account: str
-
-    def __new__(cls, request: InboundRequest) -> Principal:
-        found = super().__new__(cls, request.principal)
-        peer = request.peer_id
-        found.trust_domain = "" if peer is None else peer.trust_domain
-        found.namespace = "" if peer is None else peer.namespace
-        found.service_account = "" if peer is None else peer.service_account
-        return found
 
 
 def call_of(connection: HTTPConnection) -> InboundCall:

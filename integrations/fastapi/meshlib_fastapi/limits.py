@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, HTTPException
+from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from meshlib.policy.token_bucket import MAX_KEYS, Limiter, parse_rate
+from meshlib.engine.route_limit import RouteLimit
+from meshlib.policy.token_bucket import MAX_KEYS
 from meshlib_fastapi.dependencies import call_of
+from meshlib_fastapi.routed import as_exception
 
 if TYPE_CHECKING:
-    from meshlib.engine.inbound_request import InboundRequest
-
-    Key = Callable[[InboundRequest], str]
-
-TOO_MANY = "local_rate_limited"
-
-
-def _caller(request: InboundRequest) -> str:
-    return request.principal or request.request_principal or request.source_ip
-
-
-KEYS: dict[str, Key] = {
-    "caller": _caller,
-    "principal": lambda request: request.principal,
-    "request_principal": lambda request: request.request_principal,
-    "source_ip": lambda request: request.source_ip,
-    "remote_ip": lambda request: request.remote_ip,
-    "all": lambda _request: "",
-}
+    from meshlib.engine.route_limit import Key
 
 
 def limit(rate: str, *, key: str | Key = "caller", max_keys: int = MAX_KEYS) -> Any:
@@ -46,26 +28,11 @@ def limit(rate: str, *, key: str | Key = "caller", max_keys: int = MAX_KEYS) -> 
 
     Who calls too often gets 429 with Retry-After, as ``HTTPException``. Raises ValueError for a rate or key that is none.
     """
-    limiter = Limiter(parse_rate(rate), max_keys)
-    key_of = _key(key)
+    counted = RouteLimit(rate, key, max_keys)
 
     async def check(connection: HTTPConnection) -> None:
-        call = call_of(connection)
-        taken = limiter.take(key_of(call.request), call.clock.monotonic())
-        if not taken:
-            call.add_flag("RL")
-            raise HTTPException(429, TOO_MANY, {"Retry-After": str(max(1, math.ceil(taken.retry_after)))})
+        refusal = counted.refusal(call_of(connection))
+        if refusal is not None:
+            raise as_exception(refusal)
 
     return Depends(check)
-
-
-def _key(key: str | Key) -> Key:
-    if not isinstance(key, str):
-        return key
-    if key.startswith("header:") and len(key) > len("header:"):
-        name = key.removeprefix("header:").lower()
-        return lambda request: request.header(name) or ""
-    found = KEYS.get(key)
-    if found is None:
-        raise ValueError(f"key: {key!r} is not a valid key: {', '.join(KEYS)}, header:NAME or a function")
-    return found

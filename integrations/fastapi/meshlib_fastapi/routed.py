@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meshlib.engine.authorization_check import judge_routed
 from meshlib.engine.inbound import InboundCall
+from meshlib.policy.refusal import Refusal
 from meshlib.problems import MeshError
 from meshlib.transport.asgi.middleware import CALL
 from meshlib.transport.asgi.request import other_path
@@ -93,8 +94,13 @@ class RoutedScope(dict[str, Any]):
             return
         if self["type"] == "websocket" and "websocket.http.response" not in self.get("extensions", {}):
             raise WebSocketException(1008, refusal.text)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in refusal.headers}
-        raise HTTPException(refusal.status, refusal.text, headers)
+        raise as_exception(refusal)
+
+
+def as_exception(refusal: Refusal) -> HTTPException:
+    """A refusal after routing, as FastAPI's users expect it."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in refusal.headers}
+    return HTTPException(refusal.status, refusal.text, headers)
 
 
 def matched_path(scope: Mapping[str, Any]) -> str:

@@ -1,6 +1,14 @@
-"""meshlib for Flask. Nothing is in it yet: AuthorizationPolicy in Flask services comes with the inbound side.
+"""meshlib for Flask: a service that obeys the mesh's policies, and views that know who calls.
 
-Until then a service makes its calls through ``mesh.client()``.
+::
+
+    app = Flask(__name__)
+    Mesh(app, mesh)
+
+    @app.get("/orders")
+    @requires(principal="cluster.local/ns/shop/sa/web")
+    @limit("10/second")
+    def orders(): return f"hello, {current_caller}"
 """
 
 from __future__ import annotations
@@ -8,3 +16,9 @@ from __future__ import annotations
 from meshlib.distribution import require_ours
 
 require_ours()
+
+from meshlib_flask.current import current_caller, current_claims  # noqa: E402 (asked first whose meshlib it is)
+from meshlib_flask.extension import Mesh  # noqa: E402
+from meshlib_flask.rules import limit, requires  # noqa: E402
+
+__all__ = ["Mesh", "current_caller", "current_claims", "limit", "requires"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from meshlib.compiler.semantics.table import Row, approximated, honoured, ignored
 
 COMPILER = "tests/compiler/test_authorization.py"
+CUSTOM = "tests/mesh/test_custom_policies.py"
 NO_IDENTITY = (
     "a peer without identity matches none of these in ALLOW rules (stricter than Envoy), all of them in DENY rules"
 )
@@ -31,8 +32,18 @@ ROWS: tuple[Row, ...] = (
     approximated(
         "action", "AUDIT: counted and logged, decides nothing", COMPILER, "Envoy marks an access log", value="AUDIT"
     ),
-    ignored("action", "CUSTOM is not asked of its provider yet", "CUSTOM"),
-    ignored("provider.name", "CUSTOM is not asked of its provider yet"),
+    approximated(
+        "action",
+        "CUSTOM: before all others; a request that matches comes in only if the provider lets it",
+        CUSTOM,
+        "a path that is not normalized must be let in as it was sent, too; see docs/parity.md",
+        value="CUSTOM",
+    ),
+    honoured(
+        "provider.name",
+        "one of MeshConfig's extensionProviders; one that cannot be asked: what the rules match is refused",
+        CUSTOM,
+    ),
     *_both(
         f"{_SOURCE}principals", "the peer's SPIFFE id, in the trust domain and its aliases", COMPILER, "", NO_IDENTITY
     ),

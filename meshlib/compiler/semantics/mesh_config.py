@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from meshlib.compiler.semantics.table import Row, honoured, ignored, not_here
+from meshlib.compiler.semantics.table import Row, approximated, honoured, ignored, not_here
 
 SETTINGS = "tests/compiler/test_mesh_settings.py"
+CUSTOM = "tests/mesh/test_custom_policies.py"
+COMPILED = "tests/compiler/test_custom.py"
 _AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
 _PROXY = "about proxies: there are none"
 _TELEMETRY = "traces, logs and metrics of proxies: a library has its program's"
@@ -23,8 +25,23 @@ ROWS: tuple[Row, ...] = (
     ignored("outboundTrafficPolicy.tls", "hosts outside the mesh are called as the caller says"),
     honoured("defaultHttpRetryPolicy", "of routes that say nothing of retries", SETTINGS, "2 attempts"),
     honoured("extensionProviders.name", "what AuthorizationPolicies call it", SETTINGS),
-    honoured("extensionProviders.envoyExtAuthzHttp", f"{_AUTHORIZER}, asked over HTTP", SETTINGS),
-    honoured("extensionProviders.envoyExtAuthzGrpc", f"{_AUTHORIZER}, asked over gRPC", SETTINGS),
+    honoured("extensionProviders.envoyExtAuthzHttp", f"{_AUTHORIZER}, asked over HTTP", CUSTOM),
+    honoured("extensionProviders.envoyExtAuthzGrpc", f"{_AUTHORIZER}, asked over gRPC", CUSTOM),
+    *(
+        approximated(
+            f"extensionProviders.{kind}.includeRequestBodyInCheck",
+            "the authorizer sees the beginning of bodies",
+            CUSTOM,
+            "gRPC servers let nobody look at bodies: there its requests are refused",
+        )
+        for kind in ("envoyExtAuthzHttp", "envoyExtAuthzGrpc")
+    ),
+    approximated(
+        "extensionProviders.envoyExtAuthzHttp.includeAdditionalHeadersInCheck",
+        "fixed headers for the authorizer",
+        COMPILED,
+        "a value with a format of Envoy's (%) makes the provider unusable",
+    ),
     ignored("extensionProviders.envoyExtAuthzHttp.clearRouteCache", "the application has its own router"),
     ignored("extensionProviders.envoyExtAuthzGrpc.clearRouteCache", "the application has its own router"),
     *(

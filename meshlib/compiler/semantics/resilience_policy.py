@@ -6,6 +6,7 @@ from meshlib.compiler.semantics.table import Row, honoured, ignored, mounted
 
 ENGINE = "tests/engine/test_resilience.py"
 SHARED = "tests/transport/core/test_shared_breaker.py"
+REDIS = "tests/transport/core/test_shared_limits.py"
 PROTECTION = "tests/mesh/test_inbound_protection.py"
 MODELS = "tests/compiler/test_inbound_protection.py"
 MODE = "shadow: runs, is counted, touches nothing"
@@ -41,7 +42,11 @@ def limit(name: str, per: str = "") -> tuple[Row, ...]:
             "tests/engine/test_rate_limit_service.py",
             "20ms",
         ),
-        ignored("storage.redis", "Redis does not count yet: requests are let through, and counted"),
+        honoured(
+            "storage.redis.url",
+            "a Redis, by the library limits: whole windows",
+            REDIS,
+        ),
     )
     return tuple(mounted(name, rows))
 

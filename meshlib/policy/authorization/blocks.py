@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 
 from meshlib.policy.authorization.patterns import Entries
 
-_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_DOTTED = re.compile(r"\.".join([_BYTE] * 4)).fullmatch
+_NUMBERS = {str(number): number for number in range(256)}
 _MAPPED = 0xFFFF << 32
 """``::ffff:0.0.0.0``: what an IPv4 peer is called on a socket that takes both."""
 
@@ -21,11 +19,12 @@ class Blocks:
     """Which bits have a block that an IP is in: for each length of prefix, a look-up of the address cut to it.
 
     An IPv4 address in IPv6's clothes is an IPv6 one, as Envoy reads it in X-Forwarded-For (``client_address`` has taken the
-    clothes off those of sockets, as Envoy does); unless ``certain`` it is both."""
+    clothes off those of sockets, as Envoy does); it is both
+    for bits that are not in ``certain``."""
 
     __slots__ = ("_tables", "certain")
 
-    def __init__(self, entries: Entries, certain: bool = False) -> None:
+    def __init__(self, entries: Entries, certain: int = 0) -> None:
         self.certain = certain
         tables: dict[tuple[int, int], dict[int, int]] = {}
         for bits, values in entries:
@@ -42,10 +41,11 @@ class Blocks:
 
     def __call__(self, ip: str) -> int:
         """The bits. Raises ``UnknownValue`` for what is no IP."""
-        found = _DOTTED(ip)
-        if found is not None:
-            a, b, c, d = found.groups()
-            return self._of(4, int(a) << 24 | int(b) << 16 | int(c) << 8 | int(d))
+        parts = ip.split(".")
+        if len(parts) == 4:
+            a, b, c, d = [_NUMBERS.get(part, -1) for part in parts]
+            if a >= 0 and b >= 0 and c >= 0 and d >= 0:
+                return self._of(4, a << 24 | b << 16 | c << 8 | d)
         try:
             address = ipaddress.ip_address(ip.partition("%")[0])
         except ValueError:
@@ -53,7 +53,7 @@ class Blocks:
         version, number = address.version, int(address)
         if version == 6 and number >> 32 == _MAPPED >> 32:
             bits = self._of(6, number)
-            return bits if self.certain else bits | self._of(4, number & 0xFFFFFFFF)
+            return bits | (self._of(4, number & 0xFFFFFFFF) & ~self.certain)
         return self._of(version, number)
 
     def _of(self, version: int, number: int) -> int:

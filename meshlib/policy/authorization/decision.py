@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshlib.policy.authorization.fields import LONGEST_REMEMBERED, MOST_REMEMBERED, size_of
+from meshlib.policy.authorization.fields import LONGEST_REMEMBERED, MOST_REMEMBERED
 from meshlib.policy.authorization.rules import Policy, RuleOf
-from meshlib.policy.authorization.table import RuleTable, getter
+from meshlib.policy.authorization.table import RuleTable
 from meshlib.policy.path_spellings import Normalization, is_plain, path_spellings
 
 if TYPE_CHECKING:
@@ -45,18 +45,13 @@ class Authorization:
     Where the path of a request is such that no policy can judge it, the response is 400, whatever the policies say."""
 
     __slots__ = (
-        "_allow",
-        "_allow_wanted",
-        "_allowing",
         "_audit",
-        "_deny",
-        "_denying",
-        "_facts",
-        "_readers",
+        "_decisions",
+        "_otherwise",
         "_remembered",
-        "_shadow_allow",
+        "_shadow",
         "_shadow_allow_wanted",
-        "_shadow_deny",
+        "_table",
         "normalization",
         "policies",
     )
@@ -64,22 +59,16 @@ class Authorization:
     def __init__(self, policies: Sequence[Policy], normalization: Normalization = "BASE") -> None:
         self.policies = tuple(policy for policy in policies if policy.action != "CUSTOM")
         self.normalization: Normalization = normalization
-
-        def table(action: str, dry_run: bool) -> RuleTable:
-            mine = [p for p in self.policies if p.action == action and p.dry_run == dry_run]
-            return RuleTable(mine, permits=action == "ALLOW", normalization=normalization)
-
-        self._audit = table("AUDIT", dry_run=False)
-        self._deny, self._shadow_deny = table("DENY", dry_run=False), table("DENY", dry_run=True)
-        self._allow, self._shadow_allow = table("ALLOW", dry_run=False), table("ALLOW", dry_run=True)
-        self._allow_wanted = any(p.action == "ALLOW" and not p.dry_run for p in self.policies)
-        self._shadow_allow_wanted = any(p.action == "ALLOW" and p.dry_run for p in self.policies)
-        readers = {**self._deny.readers, **self._allow.readers}
-        self._readers = tuple(read for key, read in readers.items() if key != "paths")
-        self._facts = getter(tuple(dict.fromkeys(("path", "routed", *self._deny.attributes, *self._allow.attributes))))
-        self._remembered: dict[tuple[object, ...], Decision] = {}
-        self._denying = [_decided(403, rule) for rule in self._deny.rules]
-        self._allowing = [_decided(0, rule) for rule in self._allow.rules]
+        judging = [p for p in self.policies if p.action != "AUDIT"]
+        acting, tried = [p for p in judging if not p.dry_run], [p for p in judging if p.dry_run]
+        audits = [p for p in self.policies if p.action == "AUDIT" and not p.dry_run]
+        self._audit = RuleTable(audits, permits=False, normalization=normalization)
+        self._shadow = RuleTable(tried, permits=None, normalization=normalization)
+        self._shadow_allow_wanted = any(p.action == "ALLOW" for p in tried)
+        self._table = RuleTable(acting, permits=None, normalization=normalization)
+        self._otherwise = NONE_ALLOWS if any(p.action == "ALLOW" for p in acting) else ALLOWED
+        self._decisions = [_decided(rule) for rule in self._table.rules]
+        self._remembered: dict[tuple[object, ...], tuple[Decision | None, int]] = {}
 
     def __bool__(self) -> bool:
         return bool(self.policies)
@@ -87,7 +76,7 @@ class Authorization:
     @property
     def has_dry_run(self) -> bool:
         """Whether policies are tried out."""
-        return bool(self._shadow_deny.rules) or self._shadow_allow_wanted
+        return bool(self._shadow.rules) or self._shadow_allow_wanted
 
     @property
     def has_audit(self) -> bool:
@@ -96,32 +85,43 @@ class Authorization:
 
     def decide(self, request: InboundView) -> Decision:
         """DENY first; then ALLOW, if there is an ALLOW policy at all. The decision for one rule is always the same object."""
-        # all that decides is compared at once with what was decided before: 1,000 rules cost what ten do
-        known: tuple[object, ...] = self._facts(request)
-        if self._readers:
-            known = (known, *[read(request) for read in self._readers])
-        found = self._remembered.get(known)
-        if found is None:
-            found = self._decide(request)
-            if size_of(known) <= LONGEST_REMEMBERED:
-                if len(self._remembered) >= MOST_REMEMBERED:
-                    self._remembered.clear()
-                self._remembered[known] = found
+        if request.routed is not None:
+            problem = self._problem(request.path)
+            return self._of(self._table.matched(request)) if problem is None else problem
+        # most of what decides is compared at once with what was decided before: 1,000 rules cost what ten do
+        facts = self._table.facts(request)
+        decision, left = self._remembered.get(facts) or self._found(facts)
+        return self._of(self._table.rest(request, left)) if decision is None else decision
+
+    def _found(self, facts: tuple[object, ...]) -> tuple[Decision | None, int]:
+        """What these facts decide, or the clauses that they leave."""
+        path = str(facts[0])
+        plain = bool(is_plain(path))
+        decision = None if plain else self._problem(path)
+        left = 0
+        if decision is None:
+            left = self._table.after(facts, plain=plain)
+            if self._table.is_final(left):
+                decision = self._of(left)
+        found = decision, left
+        size = 0
+        for fact in facts:
+            if isinstance(fact, str):
+                size += len(fact)
+        if size <= LONGEST_REMEMBERED:
+            if len(self._remembered) >= MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[facts] = found
         return found
 
-    def _decide(self, request: InboundView) -> Decision:
-        path = request.path
-        if not is_plain(path):
-            problem = path_spellings(path, self.normalization).problem
-            if problem:
-                return Decision(400, detail=problem)
-        found = self._deny.matched(request)
-        if found:
-            return self._denying[(found & -found).bit_length() - 1]
-        if not self._allow_wanted:
-            return ALLOWED
-        found = self._allow.matched(request)
-        return self._allowing[(found & -found).bit_length() - 1] if found else NONE_ALLOWS
+    def _problem(self, path: str) -> Decision | None:
+        if is_plain(path):
+            return None
+        problem = path_spellings(path, self.normalization).problem
+        return Decision(400, detail=problem) if problem else None
+
+    def _of(self, matched: int) -> Decision:
+        return self._decisions[(matched & -matched).bit_length() - 1] if matched else self._otherwise
 
     def audited(self, request: InboundView) -> RuleOf | None:
         """The first rule of an AUDIT policy that matches: it decides nothing, and is for whoever writes audit logs."""
@@ -129,16 +129,14 @@ class Authorization:
 
     def dry_run(self, request: InboundView) -> Decision:
         """What the dry-run policies alone would have decided, in the same order."""
-        if path_spellings(request.path, self.normalization).problem:
+        if self._problem(request.path) is not None:
             return ALLOWED
-        rule = self._shadow_deny.first(request)
+        rule = self._shadow.first(request)
         if rule is not None:
-            return _decided(403, rule)
-        if not self._shadow_allow_wanted:
-            return ALLOWED
-        rule = self._shadow_allow.first(request)
-        return NONE_ALLOWS if rule is None else _decided(0, rule)
+            return _decided(rule)
+        return NONE_ALLOWS if self._shadow_allow_wanted else ALLOWED
 
 
-def _decided(status: int, rule: RuleOf) -> Decision:
-    return Decision(status, rule.policy.id, rule.index, f"{DENIED}[{rule.id}]" if status else "")
+def _decided(rule: RuleOf) -> Decision:
+    refuses = rule.policy.action != "ALLOW"
+    return Decision(403 if refuses else 0, rule.policy.id, rule.index, f"{DENIED}[{rule.id}]" if refuses else "")

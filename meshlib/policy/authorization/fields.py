@@ -43,10 +43,10 @@ class BadCondition(ValueError):
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[K]):
     """One kind of field. ``attribute`` of the request is its value, or ``read`` finds it; ``index`` makes the look-up of some
-    values, for certain or maybe. Falsy values are unknown (``unknown``), or say that the peer has none (``of_the_peer``), or
-    are values like others."""
+    values: for certain for the bits of its second argument, maybe for all others. Falsy values are unknown (``unknown``), or
+    say that the peer has none (``of_the_peer``), or are values like others."""
 
-    index: Callable[[Entries, bool], Index[K]]
+    index: Callable[[Entries, int], Index[K]]
     attribute: str = ""
     read: Callable[[InboundView], K] | None = None
     unknown: bool = False
@@ -55,20 +55,21 @@ class Kind(Generic[K]):
 
 @dataclass(frozen=True, slots=True)
 class Layer(Generic[K]):
-    """``free``: the clauses that want nothing of this field."""
+    """``free``: the clauses that want nothing of this field. ``find`` gives those that have what they want, and above
+    them, from bit ``shift`` on, those that exclude it (0: none does)."""
 
     free: int
-    wanted: Index[K]
-    excluded: Index[K]
+    find: Index[K]
+    shift: int
 
 
 class Field(Generic[K]):
     """The clauses that one value of a request does not rule out, remembered within bounds. ``every`` has all clauses of the
-    table, ``permits`` says whether they let in."""
+    table, ``permits`` those that let in."""
 
-    __slots__ = ("_layers", "_most", "attribute", "memo", "none", "read", "unknown")
+    __slots__ = ("_every", "_layers", "_most", "attribute", "memo", "none", "read", "touched", "unknown")
 
-    def __init__(self, kind: Kind[K], asked: Asked, every: int, permits: bool) -> None:
+    def __init__(self, kind: Kind[K], asked: Asked, every: int, permits: int) -> None:
         touched = 0
         wanting = 0
         for bit, condition in asked:
@@ -77,36 +78,51 @@ class Field(Generic[K]):
                 wanting |= bit
         self.attribute = kind.attribute
         self.read = kind.read
+        self._every = every
         self._layers = layers(asked, every, permits, kind.index)
         self._most = most_remembered(every)
-        self.unknown = every & ~touched if permits else every
+        self.touched = touched
+        """The clauses that have conditions on it."""
+        self.unknown = every & ~(touched & permits)
         """The clauses that stay when nobody knows the value."""
         self.none: int | None = None
         """Those that stay when there is no value, None where that is a value like others."""
         if kind.unknown:
             self.none = self.unknown
         elif kind.of_the_peer:
-            self.none = every & ~(touched if permits else wanting)
+            self.none = every & ~((touched & permits) | wanting)
         self.memo: dict[K, int] = {}
 
     def find(self, value: K) -> int:
         """The clauses that stay."""
         found = self.memo.get(value)
-        if found is None:
-            found = self._find(value)
-            if (len(value) if isinstance(value, str) else size_of(value)) <= LONGEST_REMEMBERED:
-                if len(self.memo) >= self._most:
-                    self.memo.clear()
-                self.memo[value] = found
+        return self.learn(value) if found is None else found
+
+    def learn(self, value: K) -> int:
+        """The same for a value that is not remembered."""
+        found = self._find(value)
+        if (len(value) if isinstance(value, str) else size_of(value)) <= LONGEST_REMEMBERED:
+            if len(self.memo) >= self._most:
+                self.memo.clear()
+            self.memo[value] = found
         return found
 
     def _find(self, value: K) -> int:
         if self.none is not None and not value:
             return self.none
-        found = -1
+        layers = self._layers
         try:
-            for layer in self._layers:
-                found &= (layer.free | layer.wanted(value)) & ~layer.excluded(value)
+            if len(layers) == 1:
+                layer = layers[0]
+                has = layer.find(value)
+                found = layer.free | has
+                return (found & ~(has >> layer.shift) if layer.shift else found) & self._every
+            found = self._every
+            for layer in layers:
+                has = layer.find(value)
+                found &= layer.free | has
+                if layer.shift:
+                    found &= ~(has >> layer.shift)
         except UnknownValue:
             return self.unknown
         return found
@@ -124,7 +140,7 @@ def size_of(value: object) -> int:
     return sum([size_of(part) + 1 for part in value]) if isinstance(value, tuple) else 1
 
 
-def layers(asked: Asked, every: int, permits: bool, index: Callable[[Entries, bool], Index[K]]) -> tuple[Layer[K], ...]:
+def layers(asked: Asked, every: int, permits: int, index: Callable[[Entries, int], Index[K]]) -> tuple[Layer[K], ...]:
     """A layer for what each clause wants first, one for what it wants beside that, and so on; what is excluded is one."""
     wanted: list[list[tuple[int, Sequence[str]]]] = [[]]
     times: dict[int, int] = {}
@@ -138,14 +154,16 @@ def layers(asked: Asked, every: int, permits: bool, index: Callable[[Entries, bo
             if at == len(wanted):
                 wanted.append([])
             wanted[at].append((bit, condition.values))
-    out = index(excluded, not permits) if excluded else _nothing
     made = []
+    above = every.bit_length()
     for entries in wanted:
         free = every
         for bit, _ in entries:
             free &= ~bit
-        made.append(Layer(free, index(entries, permits) if entries else _nothing, out))
-        out = _nothing
+        both = [*entries, *((bit << above, values) for bit, values in excluded)]
+        # what excludes must be certain where what is wanted may be a guess, and the other way round
+        made.append(Layer(free, index(both, permits | (every & ~permits) << above), above if excluded else 0))
+        excluded = []
     return tuple(made)
 
 
@@ -156,16 +174,16 @@ def _nothing(_value: object) -> int:
 # -- the kinds --------------------------------------------------------------------------------------------------------
 
 
-def _texts(entries: Entries, certain: bool) -> Index[str]:
+def _texts(entries: Entries, certain: int) -> Index[str]:
     return Patterns(mapped(entries, wire), certain)
 
 
-def _names(entries: Entries, certain: bool) -> Index[str]:
-    patterns = Patterns(entries if certain else mapped(entries, str.lower), certain)
-    return lambda name: patterns(name.lower())
+def _names(entries: Entries, certain: int) -> Index[str]:
+    surely, maybe = Patterns(entries, certain), Patterns(mapped(entries, str.lower))
+    return lambda name: (surely(name.lower()) & certain) | (maybe(name.lower()) & ~certain)
 
 
-def _ports(entries: Entries, certain: bool) -> Index[int]:
+def _ports(entries: Entries, certain: int) -> Index[int]:
     ports: dict[int, int] = {}
     for bits, values in entries:
         for value in values:
@@ -173,7 +191,7 @@ def _ports(entries: Entries, certain: bool) -> Index[int]:
     return lambda port: ports.get(port, 0)
 
 
-def _unknown(entries: Entries, certain: bool) -> Index[str]:
+def _unknown(entries: Entries, certain: int) -> Index[str]:
     return _nothing
 
 
@@ -186,7 +204,7 @@ def _sni(request: InboundView) -> str | None:
     return request.sni or (None if request.secure else "")
 
 
-def _sni_kind(entries: Entries, certain: bool) -> Index[str | None]:
+def _sni_kind(entries: Entries, certain: int) -> Index[str | None]:
     names = _names(entries, certain)
 
     def find(name: str | None) -> int:

@@ -50,12 +50,12 @@ class HeaderLines:
     """Which bits have a pattern of a header. Envoy asks whether any line matches, and an application may read any item between
     commas.
 
-    So unless ``certain``, any line or item counts, and several lines joined, too. When ``certain`` each line must match, and
-    each of its items; a pattern that has a comma itself is only compared with lines. ``*``: the header is there."""
+    So any line or item counts, and several lines joined, too; but for bits in ``certain`` each line must match, and each of its
+    items; a pattern that has a comma itself is only compared with lines. ``*``: the header is there."""
 
     __slots__ = ("_of_lines", "_patterns", "_present", "certain")
 
-    def __init__(self, entries: Entries, certain: bool = False) -> None:
+    def __init__(self, entries: Entries, certain: int = 0) -> None:
         self.certain = certain
         self._present = 0
         for bits, values in entries:
@@ -70,7 +70,12 @@ class HeaderLines:
         several = (lines,) if isinstance(lines, str) else lines
         if not several:
             return 0
-        return self._present | (self._every(several) if self.certain else self._any(several))
+        found = self._present
+        if self.certain:
+            found |= self._every(several) & self.certain
+        if self.certain != -1:
+            found |= self._any(several) & ~self.certain
+        return found
 
     def _any(self, lines: tuple[str, ...]) -> int:
         found = 0

@@ -22,7 +22,7 @@ class Principals:
 
     __slots__ = ("_patterns",)
 
-    def __init__(self, entries: Entries, certain: bool = False) -> None:
+    def __init__(self, entries: Entries, certain: int = 0) -> None:
         self._patterns = Patterns(entries, certain)
 
     def __call__(self, principal: str) -> int:
@@ -35,7 +35,7 @@ class Namespaces:
 
     __slots__ = ("_exact", "_others")
 
-    def __init__(self, entries: Entries, certain: bool = False) -> None:
+    def __init__(self, entries: Entries, certain: int = 0) -> None:
         self._exact = Patterns([(bits, [v for v in values if "*" not in v]) for bits, values in entries])
         self._others = [
             (bits, compile_full_match(f".*/ns/{'.*'.join(quoted(part) for part in value.split('*'))}/.*"))
@@ -75,7 +75,7 @@ class ServiceAccounts:
 
     __slots__ = ("_accounts",)
 
-    def __init__(self, entries: Entries, certain: bool = False) -> None:
+    def __init__(self, entries: Entries, certain: int = 0) -> None:
         self._accounts: dict[str, int] = {}
         for bits, values in entries:
             for value in values:
@@ -101,7 +101,7 @@ class TrustDomains:
 
     __slots__ = ("_exact", "_others", "_present")
 
-    def __init__(self, entries: Entries, certain: bool = False) -> None:
+    def __init__(self, entries: Entries, certain: int = 0) -> None:
         self._present = 0
         self._exact: dict[str, int] = {}
         self._others: list[tuple[int, str, str]] = []

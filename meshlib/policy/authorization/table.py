@@ -24,64 +24,106 @@ class AnyField(Protocol):
     def read(self) -> Callable[[InboundView], object] | None: ...
     @property
     def memo(self) -> dict[object, int]: ...
+    @property
+    def touched(self) -> int: ...
 
     def find(self, value: object) -> int: ...
+    def learn(self, value: object) -> int: ...
 
 
-ORDER = ("methods", "source.", "paths", "destination.", "hosts", "remote.", "connection.")
-"""The cheap ones, and those that rule out most, first."""
+ORDER = ("methods", "destination.port", "source.principal", "source.namespace", "source.service", "source.trust")
+"""What has few values, which are soon remembered, comes first; then the path, then all else."""
 
 
 class RuleTable:
-    """The rules of ``policies``, which all permit, or all forbid, by them.
+    """The rules of ``policies``. ``permits``: whether they let in by them; None: as each policy's action says, and those that
+    forbid come first.
 
     ``first(request)`` is the rule that Envoy would name: they are in the order of their ids. Rules without conditions match
     everything, a policy without rules nothing. Raises ``BadCondition``, and ``ValueError`` for an address or port that is
     none; nothing once it is made."""
 
-    __slots__ = ("_attributes", "_every", "_finds", "_others", "attributes", "readers", "rules")
+    __slots__ = ("_every", "_first", "_others", "_paths", "_then", "_undecided", "facts", "permits", "rules")
 
-    def __init__(self, policies: Sequence[Policy], *, permits: bool, normalization: Normalization = "BASE") -> None:
-        rules = sorted((RuleOf(p, i) for p in policies for i in range(len(p.rules))), key=lambda rule: rule.id)
+    def __init__(
+        self, policies: Sequence[Policy], *, permits: bool | None, normalization: Normalization = "BASE"
+    ) -> None:
+        def lets_in(policy: Policy) -> bool:
+            return policy.action == "ALLOW" if permits is None else permits
+
+        rules = [RuleOf(policy, index) for policy in policies for index in range(len(policy.rules))]
+        rules.sort(key=lambda rule: (lets_in(rule.policy), rule.id))
         self.rules: list[RuleOf] = []
         """By bit."""
+        self.permits = 0
+        """The bits of those that let in."""
         asked: dict[str, list[tuple[int, Condition]]] = {}
         for rule in rules:
             for clause in rule.policy.rules[rule.index].clauses():
                 bit = 1 << len(self.rules)
                 self.rules.append(rule)
+                if lets_in(rule.policy):
+                    self.permits |= bit
                 for condition in clause:
                     asked.setdefault(same(condition.key), []).append((bit, condition))
         self._every = (1 << len(self.rules)) - 1
-        keys = sorted(asked, key=_place)
-        made = [field_of(key, asked[key], self._every, permits, normalization) for key in keys]
+        about_paths = asked.pop("paths", None)
+        made = [field_of(k, asked[k], self._every, self.permits, normalization) for k in sorted(asked, key=_place)]
         plain = [field for field in made if field.read is None]
-        self.attributes = tuple(field.attribute for field in plain)
-        """What of a request it looks at; with what ``readers``, by key, read of it that is everything."""
-        self.readers = {key: field.read for key, field in zip(keys, made, strict=True) if field.read is not None}
-        self._attributes = getter(self.attributes)
-        self._finds = tuple((field.memo.get, field.find) for field in plain)
-        self._others = tuple((field.read, field.memo.get, field.find) for field in made if field.read is not None)
+        others = [field for field in made if field.read is not None]
+        self.facts: Callable[[InboundView], tuple[object, ...]] = attrgetter(
+            "path", "method", *(f.attribute for f in plain)
+        )
+        """What is known of a request at once; ``after`` rules out by it."""
+        self._paths = None
+        if about_paths is not None:
+            self._paths = PathField(about_paths, self._every, self.permits, normalization)
+        finds = [(at, field.memo.get, field.learn) for at, field in enumerate(plain, 2)]
+        first = sum([_place(key)[0] < len(ORDER) for key in asked])
+        self._first, self._then = finds[:first], finds[first:]
+        self._others = tuple((field.read, field.find) for field in others if field.read is not None)
+        self._undecided = 0
+        for field in others:
+            self._undecided |= field.touched
 
     def __len__(self) -> int:
         return len(self.rules)
 
-    def matched(self, request: InboundView) -> int:
-        """The clauses that match, as bits."""
+    def after(self, facts: Sequence[object], routed: str | None = None, *, plain: bool = False) -> int:
+        """The clauses that ``facts(request)`` leaves: all that match are among them. ``plain``: its path is known to be."""
+        path = str(facts[0])
         left = self._every
-        if self._finds:
-            for value, (remembered, find) in zip(self._attributes(request), self._finds, strict=True):
-                found = remembered(value)
-                left &= find(value) if found is None else found
-                if not left:
-                    return 0
-        for read, remembered, find in self._others:
-            value = read(request)
-            found = remembered(value)
-            left &= find(value) if found is None else found
+        for at, remembered, learn in self._first:
+            found = remembered(facts[at])
+            left &= learn(facts[at]) if found is None else found
             if not left:
                 return 0
+        paths = self._paths
+        if paths is not None:
+            left &= paths.plain(path) if plain else paths.find(path if routed is None else (path, routed, ""))
+            if not left:
+                return 0
+        for at, remembered, learn in self._then:
+            found = remembered(facts[at])
+            left &= learn(facts[at]) if found is None else found
         return left
+
+    def is_final(self, left: int) -> bool:
+        """Whether the first of the clauses that are left is the first that matches, whatever the rest of the request."""
+        return not left & -left & self._undecided
+
+    def rest(self, request: InboundView, left: int) -> int:
+        """Those of the clauses that match."""
+        if left & self._undecided:
+            for read, find in self._others:
+                left &= find(read(request))
+                if not left:
+                    break
+        return left
+
+    def matched(self, request: InboundView) -> int:
+        """The clauses that match, as bits."""
+        return self.rest(request, self.after(self.facts(request), request.routed))
 
     def first(self, request: InboundView) -> RuleOf | None:
         """The first rule that matches."""
@@ -107,7 +149,7 @@ def same(key: str) -> str:
 
 
 def field_of(
-    key: str, asked: Sequence[tuple[int, Condition]], every: int, permits: bool, normalization: Normalization
+    key: str, asked: Sequence[tuple[int, Condition]], every: int, permits: int, normalization: Normalization
 ) -> AnyField:
     """The field of a key, for the conditions on it. Raises ``BadCondition``, ``ValueError``."""
     if key in ("paths", PATH_HEADER):
@@ -118,11 +160,3 @@ def field_of(
 
 def _place(key: str) -> tuple[int, str]:
     return next((i for i, start in enumerate(ORDER) if key.startswith(start)), len(ORDER)), key
-
-
-def getter(names: Sequence[str]) -> Callable[[InboundView], tuple[object, ...]]:
-    """All attributes at once, in one step."""
-    if len(names) == 1:
-        only = attrgetter(names[0])
-        return lambda request: (only(request),)
-    return attrgetter(*names) if names else lambda request: ()

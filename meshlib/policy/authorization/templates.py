@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from meshlib.policy.authorization.patterns import Entries
+from meshlib.policy.authorization.patterns import Entries, lengths_by
 from meshlib.policy.regex import compile_full_match, compile_set, quoted
 
 _OPERATOR = re.compile(r"(\{\*\*?\})")
@@ -29,23 +29,25 @@ def _pattern(template: str, as_envoy: bool) -> str:
 class Templates:
     """Which bits have a template that ``path`` matches: looked up by what stands before the first operator.
 
-    ``as_envoy``: operators match the characters that Envoy lets them; else any, as they do in a path that is decoded."""
+    ``as_envoy``: the bits of which operators match the characters that Envoy lets them; else any, as they do in a path that is
+    decoded."""
 
-    __slots__ = ("_by_head", "_lengths")
+    __slots__ = ("_by_head", "_head", "_lengths")
 
-    def __init__(self, entries: Entries, as_envoy: bool) -> None:
+    def __init__(self, entries: Entries, as_envoy: int) -> None:
         heads: dict[str, dict[str, int]] = {}
         for bits, values in entries:
             for value in values:
                 here = heads.setdefault(value[: value.index("{")], {})
                 here[value] = here.get(value, 0) | bits
         self._by_head = {head: _Templates(found, as_envoy) for head, found in heads.items()}
-        self._lengths = tuple(sorted({len(head) for head in heads}))
+        self._head = min(map(len, heads), default=0)
+        self._lengths = lengths_by(heads, lambda head: head[: self._head])
 
     def __call__(self, path: str) -> int:
         """The bits."""
         found = 0
-        for length in self._lengths:
+        for length in self._lengths.get(path[: self._head], ()):
             if length > len(path):
                 break
             there = self._by_head.get(path[:length])
@@ -59,9 +61,13 @@ class _Templates:
 
     __slots__ = ("_bits", "_one_by_one", "_together")
 
-    def __init__(self, templates: dict[str, int], as_envoy: bool) -> None:
-        patterns = [_pattern(template, as_envoy) for template in templates]
-        self._bits = list(templates.values())
+    def __init__(self, templates: dict[str, int], as_envoy: int) -> None:
+        patterns, self._bits = [], []
+        for template, bits in templates.items():
+            for some, strictly in ((bits & as_envoy, True), (bits & ~as_envoy, False)):
+                if some:
+                    patterns.append(_pattern(template, strictly))
+                    self._bits.append(some)
         few = len(patterns) <= FEW
         self._one_by_one = [compile_full_match(pattern) for pattern in patterns] if few else []
         self._together = None if few else compile_set(patterns)

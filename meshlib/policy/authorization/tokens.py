@@ -24,19 +24,20 @@ class RequestPrincipals:
 
     __slots__ = ("_exact", "_others")
 
-    def __init__(self, entries: Entries, certain: bool = False) -> None:
+    def __init__(self, entries: Entries, certain: int = 0) -> None:
         self._exact: dict[Issued, int] = {}
-        others: dict[tuple[Half, Half], int] = {}
+        others: dict[tuple[Half, Half, bool], int] = {}
         for bits, values in entries:
             for value in values:
-                both = issuer, subject = halves(value, certain)
-                if issuer[0] == subject[0] == "exact":
-                    exact = issuer[1], subject[1]
-                    self._exact[exact] = self._exact.get(exact, 0) | bits
-                else:
-                    others[both] = others.get(both, 0) | bits
+                for some, surely in ((bits & certain, True), (bits & ~certain, False)):
+                    issuer, subject = halves(value, surely)
+                    if issuer[0] == subject[0] == "exact":
+                        exact = issuer[1], subject[1]
+                        self._exact[exact] = self._exact.get(exact, 0) | some
+                    elif some:
+                        others[issuer, subject, surely] = others.get((issuer, subject, surely), 0) | some
         self._others = [
-            (bits, _test(issuer, certain), _test(subject, certain)) for (issuer, subject), bits in others.items()
+            (bits, _test(issuer, surely), _test(subject, surely)) for (issuer, subject, surely), bits in others.items()
         ]
 
     def __call__(self, who: Issued) -> int:
@@ -87,7 +88,7 @@ def _test(half: Half, certain: bool) -> Callable[[str], object]:
     if kind == "exact":
         return text.__eq__
     if kind == "any":
-        return Patterns([(1, ["*"])], certain)
+        return Patterns([(1, ["*"])], int(certain))
     return (lambda value: value.startswith(text)) if kind == "prefix" else (lambda value: value.endswith(text))
 
 
@@ -124,7 +125,7 @@ class Claims:
 
     __slots__ = ("_patterns",)
 
-    def __init__(self, entries: Entries, certain: bool = False) -> None:
+    def __init__(self, entries: Entries, certain: int = 0) -> None:
         self._patterns = Patterns(entries, certain)
 
     def __call__(self, texts: tuple[str, ...]) -> int:

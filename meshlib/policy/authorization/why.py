@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshlib.policy.authorization.rules import Clause, Condition, Policy
-from meshlib.policy.authorization.table import field_of, same
+from meshlib.policy.authorization.rules import Clause, Condition, Policy, Rule
+from meshlib.policy.authorization.table import RuleTable
 from meshlib.policy.path_spellings import Normalization, path_spellings
 
 if TYPE_CHECKING:
@@ -94,9 +94,8 @@ def _of_rule(
 
 def holds(condition: Condition, request: InboundView, permits: bool, normalization: Normalization = "BASE") -> bool:
     """Whether one condition holds, of a rule that permits or one that forbids."""
-    field = field_of(same(condition.key), [(1, condition)], 1, permits, normalization)
-    value = getattr(request, field.attribute) if field.read is None else field.read(request)
-    return field.find(value) == 1
+    alone = Policy("", "", "ALLOW" if permits else "DENY", (Rule(when=(condition,)),))
+    return bool(RuleTable([alone], permits=permits, normalization=normalization).matched(request))
 
 
 def _words(condition: Condition, request: InboundView, normalization: Normalization) -> str:

@@ -71,7 +71,8 @@ class MeshASGIMiddleware:
         if request.forwarded and not self._warned:
             self._warn()
         server = self._server
-        call = server.call(request, None if web_socket else self._deadline(request.values))
+        until = None if web_socket else self._deadline(request.values)
+        call = server.call(request, until, lasts=web_socket)
         if request.malformed is not None:
             call.checks = (_malformed,)
         telemetry = server.telemetry

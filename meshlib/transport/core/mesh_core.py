@@ -26,6 +26,7 @@ from meshlib.problems import MeshError
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.core.background import Background
 from meshlib.transport.core.closing import Closing
+from meshlib.transport.core.shared_limits import SharedLimits
 from meshlib.transport.core.shared_storages import SharedStorages
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.environment import asyncio_loop
@@ -81,7 +82,8 @@ class MeshCore:
         self.retry_wait = retry_wait
         self.telemetry = telemetry
         self.live: Live | None = None
-        self.inbound = InboundState(clock, self.ask, report=telemetry.resilience, rng=rng)
+        self.shared_limits = SharedLimits(clock)
+        self.inbound = InboundState(clock, self.ask, self.shared_limits.counter, report=telemetry.resilience, rng=rng)
         self.inbound.tokens.key_sets.report = _log_fetch_failure
         self.inbound.authorization.report = _log_authorization
         self.closing = Closing()
@@ -199,6 +201,7 @@ class MeshCore:
             self.inbound.after_fork,
             self.telemetry.after_fork,
             self.breakers.after_fork,
+            self.shared_limits.after_fork,
             *([] if self.live is None else [self.live.after_fork]),
         ))  # fmt: skip
 
@@ -234,6 +237,7 @@ class MeshCore:
         self.real_alarms.close()
         self.names.close()
         self.breakers.close()
+        self.shared_limits.close()
         self.background.close()
         try:
             here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ from meshlib.engine.deadlines import DEFAULT_HEADER
 from meshlib.engine.inbound import InboundCall, inbound
 from meshlib.engine.inbound_state import SHUT
 from meshlib.policy.deadline import GRPC_TIMEOUT
+from meshlib.transport.runtimes.lateness import Latenesses
 from meshlib.transport.runtimes.loop import AsyncNetwork
 from meshlib.transport.runtimes.threads import SyncNetwork
 from meshlib.transport.upstream.client_settings import ClientSettings
@@ -48,22 +49,33 @@ class Server:
     """One door of a mesh's servers. ``blocking`` and ``awaited`` perform what exchanges ask; ``propagates``: calls that
     handlers make end with the deadline of the request they serve."""
 
-    __slots__ = ("_core", "_names", "_names_of", "_propagates", "awaited", "blocking", "clock", "telemetry")
+    __slots__ = (
+        "_core",
+        "_latenesses",
+        "_names",
+        "_names_of",
+        "_propagates",
+        "awaited",
+        "blocking",
+        "clock",
+        "telemetry",
+    )
 
     def __init__(self, core: MeshCore, telemetry: InboundTelemetry, propagates: bool = True) -> None:
         self._core = core
         self._propagates = propagates
         self._names: tuple[str, ...] = ()
         self._names_of: Snapshot | None = None
+        self._latenesses = Latenesses()
         self.telemetry = telemetry
         self.clock = core.clock
         settings = ClientSettings(guarded=True)
         self.blocking: SyncRuntime[PlainRequest] = _Blocking(core, settings)
         self.awaited: AsyncRuntime[PlainRequest] = _Awaited(core, settings)
 
-    def call(self, request: InboundRequest, deadline: float | None = None) -> InboundCall:
+    def call(self, request: InboundRequest, deadline: float | None = None, *, lasts: bool = False) -> InboundCall:
         """The call that serves ``request``; ``deadline`` is by the mesh's monotonic clock. Of a mesh that is closed it is
-        refused."""
+        refused. ``lasts``: a WebSocket, which no deadline binds."""
         core = self._core
         live = core.live
         if live is None:
@@ -71,11 +83,17 @@ class Server:
         else:
             bound, failures = live.inbound.of(request.port), live.check_failures
         admission = bound.admission
+        late = 0.0
         if admission is not None:
-            deadline = admission.deadline(request, core.clock.monotonic(), deadline)
-        return InboundCall(
+            if not lasts:
+                deadline = admission.deadline(request, core.clock.monotonic(), deadline)
+            if admission.looks_at_lag:
+                late = self._latenesses.here()
+        call = InboundCall(
             request, bound.settings, core.clock, core.rng, deadline, self._propagates, failures, bound.checks, admission
         )
+        call.late = late
+        return call
 
     def deadline_names(self) -> tuple[str, ...]:
         """The headers (lower case) that may say how much time a request has left, the one that counts first: those of

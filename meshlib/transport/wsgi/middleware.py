@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.drivers import finish, run
+from meshlib.engine.inbound_limits import whole_body_check
 from meshlib.policy import deadline
 from meshlib.transport.runtimes.serving import checked_port
 from meshlib.transport.wsgi.changes import apply
@@ -52,6 +53,10 @@ class MeshWSGIMiddleware:
         length = environ.get("CONTENT_LENGTH")
         if length and length.isascii() and length.isdigit():
             call.request_bytes = int(length)  # as announced: wsgi.input is the application's
+        elif call.inbound.protection is not None:
+            max_body = call.inbound.protection.max_body
+            if max_body is not None and "HTTP_TRANSFER_ENCODING" in environ:
+                call.checks = (*call.checks, whole_body_check(max_body))
         exchange = server.exchange(call)
         refusal = run(exchange, server.blocking).refusal
         if refusal is not None:

@@ -153,6 +153,15 @@ class WsgiRequest(InboundRequest):
         return super().remote_ip
 
 
+def other_path(sent: str, environ: Environ, shown: str) -> str | None:
+    """The whole path of what an application is shown as ``shown`` (below its SCRIPT_NAME), None when that is ``sent``
+    (decoded). A prefix that a proxy has taken away is the application's name for itself, and no other path."""
+    if shown == sent:
+        return None
+    whole = (environ.get("SCRIPT_NAME") or "") + shown or "/"
+    return None if whole == sent else whole
+
+
 def _told(environ: Environ) -> Mapping[str, object]:
     """What the server has told, before werkzeug's ``ProxyFix`` wrote over it."""
     found: Mapping[str, object] = environ.get(PROXY_FIX, environ)
@@ -221,9 +230,7 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
         if "%" in path:
             path = decode(path)
         if path != visible:
-            shown = (get("SCRIPT_NAME") or "") + visible or "/"
-            if path != shown:
-                request.routed = shown
+            request.routed = other_path(path, environ, visible)
     else:
         request.malformed = found
         request.path, request.query, request.authority = "/", "", ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING
 
 from meshlib.engine.drivers import finish
@@ -167,10 +167,15 @@ class SizedResponse(Response):
         return self._length
 
 
+serving: ContextVar[InboundCall | None] = ContextVar("meshlib_wsgi_call", default=None)
+"""The call that is being served here, for what integrations do within a framework; None: none, through this door."""
+
+
 def context_of(call: InboundCall) -> Context:
     """What the handler of ``call`` runs in."""
     context = copy_context()
     context.run(enter, call)  # and nobody leaves it
+    context.run(serving.set, call)
     return context
 
 

@@ -36,7 +36,7 @@ def other_values(index: Any, change: Callable[[str], str]) -> Mistake:
 def never_certain(index: Any) -> Mistake:
     """The look-up is the one of who forbids, for who permits as well."""
     real = index.__init__
-    return index, "__init__", lambda self, entries, certain=False: real(self, entries, False)
+    return index, "__init__", lambda self, entries, certain=0: real(self, entries, 0)
 
 
 def other_clauses(change: Callable[[Rule], Rule]) -> Mistake:
@@ -73,7 +73,7 @@ def wider(block: str) -> str:
 def any_namespace() -> Mistake:
     real = ServiceAccounts.__init__
 
-    def made(self: Any, entries: Any, certain: bool = False) -> None:
+    def made(self: Any, entries: Any, certain: int = 0) -> None:
         real(self, [(b, [f"{n}/{v.split('/')[1]}" for v in vs for n in ("foo", "bar", "foobar")]) for b, vs in entries])
 
     return ServiceAccounts, "__init__", made
@@ -95,24 +95,22 @@ def at_the_first_slash() -> Mistake:
 def nobody_is_anybody() -> Mistake:
     real = Field.__init__
 
-    def made(self: Any, kind: Any, asked: Any, every: int, permits: bool) -> None:
+    def made(self: Any, kind: Any, asked: Any, every: int, permits: int) -> None:
         real(self, kind, asked, every, permits)
         if kind.of_the_peer:
-            self.none = every if permits else self.none
+            self.none |= every & permits
 
     return Field, "__init__", made
 
 
 def allow_before_deny(self: Any, request: Any) -> Any:
-    found = self._allow.matched(request)
-    if found:
-        return self._allowing[(found & -found).bit_length() - 1]
-    return real_decide(self, request)
+    found = self._table.matched(request) & self._table.permits
+    return self._of(found) if found else real_decide(self, request)
 
 
 def no_rules_no_policy(self: Any, request: Any) -> Any:
     found = real_decide(self, request)
-    return ALLOWED if found.status == 403 and not found.policy and not self._allow.rules else found
+    return ALLOWED if found.status == 403 and not found.policy and not self._table.permits else found
 
 
 def as_it_came(path: str, normalization: Any = "BASE") -> Any:

@@ -96,7 +96,7 @@ def test_what_is_no_condition(key: str) -> None:
 def test_memory_is_bounded_by_entries_and_by_bytes() -> None:
     assert most_remembered(1) == 4096
     assert 16 <= most_remembered(1 << 1_000_000) < 100
-    field = field_of("methods", [(1, one("methods", "GET"))], 1, True, "BASE")
+    field = field_of("methods", [(1, one("methods", "GET"))], 1, 1, "BASE")
     for number in range(5000):
         field.find(f"M{number}")
     assert 0 < len(field.memo) <= 4096

@@ -23,16 +23,16 @@ ENTRIES = [(1, ["app.test"]), (2, ["*.test"]), (4, ["app.test:8080"]), (8, ["app
     ],
 )
 def test_case_port_and_final_dot(authority: str, certain: int, maybe: int) -> None:
-    assert Hosts(ENTRIES, certain=True)(authority) == certain
+    assert Hosts(ENTRIES, certain=-1)(authority) == certain
     assert Hosts(ENTRIES)(authority) == maybe
 
 
 def test_patterns_are_of_any_case_too() -> None:
-    assert Hosts([(1, ["App.TEST"])], certain=True)("app.test") == 1
+    assert Hosts([(1, ["App.TEST"])], certain=-1)("app.test") == 1
 
 
 def test_of_the_header_the_case_counts_for_who_permits() -> None:
     """As a real Envoy compares it: tests/differential/test_authorization_decisions.py."""
     entries = [(1, ["App.test"]), (2, ["app.test"])]
-    assert Authorities(entries, certain=True)("app.test") == 2
+    assert Authorities(entries, certain=-1)("app.test") == 2
     assert Authorities(entries)("app.test:80") == 3

@@ -30,6 +30,6 @@ def test_each_value_finds_all_bits_that_have_it() -> None:
 
 
 def test_an_asterisk_does_not_cross_lines_for_certain() -> None:
-    assert Patterns([(1, ["*"])], certain=True)("a\nb") == 0
-    assert Patterns([(1, ["*"])], certain=True)("ab") == 1
-    assert Patterns([(1, ["a*"])], certain=True)("a\nb") == 1
+    assert Patterns([(1, ["*"])], certain=-1)("a\nb") == 0
+    assert Patterns([(1, ["*"])], certain=-1)("ab") == 1
+    assert Patterns([(1, ["a*"])], certain=-1)("a\nb") == 1

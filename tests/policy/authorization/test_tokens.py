@@ -33,7 +33,7 @@ ISSUER = "https://issuer.test/realm"
     ],
 )
 def test_request_principals_are_split_at_the_last_slash(value: str, who: Issued, certain: bool, maybe: bool) -> None:
-    assert bool(RequestPrincipals([(1, [value])], certain=True)(who)) == certain
+    assert bool(RequestPrincipals([(1, [value])], certain=-1)(who)) == certain
     assert bool(RequestPrincipals([(1, [value])])(who)) == maybe
 
 

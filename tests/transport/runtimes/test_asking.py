@@ -68,9 +68,10 @@ def served(plan: list[Any]) -> tuple[EvilServer, list[dict[str, Any]]]:
     [
         ([PIECES, 0.01, b"2\r\nok\r\n0\r\n\r\n"], b"okok", None),
         ([PIECES, 0.01, b"c8\r\n" + b"x" * 200 + b"\r\n0\r\n\r\n"], None, Failure.PROTOCOL_ERROR),
+        ([b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n" + b"x" * 200], None, Failure.PROTOCOL_ERROR),
         ([CUT, "close"], None, Failure.RESET),
     ],
-    ids=["in pieces", "too long", "cut"],
+    ids=["in pieces", "too long", "too long, all at once", "cut"],
 )
 def test_a_response_is_read_whole_or_is_a_failure(drive, plan, whole, failure):
     server, resources = served(plan)

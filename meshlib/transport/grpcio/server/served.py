@@ -13,6 +13,7 @@ import grpc
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.security.peer_certificate import identity_of
+from meshlib.transport.grpcio.server.queued import seconds_in_line
 from meshlib.transport.runtimes.serving import Server
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class Served(Server):
         super().__init__(core, telemetry, propagates)
         self._port = port or 0
 
+    @property
+    def looks_at_queue(self) -> bool:
+        """Whether it matters how long calls stand in line for a thread."""
+        live = self._core.live
+        admission = None if live is None else live.inbound.of(self._port).admission
+        return admission is not None and admission.looks_at_queue
+
     def begin(self, path: str, context: Context) -> InboundCall:
         """The call as the engine sees it. ``path`` is the full method name; grpcio tells servers no authority, no address of
         theirs and no server name."""
@@ -108,7 +116,10 @@ class Served(Server):
         )
         left = context.time_remaining()
         deadline = None if left is None or left > NO_DEADLINE else self.clock.monotonic() + left
-        return self.call(request, deadline)
+        call = self.call(request, deadline)
+        if call.admission is not None:
+            call.queued = seconds_in_line(self.clock.monotonic())
+        return call
 
 
 NOT_SECURE = [b"insecure"]

@@ -18,6 +18,7 @@ from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
 from meshlib.transport.grpcio.contracts import Pairs, Req
+from meshlib.transport.grpcio.server.queued import timed
 from meshlib.transport.grpcio.server.served import (
     METHOD_NOT_FOUND,
     Behaviour,
@@ -52,6 +53,7 @@ class MeshServerInterceptor(grpc.ServerInterceptor):
     """Give it to ``grpc.server(..., interceptors=mesh.grpc_server_interceptors())``, before interceptors of your own."""
 
     def __init__(self, served: Served) -> None:
+        self._served = served
         self._wrapped = Wrapped(lambda method, handler: wrap(served, method, handler))
 
     def intercept_service(
@@ -60,7 +62,11 @@ class MeshServerInterceptor(grpc.ServerInterceptor):
         handler_call_details: HandlerCallDetails,
     ) -> RpcMethodHandler:
         """The handler of a call, inside the exchange. Methods that are not there are served, too: refused or counted."""
-        return self._wrapped.of(handler_call_details.method, continuation(handler_call_details))
+        handler = self._wrapped.of(handler_call_details.method, continuation(handler_call_details))
+        served = self._served
+        if not served.looks_at_queue:
+            return handler
+        return rebuilt(handler, timed(behaviour_of(handler), served.clock.monotonic()))
 
 
 def wrap(served: Served, method: str, handler: RpcMethodHandler | None) -> RpcMethodHandler:
