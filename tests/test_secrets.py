@@ -369,7 +369,7 @@ def test_every_output_was_collected_and_says_something(outputs: dict[str, str]) 
     assert tuple(sorted(outputs)) == OUTPUTS
     assert not [name for name, text in outputs.items() if len(text.strip()) < 20]
     for name in ("responses over ASGI", "responses over WSGI"):
-        for what in ("/orders 200", "/orders 401", "/denied 403", "/raises 500", "/limited 429"):
+        for what in ("/orders 200", "/orders 401", "/denied 403", "/asked 403", "/raises 500", "/limited 429"):
             assert what in outputs[name]
     assert "policy[orders]" in outputs["logs"]
 

@@ -133,3 +133,12 @@ def test_path_normalization_is_what_policies_see():
     for mesh in ([], [merged], [config_map(pathNormalization={"normalization": "NONE"})]):
         for path in ("/admin", "//admin", "/%61dmin", "/x/../admin"):
             assert not allowed(deny, *mesh, path=path), (mesh, path)
+
+
+def test_a_custom_policy_names_a_provider_of_the_mesh():
+    asked = policy(action="CUSTOM", to=[{"operation": {"paths": ["/a"]}}])
+    asked["spec"]["provider"] = {"name": "authz"}
+    provider = http_authorizer(service="127.0.0.1", port=1)
+    for mesh in ([], [config_map(extensionProviders=[{**provider, "name": "other"}])]):
+        assert not allowed(asked, *mesh, path="/a"), "nobody can be asked"
+        assert allowed(asked, *mesh, path="/b")
