@@ -71,12 +71,15 @@ class CallbackRuntime(Protocol[R_contra]):
     def spawn(self, exchange: Exchange[R_contra]) -> None: ...
 
 
-def run(exchange: Generator[Step[R] | Last, None, None], runtime: SyncRuntime[R]) -> Last:
+def run(
+    exchange: Generator[Step[R] | Last, None, None], runtime: SyncRuntime[R], begun: Step[R] | Last | None = None
+) -> Last:
     """Run in this thread up to the response, or the application. Whatever interrupts it (KeyboardInterrupt too) closes the
-    exchange first."""
+    exchange first. ``begun``: the first effect of an exchange that its caller has begun."""
     try:
         while True:
-            effect = next(exchange)
+            effect = next(exchange) if begun is None else begun
+            begun = None
             if type(effect) is Send:
                 effect.outcome = runtime.send(effect)
             elif type(effect) is Deliver:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.drivers import finish, run
+from meshlib.engine.effects import Serve
+from meshlib.engine.inbound import inbound
 from meshlib.engine.inbound_limits import whole_body_check
 from meshlib.policy import deadline
 from meshlib.transport.runtimes.serving import checked_port
@@ -57,22 +59,34 @@ class MeshWSGIMiddleware:
             max_body = call.inbound.protection.max_body
             if max_body is not None and "HTTP_TRANSFER_ENCODING" in environ:
                 call.checks = (*call.checks, whole_body_check(max_body))
-        exchange = server.exchange(call)
-        refusal = run(exchange, server.blocking).refusal
-        if refusal is not None:
+        telemetry = server.telemetry
+        span = telemetry.began(call)
+        exchange = None
+        if call.checks or call.admission is not None or call.until is not None or call.inbound.faults:
+            exchange = inbound(call)
             try:
-                return refused(call, refusal, start_response)
-            finally:
-                finish(exchange)
+                effect = next(exchange)
+                refusal = (effect if type(effect) is Serve else run(exchange, server.blocking, effect)).refusal
+            except BaseException:
+                telemetry.ended(call, span)
+                raise
+            if refusal is not None:
+                try:
+                    return refused(call, refusal, start_response)
+                finally:
+                    finish(exchange)
+                    telemetry.ended(call, span)
+        else:
+            call.started = server.clock.monotonic()
         if request.for_application is not None:
             apply(request.for_application, request, environ)
-        head = Head(call, start_response)
+        head = Head(call, start_response, exchange, telemetry, span)
         context = context_of(call)
         try:
             pieces = context.run(self._app, environ, head)
-            return responded(exchange, head, context, pieces, environ.get("wsgi.file_wrapper"))
+            return responded(head, context, pieces, environ.get("wsgi.file_wrapper"))
         except BaseException:
-            finish(exchange, head.failed())
+            head.end(head.failed())
             raise
 
     def _deadline(self, environ: Environ) -> float | None:

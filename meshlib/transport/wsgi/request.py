@@ -209,6 +209,31 @@ _LATE: Mapping[str, Callable[[WsgiRequest], object]] = {
 }
 
 
+MAX_CLEAR = 1024
+LONGEST_CLEAR = 256
+_clear: dict[tuple[str, str, str | None, str], tuple[str, str]] = {}
+"""Path and authority of what was clear before: by method, target without a query, Host and the path that the application is
+shown. Bounded, and short ones only: strangers write them."""
+
+
+def _read_target(request: WsgiRequest, environ: Environ, method: str, sent: str, host: str | None, shown: str) -> None:
+    found = read_target(method, sent, host, host_needed=environ.get("SERVER_PROTOCOL", "HTTP/1.0") != "HTTP/1.0")
+    if not isinstance(found, Target):
+        request.malformed = found
+        request.path, request.query, request.authority = "/", "", ""
+        return
+    path, request.query, authority = found
+    request.path = path
+    request.authority = authority or ""
+    decoded = decode(path) if "%" in path else path
+    if decoded != shown:
+        request.routed = other_path(decoded, environ, shown)
+    elif host is not None and "?" not in sent and len(sent) <= LONGEST_CLEAR:
+        if len(_clear) >= MAX_CLEAR:
+            _clear.clear()
+        _clear[method, sent, host, shown] = (path, host)
+
+
 def request_of(environ: Environ, port: int | None) -> WsgiRequest:
     """The request; ``port``: the port that it came to, None: as the server says."""
     get = environ.get
@@ -222,18 +247,12 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
     visible = get("PATH_INFO") or ""
     sent = get("RAW_URI") or get("REQUEST_URI") or _quoted(environ, visible)
     host = get(PROXY_FIX, environ).get("HTTP_HOST")
-    found = read_target(method, sent, host, host_needed=get("SERVER_PROTOCOL", "HTTP/1.0") != "HTTP/1.0")
-    if isinstance(found, Target):
-        path, request.query, authority = found
-        request.path = path
-        request.authority = authority or ""
-        if "%" in path:
-            path = decode(path)
-        if path != visible:
-            request.routed = other_path(path, environ, visible)
+    seen = _clear.get((method, sent, host, visible))
+    if seen is not None:
+        request.path, request.authority = seen
+        request.query = ""
     else:
-        request.malformed = found
-        request.path, request.query, request.authority = "/", "", ""
+        _read_target(request, environ, method, sent, host, visible)
     if "HTTP_TRANSFER_ENCODING" in environ and get("CONTENT_LENGTH"):
         request.malformed = TWO_LENGTHS
     request.port = local_port_of(environ) if port is None else port

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from meshlib.engine.inbound import InboundCall, InboundExchange
+    from meshlib.telemetry.inbound_tracing import ServedSpan
+    from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.wsgi.contracts import Headers, Pieces, StartResponse, Write
 
 BROKEN = "UC"
@@ -34,18 +36,58 @@ def ended(status: int) -> Ended:
     return Ended(status)
 
 
+@functools.lru_cache(1000)
+def code_of(status: str) -> int:
+    """200 of ``200 OK``; 0 of what is no status."""
+    code = status[:3]
+    return int(code) if code.isascii() and code.isdigit() else 0
+
+
 class Head:
-    """The ``start_response`` that the application gets. ``headers`` and ``status`` are those of the response as it was
-    begun last (0: it was not)."""
+    """The ``start_response`` that the application gets, and how its call ends. ``headers`` and ``status`` are those of the
+    response as it was begun last (0: it was not). ``exchange``: None of a call that nothing is asked of. Calls of which a
+    server drops everything are noted as broken off, whoever collects them: hence ``__del__``, and no watching generator
+    (the WSGI row of the benchmarks)."""
 
-    __slots__ = ("_call", "_start", "_write", "headers", "status")
+    __slots__ = ("_call", "_exchange", "_span", "_start", "_telemetry", "_write", "headers", "over", "status")
 
-    def __init__(self, call: InboundCall, start_response: StartResponse) -> None:
+    def __init__(
+        self,
+        call: InboundCall,
+        start_response: StartResponse,
+        exchange: InboundExchange | None,
+        telemetry: InboundTelemetry,
+        span: ServedSpan | None,
+    ) -> None:
         self._call = call
         self._start = start_response
+        self._exchange = exchange
+        self._telemetry = telemetry
+        self._span = span
         self._write: Write | None = None
+        self.over = False
         self.status = 0
         self.headers: Headers = []
+
+    def end(self, how: Ended) -> None:
+        """The call is over. May be told more than once: the first counts."""
+        if self.over:
+            return
+        self.over = True
+        if self._exchange is None:
+            self._call.end(how)
+        else:
+            finish(self._exchange, how)
+        self._telemetry.ended(self._call, self._span)
+
+    def __del__(self) -> None:
+        if not self.over:
+            self.over = True
+            if self._exchange is None:
+                self._call.end(CUT)
+            else:
+                self._exchange.close()
+            self._telemetry.broken(self._call, self._span)
 
     def __call__(self, status: str, headers: Headers, exc_info: object = None, /) -> Write:
         """Begin the response, or with ``exc_info`` another in its place: the server raises that when it is too late."""
@@ -60,8 +102,7 @@ class Head:
                 self._write = self._start(status, headers, exc_info)  # type: ignore[arg-type]  # the server's to judge
             finally:
                 exc_info = None  # a frame that refers to itself through its traceback
-        code = status[:3]
-        self.status = int(code) if code.isascii() and code.isdigit() else 0
+        self.status = code_of(status)
         self.headers = headers
         return self.write
 
@@ -110,12 +151,10 @@ class Head:
 class Response:
     """The iterable that the server gets: the application's, piece by piece."""
 
-    __slots__ = ("_close", "_exchange", "_head", "_next", "_over", "_run")
+    __slots__ = ("_close", "_head", "_next", "_run")
 
-    def __init__(self, exchange: InboundExchange, head: Head, context: Context, pieces: Pieces) -> None:
-        self._exchange = exchange
+    def __init__(self, head: Head, context: Context, pieces: Pieces) -> None:
         self._head = head
-        self._over = False
         self._run = run = context.run
         self._close: Callable[[], object] | None = getattr(pieces, "close", None)
         self._next = run(iter, pieces).__next__
@@ -124,16 +163,17 @@ class Response:
         return self
 
     def __next__(self) -> bytes:
+        head = self._head
         try:
             piece = self._run(self._next)
         except StopIteration:
-            self._end(self._head.whole())
+            head.end(head.whole())
             raise
         except BaseException:
-            self._end(self._head.failed())
+            head.end(head.failed())
             raise
         if piece:
-            self._head.going(piece)
+            head.going(piece)
         return piece
 
     def close(self) -> None:
@@ -143,13 +183,9 @@ class Response:
             if close is not None:
                 self._run(close)
         finally:
-            if not self._over:
-                self._end(self._head.left())
-
-    def _end(self, ended: Ended) -> None:
-        if not self._over:
-            self._over = True
-            finish(self._exchange, ended)
+            head = self._head
+            if not head.over:
+                head.end(head.left())
 
 
 class SizedResponse(Response):
@@ -157,10 +193,8 @@ class SizedResponse(Response):
 
     __slots__ = ("_length",)
 
-    def __init__(
-        self, exchange: InboundExchange, head: Head, context: Context, pieces: list[bytes] | tuple[bytes, ...]
-    ) -> None:
-        super().__init__(exchange, head, context, pieces)
+    def __init__(self, head: Head, context: Context, pieces: list[bytes] | tuple[bytes, ...]) -> None:
+        super().__init__(head, context, pieces)
         self._length = len(pieces)
 
     def __len__(self) -> int:
@@ -179,29 +213,28 @@ def context_of(call: InboundCall) -> Context:
     return context
 
 
-def responded(exchange: InboundExchange, head: Head, context: Context, pieces: Pieces, file_wrapper: object) -> Pieces:
+def responded(head: Head, context: Context, pieces: Pieces, file_wrapper: object) -> Pieces:
     """What the server gets for ``pieces``, the application's. A file in the server's own wrapper stays that, as servers
     send such files without reading them; its ``close`` tells the end."""
     if isinstance(pieces, list | tuple):
-        return SizedResponse(exchange, head, context, pieces)
+        return SizedResponse(head, context, pieces)
     if isinstance(file_wrapper, type) and isinstance(pieces, file_wrapper):
-        file = File(exchange, head, context, pieces)
+        file = File(head, context, pieces)
         try:
             pieces.close = file.close  # type: ignore[attr-defined]
         except AttributeError:  # no wrapper of Python's
             pass
         else:
             return pieces
-    return Response(exchange, head, context, pieces)
+    return Response(head, context, pieces)
 
 
 class File:
     """A response that the server sends by itself, from a file."""
 
-    __slots__ = ("_close", "_context", "_exchange", "_head")
+    __slots__ = ("_close", "_context", "_head")
 
-    def __init__(self, exchange: InboundExchange, head: Head, context: Context, wrapper: object) -> None:
-        self._exchange = exchange
+    def __init__(self, head: Head, context: Context, wrapper: object) -> None:
         self._head = head
         self._context = context
         self._close: Callable[[], object] | None = getattr(wrapper, "close", None)
@@ -210,9 +243,11 @@ class File:
     def close(self) -> None:
         """The server is done with it. Whether its client has got all, it does not tell."""
         close, self._close = self._close, None
-        self._head.sent_by_server()
+        head = self._head
+        if not head.over:
+            head.sent_by_server()
         try:
             if close is not None:
                 self._context.run(close)
         finally:
-            finish(self._exchange, self._head.whole())
+            head.end(head.whole())

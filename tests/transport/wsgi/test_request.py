@@ -12,6 +12,7 @@ import meshlib
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, StandIn
 from meshlib.policy.path_spellings import decode
+from meshlib.transport.wsgi import request as module
 from meshlib.transport.wsgi.request import EnvironHeaders, WsgiRequest, request_of
 from tests.support.wsgi import environ
 
@@ -230,3 +231,22 @@ def test_a_folded_name_satisfies_no_rule_that_permits() -> None:
             seen = environ(HTTP_X_ROLE="admin", **more)
             list(application(seen, lambda status, headers, error=None: statuses.append(status)))
     assert [status[:3] for status in statuses] == ["200", "403"]
+
+
+def test_what_is_remembered_of_targets_is_bounded_and_nothing_that_was_unclear() -> None:
+    module._clear.clear()
+    for sent in ("/x?token=s3cret", "/a#b", "/" + "x" * 300, "http://other/"):
+        request_of(environ(sent), None)
+    request_of(environ("//admin", PATH_INFO="/admin"), None)
+    request_of(environ("/x", HTTP_HOST=None, SERVER_PROTOCOL="HTTP/1.0"), None)
+    assert module._clear == {}
+    for n in range(module.MAX_CLEAR + 10):
+        request_of(environ(f"/{n}"), None)
+    assert len(module._clear) <= module.MAX_CLEAR
+    first = request_of(environ("/a%2Fb"), None)
+    again = request_of(environ("/a%2Fb"), None)
+    assert [(r.path, r.query, r.authority, r.routed, r.malformed) for r in (first, again)] == [
+        ("/a%2Fb", "", "shop.example:8000", None, None)
+    ] * 2
+    other = request_of(environ("/a%2Fb", PATH_INFO="/other"), None)
+    assert other.routed == "/other"

@@ -6,11 +6,14 @@ import random
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+import meshlib
 from meshlib.compiler.inbound import NOTHING
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.telemetry.observe import InboundTelemetry
 from meshlib.transport.wsgi.response import BROKEN, Head
 from tests.support.fake_clock import FakeClock
 from tests.support.wsgi import Answered
@@ -19,7 +22,8 @@ from tests.support.wsgi import Answered
 def head(method: str = "GET") -> tuple[Head, InboundCall, Answered]:
     call = InboundCall(InboundRequest(method, "/"), NOTHING, FakeClock(), random.Random(1))
     answered = Answered()
-    return Head(call, answered.start_response), call, answered
+    telemetry = InboundTelemetry(CollectorRegistry(), None, meshlib.Workload(), FakeClock().monotonic)
+    return Head(call, answered.start_response, None, telemetry, None), call, answered
 
 
 def test_a_head_has_gone_with_the_first_piece_and_not_before() -> None:
