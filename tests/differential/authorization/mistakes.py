@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from meshlib.compiler import authorization
 from meshlib.engine import inbound_request
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.authorization import fields, paths, templates, tokens
@@ -118,6 +119,7 @@ def as_it_came(path: str, normalization: Any = "BASE") -> Any:
     return replace(found, normalized=found.wire, decoded=found.wire, resolved=found.wire)
 
 
+real_counts = authorization.counts_for
 real_decide = Authorization.decide
 real_spellings = paths.path_spellings
 real_names = fields.claim_names
@@ -175,5 +177,21 @@ MISTAKES: dict[str, Mistake] = {
     "ALLOW without rules is no policy": (Authorization, "decide", no_rules_no_policy),
     "policies on trial decide": other_policies(lambda policy: replace(policy, dry_run=False)),
     "AUDIT refuses": other_policies(lambda p: replace(p, action="DENY") if p.action == "AUDIT" else p),
+    "policies of workloads that the selector does not take": (
+        authorization,
+        "counts_for",
+        lambda resource, workload, root: resource.namespace in (workload.namespace, root),
+    ),
+    "policies of every namespace": (authorization, "counts_for", lambda *_: True),
+    "policies of the root namespace are forgotten": (
+        authorization,
+        "counts_for",
+        lambda resource, workload, root: resource.namespace != root and real_counts(resource, workload, root),
+    ),
+    "aliases of the trust domain are forgotten": (
+        authorization,
+        "principals_with_aliases",
+        lambda principals, domains: tuple(principals),
+    ),
     "rules after the first are forgotten": other_policies(lambda policy: replace(policy, rules=policy.rules[:1])),
 }
