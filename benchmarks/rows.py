@@ -32,6 +32,7 @@ from benchmarks.measure import (
     requests_per_second,
 )
 from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
+from benchmarks.protection_rows import rate_limits
 from meshlib.engine.call import Call
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.exchange import exchange_of
@@ -369,6 +370,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "compile": compiling,
     "change": changes,
     "hash": hashing,
+    "rate-limit": rate_limits,
     "import": import_cost,
     "authorization": decisions,
 }

@@ -69,7 +69,19 @@ UNPROTECTED = BoundProtection()
 class ProtectionState:
     """``ask`` makes calls through the mesh, ``shared`` what counts in Redis; ``report`` hears of what is decided."""
 
-    __slots__ = ("_active", "_adaptive", "_ask", "_bound", "_clock", "_limiters", "_local", "_rng", "_shared", "tally")
+    __slots__ = (
+        "_active",
+        "_adaptive",
+        "_ask",
+        "_bound",
+        "_clock",
+        "_limiters",
+        "_local",
+        "_rng",
+        "_services",
+        "_shared",
+        "tally",
+    )
 
     def __init__(
         self,
@@ -83,6 +95,7 @@ class ProtectionState:
         self._ask = ask
         self._rng = random.Random(0) if rng is None else rng
         self._local: dict[LocalRateLimit, LocalLimiter] = {}
+        self._services: list[RateLimitService] = []
         self._shared = shared
         self._active = Active()
         self._adaptive: GradientLimit | None = None
@@ -94,6 +107,7 @@ class ProtectionState:
         """The protections of a new configuration, in the order of ``inbounds``. A bucket stays while its limit does."""
         before, self._limiters = self._limiters, {}
         local, self._local = self._local, {}
+        self._services = []
         made: dict[int, BoundProtection] = {}
         found = []
         for inbound in inbounds:
@@ -121,7 +135,7 @@ class ProtectionState:
             check = local_ratelimit_check(settings, limiter, self._clock, self._rng, self.tally)
             (first if settings.first else last).append(check)
         for asking in limits.shared:
-            service = RateLimitService(self._ask, *asking.place, asking.domain, asking.timeout)
+            service = self._service(*asking.place, asking.domain, asking.timeout)
             check = ratelimit_check(asking, service, self._rng, self.tally)
             (first if asking.first else last).append(check)
         return BoundProtection(bound.admission, (*bound.first, *first), (*last, *bound.last))
@@ -153,8 +167,12 @@ class ProtectionState:
     def _counter(self, settings: SharedCount) -> SharedCounter:
         if settings.redis:
             return self._shared(settings)
-        service = RateLimitService(self._ask, settings.host, settings.port, settings.domain, settings.timeout)
-        return ServiceCounter(service)
+        return ServiceCounter(self._service(settings.host, settings.port, settings.domain, settings.timeout))
+
+    def _service(self, host: str, port: int, domain: str, timeout: float) -> RateLimitService:
+        made = RateLimitService(self._ask, host, port, domain, timeout)
+        self._services.append(made)
+        return made
 
     def after_fork(self) -> None:
         """In a forked child: requests being served are the parent's, and its threads may hold locks."""
@@ -168,10 +186,12 @@ class ProtectionState:
                 bound.admission.active = self._active
 
     def status(self) -> dict[str, object]:
-        """For ``mesh.status()``."""
+        """For ``mesh.status()``: how many requests are being served, and how many the limit that follows latency lets; how many
+        keys each rate limit knows; why rate-limit services did not say, the last time ("": they did); what was decided."""
         return {
             "active": self._active.count,
             "concurrency_limit": None if self._adaptive is None else int(self._adaptive.limit),
+            "services": {service.name: service.why for service in self._services},
             "keys": {limit.name: len(limiter) for limit, limiter in self._limiters.items()},
             "counts": {f"{mechanism}: {verdict}": n for (mechanism, verdict), n in sorted(self.tally.counts.items())},
         }

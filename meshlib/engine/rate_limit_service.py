@@ -29,13 +29,14 @@ class RateLimitService:
     """One at ``host`` and ``port``, which must be one that speaks gRPC, under a ``domain``. ``why`` it did not say, the
     last time; "" when it did."""
 
-    __slots__ = ("_ask", "_authority", "_domain", "_timeout", "why")
+    __slots__ = ("_ask", "_authority", "_domain", "_timeout", "name", "why")
 
     def __init__(self, ask: Asker, host: str, port: int, domain: str, timeout: float) -> None:
         self._ask = ask
         self._authority = f"{host}:{port}"
         self._domain = domain
         self._timeout = timeout
+        self.name = f"{domain} at {host}:{port}"
         self.why = ""
 
     def should_limit(

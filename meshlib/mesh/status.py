@@ -38,6 +38,7 @@ def status_of(
         "certificates": core.certificates(),
         "token_keys": list(core.inbound.tokens.key_sets.status()),
         "authorizers": core.inbound.authorizers.facts(),
+        "protection": {**core.inbound.protection.status(), "redis_failures": core.shared_limits.errors},
         "mirrors": {"dropped": core.background.dropped, "failed": core.background.failures},
         "workload": workload.name,
         "namespace": workload.namespace,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshlib.compiler.compile import compile_snapshot
+from meshlib.compiler.compile import Compiler, compile_snapshot
 from meshlib.compiler.inbound_protection import HEALTH_CHECKS, SharedCount
 from meshlib.policy.request_key import RequestKey
 from meshlib.resources.loader import load_objects
@@ -73,3 +73,16 @@ def test_health_checks_are_known_unless_the_policy_names_others():
     assert len(compiled(protection(maxConcurrent=1))[0].health_checks) == len(HEALTH_CHECKS)
     assert [m.path.value for m in compiled(protection(healthChecks=["/up"]))[0].health_checks] == ["/up"]
     assert compiled(protection(healthChecks=[]))[0].health_checks == ()
+
+
+def test_a_policy_that_changes_changes_the_server_also_where_nothing_else_is_compiled():
+    compiler = Compiler(REVIEWS)
+    kept = load_objects([service("reviews"), service("ratings")]).resources
+
+    def limit_of(*policies):
+        found = compiler.compile([*kept, *load_objects(policies).resources]).inbound.default.protection
+        return None if found is None else found.max_concurrent
+
+    assert [limit_of(protection(maxConcurrent=n)) for n in (1, 2)] == [1, 2]
+    assert limit_of() is None
+    assert limit_of(protection(spec={"host": "reviews"}, maxConcurrent=3)) == 3

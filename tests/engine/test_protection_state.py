@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from meshlib.compiler.inbound import Inbound
+from meshlib.compiler.inbound_filters import PortFilters
+from meshlib.compiler.inbound_local_ratelimit import LocalRateLimitFilter
 from meshlib.compiler.inbound_protection import Protection, RateLimit, SharedCount
+from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.protection_state import UNPROTECTED, ProtectionState, no_shared_counter
 from meshlib.policy.adaptive_concurrency import GradientSettings
+from meshlib.policy.local_rate_limit import LocalRateLimit
 from meshlib.policy.request_key import RequestKey
 from meshlib.policy.token_bucket import Rate
 from tests.support.fake_clock import FakeClock
@@ -41,6 +45,20 @@ def test_a_limit_that_follows_latency_stays_while_its_bounds_do():
     assert first.admission.adaptive is second.admission.adaptive
     assert second.admission.adaptive is not third.admission.adaptive
     assert first.admission.active is third.admission.active
+
+
+def test_buckets_of_envoy_filters_stay_while_their_limits_do():
+    kept = state()
+    limits = LocalRateLimit(Rate(1, 60.0, 1))
+    wanted = LocalRateLimitFilter(True, limits, (), (100, 100), (100, 100))
+
+    def asked(settings: LocalRateLimitFilter) -> bool:
+        (bound,) = kept.take([Inbound(limits=PortFilters((settings,)))])
+        (check,) = bound.first
+        return check(InboundRequest("GET", "/")) is None
+
+    assert [asked(wanted), asked(wanted), asked(replace(wanted, status=503))] == [True, False, False]
+    assert asked(replace(wanted, limits=LocalRateLimit(Rate(2, 60.0, 2))))
 
 
 def test_in_a_child_of_a_fork_nobody_is_being_served_and_no_lock_is_held():

@@ -112,6 +112,8 @@ def test_a_service_that_is_killed_lets_through_and_is_counted(ask):
     with Door(entry(free_port()), patches("20ms"), policy("20ms")) as door:
         assert [ask(door) for _ in range(3)] == [None] * 3
         assert door.counts == {"rateLimits: failed open": 3, "ratelimit: failed open": 3}
+        status = door.mesh.status()["protection"]
+        assert status["services"][f"shop at {HOST}:8081"], "the operator reads why"
 
 
 def test_a_service_that_is_slow_is_waited_for_no_longer_than_its_deadline(ask):

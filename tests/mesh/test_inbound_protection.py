@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from meshlib.engine.drivers import finish
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import EXPIRED
+from meshlib.engine.inbound_request import InboundRequest
+from meshlib.workload import Workload
 from tests.support.protection import Door, protection
 from tests.support.resources import service
 
@@ -96,9 +98,10 @@ def test_callers_are_told_what_is_left_when_that_is_asked_for():
             (b"x-ratelimit-reset", b"0"),
         ], "of the one that is nearest"
         door.statuses(2)
-        refusal = door.ask()
+        call, _, refusal = door.begin()
         assert refusal is not None
         assert (b"x-ratelimit-remaining", b"0") in refusal.headers
+        assert call.request.for_caller == [], "of the one that refuses, and once"
     with Door(protection(rateLimits=limits)) as door:
         call, exchange, _ = door.begin()
         finish(exchange, Ended(200))
@@ -406,3 +409,44 @@ def test_metrics_have_few_labels_and_never_a_key():
         'service="reviews.default.svc.cluster.local",verdict="refused"} 50.0'
     ]
     assert "canary" not in text
+
+
+# -- what people read -------------------------------------------------------------------------------------------------
+
+
+def test_the_status_of_a_mesh_says_what_is_being_served_and_what_was_decided():
+    limits = [{"requests": 1, "per": "1m", "key": {"header": "x-api-key"}}]
+    with Door(protection(rateLimits=limits, maxConcurrent=5)) as door:
+        running = door.begin(headers=[("x-api-key", "canary")])
+        door.ask(headers=[("x-api-key", "canary")])
+        status = door.mesh.status()["protection"]
+        assert status["active"] == 1
+        assert status["counts"] == {"rateLimits: refused": 1}
+        assert list(status["keys"].values()) == [1]
+        assert "canary" not in repr(status)
+        finish(running[1], Ended(200))
+
+
+def test_the_sample_of_the_documentation_loads_and_acts():
+    import re
+    from pathlib import Path
+
+    import yaml
+
+    text = (Path(__file__).parents[2] / "docs" / "servers.md").read_text()
+    (block,) = [b for b in re.findall(r"```yaml\n(.*?)```", text, re.S) if "kind: ResiliencePolicy" in b]
+    shop = Workload("shop", labels={"app": "shop"})
+    with Door(yaml.safe_load(block), workload=shop) as door:
+        assert [p for p in door.mesh.problems if "ResiliencePolicy" in p.path] == []
+        running = [door.begin("/export") for _ in range(100)]
+        assert [refusal for _, _, refusal in running if refusal is not None] == []
+        refusal = door.ask("/export")
+        assert refusal is not None
+        assert refusal.status == 503
+        assert door.ask("/checkout/1") is None
+
+
+def test_a_web_socket_is_bound_by_no_deadline():
+    with Door(protection(deadline={"default": "5s"})) as door:
+        assert door.server.call(InboundRequest("GET", "/"), lasts=True).deadline is None
+        assert door.server.call(InboundRequest("GET", "/")).deadline == door.clock.now + 5.0

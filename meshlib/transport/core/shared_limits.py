@@ -155,6 +155,11 @@ class SharedLimits:
             found = self._made[settings.redis] = RedisCounter(settings.redis, self._clock)
         return found
 
+    @property
+    def errors(self) -> int:
+        """Conversations that failed."""
+        return sum(counter.errors for counter in self._made.values())
+
     def after_fork(self) -> None:
         for counter in self._made.values():
             counter.after_fork()

@@ -142,6 +142,16 @@ def test_a_request_that_is_dropped_abandons_its_question():
         assert counter._questions.get().abandoned
 
 
+def test_a_question_that_nobody_waits_for_any_more_counts_nothing():
+    counter = RedisCounter("memory://", FakeClock())
+    counter._thread = threading.current_thread()
+    for _ in range(5):
+        assert asked(counter, limit(timeout=0.001)) is None
+    counter._thread = None
+    assert asked(counter, limit()).remaining == 1, "the first that counts"
+    counter.close()
+
+
 def test_without_the_library_the_log_says_what_to_install(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "limits", None)
     counter = RedisCounter("redis://127.0.0.1:1", FakeClock())
@@ -203,3 +213,4 @@ def test_a_redis_that_is_gone_lets_through_and_is_counted():
     with Door(quota(f"redis://127.0.0.1:{free_port()}")) as door:
         assert door.statuses(3) == [0, 0, 0]
         assert door.counts == {"quotas: failed open": 3}
+        assert door.mesh.status()["protection"]["redis_failures"] <= 3
