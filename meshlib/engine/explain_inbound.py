@@ -94,7 +94,7 @@ def _considered(found: PolicyWhy) -> PolicyConsidered:
 def _request(request: InboundRequest) -> str:
     """Without its query, headers and claims, which may be secrets."""
     host = f" to {request.authority}" if request.host_known else ""
-    came = f" at {request.local_ip or 'an unknown address'}:{request.port or 'an unknown port'}"
+    came = f" at {request.local_ip or 'an unknown address'}:{request.port}" if request.port else " at an unknown port"
     peer = request.principal or "a peer without identity"
     address = f" ({request.source_ip})" if request.source_ip else ""
     return f"{request.method} {request.path}{host}{came} from {peer}{address}"
