@@ -17,6 +17,7 @@ import httpx
 
 import meshlib
 from benchmarks import synthetic
+from benchmarks.asgi_rows import ASGI_ROWS
 from benchmarks.authorization_rows import decisions
 from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from benchmarks.http2_rows import http2_calls
@@ -373,4 +374,5 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "rate-limit": rate_limits,
     "import": import_cost,
     "authorization": decisions,
+    **ASGI_ROWS,
 }

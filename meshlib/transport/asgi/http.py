@@ -14,11 +14,8 @@ from meshlib.transport.asgi.refusals import respond
 from meshlib.transport.asgi.serving import Serving
 
 if TYPE_CHECKING:
-    from meshlib.engine.inbound import InboundCall, InboundExchange
     from meshlib.policy.refusal import Refusal
-    from meshlib.telemetry.inbound_tracing import ServedSpan
-    from meshlib.telemetry.observe import InboundTelemetry
-    from meshlib.transport.asgi.messages import Message, Pairs, Receive, Scope, Send
+    from meshlib.transport.asgi.messages import Message, Pairs
 
 FROM_FILES = ("http.response.pathsend", "http.response.zerocopysend")
 """Bodies that the server reads by itself: as long as the head says."""
@@ -34,30 +31,11 @@ class HttpServing(Serving):
     """``receive`` and ``send`` are the application's. Checks look at the beginning of the body by ``peek_async``: the
     application reads it from its first byte all the same."""
 
-    __slots__ = ("_ending", "_grpc", "_head", "_kept", "_trailers")
-
-    def __init__(
-        self,
-        call: InboundCall,
-        exchange: InboundExchange,
-        telemetry: InboundTelemetry,
-        span: ServedSpan | None,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        # as Serving.__init__: one function less for every request
-        self.call = call
-        self._exchange = exchange
-        self._telemetry = telemetry
-        self._span = span
-        self.scope = scope
-        self._receive = receive
-        self._send = send
-        self.over = self.gone = self.cut = self._ending = self._trailers = False
-        self._grpc: int | None = None
-        self._head: Pairs = ()
-        self._kept: list[Message] | None = None
+    _ending = False
+    _trailers = False
+    _grpc: int | None = None
+    _head: Pairs = ()
+    _kept: list[Message] | None = None
 
     # -- the request --------------------------------------------------------------------------------------------------
 
@@ -69,9 +47,9 @@ class HttpServing(Serving):
 
     async def peek_async(self, limit: int) -> tuple[bytes, bool]:
         """As ``engine.body_source`` has it. Raises ``ClientGone``."""
+        if self._kept is None:
+            self._kept = []
         kept = self._kept
-        if kept is None:
-            kept = self._kept = []
         seen = b"".join(message.get("body", b"") for message in kept)
         while len(seen) < limit and (not kept or kept[-1].get("more_body")):
             message = await self._next()

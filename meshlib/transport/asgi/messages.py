@@ -30,7 +30,8 @@ def changed_head(message: Message, request: InboundRequest) -> Message:
 
 def size_of(request: InboundRequest, scope: Scope) -> int:
     """Bytes of the head of a request: of its method, target and headers."""
-    return len(request.method) + len(request.target) + size(scope["headers"])
+    query = len(request.query)
+    return len(request.method) + len(request.path) + (query + 1 if query else 0) + size(scope["headers"])
 
 
 def declared_length(headers: Pairs) -> int:

@@ -16,6 +16,7 @@ from meshlib.transport.asgi.changed_scope import changed
 from meshlib.transport.asgi.http import ClientGone, HttpServing
 from meshlib.transport.asgi.request import AsgiRequest, request_of
 from meshlib.transport.asgi.websocket import WebSocketServing
+from meshlib.transport.runtimes.serving import DEADLINE_NAMES
 
 if TYPE_CHECKING:
     from meshlib.engine.inbound_request import InboundRequest
@@ -71,8 +72,11 @@ class MeshASGIMiddleware:
         if request.forwarded and not self._warned:
             self._warn()
         server = self._server
-        until = None if web_socket else self._deadline(request.values)
-        call = server.call(request, until, lasts=web_socket)
+        names = server.deadline_names()
+        by = None
+        if (request.special or names is not DEADLINE_NAMES) and not web_socket:
+            by = self._deadline(request.values, names)
+        call = server.call(request, by, lasts=web_socket)
         if request.malformed is not None:
             call.checks = (_malformed,)
         telemetry = server.telemetry
@@ -114,10 +118,8 @@ class MeshASGIMiddleware:
         finally:
             leave(call, tokens)
 
-    def _deadline(self, values: Mapping[bytes, bytes]) -> float | None:
+    def _deadline(self, values: Mapping[bytes, bytes], names: tuple[str, ...]) -> float | None:
         """When the caller gives up, by the mesh's clock; None: it does not say."""
-        server = self._server
-        names = server.deadline_names()
         if names is not self._names:
             self._names, self._deadline_headers = names, [(name, name.encode("latin-1")) for name in names]
         for name, key in self._deadline_headers:
@@ -125,7 +127,7 @@ class MeshASGIMiddleware:
             if value is not None:
                 seconds = deadline.read(name, value.decode("latin-1"))
                 if seconds is not None:
-                    return server.clock.monotonic() + seconds
+                    return self._server.clock.monotonic() + seconds
         return None
 
     def _warn(self) -> None:

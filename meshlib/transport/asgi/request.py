@@ -16,16 +16,23 @@ from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.policy.client_address import ip_of
 from meshlib.policy.path_spellings import decode
 from meshlib.policy.refusal import Refusal
-from meshlib.transport.asgi.peer import NOBODY, Peer, address, peer_of, rewritten
+from meshlib.transport.asgi.peer import address, peer_of, rewritten
 from meshlib.transport.protocol.request_target import read_target
 
 if TYPE_CHECKING:
+    from meshlib.engine.body_source import BodySource
+    from meshlib.engine.header_changes import HeaderChanges
+    from meshlib.policy.ext_authz import Change
+    from meshlib.policy.header_ops import RawHeaders
+    from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.transport.asgi.messages import Receive, Scope
 
 AS_IT_IS = "/-._~!$&'()*+,;=:@"
 """What a path may have beside letters, digits and percent-encoded bytes."""
 SEVERAL_HOSTS = Refusal(400, "Bad Request", flag="DPE", detail="several_host_headers")
-SPECIAL = frozenset((b"Host", b"content-type", b"transfer-encoding", b"x-forwarded-for", b"x-forwarded-proto"))
+SPECIAL = frozenset(
+    (b"Host", b"content-type", b"transfer-encoding", b"x-forwarded-for", b"x-request-deadline", b"grpc-timeout")
+)
 """Headers by which a request is not one of many like it."""
 SEQUENCES = (list, tuple)
 MOST_REMEMBERED = 4096
@@ -49,7 +56,31 @@ class AsgiRequest(InboundRequest):
     ``absolute``: its target is of the form ``http://host/path``; ``forwarded``: its server has put an address of
     X-Forwarded-For in the place of the peer's."""
 
-    __slots__ = ("absolute", "forwarded", "malformed", "values")
+    special = False
+    """Whether it has a header by which a request is not one of many like it."""
+
+    # No slots: what is the same for most requests stands here, and what few are asked for is made when it is. The constructor
+    # of InboundRequest would cost a request as much as all its checks (row asgi-cost of the benchmarks).
+    forwarded = False
+    query = ""
+    protocol = "http"
+    sni = ""
+    mutual = False
+    principal = ""
+    peer_id: SpiffeId | None = None
+    claims: Mapping[str, object] | None = None
+    request_principal = ""
+    body_source: BodySource | None = None
+    deadline: float | None = None
+    for_application: HeaderChanges | None = None
+    body: bytes | None = None
+    counted = False
+    _values: dict[str, list[str]] | None = None
+    _sent_headers: RawHeaders | None = None
+    _source_ip: str | None = None
+    _for_caller: tuple[Change, ...] = ()
+    asked = ()
+    _told: list[tuple[bytes, bytes]] | None = None
 
     def __init__(
         self,
@@ -57,49 +88,78 @@ class AsgiRequest(InboundRequest):
         headers: Sequence[tuple[bytes, bytes]],
         values: Mapping[bytes, bytes],
         target: Target,
-        peer: Peer,
-        special: bool,
         port: int | None,
     ) -> None:
-        # as InboundRequest.__init__, whose many arguments would cost a request as much as all its checks
-        self.path, authority, self.malformed, self.absolute, self.routed = target
-        self.method = scope.get("method", "GET")
-        query = scope.get("query_string")
-        self.query = query = query.decode("latin-1") if query else ""
+        self._scope = scope
         self._raw = headers
         self.values = values
-        self._values = self._sent_headers = self._source_ip = None
-        self.protocol = "grpc" if special and is_grpc(values.get(b"content-type")) else "http"
-        self.version = version = scope.get("http_version", "1.1")
-        self.http2 = version[0] != "1"
-        self.host_known = authority is not None
-        self.authority = authority or ""
-        self.forwarded = False
-        client, server = scope.get("client"), scope.get("server")
-        if client is None:
-            self.peer = ""
-        elif special and b"x-forwarded-for" in values and _rewritten(client, headers):
-            self.forwarded = True
-            self.peer = ""
-        else:
-            self.peer = address(client[0], client[1])
-        if server is None:
-            self.local_ip, self.port = "", port or 0
-        else:
-            self.local_ip = _ip(server[0])
-            self.port = (server[1] or 0) if port is None else port
-        self.sni = ""
-        self.peer_id, self.mutual = peer
-        self.principal = "" if peer.identity is None else peer.identity.text
-        self.secure = secure = _is_tls(scope, values)
-        self.scheme = "https" if secure else "http"
-        self.claims = None
-        self.request_principal = ""
-        self.body_source = self.deadline = self.for_application = self.body = None
-        self.for_caller = []
-        self._for_caller = self.asked = ()
-        self.counted = False
-        self.target = (f"{self.path}?{query}" if query else self.path).encode("latin-1", "replace")
+        self.path, self._authority, self.malformed, self.absolute, self.routed = target
+        self.method = scope.get("method", "GET")
+        if port is None:
+            server = scope.get("server")
+            port = server[1] if server is not None else None
+        self.port = port or 0
+
+    @property
+    def for_caller(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+        """Headers that the response gets."""
+        if self._told is None:
+            self._told = []
+        return self._told
+
+    @property
+    def changes_response(self) -> bool:
+        """Whether the response gets other headers than the application's."""
+        return self._told is not None or self._for_caller != ()
+
+    @functools.cached_property
+    def authority(self) -> str:  # type: ignore[override]
+        return self._authority or ""
+
+    @functools.cached_property
+    def host_known(self) -> bool:  # type: ignore[override]
+        return self._authority is not None
+
+    @functools.cached_property
+    def peer(self) -> str:  # type: ignore[override]
+        client = self._scope.get("client")
+        return "" if client is None or self.forwarded else address(client[0], client[1])
+
+    @functools.cached_property
+    def local_ip(self) -> str:  # type: ignore[override]
+        server = self._scope.get("server")
+        return "" if server is None else _ip(server[0])
+
+    @functools.cached_property
+    def version(self) -> str | None:  # type: ignore[override]
+        return version_of(self._scope)
+
+    @functools.cached_property
+    def http2(self) -> bool:  # type: ignore[override]
+        return version_of(self._scope)[0] != "1"
+
+    @functools.cached_property
+    def secure(self) -> bool:  # type: ignore[override]
+        """Whether the connection is TLS. Of a server that has no ``tls`` extension the scheme says so, but not one that
+        X-Forwarded-Proto may have written."""
+        extensions = self._scope.get("extensions")
+        if extensions and "tls" in extensions:
+            return True
+        return self._scope.get("scheme") in ("https", "wss") and b"x-forwarded-proto" not in self.values
+
+    @functools.cached_property
+    def scheme(self) -> str:  # type: ignore[override]
+        return "https" if self.secure else "http"
+
+    @functools.cached_property
+    def target(self) -> bytes:  # type: ignore[override]
+        return self.full_path.encode("latin-1", "replace")
+
+
+def version_of(scope: Scope) -> str:
+    """Of HTTP."""
+    found: str = scope.get("http_version", "1.1")
+    return found
 
 
 def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiRequest:
@@ -118,12 +178,31 @@ def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiR
         target = _target(scope, receive, headers, values)
         if not special and target.malformed is None and target.authority is not None and not scope.get("root_path"):
             _remember(key, target)
+    request = AsgiRequest(scope, headers, values, target, port)
+    query = scope.get("query_string")
+    if query:
+        request.query = query.decode("latin-1")
     extensions = scope.get("extensions")
-    tls = extensions.get("tls") if extensions else None
-    request = AsgiRequest(scope, headers, values, target, NOBODY if tls is None else peer_of(tls), special, port)
+    if extensions and "tls" in extensions:
+        identity, request.mutual = peer_of(extensions["tls"])
+        if identity is not None:
+            request.peer_id, request.principal = identity, identity.text
+    if special:
+        request.special = True
+        _what_is_special(request, scope, headers, values)
     if STAND_IN in scope:
         introduce(request, scope[STAND_IN])
     return request
+
+
+def _what_is_special(
+    request: AsgiRequest, scope: Scope, headers: Sequence[tuple[bytes, bytes]], values: Mapping[bytes, bytes]
+) -> None:
+    if is_grpc(values.get(b"content-type")):
+        request.protocol = "grpc"
+    client = scope.get("client")
+    if client is not None and b"x-forwarded-for" in values:
+        request.forwarded = _rewritten(client, headers)
 
 
 _known: dict[tuple[object, ...], Target] = {}
@@ -154,15 +233,6 @@ def _target(
     if visible != path and visible is not None and path == sent:
         routed = other_path(path, visible, scope.get("root_path", ""))
     return Target(path, found.authority, malformed, path != sent, routed)
-
-
-def _is_tls(scope: Scope, values: Mapping[bytes, bytes]) -> bool:
-    """Whether the connection is TLS. Of a server that has no ``tls`` extension the scheme says so, but not one that
-    X-Forwarded-Proto may have written."""
-    extensions = scope.get("extensions")
-    if extensions and "tls" in extensions:
-        return True
-    return scope.get("scheme") in ("https", "wss") and b"x-forwarded-proto" not in values
 
 
 def is_grpc(content_type: bytes | None) -> bool:

@@ -25,7 +25,10 @@ class Serving:
     """``over``: the response has ended, or will not any more; ``gone``: its client has left; ``cut``: the request was too long,
     and the application has been told that its client is gone. ``scope`` is the application's."""
 
-    __slots__ = ("_exchange", "_receive", "_send", "_span", "_telemetry", "call", "cut", "gone", "over", "scope")
+    # no slots: see InboundCall
+    over = False
+    gone = False
+    cut = False
 
     def __init__(
         self,
@@ -44,7 +47,6 @@ class Serving:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self.over = self.gone = self.cut = False
 
     async def refuse(self, refusal: Refusal) -> None:
         """Respond in place of the application, which is not asked."""

@@ -24,8 +24,6 @@ ABNORMAL = 1006
 class WebSocketServing(Serving):
     """``receive`` and ``send`` are the application's."""
 
-    __slots__ = ()
-
     async def receive(self) -> Message:
         """What the client says next."""
         message = await self._receive()

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
 
 
+DEADLINE_NAMES = (DEFAULT_HEADER, GRPC_TIMEOUT)
+"""The headers that say how much time a request has left where no ResiliencePolicy names one."""
+
+
 class _Blocking(SyncNetwork):
     """Asks by the mesh's own connections, and delays by its clock."""
 
@@ -103,7 +107,8 @@ class Server:
         if snapshot is not self._names_of or not self._names:
             policies = () if snapshot is None else snapshot.resilience.values()
             said = [policy.deadline[0].lower() for policy in policies if policy.deadline is not None]
-            self._names = tuple(dict.fromkeys((*said, DEFAULT_HEADER, GRPC_TIMEOUT)))
+            names = tuple(dict.fromkeys((*said, *DEADLINE_NAMES)))
+            self._names = DEADLINE_NAMES if names == DEADLINE_NAMES else names
             self._names_of = snapshot
         return self._names
 
