@@ -65,7 +65,7 @@ async def test_thousands_of_cancelled_requests_leave_no_flight_no_call_and_no_co
 
     def alive():
         gc.collect()
-        return sum(isinstance(o, InboundCall) for o in gc.get_objects())
+        return sum(type(o) is InboundCall for o in gc.get_objects())
 
     before = alive()
     for start in range(0, REQUESTS, 400):
