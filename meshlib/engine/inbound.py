@@ -161,6 +161,12 @@ class InboundCall:
         self.add_flag(refusal.flag)
 
 
+def lets_in_everybody(call: InboundCall) -> bool:
+    """Whether nothing is asked of ``call`` before its application: its door may do without the exchange then, which would only
+    note when it began (``call.started``) and how it ended (``call.end``)."""
+    return not (call.checks or call.admission is not None or call.deadline is not None or call.inbound.faults)
+
+
 def inbound(call: InboundCall) -> InboundExchange:
     """Drive with a driver of ``engine.drivers``, then ``finish``; close it when the request is dropped."""
     clock = call.clock.monotonic
@@ -207,6 +213,8 @@ def _checked(call: InboundCall) -> Asking:
     for check in call.checks:
         try:
             found = check(call.request)
+            if found is None:  # nearly always
+                continue
             if isinstance(found, Generator):
                 asked = True
                 found = yield from found

@@ -6,10 +6,12 @@ The peer is known by its certificate only (Istio's exchange of workload metadata
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from meshlib.telemetry.families import families, message_families, size_families
+from meshlib.telemetry.families import BUCKETS, families, message_families, size_families
 from meshlib.telemetry.metrics import UNKNOWN, ShortCuts, revision
+from meshlib.telemetry.tables import CallSeries
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ class _Series(NamedTuple):
     response_messages: Count
     request_bytes: Calls | None
     response_bytes: Calls | None
+    plain: tuple[CallSeries, CallSeries, CallSeries] | None
+    """Durations and both sizes of HTTP, where they are plain numbers of this process."""
 
 
 class InboundMetrics:
@@ -62,7 +66,20 @@ class InboundMetrics:
         found = self._series.of(key)
         if found is None:
             found = self._series.learn(key, self._make(call))
-        found.calls.observe((now - call.started) * 1000.0)
+        milliseconds = (now - call.started) * 1000.0
+        if found.plain is not None:
+            # three times CallSeries.observe: its functions would cost more than what they do
+            durations, requests, responses = found.plain
+            size = call.request_bytes
+            durations.counts[bisect_left(BUCKETS, milliseconds)] += 1
+            durations.sum += milliseconds
+            requests.counts[bisect_left(BUCKETS, size)] += 1
+            requests.sum += size
+            size = call.response_bytes
+            responses.counts[bisect_left(BUCKETS, size)] += 1
+            responses.sum += size
+            return
+        found.calls.observe(milliseconds)
         if request.protocol == "grpc":
             if call.request_messages:
                 found.request_messages.inc(call.request_messages)
@@ -102,11 +119,13 @@ class InboundMetrics:
             call.flags or "-",
             "mutual_tls" if request.mutual else "none",
         )
-        sizes = None if request.protocol == "grpc" else size_families(self._registry)
-        return _Series(
-            self._calls.labels(*peers, *response),
-            self._messages.requests.labels(*peers),
-            self._messages.responses.labels(*peers),
-            None if sizes is None else sizes.requests.labels(*peers, *response),
-            None if sizes is None else sizes.responses.labels(*peers, *response),
-        )
+        messages = self._messages.requests.labels(*peers), self._messages.responses.labels(*peers)
+        calls = self._calls.labels(*peers, *response)
+        if request.protocol == "grpc":
+            return _Series(calls, *messages, None, None, None)
+        families = size_families(self._registry)
+        requests, responses = families.requests.labels(*peers, *response), families.responses.labels(*peers, *response)
+        plain = None
+        if type(calls) is CallSeries and type(requests) is CallSeries and type(responses) is CallSeries:
+            plain = calls, requests, responses
+        return _Series(calls, *messages, requests, responses, plain)

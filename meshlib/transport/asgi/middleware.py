@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from meshlib.engine.body_source import NO_BODY
 from meshlib.engine.drivers import run_async
 from meshlib.engine.effects import Serve
-from meshlib.engine.inbound import inbound
+from meshlib.engine.inbound import inbound, lets_in_everybody
 from meshlib.engine.inbound_context import enter, leave
 from meshlib.policy import deadline
 from meshlib.transport.asgi.changed_scope import changed
@@ -81,18 +81,22 @@ class MeshASGIMiddleware:
             call.checks = (_malformed,)
         telemetry = server.telemetry
         span = telemetry.began(call)
-        exchange = inbound(call)
+        exchange = None if lets_in_everybody(call) else inbound(call)
         serving: HttpServing | WebSocketServing
         if web_socket:
             serving = WebSocketServing(call, exchange, telemetry, span, scope, receive, send)
             request.body_source = NO_BODY
         else:
             serving = request.body_source = HttpServing(call, exchange, telemetry, span, scope, receive, send)
+        refusal = None
         try:
-            effect = next(exchange)
-            if type(effect) is not Serve:  # nearly always it is, and no coroutine is needed
-                effect = await run_async(exchange, server.awaited, effect)
-            refusal = effect.refusal
+            if exchange is None:
+                call.started = call.clock.monotonic()
+            else:
+                effect = next(exchange)
+                if type(effect) is not Serve:  # nearly always it is, and no coroutine is needed
+                    effect = await run_async(exchange, server.awaited, effect)
+                refusal = effect.refusal
         except ClientGone:
             telemetry.broken(call, span)
             return

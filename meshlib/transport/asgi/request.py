@@ -79,7 +79,7 @@ class AsgiRequest(InboundRequest):
     _sent_headers: RawHeaders | None = None
     _source_ip: str | None = None
     _for_caller: tuple[Change, ...] = ()
-    asked = ()
+    asked: tuple[str, ...] = ()
     _told: list[tuple[bytes, bytes]] | None = None
 
     def __init__(

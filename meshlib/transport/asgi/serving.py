@@ -23,7 +23,8 @@ BROKEN = "UC"
 
 class Serving:
     """``over``: the response has ended, or will not any more; ``gone``: its client has left; ``cut``: the request was too long,
-    and the application has been told that its client is gone. ``scope`` is the application's."""
+    and the application has been told that its client is gone. ``scope`` is the application's. There is no exchange where
+    nothing is asked of requests."""
 
     # no slots: see InboundCall
     over = False
@@ -33,7 +34,7 @@ class Serving:
     def __init__(
         self,
         call: InboundCall,
-        exchange: InboundExchange,
+        exchange: InboundExchange | None,
         telemetry: InboundTelemetry,
         span: ServedSpan | None,
         scope: Scope,
@@ -71,7 +72,12 @@ class Serving:
         call.request_bytes += size_of(call.request, self.scope)
         if call.around is not None:
             call.route = template_of(self.scope)
-        finish(self._exchange, CUT if self.gone else ended)
+        if self.gone:
+            ended = CUT
+        if self._exchange is None:
+            call.end(ended)
+        else:
+            finish(self._exchange, ended)
         self._telemetry.ended(call, self._span)
 
     def drop(self) -> None:
@@ -79,7 +85,10 @@ class Serving:
         if not self.over:
             self.over = True
             self.call.request_bytes += size_of(self.call.request, self.scope)
-            self._exchange.close()
+            if self._exchange is None:
+                self.call.end(CUT)
+            else:
+                self._exchange.close()
             self._telemetry.broken(self.call, self._span)
 
     def raised(self, error: BaseException) -> None:
