@@ -101,11 +101,15 @@ class AsgiRequest(InboundRequest):
         self.port = port or 0
 
     @property
-    def for_caller(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+    def for_caller(self) -> list[tuple[bytes, bytes]]:
         """Headers that the response gets."""
         if self._told is None:
             self._told = []
         return self._told
+
+    @for_caller.setter
+    def for_caller(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._told = headers
 
     @property
     def changes_response(self) -> bool:

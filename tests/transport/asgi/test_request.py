@@ -237,3 +237,13 @@ def test_a_request_like_another_with_another_host_method_or_visible_path_is_anot
     assert made("*", method="OPTIONS").malformed is None
     assert made("*").malformed is not None
     assert [made("/a", path=path).routed for path in ("/a", "/b", "/a")] == [None, "/b", None]
+
+
+def test_what_checks_may_set_of_a_request_can_be_set():
+    request = made()
+    request.for_caller += [(b"a", b"1")]
+    request.for_caller.append((b"b", b"2"))
+    assert request.changes_response
+    assert request.response_headers(()) == [(b"a", b"1"), (b"b", b"2")]
+    for name in (n for kind in InboundRequest.__mro__ for n in getattr(kind, "__slots__", ()) if n[:2] != "__"):
+        setattr(request, name, getattr(request, name))
