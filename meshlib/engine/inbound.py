@@ -74,25 +74,35 @@ class InboundCall:
     ``queued``, which its door sets, are the seconds that what serves it runs late, and that it stood in line for a thread.
     """
 
-    # No slots: what most requests keep as it is stands here and costs them nothing (row asgi-cost of the benchmarks).
-    until: Until | None = None
-    around: Around | None = None
-    admitted: Active | None = None  # among these it counts
-    joined = 0  # how many there were then
-    late = 0.0
-    queued = 0.0
-    started = 0.0
-    status = 0
-    grpc_status: int | None = None
-    flags = ""
-    injected_delay = 0.0
-    refusal: Refusal | None = None
-    sent = 0
-    route = ""
-    request_messages = 0
-    response_messages = 0
-    request_bytes = 0
-    response_bytes = 0
+    __slots__ = (
+        "admission",
+        "admitted",
+        "around",
+        "checks",
+        "clock",
+        "deadline",
+        "failures",
+        "flags",
+        "grpc_status",
+        "inbound",
+        "injected_delay",
+        "joined",
+        "late",
+        "propagates",
+        "queued",
+        "refusal",
+        "request",
+        "request_bytes",
+        "request_messages",
+        "response_bytes",
+        "response_messages",
+        "rng",
+        "route",
+        "sent",
+        "started",
+        "status",
+        "until",
+    )
 
     def __init__(
         self,
@@ -113,10 +123,26 @@ class InboundCall:
         self.clock = clock
         self.rng = rng
         self.deadline = request.deadline = deadline
-        if deadline is not None:
-            self.until = Until(deadline)
+        self.until = None if deadline is None else Until(deadline)
         self.propagates = propagates
+        self.around: Around | None = None
         self.admission = admission
+        self.admitted: Active | None = None  # among these it counts
+        self.joined = 0  # how many there were then
+        self.late = 0.0
+        self.queued = 0.0
+        self.started = 0.0
+        self.status = 0
+        self.grpc_status: int | None = None
+        self.flags = ""
+        self.injected_delay = 0.0
+        self.refusal: Refusal | None = None
+        self.sent = 0
+        self.route = ""
+        self.request_messages = 0
+        self.response_messages = 0
+        self.request_bytes = 0
+        self.response_bytes = 0
 
     def add_flag(self, flag: str) -> None:
         """Note one of Envoy's response flags."""
