@@ -75,6 +75,11 @@ def test_the_header_path_has_the_query(value: str, found: bool) -> None:
     assert matches(one("request.headers[:Path]", "/admin?x"), request("//admin?x"), permits=False)
 
 
+def test_a_rule_that_forbids_may_name_the_path_as_it_is_sent() -> None:
+    for normalization, path in (("BASE", "/x/%2e%2e/y"), ("DECODE_AND_MERGE_SLASHES", "/a%2fb"), ("BASE", "/%41")):
+        assert matches(one("paths", path), request(path), False, normalization)  # type: ignore[arg-type]
+
+
 def test_what_no_policy_can_judge_is_unknown() -> None:
     assert matches(one("paths", "/x"), request("/%00"), permits=False)
     assert not matches(one("paths", "/*"), request("/%00"), permits=True)
