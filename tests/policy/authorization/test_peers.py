@@ -57,6 +57,7 @@ def test_namespaces(pattern: str, principal: str, found: bool) -> None:
         ("a.b/c", "spiffe://td/ns/aXb/sa/c", False),
         ("default/sleep", "spiffe://td/ns/default/xsa/sleep", False),
         ("default/sleep", "spiffe://ns/default/sa/sleep", False),
+        ("sa/x", "spiffe://td/ns/sa/x", False),
     ],
 )
 def test_service_accounts(account: str, principal: str, found: bool) -> None:
