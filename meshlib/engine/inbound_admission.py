@@ -32,6 +32,8 @@ SHED = Refusal(503, "overloaded", None, "UO", "overload", OVERLOADED)
 FULL = Refusal(503, "reached concurrency limit", None, "UO", "reached_concurrency_limit", OVERLOADED)
 BUSY = frozenset((429, 503, 504))
 BUSY_GRPC = frozenset((4, 8, 14))
+TOOK_TOO_LONG = "max_duration_timeout"
+"""Envoy's response code details of a request whose time has passed."""
 
 
 class Served(Protocol):
@@ -139,11 +141,13 @@ class Admission:
             active.count, call.admitted = active.count - 1, None
             adaptive = self.adaptive
             if adaptive is not None:
-                busy = call.status in BUSY or call.grpc_status in BUSY_GRPC
-                if call.status and (
-                    call.refusal is None or busy
-                ):  # what others refuse says nothing of how long serving takes
+                refusal = call.refusal
+                if refusal is None and call.status:
+                    busy = call.status in BUSY or call.grpc_status in BUSY_GRPC
                     adaptive.record(now - call.started, call.joined, busy)
+                elif refusal is not None and refusal.detail == TOOK_TOO_LONG:
+                    adaptive.record(now - call.started, call.joined, True)
+                # what checks and limits refuse says nothing of how long serving takes
         self._watch_deadline(call, now)
 
     def deadline(self, request: InboundRequest, now: float, deadline: float | None) -> float | None:

@@ -261,12 +261,21 @@ def test_an_adaptive_limit_shrinks_when_requests_take_longer_and_never_below_its
         assert len(running) >= 2
 
 
+def test_a_request_that_took_longer_than_its_deadline_shrinks_the_limit():
+    with Door(protection(adaptiveConcurrency={}, deadline={"default": "1s"})) as door:
+        before = door.state._adaptive.limit
+        _, exchange, _ = door.begin()
+        door.clock.advance(2.0)
+        exchange.close()
+        assert door.state._adaptive.limit < before
+
+
 def test_what_checks_refuse_says_nothing_of_how_long_serving_takes():
     with Door(protection(adaptiveConcurrency={"minLimit": 1, "maxLimit": 20}, **ONE)) as door:
         door.ask()
-        before = door.state._adaptive._base
-        door.statuses(50)
-        assert door.state._adaptive._base == before
+        before = door.state._adaptive._base, door.state._adaptive.limit
+        assert door.statuses(50) == [429] * 50
+        assert (door.state._adaptive._base, door.state._adaptive.limit) == before
 
 
 # -- sizes and time ---------------------------------------------------------------------------------------------------
