@@ -34,6 +34,7 @@ from benchmarks.measure import (
 )
 from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
 from benchmarks.protection_rows import rate_limits
+from benchmarks.wsgi_rows import wsgi_cost
 from meshlib.engine.call import Call
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.exchange import exchange_of
@@ -375,4 +376,5 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "import": import_cost,
     "authorization": decisions,
     **ASGI_ROWS,
+    "wsgi-cost": wsgi_cost,
 }
