@@ -207,6 +207,26 @@ class TestClientsThatGoAway:
         await ask(wrapped(served, app), None, DISCONNECT)
         assert served.counted() == [("200", "-")]
 
+    async def test_a_disconnect_that_a_server_tells_while_it_sends_the_last_byte_is_none(self, served):
+        """As to a task that listens for one beside the response (Starlette's StreamingResponse has one)."""
+
+        class Suspends(Client):
+            async def send(self, message):
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                await super().send(message)
+
+        async def app(scope, receive, send):
+            await send(dict(START))
+            ending = asyncio.create_task(send(chunk(b"a", False)))
+            await asyncio.sleep(0)
+            assert await receive() == DISCONNECT
+            await ending
+
+        client = Suspends(DISCONNECT)
+        await wrapped(served, app)(http_scope(), client.receive, client.send)
+        assert served.counted() == [("200", "-")]
+
     @pytest.mark.parametrize("at", range(6))
     async def test_cancelled_at_any_await(self, served, at):
         """The task of the request is cancelled at its ``at``-th await, be it the application's, the server's or the mesh's."""
