@@ -10,7 +10,10 @@ from pathlib import Path
 import click
 
 from benchmarks.measure import Row
-from benchmarks.rows import ROWS
+from benchmarks.rows import ROWS as CALLS
+from benchmarks.token_rows import token_costs
+
+ROWS = {**CALLS, "tokens": token_costs}
 
 
 @click.command()

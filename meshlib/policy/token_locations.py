@@ -17,13 +17,15 @@ ACCESS_TOKEN = "access_token"
 _TOKEN_BEGINS = re.compile(r"[A-Za-z0-9._-]")
 
 
-@dataclass(frozen=True, slots=True)
 class Found:
     """A token, and what carries it: a ``header`` (lower case) or a query ``parameter``; neither: a cookie."""
 
-    token: str
-    header: str = ""
-    parameter: str = ""
+    __slots__ = ("header", "parameter", "token")
+
+    def __init__(self, token: str, header: str = "", parameter: str = "") -> None:
+        self.token = token
+        self.header = header
+        self.parameter = parameter
 
     def __repr__(self) -> str:
         return f"<Found in {self.header or self.parameter or 'a cookie'}>"

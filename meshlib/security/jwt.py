@@ -78,6 +78,11 @@ class Jwt:
         if self.expires is not None and seconds > self.expires + SKEW:
             raise TokenRefused(EXPIRED)
 
+    def is_current(self, now: float) -> bool:
+        """Whether ``check_times`` has nothing against it."""
+        seconds = int(now)
+        return seconds + SKEW >= self.not_before and (self.expires is None or seconds <= self.expires + SKEW)
+
     def verify(self, keys: KeySet) -> None:
         """Hold its signature against ``keys``. Raises ``TokenRefused``."""
         if not keys.keys:
@@ -118,9 +123,14 @@ def _time(claims: dict[str, Json], name: str) -> int | None:
 
 
 def _audiences(claims: dict[str, Json]) -> tuple[str, ...]:
-    found = claims.get("aud", ())
+    if "aud" not in claims:
+        return ()
+    found = claims["aud"]
     if isinstance(found, str):
         return (found,)
-    if found != () and (not isinstance(found, list) or not all(isinstance(one, str) for one in found)):
+    if not isinstance(found, list):
         raise TokenRefused(AUDIENCES_NOT_STRINGS)
-    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, (list, tuple)) else ()
+    texts = tuple([one for one in found if isinstance(one, str)])
+    if len(texts) != len(found):
+        raise TokenRefused(AUDIENCES_NOT_STRINGS)
+    return texts

@@ -267,6 +267,21 @@ def test_a_token_seen_before_needs_no_signature_checked(monkeypatch):
     assert verified(here) == 1
 
 
+def test_a_token_seen_before_does_not_hide_another():
+    """In each of the other places, and in another spelling of the header."""
+    here = bench(rule())
+    good, bad = here.token(), here.token(exp=1)
+    assert here.outcome(good) == OURS
+    assert here.outcome(good, query=f"access_token={bad}") == "401 Jwt is expired"
+    assert here.outcome(good, query="a=1") == OURS
+    assert here.outcome(good, ("authorization", f"Bearer {bad}")) == BAD_FORM
+    assert here.outcome(None, ("authorization", f"Bearer  {good}")) == OURS
+    assert here.outcome(None, ("authorization", f"Bearer {good}x")).startswith("401")
+    here = bench(rule(fromHeaders=[{"name": "x-jwt"}]))
+    assert here.outcome(None, ("x-jwt", good)) == OURS
+    assert here.outcome(None, ("x-jwt", good), ("x-jwt", bad)) == "401 Jwt is expired"
+
+
 def test_it_expires_all_the_same():
     here = bench(rule())
     good = here.token()

@@ -55,6 +55,18 @@ def test_times(claims, expected):
     assert outcome(payload(**claims)) == expected
 
 
+@pytest.mark.parametrize("now", [NOW - 66, NOW - 65.5, NOW - 65, NOW, NOW + 60, NOW + 60.9, NOW + 61])
+def test_it_is_current_when_its_times_say_nothing_against_it(now):
+    token = Jwt(SIGNER.token(payload(exp=NOW, nbf=NOW - 5)))
+    try:
+        token.check_times(now)
+    except TokenRefused:
+        assert not token.is_current(now)
+    else:
+        assert token.is_current(now)
+    assert Jwt(SIGNER.token(payload())).is_current(now)
+
+
 def test_a_part_of_a_second_does_not_count():
     assert outcome(payload(exp=NOW), now=NOW + 60.999) == "verified"
     assert outcome(payload(exp=NOW), now=NOW + 61) == jwt.EXPIRED
