@@ -76,6 +76,7 @@ class AsgiRequest(InboundRequest):
     body: bytes | None = None
     counted = False
     _values: dict[str, list[str]] | None = None
+    _plain_names: bool | None = None
     _sent_headers: RawHeaders | None = None
     _source_ip: str | None = None
     _for_caller: tuple[Change, ...] = ()
@@ -115,6 +116,24 @@ class AsgiRequest(InboundRequest):
     def changes_response(self) -> bool:
         """Whether the response gets other headers than the application's."""
         return self._told is not None or self._for_caller != ()
+
+    def header(self, name: str) -> str | None:
+        """As ``InboundRequest``'s. Of headers that are what they are called, once each, only the one that is asked for is
+        decoded."""
+        if self._values is None and name.isascii():
+            plain = self._plain_names
+            if plain is None:
+                plain = self._plain_names = _are_plain(self.values, self._raw)
+            if plain:
+                value = self.values.get(name.encode())
+                return None if value is None else value.decode("latin-1")
+        return super().header(name)
+
+    def header_values(self, name: str) -> list[str] | None:
+        """As ``InboundRequest``'s."""
+        if self._values is None and self._plain_names and name.isascii():
+            return None
+        return super().header_values(name)
 
     @functools.cached_property
     def authority(self) -> str:  # type: ignore[override]
@@ -158,6 +177,11 @@ class AsgiRequest(InboundRequest):
     @functools.cached_property
     def target(self) -> bytes:  # type: ignore[override]
         return self.full_path.encode("latin-1", "replace")
+
+
+def _are_plain(values: Mapping[bytes, bytes], headers: Sequence[tuple[str | bytes, str | bytes]]) -> bool:
+    """Whether each header is there once, by its name in lower case, as ASGI has it (and not all servers)."""
+    return len(values) == len(headers) and b"".join(values).islower()
 
 
 def version_of(scope: Scope) -> str:

@@ -17,12 +17,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, overload
 from urllib.parse import quote
 
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.policy.path_spellings import decode
+from meshlib.policy.regex import wire
 from meshlib.transport.protocol.request_target import TWO_LENGTHS, Target, read_target
 from meshlib.transport.wsgi.body import Body
 from meshlib.transport.wsgi.connection import (
@@ -45,14 +46,57 @@ UNDERSCORE_IS_KEPT_OUT = re.compile(r"gunicorn(?:/(?:2[2-9]|[3-9]\d|\d{3,})(?:\.
 """SERVER_SOFTWARE of servers that let no header name with ``_`` in."""
 
 
-class EnvironHeaders(Sequence[tuple[str, str]]):
-    """The headers in an environ, as pairs; made when somebody looks."""
+Keys: TypeAlias = Mapping[str, str | None]
+"""By the name of a header in lower case: its key in an environ, None when it has several."""
+MOST_ENVIRONS = 1024
+LONGEST_ENVIRON = 1024
+"""Characters of the keys of an environ that are remembered: strangers choose the names of headers."""
+_keys: dict[tuple[str, ...], Keys] = {}
+"""Of environs with these keys."""
+_BESIDE = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
 
-    __slots__ = ("_environ", "_pairs")
+
+def _keys_of(keys: tuple[str, ...]) -> Keys:
+    """Where the headers are in an environ with these keys."""
+    found: dict[str, str | None] = {}
+    for key in keys:
+        name = key[5:].replace("_", "-").lower() if key[:5] == "HTTP_" else _BESIDE.get(key)
+        if name is not None:
+            found[name] = None if name in found else key
+    if sum(map(len, keys)) <= LONGEST_ENVIRON:
+        if len(_keys) >= MOST_ENVIRONS:
+            _keys.clear()
+        _keys[keys] = found
+    return found
+
+
+class EnvironHeaders(Sequence[tuple[str, str]]):
+    """The headers in an environ, as pairs; made when somebody looks at more than one. As they were when somebody looked first:
+    those around the application may change them."""
+
+    __slots__ = ("_at", "_environ", "_pairs")
 
     def __init__(self, environ: Environ) -> None:
         self._environ = environ
         self._pairs: list[tuple[str, str]] | None = None
+        self._at: Keys | None = None
+
+    def one(self, name: str) -> str | Literal[False] | None:
+        """The only header of this name, which is in lower case; None: there is none; False: look at all of them."""
+        at = self._at
+        if at is None:
+            if self._pairs is not None:
+                return False
+            environ = self._environ = dict(self._environ)
+            keys = tuple(environ)
+            at = self._at = _keys.get(keys) or _keys_of(keys)
+        key = at.get(name, "")
+        if not key:
+            return None if key == "" else False
+        value = self._environ[key]
+        if type(value) is not str:
+            return False
+        return value if value or key not in _BESIDE else None
 
     def _made(self) -> list[tuple[str, str]]:
         pairs = self._pairs
@@ -63,7 +107,7 @@ class EnvironHeaders(Sequence[tuple[str, str]]):
                 for key, value in environ.items()
                 if key[:5] == "HTTP_" and type(value) is str
             ]
-            for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
+            for key, name in _BESIDE.items():
                 value = environ.get(key)
                 if value:  # CGI says "" for none
                     pairs.append((name, value))
@@ -114,7 +158,14 @@ class WsgiRequest(InboundRequest):
 
     def header(self, name: str) -> str | None:
         """As ``InboundRequest``'s; ``x_role`` finds what came as ``x-role``, or was made into it."""
-        return super().header(name.replace("_", "-") if "_" in name else name)
+        if "_" in name:
+            name = name.replace("_", "-")
+        raw = self._raw
+        if self._values is None and type(raw) is EnvironHeaders:
+            value = raw.one(name)
+            if value is not False:
+                return value if value is None or value.isascii() else wire(value)
+        return super().header(name)
 
     def header_values(self, name: str) -> list[str] | None:
         """As ``InboundRequest``'s; one of a name that may not be the one that came has an empty value more."""
@@ -241,7 +292,7 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
     request._environ = environ
     request.protocol = "http"
     request.method = method = environ["REQUEST_METHOD"]
-    request.for_application = request.malformed = None
+    request.for_application = request.malformed = request.routed = request._values = None
     request.for_caller = []
     request._for_caller = ()
     visible = get("PATH_INFO") or ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, StandIn
@@ -247,3 +249,29 @@ def test_what_checks_may_set_of_a_request_can_be_set():
     assert request.response_headers(()) == [(b"a", b"1"), (b"b", b"2")]
     for name in (n for kind in InboundRequest.__mro__ for n in getattr(kind, "__slots__", ()) if n[:2] != "__"):
         setattr(request, name, getattr(request, name))
+
+
+NAMES = (b"x-a", b"X-A", b"x-b", b"authorization", b"Authorization", b"-", b"x\xe9", b"x\xc9", b"k")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=3)), max_size=4),
+    st.lists(st.tuples(st.booleans(), st.sampled_from(("x-a", "X-A", "authorization", "-", "x\xe9", "\u212a", "n")))),
+)
+@example([(b"x\xe9", b"1"), (b"x\xc9", b"2")], [(False, "x-a"), (True, "x\xe9")])
+def test_a_header_that_is_looked_up_alone_is_what_it_is_among_all(headers, questions):
+    """However names are spelled and repeated: what is not found cannot be forbidden."""
+    request, plain = made(headers=headers), InboundRequest("GET", "/", headers)
+    for several, name in questions:
+        asked = "header_values" if several else "header"
+        assert getattr(request, asked)(name) == getattr(plain, asked)(name)
+
+
+def test_a_header_that_was_changed_is_read_as_it_is_by_then():
+    request = made("/", (b"x-a", b"1"))
+    assert (request.header("x-a"), request._values) == ("1", None)  # nothing else was decoded
+    request.take_away("x-a")
+    assert (request.header("x-a"), request.header_values("x-a")) == (None, None)
+    request.add("x-a", b"2")
+    request.add("x-a", b"3")
+    assert (request.header("x-a"), request.header_values("x-a")) == ("2,3", ["2", "3"])

@@ -250,3 +250,41 @@ def test_what_is_remembered_of_targets_is_bounded_and_nothing_that_was_unclear()
     ] * 2
     other = request_of(environ("/a%2Fb", PATH_INFO="/other"), None)
     assert other.routed == "/other"
+
+
+KEYS = ("HTTP_X_A", "HTTP_X-A", "HTTP_x_a", "HTTP_CONTENT_TYPE", "CONTENT_TYPE", "CONTENT_LENGTH", "X_A", "HTTP_")
+
+
+@given(
+    st.dictionaries(st.sampled_from(KEYS), st.sampled_from(("", "1", "a,b", "\xe9", object())), max_size=5),
+    st.lists(st.sampled_from(("x-a", "X-A", "content-type", "content-length", "", "nothing")), min_size=1),
+)
+def test_a_header_that_is_looked_up_alone_is_what_it_is_among_all(more: dict[str, Any], names: list[str]) -> None:
+    """Whatever an environ calls its headers: what is not found cannot be forbidden."""
+    made = environ(**{key: value for key, value in more.items() if type(value) is str or key[:5] == "HTTP_"})
+    request, plain = request_of(made, None), InboundRequest("GET", "/", list(EnvironHeaders(made)))
+    for name in names:
+        assert request.header(name) == plain.header(name)
+
+
+def test_a_header_is_what_it_was_when_one_was_first_looked_at() -> None:
+    made = environ(HTTP_X_ROLE="user")
+    request = request_of(made, None)
+    assert request.header("accept") is None
+    made["HTTP_X_ROLE"] = made["HTTP_ACCEPT"] = "admin"
+    assert (request.header("x-role"), request.header("accept")) == ("user", None)
+    assert [value for name, value in request.headers if name in (b"x-role", b"accept")] == [b"user"]
+
+
+def test_environs_alike_are_read_once_and_names_that_strangers_choose_take_no_memory() -> None:
+    known = module._keys
+    known.clear()
+    for value in ("1", "2"):
+        assert request_of(environ(HTTP_X_A=value), None).header("x-a") == value
+    assert len(known) == 1
+    assert request_of(environ(**{"HTTP_" + "A" * 1024: "1"}), None).header("a" * 1024) == "1"
+    assert len(known) == 1
+    for n in range(module.MOST_ENVIRONS + 10):
+        assert request_of(environ(**{f"HTTP_N{n}": "1"}), None).header("x-a") is None
+    assert len(known) <= module.MOST_ENVIRONS
+    known.clear()
