@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.token_rules import DISCOVERY, KeySource, TokenRule, TokenRules, token_rules
-from meshlib.policy.token_locations import token_locations
+from meshlib.compiler.token_rules import DISCOVERY, KeySource, TokenRule, TokenRules, UnreadTokens, token_rules
+from meshlib.policy.token_locations import ACCESS_TOKEN, AUTHORIZATION, token_locations
 from meshlib.problems import Problem, Severity
 from meshlib.security.jwk import MISSING, NO_KEYS, BadKeys, KeySet, key_set
 from meshlib.security.jwt import wanted_audiences
@@ -27,12 +27,22 @@ def compile_request_authentications(
     """The rules for the server of ``workload``, None without any. Problems are about all resources, whichever workloads they
     select."""
     problems = [problem for resource in resources for problem in _problems(resource)]
+    unread = [
+        _unread(resource) for resource in resources if resource.stands_for and _may_select(resource, workload, mesh)
+    ]
     rules = []
     for namespace in dict.fromkeys((workload.namespace, mesh.root_namespace)):
-        theirs = [r for r in resources if r.namespace == namespace and _selects(r, workload)]
+        theirs = [r for r in resources if r.namespace == namespace and not r.stands_for and _selects(r, workload)]
         for resource in sorted(theirs, key=lambda resource: resource.age_key):
             rules += [_rule(resource, model) for model in resource.spec.jwt_rules or ()]
-    return token_rules(rules), problems
+    return token_rules(rules, unread), problems
+
+
+def _may_select(resource: RequestAuthentication, workload: Workload, mesh: MeshSettings) -> bool:
+    """Whether one that cannot be read may be for ``workload``."""
+    if not resource.placed:
+        return True
+    return resource.namespace in (workload.namespace, mesh.root_namespace) and _selects(resource, workload)
 
 
 def _selects(resource: RequestAuthentication, workload: Workload) -> bool:
@@ -69,6 +79,25 @@ def _rule(resource: RequestAuthentication, model: JwtRule) -> TokenRule:
     )
 
 
+def _unread(resource: RequestAuthentication) -> UnreadTokens:
+    """Beside the places that its rules name it may have looked in the default ones."""
+    models = resource.spec.jwt_rules or ()
+    headers = [(header.name, header.prefix or "") for model in models for header in model.from_headers or ()]
+    locations = token_locations(
+        [AUTHORIZATION, *headers],
+        [ACCESS_TOKEN, *(name for model in models for name in model.from_params or ())],
+        [name for model in models for name in model.from_cookies or ()],
+    )
+    outputs = [model.output_payload_to_header or "" for model in models]
+    outputs += [output.header for model in models for output in model.output_claim_to_headers or ()]
+    return UnreadTokens(
+        f"{resource.namespace}/{resource.name}",
+        resource.stands_for,
+        None if resource.looks_anywhere else locations,
+        frozenset(header.lower() for header in outputs if header),
+    )
+
+
 def _source(model: JwtRule) -> KeySource | None:
     """Inline keys count before a ``jwksUri``, and that before discovery."""
     if model.jwks:
@@ -93,6 +122,8 @@ def _inline(model: JwtRule) -> tuple[KeySet, str]:
 
 def _problems(resource: RequestAuthentication) -> Iterator[Problem]:
     spec = resource.spec
+    if resource.stands_for:
+        return  # which has been said where it could not be read
     if spec.target_refs or spec.target_ref is not None:
         return  # without effect, which its row of the semantics says
     for position, model in enumerate(spec.jwt_rules or ()):

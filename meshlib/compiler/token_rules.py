@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from meshlib.policy.http_match import RequestView
 from meshlib.policy.token_locations import TokenLocations
 from meshlib.security.jwk import NO_KEYS, KeySet
 
@@ -51,20 +52,46 @@ class TokenRule:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadTokens:
+    """A RequestAuthentication that cannot be read, and ``why``, of which there is no good version yet: every token at
+    ``locations``, where it may have looked, is refused. None: it may have looked anywhere, and every request is."""
+
+    resource: str
+    why: str
+    locations: TokenLocations | None
+    outputs: frozenset[str] = frozenset()
+
+    def may_refuse(self, request: RequestView) -> bool:
+        """Whether the RequestAuthentication may have refused the request, if it could be read."""
+        return self.locations is None or bool(self.locations.find(request))
+
+    def spares(self, rule: TokenRule) -> bool:
+        """Whether ``rule`` looks somewhere that this surely did not."""
+        mine, its = self.locations, rule.locations
+        return mine is not None and bool(
+            set(its.headers) - set(mine.headers)
+            or set(its.parameters) - set(mine.parameters)
+            or set(its.cookies) - set(mine.cookies)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRules:
-    """Those of a workload, in the order in which Istio gives them to Envoy. ``outputs``: of all."""
+    """Those of a workload, in the order in which Istio gives them to Envoy. ``outputs``: of all, ``unread`` too."""
 
     rules: tuple[TokenRule, ...]
     outputs: frozenset[str]
+    unread: tuple[UnreadTokens, ...] = ()
 
     def sources(self) -> list[str]:
         """From where keys are fetched, as ``KeySource.key`` says it."""
         return [rule.source.key for rule in self.rules if rule.source is not None]
 
 
-def token_rules(rules: list[TokenRule]) -> TokenRules | None:
+def token_rules(rules: list[TokenRule], unread: list[UnreadTokens]) -> TokenRules | None:
     """The rules of a workload, None without any. Istio sorts them by issuer."""
-    if not rules:
+    if not rules and not unread:
         return None
     ordered = sorted(rules, key=lambda rule: rule.issuer)
-    return TokenRules(tuple(ordered), frozenset().union(*(rule.outputs for rule in ordered)))
+    outputs = frozenset().union(*(rule.outputs for rule in ordered), *(broken.outputs for broken in unread))
+    return TokenRules(tuple(ordered), outputs, tuple(unread))

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from meshlib.compiler.custom import Custom
     from meshlib.compiler.inbound import Inbound
+    from meshlib.compiler.token_rules import TokenRules, UnreadTokens
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.policy.authorization.why import PolicyWhy
 
 _RULE = re.compile(r"ns\[(.*)\]-policy\[(.*)\]-rule\[([0-9]+)\]")
 PERMISSION_DENIED = 7
 INVALID_ARGUMENT = 3
+UNAUTHENTICATED = 16
 NO_POLICIES = Authorization(())
 
 
@@ -30,12 +32,17 @@ def explain_inbound(settings: Inbound, request: InboundRequest, notes: Iterable[
     authorization = NO_POLICIES if settings.authorization is None else settings.authorization
     # without a policy nothing is judged, not even whether its path can be
     judged = bool(authorization) or bool(settings.custom)
-    decision = _without_authorizer(settings.custom, request) or (authorization.decide(request) if judged else ALLOWED)
+    decision = _without_authorizer(settings.custom, request)
+    unread = None if decision is not None else _by_unread(settings.tokens, request)
+    if unread is not None:
+        decision = Decision(401)
+    elif decision is None:
+        decision = authorization.decide(request) if judged else ALLOWED
     considered = why(authorization.policies, request, authorization.normalization)
     return InboundExplanation(
         allowed=decision.allowed,
         status=decision.status or 200,
-        reason=_reason(decision, considered),
+        reason=_reason(decision, considered) if unread is None else _reason_of(unread),
         request=_request(request),
         policy=decision.policy,
         rule=decision.rule,
@@ -56,6 +63,26 @@ def _without_authorizer(customs: Iterable[Custom], request: InboundRequest) -> D
     return None
 
 
+def _by_unread(tokens: TokenRules | None, request: InboundRequest) -> UnreadTokens | None:
+    """What refuses the request because nobody can read it, if there is such a thing. Claims that were told are of a token that
+    may be wherever rules look for one."""
+    if tokens is None:
+        return None
+    for unread in tokens.unread:
+        if unread.may_refuse(request):
+            return unread
+        if request.claims is not None and not any(unread.spares(rule) for rule in tokens.rules):
+            return unread
+    return None
+
+
+def _reason_of(unread: UnreadTokens) -> str:
+    said = f"RequestAuthentication/{unread.resource} cannot be read ({unread.why}) and has no good version yet"
+    if unread.locations is None:
+        return f"{said}: it may have looked anywhere for tokens, and so every request is refused"
+    return f"{said}, and the request has a token where it may have looked for one"
+
+
 def _place(rule: str) -> tuple[str, int | None]:
     """``ns[x]-policy[y]-rule[0]`` as x/y and 0."""
     found = _RULE.fullmatch(rule)
@@ -63,7 +90,7 @@ def _place(rule: str) -> tuple[str, int | None]:
 
 
 def _grpc(status: int) -> int:
-    return {0: 0, 400: INVALID_ARGUMENT}.get(status, PERMISSION_DENIED)
+    return {0: 0, 400: INVALID_ARGUMENT, 401: UNAUTHENTICATED}.get(status, PERMISSION_DENIED)
 
 
 def _reason(decision: Decision, considered: tuple[PolicyWhy, ...]) -> str:
@@ -112,7 +139,12 @@ def _notes(settings: Inbound, request: InboundRequest) -> Iterator[str]:
             else:
                 yield f"{asked} is asked first, and may refuse it"
     tokens = settings.tokens
-    if tokens is not None:
+    for unread in () if tokens is None else tokens.unread:
+        yield (
+            f"RequestAuthentication/{unread.resource} cannot be read ({unread.why}) and has no good version yet: every token "
+            "where it may have looked for one is refused (401) before any policy"
+        )
+    if tokens is not None and tokens.rules:
         named = ", ".join(dict.fromkeys(rule.resource for rule in tokens.rules))
         if request.claims is not None:
             yield f"its claims are taken for those of a token that {named} has verified; the token of a request is, first"

@@ -26,7 +26,8 @@ class PolicyStatus(TypedDict):
 
 class InboundStatus(TypedDict):
     """``denied_by_none``: requests that no rule of the ALLOW policies let in. ``custom`` are the providers that CUSTOM policies
-    ask, ``tokens`` the RequestAuthentications, ``protection`` the ResiliencePolicy ("" without), ``faults`` the EnvoyFilters
+    ask, ``tokens`` the RequestAuthentications, ``broken_tokens`` those of them that cannot be read, and why: every token where
+    they may have looked for one is refused. ``protection`` is the ResiliencePolicy ("" without), ``faults`` the EnvoyFilters
     that inject some, ``rate_limits`` how many limits EnvoyFilters set. ``path_normalization`` and ``trust_domains`` are
     MeshConfig's."""
 
@@ -34,6 +35,7 @@ class InboundStatus(TypedDict):
     denied_by_none: int
     custom: list[str]
     tokens: list[str]
+    broken_tokens: dict[str, str]
     protection: str
     rate_limits: int
     faults: list[str]
@@ -46,6 +48,8 @@ def inbound_status(settings: Inbound, counts: AuthorizationCounts) -> InboundSta
     denied, audited, tried = counts.of("denied"), counts.of("audited"), counts.of("dry_run_denied")
     policies = () if settings.authorization is None else settings.authorization.policies
     tokens = () if settings.tokens is None else settings.tokens.rules
+    unread = () if settings.tokens is None else settings.tokens.unread
+    named = [*(rule.resource for rule in tokens), *(broken.resource for broken in unread)]
     mesh = settings.mesh
     return {
         "policies": [
@@ -63,7 +67,8 @@ def inbound_status(settings: Inbound, counts: AuthorizationCounts) -> InboundSta
         ],
         "denied_by_none": denied.get("", 0),
         "custom": [custom.provider for custom in settings.custom],
-        "tokens": list(dict.fromkeys(rule.resource for rule in tokens)),
+        "tokens": list(dict.fromkeys(named)),
+        "broken_tokens": {broken.resource: broken.why for broken in unread},
         "protection": "" if settings.protection is None else settings.protection.resource,
         "rate_limits": len(settings.limits.local) + len(settings.limits.shared),
         "faults": list(settings.resources),

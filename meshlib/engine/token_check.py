@@ -4,21 +4,24 @@ Like Envoy's ``jwt_authn`` as Istio configures it. Each rule looks for tokens wh
 against the request; several, and all must be good. A request comes in when the tokens of one rule are good, whatever the others
 say; or when no rule finds any, and then it has no claims. So a token that no rule takes is refused, never ignored.
 
+Before that, a token that a RequestAuthentication may have looked at which cannot be read is refused, whatever other rules say.
+
 A rule has nothing to wait for but keys. The check is a plain function while they are at hand, else a generator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from meshlib.compiler.token_rules import TokenRule, TokenRules
+from meshlib.compiler.token_rules import TokenRule, TokenRules, UnreadTokens
 from meshlib.engine.effects import Spawn
 from meshlib.engine.verified_tokens import Verified, VerifiedTokens
 from meshlib.policy.path_spellings import Normalization, path_spellings
 from meshlib.policy.refusal import Refusal
 from meshlib.policy.token_locations import Found, is_preflight, without_parameter
-from meshlib.security.jws import TokenRefused
+from meshlib.security.jws import NOT_VERIFIED, TokenRefused
 from meshlib.security.jwt import AUDIENCE_NOT_ALLOWED, FETCH_FAILED, MISSING, UNKNOWN_ISSUER, Jwt
 from meshlib.security.token_claims import claim_as_header, principal, split_claims
 
@@ -76,7 +79,7 @@ ANONYMOUS = Admitted(None, ())
 class TokenCheck:
     """The check of one configuration. ``clock`` is the mesh's; ``normalization`` of paths is MeshConfig's."""
 
-    __slots__ = ("_clock", "_key_sets", "_normalization", "_outputs", "_rules", "_usual", "rules")
+    __slots__ = ("_clock", "_key_sets", "_normalization", "_outputs", "_rules", "_unread", "_usual", "rules")
 
     def __init__(self, rules: TokenRules, key_sets: KeySets, clock: Clock, normalization: Normalization) -> None:
         self.rules = rules
@@ -87,13 +90,17 @@ class TokenCheck:
         self._rules = tuple(
             BoundRule(rule, None if rule.source is None else key_sets.held(rule.source)) for rule in rules.rules
         )
-        self._usual = _usual(self._rules)
+        self._unread = rules.unread
+        self._usual = None if rules.unread else _usual(self._rules)
 
     def __call__(self, request: InboundRequest) -> Refusal | Asking | None:
         """Let the request in, with its claims, or refuse it; or wait for keys first."""
         if request.method == "OPTIONS" and is_preflight(request.header, request.method):
             self._strip(request)
             return None
+        for unread in self._unread:
+            if unread.may_refuse(request):
+                return _refusal_by_unread(request, unread, self._normalization)
         if self._usual is not None and self._seen_before(request, *self._usual):
             return None
         verdict = self._decide(request, ())
@@ -262,6 +269,13 @@ def _why(reasons: Sequence[str]) -> str:
         if found == MISSING or reason not in (MISSING, UNKNOWN_ISSUER):
             found = reason
     return found
+
+
+def _refusal_by_unread(request: InboundRequest, unread: UnreadTokens, normalization: Normalization) -> Refusal:
+    refusal = _refusal(request, NOT_VERIFIED, normalization)
+    return replace(
+        refusal, detail=f"{refusal.detail} RequestAuthentication/{unread.resource} cannot be read: {unread.why}"
+    )
 
 
 def _refusal(request: InboundRequest, reason: str, normalization: Normalization) -> Refusal:

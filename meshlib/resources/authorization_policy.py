@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
-from meshlib.resources.base import Model, NothingIsEmpty, Resource
+from meshlib.resources.base import Model, NothingIsEmpty
+from meshlib.resources.guarding import Guarding
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import names
 
@@ -90,22 +91,9 @@ class AuthorizationPolicySpec(Model):
     target_refs: list[TargetRef] | None = None
 
 
-class AuthorizationPolicy(Resource):
+class AuthorizationPolicy(Guarding):
     """Istio's AuthorizationPolicy."""
 
     kind: Literal["AuthorizationPolicy"]
     spec: Annotated[AuthorizationPolicySpec, NothingIsEmpty] = Field(default_factory=AuthorizationPolicySpec)
     status: object = None
-    _stands_for: str = PrivateAttr(default="")
-    _placed: bool = PrivateAttr(default=True)
-
-    @property
-    def stands_for(self) -> str:
-        """Why the policy of this name could not be read, of which there is no good version yet: this stands for all that it
-        may have refused. "" of one that could."""
-        return self._stands_for
-
-    @property
-    def placed(self) -> bool:
-        """Whether namespace and selector are those of the policy: not known of every one that could not be read."""
-        return self._placed

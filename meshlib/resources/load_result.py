@@ -12,7 +12,7 @@ from meshlib.resources.base import Origin, Resource
 from meshlib.resources.document import LazyPositions, Positions
 
 if TYPE_CHECKING:
-    from meshlib.resources.authorization_policy import AuthorizationPolicy
+    from meshlib.resources.guarding import Guarding
 
 Signature = tuple[int, int, int, int]
 
@@ -35,7 +35,7 @@ class FileFound:
     says_empty: bool = False
     refused: set[str] = field(default_factory=set)
     torn: list[str] = field(default_factory=list)
-    stand_ins: list[AuthorizationPolicy] = field(default_factory=list)
+    stand_ins: list[Guarding] = field(default_factory=list)
 
 
 @dataclass(slots=True)

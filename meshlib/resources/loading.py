@@ -28,8 +28,8 @@ LONG_TEXT = 1_000
 """Characters of a document from which on its long lists are checked piece by piece."""
 
 
-GUARDED = "AuthorizationPolicy"
-"""The kind that something stands for when it cannot be read (``stand_ins.py``)."""
+GUARDED = frozenset(("AuthorizationPolicy", "RequestAuthentication"))
+"""The kinds that something stands for when they cannot be read (``stand_ins.py``)."""
 
 
 class Loading:
@@ -181,7 +181,7 @@ class Loading:
             ):
                 self.result.files[file].refused.add(_would_be(kind, called))
             if read and unknown_version(kind, version) is not None:
-                self._stands_for(kind, value, f"apiVersion {version} is not known", file, positions)
+                self._stands_for(kind, document, f"apiVersion {version} is not known", file, positions)
             return
         content = None
         if self.memo is not None:
@@ -197,7 +197,7 @@ class Loading:
             taken = {**head, **taken}
         metadata = value.get("metadata")
         would_be = _would_be(kind, metadata) if isinstance(metadata, Mapping) and metadata.get("name") else ""
-        long = document.source is not None and document.source.size >= LONG_TEXT and kind != GUARDED
+        long = document.source is not None and document.source.size >= LONG_TEXT and kind not in GUARDED
         if inside is None:
             resource, findings = check(model, taken, positions, lenient=self.lenient, use_up=long)
         else:
@@ -246,7 +246,7 @@ class Loading:
                 self.result.files[file].refused.add(checked.would_be)
             kind = checked.refused[1]["kind"] if checked.refused is not None else resource.kind if resource else ""
             why = next((found.message for found in findings if found.severity is Severity.ERROR), "it cannot be read")
-            self._stands_for(kind, document.value, why, file, positions)
+            self._stands_for(kind, document, why, file, positions)
             return
         line, column = positions.place(())
         self._count += 1
@@ -264,6 +264,7 @@ class Loading:
                 place=positions.place(("metadata",)),
                 path=f"{prefix}metadata",
             )
+            self._stands_for(resource.kind, document, "metadata.name is missing", file, positions)
             return
         if self._is_double(resource, document, prefix):
             return
@@ -278,27 +279,25 @@ class Loading:
             self._about(problem, checked)
 
     def _stands_for(
-        self, kind: str, value: Mapping[str, object], why: str, file: str, positions: Positions | LazyPositions
+        self, kind: str, document: Document, why: str, file: str, positions: Positions | LazyPositions
     ) -> None:
         """What cannot be read may have kept somebody out."""
         found = self.result.files.get(file)
-        if kind != GUARDED or found is None:
+        if kind not in GUARDED or found is None:
             return
         from meshlib.resources.stand_ins import stand_in_for
 
         line, column = positions.place(())
-        made = stand_in_for(value, why, Origin(file=file, line=line, column=column))
+        made = stand_in_for(kind, document.value, why, Origin(file=file, line=line, column=column), document.broken)
         if made is not None:
             found.stand_ins.append(made)
 
     def _stands_for_text(self, text: str, file: str) -> None:
-        if GUARDED not in text:
+        if not any(kind in text for kind in GUARDED):
             return
-        from meshlib.resources.stand_ins import stand_in_for_text
+        from meshlib.resources.stand_ins import stand_ins_for_text
 
-        made = stand_in_for_text(text, Origin(file=file))
-        if made is not None:
-            self.result.files[file].stand_ins.append(made)
+        self.result.files[file].stand_ins += stand_ins_for_text(text, Origin(file=file))
 
     def _about(self, problem: Problem, checked: Checked) -> None:
         if self.keep_all:

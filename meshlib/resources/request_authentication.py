@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from meshlib.resources.base import Model, NothingIsEmpty, Resource
+from meshlib.resources.base import Model, NothingIsEmpty
+from meshlib.resources.guarding import Guarding
 from meshlib.resources.selection import Selector, TargetRef
 from meshlib.resources.types import Duration, names
 
@@ -52,9 +53,20 @@ class RequestAuthenticationSpec(Model):
     target_refs: list[TargetRef] | None = None
 
 
-class RequestAuthentication(Resource):
+class RequestAuthentication(Guarding):
     """Istio's RequestAuthentication."""
 
     kind: Literal["RequestAuthentication"]
     spec: Annotated[RequestAuthenticationSpec, NothingIsEmpty] = Field(default_factory=RequestAuthenticationSpec)
     status: object = None
+    _looks_anywhere: bool = PrivateAttr(default=False)
+
+    @property
+    def looks_anywhere(self) -> bool:
+        """Of what stands for one that could not be read: its rules do not tell all the places where it may have looked for
+        tokens, or not all that it may have set or required."""
+        return self._looks_anywhere
+
+    @property
+    def refuses(self) -> str:
+        return super().refuses if self._looks_anywhere else "every token where it may have looked for one is refused"

@@ -1,4 +1,5 @@
-"""What stands for an AuthorizationPolicy that cannot be read and has no good version yet: it refuses whatever that may have.
+"""What stands for an AuthorizationPolicy or a RequestAuthentication that cannot be read and has no good version yet: it refuses
+whatever that may have.
 
 A broken policy keeps its last good version. Where there is none, leaving it out would let in whom it was written against.
 """
@@ -10,59 +11,99 @@ from collections.abc import Mapping
 
 from meshlib.resources.authorization_policy import AuthorizationPolicy, Rule
 from meshlib.resources.base import Origin
+from meshlib.resources.guarding import Guarding
+from meshlib.resources.request_authentication import RequestAuthentication
 from meshlib.resources.selection import Selector
+from meshlib.resources.unread_tokens import readable_rules
 
-KIND = "AuthorizationPolicy"
+AUTHORIZATION_POLICY = "AuthorizationPolicy"
+REQUEST_AUTHENTICATION = "RequestAuthentication"
 TORN = "it is no YAML"
 """What ``stands_for`` says of a document whose text is broken."""
 _DRY_RUN = "istio.io/dry-run"
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_IN_A_TEXT = re.compile(rf"""["']?kind["']?\s*:\s*["']?{KIND}\b""")
+_IN_A_TEXT = {
+    kind: re.compile(rf"""["']?kind["']?\s*:\s*["']?{kind}\b""")
+    for kind in (AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION)
+}
 _ISTIOS = re.compile(r"security\.istio\.io")
 _NAMED = re.compile(r"""["']?name["']?\s*:\s*["']?([a-z0-9][-a-z0-9.]*)""")
 
 
-def stand_in(name: str, namespace: str | None, selector: Selector | None, why: str) -> AuthorizationPolicy:
-    """Of these workloads (no ``selector``: all of the namespace). ``namespace`` None: nobody knows where it belongs, and it is
-    everywhere."""
-    metadata: dict[str, str] = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
-    spec: dict[str, object] = {"action": "DENY", "rules": [Rule()]}
-    if selector is not None:
-        spec["selector"] = selector
-    made = AuthorizationPolicy.model_validate(
-        {"apiVersion": "security.istio.io/v1", "kind": KIND, "metadata": metadata, "spec": spec}
-    )
-    made._stands_for = why
-    made._placed = namespace is not None
-    return made
-
-
-def stand_in_for(value: Mapping[str, object], why: str, origin: Origin) -> AuthorizationPolicy | None:
+def stand_in_for(
+    kind: str, value: Mapping[str, object], why: str, origin: Origin, twice: bool = False
+) -> Guarding | None:
     """For a document of that kind, as far as it can be read: what cannot be counts as if it were for all. None when it surely
-    refuses nobody: an AUDIT policy, a dry run, one for gateways and waypoints."""
+    refuses nobody: an AUDIT policy, a dry run, one for gateways and waypoints, one without rules for tokens.
+
+    ``twice``: some key of it is there twice, and either value may be the one that was meant, so that nothing is sure but its
+    name."""
     metadata, spec = _mapping(value.get("metadata")), _mapping(value.get("spec"))
-    annotations = _mapping(metadata.get("annotations"))
-    if spec.get("action") == "AUDIT" or _text(annotations.get(_DRY_RUN)) in _TRUE:
-        return None
+    if twice:
+        return _signed(_of_name(kind, _text(metadata.get("name")) or "unnamed"), why, None, origin)
     if spec.get("targetRefs") or spec.get("targetRef"):
         return None
     namespace = metadata.get("namespace", "default")
-    made = stand_in(
-        _text(metadata.get("name")) or "unnamed",
-        namespace if isinstance(namespace, str) and namespace else None,
-        _selector(spec.get("selector")),
-        why,
-    )
-    made._origin = origin
+    place = namespace if isinstance(namespace, str) and namespace else None
+    name, selector = _text(metadata.get("name")) or "unnamed", _selector(spec.get("selector"))
+    made: Guarding
+    if kind == AUTHORIZATION_POLICY:
+        annotations = _mapping(metadata.get("annotations"))
+        if spec.get("action") == "AUDIT" or _text(annotations.get(_DRY_RUN)) in _TRUE:
+            return None
+        made = _policy(name, place, selector)
+    else:
+        rules = readable_rules(spec)
+        if rules == []:
+            return None
+        made = _tokens(name, place, selector, rules)
+    return _signed(made, why, place, origin)
+
+
+def stand_ins_for_text(text: str, origin: Origin) -> list[Guarding]:
+    """For a document that is no YAML, none when it is not about such a policy. They are everywhere."""
+    if not _ISTIOS.search(text):
+        return []
+    found = _NAMED.search(text)
+    name = found[1] if found is not None else "unnamed"
+    kinds = [kind for kind, pattern in _IN_A_TEXT.items() if pattern.search(text)]
+    return [_signed(_of_name(kind, name), TORN, None, origin) for kind in kinds]
+
+
+def _of_name(kind: str, name: str) -> Guarding:
+    """For one of which nothing else is known."""
+    return _policy(name, None, None) if kind == AUTHORIZATION_POLICY else _tokens(name, None, None, None)
+
+
+def _policy(name: str, namespace: str | None, selector: Selector | None) -> AuthorizationPolicy:
+    head = _head(AUTHORIZATION_POLICY, name, namespace)
+    return AuthorizationPolicy.model_validate({**head, "spec": _spec(selector, action="DENY", rules=[Rule()])})
+
+
+def _tokens(
+    name: str, namespace: str | None, selector: Selector | None, rules: list[dict[str, object]] | None
+) -> RequestAuthentication:
+    """``rules`` None: they cannot be read."""
+    head = _head(REQUEST_AUTHENTICATION, name, namespace)
+    made = RequestAuthentication.model_validate({**head, "spec": _spec(selector, jwtRules=rules or [])})
+    made._looks_anywhere = rules is None
     return made
 
 
-def stand_in_for_text(text: str, origin: Origin) -> AuthorizationPolicy | None:
-    """For a document that is no YAML, None when it is not about such a policy. It is everywhere."""
-    if not _IN_A_TEXT.search(text) or not _ISTIOS.search(text):
-        return None
-    named = _NAMED.search(text)
-    made = stand_in(named[1] if named is not None else "unnamed", None, None, TORN)
+def _head(kind: str, name: str, namespace: str | None) -> dict[str, object]:
+    metadata = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
+    return {"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": metadata}
+
+
+def _spec(selector: Selector | None, **fields: object) -> dict[str, object]:
+    """Of these workloads (no ``selector``: all of the namespace)."""
+    return fields if selector is None else {**fields, "selector": selector}
+
+
+def _signed(made: Guarding, why: str, namespace: str | None, origin: Origin) -> Guarding:
+    """``namespace`` None: nobody knows where it belongs, and it is everywhere."""
+    made._stands_for = why
+    made._placed = namespace is not None
     made._origin = origin
     return made
 

@@ -16,6 +16,7 @@ from meshlib.sources.watcher import Watcher, WatchStatus
 if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.resources.base import Resource
+    from meshlib.resources.guarding import Guarding
     from meshlib.resources.loader import LoadMemo, LoadResult
 
 log = logging.getLogger("meshlib.sources")
@@ -33,7 +34,7 @@ class FileSource:
         self._memo: LoadMemo | None = None
         self._removals: Removals[Resource] = Removals()
         self._look_again: float | None = None
-        self._stand_ins: list[Resource] = []
+        self._stand_ins: list[Guarding] = []
         self._watcher: Watcher | None = None
         self._lock = threading.Lock()
 
@@ -167,7 +168,7 @@ def newly_wrong(problems: Sequence[Problem], before: Sequence[Problem]) -> list[
     return [p for p in problems if p.severity is Severity.ERROR and p not in before]
 
 
-def _stand_ins(result: LoadResult, serve: Sequence[Resource]) -> list[Resource]:
+def _stand_ins(result: LoadResult, serve: Sequence[Resource]) -> list[Guarding]:
     """What stands for policies that cannot be read, but for those that have a good version: it is served."""
     made = [stand_in for found in result.files.values() for stand_in in found.stand_ins]
     if not made:
@@ -175,13 +176,13 @@ def _stand_ins(result: LoadResult, serve: Sequence[Resource]) -> list[Resource]:
     from meshlib.resources.stand_ins import TORN
 
     served = {resource.id for resource in serve}
-    names = {resource.name for resource in serve if resource.kind == made[0].kind}
-    return [s for s in made if not (s.id in served if s.placed else s.stands_for == TORN and s.name in names)]
+    names = {(resource.kind, resource.name) for resource in serve}
+    return [s for s in made if not (s.id in served if s.placed else s.stands_for == TORN and (s.kind, s.name) in names)]
 
 
-def _refuses_everything(stand_in: Resource) -> Problem:
+def _refuses_everything(stand_in: Guarding) -> Problem:
     origin = stand_in.origin
-    message = "it cannot be read and has no good version yet, so everything that it may have refused is refused"
+    message = f"it cannot be read and has no good version yet, so {stand_in.refuses}"
     return Problem(
         "refuses-everything", Severity.ERROR, origin.file, origin.line, origin.column, stand_in.id, message, "mend it"
     )

@@ -53,6 +53,7 @@ def test_a_workload_without_policies_says_so():
         "denied_by_none": 0,
         "custom": [],
         "tokens": [],
+        "broken_tokens": {},
         "protection": "",
         "rate_limits": 0,
         "faults": [],

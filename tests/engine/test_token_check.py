@@ -5,6 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.compiler.token_rules import UnreadTokens, token_rules
+from meshlib.engine.inbound_request import InboundRequest
+from meshlib.engine.key_sets import KeySets
+from meshlib.engine.token_check import TokenCheck
+from meshlib.policy.token_locations import token_locations
+from tests.support.fake_clock import FakeClock
 from tests.support.token_bench import IDP, KEYS, TokenBench, request_authentication
 from tests.support.tokens import issuer
 
@@ -327,3 +333,46 @@ def test_no_token_is_in_any_repr():
     shown = " ".join(map(repr, things))
     for part in (*good.split("."), "canary", secret.jwk["k"]):
         assert part not in shown
+
+
+# -- RequestAuthentications that cannot be read -------------------------------------------------------------------------
+
+
+def unread(looks: bool, *rules) -> TokenCheck:
+    places = token_locations([("X-Jwt", "")], [], []) if looks else None
+    broken = UnreadTokens("shop/new", "unknown field 'x'", places, frozenset(("x-sub",)))
+    return TokenCheck(token_rules(list(rules), [broken]), KeySets(FakeClock(), None), FakeClock(), "BASE")
+
+
+def asked(*headers, **more) -> InboundRequest:
+    return InboundRequest(more.pop("method", "GET"), "/a", list(headers), authority="shop", **more)
+
+
+def test_a_token_where_one_that_cannot_be_read_may_have_looked_is_refused_with_the_reason_for_us_alone():
+    refusal = unread(True)(asked(("x-jwt", "secret")))
+    assert (refusal.status, refusal.grpc, refusal.text) == (401, 16, "Jwt verification fails")
+    assert refusal.headers == ((b"www-authenticate", b'Bearer realm="http://shop/a", error="invalid_token"'),)
+    assert refusal.detail == (
+        "jwt_authn_access_denied{Jwt_verification_fails} "
+        "RequestAuthentication/shop/new cannot be read: unknown field 'x'"
+    )
+
+
+def test_a_request_without_a_token_there_is_nobodys_and_what_it_may_set_is_taken_away():
+    request = asked(("x-sub", "root"), ("authorization", "Bearer x"))
+    assert unread(True)(request) is None
+    assert (request.claims, request.for_application.remove) == (None, {"x-sub"})
+
+
+def test_where_it_may_have_looked_anywhere_every_request_is_refused_but_preflights():
+    assert unread(False)(asked()).status == 401
+    preflight = [("origin", "a"), ("access-control-request-method", "GET")]
+    assert unread(False)(asked(*preflight, method="OPTIONS")) is None
+
+
+def test_no_good_rule_makes_good_a_token_that_one_that_cannot_be_read_may_have_looked_at():
+    here = bench(rule(fromHeaders=[{"name": "x-jwt"}]))
+    good = ("x-jwt", here.token())
+    assert here.outcome(None, good) == OURS
+    (known,) = here.bound.of(0).settings.tokens.rules
+    assert unread(True, known)(asked(good)).status == 401

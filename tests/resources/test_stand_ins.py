@@ -9,13 +9,17 @@ import pytest
 from meshlib.resources.authorization_policy import AuthorizationPolicy
 from meshlib.resources.base import Origin
 from meshlib.resources.loader import load
-from meshlib.resources.stand_ins import TORN, stand_in_for, stand_in_for_text
+from meshlib.resources.request_authentication import RequestAuthentication
+from meshlib.resources.stand_ins import TORN, stand_in_for, stand_ins_for_text
 
 ORIGIN = Origin(file="mesh.yaml", line=3)
 
 
 def made(spec: object, **metadata: object) -> AuthorizationPolicy | None:
-    return stand_in_for({"metadata": {"name": "p", "namespace": "shop", **metadata}, "spec": spec}, "bad", ORIGIN)
+    value = {"metadata": {"name": "p", "namespace": "shop", **metadata}, "spec": spec}
+    found = stand_in_for("AuthorizationPolicy", value, "bad", ORIGIN)
+    assert found is None or isinstance(found, AuthorizationPolicy)
+    return found
 
 
 def test_it_refuses_everything_where_the_policy_is_for() -> None:
@@ -67,7 +71,7 @@ def test_a_namespace_that_cannot_be_told_is_all_of_them(namespace: Any) -> None:
 
 
 def test_a_document_whose_parts_are_no_objects() -> None:
-    found = stand_in_for({"metadata": "p", "spec": ["x"]}, "bad", ORIGIN)
+    found = stand_in_for("AuthorizationPolicy", {"metadata": "p", "spec": ["x"]}, "bad", ORIGIN)
     assert found is not None
     assert found.name == "unnamed"
 
@@ -81,8 +85,7 @@ def test_a_document_whose_parts_are_no_objects() -> None:
     ],
 )
 def test_a_text_that_is_no_yaml_is_everywhere(text: str, name: str) -> None:
-    found = stand_in_for_text(text, ORIGIN)
-    assert found is not None
+    [found] = stand_ins_for_text(text, ORIGIN)
     assert (found.name, found.placed, found.stands_for) == (name, False, TORN)
 
 
@@ -95,7 +98,68 @@ def test_a_text_that_is_no_yaml_is_everywhere(text: str, name: str) -> None:
     ],
 )
 def test_nothing_stands_for_texts_about_something_else(text: str) -> None:
-    assert stand_in_for_text(text, ORIGIN) is None
+    assert stand_ins_for_text(text, ORIGIN) == []
+
+
+def tokens(spec: object, **metadata: object) -> RequestAuthentication | None:
+    value = {"metadata": {"name": "t", "namespace": "shop", **metadata}, "spec": spec}
+    found = stand_in_for("RequestAuthentication", value, "bad", ORIGIN)
+    assert found is None or isinstance(found, RequestAuthentication)
+    return found
+
+
+def test_for_tokens_it_has_the_places_where_they_were_looked_for() -> None:
+    found = tokens({"jwtRules": [{"fromParams": ["t"], "issuer": 5}], "selector": {"matchLabels": {"app": "cart"}}})
+    assert found is not None
+    assert (found.id, found.stands_for, found.placed, found.looks_anywhere) == (
+        "RequestAuthentication/shop/t",
+        "bad",
+        True,
+        False,
+    )
+    assert [rule.from_params for rule in found.spec.jwt_rules or ()] == [["t"]]
+    assert found.spec.selector is not None
+    assert "every token" in found.refuses
+
+
+def test_for_tokens_of_rules_that_cannot_be_read_it_looks_anywhere() -> None:
+    found = tokens({"jwtRules": 5, "selector": {"matchLabels": {"app": 5}}}, namespace=5)
+    assert found is not None
+    assert (found.placed, found.looks_anywhere, found.spec.selector) == (False, True, None)
+    assert "everything" in found.refuses
+
+
+@pytest.mark.parametrize("spec", [{"jwtRules": []}, {"jwtRules": 5, "targetRefs": [{"kind": "Gateway", "name": "g"}]}])
+def test_nothing_stands_for_tokens_that_surely_nobody_looked_for(spec: Any) -> None:
+    assert tokens(spec) is None
+
+
+@pytest.mark.parametrize("kind", ["AuthorizationPolicy", "RequestAuthentication"])
+def test_where_a_key_is_there_twice_nothing_but_the_name_is_sure(tmp_path: Any, kind: str) -> None:
+    file = tmp_path / "mesh.yaml"
+    spec = "spec: {selector: {matchLabels: {app: a}}, selector: {matchLabels: {app: b}}, targetRefs: [], jwtRules: []}"
+    file.write_text(f"apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: p, namespace: shop}}\n{spec}\n")
+    [found] = load([file]).files[str(file)].stand_ins
+    assert (found.kind, found.name, found.placed) == (kind, "p", False)
+    assert "everything" in found.refuses
+
+
+@pytest.mark.parametrize("kind", ["AuthorizationPolicy", "RequestAuthentication"])
+def test_one_without_a_name_is_not_just_left_out(tmp_path: Any, kind: str) -> None:
+    file = tmp_path / "mesh.yaml"
+    rules = "{action: DENY, rules: [{}]}" if kind == "AuthorizationPolicy" else "{jwtRules: [{issuer: a}]}"
+    file.write_text(f"apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{namespace: shop}}\nspec: {rules}\n")
+    [found] = load([file]).files[str(file)].stand_ins
+    assert (found.kind, found.name, found.stands_for) == (kind, "unnamed", "metadata.name is missing")
+
+
+def test_a_text_that_is_no_yaml_may_be_about_both_kinds() -> None:
+    text = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n"
+    [found] = stand_ins_for_text(f"{text}metadata: {{name: t\n[", ORIGIN)
+    assert isinstance(found, RequestAuthentication)
+    assert (found.name, found.placed, found.looks_anywhere, found.stands_for) == ("t", False, True, TORN)
+    both = stand_ins_for_text(f"items: [{{{text}}}, {{kind: AuthorizationPolicy", ORIGIN)
+    assert [one.kind for one in both] == ["AuthorizationPolicy", "RequestAuthentication"]
 
 
 def test_loading_finds_them_beside_what_is_good(tmp_path: Any) -> None:
