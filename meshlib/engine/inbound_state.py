@@ -11,7 +11,7 @@ from meshlib.compiler.inbound import NOTHING, Inbound, InboundPorts
 from meshlib.engine.authorization_check import AuthorizationCheck, AuthorizationCounts
 from meshlib.engine.authorizers import Authorizers
 from meshlib.engine.custom import CustomCheck
-from meshlib.engine.inbound import closed
+from meshlib.engine.inbound import closed, goes_straight
 from meshlib.engine.protection_state import UNPROTECTED, BoundProtection, ProtectionState, no_shared_counter
 from meshlib.engine.token_state import TokenState
 
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
 class BoundInbound:
     """The inbound settings of a port, who is let in while there is much to do (``admission``, asked before all others), and
-    their checks in the order in which they are asked."""
+    their checks in the order in which they are asked. ``straight``: there is nothing to ask (``goes_straight``)."""
 
-    __slots__ = ("admission", "checks", "settings")
+    __slots__ = ("admission", "checks", "settings", "straight")
 
     def __init__(self, settings: Inbound, checks: tuple[Check, ...], admission: Admission | None = None) -> None:
         self.settings = settings
         self.checks = checks
         self.admission = admission
+        self.straight = goes_straight(settings, checks, admission)
 
 
 class BoundPorts:

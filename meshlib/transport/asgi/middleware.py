@@ -6,15 +6,17 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from meshlib.engine import deadlines
 from meshlib.engine.body_source import NO_BODY
 from meshlib.engine.drivers import run_async
 from meshlib.engine.effects import Serve
-from meshlib.engine.inbound import inbound, lets_in_everybody
-from meshlib.engine.inbound_context import enter, leave
+from meshlib.engine.inbound import inbound
+from meshlib.engine.inbound_context import current, enter, leave
 from meshlib.policy import deadline
 from meshlib.transport.asgi.changed_scope import changed
 from meshlib.transport.asgi.http import ClientGone, HttpServing
 from meshlib.transport.asgi.request import AsgiRequest, request_of
+from meshlib.transport.asgi.straight import Straight
 from meshlib.transport.asgi.websocket import WebSocketServing
 from meshlib.transport.runtimes.serving import DEADLINE_NAMES
 
@@ -62,16 +64,39 @@ class MeshASGIMiddleware:
         """As ASGI has it. Raises what the application raises, and NotImplementedError for connections of a type that no
         policy knows."""
         kind = scope["type"]
-        if kind == "lifespan":
-            await self._app(scope, receive, send)
-            return
         web_socket = kind == "websocket"
         if not web_socket and kind != "http":
+            if kind == "lifespan":
+                await self._app(scope, receive, send)
+                return
             raise NotImplementedError(f"no policy knows connections of type {kind!r}: they are not served")
+        server = self._server
         request = request_of(scope, receive, self._port)
+        if not web_socket:
+            settings = server.straight(request.port)
+            if settings is not None and (not request.special or self._is_usual(request)):
+                # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
+                straight = Straight(request, settings, server, scope, receive, send)
+                straight.span = server.telemetry.began(straight)
+                scope[CALL] = straight
+                around = straight.around is not None or deadlines.current.get() is not None
+                tokens, token = (enter(straight), None) if around else (None, current.set(request))
+                try:
+                    await self._app(scope, straight.receive, straight.send)
+                except BaseException as error:
+                    straight.raised(error)
+                    raise
+                else:
+                    if not straight.over:
+                        straight.returned()
+                finally:
+                    if token is not None:
+                        current.reset(token)
+                    elif tokens is not None:
+                        leave(straight, tokens)
+                return
         if request.forwarded and not self._warned:
             self._warn()
-        server = self._server
         names = server.deadline_names()
         by = None
         if (request.special or names is not DEADLINE_NAMES) and not web_socket:
@@ -81,7 +106,7 @@ class MeshASGIMiddleware:
             call.checks = (_malformed,)
         telemetry = server.telemetry
         span = telemetry.began(call)
-        exchange = None if lets_in_everybody(call) else inbound(call)
+        exchange = inbound(call)
         serving: HttpServing | WebSocketServing
         if web_socket:
             serving = WebSocketServing(call, exchange, telemetry, span, scope, receive, send)
@@ -90,13 +115,10 @@ class MeshASGIMiddleware:
             serving = request.body_source = HttpServing(call, exchange, telemetry, span, scope, receive, send)
         refusal = None
         try:
-            if exchange is None:
-                call.started = call.clock.monotonic()
-            else:
-                effect = next(exchange)
-                if type(effect) is not Serve:  # nearly always it is, and no coroutine is needed
-                    effect = await run_async(exchange, server.awaited, effect)
-                refusal = effect.refusal
+            effect = next(exchange)
+            if type(effect) is not Serve:  # nearly always it is, and no coroutine is needed
+                effect = await run_async(exchange, server.awaited, effect)
+            refusal = effect.refusal
         except ClientGone:
             telemetry.broken(call, span)
             return
@@ -121,6 +143,17 @@ class MeshASGIMiddleware:
             serving.returned()
         finally:
             leave(call, tokens)
+
+    def _is_usual(self, request: AsgiRequest) -> bool:
+        """Whether ``request``, which has headers of its own, goes straight all the same: it says no deadline, is no gRPC."""
+        if request.forwarded and not self._warned:
+            self._warn()
+        return (
+            request.malformed is None
+            and not request.absolute
+            and request.protocol == "http"
+            and self._deadline(request.values, DEADLINE_NAMES) is None
+        )
 
     def _deadline(self, values: Mapping[bytes, bytes], names: tuple[str, ...]) -> float | None:
         """When the caller gives up, by the mesh's clock; None: it does not say."""

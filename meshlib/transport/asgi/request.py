@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
@@ -35,6 +36,8 @@ SPECIAL = frozenset(
 )
 """Headers by which a request is not one of many like it."""
 SEQUENCES = (list, tuple)
+TOLD = itemgetter("method", "raw_path", "path", "root_path", "server")
+"""What a target is remembered by, beside Host."""
 MOST_REMEMBERED = 4096
 LONGEST_REMEMBERED = 512
 """Characters of a path."""
@@ -42,8 +45,10 @@ TWO_LENGTHS = Refusal(400, "Bad Request", flag="DPE", detail="content_length_and
 
 
 class Target(NamedTuple):
-    """What method, path and Host of a scope come to."""
+    """What method, path and Host of a scope come to, and the port that its server tells (0: none)."""
 
+    method: str
+    port: int
     path: str
     authority: str | None
     malformed: Refusal | None
@@ -57,7 +62,7 @@ class AsgiRequest(InboundRequest):
     X-Forwarded-For in the place of the peer's."""
 
     special = False
-    """Whether it has a header by which a request is not one of many like it."""
+    """Whether it has a header or a target by which a request is not one of many like it."""
 
     # No slots: what is the same for most requests stands here, and what few are asked for is made when it is. The constructor
     # of InboundRequest would cost a request as much as all its checks (row asgi-cost of the benchmarks).
@@ -89,17 +94,11 @@ class AsgiRequest(InboundRequest):
         headers: Sequence[tuple[bytes, bytes]],
         values: Mapping[bytes, bytes],
         target: Target,
-        port: int | None,
     ) -> None:
         self._scope = scope
         self._raw = headers
         self.values = values
-        self.path, self._authority, self.malformed, self.absolute, self.routed = target
-        self.method = scope.get("method", "GET")
-        if port is None:
-            server = scope.get("server")
-            port = server[1] if server is not None else None
-        self.port = port or 0
+        self.method, self.port, self.path, self._authority, self.malformed, self.absolute, self.routed = target
 
     @property
     def for_caller(self) -> list[tuple[bytes, bytes]]:
@@ -193,28 +192,34 @@ def version_of(scope: Scope) -> str:
 def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiRequest:
     """The request of a scope of type http or websocket. ``port``: where it came to, None: as the server says."""
     headers = scope["headers"]
-    if not isinstance(headers, SEQUENCES):
+    if type(headers) is not list and not isinstance(headers, SEQUENCES):
         headers = scope["headers"] = list(headers)
     values: dict[bytes, bytes] = dict(headers)
-    special = len(values) != len(headers) or not SPECIAL.isdisjoint(values)
-    target = None
-    if not special:
-        raw = scope.get("raw_path")
-        key = (scope.get("method"), raw, scope.get("path"), scope.get("root_path"), values.get(b"host"))
+    key: tuple[object, ...] | None
+    try:
+        key = *TOLD(scope), values.get(b"host")
         target = _known.get(key)
-    if target is None:
+    except (KeyError, TypeError):  # servers need not tell all of these, nor as tuples
+        key = target = None
+    special = len(values) != len(headers) or not SPECIAL.isdisjoint(values)
+    if target is None or special:
         target = _target(scope, receive, headers, values)
-        if not special and target.malformed is None and target.authority is not None and not scope.get("root_path"):
+        if target.malformed is not None or target.absolute:
+            special = True
+        elif not special and key is not None and target.authority is not None and not scope["root_path"]:
             _remember(key, target)
-    request = AsgiRequest(scope, headers, values, target, port)
+    request = AsgiRequest(scope, headers, values, target)
+    if port is not None:
+        request.port = port
     query = scope.get("query_string")
     if query:
         request.query = query.decode("latin-1")
-    extensions = scope.get("extensions")
-    if extensions and "tls" in extensions:
-        identity, request.mutual = peer_of(extensions["tls"])
-        if identity is not None:
-            request.peer_id, request.principal = identity, identity.text
+    if "extensions" in scope:
+        extensions = scope["extensions"]
+        if extensions and "tls" in extensions:
+            identity, request.mutual = peer_of(extensions["tls"])
+            if identity is not None:
+                request.peer_id, request.principal = identity, identity.text
     if special:
         request.special = True
         _what_is_special(request, scope, headers, values)
@@ -252,15 +257,18 @@ def _target(
     found = malformed or read_target(
         scope.get("method", "GET"), sent, host, host_needed=scope.get("http_version") != "1.0"
     )
+    method = scope.get("method", "GET")
+    server = scope.get("server")
+    port = (server[1] or 0) if server is not None else 0
     if isinstance(found, Refusal):
-        return Target(sent, None, found, False, None)
+        return Target(method, port, sent, None, found, False, None)
     path = found.path
     malformed = TWO_LENGTHS if b"transfer-encoding" in values and b"content-length" in values else None
     visible = scope.get("path")
     routed = None
     if visible != path and visible is not None and path == sent:
         routed = other_path(path, visible, scope.get("root_path", ""))
-    return Target(path, found.authority, malformed, path != sent, routed)
+    return Target(method, port, path, found.authority, malformed, path != sent, routed)
 
 
 def is_grpc(content_type: bytes | None) -> bool:

@@ -23,8 +23,7 @@ BROKEN = "UC"
 
 class Serving:
     """``over``: the response has ended, or will not any more; ``gone``: its client has left; ``cut``: the request was too long,
-    and the application has been told that its client is gone. ``scope`` is the application's. There is no exchange where
-    nothing is asked of requests."""
+    and the application has been told that its client is gone. ``scope`` is the application's."""
 
     # no slots: what most requests keep as it is stands here and costs them nothing (row asgi-cost of the benchmarks)
     over = False
@@ -34,7 +33,7 @@ class Serving:
     def __init__(
         self,
         call: InboundCall,
-        exchange: InboundExchange | None,
+        exchange: InboundExchange,
         telemetry: InboundTelemetry,
         span: ServedSpan | None,
         scope: Scope,
@@ -74,10 +73,7 @@ class Serving:
             call.route = template_of(self.scope)
         if self.gone:
             ended = CUT
-        if self._exchange is None:
-            call.end(ended)
-        else:
-            finish(self._exchange, ended)
+        finish(self._exchange, ended)
         self._telemetry.ended(call, self._span)
 
     def drop(self) -> None:
@@ -85,10 +81,7 @@ class Serving:
         if not self.over:
             self.over = True
             self.call.request_bytes += size_of(self.call.request, self.scope)
-            if self._exchange is None:
-                self.call.end(CUT)
-            else:
-                self._exchange.close()
+            self._exchange.close()
             self._telemetry.broken(self.call, self._span)
 
     def raised(self, error: BaseException) -> None:
@@ -103,7 +96,11 @@ class Serving:
         self.end(self.broken())
 
     def broken(self) -> Ended:
-        """How a response that the application has not ended does: its server makes a 500 of none, or breaks off."""
-        sent = self.call.sent
-        grpc = 2 if self.call.request.protocol == "grpc" else None
-        return Ended(sent, grpc, BROKEN) if sent else Ended(500, grpc)
+        """How a response that the application has not ended does."""
+        return broken(self.call)
+
+
+def broken(call: InboundCall) -> Ended:
+    """How a response that the application has not ended does: its server makes a 500 of none, or breaks off."""
+    grpc = 2 if call.request.protocol == "grpc" else None
+    return Ended(call.sent, grpc, BROKEN) if call.sent else Ended(500, grpc)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshlib.engine.check_failures import CheckFailures
 from meshlib.engine.deadlines import DEFAULT_HEADER
 from meshlib.engine.inbound import InboundCall, inbound
 from meshlib.engine.inbound_state import SHUT
@@ -15,10 +16,12 @@ from meshlib.transport.runtimes.threads import SyncNetwork
 from meshlib.transport.upstream.client_settings import ClientSettings
 
 if TYPE_CHECKING:
+    from meshlib.compiler.inbound import Inbound
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.drivers import AsyncRuntime, SyncRuntime
     from meshlib.engine.inbound import InboundExchange
     from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.engine.inbound_state import BoundPorts
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
@@ -59,9 +62,12 @@ class Server:
         "_names",
         "_names_of",
         "_propagates",
+        "_straight",
         "awaited",
         "blocking",
         "clock",
+        "now",
+        "rng",
         "telemetry",
     )
 
@@ -73,6 +79,9 @@ class Server:
         self._latenesses = Latenesses()
         self.telemetry = telemetry
         self.clock = core.clock
+        self.now = core.clock.monotonic
+        self.rng = core.rng
+        self._straight: tuple[BoundPorts, Inbound | None, dict[int, Inbound | None]] = (SHUT, None, {})
         settings = ClientSettings(guarded=True)
         self.blocking: SyncRuntime[PlainRequest] = _Blocking(core, settings)
         self.awaited: AsyncRuntime[PlainRequest] = _Awaited(core, settings)
@@ -98,6 +107,30 @@ class Server:
         )
         call.late = late
         return call
+
+    def straight(self, port: int) -> Inbound | None:
+        """The settings of requests to ``port``, where nothing is asked of those that have no protocol, deadline or form of
+        their own; else None, and they take the exchange. Looked up once a configuration (row asgi-cost of the benchmarks)."""
+        live = self._core.live
+        if live is None:
+            return None
+        seen, default, ports = self._straight  # one tuple: other threads see all of it or nothing
+        if live.inbound is not seen:
+            default, ports = self._look(live.inbound)
+        return ports.get(port, default) if ports else default
+
+    def _look(self, found: BoundPorts) -> tuple[Inbound | None, dict[int, Inbound | None]]:
+        usual = self._propagates and self.deadline_names() is DEADLINE_NAMES
+        default = found.default.settings if usual and found.default.straight else None
+        ports = {port: bound.settings if usual and bound.straight else None for port, bound in found.ports.items()}
+        self._straight = found, default, ports
+        return default, ports
+
+    @property
+    def failures(self) -> CheckFailures:
+        """What checks of the mesh have failed at."""
+        live = self._core.live
+        return CheckFailures() if live is None else live.check_failures
 
     def deadline_names(self) -> tuple[str, ...]:
         """The headers (lower case) that may say how much time a request has left, the one that counts first: those of

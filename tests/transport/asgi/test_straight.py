@@ -1,0 +1,226 @@
+"""A request of which nothing is asked: what is recorded of it, and what goes by, are those of one that takes the exchange."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from meshlib.engine import deadlines
+from meshlib.engine.inbound_context import current
+from meshlib.transport.asgi.http import HttpServing
+from meshlib.transport.asgi.middleware import CALL, MeshASGIMiddleware
+from meshlib.transport.asgi.straight import Straight
+from tests.support.asgi import DISCONNECT, Client, Served, ask, body, http_scope, responds
+from tests.support.resources import service
+
+START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"7")]}
+SAID = [
+    START,
+    {"type": "http.response.start", "status": 404},
+    {**START, "trailers": True},
+    {"type": "http.response.body", "body": b"abc", "more_body": True},
+    {"type": "http.response.body", "body": b"de"},
+    {"type": "http.response.body"},
+    {"type": "http.response.pathsend", "path": "/x"},
+    {"type": "http.response.trailers", "headers": [(b"grpc-status", b"3")], "more_trailers": True},
+    {"type": "http.response.trailers"},
+    {"type": "http.response.early_hint", "links": []},
+]
+ENDS: list[BaseException | None] = [None, ValueError("x"), OSError("x"), asyncio.CancelledError(), GeneratorExit()]
+
+
+class Fails(Client):
+    """``at``: the message that is not sent, because the client has gone."""
+
+    def __init__(self, at: int, *says: dict[str, Any]) -> None:
+        super().__init__(*says)
+        self.at = at
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.at -= 1
+        if self.at == 0:
+            raise OSError("gone")
+        await super().send(message)
+
+
+class Way:
+    """One of the two: a mesh with nothing to ask, or with a check that lets in everybody."""
+
+    def __init__(self, asks: bool) -> None:
+        self.spans = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.spans))
+        self.served = Served(tracer_provider=provider)
+        if asks:
+            self.served.checks(lambda _request: None)
+
+    def record(self, scope: dict[str, Any], acts: list[Any], end: BaseException | None, at: int) -> list[Any]:
+        """All that is known afterwards."""
+        client, raised, kinds = Fails(at, body(b"12345", True), body(b"6"), DISCONNECT), [], []
+
+        async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            kinds.append(type(scope[CALL]))
+            for act in acts:
+                try:
+                    raised.append(await receive() if act is None else await send(dict(act)))
+                except OSError as error:
+                    raised.append(repr(error))
+            if end is not None:
+                raise end
+
+        running = MeshASGIMiddleware(app, self.served.mesh)(scope, client.receive, client.send)
+        try:
+            running.send(None)
+        except BaseException as error:
+            raised.append(repr(error))
+        else:  # it waits for a client that says no more
+            running.close()
+        (span,) = self.spans.get_finished_spans() or (self.served.counted() and self.spans.get_finished_spans())
+        self.spans.clear()
+        samples = {
+            (s.name, *sorted(s.labels.items())): s.value
+            for family in self.served.registry.collect()
+            for s in family.samples
+            if not s.name.endswith("_created") and "duration" not in s.name
+        }
+        assert current.get() is None
+        shown = (span.name, dict(span.attributes or {}), span.status.status_code)
+        return [client.got, raised, samples, shown, [kind is Straight for kind in kinds]]
+
+
+@pytest.fixture(scope="module")
+def ways():
+    made = Way(False), Way(True)
+    yield made
+    for way in made:
+        way.served.mesh.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    acts=st.lists(st.none() | st.sampled_from(SAID), max_size=6),
+    end=st.sampled_from(ENDS),
+    at=st.integers(0, 4),
+    method=st.sampled_from(["GET", "HEAD", "POST"]),
+    target=st.sampled_from(["/a", "/a?b=c"]),
+)
+@example([START, SAID[4]], None, 0, "GET", "/a?b=c")
+@example([SAID[2], SAID[4], SAID[8]], None, 0, "GET", "/a")
+@example([START, SAID[6]], None, 0, "GET", "/a")
+@example([START, SAID[3], None, None, None, SAID[4]], None, 0, "GET", "/a")
+@example([START, SAID[4], None, None, None], ValueError("x"), 0, "GET", "/a")
+@example([START, SAID[4]], None, 2, "GET", "/a")
+@example([START, None, None, None, None], None, 0, "GET", "/a")
+def test_both_ways_record_the_same(ways, acts, end, at, method, target):
+    straight, asked = (way.record(http_scope(target, method=method), acts, end, at) for way in ways)
+    assert (straight.pop(), asked.pop()) == ([True], [False])
+    assert straight == asked
+
+
+class Seen:
+    """An application that says which way its request has come."""
+
+    def __init__(self) -> None:
+        self.ways: list[type] = []
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        call = scope[CALL]
+        self.ways.append(type(call))
+        assert current.get() is call.request
+        assert deadlines.current.get() is (None if type(call) is Straight else call.until)
+        await responds()(scope, receive, send)
+
+
+@pytest.fixture
+def served():
+    made = Served()
+    yield made
+    made.mesh.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "straight"),
+    [
+        ([], True),
+        ([(b"content-type", b"application/json")], True),
+        ([(b"x-forwarded-for", b"1.2.3.4")], True),
+        ([(b"x-forwarded-for", b"1.2.3.4"), (b"x-forwarded-for", b"1.2.3.5")], True),
+        ([(b"content-type", b"application/grpc")], False),
+        ([(b"grpc-timeout", b"5S")], False),
+        ([(b"x-request-deadline", b"5")], False),
+    ],
+)
+async def test_requests_with_a_deadline_or_of_another_protocol_take_the_exchange(served, headers, straight):
+    app = Seen()
+    await ask(MeshASGIMiddleware(app, served.mesh), http_scope("/", *headers))
+    assert [way is Straight for way in app.ways] == [straight]
+
+
+@pytest.mark.parametrize("target", ["http://shop.test/a", "/a#b"])
+async def test_a_target_that_is_no_path_does_not_go_straight(served, target):
+    app = Seen()
+    for _ in range(2):
+        await ask(MeshASGIMiddleware(app, served.mesh), http_scope(target))
+    assert Straight not in app.ways
+
+
+async def test_what_a_reload_asks_is_asked_of_the_next_request(served):
+    app = Seen()
+    door = MeshASGIMiddleware(app, served.mesh)
+    await ask(door)
+    served.denies()
+    assert (await ask(door)).status == 403
+    served.mesh.apply([])
+    await ask(door)
+    assert app.ways == [Straight, Straight]
+    served.mesh.close()
+    assert (await ask(door)).status == 503
+
+
+async def test_a_deadline_around_it_is_not_its_own(served):
+    app = Seen()
+    token = deadlines.current.set(7.0)
+    await ask(MeshASGIMiddleware(app, served.mesh))
+    assert (deadlines.current.get(), app.ways) == (7.0, [Straight])
+    deadlines.current.reset(token)
+
+
+async def test_a_call_that_goes_straight_is_a_call_like_others(served):
+    calls = []
+
+    async def app(scope, receive, send):
+        calls.append(scope[CALL])
+        await responds()(scope, receive, send)
+
+    await ask(MeshASGIMiddleware(app, served.mesh))
+    (call,) = calls
+    core = served.mesh._core
+    assert (call.clock, call.rng, call.failures) == (core.clock, core.rng, core.live.check_failures)
+    assert (call.status, call.sent, call.flags, call.checks) == (200, 200, "", ())
+    assert not isinstance(call, HttpServing)
+
+
+def test_a_mesh_of_another_name_for_deadlines_lets_none_go_straight(served):
+    server = served.mesh._server()
+    assert server.straight(80) is not None
+    assert served.mesh._server(propagate_deadline=False).straight(80) is None
+    served.mesh.apply(
+        [
+            service("ratings"),
+            {
+                "apiVersion": "meshlib.dev/v1",
+                "kind": "ResiliencePolicy",
+                "metadata": {"name": "d", "namespace": "default"},
+                "spec": {"host": "ratings", "deadline": {"header": "x-left"}},
+            },
+        ]
+    )
+    assert "x-left" in server.deadline_names()
+    assert server.straight(80) is None
