@@ -8,7 +8,9 @@ import pytest
 
 from meshlib.compiler.compile import compile_snapshot
 from meshlib.policy.token_locations import TokenLocations
+from meshlib.resources.base import Origin
 from meshlib.resources.loader import load_objects
+from meshlib.resources.stand_ins import stand_in_for
 from meshlib.workload import Workload
 from tests.support.token_bench import request_authentication
 from tests.support.tokens import issuer
@@ -139,6 +141,42 @@ def test_the_same_rules_are_equal_and_others_are_not():
     assert hash(compiled(policy("a"))[0]) == hash(compiled(policy("a"))[0])
     other = request_authentication({"issuer": "a", "jwks": issuer("ES256", "b").jwks()}, name="a", namespace="shop")
     assert compiled(policy("a"))[0] != compiled(other)[0]
+
+
+def unread(namespace="shop", rules=({"fromParams": ["t"], "outputPayloadToHeader": "X-P", "issuer": 5},), **spec):
+    """What stands for one that cannot be read."""
+    metadata = {"name": "new", "namespace": namespace}
+    value = {"metadata": metadata, "spec": {"jwtRules": list(rules), **spec}}
+    return stand_in_for("RequestAuthentication", value, "a text is expected", Origin())
+
+
+def test_one_that_cannot_be_read_has_no_rule_and_all_places_where_it_may_have_looked():
+    tokens, problems = compiled(unread(), policy("a"))
+    assert problems == [], "it has been said where it could not be read"
+    assert [found.issuer for found in tokens.rules] == ["a"]
+    [found] = tokens.unread
+    assert (found.resource, found.why) == ("shop/new", "a text is expected")
+    assert found.locations == TokenLocations((("authorization", "Bearer "),), ("access_token", "t"), ())
+    assert tokens.outputs == found.outputs == {"x-p"}
+    [found] = compiled(unread(rules=["nonsense"]))[0].unread
+    assert found.locations is None
+
+
+@pytest.mark.parametrize(
+    ("found", "counts"),
+    [
+        (unread("istio-system"), True),
+        (unread("elsewhere"), False),
+        (unread(5), True),
+        (unread(selector={"matchLabels": {"app": "cart"}}), True),
+        (unread(selector={"matchLabels": {"app": "web"}}), False),
+        (unread(selector={"matchLabels": {"app": 5}}), True),
+        (unread("elsewhere", selector={"matchLabels": {"app": 5}}), False),
+    ],
+)
+def test_one_that_cannot_be_read_counts_for_every_workload_that_it_may_select(found, counts):
+    tokens, _ = compiled(found)
+    assert (tokens is not None) is counts
 
 
 def said(**fields):

@@ -364,6 +364,17 @@ def test_a_request_without_a_token_there_is_nobodys_and_what_it_may_set_is_taken
     assert (request.claims, request.for_application.remove) == (None, {"x-sub"})
 
 
+def test_what_it_may_set_is_taken_away_from_who_has_a_token_that_was_seen_before_too():
+    here = bench(rule())
+    (known,) = here.bound.of(0).settings.tokens.rules
+    check, token = unread(True, known), here.token()
+    for _ in range(2):
+        request = asked(("authorization", f"Bearer {token}"), ("x-sub", "root"))
+        assert check(request) is None
+        assert request.request_principal == OURS
+        assert request.for_application.remove == {"authorization", "x-sub"}
+
+
 def test_where_it_may_have_looked_anywhere_every_request_is_refused_but_preflights():
     assert unread(False)(asked()).status == 401
     preflight = [("origin", "a"), ("access-control-request-method", "GET")]

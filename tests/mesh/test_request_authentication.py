@@ -141,6 +141,28 @@ def test_one_of_which_nobody_can_tell_where_it_looks_refuses_everything(
         assert asking.get("/").status_code == 200
 
 
+@pytest.mark.parametrize("new", [json.dumps(GOOD)[:-5], {**GOOD, "metadata": {"name": "new", "namespace": 5}}])
+@pytest.mark.parametrize("token", [{}, bearer("x")])
+def test_where_nobody_knows_its_namespace_it_is_for_every_workload(
+    folder: Path, clock: FakeClock, new: Any, token: dict[str, str]
+) -> None:
+    workload = meshlib.Workload(namespace="shop", labels={"app": "cart"})
+    with meshlib.Mesh.from_path(folder, watch=False, clock=clock, workload=workload) as mesh:
+        asking, _ = client(mesh)
+        write(folder / "new.json", new)
+        mesh.reload()
+        refused = isinstance(new, str) or bool(token)
+        assert asking.get("/", headers=token).status_code == (401 if refused else 200)
+
+
+def test_a_good_policy_of_another_kind_is_no_last_good_version(folder: Path, clock: FakeClock) -> None:
+    with meshlib.Mesh.from_path(folder, watch=False, clock=clock) as mesh:
+        asking, _ = client(mesh)
+        write(folder / "new.json", json.dumps(request_authentication(RULE, name="no-guests"))[:-5])
+        mesh.reload()
+        assert asking.get("/").status_code == 401
+
+
 def test_tokens_are_refused_in_every_place_that_can_be_read_and_what_it_sets_is_taken_from_no_caller(
     folder: Path, clock: FakeClock
 ) -> None:
