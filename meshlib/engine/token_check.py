@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from meshlib.compiler.token_rules import TokenRule, TokenRules, UnreadTokens
 from meshlib.engine.effects import Spawn
 from meshlib.engine.verified_tokens import Verified, VerifiedTokens
+from meshlib.policy.authorization.tokens import VerifiedClaims
 from meshlib.policy.path_spellings import Normalization, path_spellings
 from meshlib.policy.refusal import Refusal
 from meshlib.policy.token_locations import Found, is_preflight, without_parameter
@@ -76,6 +77,23 @@ class Lacks:
 ANONYMOUS = Admitted(None, ())
 
 
+class Usual:
+    """The rule and the header of a server that looks for tokens in one header only: one that was verified before is let in by a
+    look. ``parameters``: also in the query, if there is one."""
+
+    __slots__ = ("forward", "held", "kept", "keys", "length", "name", "parameters", "prefix")
+
+    def __init__(self, bound: BoundRule, name: str, prefix: str) -> None:
+        self.name = name
+        self.prefix = prefix
+        self.length = len(prefix)
+        self.held = bound.held
+        self.keys = bound.rule.keys
+        self.kept = bound.tokens.kept
+        self.forward = bound.rule.forward
+        self.parameters = bool(bound.rule.locations.parameters)
+
+
 class TokenCheck:
     """The check of one configuration. ``clock`` is the mesh's; ``normalization`` of paths is MeshConfig's."""
 
@@ -101,8 +119,21 @@ class TokenCheck:
         for unread in self._unread:
             if unread.may_refuse(request):
                 return _refusal_by_unread(request, unread, self._normalization)
-        if self._usual is not None and self._seen_before(request, *self._usual):
-            return None
+        usual = self._usual
+        if usual is not None:
+            value = request.header(usual.name)
+            if value is not None and value.startswith(usual.prefix) and not (usual.parameters and request.query):
+                kept = usual.kept(value[usual.length :])
+                if (
+                    kept is not None
+                    and kept.keys is (usual.keys if usual.held is None else self._fresh(usual.held))
+                    and kept.begins <= self._clock.time() < kept.ends
+                ):
+                    if not usual.forward:
+                        request.take_away(usual.name)
+                    request.claims = kept.claims
+                    request.request_principal = kept.principal
+                    return None
         verdict = self._decide(request, ())
         if isinstance(verdict, Lacks) or self._is_stale(verdict):
             return self._asking(request, verdict)
@@ -113,26 +144,10 @@ class TokenCheck:
         for bound in self._rules:
             bound.tokens.after_fork()
 
-    def _seen_before(self, request: InboundRequest, bound: BoundRule, name: str, prefix: str) -> bool:
-        """Let the request in whose only token, in the only place where one may be, was verified before. False says nothing:
-        then it is looked at as all are."""
-        value = request.header(name)
-        if value is None or not value.startswith(prefix) or (request.query and bound.rule.locations.parameters):
-            return False
-        held = bound.held
-        if held is None:
-            keys: KeySet | None = bound.rule.keys
-        else:
-            now = self._clock.monotonic()
-            keys = None if held.due(now) else held.usable(now)
-        kept = None if keys is None else bound.tokens.get(value[len(prefix) :], keys)
-        if kept is None or not kept.token.is_current(self._clock.time()):
-            return False
-        if not bound.rule.forward:
-            request.take_away(name)
-        request.claims = kept.claims
-        request.request_principal = kept.principal
-        return True
+    def _fresh(self, held: HeldKeys) -> KeySet | None:
+        """The keys of a source, None when they should be fetched first, or again."""
+        now = self._clock.monotonic()
+        return None if held.due(now) else held.usable(now)
 
     def _is_stale(self, verdict: Verdict) -> bool:
         """Whether the keys that let a request in should be fetched again."""
@@ -244,12 +259,12 @@ class TokenCheck:
             request.take_away(name)
 
 
-def _usual(rules: Sequence[BoundRule]) -> tuple[BoundRule, str, str] | None:
-    """The rule and the header of a server that looks for tokens in one header only, and sets none."""
+def _usual(rules: Sequence[BoundRule]) -> Usual | None:
+    """That of a server that looks for tokens in one header only, and sets none."""
     if len(rules) != 1 or rules[0].rule.outputs or rules[0].rule.locations.cookies:
         return None
     headers = rules[0].rule.locations.headers
-    return (rules[0], *headers[0]) if len(headers) == 1 else None
+    return Usual(rules[0], *headers[0]) if len(headers) == 1 else None
 
 
 def _verified(rule: TokenRule, token: Jwt, keys: KeySet) -> Verified:
@@ -259,7 +274,7 @@ def _verified(rule: TokenRule, token: Jwt, keys: KeySet) -> Verified:
         value = claim_as_header(claims, path)
         if value is not None:
             headers.append((name, value))
-    return Verified(token, keys, split_claims(claims, rule.split), principal(claims), tuple(headers))
+    return Verified(token, keys, VerifiedClaims(split_claims(claims, rule.split)), principal(claims), tuple(headers))
 
 
 def _why(reasons: Sequence[str]) -> str:

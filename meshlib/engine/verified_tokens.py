@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from meshlib.policy.authorization.tokens import VerifiedClaims
     from meshlib.security.jwk import KeySet
     from meshlib.security.jwt import Jwt
 
@@ -17,15 +18,15 @@ MOST_CHARACTERS = 4 * 1024 * 1024
 
 class Verified:
     """A token that one of ``keys`` has signed, and what comes of it: ``claims`` and ``principal`` for policies, ``headers`` for
-    the application."""
+    the application. It is valid from ``begins`` on, before ``ends``."""
 
-    __slots__ = ("claims", "headers", "keys", "principal", "token")
+    __slots__ = ("begins", "claims", "ends", "headers", "keys", "principal", "token")
 
     def __init__(
         self,
         token: Jwt,
         keys: KeySet,
-        claims: Mapping[str, object],
+        claims: VerifiedClaims,
         principal: str,
         headers: tuple[tuple[str, bytes], ...],
     ) -> None:
@@ -34,6 +35,7 @@ class Verified:
         self.claims = claims
         self.principal = principal
         self.headers = headers
+        self.begins, self.ends = token.current()
 
     def __repr__(self) -> str:
         return f"<Verified {self.token!r}>"
@@ -42,10 +44,12 @@ class Verified:
 class VerifiedTokens:
     """Those of one rule, the oldest given up first. Only who holds a token that is valid can fill it."""
 
-    __slots__ = ("_characters", "_found", "_lock")
+    __slots__ = ("_characters", "_found", "_lock", "kept")
 
     def __init__(self) -> None:
         self._found: dict[str, Verified] = {}
+        self.kept: Callable[[str], Verified | None] = self._found.get
+        """What was kept of a token, whatever keys have verified it."""
         self._characters = 0
         self._lock = Lock()
 

@@ -6,6 +6,7 @@ its scheme and one final slash, on both sides, as Envoy does. Where Envoy takes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from meshlib.security.jwk import KeySet
@@ -78,10 +79,9 @@ class Jwt:
         if self.expires is not None and seconds > self.expires + SKEW:
             raise TokenRefused(EXPIRED)
 
-    def is_current(self, now: float) -> bool:
-        """Whether ``check_times`` has nothing against it."""
-        seconds = int(now)
-        return seconds + SKEW >= self.not_before and (self.expires is None or seconds <= self.expires + SKEW)
+    def current(self) -> tuple[float, float]:
+        """From when, and before when, ``check_times`` has nothing against it (of times that are not before 1970)."""
+        return self.not_before - SKEW, math.inf if self.expires is None else self.expires + SKEW + 1
 
     def verify(self, keys: KeySet) -> None:
         """Hold its signature against ``keys``. Raises ``TokenRefused``."""

@@ -42,13 +42,15 @@ class BadCondition(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[K]):
-    """One kind of field. ``attribute`` of the request is its value, or ``read`` finds it; ``index`` makes the look-up of some
+    """One kind of field. ``attribute`` of the request is its value, or ``read`` finds it, or ``claims`` finds
+    it in the claims of its token, and nowhere else; ``index`` makes the look-up of some
     values: for certain for the bits of its second argument, maybe for all others. Falsy values are unknown (``unknown``), or
     say that the peer has none (``of_the_peer``), or are values like others."""
 
     index: Callable[[Entries, int], Index[K]]
     attribute: str = ""
     read: Callable[[InboundView], K] | None = None
+    claims: Callable[[Mapping[str, object] | None], K] | None = None
     unknown: bool = False
     of_the_peer: bool = False
 
@@ -67,7 +69,7 @@ class Field(Generic[K]):
     """The clauses that one value of a request does not rule out, remembered within bounds. ``every`` has all clauses of the
     table, ``permits`` those that let in."""
 
-    __slots__ = ("_every", "_layers", "_most", "attribute", "memo", "none", "read", "touched", "unknown")
+    __slots__ = ("_every", "_layers", "_most", "attribute", "claims", "memo", "none", "read", "touched", "unknown")
 
     def __init__(self, kind: Kind[K], asked: Asked, every: int, permits: int) -> None:
         touched = 0
@@ -78,6 +80,7 @@ class Field(Generic[K]):
                 wanting |= bit
         self.attribute = kind.attribute
         self.read = kind.read
+        self.claims = kind.claims
         self._every = every
         self._layers = layers(asked, every, permits, kind.index)
         self._most = most_remembered(every)
@@ -228,7 +231,7 @@ _PLAIN: Mapping[str, Kind[str] | Kind[int] | Kind[str | None] | Kind[Issued]] = 
     "source.namespace": Kind(Namespaces, "principal", of_the_peer=True),
     "source.serviceAccount": Kind(ServiceAccounts, "principal", of_the_peer=True),
     "source.trustDomain": Kind(TrustDomains, "principal", of_the_peer=True),
-    "request.auth.principal": Kind(RequestPrincipals, read=lambda request: issued(request.claims)),
+    "request.auth.principal": Kind(RequestPrincipals, claims=issued),
 }
 _CLAIMS = {"request.auth.audiences": "aud", "request.auth.presenter": "azp"}
 _HEADERS, _CLAIM, _ENVOY = "request.headers", "request.auth.claims", "experimental.envoy.filters."
@@ -253,8 +256,7 @@ def kind_of(key: str) -> Kind[str] | Kind[int] | Kind[str | None] | Kind[Issued]
 
 
 def _claim(names: tuple[str, ...]) -> Kind[tuple[str, ...]]:
-    read = claim_reader(names)
-    return Kind(Claims, read=lambda request: read(request.claims))
+    return Kind(Claims, claims=claim_reader(names))
 
 
 def _header(name: str) -> Kind[str] | Kind[int] | Kind[str | None] | Kind[Issued] | Kind[Lines]:

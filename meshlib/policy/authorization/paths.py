@@ -50,6 +50,7 @@ class PathField:
         "_normalization",
         "_permits",
         "attribute",
+        "claims",
         "memo",
         "read",
         "touched",
@@ -61,6 +62,7 @@ class PathField:
     ) -> None:
         self.attribute = "path"
         self.read = _with_query if whole else None
+        self.claims = None
         self._every = every
         self._permits = permits
         self._normalization: Normalization = normalization

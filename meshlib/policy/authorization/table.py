@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.policy.authorization.fields import PATH_HEADER, Field, kind_of
 from meshlib.policy.authorization.paths import PathField
 from meshlib.policy.authorization.rules import Condition, Policy, RuleOf
+from meshlib.policy.authorization.tokens import VerifiedClaims
 
 if TYPE_CHECKING:
     from meshlib.policy.inbound_view import InboundView
@@ -22,6 +23,8 @@ class AnyField(Protocol):
     def attribute(self) -> str: ...
     @property
     def read(self) -> Callable[[InboundView], object] | None: ...
+    @property
+    def claims(self) -> Callable[[Mapping[str, object] | None], object] | None: ...
     @property
     def memo(self) -> dict[object, int]: ...
     @property
@@ -43,7 +46,20 @@ class RuleTable:
     everything, a policy without rules nothing. Raises ``BadCondition``, and ``ValueError`` for an address or port that is
     none; nothing once it is made."""
 
-    __slots__ = ("_every", "_first", "_others", "_paths", "_then", "_undecided", "facts", "permits", "rules")
+    __slots__ = (
+        "_claimed",
+        "_claims",
+        "_every",
+        "_first",
+        "_mark",
+        "_others",
+        "_paths",
+        "_then",
+        "_undecided",
+        "facts",
+        "permits",
+        "rules",
+    )
 
     def __init__(
         self, policies: Sequence[Policy], *, permits: bool | None, normalization: Normalization = "BASE"
@@ -69,8 +85,9 @@ class RuleTable:
         self._every = (1 << len(self.rules)) - 1
         about_paths = asked.pop("paths", None)
         made = [field_of(k, asked[k], self._every, self.permits, normalization) for k in sorted(asked, key=_place)]
-        plain = [field for field in made if field.read is None]
+        plain = [field for field in made if field.read is None and field.claims is None]
         others = [field for field in made if field.read is not None]
+        of_tokens = [field for field in made if field.claims is not None]
         self.facts: Callable[[InboundView], tuple[object, ...]] = attrgetter(
             "path", "method", *(f.attribute for f in plain)
         )
@@ -82,7 +99,12 @@ class RuleTable:
         first = sum([_place(key)[0] < len(ORDER) for key in asked])
         self._first, self._then = finds[:first], finds[first:]
         self._others = tuple((field.read, field.find) for field in others if field.read is not None)
-        self._undecided = 0
+        self._claims = tuple((field.claims, field.find) for field in of_tokens if field.claims is not None)
+        self._claimed = 0
+        for field in of_tokens:
+            self._claimed |= field.touched
+        self._mark = object()  # not the table: a token may be kept for longer
+        self._undecided = self._claimed
         for field in others:
             self._undecided |= field.touched
 
@@ -114,11 +136,27 @@ class RuleTable:
 
     def rest(self, request: InboundView, left: int) -> int:
         """Those of the clauses that match."""
+        if left & self._claimed:
+            claims = request.claims
+            if type(claims) is VerifiedClaims:
+                mark, found = claims.found
+                left &= found if mark is self._mark else self._of_claims(claims)
+            else:
+                left &= self._of_claims(claims)
         if left & self._undecided:
             for read, find in self._others:
                 left &= find(read(request))
                 if not left:
                     break
+        return left
+
+    def _of_claims(self, claims: Mapping[str, object] | None) -> int:
+        """The clauses that these claims leave, None: there is no token."""
+        left = self._every
+        for read, find in self._claims:
+            left &= find(read(claims))
+        if type(claims) is VerifiedClaims:
+            claims.found = self._mark, left
         return left
 
     def matched(self, request: InboundView) -> int:

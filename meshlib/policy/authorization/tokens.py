@@ -11,6 +11,17 @@ Issued: TypeAlias = tuple[str | None, str | None]
 """Issuer and subject; None: the token has no such text, or there is no token."""
 
 
+class VerifiedClaims(dict[str, object]):
+    """The claims of a token that was verified, as they will always be: ``found`` is what one table of rules has found of them
+    (a mark of the table, and its clauses that they leave), so that the next request with this token needs only ask for it."""
+
+    __slots__ = ("found",)
+
+    def __init__(self, claims: Mapping[str, object]) -> None:
+        super().__init__(claims)
+        self.found: tuple[object, int] = (None, 0)
+
+
 def issued(claims: Mapping[str, object] | None) -> Issued:
     """Issuer and subject of the token with these claims."""
     if claims is None:

@@ -28,19 +28,36 @@ class Peer(NamedTuple):
 
 
 NOBODY = Peer(None, False)
+MOST_REMEMBERED = 1024
+_remembered: dict[str, Peer] = {}
+"""By the certificate in PEM, those who have an identity. A kept-alive connection shows the same text, of which Python knows the
+hash."""
 
 
 def peer_of(tls: Mapping[str, object] | None) -> Peer:
     """The peer of a connection with this ``tls`` extension (None: there is none)."""
     if not tls or tls.get("client_cert_error"):
         return NOBODY
+    chain = tls.get("client_cert_chain")
+    if isinstance(chain, list | tuple) and chain and isinstance(chain[0], str) and not tls.get("client_cert"):
+        return _remembered.get(chain[0]) or _told(tls)
+    return _told(tls)
+
+
+def _told(tls: Mapping[str, object]) -> Peer:
     shown = [*_leaf(tls.get("client_cert_chain")), *_leaf([tls.get("client_cert")])]
     if not shown:
         return NOBODY
     found = identity_of(shown[0])
     if len(shown) > 1 and identity_of(shown[1]) != found:  # the server contradicts itself
         found = None
-    return Peer(found, True)
+    peer = Peer(found, True)
+    leaf = shown[0]
+    if found is not None and isinstance(leaf, str):
+        if len(_remembered) >= MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered[leaf] = peer
+    return peer
 
 
 def _leaf(chain: object) -> Sequence[str | bytes]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from meshlib.policy.authorization.fields import BadCondition
 from meshlib.policy.authorization.rules import Condition, Policy, Rule
 from meshlib.policy.authorization.table import RuleTable
+from meshlib.policy.authorization.tokens import VerifiedClaims
 from meshlib.policy.authorization.why import why
 from meshlib.policy.path_spellings import NORMALIZATIONS, Normalization
 from tests.policy.authorization.reference import matches
@@ -162,6 +163,31 @@ def test_a_table_finds_what_a_naive_reading_finds(
     table = RuleTable(policies, permits=permits, normalization=normalization)
     for asked in [*requests, *requests]:  # the second time from memory
         assert found(table, asked) == matches(policies, asked, permits, normalization)
+
+
+@settings(max_examples=EXAMPLES // 2, deadline=None)
+@given(POLICIES, POLICIES, st.lists(REQUESTS, min_size=1, max_size=3), st.lists(CLAIMS, max_size=2), st.booleans())
+def test_what_is_kept_with_a_token_is_of_that_token_and_one_table(
+    some: list[Policy], others: list[Policy], requests: list[Any], tokens: list[Any], permits: bool
+) -> None:
+    """Requests with the same token, and with others, asked of tables in turn."""
+    tables = [(RuleTable(policies, permits=permits), policies) for policies in (some, others)]
+    for claims in [*(VerifiedClaims(claims) for claims in tokens if claims is not None), None]:
+        for table, policies in [*tables, *tables]:
+            for asked in requests:
+                asked.claims = claims
+                assert found(table, asked) == matches(policies, asked, permits, "BASE")
+
+
+def test_a_token_is_looked_at_once() -> None:
+    group = one("request.auth.claims[groups]", "staff")
+    table = RuleTable([policy("ALLOW", when(group))], permits=True)
+    claims = VerifiedClaims({"groups": ["staff"]})
+    assert found(table, request(claims=claims))
+    claims["groups"] = []  # nobody does; what was decided of the token stays
+    assert found(table, request(claims=claims))
+    assert not found(table, request(claims={"groups": []}))
+    assert not found(table, request(claims=VerifiedClaims(claims)))
 
 
 @settings(max_examples=EXAMPLES // 3, deadline=None)

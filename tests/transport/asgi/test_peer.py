@@ -6,6 +6,7 @@ import ssl
 
 import pytest
 
+from meshlib.transport.asgi import peer
 from meshlib.transport.asgi.peer import NOBODY, address, peer_of, rewritten
 from tests.support.spiffe import Authority
 
@@ -28,10 +29,10 @@ OTHER_PEM = AUTHORITY.issue(OTHER)[1].decode()
     ],
 )
 def test_the_identity_is_in_the_leaf_that_was_shown(tls):
-    peer = peer_of(tls)
-    assert peer.identity is not None
-    assert peer.identity.text == OPS
-    assert peer.mutual
+    found = peer_of(tls)
+    assert found.identity is not None
+    assert found.identity.text == OPS
+    assert found.mutual
 
 
 @pytest.mark.parametrize(
@@ -56,15 +57,15 @@ def test_what_shows_no_verified_certificate_is_nobody(tls):
     "pem", [OTHER_PEM.replace("M", "N"), "-----BEGIN CERTIFICATE-----", AUTHORITY.issue("dns:" + OPS)[1]]
 )
 def test_a_certificate_without_a_valid_identity_is_mutual_tls_of_nobody(pem):
-    peer = peer_of({"client_cert_chain": [pem]})
-    assert peer.identity is None
-    assert peer.mutual
+    found = peer_of({"client_cert_chain": [pem]})
+    assert found.identity is None
+    assert found.mutual
 
 
 def test_a_server_that_tells_two_certificates_tells_nobody():
-    peer = peer_of({"client_cert_chain": [OTHER_PEM], "client_cert": DER})
-    assert peer.identity is None
-    assert peer.mutual
+    found = peer_of({"client_cert_chain": [OTHER_PEM], "client_cert": DER})
+    assert found.identity is None
+    assert found.mutual
 
 
 @pytest.mark.parametrize(
@@ -96,3 +97,27 @@ def test_addresses_are_written_as_the_rest_reads_them(host, port, wanted):
 )
 def test_a_client_that_stands_in_x_forwarded_for_is_not_the_peer(host, port, forwarded, wanted):
     assert rewritten(host, port, forwarded) is wanted
+
+
+def test_who_shows_the_same_certificate_again_is_the_same_and_only_then():
+    known = peer._remembered
+    known.clear()
+    assert peer_of({"client_cert_chain": [PEM]}) == peer_of({"client_cert_chain": [PEM]})
+    assert list(known) == [PEM]
+    # what was said of the certificate counts each time
+    assert peer_of({"client_cert_chain": [PEM], "client_cert_error": "expired"}) == NOBODY
+    assert peer_of({"client_cert_chain": [PEM], "client_cert": ssl.PEM_cert_to_DER_cert(OTHER_PEM)}).identity is None
+    assert peer_of({"client_cert_chain": [OTHER_PEM]}).identity.text == OTHER
+    known.clear()
+
+
+def test_what_is_remembered_is_bounded_and_has_an_identity(monkeypatch):
+    known = peer._remembered
+    known.clear()
+    monkeypatch.setattr(peer, "MOST_REMEMBERED", 3)
+    for n in range(9):
+        peer_of({"client_cert_chain": [PEM + "\n" * n]})
+        peer_of({"client_cert_chain": ["x" * n]})
+    assert 0 < len(known) <= 3
+    assert all(found.identity is not None for found in known.values())
+    known.clear()
