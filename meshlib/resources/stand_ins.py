@@ -36,16 +36,17 @@ def stand_in_for(
     """For a document of that kind, as far as it can be read: what cannot be counts as if it were for all. None when it surely
     refuses nobody: an AUDIT policy, a dry run, one for gateways and waypoints, one without rules for tokens.
 
-    ``twice``: some key of it is there twice, and either value may be the one that was meant, so that nothing is sure but its
-    name."""
+    ``twice``: some key of it is there twice, and either value may be the one that was meant, so that nothing is sure of
+    whom it is for. It keeps its name and namespace: there may be a good version."""
     metadata, spec = _mapping(value.get("metadata")), _mapping(value.get("spec"))
-    if twice:
-        return _signed(_of_name(kind, _text(metadata.get("name")) or "unnamed"), why, None, origin)
-    if spec.get("targetRefs") or spec.get("targetRef"):
-        return None
     namespace = metadata.get("namespace", "default")
     place = namespace if isinstance(namespace, str) and namespace else None
-    name, selector = _text(metadata.get("name")) or "unnamed", _selector(spec.get("selector"))
+    name = _text(metadata.get("name")) or "unnamed"
+    if twice:
+        return _signed(_of_name(kind, name, place), why, False, origin)
+    if spec.get("targetRefs") or spec.get("targetRef"):
+        return None
+    selector = _selector(spec.get("selector"))
     made: Guarding
     if kind == AUTHORIZATION_POLICY:
         annotations = _mapping(metadata.get("annotations"))
@@ -57,7 +58,7 @@ def stand_in_for(
         if rules == []:
             return None
         made = _tokens(name, place, selector, rules)
-    return _signed(made, why, place, origin)
+    return _signed(made, why, place is not None, origin)
 
 
 def stand_ins_for_text(text: str, origin: Origin) -> list[Guarding]:
@@ -67,12 +68,14 @@ def stand_ins_for_text(text: str, origin: Origin) -> list[Guarding]:
     found = _NAMED.search(text)
     name = found[1] if found is not None else "unnamed"
     kinds = [kind for kind, pattern in _IN_A_TEXT.items() if pattern.search(text)]
-    return [_signed(_of_name(kind, name), TORN, None, origin) for kind in kinds]
+    return [_signed(_of_name(kind, name, None), TORN, False, origin) for kind in kinds]
 
 
-def _of_name(kind: str, name: str) -> Guarding:
+def _of_name(kind: str, name: str, namespace: str | None) -> Guarding:
     """For one of which nothing else is known."""
-    return _policy(name, None, None) if kind == AUTHORIZATION_POLICY else _tokens(name, None, None, None)
+    if kind == AUTHORIZATION_POLICY:
+        return _policy(name, namespace, None)
+    return _tokens(name, namespace, None, None)
 
 
 def _policy(name: str, namespace: str | None, selector: Selector | None) -> AuthorizationPolicy:
@@ -100,10 +103,10 @@ def _spec(selector: Selector | None, **fields: object) -> dict[str, object]:
     return fields if selector is None else {**fields, "selector": selector}
 
 
-def _signed(made: Guarding, why: str, namespace: str | None, origin: Origin) -> Guarding:
-    """``namespace`` None: nobody knows where it belongs, and it is everywhere."""
+def _signed(made: Guarding, why: str, placed: bool, origin: Origin) -> Guarding:
+    """Not ``placed``: nobody knows where it belongs, and it is everywhere."""
     made._stands_for = why
-    made._placed = namespace is not None
+    made._placed = placed
     made._origin = origin
     return made
 

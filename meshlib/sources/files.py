@@ -177,7 +177,11 @@ def _stand_ins(result: LoadResult, serve: Sequence[Resource]) -> list[Guarding]:
 
     served = {resource.id for resource in serve}
     names = {(resource.kind, resource.name) for resource in serve}
-    return [s for s in made if not (s.id in served if s.placed else s.stands_for == TORN and (s.kind, s.name) in names)]
+    return [
+        s
+        for s in made
+        if not (s.id in served if s.metadata.namespace else s.stands_for == TORN and (s.kind, s.name) in names)
+    ]
 
 
 def _refuses_everything(stand_in: Guarding) -> Problem:

@@ -82,7 +82,8 @@ def test_apply_changes_who_may_come_in() -> None:
 def test_an_edit_that_breaks_a_policy_keeps_its_last_good_version(folder: Path) -> None:
     with meshlib.Mesh.from_path(folder, watch=False, clock=FakeClock()) as mesh:
         asking, _ = client(mesh)
-        for broken in (policy({"too": []}, name="no-admin"), json.dumps(NO_ADMIN)[:-5]):
+        twice = json.dumps(NO_ADMIN).replace('"action"', '"action": "AUDIT", "action"')
+        for broken in (policy({"too": []}, name="no-admin"), json.dumps(NO_ADMIN)[:-5], twice):
             write(folder / "mesh.json", broken)
             mesh.reload()
             assert asking.get("/admin").status_code == 403

@@ -207,12 +207,14 @@ def test_an_edit_that_breaks_one_keeps_its_last_good_version(folder: Path, clock
     write(folder / "new.json", GOOD)
     with meshlib.Mesh.from_path(folder, watch=False, clock=clock) as mesh:
         asking, _ = client(mesh)
-        for edit in (broken({**RULE, "issuer": 5}), json.dumps(GOOD)[:-5]):
+        twice = json.dumps(GOOD).replace('"issuer"', '"issuer": "x", "issuer"')
+        for edit in (broken({**RULE, "issuer": 5}), json.dumps(GOOD)[:-5], twice):
             write(folder / "new.json", edit)
             mesh.reload()
             good, guest = token(clock), token(clock, role="guest")
             codes = [asking.get("/", headers=bearer(t)).status_code for t in (good, guest, "x")]
             assert codes == [200, 403, 401]
+            assert not any(p.code == "refuses-everything" for p in mesh.problems)
 
 
 @pytest.mark.parametrize("watch", [True, False])
