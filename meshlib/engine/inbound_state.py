@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 
 class BoundInbound:
     """The inbound settings of a port, who is let in while there is much to do (``admission``, asked before all others), and
-    their checks in the order in which they are asked. ``straight``: there is nothing to ask (``goes_straight``)."""
+    their checks in the order in which they are asked."""
 
-    __slots__ = ("admission", "checks", "settings", "straight")
+    __slots__ = ("admission", "checks", "settings")
 
     def __init__(self, settings: Inbound, checks: tuple[Check, ...], admission: Admission | None = None) -> None:
         self.settings = settings
         self.checks = checks
         self.admission = admission
-        self.straight = goes_straight(settings, checks, admission)
+
+    @property
+    def straight(self) -> bool:
+        """Whether there is nothing to ask (``goes_straight``)."""
+        return goes_straight(self.settings, self.checks, self.admission)
 
 
 class BoundPorts:

@@ -145,11 +145,14 @@ class Watched:
         self.registry = CollectorRegistry()
         self.mesh = meshlib.Mesh.from_resources(resources, registry=self.registry, clock=self.clock, **more)
         self.calls: list[InboundCall] = []
+        self._noting = False
 
     def around(self, app: Any, *checks: Any, port: int | None = None) -> MeshWSGIMiddleware:
         """The middleware, with ``checks`` in place of the mesh's own when there are some; each call is kept."""
         middleware = MeshWSGIMiddleware(app, self.mesh, port)
         make = middleware._server.call
+        if not self._noting:
+            self._note()
 
         class Server(type(middleware._server)):  # type: ignore[misc]
             __slots__ = ()
@@ -158,11 +161,24 @@ class Watched:
                 call = make(request, deadline)
                 if checks:
                     call.checks = checks
-                self.calls.append(call)
                 return call
+
+            def straight(inner, request: Any) -> Any:
+                return None if checks else super().straight(request)
 
         middleware._server = Server(self.mesh._core, self.mesh._telemetry_of_servers())
         return middleware
+
+    def _note(self) -> None:
+        telemetry = self.mesh._telemetry_of_servers()
+        began = telemetry.began
+
+        def note(call: InboundCall) -> Any:
+            self.calls.append(call)
+            return began(call)
+
+        telemetry.began = note  # type: ignore[method-assign]
+        self._noting = True
 
     @property
     def results(self) -> list[tuple[int, str]]:

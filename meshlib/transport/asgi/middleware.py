@@ -73,7 +73,7 @@ class MeshASGIMiddleware:
         server = self._server
         request = request_of(scope, receive, self._port)
         if not web_socket:
-            settings = server.straight(request.port)
+            settings = server.straight(request)
             if settings is not None and (not request.special or self._is_usual(request)):
                 # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
                 straight = Straight(request, settings, server, scope, receive, send)

@@ -108,16 +108,16 @@ class Server:
         call.late = late
         return call
 
-    def straight(self, port: int) -> Inbound | None:
-        """The settings of requests to ``port``, where nothing is asked of those that have no protocol, deadline or form of
-        their own; else None, and they take the exchange. Looked up once a configuration (row asgi-cost of the benchmarks)."""
+    def straight(self, request: InboundRequest) -> Inbound | None:
+        """The settings of ``request``, where nothing is asked of those that have no protocol, deadline or form of their own;
+        else None, and they take the exchange. Looked up once a configuration (row asgi-cost of the benchmarks)."""
         live = self._core.live
         if live is None:
             return None
         seen, default, ports = self._straight  # one tuple: other threads see all of it or nothing
         if live.inbound is not seen:
             default, ports = self._look(live.inbound)
-        return ports.get(port, default) if ports else default
+        return ports.get(request.port, default) if ports else default
 
     def _look(self, found: BoundPorts) -> tuple[Inbound | None, dict[int, Inbound | None]]:
         usual = self._propagates and self.deadline_names() is DEADLINE_NAMES

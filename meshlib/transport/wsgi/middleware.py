@@ -14,8 +14,11 @@ from meshlib.transport.wsgi.changes import apply
 from meshlib.transport.wsgi.refusals import refused
 from meshlib.transport.wsgi.request import WsgiRequest, request_of
 from meshlib.transport.wsgi.response import Head, context_of, responded
+from meshlib.transport.wsgi.straight import Straight
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.policy.refusal import Refusal
     from meshlib.transport.runtimes.serving import Server
@@ -49,6 +52,18 @@ class MeshWSGIMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Pieces:
         request = request_of(environ, self._port)
         server = self._server
+        settings = server.straight(request)
+        if (
+            settings is not None
+            and request.malformed is None
+            and not ("HTTP_X_REQUEST_DEADLINE" in environ or "HTTP_GRPC_TIMEOUT" in environ)
+        ):
+            head = Straight(request, settings, server, start_response)
+            length = environ.get("CONTENT_LENGTH")
+            if length and length.isascii() and length.isdigit():
+                head.request_bytes = int(length)
+            head.span = server.telemetry.began(head)
+            return self._served(head, head.context(), environ)
         call = server.call(request, self._deadline(environ))
         if request.malformed is not None:
             call.checks = (_malformed,)
@@ -61,27 +76,25 @@ class MeshWSGIMiddleware:
                 call.checks = (*call.checks, whole_body_check(max_body))
         telemetry = server.telemetry
         span = telemetry.began(call)
-        exchange = None
-        if call.checks or call.admission is not None or call.until is not None or call.inbound.faults:
-            exchange = inbound(call)
+        exchange = inbound(call)
+        try:
+            effect = next(exchange)
+            refusal = (effect if type(effect) is Serve else run(exchange, server.blocking, effect)).refusal
+        except BaseException:
+            telemetry.ended(call, span)
+            raise
+        if refusal is not None:
             try:
-                effect = next(exchange)
-                refusal = (effect if type(effect) is Serve else run(exchange, server.blocking, effect)).refusal
-            except BaseException:
+                return refused(call, refusal, start_response)
+            finally:
+                finish(exchange)
                 telemetry.ended(call, span)
-                raise
-            if refusal is not None:
-                try:
-                    return refused(call, refusal, start_response)
-                finally:
-                    finish(exchange)
-                    telemetry.ended(call, span)
-        else:
-            call.started = server.clock.monotonic()
         if request.for_application is not None:
             apply(request.for_application, request, environ)
-        head = Head(call, start_response, exchange, telemetry, span)
-        context = context_of(call)
+        return self._served(Head(call, start_response, exchange, telemetry, span), context_of(call), environ)
+
+    def _served(self, head: Head, context: Context, environ: Environ) -> Pieces:
+        """The application's response."""
         try:
             pieces = context.run(self._app, environ, head)
             return responded(head, context, pieces, environ.get("wsgi.file_wrapper"))

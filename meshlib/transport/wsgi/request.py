@@ -250,6 +250,7 @@ _LATE: Mapping[str, Callable[[WsgiRequest], object]] = {
     "local_ip": lambda request: local_ip_of(request._environ),
     "peer": lambda request: peer_address(request._environ),
     "peer_id": lambda _: None,
+    "port": lambda request: local_port_of(request._environ),
     "request_principal": lambda _: "",
     "routed": lambda _: None,
     "scheme": lambda request: "https" if request.secure else "http",
@@ -306,7 +307,8 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
         _read_target(request, environ, method, sent, host, visible)
     if "HTTP_TRANSFER_ENCODING" in environ and get("CONTENT_LENGTH"):
         request.malformed = TWO_LENGTHS
-    request.port = local_port_of(environ) if port is None else port
+    if port is not None:
+        request.port = port
     sock = get(SOCKET)
     if hasattr(sock, "getpeercert"):
         request.peer_id, request.mutual, request.secure = identity, _, _ = peer_of(sock)

@@ -44,18 +44,17 @@ def code_of(status: str) -> int:
 
 
 class Head:
-    """The ``start_response`` that the application gets, and how its call ends. ``headers`` and ``status`` are those of the
-    response as it was begun last (0: it was not). ``exchange``: None of a call that nothing is asked of. Calls of which a
-    server drops everything are noted as broken off, whoever collects them: hence ``__del__``, and no watching generator
-    (the WSGI row of the benchmarks)."""
+    """The ``start_response`` that the application gets, and how its call ends. ``headers`` and ``begun`` (its status) are
+    those of the response as it was begun last (0: it was not). Calls of which a server drops the response are noted as
+    broken off, whoever collects it: hence ``dropped``, and no watching generator (the WSGI row of the benchmarks)."""
 
-    __slots__ = ("_call", "_exchange", "_span", "_start", "_telemetry", "_write", "headers", "over", "status")
+    __slots__ = ("_call", "_exchange", "_span", "_start", "_telemetry", "_write", "begun", "headers", "over")
 
     def __init__(
         self,
         call: InboundCall,
         start_response: StartResponse,
-        exchange: InboundExchange | None,
+        exchange: InboundExchange,
         telemetry: InboundTelemetry,
         span: ServedSpan | None,
     ) -> None:
@@ -66,7 +65,7 @@ class Head:
         self._span = span
         self._write: Write | None = None
         self.over = False
-        self.status = 0
+        self.begun = 0
         self.headers: Headers = []
 
     def end(self, how: Ended) -> None:
@@ -74,20 +73,14 @@ class Head:
         if self.over:
             return
         self.over = True
-        if self._exchange is None:
-            self._call.end(how)
-        else:
-            finish(self._exchange, how)
+        finish(self._exchange, how)
         self._telemetry.ended(self._call, self._span)
 
-    def __del__(self) -> None:
-        if not self.over:
-            self.over = True
-            if self._exchange is None:
-                self._call.end(CUT)
-            else:
-                self._exchange.close()
-            self._telemetry.broken(self._call, self._span)
+    def dropped(self) -> None:
+        """Nobody will say any more how it ends: perhaps the garbage collector's doing, so it is only noted."""
+        self.over = True
+        self._exchange.close()
+        self._telemetry.broken(self._call, self._span)
 
     def __call__(self, status: str, headers: Headers, exc_info: object = None, /) -> Write:
         """Begin the response, or with ``exc_info`` another in its place: the server raises that when it is too late."""
@@ -102,7 +95,7 @@ class Head:
                 self._write = self._start(status, headers, exc_info)  # type: ignore[arg-type]  # the server's to judge
             finally:
                 exc_info = None  # a frame that refers to itself through its traceback
-        self.status = code_of(status)
+        self.begun = code_of(status)
         self.headers = headers
         return self.write
 
@@ -116,7 +109,7 @@ class Head:
         """``piece`` goes to the client, and the head before it."""
         call = self._call
         if not call.sent:
-            call.responding(self.status)
+            call.responding(self.begun)
         call.response_bytes += len(piece)
 
     def sent_by_server(self) -> None:
@@ -138,13 +131,17 @@ class Head:
 
     def whole(self) -> Ended:
         """The response has come to its end."""
-        return ended(self.status or 500)  # a server has nothing to send without a status
+        return ended(self.begun or 500)  # a server has nothing to send without a status
+
+    def ended_whole(self) -> None:
+        """It has."""
+        self.end(self.whole())
 
     def left(self) -> Ended:
         """The server wants no more of it: its client has gone, unless it needs no more."""
         call = self._call
-        if self.status and (call.request.method == "HEAD" or self.status in BODILESS):
-            return ended(self.status)
+        if self.begun and (call.request.method == "HEAD" or self.begun in BODILESS):
+            return ended(self.begun)
         return ended(call.sent) if call.sent and call.response_bytes == self.announced() else CUT
 
 
@@ -167,7 +164,7 @@ class Response:
         try:
             piece = self._run(self._next)
         except StopIteration:
-            head.end(head.whole())
+            head.ended_whole()
             raise
         except BaseException:
             head.end(head.failed())
@@ -175,6 +172,10 @@ class Response:
         if piece:
             head.going(piece)
         return piece
+
+    def __del__(self) -> None:
+        if not self._head.over:
+            self._head.dropped()
 
     def close(self) -> None:
         """The server is done with it, after the last piece or before."""
@@ -225,20 +226,26 @@ def responded(head: Head, context: Context, pieces: Pieces, file_wrapper: object
         except AttributeError:  # no wrapper of Python's
             pass
         else:
+            file.kept = True
             return pieces
     return Response(head, context, pieces)
 
 
 class File:
-    """A response that the server sends by itself, from a file."""
+    """A response that the server sends by itself, from a file. ``kept``: the server has it."""
 
-    __slots__ = ("_close", "_context", "_head")
+    __slots__ = ("_close", "_context", "_head", "kept")
 
     def __init__(self, head: Head, context: Context, wrapper: object) -> None:
         self._head = head
         self._context = context
+        self.kept = False
         self._close: Callable[[], object] | None = getattr(wrapper, "close", None)
         head.going(b"")
+
+    def __del__(self) -> None:
+        if self.kept and not self._head.over:
+            self._head.dropped()
 
     def close(self) -> None:
         """The server is done with it. Whether its client has got all, it does not tell."""

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from meshlib.engine import deadlines
 from meshlib.engine.inbound_context import current
+from meshlib.engine.inbound_request import InboundRequest
 from meshlib.transport.asgi.http import HttpServing
 from meshlib.transport.asgi.middleware import CALL, MeshASGIMiddleware
 from meshlib.transport.asgi.straight import Straight
@@ -34,6 +35,8 @@ SAID = [
     {"type": "http.response.early_hint", "links": []},
 ]
 ENDS: list[BaseException | None] = [None, ValueError("x"), OSError("x"), asyncio.CancelledError(), GeneratorExit()]
+
+REQUEST = InboundRequest("GET", "/")
 
 
 class Fails(Client):
@@ -209,8 +212,8 @@ async def test_a_call_that_goes_straight_is_a_call_like_others(served):
 
 def test_a_mesh_of_another_name_for_deadlines_lets_none_go_straight(served):
     server = served.mesh._server()
-    assert server.straight(80) is not None
-    assert served.mesh._server(propagate_deadline=False).straight(80) is None
+    assert server.straight(REQUEST) is not None
+    assert served.mesh._server(propagate_deadline=False).straight(REQUEST) is None
     served.mesh.apply(
         [
             service("ratings"),
@@ -223,4 +226,4 @@ def test_a_mesh_of_another_name_for_deadlines_lets_none_go_straight(served):
         ]
     )
     assert "x-left" in server.deadline_names()
-    assert server.straight(80) is None
+    assert server.straight(REQUEST) is None

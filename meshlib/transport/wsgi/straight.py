@@ -1,0 +1,108 @@
+"""A request of which nothing is asked before its application: call and head of the response are one object, and there is no
+exchange. It records what ``Head`` with its exchange would (``tests/transport/wsgi/test_straight.py`` holds the two against
+each other): row wsgi-cost of the benchmarks.
+"""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from meshlib.engine import deadlines
+from meshlib.engine.inbound import CUT, InboundCall
+from meshlib.engine.inbound_context import current
+from meshlib.transport.wsgi.response import Head, code_of, context_of, serving
+
+if TYPE_CHECKING:
+    import random
+    from contextvars import Context
+
+    from meshlib.clock import Clock
+    from meshlib.compiler.inbound import Inbound
+    from meshlib.engine.check_failures import CheckFailures
+    from meshlib.engine.effects import Ended
+    from meshlib.telemetry.inbound_tracing import ServedSpan
+    from meshlib.transport.runtimes.serving import Server
+    from meshlib.transport.wsgi.contracts import Headers, StartResponse, Write
+    from meshlib.transport.wsgi.request import WsgiRequest
+
+
+class Straight(InboundCall, Head):
+    """Both."""
+
+    over = False
+    begun = 0
+    headers: Headers = []  # noqa: RUF012 (never added to: what the application sends takes its place)
+    span: ServedSpan | None = None
+
+    def __init__(self, request: WsgiRequest, inbound: Inbound, server: Server, start_response: StartResponse) -> None:
+        self.request = request
+        self.inbound = inbound
+        self._server = server
+        self._start = start_response
+        self.started = server.now()
+
+    @property
+    def _call(self) -> InboundCall:  # type: ignore[override]
+        return self
+
+    @property
+    def clock(self) -> Clock:  # type: ignore[override]
+        """The mesh's."""
+        return self._server.clock
+
+    @property
+    def rng(self) -> random.Random:  # type: ignore[override]
+        """The mesh's."""
+        return self._server.rng
+
+    @property
+    def failures(self) -> CheckFailures:  # type: ignore[override]
+        """The mesh's."""
+        return self._server.failures
+
+    def context(self) -> Context:
+        """As ``context_of``."""
+        if self.around is not None or deadlines.current.get() is not None:
+            return context_of(self)
+        context = copy_context()
+        context.run(current.set, self.request)
+        context.run(serving.set, self)
+        return context
+
+    def __call__(self, status: str, headers: Headers, exc_info: object = None, /) -> Write:
+        """As ``Head``'s: the caller gets what the application says."""
+        if exc_info is not None:
+            return super().__call__(status, headers, exc_info)
+        self._write = self._start(status, headers)
+        self.begun = code_of(status)
+        self.headers = headers
+        return self.write
+
+    def going(self, piece: bytes) -> None:
+        """As ``Head``'s."""
+        if not self.sent:
+            self.sent = self.begun
+        self.response_bytes += len(piece)
+
+    def ended_whole(self) -> None:
+        """As ``Head``'s."""
+        if not self.over:
+            self.over = True
+            self.status = self.begun or 500
+            self._server.telemetry.ended(self, self.span)
+
+    def end(self, how: Ended) -> None:
+        """The call is over. May be told more than once: the first counts."""
+        if not self.over:
+            self.over = True
+            super().end(how)
+            self._server.telemetry.ended(self, self.span)
+
+    def dropped(self) -> None:
+        """As ``Head``'s."""
+        self.over = True
+        super().end(CUT)
+        self._write = None
+        del self._start  # it is the server's, and may hold its connection
+        self._server.telemetry.broken(self, self.span)
