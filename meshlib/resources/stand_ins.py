@@ -27,7 +27,7 @@ _IN_A_TEXT = {
     for kind in (AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION)
 }
 _ISTIOS = re.compile(r"security\.istio\.io")
-_NAMED = re.compile(r"""["']?name["']?\s*:\s*["']?([a-z0-9][-a-z0-9.]*)""")
+_NAMED = re.compile(r"""(?<![-\w./])["']?name["']?\s*:\s*["']?([a-z0-9][-a-z0-9.]*)""")
 
 
 def stand_in_for(

@@ -82,6 +82,11 @@ def test_a_document_whose_parts_are_no_objects() -> None:
         ("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: closed\nspec: [", "closed"),
         ('{"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "j"', "j"),
         ("apiVersion: security.istio.io/v1beta1\nkind: 'AuthorizationPolicy'\n\t", "unnamed"),
+        (
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n"
+            "  labels: {app.kubernetes.io/name: shop, my-name: x, firstname: y}\n  name: closed\nspec: [",
+            "closed",
+        ),
     ],
 )
 def test_a_text_that_is_no_yaml_is_everywhere(text: str, name: str) -> None:
