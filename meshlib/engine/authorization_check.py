@@ -61,6 +61,7 @@ class AuthorizationCounts:
 class AuthorizationCheck:
     """AUDIT, DENY and ALLOW, in this order. Dry-run policies are judged and counted, and decide nothing."""
 
+    at_once = True
     __slots__ = ("_counts", "_watched", "policies")
 
     def __init__(self, policies: Authorization, counts: AuthorizationCounts) -> None:

@@ -170,9 +170,37 @@ class InboundCall:
 
 
 def goes_straight(settings: Inbound, checks: tuple[Check, ...], admission: Admission | None) -> bool:
-    """Whether nothing is asked of requests before their application, nor of their bodies: the door may do without the exchange
-    for those that have no deadline, as it would only note when they began (``started``) and how they ended (``end``)."""
-    return not (checks or admission is not None or settings.faults or settings.protection is not None)
+    """Whether nothing is asked of requests before their application, nor of their bodies, but what ``asked_at_once`` may ask:
+    the door may do without the exchange for those that have no deadline, as it would only note when they began (``started``)
+    and how they ended (``end``)."""
+    if admission is not None or settings.faults or settings.protection is not None:
+        return False
+    return all(getattr(check, "at_once", False) for check in checks)
+
+
+def asked_at_once(request: InboundRequest, checks: tuple[Check, ...]) -> tuple[Check, ...] | None:
+    """Ask ``checks`` in their order, without an exchange, until one has something to say. None: ``request`` is let in; else the
+    checks that an exchange has to go on with: the first says what the last one that was asked has said, or raises what it has
+    raised. For checks with ``at_once``: they look neither at the body nor at the response, and seldom wait."""
+    try:
+        for at, check in enumerate(checks):
+            found = check(request)
+            if found is not None:
+                return (_says(found), *checks[at + 1 :])
+    except Exception as error:  # noqa: BLE001 (the exchange counts it, and nobody comes in)
+        return (_raises(error),)
+    return None
+
+
+def _says(found: Refusal | Asking) -> Check:
+    return lambda _request: found
+
+
+def _raises(error: Exception) -> Check:
+    def check(_request: InboundRequest) -> Refusal:
+        raise error
+
+    return check
 
 
 def inbound(call: InboundCall) -> InboundExchange:

@@ -97,6 +97,7 @@ class Usual:
 class TokenCheck:
     """The check of one configuration. ``clock`` is the mesh's; ``normalization`` of paths is MeshConfig's."""
 
+    at_once = True
     __slots__ = ("_clock", "_key_sets", "_normalization", "_outputs", "_rules", "_unread", "_usual", "rules")
 
     def __init__(self, rules: TokenRules, key_sets: KeySets, clock: Clock, normalization: Normalization) -> None:

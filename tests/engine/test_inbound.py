@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshlib.compiler.inbound import Inbound
 from meshlib.engine import deadlines, inbound_context
@@ -18,6 +20,7 @@ from meshlib.engine.inbound import (
     EXPIRED,
     SERVE,
     InboundCall,
+    asked_at_once,
     closed,
     inbound,
 )
@@ -293,3 +296,47 @@ def test_a_deadline_is_not_passed_on_when_that_is_not_wanted():
     tokens = inbound_context.enter(call)
     assert deadlines.around() is None
     inbound_context.leave(call, tokens)
+
+
+REFUSED = Refusal(403, "no")
+
+
+class Says:
+    """A check that says ``what`` at once: nothing, a refusal, an error, or, as a generator, one of these; it notes that it was
+    asked."""
+
+    at_once = True
+
+    def __init__(self, what: Any, asks: bool, asked: list[Says]) -> None:
+        self.what, self.asks, self.asked = what, asks, asked
+
+    def __call__(self, _request: InboundRequest) -> Any:
+        self.asked.append(self)
+        return self._later() if self.asks else self._now()
+
+    def _now(self) -> Any:
+        if isinstance(self.what, Exception):
+            raise self.what
+        return self.what
+
+    def _later(self) -> Any:
+        yield from ()
+        return self._now()
+
+
+@given(st.lists(st.tuples(st.sampled_from((None, None, REFUSED, ValueError("x"))), st.booleans()), max_size=4))
+def test_checks_that_are_asked_at_once_decide_and_are_asked_as_the_exchange_does(says: list[tuple[Any, bool]]):
+    results = []
+    for at_once in (False, True):
+        asked: list[Says] = []
+        checks: tuple[Any, ...] = tuple(Says(what, asks, asked) for what, asks in says)
+        call = InboundCall(request("http"), Inbound(), FakeClock(), random.Random(0), checks=checks)
+        left = asked_at_once(call.request, checks) if at_once else checks
+        refusal = None
+        if left is not None:
+            call.checks = left
+            refusal = served(call)
+        if at_once and left is None:
+            assert all(what is None and not asks for what, asks in says)
+        results.append((refusal, [checks.index(each) for each in asked], call.failures.count))
+    assert results[0] == results[1]

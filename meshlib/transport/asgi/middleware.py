@@ -10,7 +10,7 @@ from meshlib.engine import deadlines
 from meshlib.engine.body_source import NO_BODY
 from meshlib.engine.drivers import run_async
 from meshlib.engine.effects import Serve
-from meshlib.engine.inbound import inbound
+from meshlib.engine.inbound import asked_at_once, inbound
 from meshlib.engine.inbound_context import current, enter, leave
 from meshlib.policy import deadline
 from meshlib.transport.asgi.changed_scope import changed
@@ -72,13 +72,22 @@ class MeshASGIMiddleware:
             raise NotImplementedError(f"no policy knows connections of type {kind!r}: they are not served")
         server = self._server
         request = request_of(scope, receive, self._port)
+        bound = left = None
         if not web_socket:
-            settings = server.straight(request)
-            if settings is not None and (not request.special or self._is_usual(request)):
+            bound = server.straight(request)
+            if bound is not None and (not request.special or self._is_usual(request)):
                 # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
-                straight = Straight(request, settings, server, scope, receive, send)
+                straight = Straight(request, bound.settings, server, scope, receive, send)
+                if bound.checks:
+                    straight.checks = bound.checks
+                    left = asked_at_once(request, bound.checks)
+            else:
+                bound = None
+            if bound is not None and left is None:
                 straight.span = server.telemetry.began(straight)
                 scope[CALL] = straight
+                if request.for_application is not None:
+                    scope = straight.scope = changed(scope, request)
                 around = straight.around is not None or deadlines.current.get() is not None
                 tokens, token = (enter(straight), None) if around else (None, current.set(request))
                 try:
@@ -104,6 +113,8 @@ class MeshASGIMiddleware:
         call = server.call(request, by, lasts=web_socket)
         if request.malformed is not None:
             call.checks = (_malformed,)
+        elif left is not None and bound is not None and call.checks is bound.checks:
+            call.checks = left
         telemetry = server.telemetry
         span = telemetry.began(call)
         exchange = inbound(call)

@@ -16,12 +16,11 @@ from meshlib.transport.runtimes.threads import SyncNetwork
 from meshlib.transport.upstream.client_settings import ClientSettings
 
 if TYPE_CHECKING:
-    from meshlib.compiler.inbound import Inbound
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.drivers import AsyncRuntime, SyncRuntime
     from meshlib.engine.inbound import InboundExchange
     from meshlib.engine.inbound_request import InboundRequest
-    from meshlib.engine.inbound_state import BoundPorts
+    from meshlib.engine.inbound_state import BoundInbound, BoundPorts
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
@@ -81,7 +80,7 @@ class Server:
         self.clock = core.clock
         self.now = core.clock.monotonic
         self.rng = core.rng
-        self._straight: tuple[BoundPorts, Inbound | None, dict[int, Inbound | None]] = (SHUT, None, {})
+        self._straight: tuple[BoundPorts, BoundInbound | None, dict[int, BoundInbound | None]] = (SHUT, None, {})
         settings = ClientSettings(guarded=True)
         self.blocking: SyncRuntime[PlainRequest] = _Blocking(core, settings)
         self.awaited: AsyncRuntime[PlainRequest] = _Awaited(core, settings)
@@ -108,9 +107,10 @@ class Server:
         call.late = late
         return call
 
-    def straight(self, request: InboundRequest) -> Inbound | None:
-        """The settings of ``request``, where nothing is asked of those that have no protocol, deadline or form of their own;
-        else None, and they take the exchange. Looked up once a configuration (row asgi-cost of the benchmarks)."""
+    def straight(self, request: InboundRequest) -> BoundInbound | None:
+        """What is bound for ``request``, where nothing is asked of those that have no protocol, deadline or form of their own
+        but by checks that ``asked_at_once`` may ask; else None, and they take the exchange. Looked up once a configuration
+        (row asgi-cost of the benchmarks)."""
         live = self._core.live
         if live is None:
             return None
@@ -119,10 +119,10 @@ class Server:
             default, ports = self._look(live.inbound)
         return ports.get(request.port, default) if ports else default
 
-    def _look(self, found: BoundPorts) -> tuple[Inbound | None, dict[int, Inbound | None]]:
+    def _look(self, found: BoundPorts) -> tuple[BoundInbound | None, dict[int, BoundInbound | None]]:
         usual = self._propagates and self.deadline_names() is DEADLINE_NAMES
-        default = found.default.settings if usual and found.default.straight else None
-        ports = {port: bound.settings if usual and bound.straight else None for port, bound in found.ports.items()}
+        default = found.default if usual and found.default.straight else None
+        ports = {port: bound if usual and bound.straight else None for port, bound in found.ports.items()}
         self._straight = found, default, ports
         return default, ports
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.effects import Serve
-from meshlib.engine.inbound import inbound
+from meshlib.engine.inbound import asked_at_once, inbound
 from meshlib.engine.inbound_limits import whole_body_check
 from meshlib.policy import deadline
 from meshlib.transport.runtimes.serving import checked_port
@@ -52,21 +52,30 @@ class MeshWSGIMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Pieces:
         request = request_of(environ, self._port)
         server = self._server
-        settings = server.straight(request)
+        left = None
+        bound = server.straight(request)
         if (
-            settings is not None
+            bound is not None
             and request.malformed is None
             and not ("HTTP_X_REQUEST_DEADLINE" in environ or "HTTP_GRPC_TIMEOUT" in environ)
         ):
-            head = Straight(request, settings, server, start_response)
-            length = environ.get("CONTENT_LENGTH")
-            if length and length.isascii() and length.isdigit():
-                head.request_bytes = int(length)
-            head.span = server.telemetry.began(head)
-            return self._served(head, head.context(), environ)
+            head = Straight(request, bound.settings, server, start_response)
+            if bound.checks:
+                head.checks = bound.checks
+                left = asked_at_once(request, bound.checks)
+            if left is None:
+                length = environ.get("CONTENT_LENGTH")
+                if length and length.isascii() and length.isdigit():
+                    head.request_bytes = int(length)
+                head.span = server.telemetry.began(head)
+                if request.for_application is not None:
+                    apply(request.for_application, request, environ)
+                return self._served(head, head.context(), environ)
         call = server.call(request, self._deadline(environ))
         if request.malformed is not None:
             call.checks = (_malformed,)
+        elif left is not None and bound is not None and call.checks is bound.checks:
+            call.checks = left
         length = environ.get("CONTENT_LENGTH")
         if length and length.isascii() and length.isdigit():
             call.request_bytes = int(length)  # as announced: wsgi.input is the application's

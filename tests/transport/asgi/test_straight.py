@@ -20,6 +20,7 @@ from meshlib.transport.asgi.middleware import CALL, MeshASGIMiddleware
 from meshlib.transport.asgi.straight import Straight
 from tests.support.asgi import DISCONNECT, Client, Served, ask, body, http_scope, responds
 from tests.support.resources import service
+from tests.support.tokens import issuer
 
 START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"7")]}
 SAID = [
@@ -227,3 +228,47 @@ def test_a_mesh_of_another_name_for_deadlines_lets_none_go_straight(served):
     )
     assert "x-left" in server.deadline_names()
     assert server.straight(REQUEST) is None
+
+
+ISSUER = issuer("ES256")
+POLICIES: list[dict[str, Any]] = [
+    {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "users", "namespace": "default"},
+        "spec": {"jwtRules": [{"issuer": "me", "jwks": ISSUER.jwks()}]},
+    },
+    {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "ann", "namespace": "default"},
+        "spec": {"rules": [{"from": [{"source": {"requestPrincipals": ["me/ann"]}}]}]},
+    },
+]
+
+
+async def test_what_checks_let_in_at_once_goes_straight_and_what_they_do_not_is_asked_no_second_time():
+    served = Served(*POLICIES)
+    seen: list[Any] = []
+
+    async def app(scope, receive, send):
+        seen.append((type(scope[CALL]), dict(scope["headers"]).get(b"authorization"), scope[CALL].request.claims))
+        await responds()(scope, receive, send)
+
+    middleware = MeshASGIMiddleware(app, served.mesh)
+    counts = served.mesh._core.inbound.authorization
+
+    async def status(token: str) -> int:
+        client = await ask(middleware, http_scope("/", (b"authorization", b"Bearer " + token.encode())))
+        return client.status
+
+    ann, bob = (ISSUER.token({"iss": "me", "sub": who}) for who in ("ann", "bob"))
+    for n in range(3):
+        assert await status(ann) == 200
+        assert await status(bob) == 403
+        assert counts.of("denied") == {"": n + 1}
+        assert await status(ann + "x") == 401
+    # the token was taken away, as no rule says to forward it
+    assert [found[:2] for found in seen] == [(Straight, None)] * 3
+    assert all(found[2] == {"iss": "me", "sub": "ann"} for found in seen)
+    assert sorted(code for code, _ in served.counted()) == ["200"] * 3 + ["401"] * 3 + ["403"] * 3

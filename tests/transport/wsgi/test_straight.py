@@ -16,6 +16,7 @@ from meshlib.engine import deadlines
 from meshlib.engine.inbound_context import current
 from meshlib.transport.wsgi.response import serving
 from meshlib.transport.wsgi.straight import Straight
+from tests.support.tokens import issuer
 from tests.support.wsgi import Answered, Watched, environ
 
 STATUSES = ["200 OK", "204 No Content", "404 Not Found", "nonsense"]
@@ -214,3 +215,45 @@ def test_a_call_that_goes_straight_is_a_call_like_others(watched):
     core = watched.mesh._core
     assert (call.clock, call.rng, call.failures) == (core.clock, core.rng, core.live.check_failures)
     assert (call.status, call.sent, call.flags, call.checks) == (200, 200, "", ())
+
+
+ISSUER = issuer("ES256")
+POLICIES: list[dict[str, Any]] = [
+    {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "users", "namespace": "default"},
+        "spec": {"jwtRules": [{"issuer": "me", "jwks": ISSUER.jwks()}]},
+    },
+    {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "ann", "namespace": "default"},
+        "spec": {"rules": [{"from": [{"source": {"requestPrincipals": ["me/ann"]}}]}]},
+    },
+]
+
+
+def test_what_checks_let_in_at_once_goes_straight_and_what_they_do_not_is_asked_no_second_time():
+    watched = Watched(*POLICIES)
+    seen: list[Any] = []
+
+    def app(got: Any, start_response: Any) -> list[bytes]:
+        seen.append((got.get("HTTP_AUTHORIZATION"), watched.calls[-1].request.claims))
+        return says(got, start_response)
+
+    middleware = watched.around(app)
+    counts = watched.mesh._core.inbound.authorization
+
+    def status(token: str) -> str:
+        return Answered().serve(middleware, environ(HTTP_AUTHORIZATION=f"Bearer {token}")).status[:3]
+
+    ann, bob = (ISSUER.token({"iss": "me", "sub": who}) for who in ("ann", "bob"))
+    for n in range(3):
+        assert status(ann) == "200"
+        assert isinstance(watched.calls[-1], Straight)
+        assert status(bob) == "403"
+        assert counts.of("denied") == {"": n + 1}
+        assert status(ann + "x") == "401"
+        assert not isinstance(watched.calls[-1], Straight)
+    assert seen == [(None, {"iss": "me", "sub": "ann"})] * 3
