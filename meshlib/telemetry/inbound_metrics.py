@@ -6,11 +6,11 @@ The peer is known by its certificate only (Istio's exchange of workload metadata
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from meshlib.telemetry.families import BUCKETS, families, message_families, size_families
+from meshlib.telemetry.families import families, message_families, size_families
 from meshlib.telemetry.metrics import UNKNOWN, ShortCuts, revision
+from meshlib.telemetry.served import MOST, Served, served_of
 from meshlib.telemetry.tables import CallSeries
 from meshlib.workload import Workload
 
@@ -27,7 +27,7 @@ class _Series(NamedTuple):
     response_messages: Count
     request_bytes: Calls | None
     response_bytes: Calls | None
-    plain: tuple[CallSeries, CallSeries, CallSeries] | None
+    served: Served | None
     """Durations and both sizes of HTTP, where they are plain numbers of this process."""
 
 
@@ -67,17 +67,12 @@ class InboundMetrics:
         if found is None:
             found = self._series.learn(key, self._make(call))
         milliseconds = (now - call.started) * 1000.0
-        if found.plain is not None:
-            # three times CallSeries.observe: its functions would cost more than what they do
-            durations, requests, responses = found.plain
-            size = call.request_bytes
-            durations.counts[bisect_left(BUCKETS, milliseconds)] += 1
-            durations.sum += milliseconds
-            requests.counts[bisect_left(BUCKETS, size)] += 1
-            requests.sum += size
-            size = call.response_bytes
-            responses.counts[bisect_left(BUCKETS, size)] += 1
-            responses.sum += size
+        served = found.served
+        if served is not None:
+            noted = served.noted
+            noted.extend((milliseconds, call.request_bytes, call.response_bytes))
+            if len(noted) >= MOST:
+                served.settle()
             return
         found.calls.observe(milliseconds)
         if request.protocol == "grpc":
@@ -125,7 +120,7 @@ class InboundMetrics:
             return _Series(calls, *messages, None, None, None)
         families = size_families(self._registry)
         requests, responses = families.requests.labels(*peers, *response), families.responses.labels(*peers, *response)
-        plain = None
+        served = None
         if type(calls) is CallSeries and type(requests) is CallSeries and type(responses) is CallSeries:
-            plain = calls, requests, responses
-        return _Series(calls, *messages, requests, responses, plain)
+            served = served_of(calls, requests, responses)
+        return _Series(calls, *messages, requests, responses, served)

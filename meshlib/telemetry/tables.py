@@ -53,6 +53,12 @@ class CallsByLabels(Protocol):
     def labels(self, *labels: str) -> Calls: ...
 
 
+class Owed(Protocol):
+    """What is noted of calls, and not added to their series yet."""
+
+    def settle(self) -> None: ...
+
+
 class CountSeries:
     """A number, and when it began (seconds since 1970)."""
 
@@ -68,15 +74,16 @@ class CountSeries:
 
 class CallSeries:
     """Calls by how long they took: ``counts`` of each bucket alone, and the sum in milliseconds. The number of calls is the
-    sum of the counts."""
+    sum of the counts. ``owed`` is what is noted and not added yet."""
 
-    __slots__ = ("began", "bounds", "counts", "sum")
+    __slots__ = ("began", "bounds", "counts", "owed", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
         self.began = now()
+        self.owed: list[Owed] = []
 
     def observe(self, milliseconds: float) -> None:
         self.counts[bisect_left(self.bounds, milliseconds)] += 1
@@ -230,6 +237,8 @@ def _add_histogram(
     """One series; returns how many it has counted."""
     from prometheus_client.utils import floatToGoString
 
+    for each in series.owed:
+        each.settle()
     total = series.sum
     buckets, up_to = [], 0.0
     for bound, count in zip([*map(floatToGoString, series.bounds), "+Inf"], series.counts[:], strict=True):

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from meshlib.engine import deadlines
 from meshlib.engine.body_source import NO_BODY
+from meshlib.engine.deadlines import current as deadline_around
 from meshlib.engine.drivers import run_async
 from meshlib.engine.effects import Serve
 from meshlib.engine.inbound import asked_at_once, inbound
@@ -64,16 +64,10 @@ class MeshASGIMiddleware:
         """As ASGI has it. Raises what the application raises, and NotImplementedError for connections of a type that no
         policy knows."""
         kind = scope["type"]
-        web_socket = kind == "websocket"
-        if not web_socket and kind != "http":
-            if kind == "lifespan":
-                await self._app(scope, receive, send)
-                return
-            raise NotImplementedError(f"no policy knows connections of type {kind!r}: they are not served")
         server = self._server
-        request = request_of(scope, receive, self._port)
         bound = left = None
-        if not web_socket:
+        if kind == "http":
+            web_socket, request = False, request_of(scope, receive, self._port)
             bound = server.straight(request)
             if bound is not None and (not request.special or self._is_usual(request)):
                 # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
@@ -88,8 +82,11 @@ class MeshASGIMiddleware:
                 scope[CALL] = straight
                 if request.for_application is not None:
                     scope = straight.scope = changed(scope, request)
-                around = straight.around is not None or deadlines.current.get() is not None
-                tokens, token = (enter(straight), None) if around else (None, current.set(request))
+                token = tokens = None
+                if straight.around is None and deadline_around.get() is None:
+                    token = current.set(request)  # all that ``enter`` would do
+                else:
+                    tokens = enter(straight)
                 try:
                     await self._app(scope, straight.receive, straight.send)
                 except BaseException as error:
@@ -104,6 +101,13 @@ class MeshASGIMiddleware:
                     elif tokens is not None:
                         leave(straight, tokens)
                 return
+        elif kind == "websocket":
+            web_socket, request = True, request_of(scope, receive, self._port)
+        elif kind == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        else:
+            raise NotImplementedError(f"no policy knows connections of type {kind!r}: they are not served")
         if request.forwarded and not self._warned:
             self._warn()
         names = server.deadline_names()

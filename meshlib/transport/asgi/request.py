@@ -197,7 +197,7 @@ def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiR
     values: dict[bytes, bytes] = dict(headers)
     key: tuple[object, ...] | None
     try:
-        key = *TOLD(scope), values.get(b"host")
+        key = TOLD(scope), values.get(b"host")
         target = _known.get(key)
     except (KeyError, TypeError):  # servers need not tell all of these, nor as tuples
         key = target = None

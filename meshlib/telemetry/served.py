@@ -1,0 +1,62 @@
+"""HTTP calls that are served, noted when they end and added to their series many at a time.
+
+Three histograms for each call, one after the other, cost as much as all else that is done for it (row asgi-cost of the
+benchmarks). A call only appends three numbers here. They are added when there are many, sorted, which needs one look for each
+bucket; and before anybody reads the series (``tables.py``), so that a scrape misses nothing.
+
+As in the tables nothing takes a lock: to append, and to take what was appended, is one step to other threads.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshlib.telemetry.tables import CallSeries
+
+MOST = 3 * 128
+"""Numbers that wait: three a call."""
+
+
+class Served:
+    """Duration and sizes of the calls with one set of labels: ``noted`` has (milliseconds, bytes of the request, bytes of the
+    response) of each, flat."""
+
+    __slots__ = ("_series", "noted")
+
+    def __init__(self, durations: CallSeries, requests: CallSeries, responses: CallSeries) -> None:
+        self._series = durations, requests, responses
+        self.noted: list[float] = []
+
+    def settle(self) -> None:
+        """Add what is noted."""
+        noted, self.noted = self.noted, []
+        if noted:
+            for n, series in enumerate(self._series):
+                _add(series, sorted(noted[n::3]))
+
+
+def served_of(durations: CallSeries, requests: CallSeries, responses: CallSeries) -> Served:
+    """That of these series: the same for every mesh and thread that asks."""
+    owed = durations.owed
+    if not owed:
+        owed.append(Served(durations, requests, responses))  # several threads may: the first counts
+    requests.owed = responses.owed = owed
+    found = owed[0]
+    assert isinstance(found, Served)
+    return found
+
+
+def _add(series: CallSeries, values: list[float]) -> None:
+    """As ``CallSeries.observe`` would, one after the other."""
+    counts, before = series.counts, 0
+    for bucket, bound in enumerate(series.bounds):
+        upto = bisect_right(values, bound, before)
+        counts[bucket] += upto - before
+        before = upto
+        if before == len(values):
+            break
+    rest, total = len(values) - before, sum(values)
+    counts[-1] += rest
+    series.sum += total

@@ -1,0 +1,74 @@
+"""Calls are noted when they end, added many at a time, and in every scrape all the same."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from meshlib.telemetry.families import BUCKETS, LABELS, families, size_families
+from meshlib.telemetry.served import MOST, served_of
+from meshlib.telemetry.tables import CallSeries
+
+AMOUNTS = st.integers(0, 4_000_000) | st.floats(0, 4e6) | st.sampled_from(BUCKETS)
+
+
+@given(st.lists(st.tuples(AMOUNTS, AMOUNTS, AMOUNTS), max_size=20), st.integers(0, 20))
+def test_each_call_is_added_as_if_it_were_observed(calls, between):
+    noted, observed = ([CallSeries(BUCKETS) for _ in range(3)] for _ in range(2))
+    served = served_of(*noted)
+    for n, call in enumerate(calls):
+        served.noted.extend(call)
+        if n == between:
+            served.settle()
+        for series, amount in zip(observed, call, strict=True):
+            series.observe(amount)
+    served.settle()
+    served.settle()
+    for here, there in zip(noted, observed, strict=True):
+        assert here.counts == there.counts
+        assert abs(here.sum - there.sum) <= 1e-6 * max(1.0, there.sum)
+
+
+def test_whoever_reads_one_of_the_families_reads_what_is_noted():
+    registry = CollectorRegistry()
+    labels = [str(n) for n in range(len(LABELS))]
+    calls, sizes = families(registry).calls, size_families(registry)
+    names = ("istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes")
+    made = calls.labels(*labels), sizes.requests.labels(*labels), sizes.responses.labels(*labels)
+    served = served_of(*made)
+    for name, first in zip(names, (1, 2, 3), strict=True):
+        served.noted.extend((1, 2, 3))
+        found = {s.name: s.value for f in registry.restricted_registry([f"{name}_sum"]).collect() for s in f.samples}
+        assert found[f"{name}_sum"] == first * (names.index(name) + 1)
+    assert served_of(*made) is served
+
+
+def test_threads_that_note_and_settle_lose_nothing():
+    made = [CallSeries(BUCKETS) for _ in range(3)]
+    served, calls = served_of(*made), 4000
+
+    def serve(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(calls):
+            served.noted.extend((1, 2, 3))
+            if len(served.noted) >= MOST or rng.random() < 0.02:
+                served.settle()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=serve, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    served.settle()
+    assert [sum(series.counts) for series in made] == [4 * calls] * 3
+    assert [series.sum for series in made] == [4 * calls * n for n in (1, 2, 3)]
