@@ -21,6 +21,9 @@ class VerifiedClaims(dict[str, object]):
         super().__init__(claims)
         self.found: tuple[object, int] = (None, 0)
 
+    def __repr__(self) -> str:
+        return f"<VerifiedClaims {', '.join(self)}>"  # no values: they are about a person
+
 
 def issued(claims: Mapping[str, object] | None) -> Issued:
     """Issuer and subject of the token with these claims."""
