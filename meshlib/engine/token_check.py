@@ -117,10 +117,7 @@ class TokenCheck:
         if request.method == "OPTIONS" and is_preflight(request.header, request.method):
             self._strip(request)
             return None
-        for unread in self._unread:
-            if unread.may_refuse(request):
-                return _refusal_by_unread(request, unread, self._normalization)
-        usual = self._usual
+        usual = self._usual  # None where there are rules that cannot be read
         if usual is not None:
             value = request.header(usual.name)
             if value is not None and value.startswith(usual.prefix) and not (usual.parameters and request.query):
@@ -135,6 +132,9 @@ class TokenCheck:
                     request.claims = kept.claims
                     request.request_principal = kept.principal
                     return None
+        for unread in self._unread:
+            if unread.may_refuse(request):
+                return _refusal_by_unread(request, unread, self._normalization)
         verdict = self._decide(request, ())
         if isinstance(verdict, Lacks) or self._is_stale(verdict):
             return self._asking(request, verdict)

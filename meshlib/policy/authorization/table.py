@@ -51,6 +51,7 @@ class RuleTable:
         "_claims",
         "_every",
         "_first",
+        "_late",
         "_mark",
         "_others",
         "_paths",
@@ -104,9 +105,10 @@ class RuleTable:
         for field in of_tokens:
             self._claimed |= field.touched
         self._mark = object()  # not the table: a token may be kept for longer
-        self._undecided = self._claimed
+        self._late = 0
         for field in others:
-            self._undecided |= field.touched
+            self._late |= field.touched
+        self._undecided = self._claimed | self._late
 
     def __len__(self) -> int:
         return len(self.rules)
@@ -143,7 +145,7 @@ class RuleTable:
                 left &= found if mark is self._mark else self._of_claims(claims)
             else:
                 left &= self._of_claims(claims)
-        if left & self._undecided:
+        if left & self._late:
             for read, find in self._others:
                 left &= find(read(request))
                 if not left:

@@ -28,6 +28,7 @@ class Peer(NamedTuple):
 
 
 NOBODY = Peer(None, False)
+SEQUENCES = (tuple, list)
 MOST_REMEMBERED = 1024
 _remembered: dict[str, Peer] = {}
 """By the certificate in PEM, those who have an identity. A kept-alive connection shows the same text, of which Python knows the
@@ -39,8 +40,8 @@ def peer_of(tls: Mapping[str, object] | None) -> Peer:
     if not tls or tls.get("client_cert_error"):
         return NOBODY
     chain = tls.get("client_cert_chain")
-    if isinstance(chain, list | tuple) and chain and isinstance(chain[0], str) and not tls.get("client_cert"):
-        return _remembered.get(chain[0]) or _told(tls)
+    if chain and type(chain) in SEQUENCES and type(leaf := chain[0]) is str and not tls.get("client_cert"):  # type: ignore[index]
+        return _remembered.get(leaf) or _told(tls)
     return _told(tls)
 
 

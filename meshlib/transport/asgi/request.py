@@ -120,11 +120,13 @@ class AsgiRequest(InboundRequest):
         """As ``InboundRequest``'s. Of headers that are what they are called, once each, only the one that is asked for is
         decoded."""
         if self._values is None and name.isascii():
+            values = self.values
             plain = self._plain_names
             if plain is None:
-                plain = self._plain_names = _are_plain(self.values, self._raw)
+                # whether each is there once, by its name in lower case, as ASGI has it (and not all servers)
+                plain = self._plain_names = len(values) == len(self._raw) and b"".join(values).islower()
             if plain:
-                value = self.values.get(name.encode())
+                value = values.get(name.encode())
                 return None if value is None else value.decode("latin-1")
         return super().header(name)
 
@@ -176,11 +178,6 @@ class AsgiRequest(InboundRequest):
     @functools.cached_property
     def target(self) -> bytes:  # type: ignore[override]
         return self.full_path.encode("latin-1", "replace")
-
-
-def _are_plain(values: Mapping[bytes, bytes], headers: Sequence[tuple[str | bytes, str | bytes]]) -> bool:
-    """Whether each header is there once, by its name in lower case, as ASGI has it (and not all servers)."""
-    return len(values) == len(headers) and b"".join(values).islower()
 
 
 def version_of(scope: Scope) -> str:
