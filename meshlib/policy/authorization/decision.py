@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from meshlib.policy.authorization.fields import LONGEST_REMEMBERED, MOST_REMEMBERED
 from meshlib.policy.authorization.rules import Policy, RuleOf
 from meshlib.policy.authorization.table import RuleTable
+from meshlib.policy.authorization.tokens import VerifiedClaims
 from meshlib.policy.path_spellings import Normalization, is_plain, path_spellings
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Authorization:
     __slots__ = (
         "_audit",
         "_decisions",
+        "_mark",
         "_otherwise",
         "_remembered",
         "_shadow",
@@ -67,6 +69,7 @@ class Authorization:
         self._shadow_allow_wanted = any(p.action == "ALLOW" for p in tried)
         self._table = RuleTable(acting, permits=None, normalization=normalization)
         self._otherwise = NONE_ALLOWS if any(p.action == "ALLOW" for p in acting) else ALLOWED
+        self._mark = object()  # not the policies: a token may be kept for longer
         self._decisions = [_decided(rule) for rule in self._table.rules]
         self._remembered: dict[tuple[object, ...], tuple[Decision | None, int]] = {}
 
@@ -91,7 +94,18 @@ class Authorization:
         # most of what decides is compared at once with what was decided before: 1,000 rules cost what ten do
         facts = self._table.facts(request)
         decision, left = self._remembered.get(facts) or self._found(facts)
-        return self._of(self._table.rest(request, left)) if decision is None else decision
+        if decision is not None:
+            return decision
+        claims = request.claims
+        if type(claims) is VerifiedClaims:
+            mark, seen, last = claims.decided
+            if seen == left and mark is self._mark and isinstance(last, Decision):
+                return last
+            decision = self._of(self._table.rest(request, left))
+            if not left & self._table.late:  # else the rest of the request counts, too
+                claims.decided = self._mark, left, decision
+            return decision
+        return self._of(self._table.rest(request, left))
 
     def _found(self, facts: tuple[object, ...]) -> tuple[Decision | None, int]:
         """What these facts decide, or the clauses that they leave."""

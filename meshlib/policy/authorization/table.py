@@ -51,13 +51,13 @@ class RuleTable:
         "_claims",
         "_every",
         "_first",
-        "_late",
         "_mark",
         "_others",
         "_paths",
         "_then",
         "_undecided",
         "facts",
+        "late",
         "permits",
         "rules",
     )
@@ -105,10 +105,11 @@ class RuleTable:
         for field in of_tokens:
             self._claimed |= field.touched
         self._mark = object()  # not the table: a token may be kept for longer
-        self._late = 0
+        self.late = 0
+        """The clauses that have conditions on more than ``facts`` and claims."""
         for field in others:
-            self._late |= field.touched
-        self._undecided = self._claimed | self._late
+            self.late |= field.touched
+        self._undecided = self._claimed | self.late
 
     def __len__(self) -> int:
         return len(self.rules)
@@ -145,7 +146,7 @@ class RuleTable:
                 left &= found if mark is self._mark else self._of_claims(claims)
             else:
                 left &= self._of_claims(claims)
-        if left & self._late:
+        if left & self.late:
             for read, find in self._others:
                 left &= find(read(request))
                 if not left:

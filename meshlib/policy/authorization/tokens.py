@@ -12,14 +12,16 @@ Issued: TypeAlias = tuple[str | None, str | None]
 
 
 class VerifiedClaims(dict[str, object]):
-    """The claims of a token that was verified, as they will always be: ``found`` is what one table of rules has found of them
-    (a mark of the table, and its clauses that they leave), so that the next request with this token needs only ask for it."""
+    """The claims of a token that was verified, as they will always be. ``found`` is what one table of rules has found of them
+    (a mark of the table, and its clauses that they leave), ``decided`` what its policies have decided of the last request (a
+    mark, the clauses that all else has left, and the decision): the next one with this token need only ask for it."""
 
-    __slots__ = ("found",)
+    __slots__ = ("decided", "found")
 
     def __init__(self, claims: Mapping[str, object]) -> None:
         super().__init__(claims)
         self.found: tuple[object, int] = (None, 0)
+        self.decided: tuple[object, int, object] = (None, 0, None)
 
     def __repr__(self) -> str:
         return f"<VerifiedClaims {', '.join(self)}>"  # no values: they are about a person

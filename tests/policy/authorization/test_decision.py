@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.authorization.decision import ALLOWED, Authorization
 from meshlib.policy.authorization.fields import LONGEST_REMEMBERED, MOST_REMEMBERED
-from meshlib.policy.authorization.rules import Rule
+from meshlib.policy.authorization.rules import Policy, Rule
+from meshlib.policy.authorization.tokens import VerifiedClaims
 from tests.policy.authorization.requests import SLEEP, one, policy, request, when
+from tests.policy.authorization.test_table import CLAIMS, EXAMPLES, POLICIES, REQUESTS
 
 ADMIN = when(one("paths", "/admin*"))
 SLEEPER = when(one("source.principal", SLEEP.removeprefix("spiffe://")))
@@ -146,3 +152,48 @@ def test_the_routed_path_is_not_mixed_up_with_what_was_remembered() -> None:
     assert authorization.decide(request("/public")).allowed
     assert authorization.decide(request("/public", routed="/admin")).status == 403
     assert authorization.decide(request("/public")).allowed
+
+
+@settings(max_examples=EXAMPLES // 10, deadline=None)
+@given(
+    st.lists(st.tuples(POLICIES, POLICIES), min_size=1, max_size=2),
+    st.lists(REQUESTS, min_size=1, max_size=3),
+    st.lists(CLAIMS.filter(lambda claims: claims is not None), min_size=1, max_size=2),
+)
+def test_what_was_decided_of_a_token_is_decided_again_and_of_nothing_else(
+    sets: list[tuple[list[Policy], list[Policy]]], requests: list[InboundRequest], tokens: list[dict[str, object]]
+) -> None:
+    """Whatever else the requests with it say, and whoever else judges them."""
+    judges = []
+    for denied, allowed in sets:
+        policies = [replace(p, action="DENY") for p in denied] + [replace(p, action="ALLOW") for p in allowed]
+        judges.append((Authorization(policies), Authorization(policies)))
+    verified = [VerifiedClaims(claims) for claims in tokens]
+    for _ in range(2):
+        for asked in requests:
+            asked.routed = None
+            for claims in verified:
+                for judge, reference in judges:
+                    asked.claims = claims
+                    decision = judge.decide(asked)
+                    asked.claims = dict(claims)
+                    assert decision == reference.decide(asked)
+
+
+@pytest.mark.parametrize("key", ["request.headers[x-team]", "connection.sni"])
+def test_what_is_read_late_is_read_each_time_though_the_token_is_the_same(key: str) -> None:
+    rules = when(one(key, "a"), one("request.auth.claims[groups]", "staff"))
+    authorization = Authorization([policy("ALLOW", rules)])
+    claims = VerifiedClaims({"groups": ["staff"]})
+
+    def allowed(value: str) -> bool:
+        return authorization.decide(request(headers=[("x-team", value)], sni=value, claims=claims)).allowed
+
+    assert [allowed(value) for value in ("a", "b", "a", "b")] == [True, False, True, False]
+
+
+def test_what_others_have_decided_of_a_token_is_not_decided() -> None:
+    staff = when(one("request.auth.claims[groups]", "staff"))
+    judges = [Authorization([policy(action, staff)]) for action in ("ALLOW", "DENY")]
+    claims = VerifiedClaims({"groups": ["staff"]})
+    assert [judge.decide(request(claims=claims)).allowed for judge in judges * 2] == [True, False, True, False]
