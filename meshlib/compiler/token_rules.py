@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from meshlib.policy.http_match import RequestView
@@ -88,7 +89,7 @@ class TokenRules:
         return [rule.source.key for rule in self.rules if rule.source is not None]
 
 
-def token_rules(rules: list[TokenRule], unread: list[UnreadTokens]) -> TokenRules | None:
+def token_rules(rules: Sequence[TokenRule], unread: Sequence[UnreadTokens] = ()) -> TokenRules | None:
     """The rules of a workload, None without any. Istio sorts them by issuer."""
     if not rules and not unread:
         return None

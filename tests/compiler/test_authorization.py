@@ -11,9 +11,10 @@ from meshlib.compiler.compile import compile_snapshot
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
 from meshlib.policy.authorization.decision import Authorization
 from meshlib.problems import Problem
+from meshlib.resources.authorization_policy import AuthorizationPolicy
+from meshlib.resources.base import Origin
 from meshlib.resources.loader import load_objects
-from meshlib.resources.selection import Selector
-from meshlib.resources.stand_ins import stand_in
+from meshlib.resources.stand_ins import AUTHORIZATION_POLICY, stand_in_for
 from meshlib.workload import Workload
 from tests.policy.authorization.requests import request
 
@@ -276,12 +277,22 @@ def test_notices_are_about_all_policies_whichever_workloads_they_select() -> Non
 # -- what cannot be used ----------------------------------------------------------------------------------------------
 
 
+def stand_in(namespace: object, labels: dict[str, str] | None = None) -> AuthorizationPolicy:
+    value = {
+        "metadata": {"name": "p", "namespace": namespace},
+        "spec": {"rules": "bad", **({} if labels is None else {"selector": {"matchLabels": labels}})},
+    }
+    made = stand_in_for(AUTHORIZATION_POLICY, value, "rules[0]: bad", Origin(file="mesh.yaml", line=3))
+    assert isinstance(made, AuthorizationPolicy)
+    return made
+
+
 def test_a_stand_in_refuses_everything_at_the_workloads_that_it_selects() -> None:
-    own = stand_in("p", "shop", Selector(matchLabels={"app": "cart"}), "rules[0]: bad")
+    own = stand_in("shop", {"app": "cart"})
     assert counts_for(own, CART, "istio-system")
-    assert not counts_for(stand_in("p", "shop", Selector(matchLabels={"app": "web"}), "bad"), CART, "istio-system")
-    assert not counts_for(stand_in("p", "elsewhere", None, "bad"), CART, "istio-system")
-    assert counts_for(stand_in("p", None, None, "bad"), CART, "istio-system")
+    assert not counts_for(stand_in("shop", {"app": "web"}), CART, "istio-system")
+    assert not counts_for(stand_in("elsewhere"), CART, "istio-system")
+    assert counts_for(stand_in(7), CART, "istio-system"), "nobody knows where it belongs"
     found = compile_authorization([own], CART, DEFAULTS)
     assert found.authorization is not None
     refused = found.authorization.decide(request())
