@@ -75,7 +75,7 @@ def _policy(settings: Mapping[str, object]) -> FaultPolicy:
     if "fixed_delay" in delay:
         found = _DURATION.fullmatch(str(delay["fixed_delay"]))
         if found is None:
-            raise NotActedOn(f"delay.fixed_delay {delay['fixed_delay']!r} is no duration such as 2s or 0.5s")
+            raise NotActedOn(f"delay.fixed_delay {delay['fixed_delay']!r} is not a valid duration, such as 2s or 0.5s")
         seconds = float(found[1])
     if "http_status" in abort:
         status = _number(abort["http_status"], "abort.http_status", 200, 599)

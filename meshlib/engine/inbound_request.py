@@ -285,7 +285,7 @@ class InboundRequest(AsSent):
         return copy
 
     def __repr__(self) -> str:
-        return f"<InboundRequest {self.method} {self.path} from {self.principal or 'nobody known'} at {self.peer}>"
+        return f"<InboundRequest {self.method} {self.path} from {self.principal or 'an unauthenticated peer'} at {self.peer}>"
 
 
 def _text(value: str | bytes) -> str:

@@ -43,7 +43,7 @@ class StandIn:
         )
 
     def __repr__(self) -> str:
-        return f"<StandIn {self.principal or 'nobody known'}{' with claims' if self.claims is not None else ''}>"
+        return f"<StandIn {self.principal or 'unauthenticated'}{' with claims' if self.claims is not None else ''}>"
 
 
 _made: weakref.WeakSet[StandIn] = weakref.WeakSet()

@@ -283,7 +283,7 @@ def _log_authorizer(provider: str, why: str) -> None:
 
 
 def _log_authorization(what: str, request: InboundView, rule: str) -> None:
-    who = request.principal or "nobody known"
+    who = request.principal or "an unauthenticated peer"
     log.info("%s: %s %r from %s at %r: %s", what, request.method, request.path, who, request.peer, rule)
 
 
