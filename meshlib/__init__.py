@@ -17,6 +17,7 @@ from meshlib.distribution import check as _check
 
 if TYPE_CHECKING:
     from meshlib import errors
+    from meshlib.identity.identity import Identity
     from meshlib.mesh import Mesh
     from meshlib.transport.asgi.middleware import MeshASGIMiddleware
     from meshlib.transport.wsgi.middleware import MeshWSGIMiddleware
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __distribution__ = "sidecarless"
-__all__ = ["Mesh", "MeshASGIMiddleware", "MeshWSGIMiddleware", "Workload", "__version__", "errors"]
+__all__ = ["Identity", "Mesh", "MeshASGIMiddleware", "MeshWSGIMiddleware", "Workload", "__version__", "errors"]
 
 _HOMES = {
+    "Identity": "meshlib.identity.identity",
     "Mesh": "meshlib.mesh",
     "MeshASGIMiddleware": "meshlib.transport.asgi.middleware",
     "MeshWSGIMiddleware": "meshlib.transport.wsgi.middleware",

@@ -17,6 +17,7 @@ from meshlib.compiler.token_rules import TokenRules
 from meshlib.policy.authorization.decision import Authorization
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.inbound_view import InboundView
+from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Inbound:
     custom: tuple[Custom, ...] = ()
     authorization: Authorization | None = None  # AUDIT, DENY and ALLOW of AuthorizationPolicies
     limits: PortFilters = NO_FILTERS
+    mtls: MtlsMode = MtlsMode.PERMISSIVE  # PeerAuthentications
 
 
 NOTHING = Inbound()

@@ -39,7 +39,7 @@ PASSTHROUGH = "PassthroughCluster"
 class TlsSettings:
     """How to speak TLS to the endpoints of a cluster (DestinationRule ``tls``)."""
 
-    mode: str  # "SIMPLE" | "MUTUAL"
+    mode: str  # "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL": our SVID and roots, ``subject_alt_names`` being SPIFFE IDs
     sni: str = ""
     ca_certificates: str = ""
     client_certificate: str = ""
@@ -78,6 +78,9 @@ class Cluster:
     placement: Placement | None = None  # None: one priority, one locality
     identities: tuple[str, ...] = ()  # who may answer (ServiceEntry subjectAltNames)
     dial_port: int = 0  # of passthrough: the port that is dialled, whatever the URL says (0: the URL's)
+    auto_mtls: TlsSettings | None = None
+    """For the endpoints of ``mutual`` alone, if this process has an SVID; without one they are called in plain text."""
+    mutual: frozenset[str] = frozenset()  # keys of endpoints that accept mTLS of the mesh
     refusal: str = (
         ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
     )

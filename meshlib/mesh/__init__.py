@@ -53,7 +53,8 @@ class Mesh(Doors):
     wait strategy used instead of the routes' own backoff. ``registry`` is the prometheus_client registry of the metrics and
     ``tracer_provider`` OpenTelemetry's provider of the spans; the global ones by default. ``https_rules`` says what decides
     about https URLs: "mesh", the http rules of their host, which act before the caller's TLS; "istio", what a sidecar makes of
-    TLS: ``tls`` rules, else the service, and never http rules.
+    TLS: ``tls`` rules, else the service, and never http rules. ``identity`` is the certificate that this process shows and the
+    roots that it trusts (``meshlib.Identity``): mTLS needs one. It belongs to this mesh, which follows and closes it.
     """
 
     @takes_options()
@@ -82,7 +83,10 @@ class Mesh(Doors):
             options.get("retry_wait"),
             Telemetry(self._registry, self._tracer_provider, self.workload, clock.monotonic),
             Alarms(clock),
+            identity := options.get("identity"),
         )
+        if identity is not None:
+            identity.start(clock, self._core.alarms)
         self._serving: InboundTelemetry | None = None
         https_rules = options.get("https_rules", HTTPS_RULES[0])
         if https_rules is None or https_rules not in HTTPS_RULES:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from meshlib.clock import Clock
     from meshlib.compiler.compile import HttpsRules
+    from meshlib.identity.identity import Identity
     from meshlib.workload import Workload
 
 
@@ -27,6 +28,7 @@ class MeshOptions(TypedDict, total=False):
     registry: CollectorRegistry | None
     tracer_provider: TracerProvider | None
     https_rules: HttpsRules | None
+    identity: Identity | None
 
 
 P = ParamSpec("P")

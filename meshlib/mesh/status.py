@@ -36,6 +36,7 @@ def status_of(
         "alarm_failures": core.alarms.failures,
         "names": core.names.status(),
         "certificates": core.certificates(),
+        **({} if core.identity is None else {"identity": core.identity.status()}),
         "token_keys": list(core.inbound.tokens.key_sets.status()),
         "authorizers": core.inbound.authorizers.facts(),
         "protection": {**core.inbound.protection.status(), "redis_failures": core.shared_limits.errors},

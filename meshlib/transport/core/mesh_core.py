@@ -22,6 +22,7 @@ from meshlib.engine.inbound_state import InboundState
 from meshlib.engine.live import Live
 from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route, straight
+from meshlib.identity.peers import Peers
 from meshlib.problems import MeshError
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.core.background import Background
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.effects import Exchange
+    from meshlib.identity.identity import Identity
     from meshlib.policy.inbound_view import InboundView
 
 
@@ -70,7 +72,15 @@ class Channels(Protocol):
 class MeshCore:
     """Shared by all transports of one mesh. ``live`` is the one reference that a reload swaps; None once closed."""
 
-    def __init__(self, clock: Clock, rng: random.Random, retry_wait: Any, telemetry: Telemetry, alarms: Alarms) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        rng: random.Random,
+        retry_wait: Any,
+        telemetry: Telemetry,
+        alarms: Alarms,
+        identity: Identity | None = None,
+    ) -> None:
         self.clock = clock
         self.wait = waiting(clock)
         self.alarms = alarms
@@ -89,6 +99,8 @@ class MeshCore:
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None
+        self.identity = identity
+        self.peers = Peers(identity, self._trust_domain_aliases)
         self.breakers = SharedStorages()
         self.limits: weakref.WeakSet[ClientLimits] = weakref.WeakSet()
         self.upstream = SyncUpstream(clock, self.names)
@@ -180,6 +192,10 @@ class MeshCore:
                     cluster.targets.pop(key, None)
                     self.forget_targets([target])
 
+    def _trust_domain_aliases(self) -> tuple[str, ...]:
+        live = self.live
+        return () if live is None else tuple(live.snapshot.inbound.default.mesh.trust_domain_aliases)
+
     def certificates(self) -> list[dict[str, object]]:
         """The files that connections of the mesh are made with, and what is wrong with them. For ``mesh.status()``."""
         live = self.live
@@ -198,6 +214,7 @@ class MeshCore:
             self._begin_anew,
             *[limits.after_fork for limits in list(self.limits)],
             self.names.after_fork,
+            *([] if self.identity is None else [self.identity.after_fork]),
             self.inbound.after_fork,
             self.telemetry.after_fork,
             self.breakers.after_fork,
@@ -236,6 +253,8 @@ class MeshCore:
         self.alarms.close()
         self.real_alarms.close()
         self.names.close()
+        if self.identity is not None:
+            self.identity.close()
         self.breakers.close()
         self.shared_limits.close()
         self.background.close()

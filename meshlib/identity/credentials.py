@@ -1,0 +1,69 @@
+"""One version of what a process shows and trusts. A rotation makes another; a connection takes the one that is current when it
+is made."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshlib.security.svid import Svid
+    from meshlib.security.trust_bundles import TrustBundles
+
+
+class Credentials:
+    """``version`` grows with each rotation of one ``Identity``. Contexts are made once a version and kept: a session that was
+    made under a version is known to no later one, so it does not outlive a root that was dropped."""
+
+    __slots__ = ("_contexts", "bundles", "svid", "version")
+
+    def __init__(self, svid: Svid, bundles: TrustBundles, version: int = 1) -> None:
+        self.svid = svid
+        self.bundles = bundles
+        self.version = version
+        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
+
+    def server_context(self, alpn: Sequence[str], *, require_peer: bool = True) -> ssl.SSLContext:
+        """For connections that are accepted: TLS 1.2 or newer, the peer shows a certificate of one of our roots (with
+        ``require_peer`` False: if it has one). What SPIFFE demands of it is judged after the handshake (``Peers``)."""
+        key = ("server", str(require_peer), *alpn)
+        found = self._contexts.get(key)
+        if found is None:
+            found = self._made(ssl.PROTOCOL_TLS_SERVER, alpn)
+            found.verify_mode = ssl.CERT_REQUIRED if require_peer else ssl.CERT_OPTIONAL
+            self._contexts[key] = found
+        return found
+
+    def client_context(self, alpn: Sequence[str]) -> ssl.SSLContext:
+        """For connections that are made: our certificate is shown, the server's must come of one of our roots; whose it is is
+        judged after the handshake, before a byte is sent."""
+        key = ("client", *alpn)
+        found = self._contexts.get(key)
+        if found is None:
+            found = self._contexts[key] = self._made(ssl.PROTOCOL_TLS_CLIENT, alpn)
+        return found
+
+    def _made(self, side: int, alpn: Sequence[str]) -> ssl.SSLContext:
+        context = ssl.SSLContext(side)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        _load(context, self.svid)
+        context.load_verify_locations(cadata=self.bundles.pem)
+        context.set_alpn_protocols(list(alpn))
+        return context
+
+    def __repr__(self) -> str:
+        return f"<Credentials {self.svid.identity} version {self.version}>"
+
+
+def _load(context: ssl.SSLContext, svid: Svid) -> None:
+    """``ssl`` reads keys from files alone: one in memory, which touches no disk and which no child inherits."""
+    descriptor = os.memfd_create("svid", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, svid.key_pem + svid.chain_pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
