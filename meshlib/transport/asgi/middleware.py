@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from meshlib.engine.body_source import NO_BODY
 from meshlib.engine.deadlines import current as deadline_around
@@ -18,13 +18,13 @@ from meshlib.transport.asgi.http import ClientGone, HttpServing
 from meshlib.transport.asgi.request import AsgiRequest, request_of
 from meshlib.transport.asgi.straight import Straight
 from meshlib.transport.asgi.websocket import WebSocketServing
-from meshlib.transport.runtimes.serving import DEADLINE_NAMES
+from meshlib.transport.runtimes.serving import DEADLINE_NAMES, server_of
 
 if TYPE_CHECKING:
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.policy.refusal import Refusal
     from meshlib.transport.asgi.messages import App, Receive, Scope, Send
-    from meshlib.transport.runtimes.serving import Server
+    from meshlib.transport.runtimes.serving import Serves
 
 log = logging.getLogger("meshlib.asgi")
 
@@ -32,18 +32,12 @@ CALL = "meshlib.call"
 """Where the call is in the scope that the application gets, for who serves it to look at."""
 
 
-class Serves(Protocol):
-    """A ``Mesh``."""
-
-    def _server(self, propagate_deadline: bool = True) -> Server: ...
-
-
 class MeshASGIMiddleware:
     """An ASGI application around ``app``: each HTTP request and WebSocket is identified (``mesh.inbound()``), may be refused or
     hit by a fault, is counted and traced. Put it outside of every other middleware that responds.
 
     ``port``: the port (of the container) that requests come to, for policies that say one; None: as the server says. Raises
-    ValueError for a port that is none.
+    ValueError for a port that is none, TypeError for a mesh that is none.
 
     Who the caller is: a server that knows the certificate of its peer says so in the ASGI extension ``tls``; otherwise callers
     have no identity. uvicorn should run with ``--no-proxy-headers``: where it takes the peer's address from X-Forwarded-For,
@@ -55,7 +49,7 @@ class MeshASGIMiddleware:
             raise ValueError(f"port is a number from 1 to 65535, not {port!r}")
         self._app = app
         self._port = port
-        self._server = mesh._server()
+        self._server = server_of(mesh, type(self).__name__)
         self._names: tuple[str, ...] = ()
         self._deadline_headers: list[tuple[str, bytes]] = []
         self._warned = False

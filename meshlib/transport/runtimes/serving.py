@@ -3,7 +3,7 @@ what performs their exchanges."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.check_failures import CheckFailures
 from meshlib.engine.deadlines import DEFAULT_HEADER
@@ -42,6 +42,22 @@ class _Awaited(AsyncNetwork):
 
     async def sleep(self, seconds: float) -> None:
         await self._core.clock.sleep_async(seconds)
+
+
+class Serves(Protocol):
+    """A ``Mesh``."""
+
+    def _server(self, propagate_deadline: bool = True) -> Server: ...
+
+
+def server_of(mesh: Serves, who: str) -> Server:
+    """The server of ``mesh`` for the middleware ``who``. Raises TypeError for what is not a mesh: arguments in the wrong order
+    are not found at the first request."""
+    make = getattr(mesh, "_server", None)
+    if make is None:
+        raise TypeError(f"{who}(app, mesh) wants a meshlib.Mesh as its second argument, not {type(mesh).__name__}")
+    made: Server = make()
+    return made
 
 
 def checked_port(port: int | None) -> int | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from meshlib.engine.drivers import finish, run
 from meshlib.engine.effects import Serve
 from meshlib.engine.inbound import asked_at_once, inbound
 from meshlib.engine.inbound_limits import whole_body_check
 from meshlib.policy import deadline
-from meshlib.transport.runtimes.serving import checked_port
+from meshlib.transport.runtimes.serving import checked_port, server_of
 from meshlib.transport.wsgi.changes import apply
 from meshlib.transport.wsgi.refusals import refused
 from meshlib.transport.wsgi.request import WsgiRequest, request_of
@@ -21,14 +21,8 @@ if TYPE_CHECKING:
 
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.policy.refusal import Refusal
-    from meshlib.transport.runtimes.serving import Server
+    from meshlib.transport.runtimes.serving import Serves
     from meshlib.transport.wsgi.contracts import Application, Environ, Pieces, StartResponse
-
-
-class Serves(Protocol):
-    """A ``Mesh``."""
-
-    def _server(self, propagate_deadline: bool = True) -> Server: ...
 
 
 class MeshWSGIMiddleware:
@@ -36,7 +30,7 @@ class MeshWSGIMiddleware:
     fault, is counted and traced. Put it outside of every other middleware.
 
     ``port``: the port (of the container) that requests come to, for policies that say one; None: as the server says.
-    Raises ValueError for a port that is none.
+    Raises ValueError for a port that is none, TypeError for a mesh that is none.
 
     Who the caller is: gunicorn tells, when it terminates TLS and asks clients for certificates (``--cert-reqs 2``, or a
     ``ssl_context`` hook); callers of other servers have no identity.
@@ -45,7 +39,7 @@ class MeshWSGIMiddleware:
     def __init__(self, app: Application, mesh: Serves, port: int | None = None) -> None:
         self._app = app
         self._port = checked_port(port)
-        self._server = mesh._server()
+        self._server = server_of(mesh, type(self).__name__)
         self._names: tuple[str, ...] = ()
         self._deadline_keys: list[tuple[str, str]] = []
 
