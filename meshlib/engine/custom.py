@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from meshlib.compiler.custom import Custom, Matched
     from meshlib.compiler.routes import VirtualHost
     from meshlib.engine.authorizers import Authorizers
+    from meshlib.engine.check import Asking
     from meshlib.engine.effects import Exchange
-    from meshlib.engine.inbound import Asking
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.engine.outcome import Outcome
 

@@ -23,14 +23,12 @@ from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
+    from meshlib.engine.check import Asking, Check
     from meshlib.engine.effects import Step
     from meshlib.engine.inbound_admission import Active, Admission
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.policy.inbound_view import InboundView
 
-    Asking: TypeAlias = Generator[Step[PlainRequest], None, Refusal | None]
-    """A check that asks: its calls are of plain requests, so that every runtime that has a network can make them."""
-    Check: TypeAlias = Callable[[InboundRequest], Refusal | Asking | None]
     InboundExchange: TypeAlias = Generator[Step[PlainRequest] | Serve, Ended | None, None]
 
 

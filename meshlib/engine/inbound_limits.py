@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.compiler.inbound_protection import Protection, RateLimit
     from meshlib.engine.body_source import BodySource
+    from meshlib.engine.check import Asking, Check
     from meshlib.engine.effects import Step
-    from meshlib.engine.inbound import Asking, Check
     from meshlib.engine.inbound_admission import Tally
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.engine.plain_request import PlainRequest

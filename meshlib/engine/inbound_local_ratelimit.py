@@ -14,7 +14,7 @@ from meshlib.policy.refusal import Refusal
 if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.compiler.inbound_local_ratelimit import LocalRateLimitFilter
-    from meshlib.engine.inbound import Check
+    from meshlib.engine.check import Check
     from meshlib.engine.inbound_admission import Tally
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.policy.local_rate_limit import LocalLimiter

@@ -14,7 +14,7 @@ from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
     from meshlib.compiler.inbound_ratelimit import RateLimitFilter
-    from meshlib.engine.inbound import Asking, Check
+    from meshlib.engine.check import Asking, Check
     from meshlib.engine.inbound_admission import Tally
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.engine.rate_limit_service import RateLimitService

@@ -17,8 +17,8 @@ from meshlib.engine.token_state import TokenState
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
+    from meshlib.engine.check import Check
     from meshlib.engine.custom import Asker
-    from meshlib.engine.inbound import Check
     from meshlib.engine.inbound_admission import Admission, Report
     from meshlib.engine.protection_state import SharedCounterOf
 

@@ -1,4 +1,4 @@
-"""``Live``: a snapshot with its clusters at work; the one reference that a reload swaps."""
+"""``Live``: a snapshot with its clusters at work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from meshlib.changes import changed_keys
 from meshlib.engine.check_failures import CheckFailures
 from meshlib.engine.cluster import BoundCluster, ClusterState
 from meshlib.engine.guard import Guard, Report, Storage
-from meshlib.engine.inbound_state import SHUT, BoundPorts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 class Live:
     """A snapshot and its bound clusters. Clusters are bound when first used: a client of a thousand services talks to
     a few. ``on_bind`` hears of each cluster that is bound (the resolver looks after its names); ``storage`` makes the
-    storage of a circuit breaker and ``report`` hears what guards do. ``inbound``: what happens to requests that are served."""
+    storage of a circuit breaker and ``report`` hears what guards do."""
 
     __slots__ = (
         "_followed",
@@ -34,7 +33,6 @@ class Live:
         "bound",
         "check_failures",
         "guards",
-        "inbound",
         "snapshot",
         "states",
     )
@@ -47,10 +45,8 @@ class Live:
         on_bind: Callable[[BoundCluster], None] | None = None,
         storage: Storage | None = None,
         report: Report | None = None,
-        inbound: BoundPorts = SHUT,
     ) -> None:
         self.snapshot = snapshot
-        self.inbound = inbound
         self._storage = storage
         self._report = report
         self.guards: dict[str, Guard] = {}

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
     from meshlib.compiler.inbound_filters import PortFilters
     from meshlib.compiler.inbound_protection import Protection, RateLimit, SharedCount
+    from meshlib.engine.check import Check
     from meshlib.engine.custom import Asker
-    from meshlib.engine.inbound import Check
     from meshlib.engine.inbound_admission import Report
     from meshlib.engine.inbound_limits import Counting, SharedCounter
     from meshlib.policy.local_rate_limit import LocalRateLimit

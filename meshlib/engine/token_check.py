@@ -28,7 +28,7 @@ from meshlib.security.token_claims import claim_as_header, principal, split_clai
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
-    from meshlib.engine.inbound import Asking
+    from meshlib.engine.check import Asking
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.engine.key_sets import HeldKeys, KeySets
     from meshlib.security.jwk import KeySet

@@ -20,7 +20,7 @@ from meshlib.security.token_claims import principal as principal_of
 if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
     from meshlib.engine.inbound_explanation import InboundExplanation
-    from meshlib.engine.live import Live
+    from meshlib.engine.live_mesh import LiveMesh
     from meshlib.resources.base import Resource
     from meshlib.workload import Workload
 
@@ -76,7 +76,7 @@ def request_of(
 
 
 def explain_request(
-    live: Live, request: InboundRequest, notes: Iterable[str], workload: Workload, resources: Iterable[Resource]
+    live: LiveMesh, request: InboundRequest, notes: Iterable[str], workload: Workload, resources: Iterable[Resource]
 ) -> InboundExplanation:
     """What becomes of it at the port that it comes to. ``resources``: all of the mesh, to say which policies are not for
     ``workload``."""

@@ -19,7 +19,7 @@ from meshlib.clock import Clock, waiting
 from meshlib.engine.call import Call, CallerTimeouts
 from meshlib.engine.exchange import exchange_of
 from meshlib.engine.inbound_state import InboundState
-from meshlib.engine.live import Live
+from meshlib.engine.live_mesh import LiveMesh
 from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route, straight
 from meshlib.identity.peers import Peers
@@ -91,7 +91,7 @@ class MeshCore:
         self.rng = rng
         self.retry_wait = retry_wait
         self.telemetry = telemetry
-        self.live: Live | None = None
+        self.live: LiveMesh | None = None
         self.shared_limits = SharedLimits(clock)
         self.inbound = InboundState(clock, self.ask, self.shared_limits.counter, report=telemetry.resilience, rng=rng)
         self.inbound.tokens.key_sets.report = _log_fetch_failure
@@ -139,7 +139,7 @@ class MeshCore:
     def install(self, snapshot: Snapshot) -> None:
         """Serve new calls by ``snapshot``. Connections that it has no use for are closed once they are idle."""
         before = self.live
-        self.live = live = Live(
+        self.live = live = LiveMesh(
             snapshot,
             self.clock.monotonic(),
             before,
