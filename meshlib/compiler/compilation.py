@@ -18,6 +18,7 @@ from meshlib.compiler.kinds import Kinds
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.mesh_hosts import MeshHosts
 from meshlib.compiler.mesh_settings import MeshSettings, mesh_settings
+from meshlib.compiler.peer_authentication import PeerAuthentications
 from meshlib.compiler.port_tables import NamesOf
 from meshlib.compiler.resilience import ResiliencePolicies, acting
 from meshlib.compiler.routes import PASSTHROUGH, Cluster, Destination, L4Host, PortTable, Rule, SkippedRule, VirtualHost
@@ -75,6 +76,7 @@ class Compilation:
         https_rules: HttpsRules,
         gateway_port: int = 0,
         settings: MeshSettings | None = None,
+        peers: PeerAuthentications | None = None,
     ) -> None:
         self.resources = resources
         self.kinds = kinds = Kinds(resources)
@@ -82,6 +84,7 @@ class Compilation:
         if settings is None:
             settings, self.about_settings = mesh_settings(kinds.mesh_configs, kinds.mesh_config_maps, workload)
         self.settings = settings
+        self.peers = peers or PeerAuthentications(kinds.peer_authentications, settings.root_namespace)
         self.workload = workload = workload.in_trust_domain(settings.trust_domain)
         self.domain = domain
         self.https_rules = https_rules
@@ -193,7 +196,7 @@ class Compilation:
         else:
             ports, tls_ports = self._mesh_hosts(passthrough if self.scope.allow_any else blocked)
         inbound, self.about_inbound = compile_inbound(
-            self.kinds, self.workload, self.domain, self.settings, self.visible.find, self.destinations
+            self.kinds, self.workload, self.domain, self.settings, self.visible.find, self.destinations, self.peers
         )
         self.leads = Leads()
         self.leads.add(ports, tls_ports, self.l4)

@@ -12,6 +12,7 @@ from meshlib.compiler.compilation import Compilation
 from meshlib.compiler.compilation import HttpsRules as HttpsRules
 from meshlib.compiler.incremental import Incremental
 from meshlib.compiler.mesh_settings import MeshSettings
+from meshlib.compiler.peer_authentication import PeerAuthentications
 from meshlib.compiler.snapshot import Snapshot
 from meshlib.compiler.version import Version
 from meshlib.pace import free_in_turns, is_watched, much_is_made
@@ -60,7 +61,9 @@ class Compiler:
         self._follower: ListFollower[Resource] = ListFollower()
         self._version = Version()
         self._last: Incremental | None = None
-        self._settings: MeshSettings | None = None  # of the last whole compilation: parts do not have the MeshConfig
+        # of the last whole compilation: parts have neither the MeshConfig nor PeerAuthentications
+        self._settings: MeshSettings | None = None
+        self._peers: PeerAuthentications | None = None
         self.whole = 0
         """How often everything was compiled, and not just what had changed."""
 
@@ -94,9 +97,9 @@ class Compiler:
             if snapshot is not None:
                 return snapshot
         self._last = None
-        self._settings = None
+        self._settings = self._peers = None
         whole = self._part(resources, registry)
-        self._settings = whole.settings
+        self._settings, self._peers = whole.settings, whole.peers
         snapshot = whole.snapshot(version, last.snapshot.clusters if last is not None else {})
         whole.delegates.forget()
         self._last = Incremental(resources, registry, whole, self._part, self._workload, self._domain)
@@ -109,5 +112,11 @@ class Compiler:
 
     def _part(self, resources: Sequence[Resource], registry: Registry) -> Compilation:
         return Compilation(
-            resources, registry, self._workload, self._domain, self._https_rules, settings=self._settings
+            resources,
+            registry,
+            self._workload,
+            self._domain,
+            self._https_rules,
+            settings=self._settings,
+            peers=self._peers,
         )

@@ -50,7 +50,15 @@ R = TypeVar("R", bound="Resource")
 HTTP_PORT = 80
 """On this port VirtualServices bring hosts along that the registry does not have."""
 _EVERYTHING = frozenset(
-    ("Sidecar", "EnvoyFilter", "AuthorizationPolicy", "RequestAuthentication", "MeshConfig", "ConfigMap")
+    (
+        "Sidecar",
+        "EnvoyFilter",
+        "AuthorizationPolicy",
+        "PeerAuthentication",
+        "RequestAuthentication",
+        "MeshConfig",
+        "ConfigMap",
+    )
 )
 _LAST = (True, ("\U0010ffff", "", "", 0), 0)
 

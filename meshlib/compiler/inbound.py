@@ -12,6 +12,8 @@ from meshlib.compiler.custom import compile_custom, unusable
 from meshlib.compiler.inbound_filters import NO_FILTERS, PortFilters, compile_filters
 from meshlib.compiler.inbound_protection import Protection, compile_protection, serves
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
+from meshlib.compiler.peer_authentication import PeerAuthentications, PortMode
+from meshlib.compiler.peer_authentication import problems as peer_authentication_problems
 from meshlib.compiler.request_authentication import compile_request_authentications
 from meshlib.compiler.token_rules import TokenRules
 from meshlib.policy.authorization.decision import Authorization
@@ -48,7 +50,9 @@ class Inbound:
     custom: tuple[Custom, ...] = ()
     authorization: Authorization | None = None  # AUDIT, DENY and ALLOW of AuthorizationPolicies
     limits: PortFilters = NO_FILTERS
-    mtls: MtlsMode = MtlsMode.PERMISSIVE  # PeerAuthentications
+    mtls: MtlsMode = MtlsMode.PERMISSIVE
+    mtls_policy: str = ""  # the PeerAuthentication that says so (namespace/name), "" when none does
+    mtls_broken: str = ""  # why that cannot be read, "" when it can
 
 
 NOTHING = Inbound()
@@ -77,7 +81,7 @@ class InboundPorts:
         return InboundPorts(replace(self.default, service=service), ports)
 
     def of(self, port: int) -> Inbound:
-        """``port`` 0: the server does not tell."""
+        """``port`` 0: the server does not tell. Where some port is STRICT that counts as STRICT."""
         return self.ports.get(port, self.default)
 
 
@@ -91,10 +95,12 @@ def compile_inbound(
     mesh: MeshSettings,
     find: Callable[[str], Registered | None],
     clusters: Clusters,
+    peers: PeerAuthentications,
 ) -> tuple[InboundPorts, list[Problem]]:
     """For the server of ``workload``. ``find`` gives the service of a host that it sees, ``clusters`` what checks ask.
     Notices are about all resources, whichever workloads they select."""
     filters = compile_filters(kinds.envoy_filters, kinds.services, workload, mesh)
+    modes = peers.of(workload.namespace, workload.labels)
     service = own_service(kinds.services, workload, domain)
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
     tokens, about_tokens = compile_request_authentications(kinds.request_authentications, workload, mesh)
@@ -113,9 +119,26 @@ def compile_inbound(
         authorization=policies.authorization,
         limits=filters.default,
     )
-    ports = {port: replace(default, limits=limits) for port, limits in filters.ports.items()}
-    problems = [*filters.problems, *about_protection, *about_tokens, *policies.problems, *about_custom]
+    default = _with_mode(default, modes.default)
+    ports = {
+        port: _with_mode(replace(default, limits=filters.ports.get(port, filters.default)), modes.of(port))
+        for port in dict.fromkeys((*filters.ports, *modes.ports))
+    }
+    if modes.of(0) is not modes.default:
+        ports[0] = _with_mode(default, modes.of(0))
+    problems = [
+        *filters.problems,
+        *peer_authentication_problems(kinds.peer_authentications, mesh.root_namespace),
+        *about_protection,
+        *about_tokens,
+        *policies.problems,
+        *about_custom,
+    ]
     return InboundPorts(default, ports), problems
+
+
+def _with_mode(inbound: Inbound, mode: PortMode) -> Inbound:
+    return replace(inbound, mtls=mode.mtls, mtls_policy=mode.policy, mtls_broken=mode.broken)
 
 
 def own_service(services: Iterable[Service], workload: Workload, domain: str) -> str:

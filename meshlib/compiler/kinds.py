@@ -22,6 +22,7 @@ class Kinds:
         "gateways",
         "mesh_config_maps",
         "mesh_configs",
+        "peer_authentications",
         "request_authentications",
         "resilience_policies",
         "services",
@@ -44,4 +45,5 @@ class Kinds:
         self.mesh_config_maps = typed.CONFIG_MAP.among(by_kind.get("ConfigMap", ()))
         self.services = typed.SERVICE.among(by_kind.get("Service", ()))
         self.authorization_policies = typed.AUTHORIZATION_POLICY.among(by_kind.get("AuthorizationPolicy", ()))
+        self.peer_authentications = typed.PEER_AUTHENTICATION.among(by_kind.get("PeerAuthentication", ()))
         self.request_authentications = typed.REQUEST_AUTHENTICATION.among(by_kind.get("RequestAuthentication", ()))

@@ -8,7 +8,7 @@ from meshlib.resources.base import Resource
 
 
 class Guarding(Resource):
-    """An AuthorizationPolicy or RequestAuthentication, or what stands for one."""
+    """An AuthorizationPolicy, RequestAuthentication or PeerAuthentication, or what stands for one."""
 
     _stands_for: str = PrivateAttr(default="")
     _placed: bool = PrivateAttr(default=True)

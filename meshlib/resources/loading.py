@@ -28,7 +28,7 @@ LONG_TEXT = 1_000
 """Characters of a document from which on its long lists are checked piece by piece."""
 
 
-GUARDED = frozenset(("AuthorizationPolicy", "RequestAuthentication"))
+GUARDED = frozenset(("AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"))
 """The kinds that something stands for when they cannot be read (``stand_ins.py``)."""
 
 

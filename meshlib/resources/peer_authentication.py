@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from meshlib.resources.base import Model, NothingIsEmpty, Resource
+from meshlib.resources.base import Model, NothingIsEmpty
+from meshlib.resources.guarding import Guarding
 from meshlib.resources.selection import Selector
 from meshlib.resources.types import names
 
@@ -22,17 +23,29 @@ class Mtls(Model):
     ) = None
 
 
+def _ports_as_text(ports: object) -> object:
+    """YAML readers of others' give numbers as keys."""
+    if not isinstance(ports, dict):
+        return ports
+    return {str(port) if type(port) is int else port: mtls for port, mtls in ports.items()}
+
+
 class PeerAuthenticationSpec(Model):
     """``spec`` of PeerAuthentication."""
 
     mtls: Mtls | None = None
-    port_level_mtls: dict[str, Mtls] | None = None
+    port_level_mtls: Annotated[dict[str, Mtls] | None, BeforeValidator(_ports_as_text)] = None
     selector: Selector | None = None
 
 
-class PeerAuthentication(Resource):
-    """Istio's PeerAuthentication."""
+class PeerAuthentication(Guarding):
+    """Istio's PeerAuthentication, or what stands for one that cannot be read: STRICT."""
 
     kind: Literal["PeerAuthentication"]
     spec: Annotated[PeerAuthenticationSpec, NothingIsEmpty] = Field(default_factory=PeerAuthenticationSpec)
     status: object = None
+
+    @property
+    def refuses(self) -> str:
+        """What is refused while this stands for another, for people."""
+        return "plain text is refused (STRICT) at every port that it may be for"

@@ -1,5 +1,5 @@
-"""What stands for an AuthorizationPolicy or a RequestAuthentication that cannot be read and has no good version yet: it refuses
-whatever that may have.
+"""What stands for an AuthorizationPolicy, a RequestAuthentication or a PeerAuthentication that cannot be read and has no good
+version yet: it refuses whatever that may have.
 
 A broken policy keeps its last good version. Where there is none, leaving it out would let in whom it was written against.
 """
@@ -12,21 +12,24 @@ from collections.abc import Mapping
 from meshlib.resources.authorization_policy import AuthorizationPolicy, Rule
 from meshlib.resources.base import Origin
 from meshlib.resources.guarding import Guarding
+from meshlib.resources.peer_authentication import PeerAuthentication
 from meshlib.resources.request_authentication import RequestAuthentication
 from meshlib.resources.selection import Selector
 from meshlib.resources.unread_tokens import readable_rules
 
 AUTHORIZATION_POLICY = "AuthorizationPolicy"
 REQUEST_AUTHENTICATION = "RequestAuthentication"
+PEER_AUTHENTICATION = "PeerAuthentication"
 TORN = "it is no YAML"
 """What ``stands_for`` says of a document whose text is broken."""
 _DRY_RUN = "istio.io/dry-run"
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _IN_A_TEXT = {
     kind: re.compile(rf"""["']?kind["']?\s*:\s*["']?{kind}\b""")
-    for kind in (AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION)
+    for kind in (AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION, PEER_AUTHENTICATION)
 }
 _ISTIOS = re.compile(r"security\.istio\.io")
+_LENIENT = ({"mode": "PERMISSIVE"}, {"mode": "DISABLE"})
 _NAMED = re.compile(r"""(?<![-\w./])["']?name["']?\s*:\s*["']?([a-z0-9][-a-z0-9.]*)""")
 
 
@@ -34,7 +37,8 @@ def stand_in_for(
     kind: str, value: Mapping[str, object], why: str, origin: Origin, twice: bool = False
 ) -> Guarding | None:
     """For a document of that kind, as far as it can be read: what cannot be counts as if it were for all. None when it surely
-    refuses nobody: an AUDIT policy, a dry run, one for gateways and waypoints, one without rules for tokens.
+    refuses nobody: an AUDIT policy, a dry run, one for gateways and waypoints, one without rules for tokens, modes that let
+    plain text in.
 
     ``twice``: some key of it is there twice, and either value may be the one that was meant, so that nothing is sure of
     whom it is for. It keeps its name and namespace: there may be a good version."""
@@ -53,6 +57,10 @@ def stand_in_for(
         if spec.get("action") == "AUDIT" or _text(annotations.get(_DRY_RUN)) in _TRUE:
             return None
         made = _policy(name, place, selector)
+    elif kind == PEER_AUTHENTICATION:
+        if _lets_plain_text_in(spec):
+            return None
+        made = _strict(name, place, selector)
     else:
         rules = readable_rules(spec)
         if rules == []:
@@ -75,12 +83,27 @@ def _of_name(kind: str, name: str, namespace: str | None) -> Guarding:
     """For one of which nothing else is known."""
     if kind == AUTHORIZATION_POLICY:
         return _policy(name, namespace, None)
+    if kind == PEER_AUTHENTICATION:
+        return _strict(name, namespace, None)
     return _tokens(name, namespace, None, None)
 
 
 def _policy(name: str, namespace: str | None, selector: Selector | None) -> AuthorizationPolicy:
     head = _head(AUTHORIZATION_POLICY, name, namespace)
     return AuthorizationPolicy.model_validate({**head, "spec": _spec(selector, action="DENY", rules=[Rule()])})
+
+
+def _strict(name: str, namespace: str | None, selector: Selector | None) -> PeerAuthentication:
+    head = _head(PEER_AUTHENTICATION, name, namespace)
+    return PeerAuthentication.model_validate({**head, "spec": _spec(selector, mtls={"mode": "STRICT"})})
+
+
+def _lets_plain_text_in(spec: Mapping[object, object]) -> bool:
+    """Whether all modes can be read, there is one, and none of them is STRICT: then something else is wrong with the policy."""
+    ports = spec.get("portLevelMtls", {})
+    if not set(spec) <= {"selector", "mtls", "portLevelMtls"} or not isinstance(ports, Mapping):
+        return False
+    return all(mtls in _LENIENT for mtls in (spec.get("mtls"), *ports.values()))
 
 
 def _tokens(

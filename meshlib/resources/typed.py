@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from meshlib.resources.envoy_filter import EnvoyFilter
     from meshlib.resources.gateway import Gateway
     from meshlib.resources.mesh_config import ConfigMap, MeshConfig
+    from meshlib.resources.peer_authentication import PeerAuthentication
     from meshlib.resources.request_authentication import RequestAuthentication
     from meshlib.resources.resilience import ResiliencePolicy
     from meshlib.resources.service_entry import ServiceEntry
@@ -52,6 +53,7 @@ GATEWAY: Typed[Gateway] = Typed("Gateway")
 SIDECAR: Typed[Sidecar] = Typed("Sidecar")
 ENVOY_FILTER: Typed[EnvoyFilter] = Typed("EnvoyFilter")
 AUTHORIZATION_POLICY: Typed[AuthorizationPolicy] = Typed("AuthorizationPolicy")
+PEER_AUTHENTICATION: Typed[PeerAuthentication] = Typed("PeerAuthentication")
 REQUEST_AUTHENTICATION: Typed[RequestAuthentication] = Typed("RequestAuthentication")
 WASM_PLUGIN: Typed[WasmPlugin] = Typed("WasmPlugin")
 TELEMETRY: Typed[Telemetry] = Typed("Telemetry")

@@ -36,10 +36,10 @@ spec:
       percent: 10
       budgetInterval: 1s
 ---
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: strict}
-spec: {mtls: {mode: STRICT}}
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: quiet}
+spec: {tracing: []}
 """
 
 
@@ -65,7 +65,7 @@ def test_each_other_field_is_named_with_its_line_and_reason(tmp_path):
     assert "trafficPolicy.proxyProtocol: not for this protocol: " in lines[1]
     assert "trafficPolicy.tls.mode: approximated: calls fail (UF)" in lines[0]
     assert "budgetInterval: ignored: loads, no effect (Envoy's budget is of the moment" in lines[2]
-    assert "PeerAuthentication/default/strict spec: ignored: " in lines[3]
+    assert "Telemetry/default/quiet spec: ignored: " in lines[3]
     assert lines[-1] == "6 fields set: 2 honoured, 1 approximated, 2 ignored, 1 not for this protocol"
 
 

@@ -18,6 +18,7 @@ from meshlib.policy.rule_index import RuleIndex
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
 from tests.support.changing import lists_that_change
+from tests.support.peer_authentication import peer_authentication
 from tests.support.resources import destination_rule, pod, service, service_entry, to, virtual_service
 
 CLIENT = Workload("client", labels={"app": "a"})
@@ -145,6 +146,11 @@ VARIANTS = [
             "metadata": {"name": "t"},
             "spec": {"tracing": [{"randomSamplingPercentage": 1.0}]},
         }
+    ],
+    [
+        peer_authentication("default"),
+        peer_authentication("default", "DISABLE", app="b"),
+        peer_authentication("default", "PERMISSIVE", app="a"),
     ],
 ]
 

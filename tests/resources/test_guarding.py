@@ -9,10 +9,11 @@ import pytest
 from meshlib.resources.authorization_policy import AuthorizationPolicy
 from meshlib.resources.base import Origin
 from meshlib.resources.loader import load_objects
+from meshlib.resources.peer_authentication import PeerAuthentication
 from meshlib.resources.request_authentication import RequestAuthentication
 from meshlib.resources.stand_ins import stand_in_for
 
-KINDS = [AuthorizationPolicy, RequestAuthentication]
+KINDS = [AuthorizationPolicy, PeerAuthentication, RequestAuthentication]
 
 
 @pytest.mark.parametrize("model", KINDS)
@@ -30,4 +31,8 @@ def test_a_stand_in_says_why_and_whether_it_is_known_where_it_belongs(model: Any
     found = stand_in_for(model.__name__, value, "spec is no object", Origin())
     assert isinstance(found, model)
     assert (found.stands_for, found.placed) == ("spec is no object", placed)
-    assert found.refuses == "everything that it may have refused is refused"
+    assert found.refuses == (
+        "plain text is refused (STRICT) at every port that it may be for"
+        if model is PeerAuthentication
+        else "everything that it may have refused is refused"
+    )

@@ -46,3 +46,10 @@ def test_accepted(spec):
 
 def test_a_selector_without_labels_is_warned_of():
     assert warnings("PeerAuthentication", {"selector": {}}) == [("empty-selector", "spec.selector")]
+
+
+def test_ports_may_be_numbers_as_other_yaml_readers_give_them() -> None:
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "portLevelMtls": {8080: {"mode": "DISABLE"}}}
+    assert refusals("PeerAuthentication", spec) == []
+    spec["portLevelMtls"] = {70000: {"mode": "DISABLE"}}
+    assert ("bad-port", "spec.portLevelMtls.70000") in refusals("PeerAuthentication", spec)

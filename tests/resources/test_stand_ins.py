@@ -9,6 +9,7 @@ import pytest
 from meshlib.resources.authorization_policy import AuthorizationPolicy
 from meshlib.resources.base import Origin
 from meshlib.resources.loader import load
+from meshlib.resources.peer_authentication import PeerAuthentication
 from meshlib.resources.request_authentication import RequestAuthentication
 from meshlib.resources.stand_ins import TORN, stand_in_for, stand_ins_for_text
 
@@ -179,3 +180,58 @@ def test_loading_finds_them_beside_what_is_good(tmp_path: Any) -> None:
     assert sorted(stand_in.name for stand_in in found) == ["torn", "typo", "version"]
     assert [resource.id for resource in result.resources] == ["AuthorizationPolicy/shop/good"]
     assert next(s for s in found if s.name == "typo").origin.line == 6
+
+
+# -- PeerAuthentications ----------------------------------------------------------------------------------------------
+
+
+def strict(spec: object, **metadata: object) -> PeerAuthentication | None:
+    value = {"metadata": {"name": "p", "namespace": "shop", **metadata}, "spec": spec}
+    found = stand_in_for("PeerAuthentication", value, "bad", ORIGIN)
+    assert found is None or isinstance(found, PeerAuthentication)
+    return found
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"mtls": {"mode": "STRIKT"}},
+        {"mTLS": {"mode": "STRICT"}},
+        {"mtls": {"mode": "DISABLE"}, "portLevelMtls": {"8080": {"mode": "STRICT"}}},
+        {"mtls": {"mode": "DISABLE"}, "portLevelMtls": ["8080"]},
+        {"mtls": {"mode": "DISABLE"}, "portLevelmtls": {"8080": {"mode": "STRICT"}}},
+        {"mtls": {"mode": "UNSET"}},
+        {"mtls": 5},
+        "STRICT",
+        {},
+    ],
+)
+def test_modes_that_may_have_been_strict_are_strict_at_every_port(spec: Any) -> None:
+    found = strict(spec)
+    assert found is not None
+    assert found.spec.mtls is not None
+    assert (found.spec.mtls.mode, found.spec.port_level_mtls, found.stands_for) == ("STRICT", None, "bad")
+
+
+@pytest.mark.parametrize("mode", ["PERMISSIVE", "DISABLE"])
+def test_nothing_stands_for_modes_that_surely_let_plain_text_in(mode: str) -> None:
+    ports = {"8080": {"mode": "PERMISSIVE"}, "9090": {"mode": "DISABLE"}}
+    assert strict({"mtls": {"mode": mode}, "selector": 5}) is None
+    assert strict({"mtls": {"mode": mode}, "selector": 5, "portLevelMtls": ports}) is None
+
+
+def test_the_selector_of_modes_that_cannot_be_read_counts_where_it_can() -> None:
+    found = strict({"selector": {"matchLabels": {"app": "cart"}}, "mtls": 5})
+    assert found is not None
+    assert found.spec.selector is not None
+    assert found.spec.selector.match_labels == {"app": "cart"}
+    everybody = strict({"selector": {"matchLabels": 5}, "mtls": 5})
+    assert everybody is not None
+    assert everybody.spec.selector is None
+
+
+def test_a_text_of_modes_that_is_no_yaml_is_everywhere() -> None:
+    text = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default\nspec: ["
+    [found] = stand_ins_for_text(text, ORIGIN)
+    assert isinstance(found, PeerAuthentication)
+    assert (found.name, found.placed, found.stands_for) == ("default", False, TORN)

@@ -7,6 +7,7 @@ from meshlib.compiler.semantics import (
     destination_rule,
     mesh_config,
     others,
+    peer_authentication,
     request_authentication,
     resilience_policy,
     virtual_service,
@@ -27,6 +28,7 @@ TABLES: dict[str, Table] = {
         ("ProxyConfig", others.PROXY_CONFIG),
         ("MeshConfig", mesh_config.ROWS),
         ("AuthorizationPolicy", authorization_policy.ROWS),
+        ("PeerAuthentication", peer_authentication.ROWS),
         ("RequestAuthentication", request_authentication.ROWS),
         ("ResiliencePolicy", resilience_policy.ROWS),
     )
@@ -36,7 +38,6 @@ SAME_AS = {"ConfigMap": "MeshConfig"}
 """Kinds that say what another one does."""
 
 SECURITY_AND_TELEMETRY = {
-    "PeerAuthentication": "servers ask for certificates as they are set up to; that meshlib sees to it comes with issue 14",
     "Telemetry": "metrics and spans are not configurable yet",
     "WasmPlugin": "Wasm runs in Envoy",
     "TrafficExtension": "Wasm and Lua run in Envoy",

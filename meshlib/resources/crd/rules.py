@@ -67,7 +67,7 @@ def _is_duration(text: str) -> bool:
 
 
 def _is_port(text: str) -> bool:
-    return re.fullmatch(r"-?[0-9]+", text) is not None and 1 <= int(text[:20]) <= 65535
+    return re.fullmatch(r"-?[0-9]+", str(text)) is not None and 1 <= int(str(text)[:20]) <= 65535
 
 
 def _is_http_url(text: str) -> bool:
