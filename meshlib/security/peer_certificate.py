@@ -34,7 +34,7 @@ def identity_of(certificate: bytes | str) -> SpiffeId | None:
 
     Without the library ``cryptography`` nobody has an identity, and the log says once what to install.
     """
-    if len(certificate) > LONGEST or not _installed():
+    if len(certificate) > LONGEST or not installed():
         return None
     found = _remembered(certificate)
     return None if isinstance(found, str) else found
@@ -49,13 +49,14 @@ def why_no_identity(certificate: bytes | str) -> str:
 def _read(certificate: bytes | str) -> SpiffeId | str:
     if len(certificate) > LONGEST:
         return f"is longer than {LONGEST} bytes"
-    if not _installed():
+    if not installed():
         return f"is not read without the library cryptography: {REMEDY}"
     return _remembered(certificate)
 
 
 @functools.lru_cache(1)
-def _installed() -> bool:
+def installed() -> bool:
+    """Whether certificates can be read; the log says once that they cannot."""
     try:
         import cryptography.x509  # noqa: F401
     except ImportError:
@@ -79,9 +80,31 @@ def _remembered(certificate: bytes | str) -> SpiffeId | str:
         else:
             text = certificate if isinstance(certificate, bytes) else certificate.encode()
             found = x509.load_pem_x509_certificate(text)
-        return _why_no_leaf(found) or _identity(found)
+        return identity_in(found)
     except Exception as error:  # noqa: BLE001 (whatever a stranger's bytes bring about, they identify nobody)
         return f"is not a valid certificate ({type(error).__name__})"
+
+
+def identity_in(certificate: x509.Certificate) -> SpiffeId | str:
+    """The identity of a leaf, or why it has none, as the end of a sentence."""
+    return _why_no_leaf(certificate) or _identity(certificate)
+
+
+def why_not_ours(certificate: x509.Certificate) -> str:
+    """What SPIFFE demands of who makes a leaf, beyond what it demands of who looks at one, as the end of a sentence; "" when
+    it holds: others are stricter with us than we may be with them."""
+    from cryptography import x509
+
+    usage = None
+    for extension in certificate.extensions:
+        value = extension.value
+        if isinstance(value, x509.KeyUsage):
+            usage = extension
+        if isinstance(value, x509.ExtendedKeyUsage) and x509.oid.ExtendedKeyUsageOID.SERVER_AUTH not in value:
+            return "is not for servers (extendedKeyUsage has no serverAuth)"
+    if usage is None:
+        return "has no keyUsage"
+    return "" if usage.critical else "has a keyUsage that is not critical"
 
 
 def _why_no_leaf(certificate: x509.Certificate) -> str:

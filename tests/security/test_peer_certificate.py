@@ -210,9 +210,9 @@ def without_cryptography(made: list[bytes], monkeypatch: pytest.MonkeyPatch) -> 
         return real(name, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", refusing)
-    peer_certificate._installed.cache_clear()
+    peer_certificate.installed.cache_clear()
     yield
-    peer_certificate._installed.cache_clear()
+    peer_certificate.installed.cache_clear()
 
 
 @pytest.mark.usefixtures("without_cryptography")
