@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.inbound_explanation import InboundExplanation, PolicyConsidered
 from meshlib.policy.authorization.decision import ALLOWED, Authorization, Decision
 from meshlib.policy.authorization.why import why
+from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.path_spellings import path_spellings
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def explain_inbound(settings: Inbound, request: InboundRequest, notes: Iterable[
     authorization = NO_POLICIES if settings.authorization is None else settings.authorization
     # without a policy nothing is judged, not even whether its path can be
     judged = bool(authorization) or bool(settings.custom)
+    if settings.mtls is MtlsMode.STRICT and not request.principal:
+        return _by_strict(settings, request, notes)
     decision = _without_authorizer(settings.custom, request)
     unread = None if decision is not None else _by_unread(settings.tokens, request)
     if unread is not None:
@@ -49,6 +52,30 @@ def explain_inbound(settings: Inbound, request: InboundRequest, notes: Iterable[
         grpc_status=_grpc(decision.status) if request.protocol == "grpc" else None,
         policies=tuple(_considered(policy) for policy in considered),
         notes=(*notes, *_notes(settings, request)),
+        mtls=settings.mtls.value,
+        mtls_policy=settings.mtls_policy,
+    )
+
+
+def _by_strict(settings: Inbound, request: InboundRequest, notes: Iterable[str]) -> InboundExplanation:
+    """The caller has no identity where one is required: no policy is asked."""
+    policy = f"PeerAuthentication/{settings.mtls_policy}"
+    port = f"port {request.port}" if request.port else "a port that nobody has told"
+    why = (
+        f"cannot be read ({settings.mtls_broken}) and has no good version yet" if settings.mtls_broken else "is STRICT"
+    )
+    called = "TLS without a valid SVID" if request.secure else "plain text"
+    more = () if request.port else ("tell the port: others of this workload may have another mode",)
+    return InboundExplanation(
+        allowed=False,
+        status=403,
+        reason=f"{policy} {why}: {port} takes mTLS alone, and this is {called}",
+        request=_request(request),
+        grpc_status=PERMISSION_DENIED if request.protocol == "grpc" else None,
+        notes=(*notes, *more, "a sidecar, and meshlib serve, reset such a connection instead of responding"),
+        mtls=settings.mtls.value,
+        mtls_policy=settings.mtls_policy,
+        refused_by=policy,
     )
 
 

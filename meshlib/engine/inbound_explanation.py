@@ -30,6 +30,8 @@ class InboundFacts(TypedDict):
     request: str
     policies: list[PolicyFacts]
     notes: list[str]
+    mtls: str
+    mtls_policy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ class InboundExplanation:
     ``status`` is that of the response: 200 when the request would reach the application, which may answer otherwise;
     ``grpc_status`` of a gRPC call, None of others. ``policy`` ("namespace/name") and ``rule`` (its position) are of the DENY
     rule that refuses or the ALLOW rule that lets in, "" and None when there is none; ``resource`` is that policy as
-    "AuthorizationPolicy/namespace/name". ``notes`` say what would be decided elsewhere (external authorizers, tokens, limits)
+    "AuthorizationPolicy/namespace/name", or the PeerAuthentication that refuses (``refused_by``). ``mtls`` is the mode of the
+    port (STRICT, PERMISSIVE, DISABLE), ``mtls_policy`` whose it is ("namespace/name", "": nobody says).
+    ``notes`` say what would be decided elsewhere (external authorizers, tokens, limits)
     or is not known."""
 
     allowed: bool
@@ -77,10 +81,13 @@ class InboundExplanation:
     grpc_status: int | None = None
     policies: tuple[PolicyConsidered, ...] = ()
     notes: tuple[str, ...] = ()
+    mtls: str = "PERMISSIVE"
+    mtls_policy: str = ""
+    refused_by: str = ""
 
     @property
     def resource(self) -> str:
-        return f"AuthorizationPolicy/{self.policy}" if self.policy else ""
+        return self.refused_by or (f"AuthorizationPolicy/{self.policy}" if self.policy else "")
 
     def to_dict(self) -> InboundFacts:
         """All of it, for programs; keys are stable."""
@@ -95,10 +102,16 @@ class InboundExplanation:
             "request": self.request,
             "policies": [policy.to_dict() for policy in self.policies],
             "notes": list(self.notes),
+            "mtls": self.mtls,
+            "mtls_policy": self.mtls_policy,
         }
 
     def __str__(self) -> str:
         lines = [f"{'allowed' if self.allowed else 'refused'}  {self.status} {self.reason}", f"request  {self.request}"]
-        lines += [f"policy   {policy}" for policy in self.policies] or ["policy   none applies to this workload"]
+        if self.mtls_policy:
+            lines.append(f"mtls     {self.mtls} by PeerAuthentication/{self.mtls_policy}")
+        lines += [f"policy   {policy}" for policy in self.policies] or [
+            f"policy   none {'is asked' if self.refused_by else 'applies to this workload'}"
+        ]
         lines += [f"note     {note}" for note in self.notes]
         return "\n".join(lines)

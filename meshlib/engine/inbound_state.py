@@ -12,8 +12,10 @@ from meshlib.engine.authorization_check import AuthorizationCheck, Authorization
 from meshlib.engine.authorizers import Authorizers
 from meshlib.engine.custom import CustomCheck
 from meshlib.engine.inbound import closed, goes_straight
+from meshlib.engine.peer_check import PeerCheck, PeerCounts
 from meshlib.engine.protection_state import UNPROTECTED, BoundProtection, ProtectionState, no_shared_counter
 from meshlib.engine.token_state import TokenState
+from meshlib.policy.mtls_mode import MtlsMode
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
@@ -62,7 +64,7 @@ class InboundState:
     """Of one mesh, for as long as it lives. ``ask`` makes the calls of checks, ``clock`` is the mesh's. ``authorizers``: what
     became of what they were asked."""
 
-    __slots__ = ("ask", "authorization", "authorizers", "clock", "protection", "tokens")
+    __slots__ = ("ask", "authorization", "authorizers", "clock", "peers", "protection", "tokens")
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class InboundState:
         self.protection = ProtectionState(clock, ask, shared, report, rng)
         self.tokens = TokenState(clock, ask)
         self.authorization = AuthorizationCounts()
+        self.peers = PeerCounts()
 
     def take(self, ports: InboundPorts) -> BoundPorts:
         """The checks of a new configuration. What is known from the one before stays known; requests that are being served keep
@@ -91,6 +94,7 @@ class InboundState:
     def after_fork(self) -> None:
         """In a forked child: locks may be held, and flights under way, by threads that do not exist here."""
         self.authorization.after_fork()
+        self.peers.after_fork()
         self.protection.after_fork()
         self.tokens.after_fork()
 
@@ -98,9 +102,18 @@ class InboundState:
         return BoundInbound(inbound, self._checks_in_order(inbound, protection), protection.admission)
 
     def _checks_in_order(self, inbound: Inbound, protection: BoundProtection) -> tuple[Check, ...]:
-        """Istio's order of filters: what needs no identity (shedding, sizes) comes first, then CUSTOM, tokens, AUDIT with DENY
-        and ALLOW, and what is limited by who asks comes last."""
+        """Istio's order of filters: STRICT, which is the connection's, comes first, then what needs no identity (shedding,
+        sizes), CUSTOM, tokens, AUDIT with DENY and ALLOW, and what is limited by who asks comes last."""
+        strict = (PeerCheck(inbound.mtls_policy, self.peers),) if inbound.mtls is MtlsMode.STRICT else ()
         custom = [CustomCheck(each, self.ask, self.clock, self.authorizers) for each in inbound.custom]
         policies = inbound.authorization
         judged = () if policies is None else (AuthorizationCheck(policies, self.authorization),)
-        return (*protection.first, *custom, *inbound.checks, *self.tokens.checks(inbound), *judged, *protection.last)
+        return (
+            *strict,
+            *protection.first,
+            *custom,
+            *inbound.checks,
+            *self.tokens.checks(inbound),
+            *judged,
+            *protection.last,
+        )

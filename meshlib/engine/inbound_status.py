@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from meshlib.compiler.inbound import Inbound
+    from meshlib.compiler.inbound import Inbound, InboundPorts
     from meshlib.engine.authorization_check import AuthorizationCounts
+    from meshlib.engine.peer_check import PeerCounts
 
 
 class PolicyStatus(TypedDict):
@@ -24,8 +25,19 @@ class PolicyStatus(TypedDict):
     would_have_denied: int
 
 
+class MtlsStatus(TypedDict):
+    """The mode of a port, the PeerAuthentication that says so ("" when none does), and why it cannot be read ("" when it can:
+    it is STRICT then)."""
+
+    mode: str
+    policy: str
+    broken: str
+
+
 class InboundStatus(TypedDict):
-    """``denied_by_none``: requests that no rule of the ALLOW policies let in. ``custom`` are the providers that CUSTOM policies
+    """``mtls`` is the mode of all ports but those of ``mtls_ports`` (by number; "unknown": a server that does not tell);
+    ``mtls_refused`` counts by PeerAuthentication the requests of callers without identity that STRICT has refused.
+    ``denied_by_none``: requests that no rule of the ALLOW policies let in. ``custom`` are the providers that CUSTOM policies
     ask, ``tokens`` the RequestAuthentications, ``broken_tokens`` those of them that cannot be read, and why: every token where
     they may have looked for one is refused. ``protection`` is the ResiliencePolicy ("" without), ``faults`` the EnvoyFilters
     that inject some, ``rate_limits`` how many limits EnvoyFilters set. ``path_normalization`` and ``trust_domains`` are
@@ -41,10 +53,20 @@ class InboundStatus(TypedDict):
     faults: list[str]
     path_normalization: str
     trust_domains: list[str]
+    mtls: MtlsStatus
+    mtls_ports: dict[str, MtlsStatus]
+    mtls_refused: dict[str, int]
 
 
-def inbound_status(settings: Inbound, counts: AuthorizationCounts) -> InboundStatus:
-    """Of the ``settings`` of a port, and what its policies have decided so far."""
+def _mtls(settings: Inbound) -> MtlsStatus:
+    return {"mode": settings.mtls.value, "policy": settings.mtls_policy, "broken": settings.mtls_broken}
+
+
+def inbound_status(ports: InboundPorts, counts: AuthorizationCounts, peers: PeerCounts) -> InboundStatus:
+    """Of the settings of all ports (policies are the same on each), and what they have decided so far."""
+    settings = ports.default
+    modes = {"unknown" if port == 0 else str(port): _mtls(inbound) for port, inbound in ports.ports.items()}
+    mtls = _mtls(settings)
     denied, audited, tried = counts.of("denied"), counts.of("audited"), counts.of("dry_run_denied")
     policies = () if settings.authorization is None else settings.authorization.policies
     tokens = () if settings.tokens is None else settings.tokens.rules
@@ -74,4 +96,7 @@ def inbound_status(settings: Inbound, counts: AuthorizationCounts) -> InboundSta
         "faults": list(settings.resources),
         "path_normalization": mesh.path_normalization,
         "trust_domains": [mesh.trust_domain, *mesh.trust_domain_aliases],
+        "mtls": mtls,
+        "mtls_ports": {port: mode for port, mode in modes.items() if mode != mtls},
+        "mtls_refused": dict(peers.refused()),
     }

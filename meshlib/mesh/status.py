@@ -61,7 +61,7 @@ def status_of(
         **(
             {}
             if live is None
-            else {"inbound": inbound_status(live.inbound.default.settings, core.inbound.authorization)}
+            else {"inbound": inbound_status(live.snapshot.inbound, core.inbound.authorization, core.inbound.peers)}
         ),
         **({} if live is None else status(live, core.clock.monotonic())),
     }

@@ -92,3 +92,17 @@ def test_what_is_of_requests_that_come_in_is_refused_without_inbound(mesh):
     result = CliRunner().invoke(main, ["explain", mesh, "http://reviews/", "--principal", "x"])
     assert result.exit_code == 2
     assert "--principal is of requests that come in: give --inbound, too" in result.output
+
+
+def test_strict_is_told_with_its_policy_for_a_caller_in_plain_text_and_for_one_with_an_identity(tmp_path):
+    (tmp_path / "mesh.yaml").write_text(
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: all, namespace: prod}\n"
+        "spec: {mtls: {mode: STRICT}}\n"
+    )
+    refused = run(str(tmp_path), "/", "-n", "prod", "--port", "9080")
+    assert refused.output.splitlines()[0] == (
+        "refused  403 PeerAuthentication/prod/all is STRICT: port 9080 takes mTLS alone, and this is plain text"
+    )
+    let_in = run(str(tmp_path), "/", "-n", "prod", "--port", "9080", "--principal", "cluster.local/ns/prod/sa/web")
+    assert let_in.output.startswith("allowed  200")
+    assert "mtls     STRICT by PeerAuthentication/prod/all" in let_in.output

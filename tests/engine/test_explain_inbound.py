@@ -17,6 +17,7 @@ from meshlib.policy.authorization.rules import Policy, Rule
 from meshlib.policy.authorization.table import RuleTable
 from meshlib.policy.ext_authz import Authorizer
 from meshlib.policy.fault import FaultPolicy
+from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.token_locations import TokenLocations
 from tests.policy.authorization.requests import one, policy, request, when
 
@@ -124,3 +125,41 @@ def test_limits_and_faults_are_told():
         "rate",
         "faults",
     ]
+
+
+# -- modes of PeerAuthentications -------------------------------------------------------------------------------------
+
+WEB = "spiffe://cluster.local/ns/shop/sa/web"
+
+
+def strict(*policies: Policy, **more: Any) -> Inbound:
+    return settings(*policies, mtls=MtlsMode.STRICT, mtls_policy="shop/cart", **more)
+
+
+def test_strict_refuses_who_is_nobody_before_any_policy():
+    found = explain_inbound(strict(ALLOW), request(port=8080))
+    assert (found.allowed, found.status, found.resource, found.policies) == (
+        False,
+        403,
+        "PeerAuthentication/shop/cart",
+        (),
+    )
+    assert found.reason == "PeerAuthentication/shop/cart is STRICT: port 8080 takes mTLS alone, and this is plain text"
+    assert "TLS without a valid SVID" in explain_inbound(strict(), request(secure=True)).reason
+    assert explain_inbound(strict(), request(protocol="grpc")).grpc_status == 7
+
+
+def test_a_port_that_nobody_told_is_asked_for():
+    assert any("tell the port" in note for note in explain_inbound(strict(), request(port=0)).notes)
+    assert not any("tell the port" in note for note in explain_inbound(strict(), request(port=80)).notes)
+
+
+def test_strict_lets_policies_judge_who_is_somebody_and_the_mode_is_told():
+    found = explain_inbound(strict(ALLOW), request(principal=WEB))
+    assert (found.allowed, found.mtls, found.mtls_policy) == (True, "STRICT", "shop/cart")
+    assert explain_inbound(settings(mtls=MtlsMode.DISABLE, mtls_policy="shop/cart"), request()).mtls == "DISABLE"
+
+
+def test_a_policy_that_cannot_be_read_is_named_with_its_reason():
+    found = explain_inbound(strict(mtls_broken="spec is no object"), request())
+    assert "cannot be read (spec is no object) and has no good version yet" in found.reason

@@ -42,6 +42,8 @@ def test_programs_get_all_of_it_under_stable_keys():
             },
         ],
         "notes": ["n"],
+        "mtls": "PERMISSIVE",
+        "mtls_policy": "",
     }
 
 
@@ -59,3 +61,17 @@ def test_people_read_the_decision_first_and_each_policy_in_a_line():
         "note     so",
     ]
     assert "none applies" in str(InboundExplanation(True, 200, "let in", "GET /"))
+
+
+def test_a_mode_is_shown_with_its_policy_and_who_refuses_is_the_resource():
+    found = InboundExplanation(
+        False, 403, "r", "GET /", mtls="STRICT", mtls_policy="foo/all", refused_by="PeerAuthentication/foo/all"
+    )
+    assert found.resource == "PeerAuthentication/foo/all"
+    assert str(found).splitlines() == [
+        "refused  403 r",
+        "request  GET /",
+        "mtls     STRICT by PeerAuthentication/foo/all",
+        "policy   none is asked",
+    ]
+    assert "mtls" not in str(InboundExplanation(True, 200, "let in", "GET /"))

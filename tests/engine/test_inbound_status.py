@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import meshlib
-from meshlib.compiler.inbound import NOTHING
+from meshlib.compiler.inbound import NO_INBOUND
 from meshlib.engine.authorization_check import AuthorizationCounts
 from meshlib.engine.inbound_status import inbound_status
+from meshlib.engine.peer_check import PeerCounts
+from tests.support.peer_authentication import peer_authentication
 from tests.support.wsgi import environ
 
 WORKLOAD = meshlib.Workload(name="httpbin", namespace="foo", labels={"app": "httpbin"})
@@ -48,7 +50,7 @@ def test_the_policies_of_the_workload_and_what_they_have_decided():
 
 
 def test_a_workload_without_policies_says_so():
-    assert inbound_status(NOTHING, AuthorizationCounts()) == {
+    assert inbound_status(NO_INBOUND, AuthorizationCounts(), PeerCounts()) == {
         "policies": [],
         "denied_by_none": 0,
         "custom": [],
@@ -59,7 +61,23 @@ def test_a_workload_without_policies_says_so():
         "faults": [],
         "path_normalization": "BASE",
         "trust_domains": ["cluster.local"],
+        "mtls": {"mode": "PERMISSIVE", "policy": "", "broken": ""},
+        "mtls_ports": {},
+        "mtls_refused": {},
     }
+
+
+def test_modes_of_ports_and_the_callers_that_strict_has_refused():
+    cart = peer_authentication("cart", "DISABLE", namespace="foo", app="httpbin")
+    cart["spec"]["portLevelMtls"] = {"8000": {"mode": "STRICT"}, "9000": {"mode": "DISABLE"}}
+    with meshlib.Mesh.from_resources([cart], workload=WORKLOAD) as mesh:
+        application = meshlib.MeshWSGIMiddleware(lambda e, start: (start("200 OK", []), [b""])[1], mesh, port=8000)
+        list(application(environ(), lambda *_: lambda _: None))
+        found = mesh.status()["inbound"]
+    assert found["mtls"] == {"mode": "DISABLE", "policy": "foo/cart", "broken": ""}
+    strict = {"mode": "STRICT", "policy": "foo/cart", "broken": ""}
+    assert found["mtls_ports"] == {"8000": strict, "unknown": strict}
+    assert found["mtls_refused"] == {"foo/cart": 1}
 
 
 def test_a_closed_mesh_has_nothing_in_force():

@@ -95,7 +95,7 @@ class MeshCore:
         self.shared_limits = SharedLimits(clock)
         self.inbound = InboundState(clock, self.ask, self.shared_limits.counter, report=telemetry.resilience, rng=rng)
         self.inbound.tokens.key_sets.report = _log_fetch_failure
-        self.inbound.authorization.report = _log_authorization
+        self.inbound.authorization.report = self.inbound.peers.report = _log_authorization
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None
