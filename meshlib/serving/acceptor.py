@@ -1,0 +1,382 @@
+"""Accepts the connections of one port on an event loop (asyncio, uvloop): TLS and plain text by the mode that its port has
+at this moment, each connection with the certificate that is current when it is accepted.
+
+It knows no HTTP: what serves connections is handed in (``Serves``). The first byte is looked at, not taken. A client that
+says nothing, or does not end its handshake, is cut off after ``patience``; so is the one that has waited longest, when more
+than ``most_waiting`` wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from meshlib.policy.mtls_mode import MtlsMode
+from meshlib.serving.first_byte import Verdict, verdict
+from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
+
+if TYPE_CHECKING:
+    from meshlib.alarms import Alarms, Cancellable
+    from meshlib.clock import Clock
+    from meshlib.identity.credentials import Credentials
+    from meshlib.identity.identity import Identity
+    from meshlib.serving.tls_connections import TlsConnections
+
+log = logging.getLogger("meshlib.serving")
+
+PATIENCE = 10.0
+"""Seconds from accepting a connection to its first byte and the end of its handshake."""
+LAST_PATIENCE = 0.5
+"""The same for those that come as we stop."""
+MOST_WAITING = 1024
+"""Connections of which that has not come yet; the oldest is cut off when there is one more."""
+BATCH = 64
+"""Connections that are accepted in one turn of the loop."""
+BACKOFF = 1.0
+"""Seconds without accepting when the process or the machine has no descriptor (or memory) left."""
+SHUTDOWN_TIMEOUT = 1.0
+"""Seconds that a client has to say good-bye in TLS, when it is said to it."""
+NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing sends RST and keeps nothing."""
+HTTP_1 = ("http/1.1",)
+
+
+class Serves(Protocol):
+    """What serves connections: protocols of asyncio. One that has ``shutdown()`` is asked to end by it, when what is under
+    way has ended; the transport of any other is closed."""
+
+    def plain(self) -> asyncio.Protocol:
+        """For a plain text connection."""
+        ...
+
+    def secure(self, peer: TlsPeer) -> asyncio.Protocol:
+        """For a TLS connection of this peer, whose handshake has ended."""
+        ...
+
+
+class Acceptor:
+    """``mode``: that of the port, asked for each connection. ``identity`` None: no TLS. ``clock`` judges certificates,
+    ``alarms`` ring for clients that take too long. ``connections`` keeps those over TLS, to be judged again. ``counts``:
+    what became of connections."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        serves: Serves,
+        mode: Callable[[], MtlsMode],
+        identity: Identity | None,
+        clock: Clock,
+        alarms: Alarms,
+        connections: TlsConnections,
+        *,
+        alpn: Sequence[str] = HTTP_1,
+        patience: float = PATIENCE,
+        most_waiting: int = MOST_WAITING,
+        batch: int = BATCH,
+    ) -> None:
+        self._sock = sock
+        self._serves = serves
+        self._mode = mode
+        self._identity = identity
+        self._clock = clock
+        self._alarms = alarms
+        self._connections = connections
+        self._alpn = tuple(alpn)
+        self._patience = patience
+        self._most_waiting = most_waiting
+        self._batch = batch
+        self._waiting: dict[_Waiting, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._chains = Chains()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._later: Cancellable | None = None
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """Connections that have not said their first byte, or not ended their handshake."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Accept from now on, on the running loop."""
+        self._sock.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    def stop(self) -> None:
+        """Accept no more: what the kernel has accepted is still served, if its first byte and its handshake come within
+        ``LAST_PATIENCE``. The listening socket is closed here; other processes may have it too."""
+        if self._loop is None or self._sock.fileno() < 0:
+            return
+        while self._accept():
+            pass
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        if self._later is not None:
+            self._later.cancel()
+        for waiting in self._waiting:
+            if waiting.alarm is not None:
+                waiting.alarm.cancel()
+            self._wait_for(waiting, LAST_PATIENCE)
+
+    async def settled(self) -> None:
+        """When no handshake is under way any more."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def abort(self) -> None:
+        """Cut off what has not been accepted wholly."""
+        for waiting in list(self._waiting):
+            self._cut(waiting, "stopped")
+
+    # -- accepting ---------------------------------------------------------------------------------------------------
+
+    def _accept(self) -> bool:
+        """A batch; whether there may be more."""
+        for _ in range(self._batch):
+            try:
+                connection, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError as error:
+                if error.errno in NO_ROOM:
+                    self._back_off(error)
+                    return False
+                self.counts["gone"] += 1  # before it was accepted
+                continue
+            self._begin(connection)
+        return True
+
+    def _back_off(self, error: OSError) -> None:
+        assert self._loop is not None
+        self.counts["no_room"] += 1
+        for waiting in list(self._waiting)[: self._batch]:  # those that have waited longest make room
+            self._cut(waiting, "no_room_cut")
+        self._loop.remove_reader(self._sock.fileno())
+        self._later = self._alarms.on_loop(self._loop, BACKOFF, self._again)
+        self._say(
+            "no_room",
+            f"no connection can be accepted: {error.strerror}; connections wait in the kernel, and it is tried again each "
+            "second. Allow this process more descriptors (ulimit -n), or run more of them",
+        )
+
+    def _again(self) -> None:
+        if self._loop is not None and self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    def _begin(self, connection: socket.socket) -> None:
+        assert self._loop is not None
+        connection.setblocking(False)
+        with contextlib.suppress(OSError):  # a unix socket
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.counts["accepted"] += 1
+        if len(self._waiting) >= self._most_waiting:
+            self._cut(next(iter(self._waiting)), "cut")
+        waiting = _Waiting(connection)
+        self._waiting[waiting] = None
+        self._wait_for(waiting, self._patience)
+        self._look(waiting)
+
+    def _wait_for(self, waiting: _Waiting, seconds: float) -> None:
+        assert self._loop is not None
+        waiting.alarm = self._alarms.on_loop(self._loop, seconds, lambda: self._cut(waiting, "timed_out"))
+
+    def _look(self, waiting: _Waiting) -> None:
+        """At the first byte, which stays where it is."""
+        assert self._loop is not None
+        try:
+            first = waiting.sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            if not waiting.watched:
+                waiting.watched = True
+                self._loop.add_reader(waiting.sock.fileno(), self._look, waiting)
+            return
+        except OSError:
+            first = b""
+        self._unwatch(waiting)
+        if not first:
+            self.counts["gone"] += 1
+            self._drop(waiting)
+            return
+        self._decide(waiting, first[0])
+
+    def _decide(self, waiting: _Waiting, first: int) -> None:
+        assert self._loop is not None
+        mode, credentials = self._mode(), self._usable()
+        found = verdict(first, mode, credentials is not None)
+        if found is Verdict.RESET:
+            self._refuse(waiting, first, mode)
+            return
+        if found is Verdict.TLS:
+            assert credentials is not None
+            serving = self._secure(waiting, credentials)
+        else:
+            serving = self._plain(waiting)
+        waiting.task = task = self._loop.create_task(serving)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _usable(self) -> Credentials | None:
+        """What can be shown now; an expired certificate is none."""
+        current = None if self._identity is None else self._identity.current()
+        if current is None or current.svid.not_after <= self._clock.time():
+            return None
+        return current
+
+    # -- serving -----------------------------------------------------------------------------------------------------
+
+    async def _plain(self, waiting: _Waiting) -> None:
+        assert self._loop is not None
+        try:
+            await self._loop.connect_accepted_socket(self._serves.plain, waiting.sock)
+            self.counts["plain"] += 1
+            self._over(waiting)
+        except OSError:
+            self._drop(waiting)
+        except asyncio.CancelledError:
+            self._drop(waiting)
+
+    async def _secure(self, waiting: _Waiting, credentials: Credentials) -> None:
+        assert self._loop is not None
+        context = credentials.server_context(self._alpn)
+        remember_sni(context)
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: _Greeter(self, credentials),
+                waiting.sock,
+                ssl=context,
+                ssl_handshake_timeout=2 * self._patience + 1,  # the alarm is first
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            )
+            self.counts["tls"] += 1
+            self._over(waiting)
+        except OSError as error:  # ssl.SSLError is one
+            self.counts["handshake_failed"] += 1
+            self._drop(waiting)
+            why = getattr(error, "reason", None) or type(error).__name__
+            self._say(f"handshake {why}", f"a TLS handshake has failed: {why} ({waiting.peer})")
+        except asyncio.CancelledError:  # cut off
+            self._drop(waiting)
+
+    def greeted(self, transport: asyncio.Transport, credentials: Credentials) -> asyncio.Protocol | None:
+        """What serves a connection whose handshake has ended; None: it is not served."""
+        peer = peer_of(transport.get_extra_info("ssl_object"), credentials, self._chains)
+        if peer is None:
+            return None
+        if self._connections.add(peer, transport):
+            return self._serves.secure(peer)
+        self.counts["refused_peer"] += 1
+        return None
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, waiting: _Waiting, first: int, mode: MtlsMode) -> None:
+        self.counts["reset"] += 1
+        port = self._sock.getsockname()[1] if self._sock.family != socket.AF_UNIX else self._sock.getsockname()
+        if verdict(first, mode, True) is Verdict.TLS:
+            self._say(
+                "no certificate",
+                f"a client has spoken TLS to port {port}, and there is no certificate of ours that could be shown "
+                f"({self._why_none()}): its connection was reset",
+            )
+        else:
+            self._say(
+                "plain text",
+                f"{waiting.peer} has spoken plain text to port {port}, for which PeerAuthentication says STRICT: "
+                "its connection was reset",
+            )
+        _reset(waiting.sock)
+        self._drop(waiting)
+
+    def _why_none(self) -> str:
+        if self._identity is None:
+            return "give --cert, --key and --bundle, or Mesh(identity=...)"
+        return self._identity.problem or "none has come yet, or it has expired"
+
+    def _cut(self, waiting: _Waiting, why: str) -> None:
+        """Break it off: silent, slow, or too many."""
+        if waiting not in self._waiting:
+            return
+        self.counts[why] += 1
+        self._unwatch(waiting)
+        _reset(waiting.sock)
+        if waiting.task is None:
+            self._drop(waiting)
+        else:
+            self._over(waiting)
+            waiting.task.cancel()
+
+    def _unwatch(self, waiting: _Waiting) -> None:
+        if waiting.watched:
+            assert self._loop is not None
+            waiting.watched = False
+            self._loop.remove_reader(waiting.sock.fileno())
+
+    def _over(self, waiting: _Waiting) -> None:
+        self._waiting.pop(waiting, None)
+        if waiting.alarm is not None:
+            waiting.alarm.cancel()
+
+    def _drop(self, waiting: _Waiting) -> None:
+        self._over(waiting)
+        waiting.sock.close()
+
+    def _say(self, what: str, sentence: str) -> None:
+        """Once each; ``counts`` has how often."""
+        if not self.counts[f"said {what}"] and len(self.counts) < 256:
+            self.counts[f"said {what}"] = 1
+            log.warning("%s (said once; further ones are only counted)", sentence)
+
+
+class _Waiting:
+    """A connection before it is served."""
+
+    __slots__ = ("alarm", "sock", "task", "watched")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.task: asyncio.Task[None] | None = None
+        self.alarm: Cancellable | None = None
+        self.watched = False
+
+    @property
+    def peer(self) -> str:
+        """Its address, for people."""
+        try:
+            name = self.sock.getpeername()
+        except OSError:
+            return "a client"
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a client of the unix socket"
+
+
+class _Greeter(asyncio.Protocol):
+    """Until the handshake has ended: makes what serves the peer then."""
+
+    def __init__(self, acceptor: Acceptor, credentials: Credentials) -> None:
+        self._acceptor = acceptor
+        self._credentials = credentials
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        connected = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        serving = None
+        try:
+            serving = self._acceptor.greeted(connected, self._credentials)
+        finally:
+            if serving is None:
+                connected.abort()
+        if serving is not None:
+            connected.set_protocol(serving)
+            serving.connection_made(connected)
+
+
+def _reset(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

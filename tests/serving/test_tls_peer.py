@@ -1,0 +1,98 @@
+"""What a handshake tells of a peer, whole or resumed, over every kind of object that Python has for it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+
+import pytest
+
+from meshlib.identity.credentials import Credentials
+from meshlib.serving import tls_peer
+from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
+from tests.support.identities import CLIENT, World
+
+
+def shaken(world: World, client: ssl.SSLContext, chains: Chains, name: str | None = "reviews") -> TlsPeer | None:
+    """The peer of a connection over a pair of sockets."""
+    credentials = world.identity.current()
+    assert credentials is not None
+    context = credentials.server_context(("http/1.1",))
+    remember_sni(context)
+    here, there = socket.socketpair()
+    done = threading.Thread(target=lambda: client.wrap_socket(there, server_hostname=name).close())
+    done.start()
+    with context.wrap_socket(here, server_side=True) as tls:
+        found = peer_of(tls, credentials, chains)
+    done.join(20)
+    return found
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.rotate()
+    return world
+
+
+def test_it_is_the_leaf_the_intermediates_behind_it_and_the_root_that_vouched(world: World) -> None:
+    between = world.root.intermediate(world.now)
+    peer = shaken(world, world.client(between), Chains())
+    assert peer is not None
+    svid_chain = between.chain_pem
+    assert [ssl.DER_cert_to_PEM_cert(each).encode() for each in peer.chain] == [svid_chain]
+    assert peer.roots == {world.root.root_der}
+    assert (peer.sni, peer.version, peer.alpn) == ("reviews", "TLSv1.3", "http/1.1")
+    assert peer.cipher in (0x1301, 0x1302, 0x1303)
+
+
+def test_a_name_that_was_not_asked_for_is_none(world: World) -> None:
+    peer = shaken(world, world.client(), Chains(), name=None)
+    assert peer is not None
+    assert peer.sni == ""
+
+
+def test_it_counts_until_the_first_of_all_its_certificates_ends_ours_too(world: World) -> None:
+    peer = shaken(world, world.client(ttl=500), Chains())
+    assert peer is not None
+    assert peer.until == pytest.approx(world.now + 500, abs=2)
+    peer = shaken(world, world.client(world.root.intermediate(world.now, ttl=300)), Chains())
+    assert peer is not None
+    assert peer.until == pytest.approx(world.now + 300, abs=2)
+    world.rotate(ttl=200)
+    peer = shaken(world, world.client(), Chains())
+    assert peer is not None
+    assert peer.until == pytest.approx(world.now + 200, abs=2)
+
+
+def test_a_python_that_does_not_tell_the_chain_leaves_every_root_in_doubt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that dropping any of them closes the connection."""
+    from meshlib.security.authority import Authority
+
+    other = Authority.root("cluster.local", world.now)
+    world.rotate(world.root, other)
+    monkeypatch.setattr(tls_peer, "_asked", lambda done: ())
+    peer = shaken(world, world.client(), Chains())
+    assert peer is not None
+    assert peer.chain == ()
+    assert peer.roots == {world.root.root_der, other.root_der}
+    assert peer.until == pytest.approx(world.now + 86400, abs=2)
+
+
+def test_what_is_remembered_for_resumed_sessions_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_peer, "MOST_CHAINS", 3)
+    chains = Chains()
+    for number in range(5):
+        chains.keep(b"%d" % number, (b"i",), (b"r",), 1.0)
+    assert chains.of(b"4") == ((b"i",), (b"r",), 1.0)
+    assert chains.of(b"0") == ((), (), tls_peer.NEVER)
+
+
+def test_a_peer_shows_no_certificate_in_its_repr(world: World) -> None:
+    credentials = world.identity.current()
+    assert isinstance(credentials, Credentials)
+    peer = TlsPeer(credentials, world.root.issue(CLIENT, world.now).leaf)
+    assert repr(peer) == "<TlsPeer  >"
