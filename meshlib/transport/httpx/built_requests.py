@@ -7,11 +7,17 @@ parameters or extensions is built by httpx itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httpx
 
+from meshlib.transport.httpx.filled import compare, filled_headers, filled_request, requests_as_known
+from meshlib.transport.httpx.module import typed
+from meshlib.transport.httpx.origins import keep_place
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from httpx._client import BaseClient as Base
     from httpx._client import UseClientDefault
     from httpx._types import (
@@ -27,6 +33,10 @@ if TYPE_CHECKING:
 else:
     Base = object
 
+_Request, _Headers, _ByteStream = httpx.Request, httpx.Headers, httpx.ByteStream
+compare(typed(httpx))
+_filled: Final = requests_as_known(typed(httpx))
+
 MOST_URLS = 1024
 MOST_TEMPLATES = 256
 LONGEST_URL = 2048
@@ -37,8 +47,8 @@ class _Template:
 
     __slots__ = ("headers", "names", "of_client", "raw")
 
-    def __init__(self, of_client: list[tuple[bytes, bytes]], request: httpx.Request) -> None:
-        self.of_client = of_client
+    def __init__(self, of_client: Sequence[object], request: httpx.Request) -> None:
+        self.of_client = list(of_client)
         self.headers = request.headers
         self.raw = request.headers.raw
         # it decides whether httpx adds a Content-Length
@@ -67,6 +77,8 @@ class _Built:
         """What ``url`` leads to."""
         found = parsed, parsed.netloc
         if len(url) <= LONGEST_URL and not parsed.is_relative_url:
+            if _filled:
+                keep_place(parsed)
             if len(self.urls) >= MOST_URLS:
                 self.urls.clear()
             self.urls[url] = found
@@ -129,19 +141,25 @@ class BuildsRequests(Base):
             return made
         parsed, authority = known
         template = built.templates.get((method, authority))
-        if template is None or template.of_client != self.headers.raw:
-            template = _Template(self.headers.raw, super().build_request(method, parsed))
+        own = self.headers
+        of_client = own._list if _filled and type(own) is _Headers else own.raw
+        if template is None or template.of_client != of_client:
+            template = _Template(of_client, super().build_request(method, parsed))
             if len(built.templates) >= MOST_TEMPLATES:
                 built.templates.clear()
             built.templates[method, authority] = template
+        limits = self.timeout if timeout is httpx.USE_CLIENT_DEFAULT else httpx.Timeout(timeout)  # type: ignore[arg-type]
         merged: HeaderTypes = template.headers
+        if not headers and _filled and httpx.Request is _Request:
+            triples = template.headers._list.copy()
+            asked: dict[str, object] = {"timeout": limits.as_dict()}
+            return filled_request(_Request, method, parsed, filled_headers(_Headers, triples), _ByteStream(b""), asked)
         if headers:
             names = template.names
             if any([type(name) is not str or name.lower() in names for name in headers]):  # noqa: C419 (no generator)
                 return super().build_request(method, parsed, headers=headers, timeout=timeout)
             merged = [*template.raw, *headers.items()]
         # as httpx does: a request that is given a stream has its headers already, and one without a body is read at once
-        limits = self.timeout if timeout is httpx.USE_CLIENT_DEFAULT else httpx.Timeout(timeout)  # type: ignore[arg-type]
         made = httpx.Request(
             method, parsed, headers=merged, stream=httpx.ByteStream(b""), extensions={"timeout": limits.as_dict()}
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import httpx
@@ -11,6 +12,7 @@ SPOKEN = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 """Schemes that httpx's own transports accept; a WebSocket begins as an HTTP request."""
 
 MAX_KNOWN = 4096
+_KEPT_IN = "_meshlib_place"
 MAX_PORT = 65535
 
 
@@ -38,6 +40,38 @@ def origin_of(url: httpx.URL) -> tuple[str, str]:
             _known.clear()
         _known[key] = found
     return found
+
+
+class Place(NamedTuple):
+    """A URL as a request is sent there: wire strings, and ``target`` as in the request line."""
+
+    scheme: str
+    dialled: str
+    target: bytes
+    full_path: str
+    path: str
+    query: str
+
+    def __repr__(self) -> str:  # a query may hold a secret
+        return f"<Place {self.scheme}://{self.dialled}>"
+
+
+def place_of(url: httpx.URL) -> Place:
+    """What ``url`` leads to. Raises ``BadUrl``."""
+    kept: Place | None = getattr(url, _KEPT_IN, None)
+    if kept is not None:
+        return kept
+    scheme, dialled = origin_of(url)
+    target = url.raw_path
+    full_path = target.decode("latin-1")
+    path, _, query = full_path.partition("?")
+    return Place(scheme, dialled, target, full_path, path, query)
+
+
+def keep_place(url: httpx.URL) -> None:
+    """Keep with ``url``, which many requests will share, what it leads to, if it leads anywhere."""
+    with contextlib.suppress(BadUrl):
+        setattr(url, _KEPT_IN, place_of(url))
 
 
 def _checked(url: httpx.URL) -> tuple[str, str]:

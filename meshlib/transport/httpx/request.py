@@ -9,7 +9,8 @@ from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.regex import wire
-from meshlib.transport.httpx.origins import origin_of
+from meshlib.transport.httpx.filled import raw_headers
+from meshlib.transport.httpx.origins import place_of
 
 if TYPE_CHECKING:
     import httpx
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from meshlib.transport.protocol.request_body import ReplayBody
     from meshlib.transport.upstream.trace import AsyncTrace, SyncTrace
 
-_NAME = operator.itemgetter(0)
+_NAME, _VALUE = operator.itemgetter(0), operator.itemgetter(1)
 
 
 class HttpxRequest:
@@ -54,16 +55,12 @@ class HttpxRequest:
         self.body = body
         self.trace: SyncTrace | AsyncTrace | None = None
         self.method: str = wire(original.method)
-        self.scheme, self.dialled = origin_of(url)
-        raw: RawHeaders = original.headers.raw
+        self.scheme, self.dialled, self.target, self.full_path, self.path, self.query = place_of(url)
+        raw = raw_headers(original.headers)
         self._received = self.headers = raw
         self.counted = False  # whether headers hold the number of the first attempt
-        self._values: dict[str, str] | None = None
+        self._values: dict[bytes, bytes] | None = None
         self._repeated: dict[str, list[str]] | None = None
-        target: bytes = url.raw_path
-        self.target = target  # rewritten by the rule, if it says so
-        self.full_path = text = target.decode("latin-1")
-        self.path, _, self.query = text.partition("?")
         # httpx puts Host first; a client that sets its own may put it anywhere
         if raw and raw[0][0].lower() == HOST:
             self.authority = raw[0][1].decode("latin-1") or self.dialled
@@ -85,13 +82,15 @@ class HttpxRequest:
         """Value of a header (``name`` in lower case), repeated ones joined with ","; None when absent."""
         values = self._values
         if values is None:
+            # without a step of bytecode a header, and nothing is decoded that nobody asks for
             raw = self._received
-            values = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in raw}
+            values = self._values = dict(zip(map(bytes.lower, map(_NAME, raw)), map(_VALUE, raw), strict=True))
             if len(values) < len(raw):
                 self._repeated = _lists(raw)
-                values = {name: ",".join(each) for name, each in self._repeated.items()}
-            self._values = values
-        return values.get(name)
+        found = values.get(name.encode("latin-1", "replace"))
+        if found is None:
+            return None
+        return found.decode("latin-1") if self._repeated is None else ",".join(self._repeated[name])
 
     def header_values(self, name: str) -> list[str] | None:
         """Each value of a repeated header on its own; None when the header is not repeated."""

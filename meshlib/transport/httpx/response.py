@@ -9,7 +9,9 @@ number gets httpx's own way.
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from meshlib.transport.httpx.filled import compare, fill_response, filled_headers, responses_as_known
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,10 +102,21 @@ class WholeResponse(Base):
         return _unpickled, (self._plain,), state
 
 
+class _Head(NamedTuple):
+    """What is known of a head. ``encoded``: it has a Content-Encoding."""
+
+    headers: httpx.Headers
+    sets_cookie: bool
+    encoded: bool
+
+    def __repr__(self) -> str:  # a cookie is a secret
+        return f"<_Head {len(self.headers)} headers>"
+
+
 class Responses:
     """Makes responses of one module's class."""
 
-    __slots__ = ("_headers", "_kind", "_misses", "_of_head", "_stream")
+    __slots__ = ("_fills", "_headers", "_kind", "_misses", "_of_head", "_stream")
 
     def __init__(self, module: HttpxModule) -> None:
         self._kind: type[WholeResponse] = type(
@@ -111,10 +124,12 @@ class Responses:
             (WholeResponse, module.Response),
             {"_plain": module.Response, "_bound_in": f"{module.__name__}._client"},
         )
+        compare(module)
+        self._fills = responses_as_known(module)
         self._stream = module.ByteStream
         self._headers = module.Headers
         # a server sends the same head again and again, in one second at least
-        self._of_head: dict[tuple[tuple[bytes, bytes], ...], httpx.Headers] = {}
+        self._of_head: dict[tuple[tuple[bytes, bytes], ...], _Head] = {}
         self._misses = 0
 
     def make(
@@ -132,35 +147,45 @@ class Responses:
         raw = outcome.headers
         if not isinstance(raw, list):
             raw = list(raw)
-        names = b"\n".join(map(_NAME, raw)).lower()
+        headers, sets_cookie, encoded = self._known(raw)
         whole = None
         if stream is None:
             whole = outcome.whole or b""
             stream = own = self._stream(whole)
-        made = self._kind(outcome.status, stream=stream, extensions=extensions)
-        made.headers = headers = self._known(raw)
-        made.sets_cookie = b"set-cookie" in names
-        if whole is not None and b"content-encoding" not in names:
+        if self._fills:
+            made = self._kind.__new__(self._kind)
+            headers = filled_headers(self._headers, headers._list.copy())
+            fill_response(made, outcome.status, headers, stream, extensions)
+        else:
+            made = self._kind(outcome.status, stream=stream, extensions=extensions)
+            made.headers = headers = self._headers(headers)
+        made.sets_cookie = sets_cookie
+        if whole is not None and not encoded:
             made._whole = whole
             made._own_stream = own
             made._own_headers = headers
             made._count = len(headers)
         return made
 
-    def _known(self, raw: RawHeaders) -> httpx.Headers:
+    def _known(self, raw: RawHeaders) -> _Head:
+        """The headers, to be copied, and what matters of their names."""
         if self._misses > GIVE_UP_AFTER:
             self._misses += 1
             if self._misses % GIVE_UP_AFTER:
-                return self._headers(raw)
+                return self._head(raw)
         head = tuple(raw)
         found = self._of_head.get(head)
         if found is not None:
             self._misses = 0
-            return self._headers(found)
+            return found
         self._misses += 1
-        found = self._headers(raw)
+        found = self._head(raw)
         if len(b"".join(map(_VALUE, raw))) <= LONGEST_VALUES:
             if len(self._of_head) >= MOST_HEADS:
                 self._of_head.clear()
             self._of_head[head] = found
-        return self._headers(found)
+        return found
+
+    def _head(self, raw: RawHeaders) -> _Head:
+        names = b"\n".join(map(_NAME, raw)).lower()
+        return _Head(self._headers(raw), b"set-cookie" in names, b"content-encoding" in names)

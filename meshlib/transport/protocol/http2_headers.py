@@ -9,8 +9,9 @@ from itertools import compress, repeat
 from operator import itemgetter
 from typing import NamedTuple
 
+from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http2_codec import SecretHeader
-from meshlib.transport.protocol.request_head import KNOWN_NAMES, InvalidHead, encode_head
+from meshlib.transport.protocol.request_head import IN_TARGETS, KNOWN_NAMES, METHODS, InvalidHead, encode_head
 
 CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings")
@@ -79,22 +80,40 @@ def _plan(names: tuple[bytes, ...]) -> _Plan | None:
     return _Plan(tuple(lower for lower, _ in known), tuple(kind is _Kind.PLAIN for kind in kinds), host, connection)
 
 
+_written: HeadsSeen[tuple[tuple[tuple[bytes, bytes], ...], bytes | None]] = HeadsSeen()
+"""Headers that were found to be proper, as HTTP/2 writes them, and the authority."""
+
+
 def request_head(
     method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], scheme: bytes
 ) -> list[tuple[bytes, bytes]]:
     """Pseudo headers and headers: Host becomes ``:authority``, names lower-case, what belongs to an HTTP/1.1 connection is
     left out, secrets stay out of the compression table. Raises ``InvalidHead`` for whatever HTTP/1.1 would refuse, for a
     second Host and for CONNECT."""
+    key = tuple(headers)
+    known = _written.of(key)
+    if known is not None and method in METHODS and target and not target.translate(None, IN_TARGETS):
+        written, authority = known
+        if authority:
+            return [
+                (b":method", method),
+                (b":scheme", scheme),
+                (b":authority", authority),
+                (b":path", target),
+                *written,
+            ]
+        return [(b":method", method), (b":scheme", scheme), (b":path", target), *written]
     encode_head(method, target, headers)  # one rule for what may be written, in both versions
     if method == b"CONNECT":
         raise InvalidHead("CONNECT cannot be sent over a shared HTTP/2 connection")
     # a program's requests have the same few lists of names, so that no step of bytecode a header is needed but for secrets,
     # short cookies and the like (row "HTTP/2 at 32 in flight")
-    plan = _plan(tuple(map(_name, headers)))
+    plan = _plan(tuple(map(_name, key)))
     if plan is not None and (plan.connection < 0 or headers[plan.connection][1] in _NOMINATE_NOTHING):
         values = map(bytes.strip, map(_value, headers), repeat(_WHITE))
         rest = list(compress(zip(plan.names, values, strict=True), plan.written))
         authority = headers[plan.host][1].strip(_WHITE) if plan.host >= 0 else None
+        _written.learn(key, (tuple(rest), authority))  # there is no secret in it, as there is a plan
     else:
         rest, authority = _one_by_one(headers)
     if authority:

@@ -199,11 +199,30 @@ class Ngh2Codec:
             self._explain(passed * BUDGET_A_SECOND * FRAME_HEAD)
         if data:
             self._feed(data)
-        waiting = self._events
+        waiting, budget = self._events, self._budget
         for _ in range(FRAMES_AT_ONCE):
             if not waiting:
                 break
-            self._tell(waiting.popleft(), sink)
+            event = waiting.popleft()
+            # what nearly all frames are, here, and the rest in a function: by type, as nobody derives from them (row "HTTP/2
+            # at 32 in flight")
+            if type(event) is DataReceived:
+                data = event.data
+                size = len(data)
+                if self._unexplained > 0:
+                    self._explain(size + MAX_PADDING)
+                budget.data(size)
+                sink.on_data(event.stream_id, data, size)
+                if event.end_stream:
+                    sink.on_end(event.stream_id)
+            elif type(event) is ResponseReceived:
+                headers = event.headers
+                self._block(headers)
+                sink.on_head(event.stream_id, headers)
+                if event.end_stream:
+                    sink.on_end(event.stream_id)
+            else:
+                self._tell(event, sink)
         if waiting:
             return True
         if self._unexplained > NOT_EXPLAINED:
@@ -245,20 +264,8 @@ class Ngh2Codec:
     # -- what nghttp2 tells -----------------------------------------------------------------------------------------
 
     def _tell(self, event: Event, sink: Sink) -> None:
-        if isinstance(event, ResponseReceived):
-            self._block(event.headers)
-            sink.on_head(event.stream_id, event.headers)
-            if event.end_stream:
-                sink.on_end(event.stream_id)
-        elif isinstance(event, DataReceived):
-            data = event.data
-            size = len(data)
-            self._explain(size + MAX_PADDING)
-            self._budget.data(size)
-            sink.on_data(event.stream_id, data, size)
-            if event.end_stream:
-                sink.on_end(event.stream_id)
-        elif isinstance(event, StreamClosed):
+        """What is neither a response's head nor its body."""
+        if type(event) is StreamClosed:
             # for whichever reason; one that nobody ended before was broken by the server
             if event.error_code:
                 self._unexplained -= self._ignored
@@ -300,7 +307,8 @@ class Ngh2Codec:
 
     def _block(self, headers: Head) -> None:
         self._budget.charge()
-        self._explain(len(b"".join(_flat(headers))) + A_HEADER * len(headers) + MAX_PADDING)
+        if self._unexplained > 0:
+            self._explain(len(b"".join(_flat(headers))) + A_HEADER * len(headers) + MAX_PADDING)
 
     def _over(self, event: ConnectionClosed) -> None:
         code = event.error_code

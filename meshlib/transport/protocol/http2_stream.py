@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from meshlib.engine.outcome import Failure
 from meshlib.policy.header_ops import RawHeaders
+from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 
 _UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
@@ -17,6 +18,9 @@ _name = itemgetter(0)
 _flat = chain.from_iterable
 Received = Sequence[tuple[bytes, bytes]]
 _STATUSES = {b"%d" % status: status for status in range(100, 1000)}
+
+_proper: HeadsSeen[tuple[int, RawHeaders, int | None]] = HeadsSeen()
+"""Heads of responses that were found to be proper: the status, the headers, and what content-length says."""
 
 
 class StreamFailure(NamedTuple):
@@ -83,6 +87,14 @@ class Stream:
     def take_head(self, headers: Received) -> str | None:
         """The head of the response. The codec has seen to it that ``:status`` is the one pseudo header and comes first."""
         self.begun = True
+        key = tuple(headers)
+        known = _proper.of(key)
+        if known is not None:
+            self.status, proper, declared = known
+            self.headers = proper.copy()
+            self.length = None if self.head_request or self.status in (204, 304) else declared
+            self.head_done = True
+            return None
         (_, status), *kept = headers
         self.status = _STATUSES.get(status, 0)
         if not self.status:
@@ -104,6 +116,7 @@ class Stream:
             return f"the head of the response is larger than {MAX_HEAD_BYTES} bytes"
         if len(kept) > MAX_HEADERS:
             return f"the response has more than {MAX_HEADERS} headers"
+        _proper.learn(key, (self.status, kept.copy(), self.length))
         if self.head_request or self.status in (204, 304):
             self.length = None  # it may tell of a body that does not come
         self.headers = kept

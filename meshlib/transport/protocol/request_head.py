@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from meshlib.transport.protocol.raw_head import Headers, RawHead
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _IN_VALUES = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 """Bytes that a header's value may hold: all but control characters, of which a tab is none."""
 
-_IN_TARGETS = bytes([*range(0x21, 0x7F), *range(0x80, 0x100)])
+IN_TARGETS = bytes([*range(0x21, 0x7F), *range(0x80, 0x100)])
+"""Bytes that a request target may hold: neither spaces nor control characters."""
+
 _LINE_END = b"\r\n"
 _NAME = operator.itemgetter(0)
 _line = b": ".join
@@ -44,9 +46,9 @@ def encode_head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, byt
         # what is left of it without what values may hold are the line ends written here, and nothing that a value smuggles in
         head.translate(None, _IN_VALUES) != _LINE_END * (len(headers) + 2)
         or not (known or _are_tokens(headers))
-        or (method not in _METHODS and _TOKEN.fullmatch(method) is None)
+        or (method not in METHODS and _TOKEN.fullmatch(method) is None)
         or not target
-        or target.translate(None, _IN_TARGETS)
+        or target.translate(None, IN_TARGETS)
     ):
         raise InvalidHead(_what_is_wrong(method, target, headers))
     return head
@@ -66,7 +68,7 @@ def _are_tokens(headers: Sequence[tuple[bytes, bytes]]) -> bool:
 def _what_is_wrong(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> str:
     if _TOKEN.fullmatch(method) is None:
         return f"the method {method!r} is not an HTTP token"
-    if not target or target.translate(None, _IN_TARGETS):
+    if not target or target.translate(None, IN_TARGETS):
         return f"the request target {target[:100]!r} is empty or holds a space or control character"
     for name, value in headers:
         if _TOKEN.fullmatch(name) is None:

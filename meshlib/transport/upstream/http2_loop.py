@@ -68,11 +68,12 @@ class AsyncioHttp2:
         """One attempt, as ``AsyncioUpstream.send``; None when the server speaks HTTP/1.1 only."""
         began = self.loop.time()
         target = attempt.target
-        until = self._http1.get(target)
-        if until is not None:
-            if self.now() < until:
-                return None
-            del self._http1[target]
+        if self._http1:
+            until = self._http1.get(target)
+            if until is not None:
+                if self.now() < until:
+                    return None
+                del self._http1[target]
         try:
             head = request_head(attempt.method, attempt.request_target, framing.headers, target.scheme)
         except InvalidHead as error:
@@ -84,6 +85,12 @@ class AsyncioHttp2:
         connection, stream, waiter = found
         timeout, trace = attempt.head_timeout, attempt.trace
         head_by = None if timeout is None else began + timeout
+        if end and trace is None:
+            outcome = await connection.respond(stream, waiter, attempt, head_by)
+            outcome.stream = connection.stream
+            if outcome.whole is None and outcome.failure is None:
+                outcome.body = Http2Body(connection, stream, waiter, attempt)
+            return outcome
         steps = exchange(connection.session, stream, framing, attempt, head_by, self.loop.time)
         if trace is not None:
             try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from meshlib.alarms import Alarms, Cancellable
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.transport.protocol.framing import Chunked, Framing, NoBody, Sized, framing_of
+from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
@@ -271,7 +271,8 @@ class AsyncioUpstream:
         try:
             framing = framing_of(attempt.headers, attempt.body)
             if target.http2:
-                outcome = await self._over_http2(attempt, framing)
+                http2 = self._over_http2(attempt)
+                outcome = http2 if http2 is None or isinstance(http2, Outcome) else await http2.send(attempt, framing)
                 if outcome is not None:
                     return outcome
             data = encode_head(attempt.method, attempt.request_target, framing.headers)
@@ -365,8 +366,8 @@ class AsyncioUpstream:
         except (OSError, PeerNameMismatch) as error:
             return Outcome(Failure.CONNECT_FAILED, connect_problem(attempt.target, error), error)
 
-    async def _over_http2(self, attempt: Attempt, framing: Framing) -> Outcome | None:
-        """One attempt over HTTP/2; None when the server speaks HTTP/1.1 only, or HTTP/1.1 it has to be."""
+    def _over_http2(self, attempt: Attempt) -> AsyncioHttp2 | Outcome | None:
+        """The connections over HTTP/2; None when HTTP/1.1 it has to be."""
         target = attempt.target
         if asks_for_websocket(attempt.headers):
             return no_upgrade(target) if target.tls is None else None
@@ -377,4 +378,4 @@ class AsyncioUpstream:
                 self._http2 = AsyncioHttp2(self)
             except ImportError as error:
                 return no_http2_package(target, error)
-        return await self._http2.send(attempt, framing)
+        return self._http2
