@@ -17,6 +17,7 @@ COMMANDS = {
     "coverage": "meshlib.cli.coverage:coverage",
     "explain": "meshlib.cli.explain:explain",
     "status": "meshlib.cli.status:status",
+    "ca": "meshlib.cli.ca:ca",
     "completion": "meshlib.cli.completion:completion",
     "demo": "meshlib.demo.commands:demo",
 }
@@ -26,6 +27,7 @@ SUMMARIES = {
     "coverage": "Show which fields of your resources act here, and why others do not.",
     "explain": "Show what the mesh would do with a request, and why.",
     "status": "Show what a client of these resources sees.",
+    "ca": "A certificate authority for development: init, issue, rotate.",
     "completion": "Print the shell's completion script.",
     "demo": "Applications that show meshlib at work.",
 }

@@ -20,6 +20,32 @@ EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
 
 
+class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic in newer clicks only
+    """A duration as in Istio's YAML (``90s``, ``1h30m``), also in days (``365d``); read as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from meshlib.resources.types import parse_duration
+
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        days = text.removesuffix("d")
+        try:
+            found = int(days) * 86400.0 if days != text and days.isdecimal() else parse_duration(text)
+        except ValueError:
+            self.fail(f"{text!r} is not a valid duration; write 90s, 30m, 24h or 365d", param, ctx)
+        if not 1 <= found <= LONGEST:
+            self.fail(f"{text!r} is not between 1s and {LONGEST // 86400}d", param, ctx)
+        return found
+
+
+SECONDS = _Seconds()
+LONGEST = 100 * 365 * 86400
+"""Seconds that a certificate may be valid."""
+
+
 def workload_options(command: F) -> F:
     """--workload, --namespace, --labels."""
     for option in (
