@@ -181,7 +181,7 @@ class Store:
                 renewed = hand_out(folder, svid, current.bundle_pem, force=force)
                 Ledger.of(self.folder).noted(Entry(identity, tuple(dns), ttl, rsa, str(folder))).write()
             except OSError as error:
-                raise BadStore(f"{folder} cannot be written: {error.strerror}") from error
+                raise BadStore(f"{error.filename or folder} cannot be written: {error.strerror}") from error
             return Issued(folder, svid, renewed)
 
     def folder_of(self, identity: str) -> Path:

@@ -114,4 +114,4 @@ def test_nothing_that_is_printed_has_a_key(folder: Path) -> None:
 def test_a_folder_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ran = run("issue", folder, "spiffe://cluster.local/a", "--out", tmp_path / "file/out")
-    assert (ran.exit_code, ran.stderr) == (1, f"meshlib ca: {tmp_path}/file/out cannot be written: Not a directory\n")
+    assert (ran.exit_code, ran.stderr) == (1, f"meshlib ca: {tmp_path}/file cannot be written: File exists\n")
