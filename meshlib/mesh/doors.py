@@ -121,6 +121,49 @@ class Doors:
         served = Served(self._core, self._telemetry_of_servers(), propagate_deadline, checked_port(port))
         return [MeshAioServerInterceptor(served)]
 
+    def add_grpc_port(
+        self,
+        server: grpc.Server | grpc.aio.Server,
+        address: str,
+        *,
+        port: int | None = None,
+        reuse_port: bool = True,
+    ) -> int:
+        """Have ``server`` (of ``grpc.server`` or ``grpc.aio.server``, with this mesh's interceptors, not started yet) serve
+        at ``host:port``, such as ``0.0.0.0:50051``; the number of the port, which is chosen where it is 0.
+
+        The PeerAuthentication of the port says what it accepts, and a reload changes that for new connections: STRICT mTLS
+        alone, DISABLE plain text, PERMISSIVE both. Certificate and roots are those of the mesh's ``identity``, as they are
+        when a connection is accepted; without a certificate there is no mTLS, and a STRICT port serves nobody, which the
+        log says. Connections whose peer is not trusted any more (its root was dropped, its certificate has expired) are
+        closed, with their streams. ``port`` is the port of policies where it differs (that of the container).
+        ``reuse_port``: other processes may listen at the same address, as grpcio does it. Raises ``MeshError`` for an
+        address where nothing can listen, for a server without interceptors of this mesh, and when the mesh is closed;
+        ValueError for a port that is none.
+        """
+        _need_grpcio()
+        from meshlib.serving.grpc_ports import grpc_ports_of
+
+        return grpc_ports_of(self._core).add(server, address, checked_port(port), reuse_port)
+
+    def grpc_server_credentials(self) -> grpc.ServerCredentials:
+        """For ``server.add_secure_port(address, mesh.grpc_server_credentials())``: mTLS with the mesh's certificate and
+        roots as they are at each handshake. The server needs the mesh's interceptors, which judge the peer of each call.
+
+        gRPC core serves such a port without anything in between: it is mTLS alone whatever PeerAuthentications say, and
+        nobody closes its open connections when a root is dropped (the calls on them are refused); ``add_grpc_port`` does
+        both. Raises ``MeshError`` when the mesh has no identity.
+        """
+        _need_grpcio()
+        from meshlib.transport.grpcio.server.credentials import server_credentials
+
+        identity = self._core.identity
+        if identity is None:
+            raise MeshError(
+                "this mesh has no identity, hence no certificate to show: Mesh(identity=meshlib.Identity...)"
+            )
+        return server_credentials(identity, self._core.clock.time())
+
     def _server(self, propagate_deadline: bool = True) -> Server:
         """What serves requests, for middlewares."""
         return Server(self._core, self._telemetry_of_servers(), propagate_deadline)

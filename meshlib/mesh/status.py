@@ -37,6 +37,7 @@ def status_of(
         "names": core.names.status(),
         "certificates": core.certificates(),
         **({} if core.identity is None else {"identity": core.identity.status()}),
+        **({} if core.ports is None else {"grpc_ports": core.ports.status()}),
         "token_keys": list(core.inbound.tokens.key_sets.status()),
         "authorizers": core.inbound.authorizers.facts(),
         "protection": {**core.inbound.protection.status(), "redis_failures": core.shared_limits.errors},

@@ -69,6 +69,14 @@ class Channels(Protocol):
     def abandon(self, cluster: BoundCluster) -> None: ...
 
 
+class Ports(Protocol):
+    """What accepts connections for servers by itself: ports of gRPC servers."""
+
+    def close(self) -> None: ...
+    def after_fork(self) -> None: ...
+    def status(self) -> list[dict[str, object]]: ...
+
+
 class MeshCore:
     """Shared by all transports of one mesh. ``live`` is the one reference that a reload swaps; None once closed."""
 
@@ -107,6 +115,7 @@ class MeshCore:
         self.background = Background()
         self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
         self.channels: Channels | None = None  # of a door that makes some
+        self.ports: Ports | None = None  # likewise
         # of a mesh that is dropped without close() nothing may be left: no thread, no descriptor
         weakref.finalize(self, _drop, self.names, self.background, self.loops).atexit = False
 
@@ -215,6 +224,7 @@ class MeshCore:
             *[limits.after_fork for limits in list(self.limits)],
             self.names.after_fork,
             *([] if self.identity is None else [self.identity.after_fork]),
+            *([] if self.ports is None else [self.ports.after_fork]),
             self.inbound.after_fork,
             self.telemetry.after_fork,
             self.breakers.after_fork,
@@ -242,6 +252,8 @@ class MeshCore:
         when they run next."""
         self.closing.close()
         self.telemetry.catch_up()
+        if self.ports is not None:
+            self.ports.close()
         live, self.live = self.live, None
         if live is not None and self.channels is not None:
             for cluster in live.bound.values():

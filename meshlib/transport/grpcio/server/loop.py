@@ -21,11 +21,11 @@ from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
 from meshlib.transport.grpcio.contracts import Pairs, Req
 from meshlib.transport.grpcio.server import threads
+from meshlib.transport.grpcio.server.context_proxy import ContextProxy
 from meshlib.transport.grpcio.server.served import (
     METHOD_NOT_FOUND,
     Behaviour,
     Context,
-    ContextProxy,
     CountedRequests,
     Served,
     Wrapped,
@@ -36,11 +36,13 @@ from meshlib.transport.grpcio.server.served import (
     rebuilt,
 )
 from meshlib.transport.grpcio.server.shown import LoopChanged, about_to_respond_async, is_changed, refused_metadata
+from meshlib.transport.grpcio.server.spliced import SplicedContext, at
 
 if TYPE_CHECKING:
     from grpc import HandlerCallDetails, RpcMethodHandler
 
     from meshlib.engine.inbound import InboundExchange
+    from meshlib.transport.core.mesh_core import MeshCore
 
 
 class LoopContext(Context, Protocol):
@@ -54,7 +56,12 @@ class MeshAioServerInterceptor(grpc.aio.ServerInterceptor):
     """Give it to ``grpc.aio.server(interceptors=mesh.aio_grpc_server_interceptors())``, before interceptors of your own."""
 
     def __init__(self, served: Served) -> None:
+        self._served = served
         self._wrapped = Wrapped(lambda method, handler: wrap(served, method, handler))
+
+    def judges_for(self, core: MeshCore) -> bool:
+        """Whether this is an interceptor of that mesh."""
+        return self._served.is_of(core)
 
     async def intercept_service(
         self,
@@ -177,6 +184,9 @@ async def admit(
     if refusal is not None:
         finish(exchange)
         await context.abort(code_of(refusal), refusal.text, refused_metadata(call, refusal))
+    connection = at(context.peer())
+    if connection is not None:
+        context = SplicedContext(context, connection)
     if is_changed(call):
         context = LoopChanged(context, call)
     if streamed:

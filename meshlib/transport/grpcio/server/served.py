@@ -4,6 +4,7 @@ that the interceptors of both runtimes (``threads.py``, ``loop.py``) share."""
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from urllib.parse import unquote
@@ -12,8 +13,8 @@ import grpc
 
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound_request import InboundRequest
-from meshlib.security.peer_certificate import identity_of
 from meshlib.transport.grpcio.server.queued import seconds_in_line
+from meshlib.transport.grpcio.server.spliced import at
 from meshlib.transport.runtimes.serving import Server
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from meshlib.engine.inbound import InboundCall
     from meshlib.policy.refusal import Refusal
-    from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.contracts import Pairs
@@ -80,8 +80,8 @@ class Context(Protocol):
 
 
 class Served(Server):
-    """Makes the engine's calls of the calls that grpcio hands to one mesh's interceptors. ``port``: the port that they come to,
-    which grpcio does not tell; 0: unknown."""
+    """Makes the engine's calls of the calls that grpcio hands to one mesh's interceptors. ``port``: the port that they come
+    to, which grpcio does not tell; 0: unknown."""
 
     __slots__ = ("_port",)
 
@@ -91,6 +91,10 @@ class Served(Server):
         super().__init__(core, telemetry, propagates)
         self._port = port or 0
 
+    def is_of(self, core: MeshCore) -> bool:
+        """Whether it judges calls for this mesh."""
+        return self._core is core
+
     @property
     def looks_at_queue(self) -> bool:
         """Whether it matters how long calls stand in line for a thread."""
@@ -99,16 +103,29 @@ class Served(Server):
         return admission is not None and admission.looks_at_queue
 
     def begin(self, path: str, context: Context) -> InboundCall:
-        """The call as the engine sees it. ``path`` is the full method name; grpcio tells servers no authority, no address of
-        theirs and no server name."""
-        peer_id, secure, mutual = identity(context.auth_context())
+        """The call as the engine sees it. ``path`` is the full method name; grpcio tells servers no authority and no
+        address of theirs. A port of the mesh (``spliced.py``) knows where it comes from and to which port."""
+        peer = context.peer()
+        connection = at(peer)
+        auth = context.auth_context()
+        shown = certificates(auth)
+        peer_id = None if shown is None else self._core.peers.identity_of(*shown)
+        secure = auth.get("transport_security_type", NOT_SECURE) != NOT_SECURE
+        mutual = secure and "x509_pem_cert" in auth
+        port = self._port
+        if connection is None:
+            peer = address(peer)
+        else:
+            peer, port = connection.peer, connection.port
+            if shown is not None:
+                connection.judged(shown, peer_id is not None)
         request = InboundRequest(
             "POST",
             path,
             context.invocation_metadata() or (),
             protocol="grpc",
-            peer=address(context.peer()),
-            port=self._port,
+            peer=peer,
+            port=port,
             peer_id=peer_id,
             secure=secure,
             mutual=mutual,
@@ -123,21 +140,28 @@ class Served(Server):
 
 
 NOT_SECURE = [b"insecure"]
+CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
+Shown = tuple[bytes, tuple[bytes, ...]]
+"""A peer's leaf and what it has shown behind it."""
 
 
-def identity(auth: Mapping[str, Sequence[bytes]]) -> tuple[SpiffeId | None, bool, bool]:
-    """(SPIFFE id of the peer, whether the connection is TLS, whether the peer has shown a certificate).
+def certificates(auth: Mapping[str, Sequence[bytes]]) -> Shown | None:
+    """The leaf that the peer has shown, and what it has shown behind it, in PEM; None without one.
 
-    gRPC core checks few of the rules of X.509-SVID: what it calls ``peer_spiffe_id`` may have a query, a port or upper case,
-    and its certificate may sign others. So nothing is asked of it but the certificate. That this is verified, grpcio's server
-    credentials have seen to: without ``require_client_auth`` they do not ask for any.
+    gRPC core checks few of the rules of X.509-SVID: what it calls ``peer_spiffe_id`` may have a query, a port or upper
+    case, and its certificate may sign others. So nothing is asked of it but the certificates. That these are verified,
+    grpcio's server credentials have seen to: without ``require_client_auth`` they do not ask for any.
     """
-    if auth.get("transport_security_type", NOT_SECURE) == NOT_SECURE:
-        return None, False, False
     shown = auth.get("x509_pem_cert")
-    if shown is None:
-        return None, True, False
-    return identity_of(shown[0]) if len(shown) == 1 else None, True, True
+    if shown is None or len(shown) != 1 or auth.get("transport_security_type", NOT_SECURE) == NOT_SECURE:
+        return None
+    return shown[0], _blocks(tuple(auth.get("x509_pem_cert_chain", ())))
+
+
+@functools.lru_cache(1024)
+def _blocks(texts: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The certificates in some texts of PEM, one by one."""
+    return tuple(found for text in texts for found in CERTIFICATE.findall(text))
 
 
 @functools.lru_cache(256)
@@ -204,15 +228,3 @@ class CountedRequests(Generic[Requests]):
     def __init__(self, requests: Requests, call: InboundCall) -> None:
         self._requests = requests
         self._call = call
-
-
-class ContextProxy:
-    """A handler's context of which something is the mesh's; all else is grpcio's own."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: object) -> None:
-        self._context: Any = context
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from meshlib.transport.grpcio.metadata import from_raw, to_raw
-from meshlib.transport.grpcio.server.served import ContextProxy
+from meshlib.transport.grpcio.server.context_proxy import ContextProxy
 
 if TYPE_CHECKING:
     import grpc

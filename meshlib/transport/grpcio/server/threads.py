@@ -33,11 +33,13 @@ from meshlib.transport.grpcio.server.served import (
     rebuilt,
 )
 from meshlib.transport.grpcio.server.shown import ThreadChanged, about_to_respond, is_changed, refused_metadata
+from meshlib.transport.grpcio.server.spliced import SplicedContext, at
 
 if TYPE_CHECKING:
     from grpc import HandlerCallDetails, RpcMethodHandler
 
     from meshlib.engine.inbound import InboundExchange
+    from meshlib.transport.core.mesh_core import MeshCore
 
 
 class ThreadContext(Context, Protocol):
@@ -55,6 +57,10 @@ class MeshServerInterceptor(grpc.ServerInterceptor):
     def __init__(self, served: Served) -> None:
         self._served = served
         self._wrapped = Wrapped(lambda method, handler: wrap(served, method, handler))
+
+    def judges_for(self, core: MeshCore) -> bool:
+        """Whether this is an interceptor of that mesh."""
+        return self._served.is_of(core)
 
     def intercept_service(
         self,
@@ -223,6 +229,9 @@ def admit(
         if more:
             context.set_trailing_metadata(more)
         context.abort(code_of(refusal), refusal.text)
+    connection = at(context.peer())
+    if connection is not None:
+        context = SplicedContext(context, connection)
     if is_changed(call):
         context = ThreadChanged(context, call)
     if streamed:
