@@ -55,6 +55,11 @@ class Credentials:
         context.set_alpn_protocols(list(alpn))
         return context
 
+    def after_fork(self) -> None:
+        """In a forked child: contexts of its own. With those of its parent it would resume sessions of which it has not seen
+        the chain, and of several trust domains nobody could tell whose root it ended at."""
+        self._contexts = {}
+
     def __repr__(self) -> str:
         return f"<Credentials {self.svid.identity} version {self.version}>"
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from meshlib.identity.credentials import Credentials
+from meshlib.identity.errors import BadCredentials as BadCredentials
+from meshlib.identity.expiry import LOOK, expiry_notice
 from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
-    from meshlib.alarms import Alarms
+    import os
+
+    from meshlib.alarms import Alarm, Alarms
     from meshlib.clock import Clock
     from meshlib.identity.source import CredentialSource
     from meshlib.security.svid import Svid
@@ -20,22 +26,56 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshlib.identity")
 
 
-class BadCredentials(MeshError, ValueError):
-    """A certificate, key or bundle that cannot be used: says which file, why, and what to do."""
-
-
 class Identity:
     """Made by ``from_files``, ``from_workload_api`` or ``from_istiod``; belongs to the mesh that it is given to, which starts
     and closes it. ``current`` is what new connections use."""
 
-    __slots__ = ("_current", "_listeners", "_lock", "_problem", "_source")
+    __slots__ = (
+        "__weakref__",
+        "_alarm",
+        "_alarms",
+        "_clock",
+        "_current",
+        "_expiry",
+        "_listeners",
+        "_lock",
+        "_problem",
+        "_source",
+    )
 
     def __init__(self, source: CredentialSource) -> None:
         self._source = source
         self._lock = threading.RLock()
         self._current: Credentials | None = None
         self._problem = ""
+        self._expiry = ""
         self._listeners: list[Callable[[Credentials], None]] = []
+        self._clock: Clock | None = None
+        self._alarms: Alarms | None = None
+        self._alarm: Alarm | None = None
+
+    @classmethod
+    def from_files(
+        cls,
+        cert: str | os.PathLike[str],
+        key: str | os.PathLike[str],
+        bundle: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
+        *,
+        wait: bool = False,
+    ) -> Identity:
+        """From files that are followed: new connections use what is in them now, and what is half written or wrong leaves the
+        last good version in use, in log and ``mesh.status()``.
+
+        ``cert`` (PEM): the leaf, an X.509-SVID, and its intermediates; ``key``: PKCS#8, PKCS#1 or SEC 1 in PEM, not
+        encrypted. ``bundle``: the roots of our trust domain, in PEM or as a SPIFFE bundle in JSON; or a mapping from trust
+        domains, ours among them, to such files: a root vouches for its own trust domain only.
+
+        The mesh raises ``BadCredentials``, with file and remedy, when they cannot be used at the start. With ``wait`` it
+        starts all the same, has no identity until they can, and says so.
+        """
+        from meshlib.identity.files import CredentialFiles
+
+        return cls(CredentialFiles(cert, key, bundle, wait=wait))
 
     def current(self) -> Credentials | None:
         """The newest good version; None when there has been none yet."""
@@ -43,9 +83,18 @@ class Identity:
         return self._current
 
     @property
+    def ready(self) -> bool:
+        """Whether there is a certificate that is valid now: without one no peer talks to us."""
+        current = self.current()
+        if current is None or self._clock is None:
+            return False
+        return current.svid.not_before <= self._clock.time() <= current.svid.not_after
+
+    @property
     def problem(self) -> str:
         """What is wrong now; "" when all is well."""
-        return self._problem
+        self._look_at_expiry()
+        return "; ".join(filter(None, (self._problem, self._expiry)))
 
     def subscribe(self, listener: Callable[[Credentials], None]) -> None:
         """``listener`` is called, from any thread, after each rotation."""
@@ -53,17 +102,36 @@ class Identity:
             self._listeners.append(listener)
 
     def start(self, clock: Clock, alarms: Alarms) -> None:
-        """By the mesh that it belongs to."""
-        self._source.start(self._publish, self._report, clock, alarms)
+        """By the mesh that it belongs to. Raises ``MeshError`` when it belongs to another one that is not closed, and
+        ``BadCredentials`` as its source says."""
+        with self._lock:
+            if self._alarms is not None:
+                raise MeshError(f"{self!r} belongs to a mesh already; make one for each mesh")
+            self._clock, self._alarms = clock, alarms
+        try:
+            self._source.start(self._publish, self._report, clock, alarms)
+        except BaseException:
+            self.close()
+            raise
+        self._set_alarm()
 
     def close(self) -> None:
         """Stop following the source."""
+        with self._lock:
+            self._alarms = None
+            alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            alarm.cancel()
         self._source.close()
 
     def after_fork(self) -> None:
         """In a forked child."""
         self._lock = threading.RLock()
+        if self._current is not None:
+            self._current.after_fork()
         self._source.after_fork()
+        if self._alarm is not None:
+            self._set_alarm()
 
     def status(self) -> dict[str, object]:
         """For ``mesh.status()``: no key."""
@@ -71,10 +139,11 @@ class Identity:
         return {
             "source": self._source.what,
             "identity": "" if current is None else current.svid.identity.text,
+            "ready": self.ready,
             "not_after": None if current is None else current.svid.not_after,
             "trust_domains": [] if current is None else sorted(current.bundles.trust_domains),
             "rotations": 0 if current is None else current.version - 1,
-            "problem": self._problem,
+            "problem": self.problem,
         }
 
     def _publish(self, svid: Svid, bundles: TrustBundles) -> None:
@@ -85,13 +154,48 @@ class Identity:
             made = Credentials(svid, bundles, 1 if before is None else before.version + 1)
             self._current = made
             listeners = list(self._listeners)
+        if before is not None:
+            log.info("%s: rotated (version %d)", svid.identity, made.version)
+        self._look_at_expiry()
         for listener in listeners:
-            listener(made)
+            try:
+                listener(made)
+            except Exception:
+                log.exception("what follows the rotation of %s raised; the rotation holds", svid.identity)
 
     def _report(self, problem: str) -> None:
-        if problem and problem != self._problem:
+        before, self._problem = self._problem, problem
+        if problem and problem != before:
             log.error("%s", problem)
-        self._problem = problem
+
+    # -- expiry -----------------------------------------------------------------------------------------------------
+
+    def _set_alarm(self) -> None:
+        alarms = self._alarms
+        if alarms is not None:
+            self._alarm = alarms.after(LOOK, functools.partial(_ring, weakref.ref(self)))
+
+    def ring(self) -> None:
+        """By its alarm."""
+        if self._alarms is not None and not self._alarms.closed:
+            self._set_alarm()
+            self._look_at_expiry()
+
+    def _look_at_expiry(self) -> None:
+        current, clock = self._current, self._clock
+        if current is None or clock is None:
+            return
+        notice = expiry_notice(current.svid, clock.time(), in_trouble=bool(self._problem))
+        before, self._expiry = self._expiry, notice
+        if notice and notice != before:
+            log.error("%s", "; ".join(filter(None, (notice, self._problem))))
 
     def __repr__(self) -> str:
         return f"<Identity of {self._source.what}>"
+
+
+def _ring(identity: weakref.ref[Identity]) -> None:
+    """Alarms do not keep a mesh that is dropped."""
+    found = identity()
+    if found is not None:
+        found.ring()

@@ -27,7 +27,7 @@ class CredentialSource(Protocol):
 
     def start(self, publish: Publish, report: Report, clock: Clock, alarms: Alarms) -> None:
         """Publish what there is before it returns, if there is something; afterwards each change. Raises nothing for what may
-        come later (a socket that is not there yet); ``BadCredentials`` (``meshlib.identity.identity``) for what cannot be
+        come later (a socket that is not there yet); ``BadCredentials`` (``meshlib.identity.errors``) for what cannot be
         meant."""
         ...
 

@@ -85,8 +85,6 @@ class Mesh(Doors):
             Alarms(clock),
             identity := options.get("identity"),
         )
-        if identity is not None:
-            identity.start(clock, self._core.alarms)
         self._serving: InboundTelemetry | None = None
         https_rules = options.get("https_rules", HTTPS_RULES[0])
         if https_rules is None or https_rules not in HTTPS_RULES:
@@ -95,7 +93,14 @@ class Mesh(Doors):
         self._compiler = Compiler(self.workload, https_rules=https_rules)
         self._objects = ObjectMemo()
         self._reloads = 0
-        self._install(list(resources), list(problems), [])
+        if identity is not None:
+            identity.start(clock, self._core.alarms)
+        try:
+            self._install(list(resources), list(problems), [])
+        except BaseException:
+            if identity is not None:  # it may be given to another mesh
+                identity.close()
+            raise
         self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
         if source is not None:
             weakref.finalize(self, source.stop, wait=False).atexit = False

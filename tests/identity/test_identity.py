@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from meshlib.alarms import Alarms
-from meshlib.clock import Clock, SystemClock
+from meshlib.clock import Clock
 from meshlib.identity.identity import Identity
 from meshlib.identity.source import Publish, Report
 from meshlib.security.authority import Authority
 from meshlib.security.svid import Svid
 from meshlib.security.trust_bundles import TrustBundles
+from tests.support.credential_files import HandAlarms
+from tests.support.fake_clock import FakeClock
 
-NOW = 1_790_000_000.0
+NOW = FakeClock().time()
 REVIEWS = "spiffe://cluster.local/ns/default/sa/reviews"
 
 
@@ -34,7 +36,7 @@ class ByHand:
 
 def started() -> tuple[Identity, ByHand]:
     identity = Identity(source := ByHand())
-    identity.start(SystemClock(), Alarms())
+    identity.start(clock := FakeClock(), HandAlarms(clock))
     return identity, source
 
 
@@ -71,3 +73,19 @@ def test_a_problem_leaves_the_last_good_version() -> None:
     source.report("the key is not that of the certificate")
     assert identity.current() is not None
     assert identity.status()["problem"] == "the key is not that of the certificate"
+
+
+def test_what_a_listener_raises_is_not_the_source_s_fault() -> None:
+    identity, source = started()
+    heard: list[int] = []
+    identity.subscribe(lambda credentials: 1 / 0)
+    identity.subscribe(lambda credentials: heard.append(credentials.version))
+    source.publish(svid(), BUNDLES)
+    assert heard == [1]
+
+
+def test_it_is_ready_with_a_certificate_that_is_valid() -> None:
+    identity, source = started()
+    assert not identity.ready
+    source.publish(svid(), BUNDLES)
+    assert identity.ready

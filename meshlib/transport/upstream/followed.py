@@ -8,32 +8,21 @@ those that are open go on.
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import threading
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
+from meshlib.identity.file_stamp import Stamp, stamp
 from meshlib.problems import MeshError
 
 log = logging.getLogger("meshlib.tls")
 
 T = TypeVar("T")
-Stamp = tuple[object, ...]
 
 
 class UnusableFiles(MeshError, OSError):
     """There is no usable version of the files that a connection needs."""
-
-
-def stamp(file: str) -> Stamp:
-    """What changes when the file does, or the symbolic links that lead to it (as those of Kubernetes' secrets)."""
-    try:
-        found = os.stat(file)
-    except OSError as error:
-        return (error.errno,)
-    # the time of the last change too: a copy may keep size and modification time, and reuse the inode
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class Followed(Generic[T]):
