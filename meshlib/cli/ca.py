@@ -27,6 +27,7 @@ def _said() -> Iterator[None]:
 Examples:
   meshlib ca init mesh-ca --trust-domain cluster.local
   meshlib ca issue mesh-ca -n default --service-account reviews --dns reviews.default.svc.cluster.local
+  meshlib ca inspect mesh-ca/issued/ns+default+sa+reviews
   meshlib ca rotate mesh-ca
 """
 )
@@ -109,6 +110,46 @@ def issue(
         f"{made.folder}: {'renewed' if made.renewed else 'issued'} {made.svid.identity}, valid until {made.until}"
     )
     click.echo(f"use it: --cert {made.folder}/cert.pem --key {made.folder}/key.pem --bundle {made.folder}/bundle.pem")
+
+
+@ca.command(
+    epilog="""\b
+Examples:
+  meshlib ca inspect mesh-ca                                       the CA, and all that it has issued to files
+  meshlib ca inspect mesh-ca/issued/ns+default+sa+reviews          certificate, key and bundle together
+  meshlib ca inspect cert.pem --bundle roots.pem --key key.pem     anybody's
+
+\b
+Exit code: 0 all can be used, 1 something cannot (each problem is said), 2 wrong usage.
+"""
+)
+@click.argument("path", metavar="FILE|DIR")
+@click.option("--bundle", metavar="FILE", help="Roots that are asked to vouch.  [default: bundle.pem beside it]")
+@click.option("--key", metavar="FILE", help="To be the private key of the certificate.  [default: key.pem of a folder]")
+@click.option(
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
+)
+def inspect(path: str, bundle: str | None, key: str | None, style: str) -> None:
+    """Say who a certificate is for, who signed it, until when, every rule of SPIFFE that it breaks, and who vouches for it."""
+    import json
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from meshlib.ca.inspection import inspect
+    from meshlib.clock import SystemClock
+
+    looks = inspect(Path(path), SystemClock(), bundle=Path(bundle) if bundle else None, key=Path(key) if key else None)
+    if style == "json":
+        click.echo(json.dumps([asdict(look) for look in looks], indent=2))
+    else:
+        for look in looks:
+            lines = [f"{look.file}: {look.title}" if look.title else look.file]
+            lines += [f"  {label:<12} {value}" for label, value in look.facts]
+            lines += [f"  problem: it {problem}" for problem in look.problems]
+            lines += [f"  note: it {note}" for note in look.notes]
+            for line in lines:
+                click.echo(line if line.isprintable() else repr(line))  # names are what others have written
+    raise SystemExit(EXIT_PROBLEMS if any(look.problems for look in looks) else 0)
 
 
 @ca.command(

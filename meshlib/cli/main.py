@@ -27,7 +27,7 @@ SUMMARIES = {
     "coverage": "Show which fields of your resources act here, and why others do not.",
     "explain": "Show what the mesh would do with a request, and why.",
     "status": "Show what a client of these resources sees.",
-    "ca": "A certificate authority for development: init, issue, rotate.",
+    "ca": "A certificate authority for development: init, issue, inspect, rotate.",
     "completion": "Print the shell's completion script.",
     "demo": "Applications that show meshlib at work.",
 }

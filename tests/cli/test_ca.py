@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshlib.cli.main import main
+from meshlib.security.authority import Authority
+from tests.support.broken_svids import signed
 from tests.support.stores import is_a_pair, roots_in
 
 
@@ -115,3 +119,27 @@ def test_a_folder_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ran = run("issue", folder, "spiffe://cluster.local/a", "--out", tmp_path / "file/out")
     assert (ran.exit_code, ran.stderr) == (1, f"meshlib ca: {tmp_path}/file cannot be written: File exists\n")
+
+
+def test_inspect_says_what_is_there_and_exits_by_what_is_wrong(folder: Path, tmp_path: Path) -> None:
+    run("issue", folder, "spiffe://cluster.local/a", "--out", tmp_path / "out")
+    whole = run("inspect", folder)
+    assert whole.exit_code == 0, whole.output
+    assert f"{tmp_path}/out/cert.pem: the certificate of spiffe://cluster.local/a" in whole.output
+    assert "\n  vouched for  by " in whole.output
+    told = run("inspect", tmp_path / "out", "--format", "json")
+    assert json.loads(told.stdout)[0]["problems"] == []
+    other = tmp_path / "other"
+    run("init", other, "--trust-domain", "cluster.local")
+    wrong = run("inspect", tmp_path / "out/cert.pem", "--bundle", other / "bundle.pem")
+    assert wrong.exit_code == 1
+    assert f"  problem: it is vouched for by no root in {other}/bundle.pem" in wrong.output
+
+
+def test_inspect_prints_no_escapes_of_others(tmp_path: Path) -> None:
+    signer = Authority.root("cluster.local", 1_790_000_000)
+    made = signed(signer, 1_790_000_000, subject="\x1b[2Jred")
+    (tmp_path / "a.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    ran = run("inspect", tmp_path / "a.pem")
+    assert "\x1b" not in ran.output
+    assert "[2Jred" in ran.output
