@@ -148,17 +148,21 @@ class BoundCluster:
         "endpoints",
         "guard",
         "max_requests",
+        "mutual",
         "plain",
         "remembers_picks",
         "retired",
         "spec",
         "state",
         "targets",
+        "tls",
         "usable",
     )
 
     def __init__(self, spec: Cluster, state: ClusterState, now: float, guard: Guard | None = None) -> None:
         self.spec = spec
+        self.tls = spec.tls if spec.tls is not None else spec.auto_mtls  # the latter for endpoints in ``mutual``
+        self.mutual = spec.mutual
         self.state = state
         self.guard = guard  # of the whole service, shared by its subsets and ports
         self.max_requests = spec.limits.http2_max_requests
@@ -179,6 +183,8 @@ class BoundCluster:
                 member.priority, member.group = priority, group
                 members.append(member)
             self.endpoints: tuple[EndpointState, ...] = tuple(members)
+            if spec.mutual and spec.resolution == "dns":
+                self.mutual = spec.mutual | self._mutual_addresses()
             if spec.resolution != "passthrough":
                 kept = {e.key for e in self.endpoints}
                 for key in [k for k in state.endpoints if k not in kept]:
@@ -206,6 +212,16 @@ class BoundCluster:
             else:
                 for address in resolved:
                     yield replace(endpoint, address=address, key=""), priority, group
+
+    def _mutual_addresses(self) -> frozenset[str]:
+        """Keys of what the names among the endpoints in ``mutual`` were resolved to."""
+        addresses = self.state.addresses
+        return frozenset(
+            replace(endpoint, address=address, key="").key
+            for endpoint in self.spec.endpoints
+            if endpoint.key in self.spec.mutual
+            for address in addresses.get(endpoint.address, ())
+        )
 
     def _configure_outlier_detection(self, now: float) -> None:
         spec, state = self.spec, self.state

@@ -106,9 +106,9 @@ class Live:
     @staticmethod
     def _inherit(bound: BoundCluster, old: BoundCluster | None) -> None:
         """Connections are kept when nothing about connecting has changed."""
-        if old is None or (old.spec.limits, old.spec.tls, old.spec.http2) != (
+        if old is None or (old.spec.limits, old.tls, old.spec.http2) != (
             bound.spec.limits,
-            bound.spec.tls,
+            bound.tls,
             bound.spec.http2,
         ):
             return

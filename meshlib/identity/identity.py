@@ -91,6 +91,16 @@ class Identity:
         return current.svid.not_before <= self._clock.time() <= current.svid.not_after
 
     @property
+    def latest(self) -> Credentials | None:
+        """As ``current``, of what is known already: the source is not looked at. For what is asked per call."""
+        return self._current
+
+    @property
+    def what(self) -> str:
+        """Its source, for people."""
+        return self._source.what
+
+    @property
     def problem(self) -> str:
         """What is wrong now; "" when all is well."""
         self._look_at_expiry()

@@ -1,4 +1,4 @@
-"""Who a peer is, by the certificate that it has shown: the rules of X.509-SVID for the leaf of a caller.
+"""Who a peer is, by the certificate that it has shown: the rules of X.509-SVID for the leaf of a caller, and of a server.
 
 That the certificate is genuine (its chain and dates, and that the peer has its key) the TLS handshake has seen to. What no
 TLS library checks is checked here: exactly one URI among its names, which is a valid SPIFFE ID with a path, and that it is
@@ -46,12 +46,18 @@ def why_no_identity(certificate: bytes | str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _read(certificate: bytes | str) -> SpiffeId | str:
+def server_identity(certificate: bytes | str) -> SpiffeId | str:
+    """The identity in the leaf of a server that we call, or why it has none, as the end of a sentence about it. The same rules
+    as for callers, but that extendedKeyUsage, where there is one, has serverAuth."""
+    return _read(certificate, True)
+
+
+def _read(certificate: bytes | str, server: bool = False) -> SpiffeId | str:
     if len(certificate) > LONGEST:
         return f"is longer than {LONGEST} bytes"
     if not installed():
         return f"is not read without the library cryptography: {REMEDY}"
-    return _remembered(certificate)
+    return _remembered(certificate, server)
 
 
 @functools.lru_cache(1)
@@ -70,7 +76,7 @@ def installed() -> bool:
 
 
 @functools.lru_cache(REMEMBERED)
-def _remembered(certificate: bytes | str) -> SpiffeId | str:
+def _remembered(certificate: bytes | str, server: bool = False) -> SpiffeId | str:
     """The identity, or why there is none."""
     from cryptography import x509
 
@@ -80,14 +86,14 @@ def _remembered(certificate: bytes | str) -> SpiffeId | str:
         else:
             text = certificate if isinstance(certificate, bytes) else certificate.encode()
             found = x509.load_pem_x509_certificate(text)
-        return identity_in(found)
+        return identity_in(found, server)
     except Exception as error:  # noqa: BLE001 (whatever a stranger's bytes bring about, they identify nobody)
         return f"is not a valid certificate ({type(error).__name__})"
 
 
-def identity_in(certificate: x509.Certificate) -> SpiffeId | str:
+def identity_in(certificate: x509.Certificate, server: bool = False) -> SpiffeId | str:
     """The identity of a leaf, or why it has none, as the end of a sentence."""
-    return _why_no_leaf(certificate) or _identity(certificate)
+    return _why_no_leaf(certificate, server) or _identity(certificate)
 
 
 def why_not_ours(certificate: x509.Certificate) -> str:
@@ -107,8 +113,8 @@ def why_not_ours(certificate: x509.Certificate) -> str:
     return "" if usage.critical else "has a keyUsage that is not critical"
 
 
-def _why_no_leaf(certificate: x509.Certificate) -> str:
-    """Why it must not be used to authenticate a caller; "" when it may be."""
+def _why_no_leaf(certificate: x509.Certificate, server: bool) -> str:
+    """Why it must not be used to authenticate a caller (or a server); "" when it may be."""
     from cryptography import x509
 
     for extension in certificate.extensions:
@@ -122,8 +128,12 @@ def _why_no_leaf(certificate: x509.Certificate) -> str:
                 return "may sign revocation lists (keyUsage has cRLSign)"
             if not value.digital_signature:
                 return "must not sign (keyUsage has no digitalSignature)"
-        if isinstance(value, x509.ExtendedKeyUsage) and x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH not in value:
-            return "is not for clients (extendedKeyUsage has no clientAuth)"
+        if isinstance(value, x509.ExtendedKeyUsage):
+            usages = x509.oid.ExtendedKeyUsageOID
+            if not server and usages.CLIENT_AUTH not in value:
+                return "is not for clients (extendedKeyUsage has no clientAuth)"
+            if server and usages.SERVER_AUTH not in value:
+                return "is not for servers (extendedKeyUsage has no serverAuth)"
     return ""
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from meshlib.security import peer_certificate
-from meshlib.security.peer_certificate import LONGEST, identity_of, why_no_identity
+from meshlib.security.peer_certificate import LONGEST, identity_of, server_identity, why_no_identity
 
 GOOD = "spiffe://cluster.local/ns/default/sa/client"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -72,6 +72,17 @@ def test_a_workload_s_certificate_has_its_identity_in_der_and_in_pem() -> None:
         assert found is not None
         assert (str(found), found.namespace, found.service_account) == (GOOD, "default", "client")
         assert why_no_identity(form) == ""
+
+
+def test_a_server_is_held_to_the_same_rules_and_its_certificate_is_for_servers() -> None:
+    for_servers = certificate(GOOD, purposes=[ExtendedKeyUsageOID.SERVER_AUTH])
+    assert str(server_identity(for_servers)) == str(server_identity(certificate(GOOD, purposes=[]))) == GOOD
+    assert identity_of(for_servers) is None
+    for_clients = certificate(GOOD, purposes=[ExtendedKeyUsageOID.CLIENT_AUTH])
+    assert server_identity(for_clients) == "is not for servers (extendedKeyUsage has no serverAuth)"
+    assert str(identity_of(for_clients)) == GOOD
+    assert server_identity(certificate(GOOD, GOOD)) == "has 2 URIs among its names, where SPIFFE demands exactly one"
+    assert server_identity(b"0" * (LONGEST + 1)) == f"is longer than {LONGEST} bytes"
 
 
 def test_of_a_chain_in_pem_the_first_is_the_leaf() -> None:

@@ -23,6 +23,7 @@ from meshlib.engine.live_mesh import LiveMesh
 from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route, straight
 from meshlib.identity.peers import Peers
+from meshlib.identity.servers import Servers
 from meshlib.problems import MeshError
 from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.core.background import Background
@@ -109,6 +110,7 @@ class MeshCore:
         self.owner: object = None
         self.identity = identity
         self.peers = Peers(identity, self._trust_domain_aliases)
+        self.servers = Servers(identity, self._trust_domain_aliases, clock)
         self.breakers = SharedStorages()
         self.limits: weakref.WeakSet[ClientLimits] = weakref.WeakSet()
         self.upstream = SyncUpstream(clock, self.names)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.cluster import BoundCluster
 from meshlib.policy.endpoint import EndpointState
+from meshlib.transport.upstream.mutual import MutualTls
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import Context, upstream_context
 
 if TYPE_CHECKING:
+    from meshlib.compiler.routes import TlsSettings
     from meshlib.policy.http_match import RequestView
 from meshlib.transport.core.mesh_core import MeshCore
 from meshlib.transport.upstream.client_settings import ClientSettings
@@ -17,6 +19,7 @@ from meshlib.transport.upstream.client_settings import ClientSettings
 MAX_TARGETS = 2048
 """Per cluster. Only pass-through to ever new hosts gets there."""
 GUARDED = "guarded"
+ISTIO_MUTUAL = "ISTIO_MUTUAL"
 
 
 def find_target(
@@ -26,15 +29,17 @@ def find_target(
 
     TLS of an https URL verifies the URL's host. TLS that a DestinationRule begins verifies its ``sni``, else the host of the
     mesh that the request chose (Envoy's ``auto_sni``); an address that the URL names is verified by the URL's name too."""
-    settings = cluster.spec.tls
+    settings = cluster.tls
     authority = ""
     key: object = endpoint
-    if settings is not None:
+    if settings is not None and (settings is cluster.spec.tls or _takes_mutual(core, cluster, endpoint, view)):
         authority = view.dialled if cluster.spec.resolution == "passthrough" else view.authority
         key = (endpoint, settings.sni or authority)
-    elif view.scheme == "https":
-        authority = view.dialled
-        key = (endpoint, authority, client)
+    else:
+        settings = None
+        if view.scheme == "https":
+            authority = view.dialled
+            key = (endpoint, authority, client)
     if client.limits is not None:
         key = (key, client.limits)
     if client.guarded:  # a connection of somebody who may go anywhere is none for it
@@ -44,7 +49,9 @@ def find_target(
         if len(cluster.targets) >= MAX_TARGETS:
             oldest = next(iter(cluster.targets))
             core.forget_targets([cluster.targets.pop(oldest)])
-        stale, found = found, _make_target(cluster, endpoint, view.scheme, authority, client)
+        stale, found = found, _make_target(core, cluster, endpoint, settings, view.scheme, authority, client)
+        if isinstance(found.tls, MutualTls) and cluster.spec.tls is None:
+            _forget_plain(core, cluster, endpoint, client)
         cluster.targets[key] = found
         if stale is not None:
             core.forget_targets([stale])
@@ -54,15 +61,45 @@ def find_target(
     return found
 
 
+def _takes_mutual(core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, view: RequestView) -> bool:
+    """Whether auto mTLS is for this call: its endpoint takes it and we have (had) a certificate. A caller who says https has
+    chosen his own TLS."""
+    return endpoint.key in cluster.mutual and view.scheme != "https" and core.servers.ready
+
+
+def _forget_plain(core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, client: ClientSettings) -> None:
+    """Our certificate has come: what was open to the endpoint in plain text is used no more."""
+    key: object = endpoint if client.limits is None else (endpoint, client.limits)
+    plain = cluster.targets.pop((key, GUARDED) if client.guarded else key, None)
+    if plain is not None:
+        core.forget_targets([plain])
+
+
 def _make_target(
-    cluster: BoundCluster, endpoint: EndpointState, scheme: str, authority: str, client: ClientSettings
+    core: MeshCore,
+    cluster: BoundCluster,
+    endpoint: EndpointState,
+    settings: TlsSettings | None,
+    scheme: str,
+    authority: str,
+    client: ClientSettings,
 ) -> Target:
     from meshlib.compiler.snapshot import split_authority
 
-    settings, limits, spec = cluster.spec.tls, cluster.spec.limits, endpoint.endpoint
-    context: Context | None = None
+    limits, spec = cluster.spec.limits, endpoint.endpoint
+    context: Context | MutualTls | None = None
     name = ""
-    if settings is not None:
+    if settings is not None and settings.mode == ISTIO_MUTUAL:
+        rule = cluster.spec.destination_rule
+        context = MutualTls(
+            core.servers,
+            settings.subject_alt_names,
+            f"DestinationRule {rule}"
+            if rule and cluster.spec.tls is not None
+            else f"auto mTLS for {cluster.spec.host}",
+        )
+        name = settings.sni or split_authority(authority)[0]
+    elif settings is not None:
         context = upstream_context(settings)
         name = settings.sni or split_authority(authority)[0]
     elif scheme == "https":
@@ -73,7 +110,9 @@ def _make_target(
         port=spec.port,
         tls=context,
         server_hostname=name,
-        subject_alt_names=settings.subject_alt_names if settings is not None else (),
+        subject_alt_names=settings.subject_alt_names
+        if settings is not None and not isinstance(context, MutualTls)
+        else (),
         connect_timeout=limits.connect_timeout,
         idle_timeout=limits.idle_timeout
         if client.limits is None or client.limits.expiry is None

@@ -26,7 +26,7 @@ from meshlib.transport.upstream.http2_loop_connection import Connection
 from meshlib.transport.upstream.http2_loop_waiter import Waiter
 from meshlib.transport.upstream.problems import connect_problem, mesh_closed, no_connection, no_slot
 from meshlib.transport.upstream.target import Target
-from meshlib.transport.upstream.tls import HTTP2_OR_1, PeerNameMismatch
+from meshlib.transport.upstream.tls import HTTP2_OR_1, PeerNameMismatch, chose_http1
 from meshlib.transport.upstream.trace import Notes
 
 HTTP1_SECONDS = 300.0  # how long a server that chose HTTP/1.1 is not offered HTTP/2
@@ -218,7 +218,9 @@ class AsyncioHttp2:
         try:
             async with asyncio.timeout(target.connect_timeout):
                 transport = await self._sockets.dial(connection, target, HTTP2_OR_1, notes)
-                if target.tls is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+                connection.admitted(transport)
+                chosen = None if target.tls is None else transport.get_extra_info("ssl_object").selected_alpn_protocol()
+                if target.tls is not None and chose_http1(target.tls, chosen):
                     now = self.now()
                     self._http1 = {other: until for other, until in self._http1.items() if until > now}
                     self._http1[target] = now + HTTP1_SECONDS

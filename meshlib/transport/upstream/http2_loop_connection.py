@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from meshlib.alarms import Alarms, Cancellable
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.identity.servers import Vouched
 from meshlib.policy.circuit_limits import Slots
 from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.protocol.http2 import Http2Session
@@ -20,6 +21,7 @@ from meshlib.transport.upstream.http2_call import FLUSH, NEXT, Sent, Step, faile
 from meshlib.transport.upstream.http2_loop_waiter import Waiter
 from meshlib.transport.upstream.loop_connection import close_politely
 from meshlib.transport.upstream.loop_deadlines import Deadlines
+from meshlib.transport.upstream.mutual import keep_session, vouched_of
 from meshlib.transport.upstream.network_stream import AsyncPooledStream
 from meshlib.transport.upstream.problems import MESH_CLOSED, no_head
 from meshlib.transport.upstream.target import Target, worn_out
@@ -53,7 +55,10 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Keeper, target: Target) -> None:
         self.loop = owner.loop
         self.target = target
-        self.transport: asyncio.Transport | None = None  # set when the connection is made
+        self.vouched: Vouched | None = None  # of mTLS of the mesh
+        self.transport: asyncio.Transport | None = (
+            None  # set when the server has been judged: nothing is written before
+        )
         self.stream: AsyncPooledStream | None = None
         self.requests = 0
         self._now = owner.now
@@ -234,6 +239,8 @@ class Connection(asyncio.Protocol):
             self._idle_timer.cancel()
             self._idle_timer = None
         if self.transport is not None:
+            if self.vouched is not None:
+                keep_session(self.target.tls, self.transport.get_extra_info("ssl_object"))
             if self.transport.get_write_buffer_size():
                 self.transport.abort()  # it does not read: it shall not hold the socket
             else:
@@ -250,9 +257,11 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what the session has to say."""
-        out = self.session.outgoing()
         transport = self.transport
-        if not out or self.closed or transport is None or transport.is_closing():
+        if transport is None:
+            return  # later: it keeps what it has to say
+        out = self.session.outgoing()
+        if not out or self.closed or transport.is_closing():
             return
         transport.write(out)
         if transport.get_write_buffer_size() > BACKLOG_MOST:
@@ -278,8 +287,14 @@ class Connection(asyncio.Protocol):
 
     # -- asyncio's callbacks ----------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as it is for streams
+    def admitted(self, transport: asyncio.Transport) -> None:
+        """The connection is made and its server is one that may be spoken to."""
         self.transport = transport
+        self.vouched = vouched_of(transport.get_extra_info("ssl_object"))
+        if self.closed:
+            transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as it is for streams
         self.stream = AsyncPooledStream(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -287,9 +302,11 @@ class Connection(asyncio.Protocol):
             return
         session, transport = self.session, self.transport
         behind = session.receive_some(data, self.loop.time())
-        if behind != self._behind and transport is not None:
+        if behind != self._behind:
             self._behind = behind
-            if behind:
+            if transport is None:
+                pass  # not admitted yet: what comes before is little, or it breaks the session
+            elif behind:
                 transport.pause_reading()
             elif session.broken is None:
                 transport.resume_reading()

@@ -28,7 +28,7 @@ from meshlib.transport.upstream.http2_threads_waiter import Waiter
 from meshlib.transport.upstream.http2_threads_wire import Wire
 from meshlib.transport.upstream.problems import mesh_closed, no_connection
 from meshlib.transport.upstream.target import Target
-from meshlib.transport.upstream.tls import HTTP2_OR_1
+from meshlib.transport.upstream.tls import HTTP2_OR_1, chose_http1
 
 SWEEP_SECONDS = 1.0
 HTTP1_SECONDS = 300.0  # how long a server that chose HTTP/1.1 is not offered HTTP/2
@@ -236,7 +236,7 @@ class SyncHttp2:
             return no_connection(attempt, limit)
         if isinstance(sock, Outcome):
             return sock
-        if isinstance(sock, ssl.SSLSocket) and sock.selected_alpn_protocol() != "h2":
+        if isinstance(sock, ssl.SSLSocket) and chose_http1(target.tls, sock.selected_alpn_protocol()):
             self._http1[target] = self.now() + HTTP1_SECONDS
             return sock
         connection = Connection(sock, target, self)

@@ -17,6 +17,7 @@ from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.http2_threads_socket import RECEIVE, SharedSocket
 from meshlib.transport.upstream.http2_threads_waiter import Waiter
+from meshlib.transport.upstream.mutual import keep_session, vouched_of
 from meshlib.transport.upstream.network_stream import PooledStream
 from meshlib.transport.upstream.problems import MESH_CLOSED
 from meshlib.transport.upstream.target import Target, worn_out
@@ -47,6 +48,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket, target: Target, owner: Keeper) -> None:
         self.socket = SharedSocket(sock)
+        self.vouched = vouched_of(sock)
         self.stream = PooledStream(sock)
         self.target = target
         self.requests = 0
@@ -122,6 +124,8 @@ class Wire:
         if self._reader is not None:
             self.socket.kick()
             return
+        if self.vouched is not None:
+            keep_session(self.target.tls, self.socket.sock)
         self.socket.close()
         self._owner.gone(self)
         self.closed = True

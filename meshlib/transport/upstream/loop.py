@@ -19,7 +19,7 @@ from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_o
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
-from meshlib.transport.upstream.loop_connection import Connection
+from meshlib.transport.upstream.loop_connection import Connection, connection_to
 from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.loop_dial import dial
 from meshlib.transport.upstream.loop_pending import Pending
@@ -83,9 +83,10 @@ class AsyncioUpstream:
     async def connect(self, target: Target, limit: float | None, trace: Trace | None = None) -> Connection:
         """A new connection, TLS done. Raises OSError, TimeoutError, PeerNameMismatch."""
         async with self.until_closed(limit):
-            connection = Connection(self, target)
+            connection = connection_to(target, self)
             try:
                 await self.dial(connection, target, HTTP1_ONLY, trace)
+                connection.admitted()
             except BaseException:
                 connection.abort()
                 raise
@@ -112,9 +113,10 @@ class AsyncioUpstream:
 
     def adopt(self, transport: asyncio.Transport, target: Target) -> None:
         """A connection that was made for HTTP/2 and whose server chose HTTP/1.1: use it for the next call."""
-        connection = Connection(self, target)
+        connection = connection_to(target, self)
         transport.set_protocol(connection)
         connection.connection_made(transport)
+        connection.admitted()
         self._keep(connection)
 
     def release(self, connection: Connection) -> None:

@@ -14,11 +14,13 @@ from meshlib.engine.outcome import Failure
 from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.upstream.loop_deadlines import Deadlines
+from meshlib.transport.upstream.mutual import MutualTls, keep_session, vouched_of
 from meshlib.transport.upstream.network_stream import AsyncPooledStream
 from meshlib.transport.upstream.problems import BODY_CUT, CUT_HEAD, NO_RESPONSE
 from meshlib.transport.upstream.target import Target
 
 if TYPE_CHECKING:
+    from meshlib.identity.servers import Vouched
     from meshlib.policy.circuit_limits import Slots
 
 CLOSING_TURNS = 4
@@ -114,6 +116,12 @@ class Connection(asyncio.Protocol):
         self._handler: Handler | None = None
         self._head_sent = False
         self._reused = False
+
+    vouched: Vouched | None = None
+    """What it stands on, of ``MutualConnection``."""
+
+    def admitted(self) -> None:
+        """The connection is made and its server is one that may be spoken to."""
 
     # -- use --------------------------------------------------------------------------------------------------------
 
@@ -277,3 +285,37 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
         if handler is not None:
             handler.on_failure(failure, detail, error, stale)
+
+
+class MutualConnection(Connection):
+    """Over mTLS of the mesh: its session is kept, as soon as it has one, for the next handshake. Others pay nothing for it."""
+
+    __slots__ = ("_kept", "vouched")
+
+    def __init__(self, lender: Lender, target: Target) -> None:
+        super().__init__(lender, target)
+        self.vouched = None
+        self._kept = False
+
+    def admitted(self) -> None:
+        """The server has been judged."""
+        self.vouched = vouched_of(self.transport.get_extra_info("ssl_object"))
+
+    def start(self, data: bytes, head_request: bool, handler: Handler, headers: Headers) -> None:
+        if self.requests == 1:
+            self._keep_session()
+        super().start(data, head_request, handler, headers)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._kept:
+            self._keep_session()
+        super().connection_lost(error)
+
+    def _keep_session(self) -> None:
+        self._kept = True
+        keep_session(self.target.tls, self.transport.get_extra_info("ssl_object"))
+
+
+def connection_to(target: Target, lender: Lender) -> Connection:
+    """A connection that is to be made."""
+    return (MutualConnection if isinstance(target.tls, MutualTls) else Connection)(lender, target)

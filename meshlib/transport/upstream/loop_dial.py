@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.network_stream import AsyncPooledStream, PooledStream
 from meshlib.transport.upstream.target import Target, keep_alive
-from meshlib.transport.upstream.tls import UNREADABLE, Offering, PeerNameMismatch, check_peer, context_of
+from meshlib.transport.upstream.tls import UNREADABLE, PeerNameMismatch, check_peer, handshake_of
 
 if TYPE_CHECKING:
     from meshlib.transport.upstream.trace import Trace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class _Tls(TypedDict, total=False):
     """What asyncio wants for TLS; nothing without."""
 
-    ssl: Any  # an ``Offering``, which is as much of a context as asyncio asks for
+    ssl: Any  # an ``Offering`` or a ``Handshake``, which is as much of a context as asyncio asks for
     server_hostname: str
 
 
@@ -35,9 +35,10 @@ async def dial(
     """The transport of a new connection for ``protocol``, TLS done and ``protocols`` offered in it. Raises OSError,
     PeerNameMismatch."""
     tls: _Tls = {}
+    handshake = None
     if target.tls is not None:
-        offering = Offering(context_of(target.tls), protocols)
-        tls = {"ssl": offering, "server_hostname": target.server_hostname or target.host}
+        handshake = handshake_of(target.tls, protocols)
+        tls = {"ssl": handshake, "server_hostname": target.server_hostname or target.host}
     try:
         if trace is not None:
             transport = await _dial_traced(loop, names, protocol, target, tls, trace)
@@ -49,8 +50,10 @@ async def dial(
     except UnicodeDecodeError as error:  # asyncio reads the certificate before anybody asks for it
         raise PeerNameMismatch(UNREADABLE) from error
     try:
+        if handshake is not None:
+            handshake.done(transport.get_extra_info("ssl_object"))
         check_peer(transport.get_extra_info("peercert") or {}, target.subject_alt_names)
-    except PeerNameMismatch:
+    except BaseException:
         transport.abort()
         raise
     sock = transport.get_extra_info("socket")
@@ -103,7 +106,7 @@ async def _dial_traced(
             sock = await _reach_one(loop, addresses, target)
         await trace.complete(PooledStream(sock))
         if target.tls is not None:
-            await trace.starting_tls(target, context_of(target.tls), target.connect_timeout)
+            await trace.starting_tls(target, tls["ssl"].context, target.connect_timeout)
         transport, _ = await loop.create_connection(lambda: protocol, sock=sock, **tls)
         sock = None
         if target.tls is not None:

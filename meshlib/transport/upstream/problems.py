@@ -7,6 +7,7 @@ import socket
 import ssl
 
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.identity.servers import NoCertificate, ServerRefused
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.followed import UnusableFiles
 from meshlib.transport.upstream.target import Target
@@ -26,14 +27,14 @@ def connect_problem(target: Target, error: BaseException) -> str:
     """Why there is no connection, in words."""
     if isinstance(error, socket.gaierror):
         return f"the name {target.host} was not found: {error.strerror}"
-    if isinstance(error, UnusableFiles):
+    if isinstance(error, (UnusableFiles, NoCertificate)):
         return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS to {target}: the server's certificate is not trusted: {error.verify_message or error.reason}"
     if isinstance(error, ssl.SSLError):
         reason: object = getattr(error, "reason", None)  # those that Python makes (gevent's timeouts, say) have none
         return f"TLS handshake with {target} failed: {reason or error}"
-    if isinstance(error, PeerNameMismatch):
+    if isinstance(error, (PeerNameMismatch, ServerRefused)):
         return f"TLS to {target}: {error}"
     # asyncio puts its own words where the system's reason was; the number is the same in both runtimes
     text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)

@@ -9,6 +9,7 @@ from typing import Protocol
 from meshlib.policy.circuit_limits import TcpKeepalive
 from meshlib.policy.guarded_addresses import is_guarded
 from meshlib.transport.upstream.client_limits import ClientLimits
+from meshlib.transport.upstream.mutual import MutualTls
 from meshlib.transport.upstream.names import is_name
 from meshlib.transport.upstream.tls import Context
 
@@ -27,7 +28,7 @@ class Target:
 
     host: str
     port: int
-    tls: Context | None = None
+    tls: Context | MutualTls | None = None
     server_hostname: str = ""
     subject_alt_names: tuple[str, ...] = ()
     connect_timeout: float = 10.0
@@ -50,8 +51,8 @@ class Target:
 
     @property
     def scheme(self) -> bytes:
-        """Of requests to it: ``http`` or ``https``."""
-        return b"http" if self.tls is None else b"https"
+        """Of requests to it: ``http`` or ``https``. mTLS of the mesh is no matter of the request, as with a sidecar."""
+        return b"http" if self.tls is None or isinstance(self.tls, MutualTls) else b"https"
 
     def admit(self, address: str) -> None:
         """Asked before each connect, with the IP. Raises OSError for one that this program must not be sent to."""

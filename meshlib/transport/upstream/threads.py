@@ -25,7 +25,7 @@ from meshlib.transport.upstream.forked import close_copy
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.problems import mesh_closed, no_connection, no_http2_package, no_slot, no_upgrade
 from meshlib.transport.upstream.target import Target, worn_out
-from meshlib.transport.upstream.threads_connection import Connection, shut_down
+from meshlib.transport.upstream.threads_connection import Connection, connection_on, shut_down
 from meshlib.transport.upstream.threads_dial import Dialler
 from meshlib.transport.upstream.threads_exchange import exchange
 from meshlib.transport.upstream.tls import HTTP1_ONLY
@@ -129,7 +129,7 @@ class SyncUpstream:
         found = http2.send(attempt, framing)
         if not isinstance(found, socket.socket):
             return found
-        connection = Connection(found, target, self)
+        connection = connection_on(found, target, self)
         if target.limits is not None:
             connection.slot = target.limits.slots  # it was taken for this socket
         return connection
@@ -216,7 +216,7 @@ class SyncUpstream:
             sock = self.dial(attempt.target, HTTP1_ONLY, limit, attempt.trace)
         except TimeoutError as error:
             return no_connection(attempt, limit, error)
-        return sock if isinstance(sock, Outcome) else Connection(sock, attempt.target, self)
+        return sock if isinstance(sock, Outcome) else connection_on(sock, attempt.target, self)
 
     def dial(
         self, target: Target, protocols: Sequence[str], limit: float | None, trace: Trace | None = None

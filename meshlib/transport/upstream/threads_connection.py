@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.upstream.environment import instant_poll, is_gevents
+from meshlib.transport.upstream.mutual import MutualTls, keep_session, vouched_of
 from meshlib.transport.upstream.network_stream import PooledStream
 from meshlib.transport.upstream.target import LONGEST_WAIT, Target
 
 if TYPE_CHECKING:
+    from meshlib.identity.servers import Vouched
     from meshlib.policy.circuit_limits import Slots
 
 RECEIVE = 65536
@@ -156,10 +158,42 @@ class Connection:
         if self.slot is not None:
             self.give_slot_back()
 
+    vouched: Vouched | None = None
+    """What it stands on, of ``MutualConnection``."""
+
     def __del__(self) -> None:
         # only an interrupt loses a connection; what it has goes back then, too
         with contextlib.suppress(AttributeError):  # it came before there was all of it
             self.close()
+
+
+class MutualConnection(Connection):
+    """Over mTLS of the mesh: its session is kept, as soon as it has one, for the next handshake. Others pay nothing for it."""
+
+    __slots__ = ("_kept", "vouched")
+
+    def __init__(self, sock: socket.socket, target: Target, lender: Lender) -> None:
+        super().__init__(sock, target, lender)
+        self.vouched = vouched_of(sock)
+        self._kept = False
+
+    def quiet(self) -> bool:
+        """As of any connection; asked by who is about to use it again, so nobody else does at this moment."""
+        if not self._kept:
+            self._kept = True
+            keep_session(self.target.tls, self.sock)
+        return super().quiet()
+
+    def close(self) -> None:
+        if not self._kept:
+            self._kept = True
+            keep_session(self.target.tls, self.sock)
+        super().close()
+
+
+def connection_on(sock: socket.socket, target: Target, lender: Lender) -> Connection:
+    """A connection on a new socket."""
+    return (MutualConnection if isinstance(target.tls, MutualTls) else Connection)(sock, target, lender)
 
 
 def shut_down(sock: socket.socket) -> None:

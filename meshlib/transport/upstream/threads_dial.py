@@ -14,7 +14,7 @@ from meshlib.transport.upstream.network_stream import PooledStream
 from meshlib.transport.upstream.problems import MESH_CLOSED, connect_problem, mesh_closed
 from meshlib.transport.upstream.target import LONGEST_WAIT, Target, keep_alive
 from meshlib.transport.upstream.threads_connection import shut_down
-from meshlib.transport.upstream.tls import Offering, PeerNameMismatch, certificate_of, check_peer, context_of
+from meshlib.transport.upstream.tls import PeerNameMismatch, certificate_of, check_peer, handshake_of
 
 if TYPE_CHECKING:
     from meshlib.transport.upstream.trace import Trace
@@ -59,7 +59,7 @@ class Dialler:
                 raise TimeoutError
             limit = min(limit, LONGEST_WAIT)
         check_sockets()
-        context = None if target.tls is None else context_of(target.tls)
+        handshake = None if target.tls is None else handshake_of(target.tls, protocols)
         if trace is not None:
             trace.connecting(target, limit)
         try:
@@ -78,13 +78,14 @@ class Dialler:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if target.keepalive is not None:
                     keep_alive(sock, target.keepalive)
-            if context is not None:
+            if handshake is not None:
                 if trace is not None:
-                    trace.starting_tls(target, context, limit)
-                tls = Offering(context, protocols).wrap_socket(sock, target.server_hostname or None)
+                    trace.starting_tls(target, handshake.context, limit)
+                tls = handshake.wrap_socket(sock, target.server_hostname or None)
                 sock = tls
                 with self._interruptible(tls):
                     tls.do_handshake()
+                handshake.done(tls)
                 check_peer(certificate_of(tls), target.subject_alt_names)
                 if trace is not None:
                     trace.complete(PooledStream(sock))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.policy.peer_names import allows, type_of
 from meshlib.transport.upstream.followed import Followed
+from meshlib.transport.upstream.mutual import Handshake, MutualTls
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import TlsSettings
@@ -63,10 +64,10 @@ class Offering:
     """A TLS context that offers these protocols (ALPN) in its next handshakes, whatever the context offers elsewhere:
     OpenSSL copies the offer when a connection is made. Stands where asyncio wants an ``SSLContext``."""
 
-    __slots__ = ("_context", "_protocols")
+    __slots__ = ("_protocols", "context")
 
     def __init__(self, context: ssl.SSLContext, protocols: Sequence[str]) -> None:
-        self._context = context
+        self.context = context
         self._protocols = list(protocols)
 
     def wrap_bio(
@@ -79,14 +80,17 @@ class Offering:
     ) -> ssl.SSLObject:
         """As ``SSLContext.wrap_bio``."""
         with _offering:
-            self._context.set_alpn_protocols(self._protocols)
-            return self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+            self.context.set_alpn_protocols(self._protocols)
+            return self.context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
     def wrap_socket(self, sock: socket.socket, server_hostname: str | None) -> ssl.SSLSocket:
         """As ``SSLContext.wrap_socket``, the handshake still to be done."""
         with _offering:
-            self._context.set_alpn_protocols(self._protocols)
-            return self._context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+            self.context.set_alpn_protocols(self._protocols)
+            return self.context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+
+    def done(self, peer: ssl.SSLSocket | ssl.SSLObject) -> None:
+        """The handshake is; whom it was with, ``check_peer`` says."""
 
 
 Context = ssl.SSLContext | Followed[ssl.SSLContext]
@@ -96,6 +100,18 @@ Context = ssl.SSLContext | Followed[ssl.SSLContext]
 def context_of(tls: Context) -> ssl.SSLContext:
     """The context for a new connection. Raises ``UnusableFiles``."""
     return tls.current() if isinstance(tls, Followed) else tls
+
+
+def handshake_of(tls: Context | MutualTls, protocols: Sequence[str]) -> Offering | Handshake:
+    """The handshake of a new connection that offers ``protocols``; mTLS of the mesh has its own names for them. Raises
+    ``UnusableFiles``, ``NoCertificate``."""
+    return tls.begin("h2" in protocols) if isinstance(tls, MutualTls) else Offering(context_of(tls), protocols)
+
+
+def chose_http1(tls: Context | MutualTls | None, selected: str | None) -> bool:
+    """Whether a server that was offered HTTP/2 has chosen HTTP/1.1. Over mTLS of the mesh, one that does not choose speaks what
+    its port says, as for Envoy."""
+    return selected in ("http/1.1", "istio-http/1.1") if isinstance(tls, MutualTls) else selected != "h2"
 
 
 @functools.lru_cache(maxsize=256)

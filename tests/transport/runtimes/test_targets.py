@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import meshlib
+from meshlib.compiler.routes import TlsSettings
+from meshlib.engine.cluster import BoundCluster, ClusterState
 from meshlib.engine.plain_request import PlainRequest
+from meshlib.registry.service import Endpoint
 from meshlib.transport.runtimes import targets
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.client_settings import ClientSettings
+from meshlib.transport.upstream.mutual import MutualTls
+from tests.support.mesh_tls import BUNDLES, REVIEWS, identity, svid
 from tests.support.resources import destination_rule, pod, service
 
 HTTP = PlainRequest("GET", "http", "reviews:9080", "/", {})
@@ -75,3 +82,86 @@ def test_their_number_is_bounded_and_the_oldest_is_retired(mesh_of, monkeypatch)
     made = [find_target(core, cluster, endpoint, HTTPS, ClientSettings()) for _ in range(5)]
     assert len(cluster.targets) == 3
     assert [target.retired for target in made] == [True, True, False, False, False]
+
+
+# -- mTLS of the mesh ---------------------------------------------------------------------------------------------------
+
+SNI = "outbound_.9080_._.reviews.default.svc.cluster.local"
+MUTUAL = TlsSettings("ISTIO_MUTUAL", SNI, subject_alt_names=(REVIEWS,))
+
+
+@pytest.fixture
+def mutual_of():
+    """A cluster with these settings, of a mesh whose certificate has come or has not."""
+    made = []
+
+    def make(ours=True, **settings):
+        who, source = identity(svid() if ours else None, start=False)
+        mesh = meshlib.Mesh.from_resources([service("reviews"), pod("reviews", "v1", 1)], identity=who)
+        made.append(mesh)
+        core = mesh._core
+        (key,) = [key for key in core.live.snapshot.clusters if "reviews" in key]
+        bound = core.live.cluster(key)
+        if settings.pop("auto", False):
+            settings |= {"auto_mtls": MUTUAL, "mutual": frozenset({bound.endpoints[0].key})}
+        cluster = BoundCluster(replace(bound.spec, **settings), ClusterState(key), 0.0)
+        return core, cluster, cluster.endpoints[0], source
+
+    yield make
+    for mesh in made:
+        mesh.close()
+
+
+def test_mtls_that_a_rule_asks_for_is_made_whether_or_not_there_is_a_certificate(mutual_of):
+    core, cluster, endpoint, _ = mutual_of(ours=False, tls=MUTUAL, destination_rule="default/reviews")
+    found = find_target(core, cluster, endpoint, HTTP, ClientSettings())
+    assert isinstance(found.tls, MutualTls)
+    assert (found.tls.allowed, found.tls.wanted_by) == ((REVIEWS,), "DestinationRule default/reviews")
+    assert (found.server_hostname, found.subject_alt_names, found.scheme) == (SNI, (), b"http")
+    assert find_target(core, cluster, endpoint, HTTP, ClientSettings(verify=False)) is found
+
+
+def test_auto_mtls_is_for_endpoints_that_take_it(mutual_of):
+    core, cluster, endpoint, _ = mutual_of(auto_mtls=MUTUAL, mutual=frozenset({"10.9.9.9:9080"}))
+    assert find_target(core, cluster, endpoint, HTTP, ClientSettings()).tls is None
+    core, cluster, endpoint, _ = mutual_of(auto=True)
+    found = find_target(core, cluster, endpoint, HTTP, ClientSettings())
+    assert isinstance(found.tls, MutualTls)
+    assert found.tls.wanted_by == "auto mTLS for reviews.default.svc.cluster.local"
+
+
+def test_auto_mtls_without_a_certificate_is_plain_text_until_one_comes(mutual_of):
+    core, cluster, endpoint, source = mutual_of(ours=False, auto=True)
+    plain = find_target(core, cluster, endpoint, HTTP, ClientSettings())
+    assert (plain.tls, plain.retired) == (None, False)
+    source.publish(svid(), BUNDLES)
+    assert isinstance(find_target(core, cluster, endpoint, HTTP, ClientSettings()).tls, MutualTls)
+    assert plain.retired  # and what is open to it takes no more calls
+    assert endpoint not in cluster.targets
+
+
+def test_a_caller_who_says_https_has_chosen_the_tls(mutual_of):
+    core, cluster, endpoint, _ = mutual_of(auto=True)
+    found = find_target(core, cluster, endpoint, HTTPS, ClientSettings())
+    assert (isinstance(found.tls, MutualTls), found.server_hostname) == (False, "reviews")
+
+
+def test_a_name_takes_mtls_at_all_its_addresses(mutual_of):
+    endpoints = (Endpoint("reviews.test", 9080), Endpoint("ratings.test", 9080))
+    core, cluster, _, _ = mutual_of(
+        auto_mtls=MUTUAL, mutual=frozenset({"reviews.test:9080"}), resolution="dns", endpoints=endpoints, placement=None
+    )
+    for name, addresses in (("reviews.test", ("10.0.0.1", "10.0.0.2")), ("ratings.test", ("10.0.0.3",))):
+        cluster.resolved(name, addresses, 0.0)
+    taking = [
+        isinstance(find_target(core, cluster, endpoint, HTTP, ClientSettings()).tls, MutualTls)
+        for endpoint in cluster.endpoints
+    ]
+    assert taking == [True, True, False]
+
+
+def test_without_mtls_nothing_is_asked_of_the_identity(mesh_of):
+    core, cluster = mesh_of()
+    core.servers = None  # what asks it fails
+    (endpoint,) = cluster.endpoints
+    assert find_target(core, cluster, endpoint, HTTP, ClientSettings()).tls is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from meshlib.transport.upstream.http2_loop import AsyncioHttp2
+from meshlib.transport.upstream.http2_loop_connection import Connection
 from meshlib.transport.upstream.target import Target
 from tests.support.h2_runtimes import Call, Loop
 from tests.support.h2_server import H2Server, Peer, Request, answer_ok
@@ -106,3 +108,52 @@ def test_on_a_loop_calls_that_go_on_together_are_written_together(monkeypatch):
         assert [result.data for result in results] == [b"GET /%d" % number for number in range(20)]
         assert len(writes) <= 3
         runtime.close()
+
+
+class Written(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = bytearray()
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+SETTINGS_FRAME = b"\0\0\0\4\0\0\0\0\0"
+
+
+def test_nothing_is_written_to_a_server_that_greets_before_it_is_judged():
+    """Its SETTINGS may come with the last bytes of the handshake, before anybody has looked at its certificate."""
+    runtime, transport = Loop(), Written()
+    connection = Connection(AsyncioHttp2(runtime.upstream), Target("127.0.0.1", 1, http2=True))
+    connection.connection_made(transport)
+    connection.data_received(SETTINGS_FRAME)
+    assert transport.data == b""
+    connection.admitted(transport)
+    connection.flush()
+    assert transport.data.startswith(b"PRI * HTTP/2.0")
+    assert connection.greeted.done()
+    runtime.close()
+
+
+def test_a_connection_that_was_given_up_before_it_was_judged_keeps_no_transport():
+    runtime, transport = Loop(), Written()
+    connection = Connection(AsyncioHttp2(runtime.upstream), Target("127.0.0.1", 1, http2=True))
+    connection.connection_made(transport)
+    connection.abort("too late")
+    assert not transport.aborted
+    connection.admitted(transport)
+    assert (transport.aborted, transport.data) == (True, b"")
+    runtime.close()

@@ -1,0 +1,141 @@
+"""mTLS of the mesh on a connection that is made: our certificate is shown, the server's is judged after the handshake, before a
+byte is sent, and sessions are resumed where that opens no hole.
+
+A session is kept for one target and one version of our credentials (whose ``SSLContext`` OpenSSL binds it to), so that it dies
+with the version; a resumed handshake verifies nothing, so the server is judged again by what was verified when the session
+was made.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any, NamedTuple
+
+from meshlib.identity.credentials import Credentials
+from meshlib.identity.servers import Servers, Vouched
+
+HTTP1_OFFER = ("istio-http/1.1", "istio", "http/1.1")
+HTTP2_OFFER = ("istio-h2", "istio", "h2")
+"""ALPN, as Istio's sidecars offer it."""
+
+Peer = ssl.SSLSocket | ssl.SSLObject
+_NOTE = "_meshlib_vouched"
+
+
+class _Kept(NamedTuple):
+    """A session of one handshake's context, and how its server was judged."""
+
+    session: ssl.SSLSession
+    vouched: Vouched
+
+
+class MutualTls:
+    """Of one target. ``allowed``: the SPIFFE IDs that its server may have; ``wanted_by``: the resource that asks for it."""
+
+    __slots__ = ("_kept", "_servers", "allowed", "wanted_by")
+
+    def __init__(self, servers: Servers, allowed: tuple[str, ...], wanted_by: str) -> None:
+        self._servers = servers
+        self.allowed = allowed
+        self.wanted_by = wanted_by
+        self._kept: dict[ssl.SSLContext, _Kept] = {}  # contexts are those of one version and offer
+
+    def begin(self, http2: bool) -> Handshake:
+        """A handshake by the current credentials. Raises ``NoCertificate``."""
+        credentials = self._servers.credentials(self.wanted_by)
+        context = credentials.client_context(HTTP2_OFFER if http2 else HTTP1_OFFER)
+        return Handshake(self, credentials, context, self._kept.get(context))
+
+    def judge(self, peer: Peer, credentials: Credentials, kept: _Kept | None) -> Vouched:
+        """Who the server is, the handshake being done. Raises ``ServerRefused``."""
+        leaf = peer.getpeercert(True)
+        if peer.session_reused:
+            assert kept is not None
+            return self._servers.judge_again(leaf, kept.vouched, self.allowed)
+        return self._servers.judge(leaf, verified_chain(peer), self.allowed, credentials)
+
+    def keep_session(self, peer: Peer, vouched: Vouched) -> None:
+        """Of a connection that no other thread uses at this moment: the next handshake may resume its session. Tickets come
+        after the handshake, so ask once a response has been read."""
+        try:
+            session = peer.session
+        except (OSError, ValueError):
+            return
+        if session is None or not session.has_ticket:
+            return
+        for context, kept in list(self._kept.items()):
+            if kept.vouched.credentials is not vouched.credentials:
+                self._kept.pop(context, None)
+        self._kept[peer.context] = _Kept(session, vouched)
+
+    def forget_sessions(self) -> None:
+        """The server was refused: what was made with it before is no recommendation."""
+        self._kept.clear()
+
+
+class Handshake:
+    """Of one connection. Stands where asyncio wants an ``SSLContext``, as ``tls.Offering`` does."""
+
+    __slots__ = ("_credentials", "_kept", "_tls", "context")
+
+    def __init__(self, tls: MutualTls, credentials: Credentials, context: ssl.SSLContext, kept: _Kept | None) -> None:
+        self._tls = tls
+        self._credentials = credentials
+        self._kept = kept
+        self.context = context
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """As ``SSLContext.wrap_bio``."""
+        session = None if self._kept is None else self._kept.session
+        return self.context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+    def wrap_socket(self, sock: socket.socket, server_hostname: str | None) -> ssl.SSLSocket:
+        """As ``SSLContext.wrap_socket``, the handshake still to be done."""
+        session = None if self._kept is None else self._kept.session
+        return self.context.wrap_socket(
+            sock, server_hostname=server_hostname, session=session, do_handshake_on_connect=False
+        )
+
+    def done(self, peer: Peer) -> None:
+        """The handshake is: judge the server, and note what the connection stands on. Raises ``ServerRefused``; not a byte may
+        have been sent."""
+        try:
+            vouched = self._tls.judge(peer, self._credentials, self._kept)
+        except BaseException:
+            self._tls.forget_sessions()
+            raise
+        # on the object itself: between the handshake and the pool nobody else has a place for it
+        peer.__dict__[_NOTE] = vouched
+
+
+def vouched_of(peer: object) -> Vouched | None:
+    """What was noted of a connection; None of one that is not mTLS of the mesh."""
+    found = getattr(peer, _NOTE, None)
+    return found if isinstance(found, Vouched) else None
+
+
+def keep_session(tls: object, peer: object) -> None:
+    """Of a connection whose ``tls`` is that of its target; nothing of one that is not mTLS of the mesh."""
+    vouched = vouched_of(peer)
+    if vouched is not None and isinstance(tls, MutualTls) and isinstance(peer, (ssl.SSLSocket, ssl.SSLObject)):
+        tls.keep_session(peer, vouched)
+
+
+def verified_chain(peer: Peer) -> tuple[bytes, ...]:
+    """The chain (DER) as OpenSSL has verified it, the leaf first and the root last; empty where it verified none."""
+    public = getattr(peer, "get_verified_chain", None)
+    if public is not None:  # since Python 3.13
+        return tuple(public())
+    import _ssl
+
+    inner: Any = getattr(peer, "_sslobj", None)
+    found = None if inner is None else inner.get_verified_chain()
+    return tuple(each.public_bytes(_ssl.ENCODING_DER) for each in found or ())
