@@ -33,7 +33,7 @@ log = logging.getLogger("meshlib.serving")
 
 PATIENCE = 10.0
 """Seconds from accepting a connection to its first byte and the end of its handshake."""
-LAST_PATIENCE = 0.5
+LAST_PATIENCE = 0.3
 """The same for those that come as we stop."""
 MOST_WAITING = 1024
 """Connections of which that has not come yet; the oldest is cut off when there is one more."""
@@ -41,7 +41,7 @@ BATCH = 64
 """Connections that are accepted in one turn of the loop."""
 BACKOFF = 1.0
 """Seconds without accepting when the process or the machine has no descriptor (or memory) left."""
-SHUTDOWN_TIMEOUT = 1.0
+SHUTDOWN_TIMEOUT = 0.5
 """Seconds that a client has to say good-bye in TLS, when it is said to it."""
 NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 RESET = struct.pack("ii", 1, 0)

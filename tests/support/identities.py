@@ -33,9 +33,19 @@ class ByHand:
     """A source that tells what the test tells it."""
 
     what = "the test"
+    _publish: Publish | None = None
+    _told: tuple[Svid, TrustBundles] | None = None
 
     def start(self, publish: Publish, report: Report, clock: Clock, alarms: Alarms) -> None:
-        self.publish, self.report = publish, report
+        self._publish, self.report = publish, report
+        if self._told is not None:
+            publish(*self._told)
+
+    def publish(self, svid: Svid, bundles: TrustBundles) -> None:
+        """From now on, or from its start on."""
+        self._told = svid, bundles
+        if self._publish is not None:
+            self._publish(svid, bundles)
 
     def look(self) -> None:
         pass
@@ -48,14 +58,16 @@ class ByHand:
 
 
 class World:
-    """A root, the identity of a server, and contexts of clients. ``root`` may be changed between rotations."""
+    """A root, the identity of a server, and contexts of clients. ``root`` may be changed between rotations. ``of_a_mesh``: the
+    identity is started by the mesh that it is given to, else at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_a_mesh: bool = False) -> None:
         self.now = SystemClock.time()
         self.root = Authority.root("cluster.local", self.now)
         self.source = ByHand()
         self.identity = Identity(self.source)
-        self.identity.start(SystemClock(), Alarms())
+        if not of_a_mesh:
+            self.identity.start(SystemClock(), Alarms())
 
     def bundles(self, *roots: Authority) -> TrustBundles:
         return TrustBundles({"cluster.local": tuple(each.root_der for each in roots or (self.root,))})

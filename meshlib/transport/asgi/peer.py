@@ -28,6 +28,8 @@ class Peer(NamedTuple):
 
 
 NOBODY = Peer(None, False)
+SNI = "meshlib.sni"
+"""The key of the extension under which our own server says which name the client has asked TLS for."""
 SEQUENCES = (tuple, list)
 MOST_REMEMBERED = 1024
 _remembered: dict[str, Peer] = {}

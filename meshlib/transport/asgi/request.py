@@ -17,7 +17,7 @@ from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.policy.client_address import ip_of
 from meshlib.policy.path_spellings import decode
 from meshlib.policy.refusal import Refusal
-from meshlib.transport.asgi.peer import address, peer_of, rewritten
+from meshlib.transport.asgi.peer import SNI, address, peer_of, rewritten
 from meshlib.transport.protocol.request_target import read_target
 
 if TYPE_CHECKING:
@@ -214,9 +214,12 @@ def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiR
     if "extensions" in scope:
         extensions = scope["extensions"]
         if extensions and "tls" in extensions:
-            identity, request.mutual = peer_of(extensions["tls"])
+            told = extensions["tls"]
+            identity, request.mutual = peer_of(told)
             if identity is not None:
                 request.peer_id, request.principal = identity, identity.text
+            if told and SNI in told:
+                request.sni = told[SNI]
     if special:
         request.special = True
         _what_is_special(request, scope, headers, values)

@@ -1,0 +1,16 @@
+"""The mode of a port, as the configuration of this moment has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.policy.mtls_mode import MtlsMode
+
+if TYPE_CHECKING:
+    from meshlib.transport.core.mesh_core import MeshCore
+
+
+def mode_of(core: MeshCore, port: int) -> MtlsMode:
+    """``port`` is the container's. Of a mesh that is closed nobody is let in who does not show a certificate."""
+    live = core.live
+    return MtlsMode.STRICT if live is None else live.inbound.of(port).settings.mtls
