@@ -6,7 +6,8 @@ from collections.abc import ItemsView
 from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.compiler.destination_rules import MergedRule
-from meshlib.compiler.routes import Cluster, TlsSettings
+from meshlib.compiler.mesh_tls import MeshTls
+from meshlib.compiler.routes import Cluster
 from meshlib.compiler.traffic_policy import EffectivePolicy, effective_policy
 from meshlib.policy.circuit_limits import CircuitLimits, TcpKeepalive
 from meshlib.policy.locality import LocalitySettings, Place, Placement, place
@@ -46,7 +47,9 @@ def has_endpoints(service: Service, rule: MergedRule | None, subset: str, port: 
     return any(_has_labels(endpoint, wanted) for endpoint in endpoints)
 
 
-def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port: int, workload: Workload) -> Cluster:
+def compile_cluster(
+    service: Service, rule: MergedRule | None, subset: str, port: int, workload: Workload, mesh_tls: MeshTls
+) -> Cluster:
     """The cluster of one subset ("" for the whole service) on one service port."""
     policy = effective_policy(rule, subset, port)
     endpoints = service.endpoints.get(port, ())
@@ -59,7 +62,9 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
     balancer = policy.load_balancer
     hashing = None
     name = _balancer(balancer)
-    if is_dialled(service, rule, subset, port):
+    dialled = is_dialled(service, rule, subset, port)
+    tls = mesh_tls.of_cluster(service, rule, policy.tls, subset, port, endpoints, dialled=dialled)
+    if dialled:
         resolution, name, endpoints, balancer, placement = "passthrough", "PASSTHROUGH", (), None, None
     else:
         resolution = _RESOLUTIONS.get(service.resolution, "static")
@@ -74,14 +79,18 @@ def compile_cluster(service: Service, rule: MergedRule | None, subset: str, port
         limits=_limits(policy),
         balancer=name if hashing is None else "MAGLEV" if hashing.maglev else "RING_HASH",
         outlier=_outlier(policy),
-        tls=_tls(policy),
+        tls=tls.tls,
+        auto_mtls=tls.auto,
+        mutual=tls.mutual,
+        why_plain=tls.why_plain,
+        mtls_disabled=tls.disabled,
         protocol=protocol,
         http2=_http2(policy, protocol),
         resolution=resolution,
         dial_port=_dial_port(service, found),
         destination_rule=rule.id if rule else "",
         panic_percent=_panic_percent(policy),
-        refusal=_refusal(policy, rule),
+        refusal=tls.refusal,
         hash_policy=hashing,
         slow_start=_slow_start(balancer) if name in ("ROUND_ROBIN", "LEAST_REQUEST") and hashing is None else None,
         retry_budget=_retry_budget(policy.retry_budget),
@@ -283,31 +292,3 @@ def _outlier(policy: EffectivePolicy) -> OutlierSettings | None:
 def _panic_percent(policy: EffectivePolicy) -> int:
     detection = policy.outlier_detection
     return detection.min_health_percent or 0 if detection is not None else 0
-
-
-def _refusal(policy: EffectivePolicy, rule: MergedRule | None) -> str:
-    """Fail closed: a policy that asks for TLS which is not there must not be answered with plaintext."""
-    tls = policy.tls
-    if tls is None or rule is None:
-        return ""
-    if tls.mode == "ISTIO_MUTUAL":
-        return f"{rule.id} asks for tls ISTIO_MUTUAL, and this workload has no mesh identity (certificate) yet"
-    if tls.credential_name:
-        return f"{rule.id} asks for the TLS secret {tls.credential_name}; name files instead (caCertificates ...)"
-    return ""
-
-
-def _tls(policy: EffectivePolicy) -> TlsSettings | None:
-    tls = policy.tls
-    if tls is None or tls.mode not in ("SIMPLE", "MUTUAL"):
-        return None
-    return TlsSettings(
-        mode=tls.mode,
-        sni=tls.sni or "",
-        ca_certificates=tls.ca_certificates or "",
-        client_certificate=tls.client_certificate or "",
-        private_key=tls.private_key or "",
-        subject_alt_names=tuple(tls.subject_alt_names or ()),
-        insecure_skip_verify=bool(tls.insecure_skip_verify),
-        ca_crl=tls.ca_crl or "",
-    )

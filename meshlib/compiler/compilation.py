@@ -18,6 +18,7 @@ from meshlib.compiler.kinds import Kinds
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.mesh_hosts import MeshHosts
 from meshlib.compiler.mesh_settings import MeshSettings, mesh_settings
+from meshlib.compiler.mesh_tls import MeshTls
 from meshlib.compiler.peer_authentication import PeerAuthentications
 from meshlib.compiler.port_tables import NamesOf
 from meshlib.compiler.resilience import ResiliencePolicies, acting
@@ -27,6 +28,7 @@ from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.compiler.sidecars import WHOLE_MESH, SidecarScope, sidecar_scope
 from meshlib.compiler.snapshot import Snapshot
 from meshlib.compiler.splice import Leads, fallback_clusters
+from meshlib.compiler.tls_secrets import Secrets
 from meshlib.compiler.visible import Visible
 from meshlib.pace import take_turns
 from meshlib.policy.rule_index import RuleIndex
@@ -76,7 +78,7 @@ class Compilation:
         https_rules: HttpsRules,
         gateway_port: int = 0,
         settings: MeshSettings | None = None,
-        peers: PeerAuthentications | None = None,
+        mesh_tls: MeshTls | None = None,
     ) -> None:
         self.resources = resources
         self.kinds = kinds = Kinds(resources)
@@ -84,7 +86,10 @@ class Compilation:
         if settings is None:
             settings, self.about_settings = mesh_settings(kinds.mesh_configs, kinds.mesh_config_maps, workload)
         self.settings = settings
-        self.peers = peers or PeerAuthentications(kinds.peer_authentications, settings.root_namespace)
+        if mesh_tls is None:
+            peers = PeerAuthentications(kinds.peer_authentications, settings.root_namespace)
+            mesh_tls = MeshTls(peers, settings, Secrets(kinds.secrets, workload.namespace))
+        self.mesh_tls = mesh_tls
         self.workload = workload = workload.in_trust_domain(settings.trust_domain)
         self.domain = domain
         self.https_rules = https_rules
@@ -95,7 +100,7 @@ class Compilation:
         self.destination_rules = DestinationRules(kinds.destination_rules, workload, domain, settings.root_namespace)
         self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.sidecars, workload, settings)
         self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
-        self.destinations = Destinations(self.visible.find, self.destination_rules, workload, domain)
+        self.destinations = Destinations(self.visible.find, self.destination_rules, workload, domain, mesh_tls)
         self.l4: dict[tuple[str, int], L4Host] = {}
         self.contested: set[str] = set()
         self._virtual_hosts: dict[tuple[str, int, str], VirtualHost | None] = {}
@@ -196,7 +201,13 @@ class Compilation:
         else:
             ports, tls_ports = self._mesh_hosts(passthrough if self.scope.allow_any else blocked)
         inbound, self.about_inbound = compile_inbound(
-            self.kinds, self.workload, self.domain, self.settings, self.visible.find, self.destinations, self.peers
+            self.kinds,
+            self.workload,
+            self.domain,
+            self.settings,
+            self.visible.find,
+            self.destinations,
+            self.mesh_tls.peers,
         )
         self.leads = Leads()
         self.leads.add(ports, tls_ports, self.l4)

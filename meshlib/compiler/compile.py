@@ -12,7 +12,7 @@ from meshlib.compiler.compilation import Compilation
 from meshlib.compiler.compilation import HttpsRules as HttpsRules
 from meshlib.compiler.incremental import Incremental
 from meshlib.compiler.mesh_settings import MeshSettings
-from meshlib.compiler.peer_authentication import PeerAuthentications
+from meshlib.compiler.mesh_tls import MeshTls
 from meshlib.compiler.snapshot import Snapshot
 from meshlib.compiler.version import Version
 from meshlib.pace import free_in_turns, is_watched, much_is_made
@@ -61,9 +61,9 @@ class Compiler:
         self._follower: ListFollower[Resource] = ListFollower()
         self._version = Version()
         self._last: Incremental | None = None
-        # of the last whole compilation: parts have neither the MeshConfig nor PeerAuthentications
+        # of the last whole compilation: parts have no MeshConfig, no PeerAuthentications and no Secrets
         self._settings: MeshSettings | None = None
-        self._peers: PeerAuthentications | None = None
+        self._mesh_tls: MeshTls | None = None
         self.whole = 0
         """How often everything was compiled, and not just what had changed."""
 
@@ -97,9 +97,9 @@ class Compiler:
             if snapshot is not None:
                 return snapshot
         self._last = None
-        self._settings = self._peers = None
+        self._settings = self._mesh_tls = None
         whole = self._part(resources, registry)
-        self._settings, self._peers = whole.settings, whole.peers
+        self._settings, self._mesh_tls = whole.settings, whole.mesh_tls
         snapshot = whole.snapshot(version, last.snapshot.clusters if last is not None else {})
         whole.delegates.forget()
         self._last = Incremental(resources, registry, whole, self._part, self._workload, self._domain)
@@ -118,5 +118,5 @@ class Compiler:
             self._domain,
             self._https_rules,
             settings=self._settings,
-            peers=self._peers,
+            mesh_tls=self._mesh_tls,
         )

@@ -206,6 +206,8 @@ class Dependencies:
         """The hosts that a resource is about, beside what the registry makes of it; None: all there are."""
         if resource.kind in _EVERYTHING:
             return None
+        if resource.kind == "Secret" and resource.namespace == self._client:
+            return None  # a DestinationRule may name it
         if SERVICE.is_kind_of(resource) and self._of_own_services and self.selects_us(resource):
             return None
         if VIRTUAL_SERVICE.is_kind_of(resource):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.clusters import cluster_key, compile_cluster, has_endpoints, hash_policy
 from meshlib.compiler.destination_rules import DestinationRules, MergedRule
+from meshlib.compiler.mesh_tls import MeshTls
 from meshlib.compiler.routes import Cluster, Destination
 from meshlib.compiler.traffic_policy import route_hash
 from meshlib.registry.names import resolve
@@ -29,11 +30,13 @@ class Destinations:
         destination_rules: DestinationRules,
         workload: Workload,
         domain: str,
+        mesh_tls: MeshTls,
     ) -> None:
         self._lookup = lookup
         self._rules = destination_rules
         self._workload = workload
         self._domain = domain
+        self._mesh_tls = mesh_tls
         self._found: dict[tuple[str, str, int, str], Destination] = {}
         self._aliases: dict[str, bool] = {}
         self.resilience: Callable[[str], Resilience | None] = lambda host: None
@@ -132,7 +135,7 @@ class Destinations:
         return self._cluster(service, rule, cluster.subset, cluster.port)
 
     def _cluster(self, service: Service, rule: MergedRule | None, subset: str, port: int) -> Cluster:
-        made = compile_cluster(service, rule, subset, port, self._workload)
+        made = compile_cluster(service, rule, subset, port, self._workload, self._mesh_tls)
         policy = self.resilience(service.host)
         if policy is not None and policy.peak_ewma is not None and policy.enforces("loadBalancer"):
             made = replace(made, balancer="PEAK_EWMA", hash_policy=None)

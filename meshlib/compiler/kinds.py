@@ -25,6 +25,7 @@ class Kinds:
         "peer_authentications",
         "request_authentications",
         "resilience_policies",
+        "secrets",
         "services",
         "sidecars",
         "virtual_services",
@@ -44,6 +45,7 @@ class Kinds:
         self.mesh_configs = typed.MESH_CONFIG.among(by_kind.get("MeshConfig", ()))
         self.mesh_config_maps = typed.CONFIG_MAP.among(by_kind.get("ConfigMap", ()))
         self.services = typed.SERVICE.among(by_kind.get("Service", ()))
+        self.secrets = typed.SECRET.among(by_kind.get("Secret", ()))
         self.authorization_policies = typed.AUTHORIZATION_POLICY.among(by_kind.get("AuthorizationPolicy", ()))
         self.peer_authentications = typed.PEER_AUTHENTICATION.among(by_kind.get("PeerAuthentication", ()))
         self.request_authentications = typed.REQUEST_AUTHENTICATION.among(by_kind.get("RequestAuthentication", ()))

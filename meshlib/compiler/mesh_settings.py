@@ -76,6 +76,7 @@ class MeshSettings:
     retry: RetryPolicy = DEFAULT_RETRY
     hashed_retry: RetryPolicy = HASHED_RETRY
     resource: str = ""
+    auto_mtls: bool = True
 
     def facts(self) -> dict[str, object]:
         """For ``status()``, by Istio's names; of a provider, why it cannot be used ("" when it can)."""
@@ -86,6 +87,7 @@ class MeshSettings:
             "trustDomainAliases": list(self.trust_domain_aliases),
             "pathNormalization": self.path_normalization,
             "outboundTrafficPolicy": "ALLOW_ANY" if self.allow_any else "REGISTRY_ONLY",
+            "enableAutoMtls": self.auto_mtls,
             "extensionProviders": {name: provider.unusable for name, provider in self.providers.items()},
         }
 
@@ -120,6 +122,7 @@ def mesh_settings(
         retry=retry_of(spec.default_http_retry_policy, DEFAULT_RETRY),
         hashed_retry=retry_of(spec.default_http_retry_policy, HASHED_RETRY),
         resource=chosen.id,
+        auto_mtls=spec.enable_auto_mtls is not False,
     )
     return settings, problems
 

@@ -39,7 +39,7 @@ PASSTHROUGH = "PassthroughCluster"
 class TlsSettings:
     """How to speak TLS to the endpoints of a cluster (DestinationRule ``tls``)."""
 
-    mode: str  # "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL": our SVID and roots, ``subject_alt_names`` being SPIFFE IDs
+    mode: str  # "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL": our SVID and roots; who may answer is in ``subject_alt_names``
     sni: str = ""
     ca_certificates: str = ""
     client_certificate: str = ""
@@ -47,6 +47,12 @@ class TlsSettings:
     subject_alt_names: tuple[str, ...] = ()
     insecure_skip_verify: bool = False
     ca_crl: str = ""
+    credential: str = ""
+    """The Secret that the following are of (PEM), for messages: ``Secret namespace/name``, "" when files are named."""
+    ca_pem: bytes = field(default=b"", repr=False)
+    crl_pem: bytes = field(default=b"", repr=False)
+    certificate_pem: bytes = field(default=b"", repr=False)
+    key_pem: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +86,12 @@ class Cluster:
     dial_port: int = 0  # of passthrough: the port that is dialled, whatever the URL says (0: the URL's)
     auto_mtls: TlsSettings | None = None
     """For the endpoints of ``mutual`` alone, if this process has an SVID; without one they are called in plain text."""
-    mutual: frozenset[str] = frozenset()  # keys of endpoints that accept mTLS of the mesh
+    mutual: frozenset[str] = frozenset()
+    """Keys of endpoints that take mTLS of the mesh; of "passthrough" those of addresses that calls may name."""
+    why_plain: str = ""  # why none takes it, for people, where that is decided for all endpoints
+    mtls_disabled: Mapping[str, str] = field(
+        default_factory=dict
+    )  # by endpoint, the PeerAuthentication that says DISABLE
     refusal: str = (
         ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
     )

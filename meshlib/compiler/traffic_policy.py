@@ -48,6 +48,19 @@ def effective_policy(rule: MergedRule | None, subset: str, port: int) -> Effecti
     )
 
 
+def tls_of_levels(rule: MergedRule | None, subset: str, port: int) -> written.Tls | None:
+    """The tls block of the narrowest level that has one: what istiod asks of an endpoint where the effective policy has none. A
+    port level without one does not hide that of the level around it."""
+    if rule is None:
+        return None
+    chosen = rule.subsets.get(subset) if subset else None
+    for policy in (chosen.traffic_policy if chosen is not None else None, rule.traffic_policy):
+        for level in (_of_port(policy, port), policy):
+            if level is not None and level.tls is not None:
+                return level.tls
+    return None
+
+
 def _first(over: B | None, base: B | None) -> B | None:
     return base if over is None else over
 

@@ -53,7 +53,8 @@ class WorkloadInstance:
 
     @property
     def tls_mode(self) -> str:
-        return self.labels.get(TLS_MODE, "")
+        """What its label says; a WorkloadEntry with a service account and no label takes mTLS, as in Istio."""
+        return self.labels.get(TLS_MODE, "istio" if self.service_account and not self.POD else "")
 
 
 def selection_key(namespace: str, selector: Mapping[str, str]) -> WorkloadKey:

@@ -176,7 +176,7 @@ class MeshConfigSpec(Model):
     disable_envoy_listener_log: object = None
     inbound_traffic_policy: object = None
     config_sources: object = Field(default=None, repr=False)
-    enable_auto_mtls: object = None
+    enable_auto_mtls: bool | None = None
     ca_certificates: object = Field(default=None, repr=False)
     default_service_export_to: object = None
     default_virtual_service_export_to: object = None

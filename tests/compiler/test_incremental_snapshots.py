@@ -18,6 +18,7 @@ from meshlib.policy.rule_index import RuleIndex
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
 from tests.support.changing import lists_that_change
+from tests.support.mesh_config import mesh_config
 from tests.support.peer_authentication import peer_authentication
 from tests.support.resources import destination_rule, pod, service, service_entry, to, virtual_service
 
@@ -96,6 +97,18 @@ def external_name(name: str, host: str) -> dict[str, Any]:
     return service(name, type="ExternalName", externalName=host)
 
 
+def in_mesh(app: str, version: str, port: int, account: str) -> dict[str, Any]:
+    made = pod(app, version, port, name=f"m-{port}")
+    made["metadata"]["labels"]["security.istio.io/tlsMode"] = "istio"
+    made["spec"]["serviceAccountName"] = account
+    return made
+
+
+def secret(value: str, namespace: str = "default") -> dict[str, Any]:
+    metadata = {"name": "s", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"ca.crt": value}}
+
+
 PLACE = [{"address": "10.9.0.1"}]
 PORTS = [{"name": "http", "port": 80}, {"name": "grpc-x", "port": 90}]
 TCP = [{"name": "tcp", "port": 9080}]
@@ -106,10 +119,16 @@ VARIANTS = [
     [service("a"), service("a", ports=PORTS), service("a", ports=TCP), service("a", clusterIP="10.0.0.1")],
     [service("b"), service("b", port=80), service("b", ports=UNNAMED), service("b", clusterIP="10.0.0.1")],
     [service("c"), service("c", clusterIP="None"), external_name("c", "b.default.svc.cluster.local")],
-    [pod("a", "v1", 1), pod("a", "v2", 1)],
-    [pod("b", "v1", 2, name="p"), pod("c", "v1", 2, name="p")],
+    [pod("a", "v1", 1), pod("a", "v2", 1), in_mesh("a", "v1", 1, "one"), in_mesh("a", "v2", 1, "two")],
+    [pod("b", "v1", 2, name="p"), pod("c", "v1", 2, name="p"), in_mesh("b", "v1", 2, "b"), in_mesh("c", "v1", 2, "c")],
+    [in_mesh("b", "v1", 3, "three"), in_mesh("c", "v1", 3, "three"), pod("b", "v2", 3)],
     [destination_rule("a", "v1", "v2"), destination_rule("a", connectionPool={"tcp": {"maxConnections": 3}})],
-    [destination_rule("b", "v1"), destination_rule("b", "v2", tls={"mode": "SIMPLE"})],
+    [
+        destination_rule("b", "v1"),
+        destination_rule("b", "v2", tls={"mode": "SIMPLE"}),
+        destination_rule("b", tls={"mode": "ISTIO_MUTUAL"}),
+        destination_rule("b", "v1", tls={"mode": "SIMPLE", "credentialName": "s"}),
+    ],
     [
         {**destination_rule("*.local", tls={"mode": "ISTIO_MUTUAL"}), "metadata": {"name": "all"}},
         {**destination_rule("x.example"), "metadata": {"name": "all"}},
@@ -151,7 +170,10 @@ VARIANTS = [
         peer_authentication("default"),
         peer_authentication("default", "DISABLE", app="b"),
         peer_authentication("default", "PERMISSIVE", app="a"),
+        peer_authentication("default", "DISABLE"),
     ],
+    [mesh_config(enableAutoMtls=False), mesh_config(trustDomainAliases=["old"]), mesh_config(trustDomain="td")],
+    [secret("one"), secret("two"), secret("two", namespace="other")],
 ]
 
 
