@@ -74,6 +74,7 @@ def test_status_tells_what_counts():
             "trustDomainAliases": ["old.example"],
             "pathNormalization": "BASE",
             "outboundTrafficPolicy": "REGISTRY_ONLY",
+            "enableAutoMtls": True,
             "extensionProviders": {"authz": "", "bad": "port 0 is outside 1..65535"},
         }
 
