@@ -19,6 +19,7 @@ import meshlib
 from benchmarks import synthetic
 from benchmarks.asgi_rows import ASGI_ROWS
 from benchmarks.authorization_rows import decisions
+from benchmarks.base_rows import against_base
 from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from benchmarks.http2_rows import http2_calls
 from benchmarks.measure import (
@@ -365,6 +366,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "sync": sync_latency,
     "async": async_latency,
     "http2": http2_calls,
+    "base": against_base,
     "grpc-policy": grpc_cost,
     "grpc": grpc_calls,
     "envoy": envoy_hops,

@@ -48,6 +48,10 @@ class Told:
     def on_data(self, number: int, data: bytes, size: int) -> None:
         self.calls.append(("data", number, bytes(data), size))
 
+    def on_last(self, number: int, data: bytes) -> None:
+        self.on_data(number, data, len(data))
+        self.on_end(number)
+
     def on_trailers(self, number: int, headers: Head) -> None:
         self.calls.append(("trailers", number, [tuple(pair) for pair in headers]))
 

@@ -11,6 +11,7 @@ outside the registry (``OtherWays``).
 
 from __future__ import annotations
 
+import http.cookiejar
 import ipaddress
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 class ThriftyCookies(httpx.Cookies):
     """httpx's cookies, which look at a response only when it sets one."""
+
+    def __bool__(self) -> bool:
+        # an empty jar of the library's own says so without going through it, and it is asked for each request
+        jar = self.jar
+        return (
+            bool(getattr(jar, "_cookies", True) if type(jar) is http.cookiejar.CookieJar else True)
+            and super().__bool__()
+        )
 
     def __repr__(self) -> str:
         return f"<Cookies {', '.join(sorted(cookie.name for cookie in self.jar))}>"

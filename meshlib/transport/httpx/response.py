@@ -164,7 +164,7 @@ class Responses:
             made._whole = whole
             made._own_stream = own
             made._own_headers = headers
-            made._count = len(headers)
+            made._count = len(raw)
         return made
 
     def _known(self, raw: RawHeaders) -> _Head:

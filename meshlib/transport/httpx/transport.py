@@ -81,6 +81,8 @@ class _Door(Generic[R]):
     _responses: Responses
     _traced: Callable[[Stream, SyncTrace | AsyncTrace], Stream]
     _blocking: bool
+    _timeouts: tuple[dict[str, float | None] | None, CallerTimeouts] = None, NO_TIMEOUTS
+    """What the last caller allowed: the next one hardly ever allows anything else."""
 
     def __init__(self, core: MeshCore, runtime: R, local_replies: str, other_way: OtherWay[R] | None = None) -> None:
         self._core = core
@@ -105,8 +107,11 @@ class _Door(Generic[R]):
         timeout = extensions.get("timeout")
         timeouts = NO_TIMEOUTS
         if timeout is not None:
-            get = timeout.get
-            timeouts = CallerTimeouts(get("connect"), get("read"), get("write"), get("pool"))
+            asked, timeouts = self._timeouts  # one tuple: other threads see all of it or nothing
+            if asked != timeout:
+                get = timeout.get
+                timeouts = CallerTimeouts(get("connect"), get("read"), get("write"), get("pool"))
+                self._timeouts = dict(timeout), timeouts
         call = Call(seen, live, core.clock, core.rng, timeouts, core.retry_wait)
         trace = extensions.get("trace")
         if trace is not None:

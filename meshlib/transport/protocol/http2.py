@@ -74,20 +74,23 @@ class Http2Session:
 
     def open(self, headers: Head, end: bool, head_request: bool, wake: Callable[[], None]) -> Stream | None:
         """Begin a request; ``end``: it has no body. None when there is no room for another stream."""
+        streams, codec = self.streams, self._codec
+        under_way = len(streams)
         if (
-            len(self.streams) >= self._limit
-            or len(self.streams) >= self._codec.max_streams
+            under_way >= self._limit
+            or under_way >= codec.max_streams
             or self.going_away
             or not self.ready
             or self.broken is not None
         ):
             return None
-        number = self._codec.open(headers, end)
+        number = codec.open(headers, end)
         if number is None:
             self.going_away = True  # numbers are never used again: time for a new connection
             return None
-        stream = self.streams[number] = Stream(number, head_request, self.responses > 0, wake)
-        stream.sent = end
+        stream = streams[number] = Stream(number, head_request, self.responses > 0, wake)
+        if end:
+            stream.sent = True
         return stream
 
     def send(self, stream: Stream, data: memoryview, end: bool) -> int:
@@ -240,6 +243,19 @@ class Http2Session:
             if problem is not None:
                 self._bad(stream, problem)
 
+    def on_last(self, number: int, data: bytes) -> None:
+        stream = self.streams.get(number)
+        if stream is None or not stream.sent or not stream.take_last(data):
+            self.on_data(number, data, len(data))
+            self.on_end(number)
+            return
+        # what the two come to for the response to a request that was over, its body as long as its head says
+        self.changed[stream] = None
+        del self.streams[number]
+        left = stream.credit + stream.unread  # nothing more will come of this stream, but others share the connection
+        stream.credit = 0
+        self._codec.ignored(number, left)
+
     def on_trailers(self, number: int, headers: Received) -> None:
         stream = self.streams.get(number)
         if stream is not None:
@@ -323,13 +339,15 @@ class Http2Session:
         self._codec.reset(stream.id, code)
 
     def _drop(self, stream: Stream) -> bool:
-        self._blocked.discard(stream)
+        if self._blocked:
+            self._blocked.discard(stream)
         if self.streams.pop(stream.id, None) is None:
             return False
         left = stream.credit + stream.unread  # of this stream nothing more will come, but others share the connection
-        stream.credit = 0
-        if left and self.broken is None:
-            self._codec.ignored(stream.id, left)
+        if left:
+            stream.credit = 0
+            if self.broken is None:
+                self._codec.ignored(stream.id, left)
         return True
 
     def _fail(self, stream: Stream, what: StreamFailure) -> None:

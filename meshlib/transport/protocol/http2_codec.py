@@ -76,6 +76,9 @@ class Sink(Protocol):
     def on_data(self, number: int, data: bytes, size: int) -> None:
         """A piece of a body; ``size``: what it takes of the stream's window (padding, if that is not given back yet)."""
 
+    def on_last(self, number: int, data: bytes) -> None:
+        """The last piece of a body, and the end with it: as ``on_data`` and ``on_end``, which a codec may say instead."""
+
     def on_trailers(self, number: int, headers: Head) -> None:
         """After the body."""
 

@@ -212,9 +212,10 @@ class Ngh2Codec:
                 if self._unexplained > 0:
                     self._explain(size + MAX_PADDING)
                 budget.data(size)
-                sink.on_data(event.stream_id, data, size)
                 if event.end_stream:
-                    sink.on_end(event.stream_id)
+                    sink.on_last(event.stream_id, data)
+                else:
+                    sink.on_data(event.stream_id, data, size)
             elif type(event) is ResponseReceived:
                 headers = event.headers
                 self._block(headers)

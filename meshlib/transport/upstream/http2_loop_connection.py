@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
     def open(self, head: Head, end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
         """A stream of this connection; None when it takes no more."""
         target = self.target
-        if (target.max_duration is not None or target.max_requests or target.retired) and worn_out(self, self._now()):
+        if target.wears and worn_out(self, self._now()):
             self.retiring = True
         transport = self.transport
         if self.closed or self.retiring or transport is None or transport.is_closing():

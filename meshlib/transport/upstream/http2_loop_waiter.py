@@ -10,19 +10,19 @@ from meshlib.transport.upstream.loop_deadlines import Deadlines
 class Waiter:
     """Wakes one task when its stream has changed since it looked, or when its time has come."""
 
-    __slots__ = ("_deadlines", "_future", "_loop", "changed")
+    _future: asyncio.Future[bool] | None = None
+    changed = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines) -> None:
         self._loop = loop
         self._deadlines = deadlines
-        self._future: asyncio.Future[bool] | None = None
-        self.changed = False
 
     def wake(self) -> None:
         """The stream's ``wake``."""
         self.changed = True
-        if self._future is not None and not self._future.done():
-            self._future.set_result(True)
+        future = self._future
+        if future is not None and not future.done():
+            future.set_result(True)
 
     def _late(self) -> None:
         if self._future is not None and not self._future.done():
@@ -34,14 +34,15 @@ class Waiter:
             if until is not None and until <= self._loop.time():
                 return False
             future = self._future = self._loop.create_future()
+            late = self._late
             if until is not None:
-                self._deadlines.add(self._late, until)
+                self._deadlines.add(late, until)
             try:
                 if not await future:
                     return False
             finally:
                 self._future = None
                 if until is not None:
-                    self._deadlines.discard(self._late)
+                    self._deadlines.discard(late)
         self.changed = False
         return True

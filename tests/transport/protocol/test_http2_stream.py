@@ -107,3 +107,24 @@ def test_interim_heads_are_not_the_response():
     assert one.take_interim(((b":status", b"100"),)) is None
     assert (one.continue_seen, one.begun, one.head_done) == (True, True, False)
     assert "101" in str(one.take_interim(((b":status", b"101"),)))
+
+
+def test_the_last_piece_of_a_body_is_taken_at_once_only_when_it_is_as_long_as_the_head_says() -> None:
+    def begun(length: bytes = b"5", head_request: bool = False) -> Stream:
+        stream = Stream(1, head_request, False, lambda: None)
+        assert stream.take_head([(b":status", b"200"), (b"content-length", length)]) is None
+        return stream
+
+    whole = begun()
+    assert whole.take_data(b"ab") is None
+    assert whole.take_last(b"cde")
+    assert (whole.complete, whole.chunks, whole.unread, whole.received) == (True, [b"ab", b"cde"], 5, 5)
+    for stream, data in (
+        (begun(), b"abcd"),
+        (begun(), b"abcdef"),
+        (begun(b"0"), b""),
+        (begun(head_request=True), b"abcde"),
+        (Stream(1, False, False, lambda: None), b"a"),  # no head has come
+    ):
+        assert not stream.take_last(data)
+        assert (stream.complete, stream.chunks, stream.unread) == (False, [], 0)
