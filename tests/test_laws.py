@@ -252,7 +252,8 @@ knows_httpx = knows(
     {"httpx", "httpx2", "httpcore"}, ("transport/httpx/", "errors.py", "mesh/", "transport/upstream/tls.py")
 )
 """Errors of calls derive from httpx's; a mesh makes httpx clients; ``verify=`` is httpx's to read (``tls.py``, when asked)."""
-knows_grpcio = knows({"grpc", "grpc_health"}, ("transport/grpcio/", "mesh/"))
+knows_grpcio = knows({"grpc", "grpc_health"}, ("transport/grpcio/", "mesh/", "identity/", "ca/"))
+"""The SPIFFE Workload API and istiod's certificates are gRPC: who asks for an identity, and who issues one."""
 
 
 RULES: dict[str, Callable[[str, ast.AST], str | None]] = {
@@ -268,7 +269,7 @@ RULES: dict[str, Callable[[str, ast.AST], str | None]] = {
         {"asyncio", "socket", "ssl", "select", "threading"}, "transport/protocol/"
     ),
     "only the door httpx and its errors know httpx": knows_httpx,
-    "only the door grpcio knows grpcio": knows_grpcio,
+    "only the door grpcio and where identities come from know grpcio": knows_grpcio,
     "nothing is swallowed": swallows,
     "a call parses and formats nothing": works_at_a_call,
     "no library that parses on the hot path": json_on_the_hot_path,
@@ -317,7 +318,7 @@ def test_the_source_keeps_the_law(rule: str) -> None:
         ("bytes have no socket and do not wait", "transport/protocol/x.py", "import asyncio"),
         ("bytes have no socket and do not wait", "transport/protocol/x.py", "from socket import socket"),
         ("only the door httpx and its errors know httpx", "compiler/x.py", "def f():\n import httpx"),
-        ("only the door grpcio knows grpcio", "transport/httpx/x.py", "import grpc"),
+        ("only the door grpcio and where identities come from know grpcio", "transport/httpx/x.py", "import grpc"),
         ("nothing is swallowed", "mesh.py", "try:\n f()\nexcept Exception:\n pass"),
         ("nothing is swallowed", "mesh.py", "try:\n f()\nexcept:\n ..."),
         ("nothing is swallowed", "mesh.py", "for x in y:\n try:\n  f()\n except (OSError, Exception):\n  continue"),

@@ -77,6 +77,16 @@ class Identity:
 
         return cls(CredentialFiles(cert, key, bundle, wait=wait))
 
+    @classmethod
+    def from_workload_api(cls, socket: str | None = None, *, hint: str = "") -> Identity:
+        """From the SPIFFE Workload API (SPIRE's agent, ``meshlib ca serve``) at ``socket``: ``unix:///path`` or
+        ``tcp://ip:port``, by default what SPIFFE_ENDPOINT_SOCKET says. Of several certificates the first is ours, or the first
+        of this ``hint``. It may come up later than this process, and go away: the last certificate stays. Raises
+        ``BadCredentials`` for what is not such an address."""
+        from meshlib.identity.workload_api import WorkloadApiSource
+
+        return cls(WorkloadApiSource(socket, hint=hint))
+
     def current(self) -> Credentials | None:
         """The newest good version; None when there has been none yet."""
         self._source.look()
