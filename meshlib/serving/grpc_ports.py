@@ -3,13 +3,11 @@ connections after each rotation and every ten seconds: those whose peer is no lo
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import logging
 import os
 import shutil
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from meshlib.problems import MeshError
 from meshlib.security.validity import valid_until
 from meshlib.serving.grpc_port import GrpcPort, listen
+from meshlib.transport.upstream.socket_directory import socket_directory
 from meshlib.transport.upstream.splice import Splicer
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ LOOK = 10.0
 FIRST_CALL = 20.0
 """Seconds in which a connection that was made under a root that is gone may still make its first call,
 which tells who it is."""
-LONGEST_PATH = 90
-"""Bytes of a directory in which unix sockets can have names: the kernel takes 107 for a whole path."""
 
 
 class GrpcPorts:
@@ -66,7 +63,7 @@ class GrpcPorts:
         directory = ""
         try:
             bound: int = listener.getsockname()[1]
-            directory = _directory()
+            directory = socket_directory()
             plain, tls = os.path.join(directory, "plain"), ""
             server.add_insecure_port(f"unix:{plain}")
             if core.identity is not None:
@@ -252,22 +249,6 @@ def _gone(port: GrpcPort, directory: str, pid: int) -> None:
     if os.getpid() == pid:
         port.stop()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _directory() -> str:
-    """One that only this user can enter, with room for names of sockets."""
-    tried = []
-    for parent in (None, "/tmp", "/dev/shm"):
-        with contextlib.suppress(OSError):
-            made = tempfile.mkdtemp(prefix="meshlib-", dir=parent)
-            if len(made) <= LONGEST_PATH:
-                return made
-            tried.append(made)
-            os.rmdir(made)
-    raise MeshError(
-        "a port of a gRPC server needs a directory for its unix sockets, and none can be made: set TMPDIR to one that "
-        f"can be written, whose path is short{f' ({tried[0]} is too long)' if tried else ''}"
-    )
 
 
 def _tell(port: GrpcPort, core: MeshCore) -> None:

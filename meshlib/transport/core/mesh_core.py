@@ -68,6 +68,7 @@ class Channels(Protocol):
 
     def after_fork(self) -> None: ...
     def abandon(self, cluster: BoundCluster) -> None: ...
+    def close(self) -> None: ...
 
 
 class Ports(Protocol):
@@ -263,6 +264,8 @@ class MeshCore:
                     if isinstance(target, Channel):
                         cluster.targets.pop(key, None)
                         target.close()
+        if self.channels is not None:
+            self.channels.close()
         self.upstream.close()
         self.alarms.close()
         self.real_alarms.close()

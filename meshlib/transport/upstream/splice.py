@@ -152,7 +152,7 @@ class Splicer:
 class End:
     """One of the two sockets. ``left``: what has come out of it and has not gone into the other yet."""
 
-    __slots__ = ("_mask", "_pending", "_splice", "left", "other", "over", "sock")
+    __slots__ = ("_mask", "_pending", "_splice", "left", "other", "over", "sock", "spoke")
 
     other: End
 
@@ -161,6 +161,7 @@ class End:
         self.sock = sock
         self.left = b""
         self.over = False  # nothing more comes out of it
+        self.spoke = False  # something has
         self._mask = READ
         self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
 
@@ -185,6 +186,7 @@ class End:
             if not count:
                 self._ended()
                 return
+            self.spoke = True
             try:
                 sent = to.send(splicer.view[:count])
             except BLOCKED:

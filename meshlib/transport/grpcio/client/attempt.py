@@ -9,11 +9,11 @@ import threading
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings, MeshGone, connect
+from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings, MeshGone, connect, mutual_tls
 from meshlib.transport.grpcio.client.outcome import UNAVAILABLE, UNKNOWN, GrpcOutcome, ended, failure_of
 from meshlib.transport.grpcio.client.reachability import lost_connection
 from meshlib.transport.grpcio.client.upstream import Upstream
-from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
+from meshlib.transport.grpcio.client.upstreams import mutual_of, upstreams_of_mesh
 from meshlib.transport.upstream.problems import MESH_CLOSED, mesh_closed
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from meshlib.transport.grpcio.contracts import Messages, Metadata, ThreadCall
 
 INFINITE = float("inf")
+BROKEN = (Failure.CONNECT_FAILED, Failure.RESET)
 
 _connecting = threading.Lock()
 os.register_at_fork(after_in_child=_connecting._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
@@ -51,7 +52,10 @@ def endpoint_upstream(
 ) -> Upstream:
     """The same for an endpoint. ``authority``: one that a rule has set, "" for the channel's own."""
     key: tuple[object, ...]
-    if loop is None:
+    mutual = None if cluster.tls is None else mutual_tls(core, cluster, endpoint, settings)
+    if mutual is not None:
+        key = (endpoint, settings, loop, authority, mutual.mode)
+    elif loop is None:
         key = (endpoint, settings, authority) if authority else (endpoint, settings)
     else:
         key = (endpoint, settings, loop, authority)
@@ -72,7 +76,8 @@ def endpoint_upstream(
         upstreams_of_mesh(core).check()
         now = core.clock.monotonic()
         try:
-            made = connect(cluster, endpoint, settings, authority or settings.authority, loop, now)
+            through = None if mutual is None else (mutual, mutual_of(core))
+            made = connect(core, cluster, endpoint, settings, authority or settings.authority, loop, now, through)
             if settings.health_service is not None:
                 from meshlib.transport.grpcio.client.health import watch
 
@@ -80,10 +85,27 @@ def endpoint_upstream(
         except Exception as error:
             raise unable(error, f"no channel to {endpoint.key} could be made") from error
         made.usable(now)
+        if mutual is not None and cluster.spec.tls is None:
+            _forget_plain(core, cluster, endpoint, settings, authority, loop)
         cluster.targets[key] = made
         if cluster.has_left(endpoint):  # looked at after the channel can be found by who takes the endpoint out
             cluster.targets.pop(key, None)
         return made
+
+
+def _forget_plain(
+    core: MeshCore,
+    cluster: BoundCluster,
+    endpoint: EndpointState,
+    settings: ChannelSettings,
+    authority: str,
+    loop: asyncio.AbstractEventLoop | None,
+) -> None:
+    """Auto mTLS: our certificate has come, and what was open in plain text is used no more."""
+    for key in ((endpoint, settings, authority), (endpoint, settings), (endpoint, settings, loop, authority)):
+        plain = cluster.targets.get(key)
+        if isinstance(plain, Upstream) and plain.loop is loop:
+            core.forget_targets([cluster.targets.pop(key)])
 
 
 def unable(error: Exception, what: str) -> CannotConnect:
@@ -199,6 +221,8 @@ def outcome_of_end(
         timed,
         None if isinstance(messages, bytes) else messages.error,
     )
+    if upstream is not None and upstream.local is not None and upstream.local.problem and outcome.failure in BROKEN:
+        outcome = Outcome(Failure.CONNECT_FAILED, upstream.local.problem, outcome.error)
     if outcome.failure is Failure.CONNECT_FAILED and upstream is not None:
         lost_connection(core, upstream, effect)
     elif type(outcome) is GrpcOutcome and wants_headers(effect):

@@ -13,7 +13,9 @@ from meshlib.problems import MeshError
 from meshlib.transport.grpcio.client.unpatched import make_channel
 from meshlib.transport.grpcio.client.upstream import Upstream
 from meshlib.transport.upstream.followed import Followed, UnusableFiles
+from meshlib.transport.upstream.mutual import MutualTls
 from meshlib.transport.upstream.names import is_name
+from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import load_context
 
 if TYPE_CHECKING:
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from meshlib.compiler.routes import TlsSettings
     from meshlib.engine.cluster import BoundCluster
     from meshlib.policy.endpoint import EndpointState
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.grpcio.client.mutual import LocalTls, Mutual
 
+ISTIO_MUTUAL = "ISTIO_MUTUAL"
 FIRST_BACKOFF_MS = 100
 LONGEST_BACKOFF_MS = 1000
 """Between attempts to reconnect. grpcio's own (1 s to 2 min) would keep an endpoint out long after it came back."""
@@ -67,15 +72,33 @@ def _health_service(service_config: Any) -> str | None:
         raise MeshError(f"the channel option grpc.service_config is not a JSON object: {error}") from error
 
 
+def mutual_tls(
+    core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, settings: ChannelSettings
+) -> TlsSettings | None:
+    """The settings by which a channel is over mTLS of the mesh: an explicit ISTIO_MUTUAL; or auto mTLS, where the endpoint
+    takes it and we have (had) a certificate, unless the caller has brought TLS of his own."""
+    tls = cluster.tls
+    if tls is None or tls.mode != ISTIO_MUTUAL:
+        return None
+    if tls is cluster.spec.tls:
+        return tls
+    if settings.credentials is None and endpoint.endpoint.key in cluster.mutual and core.servers.ready:
+        return tls
+    return None
+
+
 def connect(
+    core: MeshCore,
     cluster: BoundCluster,
     endpoint: EndpointState,
     settings: ChannelSettings,
     authority: str,
     loop: asyncio.AbstractEventLoop | None,
     now: float,
+    mutual: tuple[TlsSettings, Mutual] | None = None,
 ) -> Upstream:
-    """A new channel to ``endpoint`` as the cluster's policies want it. Raises ``CannotConnect``."""
+    """A new channel to ``endpoint`` as the cluster's policies want it; ``mutual``: over mTLS of the mesh, by
+    ``mutual_tls``. Raises ``CannotConnect``."""
     limits, tls = cluster.spec.limits, cluster.spec.tls
     options: dict[str, object] = {
         "grpc.default_authority": authority,
@@ -92,15 +115,16 @@ def connect(
         options["grpc.use_local_subchannel_pool"] = 1  # its connection must end with it
     credentials = settings.credentials
     followed: Followed[grpc.ChannelCredentials] | None = None
-    if tls is not None:
-        if (
-            credentials is not None
-            and type(getattr(credentials, "_credentials", None)).__name__ == "CompositeChannelCredentials"
-        ):
-            raise CannotConnect(
-                "the DestinationRule's tls replaces the channel's credentials, and the call credentials in them would be "
-                "lost: give call credentials with each call (credentials=...), or set tls mode DISABLE"
-            )
+    local: LocalTls | None = None
+    if tls is not None and _is_composite(credentials):
+        raise CannotConnect(
+            "the DestinationRule's tls replaces the channel's credentials, and the call credentials in them would be "
+            "lost: give call credentials with each call (credentials=...), or set tls mode DISABLE"
+        )
+    if mutual is not None:
+        local = _local(core, cluster, endpoint, authority, *mutual)
+        credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)  # its calls may have credentials
+    elif tls is not None:
         followed, name = _tls(tls, authority)
         try:
             credentials = followed.current()
@@ -116,13 +140,58 @@ def connect(
         # not for the endpoint's address
         options["grpc.ssl_target_name_override"] = split_authority(settings.authority)[0]
     options.update(settings.options)
-    address = _address(endpoint.endpoint.address, endpoint.endpoint.port)
+    if local is not None:
+        address = f"unix:{local.path}"
+    else:
+        address = _address(endpoint.endpoint.address, endpoint.endpoint.port)
     pairs = list(options.items())
-    channel = make_channel(loop is not None, address, credentials, pairs, settings.compression)
+    try:
+        channel = make_channel(loop is not None, address, credentials, pairs, settings.compression)
+    except BaseException:
+        if local is not None:
+            local.drop()
+        raise
     made = Upstream(channel, loop, left, until)
     if followed is not None and credentials is not None and followed.files:
         made.follow(followed, credentials, now)
+    if local is not None:
+        made.over_mutual(local)
+    elif cluster.tls is not None and tls is None and endpoint.endpoint.key in cluster.mutual:
+        made.worn = True  # in plain text until there is a certificate: looked at by each call
     return made
+
+
+def _is_composite(credentials: grpc.ChannelCredentials | None) -> bool:
+    return type(getattr(credentials, "_credentials", None)).__name__ == "CompositeChannelCredentials"
+
+
+def _local(
+    core: MeshCore,
+    cluster: BoundCluster,
+    endpoint: EndpointState,
+    authority: str,
+    settings: TlsSettings,
+    mutual: Mutual,
+) -> LocalTls:
+    """What a channel over mTLS of the mesh connects to."""
+    limits, spec = cluster.spec.limits, endpoint.endpoint
+    rule = cluster.spec.destination_rule if cluster.spec.tls is not None else ""
+    wanted_by = f"DestinationRule {rule}" if rule else f"auto mTLS for {cluster.spec.host}"
+    try:
+        core.servers.credentials(wanted_by)
+        target = Target(
+            host=spec.address,
+            port=spec.port,
+            tls=MutualTls(core.servers, settings.subject_alt_names, wanted_by),
+            server_hostname=settings.sni or split_authority(authority)[0],
+            connect_timeout=limits.connect_timeout,
+            keepalive=limits.tcp_keepalive,
+            http2=True,
+            label=endpoint.key,
+        )
+        return mutual.listen(target)
+    except (MeshError, OSError) as error:
+        raise CannotConnect(str(error)) from error
 
 
 def _address(host: str, port: int) -> str:

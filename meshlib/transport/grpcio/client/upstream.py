@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from meshlib.transport.grpcio.client.core_unary import BindingCall
     from meshlib.transport.grpcio.client.method import Method, MethodKey
+    from meshlib.transport.grpcio.client.mutual import LocalTls
     from meshlib.transport.grpcio.contracts import EndpointChannel
 
 MAX_METHODS = 1024
@@ -53,7 +54,7 @@ class Upstream:
     """A channel to one endpoint. ``calls`` holds its multicallables by the mesh's own methods. ``loop`` is None for
     threads. ``left``: how many more calls it may carry (maxRequestsPerConnection), None: any number; ``until``: by the
     mesh's clock, when it is too old (maxConnectionDuration); ``tls``: the certificate files that it was
-    made with. ``under_way``: calls of gRPC core's binding on the loop, which
+    made with; ``local``: its mTLS of the mesh. ``under_way``: calls of gRPC core's binding on the loop, which
     grpcio's own closing does not know."""
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Upstream:
         "channel",
         "ended",
         "left",
+        "local",
         "loop",
         "pid",
         "subscribed",
@@ -85,6 +87,7 @@ class Upstream:
         self.until = until
         self.worn = left is not None or until is not None  # whether that has to be looked at
         self.tls: Followed[grpc.ChannelCredentials] | None = None
+        self.local: LocalTls | None = None  # mTLS of the mesh
         self.pid = os.getpid()
         self.watching: Callable[[], None] | None = None  # ends what watches its connectivity
         self.ended: list[Callable[[], None]] = []
@@ -98,6 +101,12 @@ class Upstream:
         self.tls, self._credentials, self._check_files_at = files, credentials, now + FILES_CHECKED_EVERY
         self.worn = True
 
+    def over_mutual(self, local: LocalTls) -> None:
+        """The channel connects through mTLS of the mesh; it is for calls as long as our certificate and roots do not change."""
+        self.local = local
+        self.ended.append(local.drop)
+        self.worn = True
+
     def usable(self, now: float) -> bool:
         """Whether it may carry one more call; counts it."""
         if self.pid != os.getpid():
@@ -108,6 +117,8 @@ class Upstream:
             self._check_files_at = now + FILES_CHECKED_EVERY
             if self.tls.current() is not self._credentials:
                 return False
+        if self.local is not None and not self.local.fresh:
+            return False
         if self.left is not None:
             if self.left <= 0:
                 return False

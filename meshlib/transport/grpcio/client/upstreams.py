@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
+from meshlib.transport.grpcio.client.mutual import Mutual
 from meshlib.transport.grpcio.client.upstream import Upstream, made_channels
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Upstreams:
         self._kept_by_parent: list[Upstream] = []
         self._used = False  # whether this process, or the one it was forked from, has made a channel
         self._forked = False
+        self.mutual: Mutual | None = None  # mTLS of the mesh, where a channel has it
 
     def settings(
         self,
@@ -58,11 +60,18 @@ class Upstreams:
         """In a forked child. Calls that the parent has left as garbage are not to be collected here: their destruction takes
         locks of gRPC core, which threads of the parent may have held, and ends in a hang or an abort."""
         self._forked = self._used
+        if self.mutual is not None:
+            self.mutual.after_fork()
         for upstream in list(made_channels):  # wherever it is kept: a call on it would hang in gRPC core
             upstream.worn = True
             self._kept_by_parent.append(upstream)
         if self._used:
             gc.freeze()
+
+    def close(self) -> None:
+        """With the mesh, when its channels have been closed."""
+        if self.mutual is not None:
+            self.mutual.close()
 
     def abandon(self, cluster: BoundCluster) -> None:
         """In a forked child: the parent's channels must not be used, and not even be freed. What they watched, nobody
@@ -73,6 +82,14 @@ class Upstreams:
                 del cluster.targets[key]
                 if isinstance(key, tuple) and (target.watching is not None or target.ended):
                     cluster.state.observe_health(key[0], reachable=True, serving=True)
+
+
+def mutual_of(core: MeshCore) -> Mutual:
+    """The mesh's own; made when there is a channel that needs it."""
+    shared = upstreams_of_mesh(core)
+    if shared.mutual is None:
+        shared.mutual = Mutual(core)
+    return shared.mutual
 
 
 def upstreams_of_mesh(core: MeshCore) -> Upstreams:
