@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from benchmarks.free_ports import free_port
+from tests.support.identities import World
+from tests.support.serve_process import ServeProcess
 from tests.support.spiffe import Authority
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -87,3 +91,28 @@ def test_a_grpc_server(executed: dict[str, Any], folder: Path) -> None:
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     finally:
         executed["server"].stop(None).wait(60)
+
+
+def test_meshlib_serve(folder: Path) -> None:
+    """The command as it stands, but for its ports; over mTLS alone, and its policy lets the cart in and nobody else."""
+    section = "### meshlib serve"
+    (folder / "shop.py").write_text(blocks(section, "python")[0])
+    (folder / "mesh" / "strict.yaml").write_text(blocks(section, "yaml")[0])
+    (command,) = [block for block in blocks(section, "") if block.startswith("meshlib serve ")]
+    words = shlex.split(command.replace("\\\n", " "))
+    assert words[:2] == ["meshlib", "serve"]
+    world = World(of_a_mesh=True)
+    world.rotate()
+    plain_port = free_port()
+    arguments = [{"8000": "0", "8001": str(plain_port)}.get(word, word) for word in words[2:]]
+    with ServeProcess(folder, *arguments, world=world, own_arguments=True) as served:
+        served.begun()
+        said = []
+        for name in ("cart", "other"):
+            context = world.client(name=f"spiffe://cluster.local/ns/shop/sa/{name}")
+            with httpx.Client(verify=context, timeout=20, trust_env=False) as client:
+                said.append(client.get(f"https://127.0.0.1:{served.port}/orders/7").status_code)
+        assert said == [200, 403]
+        with pytest.raises(httpx.ReadError):
+            httpx.get(f"http://127.0.0.1:{served.port}/orders/7", timeout=20, trust_env=False)
+        assert httpx.get(f"http://127.0.0.1:{plain_port}/healthz", timeout=20, trust_env=False).text == "ok\n"

@@ -170,7 +170,7 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Not uvicorn's: it would die of the signal in the end, and a drained server has done what it was told."""
         loop = asyncio.get_running_loop()
-        handled = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._hangup}
+        handled = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self._hangup}
         added = []
         for each, handler in handled.items():
             with contextlib.suppress(RuntimeError, ValueError):  # not in the main thread
@@ -182,7 +182,8 @@ class HttpServer(uvicorn.Server):
             for each in added:
                 loop.remove_signal_handler(each)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Drain and end; told twice: end without waiting."""
         if self.should_exit:
             self.force_exit = True  # asked twice
         self.should_exit = True

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 
 SAFE = "/!$&'()*+,;=:@-._~"
 """Beside letters and digits: what stands for itself in a path."""
-UNDERSCORE_IS_KEPT_OUT = re.compile(r"gunicorn(?:/(?:2[2-9]|[3-9]\d|\d{3,})(?:\.|$)|$)|waitress|Werkzeug/|Apache")
+UNDERSCORE_IS_KEPT_OUT = re.compile(
+    r"gunicorn(?:/(?:2[2-9]|[3-9]\d|\d{3,})(?:\.|$)|$)|waitress|Werkzeug/|Apache|meshlib$"
+)
 """SERVER_SOFTWARE of servers that let no header name with ``_`` in."""
 
 

@@ -1,0 +1,173 @@
+"""``meshlib serve``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from meshlib.cli.options import EXIT_PROBLEMS
+
+if TYPE_CHECKING:
+    from meshlib.identity.identity import Identity
+    from meshlib.mesh import Mesh
+    from meshlib.workload import Workload
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  meshlib serve shop:app --config mesh/ --namespace shop --labels app=orders
+  meshlib serve shop:app --wsgi --port 8080 --workers 4 --config mesh/
+  meshlib serve shop:app --config mesh/ --cert cert.pem --key key.pem --bundle bundle.pem --health-port 8081
+"""
+)
+@click.argument("target", metavar="MODULE:APP")
+@click.option("--wsgi", is_flag=True, help="It is a WSGI application (Flask, Django); without: ASGI.")
+@click.option("--factory", is_flag=True, help="MODULE:APP is a function that makes the application.")
+@click.option("--app-dir", default=".", show_default=True, metavar="DIR", help="Where MODULE is looked for first.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 or :: for all.")
+@click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any that is free."
+)
+@click.option(
+    "--config", "configs", multiple=True, metavar="PATH",
+    help="File, folder or glob of resources; may be given several times.  [env: MESHLIB_CONFIG]",
+)  # fmt: skip
+@click.option(
+    "--cert", envvar="MESHLIB_CERT", metavar="FILE", help="Certificate (an X.509-SVID) with its intermediates, PEM."
+)
+@click.option("--key", envvar="MESHLIB_KEY", metavar="FILE", help="Its private key, PEM.")
+@click.option("--bundle", envvar="MESHLIB_BUNDLE", metavar="FILE", help="The roots that are trusted, PEM.")
+@click.option("--workload", metavar="NAME", help="Name of this workload.  [env: MESHLIB_WORKLOAD]")
+@click.option("--namespace", "-n", help="Its namespace.  [env: MESHLIB_NAMESPACE]")
+@click.option("--labels", metavar="K=V,K=V", help="Its labels, by which policies select it.  [env: MESHLIB_LABELS]")
+@click.option("--service-account", metavar="NAME", help="Its service account.  [env: MESHLIB_SERVICE_ACCOUNT]")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1024), help="Processes.")
+@click.option("--threads", default=40, show_default=True, type=click.IntRange(1, 10000), help="Of a WSGI application.")
+@click.option(
+    "--drain", default=30, show_default=True, type=click.IntRange(0), help="Seconds for requests under way at SIGTERM."
+)
+@click.option(
+    "--keep-alive", default=5, show_default=True, type=click.IntRange(1), help="Seconds that a connection may be idle."
+)
+@click.option(
+    "--health-path", metavar="PATH",
+    help='Responded to before policies: 200, or 503 while not ready; "": none.  [default: /healthz, if it is free]',
+)  # fmt: skip
+@click.option(
+    "--health-port", type=click.IntRange(0, 65535), help="Plain text port with health alone, for probes under STRICT."
+)
+@click.option(
+    "--http",
+    type=click.Choice(["auto", "h11", "httptools"]),
+    default="auto",
+    show_default=True,
+    help="Who parses HTTP/1.1.",
+)
+@click.option("--http2", is_flag=True, help="HTTP/2 as well, with a uvicorn that has it, and zttp.")
+@click.option(
+    "--loop", type=click.Choice(["auto", "asyncio", "uvloop"]), default="auto", show_default=True, help="Event loop."
+)
+@click.option("--root-path", default="", metavar="PATH", help="Where a proxy in front has mounted it.")
+@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Of the log.",
+)
+def serve(
+    target: str,
+    wsgi: bool,
+    factory: bool,
+    app_dir: str,
+    host: str,
+    port: int,
+    configs: tuple[str, ...],
+    cert: str | None,
+    key: str | None,
+    bundle: str | None,
+    workload: str | None,
+    namespace: str | None,
+    labels: str | None,
+    service_account: str | None,
+    workers: int,
+    threads: int,
+    drain: int,
+    keep_alive: int,
+    health_path: str | None,
+    health_port: int | None,
+    http: str,
+    http2: bool,
+    loop: str,
+    root_path: str,
+    access_log: bool,
+    log_level: str,
+) -> None:
+    """Serve an application that obeys the mesh: AuthorizationPolicy, RequestAuthentication, PeerAuthentication and what
+    else a sidecar would enforce. TLS and plain text come to one port, as PeerAuthentication says; certificates and
+    resources are followed. SIGTERM ends it when the requests under way have ended, SIGHUP reads the resources again."""
+    from meshlib.problems import MeshError
+
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    paths = configs or tuple(filter(None, os.environ.get("MESHLIB_CONFIG", "").split(os.pathsep)))
+    if not paths:
+        raise click.UsageError("give the resources of the mesh: --config mesh/, or MESHLIB_CONFIG")
+    if health_path and not health_path.startswith("/"):
+        raise click.UsageError(f"--health-path {health_path!r} is not a path; write it as /{health_path}")
+    if (cert or key or bundle) and not (cert and key and bundle):
+        raise click.UsageError("--cert, --key and --bundle go together: give all three, or none")
+    named = {
+        "MESHLIB_WORKLOAD": workload,
+        "MESHLIB_NAMESPACE": namespace,
+        "MESHLIB_LABELS": labels,
+        "MESHLIB_SERVICE_ACCOUNT": service_account,
+    }
+    try:
+        from meshlib.serving.serve import ServeOptions, require_uvicorn
+        from meshlib.serving.serve import serve as run
+
+        require_uvicorn()
+        from meshlib.serving.http_server import HttpSettings
+
+        who = _workload({name: value for name, value in named.items() if value is not None})
+        options = ServeOptions(target, host, port, wsgi, factory, app_dir, threads, workers, health_path, health_port)
+        settings = HttpSettings(
+            http=http,
+            loop=loop,
+            http2=http2,
+            drain=drain,
+            keep_alive=keep_alive,
+            access_log=access_log,
+            root_path=root_path,
+        )
+        code = run(options, settings, lambda: _mesh(paths, who, _identity(cert, key, bundle)))
+    except MeshError as error:
+        click.echo(f"error: {error}", err=True)
+        raise SystemExit(EXIT_PROBLEMS) from None
+    raise SystemExit(code)
+
+
+def _workload(named: dict[str, str]) -> Workload:
+    from meshlib.sources.environment import workload_from_env
+
+    return workload_from_env({**os.environ, **named})
+
+
+def _identity(cert: str | None, key: str | None, bundle: str | None) -> Identity | None:
+    """None without any of the three. What cannot be used yet may come later: it is not ready until then, and says so."""
+    if not (cert and key and bundle):
+        return None
+    from meshlib.identity.identity import Identity
+
+    return Identity.from_files(cert, key, bundle, wait=True)
+
+
+def _mesh(paths: tuple[str, ...], workload: Workload, identity: Identity | None) -> Mesh:
+    from meshlib.mesh import Mesh
+
+    return Mesh.from_path(*paths, workload=workload, identity=identity)
