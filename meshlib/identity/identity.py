@@ -41,6 +41,7 @@ class Identity:
         "_lock",
         "_problem",
         "_source",
+        "_watchers",
     )
 
     def __init__(self, source: CredentialSource) -> None:
@@ -50,6 +51,7 @@ class Identity:
         self._problem = ""
         self._expiry = ""
         self._listeners: list[Callable[[Credentials], None]] = []
+        self._watchers: list[Callable[[], None]] = []
         self._clock: Clock | None = None
         self._alarms: Alarms | None = None
         self._alarm: Alarm | None = None
@@ -120,6 +122,11 @@ class Identity:
         """``listener`` is called, from any thread, after each rotation."""
         with self._lock:
             self._listeners.append(listener)
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """``watcher`` is called twice a minute while a mesh has this identity, by its alarms: for what goes by dates."""
+        with self._lock:
+            self._watchers.append(watcher)
 
     def start(self, clock: Clock, alarms: Alarms) -> None:
         """By the mesh that it belongs to. Raises ``MeshError`` when it belongs to another one that is not closed, and
@@ -200,6 +207,8 @@ class Identity:
         if self._alarms is not None and not self._alarms.closed:
             self._set_alarm()
             self._look_at_expiry()
+            for watcher in list(self._watchers):
+                watcher()
 
     def _look_at_expiry(self) -> None:
         current, clock = self._current, self._clock

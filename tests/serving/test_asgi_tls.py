@@ -5,9 +5,10 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from meshlib.identity.peers import Peers
 from meshlib.serving.asgi_tls import WithTls, tls_extension
 from meshlib.serving.tls_peer import TlsPeer
-from meshlib.transport.asgi.peer import peer_of
+from meshlib.transport.asgi.peer import peers_of
 from tests.support.identities import CLIENT, World
 
 
@@ -47,7 +48,7 @@ def test_what_is_not_known_is_none() -> None:
 
 
 def test_policies_read_the_identity_of_it() -> None:
-    found = peer_of(tls_extension(peer()))
+    found = peers_of(Peers(None))(tls_extension(peer()))
     assert found.mutual
     assert found.identity is not None
     assert found.identity.text == CLIENT

@@ -9,7 +9,10 @@ from prometheus_client import CollectorRegistry
 
 import meshlib
 from meshlib.engine.inbound_state import BoundInbound, BoundPorts
+from meshlib.identity.peers import Peers
 from meshlib.policy.refusal import Refusal
+from meshlib.transport.asgi.peer import peers_of
+from meshlib.transport.asgi.request import AsgiRequest, requests_of
 
 DENIED = Refusal(403, "RBAC: access denied", detail="rbac_access_denied_matched_policy[none]")
 HOST = (b"host", b"shop.test")
@@ -40,6 +43,11 @@ def ws_scope(target: str = "/", *headers: tuple[bytes, bytes], **more: Any) -> d
     made = http_scope(target, *headers, scheme="ws", subprotocols=[], **more)
     del made["method"]
     return {**made, "type": "websocket"}
+
+
+def request_of(scope: Any, receive: Any, port: int | None = None) -> AsgiRequest:
+    """The request of a scope, as a door of a mesh without an identity makes it."""
+    return requests_of(peers_of(Peers(None)), port)(scope, receive)
 
 
 class Client:

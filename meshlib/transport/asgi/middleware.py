@@ -15,7 +15,8 @@ from meshlib.engine.inbound_context import current, enter, leave
 from meshlib.policy import deadline
 from meshlib.transport.asgi.changed_scope import changed
 from meshlib.transport.asgi.http import ClientGone, HttpServing
-from meshlib.transport.asgi.request import AsgiRequest, request_of
+from meshlib.transport.asgi.peer import peers_of
+from meshlib.transport.asgi.request import AsgiRequest, requests_of
 from meshlib.transport.asgi.straight import Straight
 from meshlib.transport.asgi.websocket import WebSocketServing
 from meshlib.transport.runtimes.serving import DEADLINE_NAMES, server_of
@@ -48,8 +49,8 @@ class MeshASGIMiddleware:
         if port is not None and not 0 < port < 65536:
             raise ValueError(f"port is a number from 1 to 65535, not {port!r}")
         self._app = app
-        self._port = port
         self._server = server_of(mesh, type(self).__name__)
+        self._request_of = requests_of(peers_of(self._server.peers), port)
         self._names: tuple[str, ...] = ()
         self._deadline_headers: list[tuple[str, bytes]] = []
         self._warned = False
@@ -61,7 +62,7 @@ class MeshASGIMiddleware:
         server = self._server
         bound = left = None
         if kind == "http":
-            web_socket, request = False, request_of(scope, receive, self._port)
+            web_socket, request = False, self._request_of(scope, receive)
             bound = server.straight(request)
             if bound is not None and (not request.special or self._is_usual(request)):
                 # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
@@ -96,7 +97,7 @@ class MeshASGIMiddleware:
                         leave(straight, tokens)
                 return
         elif kind == "websocket":
-            web_socket, request = True, request_of(scope, receive, self._port)
+            web_socket, request = True, self._request_of(scope, receive)
         elif kind == "lifespan":
             await self._app(scope, receive, send)
             return

@@ -10,12 +10,11 @@ X-Forwarded-For there: then nobody knows the peer's, which counts against the ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from meshlib.security.peer_certificate import identity_of
-
 if TYPE_CHECKING:
+    from meshlib.identity.peers import Peers
     from meshlib.policy.spiffe_id import SpiffeId
 
 
@@ -32,34 +31,45 @@ SNI = "meshlib.sni"
 """The key of the extension under which our own server says which name the client has asked TLS for."""
 SEQUENCES = (tuple, list)
 MOST_REMEMBERED = 1024
-_remembered: dict[str, Peer] = {}
-"""By the certificate in PEM, those who have an identity. A kept-alive connection shows the same text, of which Python knows the
-hash."""
+
+PeerOf = Callable[["Mapping[str, object] | None"], Peer]
+"""The peer of a connection with this ``tls`` extension (None: there is none)."""
 
 
-def peer_of(tls: Mapping[str, object] | None) -> Peer:
-    """The peer of a connection with this ``tls`` extension (None: there is none)."""
-    if not tls or tls.get("client_cert_error"):
-        return NOBODY
+def peers_of(peers: Peers) -> PeerOf:
+    """What a door asks who its peers are, as ``peers`` judges them. It keeps, by the certificate in PEM, those who have an
+    identity: a kept-alive connection shows the same text, of which Python knows the hash."""
+    remembered: dict[str, Peer] = peers.memo()
+
+    def peer_of(tls: Mapping[str, object] | None) -> Peer:
+        if not tls or tls.get("client_cert_error"):
+            return NOBODY
+        chain = tls.get("client_cert_chain")
+        if chain and type(chain) in SEQUENCES and type(leaf := chain[0]) is str and not tls.get("client_cert"):  # type: ignore[index]
+            return remembered.get(leaf) or _told(tls, peers, remembered)
+        return _told(tls, peers, remembered)
+
+    return peer_of
+
+
+def _told(tls: Mapping[str, object], peers: Peers, remembered: dict[str, Peer]) -> Peer:
+    version = peers.version
     chain = tls.get("client_cert_chain")
-    if chain and type(chain) in SEQUENCES and type(leaf := chain[0]) is str and not tls.get("client_cert"):  # type: ignore[index]
-        return _remembered.get(leaf) or _told(tls)
-    return _told(tls)
-
-
-def _told(tls: Mapping[str, object]) -> Peer:
-    shown = [*_leaf(tls.get("client_cert_chain")), *_leaf([tls.get("client_cert")])]
+    shown = [*_leaf(chain), *_leaf([tls.get("client_cert")])]
     if not shown:
         return NOBODY
-    found = identity_of(shown[0])
-    if len(shown) > 1 and identity_of(shown[1]) != found:  # the server contradicts itself
+    behind = [each for each in chain[1:] if isinstance(each, str | bytes)] if isinstance(chain, list | tuple) else []
+    found = peers.identity_of(shown[0], behind)
+    if len(shown) > 1 and peers.identity_of(shown[1], behind) != found:  # the server contradicts itself
         found = None
     peer = Peer(found, True)
     leaf = shown[0]
     if found is not None and isinstance(leaf, str):
-        if len(_remembered) >= MOST_REMEMBERED:
-            _remembered.clear()
-        _remembered[leaf] = peer
+        if len(remembered) >= MOST_REMEMBERED:
+            remembered.clear()
+        remembered[leaf] = peer
+        if peers.version != version:
+            remembered.pop(leaf, None)
     return peer
 
 

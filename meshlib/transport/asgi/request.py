@@ -7,7 +7,7 @@ that is not a path, a fragment, Content-Length beside Transfer-Encoding.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.policy.client_address import ip_of
 from meshlib.policy.path_spellings import decode
 from meshlib.policy.refusal import Refusal
-from meshlib.transport.asgi.peer import SNI, address, peer_of, rewritten
+from meshlib.transport.asgi.peer import SNI, address, rewritten
 from meshlib.transport.protocol.request_target import read_target
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from meshlib.policy.header_ops import RawHeaders
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.transport.asgi.messages import Receive, Scope
+    from meshlib.transport.asgi.peer import PeerOf
 
 AS_IT_IS = "/-._~!$&'()*+,;=:@"
 """What a path may have beside letters, digits and percent-encoded bytes."""
@@ -186,46 +187,54 @@ def version_of(scope: Scope) -> str:
     return found
 
 
-def request_of(scope: Scope, receive: Receive, port: int | None = None) -> AsgiRequest:
-    """The request of a scope of type http or websocket. ``port``: where it came to, None: as the server says."""
-    headers = scope["headers"]
-    if type(headers) is not list and not isinstance(headers, SEQUENCES):
-        headers = scope["headers"] = list(headers)
-    values: dict[bytes, bytes] = dict(headers)
-    key: tuple[object, ...] | None
-    try:
-        key = TOLD(scope), values.get(b"host")
-        target = _known.get(key)
-    except (KeyError, TypeError):  # servers need not tell all of these, nor as tuples
-        key = target = None
-    special = len(values) != len(headers) or not SPECIAL.isdisjoint(values)
-    if target is None or special:
-        target = _target(scope, receive, headers, values)
-        if target.malformed is not None or target.absolute:
-            special = True
-        elif not special and key is not None and target.authority is not None and not scope["root_path"]:
-            _remember(key, target)
-    request = AsgiRequest(scope, headers, values, target)
-    if port is not None:
-        request.port = port
-    query = scope.get("query_string")
-    if query:
-        request.query = query.decode("latin-1")
-    if "extensions" in scope:
-        extensions = scope["extensions"]
-        if extensions and "tls" in extensions:
-            told = extensions["tls"]
-            identity, request.mutual = peer_of(told)
-            if identity is not None:
-                request.peer_id, request.principal = identity, identity.text
-            if told and SNI in told:
-                request.sni = told[SNI]
-    if special:
-        request.special = True
-        _what_is_special(request, scope, headers, values)
-    if STAND_IN in scope:
-        introduce(request, scope[STAND_IN])
-    return request
+RequestOf = Callable[["Scope", "Receive"], AsgiRequest]
+"""The request of a scope of type http or websocket."""
+
+
+def requests_of(peer_of: PeerOf, port: int | None) -> RequestOf:
+    """What a door makes requests with. ``port``: where they come to, None: as the server says."""
+
+    def request_of(scope: Scope, receive: Receive) -> AsgiRequest:
+        headers = scope["headers"]
+        if type(headers) is not list and not isinstance(headers, SEQUENCES):
+            headers = scope["headers"] = list(headers)
+        values: dict[bytes, bytes] = dict(headers)
+        key: tuple[object, ...] | None
+        try:
+            key = TOLD(scope), values.get(b"host")
+            target = _known.get(key)
+        except (KeyError, TypeError):  # servers need not tell all of these, nor as tuples
+            key = target = None
+        special = len(values) != len(headers) or not SPECIAL.isdisjoint(values)
+        if target is None or special:
+            target = _target(scope, receive, headers, values)
+            if target.malformed is not None or target.absolute:
+                special = True
+            elif not special and key is not None and target.authority is not None and not scope["root_path"]:
+                _remember(key, target)
+        request = AsgiRequest(scope, headers, values, target)
+        if port is not None:
+            request.port = port
+        query = scope.get("query_string")
+        if query:
+            request.query = query.decode("latin-1")
+        if "extensions" in scope:
+            extensions = scope["extensions"]
+            if extensions and "tls" in extensions:
+                told = extensions["tls"]
+                identity, request.mutual = peer_of(told)
+                if identity is not None:
+                    request.peer_id, request.principal = identity, identity.text
+                if told and SNI in told:
+                    request.sni = told[SNI]
+        if special:
+            request.special = True
+            _what_is_special(request, scope, headers, values)
+        if STAND_IN in scope:
+            introduce(request, scope[STAND_IN])
+        return request
+
+    return request_of
 
 
 def _what_is_special(

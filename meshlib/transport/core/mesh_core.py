@@ -110,7 +110,7 @@ class MeshCore:
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None
         self.identity = identity
-        self.peers = Peers(identity, self._trust_domain_aliases)
+        self.peers = Peers(identity, self._trust_domain_aliases, clock)
         self.servers = Servers(identity, self._trust_domain_aliases, clock)
         self.breakers = SharedStorages()
         self.limits: weakref.WeakSet[ClientLimits] = weakref.WeakSet()
@@ -160,6 +160,7 @@ class MeshCore:
             self.telemetry.resilience,
             self.inbound.take(snapshot.inbound),
         )
+        self.peers.reloaded()
         if before is None:
             live.check_failures.report = _log_check_failure
             self.inbound.authorizers.report = _log_authorizer

@@ -82,6 +82,7 @@ class Server:
         "blocking",
         "clock",
         "now",
+        "peers",
         "rng",
         "telemetry",
     )
@@ -96,6 +97,7 @@ class Server:
         self.clock = core.clock
         self.now = core.clock.monotonic
         self.rng = core.rng
+        self.peers = core.peers
         self._straight: tuple[BoundPorts, BoundInbound | None, dict[int, BoundInbound | None]] = (SHUT, None, {})
         settings = ClientSettings(guarded=True)
         self.blocking: SyncRuntime[PlainRequest] = _Blocking(core, settings)

@@ -13,10 +13,11 @@ import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from meshlib.identity.shown_chain import shown_chain
 from meshlib.policy.client_address import ip_of
-from meshlib.security.peer_certificate import identity_of
 
 if TYPE_CHECKING:
+    from meshlib.identity.peers import Peers
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.transport.wsgi.contracts import Environ
 
@@ -26,8 +27,9 @@ PROXIED = "PROXY_PROTOCOL"
 WILDCARDS = frozenset(("0.0.0.0", "::"))
 
 
-def peer_of(sock: object) -> tuple[SpiffeId | None, bool, bool]:
-    """(identity of the peer, whether it has shown a certificate that was verified, whether the connection is TLS)."""
+def peer_of(sock: object, peers: Peers) -> tuple[SpiffeId | None, bool, bool]:
+    """(identity of the peer as ``peers`` judges it, whether it has shown a certificate that was verified, whether the
+    connection is TLS)."""
     ask = getattr(sock, "getpeercert", None)
     if ask is None:
         return None, False, False
@@ -38,7 +40,14 @@ def peer_of(sock: object) -> tuple[SpiffeId | None, bool, bool]:
         certificate = ask(binary_form=True)
     except (ValueError, OSError):  # no handshake yet, or no connection any more
         return None, False, True
-    return (None, False, True) if not certificate else (identity_of(certificate), True, True)
+    if not certificate:
+        return None, False, True
+    return peers.known(certificate) or peers.identity_of(certificate, shown_chain(sock)), True, True
+
+
+def is_tls(sock: object) -> bool:
+    """Whether the connection is TLS."""
+    return hasattr(sock, "getpeercert")
 
 
 def sni_of(sock: object) -> str:

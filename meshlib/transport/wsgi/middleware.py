@@ -44,8 +44,8 @@ class MeshWSGIMiddleware:
         self._deadline_keys: list[tuple[str, str]] = []
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Pieces:
-        request = request_of(environ, self._port)
         server = self._server
+        request = request_of(environ, self._port, server.peers)
         left = None
         bound = server.straight(request)
         if (

@@ -29,6 +29,7 @@ from meshlib.transport.wsgi.body import Body
 from meshlib.transport.wsgi.connection import (
     PROXY_FIX,
     SOCKET,
+    is_tls,
     local_ip_of,
     local_port_of,
     peer_address,
@@ -37,6 +38,7 @@ from meshlib.transport.wsgi.connection import (
 )
 
 if TYPE_CHECKING:
+    from meshlib.identity.peers import Peers
     from meshlib.policy.refusal import Refusal
     from meshlib.transport.wsgi.contracts import Environ
 
@@ -224,7 +226,7 @@ def _told(environ: Environ) -> Mapping[str, object]:
 def _is_secure(request: WsgiRequest) -> bool:
     sock = request._environ.get(SOCKET)
     if sock is not None:
-        return peer_of(sock)[2]
+        return is_tls(sock)
     return _told(request._environ).get("wsgi.url_scheme") == "https"
 
 
@@ -288,8 +290,8 @@ def _read_target(request: WsgiRequest, environ: Environ, method: str, sent: str,
         _clear[method, sent, host, shown] = (path, host)
 
 
-def request_of(environ: Environ, port: int | None) -> WsgiRequest:
-    """The request; ``port``: the port that it came to, None: as the server says."""
+def request_of(environ: Environ, port: int | None, peers: Peers) -> WsgiRequest:
+    """The request; ``port``: the port that it came to, None: as the server says. ``peers`` judges whose certificate it is."""
     get = environ.get
     request = WsgiRequest.__new__(WsgiRequest)
     request._environ = environ
@@ -313,7 +315,7 @@ def request_of(environ: Environ, port: int | None) -> WsgiRequest:
         request.port = port
     sock = get(SOCKET)
     if hasattr(sock, "getpeercert"):
-        request.peer_id, request.mutual, request.secure = identity, _, _ = peer_of(sock)
+        request.peer_id, request.mutual, request.secure = identity, _, _ = peer_of(sock, peers)
         request.principal = "" if identity is None else identity.text
     else:
         request.mutual = False

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from meshlib.transport.asgi.changed_scope import changed
-from meshlib.transport.asgi.request import request_of
-from tests.support.asgi import http_scope
+from tests.support.asgi import http_scope, request_of
 
 
 def after(target, change, *headers, **more):

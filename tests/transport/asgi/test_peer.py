@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from unittest.mock import Mock
 
 import pytest
 
+from meshlib.identity.peers import Peers
 from meshlib.transport.asgi import peer
-from meshlib.transport.asgi.peer import NOBODY, address, peer_of, rewritten
+from meshlib.transport.asgi.peer import NOBODY, address, peers_of, rewritten
 from tests.support.spiffe import Authority
 
 OPS, OTHER = "spiffe://cluster.local/ns/default/sa/ops", "spiffe://cluster.local/ns/default/sa/other"
@@ -15,6 +17,7 @@ AUTHORITY = Authority()
 PEM = AUTHORITY.issue(OPS)[1].decode()
 DER = ssl.PEM_cert_to_DER_cert(PEM)
 OTHER_PEM = AUTHORITY.issue(OTHER)[1].decode()
+peer_of = peers_of(Peers(None))
 
 
 @pytest.mark.parametrize(
@@ -99,25 +102,30 @@ def test_a_client_that_stands_in_x_forwarded_for_is_not_the_peer(host, port, for
     assert rewritten(host, port, forwarded) is wanted
 
 
+def remembering():
+    """What a door asks, and what it remembers."""
+    peers, made = Peers(None), []
+    memo = peers.memo
+    peers = Mock(wraps=peers, version=0)
+    peers.memo = lambda: made.append(memo()) or made[0]
+    return peers_of(peers), made[0]
+
+
 def test_who_shows_the_same_certificate_again_is_the_same_and_only_then():
-    known = peer._remembered
-    known.clear()
+    peer_of, known = remembering()
     assert peer_of({"client_cert_chain": [PEM]}) == peer_of({"client_cert_chain": [PEM]})
     assert list(known) == [PEM]
     # what was said of the certificate counts each time
     assert peer_of({"client_cert_chain": [PEM], "client_cert_error": "expired"}) == NOBODY
     assert peer_of({"client_cert_chain": [PEM], "client_cert": ssl.PEM_cert_to_DER_cert(OTHER_PEM)}).identity is None
     assert peer_of({"client_cert_chain": [OTHER_PEM]}).identity.text == OTHER
-    known.clear()
 
 
 def test_what_is_remembered_is_bounded_and_has_an_identity(monkeypatch):
-    known = peer._remembered
-    known.clear()
+    peer_of, known = remembering()
     monkeypatch.setattr(peer, "MOST_REMEMBERED", 3)
     for n in range(9):
         peer_of({"client_cert_chain": [PEM + "\n" * n]})
         peer_of({"client_cert_chain": ["x" * n]})
     assert 0 < len(known) <= 3
     assert all(found.identity is not None for found in known.values())
-    known.clear()

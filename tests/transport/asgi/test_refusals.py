@@ -6,8 +6,7 @@ import pytest
 
 from meshlib.policy.refusal import Refusal
 from meshlib.transport.asgi.refusals import respond, response_of, turn_away
-from meshlib.transport.asgi.request import request_of
-from tests.support.asgi import DENIED, Client, http_scope, ws_scope
+from tests.support.asgi import DENIED, Client, http_scope, request_of, ws_scope
 
 
 def request(*headers, **more):

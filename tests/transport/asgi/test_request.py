@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, StandIn
 from meshlib.transport.asgi import request
-from meshlib.transport.asgi.request import is_grpc, request_of
-from tests.support.asgi import http_scope, ws_scope
+from meshlib.transport.asgi.request import is_grpc
+from tests.support.asgi import http_scope, request_of, ws_scope
 from tests.support.spiffe import Authority
 
 OPS = "spiffe://cluster.local/ns/default/sa/ops"

@@ -6,9 +6,8 @@ import pytest
 
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import inbound
-from meshlib.transport.asgi.request import request_of
 from meshlib.transport.asgi.serving import Serving
-from tests.support.asgi import Served, http_scope
+from tests.support.asgi import Served, http_scope, request_of
 
 
 @pytest.fixture

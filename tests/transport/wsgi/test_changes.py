@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from meshlib.engine.header_changes import HeaderChanges
+from meshlib.identity.peers import Peers
 from meshlib.transport.wsgi.changes import apply
 from meshlib.transport.wsgi.request import request_of
 from tests.support.wsgi import environ
@@ -14,7 +15,7 @@ from tests.support.wsgi import environ
 
 def changed(changes: HeaderChanges, target: str = "/", **more: Any) -> dict[str, Any]:
     made = environ(target, **more)
-    apply(changes, request_of(made, None), made)
+    apply(changes, request_of(made, None, Peers(None)), made)
     return made
 
 

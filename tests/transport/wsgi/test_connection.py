@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from meshlib.identity.peers import Peers
 from meshlib.transport.wsgi.connection import local_ip_of, local_port_of, peer_address, peer_of, sni_of
 from tests.support.spiffe import Authority
 from tests.support.wsgi import PlainSock, Sock, environ
@@ -23,7 +24,7 @@ def der(*names: str) -> bytes:
 
 
 def test_the_peers_identity_is_the_uri_of_its_certificate() -> None:
-    identity, mutual, secure = peer_of(Sock(der(PRODUCTPAGE)))
+    identity, mutual, secure = peer_of(Sock(der(PRODUCTPAGE)), Peers(None))
     assert (str(identity), mutual, secure) == (PRODUCTPAGE, True, True)
 
 
@@ -31,7 +32,7 @@ def test_the_peers_identity_is_the_uri_of_its_certificate() -> None:
     "names", [(), (PRODUCTPAGE, "spiffe://cluster.local/ns/a/sa/b"), (f"dns:{PRODUCTPAGE}",), (f"{PRODUCTPAGE}/",)]
 )
 def test_a_certificate_that_breaks_a_rule_of_spiffe_identifies_nobody(names: tuple[str, ...]) -> None:
-    assert peer_of(Sock(der(*names))) == (None, True, True)
+    assert peer_of(Sock(der(*names)), Peers(None)) == (None, True, True)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_certificate_that_breaks_a_rule_of_spiffe_identifies_nobody(names: tup
     ],
 )
 def test_without_a_certificate_that_was_verified_a_peer_is_nobody(sock: Any, secure: bool) -> None:
-    assert peer_of(sock) == (None, False, secure)
+    assert peer_of(sock, Peers(None)) == (None, False, secure)
 
 
 def test_nothing_in_the_environ_but_the_socket_says_who_the_peer_is() -> None:
@@ -59,7 +60,7 @@ def test_nothing_in_the_environ_but_the_socket_says_who_the_peer_is() -> None:
         HTTP_GUNICORN_SOCKET="x",
         HTTP_X_MESHLIB_PRINCIPAL=PRODUCTPAGE,
     )
-    request = request_of(told, None)
+    request = request_of(told, None, Peers(None))
     assert (request.principal, request.mutual) == ("", False)
 
 
