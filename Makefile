@@ -4,10 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo demo-grpc protos test coverage check bench differential soak interop istiod docs crds clean setup fuzz
+.PHONY: help demo demo-grpc demo-secure protos test coverage check bench differential soak interop istiod docs crds clean setup fuzz
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
+	@echo "make demo-secure   Bookinfo with identities: mTLS by our own CA, rotations, tokens, policies, a real Envoy"
 	@echo "make test    lint, types, import direction and all tests"
 	@echo "make coverage   the same, and how much of meshlib they run (takes twice as long)"
 	@echo "make check   lint, format, types, import direction"
@@ -36,6 +37,9 @@ demo: $(STAMP)
 
 demo-grpc: $(STAMP)
 	$(BIN)/meshlib demo grpc $(ARGS)
+
+demo-secure: $(STAMP)
+	$(BIN)/meshlib demo secure $(ARGS)
 
 # an old generator: its stubs work with every protobuf and grpcio that meshlib allows, those of a newer one ask for as new a
 # runtime. A test regenerates with the newest and compares.

@@ -19,11 +19,13 @@ PEER = "x-envoy-saw-peer"
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """A listener in plain text for Envoy's own workload, and where it leads: over mTLS, to ``server`` (its SPIFFE ID)."""
+    """A listener in plain text for Envoy's own workload, and where it leads: over mTLS to ``server`` (its SPIFFE ID); ``sni``
+    as Istio's sidecars have it."""
 
     port: int
     upstream: int
     server: str
+    sni: str = "outbound_.80_._.server.default.svc.cluster.local"
     alpn: Sequence[str] = ("istio-http/1.1", "istio", "http/1.1")
 
 
@@ -120,7 +122,7 @@ def _upstream(folder: Path, outbound: Outbound) -> dict[str, Any]:
     }
     return {
         "@type": f"{TYPES}.transport_sockets.tls.v3.UpstreamTlsContext",
-        "sni": "outbound_.9080_._.productpage.default.svc.cluster.local",
+        "sni": outbound.sni,
         "common_tls_context": common,
     }
 
