@@ -94,11 +94,7 @@ class MeshTls:
         name = rule.id if rule is not None else ""
         if tls.mode == ISTIO_MUTUAL:
             allowed = tuple(tls.subject_alt_names or ())
-            made = self._mutual(service, subset, port, tls.sni or "", allowed)
-            return ClusterTls(
-                made,
-                refusal=f"{name} asks for tls ISTIO_MUTUAL, and this workload has no mesh identity (certificate) yet",
-            )
+            return ClusterTls(self._mutual(service, subset, port, tls.sni or "", allowed))
         if tls.mode not in ("SIMPLE", "MUTUAL"):
             return ClusterTls(why_plain=f"{name} has a tls block of mode {tls.mode or 'DISABLE'}")
         made = TlsSettings(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.routes import Cluster, Destination, Rule, VirtualHost
 from meshlib.compiler.snapshot import split_authority
+from meshlib.engine.endpoint_tls import endpoint_tls
 from meshlib.engine.explanation import Considered, Explanation
 from meshlib.engine.route import route
 from meshlib.policy.circuit_limits import UNLIMITED, CircuitLimits
@@ -22,8 +23,9 @@ SHOWN = 5
 """Addresses of a headless service that are named; the others are counted."""
 
 
-def explain(live: Live, view: RequestView, now: float) -> Explanation:
-    """What ``outbound`` would decide, with the reasons. The weighted choice is left open: all destinations are shown."""
+def explain(live: Live, view: RequestView, now: float, certificate: str | None = None) -> Explanation:
+    """What ``outbound`` would decide, with the reasons. The weighted choice is left open: all destinations are shown.
+    ``certificate``: our SPIFFE ID, "" without a certificate, None when nobody says."""
     found = route(live.snapshot, view)
     vhost, taken = found.virtual_host, found.rule_object
     considered = [Considered(s.index, s.name, False, s.reason) for s in vhost.skipped]
@@ -69,7 +71,7 @@ def explain(live: Live, view: RequestView, now: float) -> Explanation:
         details["cors"] = taken.cors is not None
         details["delegate"] = taken.delegate
         details["fault"] = taken.fault.text if taken.fault is not None else ""
-        details["destinations"] = [_destination(live, taken, d, now, view) for d in taken.destinations]
+        details["destinations"] = [_destination(live, taken, d, now, view, certificate) for d in taken.destinations]
     found.add_details(details)
     return found
 
@@ -133,7 +135,9 @@ def _why_not(rule: Rule, view: RequestView) -> str:
     return "; or ".join(reason for reason in reasons if reason)
 
 
-def _destination(live: Live, rule: Rule, target: Destination, now: float, view: RequestView) -> DestinationFacts:
+def _destination(
+    live: Live, rule: Rule, target: Destination, now: float, view: RequestView, certificate: str | None
+) -> DestinationFacts:
     share = 100.0 if len(rule.destinations) == 1 else 100.0 * target.weight / rule.choice.total
     found: DestinationFacts = {
         "host": target.host,
@@ -163,7 +167,7 @@ def _destination(live: Live, rule: Rule, target: Destination, now: float, view: 
     found["resilience"] = cluster.guard.status() if cluster.guard is not None else None
     found["resilience_text"] = cluster.guard.text if cluster.guard is not None else ""
     found["outlier_detection"] = spec.outlier is not None
-    found["endpoints"] = endpoints_of(cluster, now)
+    found["endpoints"] = endpoints_of(cluster, now, certificate)
     if spec.resolution == "passthrough":
         found["endpoints_note"] = f"the address that the URL names{_known_as(live, view)}"
     elif spec.refusal:
@@ -199,13 +203,14 @@ def _what_alias(live: Live, view: RequestView, vhost: VirtualHost) -> str:
     return f"{host} is an ExternalName and stands for {known[0]}{counts}"
 
 
-def endpoints_of(cluster: BoundCluster, now: float) -> list[EndpointFacts]:
-    """The endpoints of a bound cluster with health and ejection."""
+def endpoints_of(cluster: BoundCluster, now: float, certificate: str | None = None) -> list[EndpointFacts]:
+    """The endpoints of a bound cluster with health, ejection and TLS (``certificate``: as in ``explain``)."""
     cluster.refresh(now)
     detector = cluster.state.detector
     found: list[EndpointFacts] = []
     for endpoint in cluster.endpoints:
         until = detector.ejected_until(endpoint) if detector is not None else None
+        tls, why = endpoint_tls(cluster.spec, endpoint.endpoint, cluster.mutual, certificate)
         found.append(
             {
                 "address": endpoint.key,
@@ -221,6 +226,8 @@ def endpoints_of(cluster: BoundCluster, now: float) -> list[EndpointFacts]:
                 "usable": endpoint.usable,
                 "active": endpoint.active,
                 "weight": endpoint.weight,
+                "tls": tls,
+                "tls_reason": why,
             }
         )
     return found

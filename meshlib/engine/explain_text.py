@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshlib.engine.endpoint_tls import LABEL, MTLS
+
 if TYPE_CHECKING:
     from meshlib.engine.facts import DestinationFacts, ExplanationFacts
 
@@ -82,6 +84,7 @@ def _destination(target: DestinationFacts) -> list[str]:
         lines.append(f"       by {target['resilience']['resource']}: {target['resilience_text']}")
     changed = (("request headers", target["request_headers"]), ("response headers", target["response_headers"]))
     lines += [f"       {what}: {operations}" for what, operations in changed if operations]
+    by_mtls = any(endpoint["tls"] == MTLS or LABEL in endpoint["labels"] for endpoint in target["endpoints"])
     for endpoint in target["endpoints"]:
         state = "" if endpoint["usable"] else "  ejected" if endpoint["ejected"] else "  not ready"
         if endpoint["ejected_for"]:
@@ -90,6 +93,8 @@ def _destination(target: DestinationFacts) -> list[str]:
         where = f"  {endpoint['locality']}" if endpoint["locality"] else ""
         where += f" priority {endpoint['priority']}" if endpoint["priority"] else ""
         lines.append(f"       {endpoint['address']}  {labels}{where}{state}".rstrip())
+        if by_mtls:
+            lines.append(f"         {endpoint['tls']}: {endpoint['tls_reason']}")
     if target.get("endpoints_note"):
         lines.append(f"       {target['endpoints_note']}")
     if target.get("reply"):

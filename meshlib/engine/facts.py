@@ -32,7 +32,8 @@ class MirrorFacts(TypedDict):
 
 
 class EndpointFacts(TypedDict):
-    """``ejected_for``: seconds from now, None when it is in use."""
+    """``ejected_for``: seconds from now, None when it is in use. ``tls`` is "mTLS" (of the mesh), "plain text", or SIMPLE
+    or MUTUAL of a DestinationRule; ``tls_reason`` says why."""
 
     address: str
     labels: dict[str, str]
@@ -47,6 +48,8 @@ class EndpointFacts(TypedDict):
     usable: bool
     active: int
     weight: float
+    tls: str
+    tls_reason: str
 
 
 class PassedThrough(TypedDict):

@@ -97,7 +97,8 @@ class Servers:
         self, leaf: bytes | None, chain: Sequence[bytes], allowed: Sequence[str], credentials: Credentials
     ) -> Vouched:
         """Who the server is that has shown ``leaf`` (DER) in a full handshake. ``chain``: as the handshake has verified it, the
-        leaf first and the root last. ``allowed``: the SPIFFE IDs that it may have (none: any). Raises ``ServerRefused``."""
+        leaf first and the root last. ``allowed``: the SPIFFE IDs that it may have (none: any of our trust domain and its
+        aliases). Raises ``ServerRefused``."""
         if not leaf or not chain or chain[0] != leaf:
             raise ServerRefused("the server's certificate was not verified in the handshake")
         root, until = chain[-1], min(credentials.svid.not_after, *map(_not_after, chain))
@@ -139,6 +140,12 @@ class Servers:
             )
         if allowed and found.text not in allowed:
             raise ServerRefused(f"the server is {found}; only {', '.join(allowed)} may answer")
+        ours = credentials.svid.identity.trust_domain
+        if not allowed and found.trust_domain != ours and found.trust_domain not in self._aliases():
+            raise ServerRefused(
+                f"the server is {found}; nobody says who may answer (no service account is known, and no DestinationRule has "
+                f"subjectAltNames), so only identities of our trust domain {ours} may"
+            )
         now = self._clock.time()
         if now >= until:
             raise ServerRefused(f"a certificate of the connection to {found} expired {now - until:.0f} s ago")

@@ -269,7 +269,10 @@ class Mesh(Doors):
         live = self._core.live
         if live is None:
             raise MeshError("the mesh is closed")
-        return explain_url(live, self._core.clock.monotonic(), method, url, headers or {})
+        identity = self._core.identity
+        current = identity.current() if identity is not None else None
+        certificate = current.svid.identity.text if current is not None else ""
+        return explain_url(live, self._core.clock.monotonic(), method, url, headers or {}, certificate)
 
     def explain_inbound(
         self,

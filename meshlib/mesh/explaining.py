@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 GRPC_SCHEMES = {"grpc": "http", "grpcs": "https"}
 
 
-def explain_url(live: Live, now: float, method: str, url: str, headers: Mapping[str, str]) -> Explanation:
-    """Raises ``MeshError`` for a URL that cannot be called."""
+def explain_url(
+    live: Live, now: float, method: str, url: str, headers: Mapping[str, str], certificate: str
+) -> Explanation:
+    """``certificate``: our SPIFFE ID, "" without a certificate. Raises ``MeshError`` for a URL that cannot be called."""
     scheme, _, rest = url.partition("://")
     if scheme in GRPC_SCHEMES:
-        return _explain_grpc(live, now, url, scheme, rest, headers)
-    return _explain_http(live, now, method, url, headers)
+        return _explain_grpc(live, now, url, scheme, rest, headers, certificate)
+    return _explain_http(live, now, method, url, headers, certificate)
 
 
-def _explain_grpc(live: Live, now: float, url: str, scheme: str, rest: str, headers: Mapping[str, str]) -> Explanation:
+def _explain_grpc(
+    live: Live, now: float, url: str, scheme: str, rest: str, headers: Mapping[str, str], certificate: str
+) -> Explanation:
     authority, slash, path = rest.partition("/")
     if not authority or not path:
         raise MeshError(f"explain needs a full URL such as grpc://ratings:9080/package.Service/Method, not {url!r}")
@@ -39,10 +43,12 @@ def _explain_grpc(live: Live, now: float, url: str, scheme: str, rest: str, head
     call: GrpcRequest[RequestMessages] = GrpcRequest(
         Named(slash + path), b"", GRPC_SCHEMES[scheme], told, authority, metadata
     )
-    return explain(live, call, now)
+    return explain(live, call, now, certificate)
 
 
-def _explain_http(live: Live, now: float, method: str, url: str, headers: Mapping[str, str]) -> Explanation:
+def _explain_http(
+    live: Live, now: float, method: str, url: str, headers: Mapping[str, str], certificate: str
+) -> Explanation:
     request = httpx.Request(method, url, headers=dict(headers))
     try:
         scheme, dialled = origin_of(request.url)
@@ -62,7 +68,7 @@ def _explain_http(live: Live, now: float, method: str, url: str, headers: Mappin
         dict(request.headers.items()),
         dialled,
     )
-    found = explain(live, view, now)
+    found = explain(live, view, now, certificate)
     if dialled == host and request.url.port is None and written:
         without = live.snapshot.virtual_host(dialled.rpartition(":")[0], scheme)
         if without is not found.virtual_host:

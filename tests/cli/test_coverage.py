@@ -28,8 +28,8 @@ metadata: {name: reviews}
 spec:
   host: reviews
   trafficPolicy:
-    tls:
-      mode: ISTIO_MUTUAL
+    outlierDetection:
+      consecutiveErrors: 3
     proxyProtocol:
       version: V1
     retryBudget:
@@ -63,10 +63,10 @@ def test_each_other_field_is_named_with_its_line_and_reason(tmp_path):
     lines = output.splitlines()
     assert [line.partition(": ")[0] for line in lines[:-1]] == [f"mesh.yaml:{n}" for n in (8, 9, 13, 15)]
     assert "trafficPolicy.proxyProtocol: not for this protocol: " in lines[1]
-    assert "trafficPolicy.tls.mode: approximated: calls fail (UF)" in lines[0]
+    assert "trafficPolicy.outlierDetection.consecutiveErrors: approximated: read as" in lines[0]
     assert "budgetInterval: ignored: loads, no effect (Envoy's budget is of the moment" in lines[2]
     assert "Telemetry/default/quiet spec: ignored: " in lines[3]
-    assert lines[-1] == "6 fields set: 2 honoured, 1 approximated, 2 ignored, 1 not for this protocol"
+    assert lines[-1] == "7 fields set: 3 honoured, 1 approximated, 2 ignored, 1 not for this protocol"
 
 
 @pytest.mark.parametrize(("text", "code"), [(GOOD, 0), (MIXED, 1)])
@@ -78,7 +78,7 @@ def test_programs_get_json(tmp_path):
     _, output = run(tmp_path, MIXED, "--json")
     found = json.loads(output)
     assert found["counts"]["ignored"] == 2
-    assert {f["field"] for f in found["fields"]} >= {"trafficPolicy.tls.mode", "spec"}
+    assert {f["field"] for f in found["fields"]} >= {"trafficPolicy.outlierDetection.consecutiveErrors", "spec"}
 
 
 def test_resources_with_errors_are_not_judged(tmp_path):

@@ -532,7 +532,6 @@ def test_ejections_survive_a_reload():
 @pytest.mark.parametrize(
     ("tls", "words"),
     [
-        ({"mode": "ISTIO_MUTUAL"}, "ISTIO_MUTUAL"),
         ({"mode": "SIMPLE", "credentialName": "secret"}, "TLS secret secret"),
     ],
 )

@@ -62,8 +62,18 @@ def test_it_is_known_by_its_spiffe_id_until_the_first_certificate_ends() -> None
     assert client.judge(SERVER.leaf).until == brief.not_after
 
 
-def test_without_names_that_are_allowed_any_identity_of_a_trusted_domain_is() -> None:
+def test_without_names_that_are_allowed_any_identity_of_our_trust_domain_is() -> None:
     assert Client().judge(SERVER.leaf).identity.text == REVIEWS
+
+
+def test_one_of_another_trust_domain_has_to_be_named() -> None:
+    partner = Authority.root("partner.test", NOW)
+    theirs = partner.issue("spiffe://partner.test/ns/a/sa/b", NOW)
+    client = Client(bundles(ROOT, partner))
+    with pytest.raises(ServerRefused, match=r"only identities of our trust domain cluster\.local may"):
+        client.judge(theirs.leaf, partner)
+    assert client.judge(theirs.leaf, partner, theirs.identity.text).identity == theirs.identity
+    assert Client(bundles(ROOT, partner), ["partner.test"]).judge(theirs.leaf, partner).identity == theirs.identity
 
 
 @pytest.mark.parametrize(
@@ -99,7 +109,7 @@ def test_the_root_of_another_trust_domain_vouches_for_none_of_ours() -> None:
     with pytest.raises(ServerRefused, match=re.escape("(roots are there for: cluster.local, other.example)")):
         client.judge(impostor.leaf, other)
     friend = other.issue("spiffe://other.example/ns/a/sa/b", NOW)
-    assert client.judge(friend.leaf, other).identity.trust_domain == "other.example"
+    assert client.judge(friend.leaf, other, friend.identity.text).identity.trust_domain == "other.example"
 
 
 def test_an_alias_stands_for_our_trust_domain_unless_it_has_roots_of_its_own() -> None:

@@ -141,7 +141,7 @@ def test_a_certificate_that_changes_on_disk_counts_for_the_next_mesh(authority, 
 @pytest.mark.parametrize(
     ("tls", "why"),
     [
-        ({"mode": "ISTIO_MUTUAL"}, "no mesh identity"),
+        ({"mode": "ISTIO_MUTUAL"}, "this process has no certificate"),
         ({"mode": "SIMPLE", "credentialName": "secret"}, "TLS secret secret"),
     ],
 )

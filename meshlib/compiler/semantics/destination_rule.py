@@ -104,13 +104,11 @@ LEVEL: tuple[Row, ...] = (
     honoured("outlierDetection.maxEjectionPercent", "a strict cap", CHOICES, "10"),
     honoured("outlierDetection.minHealthPercent", "fewer: all endpoints are used", COMPILE, "0: never"),
     honoured("outlierDetection.outlierDetectionHttpErrorCodes", "instead of all 5xx", BALANCING, "5xx"),
-    honoured("tls.mode", "DISABLE, SIMPLE, MUTUAL", "tests/mesh/test_tls.py", "DISABLE"),
-    approximated(
+    honoured(
         "tls.mode",
-        "calls fail (UF), and never go out in plaintext",
-        "tests/mesh/test_tls.py",
-        "there is no mesh identity yet: it comes with the security release",
-        value="ISTIO_MUTUAL",
+        "DISABLE, SIMPLE, MUTUAL, ISTIO_MUTUAL (by our SVID; without one calls fail, UF); any tls block turns auto mTLS off",
+        "tests/compiler/test_mesh_tls.py",
+        "auto mTLS",
     ),
     honoured("tls.caCertificates", "who may sign the server's certificate", "tests/mesh/test_tls.py", "the system's"),
     honoured("tls.caCrl", "revoked certificates", "tests/mesh/test_tls.py"),

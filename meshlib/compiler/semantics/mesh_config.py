@@ -10,7 +10,6 @@ COMPILED = "tests/compiler/test_custom.py"
 _AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
 _PROXY = "about proxies: there are none"
 _TELEMETRY = "traces, logs and metrics of proxies: a library has its program's"
-_TLS = "TLS between services comes with issue 14"
 _ISTIOD = "about istiod: there is none"
 _EXPORT = "what is not exported expressly is exported to all"
 
@@ -89,13 +88,18 @@ ROWS: tuple[Row, ...] = (
     ),
     not_here("inboundTrafficPolicy", _PROXY),
     not_here("configSources", _ISTIOD),
-    ignored("enableAutoMtls", _TLS),
-    ignored("caCertificates", _TLS),
-    ignored("certificates", _TLS),
-    ignored("verifyCertificateAtClient", _TLS),
-    ignored("ca", _TLS),
-    ignored("meshMTLS", _TLS),
-    ignored("tlsDefaults", _TLS),
+    honoured(
+        "enableAutoMtls",
+        "mTLS to endpoints that take it, if we have a certificate",
+        "tests/compiler/test_mesh_tls.py",
+        "true",
+    ),
+    ignored("caCertificates", "roots come with the identity (Mesh(identity=...))"),
+    not_here("certificates", _ISTIOD),
+    ignored("verifyCertificateAtClient", "servers are always verified"),
+    not_here("ca", _ISTIOD),
+    ignored("meshMTLS", "mTLS has TLS 1.2 at least, and Mozilla's intermediate suites and curves"),
+    ignored("tlsDefaults", "TLS has 1.2 at least, and Python's defaults"),
     ignored("defaultServiceExportTo", _EXPORT),
     ignored("defaultVirtualServiceExportTo", _EXPORT),
     ignored("defaultDestinationRuleExportTo", _EXPORT),

@@ -11,6 +11,7 @@ NAMES = "tests/transport/upstream/test_names.py"
 SIDECARS = "tests/compiler/test_sidecars.py"
 EGRESS = "tests/compiler/test_sidecar_listeners.py"
 GATEWAYS = "tests/compiler/test_gateways.py"
+MESH_TLS = "tests/compiler/test_mesh_tls.py"
 INBOUND = "tests/compiler/test_inbound_faults.py"
 
 WORKLOAD: tuple[Row, ...] = (
@@ -22,9 +23,7 @@ WORKLOAD: tuple[Row, ...] = (
     approximated(
         "network", "for failoverPriority", REGISTRY, "no gateway is put between networks: addresses are dialled"
     ),
-    approximated(
-        "serviceAccount", "known to the registry", REGISTRY, "identities are checked with the security release"
-    ),
+    honoured("serviceAccount", "who may answer by mTLS; with it, and no tlsMode label, mTLS is taken", MESH_TLS),
 )
 
 SERVICE_ENTRY: tuple[Row, ...] = (
@@ -45,7 +44,12 @@ SERVICE_ENTRY: tuple[Row, ...] = (
     *mounted("endpoints", WORKLOAD),
     honoured("workloadSelector.labels", "WorkloadEntries and Pods of the namespace", REGISTRY),
     honoured("exportTo", "namespaces whose clients see it", DEFINITIONS, "all"),
-    ignored("subjectAltNames", "they are checked under ISTIO_MUTUAL, which comes with the security release"),
+    approximated(
+        "subjectAltNames",
+        "who may answer under ISTIO_MUTUAL and auto mTLS, beside the endpoints' service accounts",
+        MESH_TLS,
+        "under SIMPLE and MUTUAL only those of a DestinationRule are compared",
+    ),
 )
 
 WORKLOAD_GROUP: tuple[Row, ...] = (

@@ -18,6 +18,7 @@ def test_what_acts():
         "extensionProviders",
         "outboundTrafficPolicy",
         "defaultHttpRetryPolicy",
+        "enableAutoMtls",
     }
     others = [row.path.rpartition(".")[2] for row in ROWS if not row.inert and row.status != HONOURED]
     assert set(others) == {"includeRequestBodyInCheck", "includeAdditionalHeadersInCheck"}
