@@ -16,6 +16,7 @@ from tests.support.grpc_echo import eventually
 from tests.support.grpc_mtls import (
     CLIENT,
     COUNT,
+    HOLD,
     PEER,
     TodaysClock,
     World,
@@ -163,6 +164,42 @@ def test_a_mesh_without_identity_has_ports_without_tls(world: World, caplog: pyt
 
 
 # -- who is not trusted any more ----------------------------------------------------------------------------------------
+
+
+def test_connections_of_a_dropped_root_are_closed_with_their_streams(runtime: str, world: World) -> None:
+    with mesh_of(world) as mesh:
+        world.rotate()
+        old, new = world.root, Authority.root("cluster.local", world.now)
+        with served(mesh, runtime) as (port, handlers), dialled(port, world.client()) as channel:
+            stream = channel.unary_stream(HOLD)(b"", timeout=30)
+            assert next(stream) == b"held"
+            world.root = new
+            world.rotate(old, new)
+            assert on(channel) == CLIENT
+            world.rotate(new)
+            with pytest.raises(grpc.RpcError) as caught:
+                next(stream)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert on(channel) == "UNAVAILABLE"
+            assert ask(port, world.client(new)) == CLIENT
+            assert ask(port, world.client(old)) == "UNAVAILABLE"
+            handlers.release.set()
+            assert handlers.ended.wait(10)
+
+
+def test_connections_past_the_end_of_their_certificate_are_closed_within_a_minute(runtime: str, world: World) -> None:
+    clock = TodaysClock()
+    with mesh_of(world, clock=clock) as mesh:
+        world.rotate(ttl=86400)
+        with served(mesh, runtime) as (port, _), dialled(port, world.client(ttl=3600)) as channel:
+            stream = channel.unary_stream(HOLD)(b"", timeout=30)
+            assert next(stream) == b"held"
+            clock.advance(3500)
+            assert on(channel) == CLIENT
+            clock.advance(160)
+            with pytest.raises(grpc.RpcError) as caught:
+                next(stream)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_connection_that_has_not_called_yet_is_closed_too_when_its_root_is_dropped(world: World) -> None:

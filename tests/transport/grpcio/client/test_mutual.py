@@ -7,14 +7,17 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 import meshlib
 from meshlib.security.authority import Authority
 from meshlib.transport.grpcio.client.upstreams import mutual_of
+from tests.support.broken_svids import BROKEN, KEY_PEM, signed
 from tests.support.grpc_echo import eventually
 from tests.support.grpc_mtls import CLIENT, HOLD, SERVER, TodaysClock, World, peer_authentication, served
 from tests.support.grpc_mutual import SNI, Calls, Client, calls
@@ -149,6 +152,31 @@ def test_what_a_server_is_asked_for_and_offered(client: Client) -> None:
         thread.join(10)
         other.close()
     assert seen == [(SNI, "istio-h2")]
+
+
+GRPC_CORE_DOES_NOT_SHOW = ("no digitalSignature",)
+
+
+@pytest.mark.parametrize("name", [n for n in BROKEN if n not in ("not for clients", *GRPC_CORE_DOES_NOT_SHOW)])
+def test_a_server_whose_certificate_breaks_a_rule_of_spiffe_is_sent_nothing(name: str) -> None:
+    world = World()
+    made = signed(world.root, world.now, **{"dns": ("echo.test",), **BROKEN[name]}).public_bytes(Encoding.PEM)
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    called: list[bytes] = []
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, _context: called.append(request) or b"")
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.T", {"Who": handler}),))
+    credentials = grpc.ssl_server_credentials([(KEY_PEM, made)], world.bundles().pem.encode(), True)
+    client = Client(world.root, server.add_secure_port("127.0.0.1:0", credentials))
+    server.start()
+    client.policy(SERVER)
+    client.world.rotate()
+    with calls(client, "threads") as made_calls:
+        told = made_calls.who()
+    client.close()
+    server.stop(None).wait(5)
+    assert told.startswith("UNAVAILABLE")
+    assert "TLS" in told
+    assert not called
 
 
 # -- auto mTLS ----------------------------------------------------------------------------------------------------------
