@@ -21,6 +21,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("engine/drivers.py", "runtime.wait"): "an effect: the runtime waits, by the mesh's Clock",
     ("engine/guard.py", "hedging.wait"): "no wait: it computes one",
     ("identity/workload_api.py", "self._began.wait"): NETWORK,
+    ("identity/istiod.py", "self._began.wait"): NETWORK,
     ("sources/watcher.py", "self._thread.join"): "the end of a thread",
     ("sources/watcher.py", "self.stopping.wait"): ELSEWHERE,
     ("alarms.py", "changed.wait"): "how long an idle thread stays",

@@ -183,3 +183,109 @@ def rotate(folder: str, step: str | None, show: bool, force: bool) -> None:
                 click.echo(f"{taken.step}: {line}")
         coming = due(store)
     click.echo(f"next: {coming} ({ASKED[coming]}): meshlib ca rotate {folder} --step {coming}")
+
+
+@ca.command(
+    epilog="""\b
+Examples:
+  meshlib ca serve mesh-ca --socket unix:///tmp/agent.sock -n default --service-account reviews
+  SPIFFE_ENDPOINT_SOCKET=unix:///tmp/agent.sock python app.py     with Identity.from_workload_api()
+  meshlib ca serve mesh-ca --istiod-address 127.0.0.1:15012 --tokens tokens.json
+
+\b
+For development: whoever may open the socket is given its certificate and key (its mode is 0600 unless you say otherwise).
+tokens.json ({"TOKEN": "spiffe://..."}, mode 0600) stands for TokenReview; --jwks verifies those of service accounts.
+Exit code: 0 ended by SIGTERM or SIGINT, 1 cannot serve, 2 wrong usage.
+"""
+)
+@click.argument("folder", metavar="DIR")
+@click.option("--socket", metavar="URI", help="Serve the SPIFFE Workload API: unix:///path or tcp://ip:port.")
+@click.option("--spiffe-id", default="", metavar="ID", help="Who opens the socket is this.")
+@click.option("--namespace", "-n", default="", help="The same as spiffe://.../ns/NAMESPACE/sa/...")
+@click.option("--service-account", default="", metavar="NAME", help="... with --namespace.")
+@click.option("--dns", multiple=True, metavar="NAME", help="A DNS name or IP address in that certificate.")
+@click.option("--socket-mode", default="0600", show_default=True, metavar="MODE", help="Who may open the socket.")
+@click.option("--istiod-address", default="", metavar="HOST:PORT", help="Serve istiod's CreateCertificate over TLS.")
+@click.option("--tokens", metavar="FILE", help="Callers of it, by token.")
+@click.option("--jwks", metavar="FILE", help="Keys of an issuer of service account tokens.")
+@click.option("--issuer", default="", metavar="NAME", help="... the issuer (iss) that tokens must be of.")
+@click.option("--audience", multiple=True, default=("istio-ca",), show_default=True, help="... and for whom.")
+@click.option("--ttl", type=SECONDS, default="24h", show_default=True, help="How long certificates are valid.")
+@click.option("--max-ttl", type=SECONDS, default="90d", show_default=True, help="The most that may be asked for.")
+def serve(
+    folder: str,
+    socket: str | None,
+    spiffe_id: str,
+    namespace: str,
+    service_account: str,
+    dns: tuple[str, ...],
+    socket_mode: str,
+    istiod_address: str,
+    tokens: str | None,
+    jwks: str | None,
+    issuer: str,
+    audience: tuple[str, ...],
+    ttl: float,
+    max_ttl: float,
+) -> None:
+    """Serve certificates: the SPIFFE Workload API on a socket, istiod's certificate API on a port. For development."""
+    import signal
+    import threading
+    from pathlib import Path
+
+    from meshlib.ca.callers import of_kubernetes, of_list, read_keys, read_list
+    from meshlib.ca.serving import Serving, Socket
+    from meshlib.ca.store import Store
+    from meshlib.clock import SystemClock
+    from meshlib.problems import MeshError
+
+    if socket and (bool(spiffe_id) == bool(service_account) or bool(namespace) != bool(service_account)):
+        raise click.UsageError("say who opens the socket: --spiffe-id, or both --namespace and --service-account")
+    if not socket and (spiffe_id or namespace or service_account or dns):
+        raise click.UsageError("--spiffe-id, --namespace, --service-account and --dns are of a --socket")
+    if istiod_address and (bool(tokens) == bool(jwks) or bool(jwks) != bool(issuer)):
+        raise click.UsageError("say by what callers are known: --tokens, or both --jwks and --issuer")
+    if not istiod_address and (tokens or jwks or issuer):
+        raise click.UsageError("--tokens, --jwks and --issuer are of an --istiod-address")
+    if not socket and not istiod_address:
+        raise click.UsageError("say what to serve: --socket, --istiod-address or both")
+    try:
+        mode = int(socket_mode, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise click.UsageError(f"--socket-mode {socket_mode!r} is not a valid mode; write it as 0660")
+
+    ended = threading.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: ended.set())
+    with _said():
+        store = Store.open(folder, SystemClock())
+        domain = store.trust_domain
+        who = spiffe_id or f"spiffe://{domain}/ns/{namespace}/sa/{service_account}"
+        by_token = None
+        if tokens:
+            by_token = of_list(read_list(Path(tokens), domain))
+        elif jwks:
+            by_token = of_kubernetes(read_keys(Path(jwks)), issuer, audience, domain)
+        try:
+            serving = Serving(
+                store.current,
+                store.clock,
+                sockets=[Socket(socket, who, dns, mode)] if socket else [],
+                istiod_address=istiod_address,
+                by_token=by_token,
+                ttl=ttl,
+                most=max_ttl,
+            )
+            serving.start()
+        except MeshError as error:
+            click.echo(f"meshlib ca: {error}", err=True)
+            raise SystemExit(EXIT_PROBLEMS) from error
+    if socket:
+        click.echo(f"the Workload API for {who}: SPIFFE_ENDPOINT_SOCKET={socket}")
+    if serving.istiod is not None:
+        host = istiod_address.rpartition(":")[0]
+        click.echo(f"istiod's certificate API: {host}:{serving.istiod.port}; its roots: {store.folder / 'bundle.pem'}")
+    ended.wait()
+    serving.close()

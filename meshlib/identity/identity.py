@@ -89,6 +89,39 @@ class Identity:
 
         return cls(WorkloadApiSource(socket, hint=hint))
 
+    @classmethod
+    def from_istiod(
+        cls,
+        address: str,
+        token_file: str | os.PathLike[str],
+        root_file: str | os.PathLike[str],
+        *,
+        trust_domain: str = "cluster.local",
+        server_name: str = "istiod.istio-system.svc",
+        cluster: str = "Kubernetes",
+        ttl: float = 86400.0,
+    ) -> Identity:
+        """From istiod's CreateCertificate at ``address`` (host:port). ``token_file`` has the bearer token (for the audience
+        istio-ca), of which istiod reads who we are, ``root_file`` the roots (PEM) that verify istiod's own certificate, which
+        is of ``server_name``; both are read for each call. ``trust_domain``: one of another is not used.
+        ``cluster`` is istiod's name of our cluster (ClusterID), ``ttl`` the seconds that are asked for.
+
+        Renewed between 50 and 80 % of its life, by the old certificate where istiod takes it, else by the token. Raises
+        ``BadCredentials`` for what is not an address; files and istiod may come up later."""
+        from meshlib.identity.istiod import IstiodSource
+
+        return cls(
+            IstiodSource(
+                address,
+                token_file,
+                root_file,
+                trust_domain=trust_domain,
+                server_name=server_name,
+                cluster=cluster,
+                ttl=ttl,
+            )
+        )
+
     def current(self) -> Credentials | None:
         """The newest good version; None when there has been none yet."""
         self._source.look()

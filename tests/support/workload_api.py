@@ -113,6 +113,10 @@ class Listener:
                 self.said.append(problem)
             self._changed.notify_all()
 
+    def rest(self, seconds: float) -> None:
+        """Let other threads go on."""
+        threading.Event().wait(seconds)
+
     @property
     def problem(self) -> str:
         return self.said[-1] if self.said else ""
