@@ -8,6 +8,7 @@ that is dialled as it is, its own workload decides; ``credentialName`` acts with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from meshlib.resources import destination_rule as written
 
 ISTIO_MUTUAL = "ISTIO_MUTUAL"
+_ISTIOS = re.compile(r"spiffe://[^/]+/(ns/[^/]+/sa/[^/]+)")
 ISTIO = "istio"
 """``security.istio.io/tlsMode`` of a workload that takes mTLS of the mesh."""
 
@@ -78,7 +80,8 @@ class MeshTls:
         if (
             level is not None and rule is not None
         ):  # of a wider level, which says nothing of a port with settings of its own
-            mutual = frozenset(_keys(endpoints, port, dialled)) if level.mode == ISTIO_MUTUAL else frozenset[str]()
+            takers = [e for e in endpoints if e.tls_mode == ISTIO] if level.mode == ISTIO_MUTUAL else []
+            mutual = frozenset(key for e in takers for key, _ in _places(e, port, dialled))
             disabled: dict[str, str] = {}
             why = "" if mutual else f"{rule.id} has a tls block of mode {level.mode or 'DISABLE'}"
         else:
@@ -136,7 +139,7 @@ class MeshTls:
 
     def identities(self, service: Service) -> tuple[str, ...]:
         """Who may answer for a service: the service accounts of all its endpoints, on whatever port, and a ServiceEntry's
-        ``subjectAltNames``; each also in the trust domains that are other names of ours. Empty: nobody says."""
+        ``subjectAltNames``; those of Istio's form also in the trust domains that are aliases. Empty: nobody says."""
         known = self._identities.get(service.host)
         if known is None or known[0] is not service:
             known = self._identities[service.host] = service, tuple(sorted(self._who_answers(service)))
@@ -148,9 +151,9 @@ class MeshTls:
         paths = {f"ns/{service.namespace}/sa/{account}" for account in accounts}
         names = {f"{SCHEME}{settings.trust_domain}/{path}" for path in paths}
         names.update(service.subject_alt_names)
-        spiffe = [name.removeprefix(SCHEME) for name in names if name.startswith(SCHEME)]
+        of_istio = [found for name in names if (found := _ISTIOS.fullmatch(name)) is not None]
         for alias in settings.trust_domain_aliases:
-            names.update(f"{SCHEME}{alias}/{name.partition('/')[2]}" for name in spiffe if "/" in name)
+            names.update(f"{SCHEME}{alias}/{found[1]}" for found in of_istio)
         return names
 
     def _by_endpoint(
@@ -168,10 +171,6 @@ class MeshTls:
                 else:
                     mutual.append(key)
         return frozenset(mutual), disabled
-
-
-def _keys(endpoints: Iterable[Endpoint], port: int, dialled: bool) -> Iterator[str]:
-    return (key for endpoint in endpoints for key, _ in _places(endpoint, port, dialled))
 
 
 def _places(endpoint: Endpoint, port: int, dialled: bool) -> Iterator[tuple[str, int]]:
