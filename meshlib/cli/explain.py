@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from meshlib.cli.explain_inbound import INBOUND_OPTIONS, explain_inbound, inbound_options
-from meshlib.cli.options import header_of, https_rules_option, load_or_exit, make_workload, workload_options
+from meshlib.cli.options import (
+    header_of,
+    https_rules_option,
+    identity_options,
+    load_or_exit,
+    made_or_exit,
+    make_identity,
+    make_workload,
+    workload_options,
+)
 
 if TYPE_CHECKING:
     from meshlib.compiler.compile import HttpsRules
@@ -32,6 +41,7 @@ Examples:
 )
 @workload_options
 @https_rules_option
+@identity_options
 def explain(
     paths: tuple[str, ...],
     method: str | None,
@@ -42,6 +52,9 @@ def explain(
     labels: str,
     https_rules: HttpsRules,
     inbound: bool,
+    cert: str | None,
+    key: str | None,
+    bundles: tuple[str, ...],
     **told: object,
 ) -> None:
     """Show the whole decision for a request: the rule taken, why each other rule is not, weights, endpoints, timeouts,
@@ -49,8 +62,10 @@ def explain(
 
     With --inbound: what happens to a request that the workload serves, and which AuthorizationPolicy says so. The last
     argument is its path then."""
+    identity = make_identity(cert, key, bundles)
     if inbound:
-        explain_inbound(paths, method, headers, style, make_workload(workload, namespace, labels), told)
+        who = make_workload(workload, namespace, labels)
+        explain_inbound(paths, method, headers, style, who, identity, told)
         return
     given = [name for name, value in told.items() if value]
     if given:
@@ -58,12 +73,11 @@ def explain(
     *files, url = paths
     if not files or "://" not in url:
         raise click.UsageError("give the resources and then the URL: meshlib explain mesh/ http://reviews:9080/")
-    from meshlib.mesh import Mesh
     from meshlib.problems import MeshError
 
     resources, problems = load_or_exit(files)
     caller = make_workload(workload, namespace, labels)
-    with Mesh(resources, problems, workload=caller, https_rules=https_rules) as mesh:
+    with made_or_exit(resources, problems, workload=caller, https_rules=https_rules, identity=identity) as mesh:
         try:
             found = mesh.explain(method=(method or "GET").upper(), url=url, headers=dict(header_of(h) for h in headers))
         except MeshError as error:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from meshlib.cli.options import header_of, load_or_exit
+from meshlib.cli.options import header_of, load_or_exit, made_or_exit
 
 if TYPE_CHECKING:
+    from meshlib.identity.identity import Identity
     from meshlib.workload import Workload
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -53,20 +54,20 @@ def explain_inbound(
     headers: Sequence[str],
     style: str,
     workload: Workload,
+    identity: Identity | None,
     told: Mapping[str, object],
 ) -> None:
     """``told``: what was given of ``INBOUND_OPTIONS``."""
     *files, path = paths
     if not files or not path.startswith("/"):
         raise click.UsageError("give the resources and then the path: meshlib explain --inbound mesh/ /admin/users")
-    from meshlib.mesh import Mesh
     from meshlib.problems import MeshError
 
     given = {name: value for name, value in told.items() if value is not None}
     if "claims" in given:
         given["claims"] = _claims(str(given["claims"]))
     resources, problems = load_or_exit(files)
-    with Mesh(resources, problems, workload=workload) as mesh:
+    with made_or_exit(resources, problems, workload=workload, identity=identity) as mesh:
         try:
             found = mesh.explain_inbound(
                 method=method and method.upper(),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 import click
 
 from meshlib.problems import MeshError, Problem
-from meshlib.sources.environment import parse_labels
+from meshlib.sources.environment import FILES, identity_of_files, parse_labels
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from meshlib.identity.identity import Identity
+    from meshlib.mesh import Mesh
+    from meshlib.mesh.options import MeshOptions
     from meshlib.resources.base import Resource
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -57,6 +61,37 @@ def workload_options(command: F) -> F:
     return command
 
 
+def identity_options(command: F) -> F:
+    """--cert, --key, --bundle; ``make_identity`` makes of them what is asked for, or of MESHLIB_CERT, _KEY, _BUNDLE."""
+    for option in (
+        click.option(
+            "--bundle", "bundles", multiple=True, metavar="[TRUST_DOMAIN=]FILE",
+            help="Roots that are trusted, PEM or SPIFFE's JSON; of other trust domains as other.example=FILE, each with a "
+            "--bundle of its own.  [env: MESHLIB_BUNDLE]",
+        ),
+        click.option("--key", metavar="FILE", help="The certificate's private key, PEM.  [env: MESHLIB_KEY]"),
+        click.option(
+            "--cert", metavar="FILE", help="Certificate of this workload (an X.509-SVID) and its intermediates, PEM.  "
+            "[env: MESHLIB_CERT]",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def make_identity(cert: str | None, key: str | None, bundles: Sequence[str], *, wait: bool = False) -> Identity | None:
+    """The identity that the options describe, or without any of them the environment; None when neither does. A usage error
+    when something is missing. ``wait``: what cannot be used yet may come later."""
+    named = ("--cert", "--key", "--bundle") if cert or key or bundles else FILES
+    told = (cert or "", key or "", os.pathsep.join(bundles))
+    if named is FILES:
+        told = (os.environ.get(FILES[0], ""), os.environ.get(FILES[1], ""), os.environ.get(FILES[2], ""))
+    try:
+        return identity_of_files(*told, named=named, wait=wait)
+    except MeshError as error:
+        raise click.UsageError(str(error)) from error
+
+
 def https_rules_option(command: F) -> F:
     """--https-rules, MESHLIB_HTTPS_RULES."""
     return click.option(
@@ -99,3 +134,15 @@ def load_or_exit(paths: Sequence[str]) -> tuple[list[Resource], list[Problem]]:
         click.echo(f"{count} error{'s' if count != 1 else ''}; see `meshlib validate`", err=True)
         raise SystemExit(EXIT_PROBLEMS)
     return result.resources, result.problems
+
+
+def made_or_exit(resources: Sequence[Resource], problems: Sequence[Problem], **options: Unpack[MeshOptions]) -> Mesh:
+    """The mesh of these resources; prints what is wrong with its certificates and exits 1 when they cannot be used."""
+    from meshlib.identity.errors import BadCredentials
+    from meshlib.mesh import Mesh
+
+    try:
+        return Mesh(resources, problems, **options)
+    except BadCredentials as error:
+        click.echo(f"error: {error}", err=True)
+        raise SystemExit(EXIT_PROBLEMS) from None

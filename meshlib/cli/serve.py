@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshlib.cli.options import EXIT_PROBLEMS
+from meshlib.cli.options import EXIT_PROBLEMS, identity_options, make_identity
 
 if TYPE_CHECKING:
     from meshlib.identity.identity import Identity
@@ -36,11 +36,7 @@ Examples:
     "--config", "configs", multiple=True, metavar="PATH",
     help="File, folder or glob of resources; may be given several times.  [env: MESHLIB_CONFIG]",
 )  # fmt: skip
-@click.option(
-    "--cert", envvar="MESHLIB_CERT", metavar="FILE", help="Certificate (an X.509-SVID) with its intermediates, PEM."
-)
-@click.option("--key", envvar="MESHLIB_KEY", metavar="FILE", help="Its private key, PEM.")
-@click.option("--bundle", envvar="MESHLIB_BUNDLE", metavar="FILE", help="The roots that are trusted, PEM.")
+@identity_options
 @click.option("--workload", metavar="NAME", help="Name of this workload.  [env: MESHLIB_WORKLOAD]")
 @click.option("--namespace", "-n", help="Its namespace.  [env: MESHLIB_NAMESPACE]")
 @click.option("--labels", metavar="K=V,K=V", help="Its labels, by which policies select it.  [env: MESHLIB_LABELS]")
@@ -90,7 +86,7 @@ def serve(
     configs: tuple[str, ...],
     cert: str | None,
     key: str | None,
-    bundle: str | None,
+    bundles: tuple[str, ...],
     workload: str | None,
     namespace: str | None,
     labels: str | None,
@@ -119,8 +115,7 @@ def serve(
         raise click.UsageError("give the resources of the mesh: --config mesh/, or MESHLIB_CONFIG")
     if health_path and not health_path.startswith("/"):
         raise click.UsageError(f"--health-path {health_path!r} is not a path; write it as /{health_path}")
-    if (cert or key or bundle) and not (cert and key and bundle):
-        raise click.UsageError("--cert, --key and --bundle go together: give all three, or none")
+    make_identity(cert, key, bundles)
     named = {
         "MESHLIB_WORKLOAD": workload,
         "MESHLIB_NAMESPACE": namespace,
@@ -145,7 +140,7 @@ def serve(
             access_log=access_log,
             root_path=root_path,
         )
-        code = run(options, settings, lambda: _mesh(paths, who, _identity(cert, key, bundle)))
+        code = run(options, settings, lambda: _mesh(paths, who, make_identity(cert, key, bundles, wait=True)))
     except MeshError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(EXIT_PROBLEMS) from None
@@ -156,15 +151,6 @@ def _workload(named: dict[str, str]) -> Workload:
     from meshlib.sources.environment import workload_from_env
 
     return workload_from_env({**os.environ, **named})
-
-
-def _identity(cert: str | None, key: str | None, bundle: str | None) -> Identity | None:
-    """None without any of the three. What cannot be used yet may come later: it is not ready until then, and says so."""
-    if not (cert and key and bundle):
-        return None
-    from meshlib.identity.identity import Identity
-
-    return Identity.from_files(cert, key, bundle, wait=True)
 
 
 def _mesh(paths: tuple[str, ...], workload: Workload, identity: Identity | None) -> Mesh:

@@ -41,7 +41,7 @@ TORN_READS = 3
 
 FilePath = str | os.PathLike[str]
 Bundle = FilePath | Mapping[str, FilePath]
-"""One file for our own trust domain, or files by trust domain."""
+"""One file for our own trust domain, or files by trust domain ("": ours)."""
 
 
 class CredentialFiles:
@@ -143,7 +143,11 @@ class CredentialFiles:
         found = roots or self._roots
         if found is None:
             return None
-        return TrustBundles({domain or svid.identity.trust_domain: each for domain, each in found.items()})
+        ours = svid.identity.trust_domain
+        whole: dict[str, tuple[bytes, ...]] = {}
+        for domain, each in found.items():
+            whole[domain or ours] = (*whole.get(domain or ours, ()), *each)
+        return TrustBundles(whole)
 
     def _take(self, svid: Svid | None, roots: Mapping[str, tuple[bytes, ...]] | None, problem: str) -> None:
         bundles = None if svid is None else self._bundles_for(svid, roots)

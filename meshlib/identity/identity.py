@@ -70,7 +70,7 @@ class Identity:
 
         ``cert`` (PEM): the leaf, an X.509-SVID, and its intermediates; ``key``: PKCS#8, PKCS#1 or SEC 1 in PEM, not
         encrypted. ``bundle``: the roots of our trust domain, in PEM or as a SPIFFE bundle in JSON; or a mapping from trust
-        domains, ours among them, to such files: a root vouches for its own trust domain only.
+        domains, ours ("") among them, to such files: a root vouches for its own trust domain only.
 
         The mesh raises ``BadCredentials``, with file and remedy, when they cannot be used at the start. With ``wait`` it
         starts all the same, has no identity until they can, and says so.

@@ -29,7 +29,7 @@ from meshlib.progress import shown
 from meshlib.resources.base import free_resources
 from meshlib.resources.loader import load_objects
 from meshlib.resources.object_memo import ObjectMemo
-from meshlib.sources.environment import https_rules_from_env, workload_from_env
+from meshlib.sources.environment import https_rules_from_env, identity_from_env, workload_from_env
 from meshlib.sources.files import FileSource, newly_wrong
 from meshlib.telemetry.observe import InboundTelemetry, Telemetry
 from meshlib.transport.core.mesh_core import MeshCore
@@ -139,10 +139,12 @@ class Mesh(Doors):
     @classmethod
     @takes_options(https_rules=None)
     def from_env(cls, **options: Unpack[MeshOptions]) -> Mesh:
-        """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH), MESHLIB_HTTPS_RULES and the workload's
-        MESHLIB_* variables.
+        """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH), MESHLIB_HTTPS_RULES, the workload's
+        MESHLIB_* variables, and its identity: MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or with those of
+        other trust domains ``roots.pem:other.example=other.pem``).
 
-        Raises ``MeshError`` when MESHLIB_CONFIG is not set, ``ConfigError`` for what is wrong in the files.
+        Raises ``MeshError`` when MESHLIB_CONFIG is not set, or of the identity only some is; ``ConfigError`` for what is
+        wrong in the files, ``BadCredentials`` for certificates that cannot be used.
         """
         config = os.environ.get("MESHLIB_CONFIG", "")
         if not config:
@@ -152,6 +154,7 @@ class Mesh(Doors):
             )
         options["workload"] = options.get("workload") or workload_from_env(os.environ)
         options["https_rules"] = options.get("https_rules") or https_rules_from_env(os.environ)
+        options["identity"] = options.get("identity") or identity_from_env(os.environ)
         return cls.from_path(*config.split(os.pathsep), **options)
 
     # -- configuration ----------------------------------------------------------------------------------------------

@@ -1,12 +1,19 @@
-"""The workload and its options as MESHLIB_* variables describe them."""
+"""The workload, its identity and its options as MESHLIB_* variables describe them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from meshlib.compiler.compile import HTTPS_RULES, HttpsRules
 from meshlib.problems import MeshError
 from meshlib.workload import DEFAULT_TRUST_DOMAIN, Workload
+
+if TYPE_CHECKING:
+    from meshlib.identity.identity import Identity
+
+FILES = ("MESHLIB_CERT", "MESHLIB_KEY", "MESHLIB_BUNDLE")
 
 
 def workload_from_env(environ: Mapping[str, str]) -> Workload:
@@ -31,6 +38,49 @@ def https_rules_from_env(environ: Mapping[str, str]) -> HttpsRules:
         if value == known:
             return known
     raise MeshError(f"MESHLIB_HTTPS_RULES is {' or '.join(HTTPS_RULES)}, not {value!r}")
+
+
+def identity_from_env(environ: Mapping[str, str]) -> Identity | None:
+    """MESHLIB_CERT, MESHLIB_KEY, MESHLIB_BUNDLE (files; see ``parse_bundles``); None without any of them. Raises ``MeshError``
+    when some are set and others are not."""
+    return identity_of_files(*(environ.get(name, "") for name in FILES), named=FILES)
+
+
+def identity_of_files(
+    cert: str, key: str, bundle: str, *, named: Sequence[str] = FILES, wait: bool = False
+) -> Identity | None:
+    """The identity that somebody has written down as three texts, which are called ``named`` there; None when all are "".
+    Raises ``MeshError`` naming what is missing. ``wait``: as of ``Identity.from_files``."""
+    given = dict(zip(named, (cert, key, bundle), strict=True))
+    missing = [name for name, value in given.items() if not value]
+    if len(missing) == len(given):
+        return None
+    if missing:
+        there = " and ".join(name for name, value in given.items() if value)
+        raise MeshError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing beside {there}: an identity is a "
+            "certificate with its intermediates, its key, and the bundle of roots that are trusted; give all three, or none"
+        )
+    from meshlib.identity.identity import Identity
+
+    return Identity.from_files(cert, key, parse_bundles(bundle, named[2]), wait=wait)
+
+
+def parse_bundles(text: str, what: str) -> dict[str, str]:
+    """Files by trust domain, "" for our own: ``roots.pem``, or several, separated as in PATH:
+    ``roots.pem:other.example=other.pem``. Raises ``MeshError`` naming ``what`` when two are of one trust domain."""
+    found: dict[str, str] = {}
+    for item in filter(None, text.split(os.pathsep)):
+        domain, equals, file = item.partition("=")
+        if not equals or "/" in domain:  # a path that has a "="
+            domain, file = "", item
+        if domain in found:
+            whose = f"the trust domain {domain}" if domain else "our own trust domain"
+            raise MeshError(
+                f"{what}: {found[domain]} and {file} are both for {whose}; write others as other.example=FILE"
+            )
+        found[domain] = file
+    return found
 
 
 def parse_labels(text: str, what: str) -> dict[str, str]:
