@@ -3,10 +3,11 @@ is made."""
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from meshlib.identity.memory_file import memory_file
 
 if TYPE_CHECKING:
     from meshlib.security.svid import Svid
@@ -65,10 +66,5 @@ class Credentials:
 
 
 def _load(context: ssl.SSLContext, svid: Svid) -> None:
-    """``ssl`` reads keys from files alone: one in memory, which touches no disk and which no child inherits."""
-    descriptor = os.memfd_create("svid", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, svid.key_pem + svid.chain_pem)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
+    with memory_file(svid.key_pem, svid.chain_pem) as path:
+        context.load_cert_chain(path)

@@ -117,7 +117,12 @@ LEVEL: tuple[Row, ...] = (
     honoured("tls.sni", "server name asked for", "tests/mesh/test_tls.py", "Host"),
     honoured("tls.subjectAltNames", "names that the server may have", "tests/mesh/test_tls.py", "Host"),
     honoured("tls.insecureSkipVerify", "any certificate", "tests/mesh/test_tls.py", "false"),
-    ignored("tls.credentialName", "there are no Secrets to read here: calls fail (UF); name files instead"),
+    approximated(
+        "tls.credentialName",
+        "roots, certificate and key of a Secret of the workload's namespace (ca.crt, tls.crt, tls.key; cacert, cert, key)",
+        "tests/mesh/test_tls_secrets.py",
+        "ConfigMaps are not read; it acts without a workloadSelector, too",
+    ),
 )
 
 ROWS: tuple[Row, ...] = (

@@ -53,7 +53,8 @@ class Followed(Generic[T]):
         try:
             made = self._load()
         except (OSError, ValueError) as error:
-            told = f"{self.what} cannot be used ({', '.join(self.files)}): {error}"
+            named = f" ({', '.join(self.files)})" if self.files else ""
+            told = f"{self.what} cannot be used{named}: {error}"
             # what is no fault of the contents (too many open files ...) may be over at the next look
             self._seen = seen if isinstance(error, (ssl.SSLError, ValueError)) else None
             if not self._good:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from meshlib.identity.memory_file import memory_file
 from meshlib.policy.peer_names import allows, type_of
 from meshlib.transport.upstream.followed import Followed
 from meshlib.transport.upstream.mutual import Handshake, MutualTls
@@ -118,12 +119,14 @@ def chose_http1(tls: Context | MutualTls | None, selected: str | None) -> bool:
 def upstream_context(settings: TlsSettings) -> Followed[ssl.SSLContext]:
     """The context for a DestinationRule's ``tls`` block, which follows its files."""
     files = (settings.ca_certificates, settings.client_certificate, settings.private_key, settings.ca_crl)
-    return Followed("the TLS files of a DestinationRule", files, lambda: load_context(settings))
+    return Followed(settings.credential or "the TLS files of a DestinationRule", files, lambda: load_context(settings))
 
 
 def load_context(settings: TlsSettings) -> ssl.SSLContext:
     """The context, of the files as they are now. Raises OSError (ssl.SSLError too)."""
-    if settings.ca_certificates:
+    if settings.credential:
+        context = _of_secret(settings)
+    elif settings.ca_certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(settings.ca_certificates)
     else:
@@ -138,6 +141,20 @@ def load_context(settings: TlsSettings) -> ssl.SSLContext:
     context.check_hostname = not settings.subject_alt_names and not settings.insecure_skip_verify
     if settings.insecure_skip_verify:
         context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _of_secret(settings: TlsSettings) -> ssl.SSLContext:
+    """A context with what a Secret has: its roots and no others."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if settings.ca_pem:
+        with memory_file(settings.ca_pem, settings.crl_pem) as path:
+            context.load_verify_locations(path)
+    if settings.crl_pem:
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    if settings.certificate_pem:
+        with memory_file(settings.key_pem, settings.certificate_pem) as path:
+            context.load_cert_chain(path, password="")
     return context
 
 

@@ -211,7 +211,7 @@ def _tls(settings: TlsSettings, authority: str) -> tuple[Followed[grpc.ChannelCr
         raise CannotConnect(
             "tls.insecureSkipVerify: grpcio always verifies certificates; set caCertificates to the server's own CA"
         )
-    if settings.ca_crl:
+    if settings.ca_crl or settings.crl_pem:
         raise CannotConnect("tls.caCrl: grpcio does not look at revocation lists, and the policy asks for it")
     wanted = settings.subject_alt_names
     if wanted:
@@ -236,6 +236,9 @@ def _credentials(settings: TlsSettings) -> Followed[grpc.ChannelCredentials]:
 
     def load() -> grpc.ChannelCredentials:
         load_context(settings)
+        if settings.credential:
+            pems = settings.ca_pem, settings.key_pem, settings.certificate_pem
+            return grpc.ssl_channel_credentials(*(pem or None for pem in pems))
         contents: list[bytes | None] = []
         for file in files:
             if file:
@@ -245,4 +248,4 @@ def _credentials(settings: TlsSettings) -> Followed[grpc.ChannelCredentials]:
                 contents.append(None)
         return grpc.ssl_channel_credentials(*contents)
 
-    return Followed("the TLS files of a DestinationRule", files, load)
+    return Followed(settings.credential or "the TLS files of a DestinationRule", files, load)

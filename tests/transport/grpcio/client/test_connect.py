@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
 import pytest
 import trustme
@@ -54,6 +56,26 @@ async def test_a_destination_rule_makes_the_connection_tls(runtime_class, files)
     policy = {"tls": {"mode": "SIMPLE", "caCertificates": files["ca"]}}
     with EchoServer(credentials=server_credentials(HOST)) as server, mesh_of(server, policy=policy) as mesh:
         assert await runtime_class(mesh).server() == "one"
+
+
+async def test_a_secret_has_roots_certificate_and_key(runtime_class, files):
+    keys = {"ca.crt": "ca", "tls.crt": "cert", "tls.key": "key"}
+    values = {key: Path(files[name]).read_text() for key, name in keys.items()}
+    policy = {"tls": {"mode": "MUTUAL", "credentialName": "s"}}
+
+    def secret(**more: str) -> dict[str, object]:
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {**values, **more}}
+
+    with EchoServer(credentials=server_credentials(HOST, mutual=True)) as server:
+        with mesh_of(server, policy=policy, more=[secret()]) as mesh:
+            assert await runtime_class(mesh).server() == "one"
+        with mesh_of(server, policy=policy, more=[secret(**{"ca.crl": "revoked"})]) as mesh:
+            error = await refused(Threads(mesh).unary())
+            assert "revocation lists" in error.details()
+        with mesh_of(server, policy=policy, more=[secret(**{"tls.key": "c4n4ry"})]) as mesh:
+            error = await refused(Threads(mesh).unary())
+            assert "Secret default/s" in error.details()
+            assert "c4n4ry" not in error.details()
 
 
 async def test_a_destination_rule_shows_a_client_certificate(runtime_class, files):
