@@ -11,8 +11,10 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from benchmarks.free_ports import free_port
+from meshlib.cli.main import main
 from tests.support.identities import World
 from tests.support.serve_process import ServeProcess
 from tests.support.spiffe import Authority
@@ -116,3 +118,25 @@ def test_meshlib_serve(folder: Path) -> None:
         with pytest.raises(httpx.ReadError):
             httpx.get(f"http://127.0.0.1:{served.port}/orders/7", timeout=20, trust_env=False)
         assert httpx.get(f"http://127.0.0.1:{plain_port}/healthz", timeout=20, trust_env=False).text == "ok\n"
+
+
+def test_identity(folder: Path, executed: dict[str, Any]) -> None:
+    """The commands and the call as they stand, but for the port, against orders as ``meshlib serve`` serves it."""
+    section, shop = "## Identity", "### meshlib serve"
+    (folder / "shop.py").write_text(blocks(shop, "python")[0])
+    (folder / "mesh" / "strict.yaml").write_text(blocks(shop, "yaml")[0])
+    for line in blocks(section, "")[0].splitlines():
+        assert line.startswith("meshlib ca ")
+        ran = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert ran.exit_code == 0, ran.output
+    (here,) = blocks(section, "yaml")
+    (sample,) = blocks(section, "python")
+    mine = folder / "mesh-ca/issued/ns+shop+sa+orders"
+    files = ["--cert", str(mine / "cert.pem"), "--key", str(mine / "key.pem"), "--bundle", str(mine / "bundle.pem")]
+    arguments = ["shop:app", "--config", "mesh", "--namespace", "shop", "--labels", "app=orders", "--port", "0", *files]
+    with ServeProcess(folder, *arguments, own_arguments=True) as served:
+        served.begun()
+        (folder / "mesh/here.yaml").write_text(here.replace("8000", str(served.port)))
+        exec(compile(sample.replace("8000", str(served.port)), section, "exec"), executed)
+        assert executed["response"].json() == {"number": 7}
+        assert executed["mesh"].status()["identity"]["identity"] == CART
