@@ -115,6 +115,8 @@ def remember_sni(context: ssl.SSLContext) -> None:
 
 def _keep(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
     setattr(connection, SNI, name or "")
+    if name is not None and isinstance(connection, ssl.SSLSocket):
+        connection.server_hostname = name  # where servers of WSGI look for it
 
 
 def _verified(done: HandshakeDone) -> list[dict[str, object]]:
