@@ -10,6 +10,7 @@ import click
 
 from meshlib.problems import MeshError, Problem
 from meshlib.sources.environment import FILES, identity_of_files, parse_labels
+from meshlib.sources.istiod_environment import identity_of_istiod
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def make_identity(cert: str | None, key: str | None, bundles: Sequence[str], *, 
     if named is FILES:
         told = (os.environ.get(FILES[0], ""), os.environ.get(FILES[1], ""), os.environ.get(FILES[2], ""))
     try:
+        if named is FILES and (found := identity_of_istiod(os.environ)) is not None:
+            return found
         return identity_of_files(*told, named=named, wait=wait)
     except MeshError as error:
         raise click.UsageError(str(error)) from error

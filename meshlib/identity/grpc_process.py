@@ -64,6 +64,11 @@ def used() -> None:
         os.register_at_fork(after_in_child=_settle)  # grpcio has registered its own with its first channel
 
 
+def was_used() -> bool:
+    """Whether this process, or one that it was forked from, has made a channel here."""
+    return _used_by is not None
+
+
 def once_settled(begin: Callable[[], object]) -> None:
     """In a forked child, where fork support is on: ``begin`` when grpcio's own handler has run, which cancels every call that
     it finds, those of the child too."""

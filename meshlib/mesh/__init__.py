@@ -141,7 +141,7 @@ class Mesh(Doors):
     def from_env(cls, **options: Unpack[MeshOptions]) -> Mesh:
         """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH), MESHLIB_HTTPS_RULES, the workload's
         MESHLIB_* variables, and its identity: MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or with those of
-        other trust domains ``roots.pem:other.example=other.pem``).
+        other trust domains ``roots.pem:other.example=other.pem``); or MESHLIB_CA, MESHLIB_CA_TOKEN and MESHLIB_CA_ROOT: istiod.
 
         Raises ``MeshError`` when MESHLIB_CONFIG is not set, or of the identity only some is; ``ConfigError`` for what is
         wrong in the files, ``BadCredentials`` for certificates that cannot be used.

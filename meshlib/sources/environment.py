@@ -41,8 +41,13 @@ def https_rules_from_env(environ: Mapping[str, str]) -> HttpsRules:
 
 
 def identity_from_env(environ: Mapping[str, str]) -> Identity | None:
-    """MESHLIB_CERT, MESHLIB_KEY, MESHLIB_BUNDLE (files; see ``parse_bundles``); None without any of them. Raises ``MeshError``
-    when some are set and others are not."""
+    """MESHLIB_CERT, MESHLIB_KEY, MESHLIB_BUNDLE (files; see ``parse_bundles``), or MESHLIB_CA and its companions (istiod); None
+    without any of them. Raises ``MeshError`` when some are set and others are not."""
+    from meshlib.sources.istiod_environment import identity_of_istiod
+
+    found = identity_of_istiod(environ)
+    if found is not None:
+        return found
     return identity_of_files(*(environ.get(name, "") for name in FILES), named=FILES)
 
 

@@ -6,6 +6,7 @@ import gc
 import os
 from typing import TYPE_CHECKING
 
+from meshlib.identity import grpc_process
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
 from meshlib.transport.grpcio.client.mutual import Mutual
 from meshlib.transport.grpcio.client.upstream import Upstream, made_channels
@@ -59,6 +60,8 @@ class Upstreams:
     def after_fork(self) -> None:
         """In a forked child. Calls that the parent has left as garbage are not to be collected here: their destruction takes
         locks of gRPC core, which threads of the parent may have held, and ends in a hang or an abort."""
+        # an identity that is followed over gRPC has used it, too
+        self._used = self._used or grpc_process.was_used()
         self._forked = self._used
         if self.mutual is not None:
             self.mutual.after_fork()

@@ -9,10 +9,25 @@ import sys
 
 import pytest
 
+from meshlib.identity import grpc_process
+from meshlib.transport.grpcio.client.connect import CannotConnect
 from meshlib.transport.grpcio.client.upstream import Upstream
-from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
+from meshlib.transport.grpcio.client.upstreams import Upstreams, upstreams_of_mesh
 from tests.support.grpc_echo import EchoServer
 from tests.support.grpc_runtimes import Threads, mesh_of
+
+
+def test_a_process_whose_identity_came_over_grpc_has_used_it(monkeypatch):
+    """Its child is told so, instead of waiting for ever, though the mesh itself has made no call."""
+    monkeypatch.setattr(grpc_process, "_used_by", os.getpid() + 1)
+    monkeypatch.setattr("meshlib.transport.grpcio.client.upstreams.gc.freeze", lambda: None)
+    monkeypatch.setattr("meshlib.transport.grpcio.client.upstreams.made_channels", ())
+    monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
+    upstreams = Upstreams()
+    upstreams.after_fork()
+    with pytest.raises(CannotConnect, match="set GRPC_ENABLE_FORK_SUPPORT=1"):
+        upstreams.check()
+
 
 PROGRAM = """
 import os, sys
