@@ -78,7 +78,12 @@ Exit code: 0 written, 1 not written, 2 wrong usage.
 @click.argument("identity", required=False, default="", metavar="[SPIFFE-ID]")
 @click.option("--namespace", "-n", default="", help="Kubernetes namespace: spiffe://.../ns/NAMESPACE/sa/...")
 @click.option("--service-account", default="", metavar="NAME", help="Kubernetes service account: .../sa/NAME.")
-@click.option("--dns", multiple=True, metavar="NAME", help="A DNS name or IP address besides; gRPC clients need one.")
+@click.option(
+    "--dns",
+    multiple=True,
+    metavar="NAME",
+    help="A DNS name or IP address besides, for clients that compare no SPIFFE ID.",
+)
 @click.option("--ttl", type=SECONDS, default="24h", show_default=True, help="How long it is valid.")
 @click.option("--rsa", is_flag=True, help="An RSA key of 2048 bits, not EC P-256.")
 @click.option(
