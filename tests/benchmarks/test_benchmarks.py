@@ -153,3 +153,17 @@ def test_grpc_rows_are_made_of_real_calls_by_all_three_ways(tmp_path):
 def test_a_client_process_that_fails_is_an_error_and_not_a_figure():
     with pytest.raises(RuntimeError, match=r"benchmarks.grpc_calls nowhere 1 --quick failed"):
         client_samples("nowhere", 1, {}, quick=True)
+
+
+def test_grpc_mtls_rows_are_made_of_real_calls_by_every_way(tmp_path):
+    file = tmp_path / "rows.json"
+    result = CliRunner().invoke(main, ["--quick", "--only", "grpc-mtls", "--json", str(file)])
+    assert result.exit_code == 0, (result.output, result.exception)
+    rows = {row["name"]: row for row in json.loads(file.read_text())}
+    assert len(rows) == 12
+    assert [name for name, row in rows.items() if row["target"] == 0.8] == [
+        "gRPC unary/s over mTLS / plain text, 64 B, 16 in flight, both splices"
+    ]
+    for row in rows.values():
+        assert not row["lower_is_better"]
+        assert min(row["extra"].values()) > 20, "no call over a socket is that fast"
