@@ -19,7 +19,15 @@ from meshlib.transport.protocol.http2 import Http2Session
 from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
 from meshlib.transport.upstream.attempt import Attempt
-from meshlib.transport.upstream.problems import BODY_TOO_LATE, NOT_SENT_IN_TIME, body_silent, no_head, not_written
+from meshlib.transport.upstream.problems import (
+    BODY_TOO_LATE,
+    NOT_SENT_IN_TIME,
+    body_silent,
+    certificate_refused,
+    no_head,
+    not_written,
+)
+from meshlib.transport.upstream.refused_certificates import refusal_in
 from meshlib.transport.upstream.target import Target, smaller
 
 HTTP2 = b"HTTP/2"
@@ -191,6 +199,8 @@ def no_streams(session: Http2Session, target: Target) -> Outcome:
 def greeting_problem(session: Http2Session, target: Target) -> Outcome:
     """The connection broke before the server's SETTINGS: not a byte of a request was sent."""
     broken = session.broken
+    if broken is not None and (said := refusal_in(broken.error)):
+        return Outcome(Failure.CONNECT_FAILED, certificate_refused(target, said), broken.error)
     if broken is None or broken.failure is Failure.RESET:
         detail = "" if broken is None else f": {broken.detail}"
         return Outcome(Failure.CONNECT_FAILED, f"no HTTP/2 with {target}{detail}", broken and broken.error)

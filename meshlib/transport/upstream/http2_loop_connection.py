@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Keeper, target: Target) -> None:
         self.loop = owner.loop
         self.target = target
+        self.tls: object = None  # what asyncio calls the "ssl_object"
         self.vouched: Vouched | None = None  # of mTLS of the mesh
         self.transport: asyncio.Transport | None = (
             None  # set when the server has been judged: nothing is written before
@@ -240,7 +241,7 @@ class Connection(asyncio.Protocol):
             self._idle_timer = None
         if self.transport is not None:
             if self.vouched is not None:
-                keep_session(self.target.tls, self.transport.get_extra_info("ssl_object"))
+                keep_session(self.target.tls, self.tls)
             if self.transport.get_write_buffer_size():
                 self.transport.abort()  # it does not read: it shall not hold the socket
             else:
@@ -290,7 +291,8 @@ class Connection(asyncio.Protocol):
     def admitted(self, transport: asyncio.Transport) -> None:
         """The connection is made and its server is one that may be spoken to."""
         self.transport = transport
-        self.vouched = vouched_of(transport.get_extra_info("ssl_object"))
+        self.tls = transport.get_extra_info("ssl_object")
+        self.vouched = vouched_of(self.tls)
         if self.closed:
             transport.abort()
 

@@ -16,7 +16,7 @@ from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.mutual import MutualTls, keep_session, vouched_of
 from meshlib.transport.upstream.network_stream import AsyncPooledStream
-from meshlib.transport.upstream.problems import BODY_CUT, CUT_HEAD, NO_RESPONSE
+from meshlib.transport.upstream.problems import BODY_CUT, CUT_HEAD, NO_RESPONSE, broke_at_first
 from meshlib.transport.upstream.target import Target
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ CLOSING_TURNS = 4
 def close_politely(transport: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Close an idle connection. Over TLS the server is told (close_notify) and not waited for: asyncio would keep the socket
     for up to 30 seconds until it says the same."""
+    if transport.is_closing():
+        return  # it is lost: a TLS transport of asyncio that is closed twice knows nothing any more
     transport.close()
     if transport.get_extra_info("ssl_object") is not None:
         loop.call_soon(transport.abort)
@@ -99,6 +101,7 @@ class Connection(asyncio.Protocol):
         "slot",
         "stream",
         "target",
+        "tls",
         "transport",
     )
 
@@ -106,6 +109,7 @@ class Connection(asyncio.Protocol):
         self.lender = lender
         self.target = target
         self.transport: Any = None
+        self.tls: object = None  # what asyncio calls the "ssl_object"
         self.reader = ResponseReader()
         self.requests = 0
         self.opened = lender.now()
@@ -203,6 +207,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.tls = transport.get_extra_info("ssl_object")
         # tell of every byte that the system does not take at once (asyncio's TLS would take 0 for "always")
         self.transport.set_write_buffer_limits(high=0 if self.target.tls is None else 1, low=0)
         self.stream = AsyncPooledStream(transport, self.reader)
@@ -257,6 +262,10 @@ class Connection(asyncio.Protocol):
             return
         elif error is None:
             detail = NO_RESPONSE
+        elif self.requests == 1 and not reader.begun:
+            broken = broke_at_first(self.target, self.tls, error)
+            self._fail(broken.failure or Failure.RESET, broken.detail, error)
+            return
         else:
             detail = f"the connection broke: {error}"
         self._fail(Failure.RESET, detail, error)
@@ -299,7 +308,7 @@ class MutualConnection(Connection):
 
     def admitted(self) -> None:
         """The server has been judged."""
-        self.vouched = vouched_of(self.transport.get_extra_info("ssl_object"))
+        self.vouched = vouched_of(self.tls)
 
     def start(self, data: bytes, head_request: bool, handler: Handler, headers: Headers) -> None:
         if self.requests == 1:
@@ -313,7 +322,7 @@ class MutualConnection(Connection):
 
     def _keep_session(self) -> None:
         self._kept = True
-        keep_session(self.target.tls, self.transport.get_extra_info("ssl_object"))
+        keep_session(self.target.tls, self.tls)
 
 
 def connection_to(target: Target, lender: Lender) -> Connection:

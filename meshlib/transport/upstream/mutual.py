@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from meshlib.identity.credentials import Credentials
 from meshlib.identity.servers import Servers, Vouched
+from meshlib.transport.upstream.refused_certificates import note_handshake
 
 HTTP1_OFFER = ("istio-http/1.1", "istio", "http/1.1")
 HTTP2_OFFER = ("istio-h2", "istio", "h2")
@@ -114,6 +115,7 @@ class Handshake:
             raise
         # on the object itself: between the handshake and the pool nobody else has a place for it
         peer.__dict__[_NOTE] = vouched
+        note_handshake(peer)
 
 
 def vouched_of(peer: object) -> Vouched | None:

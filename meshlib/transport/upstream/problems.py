@@ -10,6 +10,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.identity.servers import NoCertificate, ServerRefused
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.followed import UnusableFiles
+from meshlib.transport.upstream.refused_certificates import HINT, may_refuse_late, refusal_at_first_read, refusal_in
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import PeerNameMismatch
 
@@ -32,6 +33,8 @@ def connect_problem(target: Target, error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS to {target}: the server's certificate is not trusted: {error.verify_message or error.reason}"
     if isinstance(error, ssl.SSLError):
+        if said := refusal_in(error):
+            return certificate_refused(target, said)
         reason: object = getattr(error, "reason", None)  # those that Python makes (gevent's timeouts, say) have none
         return f"TLS handshake with {target} failed: {reason or error}"
     if isinstance(error, (PeerNameMismatch, ServerRefused)):
@@ -39,6 +42,11 @@ def connect_problem(target: Target, error: BaseException) -> str:
     # asyncio puts its own words where the system's reason was; the number is the same in both runtimes
     text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return f"no connection to {target}: {text}"
+
+
+def certificate_refused(target: Target, said: str) -> str:
+    """A server does not take our certificate; ``said``: see ``refused_certificates``."""
+    return f"TLS to {target}: the server does not accept us: {said}"
 
 
 def no_connection(attempt: Attempt, limit: float | None, error: BaseException | None = None) -> Outcome:
@@ -62,6 +70,17 @@ def no_slot(attempt: Attempt) -> Outcome:
 def no_head(attempt: Attempt) -> Outcome:
     """The head of the response has not come in time."""
     return Outcome(Failure.TIMEOUT, f"no response within {attempt.head_timeout or 0:.3g} s")
+
+
+def broke_at_first(target: Target, peer: object, error: BaseException) -> Outcome:
+    """A connection ended before anything was read of it; ``peer``: its TLS object."""
+    said = refusal_at_first_read(peer, error)
+    if said:
+        return Outcome(Failure.CONNECT_FAILED, certificate_refused(target, said), error)
+    made = broke(error, False)
+    if may_refuse_late(peer):
+        made.detail += f" ({HINT})"
+    return made
 
 
 def broke(error: BaseException | None, stale: bool) -> Outcome:

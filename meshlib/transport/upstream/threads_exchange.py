@@ -10,7 +10,8 @@ from meshlib.transport.protocol.framing import Chunked, FalseFraming, Framing, N
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.environment import waiting_poll
-from meshlib.transport.upstream.problems import CUT_HEAD, NOT_SENT_IN_TIME, broke, no_head, not_written
+from meshlib.transport.upstream.problems import CUT_HEAD, NOT_SENT_IN_TIME, broke, broke_at_first, no_head, not_written
+from meshlib.transport.upstream.refused_certificates import refusal_in
 from meshlib.transport.upstream.switched import SyncSwitched
 from meshlib.transport.upstream.target import LONGEST_WAIT, smaller
 from meshlib.transport.upstream.threads_body import SyncBody
@@ -117,7 +118,7 @@ def _read_head(
         except TIMED_OUT:
             return no_head(attempt)
         except IO_ERRORS as error:
-            return broke(error, connection.requests > 1 and not reader.begun)
+            return _broke(connection, error)
         if not data:
             if reader.begun:
                 return Outcome(Failure.PROTOCOL_ERROR, CUT_HEAD)
@@ -127,6 +128,14 @@ def _read_head(
             return Outcome(Failure.PROTOCOL_ERROR, reader.error)
         if reader.head_done:
             return None
+
+
+def _broke(connection: Connection, error: BaseException) -> Outcome:
+    """The connection ended before the head of the response was whole."""
+    begun = connection.reader.begun
+    if connection.requests == 1 and not begun:
+        return broke_at_first(connection.target, connection.sock, error)
+    return broke(error, connection.requests > 1 and not begun)
 
 
 # -- the request ------------------------------------------------------------------------------------------------------
@@ -163,8 +172,8 @@ def _not_written(
             return Outcome(Failure.TIMEOUT, NOT_SENT_IN_TIME, error)
         return Outcome(Failure.WRITE_TIMEOUT, not_written(attempt.caller.write), error)
     # the server may have answered (and closed) before it had read everything: that response counts
-    if not reader.head_done and not connection.poll.poll(0):
-        return broke(error, connection.requests > 1 and not reader.begun)
+    if not reader.head_done and (not connection.poll.poll(0) or refusal_in(error)):
+        return _broke(connection, error)
     if reader.error:
         return Outcome(Failure.PROTOCOL_ERROR, reader.error)
     return _Early(error)

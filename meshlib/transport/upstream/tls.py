@@ -14,6 +14,7 @@ from meshlib.identity.memory_file import memory_file
 from meshlib.policy.peer_names import allows, type_of
 from meshlib.transport.upstream.followed import Followed
 from meshlib.transport.upstream.mutual import Handshake, MutualTls
+from meshlib.transport.upstream.refused_certificates import note_handshake
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import TlsSettings
@@ -92,6 +93,7 @@ class Offering:
 
     def done(self, peer: ssl.SSLSocket | ssl.SSLObject) -> None:
         """The handshake is; whom it was with, ``check_peer`` says."""
+        note_handshake(peer)
 
 
 Context = ssl.SSLContext | Followed[ssl.SSLContext]
