@@ -24,6 +24,7 @@ from meshlib.transport.upstream.http2_call import copy_of, exchange, greeting_pr
 from meshlib.transport.upstream.http2_loop_body import Http2Body
 from meshlib.transport.upstream.http2_loop_connection import Connection
 from meshlib.transport.upstream.http2_loop_waiter import Waiter
+from meshlib.transport.upstream.loop_dial import hear_refusal
 from meshlib.transport.upstream.problems import connect_problem, mesh_closed, no_connection, no_slot
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import HTTP2_OR_1, PeerNameMismatch, chose_http1
@@ -227,6 +228,7 @@ class AsyncioHttp2:
                     self._sockets.adopt(transport, target)
                     return None  # the slot is given back below; the next call takes its own
                 self._open.add(connection)
+                await hear_refusal(transport)
                 connection.flush()
                 if notes is not None:
                     await notes.started("http2.send_connection_init")

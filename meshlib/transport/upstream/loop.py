@@ -21,11 +21,12 @@ from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.loop_connection import Connection, connection_to
 from meshlib.transport.upstream.loop_deadlines import Deadlines
-from meshlib.transport.upstream.loop_dial import dial
+from meshlib.transport.upstream.loop_dial import dial, hear_refusal
 from meshlib.transport.upstream.loop_pending import Pending
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.problems import (
     MESH_CLOSED,
+    NO_RESPONSE,
     connect_problem,
     mesh_closed,
     no_connection,
@@ -85,8 +86,11 @@ class AsyncioUpstream:
         async with self.until_closed(limit):
             connection = connection_to(target, self)
             try:
-                await self.dial(connection, target, HTTP1_ONLY, trace)
+                transport = await self.dial(connection, target, HTTP1_ONLY, trace)
                 connection.admitted()
+                await hear_refusal(transport)
+                if connection.closed:
+                    raise connection.lost_by or ConnectionAbortedError(NO_RESPONSE)
             except BaseException:
                 connection.abort()
                 raise

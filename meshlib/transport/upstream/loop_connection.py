@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
         "closed",
         "idle_since",
         "lender",
+        "lost_by",
         "opened",
         "reader",
         "requests",
@@ -109,6 +110,7 @@ class Connection(asyncio.Protocol):
         self.lender = lender
         self.target = target
         self.transport: Any = None
+        self.lost_by: Exception | None = None
         self.tls: object = None  # what asyncio calls the "ssl_object"
         self.reader = ResponseReader()
         self.requests = 0
@@ -245,6 +247,7 @@ class Connection(asyncio.Protocol):
             self.give_slot_back()
         handler = self._handler
         if handler is None:
+            self.lost_by = error
             self.lender.forget(self)
             return
         reader = self.reader

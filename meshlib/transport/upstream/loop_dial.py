@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.network_stream import AsyncPooledStream, PooledStream
+from meshlib.transport.upstream.refused_certificates import may_refuse_late
+from meshlib.transport.upstream.switched import readable
 from meshlib.transport.upstream.target import Target, keep_alive
 from meshlib.transport.upstream.tls import UNREADABLE, PeerNameMismatch, check_peer, handshake_of
 
@@ -62,6 +64,23 @@ async def dial(
         if target.keepalive is not None:
             keep_alive(sock, target.keepalive)
     return transport
+
+
+READING_TURNS = 4
+"""Of a loop, from bytes in the socket to a TLS connection that is lost for what they say."""
+
+
+async def hear_refusal(transport: asyncio.Transport) -> None:
+    """Let the loop read what the server has sent already, if it may be its verdict on our certificate: asyncio drops what it
+    has not read once a write fails, and behind a refusal every write does. (One that comes between this and the first write is
+    a reset still, with a hint.)"""
+    if not may_refuse_late(transport.get_extra_info("ssl_object")):
+        return
+    sock = transport.get_extra_info("socket")
+    if sock is None or not readable(sock.fileno()):
+        return
+    for _ in range(READING_TURNS):
+        await asyncio.sleep(0)
 
 
 async def _dial_host(

@@ -256,7 +256,7 @@ def extra_of_socket(sock: socket.socket, name: str) -> object:
     if name == "server_addr":
         return sock.getpeername()
     if name == "is_readable":
-        return _readable(sock.fileno())
+        return readable(sock.fileno())
     return None
 
 
@@ -267,12 +267,13 @@ def extra_of_transport(transport: asyncio.BaseTransport, name: str) -> object:
     """``get_extra_info`` of httpcore's streams of event loops."""
     if name == "is_readable":
         sock = transport.get_extra_info("socket")
-        return True if sock is None else _readable(sock.fileno())
+        return True if sock is None else readable(sock.fileno())
     known = _NAMES.get(name)
     return None if known is None else transport.get_extra_info(known)
 
 
-def _readable(number: int) -> bool:
+def readable(number: int) -> bool:
+    """Whether something has come to a socket, or it is closed."""
     if number < 0:
         return True  # closed: httpcore says so, too
     poll = select.poll()
