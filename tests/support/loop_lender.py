@@ -34,6 +34,9 @@ class Transport(asyncio.Transport):
     def resume_reading(self) -> None:
         self.calls.append("resume")
 
+    def is_closing(self) -> bool:
+        return False
+
     def abort(self) -> None:
         self.calls.append("abort")
 

@@ -30,6 +30,7 @@ from meshlib.transport.core.background import Background
 from meshlib.transport.core.closing import Closing
 from meshlib.transport.core.shared_limits import SharedLimits
 from meshlib.transport.core.shared_storages import SharedStorages
+from meshlib.transport.core.trust_watch import TrustWatch
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.environment import asyncio_loop
 from meshlib.transport.upstream.followed import Followed
@@ -117,6 +118,7 @@ class MeshCore:
         self.upstream = SyncUpstream(clock, self.names)
         self.background = Background()
         self.loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream] = {}
+        self.trust_watch = TrustWatch(self.servers, identity, alarms, self.upstream, self.loops)
         self.channels: Channels | None = None  # of a door that makes some
         self.ports: Ports | None = None  # likewise
         # of a mesh that is dropped without close() nothing may be left: no thread, no descriptor
@@ -228,6 +230,7 @@ class MeshCore:
             *[limits.after_fork for limits in list(self.limits)],
             self.names.after_fork,
             *([] if self.identity is None else [self.identity.after_fork]),
+            self.trust_watch.after_fork,
             *([] if self.ports is None else [self.ports.after_fork]),
             self.inbound.after_fork,
             self.telemetry.after_fork,

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 
 from meshlib.alarms import wake
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.identity.servers import Standing, Vouched
 from meshlib.policy.circuit_limits import Slots
 from meshlib.transport.protocol.framing import Framing
 from meshlib.transport.protocol.http2_choice import preferred
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_headers import request_head
-from meshlib.transport.protocol.http2_stream import Stream
+from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import ReplayBody
 from meshlib.transport.protocol.request_head import InvalidHead
 from meshlib.transport.upstream.attempt import Attempt
@@ -25,6 +27,7 @@ from meshlib.transport.upstream.http2_loop_body import Http2Body
 from meshlib.transport.upstream.http2_loop_connection import Connection
 from meshlib.transport.upstream.http2_loop_waiter import Waiter
 from meshlib.transport.upstream.loop_dial import hear_refusal
+from meshlib.transport.upstream.mutual import WORTHLESS
 from meshlib.transport.upstream.problems import connect_problem, mesh_closed, no_connection, no_slot
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import HTTP2_OR_1, PeerNameMismatch, chose_http1
@@ -275,6 +278,20 @@ class AsyncioHttp2:
         for connection in () if pool is None else pool.connections:
             connection.unneeded = True
             connection.retire()
+
+    def has_mutual(self) -> bool:
+        """Whether there are connections over mTLS of the mesh. From any thread."""
+        return any(connection.vouched is not None for connection in list(self._open))
+
+    def let_go(self, standing: Callable[[Vouched], Standing]) -> None:
+        """See ``AsyncioUpstream.let_go``."""
+        for connection in list(self._open):
+            found = Standing.USED if connection.vouched is None else standing(connection.vouched)
+            if found is not Standing.USED and not connection.retiring:
+                connection.unneeded = True
+                connection.retire()
+            if found is Standing.CUT:
+                connection.give_up(StreamFailure(Failure.RESET, WORTHLESS))
 
     def idle_connections(self) -> int:
         """How many connections carry no call."""

@@ -194,7 +194,11 @@ class Connection(asyncio.Protocol):
 
     def mesh_closed(self) -> None:
         """Give up the connection with all its calls, which the mesh's closing ends."""
-        self.session.give_up(StreamFailure(Failure.CLOSED, MESH_CLOSED))
+        self.give_up(StreamFailure(Failure.CLOSED, MESH_CLOSED))
+
+    def give_up(self, why: StreamFailure) -> None:
+        """Close it, and end all its calls so."""
+        self.session.give_up(why)
         self._shut()
 
     def close_if_over(self) -> None:

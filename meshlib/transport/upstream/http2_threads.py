@@ -11,11 +11,12 @@ from threading import RLock
 from typing import Final
 
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.identity.servers import Standing, Vouched
 from meshlib.transport.protocol.framing import Framing
 from meshlib.transport.protocol.http2_choice import preferred
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_headers import request_head
-from meshlib.transport.protocol.http2_stream import Stream
+from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import ReplayBody
 from meshlib.transport.protocol.request_head import InvalidHead
 from meshlib.transport.upstream.attempt import Attempt
@@ -26,6 +27,7 @@ from meshlib.transport.upstream.http2_threads_body import Http2Body
 from meshlib.transport.upstream.http2_threads_connection import Connection
 from meshlib.transport.upstream.http2_threads_waiter import Waiter
 from meshlib.transport.upstream.http2_threads_wire import Wire
+from meshlib.transport.upstream.mutual import WORTHLESS
 from meshlib.transport.upstream.problems import mesh_closed, no_connection
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import HTTP2_OR_1, chose_http1
@@ -279,6 +281,21 @@ class SyncHttp2:
         for connection in pool.connections[1:]:
             if connection.idle and now - connection.idle_since >= connection.target.idle_timeout:
                 connection.retire()
+
+    def has_mutual(self) -> bool:
+        """Whether there are connections over mTLS of the mesh."""
+        return any(connection.vouched is not None for connection in list(self._open))
+
+    def let_go(self, standing: Callable[[Vouched], Standing]) -> None:
+        """See ``SyncUpstream.let_go``."""
+        for connection in list(self._open):
+            found = Standing.USED if connection.vouched is None else standing(connection.vouched)
+            if found is not Standing.USED and not connection.retiring:
+                connection.unneeded = True
+                connection.retire()
+                self._forget(connection)
+            if found is Standing.CUT:
+                connection.give_up(StreamFailure(Failure.RESET, WORTHLESS))
 
     def idle_connections(self) -> int:
         """How many connections carry no call."""

@@ -218,10 +218,14 @@ class Wire:
 
     def mesh_closed(self) -> None:
         """Give up the connection with all its calls, which the mesh's closing ends."""
+        self.give_up(StreamFailure(Failure.CLOSED, MESH_CLOSED))
+
+    def give_up(self, why: StreamFailure) -> None:
+        """Close it, and end all its calls so."""
         with self._lock:
             self.retiring = True
             if self.session.streams or not self.session.ready:
-                self.session.give_up(StreamFailure(Failure.CLOSED, MESH_CLOSED))
+                self.session.give_up(why)
                 self._shut()
             self._tidy()
 

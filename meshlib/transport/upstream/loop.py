@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.alarms import Alarms, Cancellable
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.identity.servers import Standing, Vouched
 from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
@@ -23,6 +25,7 @@ from meshlib.transport.upstream.loop_connection import Connection, connection_to
 from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.loop_dial import dial, hear_refusal
 from meshlib.transport.upstream.loop_pending import Pending
+from meshlib.transport.upstream.mutual import WORTHLESS, MutualTls
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.problems import (
     MESH_CLOSED,
@@ -34,7 +37,7 @@ from meshlib.transport.upstream.problems import (
     no_slot,
     no_upgrade,
 )
-from meshlib.transport.upstream.target import Target, smaller, worn_out
+from meshlib.transport.upstream.target import Target, smaller, worn_out_or_superseded
 from meshlib.transport.upstream.tls import HTTP1_ONLY, PeerNameMismatch
 
 if TYPE_CHECKING:
@@ -75,7 +78,9 @@ class AsyncioUpstream:
             if connection.closed:
                 continue
             now = self.now()
-            if now - connection.idle_since < target.idle_timeout and not (target.wears and worn_out(connection, now)):
+            if now - connection.idle_since < target.idle_timeout and not (
+                target.wears and worn_out_or_superseded(connection, now)
+            ):
                 self._busy.add(connection)
                 return connection
             connection.retire()
@@ -129,7 +134,11 @@ class AsyncioUpstream:
         if connection.closed:
             return
         target = connection.target
-        if self.closed or not connection.reader.reusable or (target.wears and worn_out(connection, self.now())):
+        if (
+            self.closed
+            or not connection.reader.reusable
+            or (target.wears and worn_out_or_superseded(connection, self.now()))
+        ):
             connection.retire()
         elif target.limits is None:
             self._keep(connection)
@@ -235,6 +244,32 @@ class AsyncioUpstream:
                     connection.retire()
             if self._http2 is not None:
                 self._http2.drop_target(target)
+
+    def has_mutual(self) -> bool:
+        """Whether there are connections over mTLS of the mesh. From any thread."""
+        if any(one.vouched is not None for one in self._mutual()):
+            return True
+        return self._http2 is not None and self._http2.has_mutual()
+
+    def _mutual(self) -> list[Connection]:
+        idle = [list(idle) for target, idle in list(self._idle.items()) if isinstance(target.tls, MutualTls)]
+        return [*itertools.chain.from_iterable(idle), *list(self._busy)]
+
+    def let_go(self, standing: Callable[[Vouched], Standing]) -> None:
+        """Close connections over mTLS whose certificates are not to be used any more: idle ones now, others with their call,
+        which is cut when it must be. Call it on the loop."""
+        for connection in self._mutual():
+            found = Standing.USED if connection.vouched is None else standing(connection.vouched)
+            if found is Standing.USED or connection.closed:
+                continue
+            if connection not in self._busy:
+                self.forget(connection)
+                connection.retire()
+            elif found is Standing.CUT:
+                self._busy.discard(connection)
+                connection.break_off(Failure.RESET, WORTHLESS)
+        if self._http2 is not None:
+            self._http2.let_go(standing)
 
     def idle_connections(self) -> int:
         """How many connections wait for use."""

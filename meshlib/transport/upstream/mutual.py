@@ -20,6 +20,9 @@ HTTP1_OFFER = ("istio-http/1.1", "istio", "http/1.1")
 HTTP2_OFFER = ("istio-h2", "istio", "h2")
 """ALPN, as Istio's sidecars offer it."""
 
+WORTHLESS = "the certificates of the mTLS connection are worth nothing any more: a root was dropped, or one has expired"
+"""Why a call is cut."""
+
 Peer = ssl.SSLSocket | ssl.SSLObject
 _NOTE = "_meshlib_vouched"
 
@@ -55,6 +58,10 @@ class MutualTls:
             assert kept is not None
             return self._servers.judge_again(leaf, kept.vouched, self.allowed)
         return self._servers.judge(leaf, verified_chain(peer), self.allowed, credentials)
+
+    def superseded(self, vouched: Vouched | None) -> bool:
+        """Whether a connection is to take no new calls."""
+        return vouched is None or self._servers.superseded(vouched)
 
     def keep_session(self, peer: Peer, vouched: Vouched) -> None:
         """Of a connection that no other thread uses at this moment: the next handshake may resume its session. Tickets come

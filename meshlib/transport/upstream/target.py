@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from meshlib.identity.servers import Vouched
 from meshlib.policy.circuit_limits import TcpKeepalive
 from meshlib.policy.guarded_addresses import is_guarded
 from meshlib.transport.upstream.client_limits import ClientLimits
@@ -47,7 +48,8 @@ class Target:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_name", is_name(self.host))
-        object.__setattr__(self, "wears", bool(self.max_requests) or self.max_duration is not None)
+        wears = bool(self.max_requests) or self.max_duration is not None or isinstance(self.tls, MutualTls)
+        object.__setattr__(self, "wears", wears)
 
     @property
     def scheme(self) -> bytes:
@@ -100,6 +102,19 @@ def worn_out(connection: Used, now: float) -> bool:
     if target.max_requests and connection.requests >= target.max_requests:
         return True
     return target.max_duration is not None and now - connection.opened >= target.max_duration
+
+
+class UsedByOne(Used, Protocol):
+    """What HTTP/1.1 connections tell of themselves."""
+
+    @property
+    def vouched(self) -> Vouched | None: ...
+
+
+def worn_out_or_superseded(connection: UsedByOne, now: float) -> bool:
+    """The same, and whether the certificates of an mTLS connection have been replaced. (HTTP/2 connections are told.)"""
+    tls = connection.target.tls
+    return worn_out(connection, now) or (isinstance(tls, MutualTls) and tls.superseded(connection.vouched))
 
 
 def keep_alive(sock: socket.socket, settings: TcpKeepalive) -> None:

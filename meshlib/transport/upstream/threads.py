@@ -7,25 +7,28 @@ was idle and its last response ended cleanly. After ``fork`` the child forgets (
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from meshlib.clock import Clock
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.identity.servers import Standing, Vouched
 from meshlib.transport.protocol.framing import Framing, framing_of
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.forked import close_copy
+from meshlib.transport.upstream.mutual import WORTHLESS, MutualTls
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.problems import mesh_closed, no_connection, no_http2_package, no_slot, no_upgrade
-from meshlib.transport.upstream.target import Target, worn_out
-from meshlib.transport.upstream.threads_connection import Connection, connection_on, shut_down
+from meshlib.transport.upstream.target import Target, worn_out_or_superseded
+from meshlib.transport.upstream.threads_connection import Connection, MutualConnection, connection_on, shut_down
 from meshlib.transport.upstream.threads_dial import Dialler
 from meshlib.transport.upstream.threads_exchange import exchange
 from meshlib.transport.upstream.tls import HTTP1_ONLY
@@ -107,6 +110,8 @@ class SyncUpstream:
                 attempt.trace.ended(outcome)
             if self.closed:
                 return mesh_closed(outcome.error)
+            if connection.cut:
+                return Outcome(Failure.RESET, WORTHLESS, outcome.error)
         return outcome
 
     def _over_http2(self, attempt: Attempt, framing: Framing) -> Outcome | Connection | None:
@@ -146,7 +151,7 @@ class SyncUpstream:
             except IndexError:
                 return None
             fresh_enough = now - connection.idle_since < target.idle_timeout
-            if fresh_enough and not (target.wears and worn_out(connection, now)) and connection.quiet():
+            if fresh_enough and not (target.wears and worn_out_or_superseded(connection, now)) and connection.quiet():
                 return connection
             connection.close()
         return None
@@ -247,7 +252,7 @@ class SyncUpstream:
         """The response is over: keep the connection if it is good for another."""
         self._busy.discard(connection)
         target = connection.target
-        if self.closed or not connection.reader.reusable or (target.wears and worn_out(connection, now)):
+        if self.closed or not connection.reader.reusable or (target.wears and worn_out_or_superseded(connection, now)):
             connection.close()
             return
         connection.idle_since = now
@@ -311,6 +316,29 @@ class SyncUpstream:
                 break
         if self._http2 is not None:
             self._http2.drop_target(target)
+
+    def has_mutual(self) -> bool:
+        """Whether there are connections over mTLS of the mesh."""
+        if any(one.vouched is not None for one in self._mutual()):
+            return True
+        return self._http2 is not None and self._http2.has_mutual()
+
+    def _mutual(self) -> list[Connection]:
+        idle = [list(idle) for target, idle in list(self._idle.items()) if isinstance(target.tls, MutualTls)]
+        return [*itertools.chain.from_iterable(idle), *list(self._busy)]
+
+    def let_go(self, standing: Callable[[Vouched], Standing]) -> None:
+        """Close connections over mTLS whose certificates are not to be used any more: idle ones now, others with their call,
+        which is cut when it must be."""
+        for connection in self._mutual():
+            found = Standing.USED if connection.vouched is None else standing(connection.vouched)
+            if found is not Standing.USED:
+                self._drop_one(connection)  # if it is idle
+            if found is Standing.CUT and connection in self._busy and isinstance(connection, MutualConnection):
+                connection.cut = True
+                shut_down(connection.sock)  # its own thread closes it
+        if self._http2 is not None:
+            self._http2.let_go(standing)
 
     def idle_connections(self) -> int:
         """How many connections wait for use."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from meshlib.engine.outcome import Failure
 from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.mutual import WORTHLESS
 from meshlib.transport.upstream.problems import BODY_CUT, BODY_TOO_LATE, MESH_CLOSED, body_broke, body_silent
 from meshlib.transport.upstream.target import smaller
 from meshlib.transport.upstream.threads_connection import IO_ERRORS, RECEIVE, TIMED_OUT, Connection
@@ -41,6 +42,8 @@ class SyncBody:
                     reader.feed(received)
                 elif lender.closed:  # this end is our own doing, and not that of a body until the end
                     raise BodyFailed(Failure.CLOSED, MESH_CLOSED)
+                elif connection.cut:
+                    raise BodyFailed(Failure.RESET, WORTHLESS)
                 elif not reader.feed_eof():
                     raise BodyFailed(Failure.RESET, BODY_CUT)
                 if reader.error:
@@ -49,6 +52,8 @@ class SyncBody:
             self.close()
             if lender.closed:
                 raise BodyFailed(Failure.CLOSED, MESH_CLOSED) from error
+            if connection.cut:
+                raise BodyFailed(Failure.RESET, WORTHLESS) from error
             raise
         except BaseException:
             self.close()

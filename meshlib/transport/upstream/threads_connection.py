@@ -159,7 +159,8 @@ class Connection:
             self.give_slot_back()
 
     vouched: Vouched | None = None
-    """What it stands on, of ``MutualConnection``."""
+    cut = False
+    """Of ``MutualConnection``: what it stands on, and whether its call was ended because that is worth nothing any more."""
 
     def __del__(self) -> None:
         # only an interrupt loses a connection; what it has goes back then, too
@@ -170,12 +171,12 @@ class Connection:
 class MutualConnection(Connection):
     """Over mTLS of the mesh: its session is kept, as soon as it has one, for the next handshake. Others pay nothing for it."""
 
-    __slots__ = ("_kept", "vouched")
+    __slots__ = ("_kept", "cut", "vouched")
 
     def __init__(self, sock: socket.socket, target: Target, lender: Lender) -> None:
         super().__init__(sock, target, lender)
         self.vouched = vouched_of(sock)
-        self._kept = False
+        self._kept = self.cut = False
 
     def quiet(self) -> bool:
         """As of any connection; asked by who is about to use it again, so nobody else does at this moment."""
