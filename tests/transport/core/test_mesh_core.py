@@ -38,6 +38,8 @@ class Channels:
 
     def abandon(self, cluster) -> None: ...
 
+    def close(self) -> None: ...
+
 
 @pytest.fixture
 def core():
