@@ -10,20 +10,28 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
 from meshlib.engine import deadlines
+from meshlib.engine.inbound_request import InboundRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
     from meshlib.engine.inbound import InboundCall
-    from meshlib.engine.inbound_request import InboundRequest
 
     Tokens: TypeAlias = tuple[
-        Token[InboundRequest | None], Token[float | deadlines.Until | None] | None, Callable[[], None] | None
+        Token[InboundRequest | InboundCall | None],
+        Token[float | deadlines.Until | None] | None,
+        Callable[[], None] | None,
     ]
 
-current: ContextVar[InboundRequest | None] = ContextVar("meshlib_inbound", default=None)
-"""None: no request is being served here."""
+current: ContextVar[InboundRequest | InboundCall | None] = ContextVar("meshlib_inbound", default=None)
+"""None: no request is being served here. A call where its door makes the request only when somebody asks: see ``here``."""
+
+
+def here() -> InboundRequest | None:
+    """The request that is being served here, None where none is."""
+    found = current.get()
+    return found if found is None or isinstance(found, InboundRequest) else found.request
 
 
 def enter(call: InboundCall) -> Tokens:

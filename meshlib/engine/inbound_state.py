@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler.inbound import NOTHING, Inbound, InboundPorts
 from meshlib.engine.authorization_check import AuthorizationCheck, AuthorizationCounts
@@ -25,16 +25,33 @@ if TYPE_CHECKING:
     from meshlib.engine.protection_state import SharedCounterOf
 
 
+MOST_NOTING = 10_000
+
+
+class Noting(Protocol):
+    """A series to which calls are noted, one like the other."""
+
+    def note(self, milliseconds: float, request_bytes: int, response_bytes: int, /) -> None: ...
+
+
 class BoundInbound:
     """The inbound settings of a port, who is let in while there is much to do (``admission``, asked before all others), and
-    their checks in the order in which they are asked."""
+    their checks in the order in which they are asked. ``noting``: where calls of HTTP that have no flags are noted, by their
+    status, or by principal, whether the peer has shown a certificate, and status."""
 
-    __slots__ = ("admission", "checks", "settings")
+    __slots__ = ("admission", "checks", "noting", "settings")
 
     def __init__(self, settings: Inbound, checks: tuple[Check, ...], admission: Admission | None = None) -> None:
         self.settings = settings
         self.checks = checks
         self.admission = admission
+        self.noting: dict[int | tuple[str, bool, int], Noting] = {}
+
+    def know(self, key: int | tuple[str, bool, int], noting: Noting) -> None:
+        """From now on. There may be any number of principals."""
+        if len(self.noting) >= MOST_NOTING:
+            self.noting.clear()
+        self.noting[key] = noting
 
     @property
     def straight(self) -> bool:

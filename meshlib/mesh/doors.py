@@ -174,7 +174,7 @@ class Doors:
     def inbound(self) -> InboundRequest | None:
         """The request that is being served right here (its peer, principal, path, headers), or None outside of a handler.
         Known in handlers, in what they call and in their response generators; not in threads that they start."""
-        return inbound_context.current.get()
+        return inbound_context.here()
 
     def grpc_channel(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.telemetry.families import families, message_families, size_families
 from meshlib.telemetry.metrics import UNKNOWN, ShortCuts, revision
-from meshlib.telemetry.served import MOST, Served, served_of
+from meshlib.telemetry.served import Served, served_of
 from meshlib.telemetry.tables import CallSeries
 from meshlib.workload import Workload
 
@@ -53,26 +53,14 @@ class InboundMetrics:
     def finished(self, call: InboundCall, now: float) -> None:
         """A served call is over since ``now``, whichever way."""
         request = call.request
-        key = (
-            request.principal,
-            request.mutual,
-            call.status,
-            call.grpc_status,
-            call.flags,
-            call.inbound.service,
-            request.protocol,
-            call.inbound.mesh.trust_domain,
-        )
+        key = _key(call)
         found = self._series.of(key)
         if found is None:
             found = self._series.learn(key, self._make(call))
         milliseconds = (now - call.started) * 1000.0
         served = found.served
         if served is not None:
-            noted = served.noted
-            noted.extend((milliseconds, call.request_bytes, call.response_bytes))
-            if len(noted) >= MOST:
-                served.settle()
+            served.note(milliseconds, call.request_bytes, call.response_bytes)
             return
         found.calls.observe(milliseconds)
         if request.protocol == "grpc":
@@ -83,6 +71,11 @@ class InboundMetrics:
         elif found.request_bytes is not None and found.response_bytes is not None:
             found.request_bytes.observe(call.request_bytes)
             found.response_bytes.observe(call.response_bytes)
+
+    def noting(self, call: InboundCall) -> Served | None:
+        """Where calls like ``call``, which has been counted, are noted; None: they are counted one by one."""
+        found = self._series.of(_key(call))
+        return None if found is None else found.served
 
     def _make(self, call: InboundCall) -> _Series:
         request, workload = call.request, self._workload
@@ -124,3 +117,17 @@ class InboundMetrics:
         if type(calls) is CallSeries and type(requests) is CallSeries and type(responses) is CallSeries:
             served = served_of(calls, requests, responses)
         return _Series(calls, *messages, requests, responses, served)
+
+
+def _key(call: InboundCall) -> tuple[object, ...]:
+    request, inbound = call.request, call.inbound
+    return (
+        request.principal,
+        request.mutual,
+        call.status,
+        call.grpc_status,
+        call.flags,
+        inbound.service,
+        request.protocol,
+        inbound.mesh.trust_domain,
+    )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider  # noqa: F401 (Span: in a base class)
     from prometheus_client import CollectorRegistry, Metric
 
+    from meshlib.telemetry.served import Served
     from meshlib.workload import Workload
 
 log = logging.getLogger("meshlib.telemetry")
@@ -204,6 +205,8 @@ class Telemetry(Watcher[Call, "Span"]):
 class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
     """Watches the calls that a mesh serves."""
 
+    _metrics: InboundMetrics
+
     def __init__(
         self,
         registry: CollectorRegistry | None,
@@ -212,6 +215,10 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
         clock: Callable[[], float],
     ) -> None:
         super().__init__(registry, lambda there: InboundMetrics(there, workload), InboundTracing(provider), clock)
+
+    def noting(self, call: InboundCall) -> Served | None:
+        """Where calls like ``call``, which is over, are noted; None: they are counted one by one."""
+        return self._metrics.noting(call)
 
 
 class _Catching(Protocol):

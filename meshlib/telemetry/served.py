@@ -29,6 +29,13 @@ class Served:
         self._series = durations, requests, responses
         self.noted: list[float] = []
 
+    def note(self, milliseconds: float, request_bytes: int, response_bytes: int, /) -> None:
+        """One more call."""
+        noted = self.noted
+        noted.extend((milliseconds, request_bytes, response_bytes))
+        if len(noted) >= MOST:
+            self.settle()
+
     def settle(self) -> None:
         """Add what is noted."""
         noted, self.noted = self.noted, []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.engine.inbound_context import current
+from meshlib.engine.inbound_context import here
 from meshlib.telemetry.spans import Spans, describe, name_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Tracing(Spans):
     def started(self, call: Call) -> Span | None:
         """Begin the span; returns it, or None when nobody records."""
         if self.nobody_records():
-            serving = current.get()
+            serving = here()
             if serving is not None:
                 _forward(serving, call)
             return None

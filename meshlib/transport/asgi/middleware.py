@@ -16,7 +16,7 @@ from meshlib.policy import deadline
 from meshlib.transport.asgi.changed_scope import changed
 from meshlib.transport.asgi.http import ClientGone, HttpServing
 from meshlib.transport.asgi.peer import peers_of
-from meshlib.transport.asgi.request import AsgiRequest, requests_of
+from meshlib.transport.asgi.request import AsgiRequest, requests_of, told_of
 from meshlib.transport.asgi.straight import Straight
 from meshlib.transport.asgi.websocket import WebSocketServing
 from meshlib.transport.runtimes.serving import DEADLINE_NAMES, server_of
@@ -49,6 +49,7 @@ class MeshASGIMiddleware:
         if port is not None and not 0 < port < 65536:
             raise ValueError(f"port is a number from 1 to 65535, not {port!r}")
         self._app = app
+        self._port = port
         self._server = server_of(mesh, type(self).__name__)
         self._request_of = requests_of(peers_of(self._server.peers), port)
         self._names: tuple[str, ...] = ()
@@ -62,24 +63,34 @@ class MeshASGIMiddleware:
         server = self._server
         bound = left = None
         if kind == "http":
-            web_socket, request = False, self._request_of(scope, receive)
-            bound = server.straight(request)
-            if bound is not None and (not request.special or self._is_usual(request)):
+            web_socket, straight, port = False, None, self._port
+            told = told_of(scope)
+            if told is not None:  # the request itself is made when somebody asks for it
+                bound = server.straight(told[2].port if port is None else port)
+                if bound is not None and not bound.checks:
+                    straight = Straight(bound, server, scope, receive, send, told[2].method)
+                    straight.told, straight.port = told, port
+            if straight is None:
+                request = self._request_of(scope, receive)
+                bound = server.straight(request.port)
+                if bound is not None and (not request.special or self._is_usual(request)):
+                    straight = Straight(bound, server, scope, receive, send, request.method)
+                    straight.request = request
+                    if bound.checks:
+                        straight.checks = bound.checks
+                        left = asked_at_once(request, bound.checks)
+                else:
+                    bound = None
+            if straight is not None and bound is not None and left is None:
                 # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
-                straight = Straight(request, bound.settings, server, scope, receive, send)
-                if bound.checks:
-                    straight.checks = bound.checks
-                    left = asked_at_once(request, bound.checks)
-            else:
-                bound = None
-            if bound is not None and left is None:
                 straight.span = server.telemetry.began(straight)
+                outer = scope
                 scope[CALL] = straight
-                if request.for_application is not None:
+                if bound.checks and request.for_application is not None:
                     scope = straight.scope = changed(scope, request)
                 token = tokens = None
                 if straight.around is None and deadline_around.get() is None:
-                    token = current.set(request)  # all that ``enter`` would do
+                    token = current.set(straight)  # all that ``enter`` would do
                 else:
                     tokens = enter(straight)
                 try:
@@ -95,6 +106,7 @@ class MeshASGIMiddleware:
                         current.reset(token)
                     elif tokens is not None:
                         leave(straight, tokens)
+                    outer.pop(CALL, None)  # they refer to each other: not one request is left to the garbage collector
                 return
         elif kind == "websocket":
             web_socket, request = True, self._request_of(scope, receive)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from meshlib.engine.inbound_request import InboundRequest
@@ -55,6 +55,8 @@ class Target(NamedTuple):
     malformed: Refusal | None
     absolute: bool
     routed: str | None
+    size: int
+    """Of method and path, in bytes."""
 
 
 class AsgiRequest(InboundRequest):
@@ -99,7 +101,7 @@ class AsgiRequest(InboundRequest):
         self._scope = scope
         self._raw = headers
         self.values = values
-        self.method, self.port, self.path, self._authority, self.malformed, self.absolute, self.routed = target
+        self.method, self.port, self.path, self._authority, self.malformed, self.absolute, self.routed, _ = target
 
     @property
     def for_caller(self) -> list[tuple[bytes, bytes]]:
@@ -187,6 +189,39 @@ def version_of(scope: Scope) -> str:
     return found
 
 
+Told: TypeAlias = "tuple[list[tuple[bytes, bytes]], dict[bytes, bytes], Target]"
+"""The headers of a request, the same by name, and its target."""
+
+
+def told_of(scope: Scope) -> Told | None:
+    """What the scope of a request comes to that is one of many like it, by nobody in particular; else None: who makes
+    requests (``requests_of``) finds out what it is."""
+    headers = scope["headers"]
+    if type(headers) is not list or STAND_IN in scope:
+        return None
+    values = dict(headers)
+    try:
+        target = _known.get((TOLD(scope), values.get(b"host")))
+    except (KeyError, TypeError):
+        return None
+    if target is None or len(values) != len(headers) or not SPECIAL.isdisjoint(values):
+        return None
+    if "extensions" in scope and scope["extensions"] and "tls" in scope["extensions"]:
+        return None
+    return headers, values, target
+
+
+def request_told(scope: Scope, told: Told, port: int | None) -> AsgiRequest:
+    """The request that ``told_of`` has found nothing special about."""
+    request = AsgiRequest(scope, *told)
+    if port is not None:
+        request.port = port
+    query = scope.get("query_string")
+    if query:
+        request.query = query.decode("latin-1")
+    return request
+
+
 RequestOf = Callable[["Scope", "Receive"], AsgiRequest]
 """The request of a scope of type http or websocket."""
 
@@ -270,14 +305,14 @@ def _target(
     server = scope.get("server")
     port = (server[1] or 0) if server is not None else 0
     if isinstance(found, Refusal):
-        return Target(method, port, sent, None, found, False, None)
+        return Target(method, port, sent, None, found, False, None, len(method) + len(sent))
     path = found.path
     malformed = TWO_LENGTHS if b"transfer-encoding" in values and b"content-length" in values else None
     visible = scope.get("path")
     routed = None
     if visible != path and visible is not None and path == sent:
         routed = other_path(path, visible, scope.get("root_path", ""))
-    return Target(method, port, path, found.authority, malformed, path != sent, routed)
+    return Target(method, port, path, found.authority, malformed, path != sent, routed, len(method) + len(path))
 
 
 def is_grpc(content_type: bytes | None) -> bool:

@@ -125,17 +125,17 @@ class Server:
         call.late = late
         return call
 
-    def straight(self, request: InboundRequest) -> BoundInbound | None:
-        """What is bound for ``request``, where nothing is asked of those that have no protocol, deadline or form of their own
-        but by checks that ``asked_at_once`` may ask; else None, and they take the exchange. Looked up once a configuration
-        (row asgi-cost of the benchmarks)."""
+    def straight(self, port: int) -> BoundInbound | None:
+        """What is bound for requests to ``port`` (0: nobody knows), where nothing is asked of those that have no protocol,
+        deadline or form of their own but by checks that ``asked_at_once`` may ask; else None, and they take the exchange.
+        Looked up once a configuration (row asgi-cost of the benchmarks)."""
         live = self._core.live
         if live is None:
             return None
         seen, default, ports = self._straight  # one tuple: other threads see all of it or nothing
         if live.inbound is not seen:
             default, ports = self._look(live.inbound)
-        return ports.get(request.port, default) if ports else default
+        return ports.get(port, default) if ports else default
 
     def _look(self, found: BoundPorts) -> tuple[BoundInbound | None, dict[int, BoundInbound | None]]:
         usual = self._propagates and self.deadline_names() is DEADLINE_NAMES

@@ -47,7 +47,7 @@ class MeshWSGIMiddleware:
         server = self._server
         request = request_of(environ, self._port, server.peers)
         left = None
-        bound = server.straight(request)
+        bound = server.straight(request.port)
         if (
             bound is not None
             and request.malformed is None

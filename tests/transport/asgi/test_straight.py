@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from meshlib.engine import deadlines
-from meshlib.engine.inbound_context import current
+from meshlib.engine.inbound_context import current, here
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.transport.asgi.http import HttpServing
 from meshlib.transport.asgi.middleware import CALL, MeshASGIMiddleware
@@ -137,7 +139,7 @@ class Seen:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         call = scope[CALL]
         self.ways.append(type(call))
-        assert current.get() is call.request
+        assert here() is call.request
         assert deadlines.current.get() is (None if type(call) is Straight else call.until)
         await responds()(scope, receive, send)
 
@@ -272,3 +274,52 @@ async def test_what_checks_let_in_at_once_goes_straight_and_what_they_do_not_is_
     assert [found[:2] for found in seen] == [(Straight, None)] * 3
     assert all(found[2] == {"iss": "me", "sub": "ann"} for found in seen)
     assert sorted(code for code, _ in served.counted()) == ["200"] * 3 + ["401"] * 3 + ["403"] * 3
+
+
+def test_a_request_that_was_served_leaves_nothing_to_the_garbage_collector():
+    served, calls = Served(), []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        calls.append(weakref.ref(scope[CALL]))
+        await responds()(scope, receive, send)
+
+    meshed = MeshASGIMiddleware(app, served.mesh)
+    scopes = [http_scope() for _ in range(20)]  # kept: a scope refers to nothing of the mesh's afterwards
+
+    async def serve() -> None:
+        for scope in scopes:
+            client = Client(body(b"", False))
+            await meshed(scope, client.receive, client.send)
+            assert CALL not in scope
+
+    gc.disable()
+    try:
+        asyncio.run(serve())
+        left = [call for call in calls if call() is not None]
+    finally:
+        gc.enable()
+    assert (len(calls), left) == (20, [])
+
+
+def test_the_request_is_made_only_when_somebody_asks_for_it():
+    served, seen = Served(), []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        call = scope[CALL]
+        seen.append("request" in vars(call))
+        if scope["path"] == "/asks-for-it":
+            request = here()
+            assert request is not None
+            seen.append((request.method, request.path, request.query, request is call.request))
+        await responds()(scope, receive, send)
+
+    meshed = MeshASGIMiddleware(app, served.mesh)
+    for target in (
+        "/never-seen",
+        "/never-seen",
+        "/asks-for-it",
+        "/asks-for-it",
+    ):  # the first of each is looked at closely
+        asyncio.run(ask(meshed, http_scope(f"{target}?a=1")))
+    asked = ("GET", "/asks-for-it", "a=1", True)
+    assert seen == [True, False, True, asked, False, asked]
