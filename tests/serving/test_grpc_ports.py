@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from concurrent import futures
 
@@ -263,6 +264,22 @@ def test_one_server_may_have_several_ports(world: World) -> None:
             for port in ports:
                 assert (ask(port), ask(port, world.client())) == ("nobody", CLIENT)
         assert eventually(lambda: all(map(refuses, ports)))
+
+
+def test_a_forked_child_leaves_the_port_to_its_parent(world: World) -> None:
+    """A copy of the socket that listens would keep the port taken when the parent has gone."""
+    with mesh_of(world, "PERMISSIVE") as mesh, served(mesh) as (port, _), dialled(port) as channel:
+        assert on(channel) == "nobody"
+        listener = mesh._core.ports._ports[0]._listener.fileno()  # type: ignore[union-attr, attr-defined]
+        pid = os.fork()
+        if not pid:
+            try:
+                os.fstat(listener)
+            except OSError:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert (on(channel), ask(port)) == ("nobody", "nobody")
 
 
 # -- mistakes -----------------------------------------------------------------------------------------------------------
