@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+from typing import NamedTuple
 
-from meshlib.identity.credentials import Credentials
+import pytest
+
+from meshlib.clock import SystemClock
+from meshlib.identity.credentials import CIPHERS, Credentials
 from meshlib.security.authority import Authority
 from meshlib.security.trust_bundles import TrustBundles
 
@@ -27,3 +32,81 @@ def test_a_peer_must_show_a_certificate_unless_it_need_not() -> None:
     made = credentials()
     assert made.server_context(["http/1.1"]).verify_mode is ssl.CERT_REQUIRED
     assert made.server_context(["http/1.1"], require_peer=False).verify_mode is ssl.CERT_OPTIONAL
+
+
+TODAY = SystemClock.time()
+OTHER = Authority.root("cluster.local", TODAY)
+FIRST = Authority.root("cluster.local", TODAY)
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+def of(authority: Authority, *trusted: Authority) -> Credentials:
+    svid = authority.issue("spiffe://cluster.local/ns/default/sa/reviews", TODAY)
+    return Credentials(svid, TrustBundles({"cluster.local": tuple(each.root_der for each in trusted)}))
+
+
+class Ended(NamedTuple):
+    resumed: bool
+    cipher: str
+    session: ssl.SSLSession | None
+
+
+def handshake(client: ssl.SSLContext, server: ssl.SSLContext, session: ssl.SSLSession | None = None) -> Ended:
+    """In memory, with a byte from the server: TLS 1.3 sends its sessions, and refuses clients, after the handshake. Raises
+    ssl.SSLError when either side refuses the other."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    calls = client.wrap_bio(to_client, to_server, session=session)
+    serves = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(3):
+        for side in (calls, serves):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    serves.write(b"x")
+    assert calls.read(1) == b"x"
+    cipher = calls.cipher()
+    assert cipher is not None
+    return Ended(bool(serves.session_reused), cipher[0], calls.session)
+
+
+@pytest.fixture(params=VERSIONS, ids=["1.2", "1.3"])
+def version(request: pytest.FixtureRequest) -> ssl.TLSVersion:
+    found: ssl.TLSVersion = request.param
+    return found
+
+
+def client_of(credentials: Credentials, version: ssl.TLSVersion) -> ssl.SSLContext:
+    context = credentials.client_context(["http/1.1"])
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+def test_a_session_is_resumed_within_a_version(version: ssl.TLSVersion) -> None:
+    server, client = of(FIRST, FIRST).server_context(["http/1.1"]), client_of(of(FIRST, FIRST), version)
+    first = handshake(client, server)
+    assert not first.resumed
+    assert handshake(client, server, first.session).resumed
+
+
+def test_a_session_does_not_outlive_the_root_that_it_was_made_under(version: ssl.TLSVersion) -> None:
+    before, after = of(FIRST, FIRST, OTHER), of(FIRST, OTHER)
+    client = client_of(of(FIRST, FIRST), version)
+    session = handshake(client, before.server_context(["http/1.1"])).session
+    with pytest.raises(ssl.SSLError):
+        handshake(client, after.server_context(["http/1.1"]), session)
+
+
+def test_nothing_older_than_tls_1_2_is_spoken() -> None:
+    made = of(FIRST, FIRST)
+    for context in (made.client_context(["http/1.1"]), made.server_context(["http/1.1"])):
+        assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_suites_of_tls_1_2_are_those_of_mozilla() -> None:
+    made = of(FIRST, FIRST)
+    mozilla = set(CIPHERS.split(":"))
+    for context in (made.client_context(["http/1.1"]), made.server_context(["http/1.1"])):
+        assert {str(each["name"]) for each in context.get_ciphers() if each["protocol"] != "TLSv1.3"} == mozilla
+    old = client_of(of(FIRST, FIRST), ssl.TLSVersion.TLSv1_2)
+    old.set_ciphers("AES128-SHA")
+    with pytest.raises(ssl.SSLError):
+        handshake(old, made.server_context(["http/1.1"]))
