@@ -18,6 +18,7 @@ from meshlib.compiler.compile import HTTPS_RULES, Compiler, HttpsRules
 from meshlib.engine.explanation import Explanation
 from meshlib.engine.inbound_explanation import InboundExplanation
 from meshlib.engine.live import seeded
+from meshlib.identity.agreement import disagreements
 from meshlib.mesh.doors import Doors
 from meshlib.mesh.explaining import explain_url
 from meshlib.mesh.explaining_inbound import Headers, explain_request, request_of
@@ -74,6 +75,7 @@ class Mesh(Doors):
         self._resources: list[Resource] = []
         self._kept: list[Resource] = []
         self._problems: list[Problem] = []
+        self._disagreements: list[Problem] = []
         clock = options.get("clock") or SystemClock()
         self._registry = options.get("registry")
         self._tracer_provider = options.get("tracer_provider")
@@ -94,6 +96,8 @@ class Mesh(Doors):
         self._objects = ObjectMemo()
         self._reloads = 0
         if identity is not None:
+            me = weakref.ref(self)  # an identity may be given to another mesh, after this one
+            identity.subscribe(lambda credentials: _told_of(me))
             identity.start(clock, self._core.alarms)
         try:
             self._install(list(resources), list(problems), [])
@@ -241,6 +245,7 @@ class Mesh(Doors):
             old, self._resources = self._resources, resources
             self._kept = kept
             self._problems = [*problems, *snapshot.problems]
+        self._compare_identity()
         if in_turns:  # what nobody uses any more goes bit by bit
             free_in_turns(before)
             gone = [old[i] for i in differences(old, resources).gone]
@@ -249,8 +254,25 @@ class Mesh(Doors):
 
     @property
     def problems(self) -> list[Problem]:
-        """What the newest load had to say: errors of broken edits, warnings, notices."""
-        return list(self._problems)
+        """What the newest load had to say: errors of broken edits, warnings, notices; and where the certificate is of another
+        namespace, service account or trust domain than the workload."""
+        return [*self._problems, *self._disagreements]
+
+    def _compare_identity(self) -> None:
+        """On a certificate or a configuration that is new. What differs is logged once."""
+        identity, live = self._core.identity, self._core.live
+        current = None if identity is None else identity.latest
+        if identity is None or live is None or current is None:
+            return
+        mesh = live.snapshot.inbound.default.mesh
+        found = disagreements(
+            current.svid.identity, self.workload, mesh.trust_domain, mesh.trust_domain_aliases, identity.what
+        )
+        with self._lock:
+            before, self._disagreements = self._disagreements, found
+        for problem in found:
+            if problem not in before:
+                log.warning("%s", problem)
 
     def _telemetry_of_servers(self) -> InboundTelemetry:
         with self._lock:
@@ -327,7 +349,7 @@ class Mesh(Doors):
             "last_good_kept": [r.id for r in self._kept],
             "watcher": None if self._source is None else self._source.status(),
         }
-        return status_of(self._core, self._serving, self.workload, source, self._problems)
+        return status_of(self._core, self._serving, self.workload, source, self.problems)
 
     def describe(self) -> Status:
         """Everything this client could call, whether it has or not: virtual hosts with their claims (``tcp``: connections are
@@ -398,6 +420,12 @@ class Mesh(Doors):
             *([] if serving is None else [serving.after_fork]),
             *([] if source is None else [lambda: source.after_fork(self._reload_watched)]),
         ))  # fmt: skip
+
+
+def _told_of(mesh: weakref.ref[Mesh]) -> None:
+    found = mesh()
+    if found is not None:
+        found._compare_identity()
 
 
 def _from_objects(
