@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import importlib.util
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import meshlib
+from benchmarks.certificates import DNS, SERVER, write_certificates
 from benchmarks.measure import Row, interleaved, requests_per_second
-from meshlib.clock import SystemClock
 
-CLIENT, SERVER = (f"spiffe://cluster.local/ns/default/sa/{name}" for name in ("client", "server"))
-DNS = "server.default.svc.cluster.local"
 TARGET, UNARY = "server.test:9080", "/bench.Echo/Unary"
 IN_FLIGHT = 16
 BOTH = "both splices"
@@ -127,18 +124,7 @@ def _resources(port: int, mode: str) -> list[dict[str, object]]:
 @contextlib.contextmanager
 def _backend(folder: Path) -> Iterator[dict[str, int]]:
     """A server process with a certificate of an authority made for the run; the client's is beside it."""
-    from meshlib.security.authority import Authority
-    from meshlib.security.pem import pem_of
-
-    now = SystemClock.time()
-    root = Authority.root("cluster.local", now)
-    (folder / "bundle.pem").write_text(pem_of(root.root_der))
-    for prefix, name, dns in (("", SERVER, (DNS,)), ("c-", CLIENT, ())):
-        svid = root.issue(name, now, dns=dns)
-        (folder / f"{prefix}cert.pem").write_bytes(svid.chain_pem)
-        key = os.open(folder / f"{prefix}key.pem", os.O_WRONLY | os.O_CREAT, 0o600)
-        with open(key, "wb") as opened:
-            opened.write(svid.key_pem)
+    write_certificates(folder)
     command = [sys.executable, "-m", "benchmarks.grpc_mtls_backend", str(folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

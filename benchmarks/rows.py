@@ -34,6 +34,7 @@ from benchmarks.measure import (
     percentile_us,
     requests_per_second,
 )
+from benchmarks.mtls_rows import mtls_calls
 from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
 from benchmarks.protection_rows import rate_limits
 from benchmarks.wsgi_rows import wsgi_cost
@@ -371,6 +372,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "grpc-policy": grpc_cost,
     "grpc": grpc_calls,
     "grpc-mtls": grpc_mtls,
+    "mtls": mtls_calls,
     "envoy": envoy_hops,
     "routing": routing,
     "compile": compiling,
