@@ -14,6 +14,7 @@ from meshlib.engine import replies
 from meshlib.engine.actions import change_response
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.drivers import AsyncRuntime, SyncRuntime, finish, run, run_async
+from meshlib.engine.effects import Deliver, Send
 from meshlib.engine.exchange import exchange_of
 from meshlib.engine.route import route
 from meshlib.transport.httpx.bodies import AsyncBodyStream, SyncBodyStream
@@ -223,7 +224,12 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
         span = telemetry.began(call)
         reply = None
         try:
-            delivered = await run_async(exchange, runtime)
+            # as ``run_async``, but for a coroutine of its own: nearly all calls are one attempt and its response
+            effect = next(exchange)
+            if type(effect) is Send:
+                effect.outcome = await runtime.send(effect)
+                effect = next(exchange)
+            delivered = effect if type(effect) is Deliver else await run_async(exchange, runtime, effect)
             outcome = delivered.outcome
             if outcome.failure is not None:
                 reply = self._failed(outcome, exchange, call)
@@ -232,6 +238,7 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
                 if outcome.body is None:
                     finish(exchange)
         except BaseException:
+            exchange.close()
             telemetry.broken(call, span)
             raise
         if reply is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from meshlib.alarms import wake
 from meshlib.engine.effects import Acquire
@@ -55,6 +55,11 @@ class _Pool:
         self.connections = tuple(other for other in self.connections if other is not connection)
 
 
+async def _known(outcome: Outcome | None) -> Outcome | None:
+    """What there is nothing to wait for."""
+    return outcome
+
+
 class AsyncioHttp2:
     """The HTTP/2 connections of one event loop, on sockets that its HTTP/1.1 pool lends."""
 
@@ -68,20 +73,33 @@ class AsyncioHttp2:
         self._http1: dict[Target, float] = {}
         self._open: set[Connection] = set()
 
-    async def send(self, attempt: Attempt, framing: Framing) -> Outcome | None:
-        """One attempt, as ``AsyncioUpstream.send``; None when the server speaks HTTP/1.1 only."""
+    def send(self, attempt: Attempt, framing: Framing) -> Coroutine[object, object, Outcome | None]:
+        """One attempt, as ``AsyncioUpstream.send``; None when the server speaks HTTP/1.1 only. Await it at once: it may have
+        begun."""
         began = self.loop.time()
         target = attempt.target
         if self._http1:
             until = self._http1.get(target)
             if until is not None:
                 if self.now() < until:
-                    return None
+                    return _known(None)
                 del self._http1[target]
         try:
             head = request_head(attempt.method, attempt.request_target, framing.headers, target.scheme)
         except InvalidHead as error:
-            return Outcome(Failure.INVALID_REQUEST, str(error), error)
+            return _known(Outcome(Failure.INVALID_REQUEST, str(error), error))
+        if not framing.body and attempt.trace is None:
+            # nearly all calls: nothing is awaited but the response, in one coroutine (row "HTTP/2 at 32 in flight")
+            found = self._opened(attempt, head, True)
+            if found is not None:
+                connection, stream, waiter = found
+                timeout = attempt.head_timeout
+                return connection.respond(stream, waiter, attempt, None if timeout is None else began + timeout)
+        return self._send(attempt, framing, head, began)
+
+    async def _send(self, attempt: Attempt, framing: Framing, head: Head, began: float) -> Outcome | None:
+        """Whatever there is to wait for."""
+        target = attempt.target
         end = not framing.body
         found = self._opened(attempt, head, end) or await self._opened_later(attempt, head, end, began)
         if not isinstance(found, tuple):
@@ -90,11 +108,7 @@ class AsyncioHttp2:
         timeout, trace = attempt.head_timeout, attempt.trace
         head_by = None if timeout is None else began + timeout
         if end and trace is None:
-            outcome = await connection.respond(stream, waiter, attempt, head_by)
-            outcome.stream = connection.stream
-            if outcome.whole is None and outcome.failure is None:
-                outcome.body = Http2Body(connection, stream, waiter, attempt)
-            return outcome
+            return await connection.respond(stream, waiter, attempt, head_by)
         steps = exchange(connection.session, stream, framing, attempt, head_by, self.loop.time)
         if trace is not None:
             try:
@@ -120,6 +134,10 @@ class AsyncioHttp2:
         if outcome.failure is None and outcome.whole is None:
             outcome.body = Http2Body(connection, stream, waiter, attempt)
         return outcome
+
+    def body(self, connection: Connection, stream: Stream, waiter: Waiter, attempt: Attempt) -> Http2Body:
+        """What reads the rest of a response."""
+        return Http2Body(connection, stream, waiter, attempt)
 
     # -- connections ------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from typing import Protocol, TypeVar
 
 from meshlib.alarms import Alarms, Cancellable
+from meshlib.engine.message import ResponseBody
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.identity.servers import Vouched
 from meshlib.policy.circuit_limits import Slots
@@ -41,6 +42,9 @@ class Keeper(Protocol):
     now: Callable[[], float]
     alarms: Alarms
     deadlines: Deadlines
+
+    def body(self, connection: Connection, stream: Stream, waiter: Waiter, attempt: Attempt) -> ResponseBody:
+        """What reads the rest of a response."""
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""
@@ -143,14 +147,23 @@ class Connection(asyncio.Protocol):
             while not stream.head_done:
                 if stream.failed is not None:
                     return failed(stream.failed)
-                if not await waiter.wait(head_by):
-                    session.cancel(stream)
-                    return no_head(attempt)
-            return response_of(session, stream)
+                if not waiter.changed:  # as ``wait`` does, in this coroutine
+                    future = waiter.begin(head_by)
+                    if future is None or not await future:
+                        session.cancel(stream)
+                        return no_head(attempt)
+                    waiter.over()
+                waiter.changed = False
+            outcome = response_of(session, stream)
+            outcome.stream = self.stream
+            if outcome.whole is None and outcome.failure is None:
+                outcome.body = self._owner.body(self, stream, waiter, attempt)
+            return outcome
         except BaseException:
             session.cancel(stream)
             raise
         finally:
+            waiter.over()
             self._flush_with_others()
             if not session.streams:
                 self.close_if_over()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from meshlib.transport.upstream.loop_deadlines import Deadlines
 
@@ -11,6 +12,7 @@ class Waiter:
     """Wakes one task when its stream has changed since it looked, or when its time has come."""
 
     _future: asyncio.Future[bool] | None = None
+    _timed: Callable[[], None] | None = None
     changed = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines) -> None:
@@ -31,18 +33,32 @@ class Waiter:
     async def wait(self, until: float | None) -> bool:
         """Until the stream changes (True) or the loop's time has come."""
         if not self.changed:
-            if until is not None and until <= self._loop.time():
+            future = self.begin(until)
+            if future is None:
                 return False
-            future = self._future = self._loop.create_future()
-            late = self._late
-            if until is not None:
-                self._deadlines.add(late, until)
             try:
                 if not await future:
                     return False
             finally:
-                self._future = None
-                if until is not None:
-                    self._deadlines.discard(late)
+                self.over()
         self.changed = False
         return True
+
+    def begin(self, until: float | None) -> asyncio.Future[bool] | None:
+        """What ``wait`` awaits when nothing has ``changed``, None when the time has come; ``over`` ends it. For who would not
+        have a coroutine of its own for each wait."""
+        if until is not None:
+            if until <= self._loop.time():
+                return None
+            self._timed = late = self._late
+            self._deadlines.add(late, until)
+        self._future = future = self._loop.create_future()
+        return future
+
+    def over(self) -> None:
+        """Nobody waits any more."""
+        self._future = None
+        late = self._timed
+        if late is not None:
+            self._timed = None
+            self._deadlines.discard(late)

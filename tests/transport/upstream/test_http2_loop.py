@@ -191,3 +191,20 @@ async def test_a_target_that_is_dropped_takes_its_connections_with_it(pool, serv
     pool.drop_target(target)
     await closed()
     assert (pool.idle_connections(), list(pool._pools)) == (1, [other])
+
+
+async def test_a_call_that_is_cancelled_before_its_response_leaves_no_stream_and_no_time(pool, beside, server):
+    """Its stream was opened, and its wait begun, before anything was awaited."""
+    target = target_of(server)
+    await call(pool, target)
+    server.answer = lambda peer, request: None
+    attempt = Attempt(b"GET", b"/", [(b"Host", b"a")], None, target, 60.0)
+    task = asyncio.create_task(pool.send(attempt, framing_of(attempt.headers, None)))
+    (connection,) = pool._open
+    assert len(connection.session.streams) == 1
+    await asyncio.sleep(0)
+    assert len(beside.deadlines._at) == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert (connection.session.streams, beside.deadlines._at) == ({}, {})

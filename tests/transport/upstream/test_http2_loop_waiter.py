@@ -72,3 +72,20 @@ def test_a_cancelled_wait_leaves_nothing_behind():
         assert await waiter.wait(None)
 
     on_a_loop(test)
+
+
+def test_a_wait_without_a_coroutine_ends_as_the_other_does():
+    async def test(loop, waiter, deadlines):
+        assert waiter.begin(loop.time()) is None
+        future = waiter.begin(loop.time() + 60)
+        assert len(deadlines._at) == 1
+        waiter.wake()
+        assert await future
+        waiter.over()
+        assert not deadlines._at
+        waiter.wake()  # nobody waits
+        late = waiter.begin(loop.time() + 0.01)
+        assert not await late
+        waiter.over()
+
+    on_a_loop(test)
