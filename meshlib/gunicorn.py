@@ -7,7 +7,8 @@
 gunicorn asks for a context for each connection that it accepts, so each has the certificate and the roots of that moment,
 and a session of a root that was dropped does not resume. Clients must show a certificate of these roots. gunicorn speaks
 TLS alone on a socket that has a certificate: that is STRICT, whatever PeerAuthentication says; ``meshlib serve`` speaks
-both.
+both. The oldest TLS is the newest of what the meshes that the worker has made by then say
+(MeshConfig's ``meshMTLS.minProtocolVersion``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import errno
 import logging
 import os
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
@@ -25,6 +27,7 @@ from meshlib.clock import SystemClock
 from meshlib.identity.identity import Identity
 from meshlib.problems import MeshError
 from meshlib.serving.tls_connections import GRACE, why_over
+from meshlib.serving.tls_minimum import strictest
 from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
 
 if TYPE_CHECKING:
@@ -58,11 +61,16 @@ def ssl_context(config: GunicornConfig, default_ssl_context_factory: Callable[[]
     credentials = followed.usable()
     if credentials is None:
         raise ConnectionResetError(errno.ECONNRESET, "there is no certificate of ours that could be shown")
-    context = credentials.server_context(ALPN)
+    context = credentials.server_context(ALPN, minimum=_minimum())
     remember_sni(context)
     context.sslsocket_class = JudgedSocket
     setattr(context, OF, credentials)
     return context
+
+
+def _minimum() -> ssl.TLSVersion:
+    loaded = sys.modules.get("meshlib.mesh")
+    return strictest(() if loaded is None else loaded.cores())
 
 
 OF = "_meshlib_credentials"

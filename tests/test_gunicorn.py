@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 import meshlib.gunicorn as hook
+from meshlib.mesh import Mesh
 from meshlib.problems import MeshError
 from meshlib.security.authority import Authority
 from meshlib.serving.tls_connections import GRACE
 from meshlib.serving.tls_peer import TlsPeer
 from tests.support.gunicorn_server import LONG, gunicorn
 from tests.support.identities import CLIENT, World
+from tests.support.mesh_config import mesh_config
 
 APP = """
 import json
@@ -157,6 +159,15 @@ def test_without_a_certificate_connections_end_and_it_is_said_once(
     context = hook.ssl_context(config, never)
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert hook.ssl_context(config, never) is context, "sessions resume in the context that made them"
+
+
+def test_the_oldest_tls_is_what_a_mesh_of_the_process_says(tmp_path: Path, world: World) -> None:
+    write(tmp_path, world)
+    config = Config(tmp_path)
+    assert hook.ssl_context(config, never).minimum_version is ssl.TLSVersion.TLSv1_2
+    with Mesh.from_resources([]), Mesh.from_resources([mesh_config(meshMTLS={"minProtocolVersion": "TLSV1_3"})]):
+        assert hook.ssl_context(config, never).minimum_version is ssl.TLSVersion.TLSv1_3
+    assert hook.ssl_context(config, never).minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def test_a_setting_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ class MeshSettings:
     hashed_retry: RetryPolicy = HASHED_RETRY
     resource: str = ""
     auto_mtls: bool = True
+    tls13: bool = False  # whether our servers take no older TLS under mTLS of the mesh
 
     def facts(self) -> dict[str, object]:
         """For ``status()``, by Istio's names; of a provider, why it cannot be used ("" when it can)."""
@@ -88,6 +89,7 @@ class MeshSettings:
             "pathNormalization": self.path_normalization,
             "outboundTrafficPolicy": "ALLOW_ANY" if self.allow_any else "REGISTRY_ONLY",
             "enableAutoMtls": self.auto_mtls,
+            "meshMTLS": {"minProtocolVersion": "TLSV1_3" if self.tls13 else "TLSV1_2"},
             "extensionProviders": {name: provider.unusable for name, provider in self.providers.items()},
         }
 
@@ -123,6 +125,7 @@ def mesh_settings(
         hashed_retry=retry_of(spec.default_http_retry_policy, HASHED_RETRY),
         resource=chosen.id,
         auto_mtls=spec.enable_auto_mtls is not False,
+        tls13=spec.mesh_mtls is not None and spec.mesh_mtls.min_protocol_version == "TLSV1_3",
     )
     return settings, problems
 

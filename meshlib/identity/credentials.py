@@ -35,14 +35,18 @@ class Credentials:
         self.version = version
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
 
-    def server_context(self, alpn: Sequence[str], *, require_peer: bool = True) -> ssl.SSLContext:
-        """For connections that are accepted: TLS 1.2 or newer, the peer shows a certificate of one of our roots (with
-        ``require_peer`` False: if it has one). What SPIFFE demands of it is judged after the handshake (``Peers``)."""
-        key = ("server", str(require_peer), *alpn)
+    def server_context(
+        self, alpn: Sequence[str], *, require_peer: bool = True, minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    ) -> ssl.SSLContext:
+        """For connections that are accepted: TLS ``minimum`` or newer (MeshConfig's ``meshMTLS.minProtocolVersion``), the peer
+        shows a certificate of one of our roots (with ``require_peer`` False: if it has one). What SPIFFE demands of it is
+        judged after the handshake (``Peers``)."""
+        key = ("server", str(require_peer), minimum.name, *alpn)
         found = self._contexts.get(key)
         if found is None:
             found = self._made(ssl.PROTOCOL_TLS_SERVER, alpn)
             found.verify_mode = ssl.CERT_REQUIRED if require_peer else ssl.CERT_OPTIONAL
+            found.minimum_version = minimum
             self._contexts[key] = found
         return found
 

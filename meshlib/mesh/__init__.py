@@ -441,6 +441,15 @@ def _raise_errors(problems: Sequence[Problem]) -> None:
         raise ConfigError(problems)
 
 
+def cores() -> list[MeshCore]:
+    """Of the meshes of this process, for servers that belong to none of them."""
+    while True:
+        try:
+            return [mesh._core for mesh in _meshes]
+        except RuntimeError:  # another thread has made one meanwhile
+            continue
+
+
 def _after_fork_in_child() -> None:
     take_all([mesh._after_fork for mesh in list(_meshes)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import ModuleType
@@ -152,9 +153,12 @@ class Doors:
 
         gRPC core serves such a port without anything in between: it is mTLS alone whatever PeerAuthentications say, and
         nobody closes its open connections when a root is dropped (the calls on them are refused); ``add_grpc_port`` does
-        both. Raises ``MeshError`` when the mesh has no identity.
+        both. Raises ``MeshError`` when the mesh has no identity, and where its MeshConfig demands TLS 1.3
+        (``meshMTLS.minProtocolVersion``), which grpcio cannot be told: ``add_grpc_port`` sees to it. When a reload demands it
+        later, handshakes fail.
         """
         _need_grpcio()
+        from meshlib.serving.tls_minimum import tls13_alone
         from meshlib.transport.grpcio.server.credentials import server_credentials
 
         identity = self._core.identity
@@ -162,7 +166,13 @@ class Doors:
             raise MeshError(
                 "this mesh has no identity, hence no certificate to show: Mesh(identity=meshlib.Identity...)"
             )
-        return server_credentials(identity, self._core.clock.time())
+        demanded = functools.partial(tls13_alone, self._core)
+        if demanded():
+            raise MeshError(
+                "grpcio cannot be told to refuse TLS 1.2, as this mesh's MeshConfig demands "
+                "(meshMTLS.minProtocolVersion): use mesh.add_grpc_port(server, address), which does"
+            )
+        return server_credentials(identity, self._core.clock.time(), closed=demanded)
 
     def _server(self, propagate_deadline: bool = True) -> Server:
         """What serves requests, for middlewares."""

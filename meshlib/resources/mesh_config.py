@@ -135,10 +135,13 @@ class ServiceSettings(Model):
     hosts: list[str] | None = None
 
 
+_TLS_VERSIONS = ("TLS_AUTO", "TLSV1_2", "TLSV1_3")
+
+
 class MeshTls(Model):
     """``meshMTLS`` and ``tlsDefaults``."""
 
-    min_protocol_version: object = None
+    min_protocol_version: Annotated[Literal["TLS_AUTO", "TLSV1_2", "TLSV1_3"], names(*_TLS_VERSIONS)] | None = None
     ecdh_curves: list[str] | None = None
     cipher_suites: list[str] | None = None
 

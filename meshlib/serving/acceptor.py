@@ -13,6 +13,7 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -65,7 +66,7 @@ class Serves(Protocol):
 class Acceptor:
     """``mode``: that of the port, asked for each connection. ``identity`` None: no TLS. ``clock`` judges certificates,
     ``alarms`` ring for clients that take too long. ``connections`` keeps those over TLS, to be judged again. ``counts``:
-    what became of connections."""
+    what became of connections. ``minimum``: the oldest TLS, asked for each connection."""
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Acceptor:
         patience: float = PATIENCE,
         most_waiting: int = MOST_WAITING,
         batch: int = BATCH,
+        minimum: Callable[[], ssl.TLSVersion] = lambda: ssl.TLSVersion.TLSv1_2,
     ) -> None:
         self._sock = sock
         self._serves = serves
@@ -93,6 +95,7 @@ class Acceptor:
         self._patience = patience
         self._most_waiting = most_waiting
         self._batch = batch
+        self._minimum = minimum
         self._waiting: dict[_Waiting, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._chains = Chains()
@@ -246,7 +249,7 @@ class Acceptor:
 
     async def _secure(self, waiting: _Waiting, credentials: Credentials) -> None:
         assert self._loop is not None
-        context = credentials.server_context(self._alpn)
+        context = credentials.server_context(self._alpn, minimum=self._minimum())
         remember_sni(context)
         try:
             await self._loop.connect_accepted_socket(

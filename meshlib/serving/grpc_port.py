@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from meshlib.problems import MeshError
+from meshlib.serving.client_hello import HEADER, offers_tls13, record_length
 from meshlib.serving.first_byte import Verdict, verdict
 from meshlib.transport.grpcio.server import spliced
 from meshlib.transport.grpcio.server.spliced import Spliced
@@ -34,6 +35,9 @@ SILENT = 10.0
 """Seconds that a client may take to its first byte."""
 AT_ONCE = 64
 """Connections accepted in one turn."""
+MOST = HEADER + (1 << 14)
+"""Bytes of a record that are looked at; none is longer."""
+TLS = b"\x16"
 NO_DESCRIPTORS = 0.5
 """Seconds until it is tried again to accept, when this process can open nothing more."""
 BACKLOG = 1024
@@ -70,7 +74,8 @@ def listen(address: str, reuse_port: bool) -> socket.socket:
 
 class GrpcPort:
     """``plain`` and ``tls``: the paths of the server's unix sockets; no ``tls``: there is no identity, and TLS is refused.
-    ``port`` is the port of policies. ``refused`` counts connections by why they were refused."""
+    ``port`` is the port of policies. ``tls13``: whether older TLS is refused. ``refused`` counts connections by why they were
+    refused."""
 
     def __init__(
         self,
@@ -82,6 +87,7 @@ class GrpcPort:
         alarms: Alarms,
         mode: Callable[[], MtlsMode | None],
         credentials: Callable[[], Credentials | None],
+        tls13: Callable[[], bool] = lambda: False,
     ) -> None:
         self._listener = listener
         self.port = port
@@ -90,6 +96,7 @@ class GrpcPort:
         self._alarms = alarms
         self.mode = mode
         self._credentials = credentials
+        self._tls13 = tls13
         self._pid = os.getpid()
         self.accepting = True
         self.connections: set[Spliced] = set()
@@ -137,7 +144,9 @@ class GrpcPort:
 
     def _first_byte(self, sock: socket.socket, _mask: int) -> None:
         try:
-            first = sock.recv(1, socket.MSG_PEEK)
+            first = sock.recv(MOST, socket.MSG_PEEK)
+            if self._hello_to_come(sock, first):
+                return
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -150,20 +159,35 @@ class GrpcPort:
             sock.close()
             return
         try:
-            self._begin(sock, first[0])
+            self._begin(sock, first)
         except BaseException:
             sock.close()
             raise
 
-    def _begin(self, sock: socket.socket, first: int) -> None:
+    def _hello_to_come(self, sock: socket.socket, start: bytes) -> bool:
+        """Whether more is needed to decide: where older TLS is refused, the client's whole first record. The socket is then
+        readable when that is there, or when no more comes. Raises OSError."""
+        if start[:1] != TLS:
+            return False
+        waited_for, needed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT), min(record_length(start), MOST)
+        if self._tls13() and waited_for <= len(start) < needed:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
+            return True
+        if waited_for != 1:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        return False
+
+    def _begin(self, sock: socket.socket, start: bytes) -> None:
         mode = self.mode()
         if mode is None:  # the mesh is closed
             self._refuse(sock, "closed")
             return
         credentials = self._credentials() if self._tls else None
-        decided = verdict(first, mode, credentials is not None)
+        decided = verdict(start[0], mode, credentials is not None)
         if decided is Verdict.PLAIN:
             self._join(sock, self._plain, None)
+        elif decided is Verdict.TLS and self._tls13() and not offers_tls13(start):
+            self._refuse(sock, "old TLS")
         elif decided is Verdict.TLS:
             self._join(sock, self._tls, credentials)
         elif credentials is None:
@@ -200,6 +224,13 @@ class GrpcPort:
     def _refuse(self, sock: socket.socket, why: str) -> None:
         self.refused[why] += 1
         reset(sock)
+        if why == "old TLS":
+            self._say(
+                why,
+                "port %s refuses a client that does not offer TLS 1.3, which MeshConfig demands "
+                "(meshMTLS.minProtocolVersion)",
+                self.port,
+            )
         if why == "no certificate":
             self._say(
                 why,

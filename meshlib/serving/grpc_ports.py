@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from meshlib.problems import MeshError
 from meshlib.security.validity import valid_until
 from meshlib.serving.grpc_port import GrpcPort, listen
+from meshlib.serving.tls_minimum import tls13_alone
 from meshlib.transport.upstream.socket_directory import socket_directory
 from meshlib.transport.upstream.splice import Splicer
 
@@ -87,6 +88,7 @@ class GrpcPorts:
             core.real_alarms,
             functools.partial(self._mode, port or bound),
             self._credentials,
+            self._tls13,
         )
         with self._lock:
             self._ports.append(made)
@@ -108,6 +110,10 @@ class GrpcPorts:
         core = self._core()
         live = None if core is None else core.live
         return None if live is None else live.inbound.of(port).settings.mtls
+
+    def _tls13(self) -> bool:
+        core = self._core()
+        return core is None or tls13_alone(core)
 
     def _credentials(self) -> Credentials | None:
         """What can be shown now; an expired certificate is none."""

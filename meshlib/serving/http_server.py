@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import logging
 import signal
 import socket
@@ -25,6 +26,7 @@ from meshlib.serving.asgi_tls import WithTls
 from meshlib.serving.health import Front, nothing
 from meshlib.serving.port_mode import mode_of
 from meshlib.serving.tls_connections import TlsConnections
+from meshlib.serving.tls_minimum import tls_minimum_of
 
 if TYPE_CHECKING:
     from meshlib.serving.tls_peer import TlsPeer
@@ -104,6 +106,7 @@ class HttpServer(uvicorn.Server):
             self._connections,
             alpn=alpn,
             batch=self._settings.batch,
+            minimum=functools.partial(tls_minimum_of, core),
         )
 
     def why_not_ready(self) -> str:

@@ -387,3 +387,22 @@ def test_what_is_compiled_in_part_is_compiled_under_the_same_mesh_config():
     assert compiler.whole == 1
     assert snapshot.virtual_host("ratings:9080", "http").rules[0].retry.attempts == 5
     assert snapshot.inbound.default.mesh.root_namespace == "mesh"
+
+
+# -- meshMTLS
+
+
+@pytest.mark.parametrize("written", [config_map, mesh_config])
+@pytest.mark.parametrize(
+    ("least", "alone"), [("TLSV1_3", True), (2, True), ("TLSV1_2", False), ("TLS_AUTO", False), (None, False)]
+)
+def test_the_oldest_tls_of_servers(written, least, alone):
+    found = settings(written(meshMTLS={} if least is None else {"minProtocolVersion": least}))
+    assert found.tls13 is alone
+    assert found.facts()["meshMTLS"] == {"minProtocolVersion": "TLSV1_3" if alone else "TLSV1_2"}
+    assert not settings(written(tlsDefaults={"minProtocolVersion": "TLSV1_3"})).tls13
+
+
+@pytest.mark.parametrize("least", ["TLSV1_1", "1.3", 7, True])
+def test_a_version_that_istio_does_not_know_is_refused(least):
+    assert load_objects([mesh_config(meshMTLS={"minProtocolVersion": least})]).errors

@@ -75,6 +75,7 @@ def test_status_tells_what_counts():
             "pathNormalization": "BASE",
             "outboundTrafficPolicy": "REGISTRY_ONLY",
             "enableAutoMtls": True,
+            "meshMTLS": {"minProtocolVersion": "TLSV1_2"},
             "extensionProviders": {"authz": "", "bad": "port 0 is outside 1..65535"},
         }
 

@@ -20,6 +20,7 @@ from meshlib.transport.upstream.splice import Splicer
 from tests.support.fake_clock import FakeClock
 from tests.support.grpc_echo import eventually
 from tests.support.grpc_mtls import World
+from tests.support.hellos import NEW, OLD
 
 TLS, PLAIN = b"\x16\x03\x01", b"PRI * HTTP/2.0"
 
@@ -30,6 +31,7 @@ class Front:
     def __init__(self, directory: Path, mode: MtlsMode | None, credentials: Credentials | None) -> None:
         self.mode: MtlsMode | None = mode
         self.credentials = credentials
+        self.tls13 = False
         self.clock = FakeClock()
         self.alarms = Alarms(self.clock)
         self.splicer = Splicer("meshlib-test")
@@ -49,6 +51,7 @@ class Front:
             self.alarms,
             lambda: self.mode,
             lambda: self.credentials,
+            lambda: self.tls13,
         )
 
     def send(self, data: bytes) -> socket.socket:
@@ -100,6 +103,25 @@ def test_a_connection_goes_where_its_first_byte_says_and_nothing_of_it_is_lost(
         host, port = client.getsockname()
         assert (connection.peer, connection.port) == (f"{host}:{port}", 50051)
         assert (connection.credentials is None) == (name == "plain")
+
+
+@pytest.mark.parametrize("asked", [4, 5, 100])
+def test_where_tls_1_3_is_the_oldest_a_hello_is_waited_for_whole(front: Front, asked: int) -> None:
+    front.tls13 = True
+    with front.send(NEW[:1]) as client:
+        for piece in (NEW[1:asked], NEW[asked:-1]):
+            client.sendall(piece)
+        assert not eventually(lambda: bool(front.port.refused or front.port.connections), 0.05)
+        client.sendall(NEW[-1:])
+        with front.came("tls") as inner:
+            assert inner.recv(65536) == NEW
+            client.sendall(b"x")  # each byte is passed on from here
+            assert inner.recv(100) == b"x"
+    with front.send(NEW[:100]) as client:
+        client.shutdown(socket.SHUT_WR)
+        assert was_reset(client)
+    assert was_reset(front.send(OLD))
+    assert front.port.refused == {"old TLS": 2}
 
 
 def test_what_is_known_of_a_connection_is_found_by_its_name_while_it_lasts(front: Front) -> None:

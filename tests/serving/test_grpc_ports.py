@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 from concurrent import futures
 
 import grpc
 import pytest
 
 import meshlib
+from meshlib.identity.credentials import Credentials
 from meshlib.problems import MeshError
 from meshlib.security.authority import Authority
 from tests.support.grpc_echo import eventually
@@ -27,6 +29,7 @@ from tests.support.grpc_mtls import (
     peer_authentication,
     served,
 )
+from tests.support.mesh_config import mesh_config
 
 RUNTIMES = ("threads", "asyncio")
 
@@ -70,6 +73,69 @@ def test_the_mode_of_the_port_says_what_it_accepts(
         with served(mesh, runtime) as (port, _):
             assert ask(port, world.client()) == mutual
             assert ask(port) == plain
+
+
+def handshake(port: int, context: ssl.SSLContext, pieces: int = 1) -> str:
+    """The version that is agreed on, the ClientHello sent in so many pieces; or the name of the error."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing)
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            try:
+                tls.do_handshake()
+                return tls.version() or ""
+            except ssl.SSLWantReadError:
+                said = outgoing.read()
+            except ssl.SSLError as error:
+                return type(error).__name__
+            try:
+                for at in range(0, len(said), -(-len(said) // pieces) or 1):
+                    sock.sendall(said[at : at + -(-len(said) // pieces)])
+                if not (heard := sock.recv(65536)):
+                    return "closed"
+                incoming.write(heard)
+            except OSError as error:
+                return type(error).__name__
+
+
+def only_tls12(world: World) -> ssl.SSLContext:
+    context = Credentials(world.root.issue(CLIENT, world.now), world.bundles()).client_context(["h2"])
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def test_where_tls_1_3_is_the_oldest_a_client_that_does_not_offer_it_is_refused(
+    runtime: str, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = mesh_config(meshMTLS={"minProtocolVersion": "TLSV1_3"})
+    with mesh_of(world, "PERMISSIVE") as mesh:
+        world.rotate()
+        context = Credentials(world.root.issue(CLIENT, world.now), world.bundles()).client_context(["h2"])
+        with served(mesh, runtime) as (port, _):
+            assert handshake(port, only_tls12(world)) == "TLSv1.2"
+            mesh.apply([peer_authentication("PERMISSIVE"), newest])
+            assert handshake(port, only_tls12(world)) == "ConnectionResetError"
+            assert handshake(port, context) == handshake(port, context, pieces=40) == "TLSv1.3"
+            assert (ask(port, world.client()), ask(port)) == (CLIENT, "nobody")
+            mesh.apply([peer_authentication("PERMISSIVE")])
+            assert handshake(port, only_tls12(world)) == "TLSv1.2"
+    assert "meshMTLS.minProtocolVersion" in caplog.text
+
+
+def test_a_port_of_grpcios_own_cannot_be_told_the_oldest_tls(world: World) -> None:
+    newest = mesh_config(meshMTLS={"minProtocolVersion": "TLSV1_3"})
+    with mesh_of(world) as mesh:
+        world.rotate()
+        server = grpc.server(futures.ThreadPoolExecutor(2), interceptors=mesh.grpc_server_interceptors())
+        port = server.add_secure_port("127.0.0.1:0", mesh.grpc_server_credentials())
+        server.start()
+        assert handshake(port, only_tls12(world)) == "TLSv1.2"
+        mesh.apply([peer_authentication("STRICT"), newest])
+        assert handshake(port, only_tls12(world)) != "TLSv1.2"
+        with pytest.raises(MeshError, match=r"mesh\.add_grpc_port"):
+            mesh.grpc_server_credentials()
+        server.stop(0).wait()
 
 
 def test_a_mode_that_a_reload_changes_is_that_of_new_connections(runtime: str, world: World) -> None:

@@ -19,6 +19,7 @@ def test_what_acts():
         "outboundTrafficPolicy",
         "defaultHttpRetryPolicy",
         "enableAutoMtls",
+        "meshMTLS",
     }
     others = [row.path.rpartition(".")[2] for row in ROWS if not row.inert and row.status != HONOURED]
     assert set(others) == {"includeRequestBodyInCheck", "includeAdditionalHeadersInCheck"}

@@ -8,6 +8,7 @@ it has one of a throw-away authority that nobody has the key of, so that every h
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -22,15 +23,21 @@ if TYPE_CHECKING:
 NOBODY = "spiffe://nobody.invalid/nobody"
 
 
-def server_credentials(identity: Identity, now: float, *, one_port: bool = False) -> grpc.ServerCredentials:
+def server_credentials(
+    identity: Identity, now: float, *, one_port: bool = False, closed: Callable[[], bool] = lambda: False
+) -> grpc.ServerCredentials:
     """For ``add_secure_port``: mTLS alone, TLS 1.2 or newer. Callers must show a certificate of one of our roots; whether
     it is valid by the rules of SPIFFE the mesh's interceptors judge, call by call.
 
     ``now``: seconds since the epoch. ``one_port``: they are for one port alone, where gRPC core keeps what it has made of a
-    version (of a second port, its first question would go without an answer)."""
+    version (of a second port, its first question would go without an answer). ``closed``: whether no handshake may succeed
+    now; not with ``one_port``."""
     found = identity.current()
-    first = nobody(now) if found is None else configuration(found)
-    fetch: Any = _Fetch(identity, found) if one_port else functools.partial(_always, identity, first)  # may give None
+    none = nobody(now)
+    first = none if found is None or closed() else configuration(found)
+    fetch: Any = (
+        _Fetch(identity, found) if one_port else functools.partial(_always, identity, none, closed)
+    )  # may give None
     return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=True)
 
 
@@ -70,6 +77,8 @@ class _Fetch:
         return made
 
 
-def _always(identity: Identity, first: grpc.ServerCertificateConfiguration) -> grpc.ServerCertificateConfiguration:
+def _always(
+    identity: Identity, none: grpc.ServerCertificateConfiguration, closed: Callable[[], bool]
+) -> grpc.ServerCertificateConfiguration:
     found = identity.current()
-    return first if found is None else configuration(found)
+    return none if found is None or closed() else configuration(found)
