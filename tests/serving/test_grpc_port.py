@@ -130,7 +130,7 @@ def test_what_is_known_of_a_connection_is_found_by_its_name_while_it_lasts(front
         assert len(name) > len("unix-abstract:meshlib-") + 31  # 128 bits that nobody can guess
         found = at(name)
         assert found is not None
-        assert found in front.port.connections
+        assert eventually(lambda: found in front.port.connections)
         found.close()
         assert client.recv(1) == b""
         assert eventually(lambda: at(name) is None and not front.port.connections)
