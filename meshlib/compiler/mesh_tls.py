@@ -100,13 +100,18 @@ class MeshTls:
             return ClusterTls(self._mutual(service, subset, port, tls.sni or "", allowed))
         if tls.mode not in ("SIMPLE", "MUTUAL"):
             return ClusterTls(why_plain=f"{name} has a tls block of mode {tls.mode or 'DISABLE'}")
+        allowed = tuple(tls.subject_alt_names or ())
+        of_registry = not allowed and service.kind == "serviceentry" and not tls.insecure_skip_verify
+        if of_registry:
+            allowed = self.identities(service)
         made = TlsSettings(
             mode=tls.mode,
             sni=tls.sni or "",
             ca_certificates=tls.ca_certificates or "",
             client_certificate=tls.client_certificate or "",
             private_key=tls.private_key or "",
-            subject_alt_names=tuple(tls.subject_alt_names or ()),
+            subject_alt_names=allowed,
+            named_too=of_registry and bool(allowed) and not tls.sni,
             insecure_skip_verify=bool(tls.insecure_skip_verify),
             ca_crl=tls.ca_crl or "",
         )

@@ -47,6 +47,8 @@ class TlsSettings:
     subject_alt_names: tuple[str, ...] = ()
     insecure_skip_verify: bool = False
     ca_crl: str = ""
+    named_too: bool = False
+    """Whether the certificate must also be of the name that is asked for, beside one of ``subject_alt_names``."""
     credential: str = ""
     """The Secret that the following are of (PEM), for messages: ``Secret namespace/name``, "" when files are named."""
     ca_pem: bytes = field(default=b"", repr=False)

@@ -188,6 +188,40 @@ def test_without_any_account_nobody_is_named() -> None:
     )
 
 
+# -- SIMPLE and MUTUAL ------------------------------------------------------------------------------------------------
+
+NAMED = service_entry("api", "api.test", subjectAltNames=["b.test", "a.test"], endpoints=[{"address": "10.0.0.7"}])
+ACCOUNT = service_entry(
+    "api", "api.test", location="MESH_INTERNAL", endpoints=[{"address": "10.0.0.7", "serviceAccount": "api"}]
+)
+
+
+def simple(entry: dict[str, Any], **tls: Any) -> tuple[tuple[str, ...], bool]:
+    found = cluster(entry, destination_rule("api.test", tls={"mode": "SIMPLE", **tls}), host="api.test", port=80).tls
+    assert found is not None
+    return found.subject_alt_names, found.named_too
+
+
+@pytest.mark.parametrize("mode", [{}, {"mode": "MUTUAL", "clientCertificate": "c.pem", "privateKey": "k.pem"}])
+def test_names_of_a_service_entry_count_where_the_rule_names_none(mode: dict[str, str]) -> None:
+    """Beside the name that is asked for, unless the rule says which that is: as Envoy's auto_san_validation."""
+    assert simple(NAMED, **mode) == simple(NAMED, **mode, subjectAltNames=[]) == (("a.test", "b.test"), True)
+    assert simple(NAMED, **mode, sni="x.test") == (("a.test", "b.test"), False)
+    assert simple(NAMED, **mode, subjectAltNames=["c.test"]) == (("c.test",), False)
+
+
+def test_service_accounts_of_a_service_entrys_endpoints_count_as_well() -> None:
+    assert simple(ACCOUNT) == (("spiffe://cluster.local/ns/default/sa/api",), True)
+
+
+def test_without_any_name_the_one_that_is_asked_for_counts() -> None:
+    assert simple(service_entry("api", "api.test", endpoints=[{"address": "10.0.0.7"}])) == ((), False)
+    assert simple(NAMED, insecureSkipVerify=True) == ((), False)
+    found = cluster(*BOTH, destination_rule("reviews", tls={"mode": "SIMPLE"})).tls  # not a ServiceEntry's
+    assert found is not None
+    assert (found.subject_alt_names, found.named_too) == ((), False)
+
+
 # -- explicit ISTIO_MUTUAL --------------------------------------------------------------------------------------------
 
 

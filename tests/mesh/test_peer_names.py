@@ -117,7 +117,7 @@ async def test_an_allowed_name_is_accepted(call, names, allowed):
     ids=["DNS like a URI", "URI like DNS", "two URIs", "NUL", "comma", "two labels", "wide"],
 )
 async def test_what_only_looks_like_an_allowed_name_is_refused(call, names, allowed):
-    with pytest.raises(httpx.ConnectError, match="the DestinationRule wants one of"):
+    with pytest.raises(httpx.ConnectError, match=r"the DestinationRule .* wants one of"):
         await call(names, allowed)
 
 

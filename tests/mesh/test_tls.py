@@ -14,7 +14,7 @@ import trustme
 
 import meshlib
 from tests.support.evil_server import OK, EvilServer
-from tests.support.resources import destination_rule, pod, service
+from tests.support.resources import destination_rule, pod, service, service_entry
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,33 @@ def test_sni_is_the_name_that_is_asked_for_and_verified(authority, files):
     context.sni_callback = lambda sock, name, ctx: asked.append(name)
     assert get(context, mode="SIMPLE", caCertificates=files["ca.pem"], sni="other.test").status_code == 200
     assert asked == ["other.test"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "sni", "refused"),
+    [
+        (("api.test", "a.test"), "", ""),
+        (("a.test",), "", "certificate is not trusted: Hostname mismatch"),
+        (("api.test",), "", "wants one of a.test"),
+        (("a.test",), "x.test", ""),
+        (("x.test",), "x.test", "wants one of a.test"),
+    ],
+)
+def test_names_of_a_service_entry_count_where_the_rule_names_none(authority, files, shown, sni, refused):
+    tls = {"mode": "SIMPLE", "caCertificates": files["ca.pem"], **({"sni": sni} if sni else {})}
+    with EvilServer([OK], tls=server_context(authority, *shown)) as server:
+        place = {"address": "127.0.0.1", "ports": {"http": server.port}}
+        entry = service_entry("api", "api.test", endpoints=[place], subjectAltNames=["a.test"])
+        with (
+            meshlib.Mesh.from_resources([entry, destination_rule("api.test", tls=tls)]) as mesh,
+            mesh.client() as client,
+        ):
+            if not refused:
+                assert client.get("http://api.test/").status_code == 200
+                return
+            with pytest.raises(httpx.ConnectError, match=refused):
+                client.get("http://api.test/")
+            assert not server.requests
 
 
 def test_subject_alt_names_are_the_names_that_count(authority, files):

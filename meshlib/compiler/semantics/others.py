@@ -44,11 +44,11 @@ SERVICE_ENTRY: tuple[Row, ...] = (
     *mounted("endpoints", WORKLOAD),
     honoured("workloadSelector.labels", "WorkloadEntries and Pods of the namespace", REGISTRY),
     honoured("exportTo", "namespaces whose clients see it", DEFINITIONS, "all"),
-    approximated(
+    honoured(
         "subjectAltNames",
-        "who may answer under ISTIO_MUTUAL and auto mTLS, beside the endpoints' service accounts",
+        "who may answer under TLS of every mode, beside the endpoints' service accounts, unless a DestinationRule names some",
         MESH_TLS,
-        "under SIMPLE and MUTUAL only those of a DestinationRule are compared",
+        "under SIMPLE and MUTUAL the name that is asked for",
     ),
 )
 

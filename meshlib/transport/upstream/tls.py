@@ -42,7 +42,7 @@ def check_peer(certificate: Certificate, allowed: Sequence[str]) -> None:
         said = ", ".join(text if type_of(text) == kind else f"{text} ({kind})" for kind, text in names)
         raise PeerNameMismatch(
             f"the server's certificate is for {said or 'no name at all'}; "
-            f"the DestinationRule wants one of {', '.join(allowed)}"
+            f"the DestinationRule (or the ServiceEntry, where it names none) wants one of {', '.join(allowed)}"
         )
 
 
@@ -140,7 +140,8 @@ def load_context(settings: TlsSettings) -> ssl.SSLContext:
         # no password: a key that wants one is an error, not a question on somebody's terminal
         context.load_cert_chain(settings.client_certificate, settings.private_key or None, password="")
     # the names to accept may be given explicitly; then it is check_peer that decides, not the host name
-    context.check_hostname = not settings.subject_alt_names and not settings.insecure_skip_verify
+    by_name = settings.named_too or not settings.subject_alt_names
+    context.check_hostname = by_name and not settings.insecure_skip_verify
     if settings.insecure_skip_verify:
         context.verify_mode = ssl.CERT_NONE
     return context

@@ -21,7 +21,7 @@ def test_a_certificate_with_a_name_that_is_allowed_is_let_through(allowed):
 
 def test_another_is_told_with_its_names_and_those_that_are_wanted():
     with pytest.raises(
-        PeerNameMismatch, match="is for reviews.test, spiffe://a/b; the DestinationRule wants one of x.test"
+        PeerNameMismatch, match=r"is for reviews\.test, spiffe://a/b; the DestinationRule .* wants one of x\.test"
     ):
         check_peer(NAMES, ("x.test",))
     with pytest.raises(PeerNameMismatch, match="is for no name at all"):

@@ -224,6 +224,11 @@ def _tls(settings: TlsSettings, authority: str) -> tuple[Followed[grpc.ChannelCr
             raise CannotConnect(
                 f"tls.sni {settings.sni} and subjectAltNames {wanted[0]} differ: grpcio uses one name for both"
             )
+        if settings.named_too and name != wanted[0]:
+            raise CannotConnect(
+                f"subjectAltNames {wanted[0]} of the ServiceEntry, beside the host {name}: grpcio checks one name; name it as "
+                "tls.sni and subjectAltNames of the DestinationRule, or use httpx"
+            )
         name = wanted[0]
     return _credentials(settings), name
 

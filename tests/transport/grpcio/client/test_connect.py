@@ -8,6 +8,8 @@ import grpc
 import pytest
 import trustme
 
+from meshlib.compiler.routes import TlsSettings
+from meshlib.transport.grpcio.client.connect import CannotConnect, _tls
 from tests.support.fake_clock import FakeClock
 from tests.support.grpc_echo import EchoServer
 from tests.support.grpc_runtimes import HOST, Threads, mesh_of, refused
@@ -119,6 +121,16 @@ async def test_what_grpcio_cannot_check_is_not_left_unchecked(runtime_class, fil
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert word in error.details()
         assert not server.seen
+
+
+@pytest.mark.parametrize(("host", "fits"), [("a.test:80", True), ("api.test:80", False)])
+async def test_a_name_of_the_service_entry_beside_the_host_is_one_too_many_for_grpcio(files, host, fits):
+    settings = TlsSettings("SIMPLE", ca_certificates=files["ca"], subject_alt_names=("a.test",), named_too=True)
+    if fits:
+        assert _tls(settings, host)[1] == "a.test"
+    else:
+        with pytest.raises(CannotConnect, match="ServiceEntry"):
+            _tls(settings, host)
 
 
 async def test_istio_mutual_without_an_identity_fails_closed(runtime_class):
