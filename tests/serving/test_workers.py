@@ -3,7 +3,9 @@ all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -45,7 +47,11 @@ class Parent:
         source = PARENT.format(work=textwrap.indent(textwrap.dedent(work), "    ").lstrip(), count=count, drain=drain)
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", source], stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-c", source],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,  # its workers end with it, whatever state the test has left them in
         )
 
     def line(self) -> str:
@@ -56,7 +62,8 @@ class Parent:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(SECONDS)
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -84,8 +91,6 @@ def test_sigterm_drains_all_and_the_exit_code_is_0() -> None:
 
 
 def test_sighup_goes_to_all() -> None:
-    import signal
-
     with Parent(SERVES) as parent:
         parent.line(), parent.line()
         parent.process.send_signal(signal.SIGHUP)

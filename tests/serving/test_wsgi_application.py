@@ -68,7 +68,7 @@ def test_it_is_told_who_the_peer_is_and_the_path_as_it_came(world: World) -> Non
     secure, plain = app.environs
     assert secure["RAW_URI"] == "/a%2Fb?x=1"
     assert secure["wsgi.url_scheme"] == "https"
-    identity, mutual, tls = peer_of(secure["gunicorn.socket"])
+    identity, mutual, tls = peer_of(secure["gunicorn.socket"], mesh._core.peers)
     assert (str(identity), mutual, tls) == (CLIENT, True, True)
     assert sni_of(secure["gunicorn.socket"]) == "", "the client has asked for an address"
     assert secure["gunicorn.socket"].getsockname() == ("127.0.0.1", server.port)
