@@ -163,8 +163,8 @@ class Watched:
                     call.checks = checks
                 return call
 
-            def straight(inner, request: Any) -> Any:
-                return None if checks else super().straight(request)
+            def straight_for(inner, request: Any) -> Any:
+                return None if checks else super().straight_for(request)
 
         middleware._server = Server(self.mesh._core, self.mesh._telemetry_of_servers())
         return middleware

@@ -137,6 +137,16 @@ class Server:
             default, ports = self._look(live.inbound)
         return ports.get(port, default) if ports else default
 
+    def straight_for(self, request: InboundRequest) -> BoundInbound | None:
+        """As ``straight``, of the port that ``request`` came to, which is asked for only where ports differ."""
+        live = self._core.live
+        if live is None:
+            return None
+        seen, default, ports = self._straight
+        if live.inbound is not seen:
+            default, ports = self._look(live.inbound)
+        return ports.get(request.port, default) if ports else default
+
     def _look(self, found: BoundPorts) -> tuple[BoundInbound | None, dict[int, BoundInbound | None]]:
         usual = self._propagates and self.deadline_names() is DEADLINE_NAMES
         default = found.default if usual and found.default.straight else None

@@ -47,13 +47,13 @@ class MeshWSGIMiddleware:
         server = self._server
         request = request_of(environ, self._port, server.peers)
         left = None
-        bound = server.straight(request.port)
+        bound = server.straight_for(request)
         if (
             bound is not None
             and request.malformed is None
             and not ("HTTP_X_REQUEST_DEADLINE" in environ or "HTTP_GRPC_TIMEOUT" in environ)
         ):
-            head = Straight(request, bound.settings, server, start_response)
+            head = Straight(request, bound, server, start_response)
             if bound.checks:
                 head.checks = bound.checks
                 left = asked_at_once(request, bound.checks)

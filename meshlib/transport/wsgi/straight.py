@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from meshlib.clock import Clock
-    from meshlib.compiler.inbound import Inbound
     from meshlib.engine.check_failures import CheckFailures
     from meshlib.engine.effects import Ended
+    from meshlib.engine.inbound_state import BoundInbound
     from meshlib.telemetry.inbound_tracing import ServedSpan
     from meshlib.transport.runtimes.serving import Server
     from meshlib.transport.wsgi.contracts import Headers, StartResponse, Write
@@ -30,16 +30,21 @@ if TYPE_CHECKING:
 class Straight(InboundCall, Head):
     """Both."""
 
-    over = False
-    begun = 0
     headers: Headers = []  # noqa: RUF012 (never added to: what the application sends takes its place)
     span: ServedSpan | None = None
 
-    def __init__(self, request: WsgiRequest, inbound: Inbound, server: Server, start_response: StartResponse) -> None:
+    def __init__(
+        self, request: WsgiRequest, bound: BoundInbound, server: Server, start_response: StartResponse
+    ) -> None:
         self.request = request
-        self.inbound = inbound
+        self.inbound = bound.settings
+        self._bound = bound
         self._server = server
         self._start = start_response
+        # what is looked at for each request is the object's own: looking for it in the class takes longer
+        self.over = False
+        self.begun = self.sent = self.request_bytes = self.response_bytes = 0
+        self.flags = ""
         self.started = server.now()
 
     @property
@@ -87,10 +92,22 @@ class Straight(InboundCall, Head):
 
     def ended_whole(self) -> None:
         """As ``Head``'s."""
-        if not self.over:
-            self.over = True
-            self.status = self.begun or 500
-            self._server.telemetry.ended(self, self.span)
+        if self.over:
+            return
+        self.over = True
+        self.status = status = self.begun or 500
+        # it has ended like nearly all do: where the last one like it was noted is known
+        request, server = self.request, self._server
+        key = status if not request.principal and not request.mutual else (request.principal, request.mutual, status)
+        noting = self._bound.noting.get(key)
+        if noting is not None and self.span is None and not self.flags:
+            noting.note((server.now() - self.started) * 1000.0, self.request_bytes, self.response_bytes)
+            return
+        server.telemetry.ended(self, self.span)
+        if not self.flags:
+            found = server.telemetry.noting(self)
+            if found is not None:
+                self._bound.know(key, found)
 
     def end(self, how: Ended) -> None:
         """The call is over. May be told more than once: the first counts."""

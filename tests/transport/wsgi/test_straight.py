@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import ssl
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from meshlib.engine import deadlines
 from meshlib.engine.inbound_context import current
 from meshlib.transport.wsgi.response import serving
 from meshlib.transport.wsgi.straight import Straight
+from tests.support.spiffe import Authority
 from tests.support.tokens import issuer
-from tests.support.wsgi import Answered, Watched, environ
+from tests.support.wsgi import Answered, PlainSock, Sock, Watched, environ
 
 STATUSES = ["200 OK", "204 No Content", "404 Not Found", "nonsense"]
 HEADERS: list[list[tuple[str, str]]] = [[], [("Content-Length", "3")]]
@@ -215,6 +217,44 @@ def test_a_call_that_goes_straight_is_a_call_like_others(watched):
     core = watched.mesh._core
     assert (call.clock, call.rng, call.failures) == (core.clock, core.rng, core.live.check_failures)
     assert (call.status, call.sent, call.flags, call.checks) == (200, 200, "", ())
+
+
+def test_series_by_status_and_principal_are_those_of_the_exchange():
+    """All but the first of a kind are noted where the first one was."""
+    names = [("spiffe://cluster.local/ns/a/sa/a",), ("spiffe://cluster.local/ns/b/sa/b",), ()]  # the last is nobody's
+    authority = Authority()
+    socks = [PlainSock(), *(Sock(ssl.PEM_cert_to_DER_cert(authority.issue(*each)[1].decode())) for each in names)]
+    samples = []
+    for checks in ((), (lambda _request: None,)):
+        watched = Watched()
+        for _ in range(3):
+            for n, sock in enumerate(socks):
+                for status in ("200 OK", "404 Not Found", "nonsense"):
+
+                    def app(
+                        _: Any, start_response: Any, status: str = status, n: int = n, watched: Any = watched
+                    ) -> Any:
+                        watched.clock.advance(0.01 * n)
+                        start_response(status, [])
+                        return [b"x" * n]
+
+                    asked = environ(**{"gunicorn.socket": sock, "CONTENT_LENGTH": str(n)})
+                    Answered().serve(watched.around(app, *checks), asked)
+        kinds = {type(call) is Straight for call in watched.calls}
+        assert kinds == {not checks}
+        samples.append([sample[:3] for family in watched.registry.collect() for sample in family.samples])
+        watched.mesh.close()
+    straight, exchanged = ([each for each in found if not each[0].endswith("_created")] for found in samples)
+    assert straight == exchanged
+    assert sorted({value for name, _, value in straight if name == "istio_requests_total"}) == [3.0]
+
+
+def test_the_port_is_asked_for_only_where_ports_differ(watched):
+    asked: list[int] = []
+    sock = PlainSock()
+    sock.getsockname = lambda: asked.append(1) or ("10.0.0.9", 8000)
+    Answered().serve(watched.around(says), environ(**{"gunicorn.socket": sock}))
+    assert (watched.results, asked) == ([(200, "")], [])
 
 
 ISSUER = issuer("ES256")
