@@ -52,8 +52,10 @@ def called(runtime: Runtime, http2: bool, allowed: Sequence[str], **wrong: Any) 
 
     def listen(peer: ssl.SSLSocket) -> None:
         accepted.append(1)
-        while wrong and (data := peer.recv(65536)):
-            received.extend(data)
+        if wrong:
+            received.extend(peer.recv(65536))
+            peer.close()
+            raise ConnectionAbortedError
 
     gate.accepted = listen
     ours, _ = identity(svid(CLIENT))
