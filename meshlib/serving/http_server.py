@@ -137,16 +137,7 @@ class HttpServer(uvicorn.Server):
             acceptor.start()
         why = self.why_not_ready()
         if why:
-            strict = mode_of(self._core, self._port) is MtlsMode.STRICT
-            identity = self._core.identity
-            log.error(
-                "not ready: %s. %s%s",
-                why,
-                f"PeerAuthentication says STRICT for port {self._port}: nothing is served until there is one. "
-                if strict
-                else "",
-                (identity.problem if identity is not None else "") or "Give --cert, --key and --bundle.",
-            )
+            self._say_not_ready(why)
         if self._ready is not None:
             self._ready()
 

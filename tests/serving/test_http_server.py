@@ -107,6 +107,15 @@ class TestWhoThePeerIs:
             socket_.send("who?")
             assert json.loads(socket_.recv(timeout=SECONDS))["tls"] is None
 
+    def test_a_response_is_one_record_of_tls(self, server: MeshServer, world: World) -> None:
+        with socket.create_connection(("127.0.0.1", server.port), SECONDS) as plain:
+            with world.client().wrap_socket(plain, server_hostname="reviews") as tls:
+                for _ in range(3):
+                    tls.sendall(b"GET / HTTP/1.1\r\nhost: reviews\r\n\r\n")
+                    head, _, body = tls.recv(65536).partition(b"\r\n\r\n")  # a record at most
+                    assert head.startswith(b"HTTP/1.1 200 ")
+                    assert json.loads(body)["path"] == "/"
+
     def test_what_a_client_writes_says_nothing(self, server: MeshServer) -> None:
         told = ask(server, None, headers={"x-forwarded-client-cert": f"URI={CLIENT}", "tls": CLIENT})
         assert told["tls"] is None
