@@ -6,24 +6,19 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING
 
+from meshlib.transport.upstream.loop_tls import LoopTls
+from meshlib.transport.upstream.mutual import Handshake
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.network_stream import AsyncPooledStream, PooledStream
 from meshlib.transport.upstream.refused_certificates import may_refuse_late
 from meshlib.transport.upstream.switched import readable
 from meshlib.transport.upstream.target import Target, keep_alive
-from meshlib.transport.upstream.tls import UNREADABLE, PeerNameMismatch, check_peer, handshake_of
+from meshlib.transport.upstream.tls import UNREADABLE, Offering, PeerNameMismatch, check_peer, handshake_of
 
 if TYPE_CHECKING:
     from meshlib.transport.upstream.trace import Trace
-
-
-class _Tls(TypedDict, total=False):
-    """What asyncio wants for TLS; nothing without."""
-
-    ssl: Any  # an ``Offering`` or a ``Handshake``, which is as much of a context as asyncio asks for
-    server_hostname: str
 
 
 async def dial(
@@ -36,19 +31,21 @@ async def dial(
 ) -> asyncio.Transport:
     """The transport of a new connection for ``protocol``, TLS done and ``protocols`` offered in it. Raises OSError,
     PeerNameMismatch."""
-    tls: _Tls = {}
-    handshake = None
-    if target.tls is not None:
-        handshake = handshake_of(target.tls, protocols)
-        tls = {"ssl": handshake, "server_hostname": target.server_hostname or target.host}
+    handshake = None if target.tls is None else handshake_of(target.tls, protocols)
+
+    def make() -> asyncio.Protocol:
+        if handshake is None:
+            return protocol
+        return LoopTls(loop, protocol, handshake, target.server_hostname or target.host)
+
     try:
         if trace is not None:
-            transport = await _dial_traced(loop, names, protocol, target, tls, trace)
+            transport = await _dial_traced(loop, names, make, target, handshake, trace)
         elif target.host.startswith("unix://"):
             path = target.host.removeprefix("unix://")
-            transport, _ = await loop.create_unix_connection(lambda: protocol, path, **tls)
+            transport = await _secured(*await loop.create_unix_connection(make, path))
         else:
-            transport = await _dial_host(loop, names, protocol, target, tls)
+            transport = await _dial_host(loop, names, make, target)
     except UnicodeDecodeError as error:  # asyncio reads the certificate before anybody asks for it
         raise PeerNameMismatch(UNREADABLE) from error
     try:
@@ -83,35 +80,43 @@ async def hear_refusal(transport: asyncio.Transport) -> None:
         await asyncio.sleep(0)
 
 
+async def _secured(transport: asyncio.Transport, protocol: asyncio.Protocol) -> asyncio.Transport:
+    """The transport to use, its handshake done. Raises OSError, UnicodeDecodeError."""
+    if not isinstance(protocol, LoopTls):
+        return transport
+    try:
+        await protocol.handshake
+    except BaseException:
+        transport.abort()
+        raise
+    return protocol
+
+
 async def _dial_host(
-    loop: asyncio.AbstractEventLoop, names: Names, protocol: asyncio.Protocol, target: Target, tls: _Tls
+    loop: asyncio.AbstractEventLoop, names: Names, make: Callable[[], asyncio.Protocol], target: Target
 ) -> asyncio.Transport:
     """To the address, or to the first address of the name that answers."""
-    make: Callable[[], asyncio.Protocol] = lambda: protocol  # noqa: E731
     if not target.is_name:
         target.admit(target.host)
-        transport, _ = await loop.create_connection(make, target.host, target.port, **tls)
-        return transport
+        return await _secured(*await loop.create_connection(make, target.host, target.port))
     failed: OSError | None = None
     for address in await names.resolve_async(target.host):
         try:
             target.admit(address)
-            transport, _ = await loop.create_connection(make, address, target.port, **tls)
+            return await _secured(*await loop.create_connection(make, address, target.port))
         except ssl.SSLError:
             raise  # the address answered; another one would not be more trustworthy
         except OSError as error:
             failed = error
-        else:
-            return transport
     raise failed or OSError(f"the name {target.host} has no address")
 
 
 async def _dial_traced(
     loop: asyncio.AbstractEventLoop,
     names: Names,
-    protocol: asyncio.Protocol,
+    make: Callable[[], asyncio.Protocol],
     target: Target,
-    tls: _Tls,
+    handshake: Offering | Handshake | None,
     trace: Trace,
 ) -> asyncio.Transport:
     """In two steps, so that the trace can tell them apart."""
@@ -124,11 +129,12 @@ async def _dial_traced(
             addresses = await names.resolve_async(target.host) if target.is_name else [target.host]
             sock = await _reach_one(loop, addresses, target)
         await trace.complete(PooledStream(sock))
-        if target.tls is not None:
-            await trace.starting_tls(target, tls["ssl"].context, target.connect_timeout)
-        transport, _ = await loop.create_connection(lambda: protocol, sock=sock, **tls)
+        if handshake is not None:
+            await trace.starting_tls(target, handshake.context, target.connect_timeout)
+        made = await loop.create_connection(make, sock=sock)
         sock = None
-        if target.tls is not None:
+        transport = await _secured(*made)
+        if handshake is not None:
             await trace.complete(AsyncPooledStream(transport))
     except BaseException as error:
         if sock is not None:

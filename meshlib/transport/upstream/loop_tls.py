@@ -1,0 +1,279 @@
+"""TLS over a transport of an event loop: what asyncio has for it serves every protocol there is and costs a client's call some
+25 us more. This one knows its side (client) and lets the transport below keep what is not sent yet.
+
+A server that closes is heard as asyncio's TLS tells it: ``eof_received``, whether it said goodbye (close_notify) or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+RECORD = 16384
+"""The most that one TLS record has, and one read of OpenSSL gives."""
+_NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+CLOSED_EARLY = "the server closed the connection during the TLS handshake"
+
+
+class Wraps(Protocol):
+    """An ``Offering`` or a ``Handshake``."""
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str | bytes | None
+    ) -> ssl.SSLObject:
+        """As ``SSLContext.wrap_bio``."""
+
+
+class LoopTls(asyncio.Transport, asyncio.Protocol):
+    """The protocol of the transport below, and the transport of the ``inner`` protocol, which hears of it once the handshake is
+    over. ``handshake``: done then, or failed (OSError, UnicodeDecodeError of a certificate that cannot be read)."""
+
+    __slots__ = (
+        "_backlog",
+        "_below",
+        "_closing",
+        "_error",
+        "_incoming",
+        "_inner",
+        "_made",
+        "_outgoing",
+        "_peer",
+        "_tls",
+        "handshake",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, inner: asyncio.Protocol, wraps: Wraps, server_hostname: str
+    ) -> None:
+        super().__init__()
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = wraps.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self._inner: asyncio.BaseProtocol = inner
+        self._below: Any = None
+        self._peer: object = None
+        self._backlog: list[bytes] = []  # written while the server renegotiates (TLS 1.2)
+        self._made = False  # the inner protocol has heard of us
+        self._closing = False
+        self._error: Exception | None = None
+        self.handshake: asyncio.Future[None] = loop.create_future()
+        self.handshake.add_done_callback(_noticed)
+
+    # -- of the transport below ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected: begin."""
+        self._below = transport
+        self._shake()
+
+    def data_received(self, data: bytes) -> None:
+        """Records, whole or in part."""
+        self._incoming.write(data)
+        if self._made or self._shake():
+            self._read()
+
+    def eof_received(self) -> bool:
+        """The server sends no more."""
+        if self._made:
+            if not self._closing:
+                self._ended()
+        else:
+            self._failed(ConnectionResetError(CLOSED_EARLY))
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """There is no connection any more."""
+        self._closing = True
+        error = self._error or error
+        if self._made:
+            self._inner.connection_lost(error)
+        elif not self.handshake.done():
+            self.handshake.set_exception(error or ConnectionResetError(CLOSED_EARLY))
+
+    def pause_writing(self) -> None:
+        """The system takes less than is written."""
+        if self._made:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has taken enough."""
+        if self._made:
+            self._inner.resume_writing()
+
+    # -- TLS ----------------------------------------------------------------------------------------------------------
+
+    def _shake(self) -> bool:
+        """A step of the handshake. True: it is over and good."""
+        if self.handshake.done():  # it has failed, or who asked for it is gone and aborts
+            return False
+        try:
+            self._tls.do_handshake()
+            self._flush()
+            self._peer = self._tls.getpeercert()
+        except _NOT_NOW:
+            self._flush()
+            return False
+        except (OSError, ValueError) as error:
+            self._flush()  # the alert that tells the server why
+            self._failed(error)
+            return False
+        self._made = True
+        self._inner.connection_made(self)
+        self.handshake.set_result(None)
+        return True
+
+    def _read(self) -> None:
+        """Give on what can be read."""
+        read, incoming, pending = self._tls.read, self._incoming, self._tls.pending
+        found: list[bytes] = []
+        over = False
+        error: Exception | None = None
+        try:
+            while True:
+                data = read(RECORD)
+                if not data:
+                    over = True
+                    break
+                found.append(data)
+                if not incoming.pending and not pending():
+                    break
+        except _NOT_NOW:
+            pass
+        except OSError as failed:
+            error = failed
+        if self._outgoing.pending:
+            self._flush()
+        if found and not self._closing:
+            self._inner.data_received(found[0] if len(found) == 1 else b"".join(found))  # type: ignore[attr-defined]
+        if error is not None:
+            self._failed(error)
+        elif over and not self._closing:
+            self._ended()
+        elif self._backlog:
+            self._write_backlog()
+
+    def _ended(self) -> None:
+        """The server has said all."""
+        self._inner.eof_received()  # type: ignore[attr-defined]
+        self.close()  # a TLS connection has no half
+
+    def _failed(self, error: Exception) -> None:
+        self._closing = True
+        if not self.handshake.done():
+            self.handshake.set_exception(error)
+        elif self._error is None:
+            self._error = error
+        self._below.abort()
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            self._below.write(data)
+
+    def _write_backlog(self) -> None:
+        """Again, after a renegotiation got further."""
+        backlog, self._backlog = self._backlog, []
+        for data in backlog:
+            self.write(data)
+
+    # -- of the protocol above ----------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, without waiting."""
+        if self._closing or not data:
+            return
+        if self._backlog:
+            self._backlog.append(bytes(data))
+            return
+        taken = 0
+        try:
+            taken = self._tls.write(data)
+            while taken < len(data):  # some versions of Python take a record at a time
+                taken += self._tls.write(memoryview(data)[taken:])
+        except _NOT_NOW:
+            self._backlog.append(bytes(memoryview(data)[taken:]))
+        except OSError as error:
+            self._failed(error)
+            return
+        self._flush()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """As one."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """TLS has no half-closed connections here."""
+        return False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """``ssl_object``, ``sslcontext``, ``peercert``, and what the transport below knows."""
+        if name == "ssl_object":
+            return self._tls
+        if name == "peercert":
+            return self._peer
+        if name == "sslcontext":
+            return self._tls.context
+        return self._below.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Whether nothing is sent any more."""
+        return self._closing or self._below.is_closing()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """From now on it hears."""
+        self._inner = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Who hears."""
+        return self._inner
+
+    def is_reading(self) -> bool:
+        """Whether more is read."""
+        return bool(self._below.is_reading())
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        if not self._closing:
+            self._below.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if not self._closing:
+            self._below.resume_reading()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Of bytes as they are sent, encrypted."""
+        self._below.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """(low, high)."""
+        limits: tuple[int, int] = self._below.get_write_buffer_limits()
+        return limits
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the system has not taken."""
+        return int(self._below.get_write_buffer_size()) + sum(map(len, self._backlog))
+
+    def close(self) -> None:
+        """Say goodbye after what was written, and close."""
+        if self._closing:
+            return
+        self._closing = True
+        with contextlib.suppress(OSError, ValueError):  # the server's own goodbye is not waited for
+            self._tls.unwrap()
+        self._flush()
+        self._below.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._closing = True
+        self._below.abort()
+
+
+def _noticed(handshake: asyncio.Future[None]) -> None:
+    """Who asked may be gone before it fails; asyncio would say so."""
+    if not handshake.cancelled():
+        handshake.exception()

@@ -1,0 +1,381 @@
+"""TLS over a transport of a loop: both ends in memory, so that bytes come and go as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import trustme
+
+from meshlib.transport.upstream.loop_tls import CLOSED_EARLY, RECORD, LoopTls
+
+AUTHORITY = trustme.CA()
+NAME = "reviews.test"
+SERVER = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+AUTHORITY.issue_cert(NAME).configure_cert(SERVER)
+CLIENT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+AUTHORITY.configure_trust(CLIENT)
+OLD_CLIENT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+OLD_CLIENT.maximum_version = ssl.TLSVersion.TLSv1_2
+AUTHORITY.configure_trust(OLD_CLIENT)
+BIG = bytes(range(256)) * 4096
+
+
+class Below(asyncio.Transport):
+    """The transport below: what was written, and how it ended."""
+
+    def __init__(self) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 1)})
+        self.written = bytearray()
+        self.ended: list[str] = []
+        self.reading = True
+
+    def write(self, data: Any) -> None:
+        assert not self.ended, "written after the end"
+        self.written += data
+
+    def close(self) -> None:
+        self.ended.append("close")
+
+    def abort(self) -> None:
+        self.ended.append("abort")
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def get_write_buffer_size(self) -> int:
+        return 7
+
+
+class Inner(asyncio.Protocol):
+    """Who hears; ``on_data`` may do something at once."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+        self.received = bytearray()
+        self.on_data: Callable[[], None] = lambda: None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.heard.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        assert self.heard == ["made"]
+        self.received += data
+        self.on_data()
+
+    def eof_received(self) -> None:
+        self.heard.append("eof")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.heard.append(("lost", error))
+
+    def pause_writing(self) -> None:
+        self.heard.append("pause")
+
+    def resume_writing(self) -> None:
+        self.heard.append("resume")
+
+
+class Ends:
+    """A client, and a server that sees what it sends."""
+
+    def __init__(self, wraps: Any = CLIENT) -> None:
+        self.inner, self.below = Inner(), Below()
+        self.tls = LoopTls(asyncio.get_running_loop(), self.inner, wraps, NAME)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.server = SERVER.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.tls.connection_made(self.below)
+
+    def take(self) -> None:
+        """What the client wrote goes to the server."""
+        self.incoming.write(bytes(self.below.written))
+        self.below.written.clear()
+
+    def sent(self, piece: int = 1 << 30) -> None:
+        """What the server wrote comes to the client, in pieces."""
+        data = self.outgoing.read()
+        for start in range(0, len(data), piece):
+            self.tls.data_received(data[start : start + piece])
+
+    def shake(self, piece: int = 1 << 30) -> None:
+        for _ in range(3):
+            self.take()
+            try:
+                self.server.do_handshake()
+            except ssl.SSLWantReadError:
+                self.sent(piece)
+            else:
+                self.sent(piece)
+                return
+
+    def read(self) -> bytes:
+        """What the server has been sent."""
+        self.take()
+        found = bytearray()
+        try:
+            while data := self.server.read(RECORD):
+                found += data
+        except ssl.SSLWantReadError:
+            pass
+        return bytes(found)
+
+
+def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def run() -> None:
+        asyncio.run(test())
+
+    run.__name__ = test.__name__
+    return run
+
+
+@on_a_loop
+async def test_the_handshake_may_come_byte_by_byte_and_the_protocol_hears_of_it_once() -> None:
+    ends = Ends()
+    ends.shake(piece=1)
+    await ends.tls.handshake
+    assert ends.inner.heard == ["made"]
+    assert ends.tls.get_extra_info("ssl_object").version() == "TLSv1.3"
+    assert ends.tls.get_extra_info("peercert")["subjectAltName"] == (("DNS", NAME),)
+    assert ends.tls.get_extra_info("sslcontext") is CLIENT
+    assert ends.tls.get_extra_info("sockname") == ("127.0.0.1", 1)
+    assert ends.tls.get_extra_info("nothing", "else") == "else"
+
+
+@pytest.mark.parametrize("piece", [1 << 30, 1000, 16_390])
+def test_big_bodies_go_both_ways_however_the_network_cuts_them(piece: int) -> None:
+    async def test() -> None:
+        ends = Ends()
+        ends.shake()
+        ends.tls.write(BIG)
+        assert ends.read() == BIG
+        ends.server.write(BIG)
+        ends.sent(piece)
+        assert ends.inner.received == BIG
+
+    asyncio.run(test())
+
+
+@on_a_loop
+async def test_what_comes_with_the_end_of_the_handshake_is_read() -> None:
+    ends = Ends(OLD_CLIENT)  # in TLS 1.2 the server is the last to speak
+    for _ in range(2):
+        ends.take()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            ends.server.do_handshake()
+            ends.server.write(b"hello")  # in the same segment
+        ends.sent()
+    assert ends.tls.get_extra_info("ssl_object").version() == "TLSv1.2"
+    assert ends.inner.received == b"hello"
+
+
+@on_a_loop
+async def test_pieces_are_one_write_below() -> None:
+    ends = Ends()
+    ends.shake()
+    ends.tls.writelines([b"head", memoryview(b"body")])
+    assert ends.read() == b"headbody"
+    ends.tls.write(b"")
+    assert ends.below.written == b""
+
+
+@on_a_loop
+async def test_a_server_that_says_goodbye_is_heard_and_told_the_same() -> None:
+    ends = Ends()
+    ends.shake()
+    ends.read()
+    ends.server.write(b"last")
+    with pytest.raises(ssl.SSLWantReadError):
+        ends.server.unwrap()
+    ends.sent()
+    assert ends.inner.received == b"last"
+    assert ends.inner.heard == ["made", "eof"]
+    assert ends.below.ended == ["close"]
+    ends.take()
+    ends.server.unwrap()  # it has our goodbye
+    ends.tls.connection_lost(None)
+    assert ends.inner.heard[2:] == [("lost", None)]
+
+
+@on_a_loop
+async def test_a_connection_that_ends_without_goodbye_has_ended() -> None:
+    ends = Ends()
+    ends.shake()
+    assert not ends.tls.eof_received()
+    assert ends.inner.heard == ["made", "eof"]
+    assert ends.below.ended == ["close"]
+
+
+@on_a_loop
+async def test_a_cut_is_told_with_its_reason() -> None:
+    ends = Ends()
+    ends.shake()
+    cut = ConnectionResetError("cut")
+    ends.tls.connection_lost(cut)
+    assert ends.inner.heard == ["made", ("lost", cut)]
+    assert ends.tls.is_closing()
+    ends.tls.write(b"x")  # nobody is there; nothing is raised
+
+
+@pytest.mark.parametrize("how", ["eof", "lost"])
+def test_a_connection_that_ends_in_the_handshake_was_never_made(how: str) -> None:
+    async def test() -> None:
+        ends = Ends()
+        if how == "eof":
+            ends.tls.eof_received()
+            assert ends.below.ended == ["abort"]
+        ends.tls.connection_lost(None)
+        with pytest.raises(ConnectionResetError, match=CLOSED_EARLY):
+            await ends.tls.handshake
+        assert ends.inner.heard == []
+
+    asyncio.run(test())
+
+
+@on_a_loop
+async def test_a_server_that_is_not_trusted_hears_why_and_the_protocol_nothing() -> None:
+    ends = Ends(ssl.create_default_context())
+    with pytest.raises(ssl.SSLError, match="(?i)unknown.ca"):
+        ends.shake()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await ends.tls.handshake
+    ends.tls.connection_lost(None)
+    assert ends.inner.heard == []
+    assert ends.below.ended == ["abort"]
+
+
+@on_a_loop
+async def test_once_nobody_waits_for_the_handshake_nothing_is_made_of_it() -> None:
+    ends = Ends()
+    ends.tls.handshake.cancel()
+    ends.shake()
+    ends.tls.pause_writing()
+    ends.tls.connection_lost(None)
+    assert ends.inner.heard == []
+
+
+@on_a_loop
+async def test_what_came_before_a_false_record_is_given_on_and_then_the_connection_is_lost_for_it() -> None:
+    ends = Ends()
+    ends.shake()
+    ends.server.write(b"good")
+    ends.server.write(b"bad")
+    data = bytearray(ends.outgoing.read())
+    data[-1] ^= 1
+    ends.tls.data_received(bytes(data))
+    assert ends.inner.received == b"good"
+    assert ends.below.ended == ["abort"]
+    ends.tls.connection_lost(None)
+    told = ends.inner.heard[-1]
+    assert isinstance(told, tuple)
+    assert isinstance(told[1], ssl.SSLError)
+
+
+@on_a_loop
+async def test_after_close_nothing_is_sent_or_heard_but_the_end() -> None:
+    ends = Ends()
+    ends.shake()
+    ends.tls.write(b"all of it")
+    ends.tls.close()
+    ends.tls.close()
+    ends.tls.write(b"more")
+    assert ends.read() == b"all of it"
+    assert ends.server.read(1) == b""  # the goodbye
+    ends.server.write(b"too late")
+    ends.sent()
+    ends.tls.eof_received()
+    assert ends.below.ended == ["close"]
+    assert ends.inner.heard == ["made"]
+    assert ends.inner.received == b""
+
+
+@on_a_loop
+async def test_a_protocol_may_give_up_while_it_is_told() -> None:
+    ends = Ends()
+    ends.shake()
+    ends.inner.on_data = ends.tls.abort
+    ends.server.write(b"unasked")
+    with pytest.raises(ssl.SSLWantReadError):
+        ends.server.unwrap()
+    ends.sent()
+    assert ends.inner.received == b"unasked"
+    assert ends.inner.heard == ["made"]  # not of the end that came with it
+    assert ends.below.ended == ["abort"]
+
+
+@on_a_loop
+async def test_how_fast_goes_through_in_both_directions() -> None:
+    ends = Ends()
+    ends.shake()
+    ends.tls.pause_reading()
+    assert not ends.below.reading
+    ends.tls.resume_reading()
+    assert ends.below.reading
+    ends.tls.pause_writing()
+    ends.tls.resume_writing()
+    assert ends.inner.heard == ["made", "pause", "resume"]
+    assert ends.tls.get_write_buffer_size() == 7
+
+
+class Renegotiating:
+    """An ``SSLObject`` that takes nothing while it shakes hands again; as its ``wrap_bio``, a context that makes it."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.most = 1 << 30
+        self.taken: list[bytes] = []
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: object) -> Renegotiating:
+        self.outgoing = outgoing
+        return self
+
+    def do_handshake(self) -> None: ...
+
+    def getpeercert(self) -> dict[str, object]:
+        return {}
+
+    def pending(self) -> int:
+        return 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self.busy:
+            raise ssl.SSLWantReadError
+        self.taken.append(bytes(data[: self.most]))
+        return len(self.taken[-1])
+
+    def read(self, most: int) -> bytes:
+        raise ssl.SSLWantReadError
+
+
+@on_a_loop
+async def test_what_is_written_during_a_renegotiation_waits_for_it_in_order() -> None:
+    shaking = Renegotiating()
+    ends = Ends(shaking)
+    shaking.busy = True
+    ends.tls.write(b"one")
+    ends.tls.data_received(b"not all of it")
+    ends.tls.write(b"two")
+    assert shaking.taken == []
+    assert ends.tls.get_write_buffer_size() == 7 + len(b"onetwo")
+    shaking.busy = False
+    ends.tls.write(b"three")
+    ends.tls.data_received(b"the rest")
+    assert shaking.taken == [b"one", b"two", b"three"]
+
+
+@on_a_loop
+async def test_what_is_taken_in_parts_is_taken_whole() -> None:
+    shaking = Renegotiating()
+    ends = Ends(shaking)
+    shaking.most = 2
+    ends.tls.write(b"three")
+    assert shaking.taken == [b"th", b"re", b"e"]
