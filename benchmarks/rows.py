@@ -20,6 +20,7 @@ from benchmarks import synthetic
 from benchmarks.asgi_rows import ASGI_ROWS
 from benchmarks.authorization_rows import decisions
 from benchmarks.base_rows import against_base
+from benchmarks.churn_rows import churn
 from benchmarks.grpc_mtls_rows import grpc_mtls
 from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from benchmarks.http2_rows import http2_calls
@@ -373,6 +374,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "grpc-policy": grpc_cost,
     "grpc": grpc_calls,
     "grpc-mtls": grpc_mtls,
+    "churn": churn,
     "mtls": mtls_calls,
     "serve-mtls": serve_mtls,
     "envoy": envoy_hops,
