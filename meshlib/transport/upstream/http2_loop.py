@@ -68,6 +68,7 @@ class AsyncioHttp2:
         preferred()
         self.loop = sockets.loop
         self.now, self.alarms, self.deadlines = sockets.now, sockets.alarms, sockets.deadlines
+        self.waiting = 0
         self._sockets = sockets
         self._pools: dict[Target, _Pool] = {}
         self._http1: dict[Target, float] = {}

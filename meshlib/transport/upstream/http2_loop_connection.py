@@ -42,6 +42,8 @@ class Keeper(Protocol):
     now: Callable[[], float]
     alarms: Alarms
     deadlines: Deadlines
+    waiting: int
+    """Calls that wait for the heads of their responses."""
 
     def body(self, connection: Connection, stream: Stream, waiter: Waiter, attempt: Attempt) -> ResponseBody:
         """What reads the rest of a response."""
@@ -141,7 +143,7 @@ class Connection(asyncio.Protocol):
     async def respond(self, stream: Stream, waiter: Waiter, attempt: Attempt, head_by: float | None) -> Outcome:
         """What ``perform`` makes of ``exchange`` for a request that ended with its head, in one coroutine and without a
         generator: nearly all calls (row "HTTP/2 at 32 in flight"). Cancellation resets the stream."""
-        session = self.session
+        session, owner = self.session, self._owner
         try:
             self._flush_with_others()
             while not stream.head_done:
@@ -149,9 +151,13 @@ class Connection(asyncio.Protocol):
                     return failed(stream.failed)
                 if not waiter.changed:  # as ``wait`` does, in this coroutine
                     future = waiter.begin(head_by)
-                    if future is None or not await future:
-                        session.cancel(stream)
-                        return no_head(attempt)
+                    owner.waiting += 1
+                    try:
+                        if future is None or not await future:
+                            session.cancel(stream)
+                            return no_head(attempt)
+                    finally:
+                        owner.waiting -= 1
                     waiter.over()
                 waiter.changed = False
             outcome = response_of(session, stream)
@@ -287,9 +293,10 @@ class Connection(asyncio.Protocol):
 
     def _flush_with_others(self) -> None:
         """One write for all calls that this turn of the loop lets go on: a write of its own for each of them is half of what
-        a small call costs (row "HTTP/2 at 32 in flight"). A call that is alone does not wait for others."""
+        a small call costs (row "HTTP/2 at 32 in flight"). A call that is alone does not wait for others: those that wait for
+        their responses on other connections of the loop count, as they may go on over this one."""
         if not self._flushing:
-            if len(self.session.streams) < 2:
+            if len(self.session.streams) < 2 and not self._owner.waiting:
                 self.flush()
             else:
                 self._flush_soon()
@@ -331,9 +338,13 @@ class Connection(asyncio.Protocol):
                 transport.resume_reading()
         if behind:
             self.loop.call_soon(self._catch_up)
-        self.flush()
-        if len(session.changed) > 1 and not self._flushing:
-            self._flush_soon()  # their calls go on before, and the next ones of the same callers with them
+        if self._owner.waiting < 2 or behind or session.broken is not None:
+            self.flush()
+        elif not self._flushing:
+            # their calls go on before, and the next ones of the same callers with them; and so do those of other connections
+            # that have received something in this turn, whose callers may go on over this one
+            self._flushing = True
+            self.loop.call_soon(self._flush_soon)
         if session.broken is not None:
             self._shut()
             return

@@ -208,3 +208,59 @@ async def test_a_call_that_is_cancelled_before_its_response_leaves_no_stream_and
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
     assert (connection.session.streams, beside.deadlines._at) == ({}, {})
+
+
+async def test_a_call_that_is_alone_is_written_at_once_and_one_beside_others_after_their_turn(pool, server):
+    first, second = target_of(server), target_of(server)
+    for target in (first, second):
+        await call(pool, target)
+    server.answer = lambda peer, request: None
+    written = []
+    for connection in pool._open:
+
+        def flush(connection=connection, flush=connection.flush) -> None:
+            written.append(connection.target)
+            flush()
+
+        connection.flush = flush
+    tasks = [asyncio.create_task(send(pool, first))]
+    await asyncio.sleep(0)
+    assert (written, pool.waiting) == ([first], 1)
+    tasks.append(asyncio.create_task(send(pool, second)))
+    await asyncio.sleep(0)
+    assert (written, pool.waiting) == ([first], 2)
+    await asyncio.sleep(0)
+    assert written == [first, second]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert pool.waiting == 0
+
+
+async def test_what_is_received_while_others_wait_is_acknowledged_though_nobody_goes_on(pool, server):
+    """A PING comes beside calls that wait: its acknowledgement is written after the turn."""
+    target = target_of(server)
+    await call(pool, target)
+    server.answer = lambda peer, request: None
+    tasks = [asyncio.create_task(send(pool, target)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    (connection,) = pool._open
+    written = []
+    write = connection.transport.write
+
+    class Transport:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def write(self, data):
+            written.append(data)
+            write(data)
+
+    real, connection.transport = connection.transport, Transport()
+    connection.data_received(b"\0\0\x08\x06\0\0\0\0\0" + b"12345678")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert b"".join(written) == b"\0\0\x08\x06\1\0\0\0\0" + b"12345678"
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
