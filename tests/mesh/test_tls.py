@@ -114,8 +114,15 @@ def test_mode_mutual_shows_our_certificate(authority, files):
         "privateKey": files["client.key"],
     }
     assert get(context, **mutual).status_code == 200
-    with pytest.raises(httpx.TransportError):
+    with pytest.raises(httpx.ConnectError, match="the server does not accept us: it demands a certificate") as refused:
         get(context, mode="SIMPLE", caCertificates=files["ca.pem"])
+    assert refused.value.exchange.flags.startswith("UF")
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("reviews").configure_cert(stranger)
+    trustme.CA().configure_trust(stranger)
+    stranger.verify_mode = ssl.CERT_REQUIRED
+    with pytest.raises(httpx.ConnectError, match=r"does not accept us: .*\(unknown CA\)"):
+        get(stranger, **mutual)
 
 
 def test_insecure_skip_verify_takes_any_certificate():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from meshlib.compiler.routes import TlsSettings
 from meshlib.engine.outcome import Failure
 from meshlib.identity.servers import Servers
 from meshlib.transport.upstream.mutual import MutualTls
@@ -19,6 +20,7 @@ from meshlib.transport.upstream.refused_certificates import (
     refusal_in,
 )
 from meshlib.transport.upstream.target import Target
+from meshlib.transport.upstream.tls import upstream_context
 from tests.support.h2_runtimes import Call, Loop, Threads
 from tests.support.h2_server import H2Server
 from tests.support.mesh_tls import (
@@ -66,7 +68,29 @@ def anonymous(port: int, http2: bool) -> Target:
     return Target("127.0.0.1", port, context, http2=http2, label="reviews-1")
 
 
+def of_a_rule(port: int, http2: bool) -> Target:
+    """As a client with the certificate of a DestinationRule (``mode: MUTUAL``), which the server does not know."""
+    shown, name = svid(CLIENT, OTHER_ROOT), "Secret default/client"
+    settings = TlsSettings(
+        "MUTUAL",
+        subject_alt_names=(REVIEWS,),
+        credential=name,
+        ca_pem=BUNDLES.pem.encode(),
+        certificate_pem=shown.chain_pem,
+        key_pem=shown.key_pem,
+    )
+    return Target(
+        "127.0.0.1",
+        port,
+        upstream_context(settings),
+        subject_alt_names=settings.subject_alt_names,
+        http2=http2,
+        label="reviews-1",
+    )
+
+
 CASES = {
+    "MUTUAL of a rule": (of_a_rule, "it does not trust the authority that has signed ours (unknown CA)"),
     "unknown CA": (mutual, "it does not trust the authority that has signed ours (unknown CA)"),
     "no certificate": (anonymous, "it demands a certificate, and was shown none"),
 }
