@@ -65,6 +65,7 @@ class Credentials:
         context.verify_mode = ssl.CERT_REQUIRED
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(CIPHERS)
+        context.options |= ssl.OP_NO_RENEGOTIATION  # nor does Envoy; a peer is judged once
         _set_groups(context)
         _load(context, self.svid)
         context.load_verify_locations(cadata=self.bundles.pem)

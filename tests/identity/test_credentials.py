@@ -110,3 +110,10 @@ def test_suites_of_tls_1_2_are_those_of_mozilla() -> None:
     old.set_ciphers("AES128-SHA")
     with pytest.raises(ssl.SSLError):
         handshake(old, made.server_context(["http/1.1"]))
+
+
+def test_no_peer_renegotiates() -> None:
+    """One is judged when its handshake is over; TLS 1.3 has no second one."""
+    made = of(FIRST, FIRST)
+    for context in (made.client_context(["http/1.1"]), made.server_context(["http/1.1"])):
+        assert context.options & ssl.OP_NO_RENEGOTIATION

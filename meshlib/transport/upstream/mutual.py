@@ -66,6 +66,8 @@ class MutualTls:
     def keep_session(self, peer: Peer, vouched: Vouched) -> None:
         """Of a connection that no other thread uses at this moment: the next handshake may resume its session. Tickets come
         after the handshake, so ask once a response has been read."""
+        if peer.session_reused and peer.context in self._kept:
+            return  # its ticket may be used again, and to copy a session takes Python as long as half a handshake
         try:
             session = peer.session
         except (OSError, ValueError):

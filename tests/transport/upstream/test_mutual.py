@@ -202,6 +202,25 @@ def test_a_session_is_resumed_with_the_same_server(runtime: Runtime, http2: bool
     assert gate.resumed == [False, True, True]
 
 
+@both
+def test_a_session_is_copied_once_and_again_when_the_server_takes_it_no_more(runtime: Runtime, http2: bool) -> None:
+    """Python copies it each time it is asked for, which takes as long as half a handshake."""
+    client, gate = Client(), Gate(credentials())
+    with serving(gate, http2) as server:
+        target = client.target(server.port, REVIEWS, http2=http2)
+        assert isinstance(target.tls, MutualTls)
+        kept = []
+        for turn in range(4):
+            if turn == 2:
+                gate.shown = credentials()  # its tickets are sealed with other keys
+            one_after_the_other(runtime, target, 1)
+            kept.append(next(iter(target.tls._kept.values())).session)
+    assert gate.resumed == [False, True, False, True]
+    assert kept[0] is kept[1]
+    assert kept[1] is not kept[2]
+    assert kept[2] is kept[3]
+
+
 def test_a_session_is_known_after_the_first_request_already(runtime: Runtime) -> None:
     """And not only when its connection ends: others are opened beside it."""
     client, gate = Client(), Gate(credentials())
