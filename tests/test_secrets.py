@@ -30,13 +30,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.testclient import TestClient
+from websockets.sync.client import connect
 
 import meshlib
 from meshlib.cli.main import main
 from meshlib.resources.loader import load
 from meshlib.resources.report import STYLES, render
 from meshlib.testing import as_caller
+from tests.support.identities import World
 from tests.support.mesh_config import config_map, http_authorizer
+from tests.support.mesh_server import MeshServer
 from tests.support.protection import protection
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.tokens import issuer
@@ -149,7 +152,8 @@ def representations() -> str:
     """Of everything of meshlib's that is alive (and was made since the test began)."""
     found: set[str] = set()
     for one in gc.get_objects():
-        if not isinstance(one, type) and str(type(one).__module__).partition(".")[0] in (
+        # not isinstance: a weak proxy would ask what it stood for
+        if not issubclass(type(one), type) and str(type(one).__module__).partition(".")[0] in (
             "meshlib",
             "meshlib_fastapi",
             "meshlib_flask",
@@ -238,6 +242,62 @@ def serving(mesh: meshlib.Mesh) -> Iterator[Any]:
         server.stop(None).wait(60)
 
 
+async def told(scope: Any, receive: Any, send: Any) -> None:
+    """An application behind ``meshlib serve``; it raises where it is asked to, and takes WebSockets."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+    elif scope["type"] == "http":
+        assert any(CANARY.encode() in value for _, value in scope["headers"])
+        if scope["path"] == "/raises":
+            raise RuntimeError("the application's own")
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        await send({"type": "http.response.body", "body": b"served"})
+
+
+def of_serve(outputs: Outputs) -> None:
+    """Over mTLS, with its log at its finest: responses, health, log (uvicorn's too), status, representations."""
+    world = World(of_a_mesh=True)
+    world.rotate()
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(lambda record: record.name.partition(".")[0] not in ("httpx", "httpcore"))  # the test's client
+    log = logging.getLogger()
+    before = log.level
+    log.addHandler(handler)
+    try:
+        with (
+            meshlib.Mesh.from_resources(resources(), identity=world.identity) as mesh,
+            MeshServer(told, mesh, health_path="/healthz", access_log=True) as server,
+            httpx.Client(verify=world.client(), trust_env=False, timeout=60) as client,
+        ):
+            log.setLevel(logging.DEBUG)
+            for name in ("uvicorn.error", "uvicorn.access"):
+                logging.getLogger(name).setLevel(logging.DEBUG)
+            url = f"https://127.0.0.1:{server.port}"
+            for path in ("/healthz", "/orders", "/denied", "/raises"):
+                for query, headers in ((f"?access_token={CANARY}", HEADERS), *(("", each) for each in CALLERS)):
+                    response = client.get(f"{url}{path}{query}", headers=headers)
+                    outputs.add("responses of meshlib serve", f"\n{path} {response.status_code} {response.text}")
+            with connect(
+                f"wss://127.0.0.1:{server.port}/ws?access_token={VALID}",
+                ssl=world.client(),
+                additional_headers=[("x-api-key", f"{CANARY}-key")],
+                server_hostname="reviews",
+                logger=logging.Logger("the test's own"),
+            ) as socket:
+                socket.close()
+            outputs.add("status of meshlib serve", json.dumps(mesh.status(), default=str))
+            outputs.add("representations while it serves", representations(), repr(server.server.acceptor.counts))
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
+        for name in ("uvicorn.error", "uvicorn.access"):
+            logging.getLogger(name).setLevel(logging.NOTSET)
+    outputs.add("log of meshlib serve", stream.getvalue())
+
+
 def of_explanations(mesh: meshlib.Mesh, outputs: Outputs) -> None:
     claims = {"iss": "https://idp", "sub": CANARY, "email": CANARY}
     for path in ("/denied", "/asked", "/orders"):
@@ -320,6 +380,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         with meshlib.Mesh.from_resources(resources(), registry=registry, tracer_provider=provider) as mesh:
             of_servers(mesh, found)
             of_grpc(mesh, found)
+            of_serve(found)
             of_explanations(mesh, found)
             of_clients(mesh, found)
             of_files(tmp_path_factory.mktemp("mesh"), found)
@@ -343,6 +404,7 @@ OUTPUTS = (
     "errors of the configuration",
     "explain",
     "explain_inbound",
+    "log of meshlib serve",
     "logs",
     "meshlib analyze",
     "meshlib coverage",
@@ -355,12 +417,15 @@ OUTPUTS = (
     "representations afterwards",
     "representations while a call is made",
     "representations while a request is served",
+    "representations while it serves",
     "resources",
+    "responses of meshlib serve",
     "responses over ASGI",
     "responses over WSGI",
     "responses over gRPC",
     "spans",
     "status",
+    "status of meshlib serve",
     "what happened to a call",
 )
 
@@ -372,6 +437,10 @@ def test_every_output_was_collected_and_says_something(outputs: dict[str, str]) 
         for what in ("/orders 200", "/orders 401", "/denied 403", "/asked 403", "/raises 500", "/limited 429"):
             assert what in outputs[name]
     assert "policy[orders]" in outputs["logs"]
+    for what in ("/healthz 200", "/orders 200", "/orders 401", "/denied 403", "/raises 500"):
+        assert what in outputs["responses of meshlib serve"]
+    for what in ('"GET /orders?... HTTP/1.1" 401', "the application's own", '"WebSocket /ws?..." [accepted]'):
+        assert what in outputs["log of meshlib serve"]
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

@@ -24,6 +24,7 @@ from meshlib.problems import MeshError
 from meshlib.serving.acceptor import BATCH, HTTP_1, Acceptor
 from meshlib.serving.asgi_tls import WithTls
 from meshlib.serving.health import Front, nothing
+from meshlib.serving.log_lines import keep_secrets
 from meshlib.serving.port_mode import mode_of
 from meshlib.serving.tls_connections import TlsConnections
 from meshlib.serving.tls_minimum import tls_minimum_of
@@ -79,6 +80,7 @@ class HttpServer(uvicorn.Server):
         self._port = sock.getsockname()[1] if port is None else port
         self._front = Front(app, settings.health_path, self.why_not_ready)
         super().__init__(_config(self._front, settings))
+        keep_secrets()
         self._settings = settings
         self._connections = TlsConnections(core.identity, core.peers.identity_of, core.clock, core.real_alarms)
         alpn = HTTP_2 if settings.http2 else HTTP_1
