@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo demo-grpc demo-secure protos test coverage check bench differential soak interop istiod docs crds clean setup fuzz
+.PHONY: help demo demo-grpc demo-secure protos test coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -19,6 +19,7 @@ help:
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
 	@echo "make fuzz MINUTES=1 [TARGET=name]   coverage-guided fuzzers of tests/fuzz, so many minutes each"
 	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
+	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make clean   remove .venv and caches"
 
 setup: $(STAMP)
@@ -94,6 +95,12 @@ interop: $(STAMP)
 	@test -z "$(HTTPX_TESTS)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check --group interop
 	HTTPX_TESTS="$(HTTPX_TESTS)" $(BIN)/python tests/interop/run_httpx.py
 
+# a venv of its own: it binds an old OpenSSL, and other versions of what meshlib uses
+sslyze: $(STAMP)
+	@test -x $(VENV)-sslyze/bin/python || $(PYTHON) -m venv $(VENV)-sslyze
+	@$(VENV)-sslyze/bin/python -m pip install --quiet --disable-pip-version-check "sslyze>=6.3,<7"
+	SSLYZE=$(CURDIR)/$(VENV)-sslyze/bin/sslyze $(BIN)/python -m pytest -q tests/interop/test_sslyze.py
+
 # CRDS: Istio's crd-all.gen.yaml; only when Istio's schemas have changed
 crds: $(STAMP)
 	$(BIN)/python -m tests.support.crd_schemas "$(CRDS)"
@@ -102,4 +109,4 @@ docs: $(STAMP)
 	$(BIN)/python -m meshlib.compiler.semantics > docs/semantics.md
 
 clean:
-	rm -rf $(VENV) $(VENV)-protos .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov
