@@ -23,6 +23,10 @@ HTTP2_OFFER = ("istio-h2", "istio", "h2")
 WORTHLESS = "the certificates of the mTLS connection are worth nothing any more: a root was dropped, or one has expired"
 """Why a call is cut."""
 
+FUTILE = 8
+"""Sessions in a row that a server has not resumed, after which no more are kept: to copy one costs half a handshake, and
+CPython before 3.13 never frees one of the two copies that it makes."""
+
 Peer = ssl.SSLSocket | ssl.SSLObject
 _NOTE = "_meshlib_vouched"
 
@@ -37,13 +41,15 @@ class _Kept(NamedTuple):
 class MutualTls:
     """Of one target. ``allowed``: the SPIFFE IDs that its server may have; ``wanted_by``: the resource that asks for it."""
 
-    __slots__ = ("_kept", "_servers", "allowed", "wanted_by")
+    __slots__ = ("_counted", "_futile", "_kept", "_servers", "allowed", "wanted_by")
 
     def __init__(self, servers: Servers, allowed: tuple[str, ...], wanted_by: str) -> None:
         self._servers = servers
         self.allowed = allowed
         self.wanted_by = wanted_by
         self._kept: dict[ssl.SSLContext, _Kept] = {}  # contexts are those of one version and offer
+        self._counted: Credentials | None = None
+        self._futile = 0  # handshakes by these that resumed nothing, since the last that did
 
     def begin(self, http2: bool) -> Handshake:
         """A handshake by the current credentials. Raises ``NoCertificate``."""
@@ -66,8 +72,16 @@ class MutualTls:
     def keep_session(self, peer: Peer, vouched: Vouched) -> None:
         """Of a connection that no other thread uses at this moment: the next handshake may resume its session. Tickets come
         after the handshake, so ask once a response has been read."""
-        if peer.session_reused and peer.context in self._kept:
-            return  # its ticket may be used again, and to copy a session takes Python as long as half a handshake
+        if peer.session_reused:
+            self._futile = 0
+            if peer.context in self._kept:
+                return  # its ticket may be used again, and to copy a session takes Python as long as half a handshake
+        else:
+            if self._counted is not vouched.credentials:
+                self._counted, self._futile = vouched.credentials, 0
+            if self._futile >= FUTILE:
+                return
+            self._futile += 1
         try:
             session = peer.session
         except (OSError, ValueError):

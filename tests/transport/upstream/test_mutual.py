@@ -13,7 +13,7 @@ from meshlib.identity.credentials import Credentials
 from meshlib.identity.servers import Servers
 from meshlib.security.authority import Authority
 from meshlib.security.trust_bundles import TrustBundles
-from meshlib.transport.upstream.mutual import MutualTls, verified_chain, vouched_of
+from meshlib.transport.upstream.mutual import FUTILE, MutualTls, verified_chain, vouched_of
 from meshlib.transport.upstream.target import Target
 from tests.support.h2_runtimes import Call, Loop, Threads
 from tests.support.h2_server import H2Server
@@ -219,6 +219,24 @@ def test_a_session_is_copied_once_and_again_when_the_server_takes_it_no_more(run
     assert kept[0] is kept[1]
     assert kept[1] is not kept[2]
     assert kept[2] is kept[3]
+
+
+def test_a_server_that_never_resumes_is_not_asked_for_sessions_for_ever(runtime: Runtime) -> None:
+    client, gate = Client(), Gate(credentials())
+    with MutualServer(gate) as server:
+        target = client.target(server.port, REVIEWS)
+        assert isinstance(target.tls, MutualTls)
+        kept = []
+        for _ in range(FUTILE + 2):
+            gate.shown = credentials()  # its tickets are sealed with other keys
+            one_after_the_other(runtime, target, 1)
+            kept.append(next(iter(target.tls._kept.values())).session)
+        assert kept[0] is not kept[1]
+        assert kept[-1] is kept[-2]
+        assert not any(gate.resumed)
+        client.source.publish(svid(CLIENT), BUNDLES)  # the next version begins anew
+        one_after_the_other(runtime, target, 2)
+    assert gate.resumed[-2:] == [False, True]
 
 
 def test_a_session_is_known_after_the_first_request_already(runtime: Runtime) -> None:
