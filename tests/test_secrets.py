@@ -45,6 +45,7 @@ from tests.support.resources import pod, service, to, virtual_service
 from tests.support.tokens import issuer
 
 CANARY = "c4n4ry"
+UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 
 
 def encoded(value: object) -> str:
@@ -273,8 +274,10 @@ def of_serve(outputs: Outputs) -> None:
             httpx.Client(verify=world.client(), trust_env=False, timeout=60) as client,
         ):
             log.setLevel(logging.DEBUG)
-            for name in ("uvicorn.error", "uvicorn.access"):
-                logging.getLogger(name).setLevel(logging.DEBUG)
+            for name in UVICORN:  # other tests in this process may have run one that configured logging
+                logger = logging.getLogger(name)
+                logger.setLevel(logging.DEBUG)
+                logger.propagate, logger.disabled = True, False
             url = f"https://127.0.0.1:{server.port}"
             for path in ("/healthz", "/orders", "/denied", "/raises"):
                 for query, headers in ((f"?access_token={CANARY}", HEADERS), *(("", each) for each in CALLERS)):
@@ -293,7 +296,7 @@ def of_serve(outputs: Outputs) -> None:
     finally:
         log.setLevel(before)
         log.removeHandler(handler)
-        for name in ("uvicorn.error", "uvicorn.access"):
+        for name in UVICORN:
             logging.getLogger(name).setLevel(logging.NOTSET)
     outputs.add("log of meshlib serve", stream.getvalue())
 

@@ -145,4 +145,5 @@ def test_what_is_spoken_and_what_comes_of_it(
                 call(mesh, runtime)
             assert not isinstance(caught.value, httpx.TimeoutException)
             assert endpoint["tls"] == ("SIMPLE" if client == "SIMPLE" else PLAIN_TEXT)
-            assert flags_of(registry) in ("UC", "UF")
+            # a TLS 1.3 server's alert comes with the first read, or after the write: a refusal before may be tried again
+            assert flags_of(registry) in ("UC", "UF", "UF,URX")

@@ -103,8 +103,8 @@ def test_its_framing_is_that_of_the_list(pairs, kind):
         body = {"none": None, "five": b"12345", "empty": b"", "stream": ReplayBody(iter([b"1"]))}[kind]
         try:
             framing = framing_of(headers, body)
-        except FalseFraming as error:
-            return str(error)
+        except FalseFraming:
+            return "refused"  # of several reasons either may be named
         length = framing.length if isinstance(framing, Sized) else None
         return (
             type(framing),

@@ -19,7 +19,7 @@ from meshlib.ca.store import Store
 from meshlib.clock import SystemClock
 from meshlib.demo.bookinfo.services.serve import workload_of
 from meshlib.demo.discovery import endpoint_resources
-from meshlib.demo.process import Process
+from meshlib.demo.process import ChildDied, Process
 from meshlib.demo.secure import CONFIG, TRUST_DOMAIN
 from meshlib.demo.secure.play import envoy
 from meshlib.demo.secure.play.envoy import Envoy
@@ -146,7 +146,10 @@ class Application:
         if self._binary:
             self._start_envoy(deadline)
         documents = [document for service in VERSIONS for document in self._endpoint(service)]
+        before = {name: self.ask(name)["version"] for name in self.ours}
         self._write("endpoints.yaml", yaml.safe_dump_all(documents, sort_keys=False))
+        if not self.wait_until(lambda: all(self.ask(name)["version"] != before[name] for name in self.ours)):
+            raise ChildDied(f"the services have not read {self.folder / 'endpoints.yaml'} in {ANSWER_SECONDS:.0f} s")
 
     def _child(self, service: str) -> Process:
         version = VERSIONS[service]
