@@ -1,4 +1,4 @@
-"""Who asks for a certificate: by the certificate of his connection or by his token, never by what he asks for (as istiod's
+"""Who asks for a certificate: by the certificate of the connection or by a token, never by what the request says (as istiod's
 authenticators)."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class UnknownCaller(Exception):
 def caller(
     leaf: bytes | None, authorizations: Sequence[str], by_token: ByToken | None, trust_domain: str, now: float
 ) -> SpiffeId:
-    """The caller's SPIFFE ID. ``leaf``: the certificate (DER) that his connection has shown, verified by its handshake; else
+    """The caller's SPIFFE ID. ``leaf``: the certificate (DER) that the connection has shown, verified by its handshake; else
     he has a token. Raises ``UnknownCaller``."""
     why = "no certificate and no bearer token"
     if leaf is not None:

@@ -147,7 +147,7 @@ def listen(host: str, port: int, option: str) -> socket.socket:
             ) from None
         raise MeshError(f"{host} cannot be listened on: {error.strerror or error}") from None
     except OverflowError as error:
-        raise MeshError(f"{option} {port} is no port: {error}") from None
+        raise MeshError(f"{option} {port} is not a port that can be listened on: {error}") from None
     sock.set_inheritable(False)
     return sock
 

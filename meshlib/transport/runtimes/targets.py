@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.cluster import BoundCluster
 from meshlib.policy.endpoint import EndpointState
-from meshlib.transport.upstream.mutual import MutualTls
+from meshlib.transport.upstream.mutual import MutualTls, asked_by
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import Context, upstream_context
 
@@ -63,7 +63,7 @@ def find_target(
 
 def _takes_mutual(core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, view: RequestView) -> bool:
     """Whether auto mTLS is for this call: its endpoint takes it and we have (had) a certificate. A caller who says https has
-    chosen his own TLS."""
+    chosen their own TLS."""
     return endpoint.key in cluster.mutual and view.scheme != "https" and core.servers.ready
 
 
@@ -90,14 +90,7 @@ def _make_target(
     context: Context | MutualTls | None = None
     name = ""
     if settings is not None and settings.mode == ISTIO_MUTUAL:
-        rule = cluster.spec.destination_rule
-        context = MutualTls(
-            core.servers,
-            settings.subject_alt_names,
-            f"DestinationRule {rule}"
-            if rule and cluster.spec.tls is not None
-            else f"auto mTLS for {cluster.spec.host}",
-        )
+        context = MutualTls(core.servers, settings.subject_alt_names, asked_by(cluster.spec))
         name = settings.sni or split_authority(authority)[0]
     elif settings is not None:
         context = upstream_context(settings)

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshlib.identity.credentials import Credentials
 from meshlib.identity.servers import Servers, Vouched
 from meshlib.transport.upstream.refused_certificates import note_handshake
+
+if TYPE_CHECKING:
+    from meshlib.compiler.routes import Cluster
 
 HTTP1_OFFER = ("istio-http/1.1", "istio", "http/1.1")
 HTTP2_OFFER = ("istio-h2", "istio", "h2")
@@ -96,6 +99,12 @@ class MutualTls:
     def forget_sessions(self) -> None:
         """The server was refused: what was made with it before is no recommendation."""
         self._kept.clear()
+
+
+def asked_by(cluster: Cluster) -> str:
+    """Who asks for mTLS to the endpoints of a cluster, for people: its DestinationRule, unless that leaves it to auto mTLS."""
+    rule = cluster.destination_rule if cluster.tls is not None else ""
+    return rule or f"auto mTLS for {cluster.host}"
 
 
 class Handshake:

@@ -113,10 +113,10 @@ def mutual_of():
 
 
 def test_mtls_that_a_rule_asks_for_is_made_whether_or_not_there_is_a_certificate(mutual_of):
-    core, cluster, endpoint, _ = mutual_of(ours=False, tls=MUTUAL, destination_rule="default/reviews")
+    core, cluster, endpoint, _ = mutual_of(ours=False, tls=MUTUAL, destination_rule="DestinationRule/default/reviews")
     found = find_target(core, cluster, endpoint, HTTP, ClientSettings())
     assert isinstance(found.tls, MutualTls)
-    assert (found.tls.allowed, found.tls.wanted_by) == ((REVIEWS,), "DestinationRule default/reviews")
+    assert (found.tls.allowed, found.tls.wanted_by) == ((REVIEWS,), "DestinationRule/default/reviews")
     assert (found.server_hostname, found.subject_alt_names, found.scheme) == (SNI, (), b"http")
     assert find_target(core, cluster, endpoint, HTTP, ClientSettings(verify=False)) is found
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+import meshlib
 from meshlib.engine.outcome import Failure
 from meshlib.identity.credentials import Credentials
 from meshlib.identity.servers import Servers
 from meshlib.security.authority import Authority
 from meshlib.security.trust_bundles import TrustBundles
-from meshlib.transport.upstream.mutual import FUTILE, MutualTls, verified_chain, vouched_of
+from meshlib.transport.upstream.mutual import FUTILE, MutualTls, asked_by, verified_chain, vouched_of
 from meshlib.transport.upstream.target import Target
 from tests.support.h2_runtimes import Call, Loop, Threads
 from tests.support.h2_server import H2Server
@@ -35,6 +37,18 @@ from tests.support.mesh_tls import (
     svid,
 )
 
+RULED = [
+    {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": kind,
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": spec,
+    }
+    for kind, spec in (
+        ("ServiceEntry", {"hosts": ["web.test"], "ports": [{"number": 80, "name": "http"}], "resolution": "DNS"}),
+        ("DestinationRule", {"host": "web.test", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}),
+    )
+]
 NAME = "outbound_.9080_._.reviews.default.svc.cluster.local"
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 Runtime = Threads | Loop
@@ -300,3 +314,12 @@ def test_a_root_that_is_dropped_is_refused_with_an_old_session_too(runtime: Runt
 def test_what_nobody_verified_vouches_for_nobody() -> None:
     sock = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="a")
     assert (verified_chain(sock), vouched_of(sock), vouched_of(None)) == ((), None, None)
+
+
+def test_who_asks_for_it_is_the_rule_that_does_and_else_auto_mtls() -> None:
+    mesh = meshlib.Mesh.from_resources(RULED)
+    with mesh:
+        clusters = mesh._core.live.snapshot.clusters.values()
+    ruled = next(cluster for cluster in clusters if cluster.host == "web.test")
+    assert asked_by(ruled) == "DestinationRule/default/web"
+    assert asked_by(replace(ruled, tls=None)) == "auto mTLS for web.test"

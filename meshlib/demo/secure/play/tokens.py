@@ -12,7 +12,7 @@ LIFE = 3600
 
 
 class Issuer:
-    """``jwks`` is what the world may know."""
+    """``jwks`` are its public keys."""
 
     def __init__(self) -> None:
         from cryptography.hazmat.primitives.asymmetric import ec

@@ -13,7 +13,7 @@ from meshlib.problems import MeshError
 from meshlib.transport.grpcio.client.unpatched import make_channel
 from meshlib.transport.grpcio.client.upstream import Upstream
 from meshlib.transport.upstream.followed import Followed, UnusableFiles
-from meshlib.transport.upstream.mutual import MutualTls
+from meshlib.transport.upstream.mutual import MutualTls, asked_by
 from meshlib.transport.upstream.names import is_name
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import load_context
@@ -76,7 +76,7 @@ def mutual_tls(
     core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, settings: ChannelSettings
 ) -> TlsSettings | None:
     """The settings by which a channel is over mTLS of the mesh: an explicit ISTIO_MUTUAL; or auto mTLS, where the endpoint
-    takes it and we have (had) a certificate, unless the caller has brought TLS of his own."""
+    takes it and we have (had) a certificate, unless the caller has brought TLS of their own."""
     tls = cluster.tls
     if tls is None or tls.mode != ISTIO_MUTUAL:
         return None
@@ -175,8 +175,7 @@ def _local(
 ) -> LocalTls:
     """What a channel over mTLS of the mesh connects to."""
     limits, spec = cluster.spec.limits, endpoint.endpoint
-    rule = cluster.spec.destination_rule if cluster.spec.tls is not None else ""
-    wanted_by = f"DestinationRule {rule}" if rule else f"auto mTLS for {cluster.spec.host}"
+    wanted_by = asked_by(cluster.spec)
     try:
         core.servers.credentials(wanted_by)
         target = Target(
