@@ -9,6 +9,7 @@ from typing import NamedTuple
 from meshlib.problems import Severity
 from meshlib.resources.kinds import KINDS, split_api_version
 from meshlib.resources.model_fields import Loc
+from meshlib.resources.other_kinds import instead_of
 
 
 class Said(NamedTuple):
@@ -73,9 +74,8 @@ def unknown_kind(kind: str, version: str, severity: Severity) -> Said:
     hint = _near_kind(kind, split_api_version(version)[0])
     if hint and severity is Severity.NOTICE:
         severity = Severity.WARNING  # skipping what was meant to be in force is worth more than a notice
-    return Said(
-        "unknown-kind", f"{kind} ({version}) means nothing to meshlib and is skipped", hint, severity, ("kind",)
-    )
+    message = f"{kind} ({version}) has no meaning to meshlib: it is skipped"
+    return Said("unknown-kind", message, hint or instead_of(kind, version), severity, ("kind",))
 
 
 def _api_versions(kind: str) -> list[str]:

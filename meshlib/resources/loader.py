@@ -34,7 +34,7 @@ def load(
     """Everything in files, folders (recursively, .yaml .yml .json), globs and ``-`` (standard input).
 
     Never raises for what files hold or lack: that is in ``problems``. ``lenient`` turns unknown fields into warnings.
-    Kinds that meshlib does not know are skipped with a notice, or refused without ``skip_unknown_kinds``. A file that
+    Kinds that meshlib does not know are skipped with one notice a kind, or refused without ``skip_unknown_kinds``. A file that
     several paths name is read once. ``keep_positions``: resources can tell the line of each of their fields. ``memo``:
     from one load to the next (with the same options); ``read_all``: also files that seem not to have changed since. ``pipes``:
     a pipe that is named itself (``<(kubectl get ...)`` of a shell) is read to its end, as standard input is; a pipe in a

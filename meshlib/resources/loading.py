@@ -19,6 +19,7 @@ from meshlib.resources.load_memo import Checked, LoadMemo, ReadText
 from meshlib.resources.load_result import LoadResult, Other
 from meshlib.resources.mesh_text import has_mesh_config, opened
 from meshlib.resources.object_memo import ObjectMemo
+from meshlib.resources.other_kinds import SkippedKinds, lone_deployments
 from meshlib.resources.plain_copy import TooDeep, plain_copy
 from meshlib.resources.plain_tree import MAX_DEPTH
 from meshlib.resources.typed import CONFIG_MAP
@@ -55,7 +56,8 @@ class Loading:
         self.names: set[str] = set()
         self.result = LoadResult()
         self._count = 0
-        self._skipped: set[tuple[str, str, str]] = set()
+        self._others = SkippedKinds()
+        self._suspect: set[tuple[str, str, str]] = set()
         self._seen: dict[tuple[str, str], tuple[Resource, Document | None, str]] = {}
         self._used: list[Document] = []
 
@@ -65,6 +67,9 @@ class Loading:
             for part in document.with_parts():
                 take_turns()
                 part.rest()
+        self.result.problems += self._others.problems()
+        lone = lone_deployments(in_turns(self.result.resources))
+        self.result.problems += [] if lone is None else [lone]
         self.result.problems.sort(key=lambda p: (p.file, p.line, p.column))
         self.result.problems = one_for_all_templates(self.result.problems)
         return self.result
@@ -223,12 +228,21 @@ class Loading:
         self, kind: str, version: str, file: str, positions: Positions | LazyPositions, prefix: str
     ) -> None:
         said = unknown_version(kind, version)
-        if said is None:
-            key = (file, kind, split_api_version(version)[0])
-            if key in self._skipped:
-                return
-            self._skipped.add(key)
-            said = unknown_kind(kind, version, self.unknown_kind)
+        if said is not None:
+            self._say(said, file, positions, prefix)
+            return
+        group = split_api_version(version)[0]
+        if self._others.known(group, kind) or (file, kind, group) in self._suspect:
+            return
+        said = unknown_kind(kind, version, self.unknown_kind)
+        if said.severity is Severity.NOTICE:
+            place = positions.place(said.loc)
+            path = prefix + dotted(said.loc)
+            self._others.add(
+                group, kind, Problem(said.code, said.severity, file, *place, path, said.message, said.hint)
+            )
+            return
+        self._suspect.add((file, kind, group))  # perhaps a slip of the pen: told of each file
         self._say(said, file, positions, prefix)
 
     def _resource(self, document: Document, checked: Checked, file: str, prefix: str) -> None:
