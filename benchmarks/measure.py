@@ -70,6 +70,16 @@ def best_median_us(samples: Sequence[float], rounds: int) -> float:
     return min(median_us(samples[n * calls : (n + 1) * calls]) for n in range(rounds))
 
 
+def latency_row(
+    name: str, plain: list[float], through: list[float], target: float | None, unit: Unit, rounds: int
+) -> Row:
+    """The median of ``through`` over that of ``plain``."""
+    bare, mesh = median_us(plain), median_us(through)
+    details = f"p50 {mesh:.0f} us against {bare:.0f} us; p99 {percentile_us(through, 99):.0f} / {percentile_us(plain, 99):.0f}"
+    extra = {"bare_us": bare, "mesh_us": mesh, "bare_json": best_median_us(plain, rounds) / unit.us}
+    return Row(name, mesh / bare, "x", target, True, details, extra, best_median_us(through, rounds) / unit.us)
+
+
 def interleaved(
     callables: Sequence[Callable[[], object]], rounds: int, calls: int, warm_up: int = 50, unit: Unit | None = None
 ) -> list[list[float]]:
