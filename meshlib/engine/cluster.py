@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from threading import RLock
@@ -49,6 +49,7 @@ class Retrying(Protocol):
 
 class ClusterState:
     """What is remembered about a cluster: requests in flight, ejections, slots, balancer position, resolved names.
+    ``on_ejection`` hears of each ejection and return.
 
     The lock is re-entrant because an abandoned response may be finalised by the garbage collector while this very
     thread holds it.
@@ -68,14 +69,16 @@ class ClusterState:
         "key",
         "lock",
         "next_tick",
+        "on_ejection",
         "requests",
         "retries",
         "retries_active",
         "slots",
     )
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, on_ejection: Callable[[str, Ejection], None] | None = None) -> None:
         self.key = key
+        self.on_ejection = on_ejection
         self.lock = RLock()
         self.endpoints: OrderedDict[str, EndpointState] = OrderedDict()
         self.generation = 0  # grows with each ejection and return, so that bound clusters refresh who is usable
@@ -403,10 +406,13 @@ class BoundCluster:
     def catch_up(self, now: float) -> None:
         """Let outlier detection do what the interval boundaries up to ``now`` ask for."""
         state = self.state
+        events: list[Ejection] = []
         with state.lock:
             if state.detector is not None:
-                self._note(*state.detector.tick(now))
+                events = state.detector.tick(now)
+                self._note(*events)
                 state.next_tick = state.detector.next_tick
+        self._tell(*events)
 
     def _dialled(self, picks: Picks, rng: random.Random) -> EndpointState:
         """Pass-through: the endpoint is the address that the caller's URL names."""
@@ -450,21 +456,33 @@ class BoundCluster:
                 event = detector.record_status(endpoint, status, now)
                 if event is not None:
                     self._note(event)
+            if event is not None:
+                self._tell(event)
 
     def record_failure(self, endpoint: EndpointState, kind: str, now: float) -> None:
         """Tell outlier detection that there was none: ``kind`` is "connect", "reset" or "timeout"."""
         state = self.state
+        event: Ejection | None = None
         with state.lock:
             state.failures += 1
             if state.detector is not None:
                 event = state.detector.record_local_failure(endpoint, kind, now)
                 if event is not None:
                     self._note(event)
+        if event is not None:
+            self._tell(event)
 
     def _note(self, *events: Ejection) -> None:
         if events:
             self.state.events.extend(events)
             self.state.generation += 1
+
+    def _tell(self, *events: Ejection) -> None:
+        """Not under the lock: whoever hears of it may write to a disk."""
+        told = self.state.on_ejection
+        if told is not None:
+            for event in events:
+                told(self.state.key, event)
 
     def begin_retry(self, holder: Retrying) -> bool:
         """Whether one more retry may run beside those under way (retryBudget, else connectionPool.http.maxRetries)."""

@@ -164,6 +164,7 @@ class Guard:
         """The call is over: ``success`` None when there is no verdict on the service (cancelled, the caller's doing). Nothing
         if it has left already."""
         calls = self.calls
+        changed = ""
         with calls.lock:
             if not call.entered:
                 return
@@ -176,11 +177,13 @@ class Guard:
                     breaker.record(success, wall)
                 after = breaker.state
                 if after != before:
-                    self.note("circuitBreaker", after)
+                    changed = after
             if self.adaptive is not None and success is not None:
                 self.adaptive.record(seconds, active, dropped=status in OVERLOADED or (not success and not status))
             calls.active -= 1
             call.entered = False
+        if changed:  # not under the lock: whoever hears of it may write to a disk
+            self.note("circuitBreaker", changed)
 
     def observe(self, endpoint: EndpointState, seconds: float, now: float) -> None:
         """An attempt was answered after ``seconds``."""

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.compiler.snapshot import Snapshot
+    from meshlib.policy.outlier import Ejection
 
 
 class Live:
     """A snapshot and its bound clusters. Clusters are bound when first used: a client of a thousand services talks to
     a few. ``on_bind`` hears of each cluster that is bound (the resolver looks after its names); ``storage`` makes the
-    storage of a circuit breaker and ``report`` hears what guards do."""
+    storage of a circuit breaker, ``report`` hears what guards do, and ``on_ejection`` of each ejection and return, with the key
+    of its cluster."""
 
     __slots__ = (
         "_followed",
@@ -28,6 +30,7 @@ class Live:
         "_lock",
         "_now",
         "_on_bind",
+        "_on_ejection",
         "_report",
         "_storage",
         "bound",
@@ -45,10 +48,12 @@ class Live:
         on_bind: Callable[[BoundCluster], None] | None = None,
         storage: Storage | None = None,
         report: Report | None = None,
+        on_ejection: Callable[[str, Ejection], None] | None = None,
     ) -> None:
         self.snapshot = snapshot
         self._storage = storage
         self._report = report
+        self._on_ejection = on_ejection
         self.guards: dict[str, Guard] = {}
         self._now = now
         self._lock = RLock()
@@ -144,7 +149,7 @@ class Live:
             if found is None:
                 state = self.states.get(key)
                 if state is None:
-                    state = self.states[key] = ClusterState(key)
+                    state = self.states[key] = ClusterState(key, self._on_ejection)
                 spec = self.snapshot.clusters[key]
                 found = self.bound[key] = BoundCluster(spec, state, self._now, self._guard(spec.host))
                 if self._on_bind is not None and self.snapshot.clusters[key].resolution in ("dns", "logical_dns"):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.guard import Report, Storage
+    from meshlib.policy.outlier import Ejection
 
 
 class LiveMesh(Live):
@@ -29,6 +30,7 @@ class LiveMesh(Live):
         storage: Storage | None = None,
         report: Report | None = None,
         inbound: BoundPorts = SHUT,
+        on_ejection: Callable[[str, Ejection], None] | None = None,
     ) -> None:
-        super().__init__(snapshot, now, previous, on_bind, storage, report)
+        super().__init__(snapshot, now, previous, on_bind, storage, report, on_ejection)
         self.inbound = inbound

@@ -19,6 +19,7 @@ from meshlib.engine.explanation import Explanation
 from meshlib.engine.inbound_explanation import InboundExplanation
 from meshlib.engine.live import seeded
 from meshlib.identity.agreement import disagreements
+from meshlib.mesh.config_log import tell_change, tell_problems
 from meshlib.mesh.doors import Doors
 from meshlib.mesh.explaining import explain_url
 from meshlib.mesh.explaining_inbound import Headers, explain_request, request_of
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from meshlib.resources.base import Resource
     from meshlib.sources.removals import Verdict
 
-log = logging.getLogger("meshlib")
+log = logging.getLogger("meshlib.config")
 
 _meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
 
@@ -95,6 +96,7 @@ class Mesh(Doors):
         self._compiler = Compiler(self.workload, https_rules=https_rules)
         self._objects = ObjectMemo()
         self._reloads = 0
+        self._failed_reloads = 0
         if identity is not None:
             me = weakref.ref(self)  # an identity may be given to another mesh, after this one
             identity.subscribe(lambda credentials: _told_of(me))
@@ -169,7 +171,7 @@ class Mesh(Doors):
 
         Costs what has changed since the last time, and a look at each dict; resources that ``load_objects`` made are known
         by their identity, without a look."""
-        with self._change():
+        with self._change(), self._counted():
             loaded, problems = _from_objects(resources, self._objects)
             self._install(loaded, problems, [], self._objects.take_differences())
 
@@ -203,15 +205,28 @@ class Mesh(Doors):
         finally:
             self._changing.release()
 
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Counts what fails."""
+        try:
+            yield
+        except NotWanted:
+            raise
+        except BaseException:
+            self._failed_reloads += 1
+            raise
+
     def _reload(self, *, by_hand: bool, accept: bool) -> None:
         source = self._source
         if source is None:
             raise MeshError("this mesh has no files to reload; use mesh.apply(resources)")
-        with self._change():
+        with self._change(), self._counted():
             verdict, problems = source.reload(self._resources, by_hand=by_hand, accept=accept)
             self._tell(verdict, problems)  # before it can be seen to have happened
             self._install(verdict.serve, problems, verdict.kept)
             self._reloads += 1
+            if any(p.severity is Severity.ERROR for p in problems):
+                self._failed_reloads += 1  # the rest has taken effect
 
     def _tell(self, verdict: Verdict[Resource], problems: Sequence[Problem]) -> None:
         news = newly_wrong(problems, self._problems)
@@ -235,7 +250,8 @@ class Mesh(Doors):
     ) -> None:
         snapshot = self._compiler.compile(resources, known=known)
         live = self._core.live
-        in_turns = is_watched() and live is not None
+        is_new = live is not None
+        in_turns = is_watched() and is_new
         before = live.snapshot.not_in(snapshot) if in_turns and live is not None else []
         del live
         with self._lock:
@@ -244,12 +260,16 @@ class Mesh(Doors):
             self._core.install(snapshot)
             old, self._resources = self._resources, resources
             self._kept = kept
-            self._problems = [*problems, *snapshot.problems]
+            told, self._problems = self._problems, [*problems, *snapshot.problems]
+        changed = differences(old, resources) if is_new else None
+        if changed is not None:
+            tell_change(snapshot.version, changed)
+        tell_problems(self._problems, told)
         self._compare_identity()
-        if in_turns:  # what nobody uses any more goes bit by bit
+        if in_turns and changed is not None:  # what nobody uses any more goes bit by bit
             free_in_turns(before)
-            gone = [old[i] for i in differences(old, resources).gone]
-            del old
+            gone = [old[i] for i in changed.gone]
+            del old, changed
             free_resources(gone)
 
     @property
@@ -346,6 +366,7 @@ class Mesh(Doors):
             "kind": "memory" if self._source is None else "files",
             "paths": [] if self._source is None else list(self._source.paths),
             "reloads": self._reloads,
+            "failed_reloads": self._failed_reloads,
             "last_good_kept": [r.id for r in self._kept],
             "watcher": None if self._source is None else self._source.status(),
         }

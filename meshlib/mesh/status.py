@@ -25,14 +25,29 @@ def status_of(
     source: Mapping[str, object],
     problems: Sequence[Problem],
 ) -> Status:
-    """``source``: where resources come from. What telemetry has noted is recorded first."""
+    """``source``: where resources come from. What telemetry has noted is recorded first. ``failures`` counts what went
+    wrong: calls that failed (``calls_by_reason``: by Envoy's flags, the 5xx of a response or the status of gRPC), checks of
+    requests that raised, reloads that refused something, calls that telemetry could not record, alarms, mirrored copies and
+    conversations with Redis."""
     live = core.live
     core.telemetry.catch_up()
     if serving is not None:
         serving.catch_up()
+    telemetry = core.telemetry.failures + (0 if serving is None else serving.failures)
+    failed = core.telemetry.failed_calls
     return {
         "closed": live is None,
-        "telemetry_failures": core.telemetry.failures + (0 if serving is None else serving.failures),
+        "failures": {
+            "calls": sum(failed.values()),
+            "calls_by_reason": failed,
+            "checks": 0 if live is None else live.check_failures.count,
+            "reloads": source["failed_reloads"],
+            "telemetry": telemetry,
+            "alarms": core.alarms.failures,
+            "mirrors": core.background.failures,
+            "redis": core.shared_limits.errors + core.breakers.errors,
+        },
+        "telemetry_failures": telemetry,
         "alarm_failures": core.alarms.failures,
         "names": core.names.status(),
         "certificates": core.certificates(),

@@ -10,13 +10,17 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from meshlib.compiler.routes import PASSTHROUGH
+from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
+from meshlib.policy.grpc_status import http_of_grpc
 from meshlib.telemetry.families import families
+from meshlib.telemetry.tables import CountSeries, NewCount
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from meshlib.engine.call import Call
+    from meshlib.engine.explanation import Explanation
     from meshlib.telemetry.tables import Calls
 
 UNKNOWN = "unknown"
@@ -46,12 +50,28 @@ class ShortCuts(Generic[Found]):
         self._short_cuts.clear()
 
 
+class FailedCalls:
+    """A series of calls that failed: these are counted for ``mesh.status()`` too. Calls that succeed do not come here."""
+
+    __slots__ = ("_count", "_series")
+
+    def __init__(self, series: Calls, count: CountSeries) -> None:
+        self._series = series
+        self._count = count
+
+    def observe(self, milliseconds: float, /) -> None:
+        """One call has ended."""
+        self._count.inc()
+        self._series.observe(milliseconds)
+
+
 class Metrics:
     """Counts the calls of one client."""
 
-    __slots__ = ("_families", "_series", "_source")
+    __slots__ = ("_failed", "_families", "_series", "_source")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
+        self._failed: dict[str, CountSeries] = {}
         self._families = families(registry)
         self._series: ShortCuts[Calls] = ShortCuts()
         labels = workload.labels
@@ -74,13 +94,24 @@ class Metrics:
         key = (record.destination, record.endpoint, record.status, record.flags, record.grpc_status)
         found = self._series.of(key)
         if found is None:
-            found = self._series.learn(key, self._families.calls.labels(*self._labels(call)))
+            found = self._series.learn(key, self._observer(call))
         found.observe((now - record.started) * 1000.0)
         rule = record.rule_object
         if rule is not None and rule.has_stat_prefix:
             taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
             if taken:
                 self._families.routes.labels(record.resource, taken, str(record.status)).inc()
+
+    @property
+    def failed(self) -> dict[str, int]:
+        """How many calls have failed, by what happened: Envoy's flags, the status of a response that is an error of the
+        server, or that of gRPC."""
+        return {why: int(count.value) for why, count in sorted(self._failed.items())}
+
+    def _observer(self, call: Call) -> Calls:
+        series = self._families.calls.labels(*self._labels(call))
+        why = _failure(call.record)
+        return FailedCalls(series, self._failed.setdefault(why, NewCount())) if why else series
 
     def forget_short_cuts(self) -> None:
         """The configuration has changed: what was looked up by its parts would keep them. The series themselves stay."""
@@ -129,6 +160,20 @@ class Metrics:
             record.flags or "-",
             UNKNOWN,
         )
+
+
+NO_FAILURE = frozenset(("DI", "FB"))
+"""Flags of calls that succeed: a delay was injected, or a fallback has stood in."""
+
+
+def _failure(record: Explanation) -> str:
+    """Why a call has failed; "" when it has not."""
+    flags = ",".join(flag for flag in record.flags.split(",") if flag and flag not in NO_FAILURE)
+    if flags:
+        return flags
+    if record.grpc_status and http_of_grpc(record.grpc_status) >= 500:
+        return GRPC_NAMES[record.grpc_status]
+    return str(record.status) if record.status >= 500 else ""
 
 
 def revision(labels: Mapping[str, str]) -> str:

@@ -197,6 +197,11 @@ class Telemetry(Watcher[Call, "Span"]):
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
 
+    @property
+    def failed_calls(self) -> dict[str, int]:
+        """How many calls have failed, by what happened."""
+        return self._metrics.failed
+
     def reconfigured(self) -> None:
         """The mesh has other resources than before."""
         self._metrics.forget_short_cuts()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 import os
 import random
 import weakref
@@ -26,6 +25,7 @@ from meshlib.identity.peers import Peers
 from meshlib.identity.servers import Servers
 from meshlib.problems import MeshError
 from meshlib.telemetry.observe import Telemetry
+from meshlib.transport.core import events
 from meshlib.transport.core.background import Background
 from meshlib.transport.core.closing import Closing
 from meshlib.transport.core.shared_limits import SharedLimits
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.effects import Exchange
     from meshlib.identity.identity import Identity
-    from meshlib.policy.inbound_view import InboundView
 
 
 @runtime_checkable
@@ -59,9 +58,6 @@ class Channel(Protocol):
 
     def close(self) -> None:
         """Close it now."""
-
-
-log = logging.getLogger("meshlib.inbound")
 
 
 class Channels(Protocol):
@@ -104,9 +100,10 @@ class MeshCore:
         self.telemetry = telemetry
         self.live: LiveMesh | None = None
         self.shared_limits = SharedLimits(clock)
-        self.inbound = InboundState(clock, self.ask, self.shared_limits.counter, report=telemetry.resilience, rng=rng)
-        self.inbound.tokens.key_sets.report = _log_fetch_failure
-        self.inbound.authorization.report = self.inbound.peers.report = _log_authorization
+        self._resilience = functools.partial(events.resilience, telemetry)
+        self.inbound = InboundState(clock, self.ask, self.shared_limits.counter, report=self._resilience, rng=rng)
+        self.inbound.tokens.key_sets.report = events.fetch_failure
+        self.inbound.authorization.report = self.inbound.peers.report = events.authorization
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None
@@ -159,13 +156,14 @@ class MeshCore:
             before,
             self.names.watch,
             self.breakers.storage,
-            self.telemetry.resilience,
+            self._resilience,
             self.inbound.take(snapshot.inbound),
+            events.ejection,
         )
         self.peers.reloaded()
         if before is None:
-            live.check_failures.report = _log_check_failure
-            self.inbound.authorizers.report = _log_authorizer
+            live.check_failures.report = events.check_failure
+            self.inbound.authorizers.report = events.authorizer
             return
         self.telemetry.reconfigured()
         gone: list[object] = []
@@ -292,39 +290,6 @@ class MeshCore:
     async def aclose(self) -> None:
         """Let the running loop finish closing what ``close`` began."""
         await closed()
-
-
-def _log_check_failure(error: Exception) -> None:
-    log.error(
-        "a check has raised, and its request was refused; further ones are only counted (status: check_failures)",
-        exc_info=error,
-    )
-
-
-def _log_fetch_failure(url: str, why: str) -> None:
-    log.warning(
-        "the keys of %s could not be fetched: %s; without keys its tokens are refused, older ones serve for a day "
-        "(it is tried again, and said again after the next success)",
-        url,
-        why,
-    )
-
-
-def _log_authorizer(provider: str, why: str) -> None:
-    if why:
-        log.error(
-            "the authorizer of extension provider %s has not decided: %s; what it is to decide about is refused, unless "
-            "failOpen is written (status: authorizers)",
-            provider,
-            why,
-        )
-    else:
-        log.warning("the authorizer of extension provider %s decides again", provider)
-
-
-def _log_authorization(what: str, request: InboundView, rule: str) -> None:
-    who = request.principal or "an unauthenticated peer"
-    log.info("%s: %s %r from %s at %r: %s", what, request.method, request.path, who, request.peer, rule)
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

@@ -119,7 +119,14 @@ class SharedStorage(pybreaker.CircuitBreakerStorage):
                 redis = None
                 self.errors += 1
                 if self.errors == 1:
-                    log.warning("the circuit breaker of %s goes on without Redis: %s", self._host, error)
+                    # without the text of others: that may have the URL in it, and the password
+                    why = str(error) if isinstance(error, ImportError) else type(error).__name__
+                    log.warning(
+                        "the circuit breaker of %s goes on without Redis: %s; further failures are only counted "
+                        "(status: failures)",
+                        self._host,
+                        why,
+                    )
 
     def _connect(self) -> Any:
         import redis as client
@@ -132,7 +139,9 @@ class SharedStorage(pybreaker.CircuitBreakerStorage):
             return  # something of ours is on its way: what Redis says is older
         self._counter = redis.counter
         self._opened_at = redis.opened_at
-        self._state = redis.state
+        before, self._state = self._state, redis.state
+        if self._state != before and self._state != pybreaker.STATE_HALF_OPEN:
+            log.info("the circuit breaker of %s is %s: another process of the fleet says so", self._host, self._state)
 
     def after_fork(self) -> None:
         """In a forked child: the thread is the parent's."""

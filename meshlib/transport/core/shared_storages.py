@@ -26,6 +26,11 @@ class SharedStorages:
             found = self._made[key] = SharedStorage(settings.redis, host)
         return found
 
+    @property
+    def errors(self) -> int:
+        """Conversations with Redis that failed."""
+        return sum(storage.errors for storage in list(self._made.values()))
+
     def after_fork(self) -> None:
         for storage in self._made.values():
             storage.after_fork()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
 
-log = logging.getLogger("meshlib")
+log = logging.getLogger("meshlib.httpx")
 
 _ANY_HOST = ("", "*")
 
