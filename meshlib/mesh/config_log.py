@@ -17,6 +17,9 @@ log = logging.getLogger("meshlib.config")
 NAMED = 10
 """Resources, or warnings, that are named; the others are counted."""
 
+TOLD_BEFORE = frozenset(("resources-removed", "removal-waits"))
+"""What a reload tells before it takes effect."""
+
 
 def tell_change(version: str, found: Differences[Resource]) -> None:
     """One line: the version that counts from now on, and the resources that were added, changed and removed. Nothing has
@@ -41,7 +44,7 @@ def tell_change(version: str, found: Differences[Resource]) -> None:
 def tell_problems(problems: Sequence[Problem], before: Iterable[Problem]) -> None:
     """Warnings that were not there before, each in a line, and how many notices. Errors are told by who met them."""
     known = {_what(problem) for problem in before}
-    news = [problem for problem in problems if _what(problem) not in known]
+    news = [problem for problem in problems if problem.code not in TOLD_BEFORE and _what(problem) not in known]
     warnings = [problem for problem in news if problem.severity is Severity.WARNING]
     for problem in warnings[:NAMED]:
         log.warning("%s", problem)
