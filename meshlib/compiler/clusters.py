@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.compiler.destination_rules import MergedRule
@@ -15,7 +16,8 @@ from meshlib.policy.outlier import OutlierSettings
 from meshlib.policy.regex import wire
 from meshlib.policy.retry_budget import RetryBudget
 from meshlib.policy.slow_start import SlowStart
-from meshlib.registry.service import Endpoint, Service, ServicePort
+from meshlib.registry.names import is_ip
+from meshlib.registry.service import LOCAL, Endpoint, Service, ServicePort
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def cluster_key(host: str, subset: str, port: int) -> str:
 def has_endpoints(service: Service, rule: MergedRule | None, subset: str, port: int) -> bool:
     """Whether Istio makes a cluster of a service whose endpoints are names: they are written into it, so it has some, unless
     the subset has calls go where they were dialled."""
-    endpoints = service.endpoints.get(port, ())
+    endpoints = service.endpoints_on(port)
     chosen = rule.subsets.get(subset) if rule and subset else None
     if not endpoints or chosen is None:
         return bool(endpoints)
@@ -52,11 +54,15 @@ def compile_cluster(
 ) -> Cluster:
     """The cluster of one subset ("" for the whole service) on one service port."""
     policy = effective_policy(rule, subset, port)
-    endpoints = service.endpoints.get(port, ())
+    endpoints = service.endpoints_on(port)
+    if service.resolution == LOCAL:
+        endpoints = labelled(endpoints, rule)
     chosen = rule.subsets.get(subset) if rule and subset else None
     if chosen is not None and chosen.labels:
         wanted = chosen.labels.items()
         endpoints = tuple(e for e in endpoints if _has_labels(e, wanted))
+    if service.resolution == LOCAL:
+        endpoints = tuple({endpoint.key: endpoint for endpoint in reversed(endpoints)}.values())[::-1]
     found = service.cluster_port(port)
     protocol = found.protocol if found is not None else "http"
     balancer = policy.load_balancer
@@ -68,6 +74,8 @@ def compile_cluster(
         resolution, name, endpoints, balancer, placement = "passthrough", "PASSTHROUGH", (), None, None
     else:
         resolution = _RESOLUTIONS.get(service.resolution, "static")
+        if service.resolution == LOCAL and any(is_name(e.address) for e in endpoints):
+            resolution = "dns"
         hashing = hash_policy(balancer.consistent_hash if balancer is not None else None)
         endpoints, placement = placed(endpoints, balancer, policy.outlier_detection is not None, workload)
     return Cluster(
@@ -97,6 +105,21 @@ def compile_cluster(
         placement=placement,
         identities=service.subject_alt_names,
     )
+
+
+def labelled(endpoints: tuple[Endpoint, ...], rule: MergedRule | None) -> tuple[Endpoint, ...]:
+    """Endpoints of a LocalEndpoints with the labels that the client's DestinationRule gives their subsets."""
+    made = []
+    for endpoint in endpoints:
+        subset = rule.subsets.get(endpoint.subset) if rule is not None and endpoint.subset else None
+        labels = (subset.labels or {}) if subset is not None else endpoint.labels
+        made.append(replace(endpoint, labels=labels))
+    return tuple(made)
+
+
+def is_name(address: str) -> bool:
+    """Whether an address of an endpoint has to be resolved."""
+    return not address.startswith("unix:") and not is_ip(address)
 
 
 def is_dialled(service: Service, rule: MergedRule | None, subset: str, port: int) -> bool:

@@ -139,6 +139,7 @@ class Compilation:
                     note,
                     made.single,
                     service is not None,
+                    any_port=service is not None and service.any_port,
                 )
                 break
             skipped = skipped or made.skipped
@@ -148,7 +149,8 @@ class Compilation:
                 "no rule of its VirtualService is for this client" if skipped else "no VirtualService claims this host"
             )
             rule = default_rule(destination, self.settings.retry)
-            found = VirtualHost(host, port, "", (rule,), CATCH_ALL, tuple(skipped), note, rule)
+            any_port = service.any_port
+            found = VirtualHost(host, port, "", (rule,), CATCH_ALL, tuple(skipped), note, rule, any_port=any_port)
         self._virtual_hosts[key] = found
         return found
 
@@ -225,6 +227,9 @@ class Compilation:
         self.said = Counter(self._problems(ports, tls_ports))
         self.refusals = list(reports.refusals(clusters.values(), self.kinds.destination_rules))
         partial = reports.partial_hosts(self.kinds.virtual_services, self.registry, self.domain)
+        local = reports.local_endpoints(
+            self.kinds.local_endpoints, self.registry, self.destinations.rule_of, self.domain
+        )
         self.made = Snapshot(
             version=version,
             workload=self.workload,
@@ -234,7 +239,7 @@ class Compilation:
             passthrough=passthrough,
             blocked=blocked,
             allow_any=self.scope.allow_any,
-            problems=(*self.registry.problems, *self.said, *self.refusals, *partial, *self.about_inbound),
+            problems=(*self.registry.problems, *self.said, *self.refusals, *partial, *local, *self.about_inbound),
             resource_count=len(self.resources),
             l4=self.l4,
             resilience=resilience,

@@ -34,13 +34,21 @@ from meshlib.pace import take_turns
 from meshlib.registry.names import overlap, resolve
 from meshlib.registry.registry import Registry
 from meshlib.registry.service import Service, ServicePort
-from meshlib.resources.typed import DESTINATION_RULE, ENVOY_FILTER, RESILIENCE_POLICY, SERVICE, VIRTUAL_SERVICE
+from meshlib.resources.typed import (
+    DESTINATION_RULE,
+    ENVOY_FILTER,
+    LOCAL_ENDPOINTS,
+    RESILIENCE_POLICY,
+    SERVICE,
+    VIRTUAL_SERVICE,
+)
 
 if TYPE_CHECKING:
     from meshlib.resources import kubernetes
     from meshlib.resources.base import Resource
     from meshlib.resources.destination_rule import DestinationRule
     from meshlib.resources.envoy_filter import EnvoyFilter
+    from meshlib.resources.local_endpoints import LocalEndpoints
     from meshlib.resources.resilience import ResiliencePolicy
     from meshlib.resources.virtual_service import HttpRoute, VirtualService
     from meshlib.workload import Workload
@@ -94,6 +102,7 @@ class Dependencies:
             set()
         )  # what may say something of this workload's server because of its services
         self._partial: dict[int, VirtualService] = {}
+        self._local: dict[int, LocalEndpoints] = {}
         self._aliases: Dependents[str, str] = Dependents()
         self._ports = PortCounts()
 
@@ -117,6 +126,8 @@ class Dependencies:
                 self._of_own_services.add(id(resource))
         elif SERVICE.is_kind_of(resource) and self.selects_us(resource):
             self._own_services[id(resource)] = resource
+        elif LOCAL_ENDPOINTS.is_kind_of(resource):
+            self._local[id(resource)] = resource
         elif ENVOY_FILTER.is_kind_of(resource) and _patches_routes(resource):
             self._of_own_services.add(id(resource))  # the ports of routes are those of services
 
@@ -135,6 +146,7 @@ class Dependencies:
         else:
             self._of_own_services.discard(id(resource))
             self._own_services.pop(id(resource), None)
+            self._local.pop(id(resource), None)
 
     def renew(self, registry: Registry, changed: Iterable[str]) -> bool:
         """Another registry, in which the services of these hosts have changed. Gives whether that is nothing to others: it is
@@ -160,6 +172,10 @@ class Dependencies:
     def partial_claims(self) -> Iterable[VirtualService]:
         """VirtualServices one of whose hosts may be a part of a Service's full name, in the order of reading."""
         return sorted(self._partial.values(), key=lambda resource: resource.origin.document)
+
+    def local_endpoints(self) -> list[LocalEndpoints]:
+        """All of them, in the order of reading."""
+        return sorted(self._local.values(), key=lambda resource: (not resource.is_argument, resource.origin.document))
 
     def _virtual_service(self, resource: VirtualService, *, there: bool) -> None:
         spec, name = resource.spec, (resource.namespace, resource.name)

@@ -85,7 +85,7 @@ class Destinations:
             if not wanted:
                 known = ", ".join(p.name for p in service.ports if p.name) or "none"
                 return Destination(host, subset, 0, 0, "", f"host {host} has no port named {named} (it has {known})")
-        port = wanted or (dialled_port if dialled_port in numbers else 0)
+        port = wanted or (dialled_port if dialled_port in numbers or service.any_port else 0)
         port = port or (numbers[0] if len(numbers) == 1 else dialled_port)
         return self.of_service(service, subset, port, f"host {host}")
 
@@ -122,6 +122,11 @@ class Destinations:
             self.clusters[key] = self._cluster(service, rule, subset, port)
             self.services[key] = service
         return Destination(host, subset, port, 1, key, hash_policy=hash_policy(route_hash(rule, subset, port)))
+
+    def rule_of(self, host: str) -> MergedRule | None:
+        """The DestinationRule that counts for a host."""
+        service = self._lookup(host)
+        return self._rules.find(host, service.namespace if service is not None else None)
 
     def keys_of(self, service: Service) -> list[str]:
         """The keys of all clusters that there may be of a service."""

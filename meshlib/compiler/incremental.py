@@ -15,6 +15,7 @@ from meshlib.compiler.inbound import own_service
 from meshlib.compiler.resilience import acting
 from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.pace import take_turns
+from meshlib.registry.names import resolve
 from meshlib.registry.original_destinations import original_destinations
 
 if TYPE_CHECKING:
@@ -140,11 +141,12 @@ class Incremental:
         if hosts:
             self._refusals = list(reports.refusals(clusters.values(), dependencies.destination_rules()))
         partial = reports.partial_hosts(dependencies.partial_claims(), registry, self._domain)
+        local = self._about_local(registry)
         self.snapshot = replace(
             made,
             version=version,
             clusters=clusters,
-            problems=(*registry.problems, *self._said, *self._refusals, *partial, *self._about_inbound),
+            problems=(*registry.problems, *self._said, *self._refusals, *partial, *local, *self._about_inbound),
             resource_count=count,
             inbound=self._inbound(made),
             dialled=self._dialled(made, redefined, registry_before),
@@ -152,6 +154,16 @@ class Incremental:
             mark=object(),
         )
         return self.snapshot
+
+    def _about_local(self, registry: Registry) -> Sequence[Problem]:
+        """What is to be said of LocalEndpoints, which may hang on DestinationRules that have changed."""
+        resources = self._dependencies.local_endpoints()
+        if not resources:
+            return ()
+        hosts = {resolve(e.host, r.namespace, self._domain) for r in resources for e in r.spec.hosts if e.subset}
+        part = self._dependencies.rules_of(hosts)
+        rule_of = self._compiled(part.resources, part.registry).destinations.rule_of
+        return list(reports.local_endpoints(resources, registry, rule_of, self._domain))
 
     def _say(self, before: Counter[Problem], now: Counter[Problem]) -> None:
         """What was said of a part is not said any more, but what is said of it now."""

@@ -20,6 +20,7 @@ class Kinds:
         "destination_rules",
         "envoy_filters",
         "gateways",
+        "local_endpoints",
         "mesh_config_maps",
         "mesh_configs",
         "peer_authentications",
@@ -39,6 +40,7 @@ class Kinds:
         self.virtual_services = typed.VIRTUAL_SERVICE.among(by_kind.get("VirtualService", ()))
         self.destination_rules = typed.DESTINATION_RULE.among(by_kind.get("DestinationRule", ()))
         self.resilience_policies = typed.RESILIENCE_POLICY.among(by_kind.get("ResiliencePolicy", ()))
+        self.local_endpoints = typed.LOCAL_ENDPOINTS.among(by_kind.get("LocalEndpoints", ()))
         self.sidecars = typed.SIDECAR.among(by_kind.get("Sidecar", ()))
         self.gateways = typed.GATEWAY.among(by_kind.get("Gateway", ()))
         self.envoy_filters = typed.ENVOY_FILTER.among(by_kind.get("EnvoyFilter", ()))

@@ -3,18 +3,23 @@ claim, mirrors that come back, TLS that cannot be had."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.scope import names_gateway
 from meshlib.pace import take_turns
 from meshlib.problems import Problem, Severity
+from meshlib.registry.local import field_path
+from meshlib.registry.names import resolve
+from meshlib.registry.service import LOCAL
 
 if TYPE_CHECKING:
+    from meshlib.compiler.destination_rules import MergedRule
     from meshlib.compiler.routes import Cluster, Destination, L4Host, VirtualHost
     from meshlib.registry.registry import Registry
     from meshlib.resources.base import Resource
     from meshlib.resources.destination_rule import DestinationRule
+    from meshlib.resources.local_endpoints import LocalEndpoints
     from meshlib.resources.virtual_service import VirtualService
 
 
@@ -133,6 +138,45 @@ def partial_hosts(virtual_services: Iterable[VirtualService], registry: Registry
                     f"80, and not for {full}",
                     f"write {full}",
                 )
+
+
+def local_endpoints(
+    resources: Iterable[LocalEndpoints],
+    registry: Registry,
+    rule_of: Callable[[str], MergedRule | None],
+    domain: str,
+) -> Iterator[Problem]:
+    """Subsets that the client's DestinationRule does not have, and hosts that are a part of a Service's full name."""
+    for resource in resources:
+        for index, entry in enumerate(resource.spec.hosts):
+            host = resolve(entry.host, resource.namespace, domain)
+            loc: tuple[str | int, ...] = ("spec", "hosts", index)
+            full = full_name_of(host, domain)
+            if full and registry.definitions(full) and all(s.kind == LOCAL for s in registry.definitions(host)):
+                message = f"{entry.host} is not the name of a Service, and these addresses are not used for {full}"
+                yield _of_field(resource, (*loc, "host"), "partial-host", message, f"write {full}")
+            if entry.subset is None:
+                continue
+            rule = rule_of(host)
+            if rule is None or entry.subset not in rule.subsets:
+                known = (
+                    f"{rule.id} has {', '.join(rule.subsets) or 'no subsets'}" if rule else "it has no DestinationRule"
+                )
+                yield _of_field(
+                    resource,
+                    (*loc, "subset"),
+                    "unknown-subset",
+                    f"no DestinationRule has the subset {entry.subset} of {host}, so its addresses have no labels: {known}",
+                    "name one of these subsets"
+                    if rule and rule.subsets
+                    else "add the subset to a DestinationRule of the host",
+                )
+
+
+def _of_field(resource: LocalEndpoints, loc: tuple[str | int, ...], code: str, message: str, hint: str) -> Problem:
+    line, column = resource.place_of(loc)
+    path = field_path(resource, loc)
+    return Problem(code, Severity.WARNING, resource.origin.file, line, column, path, message, hint)
 
 
 def refusals(clusters: Iterable[Cluster], rules: Iterable[DestinationRule]) -> Iterator[Problem]:

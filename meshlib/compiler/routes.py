@@ -227,7 +227,8 @@ class VirtualHost:
 
     ``single`` short-cuts the commonest table, a single rule that matches everything. ``registered``: the host is one of the
     registry's, not a VirtualService's alone. ``tcp``: a sidecar would forward the connection to the destination as it is;
-    neither rules nor Host are asked. ``any_host``: requests to the address are for it whatever their Host says.
+    neither rules nor Host are asked. ``any_host``: requests to the address are for it whatever their Host says. ``any_port``:
+    nobody has said which ports the host has, and calls to those that are no virtual host's are for this one.
     """
 
     host: str
@@ -241,6 +242,7 @@ class VirtualHost:
     registered: bool = True
     tcp: bool = False
     any_host: bool = False
+    any_port: bool = False
 
 
 class PortTable:

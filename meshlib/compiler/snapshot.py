@@ -91,13 +91,15 @@ class Snapshot:
         found = table.find(name) if table is not None else None
         if found is None and not port:
             found = _sole(tables.values(), name)
+        found = found or _on_any_port(tables.values(), name)
         if found is None and table is not None:
             found = table.rest
         return found or self._unknown()
 
     def _named_by_host(self, host: str, scheme: str, port: int) -> VirtualHost:
-        table = self._tables(scheme).get(port)
-        found = table.find(split_authority(host.strip(" \t"))[0]) if table is not None else None
+        tables = self._tables(scheme)
+        table, name = tables.get(port), split_authority(host.strip(" \t"))[0]
+        found = (table.find(name) if table is not None else None) or _on_any_port(tables.values(), name)
         return self._unknown() if found is None or found.tcp else found
 
     def _tables(self, scheme: str) -> Mapping[int, PortTable]:
@@ -136,6 +138,12 @@ def _sole(tables: Iterable[PortTable], name: str) -> VirtualHost | None:
         if services:
             return services[0] if len(services) == 1 else None
     return None
+
+
+def _on_any_port(tables: Iterable[PortTable], name: str) -> VirtualHost | None:
+    """What serves a host on every port: one that only a LocalEndpoints defines. Of its virtual hosts the lowest port's."""
+    there = [vhost for table in tables if (vhost := table.names.get(name)) is not None and vhost.any_port]
+    return min(there, key=lambda vhost: vhost.port, default=None)
 
 
 def split_authority(authority: str) -> tuple[str, int]:

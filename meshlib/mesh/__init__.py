@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -40,6 +41,7 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.resources.base import Resource
+    from meshlib.resources.endpoints_argument import EndpointsByHost
     from meshlib.sources.removals import Verdict
 
 log = logging.getLogger("meshlib.config")
@@ -57,6 +59,10 @@ class Mesh(Doors):
     about https URLs: "mesh", the http rules of their host, which act before the caller's TLS; "istio", what a sidecar makes of
     TLS: ``tls`` rules, else the service, and never http rules. ``identity`` is the certificate that this process shows and the
     roots that it trusts (``meshlib.Identity``): mTLS needs one. It belongs to this mesh, which follows and closes it.
+    ``endpoints`` are addresses by host, or by host and subset, such as ``{"reviews": {"v1": "localhost:9081"}}``: hosts as in a
+    VirtualService of the workload's namespace. They replace whatever else is known of the endpoints of those hosts, and a host
+    that no resource defines is a service then (docs/endpoints.md). ``ConfigError`` for what cannot be an address, and for a
+    subset that no DestinationRule has.
     """
 
     @takes_options()
@@ -93,6 +99,7 @@ class Mesh(Doors):
         if https_rules is None or https_rules not in HTTPS_RULES:
             raise MeshError(f"https_rules is {' or '.join(map(repr, HTTPS_RULES))}, not {https_rules!r}")
         self._https_rules: HttpsRules = https_rules
+        self._local = _local(options.get("endpoints"), self.workload)
         self._compiler = Compiler(self.workload, https_rules=https_rules)
         self._objects = ObjectMemo()
         self._reloads = 0
@@ -103,7 +110,10 @@ class Mesh(Doors):
             identity.start(clock, self._core.alarms)
         try:
             self._install(list(resources), list(problems), [])
+            if self._local:
+                _raise_about(self._local, self._problems)
         except BaseException:
+            self._core.close()
             if identity is not None:  # it may be given to another mesh
                 identity.close()
             raise
@@ -248,7 +258,10 @@ class Mesh(Doors):
         kept: list[Resource],
         known: Differences[Resource] | None = None,
     ) -> None:
-        snapshot = self._compiler.compile(resources, known=known)
+        if self._local:
+            snapshot = self._compiler.compile([*self._local, *resources])
+        else:
+            snapshot = self._compiler.compile(resources, known=known)
         live = self._core.live
         is_new = live is not None
         in_turns = is_watched() and is_new
@@ -460,6 +473,23 @@ def _from_objects(
 def _raise_errors(problems: Sequence[Problem]) -> None:
     if any(p.severity is Severity.ERROR for p in problems):
         raise ConfigError(problems)
+
+
+def _local(endpoints: EndpointsByHost | None, workload: Workload) -> list[Resource]:
+    """``endpoints=`` as a resource."""
+    if endpoints is None:
+        return []
+    from meshlib.resources.endpoints_argument import local_endpoints
+
+    return [local_endpoints(endpoints, workload.namespace)]
+
+
+def _raise_about(local: Sequence[Resource], problems: Sequence[Problem]) -> None:
+    """What is worth a warning in a file, which others may mend, is an error of whoever makes the mesh."""
+    files = {resource.origin.file for resource in local}
+    found = [replace(p, severity=Severity.ERROR) for p in problems if p.file in files]
+    if found:
+        raise ConfigError(found)
 
 
 def cores() -> list[MeshCore]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.compiler.compile import HttpsRules
     from meshlib.identity.identity import Identity
+    from meshlib.resources.endpoints_argument import EndpointsByHost
     from meshlib.workload import Workload
 
 
@@ -29,6 +30,7 @@ class MeshOptions(TypedDict, total=False):
     tracer_provider: TracerProvider | None
     https_rules: HttpsRules | None
     identity: Identity | None
+    endpoints: EndpointsByHost | None
 
 
 P = ParamSpec("P")

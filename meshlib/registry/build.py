@@ -8,6 +8,7 @@ It is told what has changed and makes again what that touches:
 | EndpointSlice, Endpoints | the Service of their name |
 | Pod, WorkloadEntry | who selects its labels, and whose slices or Endpoints name the pod |
 | Deployment | the Services of its namespace that have no endpoints, as they say so |
+| LocalEndpoints | the hosts that it names |
 
 A service that would be made of the same objects stays the same object, so that whoever compiles from it can see at once that
 nothing about it is new.
@@ -16,9 +17,8 @@ nothing about it is new.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from operator import is_, itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,6 +28,7 @@ from meshlib.problems import Problem
 from meshlib.registry.aliases import aliases_by_host
 from meshlib.registry.definitions import pooled
 from meshlib.registry.kubernetes import KubernetesServices
+from meshlib.registry.local import LocalHosts
 from meshlib.registry.names import DOMAIN
 from meshlib.registry.registry import Registry
 from meshlib.registry.service import Service
@@ -44,6 +45,7 @@ from meshlib.resources.typed import (
     DEPLOYMENT,
     ENDPOINT_SLICE,
     ENDPOINTS,
+    LOCAL_ENDPOINTS,
     POD,
     SERVICE,
     SERVICE_ENTRY,
@@ -89,6 +91,8 @@ class RegistryBuilder:
         self._aliases: dict[str, tuple[str, ...]] = {}  # what stands for a host
         self._kubernetes = KubernetesServices(self._workloads, self._slices, self._endpoints, self._deployments, domain)
         self._touched: dict[int, None] = {}
+        self._local = LocalHosts(domain)
+        self._relocated: dict[str, None] = {}
         self.registry = Registry({}, [])
         self.redefined: Collection[str] = ()
         """The hosts that have other services since the last change."""
@@ -106,11 +110,20 @@ class RegistryBuilder:
         for unit in touched:
             take_turns()
             self._make(unit, redefined)
+        relocated, self._relocated = self._relocated, {}
+        for host in relocated:
+            redefined.setdefault(host, list(self._definitions.get(host, ())))
         self._find_aliases(redefined)
         hosts = {host: self._redefine(host, new) for host, new in redefined.items()}
         self.redefined = hosts
-        self.registry = self.registry.after(hosts, list(chain.from_iterable(self._problems.values())))
+        self.registry = self.registry.after(hosts, [*self._said(), *self._local.problems])
         return self.registry
+
+    def _said(self) -> Iterator[Problem]:
+        """Of Services: that one has no endpoints is not so where a LocalEndpoints gives them."""
+        for unit, problems in self._problems.items():
+            if not any(service.host in self._local for service in self._made[unit][1]):
+                yield from problems
 
     # -- what resources say
 
@@ -138,6 +151,8 @@ class RegistryBuilder:
                     self._touched[unit] = None
         elif SERVICE.is_kind_of(resource) or SERVICE_ENTRY.is_kind_of(resource):
             self._unit(resource, place)
+        elif LOCAL_ENDPOINTS.is_kind_of(resource):
+            self._relocated.update(dict.fromkeys(self._local.change(resource, there=place is not None)))
 
     def _workload(self, resource: written.Pod | WorkloadEntry, place: int | None) -> None:
         known = self._instances.pop(id(resource), None)
@@ -217,7 +232,12 @@ class RegistryBuilder:
     def _find_aliases(self, redefined: dict[str, list[Service]]) -> None:
         """What stands for what; hosts that have other aliases now are ``redefined``, too."""
         before = {host: target for host in redefined if (target := self._targets.get(host)) is not None}
-        after = {host: s.alias for host, services in redefined.items() for s in services if s.alias}
+        after = {
+            host: s.alias
+            for host, services in redefined.items()
+            for s in services
+            if s.alias and host not in self._local
+        }
         if before == after:
             return
         for host in before:
@@ -238,7 +258,7 @@ class RegistryBuilder:
         aliases = self._aliases.get(host)
         if aliases is not None:
             definitions = [replace(service, aliases=aliases) for service in definitions]
-        return tuple(pooled(definitions))
+        return tuple(self._local.services(host, pooled(definitions)))
 
 
 def _keep(table: dict[K, list[tuple[int, R]]], key: K, resource: R, place: int | None) -> None:

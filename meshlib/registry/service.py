@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 NO_LABELS: Mapping[str, str] = {}
 SNIFFED = "sniffed"
 """The protocol of a port that declares none: Istio looks at what is sent."""
+LOCAL = "local"
+"""The resolution of a service whose endpoints a LocalEndpoints gives; and the kind of one that nothing else defines."""
+ANY_PORT = 0
+"""Among the endpoints of a service by port: those of ports that nobody has named."""
 HTTP_PROTOCOLS = frozenset(("http", "http2", "grpc", "grpc-web"))
 TLS_PROTOCOLS = frozenset(("https", "tls"))
 PROTOCOLS = HTTP_PROTOCOLS | TLS_PROTOCOLS | {"tcp", "mongo", "mysql", "redis", "udp"}
@@ -18,7 +22,8 @@ class Endpoint:
     """One address of a service port. ``address`` is an IP, a DNS name (resolved when connecting) or ``unix:///path``.
 
     ``locality`` is region/zone/subzone; ``healthy`` is readiness; ``tls_mode`` "istio" when the workload takes mTLS;
-    ``hostname`` a pod's own name, by which it is called before the name of its headless service.
+    ``hostname`` a pod's own name, by which it is called before the name of its headless service; ``subset`` the one that a
+    LocalEndpoints puts it in: its labels are those that the client's DestinationRule gives that subset.
     """
 
     address: str
@@ -32,6 +37,7 @@ class Endpoint:
     workload: str = ""
     tls_mode: str = ""
     hostname: str = ""
+    subset: str = ""
     key: str = ""
 
     def __post_init__(self) -> None:
@@ -61,14 +67,15 @@ class ServicePort:
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
     """A host that can be called. ``endpoints`` by service port number; ``resolution`` is static, dns, dns_round_robin,
-    dynamic_dns, none or alias; ``alias`` the name an ExternalName stands for, ``alias_ports`` the ports on which it does (None:
-    all), ``aliases`` the ExternalNames that stand for this host. ``position`` is that among the hosts of its resource.
-    ``cluster_ports`` are the ports that there are clusters of, None: all. ``alike`` is what two ServiceEntries must have in
-    common for the ports of both to be one service's."""
+    dynamic_dns, none, local or alias; ``alias`` the name an ExternalName stands for, ``alias_ports`` the ports on which it
+    does (None: all), ``aliases`` the ExternalNames that stand for this host. ``position`` is that among the hosts of its
+    resource. ``cluster_ports`` are the ports that there are clusters of, None: all. ``alike`` is what two ServiceEntries must
+    have in common for the ports of both to be one service's. One with endpoints of ``ANY_PORT`` may be called on every port:
+    nobody has said which it has."""
 
     host: str
     namespace: str
-    kind: str  # "kubernetes" | "serviceentry"
+    kind: str  # "kubernetes" | "serviceentry" | "local"
     ports: tuple[ServicePort, ...]
     endpoints: Mapping[int, tuple[Endpoint, ...]]
     resource: str
@@ -120,14 +127,25 @@ class Service:
         """Whether endpoints are names, or addresses written beside them (resolution DNS and DNS_ROUND_ROBIN)."""
         return self.resolution in ("dns", "dns_round_robin")
 
+    @property
+    def any_port(self) -> bool:
+        """Whether it may be called on ports that are not in ``ports``."""
+        return ANY_PORT in self.endpoints
+
     def cluster_port(self, number: int) -> ServicePort | None:
         """The port of that number if there is a cluster of it."""
         ports = self.ports if self.cluster_ports is None else self.cluster_ports
-        return next((port for port in ports if port.number == number), None)
+        found = next((port for port in ports if port.number == number), None)
+        return ServicePort(number) if found is None and self.any_port else found
+
+    def endpoints_on(self, port: int) -> tuple[Endpoint, ...]:
+        """The endpoints of a port."""
+        found = self.endpoints.get(port)
+        return self.endpoints.get(ANY_PORT, ()) if found is None else found
 
     def same_but_endpoints(self, other: Service) -> bool:
         """Whether whatever is decided from a service, except where its endpoints are, stays as it is."""
-        same = all(getattr(self, name) == getattr(other, name) for name in _SHAPE)
+        same = all(getattr(self, name) == getattr(other, name) for name in _SHAPE) and not self.any_port
         if same and self.headless and self._reachable() != other._reachable():
             return False
         return same and (not self.by_name or self._labels() == other._labels())

@@ -50,6 +50,7 @@ KINDS: dict[str, Kind] = {
     "ConfigMap": Kind(*_CORE, "mesh_config"),
     "MeshConfig": Kind("meshlib.dev", ("v1",), "mesh_config"),
     "ResiliencePolicy": Kind("meshlib.dev", ("v1",), "resilience"),
+    "LocalEndpoints": Kind("meshlib.dev", ("v1",), "local_endpoints"),
 }
 
 

@@ -38,6 +38,7 @@ _MODULES = {
     "ConfigMap": ("mesh_config:refusals", "mesh_config:warnings"),
     "Telemetry": ("telemetry:refusals", "telemetry:warnings"),
     "ResiliencePolicy": ("resilience_policy:refusals",),
+    "LocalEndpoints": ("local_endpoints:refusals",),
     "WasmPlugin": ("extensions:wasm_plugin_refusals", "extensions:selector_notices"),
     "TrafficExtension": ("extensions:traffic_extension_refusals", "extensions:selector_notices"),
 }

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from meshlib.resources.destination_rule import DestinationRule
     from meshlib.resources.envoy_filter import EnvoyFilter
     from meshlib.resources.gateway import Gateway
+    from meshlib.resources.local_endpoints import LocalEndpoints
     from meshlib.resources.mesh_config import ConfigMap, MeshConfig
     from meshlib.resources.peer_authentication import PeerAuthentication
     from meshlib.resources.request_authentication import RequestAuthentication
@@ -60,6 +61,7 @@ TELEMETRY: Typed[Telemetry] = Typed("Telemetry")
 MESH_CONFIG: Typed[MeshConfig] = Typed("MeshConfig")
 CONFIG_MAP: Typed[ConfigMap] = Typed("ConfigMap")
 RESILIENCE_POLICY: Typed[ResiliencePolicy] = Typed("ResiliencePolicy")
+LOCAL_ENDPOINTS: Typed[LocalEndpoints] = Typed("LocalEndpoints")
 SERVICE: Typed[kubernetes.Service] = Typed("Service")
 ENDPOINTS: Typed[kubernetes.Endpoints] = Typed("Endpoints")
 ENDPOINT_SLICE: Typed[kubernetes.EndpointSlice] = Typed("EndpointSlice")

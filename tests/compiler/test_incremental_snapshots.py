@@ -115,6 +115,13 @@ TCP = [{"name": "tcp", "port": 9080}]
 UNNAMED = [{"port": 9080}]
 DELEGATE = {"match": [{"uri": {"prefix": "/d"}}], "delegate": {"name": "d"}}
 FIXED_ANSWER = {"response": {"status": 299}}
+
+
+def local(*hosts: dict[str, Any]) -> dict[str, Any]:
+    head = {"apiVersion": "meshlib.dev/v1", "kind": "LocalEndpoints", "metadata": {"name": "local"}}
+    return {**head, "spec": {"hosts": list(hosts)}}
+
+
 VARIANTS = [
     [service("a"), service("a", ports=PORTS), service("a", ports=TCP), service("a", clusterIP="10.0.0.1")],
     [service("b"), service("b", port=80), service("b", ports=UNNAMED), service("b", clusterIP="10.0.0.1")],
@@ -174,6 +181,12 @@ VARIANTS = [
     ],
     [mesh_config(enableAutoMtls=False), mesh_config(trustDomainAliases=["old"]), mesh_config(trustDomain="td")],
     [secret("one"), secret("two"), secret("two", namespace="other")],
+    [
+        local({"host": "a", "addresses": ["10.4.0.1:1"]}),
+        local({"host": "a", "subset": "v1", "addresses": ["10.4.0.1:1"]}, {"host": "b", "addresses": ["x"]}),
+        local({"host": "d", "subset": "v2", "addresses": ["x:1", "10.4.0.1:2"]}),
+        local({"host": "c", "addresses": ["x:1"]}, {"host": "b.default", "addresses": ["x:1"]}),
+    ],
 ]
 
 

@@ -13,7 +13,17 @@ from meshlib.problems import MeshError
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import service
 
-NAMES = ["workload", "clock", "seed", "retry_wait", "registry", "tracer_provider", "https_rules", "identity"]
+NAMES = [
+    "workload",
+    "clock",
+    "seed",
+    "retry_wait",
+    "registry",
+    "tracer_provider",
+    "https_rules",
+    "identity",
+    "endpoints",
+]
 WAYS = ("__init__", "from_path", "from_resources", "from_env")
 
 

@@ -64,6 +64,15 @@ def deployment(name: str, app: str) -> dict[str, Any]:
     }
 
 
+def local(name: str, *hosts: str, port: int = 1) -> dict[str, Any]:
+    return {
+        "apiVersion": "meshlib.dev/v1",
+        "kind": "LocalEndpoints",
+        "metadata": {"name": name},
+        "spec": {"hosts": [{"host": host, "addresses": [f"10.4.0.1:{port}"]} for host in hosts]},
+    }
+
+
 SELECTED = {"workloadSelector": {"labels": {"app": "a"}}}
 INLINE = {"endpoints": [{"address": "10.9.0.1"}]}
 VARIANTS = [
@@ -80,6 +89,9 @@ VARIANTS = [
     [service_entry("z", "z.example", "y.example", workloadSelector={"labels": {}}), service_entry("z", "z.example")],
     [workload_entry("w", "10.4.0.1", app="a"), workload_entry("w", "10.4.0.2", app="b", version="v2")],
     [deployment("d", "a"), deployment("d", "b")],
+    [local("l", "a"), local("l", "a", "gone", port=2), local("l", "x.example", "e")],
+    [local("m", "a"), local("m", "gone")],
+    [service("e", type="ExternalName", externalName="a.default.svc.cluster.local"), service("e")],
 ]
 RESOURCES = [[load(resource) for resource in variants] for variants in VARIANTS]
 

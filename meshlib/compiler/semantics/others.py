@@ -1,4 +1,4 @@
-"""ServiceEntry, WorkloadEntry, WorkloadGroup, Sidecar, Gateway, EnvoyFilter, ProxyConfig, field by field."""
+"""ServiceEntry, WorkloadEntry, WorkloadGroup, Sidecar, Gateway, EnvoyFilter, ProxyConfig, LocalEndpoints, field by field."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ EGRESS = "tests/compiler/test_sidecar_listeners.py"
 GATEWAYS = "tests/compiler/test_gateways.py"
 MESH_TLS = "tests/compiler/test_mesh_tls.py"
 INBOUND = "tests/compiler/test_inbound_faults.py"
+LOCAL = "tests/registry/test_local.py"
 
 WORKLOAD: tuple[Row, ...] = (
     honoured("address", "IP, name or unix:// path", REGISTRY),
@@ -112,4 +113,16 @@ PROXY_CONFIG: tuple[Row, ...] = (
     not_here("environmentVariables", "environment of a proxy's container"),
     not_here("image", "container image of a proxy"),
     not_here("selector", "selects proxies"),
+)
+
+LOCAL_ENDPOINTS: tuple[Row, ...] = (
+    honoured("hosts.host", "whose endpoints these are, and no others; a service, if nothing defines it", LOCAL),
+    honoured(
+        "hosts.subset",
+        "the addresses have the labels that the client's DestinationRule gives it",
+        "tests/mesh/test_endpoints.py",
+        "no labels",
+    ),
+    honoured("hosts.port", "the port of the service that the addresses are for", LOCAL, "by the addresses' ports"),
+    honoured("hosts.addresses", "IP, name or unix:// path, with a port of its own or the service's", LOCAL),
 )

@@ -31,6 +31,7 @@ TABLES: dict[str, Table] = {
         ("PeerAuthentication", peer_authentication.ROWS),
         ("RequestAuthentication", request_authentication.ROWS),
         ("ResiliencePolicy", resilience_policy.ROWS),
+        ("LocalEndpoints", others.LOCAL_ENDPOINTS),
     )
 }
 
