@@ -26,6 +26,7 @@ from benchmarks.garbage_rows import garbage
 from benchmarks.grpc_mtls_rows import grpc_mtls
 from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from benchmarks.http2_rows import http2_calls
+from benchmarks.import_rows import imports
 from benchmarks.measure import (
     Row,
     Unit,
@@ -314,22 +315,6 @@ def hashing(quick: bool) -> list[Row]:
     return rows
 
 
-def import_cost(quick: bool) -> list[Row]:
-    """What ``import meshlib`` (and ``from meshlib import Mesh``) adds to ``import httpx``."""
-
-    def seconds(code: str) -> float:
-        script = f"import time, httpx\nbegan = time.perf_counter()\n{code}\nprint(time.perf_counter() - began)"
-        return float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
-
-    runs = 3 if quick else 9
-    plain = statistics.median(seconds("import meshlib") for _ in range(runs)) * 1000
-    whole = statistics.median(seconds("from meshlib import Mesh") for _ in range(runs)) * 1000
-    return [
-        Row("import meshlib, on top of import httpx", plain, "ms", 60.0),
-        Row("from meshlib import Mesh, on top of import httpx", whole, "ms", details="what the first use adds"),
-    ]
-
-
 ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "policy": policy_cost,
     "sync": sync_latency,
@@ -352,7 +337,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "change": changes,
     "hash": hashing,
     "rate-limit": rate_limits,
-    "import": import_cost,
+    "import": imports,
     "authorization": decisions,
     **ASGI_ROWS,
     "wsgi-cost": wsgi_cost,

@@ -69,7 +69,7 @@ def ssl_context(config: GunicornConfig, default_ssl_context_factory: Callable[[]
 
 
 def _minimum() -> ssl.TLSVersion:
-    loaded = sys.modules.get("meshlib.mesh")
+    loaded = sys.modules.get("meshlib.mesh.alive")
     return strictest(() if loaded is None else loaded.cores())
 
 

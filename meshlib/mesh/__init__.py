@@ -1,4 +1,7 @@
-"""``Mesh``: what users hold. A source of resources, the compiled snapshot, the live state, and the doors to use them."""
+"""``Mesh``: what users hold. A source of resources, the compiled snapshot, the live state, and the doors to use them.
+
+What reads, compiles and calls is imported when a mesh is made or asked, not here: a program that merely imports ``Mesh`` pays
+for none of pydantic, PyYAML, httpx and the compiler (``python -m benchmarks --only import``)."""
 
 from __future__ import annotations
 
@@ -12,41 +15,32 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
-from meshlib.alarms import Alarms
 from meshlib.changes import Differences, differences
 from meshlib.clock import SystemClock
-from meshlib.compiler.compile import HTTPS_RULES, Compiler, HttpsRules
-from meshlib.engine.explanation import Explanation
-from meshlib.engine.inbound_explanation import InboundExplanation
-from meshlib.engine.live import seeded
 from meshlib.identity.agreement import disagreements
 from meshlib.mesh.config_log import tell_change, tell_problems
 from meshlib.mesh.doors import Doors
-from meshlib.mesh.explaining import explain_url
-from meshlib.mesh.explaining_inbound import Headers, explain_request, request_of
 from meshlib.mesh.options import MeshOptions, takes_options
-from meshlib.mesh.status import Status, status_of
 from meshlib.pace import NotWanted, Slices, free_in_turns, is_watched, much_is_made, slices
 from meshlib.problems import ConfigError, MeshError, Problem, Severity
 from meshlib.progress import shown
-from meshlib.resources.base import free_resources
-from meshlib.resources.loader import load_objects
-from meshlib.resources.object_memo import ObjectMemo
-from meshlib.sources.environment import https_rules_from_env, identity_from_env, workload_from_env
-from meshlib.sources.files import FileSource, newly_wrong
-from meshlib.telemetry.observe import InboundTelemetry, Telemetry
-from meshlib.transport.core.mesh_core import MeshCore
 from meshlib.transport.upstream.forked import take_all
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from meshlib.compiler.compile import HttpsRules
+    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.inbound_explanation import InboundExplanation
+    from meshlib.mesh.explaining_inbound import Headers
+    from meshlib.mesh.status import Status
     from meshlib.resources.base import Resource
     from meshlib.resources.endpoints_argument import EndpointsByHost
+    from meshlib.resources.object_memo import ObjectMemo
+    from meshlib.sources.files import FileSource
     from meshlib.sources.removals import Verdict
+    from meshlib.telemetry.observe import InboundTelemetry
 
 log = logging.getLogger("meshlib.config")
-
-_meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
 
 
 class Mesh(Doors):
@@ -74,6 +68,14 @@ class Mesh(Doors):
         source: FileSource | None = None,
         **options: Unpack[MeshOptions],
     ) -> None:
+        from meshlib.alarms import Alarms
+        from meshlib.compiler.compile import HTTPS_RULES, Compiler
+        from meshlib.engine.live import seeded
+        from meshlib.mesh.alive import meshes
+        from meshlib.resources.object_memo import ObjectMemo
+        from meshlib.telemetry.observe import Telemetry
+        from meshlib.transport.core.mesh_core import MeshCore
+
         self.workload = options.get("workload") or Workload()
         self._lock = threading.RLock()
         self._changing = threading.RLock()  # held while resources are read and compiled, which takes its time
@@ -120,7 +122,7 @@ class Mesh(Doors):
         self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
         if source is not None:
             weakref.finalize(self, source.stop, wait=False).atexit = False
-        _meshes.add(self)
+        meshes.add(self)
 
     # -- making one -------------------------------------------------------------------------------------------------
 
@@ -133,6 +135,8 @@ class Mesh(Doors):
         break a resource keep its last good version, are logged once and shown in ``status()``. What is gone from a file is
         served for two more seconds, and what would leave nothing of a file or folder until ``reload(accept_removals=True)``.
         """
+        from meshlib.sources.files import FileSource
+
         options["clock"] = clock = options.get("clock") or SystemClock()
         source = FileSource(paths, clock)
         with shown(f"meshlib: loading {source}"):
@@ -147,6 +151,8 @@ class Mesh(Doors):
     @takes_options()
     def from_resources(cls, resources: Iterable[Mapping[str, object]], **options: Unpack[MeshOptions]) -> Mesh:
         """Resources as the dicts that YAML would give. Raises ``ConfigError`` with every problem."""
+        from meshlib.resources.object_memo import ObjectMemo
+
         loaded, problems = _from_objects(resources, memo := ObjectMemo())
         mesh = cls(loaded, problems, **options)
         mesh._objects = memo
@@ -162,6 +168,8 @@ class Mesh(Doors):
         Raises ``MeshError`` when MESHLIB_CONFIG is not set, or of the identity only some is; ``ConfigError`` for what is
         wrong in the files, ``BadCredentials`` for certificates that cannot be used.
         """
+        from meshlib.sources.environment import https_rules_from_env, identity_from_env, workload_from_env
+
         config = os.environ.get("MESHLIB_CONFIG", "")
         if not config:
             raise MeshError(
@@ -239,6 +247,8 @@ class Mesh(Doors):
                 self._failed_reloads += 1  # the rest has taken effect
 
     def _tell(self, verdict: Verdict[Resource], problems: Sequence[Problem]) -> None:
+        from meshlib.sources.files import newly_wrong
+
         news = newly_wrong(problems, self._problems)
         for problem in news:
             log.error("%s", problem)
@@ -280,6 +290,8 @@ class Mesh(Doors):
         tell_problems(self._problems, told)
         self._compare_identity()
         if in_turns and changed is not None:  # what nobody uses any more goes bit by bit
+            from meshlib.resources.base import free_resources
+
             free_in_turns(before)
             gone = [old[i] for i in changed.gone]
             del old, changed
@@ -308,6 +320,8 @@ class Mesh(Doors):
                 log.warning("%s", problem)
 
     def _telemetry_of_servers(self) -> InboundTelemetry:
+        from meshlib.telemetry.observe import InboundTelemetry
+
         with self._lock:
             if self._serving is None:
                 self._serving = InboundTelemetry(
@@ -324,6 +338,8 @@ class Mesh(Doors):
         A gRPC call is ``url="grpc://ratings:9080/package.Service/Method"`` (``grpcs://`` with channel credentials), its
         metadata the headers (``:authority`` what the option ``grpc.default_authority`` would say); ``method`` does not
         matter then. Raises ``MeshError`` for a URL that cannot be called."""
+        from meshlib.mesh.explaining import explain_url
+
         live = self._core.live
         if live is None:
             raise MeshError("the mesh is closed")
@@ -355,6 +371,8 @@ class Mesh(Doors):
         ``spiffe://``; "": plain text. ``claims``: those of its verified token; None: it has none. ``port``, ``source_ip`` and
         ``destination_ip`` are of the connection, ``host`` is the Host header: what is not said is not known, and counts
         against the caller, as at a server that does not tell it. Raises ``MeshError`` for what no request could be."""
+        from meshlib.mesh.explaining_inbound import explain_request, request_of
+
         live = self._core.live
         if live is None:
             raise MeshError("the mesh is closed")
@@ -375,6 +393,8 @@ class Mesh(Doors):
 
     def status(self) -> Status:
         """Configuration version, sources, problems, endpoints with their health and ejections."""
+        from meshlib.mesh.status import status_of
+
         source = {
             "kind": "memory" if self._source is None else "files",
             "paths": [] if self._source is None else list(self._source.paths),
@@ -443,6 +463,9 @@ class Mesh(Doors):
 
     def _after_fork(self) -> None:
         """In a forked child: locks may be held by threads that do not exist here, and the watcher thread is gone."""
+        from meshlib.compiler.compile import Compiler
+        from meshlib.resources.object_memo import ObjectMemo
+
         self._lock = threading.RLock()
         self._changing = threading.RLock()
         self._waiting = 0
@@ -465,6 +488,8 @@ def _told_of(mesh: weakref.ref[Mesh]) -> None:
 def _from_objects(
     resources: Iterable[Mapping[str, object]], memo: ObjectMemo | None = None
 ) -> tuple[list[Resource], list[Problem]]:
+    from meshlib.resources.loader import load_objects
+
     result = load_objects(resources, memo=memo)
     _raise_errors(result.problems)
     return result.resources, result.problems
@@ -490,19 +515,3 @@ def _raise_about(local: Sequence[Resource], problems: Sequence[Problem]) -> None
     found = [replace(p, severity=Severity.ERROR) for p in problems if p.file in files]
     if found:
         raise ConfigError(found)
-
-
-def cores() -> list[MeshCore]:
-    """Of the meshes of this process, for servers that belong to none of them."""
-    while True:
-        try:
-            return [mesh._core for mesh in _meshes]
-        except RuntimeError:  # another thread has made one meanwhile
-            continue
-
-
-def _after_fork_in_child() -> None:
-    take_all([mesh._after_fork for mesh in list(_meshes)])
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -8,28 +8,22 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from meshlib.engine import inbound_context
 from meshlib.engine.deadlines import seconds_left, until
 from meshlib.problems import MeshError
-from meshlib.transport.httpx.clients import AsyncMeshClient, MeshClient, arguments
-from meshlib.transport.httpx.module import module_of, typed
-from meshlib.transport.httpx.through_inner import async_runtime, sync_runtime
-from meshlib.transport.httpx.transport import transports
-from meshlib.transport.runtimes.serving import Server, checked_port
-from meshlib.transport.upstream.client_limits import ClientLimits
-from meshlib.transport.upstream.client_settings import ClientSettings
 
 if TYPE_CHECKING:
     import grpc
     import grpc.aio
+    import httpx
 
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.contracts import Options
+    from meshlib.transport.runtimes.serving import Server
     from meshlib.transport.upstream.client_limits import HttpxLimits
+    from meshlib.transport.upstream.client_settings import ClientSettings
     from meshlib.transport.upstream.tls import Cert, Verify
 
 
@@ -59,6 +53,10 @@ class Doors:
         this transport beside the mesh's own limits; None: only those. What is said beside ``inner`` does not matter.
         ``module`` is httpx or httpx2; found out from ``inner``, else httpx.
         """
+        from meshlib.transport.httpx.module import module_of, typed
+        from meshlib.transport.httpx.through_inner import sync_runtime
+        from meshlib.transport.httpx.transport import transports
+
         module = typed(module) if module is not None else module_of(inner)
         runtime = sync_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
         return transports(module).sync(self._core, runtime, local_replies)
@@ -76,6 +74,10 @@ class Doors:
         module: ModuleType | None = None,
     ) -> Any:
         """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
+        from meshlib.transport.httpx.module import module_of, typed
+        from meshlib.transport.httpx.through_inner import async_runtime
+        from meshlib.transport.httpx.transport import transports
+
         module = typed(module) if module is not None else module_of(inner)
         runtime = async_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
         return transports(module).asynchronous(self._core, runtime, local_replies)
@@ -86,10 +88,18 @@ class Doors:
         ``transport`` is the ``inner`` of ``http_transport``. ``proxy``, ``mounts`` and the proxies of the environment
         (``trust_env``) act for hosts outside the registry, never for hosts of the mesh. Raises TypeError or ValueError for
         arguments that could not act (``http1=False``)."""
+        import httpx
+
+        from meshlib.transport.httpx.clients import MeshClient, arguments
+
         return MeshClient(**arguments(self.http_transport, httpx_kwargs, httpx.HTTPTransport, local_replies))
 
     def async_client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.AsyncClient:
         """An ``httpx.AsyncClient`` whose calls go through the mesh; takes httpx.AsyncClient's own arguments, as ``client``."""
+        import httpx
+
+        from meshlib.transport.httpx.clients import AsyncMeshClient, arguments
+
         made = arguments(self.async_http_transport, httpx_kwargs, httpx.AsyncHTTPTransport, local_replies)
         return AsyncMeshClient(**made)
 
@@ -107,6 +117,7 @@ class Doors:
         _need_grpcio()
         from meshlib.transport.grpcio.server.served import Served
         from meshlib.transport.grpcio.server.threads import MeshServerInterceptor
+        from meshlib.transport.runtimes.serving import checked_port
 
         served = Served(self._core, self._telemetry_of_servers(), propagate_deadline, checked_port(port))
         return [MeshServerInterceptor(served)]
@@ -118,6 +129,7 @@ class Doors:
         _need_grpcio()
         from meshlib.transport.grpcio.server.loop import MeshAioServerInterceptor
         from meshlib.transport.grpcio.server.served import Served
+        from meshlib.transport.runtimes.serving import checked_port
 
         served = Served(self._core, self._telemetry_of_servers(), propagate_deadline, checked_port(port))
         return [MeshAioServerInterceptor(served)]
@@ -144,6 +156,7 @@ class Doors:
         """
         _need_grpcio()
         from meshlib.serving.grpc_ports import grpc_ports_of
+        from meshlib.transport.runtimes.serving import checked_port
 
         return grpc_ports_of(self._core).add(server, address, checked_port(port), reuse_port)
 
@@ -176,6 +189,8 @@ class Doors:
 
     def _server(self, propagate_deadline: bool = True) -> Server:
         """What serves requests, for middlewares."""
+        from meshlib.transport.runtimes.serving import Server
+
         return Server(self._core, self._telemetry_of_servers(), propagate_deadline)
 
     def _telemetry_of_servers(self) -> InboundTelemetry:
@@ -246,6 +261,9 @@ class Doors:
 
 
 def _settings(verify: Verify, cert: Cert, trust_env: bool, http2: bool, limits: HttpxLimits | None) -> ClientSettings:
+    from meshlib.transport.upstream.client_limits import ClientLimits
+    from meshlib.transport.upstream.client_settings import ClientSettings
+
     return ClientSettings(verify, cert, trust_env, http2, None if limits is None else ClientLimits(limits))
 
 
