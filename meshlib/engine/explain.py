@@ -9,11 +9,11 @@ from meshlib.compiler.snapshot import split_authority
 from meshlib.engine.endpoint_tls import endpoint_tls
 from meshlib.engine.explanation import Considered, Explanation
 from meshlib.engine.route import route
+from meshlib.engine.wrong_address import UNREGISTERED, takes_no_tls, why_unknown
 from meshlib.policy.circuit_limits import UNLIMITED, CircuitLimits
 from meshlib.registry.names import is_ip
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.facts import DestinationFacts, EndpointFacts, ExplanationFacts
     from meshlib.engine.live import Live
@@ -45,12 +45,12 @@ def explain(live: Live, view: RequestView, now: float, certificate: str | None =
         found.add_details({"host_header": _what_host_did(live, view, vhost)})
     found.considered = sorted(considered, key=lambda c: c.index)
     details: ExplanationFacts = {"virtual_host": f"{vhost.host}:{vhost.port}" if vhost.port else vhost.host}
-    why_unknown = _why_unknown(live.snapshot, view) if live.snapshot.is_unknown(vhost) else ""
-    if why_unknown:
-        details["note"] = vhost.note.replace(UNREGISTERED, why_unknown)
+    unknown = why_unknown(live.snapshot, view.dialled, view.scheme) if live.snapshot.is_unknown(vhost) else ""
+    if unknown:
+        details["note"] = vhost.note.replace(UNREGISTERED, unknown)
     if taken is None:
         if vhost is live.snapshot.blocked:
-            details["reply"] = f"502 ({why_unknown}, and outbound traffic is REGISTRY_ONLY)"
+            details["reply"] = f"502 ({unknown}, and outbound traffic is REGISTRY_ONLY)"
         else:
             found.add_flag("NR")
             details["reply"] = "404 (no rule matches; an existing VirtualService does not fall back to the service)"
@@ -72,30 +72,12 @@ def explain(live: Live, view: RequestView, now: float, certificate: str | None =
         details["delegate"] = taken.delegate
         details["fault"] = taken.fault.text if taken.fault is not None else ""
         details["destinations"] = [_destination(live, taken, d, now, view, certificate) for d in taken.destinations]
+        clusters = [live.snapshot.clusters[d.cluster] for d in taken.destinations if d.cluster]
+        no_tls = next(filter(None, (takes_no_tls(c, view.dialled, view.scheme) for c in clusters)), "")
+        if no_tls:
+            details["url"] = no_tls
     found.add_details(details)
     return found
-
-
-UNREGISTERED = "the host is not in the registry"
-
-
-def _why_unknown(snapshot: Snapshot, view: RequestView) -> str:
-    """Why the URL's host has no virtual host: the port is not its own, or the client does not see it at all."""
-    name, port = split_authority(view.dialled)
-    tables = snapshot.tls_ports if view.scheme == "https" else snapshot.ports
-    known = [number for number, table in tables.items() if _knows(snapshot, table.find(name))]
-    if known:
-        ports = ", ".join(map(str, sorted(known)))
-        return (
-            f"{name} has no virtual host on port {port or (443 if view.scheme == 'https' else 80)} (it has on {ports})"
-        )
-    if snapshot.sidecar:
-        return f"{UNREGISTERED}, or {snapshot.sidecar} does not show it"
-    return UNREGISTERED
-
-
-def _knows(snapshot: Snapshot, vhost: VirtualHost | None) -> bool:
-    return vhost is not None and not snapshot.is_unknown(vhost)
 
 
 def _what_host_did(live: Live, view: RequestView, vhost: VirtualHost) -> str:

@@ -43,7 +43,7 @@ class _Body:
             finish(exchange, error.failure if error is not None else None)
         if error is not None:
             failed = Outcome(error.failure, error.detail, error)
-            raise call_error(failed, self._call.record, self._request, self._module) from error
+            raise call_error(failed, self._call, self._request, self._module) from error
 
     def _drop(self) -> None:
         exchange, self._exchange = self._exchange, None

@@ -12,10 +12,11 @@ import httpx
 
 from meshlib import errors
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.wrong_address import connect_detail
 from meshlib.transport.protocol.http1 import BodyFailed
 
 if TYPE_CHECKING:
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.call import Call
     from meshlib.transport.httpx.module import HttpxModule
     from meshlib.transport.httpx.origins import BadUrl
 
@@ -72,15 +73,15 @@ def bad_url(problem: BadUrl, request: httpx.Request, module: HttpxModule) -> Exc
     return made
 
 
-def call_error(outcome: Outcome, record: Explanation, request: httpx.Request, module: HttpxModule) -> Exception:
+def call_error(outcome: Outcome, call: Call, request: httpx.Request, module: HttpxModule) -> Exception:
     """The exception for a final failure. A failing body iterator of the caller comes back as what it raised."""
     failure = outcome.failure or Failure.RESET
     if failure is Failure.REQUEST_BODY_FAILED and isinstance(outcome.error, Exception):
         return outcome.error
     error = outcome.error
     under = error.error if isinstance(error, BodyFailed) else error
-    made = exception_class(failure, module, under)(_message(outcome, record, request))
-    made.exchange = record
+    made = exception_class(failure, module, under)(_message(outcome, call, request))
+    made.exchange = call.record
     made.request = request  # type: ignore[attr-defined]
     made.__cause__ = error
     return made
@@ -91,8 +92,9 @@ def _shown(url: httpx.URL) -> str:
     return str(url.copy_with(userinfo=b"", query=None)) + ("?..." if url.query else "")
 
 
-def _message(outcome: Outcome, record: Explanation, request: httpx.Request) -> str:
-    parts = [f"{request.method} {_shown(request.url)}: {outcome.detail or 'no response'}"]
+def _message(outcome: Outcome, call: Call, request: httpx.Request) -> str:
+    record = call.record
+    parts = [f"{request.method} {_shown(request.url)}: {connect_detail(outcome, call) or 'no response'}"]
     if record.endpoint:
         parts.append(f"last endpoint {record.endpoint}")
     where = record.resource or "default route"

@@ -133,7 +133,7 @@ class _Door(Generic[R]):
     ) -> httpx.Response:
         """What the caller gets of a failed call. Raises when it wants exceptions."""
         if not self._respond or outcome.failure not in replies.FLAG_OF_FAILURE or "DC" in call.record.flags:
-            raise call_error(outcome, call.record, request, self._module)
+            raise call_error(outcome, call, request, self._module)
         return self._whole(reply, call, False)
 
     def _whole(self, outcome: Outcome, call: Call[HttpxRequest], told: bool) -> httpx.Response:

@@ -7,6 +7,7 @@ import socket
 import ssl
 
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.wrong_address import SPEAKS_NO_TLS
 from meshlib.identity.servers import NoCertificate, ServerRefused
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.followed import UnusableFiles
@@ -20,6 +21,9 @@ BODY_CUT = "the server closed the connection in the middle of the response"
 BODY_TOO_LATE = "the route's timeout passed in the middle of the response"
 NO_RESPONSE = "the server closed the connection without a response"
 NOT_SENT_IN_TIME = "no response in time: the request could not be sent"
+
+_PLAIN_TEXT = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"))
+"""What OpenSSL says of a server that responds with something else than TLS."""
 
 HTTP2_REMEDY = "pip install 'sidecarless[http2]'"
 
@@ -36,6 +40,8 @@ def connect_problem(target: Target, error: BaseException) -> str:
         if said := refusal_in(error):
             return certificate_refused(target, said)
         reason: object = getattr(error, "reason", None)  # those that Python makes (gevent's timeouts, say) have none
+        if reason in _PLAIN_TEXT:
+            return f"{target} {SPEAKS_NO_TLS}"
         return f"TLS handshake with {target} failed: {reason or error}"
     if isinstance(error, (PeerNameMismatch, ServerRefused)):
         return f"TLS to {target}: {error}"

@@ -176,5 +176,5 @@ class CallbackRun:
 
 def cancelled(call: Call[ThreadRequest], details: str) -> RpcFailed:
     """What a cancelled call ends with."""
-    why = reason(Outcome(Failure.RESET, "the caller cancelled the call"), call.record)
+    why = reason(Outcome(Failure.RESET, "the caller cancelled the call"), call)
     return RpcFailed(CODES[CANCELLED], details, (("meshlib-reason", why),), call.record)

@@ -10,6 +10,7 @@ from grpc.aio import AioRpcError, Metadata
 from meshlib.engine import replies
 from meshlib.engine.actions import change_response
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.wrong_address import connect_detail
 from meshlib.errors import CallError
 from meshlib.policy.grpc_status import grpc_of_http
 from meshlib.transport.grpcio.client.outcome import (
@@ -95,7 +96,7 @@ def error_of(outcome: Outcome, call: Call[AnyRequest]) -> RpcFailed | TypeError 
     record.grpc_status = code
     if outcome.failure is Failure.INVALID_REQUEST and isinstance(outcome.error, CALLERS_MISTAKES):
         return outcome.error
-    why = reason(outcome, record)
+    why = reason(outcome, call)
     extra = () if outcome.failure is not None else from_raw(outcome.headers)
     trailing = (
         *((name, value) for name, value in extra if name not in ("content-length", "content-type")),
@@ -144,11 +145,12 @@ def _callers_own(call: Call[AnyRequest]) -> bool:
     return patience is not None and call.clock.monotonic() >= call.record.started + patience
 
 
-def reason(outcome: Outcome, record: Explanation) -> str:
+def reason(outcome: Outcome, call: Call[AnyRequest]) -> str:
     """The mesh's side of the story, on one line."""
-    parts = []
+    parts: list[str] = []
+    record = call.record
     if outcome.failure is not None:
-        parts.append(_what_failed(outcome, record))
+        parts.append(_what_failed(outcome, call))
     elif outcome.detail == "direct_response" and record.rule_object is not None and record.rule_object.redirect:
         where = dict(outcome.headers).get(b"location", b"").decode("latin-1")
         parts.append(f"the route redirects to {where}, which a gRPC call cannot follow: use rewrite or route instead")
@@ -164,8 +166,8 @@ def reason(outcome: Outcome, record: Explanation) -> str:
     return "; ".join(parts)
 
 
-def _what_failed(outcome: Outcome, record: Explanation) -> str:
-    rule = record.rule_object
+def _what_failed(outcome: Outcome, call: Call[AnyRequest]) -> str:
+    record, rule = call.record, call.record.rule_object
     if outcome.failure is Failure.TIMEOUT and "DC" in record.flags:
         return "the caller's deadline passed"
     if "Deadline Exceeded" in outcome.detail and rule is not None:  # grpcio's words, which say nothing of whose
@@ -175,7 +177,7 @@ def _what_failed(outcome: Outcome, record: Explanation) -> str:
             if seconds is not None
         ]
         return f"no response within the route's {' and '.join(limits)}" if limits else "no response in time"
-    return outcome.detail or (outcome.failure.name.lower().replace("_", " ") if outcome.failure is not None else "")
+    return connect_detail(outcome, call) or (outcome.failure.name.lower().replace("_", " ") if outcome.failure is not None else "")
 
 
 def route_of(record: Explanation) -> str:

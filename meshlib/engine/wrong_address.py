@@ -1,0 +1,91 @@
+"""What is wrong with the address that a call names, in a sentence: for explain, and for the error of a call that failed by it.
+
+Nothing here is asked on the way of a call that succeeds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.snapshot import split_authority
+from meshlib.engine.outcome import Failure, Outcome
+
+if TYPE_CHECKING:
+    from meshlib.compiler.routes import Cluster, VirtualHost
+    from meshlib.compiler.snapshot import Snapshot
+    from meshlib.engine.call import Call
+
+UNREGISTERED = "the host is not in the registry"
+_NOT_CONNECTED = (Failure.CONNECT_FAILED, Failure.CONNECT_TIMEOUT)
+_PLAIN = frozenset(("http", "http2", "grpc", "grpc-web"))
+_SHOWN = 3
+SPEAKS_NO_TLS = "does not speak TLS: it responds in plain text"
+_NO_TLS = (SPEAKS_NO_TLS, "WRONG_VERSION_NUMBER")
+"""What is said of handshakes with servers that speak none, the latter by gRPC's core."""
+
+
+def why_unknown(snapshot: Snapshot, dialled: str, scheme: str) -> str:
+    """Why what a URL names is outside the mesh: the port is not one of its own, the host is of another namespace, or this
+    client does not see it at all."""
+    return _near(snapshot, dialled, scheme) or (
+        f"{UNREGISTERED}, or {snapshot.sidecar} does not show it" if snapshot.sidecar else UNREGISTERED
+    )
+
+
+def _near(snapshot: Snapshot, dialled: str, scheme: str) -> str:
+    """What there is that has nearly this address; "" when nothing has."""
+    name, port = split_authority(dialled)
+    tables = snapshot.tls_ports if scheme == "https" else snapshot.ports
+    known = sorted(number for number, table in tables.items() if _is_known(snapshot, table.find(name)))
+    if known:
+        port = port or (443 if scheme == "https" else 80)
+        return f"{name} has port{'s' * (len(known) > 1)} {', '.join(map(str, known))}, not {port}"
+    if "." in name or not name:
+        return ""
+    own = snapshot.workload.namespace
+    namespaces = sorted(
+        {
+            found.split(".")[1]
+            for table in tables.values()
+            for found in table.names
+            if found.startswith(f"{name}.") and found.split(".", 3)[2:3] == ["svc"]
+        }
+    )
+    if not namespaces or own in namespaces:
+        return ""
+    more = f" and {len(namespaces) - _SHOWN} more" if len(namespaces) > _SHOWN else ""
+    first = namespaces[0]
+    return (
+        f"{name} exists in {', '.join(namespaces[:_SHOWN])}{more}; did you forget -n {first}? (this workload is in {own}: "
+        f"Workload(namespace={first!r}), or write {name}.{first})"
+    )
+
+
+def _is_known(snapshot: Snapshot, vhost: VirtualHost | None) -> bool:
+    return vhost is not None and not snapshot.is_unknown(vhost)
+
+
+def takes_no_tls(cluster: Cluster, dialled: str, scheme: str) -> str:
+    """Of an https URL that leads to a port which is declared to be plain text: that sentence; "" of others."""
+    if scheme != "https" or cluster.protocol not in _PLAIN or cluster.tls is not None or cluster.resolution == "passthrough":
+        return ""
+    name = split_authority(dialled)[0]
+    return (
+        f"port {cluster.port} of {name} takes plain text (its protocol is {cluster.protocol}), not TLS: write "
+        f"http://{name}:{cluster.port}, or declare the port https"
+    )
+
+
+def connect_detail(outcome: Outcome, call: Call) -> str:
+    """The detail of a call's failure, with what is wrong with its address where that is why it made no connection."""
+    detail = outcome.detail
+    if outcome.failure not in _NOT_CONNECTED:
+        return detail
+    record, request, snapshot = call.record, call.request, call.live.snapshot
+    if snapshot.is_unknown(record.virtual_host):
+        return "; ".join(filter(None, (detail, _near(snapshot, request.dialled, request.scheme))))
+    destination = record.destination
+    cluster = snapshot.clusters.get(destination.cluster) if destination is not None else None
+    if cluster is None or not any(said in detail for said in _NO_TLS):
+        return detail
+    return takes_no_tls(cluster, request.dialled, request.scheme) or detail
