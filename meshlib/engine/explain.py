@@ -198,6 +198,7 @@ def endpoints_of(cluster: BoundCluster, now: float, certificate: str | None = No
                 "address": endpoint.key,
                 "labels": dict(endpoint.endpoint.labels),
                 "workload": endpoint.endpoint.workload,
+                "pod": endpoint.endpoint.pod,
                 "locality": endpoint.endpoint.locality,
                 "priority": endpoint.priority,
                 "healthy": endpoint.healthy,

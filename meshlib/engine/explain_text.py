@@ -9,6 +9,18 @@ from meshlib.engine.endpoint_tls import LABEL, MTLS
 if TYPE_CHECKING:
     from meshlib.engine.facts import DestinationFacts, ExplanationFacts
 
+NOISE = frozenset(("pod-template-hash", "controller-revision-hash", "pod-template-generation", "helm.sh/chart"))
+NOISY_DOMAINS = ("kubernetes.io", "k8s.io", "istio.io")
+"""Whose labels, on Pods, are written by machines or repeat what ``app`` and ``version`` say."""
+
+
+def says_something(label: str) -> bool:
+    """Whether a label of an endpoint helps a person to tell it from others. (``to_dict()`` has all of them.)"""
+    domain, slash, _ = label.rpartition("/")
+    noisy = any(domain == each or domain.endswith(f".{each}") for each in NOISY_DOMAINS)
+    return label not in NOISE and not (slash and noisy)
+
+
 TAKEN, NOT_TAKEN = "->", "  "
 
 
@@ -89,10 +101,11 @@ def _destination(target: DestinationFacts) -> list[str]:
         state = "" if endpoint["usable"] else "  ejected" if endpoint["ejected"] else "  not ready"
         if endpoint["ejected_for"]:
             state += f" for another {endpoint['ejected_for']:g} s"
-        labels = ",".join(f"{k}={v}" for k, v in sorted(endpoint["labels"].items()))
+        labels = ",".join(f"{k}={v}" for k, v in sorted(endpoint["labels"].items()) if says_something(k))
+        who = "  ".join(filter(None, (endpoint["pod"] and f"Pod {endpoint['pod']}", labels)))
         where = f"  {endpoint['locality']}" if endpoint["locality"] else ""
         where += f" priority {endpoint['priority']}" if endpoint["priority"] else ""
-        lines.append(f"       {endpoint['address']}  {labels}{where}{state}".rstrip())
+        lines.append(f"       {endpoint['address']}  {who}{where}{state}".rstrip())
         if by_mtls:
             lines.append(f"         {endpoint['tls']}: {endpoint['tls_reason']}")
     if target.get("endpoints_note"):

@@ -33,11 +33,12 @@ class MirrorFacts(TypedDict):
 
 class EndpointFacts(TypedDict):
     """``ejected_for``: seconds from now, None when it is in use. ``tls`` is "mTLS" (of the mesh), "plain text", or SIMPLE
-    or MUTUAL of a DestinationRule; ``tls_reason`` says why."""
+    or MUTUAL of a DestinationRule; ``tls_reason`` says why. ``pod`` is the name of its Pod, "" when it is none's."""
 
     address: str
     labels: dict[str, str]
     workload: str
+    pod: str
     locality: str
     priority: int
     healthy: bool

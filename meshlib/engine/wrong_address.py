@@ -67,7 +67,12 @@ def _is_known(snapshot: Snapshot, vhost: VirtualHost | None) -> bool:
 
 def takes_no_tls(cluster: Cluster, dialled: str, scheme: str) -> str:
     """Of an https URL that leads to a port which is declared to be plain text: that sentence; "" of others."""
-    if scheme != "https" or cluster.protocol not in _PLAIN or cluster.tls is not None or cluster.resolution == "passthrough":
+    if (
+        scheme != "https"
+        or cluster.protocol not in _PLAIN
+        or cluster.tls is not None
+        or cluster.resolution == "passthrough"
+    ):
         return ""
     name = split_authority(dialled)[0]
     return (

@@ -29,13 +29,15 @@ class Address(Protocol):
     def locality(self) -> str: ...
     @property
     def workload(self) -> str: ...
+    @property
+    def pod(self) -> str: ...
 
 
 class _Unregistered:
     """Of an endpoint that nothing is known of but its key."""
 
     __slots__ = ()
-    key = address = locality = workload = ""
+    key = address = locality = workload = pod = ""
     port = 0
     labels: Mapping[str, str] = MappingProxyType({})
     weight = 1

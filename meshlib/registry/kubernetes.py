@@ -153,7 +153,13 @@ class KubernetesServices:
                 pod = self._pod(piece.namespace, entry.target_ref)
                 for address in entry.addresses:
                     endpoint = _endpoint(
-                        address, number, pod, ready or not_ready_too, entry.zone or "", _hostname(entry)
+                        address,
+                        number,
+                        pod,
+                        ready or not_ready_too,
+                        entry.zone or "",
+                        _hostname(entry),
+                        _pod_name(entry.target_ref),
                     )
                     found.setdefault(endpoint.key, endpoint)
         return list(found.values())
@@ -167,7 +173,9 @@ class KubernetesServices:
             for addresses, ready in ((subset.addresses, True), (subset.not_ready_addresses, not_ready_too)):
                 for entry in addresses or ():
                     pod = self._pod(endpoints.namespace, entry.target_ref)
-                    endpoint = _endpoint(entry.ip, number, pod, ready, "", _hostname(entry))
+                    endpoint = _endpoint(
+                        entry.ip, number, pod, ready, "", _hostname(entry), _pod_name(entry.target_ref)
+                    )
                     found.setdefault(endpoint.key, endpoint)
         return list(found.values())
 
@@ -242,16 +250,26 @@ def _from_workloads(chosen: list[WorkloadInstance], port: ServicePort, not_ready
 
 def _hostname(entry: written.SliceEndpoint | written.EndpointAddress) -> str:
     """The name of the pod behind an address of an EndpointSlice or Endpoints, "" if it does not tell."""
-    reference = entry.target_ref
-    return entry.hostname or (reference.name if reference is not None and reference.kind == "Pod" else "") or ""
+    return entry.hostname or _pod_name(entry.target_ref)
+
+
+def _pod_name(reference: written.ObjectReference | None) -> str:
+    return (reference.name if reference is not None and reference.kind == "Pod" else "") or ""
 
 
 def _endpoint(
-    address: str, port: int, workload: WorkloadInstance | None, healthy: bool, zone: str, hostname: str = ""
+    address: str,
+    port: int,
+    workload: WorkloadInstance | None,
+    healthy: bool,
+    zone: str,
+    hostname: str = "",
+    pod: str = "",
 ) -> Endpoint:
+    """``pod`` counts when there is no more of it than its name."""
     if workload is None:
         locality = f"/{zone}" if zone else ""
-        return Endpoint(address, port, NO_LABELS, healthy=healthy, locality=locality, hostname=hostname)
+        return Endpoint(address, port, NO_LABELS, healthy=healthy, locality=locality, hostname=hostname, pod=pod)
     return Endpoint(
         address,
         port,
@@ -264,4 +282,5 @@ def _endpoint(
         workload=workload.workload,
         tls_mode=workload.tls_mode,
         hostname=hostname or workload.hostname,
+        pod=workload.name if workload.POD else "",
     )

@@ -22,8 +22,8 @@ class Endpoint:
     """One address of a service port. ``address`` is an IP, a DNS name (resolved when connecting) or ``unix:///path``.
 
     ``locality`` is region/zone/subzone; ``healthy`` is readiness; ``tls_mode`` "istio" when the workload takes mTLS;
-    ``hostname`` a pod's own name, by which it is called before the name of its headless service; ``subset`` the one that a
-    LocalEndpoints puts it in: its labels are those that the client's DestinationRule gives that subset.
+    ``hostname`` a pod's own name, by which it is called before the name of its headless service; ``pod`` the Pod's name;
+    ``subset`` the one that a LocalEndpoints puts it in: its labels are those of that subset in the client's DestinationRule.
     """
 
     address: str
@@ -37,6 +37,7 @@ class Endpoint:
     workload: str = ""
     tls_mode: str = ""
     hostname: str = ""
+    pod: str = ""
     subset: str = ""
     key: str = ""
 

@@ -82,6 +82,7 @@ def _endpoints(host: str, port: ServicePort, instances: list[WorkloadInstance], 
             healthy=instance.healthy,
             workload=instance.workload,
             tls_mode=instance.tls_mode,
+            pod=instance.name if instance.POD else "",
         )
 
 

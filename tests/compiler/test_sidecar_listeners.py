@@ -148,9 +148,7 @@ def test_an_explanation_says_why_a_host_is_unknown():
     resources = [A, FAR, sidecar(showing("./*"), registry_only=True)]
     with Mesh.from_resources(resources) as mesh:
         wrong_port, hidden = mesh.explain(url="http://a:81/"), mesh.explain(url="http://far.other/")
-    assert "a has no virtual host on port 81 (it has on 80, 8080): blocked (REGISTRY_ONLY of Sidecar/default" in str(
-        wrong_port
-    )
+    assert "a has ports 80, 8080, not 81: blocked (REGISTRY_ONLY of Sidecar/default" in str(wrong_port)
     assert "the host is not in the registry, or Sidecar/default/default does not show it: blocked" in str(hidden)
     with Mesh.from_resources([A]) as mesh:
         assert "note: the host is not in the registry: passed through" in str(mesh.explain(url="http://example.com/"))

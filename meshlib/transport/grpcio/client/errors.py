@@ -177,7 +177,9 @@ def _what_failed(outcome: Outcome, call: Call[AnyRequest]) -> str:
             if seconds is not None
         ]
         return f"no response within the route's {' and '.join(limits)}" if limits else "no response in time"
-    return connect_detail(outcome, call) or (outcome.failure.name.lower().replace("_", " ") if outcome.failure is not None else "")
+    return connect_detail(outcome, call) or (
+        outcome.failure.name.lower().replace("_", " ") if outcome.failure is not None else ""
+    )
 
 
 def route_of(record: Explanation) -> str:
