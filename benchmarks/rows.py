@@ -45,7 +45,7 @@ from benchmarks.serve_mtls_rows import serve_mtls
 from benchmarks.sync_rows import sync_bodies, sync_latency
 from benchmarks.wsgi_rows import wsgi_cost
 from meshlib.engine.call import Call
-from meshlib.engine.drivers import finish, run
+from meshlib.engine.drivers import run_brief
 from meshlib.engine.exchange import exchange_of
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.plain_request import PlainRequest
@@ -73,9 +73,7 @@ def policy_cost(quick: bool) -> list[Row]:
     def call() -> None:
         made = Call(view, live, core.clock, core.rng)
         made.record = route(live.snapshot, view)
-        exchange = exchange_of(made)
-        run(exchange, runtime)
-        finish(exchange)
+        run_brief(exchange_of(made, brief=True), runtime)
 
     cost = cost_of(call, 2_000 if quick else 20_000)
     mesh.close()

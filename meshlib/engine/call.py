@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from meshlib.engine.live import Live
 
 
+INFINITE = float("inf")
+
+
 class CallerTimeouts:
     """What the caller itself allows, in seconds (None: no limit); httpx's ``timeout=`` in its four parts.
 
     ``read`` bounds the wait for the head of the response over all attempts, delays and backoffs, as it would if a sidecar
-    stood in between; ``connect`` bounds each connect, ``pool`` the wait for a connection slot.
+    stood in between; ``connect`` bounds each connect, ``pool`` the wait for a connection slot. ``patience`` is ``read``,
+    infinite where that is None.
     """
 
-    __slots__ = ("connect", "pool", "read", "write")
+    __slots__ = ("connect", "patience", "pool", "read", "write")
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class CallerTimeouts:
         self.read = read
         self.write = write
         self.pool = pool
+        self.patience = INFINITE if read is None else read
 
 
 NO_TIMEOUTS = CallerTimeouts()

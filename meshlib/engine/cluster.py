@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
@@ -304,7 +305,7 @@ class BoundCluster:
         rng: random.Random,
         now: float,
         picks: Picks | None,
-        tried: Sequence[EndpointState] | None,
+        tried: Sequence[EndpointState],
         retry: RetryPolicy,
     ) -> EndpointState | None:
         """An endpoint for one attempt, None when no endpoint may be used. ``picks``: the call's, where ``remembers_picks``.
@@ -330,7 +331,7 @@ class BoundCluster:
         return state.balancer.pick(usable, rng, self._even)
 
     def _pick_placed(
-        self, rng: random.Random, picks: Picks | None, tried: Sequence[EndpointState] | None, retry: RetryPolicy
+        self, rng: random.Random, picks: Picks | None, tried: Sequence[EndpointState], retry: RetryPolicy
     ) -> EndpointState | None:
         """The pick of a cluster with several priorities or localities, or with consistent hashing."""
         tiers = self._tiers
@@ -432,20 +433,17 @@ class BoundCluster:
 
     def begin(self, attempt: Attempt) -> None:
         """An attempt starts."""
-        state = self.state
-        with state.lock:
-            state.requests += 1
-            attempt.endpoint.active += 1
-            attempt.under_way = True
+        # without the lock, at every call: with the GIL nothing can come between the counts, neither a thread nor an interrupt
+        self.state.requests += 1
+        attempt.endpoint.active += 1
+        attempt.under_way = True
 
     def end(self, attempt: Attempt) -> None:
         """The response of an attempt is over, whichever way. Nothing if it is not under way (any more)."""
-        state = self.state
-        with state.lock:
-            if attempt.under_way:
-                state.ended += 1
-                attempt.endpoint.active -= 1
-                attempt.under_way = False
+        if attempt.under_way:
+            self.state.ended += 1
+            attempt.endpoint.active -= 1
+            attempt.under_way = False
 
     def record_status(self, endpoint: EndpointState, status: int, now: float) -> None:
         """Tell outlier detection of a response. One below 500 of an endpoint that is ``spotless`` need not be told."""
@@ -524,3 +522,20 @@ class BoundCluster:
         if self.retired:
             return True
         return self.spec.resolution != "passthrough" and endpoint not in self.endpoints
+
+
+class LockedCluster(BoundCluster):
+    """For an interpreter without the GIL."""
+
+    __slots__ = ()
+
+    def begin(self, attempt: Attempt) -> None:
+        with self.state.lock:
+            super().begin(attempt)
+
+    def end(self, attempt: Attempt) -> None:
+        with self.state.lock:
+            super().end(attempt)
+
+
+NewCluster: type[BoundCluster] = BoundCluster if getattr(sys, "_is_gil_enabled", lambda: True)() else LockedCluster

@@ -106,6 +106,23 @@ def run(
         raise
 
 
+def run_brief(exchange: Exchange[R], runtime: SyncRuntime[R]) -> Send[R] | Deliver:
+    """As ``run``, of an exchange that may be ``brief`` (see ``outbound``): the ``Send`` that it ended with, or what it
+    delivers."""
+    try:
+        effect = next(exchange)
+        if type(effect) is Send:
+            effect.outcome = runtime.send(effect)
+            after = next(exchange, None)
+            if after is None:
+                return effect
+            effect = after
+    except BaseException:
+        exchange.close()
+        raise
+    return effect if type(effect) is Deliver else run(exchange, runtime, effect)
+
+
 def _ask(effect: Ask[R], runtime: SyncRuntime[R]) -> Outcome:
     exchange = effect.exchange
     delivered = run(exchange, runtime)
@@ -162,6 +179,22 @@ async def run_async(
     except BaseException:
         exchange.close()
         raise
+
+
+async def run_brief_async(exchange: Exchange[R], runtime: AsyncRuntime[R]) -> Send[R] | Deliver:
+    """As ``run_brief``, in this task."""
+    try:
+        effect = next(exchange)
+        if type(effect) is Send:
+            effect.outcome = await runtime.send(effect)
+            after = next(exchange, None)
+            if after is None:
+                return effect
+            effect = after
+    except BaseException:
+        exchange.close()
+        raise
+    return effect if type(effect) is Deliver else await run_async(exchange, runtime, effect)
 
 
 async def _ask_async(effect: Ask[R], runtime: AsyncRuntime[R]) -> Outcome:
@@ -384,9 +417,7 @@ _OVER = object()
 
 def discard(delivered: Deliver, exchange: Exchange[R]) -> None:
     """End a spawned exchange whose response nobody reads."""
-    body = delivered.outcome.body
-    if body is not None:
-        body.abort()
+    delivered.outcome.drop()
     finish(exchange)
 
 

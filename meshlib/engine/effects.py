@@ -26,6 +26,8 @@ Serve    the request of an inbound exchange may come in:       how the applicati
          call the application; or respond with a ``refusal``   was refused, or its client went away
 ======== ===================================================== =======================================================
 
+A brief outbound exchange (``outbound``) may end with its only ``Send``, whose response is whole: there is nothing to finish.
+
 A driver that is cancelled closes the generator: its ``finally`` blocks give everything back, exactly once. So does a caller
 that drops a response, or a client that goes away.
 """

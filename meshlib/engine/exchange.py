@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Exchange
 
 
-def exchange_of(call: Call[R]) -> Exchange[R]:
-    """The exchange of a call, with its fallback if one of the snapshot's policies has any."""
-    made = outbound(call)
-    return with_fallback(call, made) if call.live.snapshot.fallbacks else made
+def exchange_of(call: Call[R], brief: bool = False) -> Exchange[R]:
+    """The exchange of a call, with its fallback if one of the snapshot's policies has any. ``brief``: see ``outbound``; one
+    with a fallback never is."""
+    return with_fallback(call, outbound(call)) if call.live.snapshot.fallbacks else outbound(call, brief)

@@ -48,8 +48,7 @@ def with_fallback(call: Call[R], exchange: Exchange[R]) -> Exchange[R]:
                 guard = _guard_of(call)
                 fallback = guard.settings.fallback if guard is not None else None
                 if guard is not None and fallback is not None and guard.note("fallback", "answered"):
-                    if effect.outcome.body is not None:
-                        effect.outcome.body.abort()
+                    effect.outcome.drop()
                     exchange.close()
                     yield from _fall_back(call, fallback)
                     return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.changes import changed_keys
 from meshlib.engine.check_failures import CheckFailures
-from meshlib.engine.cluster import BoundCluster, ClusterState
+from meshlib.engine.cluster import BoundCluster, ClusterState, NewCluster
 from meshlib.engine.guard import Guard, Report, Storage
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Live:
                 if state is None:
                     state = self.states[key] = ClusterState(key, self._on_ejection)
                 spec = self.snapshot.clusters[key]
-                found = self.bound[key] = BoundCluster(spec, state, self._now, self._guard(spec.host))
+                found = self.bound[key] = NewCluster(spec, state, self._now, self._guard(spec.host))
                 if self._on_bind is not None and self.snapshot.clusters[key].resolution in ("dns", "logical_dns"):
                     self._on_bind(found)
             return found

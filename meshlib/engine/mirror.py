@@ -48,7 +48,7 @@ def _copy(call: Call[R], copy: Call[R], rule: Rule, cluster_key: str) -> Exchang
     cluster = call.live.cluster(cluster_key)
     now = call.clock.monotonic()
     picks = Picks(copy.request, rule, call.live.snapshot) if cluster.remembers_picks else None
-    endpoint = cluster.pick(call.rng, now, picks, None, rule.retry)
+    endpoint = cluster.pick(call.rng, now, picks, (), rule.retry)
     if endpoint is None or cluster.spec.refusal:
         yield Deliver(Outcome(Failure.CONNECT_FAILED, "the mirror has no usable endpoint"))
         return

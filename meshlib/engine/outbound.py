@@ -27,14 +27,13 @@ from meshlib.engine.outcome import Failure
 from meshlib.engine.picks import Picks
 from meshlib.engine.taken import Taken
 from meshlib.engine.verdicts import (
-    asks_for_retry,
     judge_cut,
     judge_failure,
     may_be_resent,
     may_be_retried,
     no_time_for_retry,
 )
-from meshlib.policy.retry import backoff
+from meshlib.policy.retry import asks_for_retry, backoff
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule
@@ -47,9 +46,11 @@ if TYPE_CHECKING:
 INFINITE = float("inf")
 
 
-def outbound(call: Call[R]) -> Exchange[R]:
-    """Drive with a driver of ``engine.drivers``. ``call.record`` holds the route and is filled with what happens."""
-    record, timeouts, clock = call.record, call.timeouts, call.clock.monotonic
+def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
+    """Drive with a driver of ``engine.drivers``. ``call.record`` holds the route and is filled with what happens. ``brief``: it
+    may end without ``Deliver`` where all it asks for is one ``Send`` and the response of that comes whole, as nearly always;
+    ``run_brief`` drives it (rows "policy cost of one call")."""
+    record, clock = call.record, call.clock.monotonic
     rule = record.rule_object
     started = now = record.started = clock()
 
@@ -62,7 +63,7 @@ def outbound(call: Call[R]) -> Exchange[R]:
     if destinations:
         destination = destinations[0 if len(destinations) == 1 else rule.choice.pick(call.rng)]
         record.destination = destination
-    caller_deadline = INFINITE if timeouts.read is None else started + timeouts.read
+    caller_deadline = started + call.timeouts.patience
     if caller_deadline <= started:
         yield Deliver(caller_gave_up(call), local=True)
         return
@@ -100,7 +101,7 @@ def outbound(call: Call[R]) -> Exchange[R]:
     limit = deadline if deadline < caller_deadline else caller_deadline
     until = None if deadline == INFINITE else deadline
     attempt, resent = 0, False
-    tried: list[EndpointState] | None = None
+    tried: tuple[EndpointState, ...] = ()
     mirrors = rule.mirrors
     sent: Send[R] | None = None
     try:
@@ -114,7 +115,7 @@ def outbound(call: Call[R]) -> Exchange[R]:
             # -- an endpoint, and a connection slot -------------------------------------------------------------------
             attempt += 1
             endpoint = cluster.pick(call.rng, now, picks, tried, retry)
-            if endpoint is None or state.active >= cluster.max_requests:
+            if endpoint is None or state.requests - state.ended >= cluster.max_requests:
                 yield Deliver(no_endpoint(call, endpoint), local=True)
                 return
             if taken is not None and taken.lacks_slot():
@@ -153,13 +154,13 @@ def outbound(call: Call[R]) -> Exchange[R]:
                     status = outcome.health_status
                 if status >= 500 or not endpoint.spotless:
                     cluster.record_status(endpoint, status, now)
-                if not asks_for_retry(outcome, retry):
+                if not asks_for_retry(retry, outcome.status, outcome.headers):
                     break
             else:
                 record.keep_attempt()
                 if outcome.stale and not resent and may_be_resent(call.request):
                     # once, on a fresh connection, with the slot that the closed one had: it has stood in line already
-                    resent = True
+                    resent, brief = True, False
                     attempt -= 1
                     cluster.end(sent)
                     continue
@@ -178,10 +179,8 @@ def outbound(call: Call[R]) -> Exchange[R]:
                 break
             cluster.end(sent)
             taken.leave_slot()
-            if outcome.body is not None:
-                outcome.body.abort()
-            if retry.ignore_previous_hosts or retry.remote_localities:
-                tried = [*(tried or ()), endpoint]
+            outcome.drop()
+            tried = (*tried, endpoint)
             pause = backoff(retry, attempt, call.rng, call.wait)
             too_long = now + pause >= limit
             yield Sleep(max(0.0, limit - now) if too_long else pause)
@@ -197,12 +196,17 @@ def outbound(call: Call[R]) -> Exchange[R]:
             _finish_response(call, rule, outcome, picks)
             # a streamed body is known only now that it has been sent
             yield from copies(call, rule, mirrors, call.request.sent)
+        elif brief and taken is None and outcome.body is None:
+            return  # there is no last byte to stay for
         cut = yield Deliver(outcome, until)
         if cut is not None:
             judge_cut(call, cluster, endpoint, guarded, cut)
     finally:
         try:
-            _give_back(cluster, sent, taken)
+            if sent is not None:
+                cluster.end(sent)
+            if taken is not None:
+                taken.give_back()
         except BaseException:  # an interrupt comes in here as well; what has been given back is not given back again
             _give_back(cluster, sent, taken)
             raise

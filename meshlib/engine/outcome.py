@@ -108,6 +108,11 @@ class Outcome:
         for ``grpc_status``, as in Envoy, else ``status``."""
         return self.status if self.grpc_status is None else http_of_grpc(self.grpc_status)
 
+    def drop(self) -> None:
+        """Nobody will read the body, if there is one."""
+        if self.body is not None:
+            self.body.abort()
+
     def __repr__(self) -> str:
         if self.failure is not None:
             return f"<Outcome {self.failure.name} {self.detail!r}>"

@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 SAFE_TO_RESEND = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
-def asks_for_retry(outcome: Outcome, retry: RetryPolicy) -> bool:
-    """Whether the route would have a response tried again."""
-    status, headers = outcome.status, outcome.headers
-    if status == 200 and not headers and not retry.retry_on.codes:
-        return False  # there is nothing to look at
-    return should_retry(retry, failure=None, status=status, headers=headers)
-
-
 def may_be_resent(request: Request) -> bool:
     """Whether a request may be sent again, and no retry counted, when a kept-alive connection was closed by its server just as
     we reused it: nothing was answered (RFC 9110 9.2.2)."""

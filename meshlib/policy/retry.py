@@ -154,9 +154,15 @@ def should_retry(
 
     ``failure`` is the engine's name of a failure, or None with an HTTP ``status`` and its raw ``headers``.
     """
-    bits = policy.retry_on.bits
     if failure is not None:
-        return not global_timeout and bool(bits & _BITS_OF_FAILURE.get(failure, 0))
+        return not global_timeout and bool(policy.retry_on.bits & _BITS_OF_FAILURE.get(failure, 0))
+    return asks_for_retry(policy, status, headers)
+
+
+def asks_for_retry(policy: RetryPolicy, status: int, headers: Headers) -> bool:
+    """The same of a response."""
+    conditions = policy.retry_on
+    bits = conditions.bits
     if status >= 500:
         if bits & (ANY_5XX | GATEWAY_ERROR):
             hit = bool(bits & ANY_5XX) or status in (502, 503, 504)
@@ -174,7 +180,7 @@ def should_retry(
                     break
         elif (said := headers.values(b"grpc-status")) and bits & _GRPC_BIT_OF_STATUS.get(said[0], 0):
             return True
-    return bool(bits & STATUS_CODES) and status in policy.retry_on.codes
+    return bits & STATUS_CODES != 0 and status in conditions.codes
 
 
 def _has(headers: Headers, wanted: bytes) -> bool:

@@ -170,12 +170,12 @@ def test_every_policy_meets_every_script_with_as_many_attempts(heard):
 
 
 def test_a_retry_on_every_4xx_is_noticed(heard, monkeypatch):
-    real = retry_module.should_retry
+    real = retry_module.asks_for_retry
 
-    def eager(policy: Any, *, failure: Any, status: int, **more: Any) -> bool:
-        return 400 <= status < 500 or real(policy, failure=failure, status=status, **more)
+    def eager(policy: Any, status: int, headers: Any) -> bool:
+        return 400 <= status < 500 or real(policy, status, headers)
 
-    monkeypatch.setattr("meshlib.engine.verdicts.should_retry", eager)
+    monkeypatch.setattr("meshlib.engine.outbound.asks_for_retry", eager)
     assert differences(heard)
 
 

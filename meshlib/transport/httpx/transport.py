@@ -13,7 +13,7 @@ from meshlib import errors
 from meshlib.engine import replies
 from meshlib.engine.actions import change_response
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
-from meshlib.engine.drivers import AsyncRuntime, SyncRuntime, finish, run, run_async
+from meshlib.engine.drivers import AsyncRuntime, SyncRuntime, finish, run_async, run_brief
 from meshlib.engine.effects import Deliver, Send
 from meshlib.engine.exchange import exchange_of
 from meshlib.engine.route import route
@@ -118,7 +118,7 @@ class _Door(Generic[R]):
         if trace is not None:
             seen.trace = SyncTrace(trace) if self._blocking else AsyncTrace(trace)
         call.record = route(live.snapshot, seen)
-        return call, exchange_of(call)
+        return call, exchange_of(call, brief=True)
 
     def _failed(self, outcome: Outcome, exchange: Exchange[HttpxRequest], call: Call[HttpxRequest]) -> Outcome:
         """The network has failed the call. Ends the exchange; the response that Envoy would give."""
@@ -165,13 +165,13 @@ class MeshTransport(_Door[BlockingRuntime]):
         span = telemetry.began(call)
         reply = None
         try:
-            delivered = run(exchange, runtime)
+            delivered = run_brief(exchange, runtime)
             outcome = delivered.outcome
             if outcome.failure is not None:
                 reply = self._failed(outcome, exchange, call)
             else:
                 call.record.status = outcome.status
-                if outcome.body is None:
+                if outcome.body is None and type(delivered) is Deliver:
                     finish(exchange)
         except BaseException:
             telemetry.broken(call, span)
@@ -225,17 +225,22 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
         reply = None
         try:
             # as ``run_async``, but for a coroutine of its own: nearly all calls are one attempt and its response
-            effect = next(exchange)
-            if type(effect) is Send:
-                effect.outcome = await runtime.send(effect)
-                effect = next(exchange)
-            delivered = effect if type(effect) is Deliver else await run_async(exchange, runtime, effect)
+            begun = next(exchange)
+            delivered: Send[HttpxRequest] | Deliver
+            if type(begun) is Send:
+                delivered = begun
+                begun.outcome = await runtime.send(begun)
+                after = next(exchange, None)
+                if after is not None:
+                    delivered = after if type(after) is Deliver else await run_async(exchange, runtime, after)
+            else:
+                delivered = begun if type(begun) is Deliver else await run_async(exchange, runtime, begun)
             outcome = delivered.outcome
             if outcome.failure is not None:
                 reply = self._failed(outcome, exchange, call)
             else:
                 call.record.status = outcome.status
-                if outcome.body is None:
+                if outcome.body is None and type(delivered) is Deliver:
                     finish(exchange)
         except BaseException:
             exchange.close()

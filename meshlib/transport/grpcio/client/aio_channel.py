@@ -105,7 +105,16 @@ class _MultiCallable(Generic[Req, Resp]):
             messages = requests = AioRequests(given, serialize, lambda: run.cancel())
         else:
             messages = self._serialized(request)
-        call, exchange = dialer.begin(method, messages, timeout, metadata, credentials, wait_for_ready, compression)
+        call, exchange = dialer.begin(
+            method,
+            messages,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+            brief=not method.streaming,
+        )
         core = dialer.core
         run: AioRun
         made: MeshCall
@@ -178,7 +187,7 @@ class UnaryUnary(_UnaryRequest[Req, Resp], aio.UnaryUnaryMultiCallable):
         call: Call[LoopRequest]
         exchange: Exchange[LoopRequest]
         call, exchange = dialer.begin(
-            method, self._serialized(request), timeout, metadata, credentials, wait_for_ready, compression
+            method, self._serialized(request), timeout, metadata, credentials, wait_for_ready, compression, brief=True
         )
         run = AioRun(call, exchange, channel.runtime, None, dialer.core.telemetry, channel.under_way)
         run.context = contextvars.copy_context()

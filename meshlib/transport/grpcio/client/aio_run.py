@@ -7,7 +7,8 @@ import contextvars
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
-from meshlib.engine.drivers import finish, run_async
+from meshlib.engine.drivers import finish, run_brief_async
+from meshlib.engine.effects import Deliver
 from meshlib.engine.outcome import Outcome
 from meshlib.transport.grpcio.client.aio_requests import AioRequests
 from meshlib.transport.grpcio.client.errors import RpcFailed, error_of, ok_without_message
@@ -126,7 +127,8 @@ class AioRun:
         telemetry = self.telemetry
         span = telemetry.began(self.call)
         try:
-            outcome = (await run_async(self.exchange, self.runtime)).outcome
+            delivered = await run_brief_async(self.exchange, self.runtime)
+            outcome = delivered.outcome
             if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
                 return self.settle(outcome)
             # nearly always: answered with a message
@@ -134,7 +136,8 @@ class AioRun:
             record.status = outcome.status
             record.grpc_status = outcome.code
             self.result = outcome
-            finish(self.exchange)
+            if type(delivered) is Deliver:
+                finish(self.exchange)
             return outcome
         except Exception as error:
             self.error = error

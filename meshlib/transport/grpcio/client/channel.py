@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Generic
 
 import grpc
 
-from meshlib.engine.drivers import finish, run
+from meshlib.engine.drivers import finish, run_brief
+from meshlib.engine.effects import Deliver
 from meshlib.transport.grpcio.client.connectivity import Connectivity
 from meshlib.transport.grpcio.client.dialer import Dialer
 from meshlib.transport.grpcio.client.errors import error_of, ok_without_message
@@ -100,11 +101,13 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
             wait_for_ready,
             compression,
             _with_call,
+            brief=True,
         )
         telemetry = dialer.core.telemetry
         span = telemetry.began(call)
         try:
-            outcome = run(exchange, self._runtime).outcome
+            delivered = run_brief(exchange, self._runtime)
+            outcome = delivered.outcome
             if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
                 outcome = settle(outcome, exchange, call)
             else:  # nearly always: answered with a message
@@ -113,7 +116,8 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
                 record.grpc_status = outcome.code
                 if _with_call:
                     with_metadata(outcome.call, outcome, record)
-                finish(exchange)
+                if type(delivered) is Deliver:
+                    finish(exchange)
             response: Resp = outcome.message
             return (response, outcome.call) if _with_call else response
         finally:

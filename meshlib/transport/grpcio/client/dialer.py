@@ -77,9 +77,11 @@ class Dialer:
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
         with_call: bool = True,
+        brief: bool = False,
     ) -> tuple[Call[GrpcRequest[Messages]], Exchange[GrpcRequest[Messages]]]:
         """Route the call and make its exchange, not watched by telemetry yet. ``messages``: serialized bytes, or what keeps a
-        stream of them; ``with_call``: whether anybody will look at grpcio's object of the call."""
+        stream of them; ``with_call``: whether anybody will look at grpcio's object of the call; ``brief``: see
+        ``outbound``."""
         core = self.core
         live = core.live
         if live is None:
@@ -106,4 +108,4 @@ class Dialer:
         call.record = route(snapshot, request)
         if wait_for_ready:
             return call, until_ready(call, exchange_of)
-        return call, exchange_of(call) if snapshot.fallbacks else outbound(call)
+        return call, exchange_of(call) if snapshot.fallbacks else outbound(call, brief)
