@@ -1,9 +1,13 @@
-"""One end of a socket pair as a connection of blocking clients, and whoever lent it: no server, no pool."""
+"""One end of a socket pair as a connection of blocking clients, over TLS or not, and whoever lent it: no server, no pool."""
 
 from __future__ import annotations
 
 import socket
+import ssl
+import threading
 from collections.abc import Callable
+
+import trustme
 
 from meshlib.clock import SystemClock
 from meshlib.engine.call import NO_TIMEOUTS, CallerTimeouts
@@ -16,20 +20,48 @@ from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.threads_connection import Connection
 from meshlib.transport.upstream.threads_exchange import exchange
+from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket
 
 TARGET = Target("127.0.0.1", 80)
+NAME = "reviews.test"
+AUTHORITY = trustme.CA()
+SERVER = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+SERVER.num_tickets = 0  # nothing comes but what a test sends
+AUTHORITY.issue_cert(NAME).configure_cert(SERVER)
+CLIENT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+AUTHORITY.configure_trust(CLIENT)
+
+
+def secured(
+    ours: socket.socket,
+    theirs: socket.socket,
+    now: Callable[[], float] = SystemClock.monotonic,
+    server: ssl.SSLContext = SERVER,
+    client: ssl.SSLContext = CLIENT,
+) -> tuple[TlsSocket, ssl.SSLSocket]:
+    """The two ends of a connection, after the handshake."""
+    made: list[ssl.SSLSocket] = []
+    thread = threading.Thread(target=lambda: made.append(server.wrap_socket(theirs, server_side=True)), daemon=True)
+    thread.start()
+    tls = TlsSocket(ours, client, NAME, now)
+    tls.do_handshake(10.0)
+    thread.join(10)
+    return tls, made[0]
 
 
 class Lent:
     """A ``Lender`` of one connection. ``fate`` is what became of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: bool = False) -> None:
         self.closed = False
         self.now: Callable[[], float] = SystemClock.monotonic
         self.fate = "lent"
         ours, self.far = socket.socketpair()
         self.far.settimeout(10)
-        self.connection = Connection(ours, TARGET, self)
+        used: AnySocket = ours
+        if tls:
+            used, self.far = secured(ours, self.far)
+        self.connection = Connection(used, TARGET, self)
 
     def give_back(self, connection: Connection, now: float) -> None:
         self.fate = "given back" if connection.reader.reusable else "closed"

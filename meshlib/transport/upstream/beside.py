@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -15,6 +14,7 @@ from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.target import Target
+from meshlib.transport.upstream.tls_socket import AnySocket
 from meshlib.transport.upstream.trace import Trace
 
 
@@ -25,7 +25,7 @@ class ThreadsBeside(Protocol):
 
     def dial(
         self, target: Target, protocols: Sequence[str], limit: float | None, trace: Trace | None = None
-    ) -> socket.socket | Outcome:
+    ) -> AnySocket | Outcome:
         """A new socket, TLS done and ``protocols`` offered in it. Raises TimeoutError when ``limit`` seconds passed."""
         ...
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 
-def close_copy(sock: socket.socket) -> None:
+class Closable(Protocol):
+    """A socket."""
+
+    def fileno(self) -> int: ...
+    def detach(self) -> int: ...
+
+
+def close_copy(sock: Closable) -> None:
     """Close the child's copy of a socket; the peer and the parent notice nothing. A thread of the parent may have been about
     to close it at the fork, or had done so."""
     if sock.fileno() >= 0:
-        # detach first: closing an SSLSocket or socket object never writes, but must not shut the peer down either
+        # detach first: closing a socket object never writes, but must not shut the peer down either
         os.close(sock.detach())
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 import threading
 from collections.abc import Callable
 from enum import Enum
@@ -31,6 +29,7 @@ from meshlib.transport.upstream.mutual import WORTHLESS
 from meshlib.transport.upstream.problems import mesh_closed, no_connection
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import HTTP2_OR_1, chose_http1
+from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket
 
 SWEEP_SECONDS = 1.0
 HTTP1_SECONDS = 300.0  # how long a server that chose HTTP/1.1 is not offered HTTP/2
@@ -46,7 +45,7 @@ class _Look(Enum):
 
 
 Opened = tuple[Connection, Stream, Waiter]
-Found = Opened | Outcome | socket.socket | None
+Found = Opened | Outcome | AnySocket | None
 """A stream; why there is none; the socket of a server that chose HTTP/1.1, None if that was known before."""
 
 
@@ -87,7 +86,7 @@ class SyncHttp2:
         self._http1: dict[Target, float] = {}
         self._open: set[Wire] = set()
 
-    def send(self, attempt: Attempt, framing: Framing) -> Outcome | socket.socket | None:
+    def send(self, attempt: Attempt, framing: Framing) -> Outcome | AnySocket | None:
         """One attempt, as ``SyncUpstream.send``. When the server speaks HTTP/1.1 only: the new socket to do it on, or None
         if that was known before."""
         began = self.now()
@@ -161,7 +160,7 @@ class SyncHttp2:
         """A stream of a new connection, if no other thread is making one: then wait for that, and look again."""
         limit = attempt.connect_limit
         by = None if limit is None else began + limit
-        made: Connection | Outcome | socket.socket | None = None
+        made: Connection | Outcome | AnySocket | None = None
         opened = useless = None
         mine = False
         try:
@@ -206,7 +205,7 @@ class SyncHttp2:
             return copy_of(pool.failure)
         return None if attempt.target in self._http1 else _Look.AGAIN
 
-    def _connect(self, attempt: Attempt, limit: float | None, by: float | None) -> Connection | Outcome | socket.socket:
+    def _connect(self, attempt: Attempt, limit: float | None, by: float | None) -> Connection | Outcome | AnySocket:
         """A connection that has the server's SETTINGS; the socket when the server chose HTTP/1.1."""
         limits = attempt.target.limits
         if limits is None:
@@ -215,7 +214,7 @@ class SyncHttp2:
         if refused is not None:
             return refused
         self._beside.make_room(limits)
-        made: Connection | Outcome | socket.socket | None = None
+        made: Connection | Outcome | AnySocket | None = None
         try:
             made = self._connect_now(attempt, limit, None if limit is None else self.now() + limit)
             if isinstance(made, Connection):
@@ -225,9 +224,7 @@ class SyncHttp2:
                 limits.slots.release()
         return made
 
-    def _connect_now(
-        self, attempt: Attempt, limit: float | None, by: float | None
-    ) -> Connection | Outcome | socket.socket:
+    def _connect_now(self, attempt: Attempt, limit: float | None, by: float | None) -> Connection | Outcome | AnySocket:
         target, trace = attempt.target, attempt.trace
         left = None if by is None else by - self.now()
         if left is not None and left <= 0:
@@ -238,7 +235,7 @@ class SyncHttp2:
             return no_connection(attempt, limit)
         if isinstance(sock, Outcome):
             return sock
-        if isinstance(sock, ssl.SSLSocket) and chose_http1(target.tls, sock.selected_alpn_protocol()):
+        if isinstance(sock, TlsSocket) and chose_http1(target.tls, sock.ssl_object.selected_alpn_protocol()):
             self._http1[target] = self.now() + HTTP1_SECONDS
             return sock
         connection = Connection(sock, target, self)
@@ -348,7 +345,7 @@ class SyncHttp2:
 
 
 def _tell(
-    pool: _Pool, attempt: Attempt, limit: float | None, made: Connection | Outcome | socket.socket | None, opened: bool
+    pool: _Pool, attempt: Attempt, limit: float | None, made: Connection | Outcome | AnySocket | None, opened: bool
 ) -> None:
     """Those that wait for the connection of a call."""
     failure = made if isinstance(made, Outcome) else None

@@ -13,7 +13,6 @@ whose they are.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Generator, Iterator
 from typing import TypeVar
 
@@ -26,6 +25,7 @@ from meshlib.transport.upstream.http2_call import FLUSH, NEXT, Sent, Step, greet
 from meshlib.transport.upstream.http2_threads_waiter import Waiter
 from meshlib.transport.upstream.http2_threads_wire import INTERRUPTED, Keeper, Wire
 from meshlib.transport.upstream.target import LONGEST_WAIT, Target, worn_out
+from meshlib.transport.upstream.tls_socket import AnySocket
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 class Connection(Wire):
     """One HTTP/2 connection, used by any number of threads."""
 
-    def __init__(self, sock: socket.socket, target: Target, owner: Keeper) -> None:
+    def __init__(self, sock: AnySocket, target: Target, owner: Keeper) -> None:
         super().__init__(sock, target, owner)
         self._waiting: dict[Waiter, None] = {}
 

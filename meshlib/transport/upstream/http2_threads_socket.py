@@ -6,33 +6,32 @@ import contextlib
 import math
 import select
 import socket
-import ssl
 
 from meshlib.transport.upstream.environment import waiting_poll
 from meshlib.transport.upstream.forked import close_copy
 from meshlib.transport.upstream.target import LONGEST_WAIT
+from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket, plain_socket
 
-RECEIVE = 65536  # not less than a TLS record, so that no decrypted bytes are left where poll does not see them
-TLS_RECORD = 16384
-
-NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+RECEIVE = 65536
+NOT_NOW = (BlockingIOError, InterruptedError)
 
 
 class SharedSocket:
-    """``unwritten``: what it has not taken. Used under the connection's lock, but for ``wait``."""
+    """``unwritten``: what it has not taken, encrypted over TLS. Used under the connection's lock, but for ``wait``."""
 
-    __slots__ = ("_kick_in", "_kick_out", "_poll", "sock", "tls", "unwritten")
+    __slots__ = ("_kick_in", "_kick_out", "_poll", "_raw", "sock", "tls", "unwritten")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: AnySocket) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self.tls = isinstance(sock, ssl.SSLSocket)
-        self.unwritten = bytearray()
+        self._raw = plain_socket(sock)
+        self.tls = sock if isinstance(sock, TlsSocket) else None
+        self.unwritten = bytearray() if self.tls is None else self.tls.unsent
         self._kick_out, self._kick_in = socket.socketpair()
         self._kick_out.setblocking(False)
         self._kick_in.setblocking(False)
-        self._poll = waiting_poll(sock)
-        self._poll.register(sock, select.POLLIN)
+        self._poll = waiting_poll(self._raw)
+        self._poll.register(self._raw, select.POLLIN)
         self._poll.register(self._kick_out, select.POLLIN)
 
     def receive(self) -> bytes | None:
@@ -44,19 +43,20 @@ class SharedSocket:
 
     def write(self, data: bytes) -> None:
         """Write what is unwritten and ``data``, as far as the socket takes it. Raises OSError."""
-        left, sent = self.unwritten, 0
+        left, sent, raw = self.unwritten, 0, self._raw
+        if self.tls is not None:
+            data = self.tls.encrypt(data)
         try:
-            if not left and not self.tls:
-                sent = self.sock.send(data)
+            if not left:
+                sent = raw.send(data)
                 if sent < len(data):
                     left += data[sent:]
                 return
             left += data
             with memoryview(left) as view:
                 while sent < len(left):
-                    # a TLS record that had no room must be tried again with the same bytes, so they stay in place
-                    with view[sent : sent + TLS_RECORD] if self.tls else view[sent:] as piece:
-                        sent += self.sock.send(piece)
+                    with view[sent:] as piece:
+                        sent += raw.send(piece)
         except NOT_NOW:
             if not left:
                 left += data
@@ -67,10 +67,12 @@ class SharedSocket:
 
     def watch(self) -> None:
         """Before ``wait``: for what comes, and for room if bytes are unwritten."""
-        self._poll.modify(self.sock, select.POLLIN | select.POLLOUT if self.unwritten else select.POLLIN)
+        self._poll.modify(self._raw, select.POLLIN | select.POLLOUT if self.unwritten else select.POLLIN)
 
     def wait(self, seconds: float | None) -> list[tuple[int, int]]:
         """Until something can be done or ``kick`` was called; empty when the seconds are over."""
+        if self.tls is not None and self.tls.held:
+            return [(self._raw.fileno(), select.POLLIN)]
         ready: list[tuple[int, int]] = self._poll.poll(
             None if seconds is None else math.ceil(min(seconds, LONGEST_WAIT) * 1000)
         )
@@ -99,5 +101,5 @@ class SharedSocket:
 
     def close_copies(self) -> None:
         """In a forked child. The peer hears nothing."""
-        for sock in (self.sock, self._kick_in, self._kick_out):
+        for sock in (self._raw, self._kick_in, self._kick_out):
             close_copy(sock)

@@ -4,7 +4,6 @@ outside; see ``http2_threads_connection.py``."""
 from __future__ import annotations
 
 import os
-import socket
 from collections import deque
 from collections.abc import Callable
 from threading import RLock
@@ -21,6 +20,7 @@ from meshlib.transport.upstream.mutual import keep_session, vouched_of
 from meshlib.transport.upstream.network_stream import PooledStream
 from meshlib.transport.upstream.problems import MESH_CLOSED
 from meshlib.transport.upstream.target import Target, worn_out
+from meshlib.transport.upstream.tls_socket import AnySocket, ssl_object
 
 READS = 8  # of RECEIVE bytes, before the threads they are for get to run
 BACKLOG_MOST = 4 * 1024 * 1024  # bytes that a server leaves unread before it counts as hostile
@@ -46,9 +46,9 @@ class Keeper(Protocol):
 class Wire:
     """An HTTP/2 session on the socket that threads share, without the threads: ``http2_threads_connection.Connection``."""
 
-    def __init__(self, sock: socket.socket, target: Target, owner: Keeper) -> None:
+    def __init__(self, sock: AnySocket, target: Target, owner: Keeper) -> None:
         self.socket = SharedSocket(sock)
-        self.vouched = vouched_of(sock)
+        self.vouched = vouched_of(ssl_object(sock))
         self.stream = PooledStream(sock)
         self.target = target
         self.requests = 0
@@ -88,7 +88,7 @@ class Wire:
                 self._flush()
                 self._shut()
                 return
-            if len(data) < RECEIVE and not self.socket.tls and not to_the_end:
+            if len(data) < RECEIVE and self.socket.tls is None and not to_the_end:
                 return
 
     def _flush(self) -> None:
@@ -125,7 +125,7 @@ class Wire:
             self.socket.kick()
             return
         if self.vouched is not None:
-            keep_session(self.target.tls, self.socket.sock)
+            keep_session(self.target.tls, ssl_object(self.socket.sock))
         self.socket.close()
         self._owner.gone(self)
         self.closed = True

@@ -10,21 +10,14 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
+
+from meshlib.transport.upstream.tls import Wraps
 
 RECORD = 16384
 """The most that one TLS record has, and one read of OpenSSL gives."""
 _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 CLOSED_EARLY = "the server closed the connection during the TLS handshake"
-
-
-class Wraps(Protocol):
-    """An ``Offering`` or a ``Handshake``."""
-
-    def wrap_bio(
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str | bytes | None
-    ) -> ssl.SSLObject:
-        """As ``SSLContext.wrap_bio``."""
 
 
 class LoopTls(asyncio.Transport, asyncio.Protocol):

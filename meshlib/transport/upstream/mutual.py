@@ -8,7 +8,6 @@ was made.
 
 from __future__ import annotations
 
-import socket
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +29,6 @@ FUTILE = 8
 """Sessions in a row that a server has not resumed, after which no more are kept: to copy one costs half a handshake, and
 CPython before 3.13 never frees one of the two copies that it makes."""
 
-Peer = ssl.SSLSocket | ssl.SSLObject
 _NOTE = "_meshlib_vouched"
 
 
@@ -60,7 +58,7 @@ class MutualTls:
         context = credentials.client_context(HTTP2_OFFER if http2 else HTTP1_OFFER)
         return Handshake(self, credentials, context, self._kept.get(context))
 
-    def judge(self, peer: Peer, credentials: Credentials, kept: _Kept | None) -> Vouched:
+    def judge(self, peer: ssl.SSLObject, credentials: Credentials, kept: _Kept | None) -> Vouched:
         """Who the server is, the handshake being done. Raises ``ServerRefused``."""
         leaf = peer.getpeercert(True)
         if peer.session_reused:
@@ -72,7 +70,7 @@ class MutualTls:
         """Whether a connection is to take no new calls."""
         return vouched is None or self._servers.superseded(vouched)
 
-    def keep_session(self, peer: Peer, vouched: Vouched) -> None:
+    def keep_session(self, peer: ssl.SSLObject, vouched: Vouched) -> None:
         """Of a connection that no other thread uses at this moment: the next handshake may resume its session. Tickets come
         after the handshake, so ask once a response has been read."""
         if peer.session_reused:
@@ -130,14 +128,7 @@ class Handshake:
         session = None if self._kept is None else self._kept.session
         return self.context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
-    def wrap_socket(self, sock: socket.socket, server_hostname: str | None) -> ssl.SSLSocket:
-        """As ``SSLContext.wrap_socket``, the handshake still to be done."""
-        session = None if self._kept is None else self._kept.session
-        return self.context.wrap_socket(
-            sock, server_hostname=server_hostname, session=session, do_handshake_on_connect=False
-        )
-
-    def done(self, peer: Peer) -> None:
+    def done(self, peer: ssl.SSLObject) -> None:
         """The handshake is: judge the server, and note what the connection stands on. Raises ``ServerRefused``; not a byte may
         have been sent."""
         try:
@@ -159,11 +150,11 @@ def vouched_of(peer: object) -> Vouched | None:
 def keep_session(tls: object, peer: object) -> None:
     """Of a connection whose ``tls`` is that of its target; nothing of one that is not mTLS of the mesh."""
     vouched = vouched_of(peer)
-    if vouched is not None and isinstance(tls, MutualTls) and isinstance(peer, (ssl.SSLSocket, ssl.SSLObject)):
+    if vouched is not None and isinstance(tls, MutualTls) and isinstance(peer, ssl.SSLObject):
         tls.keep_session(peer, vouched)
 
 
-def verified_chain(peer: Peer) -> tuple[bytes, ...]:
+def verified_chain(peer: ssl.SSLObject) -> tuple[bytes, ...]:
     """The chain (DER) as OpenSSL has verified it, the leaf first and the root last; empty where it verified none."""
     public = getattr(peer, "get_verified_chain", None)
     if public is not None:  # since Python 3.13

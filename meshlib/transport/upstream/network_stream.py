@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-import socket
 from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import NamedTuple
 
 from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.upstream.switched import AsyncSwitched, SyncSwitched, extra_of_socket, extra_of_transport
+from meshlib.transport.upstream.tls_socket import AnySocket
 
 _POOLED = (
     "this connection belongs to a pool of the mesh; raw reads and writes are for responses with status 101 "
@@ -28,7 +28,7 @@ class PooledStream:
 
     __slots__ = ("_reader", "_sock")
 
-    def __init__(self, sock: socket.socket, reader: ResponseReader | None = None) -> None:
+    def __init__(self, sock: AnySocket, reader: ResponseReader | None = None) -> None:
         self._sock = sock
         self._reader = reader
 

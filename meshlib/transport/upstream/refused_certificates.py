@@ -36,7 +36,7 @@ _NOTE = "_meshlib_refuses_late"
 HINT = "a server that does not accept our certificate may end a connection so"
 
 
-def note_handshake(peer: ssl.SSLSocket | ssl.SSLObject) -> None:
+def note_handshake(peer: ssl.SSLObject) -> None:
     """A handshake is over: whether the server still looks at our certificate. (After an alert OpenSSL tells no more.)"""
     late = peer.version() == "TLSv1.3" and not peer.context.post_handshake_auth
     if late:

@@ -13,12 +13,12 @@ import logging
 import os
 import selectors
 import socket
-import ssl
 import struct
 import threading
 from collections.abc import Callable
 
 from meshlib.transport.upstream.forked import close_copy
+from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket, plain_socket
 
 log = logging.getLogger("meshlib.splice")
 
@@ -26,7 +26,7 @@ BUFFER = 256 * 1024
 """Bytes that are moved at a time. What the other side does not take is kept, and nothing more is read
 until it has: a pair holds no more than this in each direction."""
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-BLOCKED = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+BLOCKED = (BlockingIOError, InterruptedError)
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of a socket whose closing resets its connection."""
 
@@ -90,7 +90,7 @@ class Splicer:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(sock)
 
-    def join(self, one: socket.socket, other: socket.socket, over: Callable[[], None]) -> Splice:
+    def join(self, one: AnySocket, other: AnySocket, over: Callable[[], None]) -> Splice:
         """Move bytes between two sockets, which do not block and belong to the pair now, until both sides have ended or one
         has failed; ``over`` is called when they have been closed. In the thread."""
         return Splice(self, one, other, over)
@@ -150,86 +150,123 @@ class Splicer:
 
 
 class End:
-    """One of the two sockets. ``left``: what has come out of it and has not gone into the other yet."""
+    """One of the two sockets. ``waiting``: what is to go into it and has not (encrypted, over TLS); ``over``: nothing more
+    comes out of it; ``spoke``: something has."""
 
-    __slots__ = ("_mask", "_pending", "_splice", "left", "other", "over", "sock", "spoke")
+    __slots__ = (
+        "_buffer",
+        "_mask",
+        "_receive",
+        "_send",
+        "_splice",
+        "_view",
+        "other",
+        "over",
+        "sock",
+        "spoke",
+        "tls",
+        "waiting",
+    )
 
     other: End
 
-    def __init__(self, splice: Splice, sock: socket.socket) -> None:
+    def __init__(self, splice: Splice, sock: AnySocket) -> None:
         self._splice = splice
-        self.sock = sock
-        self.left = b""
-        self.over = False  # nothing more comes out of it
-        self.spoke = False  # something has
+        self.sock = raw = plain_socket(sock)
+        self.tls = sock if isinstance(sock, TlsSocket) else None
+        self.waiting = bytearray() if self.tls is None else self.tls.unsent
+        self.over = self.spoke = False
         self._mask = READ
-        self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
+        self._buffer, self._view = splice.splicer.buffer, splice.splicer.view
+        self._receive, self._send = raw.recv_into, raw.send
 
     def ready(self, mask: int) -> None:
         """The socket can be read, or written."""
         if mask & WRITE:
-            self.other.flush()
-        if mask & READ and not self.left and not self.over:
+            self._flush()
+        if mask & READ and not self.other.waiting and not self.over:
             self._move()
 
     def _move(self) -> None:
-        splice, sock, to = self._splice, self.sock, self.other.sock
-        splicer = splice.splicer
-        while True:
-            try:
-                count = sock.recv_into(splicer.buffer)
-            except BLOCKED:
-                return
-            except OSError:
-                splice.end()
-                return
-            if not count:
-                self._ended()
-                return
-            self.spoke = True
-            try:
-                sent = to.send(splicer.view[:count])
-            except BLOCKED:
-                sent = 0
-            except OSError:
-                splice.end()
-                return
-            if sent < count:
-                self.left = bytes(splicer.view[sent:count])
-                splice.interests()
-                return
-            if self._pending is None or not self._pending():  # what OpenSSL has read already wakes nobody
-                return
-
-    def flush(self) -> None:
-        """The other can take something again."""
-        if not self.left:
-            return
         try:
-            sent = self.other.sock.send(self.left)
+            count = self._receive(self._buffer)
         except BLOCKED:
             return
         except OSError:
             self._splice.end()
             return
-        self.left = self.left[sent:]
-        if self.left:
+        if not count:
+            self._ended()
             return
-        if self.over:
-            self._end_other()
-        elif self._pending is not None and self._pending():
-            self._move()
-        self._splice.interests()
+        self.spoke = True
+        if self.tls is None:
+            self.other.put(self._view[:count])
+            return
+        data = self.tls.feed(self._view[:count])
+        if data:
+            self.other.put(data)
+        if self.tls.held:
+            self.take_held()
+        elif self.tls.unsent:
+            self._splice.interests()
+
+    def take_held(self) -> None:
+        """Of TLS, what no poll tells of: what came with the handshake, and how it ends."""
+        assert self.tls is not None
+        while self.tls.held and not self._splice.ended:
+            try:
+                data = self.tls.recv(0)
+            except OSError:
+                self._splice.end()
+                return
+            if not data:
+                self._ended()
+                return
+            self.spoke = True
+            self.other.put(data)
+
+    def put(self, data: bytes | memoryview) -> None:
+        """Into the socket."""
+        waiting = self.waiting
+        try:
+            if self.tls is not None:
+                data = self.tls.encrypt(data)
+            sent = 0 if waiting else self._send(data)
+        except BLOCKED:
+            sent = 0
+        except OSError:
+            self._splice.end()
+            return
+        if sent < len(data):
+            waiting += data[sent:]
+            self._splice.interests()
+
+    def _flush(self) -> None:
+        """It can take something again."""
+        waiting = self.waiting
+        if not waiting:
+            return
+        try:
+            del waiting[: self._send(waiting)]
+        except BLOCKED:
+            return
+        except OSError:
+            self._splice.end()
+            return
+        if not waiting:
+            if self.other.over:
+                self.other.end_other()
+            self._splice.interests()
 
     def _ended(self) -> None:
         self.over = True
-        if not self.left:
-            self._end_other()
+        if not self.other.waiting:
+            self.end_other()
         self._splice.interests()
 
-    def _end_other(self) -> None:
+    def end_other(self) -> None:
         """What is over here is over there. TLS has no half of a connection to end."""
-        if self.other.over or isinstance(self.other.sock, ssl.SSLSocket) or self._pending is not None:
+        if self.other.over or self.other.tls is not None or self.tls is not None:
             self._splice.end()
             return
         try:
@@ -239,8 +276,8 @@ class End:
 
     def interests(self) -> None:
         """Wait for what can be made use of."""
-        mask = 0 if self.left or self.over else READ
-        if self.other.left:
+        mask = 0 if self.other.waiting or self.over else READ
+        if self.waiting:
             mask |= WRITE
         if mask == self._mask:
             return
@@ -259,7 +296,7 @@ class Splice:
 
     __slots__ = ("_over", "ended", "one", "other", "splicer")
 
-    def __init__(self, splicer: Splicer, one: socket.socket, other: socket.socket, over: Callable[[], None]) -> None:
+    def __init__(self, splicer: Splicer, one: AnySocket, other: AnySocket, over: Callable[[], None]) -> None:
         self.splicer = splicer
         self._over = over
         self.ended = False
@@ -268,10 +305,9 @@ class Splice:
         splicer._splices.add(self)
         for end in (self.one, self.other):
             splicer.watch(end.sock, end.ready)
-        if self.one._pending is not None:
-            self.one.ready(READ)
-        if self.other._pending is not None:
-            self.other.ready(READ)
+        for end in (self.one, self.other):
+            if end.tls is not None and not self.ended:
+                end.take_held()
 
     def interests(self) -> None:
         """After something has been left, or has gone."""
@@ -287,6 +323,6 @@ class Splice:
         self.splicer._splices.discard(self)
         for end in (self.one, self.other):
             self.splicer.unwatch(end.sock)
-            end.left = b""
+            end.waiting.clear()
             end.sock.close()
         self._over()

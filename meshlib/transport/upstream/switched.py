@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock
 
 from meshlib.clock import SystemClock
+from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket, holds, is_unsent, plain_socket, ssl_object
 
 HIGH_WATER = 256 * 1024  # unread bytes at which a connection of a loop stops reading
 LOW_WATER = 64 * 1024
-TLS_RECORD = 16384
+READ = 16384  # the least that is read of a TLS connection at a time
 GOODBYE_SECONDS = 0.5
 
 CLOSED = "the connection is closed"
@@ -28,9 +29,9 @@ class SyncSwitched:
     """The response's body in place of one: nothing to iterate, ``read`` and ``write`` instead. One thread may read while
     another writes; ``close`` wakes both, and calls ``give_up`` once. Raises OSError, TimeoutError."""
 
-    __slots__ = ("__weakref__", "_closed", "_end", "_left", "_lock", "_sock")
+    __slots__ = ("__weakref__", "_closed", "_end", "_least", "_left", "_lock", "_sock")
 
-    def __init__(self, sock: socket.socket, left: bytes, give_up: Callable[[], None]) -> None:
+    def __init__(self, sock: AnySocket, left: bytes, give_up: Callable[[], None]) -> None:
         # not __del__: of a piece of garbage with the socket in it that may come after the socket's own finaliser
         self._end = weakref.finalize(self, _shut, sock, give_up)
         self._end.atexit = False
@@ -38,7 +39,8 @@ class SyncSwitched:
         self._sock = sock
         # an OpenSSL connection must not be used by two threads at once: nobody waits in it
         self._sock.setblocking(False)
-        self._left = left
+        self._least = READ if isinstance(sock, TlsSocket) else 0
+        self._left = memoryview(left)
         self._lock = Lock()
 
     def read(self, most: int, timeout: float | None) -> bytes:
@@ -46,32 +48,33 @@ class SyncSwitched:
         until = None if timeout is None else SystemClock.monotonic() + timeout
         while True:
             with self._lock:
+                if not self._left:
+                    if self._closed:
+                        raise ConnectionAbortedError(CLOSED)
+                    try:
+                        data = self._sock.recv(max(most, self._least))
+                        if len(data) <= most:
+                            return data
+                        self._left = memoryview(data)
+                    except BlockingIOError:
+                        pass
                 if self._left:
-                    data, self._left = self._left[:most], self._left[most:]
+                    data, self._left = bytes(self._left[:most]), self._left[most:]
                     return data
-                if self._closed:
-                    raise ConnectionAbortedError(CLOSED)
-                try:
-                    return self._sock.recv(most)
-                except (BlockingIOError, ssl.SSLWantReadError):
-                    wanted = select.POLLIN
-                except ssl.SSLWantWriteError:
-                    wanted = select.POLLOUT
-            self._wait(wanted, until, "nothing to read")
+            self._wait(select.POLLIN, until, "nothing to read")
 
     def write(self, data: bytes, timeout: float | None) -> None:
         """All of ``data``."""
         until = None if timeout is None else SystemClock.monotonic() + timeout
         view = memoryview(data)
-        while view:
+        while view or is_unsent(self._sock):
             with self._lock:
                 if self._closed:
                     raise ConnectionAbortedError(CLOSED)
                 try:
-                    # a TLS record that had no room must be tried again with the same bytes
-                    view = view[self._sock.send(view[:TLS_RECORD]) :]
+                    view = view[self._sock.send(view) :]
                     continue
-                except (BlockingIOError, ssl.SSLWantWriteError):
+                except BlockingIOError:
                     wanted = select.POLLOUT
                 except ssl.SSLWantReadError:
                     wanted = select.POLLIN
@@ -101,9 +104,9 @@ class SyncSwitched:
     abort = close
 
 
-def _shut(sock: socket.socket, give_up: Callable[[], None]) -> None:
+def _shut(sock: AnySocket, give_up: Callable[[], None]) -> None:
     with contextlib.suppress(OSError):  # the other side may have been first
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # wakes who waits in poll; not SSLSocket's own
+        sock.shutdown(socket.SHUT_RDWR)  # wakes who waits in poll
     give_up()
 
 
@@ -245,18 +248,18 @@ class AsyncSwitched:
             self._loop.call_soon_threadsafe(raw.close)  # perhaps another thread's garbage collector
 
 
-def extra_of_socket(sock: socket.socket, name: str) -> object:
+def extra_of_socket(sock: AnySocket, name: str) -> object:
     """``get_extra_info`` of httpcore's blocking streams."""
     if name == "socket":
-        return sock
+        return plain_socket(sock)
     if name == "ssl_object":
-        return sock if isinstance(sock, ssl.SSLSocket) else None
+        return ssl_object(sock)
     if name == "client_addr":
-        return sock.getsockname()
+        return plain_socket(sock).getsockname()
     if name == "server_addr":
-        return sock.getpeername()
+        return plain_socket(sock).getpeername()
     if name == "is_readable":
-        return readable(sock.fileno())
+        return holds(sock) or readable(sock.fileno())
     return None
 
 

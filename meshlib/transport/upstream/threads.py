@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -32,6 +31,7 @@ from meshlib.transport.upstream.threads_connection import Connection, MutualConn
 from meshlib.transport.upstream.threads_dial import Dialler
 from meshlib.transport.upstream.threads_exchange import exchange
 from meshlib.transport.upstream.tls import HTTP1_ONLY
+from meshlib.transport.upstream.tls_socket import AnySocket
 
 if TYPE_CHECKING:
     from meshlib.transport.upstream.http2_threads import SyncHttp2
@@ -132,7 +132,7 @@ class SyncUpstream:
             except ImportError as error:
                 return no_http2_package(target, error)
         found = http2.send(attempt, framing)
-        if not isinstance(found, socket.socket):
+        if found is None or isinstance(found, Outcome):
             return found
         connection = connection_on(found, target, self)
         if target.limits is not None:
@@ -225,7 +225,7 @@ class SyncUpstream:
 
     def dial(
         self, target: Target, protocols: Sequence[str], limit: float | None, trace: Trace | None = None
-    ) -> socket.socket | Outcome:
+    ) -> AnySocket | Outcome:
         """See ``Dialler.dial``."""
         return self._dialler.dial(target, protocols, limit, trace)
 

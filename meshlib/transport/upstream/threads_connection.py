@@ -15,6 +15,7 @@ from meshlib.transport.upstream.environment import instant_poll, is_gevents
 from meshlib.transport.upstream.mutual import MutualTls, keep_session, vouched_of
 from meshlib.transport.upstream.network_stream import PooledStream
 from meshlib.transport.upstream.target import LONGEST_WAIT, Target
+from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket, plain_socket, ssl_object
 
 if TYPE_CHECKING:
     from meshlib.identity.servers import Vouched
@@ -27,7 +28,6 @@ SHORTEST_WAIT = 0.001  # 0 would mean for ever to the kernel, and not at all to 
 IO_ERRORS = (OSError, ssl.SSLError)
 TIMED_OUT = (TimeoutError, BlockingIOError)
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-TLS_RECORD = 16384
 _TIMEVAL = struct.Struct("@ll")
 
 
@@ -60,30 +60,29 @@ class Connection:
         "near",
         "opened",
         "poll",
+        "raw",
         "reader",
         "requests",
         "slot",
         "sock",
         "stream",
         "target",
-        "timed",
         "tls",
     )
 
-    def __init__(self, sock: socket.socket, target: Target, lender: Lender) -> None:
+    def __init__(self, sock: AnySocket, target: Target, lender: Lender) -> None:
         self.sock = sock
         self.lender = lender
-        self.tls = target.tls is not None
-        if not self.tls:
-            sock.settimeout(None)
+        self.raw = raw = plain_socket(sock)
+        self.tls = sock if isinstance(sock, TlsSocket) else None
+        raw.settimeout(None)
         self._timeout: float | None = None
         self.near = False
         self.target = target
         self.reader = ResponseReader()
-        self.gevents = is_gevents(sock)
-        self.timed = self.tls or self.gevents  # by Python, and not by the kernel
-        self.poll = instant_poll(sock)
-        self.poll.register(sock, select.POLLIN)
+        self.gevents = is_gevents(raw)
+        self.poll = instant_poll(raw)
+        self.poll.register(raw, select.POLLIN)
         self.requests = 0
         self.opened = self.idle_since = lender.now()
         self.slot: Slots | None = None
@@ -91,38 +90,39 @@ class Connection:
 
     def quiet(self) -> bool:
         """Nothing has arrived: neither the end of the connection nor bytes that nobody asked for."""
-        return not self.poll.poll(0)
+        tls = self.tls
+        return not (self.poll.poll(0) or (tls is not None and (tls.held or tls.unsent)))
 
     def set_timeout(self, seconds: float | None) -> None:
         """How long the next ``sendall`` and ``recv`` may block: they raise TimeoutError or BlockingIOError after it.
 
-        Plain sockets stay in blocking mode and leave the clock to the kernel (SO_RCVTIMEO, SO_SNDTIMEO), which is set
-        only when it changes: Python's own timeouts cost an ioctl and a poll a call, about a tenth of a request.
+        Sockets stay in blocking mode and leave the clock to the kernel (SO_RCVTIMEO, SO_SNDTIMEO), which is set only when it
+        changes: Python's own timeouts (gevent's know no others) cost an ioctl and a poll a call, about a tenth of a request.
         """
         if seconds == self._timeout:
             return
         self._timeout = seconds
-        if self.timed:
-            self.sock.settimeout(None if seconds is None else min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT))
+        if self.tls is not None:
+            self.tls.seconds = seconds
+        if self.gevents:
+            self.raw.settimeout(None if seconds is None else min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT))
             return
         whole = 0.0 if seconds is None else max(seconds, SHORTEST_WAIT)
         packed = _TIMEVAL.pack(int(whole), int(whole % 1 * 1_000_000))
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
 
     def _without_waiting(self) -> None:
-        """For sockets that Python times: ``set_timeout`` would wait ``SHORTEST_WAIT`` and raise TimeoutError."""
-        if self._timeout != AT_ONCE:
+        """For gevent's sockets: ``set_timeout`` would wait ``SHORTEST_WAIT`` and raise TimeoutError."""
+        if self.gevents and self._timeout != AT_ONCE:
             self._timeout = AT_ONCE
-            self.sock.settimeout(0.0)
+            self.raw.settimeout(0.0)
 
     def send_some(self, data: memoryview) -> int:
-        """Write what the socket takes without waiting: perhaps nothing."""
+        """Write what the socket takes without waiting: perhaps nothing. Over TLS it may be ``unsent`` yet."""
         try:
-            if not self.timed:
-                return self.sock.send(data, socket.MSG_DONTWAIT)
             self._without_waiting()
-            return self.sock.send(data[:TLS_RECORD] if self.tls else data)
+            return self.sock.send(data, socket.MSG_DONTWAIT)
         except NOT_NOW:
             return 0
 
@@ -130,10 +130,8 @@ class Connection:
         """What has arrived, b"" at the end of the connection, None when there is nothing (TLS: nothing of the response; a
         session ticket makes the socket readable, too)."""
         try:
-            if not self.timed:
-                return self.sock.recv(RECEIVE, socket.MSG_DONTWAIT)
             self._without_waiting()
-            return self.sock.recv(RECEIVE)
+            return self.sock.recv(RECEIVE, socket.MSG_DONTWAIT)
         except NOT_NOW:
             return None
 
@@ -173,32 +171,31 @@ class MutualConnection(Connection):
 
     __slots__ = ("_kept", "cut", "vouched")
 
-    def __init__(self, sock: socket.socket, target: Target, lender: Lender) -> None:
+    def __init__(self, sock: AnySocket, target: Target, lender: Lender) -> None:
         super().__init__(sock, target, lender)
-        self.vouched = vouched_of(sock)
+        self.vouched = vouched_of(ssl_object(sock))
         self._kept = self.cut = False
 
     def quiet(self) -> bool:
         """As of any connection; asked by who is about to use it again, so nobody else does at this moment."""
         if not self._kept:
             self._kept = True
-            keep_session(self.target.tls, self.sock)
+            keep_session(self.target.tls, ssl_object(self.sock))
         return super().quiet()
 
     def close(self) -> None:
         if not self._kept:
             self._kept = True
-            keep_session(self.target.tls, self.sock)
+            keep_session(self.target.tls, ssl_object(self.sock))
         super().close()
 
 
-def connection_on(sock: socket.socket, target: Target, lender: Lender) -> Connection:
+def connection_on(sock: AnySocket, target: Target, lender: Lender) -> Connection:
     """A connection on a new socket."""
     return (MutualConnection if isinstance(target.tls, MutualTls) else Connection)(sock, target, lender)
 
 
-def shut_down(sock: socket.socket) -> None:
+def shut_down(sock: AnySocket) -> None:
     """Let a thread that is connecting, writing or reading fail at once."""
     with contextlib.suppress(OSError):
-        # not SSLSocket's own, which takes the encryption away first, under the feet of the thread that writes
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)

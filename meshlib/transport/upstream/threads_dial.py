@@ -15,6 +15,7 @@ from meshlib.transport.upstream.problems import MESH_CLOSED, connect_problem, me
 from meshlib.transport.upstream.target import LONGEST_WAIT, Target, keep_alive
 from meshlib.transport.upstream.threads_connection import shut_down
 from meshlib.transport.upstream.tls import PeerNameMismatch, certificate_of, check_peer, handshake_of
+from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket
 
 if TYPE_CHECKING:
     from meshlib.transport.upstream.trace import Trace
@@ -26,12 +27,12 @@ class Dialler:
     def __init__(self, now: Callable[[], float], names: Names) -> None:
         self._now = now
         self._names = names
-        self.under_way: set[socket.socket] = set()
+        self.under_way: set[AnySocket] = set()
         self.closed = False
 
     def dial(
         self, target: Target, protocols: Sequence[str], limit: float | None, trace: Trace | None = None
-    ) -> socket.socket | Outcome:
+    ) -> AnySocket | Outcome:
         """A new socket, TLS done and ``protocols`` offered in it. An Outcome when there is none; raises TimeoutError when
         ``limit`` seconds passed."""
         try:
@@ -51,9 +52,7 @@ class Dialler:
         for sock in list(self.under_way):
             shut_down(sock)
 
-    def _open(
-        self, target: Target, protocols: Sequence[str], limit: float | None, trace: Trace | None
-    ) -> socket.socket:
+    def _open(self, target: Target, protocols: Sequence[str], limit: float | None, trace: Trace | None) -> AnySocket:
         if limit is not None:
             if limit <= 0:
                 raise TimeoutError
@@ -81,14 +80,14 @@ class Dialler:
             if handshake is not None:
                 if trace is not None:
                     trace.starting_tls(target, handshake.context, limit)
-                tls = handshake.wrap_socket(sock, target.server_hostname or None)
-                sock = tls
-                with self._interruptible(tls):
-                    tls.do_handshake()
-                handshake.done(tls)
-                check_peer(certificate_of(tls), target.subject_alt_names)
+                tls = TlsSocket(sock, handshake, target.server_hostname or None, self._now)
+                with self._interruptible(sock):
+                    tls.do_handshake(limit)
+                handshake.done(tls.ssl_object)
+                check_peer(certificate_of(tls.ssl_object), target.subject_alt_names)
                 if trace is not None:
-                    trace.complete(PooledStream(sock))
+                    trace.complete(PooledStream(tls))
+                return tls
         except BaseException as error:
             self.under_way.discard(sock)
             sock.close()

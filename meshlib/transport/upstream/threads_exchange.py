@@ -16,6 +16,7 @@ from meshlib.transport.upstream.switched import SyncSwitched
 from meshlib.transport.upstream.target import LONGEST_WAIT, smaller
 from meshlib.transport.upstream.threads_body import SyncBody
 from meshlib.transport.upstream.threads_connection import IO_ERRORS, RECEIVE, TIMED_OUT, Connection
+from meshlib.transport.upstream.tls_socket import holds, is_unsent, ssl_object
 
 SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
 NEAR_SECONDS = 160e-6
@@ -134,7 +135,7 @@ def _broke(connection: Connection, error: BaseException) -> Outcome:
     """The connection ended before the head of the response was whole."""
     begun = connection.reader.begun
     if connection.requests == 1 and not begun:
-        return broke_at_first(connection.target, connection.sock, error)
+        return broke_at_first(connection.target, ssl_object(connection.sock), error)
     return broke(error, connection.requests > 1 and not begun)
 
 
@@ -172,7 +173,7 @@ def _not_written(
             return Outcome(Failure.TIMEOUT, NOT_SENT_IN_TIME, error)
         return Outcome(Failure.WRITE_TIMEOUT, not_written(attempt.caller.write), error)
     # the server may have answered (and closed) before it had read everything: that response counts
-    if not reader.head_done and (not connection.poll.poll(0) or refusal_in(error)):
+    if not reader.head_done and (not (connection.poll.poll(0) or holds(connection.sock)) or refusal_in(error)):
         return _broke(connection, error)
     if reader.error:
         return Outcome(Failure.PROTOCOL_ERROR, reader.error)
@@ -195,16 +196,16 @@ def _send_body(connection: Connection, framing: Sized | Chunked, write: float | 
 
 def _send_watching(connection: Connection, data: bytes, write: float | None, head_by: float | None) -> bool:
     """Write all of ``data`` unless the server answers (or closes) meanwhile, which is what True says."""
-    poll = waiting_poll(connection.sock)
-    poll.register(connection.sock, select.POLLIN | select.POLLOUT)
+    poll = waiting_poll(connection.raw)
+    poll.register(connection.raw, select.POLLIN | select.POLLOUT)
     view = memoryview(data)
     now = connection.lender.now
-    while view:
+    while view or is_unsent(connection.sock):
         wait = smaller(write, None if head_by is None else head_by - now())
         ready = poll.poll(None if wait is None else min(max(0.0, wait), LONGEST_WAIT) * 1000)
         if not ready:
             raise TimeoutError
-        if ready[0][1] & ~select.POLLOUT and _has_answered(connection):
+        if (ready[0][1] & ~select.POLLOUT or holds(connection.sock)) and _has_answered(connection):
             return True
         if ready[0][1] & select.POLLOUT:
             view = view[connection.send_some(view) :]
@@ -215,8 +216,8 @@ def _refused_to_continue(connection: Connection, head_by: float | None) -> bool:
     """Wait for ``100 Continue``, for a second at most. True when a final response (or the end) came instead."""
     reader, now = connection.reader, connection.lender.now
     until = now() + CONTINUE_SECONDS
-    poll = waiting_poll(connection.sock)
-    poll.register(connection.sock, select.POLLIN)
+    poll = waiting_poll(connection.raw)
+    poll.register(connection.raw, select.POLLIN)
     until = until if head_by is None else min(until, head_by)
     while not reader.continue_seen:
         left = until - now()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import ssl
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.identity.memory_file import memory_file
 from meshlib.policy.peer_names import allows, type_of
@@ -46,7 +45,7 @@ def check_peer(certificate: Certificate, allowed: Sequence[str]) -> None:
         )
 
 
-def certificate_of(peer: ssl.SSLSocket) -> Certificate:
+def certificate_of(peer: ssl.SSLObject) -> Certificate:
     """The server's certificate. Raises ``PeerNameMismatch`` when its names are no text."""
     try:
         return peer.getpeercert() or {}
@@ -60,6 +59,15 @@ HTTP2_OR_1 = ("h2", "http/1.1")
 
 _offering = threading.Lock()
 os.register_at_fork(after_in_child=_offering._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
+
+
+class Wraps(Protocol):
+    """An ``Offering`` or a ``Handshake``."""
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str | bytes | None
+    ) -> ssl.SSLObject:
+        """As ``SSLContext.wrap_bio``."""
 
 
 class Offering:
@@ -85,13 +93,7 @@ class Offering:
             self.context.set_alpn_protocols(self._protocols)
             return self.context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
-    def wrap_socket(self, sock: socket.socket, server_hostname: str | None) -> ssl.SSLSocket:
-        """As ``SSLContext.wrap_socket``, the handshake still to be done."""
-        with _offering:
-            self.context.set_alpn_protocols(self._protocols)
-            return self.context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
-
-    def done(self, peer: ssl.SSLSocket | ssl.SSLObject) -> None:
+    def done(self, peer: ssl.SSLObject) -> None:
         """The handshake is; whom it was with, ``check_peer`` says."""
         note_handshake(peer)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import ssl
+from typing import Any
 
 import httpx
 import pytest
@@ -17,20 +17,18 @@ from meshlib.transport.upstream.http2_threads import HTTP1_SECONDS, SyncHttp2
 from meshlib.transport.upstream.problems import no_slot
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import HTTP2_OR_1
+from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket
 from tests.support.h2_server import SETTINGS, H2Server
 
 
-class Http1Socket(ssl.SSLSocket):
-    """Of a server that chose HTTP/1.1."""
+class ChoseHttp1:
+    """A context whose servers choose HTTP/1.1."""
 
-    def __init__(self) -> None:
-        socket.socket.__init__(self)
+    def wrap_bio(self, incoming: object, outgoing: object, *, server_hostname: object) -> Any:
+        return self
 
     def selected_alpn_protocol(self) -> str:
         return "http/1.1"
-
-    def close(self) -> None:
-        socket.socket._real_close(self)
 
 
 class Beside:
@@ -40,7 +38,7 @@ class Beside:
     def __init__(self) -> None:
         self.closed = False
         self.dials: list = []
-        self.made: Outcome | socket.socket | Exception | None = None
+        self.made: Outcome | AnySocket | Exception | None = None
         self.at = 100.0
 
     def now(self) -> float:
@@ -111,8 +109,8 @@ def test_a_call_beyond_what_the_others_leave_room_for_makes_another(pool, beside
 
 def test_a_server_that_chose_http1_lends_its_socket_and_is_not_asked_again_for_a_while(pool, beside):
     target = Target("127.0.0.1", 1, http2=True)
-    with Http1Socket() as sock:
-        beside.made = sock
+    with socket.socket() as raw:
+        beside.made = sock = TlsSocket(raw, ChoseHttp1(), None, beside.now)
         assert call(pool, target) is sock
         beside.at += HTTP1_SECONDS - 1
         assert call(pool, target) is None

@@ -10,6 +10,7 @@ import pytest
 
 from meshlib.transport.upstream.splice import BUFFER, RESET, Splice, Splicer, reset
 from tests.support.grpc_echo import eventually
+from tests.support.lender import secured
 
 
 class Joined:
@@ -63,8 +64,8 @@ def test_what_the_other_side_does_not_take_waits_and_comes_whole_and_in_order(jo
     sent = bytes(range(256)) * (BUFFER // 16)
     sender = threading.Thread(target=joined.client.sendall, args=(sent,))
     sender.start()
-    assert eventually(lambda: bool(joined.splice) and bool(joined.splice[0].one.left))
-    assert len(joined.splice[0].one.left) <= BUFFER
+    assert eventually(lambda: bool(joined.splice) and bool(joined.splice[0].other.waiting))
+    assert len(joined.splice[0].other.waiting) <= BUFFER
     joined.server.sendall(b"the other way is open")  # one direction does not hold up the other
     assert read(joined.client, 21) == b"the other way is open"
     assert read(joined.server, len(sent)) == sent
@@ -87,7 +88,7 @@ def test_what_is_left_goes_out_before_the_end(joined: Joined) -> None:
     sent = b"x" * (4 * BUFFER)
     sender = threading.Thread(target=lambda: (joined.client.sendall(sent), joined.client.shutdown(socket.SHUT_WR)))
     sender.start()
-    assert eventually(lambda: bool(joined.splice) and bool(joined.splice[0].one.left))
+    assert eventually(lambda: bool(joined.splice) and bool(joined.splice[0].other.waiting))
     assert len(read(joined.server, len(sent) + 1)) == len(sent)
     sender.join(10)
 
@@ -175,3 +176,42 @@ def test_a_connection_that_is_reset_is_not_a_connection_that_has_ended() -> None
         client.settimeout(10)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
+
+
+def test_over_tls_every_byte_goes_both_ways_and_what_waits_is_bounded(splicer: Splicer) -> None:
+    client, one = socket.socketpair()
+    ours, theirs = socket.socketpair()
+    client.settimeout(10)
+    secure, server = secured(ours, theirs)
+    server.settimeout(10)
+    one.setblocking(False)
+    secure.setblocking(False)
+    over = threading.Event()
+    made: list[Splice] = []
+    splicer.call(lambda: made.append(splicer.join(one, secure, over.set)))
+    with client, server:
+        sent = bytes(range(256)) * (BUFFER // 16)
+        for near, far, waits in ((client, server, "other"), (server, client, "one")):
+            sender = threading.Thread(target=near.sendall, args=(sent,), daemon=True)
+            sender.start()
+            assert eventually(lambda waits=waits: bool(made) and bool(getattr(made[0], waits).waiting))
+            assert len(getattr(made[0], waits).waiting) < 2 * BUFFER
+            assert read(far, len(sent)) == sent
+            sender.join(10)
+        server.close()
+        assert client.recv(1) == b""
+        assert over.wait(10)
+
+
+def test_what_came_with_the_handshake_is_given_on(splicer: Splicer) -> None:
+    client, one = socket.socketpair()
+    ours, theirs = socket.socketpair()
+    client.settimeout(10)
+    secure, server = secured(ours, theirs)
+    server.sendall(b"settings")
+    secure.held, secure._kept = True, secure.recv(100)
+    one.setblocking(False)
+    secure.setblocking(False)
+    splicer.call(lambda: splicer.join(one, secure, lambda: None))
+    with client, server:
+        assert read(client, 8) == b"settings"

@@ -12,9 +12,9 @@ from meshlib.transport.upstream.threads_body import SyncBody
 from tests.support.lender import TARGET, Lent
 
 
-@pytest.fixture
-def lent():
-    made = Lent()
+@pytest.fixture(params=[False, True], ids=["plain text", "TLS"])
+def lent(request):
+    made = Lent(request.param)
     made.connection.requests = 1
     made.connection.reader.begin(False)
     made.connection.reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")

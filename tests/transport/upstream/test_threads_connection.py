@@ -11,9 +11,9 @@ from meshlib.transport.upstream.threads_connection import TIMED_OUT
 from tests.support.lender import Lent
 
 
-@pytest.fixture
-def lent():
-    made = Lent()
+@pytest.fixture(params=[False, True], ids=["plain text", "TLS"])
+def lent(request):
+    made = Lent(request.param)
     yield made
     made.close()
 
@@ -34,7 +34,7 @@ class Counted:
 
 
 def test_the_kernel_hears_of_a_timeout_only_when_it_changes(lent):
-    lent.connection.sock = sock = Counted(lent.connection.sock)
+    lent.connection.raw = sock = Counted(lent.connection.raw)
     for seconds in (5.0, 5.0, 5.0, None, None, 5.0):
         lent.connection.set_timeout(seconds)
     assert sock.set == [socket.SO_RCVTIMEO, socket.SO_SNDTIMEO] * 3

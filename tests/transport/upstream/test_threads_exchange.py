@@ -16,9 +16,9 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LENGTH = [(b"Host", b"a"), (b"Content-Length", b"3")]
 
 
-@pytest.fixture
-def lent():
-    made = Lent()
+@pytest.fixture(params=[False, True], ids=["plain text", "TLS"])
+def lent(request):
+    made = Lent(request.param)
     yield made
     made.close()
 

@@ -55,7 +55,6 @@ def test_protocols_are_offered_in_one_handshake_whatever_the_context_offers_else
     context = SimpleNamespace(
         set_alpn_protocols=offered.append,
         wrap_bio=lambda *given: given,
-        wrap_socket=lambda sock, **named: (sock, named),
     )
     assert Offering(context, ("h2", "http/1.1")).wrap_bio("in", "out", server_hostname="a") == (
         "in",
@@ -64,8 +63,5 @@ def test_protocols_are_offered_in_one_handshake_whatever_the_context_offers_else
         "a",
         None,
     )
-    assert Offering(context, ("http/1.1",)).wrap_socket("sock", "a") == (
-        "sock",
-        {"server_hostname": "a", "do_handshake_on_connect": False},
-    )
+    Offering(context, ("http/1.1",)).wrap_bio("in", "out", server_hostname="a")
     assert offered == [["h2", "http/1.1"], ["http/1.1"]]

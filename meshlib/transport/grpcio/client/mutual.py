@@ -27,6 +27,7 @@ from meshlib.transport.upstream.mutual import vouched_of
 from meshlib.transport.upstream.socket_directory import socket_directory
 from meshlib.transport.upstream.splice import Splice, Splicer
 from meshlib.transport.upstream.threads_dial import Dialler
+from meshlib.transport.upstream.tls_socket import AnySocket, ssl_object
 
 if TYPE_CHECKING:
     from meshlib.identity.credentials import Credentials
@@ -160,13 +161,13 @@ class Mutual:
         self.splicer.call(functools.partial(self.splicer.watch, listener, made.accept))
         return made
 
-    def dial(self, target: Target) -> socket.socket | Outcome:
+    def dial(self, target: Target) -> AnySocket | Outcome:
         """A connection to the endpoint whose server has been judged. Raises TimeoutError."""
         return self._dialler.dial(target, PROTOCOLS, target.connect_timeout)
 
-    def join(self, inner: socket.socket, outer: socket.socket, local: LocalTls) -> None:
+    def join(self, inner: socket.socket, outer: AnySocket, local: LocalTls) -> None:
         """Let gRPC core and the endpoint speak. From any thread."""
-        vouched = vouched_of(outer)
+        vouched = vouched_of(ssl_object(outer))
 
         def joined() -> None:
             over = functools.partial(self._over, box := [], local)
