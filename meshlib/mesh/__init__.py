@@ -46,8 +46,8 @@ log = logging.getLogger("meshlib.config")
 class Mesh(Doors):
     """A client's view of the mesh.
 
-    Make one with ``from_path``, ``from_resources`` or ``from_env``; it may be shared by threads, event loops and forked
-    children. ``seed`` makes every random choice replay; ``clock`` replaces time (for tests). ``retry_wait`` is a tenacity
+    Make one with ``from_path``, ``from_yaml``, ``from_resources`` or ``from_env``; it may be shared by threads, event loops
+    and forked children. ``seed`` makes every random choice replay; ``clock`` replaces time (for tests). ``retry_wait`` is a tenacity
     wait strategy used instead of the routes' own backoff. ``registry`` is the prometheus_client registry of the metrics and
     ``tracer_provider`` OpenTelemetry's provider of the spans; the global ones by default. ``https_rules`` says what decides
     about https URLs: "mesh", the http rules of their host, which act before the caller's TLS; "istio", what a sidecar makes of
@@ -157,6 +157,15 @@ class Mesh(Doors):
         mesh = cls(loaded, problems, **options)
         mesh._objects = memo
         return mesh
+
+    @classmethod
+    @takes_options()
+    def from_yaml(cls, text: str, **options: Unpack[MeshOptions]) -> Mesh:
+        """Resources of a YAML (or JSON) text, several parted by ``---``. Raises ``ConfigError`` with every problem, each at its
+        line of the text."""
+        result = load_text(text, "<yaml>")
+        _raise_errors(result.problems)
+        return cls(result.resources, result.problems, **options)
 
     @classmethod
     @takes_options(https_rules=None)

@@ -24,7 +24,7 @@ NAMES = [
     "identity",
     "endpoints",
 ]
-WAYS = ("__init__", "from_path", "from_resources", "from_env")
+WAYS = ("__init__", "from_path", "from_yaml", "from_resources", "from_env")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -57,6 +57,7 @@ def test_each_option_acts(tmp_path, monkeypatch):
     for mesh in (
         meshlib.Mesh(**options),
         meshlib.Mesh.from_path(tmp_path, watch=False, **options),
+        meshlib.Mesh.from_yaml("", **options),
         meshlib.Mesh.from_resources([service("reviews")], **options),
         meshlib.Mesh.from_env(**options),
     ):
