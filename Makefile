@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo demo-grpc demo-secure protos test coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze
+.PHONY: help site demo demo-grpc demo-secure protos test coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -20,6 +20,7 @@ help:
 	@echo "make fuzz MINUTES=1 [TARGET=name]   coverage-guided fuzzers of tests/fuzz, so many minutes each"
 	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
+	@echo "make site    the documentation as a site, in site/"
 	@echo "make clean   remove .venv and caches"
 
 setup: $(STAMP)
@@ -108,5 +109,12 @@ crds: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m meshlib.compiler.semantics > docs/semantics.md
 
+# a venv of its own, with the dependency group docs; a link that leads nowhere fails
+site: $(STAMP)
+	@test -x $(VENV)-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs
+	@$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --group docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build
+
 clean:
-	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze $(VENV)-docs site .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov

@@ -46,13 +46,14 @@ log = logging.getLogger("meshlib.config")
 class Mesh(Doors):
     """A client's view of the mesh.
 
-    Make one with ``from_path``, ``from_yaml``, ``from_resources`` or ``from_env``; it may be shared by threads, event loops
-    and forked children. ``seed`` makes every random choice replay; ``clock`` replaces time (for tests). ``retry_wait`` is a tenacity
-    wait strategy used instead of the routes' own backoff. ``registry`` is the prometheus_client registry of the metrics and
-    ``tracer_provider`` OpenTelemetry's provider of the spans; the global ones by default. ``https_rules`` says what decides
-    about https URLs: "mesh", the http rules of their host, which act before the caller's TLS; "istio", what a sidecar makes of
-    TLS: ``tls`` rules, else the service, and never http rules. ``identity`` is the certificate that this process shows and the
-    roots that it trusts (``meshlib.Identity``): mTLS needs one. It belongs to this mesh, which follows and closes it.
+    Make one with ``from_path``, ``from_yaml``, ``from_resources`` or ``from_env``; it may be shared by threads, event
+    loops and forked children. ``seed`` makes every random choice replay; ``clock`` replaces time (for tests).
+    ``retry_wait`` is a tenacity wait strategy used instead of the routes' own backoff. ``registry`` is the
+    prometheus_client registry of the metrics and ``tracer_provider`` OpenTelemetry's provider of the spans; the global
+    ones by default. ``https_rules`` says what decides about https URLs: "mesh", the http rules of their host, which act
+    before the caller's TLS; "istio", what a sidecar makes of TLS: ``tls`` rules, else the service, and never http
+    rules. ``identity`` is the certificate that this process shows and the roots that it trusts (``meshlib.Identity``):
+    mTLS needs one. It belongs to this mesh, which follows and closes it.
     ``endpoints`` are addresses by host, or by host and subset, such as ``{"reviews": {"v1": "localhost:9081"}}``: hosts as in a
     VirtualService of the workload's namespace. They replace whatever else is known of the endpoints of those hosts, and a host
     that no resource defines is a service then (docs/endpoints.md). ``ConfigError`` for what cannot be an address, and for a

@@ -1,4 +1,4 @@
-"""The samples of the README work as they stand: each is executed, in a folder that has what the README says."""
+"""The samples of docs/serving.md and docs/identity.md work as they stand: each runs in a folder that has what the page says."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from tests.support.identities import World
 from tests.support.serve_process import ServeProcess
 from tests.support.spiffe import Authority
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "serving.md").read_text()
 CART = "spiffe://cluster.local/ns/shop/sa/cart"
 
 
-def blocks(heading: str, language: str) -> list[str]:
+def blocks(heading: str, language: str, page: str = PAGE) -> list[str]:
     """The samples below a heading, down to the next one."""
-    start = README.index(f"{heading}\n")
-    end = re.compile(r"^#{2,3} ", re.MULTILINE).search(README, start + len(heading))
-    assert end is not None
-    return re.findall(rf"^```{language}\n(.*?)^```$", README[start : end.start()], re.MULTILINE | re.DOTALL)
+    start = page.index(f"{heading}\n")
+    end = re.compile(r"^## ", re.MULTILINE).search(page, start + len(heading))
+    section = page[start : end.start() if end else len(page)]
+    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the samples run: ``mesh/orders.yaml`` is the policy of the README."""
-    (policy,) = blocks("## Serving", "yaml")
+    """Where the samples run: ``mesh/orders.yaml`` is the policy of the page."""
+    (policy,) = blocks("# Serving", "yaml")
     file = policy.partition("\n")[0].removeprefix("# ")
     (tmp_path / file).parent.mkdir()
     (tmp_path / file).write_text(policy)
@@ -51,7 +52,7 @@ def executed(folder: Path) -> Iterator[dict[str, Any]]:
         names["mesh"].close()
 
 
-@pytest.mark.parametrize("heading", ["### FastAPI", "### Flask"])
+@pytest.mark.parametrize("heading", ["## FastAPI", "## Flask"])
 def test_an_application_and_its_tests(heading: str, executed: dict[str, Any]) -> None:
     application, tests = blocks(heading, "python")
     exec(compile(application, heading, "exec"), executed)
@@ -64,7 +65,7 @@ def test_an_application_and_its_tests(heading: str, executed: dict[str, Any]) ->
 def test_the_policy_is_what_refuses(executed: dict[str, Any], folder: Path) -> None:
     """Without it the sample's own test fails: nobody is refused."""
     (folder / "mesh" / "orders.yaml").write_text("# meshlib: empty\n")
-    application, tests = blocks("### Flask", "python")
+    application, tests = blocks("## Flask", "python")
     exec(compile(application, "Flask", "exec"), executed)
     exec(compile(tests, "Flask", "exec"), executed)
     with pytest.raises(AssertionError):
@@ -79,7 +80,7 @@ def test_a_grpc_server(executed: dict[str, Any], folder: Path) -> None:
     for name, content in (("tls.key", key), ("tls.crt", certificate), ("ca.crt", authority.pem)):
         (folder / name).write_bytes(content)
     port = free_port()
-    (sample,) = blocks("### gRPC servers", "python")
+    (sample,) = blocks("## gRPC", "python")
     assert sample.count("50051") == 2
     exec(compile(sample.replace("50051", str(port)), "gRPC", "exec"), executed)
     try:
@@ -97,10 +98,10 @@ def test_a_grpc_server(executed: dict[str, Any], folder: Path) -> None:
 
 def test_meshlib_serve(folder: Path) -> None:
     """The command as it stands, but for its ports; over mTLS alone, and its policy lets the cart in and nobody else."""
-    section = "### meshlib serve"
+    section = "## meshlib serve"
     (folder / "shop.py").write_text(blocks(section, "python")[0])
     (folder / "mesh" / "strict.yaml").write_text(blocks(section, "yaml")[0])
-    (command,) = [block for block in blocks(section, "") if block.startswith("meshlib serve ")]
+    (command,) = [block for block in blocks(section, "sh") if block.startswith("meshlib serve ")]
     words = shlex.split(command.replace("\\\n", " "))
     assert words[:2] == ["meshlib", "serve"]
     world = World(of_a_mesh=True)
@@ -122,15 +123,15 @@ def test_meshlib_serve(folder: Path) -> None:
 
 def test_identity(folder: Path, executed: dict[str, Any]) -> None:
     """The commands and the call as they stand, but for the port, against orders as ``meshlib serve`` serves it."""
-    section, shop = "## Identity", "### meshlib serve"
+    section, shop, page = "## mTLS in five minutes", "## meshlib serve", (DOCS / "identity.md").read_text()
     (folder / "shop.py").write_text(blocks(shop, "python")[0])
     (folder / "mesh" / "strict.yaml").write_text(blocks(shop, "yaml")[0])
-    for line in blocks(section, "")[0].splitlines():
+    for line in blocks(section, "sh", page)[0].splitlines():
         assert line.startswith("meshlib ca ")
         ran = CliRunner().invoke(main, shlex.split(line)[1:])
         assert ran.exit_code == 0, ran.output
-    (here,) = blocks(section, "yaml")
-    (sample,) = blocks(section, "python")
+    (here,) = blocks(section, "yaml", page)
+    (sample,) = blocks(section, "python", page)
     mine = folder / "mesh-ca/issued/ns+shop+sa+orders"
     files = ["--cert", str(mine / "cert.pem"), "--key", str(mine / "key.pem"), "--bundle", str(mine / "bundle.pem")]
     arguments = ["shop:app", "--config", "mesh", "--namespace", "shop", "--labels", "app=orders", "--port", "0", *files]
