@@ -164,6 +164,8 @@ class Mesh(Doors):
     def from_yaml(cls, text: str, **options: Unpack[MeshOptions]) -> Mesh:
         """Resources of a YAML (or JSON) text, several parted by ``---``. Raises ``ConfigError`` with every problem, each at its
         line of the text."""
+        from meshlib.resources.loader import load_text
+
         result = load_text(text, "<yaml>")
         _raise_errors(result.problems)
         return cls(result.resources, result.problems, **options)
