@@ -13,6 +13,7 @@ from meshlib.registry.names import DOMAIN, resolve
 if TYPE_CHECKING:
     from meshlib.resources.base import Resource
     from meshlib.resources.kubernetes import Service
+    from meshlib.resources.local_endpoints import LocalEndpoints
     from meshlib.resources.service_entry import ServiceEntry
 
 EVERYWHERE = "*"
@@ -20,19 +21,21 @@ EVERYWHERE = "*"
 
 @dataclass(frozen=True, slots=True)
 class KnownHost:
-    """``ports`` are (number, name); None when they cannot be told, as the resource has errors. ``selector`` of a
-    Kubernetes Service or a ServiceEntry; None for no selector."""
+    """``ports`` are (number, name); None when they cannot be told, as the resource has errors, or names none. ``selector`` of
+    a Kubernetes Service or a ServiceEntry; None for no selector."""
 
     host: str
-    resource: Service | ServiceEntry
+    resource: Service | ServiceEntry | LocalEndpoints
     ports: tuple[tuple[int, str], ...] | None
     selector: Mapping[str, str] | None
 
 
 class Hosts:
-    """Hosts of Services and ServiceEntries, by the namespaces that may see them."""
+    """Hosts of Services and ServiceEntries, by the namespaces that may see them; and those that a LocalEndpoints makes."""
 
-    def __init__(self, services: Iterable[Service], entries: Iterable[ServiceEntry]) -> None:
+    def __init__(
+        self, services: Iterable[Service], entries: Iterable[ServiceEntry], local: Iterable[LocalEndpoints] = ()
+    ) -> None:
         self._scoped: dict[tuple[str, str], KnownHost] = {}
         self._names: dict[str, KnownHost] = {}
         self._by_suffix: dict[int, dict[tuple[str, str], KnownHost]] = {}
@@ -42,6 +45,9 @@ class Hosts:
             self._add_entry(entry)
         for service in services:
             self._add_service(service)
+        self._local: set[str] = set()
+        for resource in local:
+            self._add_local(resource)
 
     def _add_entry(self, entry: ServiceEntry) -> None:
         spec = entry.spec
@@ -60,6 +66,17 @@ class Hosts:
         exported = [part.strip() for part in service.annotations.get(EXPORT_TO, "").split(",") if part.strip()]
         for scope in scopes(exported, service.namespace):
             self._add(scope, known)
+
+    def _add_local(self, resource: LocalEndpoints) -> None:
+        for entry in resource.spec.hosts or ():
+            name = full_name(entry.host or "", resource.namespace)
+            self._local.add(name)
+            if name not in self._names:
+                self._add(EVERYWHERE, KnownHost(name, resource, None, None))
+
+    def is_local(self, known: KnownHost) -> bool:
+        """Whether a LocalEndpoints gives the endpoints of a host, with the labels of their subsets."""
+        return known.host in self._local
 
     def _add(self, scope: str, known: KnownHost) -> None:
         self._scoped[scope, known.host] = known

@@ -15,6 +15,7 @@ from meshlib.resources.load_result import Other, texts
 from meshlib.resources.typed import (
     DEPLOYMENT,
     GATEWAY,
+    LOCAL_ENDPOINTS,
     NAMESPACE,
     POD,
     SECRET,
@@ -123,7 +124,7 @@ class Index:
         for other in others:
             self._others.setdefault(other.kind, []).append(other)
         self.mesh_config = mesh_config or mesh_config_of(resources)
-        self.hosts = Hosts(self.of(SERVICE), self.of(SERVICE_ENTRY))
+        self.hosts = Hosts(self.of(SERVICE), self.of(SERVICE_ENTRY), self.of(LOCAL_ENDPOINTS))
         self.pods = Selectable(self._pods())
         self.workloads = Selectable([*self.pods.all, *self._templates(), *self._entries()])
         self.gateways = {(g.namespace, g.name): g for g in self.of(GATEWAY)}

@@ -79,7 +79,7 @@ def rules(index: Index) -> Iterator[Finding]:
             hint = index.hosts.hint(host, rule.namespace, "add its Service or ServiceEntry, or remove the rule")
             message = f"the host {host} matches no Service and no ServiceEntry"
             yield Finding(UNKNOWN_RULE_HOST, rule, ("spec", "host"), message, hint)
-        elif rule.spec.subsets and index.workloads.all:
+        elif rule.spec.subsets and index.workloads.all and not index.hosts.is_local(known):
             yield from _without_pods(index, rule, known, nodes)
 
 

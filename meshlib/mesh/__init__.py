@@ -173,14 +173,20 @@ class Mesh(Doors):
     @classmethod
     @takes_options(https_rules=None)
     def from_env(cls, **options: Unpack[MeshOptions]) -> Mesh:
-        """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH), MESHLIB_HTTPS_RULES, the workload's
-        MESHLIB_* variables, and its identity: MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or with those of
-        other trust domains ``roots.pem:other.example=other.pem``); or MESHLIB_CA, MESHLIB_CA_TOKEN and MESHLIB_CA_ROOT: istiod.
+        """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH), MESHLIB_HTTPS_RULES, MESHLIB_ENDPOINTS (as of
+        ``meshlib local``: ``reviews=v1@:9081,v2@:9082 ratings=:9083``), the workload's MESHLIB_* variables, and its identity:
+        MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or with those of other trust domains
+        ``roots.pem:other.example=other.pem``); or MESHLIB_CA, MESHLIB_CA_TOKEN and MESHLIB_CA_ROOT: istiod.
 
         Raises ``MeshError`` when MESHLIB_CONFIG is not set, or of the identity only some is; ``ConfigError`` for what is
         wrong in the files, ``BadCredentials`` for certificates that cannot be used.
         """
-        from meshlib.sources.environment import https_rules_from_env, identity_from_env, workload_from_env
+        from meshlib.sources.environment import (
+            endpoints_from_env,
+            https_rules_from_env,
+            identity_from_env,
+            workload_from_env,
+        )
 
         config = os.environ.get("MESHLIB_CONFIG", "")
         if not config:
@@ -188,7 +194,9 @@ class Mesh(Doors):
                 "MESHLIB_CONFIG is not set; set it to the file or folder that holds the mesh's YAML, "
                 "or use Mesh.from_path(...)"
             )
-        options["workload"] = options.get("workload") or workload_from_env(os.environ)
+        options["workload"] = workload = options.get("workload") or workload_from_env(os.environ)
+        if options.get("endpoints") is None:
+            options["endpoints"] = endpoints_from_env(os.environ, workload.namespace)
         options["https_rules"] = options.get("https_rules") or https_rules_from_env(os.environ)
         options["identity"] = options.get("identity") or identity_from_env(os.environ)
         return cls.from_path(*config.split(os.pathsep), **options)

@@ -12,6 +12,7 @@ from meshlib.workload import DEFAULT_TRUST_DOMAIN, Workload
 
 if TYPE_CHECKING:
     from meshlib.identity.identity import Identity
+    from meshlib.resources.endpoints_argument import EndpointsByHost
 
 FILES = ("MESHLIB_CERT", "MESHLIB_KEY", "MESHLIB_BUNDLE")
 
@@ -38,6 +39,17 @@ def https_rules_from_env(environ: Mapping[str, str]) -> HttpsRules:
         if value == known:
             return known
     raise MeshError(f"MESHLIB_HTTPS_RULES is {' or '.join(HTTPS_RULES)}, not {value!r}")
+
+
+def endpoints_from_env(environ: Mapping[str, str], namespace: str) -> EndpointsByHost | None:
+    """MESHLIB_ENDPOINTS, such as ``reviews=v1@:9081,v2@:9082 ratings=:9083``, for a workload of ``namespace``; None when it
+    says nothing. Raises ``ConfigError`` for what cannot be an address."""
+    words = environ.get("MESHLIB_ENDPOINTS", "").split()
+    if not words:
+        return None
+    from meshlib.resources.endpoints_text import endpoints_of_words
+
+    return endpoints_of_words(words, file="MESHLIB_ENDPOINTS", namespace=namespace)
 
 
 def identity_from_env(environ: Mapping[str, str]) -> Identity | None:

@@ -141,3 +141,23 @@ def test_a_wildcard_rule_is_for_the_hosts_below_it():
     rule = RULE.replace("host: cart", 'host: "*.local"')
     expect(CART + rule, "IST0174")
     expect(CART + rule.replace('"*.local"', '"*.example"  # IST0174'), "IST0174")
+
+
+LOCAL = """
+apiVersion: meshlib.dev/v1
+kind: LocalEndpoints
+metadata: {name: local}
+spec: {hosts: [{host: cart, subset: stable, addresses: [":1"]}]}
+---
+"""
+
+
+def test_a_host_that_only_a_local_endpoints_has_is_there_with_its_subsets():
+    expect(LOCAL + RULE + route("cart", "stable"), "IST0101", "IST0174")
+    expect(RULE.replace("host: cart", "host: cart  # IST0174"), "IST0174")
+
+
+def test_the_pods_of_a_host_with_local_endpoints_do_not_matter():
+    relabelled = RULE.replace("{version: v1}", "{version: v2}")
+    expect(CART + POD + relabelled.replace("{version: v2}", "{version: v2}  # IST0173"), "IST0173")
+    expect(CART + POD + LOCAL + relabelled, "IST0173")

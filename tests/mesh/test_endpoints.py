@@ -123,6 +123,20 @@ def test_every_way_to_make_a_mesh_takes_them(tmp_path, monkeypatch):
         assert endpoints(mesh) == [("10.0.0.1:9082", {})]
 
 
+def test_the_environment_says_them_as_the_command_does(tmp_path, monkeypatch):
+    (tmp_path / "mesh.yaml").write_text(json.dumps(TO_V2) + "\n---\n" + json.dumps(RULE))
+    monkeypatch.setenv("MESHLIB_CONFIG", str(tmp_path))
+    monkeypatch.setenv("MESHLIB_ENDPOINTS", "reviews=v2@10.0.0.1:9082  ratings=10.0.0.1:1")
+    with meshlib.Mesh.from_env() as mesh:
+        assert endpoints(mesh) == [("10.0.0.1:9082", {"version": "v2"})]
+        assert endpoints(mesh, "http://ratings/") == [("10.0.0.1:1", {})]
+    with meshlib.Mesh.from_env(endpoints={"ratings": "10.0.0.1:2"}) as mesh:
+        assert endpoints(mesh, "http://ratings/") == [("10.0.0.1:2", {})]
+    monkeypatch.setenv("MESHLIB_ENDPOINTS", "reviews")
+    with pytest.raises(ConfigError, match="MESHLIB_ENDPOINTS: error: reviews: is not HOST=ADDRESS"):
+        meshlib.Mesh.from_env()
+
+
 def test_labels_are_those_that_the_destination_rule_gives_and_follow_it():
     given = {"reviews": {"v1": "10.0.0.1:9081", "v2": "10.0.0.2:9082"}}
     plain = virtual_service("reviews", {"route": [to("reviews")]})
