@@ -6,12 +6,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from meshlib.engine.custom import CustomCheck
+from meshlib.engine.let_in import ALWAYS
 from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.let_in import LetIn
     from meshlib.policy.authorization.decision import Authorization, Decision
     from meshlib.policy.inbound_view import InboundView
 
@@ -75,6 +77,13 @@ class AuthorizationCheck:
             self._watch(request)
         decision = self.policies.decide(request)
         return None if not decision.status else self._refuse(decision, request)
+
+    def rests_on(self, request: InboundView) -> LetIn | None:
+        """On nothing more where no policy asks for more than head and peer. What is watched is counted each time."""
+        policies = self.policies
+        if self._watched or not policies.of_head_and_peer or policies.decide(request).status:
+            return None
+        return ALWAYS
 
     def judge(self, request: InboundView) -> Refusal | None:
         """The same once more, of a request of which more is known by now: nothing is counted twice but a refusal."""

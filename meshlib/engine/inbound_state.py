@@ -36,22 +36,25 @@ class Noting(Protocol):
 
 class BoundInbound:
     """The inbound settings of a port, who is let in while there is much to do (``admission``, asked before all others), and
-    their checks in the order in which they are asked. ``noting``: where calls of HTTP that have no flags are noted, by their
-    status, or by principal, whether the peer has shown a certificate, and status."""
+    their checks in the order in which they are asked."""
 
-    __slots__ = ("admission", "checks", "noting", "settings")
+    __slots__ = ("_noting", "admission", "checks", "settings")
 
     def __init__(self, settings: Inbound, checks: tuple[Check, ...], admission: Admission | None = None) -> None:
         self.settings = settings
         self.checks = checks
         self.admission = admission
-        self.noting: dict[int | tuple[str, bool, int], Noting] = {}
+        self._noting: dict[tuple[str, bool], dict[int, Noting]] = {}
 
-    def know(self, key: int | tuple[str, bool, int], noting: Noting) -> None:
-        """From now on. There may be any number of principals."""
-        if len(self.noting) >= MOST_NOTING:
-            self.noting.clear()
-        self.noting[key] = noting
+    def noting(self, principal: str, mutual: bool) -> dict[int, Noting]:
+        """Where calls of HTTP that have no flags are noted, by status: those of a peer with this ``principal`` ("": it has
+        none), that has shown a certificate or not. Who comes to know a series puts it here."""
+        found = self._noting.get((principal, mutual))
+        if found is None:
+            if len(self._noting) >= MOST_NOTING:  # there may be any number of principals
+                self._noting.clear()
+            found = self._noting[principal, mutual] = {}
+        return found
 
     @property
     def straight(self) -> bool:

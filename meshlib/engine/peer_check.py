@@ -9,11 +9,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from meshlib.engine.let_in import ALWAYS
 from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from meshlib.engine.let_in import LetIn
     from meshlib.policy.inbound_view import InboundView
 
 BODY = "mTLS is required: call with a certificate of the mesh"
@@ -67,6 +69,10 @@ class PeerCheck:
         refusal = self._no_identity if request.secure else self._plain_text
         self._counts.tell(self.policy, request, refusal.detail)
         return refusal
+
+    def rests_on(self, request: InboundView) -> LetIn | None:
+        """On the peer alone."""
+        return ALWAYS if request.principal else None
 
 
 def _refusal(detail: str) -> Refusal:

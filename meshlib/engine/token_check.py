@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from meshlib.compiler.token_rules import TokenRule, TokenRules, UnreadTokens
 from meshlib.engine.effects import Spawn
+from meshlib.engine.let_in import ALWAYS
 from meshlib.engine.verified_tokens import Verified, VerifiedTokens
 from meshlib.policy.authorization.tokens import VerifiedClaims
 from meshlib.policy.path_spellings import Normalization, path_spellings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from meshlib.engine.check import Asking
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.engine.key_sets import HeldKeys, KeySets
+    from meshlib.engine.let_in import LetIn
     from meshlib.security.jwk import KeySet
 
     Verdict: TypeAlias = "Admitted | Lacks | str"
@@ -81,9 +83,10 @@ class Usual:
     """The rule and the header of a server that looks for tokens in one header only: one that was verified before is let in by a
     look. ``parameters``: also in the query, if there is one."""
 
-    __slots__ = ("forward", "held", "kept", "keys", "length", "name", "parameters", "prefix")
+    __slots__ = ("_clock", "forward", "held", "kept", "keys", "length", "name", "parameters", "prefix")
 
-    def __init__(self, bound: BoundRule, name: str, prefix: str) -> None:
+    def __init__(self, bound: BoundRule, name: str, prefix: str, clock: Clock) -> None:
+        self._clock = clock
         self.name = name
         self.prefix = prefix
         self.length = len(prefix)
@@ -92,6 +95,43 @@ class Usual:
         self.kept = bound.tokens.kept
         self.forward = bound.rule.forward
         self.parameters = bool(bound.rule.locations.parameters)
+
+    def is_good(self, kept: Verified) -> bool:
+        """Whether a token that was verified before is so by the keys that count now, which need not be fetched again, and is
+        valid at this time."""
+        held = self.held
+        if kept.keys is not (self.keys if held is None else self._fresh(held)):
+            return False
+        return kept.begins <= self._clock.time() < kept.ends
+
+    def _fresh(self, held: HeldKeys) -> KeySet | None:
+        """The keys of a source, None when they should be fetched first, or again."""
+        now = self._clock.monotonic()
+        return None if held.due(now) else held.usable(now)
+
+    def admit(self, request: InboundRequest, kept: Verified) -> None:
+        """Let it in by this token."""
+        if not self.forward:
+            request.take_away(self.name)
+        request.claims = kept.claims
+        request.request_principal = kept.principal
+
+
+class ByToken:
+    """Let in by a token of the usual header, for as long as that is good (``let_in.LetIn``)."""
+
+    __slots__ = ("_is_good", "_kept", "_usual")
+
+    def __init__(self, usual: Usual, kept: Verified) -> None:
+        self._usual = usual
+        self._kept = kept
+        self._is_good = usual.is_good
+
+    def holds(self) -> bool:
+        return self._is_good(self._kept)
+
+    def repeat(self, request: InboundRequest) -> None:
+        self._usual.admit(request, self._kept)
 
 
 class TokenCheck:
@@ -110,7 +150,7 @@ class TokenCheck:
             BoundRule(rule, None if rule.source is None else key_sets.held(rule.source)) for rule in rules.rules
         )
         self._unread = rules.unread
-        self._usual = None if rules.unread else _usual(self._rules)
+        self._usual = None if rules.unread else _usual(self._rules, clock)
 
     def __call__(self, request: InboundRequest) -> Refusal | Asking | None:
         """Let the request in, with its claims, or refuse it; or wait for keys first."""
@@ -119,19 +159,10 @@ class TokenCheck:
             return None
         usual = self._usual  # None where there are rules that cannot be read
         if usual is not None:
-            value = request.header(usual.name)
-            if value is not None and value.startswith(usual.prefix) and not (usual.parameters and request.query):
-                kept = usual.kept(value[usual.length :])
-                if (
-                    kept is not None
-                    and kept.keys is (usual.keys if usual.held is None else self._fresh(usual.held))
-                    and kept.begins <= self._clock.time() < kept.ends
-                ):
-                    if not usual.forward:
-                        request.take_away(usual.name)
-                    request.claims = kept.claims
-                    request.request_principal = kept.principal
-                    return None
+            kept = self._kept(usual, request)
+            if kept is not None:
+                usual.admit(request, kept)
+                return None
         for unread in self._unread:
             if unread.may_refuse(request):
                 return _refusal_by_unread(request, unread, self._normalization)
@@ -140,15 +171,30 @@ class TokenCheck:
             return self._asking(request, verdict)
         return self._settle(request, verdict)
 
+    def rests_on(self, request: InboundRequest) -> LetIn | None:
+        """On its token, in the usual header and known by now; on nothing more where it has none and needs none."""
+        usual = self._usual
+        if usual is None or request.method == "OPTIONS":
+            return None
+        kept = self._kept(usual, request)
+        if kept is not None:
+            usual.admit(request, kept)  # who judges claims comes after
+            return ByToken(usual, kept)
+        return ALWAYS if self._decide(request, ()) is ANONYMOUS else None
+
     def after_fork(self) -> None:
         """In a forked child."""
         for bound in self._rules:
             bound.tokens.after_fork()
 
-    def _fresh(self, held: HeldKeys) -> KeySet | None:
-        """The keys of a source, None when they should be fetched first, or again."""
-        now = self._clock.monotonic()
-        return None if held.due(now) else held.usable(now)
+    @staticmethod
+    def _kept(usual: Usual, request: InboundRequest) -> Verified | None:
+        """The token of a request where it is usual, and was verified before."""
+        value = request.header(usual.name)
+        if value is None or not value.startswith(usual.prefix) or (usual.parameters and request.query):
+            return None
+        kept = usual.kept(value[usual.length :])
+        return kept if kept is not None and usual.is_good(kept) else None
 
     def _is_stale(self, verdict: Verdict) -> bool:
         """Whether the keys that let a request in should be fetched again."""
@@ -260,12 +306,12 @@ class TokenCheck:
             request.take_away(name)
 
 
-def _usual(rules: Sequence[BoundRule]) -> Usual | None:
+def _usual(rules: Sequence[BoundRule], clock: Clock) -> Usual | None:
     """That of a server that looks for tokens in one header only, and sets none."""
     if len(rules) != 1 or rules[0].rule.outputs or rules[0].rule.locations.cookies:
         return None
     headers = rules[0].rule.locations.headers
-    return Usual(rules[0], *headers[0]) if len(headers) == 1 else None
+    return Usual(rules[0], *headers[0], clock) if len(headers) == 1 else None
 
 
 def _verified(rule: TokenRule, token: Jwt, keys: KeySet) -> Verified:

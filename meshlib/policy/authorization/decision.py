@@ -86,6 +86,11 @@ class Authorization:
         """Whether there are rules of AUDIT policies."""
         return bool(self._audit.rules)
 
+    @property
+    def of_head_and_peer(self) -> bool:
+        """Whether requests that have their head, port and peer in common are decided on alike."""
+        return self._table.of_head_and_peer
+
     def decide(self, request: InboundView) -> Decision:
         """DENY first; then ALLOW, if there is an ALLOW policy at all. The decision for one rule is always the same object."""
         if request.routed is not None:

@@ -255,6 +255,25 @@ def kind_of(key: str) -> Kind[str] | Kind[int] | Kind[str | None] | Kind[Issued]
     raise BadCondition(f"{key!r} is not a valid condition")
 
 
+_OF_HEAD_AND_PEER = frozenset(
+    (
+        *("methods", "paths", "hosts", "authority", "destination.port"),
+        *("source.principal", "source.namespace", "source.serviceAccount", "source.trustDomain"),
+        *("request.auth.principal", *_CLAIMS),
+    )
+)
+
+
+def is_of_head_and_peer(key: str) -> bool:
+    """Whether nothing counts for this field but the head of a request (its target, headers and the token among them), the
+    port and who its peer is: so requests that have these in common are alike. Not so addresses, the SNI or the scheme."""
+    if key.startswith((_CLAIM, _ENVOY)):
+        return True
+    if key.startswith(_HEADERS):
+        return key[len(_HEADERS) :].lower() != "[:scheme]"
+    return key in _OF_HEAD_AND_PEER
+
+
 def _claim(names: tuple[str, ...]) -> Kind[tuple[str, ...]]:
     return Kind(Claims, claims=claim_reader(names))
 

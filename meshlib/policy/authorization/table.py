@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
-from meshlib.policy.authorization.fields import PATH_HEADER, Field, kind_of
+from meshlib.policy.authorization.fields import PATH_HEADER, Field, is_of_head_and_peer, kind_of
 from meshlib.policy.authorization.paths import PathField
 from meshlib.policy.authorization.rules import Condition, Policy, RuleOf
 from meshlib.policy.authorization.tokens import VerifiedClaims
@@ -58,6 +58,7 @@ class RuleTable:
         "_undecided",
         "facts",
         "late",
+        "of_head_and_peer",
         "permits",
         "rules",
     )
@@ -84,6 +85,8 @@ class RuleTable:
                 for condition in clause:
                     asked.setdefault(same(condition.key), []).append((bit, condition))
         self._every = (1 << len(self.rules)) - 1
+        self.of_head_and_peer = all(map(is_of_head_and_peer, asked))
+        """Whether requests that have their head and peer in common match the same."""
         about_paths = asked.pop("paths", None)
         made = [field_of(k, asked[k], self._every, self.permits, normalization) for k in sorted(asked, key=_place)]
         plain = [field for field in made if field.read is None and field.claims is None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 from meshlib.engine.body_source import NO_BODY
@@ -12,18 +12,27 @@ from meshlib.engine.drivers import run_async
 from meshlib.engine.effects import Serve
 from meshlib.engine.inbound import asked_at_once, inbound
 from meshlib.engine.inbound_context import current, enter, leave
+from meshlib.engine.inbound_state import SHUT
+from meshlib.engine.stand_in import STAND_IN
 from meshlib.policy import deadline
 from meshlib.transport.asgi.changed_scope import changed
 from meshlib.transport.asgi.http import ClientGone, HttpServing
+from meshlib.transport.asgi.known_head import LINE, NOBODY, KnownHead, known_head
+from meshlib.transport.asgi.messages import size, size_of
 from meshlib.transport.asgi.peer import peers_of
 from meshlib.transport.asgi.request import AsgiRequest, requests_of, told_of
 from meshlib.transport.asgi.straight import Straight
 from meshlib.transport.asgi.websocket import WebSocketServing
+from meshlib.transport.runtimes.requests_met import RequestsMet
 from meshlib.transport.runtimes.serving import DEADLINE_NAMES, server_of
 
 if TYPE_CHECKING:
+    from meshlib.engine.check import Check
     from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.engine.inbound_state import BoundInbound, BoundPorts
+    from meshlib.engine.live_mesh import LiveMesh
     from meshlib.policy.refusal import Refusal
+    from meshlib.transport.asgi.known_head import Met
     from meshlib.transport.asgi.messages import App, Receive, Scope, Send
     from meshlib.transport.runtimes.serving import Serves
 
@@ -51,7 +60,10 @@ class MeshASGIMiddleware:
         self._app = app
         self._port = port
         self._server = server_of(mesh, type(self).__name__)
-        self._request_of = requests_of(peers_of(self._server.peers), port)
+        self._peer_of = peers_of(self._server.peers)
+        self._request_of = requests_of(self._peer_of, port)
+        self._met: tuple[BoundPorts, Met] = SHUT, RequestsMet()
+        """What was met of the configuration in force. One tuple: other threads see all of it or nothing."""
         self._names: tuple[str, ...] = ()
         self._deadline_headers: list[tuple[str, bytes]] = []
         self._warned = False
@@ -63,31 +75,37 @@ class MeshASGIMiddleware:
         server = self._server
         bound = left = None
         if kind == "http":
-            web_socket, straight, port = False, None, self._port
-            told = told_of(scope)
-            if told is not None:  # the request itself is made when somebody asks for it
-                bound = server.straight(told[2].port if port is None else port)
-                if bound is not None and not bound.checks:
-                    straight = Straight(bound, server, scope, receive, send, told[2].method)
-                    straight.told, straight.port = told, port
-            if straight is None:
-                request = self._request_of(scope, receive)
-                bound = server.straight(request.port)
-                if bound is not None and (not request.special or self._is_usual(request)):
-                    straight = Straight(bound, server, scope, receive, send, request.method)
-                    straight.request = request
-                    if bound.checks:
-                        straight.checks = bound.checks
-                        left = asked_at_once(request, bound.checks)
-                else:
-                    bound = None
-            if straight is not None and bound is not None and left is None:
+            web_socket = False
+            straight = known = None
+            key: Hashable = None
+            live = server.core.live
+            ports, met = self._met
+            if live is None or live.inbound is not ports:
+                ports, met = self._begin(live)
+            headers, extensions = scope["headers"], scope.get("extensions")
+            try:
+                if extensions and "tls" in extensions and type(headers) is list:
+                    identity, mutual = self._peer_of(extensions["tls"])
+                    key = LINE(scope), tuple(headers), identity and identity.text, mutual
+                elif type(headers) is list:
+                    key = LINE(scope), tuple(headers)
+                known = met.of(key)
+            except (KeyError, TypeError):  # servers need not tell all of these, nor as tuples
+                key = None
+            if known is not None and STAND_IN not in scope and (known.let_in is None or known.let_in.holds()):
+                known.met = True
+                straight = Straight(known, scope, receive, send)
+                if known.changed is not None:
+                    straight.scope = {**scope, "headers": list(known.changed)}
+            else:
+                straight, request, bound, left = self._look(scope, receive, send)
+                if straight is not None and key is not None and met.wants():
+                    self._remember(straight, request, scope, ports, met, key)
+            if straight is not None:
                 # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
                 straight.span = server.telemetry.began(straight)
-                outer = scope
+                scope = straight.scope
                 scope[CALL] = straight
-                if bound.checks and request.for_application is not None:
-                    scope = straight.scope = changed(scope, request)
                 token = tokens = None
                 if straight.around is None and deadline_around.get() is None:
                     token = current.set(straight)  # all that ``enter`` would do
@@ -106,8 +124,9 @@ class MeshASGIMiddleware:
                         current.reset(token)
                     elif tokens is not None:
                         leave(straight, tokens)
-                    outer.pop(CALL, None)  # they refer to each other: not one request is left to the garbage collector
+                    scope.pop(CALL, None)  # they refer to each other: not one request is left to the garbage collector
                 return
+            assert request is not None
         elif kind == "websocket":
             web_socket, request = True, self._request_of(scope, receive)
         elif kind == "lifespan":
@@ -165,6 +184,55 @@ class MeshASGIMiddleware:
             serving.returned()
         finally:
             leave(call, tokens)
+
+    def _begin(self, live: LiveMesh | None) -> tuple[BoundPorts, Met]:
+        """Nothing was met yet of the configuration in force; None: of a mesh that is closed."""
+        made: tuple[BoundPorts, Met] = SHUT if live is None else live.inbound, RequestsMet()
+        self._met = made
+        return made
+
+    def _look(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[Straight | None, AsgiRequest | None, BoundInbound | None, tuple[Check, ...] | None]:
+        """An HTTP request of which nothing is known yet: where it goes straight, that; else the request, and where checks were
+        asked, what is bound and the checks that are left."""
+        server, port = self._server, self._port
+        told = told_of(scope)
+        if told is not None:  # the request itself is made when somebody asks for it
+            target = told[2]
+            bound = server.straight(target.port if port is None else port)
+            if bound is not None and not bound.checks:
+                query = scope.get("query_string")
+                head_size = target.size + size(told[0]) + (len(query) + 1 if query else 0)
+                known = KnownHead(server, bound, told, port, NOBODY, head_size)
+                return Straight(known, scope, receive, send), None, None, None
+        request = self._request_of(scope, receive)
+        bound = server.straight(request.port)
+        if bound is None or (request.special and not self._is_usual(request)):
+            return None, request, None, None
+        if bound.checks:
+            left = asked_at_once(request, bound.checks)
+            if left is not None:
+                return None, request, bound, left
+        shown = scope if request.for_application is None else changed(scope, request)
+        who = request.peer_id, request.principal, request.mutual
+        came = scope["headers"], dict(request.values), request.line
+        known = KnownHead(server, bound, came, port, who, size_of(request, shown))
+        straight = Straight(known, shown, receive, send)
+        straight.request = request
+        return straight, request, bound, None
+
+    def _remember(
+        self, straight: Straight, request: AsgiRequest | None, scope: Scope, ports: BoundPorts, met: Met, key: Hashable
+    ) -> None:
+        """For the next request like this one, of what ``ports`` say."""
+        known = straight.known
+        if request is None:
+            request = known.request(scope)
+        if ports.of(request.port) is known.bound:  # else another configuration has come meanwhile
+            found = known_head(known, request, scope)
+            if found is not None:
+                met.keep(key, found)
 
     def _is_usual(self, request: AsgiRequest) -> bool:
         """Whether ``request``, which has headers of its own, goes straight all the same: it says no deadline, is no gRPC."""

@@ -60,9 +60,9 @@ class Target(NamedTuple):
 
 
 class AsgiRequest(InboundRequest):
-    """``values``: the headers by name, of a repeated one the last; ``malformed``: why it is refused, None when it is not;
-    ``absolute``: its target is of the form ``http://host/path``; ``forwarded``: its server has put an address of
-    X-Forwarded-For in the place of the peer's."""
+    """``values``: the headers by name, of a repeated one the last; ``line``: what method, path and Host come to;
+    ``malformed``: why it is refused, None when it is not; ``absolute``: its target is of the form ``http://host/path``;
+    ``forwarded``: its server has put an address of X-Forwarded-For in the place of the peer's."""
 
     special = False
     """Whether it has a header or a target by which a request is not one of many like it."""
@@ -101,6 +101,7 @@ class AsgiRequest(InboundRequest):
         self._scope = scope
         self._raw = headers
         self.values = values
+        self.line = target
         self.method, self.port, self.path, self._authority, self.malformed, self.absolute, self.routed, _ = target
 
     @property
@@ -209,17 +210,6 @@ def told_of(scope: Scope) -> Told | None:
     if "extensions" in scope and scope["extensions"] and "tls" in scope["extensions"]:
         return None
     return headers, values, target
-
-
-def request_told(scope: Scope, told: Told, port: int | None) -> AsgiRequest:
-    """The request that ``told_of`` has found nothing special about."""
-    request = AsgiRequest(scope, *told)
-    if port is not None:
-        request.port = port
-    query = scope.get("query_string")
-    if query:
-        request.query = query.decode("latin-1")
-    return request
 
 
 RequestOf = Callable[["Scope", "Receive"], AsgiRequest]

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.transport.asgi.http import FROM_FILES
-from meshlib.transport.asgi.messages import declared_length, size_of
-from meshlib.transport.asgi.request import request_told
+from meshlib.transport.asgi.messages import declared_length
 from meshlib.transport.asgi.routes import template_of
 from meshlib.transport.asgi.serving import broken
 
@@ -21,64 +20,66 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.clock import Clock
+    from meshlib.compiler.inbound import Inbound
+    from meshlib.engine.check import Check
     from meshlib.engine.check_failures import CheckFailures
     from meshlib.engine.effects import Ended
     from meshlib.engine.inbound_request import InboundRequest
-    from meshlib.engine.inbound_state import BoundInbound
     from meshlib.telemetry.inbound_tracing import ServedSpan
+    from meshlib.transport.asgi.known_head import KnownHead
     from meshlib.transport.asgi.messages import Message, Pairs, Receive, Scope, Send
-    from meshlib.transport.asgi.request import Told
-    from meshlib.transport.runtimes.serving import Server
 
 START, BODY = "http.response.start", "http.response.body"
 
 
 class Straight(InboundCall):
-    """``receive`` and ``send`` are the application's. ``over``: the response has ended, or will not any more; ``gone``: its
-    client has left. The protocol is HTTP's (gRPC has trailers to read). The request is made when somebody asks for it, of
-    ``told``, if nobody has put one in its place; ``port``: where it came to, as ``request_of`` takes it."""
+    """``receive``, ``send`` and ``scope`` are the application's. ``over``: the response has ended, or will not any more;
+    ``gone``: its client has left. The protocol is HTTP's (gRPC has trailers to read). The request is made, of what is ``known``
+    of its head, when somebody asks for it, if nobody has put one in its place."""
 
     span: ServedSpan | None = None
-    told: Told | None = None
-    port: int | None = None
     _head: Pairs = ()
 
-    def __init__(
-        self, bound: BoundInbound, server: Server, scope: Scope, receive: Receive, send: Send, method: str
-    ) -> None:
-        self.inbound = bound.settings
-        self._bound = bound
-        self._server = server
-        self.scope = self._scope = scope
+    def __init__(self, known: KnownHead, scope: Scope, receive: Receive, send: Send) -> None:
+        self.known = known
+        self.scope = scope
         self._receive = receive
         self._send = send
-        self._method = method
         # what is looked at for each request is the object's own: looking for it in the class takes ten times as long
         self.over = self.gone = self._ending = self._trailers = False
         self.request_bytes = self.response_bytes = 0
         self.flags = ""
-        self.started = server.now()
+        self.started = known.server.now()
 
     @cached_property
     def request(self) -> InboundRequest:  # type: ignore[override]
         """The request."""
-        assert self.told is not None
-        return request_told(self._scope, self.told, self.port)
+        return self.known.request(self.scope)
+
+    @property
+    def inbound(self) -> Inbound:  # type: ignore[override]
+        """The settings in force when it came."""
+        return self.known.bound.settings
+
+    @property
+    def checks(self) -> tuple[Check, ...]:  # type: ignore[override]
+        """Those that have let it in."""
+        return self.known.bound.checks
 
     @property
     def clock(self) -> Clock:  # type: ignore[override]
         """The mesh's."""
-        return self._server.clock
+        return self.known.server.clock
 
     @property
     def rng(self) -> random.Random:  # type: ignore[override]
         """The mesh's."""
-        return self._server.rng
+        return self.known.server.rng
 
     @property
     def failures(self) -> CheckFailures:  # type: ignore[override]
         """The mesh's."""
-        return self._server.failures
+        return self.known.server.failures
 
     async def receive(self) -> Message:
         """The next piece of the request, or that its client has gone."""
@@ -119,7 +120,7 @@ class Straight(InboundCall):
         except OSError:
             self.gone = True
             raise
-        if self._method != "HEAD":
+        if self.known.method != "HEAD":
             body = message.get("body")
             if body:
                 self.response_bytes += len(body)
@@ -129,40 +130,28 @@ class Straight(InboundCall):
             return
         if self.gone:
             self.end(CUT)
-            self._over(self._server.telemetry.ended)
+            self._over(self.known.server.telemetry.ended)
             return
         # it has ended like nearly all do: where the last one like it was noted is known
         self.status = status = self.sent
-        told, bound = self.told, self._bound
-        if told is None:
-            request = self.request
-            noting = bound.noting.get((request.principal, request.mutual, status))
-        else:
-            noting = bound.noting.get(status)
+        known = self.known
+        noting = known.noting.get(status)
         if noting is None or self.span is not None or self.flags:
             self._learn()
             return
         self.over = True
-        if told is None:
-            size = size_of(request, self.scope)
-        else:  # the same
-            size = told[2].size + len(b"".join(chain.from_iterable(told[0])))
-            query = self._scope.get("query_string")
-            if query:
-                size += len(query) + 1
-        noting.note((self._server.now() - self.started) * 1000.0, self.request_bytes + size, self.response_bytes)
+        milliseconds = (known.server.now() - self.started) * 1000.0
+        noting.note(milliseconds, self.request_bytes + known.size, self.response_bytes)
 
     def _learn(self) -> None:
         """Record a whole response, and where the next one like it is to be noted."""
-        server = self._server
-        self._over(server.telemetry.ended)
+        telemetry = self.known.server.telemetry
+        self._over(telemetry.ended)
         if self.flags:
             return
-        found = server.telemetry.noting(self)
+        found = telemetry.noting(self)
         if found is not None:
-            request = self.request
-            key = request.principal, request.mutual, self.status
-            self._bound.know(key if self.told is None else self.status, found)
+            self.known.noting[self.status] = found
 
     def returned(self) -> None:
         """The application has nothing more to say."""
@@ -175,7 +164,7 @@ class Straight(InboundCall):
             return
         if isinstance(error, GeneratorExit):  # perhaps the garbage collector's doing: see telemetry/observe.py
             self.end(CUT)
-            self._over(self._server.telemetry.broken)
+            self._over(self.known.server.telemetry.broken)
             return
         if not isinstance(error, Exception):
             self.gone = True
@@ -183,11 +172,11 @@ class Straight(InboundCall):
 
     def _ended(self, ended: Ended) -> None:
         self.end(CUT if self.gone else ended)
-        self._over(self._server.telemetry.ended)
+        self._over(self.known.server.telemetry.ended)
 
     def _over(self, record: Callable[[InboundCall, ServedSpan | None], None]) -> None:
         self.over = True
-        self.request_bytes += size_of(self.request, self.scope)
+        self.request_bytes += self.known.size
         if self.around is not None:
             self.route = template_of(self.scope)
         record(self, self.span)

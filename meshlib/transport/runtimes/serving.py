@@ -72,7 +72,6 @@ class Server:
     handlers make end with the deadline of the request they serve."""
 
     __slots__ = (
-        "_core",
         "_latenesses",
         "_names",
         "_names_of",
@@ -81,6 +80,7 @@ class Server:
         "awaited",
         "blocking",
         "clock",
+        "core",
         "now",
         "peers",
         "rng",
@@ -88,7 +88,7 @@ class Server:
     )
 
     def __init__(self, core: MeshCore, telemetry: InboundTelemetry, propagates: bool = True) -> None:
-        self._core = core
+        self.core = core
         self._propagates = propagates
         self._names: tuple[str, ...] = ()
         self._names_of: Snapshot | None = None
@@ -106,7 +106,7 @@ class Server:
     def call(self, request: InboundRequest, deadline: float | None = None, *, lasts: bool = False) -> InboundCall:
         """The call that serves ``request``; ``deadline`` is by the mesh's monotonic clock. Of a mesh that is closed it is
         refused. ``lasts``: a WebSocket, which no deadline binds."""
-        core = self._core
+        core = self.core
         live = core.live
         if live is None:
             bound, failures = SHUT.default, None
@@ -129,7 +129,7 @@ class Server:
         """What is bound for requests to ``port`` (0: nobody knows), where nothing is asked of those that have no protocol,
         deadline or form of their own but by checks that ``asked_at_once`` may ask; else None, and they take the exchange.
         Looked up once a configuration (row asgi-cost of the benchmarks)."""
-        live = self._core.live
+        live = self.core.live
         if live is None:
             return None
         seen, default, ports = self._straight  # one tuple: other threads see all of it or nothing
@@ -139,7 +139,7 @@ class Server:
 
     def straight_for(self, request: InboundRequest) -> BoundInbound | None:
         """As ``straight``, of the port that ``request`` came to, which is asked for only where ports differ."""
-        live = self._core.live
+        live = self.core.live
         if live is None:
             return None
         seen, default, ports = self._straight
@@ -157,13 +157,13 @@ class Server:
     @property
     def failures(self) -> CheckFailures:
         """What checks of the mesh have failed at."""
-        live = self._core.live
+        live = self.core.live
         return CheckFailures() if live is None else live.check_failures
 
     def deadline_names(self) -> tuple[str, ...]:
         """The headers (lower case) that may say how much time a request has left, the one that counts first: those of
         ResiliencePolicies, then meshlib's and gRPC's. The same object while the configuration is."""
-        live = self._core.live
+        live = self.core.live
         snapshot = None if live is None else live.snapshot
         if snapshot is not self._names_of or not self._names:
             policies = () if snapshot is None else snapshot.resilience.values()

@@ -98,8 +98,8 @@ class Straight(InboundCall, Head):
         self.status = status = self.begun or 500
         # it has ended like nearly all do: where the last one like it was noted is known
         request, server = self.request, self._server
-        key = status if not request.principal and not request.mutual else (request.principal, request.mutual, status)
-        noting = self._bound.noting.get(key)
+        series = self._bound.noting(request.principal, request.mutual)
+        noting = series.get(status)
         if noting is not None and self.span is None and not self.flags:
             noting.note((server.now() - self.started) * 1000.0, self.request_bytes, self.response_bytes)
             return
@@ -107,7 +107,7 @@ class Straight(InboundCall, Head):
         if not self.flags:
             found = server.telemetry.noting(self)
             if found is not None:
-                self._bound.know(key, found)
+                series[status] = found
 
     def end(self, how: Ended) -> None:
         """The call is over. May be told more than once: the first counts."""

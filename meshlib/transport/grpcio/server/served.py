@@ -93,12 +93,12 @@ class Served(Server):
 
     def is_of(self, core: MeshCore) -> bool:
         """Whether it judges calls for this mesh."""
-        return self._core is core
+        return self.core is core
 
     @property
     def looks_at_queue(self) -> bool:
         """Whether it matters how long calls stand in line for a thread."""
-        live = self._core.live
+        live = self.core.live
         admission = None if live is None else live.inbound.of(self._port).admission
         return admission is not None and admission.looks_at_queue
 
@@ -109,7 +109,7 @@ class Served(Server):
         connection = at(peer)
         auth = context.auth_context()
         shown = certificates(auth)
-        peer_id = None if shown is None else self._core.peers.identity_of(*shown)
+        peer_id = None if shown is None else self.core.peers.identity_of(*shown)
         secure = auth.get("transport_security_type", NOT_SECURE) != NOT_SECURE
         mutual = secure and "x509_pem_cert" in auth
         port = self._port

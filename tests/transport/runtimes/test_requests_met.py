@@ -1,0 +1,106 @@
+"""Requests that were met before: few strangers' are kept, and where none comes again nobody looks for it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from meshlib.transport.runtimes import requests_met
+from meshlib.transport.runtimes.requests_met import (
+    FEW_MISSES,
+    LONGEST,
+    MOST_BYTES,
+    MOST_REQUESTS,
+    PAUSE,
+    SELDOM,
+    USELESS,
+    RequestsMet,
+)
+
+
+class Kept:
+    def __init__(self, key_size: int = 100, met: bool = False) -> None:
+        self.key_size = key_size
+        self.met = met
+
+
+def filled(met: bool = False) -> RequestsMet[Kept]:
+    made: RequestsMet[Kept] = RequestsMet()
+    for n in range(MOST_REQUESTS):
+        made.keep(n, Kept(met=met))
+    return made
+
+
+def test_what_was_kept_is_found_by_its_key_alone():
+    made: RequestsMet[Kept] = RequestsMet()
+    one = Kept()
+    made.keep(("GET", b"/a"), one)
+    assert made.of(("GET", b"/a")) is one
+    assert made.of(("GET", b"/b")) is None
+
+
+def test_after_the_first_few_misses_one_in_so_many_is_kept():
+    made: RequestsMet[Kept] = RequestsMet()
+    wanted = [made.wants() for _ in range(FEW_MISSES + 10 * SELDOM)]
+    assert all(wanted[:FEW_MISSES])
+    assert sum(wanted[FEW_MISSES:]) == 10
+
+
+def test_the_oldest_is_given_up_when_there_are_too_many_or_they_are_too_large():
+    made = filled()
+    made.keep("new", Kept())
+    assert (len(made), made.of(0), made.of(1) is None, made.of("new") is None) == (MOST_REQUESTS, None, False, False)
+    made = RequestsMet()
+    for n in range(2 * MOST_BYTES // LONGEST):
+        made.keep(n, Kept(LONGEST))
+    assert len(made) == MOST_BYTES // LONGEST
+    made.keep("too long", Kept(LONGEST + 1))
+    assert made.of("too long") is None
+
+
+def test_one_that_is_kept_again_counts_once():
+    made: RequestsMet[Kept] = RequestsMet()
+    for _ in range(10 * MOST_BYTES // LONGEST):
+        made.keep("same", Kept(LONGEST))
+    assert (len(made), made._size) == (1, LONGEST)
+
+
+def test_where_none_comes_again_nobody_looks_for_a_while():
+    made = filled()
+    for n in range(USELESS):
+        assert made.of(MOST_REQUESTS - 1) is not None
+        made.keep(f"new {n}", Kept())
+    assert not made.wants()
+    for _ in range(PAUSE):
+        assert made.of(MOST_REQUESTS - 1) is None
+    assert made.of(MOST_REQUESTS - 1) is not None
+
+
+def test_where_they_come_again_everybody_looks():
+    made = filled(met=True)
+    for n in range(2 * USELESS):
+        made.keep(f"new {n}", Kept(met=n % USELESS == 0))
+    assert made.of("new 1") is not None
+
+
+def test_a_lock_that_somebody_else_holds_is_not_waited_for():
+    made: RequestsMet[Kept] = RequestsMet()
+    made._lock = threading.Lock()
+    made._lock.acquire()  # as in a child that was forked meanwhile
+    made.keep("a", Kept())
+    assert made.of("a") is None
+
+
+def test_plain_means_that_nothing_is_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(requests_met, "PLAIN", True)
+    made: RequestsMet[Kept] = RequestsMet()
+    assert not made.wants()
+    made.keep("a", Kept())
+    assert made.of("a") is None
+
+
+def test_it_shows_nobodys_headers():
+    made: RequestsMet[Kept] = RequestsMet()
+    made.keep((b"authorization", b"secret"), Kept())
+    assert repr(made) == "<RequestsMet 1>"
