@@ -454,6 +454,8 @@ class Mesh(Doors):
             self._source.stop()
         with self._lock:
             self._core.close()
+        if self._serving is not None:
+            self._serving.catch_up()
 
     async def aclose(self) -> None:
         """``close`` for asyncio: connections of the running loop are closed when it returns."""

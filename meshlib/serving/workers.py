@@ -18,6 +18,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from meshlib.telemetry.observe import record_all
+
 if TYPE_CHECKING:
     from meshlib.clock import Clock
 
@@ -195,6 +197,7 @@ class Workers:
         except BaseException:
             log.exception("a worker has failed")
         finally:
+            record_all()  # a worker ends without atexit
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()

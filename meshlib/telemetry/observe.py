@@ -4,12 +4,15 @@ Where a call's end is certain, its caller says ``began`` and ``ended`` (or ``bro
 garbage collector, ``watch`` or ``watch_rest`` puts a generator around its exchange, which hears of that.
 
 A call that is *closed* may be closed by the garbage collector, at any allocation, perhaps inside a lock of the very
-exporter that would record it. Such calls are only noted then, and recorded at the next call or scrape.
+exporter that would record it. Such calls are only noted then, and recorded at the next call or scrape, or at exit.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -103,6 +106,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         """A call is over amid its work: it was cancelled, interrupted or dropped, and this may be the garbage collector's
         doing."""
         self._closed.append((call, span, self._clock()))
+        _record_at_exit()
 
     def watch(self, call: WatchedCall, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
         """``exchange``, watched."""
@@ -246,6 +250,29 @@ class _CatchUp:
 
 
 _catching_up: weakref.WeakKeyDictionary[CollectorRegistry, _CatchUp] = weakref.WeakKeyDictionary()
+
+
+def record_all() -> None:
+    """Record what every mesh of this process has noted: at its end, when nobody scrapes it any more, prometheus_client's files
+    (PROMETHEUS_MULTIPROC_DIR) and the exporters of spans have everything."""
+    for found in list(_catching_up.values()):
+        found.collect()
+
+
+_exit_of = 0
+"""The process whose end has been asked for."""
+
+
+def _record_at_exit() -> None:
+    """A process asks for it at its first call that was only noted: what its parent has asked for is not its own."""
+    global _exit_of
+    if _exit_of == os.getpid():
+        return
+    _exit_of = os.getpid()
+    atexit.register(record_all)
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, record_all, exitpriority=0)  # such a child ends without atexit
 
 
 def _catch_up_before_scrapes(registry: CollectorRegistry, watcher: _Catching) -> None:
