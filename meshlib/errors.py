@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
-
+from meshlib.call_error import CallError as CallError
+from meshlib.call_error import MeshClosed as MeshClosed
 from meshlib.distribution import require_ours
 from meshlib.problems import ConfigError as ConfigError
 from meshlib.problems import MeshError as MeshError
@@ -18,67 +18,46 @@ from meshlib.problems import Problem as Problem
 from meshlib.problems import Severity as Severity
 
 if TYPE_CHECKING:
-    from meshlib.engine.explanation import Explanation
+    from meshlib.http_errors import ClosedMeanwhile as ClosedMeanwhile
+    from meshlib.http_errors import ConnectFailed as ConnectFailed
+    from meshlib.http_errors import ConnectionReset as ConnectionReset
+    from meshlib.http_errors import ConnectTimedOut as ConnectTimedOut
+    from meshlib.http_errors import InvalidRequest as InvalidRequest
+    from meshlib.http_errors import NoHealthyUpstream as NoHealthyUpstream
+    from meshlib.http_errors import Overflow as Overflow
+    from meshlib.http_errors import ProxyFailed as ProxyFailed
+    from meshlib.http_errors import UnsupportedProtocol as UnsupportedProtocol
+    from meshlib.http_errors import UpstreamReset as UpstreamReset
+    from meshlib.http_errors import UpstreamTimeout as UpstreamTimeout
+    from meshlib.http_errors import WriteTimedOut as WriteTimedOut
+
+OF_HTTP = (
+    "ClosedMeanwhile",
+    "ConnectFailed",
+    "ConnectTimedOut",
+    "ConnectionReset",
+    "InvalidRequest",
+    "NoHealthyUpstream",
+    "Overflow",
+    "ProxyFailed",
+    "UnsupportedProtocol",
+    "UpstreamReset",
+    "UpstreamTimeout",
+    "WriteTimedOut",
+)
+"""Errors of calls by httpx, which is loaded when one of them is asked for: gRPC and servers do without."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in OF_HTTP:
+        raise AttributeError(f"module 'meshlib.errors' has no attribute {name!r}")
+    from meshlib import http_errors
+
+    return getattr(http_errors, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *OF_HTTP])
 
 
 require_ours()
-
-
-class CallError(MeshError):
-    """Base of what a call through the mesh can raise. ``exchange`` tells what was decided and tried."""
-
-    exchange: Explanation | None = None
-
-
-class ConnectFailed(CallError, httpx.ConnectError):
-    """No connection to the endpoint: refused, unreachable, name not found, TLS handshake failed (Envoy flag UF)."""
-
-
-class ConnectTimedOut(ConnectFailed, httpx.ConnectTimeout):
-    """The endpoint did not accept the connection within connectTimeout (Envoy flag UF)."""
-
-
-class ProxyFailed(ConnectFailed, httpx.ProxyError):
-    """The proxy on the way to a host outside the registry could not be used, or refused (Envoy flag UF)."""
-
-
-class NoHealthyUpstream(CallError, httpx.ConnectError):
-    """The cluster has no endpoint that may be used (Envoy flag UH)."""
-
-
-class Overflow(CallError, httpx.PoolTimeout):
-    """A connection-pool limit was reached, or the caller's pool timeout passed while waiting (Envoy flag UO)."""
-
-
-class UpstreamTimeout(CallError, httpx.ReadTimeout):
-    """The route's timeout, perTryTimeout or the caller's own read timeout passed (Envoy flags UT, DC)."""
-
-
-class UpstreamReset(CallError, httpx.RemoteProtocolError):
-    """The connection broke, or the response was not HTTP, after the request was sent (Envoy flags UC, UPE)."""
-
-
-class WriteTimedOut(UpstreamTimeout, httpx.WriteTimeout):
-    """The request's body could not be written within the caller's own write timeout (Envoy flag DC)."""
-
-
-class ConnectionReset(UpstreamReset, httpx.ReadError, httpx.WriteError):
-    """The connection broke below HTTP: reset, or unreachable by now (Envoy flag UC). A connection that the server merely
-    closes is an ``UpstreamReset``. Whether reading or writing meets a reset first is chance, so this is both of httpx's."""
-
-
-class InvalidRequest(CallError, httpx.LocalProtocolError):
-    """The request itself cannot be written as HTTP: a line break in a header, an empty host, a Content-Length that is not
-    the body's. Nothing was sent, or less than a whole request on a connection that is used no more."""
-
-
-class UnsupportedProtocol(CallError, httpx.UnsupportedProtocol):
-    """The URL has no host, or a scheme other than http and https; nothing was sent."""
-
-
-class MeshClosed(CallError, RuntimeError):
-    """The mesh (or the client's transport) was closed before the call."""
-
-
-class ClosedMeanwhile(UpstreamReset, MeshClosed):
-    """The mesh was closed while the call was under way: its connection was broken off."""

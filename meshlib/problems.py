@@ -14,6 +14,11 @@ from meshlib.distribution import require_ours
 require_ours()
 
 
+def said(error: BaseException) -> str:
+    """What an exception says, for a text that quotes it; its class where it says nothing (``TimeoutError()``)."""
+    return str(error) or type(error).__name__
+
+
 class Severity(StrEnum):
     """How much a problem matters: an ``error`` refuses the resource, the others let it load."""
 

@@ -1,4 +1,7 @@
-"""The doors of a mesh: transports and clients of httpx, channels and interceptors of gRPC, and what handlers ask."""
+"""The doors of a mesh: transports and clients of httpx, channels and interceptors of gRPC, and what handlers ask.
+
+What needs a library of callers (httpx, httpx2, grpcio) is loaded by the door that is used.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from meshlib.engine import inbound_context
 from meshlib.engine.deadlines import seconds_left, until
+from meshlib.httpx_module import HttpxModule, imported, module_of_transport, typed, usual
 from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
@@ -25,6 +29,23 @@ if TYPE_CHECKING:
     from meshlib.transport.upstream.client_limits import HttpxLimits
     from meshlib.transport.upstream.client_settings import ClientSettings
     from meshlib.transport.upstream.tls import Cert, Verify
+
+
+C_co = TypeVar("C_co", covariant=True)
+
+
+class ClientModule(Protocol[C_co]):
+    """httpx or httpx2, as what has clients of a kind."""
+
+    @property
+    def Client(self) -> type[C_co]: ...  # noqa: N802 (their name)
+
+
+class AsyncClientModule(Protocol[C_co]):
+    """The same on event loops."""
+
+    @property
+    def AsyncClient(self) -> type[C_co]: ...  # noqa: N802 (their name)
 
 
 class Doors:
@@ -44,22 +65,21 @@ class Doors:
         limits: HttpxLimits | None = None,
         module: ModuleType | None = None,
     ) -> Any:
-        """A transport for ``httpx.Client``.
+        """A transport for ``httpx.Client`` and ``httpx2.Client``: each request gets responses and exceptions of its module.
 
         ``inner`` sends through any other httpx transport (MockTransport, WSGITransport ...): it gets the request with the
         endpoint's address in its URL and the mesh authority in Host. ``local_replies="respond"`` answers what Envoy would
         (503, 504) where the default raises httpx's exceptions. ``verify``, ``cert``, ``trust_env`` and ``http2`` are httpx's,
         for https URLs: over plaintext the mesh says who speaks HTTP/2. ``limits`` (httpx.Limits) bounds the connections of
         this transport beside the mesh's own limits; None: only those. What is said beside ``inner`` does not matter.
-        ``module`` is httpx or httpx2; found out from ``inner``, else httpx.
+        ``module``, httpx or httpx2, is whose requests ``inner`` takes, where its class does not tell.
         """
-        from meshlib.transport.httpx.module import module_of, typed
         from meshlib.transport.httpx.through_inner import sync_runtime
         from meshlib.transport.httpx.transport import transports
 
-        module = typed(module) if module is not None else module_of(inner)
-        runtime = sync_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
-        return transports(module).sync(self._core, runtime, local_replies)
+        takes = _taken_by(inner, module)
+        runtime = sync_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), takes)
+        return transports(*_in_use(module)).sync(self._core, runtime, local_replies)
 
     def async_http_transport(
         self,
@@ -74,33 +94,52 @@ class Doors:
         module: ModuleType | None = None,
     ) -> Any:
         """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
-        from meshlib.transport.httpx.module import module_of, typed
         from meshlib.transport.httpx.through_inner import async_runtime
         from meshlib.transport.httpx.transport import transports
 
-        module = typed(module) if module is not None else module_of(inner)
-        runtime = async_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), module)
-        return transports(module).asynchronous(self._core, runtime, local_replies)
+        takes = _taken_by(inner, module)
+        runtime = async_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), takes)
+        return transports(*_in_use(module)).asynchronous(self._core, runtime, local_replies)
 
-    def client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.Client:
-        """An ``httpx.Client`` whose calls go through the mesh; takes httpx.Client's own arguments.
+    @overload
+    def client(self, *, module: None = None, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.Client: ...
+    @overload
+    def client(self, *, module: ClientModule[C_co], local_replies: str = "raise", **httpx_kwargs: Any) -> C_co: ...
+    def client(self, *, module: object = None, local_replies: str = "raise", **httpx_kwargs: Any) -> object:
+        """An ``httpx.Client`` whose calls go through the mesh; takes httpx.Client's own arguments. ``module=httpx2``: an
+        ``httpx2.Client``, with that one's.
 
         ``transport`` is the ``inner`` of ``http_transport``. ``proxy``, ``mounts`` and the proxies of the environment
         (``trust_env``) act for hosts outside the registry, never for hosts of the mesh. Raises TypeError or ValueError for
         arguments that could not act (``http1=False``)."""
-        import httpx
+        from meshlib.transport.httpx.client_arguments import arguments
 
-        from meshlib.transport.httpx.clients import MeshClient, arguments
+        asked = _asked(module)
+        made = arguments(self.http_transport, httpx_kwargs, asked.HTTPTransport, local_replies, asked)
+        if asked.__name__ != "httpx":
+            return asked.Client(**made)
+        from meshlib.transport.httpx.clients import MeshClient
 
-        return MeshClient(**arguments(self.http_transport, httpx_kwargs, httpx.HTTPTransport, local_replies))
+        return MeshClient(**made)
 
-    def async_client(self, *, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.AsyncClient:
+    @overload
+    def async_client(
+        self, *, module: None = None, local_replies: str = "raise", **httpx_kwargs: Any
+    ) -> httpx.AsyncClient: ...
+    @overload
+    def async_client(
+        self, *, module: AsyncClientModule[C_co], local_replies: str = "raise", **httpx_kwargs: Any
+    ) -> C_co: ...
+    def async_client(self, *, module: object = None, local_replies: str = "raise", **httpx_kwargs: Any) -> object:
         """An ``httpx.AsyncClient`` whose calls go through the mesh; takes httpx.AsyncClient's own arguments, as ``client``."""
-        import httpx
+        from meshlib.transport.httpx.client_arguments import arguments
 
-        from meshlib.transport.httpx.clients import AsyncMeshClient, arguments
+        asked = _asked(module)
+        made = arguments(self.async_http_transport, httpx_kwargs, asked.AsyncHTTPTransport, local_replies, asked)
+        if asked.__name__ != "httpx":
+            return asked.AsyncClient(**made)
+        from meshlib.transport.httpx.clients import AsyncMeshClient
 
-        made = arguments(self.async_http_transport, httpx_kwargs, httpx.AsyncHTTPTransport, local_replies)
         return AsyncMeshClient(**made)
 
     def grpc_server_interceptors(
@@ -258,6 +297,27 @@ class Doors:
             policies = live.snapshot.resilience.values() if live is not None else ()
             left = seconds_left(left, [policy.deadline[0] for policy in policies if policy.deadline is not None])
         return until(None if left is None else self._core.clock.monotonic() + left)
+
+
+def _asked(module: object) -> HttpxModule:
+    """The module of a client. Raises TypeError for one that has no clients."""
+    if module is None:
+        return usual()
+    if not isinstance(module, ModuleType) or not hasattr(module, "AsyncClient"):
+        raise TypeError(f"module must be httpx or httpx2, not {module!r}")
+    return typed(module)
+
+
+def _taken_by(inner: object, module: ModuleType | None) -> HttpxModule | None:
+    """Whose requests ``inner`` takes; None: whatever its callers use."""
+    return module_of_transport(inner) or (None if module is None else _asked(module))
+
+
+def _in_use(module: ModuleType | None) -> list[HttpxModule]:
+    """The modules in whose eyes a transport is one: those that the program has imported."""
+    if module is not None:
+        _asked(module)
+    return imported() or [usual()]
 
 
 def _settings(verify: Verify, cert: Cert, trust_env: bool, http2: bool, limits: HttpxLimits | None) -> ClientSettings:

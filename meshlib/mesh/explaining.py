@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import httpx
-
 from meshlib.engine.explain import explain
 from meshlib.engine.plain_request import PlainRequest
+from meshlib.httpx_module import usual
 from meshlib.problems import MeshError
 from meshlib.transport.grpcio.client.method import Named
 from meshlib.transport.grpcio.client.request import GrpcRequest
@@ -49,7 +48,7 @@ def _explain_grpc(
 def _explain_http(
     live: Live, now: float, method: str, url: str, headers: Mapping[str, str], certificate: str
 ) -> Explanation:
-    request = httpx.Request(method, url, headers=dict(headers))
+    request = usual().Request(method, url, headers=dict(headers))
     try:
         scheme, dialled = origin_of(request.url)
     except BadUrl as error:

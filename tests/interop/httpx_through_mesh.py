@@ -12,7 +12,7 @@ import httpx
 import prometheus_client
 
 import meshlib
-from meshlib.transport.httpx.clients import arguments
+from meshlib.transport.httpx.client_arguments import arguments
 
 mesh = meshlib.Mesh.from_resources([], registry=prometheus_client.CollectorRegistry())
 
@@ -23,7 +23,7 @@ def _through(kind: type[Any], make_transport: Callable[..., Any], own_transport:
     @functools.wraps(plain)
     def __init__(self: Any, **kwargs: Any) -> None:  # noqa: N807
         if type(self) is kind and kwargs.get("transport") is None:
-            kwargs = arguments(make_transport, kwargs, own_transport, "raise")
+            kwargs = arguments(make_transport, kwargs, own_transport, "raise", httpx)
         plain(self, **kwargs)
 
     kind.__init__ = __init__

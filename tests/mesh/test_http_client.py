@@ -323,11 +323,22 @@ def test_respx_mocks_keep_working_through_inner():
             assert client.get("http://reviews:9080/x").json() == {"mocked": True}
 
 
-def test_httpx2_works_just_as_well(servers):
+HTTPX2 = pytest.mark.parametrize(
+    "client_of_httpx2",
+    [
+        lambda mesh: httpx2.Client(transport=mesh.http_transport()),
+        lambda mesh: mesh.client(module=httpx2),
+    ],
+    ids=["transport", "client"],
+)
+
+
+@HTTPX2
+def test_httpx2_works_just_as_well(servers, client_of_httpx2):
     one, two = servers
     dead = free_port()
     with meshlib.Mesh.from_resources(reviews(one.port, dead)) as mesh:
-        with httpx2.Client(transport=mesh.http_transport(module=httpx2)) as client:
+        with client_of_httpx2(mesh) as client:
             response = client.get("http://reviews:9080/")
             assert isinstance(response, httpx2.Response)
             assert response.json()["server"] == "v1"
@@ -336,12 +347,43 @@ def test_httpx2_works_just_as_well(servers):
                 client.get("http://reviews:9080/")
             assert isinstance(caught.value, errors.ConnectFailed)
             assert caught.value.exchange.flags == "UF,URX"
+            assert caught.value.request.url == "http://reviews:9080/"
+
+
+@pytest.mark.parametrize("runtime", ["threads", "asyncio"])
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_a_client_of_either_module_streams_uploads_and_redirects(module, runtime):
+    with EchoServer("v1") as server, meshlib.Mesh.from_resources(reviews(server.port, server.port)) as mesh:
+        if runtime == "threads":
+            with mesh.client(module=module, headers={"x-mine": "1"}) as client:
+                assert isinstance(client, module.Client)
+                with client.stream("POST", "http://reviews:9080/up", content=iter([b"a", b"b"])) as response:
+                    assert isinstance(response, module.Response)
+                    body = b"".join(response.iter_bytes())
+            assert response.elapsed.total_seconds() >= 0
+        else:
+
+            async def go():
+                async def pieces():
+                    yield b"a"
+                    yield b"b"
+
+                async with mesh.async_client(module=module, headers={"x-mine": "1"}) as client:
+                    assert isinstance(client, module.AsyncClient)
+                    async with client.stream("POST", "http://reviews:9080/up", content=pieces()) as response:
+                        assert isinstance(response, module.Response)
+                        return b"".join([piece async for piece in response.aiter_bytes()])
+
+            body = asyncio.run(go())
+    seen = json.loads(body)
+    assert (seen["method"], seen["path"], seen["body"]) == ("POST", "/up", "ab")
+    assert seen["headers"]["x-mine"] == "1"
 
 
 async def test_httpx2_works_just_as_well_on_asyncio(servers):
     one, two = servers
     async with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
-        async with httpx2.AsyncClient(transport=mesh.async_http_transport(module=httpx2)) as client:
+        async with httpx2.AsyncClient(transport=mesh.async_http_transport()) as client:
             assert (await client.get("http://reviews:9080/")).json()["server"] == "v1"
 
 

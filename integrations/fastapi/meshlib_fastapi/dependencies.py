@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import httpx
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from meshlib.engine.principal import Principal
+from meshlib.httpx_module import usual
 from meshlib.problems import MeshError
 from meshlib.transport.asgi.middleware import CALL
 
 if TYPE_CHECKING:
+    import httpx
+
     from meshlib.engine.inbound import InboundCall
     from meshlib_fastapi.extension import MeshExtension
+else:
+    httpx = usual()
 
 EXTENSION = "meshlib.fastapi"
 """Where the extension is in a scope."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +14,7 @@ from meshlib_fastapi.openapi import documented
 from meshlib_fastapi.routed import look_at
 
 if TYPE_CHECKING:
+    import httpx
     from fastapi import FastAPI
 
     from meshlib import Mesh

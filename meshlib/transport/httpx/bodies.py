@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange
-    from meshlib.transport.httpx.module import HttpxModule
+    from meshlib.httpx_module import HttpxModule
     from meshlib.transport.httpx.request import HttpxRequest
 else:
     AsyncByteStream = SyncByteStream = object  # of whichever module, see ``transports``

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
+from meshlib.httpx_module import typed
 from meshlib.transport.httpx.filled import compare, filled_headers, filled_request, requests_as_known
-from meshlib.transport.httpx.module import typed
 from meshlib.transport.httpx.origins import keep_place
 
 if TYPE_CHECKING:

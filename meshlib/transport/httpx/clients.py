@@ -2,19 +2,12 @@
 
 httpx builds a whole urllib request after every response to look for cookies. A response without Set-Cookie has none, and
 not looking saves a fifth of a call (the rows "p50" of ``make bench``). For the other detours see ``built_requests.py`` and
-``direct_send.py``.
-
-httpx gives a request to the transport that is mounted for its URL, and puts proxies there, so that proxied requests would
-pass the mesh by. Here the mesh's transport stands in each of those places and has the other one behind it, for hosts
-outside the registry (``OtherWays``).
+``direct_send.py``; for what the clients are made with, ``client_arguments.py``.
 """
 
 from __future__ import annotations
 
 import http.cookiejar
-import ipaddress
-import urllib.request
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -80,74 +73,3 @@ class AsyncMeshClient(SendsDirectlyAsync, _Thrifty, httpx.AsyncClient):
         super().__init__(**arguments)
         if possible and type(self) is AsyncMeshClient:
             self._direct = arguments["transport"]
-
-
-_OF_TRANSPORTS = ("verify", "cert", "http2", "limits")
-_DROPPED = {
-    "proxies": "httpx 0.28 dropped proxies=; give proxy=, or mounts={pattern: httpx.HTTPTransport(proxy=...)}",
-    "app": "httpx 0.28 dropped app=; give transport=httpx.WSGITransport(app=...) or httpx.ASGITransport(app=...)",
-}
-
-
-def arguments(
-    make_transport: Callable[..., Any], kwargs: dict[str, Any], own_transport: type[Any], local_replies: str
-) -> dict[str, Any]:
-    """What ``httpx.Client`` (or ``AsyncClient``) is to be made with, so that no request passes the mesh by.
-
-    ``make_transport`` is ``mesh.http_transport`` or its twin, ``own_transport`` httpx's own class for proxies. Raises
-    TypeError and ValueError for arguments that could not act.
-    """
-    for name, remedy in _DROPPED.items():
-        if kwargs.get(name) is not None:
-            raise TypeError(remedy)
-    if not kwargs.pop("http1", True):
-        raise ValueError(
-            "http1=False: which protocol a service of the mesh is spoken to is the mesh's decision. Name the service's "
-            "port http2 (or grpc), or give its DestinationRule connectionPool.http.h2UpgradePolicy: UPGRADE; http2=True "
-            "offers HTTP/2 to https URLs"
-        )
-    inner = kwargs.pop("transport", None)
-    trust_env = kwargs.get("trust_env", True)
-    said = {name: kwargs.pop(name) for name in _OF_TRANSPORTS if name in kwargs}
-    transport = make_transport(inner, local_replies=local_replies, trust_env=trust_env, **said)
-    ways: dict[str, Any] = dict(environment_proxies() if trust_env and inner is None else ())
-    proxy, mounts = kwargs.pop("proxy", None), kwargs.pop("mounts", None)
-    if proxy is not None:
-        ways = {"all://": proxy}  # as in httpx: the environment does not count then
-    behind = {
-        pattern: None
-        if way is None
-        else transport.with_other_way(own_transport(proxy=way, trust_env=trust_env, **said), "")
-        for pattern, way in ways.items()
-    }
-    for pattern, mounted in dict(mounts or {}).items():
-        behind[pattern] = None if mounted is None else transport.with_other_way(mounted, pattern)
-    return {**kwargs, "transport": transport, "mounts": behind}
-
-
-def environment_proxies() -> Mapping[str, str | None]:
-    """Proxies by httpx's URL patterns, None where there is to be none: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY as
-    httpx reads them (a test compares)."""
-    found = urllib.request.getproxies()
-    exempt = [host.strip() for host in found.get("no", "").split(",") if host.strip()]
-    if "*" in exempt:
-        return {}
-    proxies: dict[str, str | None] = {}
-    for scheme in ("http", "https", "all"):
-        proxy = found.get(scheme)
-        if proxy:
-            proxies[f"{scheme}://"] = proxy if "://" in proxy else f"http://{proxy}"
-    for host in exempt:
-        proxies[_pattern_of(host)] = None
-    return proxies
-
-
-def _pattern_of(host: str) -> str:
-    """The URL pattern of a name in NO_PROXY."""
-    if "://" in host:
-        return host
-    try:
-        address = ipaddress.ip_address(host.split("/")[0])
-    except ValueError:
-        return f"all://{host}" if host.lower() == "localhost" else f"all://*{host}"
-    return f"all://[{host}]" if address.version == 6 else f"all://{host}"

@@ -1,26 +1,29 @@
 """From a failed outcome to the exception a caller of httpx expects, with the mesh's own story in its message.
 
-Works for httpx and for its successor httpx2: meshlib's classes derive from httpx's; for httpx2 a class is made once that
-derives from both.
+Works for httpx and for its successor httpx2: meshlib's classes derive from the exceptions of one of them
+(``http_errors.py``); for callers of the other a class is made once that derives from both.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-import httpx
-
-from meshlib import errors
+from meshlib import http_errors as errors
+from meshlib.call_error import CallError
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.wrong_address import connect_detail
+from meshlib.httpx_module import imported, typed
 from meshlib.transport.protocol.http1 import BodyFailed
 
 if TYPE_CHECKING:
+    import httpx
+
     from meshlib.engine.call import Call
-    from meshlib.transport.httpx.module import HttpxModule
+    from meshlib.httpx_module import HttpxModule
     from meshlib.transport.httpx.origins import BadUrl
 
-_CLASSES: dict[Failure, type[errors.CallError]] = {
+_CLASSES: dict[Failure, type[CallError]] = {
     Failure.CONNECT_FAILED: errors.ConnectFailed,
     Failure.CONNECT_TIMEOUT: errors.ConnectTimedOut,
     Failure.RESET: errors.UpstreamReset,
@@ -37,31 +40,44 @@ _CLASSES: dict[Failure, type[errors.CallError]] = {
 _made: dict[tuple[type, str], type] = {}
 
 
-def exception_class(
-    failure: Failure, module: HttpxModule, error: BaseException | None = None
-) -> type[errors.CallError]:
+def exception_class(failure: Failure, module: HttpxModule, error: BaseException | None = None) -> type[CallError]:
     """meshlib's class for ``failure`` (caused by ``error``), which is also an exception of ``module`` (httpx or httpx2)."""
     base = _CLASSES[failure]
-    if failure is Failure.RESET and isinstance(error, (OSError, module.NetworkError)):
+    if failure is Failure.RESET and (isinstance(error, OSError) or _is_of("NetworkError", error)):
         base = errors.ConnectionReset
-    elif failure is Failure.CONNECT_FAILED and isinstance(error, module.ProxyError):
+    elif failure is Failure.CONNECT_FAILED and _is_of("ProxyError", error):
         base = errors.ProxyFailed
     return _of_module(base, module)
 
 
-def _of_module(base: type[errors.CallError], module: HttpxModule) -> type[errors.CallError]:
-    if module is httpx:
+def _is_of(name: str, error: BaseException | None) -> bool:
+    """Whether it is an exception of that name: the transport that raised it need not be of the caller's module."""
+    return any(isinstance(error, getattr(module, name)) for module in imported())
+
+
+def _of_module(base: type[CallError], module: HttpxModule) -> type[CallError]:
+    if module is errors.MODULE:
         return base
     found = _made.get((base, module.__name__))
     if found is None:
         theirs = [getattr(module, name) for name in _names_in_httpx(base)]
-        found = _made[base, module.__name__] = type(base.__name__, (base, *theirs), {})
+
+        def reduced(error: CallError) -> tuple[object, ...]:
+            return _again, (base, module.__name__, error.args), vars(error)
+
+        more = {"__module__": base.__module__, "__doc__": base.__doc__, "__reduce__": reduced}
+        found = _made[base, module.__name__] = type(base.__name__, (base, *theirs), more)
     return found
+
+
+def _again(base: type[CallError], module: str, args: tuple[object, ...]) -> CallError:
+    """Out of a pickle: a class that was made has no name to be found by."""
+    return _of_module(base, typed(importlib.import_module(module)))(*args)
 
 
 def _names_in_httpx(base: type) -> list[str]:
     """The exceptions of httpx that a class of ours is, without those that follow from others."""
-    found = [cls for cls in base.__mro__ if issubclass(cls, httpx.HTTPError) and not issubclass(cls, errors.MeshError)]
+    found = [cls for cls in base.__mro__ if issubclass(cls, errors.MODULE.HTTPError) and not issubclass(cls, CallError)]
     return [cls.__name__ for cls in found if not any(cls in other.__mro__[1:] for other in found)]
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import httpx
 
+    from meshlib.httpx_module import HttpxModule
     from meshlib.policy.header_ops import RawHeaders
-    from meshlib.transport.httpx.module import HttpxModule
 
 PLAIN: Final = os.environ.get("MESHLIB_PLAIN", "") == "1"
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.effects import Send
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.httpx_module import module_of_request
+from meshlib.problems import said
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, Framing, NoBody, framing_of
 from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
@@ -21,7 +23,7 @@ from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
 if TYPE_CHECKING:
     import httpx
 
-    from meshlib.transport.httpx.module import HttpxModule
+    from meshlib.httpx_module import HttpxModule
     from meshlib.transport.httpx.request import HttpxRequest
 
     class _Either(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -37,35 +39,44 @@ def _as_url(target: bytes) -> bytes:
     return _NOT_IN_URLS.sub(lambda byte: b"%%%02X" % byte[0][0], target)
 
 
+@functools.cache
+def _failures(module: HttpxModule) -> tuple[tuple[type[Exception], Failure], ...]:
+    return (
+        (module.ConnectTimeout, Failure.CONNECT_TIMEOUT),
+        (module.PoolTimeout, Failure.POOL_TIMEOUT),
+        (module.WriteTimeout, Failure.WRITE_TIMEOUT),
+        (module.TimeoutException, Failure.TIMEOUT),
+        (module.ConnectError, Failure.CONNECT_FAILED),
+        (module.ProxyError, Failure.CONNECT_FAILED),
+        (module.LocalProtocolError, Failure.INVALID_REQUEST),
+        (module.UnsupportedProtocol, Failure.INVALID_REQUEST),
+        (module.RemoteProtocolError, Failure.PROTOCOL_ERROR),
+        (module.TransportError, Failure.RESET),
+    )
+
+
 class _Translator:
-    """Between the engine's effects and outcomes and an httpx module's requests, responses and exceptions."""
+    """Between the engine's effects and outcomes and an httpx module's requests, responses and exceptions. ``module``: the
+    inner transport's; None where it takes whatever its callers use."""
 
-    def __init__(self, module: HttpxModule, verbatim: bool) -> None:
+    def __init__(self, module: HttpxModule | None, verbatim: bool) -> None:
         self._module = module
-        self._counted: type[CountedStream] = _counted(module)
         self._verbatim = verbatim  # it gets the URL as the caller wrote it: it does the dialling
-        self._failures: tuple[tuple[type[Exception], Failure], ...] = (
-            (module.ConnectTimeout, Failure.CONNECT_TIMEOUT),
-            (module.PoolTimeout, Failure.POOL_TIMEOUT),
-            (module.WriteTimeout, Failure.WRITE_TIMEOUT),
-            (module.TimeoutException, Failure.TIMEOUT),
-            (module.ConnectError, Failure.CONNECT_FAILED),
-            (module.ProxyError, Failure.CONNECT_FAILED),
-            (module.LocalProtocolError, Failure.INVALID_REQUEST),
-            (module.UnsupportedProtocol, Failure.INVALID_REQUEST),
-            (module.RemoteProtocolError, Failure.PROTOCOL_ERROR),
-            (module.TransportError, Failure.RESET),
-        )
 
-    def request(self, effect: Send[HttpxRequest]) -> httpx.Request:
+    def module_for(self, effect: Send[HttpxRequest]) -> HttpxModule:
+        """Whose request the inner transport is to get."""
+        return self._module or module_of_request(effect.call.request.original)
+
+    def request(self, effect: Send[HttpxRequest], module: HttpxModule) -> httpx.Request:
         """The request of one attempt. Raises ``FalseFraming``."""
         request = effect.call.request
         original = request.original
-        if self._verbatim:
-            url = original.url
-        else:
+        url = original.url
+        if not isinstance(url, module.URL):  # the caller uses the other one
+            url = module.URL(str(url))
+        if not self._verbatim:
             spec = effect.endpoint.endpoint
-            url = original.url.copy_with(host=spec.address, port=spec.port, raw_path=_as_url(request.target))
+            url = url.copy_with(host=spec.address, port=spec.port, raw_path=_as_url(request.target))
         extensions = dict(original.extensions)
         if effect.timeout is not None:
             timeout = dict(extensions.get("timeout") or {})
@@ -73,9 +84,9 @@ class _Translator:
             timeout["read"] = effect.timeout if reads is None else min(reads, effect.timeout)
             extensions["timeout"] = timeout
         framing = framing_of(request.attempt_headers(effect.attempt), request.body)
-        make, body = self._module.Request, request.body
+        make, body = module.Request, request.body
         if isinstance(body, ReplayBody):
-            stream = self._counted(body, framing)
+            stream = _counted(module)(body, framing)
             made = make(original.method, url, headers=framing.headers, extensions=extensions, stream=stream)
         else:
             made = make(original.method, url, headers=framing.headers, extensions=extensions, content=body)
@@ -83,16 +94,16 @@ class _Translator:
             made.headers.pop("content-length", None)  # httpx writes one where the body's size is known
         return made
 
-    def failed(self, error: Exception) -> Outcome:
+    def failed(self, error: Exception, module: HttpxModule) -> Outcome:
         """The outcome of an exception of the inner transport, or of the request's body."""
         if isinstance(error, FalseFraming):
             return Outcome(Failure.INVALID_REQUEST, str(error), error)
         if isinstance(error, SourceFailed):
             return Outcome(Failure.REQUEST_BODY_FAILED, str(error), error.cause)
-        for kind, failure in self._failures:
+        for kind, failure in _failures(module):
             if isinstance(error, kind):
-                return Outcome(failure, str(error) or type(error).__name__, error)
-        return Outcome(Failure.RESET, str(error) or type(error).__name__, error)
+                return Outcome(failure, said(error), error)
+        return Outcome(Failure.RESET, said(error), error)
 
     def outcome_of(self, response: httpx.Response, body: _SyncBody | _AsyncBody) -> Outcome:
         """The outcome of a response of the inner transport."""
@@ -111,17 +122,18 @@ class _Translator:
 class SyncInner(_Translator):
     """Blocking."""
 
-    def __init__(self, inner: httpx.BaseTransport, module: HttpxModule, verbatim: bool = False) -> None:
+    def __init__(self, inner: httpx.BaseTransport, module: HttpxModule | None, verbatim: bool = False) -> None:
         super().__init__(module, verbatim)
         self._inner = inner
 
     def send(self, effect: Send[HttpxRequest]) -> Outcome:
         """One attempt."""
+        module = self.module_for(effect)
         try:
-            response = self._inner.handle_request(self.request(effect))
-        except (self._module.TransportError, FalseFraming, SourceFailed) as error:
-            return self.failed(error)
-        return self.outcome_of(response, _SyncBody(response.stream, self))
+            response = self._inner.handle_request(self.request(effect, module))
+        except (module.TransportError, FalseFraming, SourceFailed) as error:
+            return self.failed(error, module)
+        return self.outcome_of(response, _SyncBody(response.stream, self, module))
 
     def enter(self) -> None:
         """The client is entered, and its transport with it."""
@@ -141,20 +153,21 @@ class SyncInner(_Translator):
 class AsyncInner(_Translator):
     """Asyncio."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, module: HttpxModule, verbatim: bool = False) -> None:
+    def __init__(self, inner: httpx.AsyncBaseTransport, module: HttpxModule | None, verbatim: bool = False) -> None:
         super().__init__(module, verbatim)
         self._inner = inner
 
     async def send(self, effect: Send[HttpxRequest]) -> Outcome:
         """One attempt; the head timeout is enforced here, since a mock transport keeps none."""
+        module = self.module_for(effect)
         try:
             async with asyncio.timeout(effect.timeout):
-                response = await self._inner.handle_async_request(self.request(effect))
+                response = await self._inner.handle_async_request(self.request(effect, module))
         except TimeoutError:
             return Outcome(Failure.TIMEOUT, f"no response within {effect.timeout or 0:.3g} s")
-        except (self._module.TransportError, FalseFraming, SourceFailed) as error:
-            return self.failed(error)
-        return self.outcome_of(response, _AsyncBody(response.stream, self))
+        except (module.TransportError, FalseFraming, SourceFailed) as error:
+            return self.failed(error, module)
+        return self.outcome_of(response, _AsyncBody(response.stream, self, module))
 
     async def enter(self) -> None:
         """The client is entered, and its transport with it."""
@@ -172,15 +185,18 @@ class AsyncInner(_Translator):
 
 
 class _SyncBody:
-    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, translator: _Translator) -> None:
+    def __init__(
+        self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, translator: _Translator, module: HttpxModule
+    ) -> None:
         self._stream: httpx.SyncByteStream = stream  # type: ignore[assignment]  # httpx asks the transport for this kind
         self._translator = translator
+        self._module = module
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._stream
-        except self._translator._module.TransportError as error:
-            outcome = self._translator.failed(error)
+        except self._module.TransportError as error:
+            outcome = self._translator.failed(error, self._module)
             raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail, error) from error
         self._stream.close()
 
@@ -191,16 +207,19 @@ class _SyncBody:
 
 
 class _AsyncBody:
-    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, translator: _Translator) -> None:
+    def __init__(
+        self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, translator: _Translator, module: HttpxModule
+    ) -> None:
         self._stream: httpx.AsyncByteStream = stream  # type: ignore[assignment]  # httpx asks the transport for this kind
         self._translator = translator
+        self._module = module
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._stream:
                 yield chunk
-        except self._translator._module.TransportError as error:
-            outcome = self._translator.failed(error)
+        except self._module.TransportError as error:
+            outcome = self._translator.failed(error, self._module)
             raise BodyFailed(outcome.failure or Failure.RESET, outcome.detail, error) from error
         await self._stream.aclose()
 

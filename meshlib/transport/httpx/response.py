@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from meshlib.engine.call import Call
     from meshlib.engine.outcome import Outcome
+    from meshlib.httpx_module import HttpxModule
     from meshlib.policy.header_ops import RawHeaders
-    from meshlib.transport.httpx.module import HttpxModule
 
     Base = httpx.Response
 else:

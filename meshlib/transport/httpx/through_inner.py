@@ -18,7 +18,7 @@ from meshlib.transport.upstream.problems import mesh_closed
 if TYPE_CHECKING:
     import httpx
 
-    from meshlib.transport.httpx.module import HttpxModule
+    from meshlib.httpx_module import HttpxModule
 
 
 class SyncThroughInner(ThreadRuntime[HttpxRequest], SyncInner):
@@ -28,7 +28,9 @@ class SyncThroughInner(ThreadRuntime[HttpxRequest], SyncInner):
         # somebody else's transport cannot be broken off from outside: its calls are not hedged
         effect.winner, effect.first.outcome = effect.first, self.send(effect.first)
 
-    def __init__(self, core: MeshCore, inner: httpx.BaseTransport, module: HttpxModule, verbatim: bool = False) -> None:
+    def __init__(
+        self, core: MeshCore, inner: httpx.BaseTransport, module: HttpxModule | None, verbatim: bool = False
+    ) -> None:
         ThreadRuntime.__init__(self, core)
         SyncInner.__init__(self, inner, module, verbatim)
 
@@ -43,7 +45,7 @@ class AsyncThroughInner(LoopRuntime[HttpxRequest], AsyncInner):
         effect.winner, effect.winner.outcome = await race_on_loop(effect, self.send, self._core.alarms)
 
     def __init__(
-        self, core: MeshCore, inner: httpx.AsyncBaseTransport, module: HttpxModule, verbatim: bool = False
+        self, core: MeshCore, inner: httpx.AsyncBaseTransport, module: HttpxModule | None, verbatim: bool = False
     ) -> None:
         LoopRuntime.__init__(self, core)
         AsyncInner.__init__(self, inner, module, verbatim)
@@ -61,14 +63,14 @@ class AsyncThroughInner(LoopRuntime[HttpxRequest], AsyncInner):
 
 
 def sync_runtime(
-    core: MeshCore, inner: httpx.BaseTransport | None, settings: ClientSettings, module: HttpxModule
+    core: MeshCore, inner: httpx.BaseTransport | None, settings: ClientSettings, module: HttpxModule | None
 ) -> SyncNetwork | SyncThroughInner:
     """The runtime of a blocking transport."""
     return SyncNetwork(core, settings) if inner is None else SyncThroughInner(core, inner, module)
 
 
 def async_runtime(
-    core: MeshCore, inner: httpx.AsyncBaseTransport | None, settings: ClientSettings, module: HttpxModule
+    core: MeshCore, inner: httpx.AsyncBaseTransport | None, settings: ClientSettings, module: HttpxModule | None
 ) -> AsyncNetwork | AsyncThroughInner:
     """The runtime of an asyncio transport."""
     return AsyncNetwork(core, settings) if inner is None else AsyncThroughInner(core, inner, module)

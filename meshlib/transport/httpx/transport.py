@@ -1,7 +1,7 @@
-"""The mesh as an httpx transport, blocking and asyncio, for httpx and for httpx2.
+"""The mesh as an httpx transport, blocking and asyncio, for clients of httpx and of httpx2 alike.
 
-``transports(module)`` makes the two classes over whichever module the user has. The exchange decides; these classes only
-put a request into it and make a ``Response`` of what comes out.
+The exchange decides; these classes only put a request into it and make a ``Response`` of what comes out, of the module whose
+the request is (``dialect.py``). ``transports`` makes them transports in the eyes of one module, or of both.
 """
 
 from __future__ import annotations
@@ -17,30 +17,28 @@ from meshlib.engine.drivers import AsyncRuntime, SyncRuntime, finish, run_async,
 from meshlib.engine.effects import Deliver, Send
 from meshlib.engine.exchange import exchange_of
 from meshlib.engine.route import route
-from meshlib.transport.httpx.bodies import AsyncBodyStream, SyncBodyStream
+from meshlib.httpx_module import module_of_transport
+from meshlib.transport.httpx.dialect import dialect_of, known
 from meshlib.transport.httpx.errors import bad_url, call_error
 from meshlib.transport.httpx.origins import BadUrl
 from meshlib.transport.httpx.other_way import OtherWay
 from meshlib.transport.httpx.request import HttpxRequest
-from meshlib.transport.httpx.response import Responses
 from meshlib.transport.httpx.through_inner import AsyncThroughInner, SyncThroughInner
 from meshlib.transport.protocol.request_body import body_of
 from meshlib.transport.upstream.network_stream import switched_streams
 from meshlib.transport.upstream.switched import AsyncSwitched, SyncSwitched
-from meshlib.transport.upstream.trace import AsyncTrace, AsyncTracedBody, SyncTrace, TracedBody
+from meshlib.transport.upstream.trace import AsyncTrace, SyncTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     import httpx
 
     from meshlib.engine.effects import Exchange
     from meshlib.engine.outcome import Outcome
+    from meshlib.httpx_module import HttpxModule
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.httpx.module import HttpxModule
-
-    Stream = httpx.SyncByteStream | httpx.AsyncByteStream
+    from meshlib.transport.httpx.dialect import Dialect
 
     Exit = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -75,12 +73,8 @@ R = TypeVar("R", BlockingRuntime, AwaitedRuntime)
 
 
 class _Door(Generic[R]):
-    """What both transports do with a request before it is sent, and with what comes of it. ``_stream`` and ``_traced`` are
-    the kinds that httpx asks for."""
+    """What both transports do with a request before it is sent, and with what comes of it."""
 
-    _module: HttpxModule
-    _responses: Responses
-    _traced: Callable[[Stream, SyncTrace | AsyncTrace], Stream]
     _blocking: bool
     _timeouts: tuple[dict[str, float | None] | None, CallerTimeouts] = None, NO_TIMEOUTS
     """What the last caller allowed: the next one hardly ever allows anything else."""
@@ -93,13 +87,13 @@ class _Door(Generic[R]):
         self._other_way: OtherWay[R] | None = other_way
         self._owned: R = runtime if other_way is None else other_way.runtime
 
-    def _begin(self, request: httpx.Request) -> tuple[Call[HttpxRequest], Exchange[HttpxRequest]]:
+    def _begin(self, request: httpx.Request, caller: Dialect) -> tuple[Call[HttpxRequest], Exchange[HttpxRequest]]:
         """Route the request and make its exchange."""
         core = self._core
         live = core.live
         if live is None:
             raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
-        module = self._module
+        module = caller.module
         try:
             seen = HttpxRequest(request, body_of(request, self._blocking, module))
         except BadUrl as error:
@@ -129,36 +123,39 @@ class _Door(Generic[R]):
         return reply
 
     def _local(
-        self, outcome: Outcome, reply: Outcome, call: Call[HttpxRequest], request: httpx.Request
+        self, outcome: Outcome, reply: Outcome, call: Call[HttpxRequest], request: httpx.Request, caller: Dialect
     ) -> httpx.Response:
         """What the caller gets of a failed call. Raises when it wants exceptions."""
         if not self._respond or outcome.failure not in replies.FLAG_OF_FAILURE or "DC" in call.record.flags:
-            raise call_error(outcome, call, request, self._module)
-        return self._whole(reply, call, False)
+            raise call_error(outcome, call, request, caller.module)
+        return self._whole(reply, call, False, caller)
 
-    def _whole(self, outcome: Outcome, call: Call[HttpxRequest], told: bool) -> httpx.Response:
+    def _whole(self, outcome: Outcome, call: Call[HttpxRequest], told: bool, caller: Dialect) -> httpx.Response:
         """The response of a call that is over. ``told``: by the runtime, what happened on the wire."""
         trace = call.request.trace
         if trace is None or not told or outcome.stream is None:  # nobody asks, or there was nothing on the wire
-            return self._responses.make(outcome, call, None)
-        return self._responses.make(outcome, call, self._traced(self._module.ByteStream(outcome.whole or b""), trace))
+            return caller.responses.make(outcome, call, None)
+        traced = caller.traced if self._blocking else caller.async_traced
+        return caller.responses.make(outcome, call, traced(caller.module.ByteStream(outcome.whole or b""), trace))
 
 
 class MeshTransport(_Door[BlockingRuntime]):
     """``httpx.Client(transport=mesh.http_transport())``: every request of the client obeys the mesh's resources."""
 
     _blocking = True
-    _stream: type[SyncBodyStream]
 
     def with_other_way(self, transport: httpx.BaseTransport, pattern: str) -> Self:
         """This transport, with another one for hosts outside the registry. ``pattern`` is where the caller mounted it,
         "" for a proxy."""
-        way = OtherWay[BlockingRuntime](SyncThroughInner(self._core, transport, self._module, verbatim=True), pattern)
+        way = OtherWay[BlockingRuntime](
+            SyncThroughInner(self._core, transport, module_of_transport(transport), True), pattern
+        )
         return type(self)(self._core, self._runtime, self._local_replies, way)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """One call."""
-        call, exchange = self._begin(request)
+        caller = known.get(type(request)) or dialect_of(request)
+        call, exchange = self._begin(request, caller)
         way = self._other_way
         runtime = self._runtime if way is None or not way.takes(call) else way.runtime
         telemetry = self._core.telemetry
@@ -178,17 +175,17 @@ class MeshTransport(_Door[BlockingRuntime]):
             raise
         if reply is not None:
             telemetry.ended(call, span)
-            return self._local(outcome, reply, call, request)
+            return self._local(outcome, reply, call, request, caller)
         if outcome.body is None:
             telemetry.ended(call, span)
-            return self._whole(outcome, call, runtime.traces)
-        body = self._stream(outcome, call, telemetry.watch_rest(call, span, exchange, delivered), request)
+            return self._whole(outcome, call, runtime.traces, caller)
+        body = caller.stream(outcome, call, telemetry.watch_rest(call, span, exchange, delivered), request)
         if type(outcome.stream) is SyncSwitched:
-            outcome.stream = switched_streams(self._module).sync(outcome.stream, body.close)
+            outcome.stream = switched_streams(caller.module).sync(outcome.stream, body.close)
         trace = call.request.trace
         if trace is not None and runtime.traces and outcome.stream is not None:
-            return self._responses.make(outcome, call, self._traced(body, trace))
-        return self._responses.make(outcome, call, body)
+            return caller.responses.make(outcome, call, caller.traced(body, trace))
+        return caller.responses.make(outcome, call, body)
 
     def __enter__(self) -> Self:
         self._owned.enter()
@@ -208,16 +205,18 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
     """``httpx.AsyncClient(transport=mesh.async_http_transport())``: the same on asyncio, from any number of loops."""
 
     _blocking = False
-    _stream: type[AsyncBodyStream]
 
     def with_other_way(self, transport: httpx.AsyncBaseTransport, pattern: str) -> Self:
         """As ``MeshTransport.with_other_way``."""
-        way = OtherWay[AwaitedRuntime](AsyncThroughInner(self._core, transport, self._module, verbatim=True), pattern)
+        way = OtherWay[AwaitedRuntime](
+            AsyncThroughInner(self._core, transport, module_of_transport(transport), True), pattern
+        )
         return type(self)(self._core, self._runtime, self._local_replies, way)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One call."""
-        call, exchange = self._begin(request)
+        caller = known.get(type(request)) or dialect_of(request)
+        call, exchange = self._begin(request, caller)
         way = self._other_way
         runtime = self._runtime if way is None or not way.takes(call) else way.runtime
         telemetry = self._core.telemetry
@@ -248,17 +247,17 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
             raise
         if reply is not None:
             telemetry.ended(call, span)
-            return self._local(outcome, reply, call, request)
+            return self._local(outcome, reply, call, request, caller)
         if outcome.body is None:
             telemetry.ended(call, span)
-            return self._whole(outcome, call, runtime.traces)
-        body = self._stream(outcome, call, telemetry.watch_rest(call, span, exchange, delivered), request)
+            return self._whole(outcome, call, runtime.traces, caller)
+        body = caller.async_stream(outcome, call, telemetry.watch_rest(call, span, exchange, delivered), request)
         if type(outcome.stream) is AsyncSwitched:
-            outcome.stream = switched_streams(self._module).asynchronous(outcome.stream, body.aclose)
+            outcome.stream = switched_streams(caller.module).asynchronous(outcome.stream, body.aclose)
         trace = call.request.trace
         if trace is not None and runtime.traces and outcome.stream is not None:
-            return self._responses.make(outcome, call, self._traced(body, trace))
-        return self._responses.make(outcome, call, body)
+            return caller.responses.make(outcome, call, caller.async_traced(body, trace))
+        return caller.responses.make(outcome, call, body)
 
     async def __aenter__(self) -> Self:
         await self._owned.enter()
@@ -275,36 +274,22 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
 
 
 class Transports(NamedTuple):
-    """The two transport classes of one httpx module, which are of that module's kind, too."""
+    """The two transport classes, which are also transports of one httpx module or of several."""
 
     sync: type[MeshTransport]
     asynchronous: type[AsyncMeshTransport]
 
 
 @functools.cache
-def transports(module: HttpxModule) -> Transports:
-    """The classes over ``module``."""
-    shared = {"_module": module, "_responses": Responses(module)}
+def transports(*modules: HttpxModule) -> Transports:
+    """The classes, in the eyes of ``modules``."""
 
-    def of(kind: type, theirs: type, more: dict[str, object]) -> type:
-        return type(kind.__name__, (kind, theirs), {"__doc__": kind.__doc__, **more})
+    def of(kind: type, theirs: list[type]) -> type:
+        return type(kind.__name__, (kind, *theirs), {"__doc__": kind.__doc__})
 
-    sync, awaited = module.SyncByteStream, module.AsyncByteStream
     return Transports(
-        of(
-            MeshTransport,
-            module.BaseTransport,
-            {**shared, "_stream": of(SyncBodyStream, sync, {"_module": module}), "_traced": of(TracedBody, sync, {})},
-        ),
-        of(
-            AsyncMeshTransport,
-            module.AsyncBaseTransport,
-            {
-                **shared,
-                "_stream": of(AsyncBodyStream, awaited, {"_module": module}),
-                "_traced": of(AsyncTracedBody, awaited, {}),
-            },
-        ),
+        of(MeshTransport, [module.BaseTransport for module in modules]),
+        of(AsyncMeshTransport, [module.AsyncBaseTransport for module in modules]),
     )
 
 

@@ -14,6 +14,7 @@ import httptools
 
 from meshlib.engine.outcome import Failure
 from meshlib.policy.header_ops import RawHeaders
+from meshlib.problems import said
 from meshlib.transport.protocol.known_heads import LONGEST_HEAD, known, remember
 from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.protocol.request_head import upgrades
@@ -162,7 +163,7 @@ class ResponseReader:
             if self.complete:
                 self.poisoned = True
             else:
-                self._fail(str(error) or type(error).__name__)
+                self._fail(said(error))
         if bare is not None and self.complete and not self._ends_with_its_heads(bare):
             self.poisoned = True
         spent = self._spent
@@ -243,7 +244,7 @@ class ResponseReader:
         self.poisoned = True
         cause = error.__context__
         if cause is None or isinstance(cause, httptools.HttpParserError):
-            self._fail(str(error) or type(error).__name__)
+            self._fail(said(error))
         else:
             raise cause from None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshlib.engine.outcome import Failure
+from meshlib.problems import said
 from meshlib.transport.protocol.http2_choice import preferred
 from meshlib.transport.protocol.http2_codec import Code, Factory, Head, Violation, name_of
 from meshlib.transport.protocol.http2_stream import Received, Stream, StreamFailure
@@ -157,12 +158,12 @@ class Http2Session:
         """The connection is gone: closed by the server (None) or broken."""
         if self.broken is not None:
             return
-        detail = "the server closed the connection" if error is None else f"the connection broke: {error}"
+        detail = "the server closed the connection" if error is None else f"the connection broke: {said(error)}"
         self.broken = StreamFailure(Failure.RESET, detail, error=error)
         for stream in list(self.streams.values()):
             if stream.head_done:
                 text = "the server closed the connection in the middle of the response"
-                what = StreamFailure(Failure.RESET, text if error is None else f"{text}: {error}", error=error)
+                what = StreamFailure(Failure.RESET, text if error is None else f"{text}: {said(error)}", error=error)
             else:
                 text = "the server closed the connection without a response" if error is None else detail
                 what = StreamFailure(Failure.RESET, text, stream.reused and not stream.begun, error)
@@ -192,7 +193,7 @@ class Http2Session:
         except Violation as error:
             if error.code is not None:
                 self._codec.close(error.code)
-            self._violated(str(error))
+            self._violated(said(error))
         except Exception as error:  # noqa: BLE001 (a hostile server must not find the one frame that a library stumbles over)
             self._violated(f"{type(error).__name__}: {error}")
         for stream in changed:

@@ -11,6 +11,7 @@ import h2.exceptions
 import h2.settings
 from hpack import NeverIndexedHeaderTuple
 
+from meshlib.problems import said
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
 from meshlib.transport.protocol.http2_codec import (
     HEADER_TABLE,
@@ -120,7 +121,7 @@ class H2Codec:
             try:
                 events = self._connection.receive_data(run)
             except h2.exceptions.ProtocolError as error:
-                raise Violation(str(error) or type(error).__name__, None) from error
+                raise Violation(said(error), None) from error
             for event in events:
                 self._tell(event, sink)
         return self._gate.behind

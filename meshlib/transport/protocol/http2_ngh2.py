@@ -32,6 +32,7 @@ from ngh2.events import (
     WindowUpdated,
 )
 
+from meshlib.problems import said
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
 from meshlib.transport.protocol.http2_codec import (
     HEADER_TABLE,
@@ -253,7 +254,7 @@ class Ngh2Codec:
         except ngh2.DenialOfServiceError as error:
             self._violation = Violation(str(error), Code.ENHANCE_YOUR_CALM)
         except ngh2.NGH2Error as error:
-            self._violation = Violation(str(error) or type(error).__name__)
+            self._violation = Violation(said(error))
         self._events.extend(self._connection.events())
         self._flush()
 

@@ -16,6 +16,7 @@ from meshlib.alarms import Alarm, Alarms, wake
 from meshlib.engine.effects import Race, Send
 from meshlib.engine.message import Request
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.problems import said
 
 BreakOff = Callable[[], None]
 R = TypeVar("R", bound=Request)
@@ -63,7 +64,7 @@ class ThreadRace(Generic[R]):
         except BaseException as error:
             if send is self._effect.first:
                 raise
-            outcome = Outcome(Failure.RESET, str(error) or type(error).__name__, error)
+            outcome = Outcome(Failure.RESET, said(error), error)
         with self._changed:
             if self._running.pop(send, self) is self:  # lost while it ran, and told so
                 self._drop(outcome)

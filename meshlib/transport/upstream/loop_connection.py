@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.engine.outcome import Failure
+from meshlib.problems import said
 from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.upstream.loop_deadlines import Deadlines
@@ -258,7 +259,7 @@ class Connection(asyncio.Protocol):
             handler.on_end(reader)
             return
         if reader.head_done:
-            what = f": {error}" if error else ""
+            what = f": {said(error)}" if error else ""
             detail = f"{BODY_CUT}{what}"
         elif error is None and reader.begun:
             self._fail(Failure.PROTOCOL_ERROR, CUT_HEAD, None)
@@ -270,7 +271,7 @@ class Connection(asyncio.Protocol):
             self._fail(broken.failure or Failure.RESET, broken.detail, error)
             return
         else:
-            detail = f"the connection broke: {error}"
+            detail = f"the connection broke: {said(error)}"
         self._fail(Failure.RESET, detail, error)
 
     def pause_writing(self) -> None:

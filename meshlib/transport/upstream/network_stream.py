@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import NamedTuple
 
+from meshlib.problems import said
 from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.upstream.switched import AsyncSwitched, SyncSwitched, extra_of_socket, extra_of_transport
 from meshlib.transport.upstream.tls_socket import AnySocket
@@ -99,18 +100,18 @@ def switched_streams(module: ModuleType) -> SwitchedStreams:
             try:
                 data = self._switched.read(max_bytes, timeout)
             except TimeoutError as error:
-                raise core.ReadTimeout(str(error)) from error
+                raise core.ReadTimeout(said(error)) from error
             except OSError as error:
-                raise core.ReadError(str(error)) from error
+                raise core.ReadError(said(error)) from error
             return data
 
         def write(self, buffer: bytes, timeout: float | None = None) -> None:
             try:
                 self._switched.write(buffer, timeout)
             except TimeoutError as error:
-                raise core.WriteTimeout(str(error)) from error
+                raise core.WriteTimeout(said(error)) from error
             except OSError as error:
-                raise core.WriteError(str(error)) from error
+                raise core.WriteError(said(error)) from error
 
         def close(self) -> None:
             self._close()
@@ -127,18 +128,18 @@ def switched_streams(module: ModuleType) -> SwitchedStreams:
             try:
                 data = await self._switched.read(max_bytes, timeout)
             except TimeoutError as error:
-                raise core.ReadTimeout(str(error)) from error
+                raise core.ReadTimeout(said(error)) from error
             except OSError as error:
-                raise core.ReadError(str(error)) from error
+                raise core.ReadError(said(error)) from error
             return data
 
         async def write(self, buffer: bytes, timeout: float | None = None) -> None:
             try:
                 await self._switched.write(buffer, timeout)
             except TimeoutError as error:
-                raise core.WriteTimeout(str(error)) from error
+                raise core.WriteTimeout(said(error)) from error
             except OSError as error:
-                raise core.WriteError(str(error)) from error
+                raise core.WriteError(said(error)) from error
 
         async def aclose(self) -> None:
             await self._close()

@@ -9,6 +9,7 @@ import ssl
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.wrong_address import SPEAKS_NO_TLS
 from meshlib.identity.servers import NoCertificate, ServerRefused
+from meshlib.problems import said
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.followed import UnusableFiles
 from meshlib.transport.upstream.refused_certificates import HINT, may_refuse_late, refusal_at_first_read, refusal_in
@@ -37,16 +38,16 @@ def connect_problem(target: Target, error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS to {target}: the server's certificate is not trusted: {error.verify_message or error.reason}"
     if isinstance(error, ssl.SSLError):
-        if said := refusal_in(error):
-            return certificate_refused(target, said)
+        if refused := refusal_in(error):
+            return certificate_refused(target, refused)
         reason: object = getattr(error, "reason", None)  # those that Python makes (gevent's timeouts, say) have none
         if reason in _PLAIN_TEXT:
             return f"{target} {SPEAKS_NO_TLS}"
-        return f"TLS handshake with {target} failed: {reason or error}"
+        return f"TLS handshake with {target} failed: {reason or said(error)}"
     if isinstance(error, (PeerNameMismatch, ServerRefused)):
-        return f"TLS to {target}: {error}"
+        return f"TLS to {target}: {said(error)}"
     # asyncio puts its own words where the system's reason was; the number is the same in both runtimes
-    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else said(error)
     return f"no connection to {target}: {text}"
 
 
@@ -92,7 +93,7 @@ def broke_at_first(target: Target, peer: object, error: BaseException) -> Outcom
 def broke(error: BaseException | None, stale: bool) -> Outcome:
     """The connection ended before the head of the response was whole; ``error``: what the system said, None at a plain end."""
     return Outcome(
-        Failure.RESET, NO_RESPONSE if error is None else f"the connection broke: {error}", error, stale=stale
+        Failure.RESET, NO_RESPONSE if error is None else f"the connection broke: {said(error)}", error, stale=stale
     )
 
 
@@ -108,7 +109,7 @@ def body_silent(limit: float | None) -> str:
 
 def body_broke(error: BaseException) -> str:
     """The connection ended in the middle of the response's body."""
-    return f"the connection broke in the middle of the response: {error}"
+    return f"the connection broke in the middle of the response: {said(error)}"
 
 
 def mesh_closed(error: BaseException | None = None) -> Outcome:

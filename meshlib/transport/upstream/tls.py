@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from meshlib.httpx_module import usual
 from meshlib.identity.memory_file import memory_file
 from meshlib.policy.peer_names import allows, type_of
 from meshlib.transport.upstream.followed import Followed
@@ -168,10 +169,9 @@ def caller_context(verify: Verify, cert: Cert, trust_env: bool = True) -> Contex
     follows the files that these name; a context that the caller made stays as it is."""
     if isinstance(verify, ssl.SSLContext) and cert is None:
         return verify
-    import httpx
 
     def load() -> ssl.SSLContext:
-        return httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+        return usual().create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
 
     files = [os.fspath(verify)] if isinstance(verify, (str, os.PathLike)) else []
     if verify is True and trust_env:

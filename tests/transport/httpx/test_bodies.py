@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.transport.httpx.transport import transports
+from meshlib.transport.httpx.dialect import dialect
 from meshlib.transport.protocol.http1 import BodyFailed
 
 RECORD = SimpleNamespace(
@@ -70,13 +70,13 @@ def delivered(ends):
 def blocking(module, body, ends):
     request = module.Request("GET", "http://reviews/")
     call = SimpleNamespace(record=RECORD)
-    return transports(module).sync._stream(Outcome(body=body), call, delivered(ends), request)
+    return dialect(module).stream(Outcome(body=body), call, delivered(ends), request)
 
 
 def awaited(module, body, ends):
     request = module.Request("GET", "http://reviews/")
     call = SimpleNamespace(record=RECORD)
-    return transports(module).asynchronous._stream(Outcome(body=body), call, delivered(ends), request)
+    return dialect(module).async_stream(Outcome(body=body), call, delivered(ends), request)
 
 
 async def test_what_is_read_to_its_end_ends_the_exchange_once(module):

@@ -168,42 +168,7 @@ def test_arguments_of_the_client_itself_act_as_in_httpx(runtime):
     assert seen[0] == "http://reviews:9080/old?q=1"
 
 
-# -- proxies and cookies --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    return monkeypatch
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {},
-        {"HTTP_PROXY": "http://p:1"},
-        {"HTTPS_PROXY": "p:1", "NO_PROXY": "localhost,.example.test, 10.0.0.1,::1,http://x.test"},
-        {"ALL_PROXY": "http://p:1", "NO_PROXY": "example.test,LOCALHOST,192.168.0.0/16"},
-        {"HTTP_PROXY": "http://p:1", "NO_PROXY": "a.test,*"},
-        {"HTTP_PROXY": "http://p:1", "NO_PROXY": ""},
-        {"HTTP_PROXY": "http://user:word@p:1", "NO_PROXY": "1.2.3.4/8,example.test:8080"},
-    ],
-)
-def test_the_environment_is_read_as_httpx_reads_it(environment, empty, variables):
-    for name, value in variables.items():
-        environment.setenv(name, value)
-    with httpx.Client() as bare, empty.client() as ours:
-        patterns = [p.pattern for p in bare._mounts]
-        assert [p.pattern for p in ours._mounts] == patterns
-        assert [t is None for t in ours._mounts.values()] == [t is None for t in bare._mounts.values()]
-
-
-@pytest.mark.parametrize("argument", ["proxies", "app"])
-def test_what_httpx_has_dropped_is_refused_with_its_successor(empty, argument):
-    with pytest.raises(TypeError, match=r"proxy=|WSGITransport"):
-        empty.client(**{argument: "http://p:1"})
+# -- cookies --------------------------------------------------------------------------------------------------
 
 
 class Told(httpx.Response):

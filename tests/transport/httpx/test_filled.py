@@ -6,6 +6,7 @@ import httpx
 import httpx2
 import pytest
 
+from meshlib.httpx_module import typed
 from meshlib.transport.httpx import filled
 from meshlib.transport.httpx.filled import (
     PLAIN,
@@ -16,7 +17,6 @@ from meshlib.transport.httpx.filled import (
     requests_as_known,
     responses_as_known,
 )
-from meshlib.transport.httpx.module import typed
 
 
 @pytest.fixture(params=[httpx, httpx2], ids=lambda module: module.__name__)

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 import meshlib
+from meshlib.transport.httpx.dialect import dialect
 from meshlib.transport.httpx.response import LONGEST_VALUES, MOST_HEADS
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
@@ -230,10 +231,10 @@ def test_heads_that_are_all_different_are_not_kept_for_ever(mesh, server):
             assert client.get(f"http://reviews:9080/{number}").headers["x-id"] == str(number)
         for _ in range(200):
             assert client.get("http://reviews:9080/same").headers["x-id"] == "same"
-        before = len(transport._responses._of_head)
+        before = len(dialect(httpx).responses._of_head)
         assert before <= MOST_HEADS
         client.get(f"http://reviews:9080/{'x' * LONGEST_VALUES}")
-        assert len(transport._responses._of_head) == before
+        assert len(dialect(httpx).responses._of_head) == before
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["mesh.client()", "httpx.Client"])

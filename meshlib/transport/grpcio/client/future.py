@@ -125,9 +125,9 @@ class PublicCall(grpc.Call, grpc.Future):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         run = self.run
         if not run.wait(timeout):
-            raise grpc.FutureTimeoutError()
+            raise grpc.FutureTimeoutError(f"no response within the {timeout or 0:g} s that were waited for it")
         if run.cancelled:
-            raise grpc.FutureCancelledError()
+            raise grpc.FutureCancelledError("the call was cancelled")
         if run.error is not None:
             return run.error
         inner = run.shown()
