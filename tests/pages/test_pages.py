@@ -9,7 +9,7 @@ import pytest
 from tests.support.page import Page
 
 ROOT = Path(__file__).parents[2]
-PAGES = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = ["README.md", *(str(file.relative_to(ROOT)) for file in sorted((ROOT / "docs").glob("**/*.md")))]
 
 
 @pytest.fixture(autouse=True)
