@@ -3,8 +3,9 @@
 - ``python``: executed, all blocks of a page in one namespace; functions named ``test_...`` are called. One whose first
   line is a comment with a file's name, ``# shop.py``, is written to that file instead.
 - ``yaml``: written likewise; without a name it has to load without an error.
-- ``sh``: commands, a line each (``\\`` goes on). ``meshlib`` runs in this process, others in one of their own; one that
-  ends in ``&`` runs until the page is over, and has to listen on the ports that it names before the next one starts.
+- ``sh``: commands, a line each (``\\`` goes on). ``pip install`` has to name meshlib and extras of it, and is not run;
+  ``meshlib`` runs in this process, others in one of their own; one that ends in ``&`` runs until the page is over, and has to
+  listen on the ports that it names before the next one starts.
 - ``text`` right after one of these: what it (the last command) has printed, in this order; ``...`` stands for anything.
 - ``toml``, ``ini``, ``dockerfile``, ``json`` and other ``text`` are shown.
 
@@ -24,6 +25,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,7 +138,8 @@ class Page:
         self.output = None
         if not self._written(str(example.parsed)):
             problems = load_text(str(example.parsed), f"{self.document.path}:{example.line}").problems
-            assert [str(problem) for problem in problems if problem.severity is Severity.ERROR] == []
+            wrong = [str(problem) for problem in problems if problem.severity is Severity.ERROR]
+            assert not wrong, "\n".join(wrong)
 
     def _sh(self, example: Example) -> None:
         self.output = None
@@ -154,6 +157,9 @@ class Page:
             ran = CliRunner().invoke(main, words[1:])
             assert ran.exit_code in (0, 1), ran.output
             return ran.output
+        if words[:2] == ["pip", "install"]:
+            assert all(is_ours(word) for word in words[2:]), f"{command}: that is not meshlib, or not an extra of it"
+            return ""
         program = [sys.executable if words[0] == "python" else words[0], *words[1:]]
         if words[0] == "pytest":
             program = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *words[1:]]
@@ -189,6 +195,14 @@ class Page:
 
     def _shown(self, example: Example) -> None:
         self.output = None
+
+
+def is_ours(requirement: str) -> bool:
+    """Whether it is meshlib's distribution, with extras that it has."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    found = re.fullmatch(r"([\w-]+)(?:\[([\w,-]+)\])?(?: @ .*)?", requirement)
+    extras = found[2].split(",") if found is not None and found[2] else []
+    return found is not None and found[1] == project["name"] and set(extras) <= set(project["optional-dependencies"])
 
 
 def environment() -> dict[str, str]:
