@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help site demo demo-grpc demo-secure protos test coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze
+.PHONY: help site demo demo-grpc demo-secure protos test coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -21,6 +21,8 @@ help:
 	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
+	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
+	@echo "make release [GO=1]   make package, and what is in the way of a release; GO=1 tags it (docs/releasing.md)"
 	@echo "make clean   remove .venv and caches"
 
 setup: $(STAMP)
@@ -102,6 +104,28 @@ sslyze: $(STAMP)
 	@$(VENV)-sslyze/bin/python -m pip install --quiet --disable-pip-version-check "sslyze>=6.3,<7"
 	SSLYZE=$(CURDIR)/$(VENV)-sslyze/bin/sslyze $(BIN)/python -m pytest -q tests/interop/test_sslyze.py
 
+# a venv of its own: tools that build and judge archives bring other versions of what meshlib uses
+RELEASE := $(VENV)-release
+$(RELEASE)/.installed: Makefile
+	@test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)
+	@$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check "build>=1.2" "hatchling>=1.27" "check-wheel-contents>=0.6" "twine>=6"
+	@touch $@
+
+# the wheel is built of the sdist; tests/packaging compares it with that of this tree
+package: $(STAMP) $(RELEASE)/.installed
+	rm -rf dist
+	$(RELEASE)/bin/python -m build --no-isolation
+	$(RELEASE)/bin/check-wheel-contents dist/*.whl
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(BIN)/python -m pytest -q tests/packaging
+	$(BIN)/python -m tests.packaging.extras --quick --wheel dist/sidecarless-*.whl
+
+extras: $(STAMP)
+	$(BIN)/python -m tests.packaging.extras $(ARGS)
+
+release: package
+	$(BIN)/python -m tests.packaging.release $(if $(GO),--go)
+
 # CRDS: Istio's crd-all.gen.yaml; only when Istio's schemas have changed
 crds: $(STAMP)
 	$(BIN)/python -m tests.support.crd_schemas "$(CRDS)"
@@ -117,4 +141,4 @@ site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build
 
 clean:
-	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze $(VENV)-docs site .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze $(VENV)-docs site $(VENV)-release dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov

@@ -11,6 +11,11 @@ from typing import NamedTuple
 NAME = "sidecarless"
 REMEDY = f"pip uninstall meshlib meshlib-core, then pip install --force-reinstall {NAME}"
 
+POSIX_ONLY = (
+    f"{NAME} runs on POSIX systems only (Linux, macOS), not on {{}}: it needs fork, Unix sockets and signals. "
+    "On Windows run it in WSL 2 or in a Linux container"
+)
+
 _OTHERS = ("meshlib-", "meshlib_core-")
 _INFO = ".dist-info"
 
@@ -42,7 +47,9 @@ def others() -> list[Other]:
 
 def check() -> None:
     """For the package's ``__init__``: warn when another distribution is installed beside this one (an update or removal of it
-    takes files away from us), raise ``ImportError`` when it has replaced files of ours."""
+    takes files away from us), raise ``ImportError`` when it has replaced files of ours, and on systems that are not POSIX."""
+    if os.name != "posix":
+        raise ImportError(POSIX_ONLY.format(sys.platform))
     there = others()
     if not there:
         return

@@ -154,3 +154,31 @@ def test_no_hint_or_document_installs_the_other_distribution():
     for name in ("README.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml"):
         found += [f"{name}: {line}" for line in (ROOT / name).read_text("utf-8").splitlines() if wrong.search(line)]
     assert found == []
+
+
+WINDOWS = "import os, sys; os.name = 'nt'; sys.platform = 'win32'\n"
+
+
+@pytest.mark.parametrize("code", ["import meshlib", "import meshlib.workload", "from meshlib import Mesh"])
+def test_on_windows_the_import_says_that_it_is_for_posix(site, code):
+    ran = python(site, WINDOWS + code)
+    assert ran.returncode == 1
+    last = ran.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: sidecarless runs on POSIX systems only (Linux, macOS), not on win32")
+    assert "WSL 2" in last
+
+
+def test_on_windows_the_command_says_so_without_a_traceback(site):
+    ran = python(site, WINDOWS + COMMAND)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("meshlib: sidecarless runs on POSIX systems only")
+    assert "Traceback" not in ran.stderr
+
+
+def test_python_dash_m_is_the_command(site):
+    ran = python(
+        site, "import runpy, sys; sys.argv = ['meshlib', '--help']; runpy.run_module('meshlib', run_name='__main__')"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("Usage: python -m meshlib [OPTIONS] COMMAND")
+    assert "validate" in ran.stdout

@@ -4,6 +4,7 @@ not ours: PyPI's distribution ``meshlib`` is another project with the same impor
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ REMEDY = "pip uninstall meshlib meshlib-core, then pip install --force-reinstall
 
 def main() -> None:
     """Check that the package is ours, without importing it, and run the command."""
+    if os.name != "posix":
+        sys.exit(f"meshlib: sidecarless runs on POSIX systems only (Linux, macOS), not on {sys.platform}; use WSL 2")
     problem = what_is_wrong()
     if problem:
         sys.exit(f"meshlib: {problem}\n    {REMEDY}")
