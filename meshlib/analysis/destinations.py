@@ -11,6 +11,7 @@ from meshlib.analysis.hosts import KnownHost, full_name
 from meshlib.analysis.index import Index
 from meshlib.analysis.nearest import did_you_mean
 from meshlib.pace import take_turns
+from meshlib.registry.lack import UNDEFINED, no_endpoints
 from meshlib.resources.typed import VIRTUAL_SERVICE
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _of(index: Index, service: VirtualService, place: Place) -> Iterator[Finding
     known = index.hosts.find(host, service.namespace, service.spec.export_to)
     what = "mirror host" if place.mirror else "host"
     if known is None:
-        hint = index.hosts.hint(host, service.namespace, "add its Service or ServiceEntry")
+        hint = index.hosts.hint(host, service.namespace, f"add its Service or ServiceEntry; {_lack(service, place)}")
         message = f"the {what} {host} is neither a Service nor a ServiceEntry's"
         name = full_name(host, service.namespace)
         yield Finding(NOT_FOUND, service, (*place.loc, "host"), message, hint, name)
@@ -77,6 +78,15 @@ def _of(index: Index, service: VirtualService, place: Place) -> Iterator[Finding
             )
         return
     yield from _port(service, place, port, known, numbers)
+
+
+def _lack(service: VirtualService, place: Place) -> str:
+    """What a call would be told of a host that nothing defines."""
+    model, namespace = place.model, service.namespace
+    port = (model.port.number or 0) if model.port is not None else 0
+    return str(
+        no_endpoints(full_name(model.host, namespace), namespace, UNDEFINED, subset=model.subset or "", port=port)
+    )
 
 
 def _port(

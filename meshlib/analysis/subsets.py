@@ -13,6 +13,7 @@ from meshlib.analysis.hosts import KnownHost, full_name
 from meshlib.analysis.index import Index, Workload, selector_text
 from meshlib.analysis.nearest import Nearest, did_you_mean
 from meshlib.pace import take_turns
+from meshlib.registry.lack import UNDEFINED, no_endpoints
 from meshlib.registry.names import most_specific
 from meshlib.resources.typed import DESTINATION_RULE, VIRTUAL_SERVICE
 
@@ -76,7 +77,11 @@ def rules(index: Index) -> Iterator[Finding]:
         if known is None:
             if host.startswith("*") and index.hosts.covered_by(host):
                 continue
-            hint = index.hosts.hint(host, rule.namespace, "add its Service or ServiceEntry, or remove the rule")
+            what = "add its Service or ServiceEntry, or remove the rule"
+            if not host.startswith("*"):
+                lack = no_endpoints(full_name(host, rule.namespace), rule.namespace, UNDEFINED)
+                what = f"{what}; {lack}"
+            hint = index.hosts.hint(host, rule.namespace, what)
             message = f"the host {host} matches no Service and no ServiceEntry"
             yield Finding(UNKNOWN_RULE_HOST, rule, ("spec", "host"), message, hint)
         elif rule.spec.subsets and index.workloads.all and not index.hosts.is_local(known):

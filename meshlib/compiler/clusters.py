@@ -16,8 +16,9 @@ from meshlib.policy.outlier import OutlierSettings
 from meshlib.policy.regex import wire
 from meshlib.policy.retry_budget import RetryBudget
 from meshlib.policy.slow_start import SlowStart
+from meshlib.registry.lack import IN_DNS, no_endpoints
 from meshlib.registry.names import is_ip
-from meshlib.registry.service import LOCAL, Endpoint, Service, ServicePort
+from meshlib.registry.service import CLUSTER_DNS, LOCAL, Endpoint, Service, ServicePort
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def compile_cluster(
     endpoints = service.endpoints_on(port)
     if service.resolution == LOCAL:
         endpoints = labelled(endpoints, rule)
+    everywhere = len(endpoints)
     chosen = rule.subsets.get(subset) if rule and subset else None
     if chosen is not None and chosen.labels:
         wanted = chosen.labels.items()
@@ -69,12 +71,16 @@ def compile_cluster(
     hashing = None
     name = _balancer(balancer)
     dialled = is_dialled(service, rule, subset, port)
+    lack = None
+    if not endpoints and not dialled:
+        why = _why_empty(service, chosen, everywhere, port)
+        lack = no_endpoints(service.host, workload.namespace, why, subset=subset, port=port)
     tls = mesh_tls.of_cluster(service, rule, policy.tls, subset, port, endpoints, dialled=dialled)
     if dialled:
         resolution, name, endpoints, balancer, placement = "passthrough", "PASSTHROUGH", (), None, None
     else:
         resolution = _RESOLUTIONS.get(service.resolution, "static")
-        if service.resolution == LOCAL and any(is_name(e.address) for e in endpoints):
+        if service.resolution in (LOCAL, CLUSTER_DNS) and any(is_name(e.address) for e in endpoints):
             resolution = "dns"
         hashing = hash_policy(balancer.consistent_hash if balancer is not None else None)
         endpoints, placement = placed(endpoints, balancer, policy.outlier_detection is not None, workload)
@@ -96,15 +102,35 @@ def compile_cluster(
         http2=_http2(policy, protocol),
         resolution=resolution,
         dial_port=_dial_port(service, found),
+        dial_host=service.host if dialled and service.resolution == CLUSTER_DNS else "",
         destination_rule=rule.id if rule else "",
         panic_percent=_panic_percent(policy),
         refusal=tls.refusal,
+        lack=lack,
         hash_policy=hashing,
         slow_start=_slow_start(balancer) if name in ("ROUND_ROBIN", "LEAST_REQUEST") and hashing is None else None,
         retry_budget=_retry_budget(policy.retry_budget),
         placement=placement,
         identities=service.subject_alt_names,
     )
+
+
+def _why_empty(service: Service, chosen: written.Subset | None, everywhere: int, port: int) -> str:
+    """Why a subset (None: the whole) of a service has no endpoint on a port; ``everywhere``: how many the whole has there."""
+    wanted = (chosen.labels or {}) if chosen is not None else {}
+    if wanted and service.resolution == CLUSTER_DNS:
+        return IN_DNS
+    if wanted and everywhere:
+        labels = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
+        of = f" that {service.given_by} gives the host" if service.given_by else ""
+        if everywhere == 1:
+            return f"the one endpoint{of} does not have the labels {labels}"
+        return f"none of the {everywhere} endpoints{of} has the labels {labels}"
+    if service.given_by:
+        return f"{service.given_by} gives it no address on port {port}"
+    if any(service.endpoints.values()):
+        return f"none of its endpoints has its port {port}"
+    return service.why_empty or "nothing gives it an address"
 
 
 def labelled(endpoints: tuple[Endpoint, ...], rule: MergedRule | None) -> tuple[Endpoint, ...]:
@@ -128,6 +154,8 @@ def is_dialled(service: Service, rule: MergedRule | None, subset: str, port: int
     even if its own policy has another balancer."""
     if service.headless or service.resolution in ("none", "dynamic_dns"):
         return True
+    if service.resolution == CLUSTER_DNS and service.any_port:
+        return not (rule is not None and subset and rule.subsets[subset].labels)
     if rule is None or not rule.passes_through:
         return False
     chosen = rule.subsets.get(subset) if subset else None

@@ -228,7 +228,7 @@ class Compilation:
         self.refusals = list(reports.refusals(clusters.values(), self.kinds.destination_rules))
         partial = reports.partial_hosts(self.kinds.virtual_services, self.registry, self.domain)
         local = reports.local_endpoints(
-            self.kinds.local_endpoints, self.registry, self.destinations.rule_of, self.domain
+            self.kinds.local_endpoints, self.registry, self.destinations.rule_of, clusters.values(), self.domain
         )
         self.made = Snapshot(
             version=version,
@@ -245,6 +245,7 @@ class Compilation:
             resilience=resilience,
             fallbacks=any(policy.fallback is not None for policy in resilience.values()),
             sidecar=self.scope.resource,
+            named=self.registry.named,
             retry=self.settings.retry,
             inbound=inbound,
             dialled=original_destinations(self.registry.all(), self.workload.namespace, self.domain),

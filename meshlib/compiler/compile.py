@@ -31,12 +31,13 @@ def compile_snapshot(
     domain: str = "cluster.local",
     version: str | None = None,
     https_rules: HttpsRules = "mesh",
+    dns: bool = False,
 ) -> Snapshot:
     """The configuration of ``workload``'s client. Never raises for what resources say: what cannot be used is in
     ``Snapshot.problems``, and the call that needs it is answered as Envoy would (404 NR, 503 NC, 503 UH)."""
     with much_is_made():
         version = version or Version().take(everything(resources))
-        registry = build_registry(resources, domain)
+        registry = build_registry(resources, domain, workload.namespace, dns=dns)
         return Compilation(resources, registry, workload, domain, https_rules).snapshot(version)
 
 
@@ -45,19 +46,28 @@ def compile_gateway(
 ) -> Snapshot:
     """The routes of one port of the Gateways whose selector fits ``workload``'s labels. A host that no VirtualService
     serves there is answered 404."""
-    registry = build_registry(resources, domain)
+    registry = build_registry(resources, domain, workload.namespace)
     version = Version().take(everything(resources))
     return Compilation(resources, registry, workload, domain, "mesh", port).snapshot(version)
 
 
 class Compiler:
-    """Compiles for one workload, again and again. Not for several threads at once."""
+    """Compiles for one workload, again and again. ``dns``: what has no endpoints is called at its name. Not for several threads
+    at once."""
 
-    def __init__(self, workload: Workload, domain: str = "cluster.local", https_rules: HttpsRules = "mesh") -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        domain: str = "cluster.local",
+        https_rules: HttpsRules = "mesh",
+        *,
+        dns: bool = False,
+    ) -> None:
+        self._dns = dns
         self._workload = workload
         self._domain = domain
         self._https_rules = https_rules
-        self._registry = RegistryBuilder(domain)
+        self._registry = self._new_registry()
         self._follower: ListFollower[Resource] = ListFollower()
         self._version = Version()
         self._last: Incremental | None = None
@@ -87,7 +97,7 @@ class Compiler:
         resources = self._follower.items
         if change.whole:
             self._version = Version()
-            self._registry = RegistryBuilder(self._domain)
+            self._registry = self._new_registry()
         registry = self._registry.take(change)
         hashed = self._version.take(change)
         version = version or hashed
@@ -109,6 +119,9 @@ class Compiler:
             del last
             free_in_turns(old)
         return snapshot
+
+    def _new_registry(self) -> RegistryBuilder:
+        return RegistryBuilder(self._domain, self._workload.namespace, dns=self._dns)
 
     def _part(self, resources: Sequence[Resource], registry: Registry) -> Compilation:
         return Compilation(

@@ -11,6 +11,7 @@ from meshlib.compiler.destination_rules import DestinationRules, MergedRule
 from meshlib.compiler.mesh_tls import MeshTls
 from meshlib.compiler.routes import Cluster, Destination
 from meshlib.compiler.traffic_policy import route_hash
+from meshlib.registry.lack import UNDEFINED, Lack, no_endpoints
 from meshlib.registry.names import resolve
 from meshlib.workload import Workload
 
@@ -76,7 +77,15 @@ class Destinations:
     def _make(self, host: str, subset: str, wanted: int, named: str, dialled_port: int) -> Destination:
         service = self._lookup(host)
         if service is None:
-            return Destination(host, subset, wanted, 0, "", f"host {host} is not in the registry")
+            lack = no_endpoints(
+                host,
+                self._workload.namespace,
+                UNDEFINED,
+                subset=subset,
+                port=wanted or dialled_port,
+                domain=self._domain,
+            )
+            return Destination(host, subset, wanted, 0, "", lack.message, lack=lack)
         if service.alias:
             return self._of_alias(service, subset, wanted, dialled_port)
         numbers = [p.number for p in service.ports]
@@ -116,7 +125,9 @@ class Destinations:
             return Destination(host, subset, port, 0, "", f"{what} has no subset {subset}: {where}")
         if service.by_name and not has_endpoints(service, rule, subset, port):
             which = f" with the labels of subset {subset}" if subset else ""
-            return Destination(host, subset, port, 0, "", f"{what} has no endpoint{which} to be resolved")
+            message = f"{what} has no endpoint{which} to be resolved"
+            lack = no_endpoints(host, self._workload.namespace, message, subset=subset, port=port, domain=self._domain)
+            return Destination(host, subset, port, 0, "", message, lack=Lack(message, lack.remedy))
         key = cluster_key(host, subset, port)
         if key not in self.clusters:
             self.clusters[key] = self._cluster(service, rule, subset, port)

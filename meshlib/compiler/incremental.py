@@ -141,13 +141,14 @@ class Incremental:
         if hosts:
             self._refusals = list(reports.refusals(clusters.values(), dependencies.destination_rules()))
         partial = reports.partial_hosts(dependencies.partial_claims(), registry, self._domain)
-        local = self._about_local(registry)
+        local = self._about_local(registry, clusters)
         self.snapshot = replace(
             made,
             version=version,
             clusters=clusters,
             problems=(*registry.problems, *self._said, *self._refusals, *partial, *local, *self._about_inbound),
             resource_count=count,
+            named=registry.named,
             inbound=self._inbound(made),
             dialled=self._dialled(made, redefined, registry_before),
             since=(last.mark, frozenset(k for k in candidates if clusters.get(k) is not last.clusters.get(k))),
@@ -155,7 +156,7 @@ class Incremental:
         )
         return self.snapshot
 
-    def _about_local(self, registry: Registry) -> Sequence[Problem]:
+    def _about_local(self, registry: Registry, clusters: Mapping[str, Cluster]) -> Sequence[Problem]:
         """What is to be said of LocalEndpoints, which may hang on DestinationRules that have changed."""
         resources = self._dependencies.local_endpoints()
         if not resources:
@@ -163,7 +164,7 @@ class Incremental:
         hosts = {resolve(e.host, r.namespace, self._domain) for r in resources for e in r.spec.hosts if e.subset}
         part = self._dependencies.rules_of(hosts)
         rule_of = self._compiled(part.resources, part.registry).destinations.rule_of
-        return list(reports.local_endpoints(resources, registry, rule_of, self._domain))
+        return list(reports.local_endpoints(resources, registry, rule_of, clusters.values(), self._domain))
 
     def _say(self, before: Counter[Problem], now: Counter[Problem]) -> None:
         """What was said of a part is not said any more, but what is said of it now."""

@@ -51,7 +51,9 @@ def compile_l4(
 
 
 def _weighted(found: Destination, model: written.RouteDestination) -> Destination:
-    return Destination(found.host, found.subset, found.port, model.weight or 0, found.cluster, found.missing)
+    return Destination(
+        found.host, found.subset, found.port, model.weight or 0, found.cluster, found.missing, lack=found.lack
+    )
 
 
 def _match(match: written.TlsMatchAttributes | written.L4MatchAttributes) -> L4Match:

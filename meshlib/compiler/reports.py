@@ -16,6 +16,7 @@ from meshlib.registry.service import LOCAL
 if TYPE_CHECKING:
     from meshlib.compiler.destination_rules import MergedRule
     from meshlib.compiler.routes import Cluster, Destination, L4Host, VirtualHost
+    from meshlib.registry.lack import Lack
     from meshlib.registry.registry import Registry
     from meshlib.resources.base import Resource
     from meshlib.resources.destination_rule import DestinationRule
@@ -70,7 +71,9 @@ def missing_destinations(
             "unknown-destination",
             where,
             target.missing,
-            "calls that take this route are answered 503 (flag NC); "
+            f"calls that take this route are answered 503 (flag NC); {target.lack.remedy}"
+            if target.lack is not None
+            else "calls that take this route are answered 503 (flag NC); "
             "add the Service, ServiceEntry or DestinationRule subset",
         )
 
@@ -144,9 +147,14 @@ def local_endpoints(
     resources: Iterable[LocalEndpoints],
     registry: Registry,
     rule_of: Callable[[str], MergedRule | None],
+    clusters: Iterable[Cluster],
     domain: str,
 ) -> Iterator[Problem]:
-    """Subsets that the client's DestinationRule does not have, and hosts that are a part of a Service's full name."""
+    """Subsets that the client's DestinationRule does not have, hosts that are a part of a Service's full name, and subsets
+    that are called and have no address."""
+    resources = list(resources)
+    if resources:
+        yield from _without_address(resources, clusters, domain)
     for resource in resources:
         for index, entry in enumerate(resource.spec.hosts):
             host = resolve(entry.host, resource.namespace, domain)
@@ -173,10 +181,32 @@ def local_endpoints(
                 )
 
 
-def _of_field(resource: LocalEndpoints, loc: tuple[str | int, ...], code: str, message: str, hint: str) -> Problem:
+def _without_address(
+    resources: Iterable[LocalEndpoints], clusters: Iterable[Cluster], domain: str
+) -> Iterator[Problem]:
+    lacking: dict[str, dict[str, Lack]] = {}
+    for cluster in clusters:
+        if cluster.lack is not None and cluster.subset:
+            lacking.setdefault(cluster.host, {}).setdefault(cluster.subset, cluster.lack)
+    for resource in resources:
+        for index, entry in enumerate(resource.spec.hosts):
+            for _, lack in sorted(lacking.pop(resolve(entry.host, resource.namespace, domain), {}).items()):
+                hint = f"calls to it are answered 503 (flag UH) until there is one; {lack.remedy}"
+                loc = ("spec", "hosts", index, "host")
+                yield _of_field(resource, loc, "no-endpoints", lack.message, hint, Severity.NOTICE)
+
+
+def _of_field(
+    resource: LocalEndpoints,
+    loc: tuple[str | int, ...],
+    code: str,
+    message: str,
+    hint: str,
+    severity: Severity = Severity.WARNING,
+) -> Problem:
     line, column = resource.place_of(loc)
     path = field_path(resource, loc)
-    return Problem(code, Severity.WARNING, resource.origin.file, line, column, path, message, hint)
+    return Problem(code, severity, resource.origin.file, line, column, path, message, hint)
 
 
 def refusals(clusters: Iterable[Cluster], rules: Iterable[DestinationRule]) -> Iterator[Problem]:

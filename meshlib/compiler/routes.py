@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from meshlib.policy.rule_index import RuleIndex
     from meshlib.policy.slow_start import SlowStart
     from meshlib.policy.weights import WeightedChoice
+    from meshlib.registry.lack import Lack
     from meshlib.registry.service import Endpoint
     from meshlib.resources.resilience import FallbackDestination
     from meshlib.resources.sidecar import EgressProxy
@@ -86,6 +87,7 @@ class Cluster:
     placement: Placement | None = None  # None: one priority, one locality
     identities: tuple[str, ...] = ()  # who may answer (ServiceEntry subjectAltNames)
     dial_port: int = 0  # of passthrough: the port that is dialled, whatever the URL says (0: the URL's)
+    dial_host: str = ""  # of passthrough: the host that is dialled ("": the URL's)
     auto_mtls: TlsSettings | None = None
     """For the endpoints of ``mutual`` alone, if this process has an SVID; without one they are called in plain text."""
     mutual: frozenset[str] = frozenset()
@@ -97,6 +99,7 @@ class Cluster:
     refusal: str = (
         ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
     )
+    lack: Lack | None = None  # why it has no endpoints, if it has none
 
     def same_as(self, other: Cluster) -> bool:
         """Whether nothing about it is other than about ``other``, endpoints being the same objects."""
@@ -119,6 +122,7 @@ class Destination:
     authority: str = ""  # a Host that the operations set
     tells_original_host: bool = True  # Envoy does not when one of several destinations sets the Host
     hash_policy: HashPolicy | None = None  # what a route to it hashes by, whether or not the cluster has a table
+    lack: Lack | None = None  # of one that is missing: what would give it endpoints
 
 
 class Resolver(Protocol):

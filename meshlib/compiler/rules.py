@@ -205,6 +205,7 @@ def _target(
             found.missing,
             tells_original_host=sole,
             hash_policy=found.hash_policy,
+            lack=found.lack,
         )
     of_rule, of_target = _ops(route, "request"), _ops(model, "request")
     back_rule, back_target = _ops(route, "response"), _ops(model, "response")
@@ -221,6 +222,7 @@ def _target(
         _host_of(route.headers) or _host_of(model.headers),
         sole or bool(_host_of(route.headers)),
         found.hash_policy,
+        found.lack,
     )
 
 

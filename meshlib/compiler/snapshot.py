@@ -46,6 +46,7 @@ class Snapshot:
     # addresses of names that are dialled as they are: headless services and their pods, as the registry knows them
     dialled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sidecar: str = ""  # the Sidecar that bounds what this client sees
+    named: frozenset[str] = frozenset()  # the hosts that VirtualServices and DestinationRules name
     retry: RetryPolicy = DEFAULT_RETRY  # of routes that say nothing of retries
     inbound: InboundPorts = NO_INBOUND  # what happens to the requests that this workload serves
     # of one that was made out of another: the ``mark`` of that, and the keys of clusters that are other ones, new or gone

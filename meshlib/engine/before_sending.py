@@ -19,8 +19,10 @@ from meshlib.policy.retry import ASKED, asked_timeouts, merge_request_headers
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule
     from meshlib.engine.call import Call
+    from meshlib.engine.explanation import Explanation
     from meshlib.policy.endpoint import EndpointState
     from meshlib.policy.retry import RetryPolicy
+    from meshlib.registry.lack import Lack
 
 
 def no_route(call: Call) -> Outcome:
@@ -52,7 +54,7 @@ def before_sending(call: Call, rule: Rule, caller_deadline: float) -> Generator[
         return change_response(call, own_response(call, rule))
     if not destination.cluster:
         record.add_flag("NC")
-        return change_response(call, replies.no_cluster())
+        return change_response(call, replies.no_cluster(_noted(record, destination.lack)))
     if rule.rewrite is not None or destination.request_ops or destination.authority:
         change_request(call, rule, destination)
     return None
@@ -91,8 +93,21 @@ def as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[Ret
 
 def no_endpoint(call: Call, picked: EndpointState | None) -> Outcome:
     """None is usable (``picked`` None), or the cluster has as many requests under way as it may."""
-    call.record.add_flag("UH" if picked is None else "UO")
-    return change_response(call, replies.no_healthy_upstream() if picked is None else replies.overflow())
+    record = call.record
+    if picked is not None:
+        record.add_flag("UO")
+        return change_response(call, replies.overflow())
+    record.add_flag("UH")
+    cluster = None if record.destination is None else call.live.snapshot.clusters.get(record.destination.cluster)
+    return change_response(call, replies.no_healthy_upstream(_noted(record, None if cluster is None else cluster.lack)))
+
+
+def _noted(record: Explanation, lack: Lack | None) -> str:
+    """Why there is no endpoint, as far as the configuration says it, which the record keeps."""
+    if lack is None:
+        return ""
+    record.add_details({"lack": str(lack)})
+    return record.lack
 
 
 def no_place(call: Call, now: float, deadline: float, caller_deadline: float) -> Outcome:

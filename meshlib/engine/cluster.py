@@ -418,7 +418,7 @@ class BoundCluster:
     def _dialled(self, picks: Picks, rng: random.Random) -> EndpointState:
         """Pass-through: the endpoint is the address that the caller's URL names."""
         host, port = picks.dialled(self.spec.port, rng)
-        port = self.spec.dial_port or port
+        host, port = self.spec.dial_host or host, self.spec.dial_port or port
         key = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         state = self.state
         found = state.endpoints.get(key)

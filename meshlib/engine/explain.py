@@ -9,7 +9,7 @@ from meshlib.compiler.snapshot import split_authority
 from meshlib.engine.endpoint_tls import endpoint_tls
 from meshlib.engine.explanation import Considered, Explanation
 from meshlib.engine.route import route
-from meshlib.engine.wrong_address import UNREGISTERED, takes_no_tls, why_unknown
+from meshlib.engine.wrong_address import UNREGISTERED, lack_of_unknown, takes_no_tls, why_unknown
 from meshlib.policy.circuit_limits import UNLIMITED, CircuitLimits
 from meshlib.registry.names import is_ip
 
@@ -48,6 +48,8 @@ def explain(live: Live, view: RequestView, now: float, certificate: str | None =
     unknown = why_unknown(live.snapshot, view.dialled, view.scheme) if live.snapshot.is_unknown(vhost) else ""
     if unknown:
         details["note"] = vhost.note.replace(UNREGISTERED, unknown)
+        if UNREGISTERED in unknown:
+            details["lack"] = lack_of_unknown(live.snapshot, view.dialled)
     if taken is None:
         if vhost is live.snapshot.blocked:
             details["reply"] = f"502 ({unknown}, and outbound traffic is REGISTRY_ONLY)"
@@ -130,6 +132,7 @@ def _destination(
     }
     if not target.cluster:
         found["missing"] = target.missing
+        found["lack"] = str(target.lack or "")
         found["reply"] = "503 (flag NC)"
         return found
     cluster = live.cluster(target.cluster)
@@ -151,11 +154,16 @@ def _destination(
     found["outlier_detection"] = spec.outlier is not None
     found["endpoints"] = endpoints_of(cluster, now, certificate)
     if spec.resolution == "passthrough":
-        found["endpoints_note"] = f"the address that the URL names{_known_as(live, view)}"
+        found["endpoints_note"] = (
+            f"the name {spec.dial_host} in DNS, on the port that the URL names"
+            if spec.dial_host
+            else f"the address that the URL names{_known_as(live, view)}"
+        )
     elif spec.refusal:
         found["reply"] = f"connect failure (flag UF): {spec.refusal}"
     elif not any(e["usable"] for e in found["endpoints"]):
         found["reply"] = "503 (flag UH: no usable endpoint)"
+        found["lack"] = str(spec.lack or "")
     return found
 
 

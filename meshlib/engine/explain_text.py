@@ -29,6 +29,8 @@ def render(data: ExplanationFacts) -> str:
     lines = [_headline(data)]
     if data.get("note"):
         lines.append(f"  note: {data['note']}")
+    if data.get("lack"):
+        lines.append(f"  {data['lack']}")
     if data.get("url"):
         lines.append(f"  url: {data['url']}")
     if data.get("alias"):
@@ -80,7 +82,8 @@ def _destination(target: DestinationFacts) -> list[str]:
     where = f"{target['host']}/{target['subset']}" if target["subset"] else target["host"]
     lines = [f"  {target['share']:g} % to {where} port {target['port']}"]
     if target.get("missing"):
-        return [*lines, f"       {target['missing']}: {target['reply']}"]
+        lines.append(f"       {target['missing']}: {target['reply']}")
+        return [*lines, f"       {target['lack']}"] if target.get("lack") else lines
     policy = [target["balancer"]]
     policy += [target["limits"]] if target["limits"] else []
     policy += ["outlier detection"] if target["outlier_detection"] else []
@@ -112,4 +115,6 @@ def _destination(target: DestinationFacts) -> list[str]:
         lines.append(f"       {target['endpoints_note']}")
     if target.get("reply"):
         lines.append(f"       reply: {target['reply']}")
+    if target.get("lack"):
+        lines.append(f"       {target['lack']}")
     return lines

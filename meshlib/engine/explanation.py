@@ -135,6 +135,11 @@ class Explanation:
     def subset(self) -> str:
         return "" if self.destination is None else self.destination.subset
 
+    @property
+    def lack(self) -> str:
+        """Of a call that failed because something has no endpoints: what, why, and how it would get some. "" of others."""
+        return self._details.get("lack", "") if self._details is not None else ""
+
     def add_flag(self, flag: str) -> None:
         """Append one of Envoy's response flags."""
         self.flags = f"{self.flags},{flag}" if self.flags else flag
@@ -159,6 +164,7 @@ class Explanation:
             "injected_delay": self.injected_delay,
             "config_version": self.version,
             "note": self.virtual_host.note,
+            "lack": self.lack,
         }
         if self.considered is not None:
             found["considered"] = [c.to_dict() for c in self.considered]

@@ -81,6 +81,7 @@ class DestinationFacts(TypedDict, total=False):
     share: float
     cluster: str
     missing: str
+    lack: str
     reply: str
     balancer: str
     hash_leads_to: str
@@ -115,6 +116,7 @@ class ExplanationFacts(TypedDict, total=False):
     injected_delay: float
     config_version: str
     note: str
+    lack: str
     considered: list[RuleFacts]
     virtual_host: str
     url: str

@@ -28,11 +28,13 @@ FLAG_OF_FAILURE = {
 }
 
 
-def reply(status: int, body: str = "", extra: RawHeaders | None = None, detail: str = "") -> Outcome:
-    """A whole response with Envoy's headers for local replies."""
+def reply(status: int, body: str = "", extra: RawHeaders | None = None, detail: str = "", lack: str = "") -> Outcome:
+    """A whole response with Envoy's headers for local replies. ``lack``: of what has no endpoints, the sentence that is the
+    response's reason phrase, which ``raise_for_status`` shows; the body is Envoy's."""
     data = body.encode()
     headers: RawHeaders = [(b"content-length", b"%d" % len(data)), _TEXT] if data else [(b"content-length", b"0")]
-    return Outcome(status=status, reason=b"", headers=[*(extra or []), *headers], whole=data, detail=detail)
+    reason = "".join(c if " " <= c <= "~" else "?" for c in lack).encode("ascii") if lack else b""
+    return Outcome(status=status, reason=reason, headers=[*(extra or []), *headers], whole=data, detail=detail)
 
 
 def no_route() -> Outcome:
@@ -45,14 +47,14 @@ def blocked() -> Outcome:
     return reply(502, detail="direct_response")
 
 
-def no_cluster() -> Outcome:
+def no_cluster(lack: str = "") -> Outcome:
     """The destination's host, subset or port does not exist: 503, flag NC."""
-    return reply(503, detail="cluster_not_found")
+    return reply(503, detail="cluster_not_found", lack=lack)
 
 
-def no_healthy_upstream() -> Outcome:
+def no_healthy_upstream(lack: str = "") -> Outcome:
     """The cluster has no usable endpoint: 503, flag UH."""
-    return reply(503, "no healthy upstream", detail="no_healthy_upstream")
+    return reply(503, "no healthy upstream", detail="no_healthy_upstream", lack=lack)
 
 
 def overflow() -> Outcome:

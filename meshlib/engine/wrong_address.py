@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.snapshot import split_authority
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.registry.lack import UNDEFINED, no_endpoints
+from meshlib.registry.names import resolve
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Cluster, VirtualHost
@@ -19,6 +21,8 @@ UNREGISTERED = "the host is not in the registry"
 _NOT_CONNECTED = (Failure.CONNECT_FAILED, Failure.CONNECT_TIMEOUT)
 _PLAIN = frozenset(("http", "http2", "grpc", "grpc-web"))
 _SHOWN = 3
+HTTP_PORT = 80
+"""Of the hosts that VirtualServices alone have."""
 SPEAKS_NO_TLS = "does not speak TLS: it responds in plain text"
 _NO_TLS = (SPEAKS_NO_TLS, "WRONG_VERSION_NUMBER")
 """What is said of handshakes with servers that speak none, the latter by gRPC's core."""
@@ -61,6 +65,26 @@ def _near(snapshot: Snapshot, dialled: str, scheme: str) -> str:
     )
 
 
+def lack_of_unknown(snapshot: Snapshot, dialled: str) -> str:
+    """Of a host outside the mesh that a VirtualService or DestinationRule names: nothing says where it is. "" of others."""
+    name, port = split_authority(dialled)
+    namespace = snapshot.workload.namespace
+    host = resolve(name, namespace)
+    if host not in snapshot.named or _is_defined(snapshot, host):
+        return ""
+    brought = snapshot.ports[HTTP_PORT].names.get(host) if HTTP_PORT in snapshot.ports else None
+    for rule in brought.rules if brought is not None else ():
+        for destination in rule.destinations:
+            if destination.host == host and destination.lack is not None:
+                return str(destination.lack)  # which may name a subset
+    return str(no_endpoints(host, namespace, UNDEFINED, port=port))
+
+
+def _is_defined(snapshot: Snapshot, host: str) -> bool:
+    tables = (*snapshot.ports.values(), *snapshot.tls_ports.values())
+    return any((vhost := table.names.get(host)) is not None and vhost.registered for table in tables)
+
+
 def _is_known(snapshot: Snapshot, vhost: VirtualHost | None) -> bool:
     return vhost is not None and not snapshot.is_unknown(vhost)
 
@@ -88,7 +112,11 @@ def connect_detail(outcome: Outcome, call: Call) -> str:
         return detail
     record, request, snapshot = call.record, call.request, call.live.snapshot
     if snapshot.is_unknown(record.virtual_host):
-        return "; ".join(filter(None, (detail, _near(snapshot, request.dialled, request.scheme))))
+        near = _near(snapshot, request.dialled, request.scheme)
+        if not near:
+            near = lack_of_unknown(snapshot, request.dialled)
+            record.add_details({"lack": near})
+        return "; ".join(filter(None, (detail, near)))
     destination = record.destination
     cluster = snapshot.clusters.get(destination.cluster) if destination is not None else None
     if cluster is None or not any(said in detail for said in _NO_TLS):

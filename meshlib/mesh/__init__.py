@@ -56,7 +56,8 @@ class Mesh(Doors):
     mTLS needs one. It belongs to this mesh, which follows and closes it.
     ``endpoints`` are addresses by host, or by host and subset, such as ``{"reviews": {"v1": "localhost:9081"}}``: hosts as in a
     VirtualService of the workload's namespace. They replace whatever else is known of the endpoints of those hosts, and a host
-    that no resource defines is a service then (docs/endpoints.md). ``ConfigError`` for what cannot be an address, and for a
+    that no resource defines is a service then (docs/endpoints.md). ``endpoints="dns"``, inside Kubernetes: what has no
+    endpoints is called at its DNS name. ``ConfigError`` for what cannot be an address, and for a
     subset that no DestinationRule has.
     """
 
@@ -102,8 +103,10 @@ class Mesh(Doors):
         if https_rules is None or https_rules not in HTTPS_RULES:
             raise MeshError(f"https_rules is {' or '.join(map(repr, HTTPS_RULES))}, not {https_rules!r}")
         self._https_rules: HttpsRules = https_rules
-        self._local = _local(options.get("endpoints"), self.workload)
-        self._compiler = Compiler(self.workload, https_rules=https_rules)
+        endpoints = options.get("endpoints")
+        self._dns = endpoints == "dns"  # what has no endpoints is called at its name
+        self._local = [] if endpoints is None or endpoints == "dns" else _local(endpoints, self.workload)
+        self._compiler = Compiler(self.workload, https_rules=https_rules, dns=self._dns)
         self._objects = ObjectMemo()
         self._reloads = 0
         self._failed_reloads = 0
@@ -492,7 +495,9 @@ class Mesh(Doors):
         self._changing = threading.RLock()
         self._waiting = 0
         self._objects = ObjectMemo()
-        self._compiler = Compiler(self.workload, https_rules=self._https_rules)  # the parent's may be amid its work
+        self._compiler = Compiler(
+            self.workload, https_rules=self._https_rules, dns=self._dns
+        )  # the parent's may be amid its work
         source, serving = self._source, self._serving
         take_all((
             self._core.after_fork,
@@ -522,10 +527,8 @@ def _raise_errors(problems: Sequence[Problem]) -> None:
         raise ConfigError(problems)
 
 
-def _local(endpoints: EndpointsByHost | None, workload: Workload) -> list[Resource]:
+def _local(endpoints: EndpointsByHost, workload: Workload) -> list[Resource]:
     """``endpoints=`` as a resource."""
-    if endpoints is None:
-        return []
     from meshlib.resources.endpoints_argument import local_endpoints
 
     return [local_endpoints(endpoints, workload.namespace)]
@@ -534,6 +537,8 @@ def _local(endpoints: EndpointsByHost | None, workload: Workload) -> list[Resour
 def _raise_about(local: Sequence[Resource], problems: Sequence[Problem]) -> None:
     """What is worth a warning in a file, which others may mend, is an error of whoever makes the mesh."""
     files = {resource.origin.file for resource in local}
-    found = [replace(p, severity=Severity.ERROR) for p in problems if p.file in files]
+    found = [
+        replace(p, severity=Severity.ERROR) for p in problems if p.file in files and p.severity is not Severity.NOTICE
+    ]
     if found:
         raise ConfigError(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ForwardRef, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -30,7 +30,7 @@ class MeshOptions(TypedDict, total=False):
     tracer_provider: TracerProvider | None
     https_rules: HttpsRules | None
     identity: Identity | None
-    endpoints: EndpointsByHost | None
+    endpoints: EndpointsByHost | Literal["dns"] | None
 
 
 P = ParamSpec("P")

@@ -9,6 +9,7 @@ It is told what has changed and makes again what that touches:
 | Pod, WorkloadEntry | who selects its labels, and whose slices or Endpoints name the pod |
 | Deployment | the Services of its namespace that have no endpoints, as they say so |
 | LocalEndpoints | the hosts that it names |
+| VirtualService, DestinationRule | with ``dns``, the hosts that only they name |
 
 A service that would be made of the same objects stays the same object, so that whoever compiles from it can see at once that
 nothing about it is new.
@@ -26,6 +27,7 @@ from meshlib.changes import Change, Dependents, everything
 from meshlib.pace import take_turns
 from meshlib.problems import Problem
 from meshlib.registry.aliases import aliases_by_host
+from meshlib.registry.cluster_dns import NamedHosts, by_name
 from meshlib.registry.definitions import pooled
 from meshlib.registry.kubernetes import KubernetesServices
 from meshlib.registry.local import LocalHosts
@@ -43,12 +45,14 @@ from meshlib.registry.workloads import (
 )
 from meshlib.resources.typed import (
     DEPLOYMENT,
+    DESTINATION_RULE,
     ENDPOINT_SLICE,
     ENDPOINTS,
     LOCAL_ENDPOINTS,
     POD,
     SERVICE,
     SERVICE_ENTRY,
+    VIRTUAL_SERVICE,
     WORKLOAD_ENTRY,
 )
 
@@ -66,16 +70,22 @@ R = TypeVar("R")
 SERVICE_NAME = "kubernetes.io/service-name"
 
 
-def build_registry(resources: Iterable[Resource], domain: str = DOMAIN) -> Registry:
+def build_registry(
+    resources: Iterable[Resource], domain: str = DOMAIN, client_namespace: str = "default", *, dns: bool = False
+) -> Registry:
     """Services with their endpoints. What is worth saying is in ``problems``."""
-    return RegistryBuilder(domain).take(everything(resources))
+    return RegistryBuilder(domain, client_namespace, dns=dns).take(everything(resources))
 
 
 class RegistryBuilder:
     """The registry of resources that change: one after a change from nothing, and then one after each further change. Not for
-    several threads at once; of no use any more once ``take`` has raised."""
+    several threads at once; of no use any more once ``take`` has raised. ``client_namespace`` is whose hosts people write
+    short; ``dns``: what has no endpoints is called at its name (``cluster_dns.py``)."""
 
-    def __init__(self, domain: str = DOMAIN) -> None:
+    def __init__(self, domain: str = DOMAIN, client_namespace: str = "default", *, dns: bool = False) -> None:
+        self._client = client_namespace
+        self._dns = dns
+        self._named_hosts = NamedHosts(domain, destinations=dns)
         self._workloads = Workloads()
         self._instances: dict[int, WorkloadInstance] = {}  # by identity of the resource, as all that is made of one
         self._slices: dict[tuple[str, str], list[tuple[int, written.EndpointSlice]]] = {}
@@ -89,7 +99,9 @@ class RegistryBuilder:
         self._definitions: dict[str, tuple[Service, ...]] = {}  # by host, before they are pooled
         self._targets: dict[str, str] = {}  # what an alias stands for
         self._aliases: dict[str, tuple[str, ...]] = {}  # what stands for a host
-        self._kubernetes = KubernetesServices(self._workloads, self._slices, self._endpoints, self._deployments, domain)
+        self._kubernetes = KubernetesServices(
+            self._workloads, self._slices, self._endpoints, self._deployments, domain, client_namespace
+        )
         self._touched: dict[int, None] = {}
         self._local = LocalHosts(domain)
         self._relocated: dict[str, None] = {}
@@ -116,13 +128,14 @@ class RegistryBuilder:
         self._find_aliases(redefined)
         hosts = {host: self._redefine(host, new) for host, new in redefined.items()}
         self.redefined = hosts
-        self.registry = self.registry.after(hosts, [*self._said(), *self._local.problems])
+        self.registry = self.registry.after(hosts, [*self._said(), *self._local.problems], self._named_hosts.hosts)
         return self.registry
 
     def _said(self) -> Iterator[Problem]:
-        """Of Services: that one has no endpoints is not so where a LocalEndpoints gives them."""
+        """Of Services: that one has no endpoints is not so where a LocalEndpoints gives them, or DNS does."""
         for unit, problems in self._problems.items():
-            if not any(service.host in self._local for service in self._made[unit][1]):
+            services = self._made[unit][1]
+            if not any(service.host in self._local or (self._dns and not service.headless) for service in services):
                 yield from problems
 
     # -- what resources say
@@ -153,6 +166,10 @@ class RegistryBuilder:
             self._unit(resource, place)
         elif LOCAL_ENDPOINTS.is_kind_of(resource):
             self._relocated.update(dict.fromkeys(self._local.change(resource, there=place is not None)))
+        elif VIRTUAL_SERVICE.is_kind_of(resource) or DESTINATION_RULE.is_kind_of(resource):
+            changed = self._named_hosts.change(resource, there=place is not None)
+            if self._dns:
+                self._relocated.update(dict.fromkeys(changed))
 
     def _workload(self, resource: written.Pod | WorkloadEntry, place: int | None) -> None:
         known = self._instances.pop(id(resource), None)
@@ -258,7 +275,10 @@ class RegistryBuilder:
         aliases = self._aliases.get(host)
         if aliases is not None:
             definitions = [replace(service, aliases=aliases) for service in definitions]
-        return tuple(self._local.services(host, pooled(definitions)))
+        made = self._local.services(host, pooled(definitions))
+        if self._dns and host not in self._local:
+            made = by_name(host, made, host in self._named_hosts.hosts, self._client)
+        return tuple(made)
 
 
 def _keep(table: dict[K, list[tuple[int, R]]], key: K, resource: R, place: int | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.policy.unsigned import unsigned
 from meshlib.problems import Problem, Severity
+from meshlib.registry.lack import no_endpoints
 from meshlib.registry.service import NO_LABELS, PROTOCOLS, SNIFFED, Endpoint, Service, ServicePort
 from meshlib.registry.workloads import WorkloadInstance, WorkloadKey, Workloads, selection_key
 
@@ -46,7 +47,9 @@ class KubernetesServices:
         endpoints: Mapping[tuple[str, str], written.Endpoints],
         deployments: Mapping[str, list[tuple[int, written.Deployment]]],
         domain: str,
+        client_namespace: str = "default",
     ) -> None:
+        self._client = client_namespace
         self._workloads = workloads
         self._slices = slices
         self._endpoints = endpoints
@@ -100,12 +103,14 @@ class KubernetesServices:
         exported = (resource.metadata.annotations or {}).get(EXPORT_TO, "")
         alias = (spec.external_name or "").lower() if spec.type == "ExternalName" else ""
         found: dict[int, tuple[Endpoint, ...]]
+        why_empty = ""
         if alias:
             found = {}
         else:
             found = self._find(resource, ports)
             if ports and not any(found.values()):
-                problems.append(self._empty(resource))
+                why_empty = self._why_empty(resource)
+                problems.append(self._empty(resource, host, ports[0].number, why_empty))
         addresses = [a for a in (spec.cluster_ips or (spec.cluster_ip,)) if a and a != "None"]
         return Service(
             host=host,
@@ -120,6 +125,7 @@ class KubernetesServices:
             export_to=tuple(e.strip() for e in exported.split(",") if e.strip()),
             headless=spec.cluster_ip == "None",
             alias=alias,
+            why_empty=why_empty,
         )
 
     def _find(self, resource: written.Service, ports: tuple[ServicePort, ...]) -> dict[int, tuple[Endpoint, ...]]:
@@ -184,10 +190,14 @@ class KubernetesServices:
             return None
         return self._workloads.pod(reference.namespace or namespace, reference.name)
 
-    def _empty(self, resource: written.Service) -> Problem:
+    def _why_empty(self, resource: written.Service) -> str:
         selector = resource.spec.selector or {}
         deployments = [d.name for _, d in self._deployments.get(resource.namespace, ()) if _selects(selector, d)]
         what = f"Deployment {', '.join(deployments)} should run its pods, but " if deployments else ""
+        return f"{what}no EndpointSlice, Endpoints, Pod or WorkloadEntry gives an address"
+
+    def _empty(self, resource: written.Service, host: str, port: int, why: str) -> Problem:
+        lack = no_endpoints(host, self._client, why, port=port, domain=self._domain)
         origin = resource.origin
         return Problem(
             "no-endpoints",
@@ -196,9 +206,8 @@ class KubernetesServices:
             origin.line,
             origin.column,
             resource.id,
-            f"service {resource.name} has no endpoints: {what}no EndpointSlice, Endpoints, Pod or WorkloadEntry "
-            "gives an address",
-            "calls to it are answered 503 (flag UH) until there is one",
+            lack.message,
+            f"calls to it are answered 503 (flag UH) until there is one; {lack.remedy}",
         )
 
 

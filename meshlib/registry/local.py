@@ -103,7 +103,15 @@ class LocalHosts:
 def _relocated(service: Service, claim: _Claim) -> Service:
     """The service with the endpoints that are given, and no others."""
     endpoints = {port.number: tuple(_of_port(port, service.ports, claim.given)) for port in service.ports}
-    return replace(service, endpoints=endpoints, resolution=LOCAL, headless=False, alias="", alias_ports=None)
+    return replace(
+        service,
+        endpoints=endpoints,
+        resolution=LOCAL,
+        headless=False,
+        alias="",
+        alias_ports=None,
+        given_by=_name(claim.resource),
+    )
 
 
 def _of_port(port: ServicePort, ports: Sequence[ServicePort], given: Iterable[Given]) -> Iterator[Endpoint]:
@@ -146,6 +154,7 @@ def _new(host: str, claim: _Claim, definitions: Sequence[Service]) -> Service | 
             headless=False,
             alias="",
             alias_ports=None,
+            given_by=_name(claim.resource),
         )
     resource = claim.resource
     return Service(
@@ -158,7 +167,13 @@ def _new(host: str, claim: _Claim, definitions: Sequence[Service]) -> Service | 
         age_key=resource.age_key,
         resolution=LOCAL,
         position=min(one.position[0] for one in claim.given),
+        given_by=_name(resource),
     )
+
+
+def _name(resource: LocalEndpoints) -> str:
+    """For people."""
+    return resource.origin.file if resource.is_argument else resource.id
 
 
 def _endpoint(given: Given, port: int) -> Endpoint:

@@ -12,19 +12,24 @@ from meshlib.registry.service import Service
 class Registry:
     """All services. One host may be defined several times, and in several namespaces (``definitions``). Never changed."""
 
-    __slots__ = ("_by_host", "_merged", "problems")
+    __slots__ = ("_by_host", "_merged", "named", "problems")
 
     def __init__(self, by_host: Mapping[str, tuple[Service, ...]], problems: list[Problem]) -> None:
         """``by_host`` in the order of each host's first service; of one host the oldest first."""
         self.problems = problems
+        self.named: frozenset[str] = frozenset()
+        """The hosts that VirtualServices and DestinationRules name, whether they are defined or not."""
         self._by_host = by_host
         self._merged: dict[str, dict[tuple[object, ...], Service | None]] = {}
 
-    def after(self, changed: Mapping[str, tuple[Service, ...]], problems: list[Problem]) -> Registry:
+    def after(
+        self, changed: Mapping[str, tuple[Service, ...]], problems: list[Problem], named: frozenset[str] = frozenset()
+    ) -> Registry:
         """This registry with other services for some hosts (none: the host is gone)."""
         before = self._by_host
         made = Registry.__new__(Registry)
         made.problems = problems
+        made.named = named
         made._by_host = by_host = {**before, **changed}
         for host in [host for host, services in changed.items() if not services]:
             del by_host[host]

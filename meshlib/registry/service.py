@@ -10,6 +10,8 @@ SNIFFED = "sniffed"
 """The protocol of a port that declares none: Istio looks at what is sent."""
 LOCAL = "local"
 """The resolution of a service whose endpoints a LocalEndpoints gives; and the kind of one that nothing else defines."""
+CLUSTER_DNS = "cluster_dns"
+"""The resolution of a service that is called at its own name (``endpoints="dns"``)."""
 ANY_PORT = 0
 """Among the endpoints of a service by port: those of ports that nobody has named."""
 HTTP_PROTOCOLS = frozenset(("http", "http2", "grpc", "grpc-web"))
@@ -68,11 +70,12 @@ class ServicePort:
 @dataclass(frozen=True, slots=True, eq=False)
 class Service:
     """A host that can be called. ``endpoints`` by service port number; ``resolution`` is static, dns, dns_round_robin,
-    dynamic_dns, none, local or alias; ``alias`` the name an ExternalName stands for, ``alias_ports`` the ports on which it
-    does (None: all), ``aliases`` the ExternalNames that stand for this host. ``position`` is that among the hosts of its
-    resource. ``cluster_ports`` are the ports that there are clusters of, None: all. ``alike`` is what two ServiceEntries must
-    have in common for the ports of both to be one service's. One with endpoints of ``ANY_PORT`` may be called on every port:
-    nobody has said which it has."""
+    dynamic_dns, none, local, cluster_dns or alias; ``alias`` the name an ExternalName stands for, ``alias_ports`` the ports on
+    which it does (None: all), ``aliases`` the ExternalNames that stand for this host. ``position`` is that among the hosts of
+    its resource. ``cluster_ports`` are the ports that there are clusters of, None: all. ``alike`` is what two ServiceEntries
+    must have in common for the ports of both to be one service's. One with endpoints of ``ANY_PORT`` may be called on every
+    port: nobody has said which it has. ``why_empty``: why it has no endpoints, if it has none; ``given_by`` the LocalEndpoints
+    that gives them."""
 
     host: str
     namespace: str
@@ -93,6 +96,8 @@ class Service:
     cluster_ports: tuple[ServicePort, ...] | None = None
     alike: Hashable = None
     alias_ports: frozenset[int] | None = None
+    why_empty: str = ""
+    given_by: str = ""
 
     def is_alias_on(self, port: int) -> bool:
         """Whether calls to a port are for the host that it stands for (a ServiceEntry of an ExternalName's host may add other

@@ -44,6 +44,7 @@ def services_of(resource: ServiceEntry, workloads: Workloads) -> Iterator[Servic
             external=(spec.location or "MESH_EXTERNAL") == "MESH_EXTERNAL",
             subject_alt_names=tuple(spec.subject_alt_names or ()),
             alike=alike,
+            why_empty=f"{resource.id} {'selects no Pod or WorkloadEntry' if selector else 'lists none'}",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from meshlib.compiler.compile import HTTPS_RULES, HttpsRules
 from meshlib.problems import MeshError
@@ -41,12 +41,14 @@ def https_rules_from_env(environ: Mapping[str, str]) -> HttpsRules:
     raise MeshError(f"MESHLIB_HTTPS_RULES is {' or '.join(HTTPS_RULES)}, not {value!r}")
 
 
-def endpoints_from_env(environ: Mapping[str, str], namespace: str) -> EndpointsByHost | None:
-    """MESHLIB_ENDPOINTS, such as ``reviews=v1@:9081,v2@:9082 ratings=:9083``, for a workload of ``namespace``; None when it
-    says nothing. Raises ``ConfigError`` for what cannot be an address."""
+def endpoints_from_env(environ: Mapping[str, str], namespace: str) -> EndpointsByHost | Literal["dns"] | None:
+    """MESHLIB_ENDPOINTS, ``dns`` or such as ``reviews=v1@:9081,v2@:9082 ratings=:9083``, for a workload of ``namespace``; None
+    when it says nothing. Raises ``ConfigError`` for what cannot be an address."""
     words = environ.get("MESHLIB_ENDPOINTS", "").split()
     if not words:
         return None
+    if words == ["dns"]:
+        return "dns"
     from meshlib.resources.endpoints_text import endpoints_of_words
 
     return endpoints_of_words(words, file="MESHLIB_ENDPOINTS", namespace=namespace)

@@ -226,6 +226,14 @@ def test_after_any_sequence_of_changes_it_is_what_a_compilation_from_scratch_giv
 
 
 @settings(max_examples=20)
+@given(lists_that_change(RESOURCES))
+def test_with_names_of_dns_too(turns: list[list[Any]]) -> None:
+    compiler = Compiler(CLIENT, dns=True)
+    for resources in turns:
+        compare(compiler.compile(resources), compile_snapshot(resources, CLIENT, dns=True))
+
+
+@settings(max_examples=20)
 @given(lists_that_change([*RESOURCES, SIDECARS]))
 def test_with_a_sidecar_too(turns: list[list[Any]]) -> None:
     compiler = Compiler(CLIENT)

@@ -155,7 +155,7 @@ def reason(outcome: Outcome, call: Call[AnyRequest]) -> str:
         where = dict(outcome.headers).get(b"location", b"").decode("latin-1")
         parts.append(f"the route redirects to {where}, which a gRPC call cannot follow: use rewrite or route instead")
     elif record.destination is not None and record.destination.missing:
-        parts.append(record.destination.missing)
+        parts.append(record.lack or record.destination.missing)
     parts.append(route_of(record))
     if record.endpoint:
         parts.append(f"last endpoint {record.endpoint}")
@@ -163,6 +163,8 @@ def reason(outcome: Outcome, call: Call[AnyRequest]) -> str:
         parts.append(f"{len(record.attempts)} attempts")
     if record.flags:
         parts.append(f"flags {record.flags}")
+    if record.lack and outcome.failure is None and record.lack not in parts:
+        parts.append(record.lack)
     return "; ".join(parts)
 
 
