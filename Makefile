@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help site demo demo-grpc demo-secure protos test coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release
+.PHONY: help site demo demo-grpc demo-secure protos test plain coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
 	@echo "make demo-secure   Bookinfo with identities: mTLS by our own CA, rotations, tokens, policies, a real Envoy"
 	@echo "make test    lint, types, import direction and all tests"
+	@echo "make plain   the tests of what has shortcuts, without any of them (MESHLIB_PLAIN=1)"
 	@echo "make coverage   the same, and how much of meshlib they run (takes twice as long)"
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
@@ -64,6 +65,11 @@ check: $(STAMP)
 JOBS ?= auto
 test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+# the long way, which every shortcut is held to: whatever has one
+PLAIN_TESTS := $(addprefix tests/transport/,httpx protocol upstream runtimes)
+plain: $(STAMP)
+	MESHLIB_PLAIN=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PLAIN_TESTS) $(ARGS)
 
 # apart from test: tracing every branch makes the tests cost three times as much
 coverage: override ARGS += --cov --cov-report=term:skip-covered --cov-fail-under=85

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.garbage_rows import unreachable, ways
 from benchmarks.processes import backend
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 
 CALLS = 20
 
@@ -18,6 +19,7 @@ def calls() -> Iterator[dict[str, Callable[[], object]]]:
         yield made
 
 
+@NEEDS_SHORTCUTS
 @pytest.mark.parametrize(
     "name",
     [

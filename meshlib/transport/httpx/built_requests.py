@@ -2,7 +2,7 @@
 
 Parsing a URL takes httpx longer than the whole policy takes, and putting the headers of a request together longer still (rows
 "p50" of ``make bench``). What is built here equals what httpx builds, which a test compares; a request with a body, cookies,
-parameters or extensions is built by httpx itself.
+parameters or extensions is built by httpx itself, and so is every one with ``MESHLIB_PLAIN=1``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from meshlib.httpx_module import typed
-from meshlib.transport.httpx.filled import compare, filled_headers, filled_request, requests_as_known
-from meshlib.transport.httpx.origins import keep_place
+from meshlib.transport.httpx.filled import Triple, compare, filled_headers, filled_request, requests_as_known
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,12 +40,16 @@ _filled: Final = requests_as_known(typed(httpx))
 MOST_URLS = 1024
 MOST_TEMPLATES = 256
 LONGEST_URL = 2048
+FEW_MISSES = 128
+SELDOM = 64
+"""After ``FEW_MISSES`` URLs that were not met before, one in so many is remembered: a program whose URLs are all different
+would only fill the table and have it cleared."""
 
 
 class _Template:
     """The headers of requests with one method to one authority, and those of the client that they were made of."""
 
-    __slots__ = ("headers", "names", "of_client", "raw")
+    __slots__ = ("headers", "lower", "names", "of_client", "raw")
 
     def __init__(self, of_client: Sequence[object], request: httpx.Request) -> None:
         self.of_client = list(of_client)
@@ -53,15 +57,17 @@ class _Template:
         self.raw = request.headers.raw
         # it decides whether httpx adds a Content-Length
         self.names = frozenset([*(name.lower() for name in request.headers), "transfer-encoding"])
+        self.lower = frozenset(name.encode("latin-1", "replace") for name in self.names)
 
 
 class _Built:
     """What a client remembers, as long as its base URL is the same."""
 
-    __slots__ = ("base_url", "templates", "urls")
+    __slots__ = ("_misses", "base_url", "templates", "urls")
 
     def __init__(self, base_url: httpx.URL) -> None:
         self.base_url = base_url
+        self._misses = 0
         self.urls: dict[str, tuple[httpx.URL, bytes]] = {}
         self.templates: dict[tuple[str, bytes], _Template] = {}
 
@@ -76,13 +82,31 @@ class _Built:
     def remember(self, url: str, parsed: httpx.URL) -> tuple[httpx.URL, bytes]:
         """What ``url`` leads to."""
         found = parsed, parsed.netloc
+        self._misses += 1
+        if self._misses > FEW_MISSES and self._misses % SELDOM:
+            return found
         if len(url) <= LONGEST_URL and not parsed.is_relative_url:
-            if _filled:
-                keep_place(parsed)
             if len(self.urls) >= MOST_URLS:
                 self.urls.clear()
             self.urls[url] = found
         return found
+
+
+def triples_of(headers: dict[str, str], taken: frozenset[bytes]) -> list[Triple] | None:
+    """Headers as httpx keeps them; None where it would do more than that: names of ``taken`` (in lower case) or twice in
+    other spellings, bytes, text that is not ASCII."""
+    triples = []
+    for name, value in headers.items():
+        if type(name) is not str or type(value) is not str or not (name.isascii() and value.isascii()):
+            return None
+        raw = name.encode("ascii")
+        lower = raw.lower()
+        if lower in taken:
+            return None
+        triples.append((raw, lower, value.encode("ascii")))
+    if len(triples) > 1 and len({triple[1] for triple in triples}) < len(triples):
+        return None
+    return triples
 
 
 class BuildsRequests(Base):
@@ -109,7 +133,7 @@ class BuildsRequests(Base):
         built = self._built
         if built is None or built.base_url is not self.base_url:
             built = self._built = _Built(self.base_url)
-        known = built.known(url) if type(url) is str else None
+        known = built.known(url) if type(url) is str and not PLAIN else None
         if (
             known is None
             or content is not None
@@ -136,7 +160,7 @@ class BuildsRequests(Base):
                 timeout=timeout,
                 extensions=extensions,
             )
-            if known is None and params is None and type(url) is str and not self.params:
+            if known is None and params is None and type(url) is str and not self.params and not PLAIN:
                 built.remember(url, made.url)
             return made
         parsed, authority = known
@@ -150,10 +174,14 @@ class BuildsRequests(Base):
             built.templates[method, authority] = template
         limits = self.timeout if timeout is httpx.USE_CLIENT_DEFAULT else httpx.Timeout(timeout)  # type: ignore[arg-type]
         merged: HeaderTypes = template.headers
-        if not headers and _filled and httpx.Request is _Request:
-            triples = template.headers._list.copy()
-            asked: dict[str, object] = {"timeout": limits.as_dict()}
-            return filled_request(_Request, method, parsed, filled_headers(_Headers, triples), _ByteStream(b""), asked)
+        if _filled and httpx.Request is _Request:
+            own_triples = triples_of(headers, template.lower) if headers else ()
+            if own_triples is not None:
+                triples = [*template.headers._list, *own_triples]
+                asked: dict[str, object] = {"timeout": limits.as_dict()}
+                return filled_request(
+                    _Request, method, parsed, filled_headers(_Headers, triples), _ByteStream(b""), asked
+                )
         if headers:
             names = template.names
             if any([type(name) is not str or name.lower() in names for name in headers]):  # noqa: C419 (no generator)

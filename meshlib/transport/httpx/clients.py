@@ -14,6 +14,7 @@ import httpx
 
 from meshlib.transport.httpx.built_requests import BuildsRequests
 from meshlib.transport.httpx.direct_send import SendsDirectly, SendsDirectlyAsync, possible
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     from httpx._types import CookieTypes
@@ -24,6 +25,8 @@ class ThriftyCookies(httpx.Cookies):
 
     def __bool__(self) -> bool:
         # an empty jar of the library's own says so without going through it, and it is asked for each request
+        if PLAIN:
+            return super().__bool__()
         jar = self.jar
         return (
             bool(getattr(jar, "_cookies", True) if type(jar) is http.cookiejar.CookieJar else True)
@@ -36,7 +39,7 @@ class ThriftyCookies(httpx.Cookies):
     def extract_cookies(self, response: httpx.Response) -> None:
         """Take over the cookies that the response sets."""
         # ours know it of the head that came; nobody else comes before these cookies do
-        if getattr(response, "sets_cookie", True) and "set-cookie" in response.headers:
+        if PLAIN or (getattr(response, "sets_cookie", True) and "set-cookie" in response.headers):
             super().extract_cookies(response)
 
 

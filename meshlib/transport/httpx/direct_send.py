@@ -13,15 +13,15 @@ this one (``KNOWN``; ``tests/transport/httpx/test_direct_send.py`` compares), or
 from __future__ import annotations
 
 import logging
-import os
 import re
 from datetime import timedelta
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import httpx
 
 from meshlib.transport.httpx.response import WholeResponse
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     from httpx._client import UseClientDefault
@@ -35,7 +35,6 @@ else:
 KNOWN = re.compile(r"0\.28\.\d+")
 """Versions of httpx of whose clients what is written here was compared with their own way. (0.27 counts the time of a
 response by another object, which its streams are given.)"""
-PLAIN: Final = os.environ.get("MESHLIB_PLAIN", "") == "1"
 INFO = logging.INFO
 
 log = logging.getLogger("httpx")

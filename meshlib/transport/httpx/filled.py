@@ -7,16 +7,15 @@ httpx, or with ``MESHLIB_PLAIN=1``, its own way is taken.
 from __future__ import annotations
 
 import operator
-import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     import httpx
 
     from meshlib.httpx_module import HttpxModule
     from meshlib.policy.header_ops import RawHeaders
-
-PLAIN: Final = os.environ.get("MESHLIB_PLAIN", "") == "1"
 
 Triple = tuple[bytes, bytes, bytes]
 """A header as httpx keeps it: the name as it is spelled, the same in lower case, the value."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     import httpx
@@ -36,42 +37,33 @@ def origin_of(url: httpx.URL) -> tuple[str, str]:
     found = _known.get(key)
     if found is None:
         found = _checked(url)
+        if PLAIN:
+            return found
         if len(_known) >= MAX_KNOWN:
             _known.clear()
         _known[key] = found
     return found
 
 
-class Place(NamedTuple):
-    """A URL as a request is sent there: wire strings, and ``target`` as in the request line."""
-
-    scheme: str
-    dialled: str
-    target: bytes
-    full_path: str
-    path: str
-    query: str
-
-    def __repr__(self) -> str:  # a query may hold a secret
-        return f"<Place {self.scheme}://{self.dialled}>"
+Place = tuple[str, str, bytes, str, str, str]
+"""A URL as a request is sent there: scheme, host and port that are dialled, target as in the request line, the same as text,
+path, query; all of them wire strings. No class of ours: URLs are pickled with it, and read where there may be no meshlib."""
 
 
 def place_of(url: httpx.URL) -> Place:
-    """What ``url`` leads to. Raises ``BadUrl``."""
-    kept: Place | None = getattr(url, _KEPT_IN, None)
+    """What ``url`` leads to, which is kept with it: a request may be sent again. Raises ``BadUrl``."""
+    of_url = url.__dict__
+    kept: Place | None = of_url.get(_KEPT_IN)
     if kept is not None:
         return kept
     scheme, dialled = origin_of(url)
     target = url.raw_path
     full_path = target.decode("latin-1")
     path, _, query = full_path.partition("?")
-    return Place(scheme, dialled, target, full_path, path, query)
-
-
-def keep_place(url: httpx.URL) -> None:
-    """Keep with ``url``, which many requests will share, what it leads to, if it leads anywhere."""
-    with contextlib.suppress(BadUrl):
-        setattr(url, _KEPT_IN, place_of(url))
+    place = scheme, dialled, target, full_path, path, query
+    if not PLAIN:
+        of_url[_KEPT_IN] = place
+    return place
 
 
 def _checked(url: httpx.URL) -> tuple[str, str]:

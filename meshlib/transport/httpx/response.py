@@ -3,15 +3,17 @@
 httpx reads any body through four iterators, a decoder and two context managers, which takes longer than all else a response
 costs (rows "p50" of ``make bench``), and its client leaves a cycle of references a call for the garbage collector. A body
 that is at hand is handed over at once, as long as nobody has come between: whoever replaced the stream, the headers or their
-number gets httpx's own way.
+number gets httpx's own way. So does everybody with ``MESHLIB_PLAIN=1``.
 """
 
 from __future__ import annotations
 
+import copyreg
 import operator
 from typing import TYPE_CHECKING, NamedTuple
 
-from meshlib.transport.httpx.filled import compare, fill_response, filled_headers, responses_as_known
+from meshlib.transport.httpx.filled import Triple, compare, fill_response, filled_headers, responses_as_known
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,17 +29,14 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-_NAME, _VALUE = operator.itemgetter(0), operator.itemgetter(1)
+_VALUE = _LOWER = operator.itemgetter(1)
+"""Of a pair; of a triple."""
 
 MOST_HEADS = 256
 LONGEST_VALUES = 2048
 """Bytes of the values of a head that is remembered; with ``MOST_HEADS``, what servers can make this process hold."""
 GIVE_UP_AFTER = 64
 """Heads in a row that were not met before, after which a server is taken for one whose heads are all different."""
-
-
-def _unpickled(kind: type[httpx.Response]) -> httpx.Response:
-    return kind.__new__(kind)
 
 
 class WholeResponse(Base):
@@ -95,17 +94,18 @@ class WholeResponse(Base):
         if "_elapsed" in self.__dict__:
             self.stream = self._own_stream
 
-    def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., object], tuple[object], dict[str, object]]:
+    def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
         state = self.__getstate__()
         for name in ("_whole", "_own_stream", "_own_headers", "_count", "sets_cookie"):
             state.pop(name, None)
-        return _unpickled, (self._plain,), state
+        # as pickle itself makes an object without calling its class: read where there may be no meshlib
+        return copyreg._reconstructor, (self._plain, object, None), state  # type: ignore[attr-defined]
 
 
 class _Head(NamedTuple):
-    """What is known of a head. ``encoded``: it has a Content-Encoding."""
+    """What is known of a head. ``headers``: as httpx keeps them, to be copied. ``encoded``: it has a Content-Encoding."""
 
-    headers: httpx.Headers
+    headers: list[Triple]
     sets_cookie: bool
     encoded: bool
 
@@ -147,20 +147,20 @@ class Responses:
         raw = outcome.headers
         if not isinstance(raw, list):
             raw = list(raw)
-        headers, sets_cookie, encoded = self._known(raw)
+        triples, sets_cookie, encoded = self._known(raw)
         whole = None
         if stream is None:
             whole = outcome.whole or b""
             stream = own = self._stream(whole)
         if self._fills:
             made = self._kind.__new__(self._kind)
-            headers = filled_headers(self._headers, headers._list.copy())
+            headers = filled_headers(self._headers, triples.copy())
             fill_response(made, outcome.status, headers, stream, extensions)
         else:
             made = self._kind(outcome.status, stream=stream, extensions=extensions)
-            made.headers = headers = self._headers(headers)
+            made.headers = headers = self._headers(raw)
         made.sets_cookie = sets_cookie
-        if whole is not None and not encoded:
+        if whole is not None and not encoded and not PLAIN:
             made._whole = whole
             made._own_stream = own
             made._own_headers = headers
@@ -169,6 +169,8 @@ class Responses:
 
     def _known(self, raw: RawHeaders) -> _Head:
         """The headers, to be copied, and what matters of their names."""
+        if PLAIN:
+            return self._head(raw)
         if self._misses > GIVE_UP_AFTER:
             self._misses += 1
             if self._misses % GIVE_UP_AFTER:
@@ -186,6 +188,8 @@ class Responses:
             self._of_head[head] = found
         return found
 
-    def _head(self, raw: RawHeaders) -> _Head:
-        names = b"\n".join(map(_NAME, raw)).lower()
-        return _Head(self._headers(raw), b"set-cookie" in names, b"content-encoding" in names)
+    @staticmethod
+    def _head(raw: RawHeaders) -> _Head:
+        triples = [(name, name.lower(), value) for name, value in raw]
+        names = list(map(_LOWER, triples))
+        return _Head(triples, b"set-cookie" in names, b"content-encoding" in names)

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import os
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from meshlib.policy.header_ops import RawHeaders
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 MOST_HEADS = 256
 LONGEST_HEAD = 2048
@@ -18,8 +18,6 @@ FEW_MISSES = 128
 SELDOM = 64
 """After ``FEW_MISSES`` heads that were not met before, one in so many is remembered: where each is another (a date, the number
 of a request), remembering costs more than it saves."""
-
-PLAIN: Final = os.environ.get("MESHLIB_PLAIN", "") == "1"
 
 Key = tuple[tuple[bytes, bytes], ...]
 Found = TypeVar("Found")

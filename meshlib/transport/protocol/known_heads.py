@@ -2,12 +2,15 @@
 
 Servers send the same head again and again, in one second at least (Date). One is remembered only if the parser took it, it
 has a length, keeps the connection and came whole with its body; so a head says the same whenever it is met at the beginning
-of a response. A server whose heads are all different is soon asked about rarely: see ``ResponseReader``.
+of a response. A server whose heads are all different is soon asked about rarely: see
+``ResponseReader``. With ``MESHLIB_PLAIN=1`` none is remembered.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     from meshlib.policy.header_ops import RawHeaders
@@ -24,6 +27,8 @@ known: dict[bytes, KnownHead] = {}
 
 def remember(head: bytes, what: KnownHead) -> None:
     """From any thread."""
+    if PLAIN:
+        return
     if len(known) >= MOST_HEADS:
         known.clear()  # in one step; those in use are back at once
     known[head] = what

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from meshlib.transport.protocol.raw_head import Headers, RawHead
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -24,7 +25,7 @@ _known_names: set[bytes] = set()
 """Header names that were found to be tokens, as they are spelled. Programs have few, and asking a set costs a tenth of a regex
 over the head (row "httpx.Client p50")."""
 
-KNOWN_NAMES = 1024
+KNOWN_NAMES = 0 if PLAIN else 1024
 """How many of them are remembered at most."""
 
 

@@ -10,7 +10,15 @@ import httpx
 import pytest
 
 import meshlib
-from meshlib.transport.httpx.built_requests import LONGEST_URL, MOST_TEMPLATES, MOST_URLS
+from meshlib.transport.httpx.built_requests import (
+    FEW_MISSES,
+    LONGEST_URL,
+    MOST_TEMPLATES,
+    MOST_URLS,
+    SELDOM,
+    triples_of,
+)
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 
 HOSTS = (
     "reviews:9080",
@@ -155,6 +163,7 @@ def test_they_equal_httpxs(kind):
     assert failed < same / 3
 
 
+@NEEDS_SHORTCUTS
 def test_what_is_remembered_is_bounded():
     with meshlib.Mesh.from_resources([]) as mesh, mesh.client() as client:
         for number in range(2000):
@@ -163,6 +172,35 @@ def test_what_is_remembered_is_bounded():
         assert len(client._built.urls) <= MOST_URLS
         assert len(client._built.templates) <= MOST_TEMPLATES
         assert max(map(len, client._built.urls)) < LONGEST_URL
+
+
+@NEEDS_SHORTCUTS
+def test_where_every_url_is_another_few_are_remembered():
+    with meshlib.Mesh.from_resources([]) as mesh, mesh.client() as client:
+        for number in range(FEW_MISSES + 4 * SELDOM):
+            client.build_request("GET", f"http://reviews/{number}")
+        assert len(client._built.urls) == FEW_MISSES + 4
+        for _ in range(2 * SELDOM):
+            client.build_request("GET", "http://reviews/again")
+        assert "http://reviews/again" in client._built.urls
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Accept": "x"},
+        {"x-a": "1", "X-A": "2"},
+        {"x-a": b"1"},
+        {b"x-a": "1"},
+        {"x-a": "\u00fc"},
+        {"x-\u00fc": "1"},
+        {"x-a": 1},
+    ],
+)
+def test_headers_with_which_httpx_does_more_are_left_to_it(headers):
+    taken = frozenset([b"accept"])
+    assert triples_of({"x-B": "1", "c": ""}, taken) == [(b"x-B", b"x-b", b"1"), (b"c", b"c", b"")]
+    assert triples_of({"x-B": "1", **headers}, taken) is None
 
 
 def test_a_request_that_is_changed_changes_no_other():

@@ -17,6 +17,7 @@ from tests.support.evil_server import OK, EvilServer
 from tests.support.h2_server import H2Server
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 
 
 @pytest.fixture(params=["threads", "asyncio"])
@@ -177,7 +178,9 @@ class Told(httpx.Response):
     sets_cookie = False
 
 
-@pytest.mark.parametrize(("kind", "taken"), [(httpx.Response, {"a": "b"}), (Told, {})])
+@pytest.mark.parametrize(
+    ("kind", "taken"), [(httpx.Response, {"a": "b"}), pytest.param(Told, {}, marks=NEEDS_SHORTCUTS)]
+)
 def test_cookies_are_looked_for_unless_the_response_says_that_there_is_none(kind, taken):
     cookies = ThriftyCookies()
     for headers in ({"x": "1"}, {"set-cookie": "a=b"}):

@@ -8,6 +8,8 @@ import gc
 import gzip
 import json
 import pickle
+import subprocess
+import sys
 import weakref
 
 import httpx
@@ -19,6 +21,7 @@ from meshlib.transport.httpx.dialect import dialect
 from meshlib.transport.httpx.response import LONGEST_VALUES, MOST_HEADS
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 
 MODULES = pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
 
@@ -237,6 +240,7 @@ def test_heads_that_are_all_different_are_not_kept_for_ever(mesh, server):
         assert len(dialect(httpx).responses._of_head) == before
 
 
+@NEEDS_SHORTCUTS
 @pytest.mark.parametrize("own", [True, False], ids=["mesh.client()", "httpx.Client"])
 def test_no_cycle_is_left_for_the_garbage_collector(mesh, own):
     with mesh.client() if own else httpx.Client(transport=mesh.http_transport()) as client:
@@ -252,6 +256,7 @@ def test_no_cycle_is_left_for_the_garbage_collector(mesh, own):
             gc.enable()
 
 
+@NEEDS_SHORTCUTS
 @MODULES
 def test_what_is_at_hand_is_read_without_httpxs_iterators(module, mesh, monkeypatch):
     """Fails when httpx renames what tells that nobody has come between: reading is right then, and slow."""
@@ -263,3 +268,26 @@ def test_what_is_at_hand_is_read_without_httpxs_iterators(module, mesh, monkeypa
 def test_a_whole_body_is_no_less_json(mesh):
     with mesh.client() as client:
         assert client.get("http://reviews:9080/json").json() == json.loads('{"a": 1}')
+
+
+WITHOUT_MESHLIB = """
+import pickle, sys
+sys.modules["meshlib"] = None  # importing it fails
+for response in pickle.load(sys.stdin.buffer):
+    assert not [name for name in sys.modules if name.startswith("meshlib.")]
+    print(type(response).__name__, response.status_code, ascii(response.text), response.request.url)
+"""
+
+
+@MODULES
+def test_a_pickle_is_read_where_there_is_no_meshlib(module, mesh):
+    with ours(module, mesh) as own, mesh.client(base_url="http://reviews:9080") as client:
+        responses = [each.get("/latin") for each in (own, own, client, client)]
+    for protocol in (0, pickle.HIGHEST_PROTOCOL):
+        ended = subprocess.run(
+            [sys.executable, "-c", WITHOUT_MESHLIB],
+            input=pickle.dumps(responses, protocol),
+            capture_output=True,
+        )
+        assert ended.returncode == 0, ended.stderr.decode()
+        assert ended.stdout.decode().splitlines() == ["Response 200 'h\\xe9' http://reviews:9080/latin"] * 4

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshlib.transport.protocol import http1
+from meshlib.transport.protocol import http1, known_heads
 from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.protocol.known_heads import LONGEST_HEAD, MOST_HEADS, known
 
@@ -14,7 +14,8 @@ PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: 1\r\na: 2\r\n\r\nhello"
 
 
 @pytest.fixture(autouse=True)
-def _none_is_known():
+def _none_is_known(monkeypatch):
+    monkeypatch.setattr(known_heads, "PLAIN", False)
     known.clear()
     yield
     known.clear()
