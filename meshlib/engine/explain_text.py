@@ -61,6 +61,8 @@ def render(data: ExplanationFacts) -> str:
     for number, attempt in enumerate(data["attempts"], 1):
         result = attempt["failure"] or attempt["status"]
         lines.append(f"  attempt {number}: {attempt['endpoint']}: {result} after {attempt['ms']:.1f} ms")
+    if data.get("not_sent_again"):
+        lines.append(f"  {data['not_sent_again']}")
     if data["injected_delay"]:
         lines.append(f"  injected delay: {data['injected_delay']:g} s")
     if data["flags"]:

@@ -148,6 +148,16 @@ class Explanation:
         """Facts that only ``mesh.explain`` gathers (policies of the rule, endpoints of the cluster)."""
         self._details = {**(self._details or {}), **details}
 
+    @property
+    def not_sent_again(self) -> str:
+        """Why a request was not retried, or not mirrored, although the route asks for it: its body was too long to be kept.
+        "" when there is nothing to be said."""
+        return "" if self._details is None else self._details.get("not_sent_again", "")
+
+    def not_again(self, why: str) -> None:
+        """Note that something was not done because the request cannot be sent again."""
+        self.add_details({"not_sent_again": "; ".join(filter(None, (self.not_sent_again, why)))})
+
     def to_dict(self) -> ExplanationFacts:
         """All of it, for programs; keys are stable."""
         found: ExplanationFacts = {

@@ -131,6 +131,7 @@ class ExplanationFacts(TypedDict, total=False):
     delegate: str
     fault: str
     destinations: list[DestinationFacts]
+    not_sent_again: str
 
 
 class EjectionFacts(TypedDict):

@@ -14,6 +14,7 @@ from meshlib.engine.effects import Deliver
 from meshlib.engine.message import R
 from meshlib.engine.outbound import outbound
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.verdicts import TOO_LONG
 
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Fallback
@@ -79,7 +80,8 @@ def _fall_back(call: Call[R], fallback: Fallback) -> Exchange[R]:
         return
     if not call.request.replayable:
         yield Deliver(
-            Outcome(Failure.RESET, "the call failed, and its body cannot be sent to the fallback"), local=True
+            Outcome(Failure.RESET, f"the call failed, and its body cannot be sent to the fallback: {TOO_LONG}"),
+            local=True,
         )
         return
     other = Call(call.request, call.live, call.clock, call.rng, call.timeouts, call.wait)

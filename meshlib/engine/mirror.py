@@ -13,6 +13,7 @@ from meshlib.engine.effects import Deliver, Send, Spawn
 from meshlib.engine.message import R
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.picks import Picks
+from meshlib.engine.verdicts import TOO_LONG
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,9 +30,13 @@ def copies(
     call: Call[R], rule: Rule, mirrors: tuple[Mirror, ...], ready: bool
 ) -> Generator[Spawn[R], None, tuple[Mirror, ...]]:
     """The copies that are drawn for this call, each mirror on its own. ``ready``: whether all that is to be copied is there.
-    The mirrors that are left to be asked later."""
-    if not ready or not call.request.replayable:
+    The mirrors that are left to be asked later. What cannot be sent again cannot be copied, and the call's record says so."""
+    if not ready:
         return mirrors
+    if not call.request.replayable:
+        if mirrors and call.request.protocol != "grpc":  # whose streams are copied as they go
+            call.record.not_again(f"not mirrored: {TOO_LONG}")
+        return ()
     for mirror in mirrors:
         if mirror.share < MILLION and call.rng.random() * MILLION >= mirror.share:
             continue

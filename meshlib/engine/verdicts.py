@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from meshlib.policy.endpoint import EndpointState
     from meshlib.policy.retry import RetryPolicy
 
+TOO_LONG = "the first 1 MiB of a body that comes from an iterator is kept to be sent again, and more had been sent"
 SAFE_TO_RESEND = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
@@ -52,6 +53,7 @@ def may_be_retried(call: Call, taken: Taken, retry: RetryPolicy, attempt: int, n
             record.add_flag("URX")
         return False
     if not call.request.replayable:
+        record.not_again(f"not retried: {TOO_LONG}")
         return False
     return taken.retry(now)
 

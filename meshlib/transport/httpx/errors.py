@@ -120,6 +120,8 @@ def _message(outcome: Outcome, call: Call, request: httpx.Request) -> str:
     parts.append(f"{where} -> {target}")
     if len(record.attempts) > 1:
         parts.append(f"{len(record.attempts)} attempts")
+    if record.not_sent_again:
+        parts.append(record.not_sent_again)
     if record.flags:
         parts.append(f"flags {record.flags}")
     return "; ".join(parts)

@@ -161,6 +161,8 @@ def reason(outcome: Outcome, call: Call[AnyRequest]) -> str:
         parts.append(f"last endpoint {record.endpoint}")
     if len(record.attempts) > 1:
         parts.append(f"{len(record.attempts)} attempts")
+    if record.not_sent_again:
+        parts.append(record.not_sent_again)
     if record.flags:
         parts.append(f"flags {record.flags}")
     if record.lack and outcome.failure is None and record.lack not in parts:
