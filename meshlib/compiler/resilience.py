@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from meshlib.policy.adaptive_concurrency import GradientSettings
@@ -89,6 +90,7 @@ class ResiliencePolicies:
                 first = self._by_host.setdefault(host, policy)
                 if first is not policy:
                     self._report(policy, first, host)
+            self.problems += _without_redis(policy)
 
     def find(self, host: str) -> Resilience | None:
         """The policy for a host."""
@@ -153,6 +155,43 @@ class ResiliencePolicies:
                 f"host {host} already has {first.id}; this one is not used",
                 f"merge it into {first.id}",
             )
+        )
+
+
+def _without_redis(policy: ResiliencePolicy) -> Iterator[Problem]:
+    """Storages in Redis that cannot be used, because the extra is not installed here. What they share is not shared then:
+    breakers go on by what this process knows, rate limits let requests through."""
+    spec = policy.spec
+    breaker = spec.circuit_breaker
+    if breaker is not None and breaker.storage is not None and breaker.storage.redis is not None:
+        yield from _missing_for(
+            policy, "spec.circuitBreaker.storage.redis", ("redis",), "each process opens its breaker for itself"
+        )
+    inbound = spec.inbound
+    for name, limits in (
+        ("rateLimits", None if inbound is None else inbound.rate_limits),
+        ("quotas", None if inbound is None else inbound.quotas),
+    ):
+        for index, limit in enumerate(limits or ()):
+            if limit.storage is not None and limit.storage.redis is not None:
+                path = f"spec.inbound.{name}[{index}].storage.redis"
+                yield from _missing_for(policy, path, ("redis", "limits"), "the limit lets every request through")
+
+
+def _missing_for(policy: ResiliencePolicy, path: str, libraries: Sequence[str], effect: str) -> Iterator[Problem]:
+    missing = [library for library in libraries if find_spec(library) is None]
+    if missing:
+        origin = policy.origin
+        what = "library" if len(missing) == 1 else "libraries"
+        yield Problem(
+            "missing-extra",
+            Severity.WARNING,
+            origin.file,
+            origin.line,
+            origin.column,
+            f"{policy.id} {path}",
+            f"Redis cannot be used without the {what} {' and '.join(missing)}: {effect}",
+            "pip install 'sidecarless[redis]'",
         )
 
 

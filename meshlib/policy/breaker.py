@@ -7,7 +7,7 @@ shares a storage agrees on when the breaker opened.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import RLock
 
@@ -21,7 +21,7 @@ class BreakerSettings:
 
     failure_threshold: int = 5
     reset_timeout: float = 30.0
-    redis: str = ""
+    redis: str = field(default="", repr=False)  # there may be a password in it
 
 
 class Breaker:

@@ -129,8 +129,10 @@ class SharedStorage(pybreaker.CircuitBreakerStorage):
                     )
 
     def _connect(self) -> Any:
-        import redis as client
-
+        try:
+            import redis as client
+        except ImportError as error:
+            raise ImportError("Redis needs the library redis: pip install 'sidecarless[redis]'") from error
         made = client.Redis.from_url(self._url, socket_timeout=1.0, socket_connect_timeout=1.0)
         return pybreaker.CircuitRedisStorage(pybreaker.STATE_CLOSED, made, namespace=f"meshlib:{self._host}")
 
