@@ -9,8 +9,11 @@ from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.regex import wire
-from meshlib.transport.httpx.filled import raw_headers
+from meshlib.transport.httpx.filled import headers_as_known, raw_headers
 from meshlib.transport.httpx.origins import place_of
+from meshlib.transport.protocol.heads_seen import HeadsSeen
+from meshlib.transport.protocol.heads_to_send import sent_head_of
+from meshlib.transport.protocol.sent_head import SentHead
 
 if TYPE_CHECKING:
     import httpx
@@ -21,11 +24,32 @@ if TYPE_CHECKING:
 _NAME, _VALUE = operator.itemgetter(0), operator.itemgetter(1)
 
 
+class _Met:
+    """What is the same for every request with certain headers. ``headers`` are never changed in place. ``values``: of each name
+    in lower case, repeated ones joined; ``first``: the headers of a first attempt."""
+
+    __slots__ = ("authority", "envoy", "first", "headers", "repeated", "values")
+
+    def __init__(self, headers: RawHeaders, authority: str, first: SentHead) -> None:
+        lists = _lists(headers)
+        self.headers = headers
+        self.authority = authority
+        self.first = first
+        self.values = {name: ",".join(values) for name, values in lists.items()}
+        self.repeated = lists if len(lists) < len(headers) else None
+        self.envoy = _has_envoys(headers)
+
+
+_met: HeadsSeen[_Met] = HeadsSeen()
+"""By the headers as httpx keeps them: those of requests that were built alike are even the same objects."""
+
+
 class HttpxRequest:
     """A ``Request`` on an httpx (or httpx2) request, which stays at hand as ``original``. ``body`` is None, bytes or a
     ``ReplayBody``; ``trace`` the caller's trace extension. Raises ``BadUrl`` for a URL that leads nowhere."""
 
     __slots__ = (
+        "_met",
         "_received",
         "_repeated",
         "_values",
@@ -34,6 +58,7 @@ class HttpxRequest:
         "counted",
         "dialled",
         "full_path",
+        "has_envoy_headers",
         "headers",
         "method",
         "original",
@@ -56,9 +81,16 @@ class HttpxRequest:
         self.trace: SyncTrace | AsyncTrace | None = None
         self.method: str = wire(original.method)
         self.scheme, self.dialled, self.target, self.full_path, self.path, self.query = place_of(url)
+        self.counted = False  # whether headers hold the number of the first attempt
+        self._met = met = None if type(original.headers) not in headers_as_known else _known(original.headers)
+        if met is not None:
+            self._received = self.headers = met.headers
+            self.authority = met.authority
+            self.has_envoy_headers = met.envoy
+            return
         raw = raw_headers(original.headers)
         self._received = self.headers = raw
-        self.counted = False  # whether headers hold the number of the first attempt
+        self.has_envoy_headers = _has_envoys(raw)
         self._values: dict[bytes, bytes] | None = None
         self._repeated: dict[str, list[str]] | None = None
         # httpx puts Host first; a client that sets its own may put it anywhere
@@ -72,14 +104,11 @@ class HttpxRequest:
 
     # -- as it came ---------------------------------------------------------------------------------------------------
 
-    @property
-    def has_envoy_headers(self) -> bool:
-        """Whether there may be a header whose name begins with ``x-envoy-``."""
-        # names in one piece, made without a step of bytecode a header (row "policy cost of a call")
-        return b"x-envoy-" in b" ".join(map(_NAME, self._received)).lower()
-
     def header(self, name: str) -> str | None:
         """Value of a header (``name`` in lower case), repeated ones joined with ","; None when absent."""
+        met = self._met
+        if met is not None:
+            return met.values.get(name)
         values = self._values
         if values is None:
             # without a step of bytecode a header, and nothing is decoded that nobody asks for
@@ -94,9 +123,12 @@ class HttpxRequest:
 
     def header_values(self, name: str) -> list[str] | None:
         """Each value of a repeated header on its own; None when the header is not repeated."""
-        if self._values is None:
-            self.header(name)
-        repeated = self._repeated
+        if self._met is not None:
+            repeated = self._met.repeated
+        else:
+            if self._values is None:
+                self.header(name)
+            repeated = self._repeated
         return repeated.get(name) if repeated is not None else None
 
     # -- as it is sent ------------------------------------------------------------------------------------------------
@@ -112,9 +144,12 @@ class HttpxRequest:
         rest = [pair for pair in self.headers if pair[0].lower() != name]
         self.headers = [*rest, (name, write_deadline(header, seconds).encode())]
 
-    def attempt_headers(self, attempt: int) -> RawHeaders:
+    def attempt_headers(self, attempt: int) -> RawHeaders | SentHead:
         """The headers with the attempt's number, which tells a server (and a mesh behind it) of retries."""
         if not self.counted:
+            met = self._met
+            if met is not None and attempt == 1 and self.headers is met.headers:
+                return met.first
             return [*self.headers, (ATTEMPT_COUNT, b"%d" % attempt)]
         if attempt == 1:
             return self.headers
@@ -141,7 +176,8 @@ class HttpxRequest:
         """The same request for a mirror: ``-shadow`` on its host, before the port. Nobody traces it."""
         copy = HttpxRequest.__new__(HttpxRequest)
         for name in _AS_IT_CAME:
-            setattr(copy, name, getattr(self, name))
+            if hasattr(self, name):
+                setattr(copy, name, getattr(self, name))
         copy.trace = None
         copy.headers = [
             (name, shadow_host(value)) if name.lower() == HOST else (name, value) for name, value in self.headers
@@ -150,6 +186,26 @@ class HttpxRequest:
 
 
 _AS_IT_CAME = tuple(name for name in HttpxRequest.__slots__ if name not in ("trace", "headers"))
+
+
+def _known(headers: httpx.Headers) -> _Met | None:
+    """What was learned of headers like these."""
+    key = tuple(headers._list)
+    found = _met.of(key)
+    if found is None and key and _met.worth_learning():
+        _, host, value = key[0]
+        raw = raw_headers(headers)
+        first = sent_head_of([*raw, (ATTEMPT_COUNT, b"1")]) if host == HOST and value else None
+        if first is not None:
+            found = _Met(raw, value.decode("latin-1"), first)
+            _met.keep(key, found)
+    return found
+
+
+def _has_envoys(headers: RawHeaders) -> bool:
+    """Whether there may be a header whose name begins with ``x-envoy-``."""
+    # names in one piece, made without a step of bytecode a header (row "policy cost of a call")
+    return b"x-envoy-" in b" ".join(map(_NAME, headers)).lower()
 
 
 def _lists(raw: RawHeaders) -> dict[str, list[str]]:

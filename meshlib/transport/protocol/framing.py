@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.transport.protocol.raw_head import Headers, RawHead
 from meshlib.transport.protocol.request_head import InvalidHead
+from meshlib.transport.protocol.sent_head import SentHead
 
 if TYPE_CHECKING:
     from meshlib.policy.header_ops import RawHeaders
@@ -138,6 +139,8 @@ def framing_of(headers: Headers, body: bytes | ReplayBody | None) -> Framing:
     One Content-Length, ASCII digits, equal to the body; Transfer-Encoding: chunked and nothing else; with both, the length
     is not written. A body with neither goes in chunks, as Envoy sends it. No second Host.
     """
+    if body is None and type(headers) is SentHead:
+        return NoBody(headers)
     if type(headers) is RawHead:
         declared = _declared_by_lines(headers)
         if body is None and not declared:

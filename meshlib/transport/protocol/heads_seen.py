@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Generic, TypeVar
 
 from meshlib.policy.header_ops import RawHeaders
@@ -19,7 +20,8 @@ SELDOM = 64
 """After ``FEW_MISSES`` heads that were not met before, one in so many is remembered: where each is another (a date, the number
 of a request), remembering costs more than it saves."""
 
-Key = tuple[tuple[bytes, bytes], ...]
+Key = tuple[tuple[bytes, ...], ...]
+"""Pairs, or what a library has in their place."""
 Found = TypeVar("Found")
 
 
@@ -34,11 +36,18 @@ class HeadsSeen(Generic[Found]):
         self._misses = 0
         self.of = self._known.get
 
+    def worth_learning(self) -> bool:
+        """Whether what was just met, for the first time, is to be remembered: whether heads come again here."""
+        self._misses += 1
+        return not PLAIN and (self._misses <= FEW_MISSES or not self._misses % SELDOM)
+
     def learn(self, head: Key, found: Found) -> None:
         """Remember it, if it is short and heads come again here."""
-        self._misses += 1
-        if PLAIN or (self._misses > FEW_MISSES and self._misses % SELDOM):
-            return
+        if self.worth_learning():
+            self.keep(head, found)
+
+    def keep(self, head: Key, found: Found) -> None:
+        """Remember it, if it is short."""
         if size_of(head) > LONGEST_HEAD:
             return
         if len(self._known) >= MOST_HEADS:
@@ -48,4 +57,4 @@ class HeadsSeen(Generic[Found]):
 
 def size_of(head: Key | RawHeaders) -> int:
     """Bytes of all its names and values."""
-    return sum(len(name) + len(value) for name, value in head)
+    return sum(map(len, chain.from_iterable(head)))

@@ -69,9 +69,9 @@ class FrameBudget:
         """Something useful happened: the server may send more frames about it."""
         self._left = min(BUDGET_MOST, self._left + amount)
 
-    def opened(self) -> None:
-        """A stream was opened: there will be a response."""
-        left, tiny = self._left + BUDGET_A_FRAME, self._tiny + TINY_A_STREAM
+    def opened(self, streams: int = 1) -> None:
+        """Streams were opened: there will be responses."""
+        left, tiny = self._left + streams * BUDGET_A_FRAME, self._tiny + streams * TINY_A_STREAM
         self._left = left if left < BUDGET_MOST else BUDGET_MOST
         self._tiny = tiny if tiny < TINY_MOST else TINY_MOST
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http2_codec import SecretHeader
 from meshlib.transport.protocol.request_head import IN_TARGETS, KNOWN_NAMES, METHODS, InvalidHead, encode_head
+from meshlib.transport.protocol.sent_head import SentHead
 
 CONNECTION_SPECIFIC = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings")
@@ -80,8 +81,11 @@ def _plan(names: tuple[bytes, ...]) -> _Plan | None:
     return _Plan(tuple(lower for lower, _ in known), tuple(kind is _Kind.PLAIN for kind in kinds), host, connection)
 
 
-_written: HeadsSeen[tuple[tuple[tuple[bytes, bytes], ...], bytes | None]] = HeadsSeen()
-"""Headers that were found to be proper, as HTTP/2 writes them, and the authority."""
+Written = tuple[tuple[tuple[bytes, bytes], ...], bytes | None]
+"""Headers as HTTP/2 writes them, and the authority."""
+
+_written: HeadsSeen[Written] = HeadsSeen()
+"""Of headers that were found to be proper."""
 
 
 def request_head(
@@ -90,38 +94,35 @@ def request_head(
     """Pseudo headers and headers: Host becomes ``:authority``, names lower-case, what belongs to an HTTP/1.1 connection is
     left out, secrets stay out of the compression table. Raises ``InvalidHead`` for whatever HTTP/1.1 would refuse, for a
     second Host and for CONNECT."""
-    key = tuple(headers)
-    known = _written.of(key)
-    if known is not None and method in METHODS and target and not target.translate(None, IN_TARGETS):
-        written, authority = known
-        if authority:
-            return [
-                (b":method", method),
-                (b":scheme", scheme),
-                (b":authority", authority),
-                (b":path", target),
-                *written,
-            ]
-        return [(b":method", method), (b":scheme", scheme), (b":path", target), *written]
-    encode_head(method, target, headers)  # one rule for what may be written, in both versions
-    if method == b"CONNECT":
-        raise InvalidHead("CONNECT cannot be sent over a shared HTTP/2 connection")
+    known = (headers.written, headers.authority) if type(headers) is SentHead else _written.of(key := tuple(headers))
+    if known is None or method not in METHODS or not target or target.translate(None, IN_TARGETS):
+        encode_head(method, target, headers)  # one rule for what may be written, in both versions
+        if method == b"CONNECT":
+            raise InvalidHead("CONNECT cannot be sent over a shared HTTP/2 connection")
+        known = planned(headers)
+        if known is None:
+            known = _one_by_one(headers)
+        elif type(headers) is not SentHead:
+            _written.learn(key, known)  # there is no secret in it, as there is a plan
+    written, authority = known
+    if authority:
+        return [(b":method", method), (b":scheme", scheme), (b":authority", authority), (b":path", target), *written]
+    return [(b":method", method), (b":scheme", scheme), (b":path", target), *written]
+
+
+def planned(headers: Sequence[tuple[bytes, bytes]]) -> Written | None:
+    """Proper headers as HTTP/2 writes them. None where the values have a say, or where some are secrets."""
     # a program's requests have the same few lists of names, so that no step of bytecode a header is needed but for secrets,
     # short cookies and the like (row "HTTP/2 at 32 in flight")
-    plan = _plan(tuple(map(_name, key)))
-    if plan is not None and (plan.connection < 0 or headers[plan.connection][1] in _NOMINATE_NOTHING):
-        values = map(bytes.strip, map(_value, headers), repeat(_WHITE))
-        rest = list(compress(zip(plan.names, values, strict=True), plan.written))
-        authority = headers[plan.host][1].strip(_WHITE) if plan.host >= 0 else None
-        _written.learn(key, (tuple(rest), authority))  # there is no secret in it, as there is a plan
-    else:
-        rest, authority = _one_by_one(headers)
-    if authority:
-        return [(b":method", method), (b":scheme", scheme), (b":authority", authority), (b":path", target), *rest]
-    return [(b":method", method), (b":scheme", scheme), (b":path", target), *rest]
+    plan = _plan(tuple(map(_name, headers)))
+    if plan is None or (plan.connection >= 0 and headers[plan.connection][1] not in _NOMINATE_NOTHING):
+        return None
+    values = map(bytes.strip, map(_value, headers), repeat(_WHITE))
+    rest = tuple(compress(zip(plan.names, values, strict=True), plan.written))
+    return rest, headers[plan.host][1].strip(_WHITE) if plan.host >= 0 else None
 
 
-def _one_by_one(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+def _one_by_one(headers: Sequence[tuple[bytes, bytes]]) -> Written:
     """Whatever the headers are: all but the pseudo ones, and the authority."""
     authority: bytes | None = None
     nominated: set[bytes] = set()
@@ -148,4 +149,4 @@ def _one_by_one(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[byte
         nominated.discard(b"te")  # it is for HTTP/2, too
         if not nominated.isdisjoint(map(_name, rest)):
             rest = [pair for pair in rest if pair[0] not in nominated]
-    return rest, authority
+    return tuple(rest), authority

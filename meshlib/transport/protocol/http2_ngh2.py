@@ -81,6 +81,7 @@ class Ngh2Codec:
         "_fresh",
         "_goaway",
         "_ignored",
+        "_opened",
         "_out",
         "_unexplained",
         "_violation",
@@ -108,6 +109,7 @@ class Ngh2Codec:
         self._violation: Violation | None = None
         self._unexplained = 0.0
         self._ignored = stream_window + MAX_HEAD_BYTES  # bytes of a stream that we reset which may be under way
+        self._opened = 0  # streams that the budget has not been told of
         self._out: list[bytes] = []
         self._fresh = (
             False  # opened, and not known to nghttp2, which knows a stream from the moment that its head is written
@@ -122,7 +124,7 @@ class Ngh2Codec:
             number = self._connection.send_request(headers, end_stream=end)
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError):
             return None
-        self._budget.opened()
+        self._opened += 1
         self._fresh = True
         return number
 
@@ -195,12 +197,16 @@ class Ngh2Codec:
             self._events.extend(told)
 
     def receive(self, data: bytes, now: float, sink: Sink) -> bool:
-        passed = self._budget.refill(now)
+        budget = self._budget
+        if self._opened:
+            budget.opened(self._opened)
+            self._opened = 0
+        passed = budget.refill(now)
         if passed:
             self._explain(passed * BUDGET_A_SECOND * FRAME_HEAD)
         if data:
             self._feed(data)
-        waiting, budget = self._events, self._budget
+        waiting = self._events
         for _ in range(FRAMES_AT_ONCE):
             if not waiting:
                 break
@@ -218,11 +224,18 @@ class Ngh2Codec:
                 else:
                     sink.on_data(event.stream_id, data, size)
             elif type(event) is ResponseReceived:
+                budget.charge()
                 headers = event.headers
-                self._block(headers)
+                if self._unexplained > 0:
+                    self._explain_block(headers)
                 sink.on_head(event.stream_id, headers)
                 if event.end_stream:
                     sink.on_end(event.stream_id)
+            elif type(event) is StreamClosed:
+                # for whichever reason; one that nobody ended before was broken by the server
+                if event.error_code:
+                    self._unexplained -= self._ignored
+                sink.on_broken(event.stream_id, event.error_code)
             else:
                 self._tell(event, sink)
         if waiting:
@@ -266,19 +279,16 @@ class Ngh2Codec:
     # -- what nghttp2 tells -----------------------------------------------------------------------------------------
 
     def _tell(self, event: Event, sink: Sink) -> None:
-        """What is neither a response's head nor its body."""
-        if type(event) is StreamClosed:
-            # for whichever reason; one that nobody ended before was broken by the server
-            if event.error_code:
-                self._unexplained -= self._ignored
-            sink.on_broken(event.stream_id, event.error_code)
-        elif isinstance(event, ConnectionClosed):
+        """What is neither a response's head nor its body, nor the end of a stream."""
+        if isinstance(event, ConnectionClosed):
             self._over(event)
         elif isinstance(event, InformationalResponseReceived):
-            self._block(event.headers)
+            self._budget.charge()
+            self._explain_block(event.headers)
             sink.on_interim(event.stream_id, event.headers)
         elif isinstance(event, TrailersReceived):
-            self._block(event.headers)
+            self._budget.charge()
+            self._explain_block(event.headers)
             sink.on_trailers(event.stream_id, event.headers)
             sink.on_end(event.stream_id)
         elif isinstance(event, PushedStreamReceived | RequestReceived):
@@ -307,8 +317,7 @@ class Ngh2Codec:
         elif isinstance(event, SettingsAcknowledged | PingReceived | PingAcknowledged):
             self._explain(8)
 
-    def _block(self, headers: Head) -> None:
-        self._budget.charge()
+    def _explain_block(self, headers: Head) -> None:
         if self._unexplained > 0:
             self._explain(len(b"".join(_flat(headers))) + A_HEADER * len(headers) + MAX_PADDING)
 

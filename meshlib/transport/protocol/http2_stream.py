@@ -68,6 +68,15 @@ class Stream:
         """Nothing more will come."""
         return self.complete or self.failed is not None
 
+    def rest(self) -> bytes:
+        """What is left of the body of a response that is complete: there is no window to give it back to."""
+        chunks = self.chunks
+        if len(chunks) == 1:
+            return chunks.pop()
+        data = b"".join(chunks)
+        chunks.clear()
+        return data
+
     # -- what the server sends for it: each says what is wrong with that, None: nothing ------------------------------
 
     def take_head(self, headers: Received) -> str | None:

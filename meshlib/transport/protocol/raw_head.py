@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 from meshlib.policy.header_ops import RawHeaders
+from meshlib.transport.protocol.sent_head import SentHead
 
 _LINE_END = b"\r\n"
 
@@ -76,5 +77,5 @@ class RawHead(Sequence[tuple[bytes, bytes]]):
         return self.pairs[at]
 
 
-Headers = RawHeaders | RawHead
+Headers = RawHeaders | RawHead | SentHead
 """Of a request that is sent."""

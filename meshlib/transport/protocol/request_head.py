@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from meshlib.transport.protocol.raw_head import Headers, RawHead
+from meshlib.transport.protocol.sent_head import SentHead
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -35,6 +36,8 @@ class InvalidHead(ValueError):
 
 def encode_head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Request line and headers. Raises ``InvalidHead`` rather than write what another reader might split differently."""
+    if type(headers) is SentHead and method in METHODS and target and not target.translate(None, IN_TARGETS):
+        return b"%b %b HTTP/1.1\r\n%b" % (method, target, headers.lines)
     # no step of bytecode a header: everything here is one pass in C
     known = True
     if type(headers) is RawHead:
@@ -92,7 +95,7 @@ def upgrades(headers: Headers) -> set[bytes]:
 
 def asks_for_websocket(headers: Headers) -> bool:
     """Whether the request cannot be made over HTTP/2."""
-    if 7 not in map(len, map(_NAME, headers)):  # no step of bytecode a header
+    if type(headers) is SentHead or 7 not in map(len, map(_NAME, headers)):  # no step of bytecode a header
         return False
     return any(
         b"websocket" in value.lower() for name, value in headers if len(name) == 7 and name.lower() == b"upgrade"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.message import Request
-from meshlib.policy.header_ops import RawHeaders
+from meshlib.transport.protocol.raw_head import Headers
 
 if TYPE_CHECKING:
     from meshlib.transport.protocol.request_body import ReplayBody
@@ -19,6 +19,6 @@ class NetworkRequest(Request, Protocol):
     def body(self) -> bytes | ReplayBody | None: ...
     @property
     def trace(self) -> Trace | None: ...
-    def attempt_headers(self, attempt: int) -> RawHeaders:
+    def attempt_headers(self, attempt: int) -> Headers:
         """The headers with the number of the attempt."""
         ...

@@ -71,17 +71,17 @@ def exchange(
     if problem is not None:
         session.cancel(stream)
         return problem
-    return response_of(session, stream)
+    return response_of(stream)
 
 
-def response_of(session: Http2Session, stream: Stream) -> Outcome:
+def response_of(stream: Stream) -> Outcome:
     """The outcome of a stream whose head has come. When the response broke at once: what is not HTTP is none, as over
     HTTP/1.1; of a cut one the caller learns while reading."""
     if stream.failed is not None and stream.failed.failure is not Failure.RESET:
         return failed(stream.failed)
     outcome = Outcome(status=stream.status, headers=stream.headers, http_version=HTTP2, trailers=stream.trailers)
     if stream.complete:
-        outcome.whole = session.take(stream)
+        outcome.whole = stream.rest()
     return outcome
 
 

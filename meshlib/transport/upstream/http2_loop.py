@@ -74,6 +74,22 @@ class AsyncioHttp2:
         self._http1: dict[Target, float] = {}
         self._open: set[Connection] = set()
 
+    def begun(self, attempt: Attempt) -> Coroutine[object, object, Outcome] | None:
+        """The rest of an attempt that ends with its head, on a stream that was to be had at once. None: ``send`` it."""
+        if self._http1:
+            return None
+        timeout = attempt.head_timeout
+        head_by = None if timeout is None else self.loop.time() + timeout
+        try:
+            head = request_head(attempt.method, attempt.request_target, attempt.headers, attempt.target.scheme)
+        except InvalidHead:
+            return None
+        found = self._opened(attempt, head, True)
+        if found is None:
+            return None
+        connection, stream, waiter = found
+        return connection.respond(stream, waiter, attempt, head_by)
+
     def send(self, attempt: Attempt, framing: Framing) -> Coroutine[object, object, Outcome | None]:
         """One attempt, as ``AsyncioUpstream.send``; None when the server speaks HTTP/1.1 only. Await it at once: it may have
         begun."""
@@ -89,13 +105,6 @@ class AsyncioHttp2:
             head = request_head(attempt.method, attempt.request_target, framing.headers, target.scheme)
         except InvalidHead as error:
             return _known(Outcome(Failure.INVALID_REQUEST, str(error), error))
-        if not framing.body and attempt.trace is None:
-            # nearly all calls: nothing is awaited but the response, in one coroutine (row "HTTP/2 at 32 in flight")
-            found = self._opened(attempt, head, True)
-            if found is not None:
-                connection, stream, waiter = found
-                timeout = attempt.head_timeout
-                return connection.respond(stream, waiter, attempt, None if timeout is None else began + timeout)
         return self._send(attempt, framing, head, began)
 
     async def _send(self, attempt: Attempt, framing: Framing, head: Head, began: float) -> Outcome | None:

@@ -145,7 +145,8 @@ class Connection(asyncio.Protocol):
         generator: nearly all calls (row "HTTP/2 at 32 in flight"). Cancellation resets the stream."""
         session, owner = self.session, self._owner
         try:
-            self._flush_with_others()
+            if not self._flushing:
+                self._flush_with_others()
             while not stream.head_done:
                 if stream.failed is not None:
                     return failed(stream.failed)
@@ -158,9 +159,8 @@ class Connection(asyncio.Protocol):
                             return no_head(attempt)
                     finally:
                         owner.waiting -= 1
-                    waiter.over()
                 waiter.changed = False
-            outcome = response_of(session, stream)
+            outcome = response_of(stream)
             outcome.stream = self.stream
             if outcome.whole is None and outcome.failure is None:
                 outcome.body = self._owner.body(self, stream, waiter, attempt)
@@ -170,7 +170,8 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             waiter.over()
-            self._flush_with_others()
+            if not self._flushing:
+                self._flush_with_others()
             if not session.streams:
                 self.close_if_over()
 

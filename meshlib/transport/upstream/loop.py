@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.alarms import Alarms, Cancellable
@@ -19,6 +19,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.identity.servers import Standing, Vouched
 from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
+from meshlib.transport.protocol.sent_head import SentHead
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.loop_connection import Connection, connection_to
@@ -304,8 +305,23 @@ class AsyncioUpstream:
 
     # -- one attempt ------------------------------------------------------------------------------------------------
 
-    async def send(self, attempt: Attempt) -> Outcome:
-        """Failures are values; cancellation aborts the connection and is raised."""
+    def send(self, attempt: Attempt) -> Coroutine[object, object, Outcome]:
+        """Failures are values; cancellation aborts the connection and is raised. Await it at once: it may have begun."""
+        http2 = self._http2
+        if (
+            http2 is not None
+            and attempt.target.http2
+            and type(attempt.headers) is SentHead
+            and attempt.body is None
+            and attempt.trace is None
+        ):
+            # nearly all calls over HTTP/2: nothing is awaited but the response (row "HTTP/2 at 32 in flight")
+            begun = http2.begun(attempt)
+            if begun is not None:
+                return begun
+        return self._send(attempt)
+
+    async def _send(self, attempt: Attempt) -> Outcome:
         if self.closed:
             return mesh_closed()
         target = attempt.target

@@ -45,16 +45,14 @@ class Target:
     is_name: bool = field(init=False)
     retired: bool = field(init=False, default=False)
     wears: bool = field(init=False)  # whether connections to it may be ``worn_out``
+    scheme: bytes = field(init=False)
+    """Of requests to it: ``http`` or ``https``. mTLS of the mesh is no matter of the request, as with a sidecar."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_name", is_name(self.host))
         wears = bool(self.max_requests) or self.max_duration is not None or isinstance(self.tls, MutualTls)
         object.__setattr__(self, "wears", wears)
-
-    @property
-    def scheme(self) -> bytes:
-        """Of requests to it: ``http`` or ``https``. mTLS of the mesh is no matter of the request, as with a sidecar."""
-        return b"http" if self.tls is None or isinstance(self.tls, MutualTls) else b"https"
+        object.__setattr__(self, "scheme", b"http" if self.tls is None or isinstance(self.tls, MutualTls) else b"https")
 
     def admit(self, address: str) -> None:
         """Asked before each connect, with the IP. Raises OSError for one that this program must not be sent to."""

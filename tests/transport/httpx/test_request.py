@@ -5,10 +5,20 @@ from __future__ import annotations
 import httpx
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from meshlib.transport.httpx import request as known_requests
+from meshlib.transport.httpx.filled import compare
 from meshlib.transport.httpx.origins import BadUrl
 from meshlib.transport.httpx.request import HttpxRequest
+from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.request_body import ReplayBody
+from meshlib.transport.protocol.sent_head import SentHead
+from meshlib.transport.protocol.shortcuts import PLAIN
+
+for known in (httpx, httpx2):
+    compare(known)  # finds out whether its headers are as known
 
 
 @pytest.fixture(params=[httpx, httpx2], ids=lambda module: module.__name__)
@@ -91,3 +101,46 @@ def test_a_copy_for_a_mirror_says_so_in_its_host_and_is_another_object(module):
 def test_a_url_that_leads_nowhere_is_refused(module):
     with pytest.raises(BadUrl):
         made(module, "ftp://reviews/")
+
+
+NAMES = ["Host", "X-A", "x-a", "x-envoy-max-retries", "Cookie", "Connection", "Content-Length", "Accept", "x-\xe9"]
+
+
+@given(
+    pairs=st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(["", "1", "a,b", "\xe9", "close"])), max_size=5),
+    body=st.sampled_from([None, b"abc"]),
+)
+def test_a_request_whose_headers_were_met_reads_and_is_sent_as_any(pairs, body):
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+
+    def told(met: bool) -> list[object]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(known_requests, "_met", HeadsSeen())
+            if not met:
+                patch.setattr(known_requests, "_known", lambda headers: None)
+            rows: list[object] = []
+            for _ in range(3):  # the second and the third have been met
+                request = HttpxRequest(httpx.Request("GET", "http://reviews:9080/", headers=raw), body)
+                rows.append((request.authority, request.has_envoy_headers, request.headers, request.method))
+                for name in (*NAMES, "absent"):
+                    rows.append((request.header(name.lower()), request.header_values(name.lower())))
+                rows.append([list(request.attempt_headers(attempt)) for attempt in (1, 2)])
+                rows.append((request.shadow().headers, request.shadow().header("x-a")))
+                request.set_deadline("x-left", 1.0)
+                rows.append(list(request.attempt_headers(1)))
+                request.headers = request.count_first()
+                rows.append([list(request.attempt_headers(attempt)) for attempt in (1, 2)])
+            return rows
+
+    assert told(True) == told(False)
+
+
+@pytest.mark.skipif(PLAIN, reason="MESHLIB_PLAIN=1: nothing is remembered")
+def test_headers_that_were_met_are_made_out_once(monkeypatch):
+    monkeypatch.setattr(known_requests, "_met", HeadsSeen())
+    first, second = (made(httpx, headers={"x-met": "once"}) for _ in range(2))
+    assert first.headers is second.headers
+    assert first.attempt_headers(1) is second.attempt_headers(1)
+    assert type(first.attempt_headers(1)) is SentHead
+    secret = [made(httpx, headers={"authorization": "Bearer abc"}) for _ in range(2)]
+    assert secret[0].headers is not secret[1].headers
