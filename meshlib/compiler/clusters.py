@@ -107,6 +107,7 @@ def compile_cluster(
         panic_percent=_panic_percent(policy),
         refusal=tls.refusal,
         lack=lack,
+        given_by=service.given_by,
         hash_policy=hashing,
         slow_start=_slow_start(balancer) if name in ("ROUND_ROBIN", "LEAST_REQUEST") and hashing is None else None,
         retry_budget=_retry_budget(policy.retry_budget),

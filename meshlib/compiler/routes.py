@@ -100,6 +100,7 @@ class Cluster:
         ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
     )
     lack: Lack | None = None  # why it has no endpoints, if it has none
+    given_by: str = ""  # the LocalEndpoints that gives them
 
     def same_as(self, other: Cluster) -> bool:
         """Whether nothing about it is other than about ``other``, endpoints being the same objects."""

@@ -159,9 +159,11 @@ def _destination(
             if spec.dial_host
             else f"the address that the URL names{_known_as(live, view)}"
         )
-    elif spec.refusal:
+    elif spec.given_by and found["endpoints"]:
+        found["endpoints_note"] = f"as {spec.given_by} says, which goes before discovery"
+    if spec.refusal and spec.resolution != "passthrough":
         found["reply"] = f"connect failure (flag UF): {spec.refusal}"
-    elif not any(e["usable"] for e in found["endpoints"]):
+    elif spec.resolution != "passthrough" and not any(e["usable"] for e in found["endpoints"]):
         found["reply"] = "503 (flag UH: no usable endpoint)"
         found["lack"] = str(spec.lack or "")
     return found

@@ -83,6 +83,8 @@ class LocalHosts:
         if any(service.ports for service in definitions):
             known = {port.number for service in definitions for port in service.ports}
             said += _unknown_ports(host, claim, known)
+            if not claim.resource.is_argument and any(any(s.endpoints.values()) for s in definitions):
+                said.append(_replaces(host, claim))
             made = [_relocated(service, claim) for service in definitions]
         else:
             said += _without_port(host, claim)
@@ -218,6 +220,14 @@ def _twice(host: str, first: _Claim, other: _Claim) -> Problem:
         "host-claimed-twice",
         f"{first.resource.id} gives {host} its endpoints already, and {why}: these are not used",
         "remove the host here or there",
+    )
+
+
+def _replaces(host: str, claim: _Claim) -> Problem:
+    message = f"it replaces the endpoints that discovery knows of {host}"
+    hint = "remove the host when you no longer serve it yourself"
+    return replace(
+        _problem(claim, _place(claim.given[0], "host"), "endpoints-replaced", message, hint), severity=Severity.NOTICE
     )
 
 

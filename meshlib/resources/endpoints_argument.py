@@ -17,6 +17,7 @@ from meshlib.problems import ConfigError, Problem, Severity
 from meshlib.resources.base import Origin
 from meshlib.resources.document import Positions
 from meshlib.resources.findings import check
+from meshlib.resources.local_addresses import hidden
 from meshlib.resources.local_endpoints import ARGUMENT, LocalEndpoints
 from meshlib.resources.validation.local_endpoints import full_name
 
@@ -65,7 +66,7 @@ def _entries(given: object, namespace: str, problems: list[Problem]) -> Iterator
         return
     seen: dict[tuple[str, object], str] = {}
     for host, addresses in given.items():
-        path = f"[{host!r}]"
+        path = f"[{hidden(host)!r}]" if isinstance(host, str) else f"[{_what(host)}]"
         if not isinstance(host, str):
             problems.append(_problem("wrong-type", path, f"a host is a text, found {_what(host)}", _EXAMPLE))
             continue
@@ -74,7 +75,9 @@ def _entries(given: object, namespace: str, problems: list[Problem]) -> Iterator
         if colon:
             if not (port.isascii() and port.isdigit() and len(port) <= 5):
                 hint = "write reviews, or reviews:9080 for one port of the service"
-                problems.append(_problem("bad-host", path, f"{host!r} is not a host, or a host and its port", hint))
+                problems.append(
+                    _problem("bad-host", path, f"{hidden(host)!r} is not a host, or a host and its port", hint)
+                )
                 continue
             head["port"] = int(port)
         first = seen.setdefault((full_name(name, namespace), head.get("port")), host)
@@ -115,7 +118,7 @@ def _what(value: object) -> str:
     """A value of a wrong type; not all of it, as nobody knows what it is."""
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
-    return f"{value[:40]!r}" if isinstance(value, str) else f"a {type(value).__name__}"
+    return repr(hidden(value)[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _problem(code: str, path: str, message: str, hint: str) -> Problem:

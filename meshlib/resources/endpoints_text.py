@@ -10,7 +10,7 @@ from meshlib.problems import ConfigError, Problem, Severity
 from meshlib.resources.document import Positions
 from meshlib.resources.endpoints_argument import EndpointsByHost
 from meshlib.resources.findings import check
-from meshlib.resources.local_addresses import parse_address
+from meshlib.resources.local_addresses import hidden, parse_address
 from meshlib.resources.local_endpoints import LocalEndpoints
 from meshlib.resources.validation.addresses import UNIX
 
@@ -98,4 +98,4 @@ def written_out(text: str) -> str:
 
 
 def _problem(file: str, word: str, message: str, hint: str, code: str = "bad-endpoints") -> Problem:
-    return Problem(code, Severity.ERROR, file, 0, 0, word, message, hint)
+    return Problem(code, Severity.ERROR, file, 0, 0, hidden(word), message, hint)

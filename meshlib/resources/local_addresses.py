@@ -12,6 +12,7 @@ from meshlib.resources.validation.hosts import domain_problem
 LOCALHOST = "localhost"
 _EXAMPLE = "for example localhost:9081, :9081, 10.0.0.7:9081, [::1]:9081 or unix:///run/app.sock"
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^/?#]*@)?(?P<authority>[^/?#]*)")
+_CREDENTIALS = re.compile(r"[^=,@\s]*[:/][^=,@]*@")
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _ONE_SLASH = re.compile(r"unix:(?=/[^/])")
 
@@ -54,6 +55,11 @@ def parse_address(value: object) -> LocalAddress:
             hint = f"write :{host}" if _PORT.fullmatch(host) and port is None else _EXAMPLE
             raise refuse("bad-address", "{host} is not a host: {problem}", hint, host=_short(host), problem=problem)
     return LocalAddress(host, port)
+
+
+def hidden(text: str) -> str:
+    """A text for messages, in which somebody may have written a user and a password."""
+    return _CREDENTIALS.sub("***@", text)
 
 
 def _socket(text: str) -> str:

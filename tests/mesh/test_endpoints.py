@@ -70,6 +70,16 @@ async def test_the_same_over_grpc(runtime_class):
             await runtime.close()
 
 
+def test_explain_says_who_gives_them(tmp_path):
+    given = {"host": "reviews", "addresses": ["10.0.0.1:1"]}
+    with meshlib.Mesh.from_resources([local(given)]) as mesh:
+        assert "as LocalEndpoints/default/local says, which goes before discovery" in str(
+            mesh.explain(url="http://reviews/")
+        )
+    with meshlib.Mesh(endpoints={"reviews": "10.0.0.1:1"}) as mesh:
+        assert "as endpoints= says, which goes before discovery" in str(mesh.explain(url="http://reviews/"))
+
+
 def test_no_resource_is_needed_at_all():
     with EchoServer("one") as one, meshlib.Mesh(endpoints={"reviews": f"localhost:{one.port}"}) as mesh:
         for url in ("http://reviews/", "http://reviews:9080/", f"http://reviews:{one.port}/"):
@@ -116,6 +126,7 @@ def test_every_way_to_make_a_mesh_takes_them(tmp_path, monkeypatch):
         meshlib.Mesh.from_path(tmp_path, watch=False, endpoints=given),
         meshlib.Mesh.from_env(endpoints=given),
         meshlib.Mesh.from_resources([TO_V2, RULE], endpoints=given),
+        meshlib.Mesh.from_yaml((tmp_path / "mesh.yaml").read_text(), endpoints=given),
     ):
         with mesh:
             assert endpoints(mesh) == [("10.0.0.1:9082", {"version": "v2"})]

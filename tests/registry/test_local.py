@@ -48,6 +48,9 @@ def keys(seen: Service, port: int) -> list[str]:
 def test_they_replace_what_discovery_says_and_nobody_says_that_there_is_none():
     registry = built(service("reviews"), pod("reviews", "v1", 1), local(host("reviews", "localhost:9081")))
     assert keys(found(registry), 9080) == ["localhost:9081"]
+    (notice,) = registry.problems
+    assert (notice.severity, notice.code) == ("notice", "endpoints-replaced")
+    assert notice.message == f"it replaces the endpoints that discovery knows of {FULL}"
     alone = built(service("reviews"), local(host("reviews", "localhost:9081")))
     assert keys(found(alone), 9080) == ["localhost:9081"]
     assert alone.problems == []

@@ -86,3 +86,19 @@ def test_everything_that_is_wrong_is_told_at_once():
 def test_a_port_number_alone_gets_the_address_that_was_meant():
     with pytest.raises(ConfigError, match="write 'localhost:9080'"):
         local_endpoints({"reviews": 9080}, "default")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://me:s3cret@localhost:1",
+        {"http://me:s3cret@localhost": ":1"},
+        {"me:s3cret@localhost": ":1"},
+        {"reviews": "http://me:s3cret@localhost:1"},
+        {"reviews": ["me:s3cret@localhost:1"]},
+    ],
+)
+def test_no_password_is_repeated(given):
+    with pytest.raises(ConfigError) as caught:
+        local_endpoints(given, "default")
+    assert "s3cret" not in str(caught.value)

@@ -93,3 +93,12 @@ def test_what_the_argument_would_say():
         endpoints_of_words(["reviews=:1,v1@:2"], file="x", namespace="default")
     with pytest.raises(ConfigError, match="x: error: reviews=:x: the port of ':x' is not a number"):
         endpoints_of_words(["reviews=:x"], file="x", namespace="default")
+
+
+@pytest.mark.parametrize(
+    "word", ["reviews=http://me:s3cret@localhost:1", "reviews=v1@me:s3cret@localhost", "http://me:s3cret@x"]
+)
+def test_no_password_is_repeated(word):
+    with pytest.raises(ConfigError) as caught:
+        resource_of_words([word], file="x", name="local", namespace="default")
+    assert "s3cret" not in str(caught.value)
