@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     Verdict: TypeAlias = "Admitted | Lacks | str"
     """A text: why the request is refused, in Envoy's words."""
 
+NOT_MEANT = frozenset((MISSING, UNKNOWN_ISSUER))
+"""What a rule says, whatever the time and its keys, of requests without a token or with somebody else's."""
 LONGEST_REALM_PATH = 256
 """Characters, as in Envoy."""
 
@@ -58,13 +60,17 @@ class BoundRule:
 
 
 class Admitted:
-    """By the tokens of ``rule``, each with where it was, the last one found first. Without a rule: no token, nobody known."""
+    """By the tokens of ``rule``, each with where it was, the last one found first; ``others``: what the rules before it had
+    against the request. Without a rule: no token, nobody known."""
 
-    __slots__ = ("rule", "tokens")
+    __slots__ = ("others", "rule", "tokens")
 
-    def __init__(self, rule: BoundRule | None, tokens: Sequence[tuple[Found, Verified]]) -> None:
+    def __init__(
+        self, rule: BoundRule | None, tokens: Sequence[tuple[Found, Verified]], others: Collection[str] = ()
+    ) -> None:
         self.rule = rule
         self.tokens = tokens
+        self.others = frozenset(others)
 
 
 class Lacks:
@@ -77,6 +83,12 @@ class Lacks:
 
 
 ANONYMOUS = Admitted(None, ())
+
+
+def fresh_keys(held: HeldKeys, clock: Clock) -> KeySet | None:
+    """The keys of a source, None when they should be fetched first, or again."""
+    now = clock.monotonic()
+    return None if held.due(now) else held.usable(now)
 
 
 class Usual:
@@ -100,14 +112,9 @@ class Usual:
         """Whether a token that was verified before is so by the keys that count now, which need not be fetched again, and is
         valid at this time."""
         held = self.held
-        if kept.keys is not (self.keys if held is None else self._fresh(held)):
+        if kept.keys is not (self.keys if held is None else fresh_keys(held, self._clock)):
             return False
         return kept.begins <= self._clock.time() < kept.ends
-
-    def _fresh(self, held: HeldKeys) -> KeySet | None:
-        """The keys of a source, None when they should be fetched first, or again."""
-        now = self._clock.monotonic()
-        return None if held.due(now) else held.usable(now)
 
     def admit(self, request: InboundRequest, kept: Verified) -> None:
         """Let it in by this token."""
@@ -117,21 +124,30 @@ class Usual:
         request.request_principal = kept.principal
 
 
-class ByToken:
-    """Let in by a token of the usual header, for as long as that is good (``let_in.LetIn``)."""
+class ByTokens:
+    """Let in by tokens, for as long as all of them are good (``let_in.LetIn``)."""
 
-    __slots__ = ("_is_good", "_kept", "_usual")
+    __slots__ = ("_begins", "_check", "_clock", "_ends", "_held", "_is_fresh", "_keys", "_verdict")
 
-    def __init__(self, usual: Usual, kept: Verified) -> None:
-        self._usual = usual
-        self._kept = kept
-        self._is_good = usual.is_good
+    def __init__(self, check: TokenCheck, clock: Clock, rule: BoundRule, verdict: Admitted) -> None:
+        self._check = check
+        self._clock = clock
+        self._verdict = verdict
+        tokens = [verified for _, verified in verdict.tokens]
+        self._begins = max(token.begins for token in tokens)
+        self._ends = min(token.ends for token in tokens)
+        self._keys = tokens[0].keys
+        self._held = rule.held
+        self._is_fresh = all(token.keys is self._keys for token in tokens)
 
     def holds(self) -> bool:
-        return self._is_good(self._kept)
+        held = self._held
+        if held is not None and fresh_keys(held, self._clock) is not self._keys:
+            return False
+        return self._is_fresh and self._begins <= self._clock.time() < self._ends
 
     def repeat(self, request: InboundRequest) -> None:
-        self._usual.admit(request, self._kept)
+        self._check.settle(request, self._verdict)
 
 
 class TokenCheck:
@@ -169,18 +185,20 @@ class TokenCheck:
         verdict = self._decide(request, ())
         if isinstance(verdict, Lacks) or self._is_stale(verdict):
             return self._asking(request, verdict)
-        return self._settle(request, verdict)
+        return self.settle(request, verdict)
 
     def rests_on(self, request: InboundRequest) -> LetIn | None:
-        """On its token, in the usual header and known by now; on nothing more where it has none and needs none."""
-        usual = self._usual
-        if usual is None or request.method == "OPTIONS":
+        """On its tokens; on nothing more where it has none and needs none."""
+        if request.method == "OPTIONS" or self._unread or self._outputs:
             return None
-        kept = self._kept(usual, request)
-        if kept is not None:
-            usual.admit(request, kept)  # who judges claims comes after
-            return ByToken(usual, kept)
-        return ALWAYS if self._decide(request, ()) is ANONYMOUS else None
+        verdict = self._decide(request, ())
+        if not isinstance(verdict, Admitted):
+            return None
+        self.settle(request, verdict)  # who judges claims comes after
+        if verdict.rule is None:
+            return ALWAYS
+        # a rule before it that had other reasons may have none later
+        return ByTokens(self, self._clock, verdict.rule, verdict) if verdict.others <= NOT_MEANT else None
 
     def after_fork(self) -> None:
         """In a forked child."""
@@ -213,7 +231,7 @@ class TokenCheck:
             refresh = self._key_sets.begin_refresh(verdict.rule.held)
             if refresh is not None:
                 yield Spawn(refresh)
-        return self._settle(request, verdict)
+        return self.settle(request, verdict)
 
     # -- deciding: changes nothing ------------------------------------------------------------------------------------
 
@@ -231,7 +249,7 @@ class TokenCheck:
                 continue
             if isinstance(verified, Lacks):
                 return verified
-            return Admitted(bound, verified)
+            return Admitted(bound, verified, reasons)
         against = [
             reason
             for reason, bound in zip(reasons, self._rules, strict=True)
@@ -280,7 +298,8 @@ class TokenCheck:
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
-    def _settle(self, request: InboundRequest, verdict: Verdict) -> Refusal | None:
+    def settle(self, request: InboundRequest, verdict: Verdict) -> Refusal | None:
+        """What was decided, onto ``request``."""
         if isinstance(verdict, str):
             return _refusal(request, verdict, self._normalization)
         assert isinstance(verdict, Admitted)

@@ -29,6 +29,7 @@ log = logging.getLogger("meshlib.identity")
 
 Aliases = Callable[[], Sequence[str]]
 """``trustDomainAliases`` of the mesh, as they are now."""
+Shown = TypeVar("Shown", str, bytes)
 Told = TypeVar("Told")
 
 MOST_KNOWN = 4096
@@ -101,11 +102,11 @@ class Peers:
             return found.identity
         return None
 
-    def memo(self) -> dict[str, Told]:
+    def memo(self) -> dict[Shown, Told]:
         """A table for what a door makes of identities. It is emptied when they may have changed: on a rotation, when aliases
         change, and within half a minute of the end of a certificate in ``known``. Who fills it looks at ``version`` before
         it asks and afterwards."""
-        made: dict[str, Told] = {}
+        made: dict[Shown, Told] = {}
         self._memos.append(made.clear)
         return made
 

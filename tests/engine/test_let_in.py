@@ -124,7 +124,6 @@ def test_by_a_token_it_holds_from_its_beginning_to_its_end():
         authorization_policy("a", "ALLOW", {"from": [{"source": {"requestPrincipals": ["me/ann"]}}]}),
     )
     with_token = bearer(nbf=NOW - 10, exp=NOW + 100)
-    assert let_in(request(with_token), checks) is None  # nobody has verified it yet
     first = request(with_token)
     assert [check(first) for check in checks] == [None, None]
     found = let_in(request(with_token), checks)
@@ -142,7 +141,7 @@ def test_by_a_token_it_holds_from_its_beginning_to_its_end():
     assert verdicts == [False, True, True, True, False, True]
 
 
-def test_without_a_token_where_none_is_needed_and_not_by_what_is_not_usual():
+def test_without_a_token_where_none_is_needed_and_not_by_what_is_refused():
     checks = checks_of(FakeClock(), authentication())
     assert let_in(request(), checks) is ALWAYS
     assert let_in(request(("authorization", "Basic eA")), checks) is ALWAYS
@@ -150,5 +149,17 @@ def test_without_a_token_where_none_is_needed_and_not_by_what_is_not_usual():
     assert let_in(request(query="access_token=x"), checks) is None
     preflight = ("origin", "x"), ("access-control-request-method", "GET")
     assert let_in(InboundRequest("OPTIONS", "/", preflight), checks) is None
-    elsewhere = checks_of(FakeClock(), authentication(fromCookies=["session"]))
-    assert let_in(request(), elsewhere) is None
+    outputs = checks_of(FakeClock(), authentication(outputPayloadToHeader="x-payload"))
+    assert let_in(request(), outputs) is None  # headers that it sets are taken away
+
+
+def test_a_rule_before_it_must_have_had_nothing_against_it_but_that_it_is_not_meant():
+    """Who signs with keys that are not there yet, or with times to come, may be let in by another rule later."""
+    later = {"issuer": "me", "jwks": issuer("ES256", "b").jwks()}
+    other = {"issuer": "x", "jwks": ISSUER.jwks()}
+    for before, remembered in ((later, False), (other, True)):
+        both = authentication()
+        both["spec"]["jwtRules"].insert(0, before)
+        checks = checks_of(FakeClock(), both)
+        assert [check(request(bearer())) for check in checks] == [None]
+        assert (let_in(request(bearer()), checks) is not None) is remembered

@@ -109,5 +109,7 @@ def known_head(known: KnownHead, request: AsgiRequest, scope: Scope) -> KnownHea
             return None
         changes = found.request(scope).for_application
         if changes is not None:
+            if changes.target is not None:
+                return None
             found.changed = changes.applied(headers)
     return found

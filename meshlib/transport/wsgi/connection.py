@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import functools
 import ssl
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 from meshlib.identity.shown_chain import shown_chain
 from meshlib.policy.client_address import ip_of
@@ -24,12 +24,24 @@ if TYPE_CHECKING:
 SOCKET = "gunicorn.socket"
 PROXY_FIX = "werkzeug.proxy_fix.orig"
 PROXIED = "PROXY_PROTOCOL"
+MOST_REMEMBERED = 1024
+"""Certificates."""
 WILDCARDS = frozenset(("0.0.0.0", "::"))
 
 
-def peer_of(sock: object, peers: Peers) -> tuple[SpiffeId | None, bool, bool]:
-    """(identity of the peer as ``peers`` judges it, whether it has shown a certificate that was verified, whether the
-    connection is TLS)."""
+Peer: TypeAlias = "tuple[SpiffeId | None, bool, bool]"
+"""Identity, whether it has shown a certificate that was verified, whether the connection is TLS."""
+
+
+def peers_of(peers: Peers) -> Callable[[object], Peer]:
+    """What a door asks who is at the other end of a socket, as ``peers`` judges it. It keeps, by their certificates, those who
+    have an identity."""
+    remembered: dict[bytes, SpiffeId] = peers.memo()
+    return lambda sock: peer_of(sock, peers, remembered)
+
+
+def peer_of(sock: object, peers: Peers, remembered: dict[bytes, SpiffeId] | None = None) -> Peer:
+    """The peer at the other end of ``sock``. ``remembered``: identities by certificate, emptied when they may have changed."""
     ask = getattr(sock, "getpeercert", None)
     if ask is None:
         return None, False, False
@@ -42,7 +54,17 @@ def peer_of(sock: object, peers: Peers) -> tuple[SpiffeId | None, bool, bool]:
         return None, False, True
     if not certificate:
         return None, False, True
-    return peers.known(certificate) or peers.identity_of(certificate, shown_chain(sock)), True, True
+    known = None if remembered is None else remembered.get(certificate)
+    if known is None:
+        version = peers.version
+        known = peers.known(certificate) or peers.identity_of(certificate, shown_chain(sock))
+        if remembered is not None and known is not None:
+            if len(remembered) >= MOST_REMEMBERED:
+                remembered.clear()
+            remembered[certificate] = known
+            if peers.version != version:  # a rotation meanwhile
+                remembered.pop(certificate, None)
+    return known, True, True
 
 
 def is_tls(sock: object) -> bool:

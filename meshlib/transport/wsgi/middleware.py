@@ -8,9 +8,13 @@ from meshlib.engine.drivers import finish, run
 from meshlib.engine.effects import Serve
 from meshlib.engine.inbound import asked_at_once, inbound
 from meshlib.engine.inbound_limits import whole_body_check
+from meshlib.engine.inbound_state import SHUT
 from meshlib.policy import deadline
+from meshlib.transport.runtimes.requests_met import RequestsMet
 from meshlib.transport.runtimes.serving import checked_port, server_of
 from meshlib.transport.wsgi.changes import apply
+from meshlib.transport.wsgi.connection import SOCKET, peers_of
+from meshlib.transport.wsgi.known_environ import KnownEnviron, facts_of, known_environ, known_facts
 from meshlib.transport.wsgi.refusals import refused
 from meshlib.transport.wsgi.request import WsgiRequest, request_of
 from meshlib.transport.wsgi.response import Head, context_of, responded
@@ -20,9 +24,13 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.engine.inbound_state import BoundPorts
+    from meshlib.engine.live_mesh import LiveMesh
     from meshlib.policy.refusal import Refusal
     from meshlib.transport.runtimes.serving import Serves
+    from meshlib.transport.wsgi.connection import Peer
     from meshlib.transport.wsgi.contracts import Application, Environ, Pieces, StartResponse
+    from meshlib.transport.wsgi.known_environ import Key, Met
 
 
 class MeshWSGIMiddleware:
@@ -40,28 +48,61 @@ class MeshWSGIMiddleware:
         self._app = app
         self._port = checked_port(port)
         self._server = server_of(mesh, type(self).__name__)
+        self._peer_of = peers_of(self._server.peers)
+        self._met: tuple[BoundPorts, Met] = SHUT, RequestsMet()
+        """What was met of the configuration in force. One tuple: other threads see all of it or nothing."""
         self._names: tuple[str, ...] = ()
         self._deadline_keys: list[tuple[str, str]] = []
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Pieces:
         server = self._server
-        request = request_of(environ, self._port, server.peers)
+        live = server.core.live
+        ports, met = self._met
+        if live is None or live.inbound is not ports:
+            ports, met = self._begin(live)
+        known = None
+        peer: Peer | None = None
+        key: Key | None = None
+        facts = known_facts(tuple(environ)) or facts_of(environ)
+        sock = environ.get(SOCKET)
+        try:
+            if hasattr(sock, "getpeercert"):
+                peer = identity, mutual, _ = self._peer_of(sock)
+                key = facts, facts(environ), None if identity is None else identity.text, mutual
+            else:
+                key = facts, facts(environ)
+            known = met.of(key)
+        except (KeyError, TypeError):  # what is special, and what servers put there that is no text
+            key = None
+        if known is not None and (known.let_in is None or known.let_in.holds()):
+            known.met = True
+            head = Straight(known, environ, server, start_response)
+            head.span = server.telemetry.began(head)
+            if known.changes:
+                request = head.request = known.request(environ)
+                if request.for_application is not None:
+                    apply(request.for_application, request, environ)
+            return self._served(head, head.context(), environ)
+        request = request_of(environ, self._port, server.peers, peer)
         left = None
+        announced = _announced(environ)
         bound = server.straight_for(request)
         if (
             bound is not None
             and request.malformed is None
             and not ("HTTP_X_REQUEST_DEADLINE" in environ or "HTTP_GRPC_TIMEOUT" in environ)
         ):
-            head = Straight(request, bound, server, start_response)
+            known = KnownEnviron(request, bound, self._port, announced or 0)
+            head = Straight(known, environ, server, start_response)
+            head.request = request
             if bound.checks:
-                head.checks = bound.checks
                 left = asked_at_once(request, bound.checks)
             if left is None:
-                length = environ.get("CONTENT_LENGTH")
-                if length and length.isascii() and length.isdigit():
-                    head.request_bytes = int(length)
                 head.span = server.telemetry.began(head)
+                if key is not None and met.wants() and ports.of(request.port) is bound:
+                    found = known_environ(known, key, environ)
+                    if found is not None:
+                        met.keep(key, found)
                 if request.for_application is not None:
                     apply(request.for_application, request, environ)
                 return self._served(head, head.context(), environ)
@@ -70,9 +111,8 @@ class MeshWSGIMiddleware:
             call.checks = (_malformed,)
         elif left is not None and bound is not None and call.checks is bound.checks:
             call.checks = left
-        length = environ.get("CONTENT_LENGTH")
-        if length and length.isascii() and length.isdigit():
-            call.request_bytes = int(length)  # as announced: wsgi.input is the application's
+        if announced is not None:
+            call.request_bytes = announced  # wsgi.input is the application's
         elif call.inbound.protection is not None:
             max_body = call.inbound.protection.max_body
             if max_body is not None and "HTTP_TRANSFER_ENCODING" in environ:
@@ -96,6 +136,12 @@ class MeshWSGIMiddleware:
             apply(request.for_application, request, environ)
         return self._served(Head(call, start_response, exchange, telemetry, span), context_of(call), environ)
 
+    def _begin(self, live: LiveMesh | None) -> tuple[BoundPorts, Met]:
+        """Nothing was met yet of the configuration in force; None: of a mesh that is closed."""
+        made: tuple[BoundPorts, Met] = SHUT if live is None else live.inbound, RequestsMet()
+        self._met = made
+        return made
+
     def _served(self, head: Head, context: Context, environ: Environ) -> Pieces:
         """The application's response."""
         try:
@@ -117,6 +163,12 @@ class MeshWSGIMiddleware:
                 if seconds is not None:
                     return server.clock.monotonic() + seconds
         return None
+
+
+def _announced(environ: Environ) -> int | None:
+    """How long its body is, None: its head does not say."""
+    length = environ.get("CONTENT_LENGTH")
+    return int(length) if length and length.isascii() and length.isdigit() else None
 
 
 def _malformed(request: InboundRequest) -> Refusal | None:

@@ -40,6 +40,7 @@ from meshlib.transport.wsgi.connection import (
 if TYPE_CHECKING:
     from meshlib.identity.peers import Peers
     from meshlib.policy.refusal import Refusal
+    from meshlib.transport.wsgi.connection import Peer
     from meshlib.transport.wsgi.contracts import Environ
 
 SAFE = "/!$&'()*+,;=:@-._~"
@@ -290,8 +291,9 @@ def _read_target(request: WsgiRequest, environ: Environ, method: str, sent: str,
         _clear[method, sent, host, shown] = (path, host)
 
 
-def request_of(environ: Environ, port: int | None, peers: Peers) -> WsgiRequest:
-    """The request; ``port``: the port that it came to, None: as the server says. ``peers`` judges whose certificate it is."""
+def request_of(environ: Environ, port: int | None, peers: Peers, peer: Peer | None = None) -> WsgiRequest:
+    """The request; ``port``: the port that it came to, None: as the server says. ``peers`` judges whose certificate it is,
+    where ``peer`` does not say it."""
     get = environ.get
     request = WsgiRequest.__new__(WsgiRequest)
     request._environ = environ
@@ -315,7 +317,7 @@ def request_of(environ: Environ, port: int | None, peers: Peers) -> WsgiRequest:
         request.port = port
     sock = get(SOCKET)
     if hasattr(sock, "getpeercert"):
-        request.peer_id, request.mutual, request.secure = identity, _, _ = peer_of(sock, peers)
+        request.peer_id, request.mutual, request.secure = identity, _, _ = peer or peer_of(sock, peers)
         request.principal = "" if identity is None else identity.text
     else:
         request.mutual = False

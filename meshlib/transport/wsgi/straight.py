@@ -6,6 +6,7 @@ each other): row wsgi-cost of the benchmarks.
 from __future__ import annotations
 
 from contextvars import copy_context
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from meshlib.engine import deadlines
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from meshlib.clock import Clock
+    from meshlib.compiler.inbound import Inbound
+    from meshlib.engine.check import Check
     from meshlib.engine.check_failures import CheckFailures
     from meshlib.engine.effects import Ended
-    from meshlib.engine.inbound_state import BoundInbound
+    from meshlib.engine.inbound_request import InboundRequest
     from meshlib.telemetry.inbound_tracing import ServedSpan
     from meshlib.transport.runtimes.serving import Server
-    from meshlib.transport.wsgi.contracts import Headers, StartResponse, Write
-    from meshlib.transport.wsgi.request import WsgiRequest
+    from meshlib.transport.wsgi.contracts import Environ, Headers, StartResponse, Write
+    from meshlib.transport.wsgi.known_environ import KnownEnviron
 
 
 class Straight(InboundCall, Head):
@@ -33,19 +36,32 @@ class Straight(InboundCall, Head):
     headers: Headers = []  # noqa: RUF012 (never added to: what the application sends takes its place)
     span: ServedSpan | None = None
 
-    def __init__(
-        self, request: WsgiRequest, bound: BoundInbound, server: Server, start_response: StartResponse
-    ) -> None:
-        self.request = request
-        self.inbound = bound.settings
-        self._bound = bound
+    def __init__(self, known: KnownEnviron, environ: Environ, server: Server, start_response: StartResponse) -> None:
+        self.known = known
+        self._environ = environ
         self._server = server
         self._start = start_response
         # what is looked at for each request is the object's own: looking for it in the class takes longer
         self.over = False
-        self.begun = self.sent = self.request_bytes = self.response_bytes = 0
+        self.begun = self.sent = self.response_bytes = 0
+        self.request_bytes = known.length
         self.flags = ""
         self.started = server.now()
+
+    @cached_property
+    def request(self) -> InboundRequest:  # type: ignore[override]
+        """The request, made when somebody asks for it if nobody has put one in its place."""
+        return self.known.request(self._environ)
+
+    @property
+    def inbound(self) -> Inbound:  # type: ignore[override]
+        """The settings in force when it came."""
+        return self.known.bound.settings
+
+    @property
+    def checks(self) -> tuple[Check, ...]:  # type: ignore[override]
+        """Those that have let it in."""
+        return self.known.bound.checks
 
     @property
     def _call(self) -> InboundCall:  # type: ignore[override]
@@ -71,7 +87,7 @@ class Straight(InboundCall, Head):
         if self.around is not None or deadlines.current.get() is not None:
             return context_of(self)
         context = copy_context()
-        context.run(current.set, self.request)
+        context.run(current.set, self)
         context.run(serving.set, self)
         return context
 
@@ -97,8 +113,7 @@ class Straight(InboundCall, Head):
         self.over = True
         self.status = status = self.begun or 500
         # it has ended like nearly all do: where the last one like it was noted is known
-        request, server = self.request, self._server
-        series = self._bound.noting(request.principal, request.mutual)
+        server, series = self._server, self.known.noting
         noting = series.get(status)
         if noting is not None and self.span is None and not self.flags:
             noting.note((server.now() - self.started) * 1000.0, self.request_bytes, self.response_bytes)

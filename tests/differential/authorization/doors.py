@@ -212,7 +212,10 @@ def through_asgi(cases: Sequence[Case]) -> list[Decision]:
         for case in cases:
             with mesh_of(case, request_authentication()) as mesh:
                 application = meshlib.MeshASGIMiddleware(_application, mesh)
-                found += [Decision(await _asked(application, request)) for request in case.requests]
+                for request in case.requests:
+                    status, again = [await _asked(application, request) for _ in range(2)]
+                    assert status == again, f"{status}, and {again} of a head that was met before: {request}"
+                    found.append(Decision(status))
         return found
 
     return asyncio.run(all_of_them())
@@ -287,23 +290,29 @@ def _wsgi_application(environ: Config, start_response: Any) -> Iterable[bytes]:
     return [b"secret"]
 
 
+def _asked_of_wsgi(application: Any, request: Request) -> int:
+    began: list[str] = []
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
+        began.append(status)
+
+    body: Any = application(environ_of(request), start_response)
+    content = b"".join(body)
+    if hasattr(body, "close"):
+        body.close()
+    status = int(began[0].partition(" ")[0])
+    assert (content == b"secret") == (status == 200), f"{status} with {content!r}"
+    return status
+
+
 def through_wsgi(cases: Iterable[Case]) -> Iterator[Decision]:
     """By ``MeshWSGIMiddleware``."""
     for case in cases:
         with mesh_of(case, request_authentication()) as mesh:
             application = meshlib.MeshWSGIMiddleware(_wsgi_application, mesh)
             for request in case.requests:
-                began: list[str] = []
-
-                def start_response(status: str, headers: Any, exc_info: Any = None, began: Any = began) -> None:
-                    began.append(status)
-
-                body: Any = application(environ_of(request), start_response)
-                content = b"".join(body)
-                if hasattr(body, "close"):
-                    body.close()
-                status = int(began[0].partition(" ")[0])
-                assert (content == b"secret") == (status == 200), f"{status} with {content!r}"
+                status, again = [_asked_of_wsgi(application, request) for _ in range(2)]
+                assert status == again, f"{status}, and {again} when it was met before: {request}"
                 yield Decision(status)
 
 

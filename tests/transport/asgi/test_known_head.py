@@ -69,6 +69,10 @@ def dry_run(policy: dict[str, Any]) -> dict[str, Any]:
     return policy
 
 
+TWO = authentication()
+TWO["spec"]["jwtRules"] += [{"issuer": "x", "jwks": KEYS[1].jwks()}]
+OTHER_FIRST = authentication()
+OTHER_FIRST["spec"]["jwtRules"].insert(0, {"issuer": "x", "jwks": KEYS[1].jwks()})
 STRICT = {
     "apiVersion": "security.istio.io/v1",
     "kind": "PeerAuthentication",
@@ -91,7 +95,11 @@ CONFIGURATIONS: list[list[dict[str, Any]]] = [
     [NEAR, NO_ADMINS],
     [WEB_ONLY, authorization_policy("audit", "AUDIT", on_paths("/a"))],
     [NO_ADMINS, dry_run(authorization_policy("tried", "DENY", on_paths("/a")))],
+    [authentication(fromParams=["token"]), ANN],
+    [TWO, ANN],
+    [OTHER_FIRST, ANN],
 ]
+BY_QUERY = (f"/a?token={TOKENS[1][7:].decode()}", "GET", 0, 0, 0, "10.1.2.3", "")
 
 
 class Never(RequestsMet[Any]):
@@ -201,6 +209,9 @@ ANN_ASKS = ("/a", "GET", 1, 1, 0, "10.1.2.3", "")
 @example(0, [("/a", "GET", 0, 0, 0, "10.1.2.3", "caller"), ("/a", "GET", 0, 0, 0, "10.1.2.3", "")], 2)
 @example(0, [("/a", "GET", 0, 0, 0, "10.1.2.3", ""), ("/a?token=x", "GET", 0, 0, 0, "10.1.2.3", "")], 2)
 @example(0, [("/a", "GET", 0, 0, 4, "10.7.7.7", ""), ("/a", "GET", 0, 0, 4, "10.1.2.3", "")], 2)
+@example(11, [BY_QUERY, 60.0, 60.0, BY_QUERY], 3)
+@example(12, [ANN_ASKS, 60.0, 60.0, ANN_ASKS], 2)
+@example(13, [ANN_ASKS, 60.0, 60.0, ANN_ASKS], 2)
 @example(9, [ANN_ASKS], 3)
 @example(10, [ANN_ASKS], 3)
 def test_both_ways_do_the_same(first, steps, again):
@@ -228,7 +239,10 @@ def test_both_ways_do_the_same(first, steps, again):
 
 @pytest.mark.parametrize(
     ("configuration", "kept"),
-    [([], 1), ([STRICT], 1), (CONFIGURATIONS[4], 1), (CONFIGURATIONS[5], 1), ([NEAR], 0), (CONFIGURATIONS[9], 0)],
+    [
+        *((CONFIGURATIONS[n], 1) for n in (0, 1, 4, 5, 12, 13)),
+        *((configuration, 0) for configuration in ([NEAR], CONFIGURATIONS[9], CONFIGURATIONS[10])),
+    ],
 )
 def test_what_decides_by_more_than_the_head_is_not_remembered(configuration, kept):
     door = Door(True)
