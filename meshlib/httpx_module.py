@@ -28,6 +28,7 @@ class HttpxModule(ModuleType):
     Request: type[httpx.Request]
     Response: type[httpx.Response]
     Headers: type[httpx.Headers]
+    Limits: type[httpx.Limits]
     Client: type[httpx.Client]
     AsyncClient: type[httpx.AsyncClient]
     ByteStream: type[httpx.ByteStream]

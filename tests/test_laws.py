@@ -248,8 +248,12 @@ def knows(libraries: set[str], where: tuple[str, ...]) -> Callable[[str, ast.AST
     return law
 
 
-knows_httpx = knows({"httpx", "httpx2", "httpcore"}, ("transport/httpx/", "http_errors.py", "httpx_module.py", "mesh/"))
-"""Errors of calls derive from httpx's; a mesh makes httpx clients; ``httpx_module.py`` finds whichever there is."""
+knows_httpx = knows(
+    {"httpx", "httpx2", "httpcore"},
+    ("transport/httpx/", "http_errors.py", "httpx_module.py", "mesh/", "testing/mocks.py"),
+)
+"""Errors of calls derive from httpx's; a mesh makes httpx clients; ``httpx_module.py`` finds whichever there is,
+and ``testing/mocks.py`` puts its own transports in the place of a mesh's connections."""
 knows_grpcio = knows({"grpc", "grpc_health"}, ("transport/grpcio/", "mesh/", "identity/", "ca/"))
 """The SPIFFE Workload API and istiod's certificates are gRPC: who asks for an identity, and who issues one."""
 

@@ -1,4 +1,4 @@
-"""Helpers for users' own tests: ``as_caller``, and the fixtures of ``plugin.py``."""
+"""Helpers for users' own tests: ``as_caller``, ``through_mocks``, and the fixtures of ``plugin.py``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from meshlib.distribution import require_ours
 
 if TYPE_CHECKING:
     from meshlib.testing.callers import as_caller
+    from meshlib.testing.mocks import through_mocks
 
-__all__ = ["as_caller"]
+__all__ = ["as_caller", "through_mocks"]
 
 
 def __getattr__(name: str) -> object:
@@ -18,6 +19,10 @@ def __getattr__(name: str) -> object:
         from meshlib.testing import callers
 
         return callers.as_caller
+    if name == "through_mocks":
+        from meshlib.testing import mocks
+
+        return mocks.through_mocks
     raise AttributeError(f"module 'meshlib.testing' has no attribute {name!r}")
 
 

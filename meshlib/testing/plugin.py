@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,3 +15,17 @@ def mesh_caller() -> Callable[..., Any]:
     from meshlib.testing import as_caller
 
     return as_caller
+
+
+@pytest.fixture
+def mesh_mocks() -> Iterator[None]:
+    """respx, pytest-httpx, vcrpy and their like work under every mesh: its calls go through httpx's own transports, where they
+    are, with the URL that the caller wrote (``meshlib.testing.through_mocks``). Ask for it, or for a whole suite::
+
+        @pytest.fixture(autouse=True)
+        def _mocks(mesh_mocks): ...
+    """
+    from meshlib.testing.mocks import through_mocks
+
+    with through_mocks():
+        yield

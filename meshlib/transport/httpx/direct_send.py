@@ -48,8 +48,8 @@ else:
     OPENED = ClientState.OPENED
 
 _Sync, _Async = httpx.Client, httpx.AsyncClient
-_SEND, _SINGLE = _Sync.send, _Sync._send_single_request
-_ASYNC_SEND, _ASYNC_SINGLE = _Async.send, _Async._send_single_request
+_SEND, _SINGLE, _FOR_URL = _Sync.send, _Sync._send_single_request, _Sync._transport_for_url
+_ASYNC_SEND, _ASYNC_SINGLE, _ASYNC_FOR_URL = _Async.send, _Async._send_single_request, _Async._transport_for_url
 _DEFAULT = httpx.USE_CLIENT_DEFAULT
 
 
@@ -115,6 +115,7 @@ class SendsDirectly(Base):
             or self._transport is not transport
             or _Sync.send is not _SEND
             or _Sync._send_single_request is not _SINGLE
+            or _Sync._transport_for_url is not _FOR_URL
             or not _is_plain(self, request)
             or not isinstance(request.stream, httpx.SyncByteStream)
         ):
@@ -168,6 +169,7 @@ class SendsDirectlyAsync(AsyncBase):
             or self._transport is not transport
             or _Async.send is not _ASYNC_SEND
             or _Async._send_single_request is not _ASYNC_SINGLE
+            or _Async._transport_for_url is not _ASYNC_FOR_URL
             or not _is_plain(self, request)
             or not isinstance(request.stream, httpx.AsyncByteStream)
         ):
