@@ -1,6 +1,6 @@
 """``python -m benchmarks.grpc_mtls_backend FOLDER``: a gRPC server of threads that obeys a mesh whose certificate, key and
-bundle are in the folder. Prints its ports as JSON: ``plain`` and ``direct`` (mTLS) are grpcio's own, ``port`` (both) is of
-``mesh.add_grpc_port``."""
+bundle are in the folder. Prints as JSON its ``pid`` and its ports: ``plain`` and ``direct`` (mTLS) are grpcio's own, ``port``
+(both) is of ``mesh.add_grpc_port``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
         "port": mesh.add_grpc_port(server, "127.0.0.1:0"),
     }
     server.start()
-    print(json.dumps(ports), flush=True)
+    print(json.dumps({**ports, "pid": os.getpid()}), flush=True)
     sys.stdin.read()
     os._exit(0)
 

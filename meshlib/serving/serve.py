@@ -67,8 +67,6 @@ def serve(options: ServeOptions, settings: HttpSettings, make_mesh: Callable[[],
     ``MeshError`` for what it cannot begin with, ``ConfigError`` for resources that are wrong."""
     sock = listen(options.host, options.port, "--port")
     health = None if options.health_port is None else listen(options.host, options.health_port, "--health-port")
-    host, port = sock.getsockname()[:2]
-    log.info("listening on %s", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     if options.workers == 1:
         return _work(options, settings, make_mesh, sock, health, lambda: None, -1)
 
@@ -100,6 +98,7 @@ def _work(
     try:
 
         def began() -> None:
+            log.info("serving %s as process %d, listening on %s", options.target, os.getpid(), _address(sock))
             if parent >= 0:
                 asyncio.get_running_loop().add_reader(parent, server.stop)
             ready()
@@ -113,11 +112,15 @@ def _work(
             reload=mesh.reload,
             ready=began,
         )
-        log.info("serving %s as process %d", options.target, os.getpid())
         server.run()
     finally:
         mesh.close()
     return 0 if server.started else 1
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _health_path(options: ServeOptions, app: object) -> str:

@@ -131,6 +131,7 @@ def test_an_application_that_does_not_start_ends_it(tmp_path: Path, workers: str
     with ServeProcess(tmp_path, "shop:broken", "--workers", workers) as served:
         assert served.ends() == 3
         served.says("no database")
+        assert not any("listening" in line for line in served.lines), "nobody is served"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,19 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path, arguments: tuple[st
     with ServeProcess(tmp_path, *arguments) as served:
         assert served.ends() == 1
         served.says(says)
-        assert not any("Traceback" in line for line in served.lines)
+        assert not any("Traceback" in line or "listening" in line for line in served.lines)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_says_that_it_listens_when_the_configuration_has_been_read_and_the_application_has_started(
+    tmp_path: Path, workers: str
+) -> None:
+    with ServeProcess(tmp_path, "shop:app", "--workers", workers, resources="kind: Nonsense") as served:
+        assert served.ends() == 1
+        assert not any("listening" in line for line in served.lines)
+    with ServeProcess(tmp_path, "shop:app", "--workers", workers) as served:
+        assert served.port > 0
+        assert any("startup complete" in line for line in served.lines)
 
 
 def run(*arguments: str, **environment: str | None) -> Any:

@@ -13,7 +13,7 @@ from typing import Self
 
 from tests.support.identities import World
 
-SECONDS = 30.0
+SECONDS = 90.0
 MAIN = "from meshlib.cli.main import main; main()"
 ROOT = Path(__file__).parents[2]
 
@@ -157,12 +157,11 @@ class ServeProcess:
 
     @property
     def port(self) -> int:
-        return int(self.says(r"listening on").rsplit(":", 1)[1])
+        return int(self.says(r"serving .* as process \d+, listening on").rsplit(":", 1)[1])
 
     def begun(self) -> Self:
         """When connections are accepted."""
-        self.says("serving")
-        self.says("startup complete")
+        self.says("listening on")
         return self
 
     def ends(self) -> int:
