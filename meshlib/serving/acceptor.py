@@ -23,6 +23,7 @@ from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.serving.first_byte import Verdict, verdict
 from meshlib.serving.joined_writes import JoinedWrites
 from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
+from meshlib.transport.upstream.loop_tls import LoopTls
 
 if TYPE_CHECKING:
     from meshlib.alarms import Alarms, Cancellable
@@ -43,8 +44,6 @@ BATCH = 64
 """Connections that are accepted in one turn of the loop."""
 BACKOFF = 1.0
 """Seconds without accepting when the process or the machine has no descriptor (or memory) left."""
-SHUTDOWN_TIMEOUT = 0.5
-"""Seconds that a client has to say good-bye in TLS, when it is said to it."""
 NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends RST and keeps nothing."""
@@ -250,25 +249,26 @@ class Acceptor:
 
     async def _secure(self, waiting: _Waiting, credentials: Credentials) -> None:
         assert self._loop is not None
+        loop = self._loop
         context = credentials.server_context(self._alpn, minimum=self._minimum())
         remember_sni(context)
         try:
-            await self._loop.connect_accepted_socket(
-                lambda: _Greeter(self, credentials),
-                waiting.sock,
-                ssl=context,
-                ssl_handshake_timeout=2 * self._patience + 1,  # the alarm is first
-                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            transport, tls = await self._loop.connect_accepted_socket(
+                lambda: LoopTls(loop, _Greeter(self, credentials), _Accepts(context), None), waiting.sock
             )
-            self.counts["tls"] += 1
-            self._over(waiting)
-        except OSError as error:  # ssl.SSLError is one
-            self.counts["handshake_failed"] += 1
+        except (OSError, asyncio.CancelledError):  # gone, or cut off
             self._drop(waiting)
+            return
+        try:
+            await tls.handshake
+            self.counts["tls"] += 1
+        except (OSError, ValueError) as error:  # ssl.SSLError is one, names that cannot be read are the other
+            self.counts["handshake_failed"] += 1
             why = getattr(error, "reason", None) or type(error).__name__
             self._say(f"handshake {why}", f"a TLS handshake has failed: {why} ({waiting.peer})")
         except asyncio.CancelledError:  # cut off
-            self._drop(waiting)
+            transport.abort()
+        self._over(waiting)
 
     def greeted(self, transport: asyncio.Transport, credentials: Credentials) -> asyncio.Protocol | None:
         """What serves a connection whose handshake has ended; None: it is not served."""
@@ -359,6 +359,21 @@ class _Waiting:
         except OSError:
             return "a client"
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a client of the unix socket"
+
+
+class _Accepts:
+    """The server's side of a context."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str | bytes | None
+    ) -> ssl.SSLObject:
+        """As ``SSLContext.wrap_bio``."""
+        return self._context.wrap_bio(incoming, outgoing, server_side=True)
 
 
 class _Greeter(asyncio.Protocol):

@@ -207,6 +207,48 @@ async def test_a_peer_without_certificate_or_of_another_root_is_refused_in_permi
         assert port.serves.peers == []
 
 
+async def test_who_is_refused_in_the_handshake_hears_why(world: World) -> None:
+    def heard(port: int) -> str:
+        with blocking(port, world.stranger()) as tls:
+            try:
+                tls.recv(1)
+            except ssl.SSLError as error:
+                return str(error.reason)
+            return "nothing"
+
+    async with accepting(world, STRICT) as port:
+        assert await asyncio.to_thread(heard, port.port) == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+        await until(lambda: port.acceptor.counts["handshake_failed"] == 1)
+        assert port.acceptor.waiting == 0
+
+
+def blocking(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20), server_hostname="reviews")
+
+
+async def test_a_client_that_reads_slowly_gets_all_that_was_written_before_the_end(world: World) -> None:
+    async with accepting(world, STRICT) as port:
+        with await asyncio.to_thread(blocking, port.port, world.client()) as tls:
+            await until(lambda: len(port.serves.made) == 1)
+            transport = port.serves.made[0].transport
+            transport.write(bytes(20_000_000))
+            transport.close()
+            assert transport.is_closing()
+            left = 20_000_000
+            while piece := await asyncio.to_thread(tls.recv, 1 << 20):
+                left -= len(piece)
+            assert left == 0
+
+
+async def test_what_greets_a_peer_may_fail_and_nobody_waits_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with accepting(world, STRICT) as port:
+        monkeypatch.setattr(port.acceptor, "greeted", lambda transport, credentials: 1 / 0)
+        assert "hello" not in await port.ask(world.client())
+        await until(lambda: port.acceptor.waiting == 0)
+
+
 async def test_strict_without_a_certificate_serves_nothing_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     empty = World()  # no certificate has come yet
     async with accepting(empty, STRICT) as port:

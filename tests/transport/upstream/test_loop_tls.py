@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -250,7 +251,7 @@ async def test_a_server_that_is_not_trusted_hears_why_and_the_protocol_nothing()
         await ends.tls.handshake
     ends.tls.connection_lost(None)
     assert ends.inner.heard == []
-    assert ends.below.ended == ["abort"]
+    assert ends.below.ended == ["close"]
 
 
 @on_a_loop
@@ -379,3 +380,44 @@ async def test_what_is_taken_in_parts_is_taken_whole() -> None:
     shaking.most = 2
     ends.tls.write(b"three")
     assert shaking.taken == [b"th", b"re", b"e"]
+
+
+@on_a_loop
+async def test_who_aborts_what_is_gone_already_does_nothing() -> None:
+    ends = Ends()
+    ends.shake()
+    ends.tls.close()
+    ends.tls.connection_lost(None)
+    ends.tls.abort()
+    assert ends.below.ended == ["close"]
+
+
+@on_a_loop
+async def test_a_server_accepts_a_client_and_hears_of_one_that_is_refused() -> None:
+    loop = asyncio.get_running_loop()
+    accepts = SimpleNamespace(
+        wrap_bio=lambda incoming, outgoing, *, server_hostname: SERVER.wrap_bio(incoming, outgoing, server_side=True)
+    )
+    inner, below = Inner(), Below()
+    server = LoopTls(loop, inner, accepts, None)
+    server.connection_made(below)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = CLIENT.wrap_bio(incoming, outgoing, server_hostname=NAME)
+    for _ in range(2):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        server.data_received(outgoing.read())
+        incoming.write(bytes(below.written))
+        below.written.clear()
+    assert server.handshake.done()
+    client.write(b"request")
+    server.data_received(outgoing.read())
+    server.write(b"response")
+    incoming.write(bytes(below.written))
+    assert client.read(99) == b"response"
+    assert inner.received == b"request"
+    refusing = LoopTls(loop, Inner(), accepts, None)
+    refusing.connection_made(Below())
+    refusing.data_received(b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises(ssl.SSLError, match="HTTP_REQUEST"):
+        await refusing.handshake
