@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help site demo demo-grpc demo-secure protos test plain coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release
+.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
 	@echo "make demo-secure   Bookinfo with identities: mTLS by our own CA, rotations, tokens, policies, a real Envoy"
 	@echo "make test    lint, types, import direction and all tests"
 	@echo "make plain   the tests of what has shortcuts, without any of them (MESHLIB_PLAIN=1)"
+	@echo "make httpx-versions   generated requests through mesh clients and httpx's own, over other versions of httpx"
 	@echo "make coverage   the same, and how much of meshlib they run (takes twice as long)"
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
@@ -70,6 +71,18 @@ test: check
 PLAIN_TESTS := $(addprefix tests/transport/,httpx protocol upstream runtimes)
 plain: $(STAMP)
 	MESHLIB_PLAIN=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PLAIN_TESTS) $(ARGS)
+
+# each version in a folder of its own, which stands before the one that is installed
+HTTPX_VERSIONS ?= 0.27.0 0.27.2 0.28.0 newest
+REQUESTS ?= 4000
+httpx-versions: $(STAMP)
+	@set -e; for version in $(HTTPX_VERSIONS); do \
+		folder=$(CURDIR)/$(VENV)-httpx/$$version; wanted="httpx==$$version"; test $$version != newest || wanted="httpx"; \
+		test -d $$folder/httpx || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $$folder $$wanted; \
+		echo "httpx $$version"; \
+		PYTHONPATH=$$folder MESHLIB_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest -q -n $(JOBS) tests/transport/httpx/test_client_differential.py \
+			tests/transport/httpx/test_direct_send.py tests/transport/httpx/test_bound_streams.py tests/transport/httpx/test_built_requests.py; \
+	done
 
 # apart from test: tracing every branch makes the tests cost three times as much
 coverage: override ARGS += --cov --cov-report=term:skip-covered --cov-fail-under=85
@@ -147,4 +160,4 @@ site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build
 
 clean:
-	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze $(VENV)-docs site $(VENV)-release dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze $(VENV)-httpx $(VENV)-docs site $(VENV)-release dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov

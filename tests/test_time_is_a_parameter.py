@@ -42,6 +42,7 @@ ALLOWED: dict[tuple[str, str], str] = {
         "asyncio.wait",
     ): "the grace of channel.close(), for calls on the network",
     ("transport/httpx/direct_send.py", "from time"): "response.elapsed, which httpx measures by the machine's clock",
+    ("transport/httpx/bound_streams.py", "from time"): "response.elapsed, which httpx measures by the machine's clock",
     ("transport/grpcio/client/aio_stream_run.py", "asyncio.wait"): NETWORK,
     ("transport/grpcio/client/aio_stream_run.py", "loop.time"): NETWORK,
     (

@@ -32,15 +32,16 @@ if TYPE_CHECKING:
 else:
     Base = AsyncBase = object
 
-KNOWN = re.compile(r"0\.28\.\d+")
-"""Versions of httpx of whose clients what is written here was compared with their own way. (0.27 counts the time of a
-response by another object, which its streams are given.)"""
+KNOWN = re.compile(r"0\.2[78]\.\d+")
+"""Versions of httpx of whose clients what is written here was compared with their own way; ``make httpx-versions`` does."""
 INFO = logging.INFO
 
 log = logging.getLogger("httpx")
 
 try:
-    from httpx._client import BoundAsyncStream, BoundSyncStream, ClientState
+    from httpx._client import ClientState
+
+    from meshlib.transport.httpx.bound_streams import bound, bound_async
 except ImportError:
     possible = False
 else:
@@ -130,7 +131,7 @@ class SendsDirectly(Base):
         if _is_whole(response, began):
             _taken(self, request, response)
             return response
-        response.stream = BoundSyncStream(response.stream, response=response, start=began)  # type: ignore[arg-type]
+        bound(response, began)
         _taken(self, request, response)
         try:
             if response.has_redirect_location:
@@ -184,7 +185,7 @@ class SendsDirectlyAsync(AsyncBase):
         if _is_whole(response, began):
             _taken(self, request, response)
             return response
-        response.stream = BoundAsyncStream(response.stream, response=response, start=began)  # type: ignore[arg-type]
+        bound_async(response, began)
         _taken(self, request, response)
         try:
             if response.has_redirect_location:
