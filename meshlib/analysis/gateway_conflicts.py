@@ -21,17 +21,7 @@ _MANY = 4
 
 def conflicts(index: Index) -> Iterator[Finding]:
     """Servers that two gateways have on the same port, for the same host and workloads."""
-    by_host: dict[tuple[int, str, str], _Alike] = {}
-    for gateway in index.of(GATEWAY):
-        take_turns()
-        hosts_of: dict[int, dict[str, str]] = {}
-        for server in gateway.spec.servers or ():
-            if server.port is not None and server.port.number:
-                # Istio keeps the last server of a port
-                hosts_of[server.port.number] = dict.fromkeys(server.hosts or (), server.bind or "")
-        for number, hosts in hosts_of.items():
-            for host, bind in hosts.items():
-                by_host.setdefault((number, host, bind), _Alike()).add(gateway)
+    by_host = _by_host(index)
     overlap: dict[tuple[_Selector, _Selector], bool] = {}
     for gateway in index.analyzed(GATEWAY):
         take_turns()
@@ -61,6 +51,22 @@ def conflicts(index: Index) -> Iterator[Finding]:
                     f"{', '.join(shared)} on the same workloads",
                     "put the servers into one Gateway, or give them other hosts",
                 )
+
+
+def _by_host(index: Index) -> dict[tuple[int, str, str], _Alike]:
+    """Gateways by port, host and address that they listen on."""
+    by_host: dict[tuple[int, str, str], _Alike] = {}
+    for gateway in index.of(GATEWAY):
+        take_turns()
+        hosts_of: dict[int, dict[str, str]] = {}
+        for server in gateway.spec.servers or ():
+            if server.port is not None and server.port.number:
+                # Istio keeps the last server of a port
+                hosts_of[server.port.number] = dict.fromkeys(server.hosts or (), server.bind or "")
+        for number, hosts in hosts_of.items():
+            for host, bind in hosts.items():
+                by_host.setdefault((number, host, bind), _Alike()).add(gateway)
+    return by_host
 
 
 class _Alike:

@@ -244,22 +244,11 @@ def serve(
     from meshlib.clock import SystemClock
     from meshlib.problems import MeshError
 
-    if socket and (bool(spiffe_id) == bool(service_account) or bool(namespace) != bool(service_account)):
-        raise click.UsageError("say who opens the socket: --spiffe-id, or both --namespace and --service-account")
-    if not socket and (spiffe_id or namespace or service_account or dns):
-        raise click.UsageError("--spiffe-id, --namespace, --service-account and --dns are of a --socket")
-    if istiod_address and (bool(tokens) == bool(jwks) or bool(jwks) != bool(issuer)):
-        raise click.UsageError("say by what callers are known: --tokens, or both --jwks and --issuer")
-    if not istiod_address and (tokens or jwks or issuer):
-        raise click.UsageError("--tokens, --jwks and --issuer are of an --istiod-address")
+    _check_socket(socket, spiffe_id, namespace, service_account, dns)
+    _check_istiod(istiod_address, tokens, jwks, issuer)
     if not socket and not istiod_address:
         raise click.UsageError("say what to serve: --socket, --istiod-address or both")
-    try:
-        mode = int(socket_mode, 8)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o777:
-        raise click.UsageError(f"--socket-mode {socket_mode!r} is not a valid mode; write it as 0660")
+    mode = _mode(socket_mode)
 
     ended = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -294,3 +283,29 @@ def serve(
         click.echo(f"istiod's certificate API: {host}:{serving.istiod.port}; its roots: {store.folder / 'bundle.pem'}")
     ended.wait()
     serving.close()
+
+
+def _check_socket(
+    socket: str | None, spiffe_id: str, namespace: str, service_account: str, dns: tuple[str, ...]
+) -> None:
+    if socket and (bool(spiffe_id) == bool(service_account) or bool(namespace) != bool(service_account)):
+        raise click.UsageError("say who opens the socket: --spiffe-id, or both --namespace and --service-account")
+    if not socket and (spiffe_id or namespace or service_account or dns):
+        raise click.UsageError("--spiffe-id, --namespace, --service-account and --dns are of a --socket")
+
+
+def _check_istiod(istiod_address: str, tokens: str | None, jwks: str | None, issuer: str) -> None:
+    if istiod_address and (bool(tokens) == bool(jwks) or bool(jwks) != bool(issuer)):
+        raise click.UsageError("say by what callers are known: --tokens, or both --jwks and --issuer")
+    if not istiod_address and (tokens or jwks or issuer):
+        raise click.UsageError("--tokens, --jwks and --issuer are of an --istiod-address")
+
+
+def _mode(written: str) -> int:
+    try:
+        mode = int(written, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise click.UsageError(f"--socket-mode {written!r} is not a valid mode; write it as 0660")
+    return mode

@@ -24,6 +24,7 @@ from meshlib.workload import Workload
 if TYPE_CHECKING:
     from meshlib.policy.consistent_hash import HashPolicy
     from meshlib.resources import destination_rule as written
+    from meshlib.resources.connection_pool import HttpPool, TcpPool
 
 V = TypeVar("V")
 
@@ -285,33 +286,45 @@ def _has_labels(endpoint: Endpoint, wanted: ItemsView[str, str]) -> bool:
 
 
 def _limits(policy: EffectivePolicy) -> CircuitLimits:
-    pool = policy.connection_pool
-    if pool is None:
-        return DEFAULT_LIMITS
-    # proto3: an explicit 0 is the same as not set, and means the default
-    usual, tcp, http = DEFAULT_LIMITS, pool.tcp, pool.http
-    idle_timeout, keepalive, pings = usual.idle_timeout, None, None
-    if tcp is not None:
-        idle_timeout = tcp.idle_timeout or idle_timeout
-        probes = tcp.tcp_keepalive
-        if probes is not None:
-            keepalive = TcpKeepalive(probes.probes or 0, int(probes.time or 0), int(probes.interval or 0))
-    if http is not None:
-        idle_timeout = http.idle_timeout or idle_timeout
-        alive = http.http2_keep_alive
-        if alive is not None and alive.interval and alive.timeout:
-            pings = (alive.interval, alive.timeout)
-    return CircuitLimits(
-        max_connections=(tcp and tcp.max_connections) or usual.max_connections,
-        connect_timeout=(tcp and tcp.connect_timeout) or usual.connect_timeout,
-        idle_timeout=idle_timeout,
-        max_connection_duration=(tcp and tcp.max_connection_duration) or None,
-        http1_max_pending_requests=(http and http.http1_max_pending_requests) or usual.http1_max_pending_requests,
-        http2_max_requests=(http and http.http2_max_requests) or usual.http2_max_requests,
-        max_requests_per_connection=(http and http.max_requests_per_connection) or usual.max_requests_per_connection,
-        max_retries=(http and http.max_retries) or usual.max_retries,
-        max_concurrent_streams=(http and http.max_concurrent_streams) or usual.max_concurrent_streams,
+    pool, limits = policy.connection_pool, DEFAULT_LIMITS
+    if pool is not None and pool.tcp is not None:
+        limits = _with_tcp(limits, pool.tcp)
+    if pool is not None and pool.http is not None:
+        limits = _with_http(limits, pool.http)
+    return limits
+
+
+# proto3: an explicit 0 is the same as not set, and means the default
+
+
+def _with_tcp(limits: CircuitLimits, tcp: TcpPool) -> CircuitLimits:
+    probes = tcp.tcp_keepalive
+    keepalive = None
+    if probes is not None:
+        keepalive = TcpKeepalive(probes.probes or 0, int(probes.time or 0), int(probes.interval or 0))
+    return replace(
+        limits,
+        max_connections=tcp.max_connections or limits.max_connections,
+        connect_timeout=tcp.connect_timeout or limits.connect_timeout,
+        idle_timeout=tcp.idle_timeout or limits.idle_timeout,
+        max_connection_duration=tcp.max_connection_duration or None,
         tcp_keepalive=keepalive,
+    )
+
+
+def _with_http(limits: CircuitLimits, http: HttpPool) -> CircuitLimits:
+    alive = http.http2_keep_alive
+    pings = None
+    if alive is not None and alive.interval and alive.timeout:
+        pings = (alive.interval, alive.timeout)
+    return replace(
+        limits,
+        idle_timeout=http.idle_timeout or limits.idle_timeout,
+        http1_max_pending_requests=http.http1_max_pending_requests or limits.http1_max_pending_requests,
+        http2_max_requests=http.http2_max_requests or limits.http2_max_requests,
+        max_requests_per_connection=http.max_requests_per_connection or limits.max_requests_per_connection,
+        max_retries=http.max_retries or limits.max_retries,
+        max_concurrent_streams=http.max_concurrent_streams or limits.max_concurrent_streams,
         http2_keepalive=pings,
     )
 

@@ -101,6 +101,18 @@ def _destination(target: DestinationFacts) -> list[str]:
         lines.append(f"       by {target['resilience']['resource']}: {target['resilience_text']}")
     changed = (("request headers", target["request_headers"]), ("response headers", target["response_headers"]))
     lines += [f"       {what}: {operations}" for what, operations in changed if operations]
+    lines += _endpoints(target)
+    if target.get("endpoints_note"):
+        lines.append(f"       {target['endpoints_note']}")
+    if target.get("reply"):
+        lines.append(f"       reply: {target['reply']}")
+    if target.get("lack"):
+        lines.append(f"       {target['lack']}")
+    return lines
+
+
+def _endpoints(target: DestinationFacts) -> list[str]:
+    lines = []
     by_mtls = any(endpoint["tls"] == MTLS or LABEL in endpoint["labels"] for endpoint in target["endpoints"])
     for endpoint in target["endpoints"]:
         state = "" if endpoint["usable"] else "  ejected" if endpoint["ejected"] else "  not ready"
@@ -113,10 +125,4 @@ def _destination(target: DestinationFacts) -> list[str]:
         lines.append(f"       {endpoint['address']}  {who}{where}{state}".rstrip())
         if by_mtls:
             lines.append(f"         {endpoint['tls']}: {endpoint['tls_reason']}")
-    if target.get("endpoints_note"):
-        lines.append(f"       {target['endpoints_note']}")
-    if target.get("reply"):
-        lines.append(f"       reply: {target['reply']}")
-    if target.get("lack"):
-        lines.append(f"       {target['lack']}")
     return lines

@@ -156,13 +156,9 @@ class Loading:
         if not isinstance(kind, str) or not isinstance(version, str):
             self._say(no_head(value, kind, version), file, positions, prefix)
             return
-        if kind.endswith("List") and isinstance(value.get("items"), list):
-            typed = kind.removesuffix("List")
-            document.parts = [document.part(index) for index in in_turns(range(len(value["items"])))]
-            document.head = (typed, version) if typed else (None, None)
-            if self.keep_all and any(_is_from_cluster(part.value) for part in document.parts[:5]):
-                self.result.dumps.setdefault(file, (len(document.parts), positions.place(())))
-            self._list(document, document.head, file, prefix)
+        items = value.get("items")
+        if kind.endswith("List") and isinstance(items, list):
+            self._open_list(document, len(items), kind, version, file, prefix)
             return
         inside: Document | None = None
         said: list[Finding] = []
@@ -171,22 +167,7 @@ class Loading:
         read = inside is not None or kind != CONFIG_MAP.kind
         model = model_for(version, kind) if read else None
         if model is None:
-            if self.keep_all:
-                line, column = positions.place(())
-                origin = Origin(file=file, line=line, column=column)
-                self.result.others.append(Other(version, kind, value, origin, positions))
-            self._unknown_kind(kind, version, file, positions, prefix)
-            called = value.get("metadata")
-            if (
-                read
-                and kind in KINDS
-                and isinstance(called, Mapping)
-                and called.get("name")
-                and file in self.result.files
-            ):
-                self.result.files[file].refused.add(_would_be(kind, called))
-            if read and unknown_version(kind, version) is not None:
-                self._stands_for(kind, document, f"apiVersion {version} is not known", file, positions)
+            self._not_read(document, value, kind, version, file, prefix, passed_over=not read)
             return
         content = None
         if self.memo is not None:
@@ -196,24 +177,57 @@ class Loading:
                 self.memo.checked[id(document)] = same
                 self._resource(document, same, file, prefix)
                 return
-        taken = (inside or document).take()
         head = {"apiVersion": version, "kind": kind}
+        taken = (inside or document).take()
         if "kind" not in value or "apiVersion" not in value:
             taken = {**head, **taken}
-        metadata = value.get("metadata")
-        would_be = _would_be(kind, metadata) if isinstance(metadata, Mapping) and metadata.get("name") else ""
-        long = document.source is not None and document.source.size >= LONG_TEXT and kind not in GUARDED
         if inside is None:
+            long = document.source is not None and document.source.size >= LONG_TEXT and kind not in GUARDED
             resource, findings = check(model, taken, positions, lenient=self.lenient, use_up=long)
         else:
-            # what a newer or older Istio has in its MeshConfig is no reason to refuse the rest: istiod ignores it
-            resource, findings = check(model, taken, inside.positions, lenient=True)
-            resource, findings = None if inside.broken else resource, said + findings
+            resource, findings = _checked_inside(model, taken, inside)
+            findings = said + findings
         refused = (model, head) if resource is None else None
+        would_be = _would_be(kind, value)
         checked = Checked(inside or document, resource, findings, would_be, None if findings else content, refused)
         if self.memo is not None:
             self.memo.checked[id(document)] = checked  # which holds the document, so that its id stays its own
         self._resource(document, checked, file, prefix)
+
+    def _open_list(self, document: Document, count: int, kind: str, version: str, file: str, prefix: str) -> None:
+        """Takes each item of a list for a document."""
+        typed = kind.removesuffix("List")
+        document.parts = [document.part(index) for index in in_turns(range(count))]
+        document.head = (typed, version) if typed else (None, None)
+        if self.keep_all and any(_is_from_cluster(part.value) for part in document.parts[:5]):
+            self.result.dumps.setdefault(file, (len(document.parts), document.positions.place(())))
+        self._list(document, document.head, file, prefix)
+
+    def _not_read(
+        self,
+        document: Document,
+        value: Mapping[str, object],
+        kind: str,
+        version: str,
+        file: str,
+        prefix: str,
+        *,
+        passed_over: bool,
+    ) -> None:
+        """Notes a document that is not read. ``passed_over``: its kind is, and this one says nothing of the mesh."""
+        positions = document.positions
+        if self.keep_all:
+            line, column = positions.place(())
+            origin = Origin(file=file, line=line, column=column)
+            self.result.others.append(Other(version, kind, value, origin, positions))
+        self._unknown_kind(kind, version, file, positions, prefix)
+        if passed_over:
+            return
+        would_be = _would_be(kind, value) if kind in KINDS else ""
+        if would_be and file in self.result.files:
+            self.result.files[file].refused.add(would_be)
+        if unknown_version(kind, version) is not None:
+            self._stands_for(kind, document, f"apiVersion {version} is not known", file, positions)
 
     def _list(self, document: Document, head: tuple[object, object], file: str, prefix: str) -> None:
         for index, part in enumerate(document.parts or ()):
@@ -360,8 +374,19 @@ class Loading:
         return True
 
 
-def _would_be(kind: str, metadata: Mapping[str, object]) -> str:
-    """The id of the resource that a document would be."""
+def _checked_inside(
+    model: type[Resource], taken: dict[str, object], inside: Document
+) -> tuple[Resource | None, list[Finding]]:
+    """A MeshConfig. What a newer or older Istio has in it is no reason to refuse the rest: istiod ignores it."""
+    resource, findings = check(model, taken, inside.positions, lenient=True)
+    return None if inside.broken else resource, findings
+
+
+def _would_be(kind: str, value: Mapping[str, object]) -> str:
+    """The id of the resource that a document would be, "" of one without a name."""
+    metadata = value.get("metadata")
+    if not isinstance(metadata, Mapping) or not metadata.get("name"):
+        return ""
     return f"{kind}/{metadata.get('namespace') or 'default'}/{metadata['name']}"
 
 

@@ -113,6 +113,20 @@ def value_problem(value: str) -> str:
 
 
 _LITERAL, _VARIABLE, _ARRAY, _STRING_START, _STRING, _AFTER_STRING, _ARGUMENTS_END, _VARIABLE_END = range(8)
+_NEXT: dict[int, tuple[dict[str, int], int | str]] = {
+    _LITERAL: ({"%": _VARIABLE}, _LITERAL),
+    _VARIABLE: ({"%": _LITERAL, "(": _ARRAY}, _VARIABLE),
+    _ARRAY: ({"[": _STRING_START, " ": _ARRAY}, _STRING),
+    _STRING_START: ({'"': _STRING, " ": _STRING_START}, "a quoted argument is missing"),
+    _STRING: ({")": _VARIABLE_END, '"': _AFTER_STRING}, _STRING),
+    _AFTER_STRING: (
+        {",": _STRING_START, "]": _ARGUMENTS_END, " ": _AFTER_STRING},
+        "arguments are separated by commas",
+    ),
+    _ARGUMENTS_END: ({")": _VARIABLE_END, " ": _ARGUMENTS_END}, "a closing ) is missing"),
+    _VARIABLE_END: ({"%": _LITERAL, " ": _VARIABLE_END}, "a closing % is missing"),
+}
+"""What each character leads to from each state, and what any other does: to a state, or what is wrong."""
 
 
 def _operators_problem(value: str) -> str:
@@ -120,54 +134,20 @@ def _operators_problem(value: str) -> str:
     state = _LITERAL
     at = 0
     while at < len(value):
-        char = value[at]
-        if state == _LITERAL:
-            if char == "%":
-                if at + 1 == len(value):
-                    return "it ends with a lone %"
-                if value[at + 1] == "%":
-                    at += 1
-                else:
-                    state = _VARIABLE
-        elif state == _VARIABLE:
-            if char == "%":
-                state = _LITERAL
-            elif char == "(":
-                state = _ARRAY
-        elif state == _ARRAY:
-            if char == "[":
-                state = _STRING_START
-            elif char != " ":
-                state = _STRING
-        elif state == _STRING_START:
-            if char == '"':
-                state = _STRING
-            elif char != " ":
-                return "a quoted argument is missing"
-        elif state == _STRING:
-            if char == "\\":
-                if at + 1 == len(value):
-                    return "it ends with a lone backslash"
-                at += 1
-            elif char == ")":
-                state = _VARIABLE_END
-            elif char == '"':
-                state = _AFTER_STRING
-        elif state == _AFTER_STRING:
-            if char == ",":
-                state = _STRING_START
-            elif char == "]":
-                state = _ARGUMENTS_END
-            elif char != " ":
-                return "arguments are separated by commas"
-        elif state == _ARGUMENTS_END:
-            if char == ")":
-                state = _VARIABLE_END
-            elif char != " ":
-                return "a closing ) is missing"
-        elif char == "%":
-            state = _LITERAL
-        elif char != " ":
-            return "a closing % is missing"
+        char, follows = value[at], value[at + 1 : at + 2]
+        if state == _LITERAL and char == "%" and follows in ("", "%"):
+            if not follows:
+                return "it ends with a lone %"
+            at += 1
+        elif state == _STRING and char == "\\":
+            if not follows:
+                return "it ends with a lone backslash"
+            at += 1
+        else:
+            known, otherwise = _NEXT[state]
+            following = known.get(char, otherwise)
+            if isinstance(following, str):
+                return following
+            state = following
         at += 1
     return "" if state == _LITERAL else "it ends within %...%"

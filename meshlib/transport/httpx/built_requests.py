@@ -133,63 +133,76 @@ class BuildsRequests(Base):
         built = self._built
         if built is None or built.base_url is not self.base_url:
             built = self._built = _Built(self.base_url)
-        known = built.known(url) if type(url) is str and not PLAIN else None
+        known = None
+        if type(url) is str and not PLAIN:
+            known = built.urls.get(url) or built.known(url)
         if (
-            known is None
-            or content is not None
-            or data is not None
-            or files is not None
-            or json is not None
-            or params is not None
-            or cookies is not None
-            or extensions is not None
-            or not (headers is None or type(headers) is dict)
-            or self.params
-            or self.cookies
+            known is not None
+            and content is None
+            and data is None
+            and files is None
+            and json is None
+            and params is None
+            and cookies is None
+            and extensions is None
+            and (headers is None or type(headers) is dict)
+            and not self.params
+            and not self.cookies
         ):
-            made = super().build_request(
-                method,
-                url if known is None else known[0],
-                content=content,
-                data=data,
-                files=files,
-                json=json,
-                params=params,
-                headers=headers,
-                cookies=cookies,
-                timeout=timeout,
-                extensions=extensions,
-            )
-            if known is None and params is None and type(url) is str and not self.params and not PLAIN:
-                built.remember(url, made.url)
-            return made
-        parsed, authority = known
+            like_others = self._like_others(built, method, known, headers, timeout)
+            if like_others is not None:
+                return like_others
+        made = super().build_request(
+            method,
+            url if known is None else known[0],
+            content=content,
+            data=data,
+            files=files,
+            json=json,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            timeout=timeout,
+            extensions=extensions,
+        )
+        if known is None and params is None and type(url) is str and not self.params and not PLAIN:
+            built.remember(url, made.url)
+        return made
+
+    def _like_others(
+        self,
+        built: _Built,
+        method: str,
+        known: tuple[httpx.URL, bytes],
+        headers: dict[str, str] | None,
+        timeout: TimeoutTypes | UseClientDefault,
+    ) -> httpx.Request | None:
+        """A request with nothing but a URL and perhaps headers; None: httpx has more to do for these."""
+        url, authority = known
         template = built.templates.get((method, authority))
         own = self.headers
         of_client = own._list if _filled and type(own) is _Headers else own.raw
         if template is None or template.of_client != of_client:
-            template = _Template(of_client, super().build_request(method, parsed))
+            template = _Template(of_client, super().build_request(method, url))
             if len(built.templates) >= MOST_TEMPLATES:
                 built.templates.clear()
             built.templates[method, authority] = template
         limits = self.timeout if timeout is httpx.USE_CLIENT_DEFAULT else httpx.Timeout(timeout)  # type: ignore[arg-type]
-        merged: HeaderTypes = template.headers
         if _filled and httpx.Request is _Request:
             own_triples = triples_of(headers, template.lower) if headers else ()
             if own_triples is not None:
                 triples = [*template.headers._list, *own_triples]
                 asked: dict[str, object] = {"timeout": limits.as_dict()}
-                return filled_request(
-                    _Request, method, parsed, filled_headers(_Headers, triples), _ByteStream(b""), asked
-                )
+                return filled_request(_Request, method, url, filled_headers(_Headers, triples), _ByteStream(b""), asked)
+        merged: HeaderTypes = template.headers
         if headers:
             names = template.names
             if any([type(name) is not str or name.lower() in names for name in headers]):  # noqa: C419 (no generator)
-                return super().build_request(method, parsed, headers=headers, timeout=timeout)
-            merged = [*template.raw, *headers.items()]
+                return None
+            merged = [*template.raw, *headers.items()]  # type: ignore[assignment]  # httpx takes both in one list
         # as httpx does: a request that is given a stream has its headers already, and one without a body is read at once
         made = httpx.Request(
-            method, parsed, headers=merged, stream=httpx.ByteStream(b""), extensions={"timeout": limits.as_dict()}
+            method, url, headers=merged, stream=httpx.ByteStream(b""), extensions={"timeout": limits.as_dict()}
         )
         made.read()
         return made
