@@ -1,8 +1,8 @@
 """This tree against another one that is checked out beside it: ``MESHLIB_BENCH_BASE=../base python -m benchmarks --only base``.
 
 ``git worktree add ../base 905a658`` makes the tree that the figures of HTTP/2 and of policy are told against. Both are measured
-in processes that take turns, HTTP/2 from outside by the same program, policy by each tree's own row; the best of each counts, as
-the machine is never faster than it is.
+in processes that take turns, HTTP/2 from outside by the same program, policy by each tree's own row; the best of each counts,
+as the machine is never faster than it is.
 """
 
 from __future__ import annotations

@@ -115,7 +115,13 @@ async def race_on_loop(
     """The same on asyncio: one task a try; losers are cancelled, which gives their connections back."""
     tries = effect.tries
     loop = asyncio.get_running_loop()
-    running: dict[asyncio.Future[Outcome], Send[R]] = {asyncio.ensure_future(send(effect.first)): effect.first}
+
+    async def begin(attempt: Send[R]) -> Outcome:
+        return await send(
+            attempt
+        )  # which may begin at once: a task that is cancelled before its first step has begun nothing
+
+    running: dict[asyncio.Future[Outcome], Send[R]] = {loop.create_task(begin(effect.first)): effect.first}
     late: Any = loop.create_future()
     alarm = alarms.on_loop(loop, effect.delay, functools.partial(wake, late))
     try:
@@ -133,7 +139,7 @@ async def race_on_loop(
                 another = tries.another()
                 late = None
                 if another is not None:
-                    running[asyncio.ensure_future(send(another))] = another
+                    running[loop.create_task(begin(another))] = another
                     late = loop.create_future()
                     alarm = alarms.on_loop(loop, effect.delay, functools.partial(wake, late))
     finally:

@@ -75,7 +75,8 @@ class AsyncioHttp2:
         self._open: set[Connection] = set()
 
     def begun(self, attempt: Attempt) -> Coroutine[object, object, Outcome] | None:
-        """The rest of an attempt that ends with its head, on a stream that was to be had at once. None: ``send`` it."""
+        """The rest of an attempt that ends with its head, on a stream that was to be had at once. None: ``send`` it.
+        Await it at once: it has begun."""
         if self._http1:
             return None
         timeout = attempt.head_timeout
@@ -91,8 +92,7 @@ class AsyncioHttp2:
         return connection.respond(stream, waiter, attempt, head_by)
 
     def send(self, attempt: Attempt, framing: Framing) -> Coroutine[object, object, Outcome | None]:
-        """One attempt, as ``AsyncioUpstream.send``; None when the server speaks HTTP/1.1 only. Await it at once: it may have
-        begun."""
+        """One attempt, as ``AsyncioUpstream.send``; None when the server speaks HTTP/1.1 only."""
         began = self.loop.time()
         target = attempt.target
         if self._http1:

@@ -165,3 +165,20 @@ def test_a_loser_that_answers_too_late_has_its_body_dropped():
     assert done.wait(5)
     assert first.outcome.body.aborted
     assert tries.losers == [first]
+
+
+async def test_a_try_begins_in_its_own_task_so_that_one_cancelled_before_has_begun_nothing():
+    begun: list[Any] = []
+
+    def send(attempt: Any) -> Any:
+        begun.append(attempt)  # as over HTTP/2, where a stream is opened before anything is awaited
+        return asyncio.sleep(60)
+
+    first: Any = Try(None)
+    race = asyncio.create_task(race_on_loop(Race(first, 1.0, Tries()), send, Alarms()))
+    await asyncio.sleep(0)
+    assert begun == []
+    await asyncio.sleep(0)
+    assert begun == [first]
+    race.cancel()
+    await asyncio.gather(race, return_exceptions=True)

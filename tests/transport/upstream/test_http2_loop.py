@@ -12,6 +12,7 @@ from meshlib.alarms import Alarms
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.circuit_limits import Slots
 from meshlib.transport.protocol.framing import framing_of
+from meshlib.transport.protocol.heads_to_send import sent_head_of
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.http2_loop import HTTP1_SECONDS, AsyncioHttp2
@@ -198,8 +199,11 @@ async def test_a_call_that_is_cancelled_before_its_response_leaves_no_stream_and
     target = target_of(server)
     await call(pool, target)
     server.answer = lambda peer, request: None
-    attempt = Attempt(b"GET", b"/", [(b"Host", b"a")], None, target, 60.0)
-    task = asyncio.create_task(pool.send(attempt, framing_of(attempt.headers, None)))
+    head = sent_head_of([(b"Host", b"a")])
+    assert head is not None
+    begun = pool.begun(Attempt(b"GET", b"/", head, None, target, 60.0))
+    assert begun is not None
+    task = asyncio.create_task(begun)
     (connection,) = pool._open
     assert len(connection.session.streams) == 1
     await asyncio.sleep(0)
