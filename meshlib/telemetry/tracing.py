@@ -49,7 +49,8 @@ class Tracing(Spans):
         ):  # also one that is not sampled: that goes on too
             carrier: dict[str, str] = {}
             self._propagate.inject(carrier, context=self._trace.set_span_in_context(span))
-            headers.extend((k.encode(), v.encode()) for k, v in carrier.items())
+            # a new list: calls whose requests look the same may have one in common
+            request.headers = [*headers, *((k.encode(), v.encode()) for k, v in carrier.items())]
         if not span.is_recording():
             return None
         span.set_attribute("server.address", request.authority)
@@ -85,4 +86,4 @@ def _forward(serving: InboundRequest, call: Call) -> None:
     found = [(name.encode(), value.encode("latin-1")) for name in FORWARDED if (value := serving.header(name))]
     if found and not _has_context(call.request.headers):
         there = {name.lower() for name, _ in call.request.headers}
-        call.request.headers.extend(pair for pair in found if pair[0] not in there)
+        call.request.headers = [*call.request.headers, *(pair for pair in found if pair[0] not in there)]

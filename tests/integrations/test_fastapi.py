@@ -13,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 from meshlib_fastapi import Caller, Claims, MeshClient, MeshExtension, limit, requires, routed
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.websockets import WebSocketDisconnect
@@ -40,6 +41,18 @@ def app(served):
     made = FastAPI()
     MeshExtension(made, served.mesh)
     return made
+
+
+def test_whoever_wraps_the_stack_finds_what_starlette_begins_it_with(served):
+    """OpenTelemetry's instrumentation leaves an application alone otherwise, and makes a stack of what is inside."""
+    app = FastAPI()
+    MeshExtension(app, served.mesh)
+    app.get("/whoami")(lambda: "me")
+    stack = app.build_middleware_stack()
+    assert isinstance(stack, ServerErrorMiddleware)
+    assert (stack.handler, stack.debug) == (None, False)
+    app.build_middleware_stack = lambda: ServerErrorMiddleware(stack.app)
+    assert TestClient(app).get("/whoami").json() == "me"
 
 
 class TestWhatHandlersAskFor:

@@ -136,6 +136,20 @@ def test_each_call_is_a_client_span_whose_context_reaches_the_upstream(server, s
     assert f"{span.context.trace_id:032x}" in server.seen[0]["headers"]["traceparent"]
 
 
+def test_calls_that_look_the_same_have_each_its_own_context_on_every_attempt(server, spans):
+    provider, exporter = spans
+    server.behave = lambda handler: handler.path == "/busy" and (handler.answer(503) or True)
+    retried = resources(server.port, retries={"attempts": 1, "retryOn": "5xx", "backoff": "1ms"})
+    with meshlib.Mesh.from_resources(retried, tracer_provider=provider, registry=CollectorRegistry()) as mesh:
+        with mesh.client() as client:
+            for path in ("ok", "busy", "ok"):
+                client.get(f"http://reviews:9080/{path}")
+    told = [f"{span.context.trace_id:032x}" for span in exporter.get_finished_spans()]
+    sent = [seen["headers"]["traceparent"].split("-")[1] for seen in server.seen]
+    assert len(set(told)) == 3
+    assert sent == [told[0], told[1], told[1], told[2]]
+
+
 def test_a_callers_own_trace_context_is_never_overwritten(server, spans):
     provider, _ = spans
     own = "00-11111111111111111111111111111111-2222222222222222-01"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
     from meshlib import Mesh
     from meshlib.compiler.token_rules import TokenRules
+
+
+class _Outermost(ServerErrorMiddleware):
+    """An application's stack begins with one of these to whoever wraps it, as OpenTelemetry's instrumentation does; the one
+    that acts is inside."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
 
 STOPPED = frozenset(("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"))
 
@@ -66,7 +76,7 @@ class MeshExtension:
 
         def build_middleware_stack() -> ASGIApp:
             self._inner = MeshASGIMiddleware(build(), mesh, port)
-            return self._serve
+            return _Outermost(self._serve)
 
         app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]
         app.openapi = documented(app.openapi, self._token_rules)  # type: ignore[method-assign]

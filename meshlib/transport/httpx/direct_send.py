@@ -16,6 +16,7 @@ import logging
 import re
 from datetime import timedelta
 from time import perf_counter
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 import httpx
@@ -38,6 +39,12 @@ INFO = logging.INFO
 
 log = logging.getLogger("httpx")
 
+
+def _is_own(function: object) -> bool:
+    """Whether this is httpx's own: Sentry, for one, may have been there before us."""
+    return type(function) is FunctionType and function.__globals__ is vars(httpx._client)
+
+
 try:
     from httpx._client import ClientState
 
@@ -51,6 +58,9 @@ else:
 _Sync, _Async = httpx.Client, httpx.AsyncClient
 _SEND, _SINGLE, _FOR_URL = _Sync.send, _Sync._send_single_request, _Sync._transport_for_url
 _ASYNC_SEND, _ASYNC_SINGLE, _ASYNC_FOR_URL = _Async.send, _Async._send_single_request, _Async._transport_for_url
+possible = possible and all(
+    map(_is_own, (_SEND, _SINGLE, _FOR_URL, _ASYNC_SEND, _ASYNC_SINGLE, _ASYNC_FOR_URL)),
+)
 _DEFAULT = httpx.USE_CLIENT_DEFAULT
 
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -130,3 +132,24 @@ async def test_a_call_that_is_cancelled_leaves_the_client_as_it_was(directly):
 )
 def test_an_httpx_that_nobody_has_compared_goes_its_own_way(version, known):
     assert (direct_send.KNOWN.fullmatch(version) is not None) is known
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{kind}.{method}" for kind in ("Client", "AsyncClient") for method in ("send", "_send_single_request")]
+    + ["Client._transport_for_url"],
+)
+def test_what_was_patched_before_meshlib_was_there_is_not_taken_for_httpxs_own(name):
+    """As Sentry's integration does."""
+    program = f"""
+import functools, httpx
+kind, method = httpx.{name.partition(".")[0]}, "{name.partition(".")[2]}"
+own = getattr(kind, method)
+@functools.wraps(own)
+def patched(*args, **kwargs):
+    return own(*args, **kwargs)
+setattr(kind, method, patched)
+from meshlib.transport.httpx import direct_send
+assert not direct_send.possible
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
