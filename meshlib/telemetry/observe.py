@@ -223,7 +223,9 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
         workload: Workload,
         clock: Callable[[], float],
     ) -> None:
-        super().__init__(registry, lambda there: InboundMetrics(there, workload), InboundTracing(provider), clock)
+        self.tracing = InboundTracing(provider)
+        """While ``unrecorded`` is left, calls within no other may begin without ``began``, each counted down."""
+        super().__init__(registry, lambda there: InboundMetrics(there, workload), self.tracing, clock)
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which is over, are noted; None: they are counted one by one."""

@@ -51,6 +51,7 @@ class KnownHead:
         "met",
         "method",
         "noting",
+        "now",
         "port",
         "server",
         "size",
@@ -59,6 +60,7 @@ class KnownHead:
 
     def __init__(self, server: Server, bound: BoundInbound, told: Told, port: int | None, who: Who, size: int) -> None:
         self.server = server
+        self.now = server.now
         self.bound = bound
         self._told = told
         self.port = port

@@ -60,6 +60,8 @@ class MeshASGIMiddleware:
         self._app = app
         self._port = port
         self._server = server_of(mesh, type(self).__name__)
+        self._core = self._server.core
+        self._tracing = self._server.telemetry.tracing
         self._peer_of = peers_of(self._server.peers)
         self._request_of = requests_of(self._peer_of, port)
         self._met: tuple[BoundPorts, Met] = SHUT, RequestsMet()
@@ -72,45 +74,50 @@ class MeshASGIMiddleware:
         """As ASGI has it. Raises what the application raises, and NotImplementedError for connections of a type that no
         policy knows."""
         kind = scope["type"]
-        server = self._server
-        bound = left = None
         if kind == "http":
-            web_socket = False
-            straight = known = None
             key: Hashable = None
-            live = server.core.live
+            known = None
+            live = self._core.live
             ports, met = self._met
             if live is None or live.inbound is not ports:
                 ports, met = self._begin(live)
             headers, extensions = scope["headers"], scope.get("extensions")
-            try:
-                if extensions and "tls" in extensions and type(headers) is list:
-                    identity, mutual = self._peer_of(extensions["tls"])
-                    key = LINE(scope), tuple(headers), identity and identity.text, mutual
-                elif type(headers) is list:
-                    key = LINE(scope), tuple(headers)
-                known = met.of(key)
-            except (KeyError, TypeError):  # servers need not tell all of these, nor as tuples
-                key = None
-            if known is not None and STAND_IN not in scope and (known.let_in is None or known.let_in.holds()):
+            if type(headers) is list:
+                try:
+                    if extensions and "tls" in extensions:
+                        identity, mutual = self._peer_of(extensions["tls"])
+                        key = LINE(scope), tuple(headers), identity and identity.text, mutual
+                    else:
+                        key = LINE(scope), tuple(headers)
+                    known = met.of(key)
+                except (KeyError, TypeError):  # servers need not tell all of these, nor as tuples
+                    key = None
+            straight: Straight | None
+            if known is not None and STAND_IN not in scope and ((let := known.let_in) is None or let.holds()):
                 known.met = True
                 straight = Straight(known, scope, receive, send)
-                if known.changed is not None:
-                    straight.scope = {**scope, "headers": list(known.changed)}
+                if let is not None and known.changed is not None:
+                    scope = straight.scope = {**scope, "headers": list(known.changed)}
             else:
                 straight, request, bound, left = self._look(scope, receive, send)
-                if straight is not None and key is not None and met.wants():
-                    self._remember(straight, request, scope, ports, met, key)
+                if straight is not None:
+                    if key is not None and met.wants():
+                        self._remember(straight, request, scope, ports, met, key)
+                    scope = straight.scope
             if straight is not None:
                 # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
-                straight.span = server.telemetry.began(straight)
-                scope = straight.scope
                 scope[CALL] = straight
-                token = tokens = None
-                if straight.around is None and deadline_around.get() is None:
-                    token = current.set(straight)  # all that ``enter`` would do
+                tracing = self._tracing
+                tokens = None
+                if tracing.unrecorded > 0 and current.get() is None and deadline_around.get() is None:
+                    tracing.unrecorded -= 1  # all that ``began`` and ``enter`` would do
+                    token = current.set(straight)
                 else:
-                    tokens = enter(straight)
+                    straight.began()
+                    if straight.around is None and deadline_around.get() is None:
+                        token = current.set(straight)
+                    else:
+                        tokens = enter(straight)
                 try:
                     await self._app(scope, straight.receive, straight.send)
                 except BaseException as error:
@@ -120,15 +127,16 @@ class MeshASGIMiddleware:
                     if not straight.over:
                         straight.returned()
                 finally:
-                    if token is not None:
+                    if tokens is None:
                         current.reset(token)
-                    elif tokens is not None:
+                    else:
                         leave(straight, tokens)
                     scope.pop(CALL, None)  # they refer to each other: not one request is left to the garbage collector
                 return
+            web_socket = False
             assert request is not None
         elif kind == "websocket":
-            web_socket, request = True, self._request_of(scope, receive)
+            web_socket, request, bound, left = True, self._request_of(scope, receive), None, None
         elif kind == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -136,6 +144,7 @@ class MeshASGIMiddleware:
             raise NotImplementedError(f"no policy knows connections of type {kind!r}: they are not served")
         if request.forwarded and not self._warned:
             self._warn()
+        server = self._server
         names = server.deadline_names()
         by = None
         if (request.special or names is not DEADLINE_NAMES) and not web_socket:

@@ -77,7 +77,7 @@ class MeshWSGIMiddleware:
         if known is not None and (known.let_in is None or known.let_in.holds()):
             known.met = True
             head = Straight(known, environ, server, start_response)
-            head.span = server.telemetry.began(head)
+            head.began()
             if known.changes:
                 request = head.request = known.request(environ)
                 if request.for_application is not None:
@@ -98,7 +98,7 @@ class MeshWSGIMiddleware:
             if bound.checks:
                 left = asked_at_once(request, bound.checks)
             if left is None:
-                head.span = server.telemetry.began(head)
+                head.began()
                 if key is not None and met.wants() and ports.of(request.port) is bound:
                     found = known_environ(known, key, environ)
                     if found is not None:
