@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release
+.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -25,6 +25,7 @@ help:
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
 	@echo "make release [GO=1]   make package, and what is in the way of a release; GO=1 tags it (docs/releasing.md)"
+	@echo "make typing  pyright on a sample application (mypy does so in make test)"
 	@echo "make clean   remove .venv and caches"
 
 setup: $(STAMP)
@@ -145,6 +146,12 @@ extras: $(STAMP)
 release: package
 	$(BIN)/python -m tests.packaging.release $(if $(GO),--go)
 
+# a venv of its own: pyright brings node's packages with it. tests/typing/test_typing.py does the same with mypy
+typing: $(STAMP)
+	@test -x $(VENV)-typing/bin/python || $(PYTHON) -m venv $(VENV)-typing
+	@$(VENV)-typing/bin/python -m pip install --quiet --disable-pip-version-check "pyright[nodejs]>=1.1.390"
+	$(BIN)/python -m tests.typing.with_pyright $(VENV)-typing/bin/pyright
+
 # CRDS: Istio's crd-all.gen.yaml; only when Istio's schemas have changed
 crds: $(STAMP)
 	$(BIN)/python -m tests.support.crd_schemas "$(CRDS)"
@@ -160,4 +167,4 @@ site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build
 
 clean:
-	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze $(VENV)-httpx $(VENV)-docs site $(VENV)-release dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze $(VENV)-httpx $(VENV)-docs site $(VENV)-release $(VENV)-typing dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov

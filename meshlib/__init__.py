@@ -17,6 +17,7 @@ from meshlib.distribution import check as _check
 
 if TYPE_CHECKING:
     from meshlib import errors
+    from meshlib.engine.explanation import Exchange
     from meshlib.identity.identity import Identity
     from meshlib.mesh import Mesh
     from meshlib.transport.asgi.middleware import MeshASGIMiddleware
@@ -25,9 +26,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __distribution__ = "sidecarless"
-__all__ = ["Identity", "Mesh", "MeshASGIMiddleware", "MeshWSGIMiddleware", "Workload", "__version__", "errors"]
+__all__ = [
+    "Exchange",
+    "Identity",
+    "Mesh",
+    "MeshASGIMiddleware",
+    "MeshWSGIMiddleware",
+    "Workload",
+    "__version__",
+    "errors",
+]
 
 _HOMES = {
+    "Exchange": "meshlib.engine.explanation",
     "Identity": "meshlib.identity.identity",
     "Mesh": "meshlib.mesh",
     "MeshASGIMiddleware": "meshlib.transport.asgi.middleware",
@@ -36,15 +47,21 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Names are loaded on first use, so that ``import meshlib`` costs next to nothing."""
-    import importlib
+if not TYPE_CHECKING:  # what is not there is an error for type checkers, too
 
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name == "errors":
-        return importlib.import_module("meshlib.errors")
-    raise AttributeError(f"module 'meshlib' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Names are loaded on first use, so that ``import meshlib`` costs next to nothing."""
+        import importlib
+
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        if name == "errors":
+            return importlib.import_module("meshlib.errors")
+        raise AttributeError(f"module 'meshlib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 _check()

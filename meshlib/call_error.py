@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
 
 
 class CallError(MeshError):
     """Base of what a call through the mesh can raise. ``exchange`` tells what was decided and tried."""
 
-    exchange: Explanation | None = None
+    exchange: Exchange | None = None
 
 
 class MeshClosed(CallError, RuntimeError):

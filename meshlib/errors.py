@@ -48,12 +48,14 @@ OF_HTTP = (
 """Errors of calls by httpx, which is loaded when one of them is asked for: gRPC and servers do without."""
 
 
-def __getattr__(name: str) -> object:
-    if name not in OF_HTTP:
-        raise AttributeError(f"module 'meshlib.errors' has no attribute {name!r}")
-    from meshlib import http_errors
+if not TYPE_CHECKING:  # what is not there is an error for type checkers, too
 
-    return getattr(http_errors, name)
+    def __getattr__(name: str) -> object:
+        if name not in OF_HTTP:
+            raise AttributeError(f"module 'meshlib.errors' has no attribute {name!r}")
+        from meshlib import http_errors
+
+        return getattr(http_errors, name)
 
 
 def __dir__() -> list[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_type_hints
 
 import pytest
+
+import meshlib
 
 RESOURCES = """[
     {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "reviews"},
@@ -88,3 +91,32 @@ def test_an_import_that_fails_inside_is_told_and_not_taken_for_a_missing_name() 
     broken = "import sys; sys.modules['meshlib.mesh.options'] = None\n"
     code = f"{broken}import meshlib\ntry:\n    meshlib.Mesh\nexcept ImportError as error:\n    print(error)"
     assert "meshlib.mesh.options" in python(code)
+
+
+def test_names_that_are_loaded_late_are_listed() -> None:
+    """For people at a prompt, and for completion."""
+    names = "import meshlib, meshlib.errors, meshlib.testing; print(*(set(meshlib.__all__) - set(dir(meshlib))))"
+    assert python(names) == "\n"
+    assert loaded_by("import meshlib; dir(meshlib)") & {"httpx", "pydantic", "meshlib.mesh"} == set()
+
+
+def test_the_record_of_a_call_has_one_name() -> None:
+    code = "import meshlib; found = meshlib.Mesh.from_resources([]).explain(url='http://a/')\n"
+    assert python(f"{code}print(type(found) is meshlib.Exchange, repr(found).split()[0])") == "True <Exchange\n"
+
+
+def test_what_a_mesh_returns_is_known_at_run_time() -> None:
+    """Frameworks look at it: ``app.add_api_route("/mesh/status", mesh.status)``."""
+    for name in ("status", "describe", "explain", "explain_inbound"):
+        assert get_type_hints(getattr(meshlib.Mesh, name))["return"], name
+
+
+def test_the_status_of_a_mesh_is_a_route_of_fastapi() -> None:
+    fastapi = pytest.importorskip("fastapi", reason="fastapi is not installed: nothing takes the method as a route")
+    from starlette.testclient import TestClient
+
+    app = fastapi.FastAPI()
+    with meshlib.Mesh.from_resources([]) as mesh:
+        app.add_api_route("/mesh/status", mesh.status)
+        response = TestClient(app).get("/mesh/status")
+    assert (response.status_code, response.json()["closed"]) == (200, False)

@@ -19,7 +19,7 @@ from meshlib.policy.retry import ASKED, asked_timeouts, merge_request_headers
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule
     from meshlib.engine.call import Call
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
     from meshlib.policy.endpoint import EndpointState
     from meshlib.policy.retry import RetryPolicy
     from meshlib.registry.lack import Lack
@@ -102,7 +102,7 @@ def no_endpoint(call: Call, picked: EndpointState | None) -> Outcome:
     return change_response(call, replies.no_healthy_upstream(_noted(record, None if cluster is None else cluster.lack)))
 
 
-def _noted(record: Explanation, lack: Lack | None) -> str:
+def _noted(record: Exchange, lack: Lack | None) -> str:
     """Why there is no endpoint, as far as the configuration says it, which the record keeps."""
     if lack is None:
         return ""

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING, Generic
 
 from meshlib.clock import Clock
-from meshlib.engine.explanation import Explanation
+from meshlib.engine.explanation import Exchange
 from meshlib.engine.message import R
 
 if TYPE_CHECKING:
@@ -75,4 +75,4 @@ class Call(Generic[R]):
         self.rng = rng
         self.timeouts = timeouts
         self.wait = wait
-        self.record: Explanation
+        self.record: Exchange

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.routes import Cluster, Destination, Rule, VirtualHost
 from meshlib.compiler.snapshot import split_authority
 from meshlib.engine.endpoint_tls import endpoint_tls
-from meshlib.engine.explanation import Considered, Explanation
+from meshlib.engine.explanation import Considered, Exchange
 from meshlib.engine.route import route
 from meshlib.engine.wrong_address import UNREGISTERED, lack_of_unknown, takes_no_tls, why_unknown
 from meshlib.policy.circuit_limits import UNLIMITED, CircuitLimits
@@ -15,7 +15,7 @@ from meshlib.registry.names import is_ip
 
 if TYPE_CHECKING:
     from meshlib.engine.cluster import BoundCluster
-    from meshlib.engine.facts import DestinationFacts, EndpointFacts, ExplanationFacts
+    from meshlib.engine.facts import DestinationFacts, DetailFacts, EndpointFacts
     from meshlib.engine.live import Live
     from meshlib.policy.http_match import RequestView
 
@@ -23,7 +23,7 @@ SHOWN = 5
 """Addresses of a headless service that are named; the others are counted."""
 
 
-def explain(live: Live, view: RequestView, now: float, certificate: str | None = None) -> Explanation:
+def explain(live: Live, view: RequestView, now: float, certificate: str | None = None) -> Exchange:
     """What ``outbound`` would decide, with the reasons. The weighted choice is left open: all destinations are shown.
     ``certificate``: our SPIFFE ID, "" without a certificate, None when nobody says."""
     found = route(live.snapshot, view)
@@ -44,7 +44,7 @@ def explain(live: Live, view: RequestView, now: float, certificate: str | None =
     if view.authority.lower() != view.dialled.lower():
         found.add_details({"host_header": _what_host_did(live, view, vhost)})
     found.considered = sorted(considered, key=lambda c: c.index)
-    details: ExplanationFacts = {"virtual_host": f"{vhost.host}:{vhost.port}" if vhost.port else vhost.host}
+    details: DetailFacts = {"virtual_host": f"{vhost.host}:{vhost.port}" if vhost.port else vhost.host}
     unknown = why_unknown(live.snapshot, view.dialled, view.scheme) if live.snapshot.is_unknown(vhost) else ""
     if unknown:
         details["note"] = vhost.note.replace(UNREGISTERED, unknown)

@@ -1,4 +1,4 @@
-"""An ``Explanation`` as text: plain lines that read well in a terminal, a log and a bug report."""
+"""An ``Exchange`` as text: plain lines that read well in a terminal, a log and a bug report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TAKEN, NOT_TAKEN = "->", "  "
 
 
 def render(data: ExplanationFacts) -> str:
-    """Of ``Explanation.to_dict()``: the decision, then what happened if the call was made."""
+    """Of ``Exchange.to_dict()``: the decision, then what happened if the call was made."""
     lines = [_headline(data)]
     if data.get("note"):
         lines.append(f"  note: {data['note']}")

@@ -1,4 +1,4 @@
-"""What the mesh decided for a call and, after it, what happened: one object for ``mesh.explain``, for
+"""What the mesh decided for a call and, after it, what happened: ``meshlib.Exchange``, one object for ``mesh.explain``, for
 ``response.extensions["mesh"]`` and for the ``exchange`` of every call error."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Destination, Rule, VirtualHost
-    from meshlib.engine.facts import AttemptFacts, ExplanationFacts, RuleFacts
+    from meshlib.engine.facts import AttemptFacts, DetailFacts, ExplanationFacts, RuleFacts
 
 
 class Attempt:
@@ -46,8 +46,8 @@ class Considered:
         return {"rule": self.index, "name": self.name, "taken": self.taken, "reason": self.reason}
 
 
-class Explanation:
-    """The decision and the facts of one call.
+class Exchange:
+    """The decision and the facts of one call. (The generator that makes the call is ``engine.effects.Exchange``.)
 
     ``flags`` are Envoy's response flags, comma separated ("" for none): UH no healthy upstream, UF connect failure, UO
     overflow, UT timeout, UC connection termination, URX retries exhausted, NR no route, NC no cluster, DI delay injected,
@@ -90,7 +90,7 @@ class Explanation:
         self.status = 0
         self.grpc_status: int | None = None
         self.considered: list[Considered] | None = None
-        self._details: ExplanationFacts | None = None
+        self._details: DetailFacts | None = None
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -144,7 +144,7 @@ class Explanation:
         """Append one of Envoy's response flags."""
         self.flags = f"{self.flags},{flag}" if self.flags else flag
 
-    def add_details(self, details: ExplanationFacts) -> None:
+    def add_details(self, details: DetailFacts) -> None:
         """Facts that only ``mesh.explain`` gathers (policies of the rule, endpoints of the cluster)."""
         self._details = {**(self._details or {}), **details}
 
@@ -179,14 +179,20 @@ class Explanation:
         if self.considered is not None:
             found["considered"] = [c.to_dict() for c in self.considered]
         if self._details:
-            found.update(self._details)
+            found = {**found, **self._details}
         return found
 
     def __repr__(self) -> str:
         where = f"{self.host}/{self.subset}" if self.subset else self.host
-        return f"<Explanation {self.resource or 'default route'} rule={self.rule} -> {where} {self.flags}>".rstrip()
+        return f"<Exchange {self.resource or 'default route'} rule={self.rule} -> {where} {self.flags}>".rstrip()
 
     def __str__(self) -> str:
         from meshlib.engine.explain_text import render
 
         return render(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from meshlib.engine.explain_html import as_html
+
+        return as_html(str(self))

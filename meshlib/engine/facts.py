@@ -100,21 +100,9 @@ class DestinationFacts(TypedDict, total=False):
     endpoints_note: str
 
 
-class ExplanationFacts(TypedDict, total=False):
-    """A call's decision and, when it was made, what happened. Times in seconds."""
+class DetailFacts(TypedDict, total=False):
+    """What is told of a call where there is something to be told. Times in seconds."""
 
-    resource: str
-    rule: int | None
-    rule_name: str
-    host: str
-    subset: str
-    port: int
-    endpoint: str
-    attempts: list[AttemptFacts]
-    flags: str
-    upstream_ms: float | None
-    injected_delay: float
-    config_version: str
     note: str
     lack: str
     considered: list[RuleFacts]
@@ -132,6 +120,23 @@ class ExplanationFacts(TypedDict, total=False):
     fault: str
     destinations: list[DestinationFacts]
     not_sent_again: str
+
+
+class ExplanationFacts(DetailFacts, TypedDict):
+    """A call's decision and, when it was made, what happened. Times in seconds."""
+
+    resource: str
+    rule: int | None
+    rule_name: str
+    host: str
+    subset: str
+    port: int
+    endpoint: str
+    attempts: list[AttemptFacts]
+    flags: str
+    upstream_ms: float | None
+    injected_delay: float
+    config_version: str
 
 
 class EjectionFacts(TypedDict):

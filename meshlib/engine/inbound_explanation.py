@@ -115,3 +115,9 @@ class InboundExplanation:
         ]
         lines += [f"note     {note}" for note in self.notes]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from meshlib.engine.explain_html import as_html
+
+        return as_html(str(self))

@@ -8,7 +8,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.header_ops import RawHeaders
 
 if TYPE_CHECKING:
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
 
 _PREFIX = "upstream connect error or disconnect/reset before headers. reset reason: "
 _RETRIED = "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: "
@@ -79,7 +79,7 @@ def refused(mechanism: str) -> Outcome:
     return reply(503, _REFUSALS[mechanism], [(b"x-envoy-overloaded", b"true")], mechanism)
 
 
-def refused_to_connect(record: Explanation, why: str) -> Outcome:
+def refused_to_connect(record: Exchange, why: str) -> Outcome:
     """The TLS that a policy asks for cannot be had, and plaintext is not it: a connect failure, flag UF."""
     record.add_flag("UF")
     return Outcome(Failure.CONNECT_FAILED, why)

@@ -1,11 +1,11 @@
-"""The first step of every call: virtual host and rule, as an ``Explanation`` that the exchange goes on to fill."""
+"""The first step of every call: virtual host and rule, as an ``Exchange`` that the exchange goes on to fill."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from meshlib.engine.explanation import Explanation
+from meshlib.engine.explanation import Exchange
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import VirtualHost
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from meshlib.policy.http_match import RequestView
 
 
-def route(snapshot: Snapshot, view: RequestView) -> Explanation:
+def route(snapshot: Snapshot, view: RequestView) -> Exchange:
     """Which rule the request takes (``rule_object`` None: none matches)."""
     dialled, host, scheme = view.dialled, view.authority, view.scheme
     vhost = snapshot.seen.get((dialled, host, scheme)) or snapshot.virtual_host(dialled, scheme, host)
@@ -22,14 +22,14 @@ def route(snapshot: Snapshot, view: RequestView) -> Explanation:
         found = vhost.index.find(view)
         if found >= 0:
             rule = vhost.rules[found]
-    return Explanation(vhost, rule, snapshot.version)
+    return Exchange(vhost, rule, snapshot.version)
 
 
-def straight(snapshot: Snapshot, path: VirtualHost) -> Explanation:
+def straight(snapshot: Snapshot, path: VirtualHost) -> Exchange:
     """The one rule of a virtual host that was compiled for a call of the mesh's own. Where a reload has taken its cluster away
     meanwhile, there is none."""
     rule = path.rules[0]
     destination = rule.destinations[0]
     if destination.cluster and destination.cluster not in snapshot.clusters:
         rule = replace(rule, destinations=(replace(destination, cluster="", missing="a reload has taken it away"),))
-    return Explanation(path, rule, snapshot.version)
+    return Exchange(path, rule, snapshot.version)

@@ -1,7 +1,8 @@
 """``Mesh``: what users hold. A source of resources, the compiled snapshot, the live state, and the doors to use them.
 
 What reads, compiles and calls is imported when a mesh is made or asked, not here: a program that merely imports ``Mesh`` pays
-for none of pydantic, PyYAML, httpx and the compiler (``python -m benchmarks --only import``)."""
+for none of pydantic, PyYAML, httpx and the compiler (``python -m benchmarks --only import``). What public methods return is
+known at run time, too: frameworks look at it when a method becomes a route."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from meshlib.changes import Differences, differences
 from meshlib.clock import SystemClock
+from meshlib.engine.explanation import Exchange
+from meshlib.engine.inbound_explanation import InboundExplanation
 from meshlib.identity.agreement import disagreements
 from meshlib.mesh.config_log import tell_change, tell_problems
 from meshlib.mesh.doors import Doors
@@ -29,10 +32,6 @@ from meshlib.workload import Workload
 
 if TYPE_CHECKING:
     from meshlib.compiler.compile import HttpsRules
-    from meshlib.engine.explanation import Explanation
-    from meshlib.engine.inbound_explanation import InboundExplanation
-    from meshlib.mesh.explaining_inbound import Headers
-    from meshlib.mesh.status import Status
     from meshlib.resources.base import Resource
     from meshlib.resources.endpoints_argument import EndpointsByHost
     from meshlib.resources.object_memo import ObjectMemo
@@ -354,7 +353,7 @@ class Mesh(Doors):
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
-    def explain(self, *, method: str = "GET", url: str = "/", headers: Mapping[str, str] | None = None) -> Explanation:
+    def explain(self, *, method: str = "GET", url: str = "/", headers: Mapping[str, str] | None = None) -> Exchange:
         """What would happen to this call, and why: the rule taken, every rule before it with the reason it was not, the
         weights, endpoints, retries, timeouts and faults that would count. Sends nothing.
 
@@ -376,7 +375,7 @@ class Mesh(Doors):
         *,
         method: str | None = None,
         path: str = "/",
-        headers: Headers = (),
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         host: str | None = None,
         principal: str = "",
         source_ip: str = "",
@@ -414,7 +413,7 @@ class Mesh(Doors):
         )
         return explain_request(live, request, notes, self.workload, self._resources)
 
-    def status(self) -> Status:
+    def status(self) -> dict[str, Any]:
         """Configuration version, sources, problems, endpoints with their health and ejections."""
         from meshlib.mesh.status import status_of
 
@@ -428,7 +427,7 @@ class Mesh(Doors):
         }
         return status_of(self._core, self._serving, self.workload, source, self.problems)
 
-    def describe(self) -> Status:
+    def describe(self) -> dict[str, Any]:
         """Everything this client could call, whether it has or not: virtual hosts with their claims (``tcp``: connections are
         forwarded, and http rules do not act), clusters with their endpoints. ``status`` tells of what is in use."""
         live = self._core.live

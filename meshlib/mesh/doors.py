@@ -9,11 +9,21 @@ import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from meshlib.engine import inbound_context
 from meshlib.engine.deadlines import seconds_left, until
 from meshlib.httpx_module import HttpxModule, imported, module_of_transport, typed, usual
+from meshlib.mesh.client_options import (
+    AsyncClientModule,
+    AsyncClientOptions,
+    AsyncTransportModule,
+    ClientModule,
+    ClientOptions,
+    LocalReplies,
+    TransportModule,
+    TransportOptions,
+)
 from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
@@ -31,21 +41,7 @@ if TYPE_CHECKING:
     from meshlib.transport.upstream.tls import Cert, Verify
 
 
-C_co = TypeVar("C_co", covariant=True)
-
-
-class ClientModule(Protocol[C_co]):
-    """httpx or httpx2, as what has clients of a kind."""
-
-    @property
-    def Client(self) -> type[C_co]: ...  # noqa: N802 (their name)
-
-
-class AsyncClientModule(Protocol[C_co]):
-    """The same on event loops."""
-
-    @property
-    def AsyncClient(self) -> type[C_co]: ...  # noqa: N802 (their name)
+T = TypeVar("T")
 
 
 class Doors:
@@ -53,18 +49,26 @@ class Doors:
 
     _core: MeshCore
 
+    @overload
+    def http_transport(
+        self, inner: httpx.BaseTransport | None = None, *, module: None = None, **options: Unpack[TransportOptions]
+    ) -> httpx.BaseTransport: ...
+    @overload
+    def http_transport(
+        self, inner: T | None = None, *, module: TransportModule[T], **options: Unpack[TransportOptions]
+    ) -> T: ...
     def http_transport(
         self,
         inner: Any = None,
         *,
-        local_replies: str = "raise",
+        local_replies: LocalReplies = "raise",
         verify: Verify = True,
         cert: Cert = None,
         trust_env: bool = True,
         http2: bool = False,
         limits: HttpxLimits | None = None,
-        module: ModuleType | None = None,
-    ) -> Any:
+        module: object = None,
+    ) -> object:
         """A transport for ``httpx.Client`` and ``httpx2.Client``: each request gets responses and exceptions of its module.
 
         ``inner`` sends through any other httpx transport (MockTransport, WSGITransport ...): it gets the request with the
@@ -81,18 +85,26 @@ class Doors:
         runtime = sync_runtime(self._core, inner, _settings(verify, cert, trust_env, http2, limits), takes)
         return transports(*_in_use(module)).sync(self._core, runtime, local_replies)
 
+    @overload
+    def async_http_transport(
+        self, inner: httpx.AsyncBaseTransport | None = None, *, module: None = None, **options: Unpack[TransportOptions]
+    ) -> httpx.AsyncBaseTransport: ...
+    @overload
+    def async_http_transport(
+        self, inner: T | None = None, *, module: AsyncTransportModule[T], **options: Unpack[TransportOptions]
+    ) -> T: ...
     def async_http_transport(
         self,
         inner: Any = None,
         *,
-        local_replies: str = "raise",
+        local_replies: LocalReplies = "raise",
         verify: Verify = True,
         cert: Cert = None,
         trust_env: bool = True,
         http2: bool = False,
         limits: HttpxLimits | None = None,
-        module: ModuleType | None = None,
-    ) -> Any:
+        module: object = None,
+    ) -> object:
         """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
         from meshlib.transport.httpx.through_inner import async_runtime
         from meshlib.transport.httpx.transport import transports
@@ -102,10 +114,14 @@ class Doors:
         return transports(*_in_use(module)).asynchronous(self._core, runtime, local_replies)
 
     @overload
-    def client(self, *, module: None = None, local_replies: str = "raise", **httpx_kwargs: Any) -> httpx.Client: ...
+    def client(
+        self, *, module: None = None, local_replies: LocalReplies = "raise", **httpx_kwargs: Unpack[ClientOptions]
+    ) -> httpx.Client: ...
     @overload
-    def client(self, *, module: ClientModule[C_co], local_replies: str = "raise", **httpx_kwargs: Any) -> C_co: ...
-    def client(self, *, module: object = None, local_replies: str = "raise", **httpx_kwargs: Any) -> object:
+    def client(
+        self, *, module: ClientModule[T], local_replies: LocalReplies = "raise", **httpx_kwargs: object
+    ) -> T: ...
+    def client(self, *, module: object = None, local_replies: LocalReplies = "raise", **httpx_kwargs: Any) -> object:
         """An ``httpx.Client`` whose calls go through the mesh; takes httpx.Client's own arguments. ``module=httpx2``: an
         ``httpx2.Client``, with that one's.
 
@@ -124,13 +140,15 @@ class Doors:
 
     @overload
     def async_client(
-        self, *, module: None = None, local_replies: str = "raise", **httpx_kwargs: Any
+        self, *, module: None = None, local_replies: LocalReplies = "raise", **httpx_kwargs: Unpack[AsyncClientOptions]
     ) -> httpx.AsyncClient: ...
     @overload
     def async_client(
-        self, *, module: AsyncClientModule[C_co], local_replies: str = "raise", **httpx_kwargs: Any
-    ) -> C_co: ...
-    def async_client(self, *, module: object = None, local_replies: str = "raise", **httpx_kwargs: Any) -> object:
+        self, *, module: AsyncClientModule[T], local_replies: LocalReplies = "raise", **httpx_kwargs: object
+    ) -> T: ...
+    def async_client(
+        self, *, module: object = None, local_replies: LocalReplies = "raise", **httpx_kwargs: Any
+    ) -> object:
         """An ``httpx.AsyncClient`` whose calls go through the mesh; takes httpx.AsyncClient's own arguments, as ``client``."""
         from meshlib.transport.httpx.client_arguments import arguments
 
@@ -308,12 +326,12 @@ def _asked(module: object) -> HttpxModule:
     return typed(module)
 
 
-def _taken_by(inner: object, module: ModuleType | None) -> HttpxModule | None:
+def _taken_by(inner: object, module: object) -> HttpxModule | None:
     """Whose requests ``inner`` takes; None: whatever its callers use."""
     return module_of_transport(inner) or (None if module is None else _asked(module))
 
 
-def _in_use(module: ModuleType | None) -> list[HttpxModule]:
+def _in_use(module: object) -> list[HttpxModule]:
     """The modules in whose eyes a transport is one: those that the program has imported."""
     if module is not None:
         _asked(module)

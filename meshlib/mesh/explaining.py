@@ -14,7 +14,7 @@ from meshlib.transport.grpcio.client.request import GrpcRequest
 from meshlib.transport.httpx.origins import BadUrl, origin_of, written_port
 
 if TYPE_CHECKING:
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
     from meshlib.engine.live import Live
     from meshlib.transport.grpcio.contracts import RequestMessages
 
@@ -23,7 +23,7 @@ GRPC_SCHEMES = {"grpc": "http", "grpcs": "https"}
 
 def explain_url(
     live: Live, now: float, method: str, url: str, headers: Mapping[str, str], certificate: str
-) -> Explanation:
+) -> Exchange:
     """``certificate``: our SPIFFE ID, "" without a certificate. Raises ``MeshError`` for a URL that cannot be called."""
     scheme, _, rest = url.partition("://")
     if scheme in GRPC_SCHEMES:
@@ -33,7 +33,7 @@ def explain_url(
 
 def _explain_grpc(
     live: Live, now: float, url: str, scheme: str, rest: str, headers: Mapping[str, str], certificate: str
-) -> Explanation:
+) -> Exchange:
     authority, slash, path = rest.partition("/")
     if not authority or not path:
         raise MeshError(f"explain needs a full URL such as grpc://ratings:9080/package.Service/Method, not {url!r}")
@@ -47,7 +47,7 @@ def _explain_grpc(
 
 def _explain_http(
     live: Live, now: float, method: str, url: str, headers: Mapping[str, str], certificate: str
-) -> Explanation:
+) -> Exchange:
     request = usual().Request(method, url, headers=dict(headers))
     try:
         scheme, dialled = origin_of(request.url)

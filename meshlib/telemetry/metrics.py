@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from meshlib.engine.call import Call
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
     from meshlib.telemetry.tables import Calls
 
 UNKNOWN = "unknown"
@@ -166,7 +166,7 @@ NO_FAILURE = frozenset(("DI", "FB"))
 """Flags of calls that succeed: a delay was injected, or a fallback has stood in."""
 
 
-def _failure(record: Explanation) -> str:
+def _failure(record: Exchange) -> str:
     """Why a call has failed; "" when it has not."""
     flags = ",".join(flag for flag in record.flags.split(",") if flag and flag not in NO_FAILURE)
     if flags:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import inspect
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from meshlib.engine.stand_in import STAND_IN, StandIn
 from meshlib.policy.spiffe_id import SCHEME, SpiffeId, why_not
 
 App = TypeVar("App", bound=Callable[..., Any])
+
+
+class AsCaller(Protocol):
+    """What the fixture ``mesh_caller`` is: ``as_caller``."""
+
+    def __call__(
+        self,
+        app: App,
+        *,
+        principal: str | None = None,
+        claims: Mapping[str, object] | None = None,
+        source_ip: str | None = None,
+    ) -> App: ...
 
 
 def as_caller(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import httpx
 
     from meshlib.engine.effects import Send
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
     from meshlib.engine.outcome import Outcome
     from meshlib.httpx_module import HttpxModule
     from meshlib.transport.core.mesh_core import MeshCore
@@ -52,7 +52,7 @@ def through_mocks() -> Iterator[None]:
             return blocking(self, request)
         mocked = MeshTransport(self._core, _ThroughMocks(self._core, doors), self._local_replies, self._other_way)
         response = blocking(mocked, request)
-        record: Explanation = response.extensions["mesh"]
+        record: Exchange = response.extensions["mesh"]
         if not _leads_nowhere(self._core, record):
             return response
         response.close()
@@ -63,7 +63,7 @@ def through_mocks() -> Iterator[None]:
             return await awaited(self, request)
         runtime = _AsyncThroughMocks(self._core, doors)
         response = await awaited(AsyncMeshTransport(self._core, runtime, self._local_replies, self._other_way), request)
-        record: Explanation = response.extensions["mesh"]
+        record: Exchange = response.extensions["mesh"]
         if not _leads_nowhere(self._core, record):
             return response
         await response.aclose()
@@ -79,7 +79,7 @@ def through_mocks() -> Iterator[None]:
         doors.close()
 
 
-def _leads_nowhere(core: MeshCore, record: Explanation) -> bool:
+def _leads_nowhere(core: MeshCore, record: Exchange) -> bool:
     """Whether nothing was sent because the destination has no endpoints, or is no service that anybody has described."""
     if record.attempts or record.flags not in ("UH", "NC"):
         return False
@@ -91,7 +91,7 @@ def _leads_nowhere(core: MeshCore, record: Explanation) -> bool:
     return bound is not None and not bound.spec.endpoints
 
 
-def _with_record(response: httpx.Response, record: Explanation) -> httpx.Response:
+def _with_record(response: httpx.Response, record: Exchange) -> httpx.Response:
     response.extensions = {**response.extensions, "mesh": record}
     return response
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from meshlib.testing.callers import AsCaller
+
 
 @pytest.fixture
-def mesh_caller() -> Callable[..., Any]:
+def mesh_caller() -> AsCaller:
     """``meshlib.testing.as_caller``: ``mesh_caller(app, principal=..., claims=..., source_ip=...)`` is the application as that
     caller calls it."""
     from meshlib.testing import as_caller

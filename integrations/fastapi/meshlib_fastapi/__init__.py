@@ -15,7 +15,8 @@ from meshlib.distribution import require_ours
 
 require_ours()
 
-from meshlib_fastapi.dependencies import Caller, Claims, MeshClient, Principal  # noqa: E402 (asked first whose meshlib it is)
+from meshlib.engine.principal import Principal  # noqa: E402 (asked first whose meshlib it is)
+from meshlib_fastapi.dependencies import Caller, Claims, MeshClient  # noqa: E402
 from meshlib_fastapi.extension import MeshExtension  # noqa: E402
 from meshlib_fastapi.limits import limit  # noqa: E402
 from meshlib_fastapi.requirements import requires  # noqa: E402

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastapi import Depends
+from fastapi import params
 from starlette.requests import HTTPConnection
 
 from meshlib.engine.route_limit import RouteLimit
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from meshlib.engine.route_limit import Key
 
 
-def limit(rate: str, *, key: str | Key = "caller", max_keys: int = MAX_KEYS) -> Any:
+def limit(rate: str, *, key: str | Key = "caller", max_keys: int = MAX_KEYS) -> params.Depends:
     """A dependency that lets each key call only so often: ``dependencies=[limit("10/second")]``, of a route, router or app.
     Routes that have the same ``limit`` object share it; it counts in this process.
 
@@ -35,4 +35,4 @@ def limit(rate: str, *, key: str | Key = "caller", max_keys: int = MAX_KEYS) -> 
         if refusal is not None:
             raise as_exception(refusal)
 
-    return Depends(check)
+    return params.Depends(check)

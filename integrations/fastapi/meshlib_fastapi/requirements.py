@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from fastapi import Depends
+from fastapi import params
 from starlette.requests import HTTPConnection
 
 from meshlib.engine.caller_rule import CallerRule, Patterns
@@ -19,7 +18,7 @@ def requires(
     namespace: Patterns = (),
     request_principal: Patterns = (),
     claims: Mapping[str, Patterns] | None = None,
-) -> Any:
+) -> params.Depends:
     """A dependency that lets only such callers in, of a route, a router or an app:
     ``dependencies=[requires(principal="cluster.local/ns/shop/sa/web")]``. It narrows what
     the mesh's policies permit, and never widens it.
@@ -39,4 +38,4 @@ def requires(
         if refusal is not None:
             raise as_exception(refusal)
 
-    return Depends(check)
+    return params.Depends(check)

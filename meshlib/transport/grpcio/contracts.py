@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import grpc
     from grpc import aio
 
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
 
 Req = TypeVar("Req")
 Resp = TypeVar("Resp")
@@ -86,7 +86,7 @@ class ThreadCall(Protocol):
     """grpcio's call of threads, under way or ended; iterated if its response is a stream. Its exceptions are their calls,
     and so are the mesh's own."""
 
-    exchange: Explanation | None
+    exchange: Exchange | None
     initial_metadata: Callable[[], Metadata]
     trailing_metadata: Callable[[], Metadata]
 

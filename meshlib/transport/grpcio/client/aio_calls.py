@@ -23,7 +23,7 @@ from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.upstream.problems import mesh_closed
 
 if TYPE_CHECKING:
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
 
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class MeshCall(aio.Call):
                 soon_on(run.loop, run.cancel)  # the garbage collector comes in any thread
 
     @property
-    def exchange(self) -> Explanation:
+    def exchange(self) -> Exchange:
         """What the mesh decided and did."""
         return self.run.call.record
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from meshlib.engine.call import Call
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
     from meshlib.transport.grpcio.client.request import AnyRequest
     from meshlib.transport.grpcio.contracts import Pairs
 
@@ -43,7 +43,7 @@ class RpcFailed(CallError, AioRpcError, grpc.Call, grpc.Future):
     reason. The trailing metadata has ``meshlib-flags``, ``meshlib-route`` and ``meshlib-reason``.
     """
 
-    def __init__(self, code: grpc.StatusCode, details: str, trailing: Pairs, record: Explanation | None) -> None:
+    def __init__(self, code: grpc.StatusCode, details: str, trailing: Pairs, record: Exchange | None) -> None:
         AioRpcError.__init__(self, code, Metadata(), Metadata(*trailing), details, details)
         self.exchange = record
 
@@ -186,7 +186,7 @@ def _what_failed(outcome: Outcome, call: Call[AnyRequest]) -> str:
     )
 
 
-def route_of(record: Explanation) -> str:
+def route_of(record: Exchange) -> str:
     """``VirtualService/default/ratings http[0] -> ratings.default.svc.cluster.local/v1``."""
     where = record.resource or "default route"
     if record.rule is not None and record.rule >= 0:

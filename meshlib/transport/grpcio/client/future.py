@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Send
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange as Explained
     from meshlib.engine.outcome import Outcome
     from meshlib.transport.grpcio.client.dialer import Dialer
     from meshlib.transport.grpcio.client.request import ThreadRequest
@@ -63,7 +63,7 @@ class PublicCall(grpc.Call, grpc.Future):
             run.cancel("Cancelled upon garbage collection!")
 
     @property
-    def exchange(self) -> Explanation:
+    def exchange(self) -> Explained:
         """What the mesh decided and did."""
         return self.run.call.record
 

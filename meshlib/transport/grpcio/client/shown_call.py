@@ -11,7 +11,7 @@ from meshlib.transport.grpcio.contracts import Value, ended_call, raised
 from meshlib.transport.grpcio.metadata import from_raw
 
 if TYPE_CHECKING:
-    from meshlib.engine.explanation import Explanation
+    from meshlib.engine.explanation import Exchange
     from meshlib.transport.grpcio.client.outcome import GrpcOutcome
     from meshlib.transport.grpcio.contracts import Pairs, ThreadCall
 
@@ -25,7 +25,7 @@ class Metadatum(tuple[str, Value]):
     value = property(lambda self: self[1])
 
 
-def with_metadata(inner: ThreadCall, outcome: GrpcOutcome, record: Explanation) -> ThreadCall:
+def with_metadata(inner: ThreadCall, outcome: GrpcOutcome, record: Exchange) -> ThreadCall:
     """``inner`` with ``exchange``, and with the changed metadata if a rule changed any; another object when the rule has
     changed the very status."""
     inner.exchange = record
@@ -40,12 +40,12 @@ def with_metadata(inner: ThreadCall, outcome: GrpcOutcome, record: Explanation) 
     return inner
 
 
-def error_with_metadata(error: BaseException, outcome: GrpcOutcome, record: Explanation) -> BaseException:
+def error_with_metadata(error: BaseException, outcome: GrpcOutcome, record: Exchange) -> BaseException:
     """The same of grpcio's exception, which is its call, too."""
     return raised(with_metadata(ended_call(error), outcome, record))
 
 
-def _with_status(inner: ThreadCall, outcome: GrpcOutcome, record: Explanation, changed: Pairs) -> ThreadCall:
+def _with_status(inner: ThreadCall, outcome: GrpcOutcome, record: Exchange, changed: Pairs) -> ThreadCall:
     """Rules may set grpc-status and grpc-message of a response that is nothing but a status."""
     headers = dict(outcome.headers)
     status = unsigned(headers.get(b"grpc-status", b"").decode("latin-1"))
