@@ -277,7 +277,7 @@ class RegistryBuilder:
             definitions = [replace(service, aliases=aliases) for service in definitions]
         made = self._local.services(host, pooled(definitions))
         if self._dns and host not in self._local:
-            made = by_name(host, made, host in self._named_hosts.hosts, self._client)
+            made = by_name(host, made, host in self._named_hosts, self._client)
         return tuple(made)
 
 

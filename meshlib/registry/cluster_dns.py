@@ -32,7 +32,17 @@ class NamedHosts:
         self._domain = domain
         self._destinations = destinations
         self._named: Counter[str] = Counter()
-        self.hosts: frozenset[str] = frozenset()
+        self._hosts_now: frozenset[str] | None = frozenset()
+
+    def __contains__(self, host: str) -> bool:
+        return host in self._named
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """All of them; the same object until one comes or goes."""
+        if self._hosts_now is None:
+            self._hosts_now = frozenset(self._named)
+        return self._hosts_now
 
     def change(self, resource: Resource, *, there: bool) -> list[str]:
         """One resource has come, or is gone; the hosts that are named now and were not, or the other way round."""
@@ -45,7 +55,7 @@ class NamedHosts:
             if before == (0 if there else 1):
                 changed.append(host)
         if changed:
-            self.hosts = frozenset(self._named)
+            self._hosts_now = None
         return changed
 
     def _hosts(self, resource: Resource) -> Iterator[str]:

@@ -61,7 +61,7 @@ async def test_the_same_on_asyncio():
 @pytest.mark.parametrize("runtime_class", [Threads, Futures, Asyncio])
 async def test_the_same_over_grpc(runtime_class):
     with echo_servers(None, None) as (a, b):
-        given = {"reviews": {"v1": a.address, "v2": b.address}}
+        given = {"reviews": {"v1": a.address, "v2": f"localhost:{b.port}"}}
         with meshlib.Mesh.from_resources([TO_V2, RULE], endpoints=given) as mesh:
             runtime = runtime_class(mesh, target="reviews:9080")
             assert {await runtime.server() for _ in range(6)} == {"b"}
@@ -246,3 +246,11 @@ def test_one_server_for_two_subsets_counts_once_for_the_whole_host():
         assert [address for address, _ in endpoints(mesh)] == ["10.0.0.1:1"]
     with meshlib.Mesh.from_resources([TO_V2, RULE], endpoints=given) as mesh:
         assert endpoints(mesh) == [("10.0.0.1:1", {"version": "v2"})]
+
+
+def test_other_addresses_reach_the_ports_that_only_rules_name():
+    rules = [virtual_service("reviews", {"route": [to("reviews", port=9080)]})]
+    with meshlib.Mesh.from_resources([*rules, local({"host": "reviews", "addresses": ["10.0.0.1:1"]})]) as mesh:
+        assert endpoints(mesh) == [("10.0.0.1:1", {})]
+        mesh.apply([*rules, local({"host": "reviews", "addresses": ["10.0.0.2:1"]})])
+        assert endpoints(mesh) == [("10.0.0.2:1", {})]

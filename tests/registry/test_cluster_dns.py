@@ -78,6 +78,15 @@ def test_hosts_are_named_as_long_as_somebody_names_them():
     assert named.hosts == frozenset()
 
 
+def test_many_changes_make_the_set_of_names_once():
+    named = NamedHosts()
+    for number in range(3):
+        named.change(load(destination_rule(f"host-{number}"))[0], there=True)
+    assert named.hosts is named.hosts
+    assert len(named.hosts) == 3
+    assert "host-1.default.svc.cluster.local" in named
+
+
 def test_wildcards_addresses_and_gateways_name_nothing():
     named = NamedHosts(destinations=True)
     for resource in load(

@@ -168,3 +168,9 @@ def test_of_two_resources_the_older_one_counts_and_the_argument_before_both():
     registry = build_registry([*load_objects([old]).resources, argument])
     assert keys(found(registry), 1) == ["mine:1"]
     assert "endpoints= goes before files" in registry.problems[0].message
+
+
+def test_an_external_name_with_endpoints_of_its_own_is_no_other_name_of_what_it_stood_for():
+    alias = service("alias", type="ExternalName", externalName=FULL)
+    assert found(built(service("reviews"), alias)).aliases == ("alias.default.svc.cluster.local",)
+    assert found(built(service("reviews"), alias, local(host("alias", ":1")))).aliases == ()
