@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing
+.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -21,6 +21,7 @@ help:
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
 	@echo "make fuzz MINUTES=1 [TARGET=name]   coverage-guided fuzzers of tests/fuzz, so many minutes each"
 	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
+	@echo "make guests   OpenAI's SDK, MCP, gql, google-cloud-tasks, Sentry ... through the mesh; before a release"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
@@ -117,6 +118,14 @@ interop: $(STAMP)
 	$(BIN)/python -m pytest -q tests/transport/upstream/test_http2_interop.py tests/interop
 	@test -z "$(HTTPX_TESTS)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check --group interop
 	HTTPX_TESTS="$(HTTPX_TESTS)" $(BIN)/python tests/interop/run_httpx.py
+
+# a venv of its own: it pulls in much. The table of docs/compatibility.md is written anew, with the versions that passed
+guests:
+	@test -x $(VENV)-guests/bin/python || $(PYTHON) -m venv $(VENV)-guests
+	@$(VENV)-guests/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(VENV)-guests/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -e ".[all]" --group guests
+	MESHLIB_GUESTS=1 $(VENV)-guests/bin/python -m pytest -q tests/guests tests/testing/test_mocks.py tests/pages/test_pages.py -k "not pages or recipes or compatibility"
+	$(VENV)-guests/bin/python -m tests.guests.table
 
 # a venv of its own: it binds an old OpenSSL, and other versions of what meshlib uses
 sslyze: $(STAMP)

@@ -20,7 +20,7 @@ class Uvicorn:
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
-        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", **options))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, **{"lifespan": "off", **options}))
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
