@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshlib.cli.options import F
+from meshlib.cli.options import PLACE, F
 from meshlib.problems import Severity
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ Exit code, as of istioctl: 0 nothing at or above --failure-threshold (always wit
 The messages, and which of Istio's are not given: docs/analysis.md.
 """,
 )
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH...")
 @click.option(
     "--output",
     "-o",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from meshlib.cli.options import EXIT_PROBLEMS, SECONDS
+from meshlib.cli.options import EXIT_PROBLEMS, FOLDER, PLACE, SECONDS
 
 
 @contextmanager
@@ -45,7 +45,7 @@ Examples:
 Exit code: 0 made, 1 not made (never over something that is there), 2 wrong usage.
 """
 )
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--trust-domain", required=True, metavar="NAME", help="Whose SPIFFE IDs it signs: spiffe://NAME/...")
 @click.option("--rsa", is_flag=True, help="RSA keys of 2048 bits, not EC P-256.")
 @click.option(
@@ -74,7 +74,7 @@ Again for the same identity and folder: renewed, with a new key; who follows the
 Exit code: 0 written, 1 not written, 2 wrong usage.
 """
 )
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", type=FOLDER, metavar="DIR")
 @click.argument("identity", required=False, default="", metavar="[SPIFFE-ID]")
 @click.option("--namespace", "-n", default="", help="Kubernetes namespace: spiffe://.../ns/NAMESPACE/sa/...")
 @click.option("--service-account", default="", metavar="NAME", help="Kubernetes service account: .../sa/NAME.")
@@ -87,7 +87,10 @@ Exit code: 0 written, 1 not written, 2 wrong usage.
 @click.option("--ttl", type=SECONDS, default="24h", show_default=True, help="How long it is valid.")
 @click.option("--rsa", is_flag=True, help="An RSA key of 2048 bits, not EC P-256.")
 @click.option(
-    "--out", metavar="FOLDER", help="Where to write cert.pem, key.pem, bundle.pem.  [default: DIR/issued/...]"
+    "--out",
+    type=FOLDER,
+    metavar="FOLDER",
+    help="Where to write cert.pem, key.pem, bundle.pem.  [default: DIR/issued/...]",
 )
 @click.option("--force", is_flag=True, help="Replace files there that are not ours, or of another identity.")
 def issue(
@@ -128,9 +131,16 @@ Examples:
 Exit code: 0 all can be used, 1 something cannot (each problem is said), 2 wrong usage.
 """
 )
-@click.argument("path", metavar="FILE|DIR")
-@click.option("--bundle", metavar="FILE", help="Roots that are asked to vouch.  [default: bundle.pem beside it]")
-@click.option("--key", metavar="FILE", help="To be the private key of the certificate.  [default: key.pem of a folder]")
+@click.argument("path", type=PLACE, metavar="FILE|DIR")
+@click.option(
+    "--bundle", type=PLACE, metavar="FILE", help="Roots that are asked to vouch.  [default: bundle.pem beside it]"
+)
+@click.option(
+    "--key",
+    type=PLACE,
+    metavar="FILE",
+    help="The certificate's private key.  [default: key.pem of a folder]",
+)
 @click.option(
     "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
 )
@@ -170,7 +180,7 @@ An interrupted step is carried through when it is run again.
 Exit code: 0 taken, 1 not taken, 2 wrong usage.
 """
 )
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--step", type=click.Choice(["trust", "sign", "drop"]), help="Take this step; refuse if another is due.")
 @click.option("--show", is_flag=True, help="Say which step is next, and take none.")
 @click.option("--force", is_flag=True, help="With --step drop: although certificates of the old root are in use.")
@@ -203,7 +213,7 @@ tokens.json ({"TOKEN": "spiffe://..."}, mode 0600) stands for TokenReview; --jwk
 Exit code: 0 ended by SIGTERM or SIGINT, 1 cannot serve, 2 wrong usage.
 """
 )
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--socket", metavar="URI", help="Serve the SPIFFE Workload API: unix:///path or tcp://ip:port.")
 @click.option("--spiffe-id", default="", metavar="ID", help="Who opens the socket is this.")
 @click.option("--namespace", "-n", default="", help="The same as spiffe://.../ns/NAMESPACE/sa/...")
@@ -211,8 +221,8 @@ Exit code: 0 ended by SIGTERM or SIGINT, 1 cannot serve, 2 wrong usage.
 @click.option("--dns", multiple=True, metavar="NAME", help="A DNS name or IP address in that certificate.")
 @click.option("--socket-mode", default="0600", show_default=True, metavar="MODE", help="Who may open the socket.")
 @click.option("--istiod-address", default="", metavar="HOST:PORT", help="Serve istiod's CreateCertificate over TLS.")
-@click.option("--tokens", metavar="FILE", help="Callers of it, by token.")
-@click.option("--jwks", metavar="FILE", help="Keys of an issuer of service account tokens.")
+@click.option("--tokens", type=PLACE, metavar="FILE", help="Callers of it, by token.")
+@click.option("--jwks", type=PLACE, metavar="FILE", help="Keys of an issuer of service account tokens.")
 @click.option("--issuer", default="", metavar="NAME", help="... the issuer (iss) that tokens must be of.")
 @click.option("--audience", multiple=True, default=("istio-ca",), show_default=True, help="... and for whom.")
 @click.option("--ttl", type=SECONDS, default="24h", show_default=True, help="How long certificates are valid.")

@@ -7,7 +7,7 @@ from collections import Counter
 
 import click
 
-from meshlib.cli.options import EXIT_PROBLEMS
+from meshlib.cli.options import EXIT_PROBLEMS, PLACE
 
 
 @click.command(
@@ -23,7 +23,7 @@ Exit code: 0, 1 errors in the resources or, with --strict, fields that are not h
 The same table as a page: docs/semantics.md.
 """
 )
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH...")
 @click.option("--all", "everything", is_flag=True, help="Fields that are honoured, too.")
 @click.option("--strict", is_flag=True, help="Exit 1 unless every field is honoured.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

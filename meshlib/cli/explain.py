@@ -8,6 +8,8 @@ import click
 
 from meshlib.cli.explain_inbound import INBOUND_OPTIONS, explain_inbound, inbound_options
 from meshlib.cli.options import (
+    PLACE,
+    as_typed,
     header_of,
     https_rules_option,
     identity_options,
@@ -32,7 +34,7 @@ Examples:
   meshlib explain --inbound mesh/ /admin/users --labels app=reviews --principal cluster.local/ns/prod/sa/web
 """
 )
-@click.argument("paths", nargs=-1, required=True, metavar="PATH... URL")
+@click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH... URL")
 @inbound_options
 @click.option("-X", "--request", "method", metavar="METHOD", help="Request method.  [default: GET; POST of gRPC]")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Request header; repeatable.")
@@ -71,8 +73,10 @@ def explain(
     if given:
         raise click.UsageError(f"{INBOUND_OPTIONS[given[0]]} is of requests that come in: give --inbound, too")
     *files, url = paths
+    url = as_typed(url)
     if not files or "://" not in url:
         raise click.UsageError("give the resources and then the URL: meshlib explain mesh/ http://reviews:9080/")
+    from meshlib.policy.secret_values import url_shown
     from meshlib.problems import MeshError
 
     resources, problems = load_or_exit(files)
@@ -88,5 +92,5 @@ def explain(
 
             click.echo(json.dumps(found.to_dict(), indent=2))
         else:
-            click.echo(f"{verb} {url}")
+            click.echo(f"{verb} {url_shown(url)}")
             click.echo(str(found))

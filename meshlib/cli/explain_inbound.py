@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from meshlib.cli.options import header_of, load_or_exit, made_or_exit
+from meshlib.cli.options import as_typed, header_of, load_or_exit, made_or_exit
 
 if TYPE_CHECKING:
     from meshlib.identity.identity import Identity
@@ -63,7 +63,8 @@ def explain_inbound(
         raise click.UsageError("give the resources and then the path: meshlib explain --inbound mesh/ /admin/users")
     from meshlib.problems import MeshError
 
-    given = {name: value for name, value in told.items() if value is not None}
+    path = as_typed(path)
+    given = {name: as_typed(v) if isinstance(v, str) else v for name, v in told.items() if v is not None}
     if "claims" in given:
         given["claims"] = _claims(str(given["claims"]))
     resources, problems = load_or_exit(files)

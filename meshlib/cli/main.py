@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 
 import click
 
@@ -81,3 +82,4 @@ Examples:
 @click.version_option(package_name="sidecarless", prog_name="meshlib")
 def main() -> None:
     """A service mesh as a Python library: Istio's YAML drives your HTTP calls in process."""
+    logging.getLogger("meshlib").addHandler(logging.NullHandler())  # commands say themselves what there is to be said

@@ -14,6 +14,8 @@ from meshlib.sources.istiod_environment import identity_of_istiod
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from meshlib.identity.identity import Identity
     from meshlib.mesh import Mesh
     from meshlib.mesh.options import MeshOptions
@@ -46,6 +48,19 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic in newer c
         return found
 
 
+class _Place(click.ParamType):  # type: ignore[type-arg]  # generic in newer clicks only
+    """A file or folder as it was typed: shells complete it, and what is wrong with it is said by who reads it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type=self.name)]
+
+
+PLACE, FOLDER = _Place("file"), _Place("dir")
 SECONDS = _Seconds()
 LONGEST = 100 * 365 * 86400
 """Seconds that a certificate may be valid."""
@@ -66,14 +81,14 @@ def identity_options(command: F) -> F:
     """--cert, --key, --bundle; ``make_identity`` makes of them what is asked for, or of MESHLIB_CERT, _KEY, _BUNDLE."""
     for option in (
         click.option(
-            "--bundle", "bundles", multiple=True, metavar="[TRUST_DOMAIN=]FILE",
+            "--bundle", "bundles", multiple=True, type=PLACE, metavar="[TRUST_DOMAIN=]FILE",
             help="Roots that are trusted, PEM or SPIFFE's JSON; of other trust domains as other.example=FILE, each with a "
             "--bundle of its own.  [env: MESHLIB_BUNDLE]",
         ),
-        click.option("--key", metavar="FILE", help="The certificate's private key, PEM.  [env: MESHLIB_KEY]"),
+        click.option("--key", type=PLACE, metavar="FILE", help="The certificate's private key, PEM.  [env: MESHLIB_KEY]"),
         click.option(
-            "--cert", metavar="FILE", help="Certificate of this workload (an X.509-SVID) and its intermediates, PEM.  "
-            "[env: MESHLIB_CERT]",
+            "--cert", type=PLACE, metavar="FILE",
+            help="Certificate of this workload (an X.509-SVID) and its intermediates, PEM.  [env: MESHLIB_CERT]",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -110,9 +125,15 @@ def https_rules_option(command: F) -> F:
 def make_workload(name: str, namespace: str, labels: str) -> Workload:
     """The workload that the options describe; a usage error when the labels are not pairs."""
     try:
-        return Workload(name=name, namespace=namespace, labels=parse_labels(labels, "--labels"))
+        return Workload(name=name, namespace=namespace, labels=parse_labels(as_typed(labels), "--labels"))
     except MeshError as error:
         raise click.UsageError(str(error)) from error
+
+
+def as_typed(text: str) -> str:
+    """What was typed, where the locale knows nothing of UTF-8 (LANG=C): Python keeps bytes beyond ASCII aside there. Not for
+    names of files, which must stay as they came."""
+    return os.fsencode(text).decode("utf-8", "replace") if not text.isascii() else text
 
 
 def header_of(text: str) -> tuple[str, str]:
@@ -120,7 +141,7 @@ def header_of(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
         raise click.UsageError(f"-H {text!r} is not a header; write it as -H 'name: value'")
-    return name.strip(), value.strip()
+    return as_typed(name.strip()), as_typed(value.strip())
 
 
 def load_or_exit(paths: Sequence[str]) -> tuple[list[Resource], list[Problem]]:

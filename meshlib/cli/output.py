@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+import click
+
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table: rich on a terminal, tab-separated with a header when piped."""
@@ -20,7 +22,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         Console(markup=False, highlight=False).print(made)
         return
     if title:
-        print(f"# {title}")
-    print("\t".join(columns))
+        click.echo(f"# {title}")
+    click.echo("\t".join(columns))
     for row in rows:
-        print("\t".join(row))
+        click.echo("\t".join(row))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshlib.cli.options import EXIT_PROBLEMS, identity_options, make_identity
+from meshlib.cli.options import EXIT_PROBLEMS, FOLDER, PLACE, identity_options, make_identity
 
 if TYPE_CHECKING:
     from meshlib.identity.identity import Identity
@@ -27,13 +27,15 @@ Examples:
 @click.argument("target", metavar="MODULE:APP")
 @click.option("--wsgi", is_flag=True, help="It is a WSGI application (Flask, Django); without: ASGI.")
 @click.option("--factory", is_flag=True, help="MODULE:APP is a function that makes the application.")
-@click.option("--app-dir", default=".", show_default=True, metavar="DIR", help="Where MODULE is looked for first.")
+@click.option(
+    "--app-dir", default=".", show_default=True, type=FOLDER, metavar="DIR", help="Where MODULE is looked for first."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 or :: for all.")
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any that is free."
 )
 @click.option(
-    "--config", "configs", multiple=True, metavar="PATH",
+    "--config", "configs", multiple=True, type=PLACE, metavar="PATH",
     help="File, folder or glob of resources; may be given several times.  [env: MESHLIB_CONFIG]",
 )  # fmt: skip
 @identity_options

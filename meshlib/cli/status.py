@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshlib.cli.options import https_rules_option, load_or_exit, make_workload, workload_options
+from meshlib.cli.options import PLACE, https_rules_option, load_or_exit, make_workload, workload_options
 
 if TYPE_CHECKING:
     from meshlib.compiler.compile import HttpsRules
@@ -19,7 +19,7 @@ Examples:
   meshlib status mesh/ --namespace prod --labels app=productpage --format json
 """
 )
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH...")
 @click.option(
     "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from meshlib.cli.options import EXIT_PROBLEMS, make_workload, workload_options
+from meshlib.cli.options import EXIT_PROBLEMS, PLACE, make_workload, workload_options
 
 
 @click.command(
@@ -20,7 +20,7 @@ Examples:
 Exit code: 0 no errors (there may be warnings), 1 errors, 2 wrong usage.
 """
 )
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH...")
 @click.option(
     "--format",
     "style",

@@ -15,6 +15,7 @@ from meshlib.engine.effects import Ask, Deliver
 from meshlib.engine.flights import Flights
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.key_urls import BadKeyUrl, KeyUrl, key_url, redirected
+from meshlib.policy.secret_values import url_shown
 from meshlib.security.jwk import BadKeys, KeySet, key_set
 from meshlib.security.strict_json import NotJson, loads
 
@@ -125,7 +126,7 @@ class KeySets:
         now = self._clock.monotonic()
         for _, held in sorted(self._held.items()):
             yield {
-                "url": _shown(held.source.url),
+                "url": url_shown(held.source.url),
                 "keys": 0 if held.keys is None else len(held.keys.keys),
                 "age_seconds": None if held.keys is None else round(now - held.fetched, 1),
                 "usable": held.usable(now) is not None,
@@ -181,7 +182,7 @@ class KeySets:
             held.error = why
             held.attempts += 1
             if held.failures == 1 and self.report is not None:
-                self.report(_shown(source.url), why)
+                self.report(url_shown(source.url), why)
             return None
         held.keys, held.fetched = keys, held.attempted
         held.failures, held.error = 0, ""
@@ -231,10 +232,3 @@ def _jwks_uri(content: bytes) -> str:
     if not isinstance(found, str):
         raise FetchFailed("the discovery document names no jwks_uri")
     return found
-
-
-def _shown(url: str) -> str:
-    """Without user and password."""
-    scheme, mark, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.explain import explain
 from meshlib.engine.plain_request import PlainRequest
 from meshlib.httpx_module import usual
+from meshlib.policy.secret_values import url_shown
 from meshlib.problems import MeshError
 from meshlib.transport.grpcio.client.method import Named
 from meshlib.transport.grpcio.client.request import GrpcRequest
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from meshlib.engine.explanation import Exchange
     from meshlib.engine.live import Live
     from meshlib.transport.grpcio.contracts import RequestMessages
+
+
+def _bytes(text: str) -> bytes:
+    """A header as it was typed."""
+    return text.encode("utf-8", "surrogateescape")
+
 
 GRPC_SCHEMES = {"grpc": "http", "grpcs": "https"}
 
@@ -36,7 +43,9 @@ def _explain_grpc(
 ) -> Exchange:
     authority, slash, path = rest.partition("/")
     if not authority or not path:
-        raise MeshError(f"explain needs a full URL such as grpc://ratings:9080/package.Service/Method, not {url!r}")
+        raise MeshError(
+            f"explain needs a full URL such as grpc://ratings:9080/package.Service/Method, not {url_shown(url)!r}"
+        )
     metadata = [(name.lower(), value) for name, value in headers.items() if name.lower() != ":authority"]
     told = next((value for name, value in headers.items() if name.lower() == ":authority"), authority)
     call: GrpcRequest[RequestMessages] = GrpcRequest(
@@ -48,12 +57,13 @@ def _explain_grpc(
 def _explain_http(
     live: Live, now: float, method: str, url: str, headers: Mapping[str, str], certificate: str
 ) -> Exchange:
-    request = usual().Request(method, url, headers=dict(headers))
+    httpx = usual()
     try:
+        request = httpx.Request(method, url, headers=[(_bytes(name), _bytes(value)) for name, value in headers.items()])
         scheme, dialled = origin_of(request.url)
-    except BadUrl as error:
+    except (BadUrl, httpx.InvalidURL) as error:
         raise MeshError(
-            f"explain needs a full URL such as http://reviews:9080/reviews/0, not {url!r}: {error}"
+            f"explain needs a full URL such as http://reviews:9080/reviews/0, not {url_shown(url)!r}: {error}"
         ) from None
     host = request.headers.get("host") or dialled
     written = written_port(url)
@@ -64,7 +74,7 @@ def _explain_http(
         scheme,
         host,
         request.url.raw_path.decode("latin-1"),
-        dict(request.headers.items()),
+        {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in request.headers.raw},
         dialled,
     )
     found = explain(live, view, now, certificate)

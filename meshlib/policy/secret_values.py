@@ -22,3 +22,13 @@ def shown(name: str, value: str | None) -> str:
     if value is None:
         return "absent"
     return HIDDEN if value and is_secret(name.lower()) else repr(value)
+
+
+def url_shown(url: str) -> str:
+    """What a person is shown of a URL, whether it is one or not: without its password, and without what its query says."""
+    address, query, _ = url.partition("?")
+    scheme, mark, rest = address.partition("//")
+    if not mark:
+        scheme, rest = "", address
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}{'?...' if query else ''}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from meshlib.resources.base import Model
 from meshlib.resources.types import Count, names
 
@@ -19,7 +21,7 @@ class Mechanism(Model):
 class RedisStorage(Model):
     """A Redis shared by a fleet: ``url`` such as redis://host:6379/0."""
 
-    url: str
+    url: str = Field(repr=False)  # there may be a password in it
 
 
 class AdaptiveConcurrency(Mechanism):

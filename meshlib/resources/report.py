@@ -19,10 +19,11 @@ _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
 _WIDTH = 120
 _SECRET = re.compile(r"""\bkind["']?\s*:\s*["']?Secret\b""")
 _SECRET_LINE = re.compile(
-    r"""\\?"(?:d|k|p|q|dp|dq|qi)\\?"\s*:|access_?token|authorization|password|api[-_]?key|includeAdditionalHeaders""",
+    r"""\\?"(?:d|k|p|q|dp|dq|qi)\\?"\s*:|access_?token|authorization|password|api[-_]?key|includeAdditionalHeaders"""
+    r"""|//[^\s/"']*@|//[^\s"']*\?.""",
     re.IGNORECASE,
 )
-"""A line that has a private key (JWK), or what opens a door, in it."""
+"""A line that has a private key (JWK), or what opens a door, in it; or a URL with a password, or with a query."""
 _WORD = re.compile(r"""[A-Za-z0-9_.-]+|"[^"]*"|'[^']*'""")
 
 

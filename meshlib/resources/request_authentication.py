@@ -36,7 +36,7 @@ class JwtRule(Model):
     from_params: list[str] | None = None
     issuer: str | None = None
     jwks: str | None = Field(default=None, repr=False)  # a private key may be among them, by mistake
-    jwks_uri: str | None = None
+    jwks_uri: str | None = Field(default=None, repr=False)  # there may be a password, or a token, in it
     output_claim_to_headers: list[OutputClaimToHeader] | None = None
     output_payload_to_header: str | None = None
     presence: Annotated[Literal["OPTIONAL", "REQUIRED"], names("OPTIONAL", "REQUIRED")] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.policy.secret_values import HIDDEN, is_secret, shown
+from meshlib.policy.secret_values import HIDDEN, is_secret, shown, url_shown
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,20 @@ def test_other_values_are_shown(name):
 
 def test_that_one_is_absent_or_empty_is_no_secret():
     assert (shown("cookie", None), shown("cookie", "")) == ("absent", "''")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://reviews:9080/x", "http://reviews:9080/x"),
+        ("http://u:p@reviews/x?a=b", "http://reviews/x?..."),
+        ("http://u:p@reviews?a=b", "http://reviews?..."),
+        ("u:p@reviews/x?a", "reviews/x?..."),
+        ("http://reviews/a@b", "http://reviews/a@b"),
+        ("rediss//u:p@redis:6379", "rediss//redis:6379"),
+        ("//u:p@x", "//x"),
+        ("", ""),
+    ],
+)
+def test_a_url_as_it_may_be_shown(url, shown):
+    assert url_shown(url) == shown

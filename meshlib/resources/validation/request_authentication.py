@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from meshlib.policy.secret_values import url_shown
 from meshlib.resources.jwks import jwks_problem, secret_keys
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.urls import BadUrl, scheme_of
@@ -60,7 +61,9 @@ def _rule(rule: JwtRule, loc: Loc) -> Iterator[Notice]:
         if not header.name:
             yield refused("missing-name", (*loc, "fromHeaders", index, "name"), "the header has no name", "name it")
     if rule.jwks_uri and (problem := _uri_problem(rule.jwks_uri)):
-        yield refused("bad-url", (*loc, "jwksUri"), f"{rule.jwks_uri!r} is not a URL of keys: {problem}", _EXAMPLE)
+        yield refused(
+            "bad-url", (*loc, "jwksUri"), f"{url_shown(rule.jwks_uri)!r} is not a URL of keys: {problem}", _EXAMPLE
+        )
     if rule.jwks and (problem := jwks_problem(rule.jwks)):
         yield refused("bad-jwks", (*loc, "jwks"), f"jwks is not a key set: {problem}", 'for example {"keys": [...]}')
     for index, output in enumerate(rule.output_claim_to_headers or ()):
