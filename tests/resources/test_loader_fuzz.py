@@ -117,6 +117,9 @@ SPECS: dict[str, dict[str, Any]] = {
         "fallback": {"response": {"status": 200}},
         "circuitBreaker": {"storage": {}},
     },
+    "LocalEndpoints": {
+        "hosts": [{"host": "a", "subset": "v1", "port": 80, "addresses": ["localhost:9081", "[::1]:1"]}]
+    },
 }
 
 
