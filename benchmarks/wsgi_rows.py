@@ -94,7 +94,7 @@ def _round(app: Any, sock: Socket, more: dict[str, str], calls: int) -> float:
 
 def wsgi_cost(quick: bool) -> list[Row]:
     """Interleaved rounds, the best of each: only what the middleware adds is told."""
-    rounds, calls = (40, 50) if quick else (400, 50)
+    rounds, calls = (80, 20) if quick else (1000, 15)
     unit = Unit()
     plain = meshlib.Mesh.from_resources([], registry=CollectorRegistry())
     policed = meshlib.Mesh.from_resources(inbound_resources.twenty_rules(), registry=CollectorRegistry())
