@@ -34,7 +34,7 @@ from meshlib.transport.core.trust_watch import TrustWatch
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.environment import asyncio_loop
 from meshlib.transport.upstream.followed import Followed
-from meshlib.transport.upstream.forked import take_all
+from meshlib.transport.upstream.forked import take_all, this_process
 from meshlib.transport.upstream.loop import AsyncioUpstream
 from meshlib.transport.upstream.loop_connection import closed
 from meshlib.transport.upstream.names import Names
@@ -125,7 +125,7 @@ class MeshCore:
         """The connections of the running loop; new ones after a fork."""
         loop = asyncio_loop()
         found = self.loops.get(loop)
-        if found is None or found.pid != os.getpid():
+        if found is None or found.pid != this_process.pid:
             for ended in [other for other in list(self.loops) if other.is_closed()]:
                 self.loops.pop(ended, None)  # its connections ended with it
             found = self.loops[loop] = AsyncioUpstream(loop, self.names, self.alarms)

@@ -52,8 +52,7 @@ path, query; all of them wire strings. No class of ours: URLs are pickled with i
 
 def place_of(url: httpx.URL) -> Place:
     """What ``url`` leads to, which is kept with it: a request may be sent again. Raises ``BadUrl``."""
-    of_url = url.__dict__
-    kept: Place | None = of_url.get(_KEPT_IN)
+    kept: Place | None = getattr(url, _KEPT_IN, None)
     if kept is not None:
         return kept
     scheme, dialled = origin_of(url)
@@ -62,7 +61,7 @@ def place_of(url: httpx.URL) -> Place:
     path, _, query = full_path.partition("?")
     place = scheme, dialled, target, full_path, path, query
     if not PLAIN:
-        of_url[_KEPT_IN] = place
+        setattr(url, _KEPT_IN, place)
     return place
 
 

@@ -91,7 +91,7 @@ class WholeResponse(Base):
 
     def _release(self) -> None:
         # httpx's bound stream, which has just told how long it took, refers back to this response; httpx2's is asked for it
-        if "_elapsed" in self.__dict__:
+        if getattr(self, "_elapsed", None) is not None:  # its dict is not asked for: that would make one
             self.stream = self._own_stream
 
     def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:

@@ -14,6 +14,24 @@ class Closable(Protocol):
     def detach(self) -> int: ...
 
 
+class ThisProcess:
+    """``pid`` of this process, without asking the system for it each call (half a microsecond; row ``fastpath``)."""
+
+    __slots__ = ("pid",)
+
+    def __init__(self) -> None:
+        self.look()
+        os.register_at_fork(after_in_child=self.look)
+
+    def look(self) -> None:
+        """In a forked child it is another."""
+        self.pid = os.getpid()
+
+
+this_process = ThisProcess()
+"""Registered before the meshes are: what a fork means for them is done when it is right."""
+
+
 def close_copy(sock: Closable) -> None:
     """Close the child's copy of a socket; the peer and the parent notice nothing. A thread of the parent may have been about
     to close it at the fork, or had done so."""

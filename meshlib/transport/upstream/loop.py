@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websoc
 from meshlib.transport.protocol.sent_head import SentHead
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
+from meshlib.transport.upstream.forked import this_process
 from meshlib.transport.upstream.loop_connection import Connection, connection_to
 from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.loop_dial import dial, hear_refusal
@@ -55,7 +55,7 @@ class AsyncioUpstream:
     def __init__(self, loop: asyncio.AbstractEventLoop, names: Names, alarms: Alarms | None = None) -> None:
         self.loop = loop
         self._names = names
-        self.pid = os.getpid()
+        self.pid = this_process.pid
         self._idle: dict[Target, deque[Connection]] = {}
         self._busy: set[Connection] = set()
         self.alarms = alarms or Alarms()

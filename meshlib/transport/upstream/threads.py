@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -22,7 +21,7 @@ from meshlib.transport.protocol.framing import Framing, framing_of
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
-from meshlib.transport.upstream.forked import close_copy
+from meshlib.transport.upstream.forked import close_copy, this_process
 from meshlib.transport.upstream.mutual import WORTHLESS, MutualTls
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.problems import mesh_closed, no_connection, no_http2_package, no_slot, no_upgrade
@@ -50,7 +49,7 @@ class SyncUpstream:
         self._idle: dict[Target, deque[Connection]] = {}
         self._busy: set[Connection] = set()
         self._lock = Lock()
-        self._pid = os.getpid()
+        self._pid = this_process.pid
         self._swept = 0.0
         self._http2: SyncHttp2 | None = None
 
@@ -120,7 +119,7 @@ class SyncUpstream:
         target = attempt.target
         if asks_for_websocket(attempt.headers):
             return no_upgrade(target) if target.tls is None else None
-        if self._pid != os.getpid():
+        if self._pid != this_process.pid:
             self.after_fork()
         http2 = self._http2
         if http2 is None:
@@ -142,7 +141,7 @@ class SyncUpstream:
     # -- connections to lend ----------------------------------------------------------------------------------------
 
     def _take(self, target: Target, now: float) -> Connection | None:
-        if self._pid != os.getpid():
+        if self._pid != this_process.pid:
             self.after_fork()
         idle = self._idle.get(target)
         while idle:
@@ -349,7 +348,7 @@ class SyncUpstream:
         """In a forked child: the parent goes on using its connections, so close only this process's copies, before anything
         here can write to them or read from them."""
         self._lock = Lock()
-        self._pid = os.getpid()
+        self._pid = this_process.pid
         inherited = [connection.sock for idle in self._idle.values() for connection in idle]
         inherited += [connection.sock for connection in self._busy]
         inherited += self._dialler.under_way
@@ -372,7 +371,7 @@ class SyncUpstream:
 
     def close_idle(self) -> None:
         """Close the connections that wait for use."""
-        if self._pid != os.getpid():
+        if self._pid != this_process.pid:
             self.after_fork()
         if self._http2 is not None:
             self._http2.close_idle()

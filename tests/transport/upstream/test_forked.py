@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
 
 import meshlib
 from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
-from meshlib.transport.upstream.forked import close_copy, take_all
+from meshlib.transport.upstream.forked import close_copy, take_all, this_process
 from meshlib.transport.upstream.http2_threads_connection import Connection
 from meshlib.transport.upstream.target import Target
 from tests.support.h2_runtimes import Call, Threads
@@ -32,6 +33,15 @@ def test_closing_a_copy_says_nothing_to_the_peer():
         other.recv(1)
     parents.close()
     other.close()
+
+
+def test_a_child_knows_that_it_is_another_process():
+    assert this_process.pid == os.getpid()
+    child = os.fork()
+    if not child:
+        os._exit(0 if this_process.pid == os.getpid() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert this_process.pid == os.getpid()
 
 
 def test_every_step_is_taken_whatever_one_raises():
