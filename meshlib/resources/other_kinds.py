@@ -102,7 +102,7 @@ def lone_deployments(resources: Iterable[Resource]) -> Problem | None:
     more = f" (and so {'has 1' if count == 2 else f'have {count - 1}'} more)" if count > 1 else ""
     message = f"Deployment ({first.api_version}) has no effect without a Service that selects its Pods" + more
     hint = f"add the Service; {_PODS}"
-    return Problem("unknown-kind", Severity.NOTICE, origin.file, origin.line, origin.column, first.id, message, hint)
+    return Problem("no-effect", Severity.NOTICE, origin.file, origin.line, origin.column, first.id, message, hint)
 
 
 def instead_of(kind: str, version: str) -> str:
