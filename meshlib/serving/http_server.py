@@ -134,6 +134,8 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """The lifespan's startup, then connections."""
         await super().startup(sockets=[])
+        if self.lifespan.should_exit:  # it has not started, and has said why; newer uvicorns leave by SystemExit
+            return
         self._connections.start()
         for acceptor in self._acceptors:
             acceptor.start()

@@ -32,6 +32,8 @@ HEALTH = "/healthz"
 OLDEST = (0, 30)
 """Of uvicorn."""
 BACKLOG = 2048
+STARTUP_FAILED = 3
+"""The exit code, uvicorn's."""
 FEW = 4
 """Connections that one of several workers accepts at a time: the others are there for the rest."""
 
@@ -115,7 +117,7 @@ def _work(
         server.run()
     finally:
         mesh.close()
-    return 0 if server.started else 1
+    return 0 if server.started else STARTUP_FAILED
 
 
 def _address(sock: socket.socket) -> str:

@@ -3,20 +3,25 @@ is, and a server that is told to stop ends what is under way and nothing else.""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from websockets.sync.client import connect
 
 from meshlib.mesh import Mesh
 from meshlib.security.authority import Authority
+from meshlib.serving.http_server import HttpServer
 from tests.support.identities import CLIENT, World
 from tests.support.mesh_server import SECONDS, MeshServer, tells
 
@@ -129,6 +134,10 @@ def ssl_names(pem: str) -> list[str]:
     return names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
+@pytest.mark.skipif(
+    "http2" not in inspect.signature(uvicorn.Config).parameters,
+    reason=f"uvicorn {uvicorn.__version__} has no HTTP/2: it is not tried",
+)
 def test_http2_is_spoken_where_uvicorn_can(world: World) -> None:
     pytest.importorskip("zttp", reason="zttp is not installed: HTTP/2 is not tried")
     with mesh_of(world, ONLY_PRODUCTPAGE) as mesh, MeshServer(tells, mesh, http2=True) as server:
@@ -139,6 +148,20 @@ def test_http2_is_spoken_where_uvicorn_can(world: World) -> None:
         assert told["version"] == "2"
         assert CLIENT in str(ssl_names(told["tls"]["client_cert_chain"][0]))
         assert ask(server, world.client())["version"] == "1.1"
+
+
+def test_an_application_that_does_not_start_serves_nobody_whatever_its_uvicorn_makes_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def startup(server: uvicorn.Server, sockets: object = None) -> None:
+        server.lifespan = SimpleNamespace(should_exit=True)  # uvicorn 0.30 returns; 0.54 leaves by SystemExit
+
+    monkeypatch.setattr(uvicorn.Server, "startup", startup)
+    heard: list[str] = []
+    with mesh_of(world, ONLY_PRODUCTPAGE) as mesh, socket.create_server(("127.0.0.1", 0)) as sock:
+        server = HttpServer(tells, mesh._core, sock, ready=lambda: heard.append("ready"))
+        asyncio.run(server.startup())
+        assert (heard, server.started) == ([], False)
 
 
 def test_policies_judge_the_peer_of_the_connection(world: World) -> None:
