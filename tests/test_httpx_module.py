@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import httpx
@@ -19,6 +20,8 @@ from meshlib.httpx_module import (
     typed,
     usual,
 )
+
+ROOT = Path(__file__).parents[1]
 
 
 class BothOfThem(httpx.BaseTransport, httpx2.BaseTransport):
@@ -101,4 +104,37 @@ with meshlib.Mesh.from_resources([]) as mesh:
 assert "{other}" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_where_httpx_is_not_installed_its_successor_does():
+    program = """
+import asyncio, sys
+sys.modules["httpx"] = sys.modules["httpcore"] = None
+import httpx2, meshlib
+from tests.support.resources import pod, service
+from tests.support.servers import EchoServer
+
+with EchoServer("v1") as server:
+    with meshlib.Mesh.from_resources([service("reviews"), pod("reviews", "v1", server.port)]) as mesh:
+        for client in (mesh.client(), httpx2.Client(transport=mesh.http_transport())):
+            assert isinstance(client, httpx2.Client)
+            with client:
+                assert client.get("http://reviews:9080/").json()["server"] == "v1"
+                try:
+                    client.get("http://127.0.0.1:1/")
+                except httpx2.ConnectError as error:
+                    assert isinstance(error, meshlib.errors.ConnectFailed)
+                else:
+                    raise AssertionError("nobody listens there")
+
+        async def go():
+            async with mesh.async_client() as client:
+                return (await client.get("http://reviews:9080/")).json()["server"]
+
+        assert asyncio.run(go()) == "v1"
+        assert mesh.explain(url="http://reviews:9080/").host == "reviews.default.svc.cluster.local"
+import meshlib_fastapi
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr

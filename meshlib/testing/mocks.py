@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,6 @@ class _Doors:
 
     def __init__(self) -> None:
         self._made: dict[tuple[object, ...], Any] = {}
-        self._contexts: dict[HttpxModule, ssl.SSLContext] = {}
 
     def door(self, module: HttpxModule, endpoint: Any = None) -> httpx.HTTPTransport:
         """The one to an endpoint; None: to whatever the URL names."""
@@ -143,7 +143,7 @@ class _Doors:
                         return super().connect_tcp(address, number, *args, **more)
 
                 found._pool = core.ConnectionPool(
-                    ssl_context=self._context(module), max_keepalive_connections=0, network_backend=Backend()
+                    ssl_context=_context(module), max_keepalive_connections=0, network_backend=Backend()
                 )
         return found  # type: ignore[no-any-return]
 
@@ -162,18 +162,12 @@ class _Doors:
                         return await super().connect_tcp(address, number, *args, **more)
 
                 found._pool = core.AsyncConnectionPool(
-                    ssl_context=self._context(module), max_keepalive_connections=0, network_backend=Backend()
+                    ssl_context=_context(module), max_keepalive_connections=0, network_backend=Backend()
                 )
         return found  # type: ignore[no-any-return]
 
     def _make(self, module: HttpxModule, kind: Any) -> Any:
-        return kind(verify=self._context(module), limits=module.Limits(max_keepalive_connections=0))
-
-    def _context(self, module: HttpxModule) -> ssl.SSLContext:
-        found = self._contexts.get(module)
-        if found is None:
-            found = self._contexts[module] = module.create_ssl_context()
-        return found
+        return kind(verify=_context(module), limits=module.Limits(max_keepalive_connections=0))
 
     def close(self) -> None:
         """Forget them. No connection stays open between two calls."""
@@ -183,6 +177,12 @@ class _Doors:
 def _address(endpoint: Any) -> tuple[str, int] | None:
     address = getattr(endpoint, "address", None)
     return (address, endpoint.port) if address and not address.startswith("unix:") else None
+
+
+@functools.cache
+def _context(module: HttpxModule) -> ssl.SSLContext:
+    """Loading the roots takes longer than a mocked call."""
+    return module.create_ssl_context()
 
 
 def _core_of(module: HttpxModule) -> Any:

@@ -42,24 +42,19 @@ def retried():
         yield made
 
 
-@pytest.fixture(params=["threads", "asyncio"])
-def runtime(request):
-    return request.param
-
-
-@pytest.fixture(params=["client", "transport"])
-def get(request, runtime):
+@pytest.fixture(params=[("threads", "client"), ("asyncio", "client"), ("asyncio", "transport")], ids=" ".join)
+def get(request):
     """``get(mesh, module, url)``: by a mesh client, or by a client of one's own."""
+    runtime, kind = request.param
 
     def get(mesh, module, url=URL):
+        mine = kind == "transport"
         if runtime == "threads":
-            mine = request.param == "transport"
             made = module.Client(transport=mesh.http_transport()) if mine else mesh.client(module=module)
             with made as client:
                 return client.get(url)
 
         async def go():
-            mine = request.param == "transport"
             made = (
                 module.AsyncClient(transport=mesh.async_http_transport()) if mine else mesh.async_client(module=module)
             )
@@ -118,7 +113,7 @@ def test_what_a_mock_raises_is_the_meshs_exception(retried, get, mesh_mocks):
     assert isinstance(raised.value, meshlib.errors.ConnectFailed)
 
 
-def test_what_respx_lets_through_reaches_the_endpoint(runtime, get):
+def test_what_respx_lets_through_reaches_the_endpoint(get):
     with EchoServer("v1") as server:
         resources = [service("reviews"), pod("reviews", "v1", server.port)]
         with through_mocks(), meshlib.Mesh.from_resources(resources) as mesh, respx.mock as router:
@@ -184,7 +179,7 @@ def test_a_transport_of_ones_own_is_kept(mesh_mocks):
         assert client.get(URL).text == "http://127.0.0.1:1/x?a=b"
 
 
-def test_afterwards_a_mesh_has_its_own_connections_again(runtime, get):
+def test_afterwards_a_mesh_has_its_own_connections_again(get):
     with (
         EchoServer("v1") as server,
         meshlib.Mesh.from_resources([service("reviews"), pod("reviews", "v1", server.port)]) as mesh,
