@@ -120,7 +120,7 @@ def _latency(name: str, samples: dict[str, list[float]], unit: list[float], roun
     p50 = {way: median_us(taken) for way, taken in samples.items()}
     p99 = {way: percentile_us(taken, 99) for way, taken in samples.items()}
     rows = []
-    for way, label, target in (("mesh", "mesh channel", 1.06), ("xds", "xds:///", None)):
+    for way, label, target in (("mesh", "mesh channel", 1.05), ("xds", "xds:///", None)):
         details = f"p50 {p50[way]:.0f} us against {p50['bare']:.0f} us; p99 {p99[way]:.0f} / {p99['bare']:.0f}"
         extra = {"bare_us": p50["bare"], f"{way}_us": p50[way]}
         units = best_median_us(samples[way], rounds) / unit[0]

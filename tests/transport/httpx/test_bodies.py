@@ -13,7 +13,7 @@ from meshlib.transport.httpx.dialect import dialect
 from meshlib.transport.protocol.http1 import BodyFailed
 
 RECORD = SimpleNamespace(
-    endpoint="10.0.0.1:80", resource="", rule=None, host="reviews", subset="", attempts=[], flags=""
+    endpoint="10.0.0.1:80", resource="", rule=None, host="reviews", subset="", attempts=[], flags="", not_sent_again=""
 )
 
 
