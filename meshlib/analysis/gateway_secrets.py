@@ -78,7 +78,9 @@ def _what_is_wrong(secret: Secret) -> str:
                 pem = text if certificate in plain else base64.b64decode(text, validate=False)
             except binascii.Error:
                 return f"has a {certificate} that is not base64"
-            return "" if b"-----BEGIN CERTIFICATE-----" in pem else f"has a {certificate} that is no certificate (PEM)"
+            return (
+                "" if b"-----BEGIN CERTIFICATE-----" in pem else f"has a {certificate} that is not a certificate (PEM)"
+            )
     return "has neither tls.crt and tls.key nor cert and key"
 
 

@@ -36,7 +36,7 @@ def workloads_and_ports(index: Index) -> Iterator[Finding]:
                 PORT_NOT_ON_SERVICE,
                 gateway,
                 ("spec", "servers", position, "port", "number"),
-                f"port {server.port.number} is no port of a Service before the workloads of {text or 'any label'}",
+                f"port {server.port.number} is not a port of a Service before the workloads of {text or 'any label'}",
                 f"ports there: {ports}" if ports else "no Service selects these workloads",
             )
 

@@ -45,7 +45,7 @@ def inspect(path: Path, clock: Clock, *, bundle: Path | None = None, key: Path |
     that it has issued to files. ``bundle``: the roots that are asked to vouch (otherwise those beside the certificate);
     ``key``: to be the certificate's. Never raises for what is in the files: that is a problem."""
     if not path.exists():
-        return [Look(str(path), problems=["is not there"])]
+        return [Look(str(path), problems=["does not exist"])]
     if path.is_dir():
         return list(_folder(path, clock, bundle, key))
     beside = path.parent / BUNDLE

@@ -115,7 +115,7 @@ def _free(path: str) -> None:
     except OSError as error:
         raise MeshError(f"{path} cannot be served: {error.strerror}") from error
     if not stat.S_ISSOCK(found.st_mode):
-        raise MeshError(f"{path} is there, and is no socket: name another path")
+        raise MeshError(f"{path} exists and is not a socket: name another path")
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)

@@ -137,7 +137,7 @@ def _warn_of_unknown(codes: list[str]) -> None:
 
     for code in codes:
         if code not in CODES:
-            click.echo(f"warning: {code} is no code that is given here; suppressing it has no effect", err=True)
+            click.echo(f"warning: {code} is not a code that is reported here; suppressing it has no effect", err=True)
 
 
 def _rendered(found: Sequence[Message], output: str, resources: int) -> str:

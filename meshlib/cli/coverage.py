@@ -38,7 +38,7 @@ def coverage(paths: tuple[str, ...], everything: bool, strict: bool, as_json: bo
     if result.errors:
         for problem in result.errors:
             click.echo(str(problem), err=True)
-        click.echo("nothing is said about resources that do not load; see `meshlib validate`", err=True)
+        click.echo("coverage is reported only for resources that load; see `meshlib validate`", err=True)
         raise SystemExit(EXIT_PROBLEMS)
     rows: list[dict[str, object]] = []
     for resource in result.resources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -22,6 +23,8 @@ from meshlib.cli.options import (
 
 if TYPE_CHECKING:
     from meshlib.compiler.compile import HttpsRules
+
+METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @click.command(
@@ -74,6 +77,8 @@ def explain(
         raise click.UsageError(f"{INBOUND_OPTIONS[given[0]]} is of requests that come in: give --inbound, too")
     *files, url = paths
     url = as_typed(url)
+    if method is not None and not METHOD.fullmatch(method):
+        raise click.UsageError(f"-X {method!r} is not a method; write it as -X POST")
     if not files or "://" not in url:
         raise click.UsageError("give the resources and then the URL: meshlib explain mesh/ http://reviews:9080/")
     from meshlib.policy.secret_values import url_shown

@@ -38,7 +38,7 @@ def typed(config: object) -> tuple[str, dict[str, object]]:
         fields = config.get("value") or {}
     found = snake(fields)
     if not isinstance(found, dict):
-        raise NotActedOn(f"{kind} is no object")
+        raise NotActedOn(f"{kind} is not an object")
     return kind, found
 
 

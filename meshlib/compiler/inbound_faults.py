@@ -103,7 +103,7 @@ def _policy(settings: Mapping[str, object]) -> FaultPolicy:
 def _message(settings: Mapping[str, object], name: str) -> Mapping[str, object]:
     found = settings.get(name, {})
     if not isinstance(found, Mapping):
-        raise NotActedOn(f"{name} is no object")
+        raise NotActedOn(f"{name} is not an object")
     return found
 
 

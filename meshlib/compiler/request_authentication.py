@@ -155,7 +155,7 @@ def _problems_of_rule(resource: RequestAuthentication, position: int, model: Jwt
             (*loc, "issuer"),
             "no-usable-key",
             Severity.WARNING,
-            f"every token of this rule is refused: its issuer {model.issuer!r} is no URL that its keys could be found below",
+            f"every token of this rule is refused: its issuer {model.issuer!r} is not a URL that its keys could be found below",
             "say where its keys are: jwksUri or jwks",
         )
 

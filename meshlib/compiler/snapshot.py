@@ -62,7 +62,7 @@ class Snapshot:
 
         A URL outside the mesh gets the pass-through host (the blocking one under REGISTRY_ONLY) whatever Host says. For a
         URL of the mesh, Host chooses among the hosts of the port, its own port ignored, as it does at a sidecar
-        (``ignore_port_in_host_matching``); a Host that is none of them is unknown, and gets the pass-through host too."""
+        (``ignore_port_in_host_matching``); a Host that is not one of them is unknown, and gets the pass-through host too."""
         if host is None:
             host = dialled
         found = self.seen.get((dialled, host, scheme))

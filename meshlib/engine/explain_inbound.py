@@ -60,7 +60,7 @@ def explain_inbound(settings: Inbound, request: InboundRequest, notes: Iterable[
 def _by_strict(settings: Inbound, request: InboundRequest, notes: Iterable[str]) -> InboundExplanation:
     """The caller has no identity where one is required: no policy is asked."""
     policy = f"PeerAuthentication/{settings.mtls_policy}"
-    port = f"port {request.port}" if request.port else "a port that nobody has told"
+    port = f"port {request.port}" if request.port else "an unknown port"
     why = (
         f"cannot be read ({settings.mtls_broken}) and has no good version yet" if settings.mtls_broken else "is STRICT"
     )

@@ -53,7 +53,7 @@ def render(data: ExplanationFacts) -> str:
     if data.get("delegate"):
         lines.append(f"  delegated to: {data['delegate']}")
     if data.get("cors"):
-        lines.append("  cors: preflights are answered here")
+        lines.append("  cors: the mesh responds to preflights itself")
     for key in ("timeout", "retry", "rewrite", "fault"):
         if data.get(key):
             value = f"{data[key]:g} s for the whole call" if key == "timeout" else data[key]

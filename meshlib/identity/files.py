@@ -242,7 +242,7 @@ def _content(file: str) -> bytes | str:
         finally:
             os.close(opened)
     except FileNotFoundError:
-        return f"{file} does not exist; write it, or give its right path."
+        return f"{file} does not exist; create it, or give the right path."
     except PermissionError:
         return f"{file} must not be read by this user ({_user()}); give it to them, or change its mode."
     except OSError as error:

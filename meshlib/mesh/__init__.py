@@ -100,7 +100,7 @@ class Mesh(Doors):
         self._serving: InboundTelemetry | None = None
         https_rules = options.get("https_rules", HTTPS_RULES[0])
         if https_rules is None or https_rules not in HTTPS_RULES:
-            raise MeshError(f"https_rules is {' or '.join(map(repr, HTTPS_RULES))}, not {https_rules!r}")
+            raise MeshError(f"https_rules must be {' or '.join(map(repr, HTTPS_RULES))}, not {https_rules!r}")
         self._https_rules: HttpsRules = https_rules
         endpoints = options.get("endpoints")
         self._dns = endpoints == "dns"  # what has no endpoints is called at its name

@@ -12,7 +12,7 @@ from meshlib.policy.secret_values import url_shown
 from meshlib.problems import MeshError
 from meshlib.transport.grpcio.client.method import Named
 from meshlib.transport.grpcio.client.request import GrpcRequest
-from meshlib.transport.httpx.origins import BadUrl, origin_of, written_port
+from meshlib.transport.httpx.origins import SPOKEN, BadUrl, origin_of, written_port
 
 if TYPE_CHECKING:
     from meshlib.engine.explanation import Exchange
@@ -60,6 +60,8 @@ def _explain_http(
     httpx = usual()
     try:
         request = httpx.Request(method, url, headers=[(_bytes(name), _bytes(value)) for name, value in headers.items()])
+        if request.url.scheme in SPOKEN and not request.url.host:
+            raise BadUrl("it has no host")
         scheme, dialled = origin_of(request.url)
     except (BadUrl, httpx.InvalidURL) as error:
         raise MeshError(

@@ -47,10 +47,10 @@ def request_of(
     """The request, and notes about what a server would not take as it was told. Raises ``MeshError`` for what no request could
     be."""
     if not path.startswith("/"):
-        raise MeshError(f"path is what a request line has, such as /admin/users?page=2, not {path!r}")
+        raise MeshError(f"path must be what a request line has, such as /admin/users?page=2, not {path!r}")
     kind = PROTOCOLS.get(protocol.lower())
     if kind is None:
-        raise MeshError(f"protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}")
+        raise MeshError(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
     notes: list[str] = []
     pairs = [*headers.items()] if isinstance(headers, Mapping) else [*headers]
     told = next((value for name, value in pairs if name.lower() in ("host", ":authority")), None)
@@ -131,5 +131,5 @@ def _identity(principal: str, notes: list[str]) -> SpiffeId | None:
 
 def _address(ip: str, name: str) -> str:
     if ip and not ip_of(ip):
-        raise MeshError(f"{name} is an IP address such as 10.0.0.1 or 2001:db8::1, not {ip!r}")
+        raise MeshError(f"{name} must be an IP address such as 10.0.0.1 or 2001:db8::1, not {ip!r}")
     return ip_of(ip)

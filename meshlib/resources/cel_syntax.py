@@ -60,7 +60,7 @@ def _literal_problem(kind: str, token: str, *, negative: bool) -> str:
     for escape in _ESCAPE.finditer(token):
         point = int(escape[1] or escape[2] or "0", 16)
         if point > 0x10FFFF or 0xD800 <= point <= 0xDFFF or ("b" in prefix and (escape[1] or escape[2])):
-            return f"{escape[0]} is no character"
+            return f"{escape[0]} is not a character"
     return ""
 
 

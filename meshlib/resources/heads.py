@@ -23,7 +23,7 @@ class Said(NamedTuple):
 
 
 def no_object(value: object) -> Said:
-    """Of a document that is no object."""
+    """Of a document that is not an object."""
     found = "a list" if isinstance(value, list) else f"{str(value)[:40]!r}"
     hint = "separate resources with ---, or put them below items: of a kind: List"
     return Said(

@@ -55,7 +55,7 @@ def describe(
         return "unknown-field", f"unknown field {loc[-1]!r}", _unknown_field(model, loc, siblings)
     if kind == "literal_error":
         allowed = _LITERAL.findall(str(context.get("expected", "")))
-        return "bad-enum", f"{_shown(value)} is none of {', '.join(allowed)}", nearest_hint(value, allowed)
+        return "bad-enum", f"{_shown(value)} is not one of {', '.join(allowed)}", nearest_hint(value, allowed)
     if kind in _EXPECTED:
         code = "list-expected" if _EXPECTED[kind] == "a list" else "wrong-type"
         if _decoded_by_istio(kind, value, model, loc):

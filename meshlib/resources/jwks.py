@@ -59,7 +59,7 @@ def _first(text: str) -> Value:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
@@ -70,7 +70,7 @@ def _key_problem(key: object) -> str:
         return "it is not an object"
     kty = key.get("kty")
     if not isinstance(kty, str) or kty not in _REQUIRED:
-        return f"kty {kty!r} is none of {', '.join(_REQUIRED)}"
+        return f"kty {kty!r} is not one of {', '.join(_REQUIRED)}"
     missing = [name for name in _REQUIRED[kty] if name not in key]
     if missing:
         return f"{missing[0]} is missing"

@@ -74,7 +74,7 @@ class Other:
 
     @property
     def metadata(self) -> Mapping[str, object]:
-        """As it is written; empty when it is no object."""
+        """As it is written; empty when it is not an object."""
         found = self.value.get("metadata")
         return found if isinstance(found, Mapping) else {}
 

@@ -37,7 +37,7 @@ def render(problems: Iterable[Problem], style: str = "text", *, resources: int |
         return as_json(ordered, resources=resources)
     if style == "github":
         return as_github(ordered)
-    raise ValueError(f"{style!r} is none of {', '.join(STYLES)}")
+    raise ValueError(f"{style!r} is not one of {', '.join(STYLES)}")
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:

@@ -20,7 +20,7 @@ from meshlib.resources.unread_tokens import readable_rules
 AUTHORIZATION_POLICY = "AuthorizationPolicy"
 REQUEST_AUTHENTICATION = "RequestAuthentication"
 PEER_AUTHENTICATION = "PeerAuthentication"
-TORN = "it is no YAML"
+TORN = "it is not valid YAML"
 """What ``stands_for`` says of a document whose text is broken."""
 _DRY_RUN = "istio.io/dry-run"
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))

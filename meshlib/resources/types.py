@@ -126,10 +126,10 @@ def one_of(value: object, *allowed: str) -> str:
             return allowed[value]
         # istiod's decoder takes every number for an enum; the API server, which wants a name, does not
         raise refuse(
-            "crd-enum", "{value} is none of {allowed}", "write its name", value=value, allowed=", ".join(allowed)
+            "crd-enum", "{value} is not one of {allowed}", "write its name", value=value, allowed=", ".join(allowed)
         )
     if not isinstance(value, str) or value not in allowed:
-        raise refuse("bad-enum", "{value} is none of {allowed}", "", value=repr(value), allowed=", ".join(allowed))
+        raise refuse("bad-enum", "{value} is not one of {allowed}", "", value=repr(value), allowed=", ".join(allowed))
     return value
 
 

@@ -202,7 +202,7 @@ def _read_piece(piece: str, line: int, builder: Builder, documents: list[Documen
         if "nesting depth" in message:  # newer libyamls have a limit of their own, and scan ahead of the events
             builder.complain("too-deep", _mark_of(piece, offset), *too_deep())
             return False
-        builder.complain("bad-yaml", _mark_of(piece, offset), f"not YAML: {message}", hint)
+        builder.complain("bad-yaml", _mark_of(piece, offset), f"not valid YAML: {message}", hint)
     return False
 
 

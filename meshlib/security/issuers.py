@@ -25,7 +25,7 @@ def issuers_of(pem: bytes) -> tuple[x509.Certificate, ...]:
         signer = chain[min(place + 1, len(chain) - 1)]
         if not wrong and not signed_by(each, signer):
             wrong = (
-                "is not signed by the one behind it" if each is not signer else "is no root: it is signed by another"
+                "is not signed by the one behind it" if each is not signer else "is not a root: it is signed by another"
             )
         if wrong:
             raise ValueError(f"has a certificate (number {place + 1}, {each.subject.rfc4514_string()}) that {wrong}")

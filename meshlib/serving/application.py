@@ -32,7 +32,7 @@ def load_application(target: str, *, wsgi: bool = False, factory: bool = False, 
         ) from None
     for name in path.split("."):
         if not hasattr(found, name):
-            raise MeshError(f"{module_name} has no {path!r}{_meant(name, found)}")
+            raise MeshError(f"the module {module_name} has no attribute {path!r}{_meant(name, found)}")
         found = getattr(found, name)
     if factory:
         if not callable(found):
@@ -48,7 +48,7 @@ def _meant(name: str, owner: object) -> str:
 
 def _checked(app: object, target: str, wsgi: bool) -> object:
     if not callable(app):
-        raise MeshError(f"{target} is not an application: nothing that can be called, but of type {type(app).__name__}")
+        raise MeshError(f"{target} is not an application: it is of type {type(app).__name__}, which cannot be called")
     if isinstance(app, MeshASGIMiddleware | MeshWSGIMiddleware):
         raise MeshError(
             f"{target} has a mesh around it already, and `meshlib serve` puts one around what it serves: name the "

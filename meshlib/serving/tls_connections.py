@@ -81,7 +81,7 @@ class TlsConnections:
             peer = connection.peer
             why = why_over(peer, current, now)
             if not why and connection.known and self._judge(peer.leaf, peer.chain) is None:
-                why = "nobody who is trusted vouches for it any more"
+                why = "no trusted root vouches for it any more"
             if why:
                 self._end(connection, why)
 

@@ -38,7 +38,7 @@ def https_rules_from_env(environ: Mapping[str, str]) -> HttpsRules:
     for known in HTTPS_RULES:
         if value == known:
             return known
-    raise MeshError(f"MESHLIB_HTTPS_RULES is {' or '.join(HTTPS_RULES)}, not {value!r}")
+    raise MeshError(f"MESHLIB_HTTPS_RULES must be {' or '.join(HTTPS_RULES)}, not {value!r}")
 
 
 def endpoints_from_env(environ: Mapping[str, str], namespace: str) -> EndpointsByHost | Literal["dns"] | None:

@@ -113,7 +113,7 @@ def message_families(registry: CollectorRegistry) -> MessageFamilies:
     if found is None:
         found = _message_families[registry] = MessageFamilies(
             _counts(registry, "istio_request_messages_total", "Messages of gRPC requests.", PEER_LABELS),
-            _counts(registry, "istio_response_messages_total", "Messages of gRPC answers.", PEER_LABELS),
+            _counts(registry, "istio_response_messages_total", "Messages of gRPC responses.", PEER_LABELS),
         )
     return found
 
@@ -143,7 +143,7 @@ def _calls(registry: CollectorRegistry) -> CallsByLabels:
     counter = ("istio_requests_total", "Requests through the mesh.")
     histogram = (
         "istio_request_duration_milliseconds",
-        "Duration of requests, in milliseconds, to the last byte of the answer.",
+        "Duration of requests, in milliseconds, to the last byte of the response.",
     )
     if written_elsewhere():
         from prometheus_client import Counter, Histogram

@@ -133,7 +133,7 @@ def test_roots_and_authorities(tmp_path: Path) -> None:
 
 
 def test_nothing_is_there(tmp_path: Path) -> None:
-    assert one(tmp_path / "nothing").problems == ["is not there"]
+    assert one(tmp_path / "nothing").problems == ["does not exist"]
     assert "has neither a CA (ca.json) nor a certificate (cert.pem)" in one(tmp_path).problems[0]
 
 

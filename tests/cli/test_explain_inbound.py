@@ -79,7 +79,7 @@ def test_a_grpc_call(mesh):
         (["{mesh}", "/x", "--claims", "{"], "not JSON"),
         (["{mesh}", "/x", "--port", "0"], "--port"),
         (["{mesh}", "/x", "-H", "x"], "not a header"),
-        (["{mesh}", "/x", "--source-ip", "nowhere"], "source_ip is an IP address"),
+        (["{mesh}", "/x", "--source-ip", "nowhere"], "source_ip must be an IP address"),
     ],
 )
 def test_wrong_usage_says_what_is_right_and_exits_2(mesh, arguments, words):

@@ -102,7 +102,7 @@ def test_every_constructor_takes_the_choice(words, answer, tmp_path, monkeypatch
 def test_the_environment_may_choose(tmp_path, monkeypatch):
     monkeypatch.setenv("MESHLIB_CONFIG", str(tmp_path))
     monkeypatch.setenv("MESHLIB_HTTPS_RULES", "sidecar")
-    with pytest.raises(MeshError, match="MESHLIB_HTTPS_RULES is mesh or istio, not 'sidecar'"):
+    with pytest.raises(MeshError, match="MESHLIB_HTTPS_RULES must be mesh or istio, not 'sidecar'"):
         Mesh.from_env()
     (tmp_path / "x.yaml").write_text(
         """apiVersion: networking.istio.io/v1
@@ -119,5 +119,5 @@ spec: {hosts: [x.test], resolution: DNS, ports: [{number: 443, name: tls, protoc
 
 
 def test_another_word_is_refused():
-    with pytest.raises(MeshError, match="https_rules is 'mesh' or 'istio', not 'sidecar'"):
+    with pytest.raises(MeshError, match="https_rules must be 'mesh' or 'istio', not 'sidecar'"):
         Mesh(https_rules="sidecar")  # type: ignore[arg-type]

@@ -105,13 +105,13 @@ def test_one_that_cannot_be_read_is_strict_for_all_that_it_may_have_selected() -
     def standing(namespace: str, placed: bool = True, **labels: str) -> PeerAuthentications:
         [made] = load_objects([peer_authentication("broken", "STRICT", namespace=namespace, **labels)]).resources
         assert isinstance(made, PeerAuthentication)
-        made._stands_for, made._placed = "spec is no object", placed
+        made._stands_for, made._placed = "spec is not an object", placed
         # the oldest and narrowest of those that can be read does not count against it
         [cart] = load_objects([peer_authentication("a", "DISABLE", namespace="shop", app="cart")]).resources
         assert isinstance(cart, PeerAuthentication)
         return PeerAuthentications([cart, made], ROOT)
 
-    strict = PortMode(STRICT, "shop/broken", "spec is no object")
+    strict = PortMode(STRICT, "shop/broken", "spec is not an object")
     assert standing("shop").of("shop", CART) == WorkloadModes(strict)
     assert standing("shop", app="cart").of("shop", CART).default == strict
     assert standing("shop", app="other").of("shop", CART).default.mtls is DISABLE

@@ -161,5 +161,5 @@ def test_strict_lets_policies_judge_who_is_somebody_and_the_mode_is_told():
 
 
 def test_a_policy_that_cannot_be_read_is_named_with_its_reason():
-    found = explain_inbound(strict(mtls_broken="spec is no object"), request())
-    assert "cannot be read (spec is no object) and has no good version yet" in found.reason
+    found = explain_inbound(strict(mtls_broken="spec is not an object"), request())
+    assert "cannot be read (spec is not an object) and has no good version yet" in found.reason

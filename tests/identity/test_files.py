@@ -191,7 +191,7 @@ def test_who_waits_starts_without_and_has_one_when_it_comes(tmp_path: Path) -> N
     identity.start(clock, alarms := HandAlarms(clock))
     assert identity.current() is None
     assert not identity.ready
-    assert "svid.pem does not exist; write it" in identity.problem
+    assert "svid.pem does not exist; create it" in identity.problem
     files.write(BETWEEN.issue(REVIEWS, NOW), ROOT)
     alarms.advance(LOOK)
     assert identity.status()["ready"] is True

@@ -157,7 +157,7 @@ def test_values_of_headers_claims_and_query_are_not_repeated():
         ({"path": "admin"}, "path"),
         ({"source_ip": "localhost"}, "source_ip"),
         ({"destination_ip": "1.2.3"}, "destination_ip"),
-        ({"protocol": "tcp"}, "protocol is one of http"),
+        ({"protocol": "tcp"}, "protocol must be one of http"),
     ],
 )
 def test_what_no_request_could_be_is_an_error_that_says_what_is_right(wrong, word):

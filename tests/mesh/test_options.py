@@ -69,5 +69,5 @@ def test_each_option_acts(tmp_path, monkeypatch):
     with meshlib.Mesh.from_env() as mesh, meshlib.Mesh.from_env(https_rules="mesh") as other:
         assert (mesh._https_rules, other._https_rules) == ("istio", "mesh")
     for wrong in ("both", None):
-        with pytest.raises(MeshError, match="https_rules is 'mesh' or 'istio'"):
+        with pytest.raises(MeshError, match="https_rules must be 'mesh' or 'istio'"):
             meshlib.Mesh(https_rules=wrong)

@@ -31,7 +31,7 @@ from meshlib.policy.unsigned import UINT32, UINT64, milliseconds, unsigned
         ("", None),
         ("\u00b2", None),
         ("\u0663", None),
-        ("\u20035", None),  # a space of Unicode's, which is none of C's
+        ("\u20035", None),  # a space of Unicode's, which is not one of C's
         (None, None),
     ],
 )

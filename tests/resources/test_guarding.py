@@ -28,9 +28,9 @@ def test_one_that_could_be_read_stands_for_nothing(model: Any) -> None:
 @pytest.mark.parametrize(("namespace", "placed"), [("shop", True), (5, False)])
 def test_a_stand_in_says_why_and_whether_it_is_known_where_it_belongs(model: Any, namespace: Any, placed: bool) -> None:
     value = {"metadata": {"name": "p", "namespace": namespace}, "spec": 5}
-    found = stand_in_for(model.__name__, value, "spec is no object", Origin())
+    found = stand_in_for(model.__name__, value, "spec is not an object", Origin())
     assert isinstance(found, model)
-    assert (found.stands_for, found.placed) == ("spec is no object", placed)
+    assert (found.stands_for, found.placed) == ("spec is not an object", placed)
     assert found.refuses == (
         "plain text is refused (STRICT) at every port that it may be for"
         if model is PeerAuthentication

@@ -188,5 +188,5 @@ def test_errors_and_warnings_are_never_counted_together() -> None:
 
 
 def test_another_style_is_refused() -> None:
-    with pytest.raises(ValueError, match="none of text, json, github"):
+    with pytest.raises(ValueError, match="not one of text, json, github"):
         render([], "xml")

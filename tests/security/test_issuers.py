@@ -49,7 +49,7 @@ def built(
 
 def test_a_chain_ends_with_its_root() -> None:
     assert issuers_of(BELOW.certificates_pem) == (BELOW.certificate, ROOT.certificate)
-    with pytest.raises(ValueError, match="is no root: it is signed by another"):
+    with pytest.raises(ValueError, match="is not a root: it is signed by another"):
         issuers_of(BELOW.chain_pem)
     with pytest.raises(ValueError, match=r"number 1, .* is not signed by the one behind it"):
         issuers_of(ROOT.certificates_pem + BELOW.certificates_pem)

@@ -66,7 +66,7 @@ def test_a_factory_is_called(shop: str) -> None:
         (":fast", {}, "is not module:app"),
         ("no_such_shop:app", {}, "there is no module 'no_such_shop'.*--app-dir"),
         ("a_shop.inner:app", {}, "there is no module 'a_shop.inner'"),
-        ("a_shop:fsat", {}, "a_shop has no 'fsat'; did you mean fast"),
+        ("a_shop:fsat", {}, "the module a_shop has no attribute 'fsat'; did you mean fast"),
         ("a_shop:text", {}, "of type str"),
         ("a_shop:flask", {}, "is a WSGI application: add --wsgi"),
         ("a_shop:wsgi", {}, "is a WSGI application: add --wsgi"),

@@ -63,7 +63,7 @@ def own(registry):
     counter = Counter("istio_requests_total", "Requests through the mesh.", LABELS, registry=registry)
     histogram = Histogram(
         "istio_request_duration_milliseconds",
-        "Duration of requests, in milliseconds, to the last byte of the answer.",
+        "Duration of requests, in milliseconds, to the last byte of the response.",
         LABELS,
         registry=registry,
         buckets=BUCKETS,

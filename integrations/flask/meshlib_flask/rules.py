@@ -58,7 +58,7 @@ class Rule:
         try:
             setattr(function, MARK, (*getattr(function, MARK, ()), self))
         except AttributeError:
-            raise TypeError(f"{view!r} is no function that could be decorated") from None
+            raise TypeError(f"{view!r} is not a function that could be decorated") from None
         inner = getattr(function, "__wrapped__", None)
         if inner is not None:
             self._mark(inner)

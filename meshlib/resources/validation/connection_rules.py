@@ -50,7 +50,7 @@ def _sni(sni: str, loc: Loc, hosts: Sequence[str], at_gateway: bool) -> Iterator
         yield refused(
             "sni-of-other-host",
             loc,
-            f"the server name {sni} is none of the hosts ({', '.join(hosts)})",
+            f"the server name {sni} is not one of the hosts ({', '.join(hosts)})",
             "name it among hosts, or a wildcard that covers it",
         )
 

@@ -121,4 +121,4 @@ def _url_problem(text: str) -> str:
         scheme_of(whole)
     except BadUrl as error:
         return str(error)
-    return "" if scheme in _SCHEMES else f"its scheme {scheme} is none of {', '.join(_SCHEMES[1:])}"
+    return "" if scheme in _SCHEMES else f"its scheme {scheme} is not one of {', '.join(_SCHEMES[1:])}"

@@ -149,7 +149,7 @@ def redirect(redirect: HttpRedirect, rule: HttpRoute, loc: Loc) -> Iterator[Noti
         yield refused(
             "bad-enum",
             (*loc, "scheme"),
-            f"a redirect's scheme is http or https, not {redirect.scheme!r}",
+            f"a redirect's scheme must be http or https, not {redirect.scheme!r}",
             "scheme: https",
         )
     if redirect.port and redirect.derive_port is None:

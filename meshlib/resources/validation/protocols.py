@@ -27,7 +27,7 @@ def is_tls(protocol: str | None) -> bool:
 def protocol_known(protocol: str | None, loc: Loc, *, needed: bool = False) -> Iterator[Notice]:
     """A protocol that Istio knows; "" lets it look at the bytes, unless one is ``needed``."""
     if (protocol or needed) and (protocol or "").lower() not in KNOWN:
-        yield refused("bad-protocol", loc, f"{protocol or ''!r} is no protocol that Istio knows", f"one of {_SHOWN}")
+        yield refused("bad-protocol", loc, f"{protocol or ''!r} is not a protocol that Istio knows", f"one of {_SHOWN}")
 
 
 def port_name(name: str, loc: Loc) -> Iterator[Notice]:

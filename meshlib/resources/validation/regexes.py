@@ -27,7 +27,9 @@ def regex(pattern: str, loc: Loc) -> Iterator[Notice]:
             "bad-regex", loc, f"the regular expression has more than {LONGEST} bytes", "split it into several matches"
         )
     elif "\\C" in pattern and _one_byte(pattern):
-        yield refused("bad-regex", loc, r"\C, a single byte, is no part of Istio's expressions", "write . instead")
+        yield refused(
+            "bad-regex", loc, r"\C, a single byte, is not part of Istio's regular expressions", "write . instead"
+        )
     else:
         try:
             compile_full_match(pattern)

@@ -40,7 +40,7 @@ def warnings(resource: RequestAuthentication) -> Iterator[Notice]:
                 "private-key",
                 (*_RULES, index, "jwks"),
                 f"key {position} of jwks is a secret; public keys are all that verifying needs",
-                "remove the key, which is no secret any more, and make a new one",
+                "remove the key, which is not a secret any more, and make a new one",
             )
 
 

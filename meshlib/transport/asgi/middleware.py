@@ -56,7 +56,7 @@ class MeshASGIMiddleware:
 
     def __init__(self, app: App, mesh: Serves, port: int | None = None) -> None:
         if port is not None and not 0 < port < 65536:
-            raise ValueError(f"port is a number from 1 to 65535, not {port!r}")
+            raise ValueError(f"port must be a number from 1 to 65535, not {port!r}")
         self._app = app
         self._port = port
         self._server = server_of(mesh, type(self).__name__)

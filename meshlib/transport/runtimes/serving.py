@@ -55,7 +55,7 @@ def server_of(mesh: Serves, who: str) -> Server:
     are not found at the first request."""
     make = getattr(mesh, "_server", None)
     if make is None:
-        raise TypeError(f"{who}(app, mesh) wants a meshlib.Mesh as its second argument, not {type(mesh).__name__}")
+        raise TypeError(f"{who}(app, mesh) needs a meshlib.Mesh as its second argument, not {type(mesh).__name__}")
     made: Server = make()
     return made
 
@@ -63,7 +63,7 @@ def server_of(mesh: Serves, who: str) -> Server:
 def checked_port(port: int | None) -> int | None:
     """``port``, None when nobody has said one. Raises ValueError for what is no port."""
     if port is not None and not 0 < port < 65536:
-        raise ValueError(f"port is a number from 1 to 65535, not {port!r}")
+        raise ValueError(f"port must be a number from 1 to 65535, not {port!r}")
     return port
 
 

@@ -442,6 +442,6 @@ class TestLooksAtTheBody:
 
 def test_what_is_not_a_mesh_is_refused_when_the_application_is_made_not_when_it_is_called():
     with pytest.raises(
-        TypeError, match=r"MeshASGIMiddleware\(app, mesh\) wants a meshlib.Mesh as its second argument, not str"
+        TypeError, match=r"MeshASGIMiddleware\(app, mesh\) needs a meshlib.Mesh as its second argument, not str"
     ):
         meshlib.MeshASGIMiddleware(lambda *args: None, "mesh/")

@@ -177,6 +177,6 @@ def test_a_peer_without_a_valid_identity_has_no_name_in_the_metrics(served: Watc
 
 def test_what_is_not_a_mesh_is_refused_when_the_application_is_made_not_when_it_is_called():
     with pytest.raises(
-        TypeError, match=r"MeshWSGIMiddleware\(app, mesh\) wants a meshlib.Mesh as its second argument, not str"
+        TypeError, match=r"MeshWSGIMiddleware\(app, mesh\) needs a meshlib.Mesh as its second argument, not str"
     ):
         meshlib.MeshWSGIMiddleware(lambda *args: None, "mesh/")

@@ -103,7 +103,7 @@ def by_kind(interceptors: Sequence[ClientInterceptor] | None) -> dict[str, list[
     for interceptor in interceptors or ():
         kinds = [kind for kind, (base, _) in KINDS.items() if isinstance(interceptor, base)]
         if not kinds:
-            raise ValueError(f"{interceptor!r} is no client interceptor of grpc.aio")
+            raise ValueError(f"{interceptor!r} is not a client interceptor of grpc.aio")
         for kind in kinds:
             found[kind].append(interceptor)
     return found

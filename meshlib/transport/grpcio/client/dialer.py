@@ -38,7 +38,7 @@ def authority_of(target: str) -> str:
         target = rest.rpartition("/")[2]
     port = target.rpartition(":")[2] if target.count(":") == 1 or target.startswith("[") else ""
     if port and not port.endswith("]") and not (port.isascii() and port.isdigit()):
-        raise errors.MeshError(f"{port!r} in {target!r} is no port; write the host as ratings:9080")
+        raise errors.MeshError(f"{port!r} in {target!r} is not a port; write the host as ratings:9080")
     if not target:
         raise errors.MeshError("a gRPC channel needs the host to call, for example ratings:9080")
     return target
