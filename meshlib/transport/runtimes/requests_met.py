@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 MOST_REQUESTS = 1024
 MOST_BYTES = 2 * 1024 * 1024
@@ -23,8 +24,6 @@ a trace), remembering costs more than it saves."""
 USELESS = 64
 PAUSE = 16_384
 """When so many of those that are given up, one after the other, were never met again, nobody looks for so many requests."""
-
-PLAIN: Final = os.environ.get("MESHLIB_PLAIN", "") == "1"
 
 
 class Kept(Protocol):

@@ -4,6 +4,7 @@ nobody has met, whatever the policies, the token, the peer and the time."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from meshlib.transport.asgi.middleware import CALL, MeshASGIMiddleware
 from meshlib.transport.asgi.peer import Peer
 from meshlib.transport.asgi.request import requests_of
 from meshlib.transport.asgi.straight import Straight
+from meshlib.transport.runtimes import requests_met
 from meshlib.transport.runtimes.requests_met import RequestsMet
 from tests.support.asgi import Served, ask, http_scope, responds
 from tests.support.fake_clock import FakeClock
@@ -100,6 +102,14 @@ CONFIGURATIONS: list[list[dict[str, Any]]] = [
     [OTHER_FIRST, ANN],
 ]
 BY_QUERY = (f"/a?token={TOKENS[1][7:].decode()}", "GET", 0, 0, 0, "10.1.2.3", "")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shortcuts() -> Iterator[None]:
+    """Also where MESHLIB_PLAIN=1 is set for the tests: this is about what it turns off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requests_met, "PLAIN", False)
+        yield
 
 
 class Never(RequestsMet[Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,6 +18,14 @@ from meshlib.transport.runtimes.requests_met import (
     USELESS,
     RequestsMet,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shortcuts() -> Iterator[None]:
+    """Also where MESHLIB_PLAIN=1 is set for the tests: this is about what it turns off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requests_met, "PLAIN", False)
+        yield
 
 
 class Kept:

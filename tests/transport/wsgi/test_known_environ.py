@@ -4,6 +4,7 @@ of one that nobody has met, whatever the policies, the token, the peer and the t
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from meshlib.engine.inbound_context import here
 from meshlib.engine.stand_in import STAND_IN, StandIn
+from meshlib.transport.runtimes import requests_met
 from meshlib.transport.runtimes.requests_met import RequestsMet
 from meshlib.transport.wsgi import known_environ
 from meshlib.transport.wsgi.connection import PROXY_FIX
@@ -102,6 +104,14 @@ CONFIGURATIONS: list[list[dict[str, Any]]] = [
     [TWO, ANN],
     [authentication(fromParams=["token"])],
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shortcuts() -> Iterator[None]:
+    """Also where MESHLIB_PLAIN=1 is set for the tests: this is about what it turns off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requests_met, "PLAIN", False)
+        yield
 
 
 class Never(RequestsMet[Any]):
