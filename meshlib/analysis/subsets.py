@@ -105,7 +105,7 @@ def _without_pods(
             SUBSET_WITHOUT_PODS,
             rule,
             ("spec", "subsets", position, "labels" if labels else "name"),
-            f"the subset {subset.name} selects nothing that serves {rule.spec.host}: calls to it are answered 503 (UH)",
+            f"the subset {subset.name} selects nothing that serves {rule.spec.host}: calls to it get 503 (UH)",
             _other_values(index, candidates, labels),
         )
 

@@ -71,9 +71,9 @@ def missing_destinations(
             "unknown-destination",
             where,
             target.missing,
-            f"calls that take this route are answered 503 (flag NC); {target.lack.remedy}"
+            f"calls that take this route get 503 (flag NC); {target.lack.remedy}"
             if target.lack is not None
-            else "calls that take this route are answered 503 (flag NC); "
+            else "calls that take this route get 503 (flag NC); "
             "add the Service, ServiceEntry or DestinationRule subset",
         )
 
@@ -191,7 +191,7 @@ def _without_address(
     for resource in resources:
         for index, entry in enumerate(resource.spec.hosts):
             for _, lack in sorted(lacking.pop(resolve(entry.host, resource.namespace, domain), {}).items()):
-                hint = f"calls to it are answered 503 (flag UH) until there is one; {lack.remedy}"
+                hint = f"calls to it get 503 (flag UH) until there is one; {lack.remedy}"
                 loc = ("spec", "hosts", index, "host")
                 yield _of_field(resource, loc, "no-endpoints", lack.message, hint, Severity.NOTICE)
 

@@ -207,7 +207,7 @@ class KubernetesServices:
             origin.column,
             resource.id,
             lack.message,
-            f"calls to it are answered 503 (flag UH) until there is one; {lack.remedy}",
+            f"calls to it get 503 (flag UH) until there is one; {lack.remedy}",
         )
 
 

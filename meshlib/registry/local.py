@@ -247,11 +247,12 @@ def _unknown_ports(host: str, claim: _Claim, known: Iterable[int]) -> Iterator[P
 def _without_port(host: str, claim: _Claim) -> Iterator[Problem]:
     for one in claim.given:
         if not one.port and one.address.port is None and not one.address.host.startswith(UNIX):
+            bracketed = f"[{one.address.host}]" if ":" in one.address.host else one.address.host
             yield _problem(
                 claim,
                 _place(one, "addresses", one.position[1]),
                 "missing-port",
                 f"the address {one.address.host} has no port, and no Service or ServiceEntry says which port {host} has: it is "
                 "not used",
-                f"write {one.address.host}:8080 (its port), or define the Service",
+                f"write {bracketed}:8080 (its port), or define the Service",
             )

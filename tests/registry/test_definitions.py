@@ -148,7 +148,7 @@ def test_an_unexported_service_is_known_to_its_own_namespace():
     ],
 )
 def test_entries_that_are_alike_in_all_but_their_ports_make_clusters_of_all_ports(second, clusters):
-    """Others add virtual hosts only: a call there is answered 503, NC."""
+    """Others add virtual hosts only: a call there is get 503, NC."""
     found = seen(entry("a", "10.0.0.1"), entry("b", "10.0.0.2", day=2, **ports(8080), **second))
     assert [port.number for port in found.ports] == [80, 8080]
     assert [n for n in (80, 8080) if found.cluster_port(n) is not None] == clusters

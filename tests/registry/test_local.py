@@ -116,6 +116,12 @@ def test_an_address_without_a_port_needs_a_service():
     assert registry.lookup(FULL, "default") is None
     (problem,) = registry.problems
     assert (problem.code, problem.path) == ("missing-port", "LocalEndpoints/default/local spec.hosts[0].addresses[0]")
+    assert problem.hint.startswith("write localhost:8080 ")
+
+
+def test_the_remedy_of_an_ipv6_address_without_a_port_has_brackets():
+    (problem,) = built(local(host("reviews", "::1"))).problems
+    assert problem.hint.startswith("write [::1]:8080 ")
 
 
 def test_a_unix_socket_has_no_port():

@@ -5,6 +5,7 @@ stricter for no listed reason."""
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--way", choices=WAYS, action="append", help="only this way in; repeatable")
     options = parser.parse_args(arguments)
+    logging.getLogger("meshlib").setLevel(logging.ERROR)  # random policies bring a warning each
     total, started = Tally(), time.monotonic()
     ways = options.way or list(WAYS)
     number = 0
