@@ -54,9 +54,9 @@ Examples:
   meshlib analyze mesh/ --output sarif > analysis.sarif
 
 \b
-Exit code, as of istioctl: 0 nothing at or above --failure-threshold (always with --output json), 79 something,
-65 files that could not be read, 64 wrong usage, 1 no such path.
-The messages, and which of Istio's are not given: docs/analysis.md.
+Exit code, as istioctl's: 0 nothing at or above --failure-threshold (always with --output json), 79 something,
+65 a file could not be read, 64 wrong usage, 1 no such path.
+The list of messages, and which of Istio's are not reported: docs/analysis.md.
 """,
 )
 @click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH...")
@@ -66,26 +66,28 @@ The messages, and which of Istio's are not given: docs/analysis.md.
     type=click.Choice(["text", "json", "github", "sarif"]),
     default="text",
     show_default=True,
-    help="Output; json has istioctl's fields.",
+    help="Output format; json has the same fields as istioctl's.",
 )
 @click.option(
     "--suppress",
     "-S",
     multiple=True,
     metavar="CODE=RESOURCE",
-    help="Do not say CODE of RESOURCE, for example 'IST0101=VirtualService default/reviews'; * stands for any text.",
+    help="Suppress CODE for RESOURCE, such as 'IST0101=VirtualService default/reviews'; * matches any text. Repeatable.",
 )
-@click.option("--namespace", "-n", default="", metavar="NAME", help="Only of resources of this namespace.")
-@click.option("--all-namespaces", "-A", is_flag=True, help="Of all namespaces, which is the default here.")
+@click.option(
+    "--namespace", "-n", default="", metavar="NAME", help="Show messages about resources in this namespace only."
+)
+@click.option("--all-namespaces", "-A", is_flag=True, help="Show messages about all namespaces (the default).")
 @click.option(
     "--meshConfigFile",
     "mesh_config_file",
     type=click.Path(exists=True, dir_okay=False),
-    help="Istio's MeshConfig; else that of the ConfigMap istio among the resources, or its defaults.",
+    help="File with Istio's MeshConfig. Without it, the ConfigMap 'istio' among the resources is used, else the defaults.",
 )
-@_level("--output-threshold", "info", "The lowest level that is shown.")
-@_level("--failure-threshold", "error", "The lowest level that makes the exit code 79.")
-@click.option("--ignore-unknown", is_flag=True, help="Files that cannot be read do not count for the exit code.")
+@_level("--output-threshold", "info", "Lowest level to show.")
+@_level("--failure-threshold", "error", "Lowest level that makes the exit code 79.")
+@click.option("--ignore-unknown", is_flag=True, help="Do not let files that cannot be read affect the exit code.")
 def analyze(
     paths: tuple[str, ...],
     output: str,
@@ -97,8 +99,8 @@ def analyze(
     failure_threshold: str,
     ignore_unknown: bool,
 ) -> None:
-    """Analyze Istio resources without a cluster, as `istioctl analyze` does: what they refer to and is not there, what is in
-    each other's way, what has no effect. Each message has Istio's code, the line and a hint."""
+    """Analyze Istio resources without a cluster, as `istioctl analyze` does: references to things that do not exist,
+    conflicts, and settings that have no effect. Each message has Istio's code, the line and a hint."""
     from meshlib.analysis.mesh_config import parse
     from meshlib.analysis.messages import Suppression, messages
     from meshlib.progress import shown

@@ -32,7 +32,7 @@ Examples:
 """
 )
 def ca() -> None:
-    """A certificate authority for development: roots, SPIFFE certificates, and their change."""
+    """Run a certificate authority for development: create roots, issue SPIFFE certificates, rotate both."""
 
 
 @ca.command(
@@ -42,17 +42,17 @@ Examples:
   meshlib ca init mesh-ca --trust-domain prod.example --rsa --ttl 365d
 
 \b
-Exit code: 0 made, 1 not made (never over something that is there), 2 wrong usage.
+Exit code: 0 created, 1 not created (existing files are never overwritten), 2 wrong usage.
 """
 )
 @click.argument("folder", type=FOLDER, metavar="DIR")
-@click.option("--trust-domain", required=True, metavar="NAME", help="Whose SPIFFE IDs it signs: spiffe://NAME/...")
-@click.option("--rsa", is_flag=True, help="RSA keys of 2048 bits, not EC P-256.")
+@click.option("--trust-domain", required=True, metavar="NAME", help="Trust domain that it signs for: spiffe://NAME/...")
+@click.option("--rsa", is_flag=True, help="Use 2048-bit RSA keys instead of EC P-256.")
 @click.option(
-    "--ttl", type=SECONDS, default="3650d", show_default=True, help="How long root and intermediate are valid."
+    "--ttl", type=SECONDS, default="3650d", show_default=True, help="How long the root and the intermediate are valid."
 )
 def init(folder: str, trust_domain: str, rsa: bool, ttl: float) -> None:
-    """Make a root and an intermediate that signs, in a new folder. Keys stay there, readable by you alone."""
+    """Create a root and a signing intermediate in a new folder. The keys stay there, readable only by you."""
     from meshlib.ca.store import Store
     from meshlib.clock import SystemClock
 
@@ -70,7 +70,8 @@ Examples:
   meshlib ca issue mesh-ca -n default --service-account reviews --ttl 1h --out /run/reviews
 
 \b
-Again for the same identity and folder: renewed, with a new key; who follows the files takes it.
+Running it again for the same identity and folder renews the certificate with a new key; processes that watch the files
+pick it up.
 Exit code: 0 written, 1 not written, 2 wrong usage.
 """
 )
@@ -82,17 +83,19 @@ Exit code: 0 written, 1 not written, 2 wrong usage.
     "--dns",
     multiple=True,
     metavar="NAME",
-    help="A DNS name or IP address besides, for clients that compare no SPIFFE ID.",
+    help="DNS name or IP address to add, for clients that do not check SPIFFE IDs. Repeatable.",
 )
-@click.option("--ttl", type=SECONDS, default="24h", show_default=True, help="How long it is valid.")
-@click.option("--rsa", is_flag=True, help="An RSA key of 2048 bits, not EC P-256.")
+@click.option("--ttl", type=SECONDS, default="24h", show_default=True, help="How long the certificate is valid.")
+@click.option("--rsa", is_flag=True, help="Use a 2048-bit RSA key instead of EC P-256.")
 @click.option(
     "--out",
     type=FOLDER,
     metavar="FOLDER",
-    help="Where to write cert.pem, key.pem, bundle.pem.  [default: DIR/issued/...]",
+    help="Folder for cert.pem, key.pem and bundle.pem.  [default: DIR/issued/...]",
 )
-@click.option("--force", is_flag=True, help="Replace files there that are not ours, or of another identity.")
+@click.option(
+    "--force", is_flag=True, help="Replace files that meshlib ca did not write, or that are for another identity."
+)
 def issue(
     folder: str,
     identity: str,
@@ -109,7 +112,7 @@ def issue(
     from meshlib.clock import SystemClock
 
     if bool(identity) == bool(service_account) or bool(namespace) != bool(service_account):
-        raise click.UsageError("say who it is for: a SPIFFE ID, or both --namespace and --service-account")
+        raise click.UsageError("say who the certificate is for: a SPIFFE ID, or both --namespace and --service-account")
     with _said():
         store = Store.open(folder, SystemClock())
         wanted = identity or f"spiffe://{store.trust_domain}/ns/{namespace}/sa/{service_account}"
@@ -123,29 +126,29 @@ def issue(
 @ca.command(
     epilog="""\b
 Examples:
-  meshlib ca inspect mesh-ca                                       the CA, and all that it has issued to files
+  meshlib ca inspect mesh-ca                                       the CA, and everything that it has issued to files
   meshlib ca inspect mesh-ca/issued/ns+default+sa+reviews          certificate, key and bundle together
-  meshlib ca inspect cert.pem --bundle roots.pem --key key.pem     anybody's
+  meshlib ca inspect cert.pem --bundle roots.pem --key key.pem     a certificate from any other CA
 
 \b
-Exit code: 0 all can be used, 1 something cannot (each problem is said), 2 wrong usage.
+Exit code: 0 everything is usable, 1 something is not (each problem is listed), 2 wrong usage.
 """
 )
 @click.argument("path", type=PLACE, metavar="FILE|DIR")
 @click.option(
-    "--bundle", type=PLACE, metavar="FILE", help="Roots that are asked to vouch.  [default: bundle.pem beside it]"
+    "--bundle", type=PLACE, metavar="FILE", help="Roots to verify it against.  [default: bundle.pem next to it]"
 )
 @click.option(
     "--key",
     type=PLACE,
     metavar="FILE",
-    help="The certificate's private key.  [default: key.pem of a folder]",
+    help="The certificate's private key.  [default: key.pem in the folder]",
 )
 @click.option(
-    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format."
 )
 def inspect(path: str, bundle: str | None, key: str | None, style: str) -> None:
-    """Say who a certificate is for, who signed it, until when, every rule of SPIFFE that it breaks, and who vouches for it."""
+    """Show a certificate's identity, issuer, expiry, every SPIFFE rule that it breaks, and which root verifies it."""
     import json
     from dataclasses import asdict
     from pathlib import Path
@@ -172,20 +175,26 @@ def inspect(path: str, bundle: str | None, key: str | None, style: str) -> None:
 Examples:
   meshlib ca rotate mesh-ca                 the next step
   meshlib ca rotate mesh-ca --step sign     this step, and only if it is the next one
-  meshlib ca rotate mesh-ca --show          where it stands; nothing is changed
+  meshlib ca rotate mesh-ca --show          show where it stands; nothing is changed
 
 \b
 The steps: trust (the new root joins the bundle), sign (the new one signs), drop (the old root leaves the bundle).
-An interrupted step is carried through when it is run again.
-Exit code: 0 taken, 1 not taken, 2 wrong usage.
+To finish an interrupted step, run it again.
+Exit code: 0 step taken, 1 not taken, 2 wrong usage.
 """
 )
 @click.argument("folder", type=FOLDER, metavar="DIR")
-@click.option("--step", type=click.Choice(["trust", "sign", "drop"]), help="Take this step; refuse if another is due.")
-@click.option("--show", is_flag=True, help="Say which step is next, and take none.")
-@click.option("--force", is_flag=True, help="With --step drop: although certificates of the old root are in use.")
+@click.option(
+    "--step", type=click.Choice(["trust", "sign", "drop"]), help="Take this step; fail if another one is next."
+)
+@click.option("--show", is_flag=True, help="Show which step is next without taking it.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --step drop: drop the old root even if certificates that it signed are still in use.",
+)
 def rotate(folder: str, step: str | None, show: bool, force: bool) -> None:
-    """Change the authority in three steps, so that no call fails on the way."""
+    """Replace the root in three steps, so that no call fails on the way."""
     from meshlib.ca.rotation import ASKED, due, take
     from meshlib.ca.store import Store
     from meshlib.clock import SystemClock
@@ -208,25 +217,40 @@ Examples:
   meshlib ca serve mesh-ca --istiod-address 127.0.0.1:15012 --tokens tokens.json
 
 \b
-For development: whoever may open the socket is given its certificate and key (its mode is 0600 unless you say otherwise).
-tokens.json ({"TOKEN": "spiffe://..."}, mode 0600) stands for TokenReview; --jwks verifies those of service accounts.
-Exit code: 0 ended by SIGTERM or SIGINT, 1 cannot serve, 2 wrong usage.
+For development only: anyone who can open the socket gets its certificate and key (its mode is 0600 by default).
+tokens.json ({"TOKEN": "spiffe://..."}, mode 0600) stands in for TokenReview; --jwks verifies service account tokens.
+Exit code: 0 stopped by SIGTERM or SIGINT, 1 cannot serve, 2 wrong usage.
 """
 )
 @click.argument("folder", type=FOLDER, metavar="DIR")
-@click.option("--socket", metavar="URI", help="Serve the SPIFFE Workload API: unix:///path or tcp://ip:port.")
-@click.option("--spiffe-id", default="", metavar="ID", help="Who opens the socket is this.")
-@click.option("--namespace", "-n", default="", help="The same as spiffe://.../ns/NAMESPACE/sa/...")
-@click.option("--service-account", default="", metavar="NAME", help="... with --namespace.")
-@click.option("--dns", multiple=True, metavar="NAME", help="A DNS name or IP address in that certificate.")
-@click.option("--socket-mode", default="0600", show_default=True, metavar="MODE", help="Who may open the socket.")
-@click.option("--istiod-address", default="", metavar="HOST:PORT", help="Serve istiod's CreateCertificate over TLS.")
-@click.option("--tokens", type=PLACE, metavar="FILE", help="Callers of it, by token.")
-@click.option("--jwks", type=PLACE, metavar="FILE", help="Keys of an issuer of service account tokens.")
-@click.option("--issuer", default="", metavar="NAME", help="... the issuer (iss) that tokens must be of.")
-@click.option("--audience", multiple=True, default=("istio-ca",), show_default=True, help="... and for whom.")
+@click.option("--socket", metavar="URI", help="Serve the SPIFFE Workload API at unix:///path or tcp://ip:port.")
+@click.option("--spiffe-id", default="", metavar="ID", help="SPIFFE ID given to every caller on the socket.")
+@click.option("--namespace", "-n", default="", help="Instead of --spiffe-id: spiffe://.../ns/NAMESPACE/sa/...")
+@click.option("--service-account", default="", metavar="NAME", help="With --namespace: .../sa/NAME.")
+@click.option(
+    "--dns", multiple=True, metavar="NAME", help="DNS name or IP address to add to that certificate. Repeatable."
+)
+@click.option("--socket-mode", default="0600", show_default=True, metavar="MODE", help="File mode of the socket.")
+@click.option(
+    "--istiod-address",
+    default="",
+    metavar="HOST:PORT",
+    help="Serve istiod's certificate API (CreateCertificate) over TLS.",
+)
+@click.option("--tokens", type=PLACE, metavar="FILE", help="JSON file that maps callers' tokens to SPIFFE IDs.")
+@click.option("--jwks", type=PLACE, metavar="FILE", help="JSON Web Key Set that verifies service account tokens.")
+@click.option("--issuer", default="", metavar="NAME", help="With --jwks: the issuer (iss) that tokens must have.")
+@click.option(
+    "--audience",
+    multiple=True,
+    default=("istio-ca",),
+    show_default=True,
+    help="With --jwks: the audience (aud) that tokens must have. Repeatable.",
+)
 @click.option("--ttl", type=SECONDS, default="24h", show_default=True, help="How long certificates are valid.")
-@click.option("--max-ttl", type=SECONDS, default="90d", show_default=True, help="The most that may be asked for.")
+@click.option(
+    "--max-ttl", type=SECONDS, default="90d", show_default=True, help="Longest validity that a caller may request."
+)
 def serve(
     folder: str,
     socket: str | None,
@@ -243,7 +267,7 @@ def serve(
     ttl: float,
     max_ttl: float,
 ) -> None:
-    """Serve certificates: the SPIFFE Workload API on a socket, istiod's certificate API on a port. For development."""
+    """Serve certificates for development: the SPIFFE Workload API on a socket, istiod's certificate API on a port."""
     import signal
     import threading
     from pathlib import Path
@@ -301,14 +325,14 @@ def _check_socket(
     if socket and (bool(spiffe_id) == bool(service_account) or bool(namespace) != bool(service_account)):
         raise click.UsageError("say who opens the socket: --spiffe-id, or both --namespace and --service-account")
     if not socket and (spiffe_id or namespace or service_account or dns):
-        raise click.UsageError("--spiffe-id, --namespace, --service-account and --dns are of a --socket")
+        raise click.UsageError("--spiffe-id, --namespace, --service-account and --dns need --socket")
 
 
 def _check_istiod(istiod_address: str, tokens: str | None, jwks: str | None, issuer: str) -> None:
     if istiod_address and (bool(tokens) == bool(jwks) or bool(jwks) != bool(issuer)):
-        raise click.UsageError("say by what callers are known: --tokens, or both --jwks and --issuer")
+        raise click.UsageError("say how callers are authenticated: --tokens, or both --jwks and --issuer")
     if not istiod_address and (tokens or jwks or issuer):
-        raise click.UsageError("--tokens, --jwks and --issuer are of an --istiod-address")
+        raise click.UsageError("--tokens, --jwks and --issuer need --istiod-address")
 
 
 def _mode(written: str) -> int:

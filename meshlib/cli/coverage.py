@@ -13,22 +13,22 @@ from meshlib.cli.options import EXIT_PROBLEMS, PLACE
 @click.command(
     epilog="""\b
 Examples:
-  meshlib coverage mesh/                  what does not (wholly) act, and why
+  meshlib coverage mesh/                  what has no or only some effect, and why
   meshlib coverage mesh/ --all            every field
   meshlib coverage mesh/ --strict         for CI: fails unless every field is honoured
   kubectl get vs,dr,se,sidecar -A -o yaml | meshlib coverage -
 
 \b
-Exit code: 0, 1 errors in the resources or, with --strict, fields that are not honoured, 2 wrong usage.
+Exit code: 0 success, 1 errors in the resources or, with --strict, fields that are not honoured, 2 wrong usage.
 The same table as a page: docs/semantics.md.
 """
 )
 @click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH...")
-@click.option("--all", "everything", is_flag=True, help="Fields that are honoured, too.")
+@click.option("--all", "everything", is_flag=True, help="Include fields that are honoured.")
 @click.option("--strict", is_flag=True, help="Exit 1 unless every field is honoured.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def coverage(paths: tuple[str, ...], everything: bool, strict: bool, as_json: bool) -> None:
-    """Say of every field of your own resources whether it is honoured, approximated, ignored or not for HTTP clients."""
+    """Show for every field in your resources whether it is honoured, approximated, ignored or not for HTTP clients."""
     from meshlib.compiler.semantics.fields import fields
     from meshlib.compiler.semantics.table import HONOURED, IGNORED, STATUSES
     from meshlib.compiler.semantics.tables import SECURITY_AND_TELEMETRY

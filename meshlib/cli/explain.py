@@ -39,10 +39,10 @@ Examples:
 )
 @click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH... URL")
 @inbound_options
-@click.option("-X", "--request", "method", metavar="METHOD", help="Request method.  [default: GET; POST of gRPC]")
-@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Request header; repeatable.")
+@click.option("-X", "--request", "method", metavar="METHOD", help="Request method.  [default: GET; POST for gRPC]")
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Request header. Repeatable.")
 @click.option(
-    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format."
 )
 @workload_options
 @https_rules_option
@@ -62,11 +62,11 @@ def explain(
     bundles: tuple[str, ...],
     **told: object,
 ) -> None:
-    """Show the whole decision for a request: the rule taken, why each other rule is not, weights, endpoints, timeouts,
-    retries and faults. Nothing is sent. The last argument is the URL.
+    """Show the whole decision for a request: the rule that matches, why each other rule does not, weights, endpoints,
+    timeouts, retries and faults. Nothing is sent. The last argument is the URL.
 
-    With --inbound: what happens to a request that the workload serves, and which AuthorizationPolicy says so. The last
-    argument is its path then."""
+    With --inbound, show what happens to a request that the workload receives, and which AuthorizationPolicy decides. The
+    last argument is then the path of the request."""
     identity = make_identity(cert, key, bundles)
     if inbound:
         who = make_workload(workload, namespace, labels)

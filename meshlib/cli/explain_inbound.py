@@ -32,16 +32,20 @@ INBOUND_OPTIONS = {
 def inbound_options(command: F) -> F:
     """--inbound and what describes the caller."""
     for option in (
-        click.option("--claims", metavar="JSON", help="Claims of its verified token; without: it has no token."),
-        click.option("--protocol", type=click.Choice(["http", "grpc"]), help="What the request speaks."),
-        click.option("--sni", metavar="NAME", help="Name that its TLS asked for."),
-        click.option("--host", metavar="HOST", help="Host header of the request."),
-        click.option("--port", type=click.IntRange(1, 65535), help="Port (of the container) that it comes to."),
-        click.option("--destination-ip", metavar="IP", help="Address that it comes to."),
-        click.option("--source-ip", metavar="IP", help="Address of the peer."),
-        click.option("--principal", metavar="ID", help="SPIFFE ID of the peer's certificate; without: plain text."),
         click.option(
-            "--inbound", is_flag=True, help="Explain a request that the workload serves, not one that it makes."
+            "--claims",
+            metavar="JSON",
+            help="Claims of the request's verified token, as a JSON object.  [default: no token]",
+        ),
+        click.option("--protocol", type=click.Choice(["http", "grpc"]), help="Protocol of the request."),
+        click.option("--sni", metavar="NAME", help="Server name (SNI) of the TLS handshake."),
+        click.option("--host", metavar="HOST", help="Host header of the request."),
+        click.option("--port", type=click.IntRange(1, 65535), help="Port of the container that receives the request."),
+        click.option("--destination-ip", metavar="IP", help="Address that receives the request."),
+        click.option("--source-ip", metavar="IP", help="Address of the caller."),
+        click.option("--principal", metavar="ID", help="SPIFFE ID of the caller's certificate.  [default: plain text]"),
+        click.option(
+            "--inbound", is_flag=True, help="Explain a request that the workload receives, not one that it makes."
         ),
     ):
         command = option(command)

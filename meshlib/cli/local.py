@@ -23,7 +23,7 @@ Examples:
   meshlib local reviews=:9080                        one server for the host
   meshlib local reviews=v1@:9081,v2@:9082            one for each subset of its DestinationRule
   meshlib local reviews=v1@:9081 ratings=[::1]:8001  several hosts
-  meshlib local reviews:9080=:8001                   of one port of the service
+  meshlib local reviews:9080=:8001                   for one port of the service
   meshlib local api.example.com=unix:///run/fake.sock -o -
 
 \b
@@ -38,21 +38,21 @@ Exit code: 0 written, 1 not written, 2 wrong usage.
     show_default=True,
     metavar="FILE",
     type=click.Path(allow_dash=True),
-    help="Where to write it; - prints it.",
+    help="File to write; - prints to standard output.",
 )
 @click.option(
     "--namespace",
     "-n",
     default="default",
     show_default=True,
-    help="Namespace of the resource, and of short host names.",
+    help="Namespace of the resource and of short host names.",
 )
 def local(endpoints: tuple[str, ...], output: str, namespace: str) -> None:
-    """Write a LocalEndpoints: the addresses at which you serve hosts of the mesh yourself. They replace whatever else is known
-    of the endpoints of those hosts, and a host that nothing defines becomes a service.
+    """Write a LocalEndpoints resource: the addresses of servers that you run yourself for hosts of the mesh. They replace
+    all other endpoints of those hosts, and a host that no other resource defines becomes a service.
 
-    An address is localhost:9081, :9081 (the same), 10.0.0.7:9081, [::1]:9081 or unix:///path; without a port it is the
-    service's. A file that holds anything but LocalEndpoints is never overwritten; one that does is replaced."""
+    An address is localhost:9081, :9081 (the same), 10.0.0.7:9081, [::1]:9081 or unix:///path; without a port, the port of
+    the service is used. An existing file is replaced only if it holds nothing but LocalEndpoints."""
     from meshlib.problems import ConfigError
     from meshlib.resources.endpoints_text import resource_of_words
 

@@ -25,16 +25,16 @@ COMMANDS = {
     "demo": "meshlib.demo.commands:demo",
 }
 SUMMARIES = {
-    "validate": "Check resources; every problem with file, line and remedy.",
-    "analyze": "Say what in resources does not fit together, as istioctl analyze.",
-    "coverage": "Show which fields of your resources act here, and why others do not.",
+    "validate": "Check resources and report every problem with its file, line and fix.",
+    "analyze": "Find inconsistencies between resources, like istioctl analyze.",
+    "coverage": "Show which fields of your resources have an effect, and why others do not.",
     "explain": "Show what the mesh would do with a request, and why.",
-    "local": "Write a file that says where you serve hosts of the mesh yourself.",
-    "serve": "Serve an application that obeys the mesh, over mTLS and plain text.",
-    "status": "Show what a client of these resources sees.",
-    "ca": "A certificate authority for development: init, issue, inspect, rotate.",
-    "completion": "Print the shell's completion script.",
-    "demo": "Applications that show meshlib at work.",
+    "local": "Write a file that maps hosts of the mesh to servers that you run yourself.",
+    "serve": "Serve an application behind the mesh's policies, over mTLS and plain text.",
+    "status": "Show the routes, clusters and endpoints that a client would see.",
+    "ca": "Run a certificate authority for development.",
+    "completion": "Print a shell completion script.",
+    "demo": "Run demo applications that show meshlib at work.",
 }
 
 

@@ -70,7 +70,9 @@ def workload_options(command: F) -> F:
     """--workload, --namespace, --labels."""
     for option in (
         click.option("--labels", default="", metavar="K=V,K=V", help="Labels of the calling workload (sourceLabels)."),
-        click.option("--namespace", "-n", default="default", show_default=True, help="Namespace of the caller."),
+        click.option(
+            "--namespace", "-n", default="default", show_default=True, help="Namespace of the calling workload."
+        ),
         click.option("--workload", default="unknown", help="Name of the calling workload."),
     ):
         command = option(command)
@@ -82,13 +84,13 @@ def identity_options(command: F) -> F:
     for option in (
         click.option(
             "--bundle", "bundles", multiple=True, type=PLACE, metavar="[TRUST_DOMAIN=]FILE",
-            help="Roots that are trusted, PEM or SPIFFE's JSON; of other trust domains as other.example=FILE, each with a "
-            "--bundle of its own.  [env: MESHLIB_BUNDLE]",
+            help="Trusted roots, in PEM or as a SPIFFE bundle (JSON). For other trust domains, repeat the option with "
+            "other.example=FILE.  [env: MESHLIB_BUNDLE]",
         ),
-        click.option("--key", type=PLACE, metavar="FILE", help="The certificate's private key, PEM.  [env: MESHLIB_KEY]"),
+        click.option("--key", type=PLACE, metavar="FILE", help="Private key of the certificate, in PEM.  [env: MESHLIB_KEY]"),
         click.option(
             "--cert", type=PLACE, metavar="FILE",
-            help="Certificate of this workload (an X.509-SVID) and its intermediates, PEM.  [env: MESHLIB_CERT]",
+            help="Certificate of this workload (an X.509-SVID) and its intermediates, in PEM.  [env: MESHLIB_CERT]",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -118,7 +120,7 @@ def https_rules_option(command: F) -> F:
         default="mesh",
         show_default=True,
         envvar="MESHLIB_HTTPS_RULES",
-        help="What decides about https URLs: http rules, or as at a sidecar, which sees TLS.",
+        help="How https URLs are routed: by http rules, or by tls rules as a sidecar would, which sees only TLS.",
     )(command)
 
 

@@ -25,58 +25,98 @@ Examples:
 """
 )
 @click.argument("target", metavar="MODULE:APP")
-@click.option("--wsgi", is_flag=True, help="It is a WSGI application (Flask, Django); without: ASGI.")
-@click.option("--factory", is_flag=True, help="MODULE:APP is a function that makes the application.")
+@click.option("--wsgi", is_flag=True, help="Serve a WSGI application (Flask, Django) instead of an ASGI one.")
+@click.option("--factory", is_flag=True, help="Treat MODULE:APP as a function that returns the application.")
 @click.option(
-    "--app-dir", default=".", show_default=True, type=FOLDER, metavar="DIR", help="Where MODULE is looked for first."
+    "--app-dir",
+    default=".",
+    show_default=True,
+    type=FOLDER,
+    metavar="DIR",
+    help="Directory to look for MODULE in first.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 or :: for all.")
 @click.option(
-    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any that is free."
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 or :: for all addresses."
+)
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option(
     "--config", "configs", multiple=True, type=PLACE, metavar="PATH",
-    help="File, folder or glob of resources; may be given several times.  [env: MESHLIB_CONFIG]",
+    help="File, folder or glob of resources. Repeatable.  [env: MESHLIB_CONFIG]",
 )  # fmt: skip
 @identity_options
 @click.option("--workload", metavar="NAME", help="Name of this workload.  [env: MESHLIB_WORKLOAD]")
-@click.option("--namespace", "-n", help="Its namespace.  [env: MESHLIB_NAMESPACE]")
-@click.option("--labels", metavar="K=V,K=V", help="Its labels, by which policies select it.  [env: MESHLIB_LABELS]")
-@click.option("--service-account", metavar="NAME", help="Its service account.  [env: MESHLIB_SERVICE_ACCOUNT]")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1024), help="Processes.")
-@click.option("--threads", default=40, show_default=True, type=click.IntRange(1, 10000), help="Of a WSGI application.")
+@click.option("--namespace", "-n", help="Namespace of this workload.  [env: MESHLIB_NAMESPACE]")
 @click.option(
-    "--drain", default=30, show_default=True, type=click.IntRange(0), help="Seconds for requests under way at SIGTERM."
+    "--labels", metavar="K=V,K=V", help="Labels of this workload, which policies select it by.  [env: MESHLIB_LABELS]"
 )
 @click.option(
-    "--keep-alive", default=5, show_default=True, type=click.IntRange(1), help="Seconds that a connection may be idle."
+    "--service-account", metavar="NAME", help="Service account of this workload.  [env: MESHLIB_SERVICE_ACCOUNT]"
+)
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 1024), help="Number of worker processes."
+)
+@click.option(
+    "--threads",
+    default=40,
+    show_default=True,
+    type=click.IntRange(1, 10000),
+    help="Number of threads for a WSGI application.",
+)
+@click.option(
+    "--drain",
+    default=30,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Seconds that requests in flight have to finish after SIGTERM.",
+)
+@click.option(
+    "--keep-alive",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Seconds after which an idle connection is closed.",
 )
 @click.option(
     "--health-path", metavar="PATH",
-    help='Responded to before policies: 200, or 503 while not ready; "": none.  [default: /healthz, if it is free]',
+    help='Health check path, served before any policy: 200, or 503 while not ready. "" disables it.  '
+    "[default: /healthz, unless the application has it]",
 )  # fmt: skip
 @click.option(
-    "--health-port", type=click.IntRange(0, 65535), help="Plain text port with health alone, for probes under STRICT."
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    help="Extra plain text port that serves only the health check, for probes under STRICT.",
 )
 @click.option(
     "--http",
     type=click.Choice(["auto", "h11", "httptools"]),
     default="auto",
     show_default=True,
-    help="Who parses HTTP/1.1.",
+    help="HTTP/1.1 parser.",
 )
-@click.option("--http2", is_flag=True, help="HTTP/2 as well, with a uvicorn that has it, and zttp.")
+@click.option("--http2", is_flag=True, help="Also serve HTTP/2; needs a uvicorn version that supports it, and zttp.")
 @click.option(
-    "--loop", type=click.Choice(["auto", "asyncio", "uvloop"]), default="auto", show_default=True, help="Event loop."
+    "--loop",
+    type=click.Choice(["auto", "asyncio", "uvloop"]),
+    default="auto",
+    show_default=True,
+    help="Event loop implementation.",
 )
-@click.option("--root-path", default="", metavar="PATH", help="Where a proxy in front has mounted it.")
-@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for each request.")
+@click.option(
+    "--root-path", default="", metavar="PATH", help="Path under which a proxy in front mounts the application."
+)
+@click.option("--access-log/--no-access-log", default=True, show_default=True, help="Log a line for each request.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    help="Of the log.",
+    help="Log level.",
 )
 def serve(
     target: str,
@@ -106,9 +146,9 @@ def serve(
     access_log: bool,
     log_level: str,
 ) -> None:
-    """Serve an application that obeys the mesh: AuthorizationPolicy, RequestAuthentication, PeerAuthentication and what
-    else a sidecar would enforce. TLS and plain text come to one port, as PeerAuthentication says; certificates and
-    resources are followed. SIGTERM ends it when the requests under way have ended, SIGHUP reads the resources again."""
+    """Serve an application and enforce what a sidecar would: AuthorizationPolicy, RequestAuthentication, PeerAuthentication
+    and the rest. One port takes both TLS and plain text, as PeerAuthentication allows. Changes to certificates and
+    resources take effect while it runs. SIGTERM stops it once requests in flight have finished; SIGHUP reloads resources."""
     from meshlib.problems import MeshError
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")

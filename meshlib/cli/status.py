@@ -21,15 +21,15 @@ Examples:
 )
 @click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH...")
 @click.option(
-    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output."
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format."
 )
 @workload_options
 @https_rules_option
 def status(
     paths: tuple[str, ...], style: str, workload: str, namespace: str, labels: str, https_rules: HttpsRules
 ) -> None:
-    """Show what a client of these resources sees: virtual hosts with their rules, clusters with their endpoints, and the
-    notices. For a running process, print mesh.status() there."""
+    """Show what a client with these resources would see: virtual hosts with their rules, clusters with their endpoints, and
+    notices. To look at a running process, print mesh.status() in it."""
     from meshlib.mesh import Mesh
 
     resources, problems = load_or_exit(paths)

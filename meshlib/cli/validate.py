@@ -27,15 +27,15 @@ Exit code: 0 no errors (there may be warnings), 1 errors, 2 wrong usage.
     type=click.Choice(["text", "json", "github"]),
     default="text",
     show_default=True,
-    help="Output.",
+    help="Output format.",
 )
-@click.option("--lenient", is_flag=True, help="Unknown fields are warnings, not errors.")
-@click.option("--quiet", "-q", is_flag=True, help="Errors and warnings only, no notices.")
+@click.option("--lenient", is_flag=True, help="Report unknown fields as warnings instead of errors.")
+@click.option("--quiet", "-q", is_flag=True, help="Show errors and warnings only, no notices.")
 @workload_options
 def validate(
     paths: tuple[str, ...], style: str, lenient: bool, quiet: bool, workload: str, namespace: str, labels: str
 ) -> None:
-    """Check Istio resources without a cluster: every problem of every file, with its line and the remedy."""
+    """Check Istio resources without a cluster. Reports every problem in every file, with its line and how to fix it."""
     from meshlib.analysis import analyze
     from meshlib.analysis.messages import told_of_compilation, told_of_dumps, told_of_files
     from meshlib.compiler.compile import compile_snapshot

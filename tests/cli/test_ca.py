@@ -74,7 +74,7 @@ def test_issue_for_a_service_account_and_for_a_spiffe_id(folder: Path, tmp_path:
 def test_issue_wants_to_know_for_whom(folder: Path, arguments: list[str]) -> None:
     ran = run("issue", folder, *arguments)
     assert ran.exit_code == 2
-    assert "say who it is for" in ran.stderr
+    assert "say who the certificate is for" in ran.stderr
 
 
 @pytest.mark.parametrize("ttl", ["", "5", "0s", "-1h", "1e9d", "99999d", "x"])
