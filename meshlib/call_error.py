@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CallError(MeshError):
-    """Base of what a call through the mesh can raise. ``exchange`` tells what was decided and tried."""
+    """Base class of the errors that a call through the mesh can raise. ``exchange`` has what was decided and tried."""
 
     exchange: Exchange | None = None
 

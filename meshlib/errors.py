@@ -1,7 +1,7 @@
 """Every error a user of meshlib can see.
 
-Those of the configuration (``problems.py``) carry *all* problems of all files at once. Those of calls are also the httpx
-exception that a caller of plain httpx would already catch, and carry ``.exchange``: what the mesh decided and did for that
+Configuration errors (``ConfigError``) carry *all* problems of all files at once. Errors of calls (``CallError``) are also the
+httpx exception that a caller of plain httpx already catches, and carry ``.exchange``: what the mesh decided and did for that
 call.
 """
 

@@ -21,7 +21,7 @@ else:
 
 
 class ConnectFailed(CallError, httpx.ConnectError):
-    """No connection to the endpoint: refused, unreachable, name not found, TLS handshake failed (Envoy flag UF)."""
+    """The connection to the endpoint failed: refused, unreachable, name not found, TLS handshake failed (Envoy flag UF)."""
 
 
 class ConnectTimedOut(ConnectFailed, httpx.ConnectTimeout):
@@ -29,23 +29,23 @@ class ConnectTimedOut(ConnectFailed, httpx.ConnectTimeout):
 
 
 class ProxyFailed(ConnectFailed, httpx.ProxyError):
-    """The proxy on the way to a host outside the registry could not be used, or refused (Envoy flag UF)."""
+    """The proxy for a host outside the registry could not be used, or refused the connection (Envoy flag UF)."""
 
 
 class NoHealthyUpstream(CallError, httpx.ConnectError):
-    """The cluster has no endpoint that may be used (Envoy flag UH)."""
+    """The cluster has no usable endpoint (Envoy flag UH)."""
 
 
 class Overflow(CallError, httpx.PoolTimeout):
-    """A connection-pool limit was reached, or the caller's pool timeout passed while waiting (Envoy flag UO)."""
+    """A connection pool limit was reached, or the caller's pool timeout expired while waiting (Envoy flag UO)."""
 
 
 class UpstreamTimeout(CallError, httpx.ReadTimeout):
-    """The route's timeout, perTryTimeout or the caller's own read timeout passed (Envoy flags UT, DC)."""
+    """The route's timeout, perTryTimeout or the caller's own read timeout expired (Envoy flags UT, DC)."""
 
 
 class UpstreamReset(CallError, httpx.RemoteProtocolError):
-    """The connection broke, or the response was not HTTP, after the request was sent (Envoy flags UC, UPE)."""
+    """After the request was sent, the connection broke or the response was not valid HTTP (Envoy flags UC, UPE)."""
 
 
 class WriteTimedOut(UpstreamTimeout, httpx.WriteTimeout):
@@ -53,13 +53,14 @@ class WriteTimedOut(UpstreamTimeout, httpx.WriteTimeout):
 
 
 class ConnectionReset(UpstreamReset, httpx.ReadError, httpx.WriteError):
-    """The connection broke below HTTP: reset, or unreachable by now (Envoy flag UC). A connection that the server merely
-    closes is an ``UpstreamReset``. Whether reading or writing meets a reset first is chance, so this is both of httpx's."""
+    """The connection broke below HTTP: it was reset, or the host became unreachable (Envoy flag UC). If the server merely
+    closes it, that is an ``UpstreamReset``. It is both httpx's ReadError and WriteError, as it is chance which one meets a
+    reset first."""
 
 
 class InvalidRequest(CallError, httpx.LocalProtocolError):
-    """The request itself cannot be written as HTTP: a line break in a header, an empty host, a Content-Length that is not
-    the body's. Nothing was sent, or less than a whole request on a connection that is used no more."""
+    """The request cannot be written as HTTP: a line break in a header, an empty host, a Content-Length that is not that of
+    the body. Nothing was sent, or an incomplete request on a connection that is not used again."""
 
 
 class UnsupportedProtocol(CallError, httpx.UnsupportedProtocol):
@@ -67,7 +68,7 @@ class UnsupportedProtocol(CallError, httpx.UnsupportedProtocol):
 
 
 class ClosedMeanwhile(UpstreamReset, MeshClosed):
-    """The mesh was closed while the call was under way: its connection was broken off."""
+    """The mesh was closed while the call was in flight, and its connection with it."""
 
 
 ALL = [cls for cls in list(globals().values()) if isinstance(cls, type) and cls.__module__ == __name__]

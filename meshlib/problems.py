@@ -20,7 +20,7 @@ def said(error: BaseException) -> str:
 
 
 class Severity(StrEnum):
-    """How much a problem matters: an ``error`` refuses the resource, the others let it load."""
+    """How serious a problem is. A resource with an ``error`` is refused; with the others it loads."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -31,9 +31,9 @@ class Severity(StrEnum):
 class Problem:
     """One thing wrong with (or worth saying about) the configuration.
 
-    ``code`` is stable and greppable (``unknown-field``); ``line`` and ``column`` count from 1, 0 means unknown;
-    ``path`` is the field (``spec.http[0].route[1].weight``); ``hint`` says what to do; ``name`` is Istio's name of a
-    code of its own (``IST0101``: ReferencedResourceNotFound).
+    ``code`` is stable and greppable (``unknown-field``); ``line`` and ``column`` count from 1, and 0 means unknown;
+    ``path`` is the field (``spec.http[0].route[1].weight``); ``hint`` says what to do; ``name`` is Istio's name for a
+    code that is Istio's (``IST0101``: ReferencedResourceNotFound).
     """
 
     code: str
@@ -48,12 +48,12 @@ class Problem:
 
     @property
     def where(self) -> str:
-        """``file:line:column``, as editors and terminals make clickable."""
+        """``file:line:column``, which editors and terminals make clickable."""
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
     @property
     def label(self) -> str:
-        """``unknown-field``, ``IST0101 ReferencedResourceNotFound``."""
+        """The code, with Istio's name if it has one: ``unknown-field``, ``IST0101 ReferencedResourceNotFound``."""
         return f"{self.code} {self.name}" if self.name else self.code
 
     def __str__(self) -> str:
@@ -65,13 +65,13 @@ class Problem:
 
 
 class MeshError(Exception):
-    """Base of everything meshlib raises. ``exchange`` is None but for a ``CallError``."""
+    """Base class of meshlib's exceptions. ``exchange`` is None except in a ``CallError``."""
 
     exchange: object | None = None
 
 
 class ConfigError(MeshError):
-    """Resources that cannot be used; ``problems`` holds every one of them, not just the first."""
+    """Some resources cannot be used. ``problems`` has every problem, not just the first."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems: list[Problem] = list(problems)

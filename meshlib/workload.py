@@ -21,12 +21,13 @@ DEFAULT_TRUST_DOMAIN: str = DefaultTrustDomain("cluster.local")
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The identity that Istio would read from the Pod: it decides which rules apply to this client.
+    """Who this process is in the mesh, as Istio would read it from the Pod. It decides which rules and policies apply.
 
-    ``labels`` and ``namespace`` are what ``sourceLabels``, ``sourceNamespace``, ``exportTo`` and ``workloadSelector``
-    look at; ``locality`` is ``region/zone/subzone``; ``service_account`` and ``trust_domain`` make the SPIFFE id. A
-    trust domain that is given here counts before MeshConfig's; else that one does, else ``cluster.local``. ``address`` is the
-    source address that ``consistentHash.useSourceIp`` hashes (the name when it is empty).
+    ``labels`` and ``namespace`` are matched by ``sourceLabels``, ``sourceNamespace``, ``exportTo``, ``selector`` and
+    ``workloadSelector``; ``locality`` is ``region/zone/subzone``; ``service_account`` and ``trust_domain`` make up the SPIFFE
+    ID. A trust domain given here takes precedence over MeshConfig's; without either it is ``cluster.local``. ``cluster`` is the
+    name of the Kubernetes cluster. ``address`` is the source address that ``consistentHash.useSourceIp`` hashes (if empty, the
+    name is hashed).
     """
 
     name: str = "unknown"

@@ -27,8 +27,9 @@ log = logging.getLogger("meshlib.identity")
 
 
 class Identity:
-    """Made by ``from_files``, ``from_workload_api`` or ``from_istiod``; belongs to the mesh that it is given to, which starts
-    and closes it. ``current`` is what new connections use."""
+    """A certificate with its key and the trusted roots, all of which may rotate. Make one with ``from_files``,
+    ``from_workload_api`` or ``from_istiod``. It belongs to the mesh that it is given to, which starts and closes it.
+    ``current()`` returns what new connections use."""
 
     __slots__ = (
         "__weakref__",
@@ -65,15 +66,16 @@ class Identity:
         *,
         wait: bool = False,
     ) -> Identity:
-        """From files that are followed: new connections use what is in them now, and what is half written or wrong leaves the
-        last good version in use, in log and ``mesh.status()``.
+        """An identity from files, which are watched: new connections use what is in them now. If they are half written or
+        not valid, the last good version stays in use, and the log and ``mesh.status()`` report the problem.
 
-        ``cert`` (PEM): the leaf, an X.509-SVID, and its intermediates; ``key``: PKCS#8, PKCS#1 or SEC 1 in PEM, not
-        encrypted. ``bundle``: the roots of our trust domain, in PEM or as a SPIFFE bundle in JSON; or a mapping from trust
-        domains, ours ("") among them, to such files: a root vouches for its own trust domain only.
+        ``cert`` (PEM) has the leaf, an X.509-SVID, and its intermediates; ``key`` is PKCS#8, PKCS#1 or SEC 1 in PEM, not
+        encrypted. ``bundle`` has the roots of our trust domain, in PEM or as a SPIFFE bundle (JSON). To trust other trust
+        domains as well, pass a mapping from trust domain to such a file, with ours among them ("" stands for it): a root
+        is trusted for its own trust domain only.
 
-        The mesh raises ``BadCredentials``, with file and remedy, when they cannot be used at the start. With ``wait`` it
-        starts all the same, has no identity until they can, and says so.
+        If they cannot be used at the start, the mesh raises ``BadCredentials`` with the file and the fix. With ``wait`` it
+        starts anyway, without an identity until they can be used, and reports that.
         """
         from meshlib.identity.files import CredentialFiles
 
@@ -81,10 +83,10 @@ class Identity:
 
     @classmethod
     def from_workload_api(cls, socket: str | None = None, *, hint: str = "") -> Identity:
-        """From the SPIFFE Workload API (SPIRE's agent, ``meshlib ca serve``) at ``socket``: ``unix:///path`` or
-        ``tcp://ip:port``, by default what SPIFFE_ENDPOINT_SOCKET says. Of several certificates the first is ours, or the first
-        of this ``hint``. It may come up later than this process, and go away: the last certificate stays. Raises
-        ``BadCredentials`` for what is not such an address."""
+        """An identity from the SPIFFE Workload API (SPIRE's agent, ``meshlib ca serve``) at ``socket``: ``unix:///path`` or
+        ``tcp://ip:port``, by default SPIFFE_ENDPOINT_SOCKET. If it offers several certificates, the first one is used, or the
+        first with this ``hint``. The API may start later than this process and may go away: the last certificate stays in
+        use. Needs the extra ``grpc``. Raises ``BadCredentials`` for an address that is not valid."""
         from meshlib.identity.workload_api import WorkloadApiSource
 
         return cls(WorkloadApiSource(socket, hint=hint))
@@ -101,13 +103,16 @@ class Identity:
         cluster: str = "Kubernetes",
         ttl: float = 86400.0,
     ) -> Identity:
-        """From istiod's CreateCertificate at ``address`` (host:port). ``token_file`` has the bearer token (for the audience
-        istio-ca), of which istiod reads who we are, ``root_file`` the roots (PEM) that verify istiod's own certificate, which
-        is of ``server_name``; both are read for each call. ``trust_domain``: one of another is not used.
-        ``cluster`` is istiod's name of our cluster (ClusterID), ``ttl`` the seconds that are asked for.
+        """An identity from istiod's CreateCertificate at ``address`` (host:port).
 
-        Renewed between 50 and 80 % of its life, by the old certificate where istiod takes it, else by the token. Raises
-        ``BadCredentials`` for what is not an address; files and istiod may come up later."""
+        ``token_file`` has the bearer token (for the audience istio-ca) by which istiod identifies us; ``root_file`` has the
+        roots (PEM) that verify istiod's own certificate, which must be for ``server_name``. Both are read for each request. A
+        certificate for a trust domain other than ``trust_domain`` is not used. ``cluster`` is istiod's name for our cluster
+        (ClusterID); ``ttl`` is the requested validity in seconds.
+
+        The certificate is renewed after 50 to 80 % of its life, authenticated by the old certificate if istiod accepts it,
+        else by the token. The files and istiod may become available later. Needs the extra ``grpc``. Raises ``BadCredentials``
+        for an address that is not valid."""
         from meshlib.identity.istiod import IstiodSource
 
         return cls(
@@ -123,13 +128,13 @@ class Identity:
         )
 
     def current(self) -> Credentials | None:
-        """The newest good version; None when there has been none yet."""
+        """The newest good certificate, key and roots; None if there have been none yet."""
         self._source.look()
         return self._current
 
     @property
     def ready(self) -> bool:
-        """Whether there is a certificate that is valid now: without one no peer talks to us."""
+        """Whether there is a certificate that is valid now. Without one no peer accepts our connections."""
         current = self.current()
         if current is None or self._clock is None:
             return False
@@ -137,17 +142,17 @@ class Identity:
 
     @property
     def latest(self) -> Credentials | None:
-        """As ``current``, of what is known already: the source is not looked at. For what is asked per call."""
+        """Like ``current()``, but without checking the source for something newer. Cheap enough for every call."""
         return self._current
 
     @property
     def what(self) -> str:
-        """Its source, for people."""
+        """Where it comes from, for people to read."""
         return self._source.what
 
     @property
     def problem(self) -> str:
-        """What is wrong now; "" when all is well."""
+        """What is currently wrong with it; "" if nothing is."""
         self._look_at_expiry()
         return "; ".join(filter(None, (self._problem, self._expiry)))
 
@@ -157,13 +162,13 @@ class Identity:
             self._listeners.append(listener)
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        """``watcher`` is called twice a minute while a mesh has this identity, by its alarms: for what goes by dates."""
+        """``watcher`` is called twice a minute while a mesh has this identity: for what depends on dates."""
         with self._lock:
             self._watchers.append(watcher)
 
     def start(self, clock: Clock, alarms: Alarms) -> None:
-        """By the mesh that it belongs to. Raises ``MeshError`` when it belongs to another one that is not closed, and
-        ``BadCredentials`` as its source says."""
+        """Called by the mesh that it belongs to. Raises ``MeshError`` if it belongs to another mesh that is not closed, and
+        ``BadCredentials`` if the source cannot be used."""
         with self._lock:
             if self._alarms is not None:
                 raise MeshError(f"{self!r} belongs to a mesh already; make one for each mesh")
@@ -176,7 +181,7 @@ class Identity:
         self._set_alarm()
 
     def close(self) -> None:
-        """Stop following the source."""
+        """Stop watching the source."""
         with self._lock:
             self._alarms = None
             alarm, self._alarm = self._alarm, None
@@ -185,7 +190,7 @@ class Identity:
         self._source.close()
 
     def after_fork(self) -> None:
-        """In a forked child."""
+        """Called in a forked child."""
         self._lock = threading.RLock()
         if self._current is not None:
             self._current.after_fork()
@@ -194,7 +199,7 @@ class Identity:
             self._set_alarm()
 
     def status(self) -> dict[str, object]:
-        """For ``mesh.status()``: no key."""
+        """What ``mesh.status()`` shows, without the key."""
         current = self._current
         return {
             "source": self._source.what,

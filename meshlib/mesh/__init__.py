@@ -45,19 +45,25 @@ log = logging.getLogger("meshlib.config")
 class Mesh(Doors):
     """A client's view of the mesh.
 
-    Make one with ``from_path``, ``from_yaml``, ``from_resources`` or ``from_env``; it may be shared by threads, event
-    loops and forked children. ``seed`` makes every random choice replay; ``clock`` replaces time (for tests).
-    ``retry_wait`` is a tenacity wait strategy used instead of the routes' own backoff. ``registry`` is the
-    prometheus_client registry of the metrics and ``tracer_provider`` OpenTelemetry's provider of the spans; the global
-    ones by default. ``https_rules`` says what decides about https URLs: "mesh", the http rules of their host, which act
-    before the caller's TLS; "istio", what a sidecar makes of TLS: ``tls`` rules, else the service, and never http
-    rules. ``identity`` is the certificate that this process shows and the roots that it trusts (``meshlib.Identity``):
-    mTLS needs one. It belongs to this mesh, which follows and closes it.
-    ``endpoints`` are addresses by host, or by host and subset, such as ``{"reviews": {"v1": "localhost:9081"}}``: hosts as in a
-    VirtualService of the workload's namespace. They replace whatever else is known of the endpoints of those hosts, and a host
-    that no resource defines is a service then (docs/endpoints.md). ``endpoints="dns"``, inside Kubernetes: what has no
-    endpoints is called at its DNS name. ``ConfigError`` for what cannot be an address, and for a
-    subset that no DestinationRule has.
+    Make one with ``from_path``, ``from_yaml``, ``from_resources`` or ``from_env``. It can be shared between threads, event
+    loops and forked children.
+
+    ``workload`` says who this client is (``meshlib.Workload``). ``seed`` makes every random choice reproducible; ``clock``
+    replaces time (for tests). ``retry_wait`` is a tenacity wait strategy that replaces the routes' own backoff. ``registry``
+    is the prometheus_client registry for metrics, and ``tracer_provider`` the OpenTelemetry provider for spans; both default
+    to the global ones.
+
+    ``https_rules`` says how https URLs are routed. "mesh": by the http rules of their host, before the caller's TLS starts.
+    "istio": as a sidecar does, which sees only TLS: by ``tls`` rules, else by the service, and never by http rules.
+
+    ``identity`` (``meshlib.Identity``) is the certificate that this process shows and the roots that it trusts. mTLS needs
+    one. It belongs to this mesh, which watches and closes it.
+
+    ``endpoints`` gives addresses by host, or by host and subset, such as ``{"reviews": {"v1": "localhost:9081"}}``, with hosts
+    written as in a VirtualService in the workload's namespace. They replace all other endpoints of those hosts, and a host
+    that no resource defines becomes a service (docs/endpoints.md). ``endpoints="dns"``, inside Kubernetes, calls services that
+    have no endpoints at their DNS name. Raises ``ConfigError`` for an address that is not valid, and for a subset that no
+    DestinationRule has.
     """
 
     @takes_options()
@@ -132,11 +138,12 @@ class Mesh(Doors):
     @classmethod
     @takes_options()
     def from_path(cls, *paths: str | os.PathLike[str], watch: bool = True, **options: Unpack[MeshOptions]) -> Mesh:
-        """Resources from files, folders or globs, re-read when they change (``watch``).
+        """A mesh with the resources in these files, folders or globs, which are read again when they change (``watch``).
 
-        Raises ``ConfigError`` with every problem of every file when something is wrong at the start. Later edits that
-        break a resource keep its last good version, are logged once and shown in ``status()``. What is gone from a file is
-        served for two more seconds, and what would leave nothing of a file or folder until ``reload(accept_removals=True)``.
+        Raises ``ConfigError`` with every problem in every file if any of them has an error at the start. If a later edit
+        breaks a resource, its last good version stays in force; the error is logged once and shown in ``status()``. A resource
+        that disappears from a file stays in force for two more seconds. If a file or folder becomes empty, its resources
+        stay in force until ``reload(accept_removals=True)``.
         """
         from meshlib.sources.files import FileSource
 
@@ -153,7 +160,7 @@ class Mesh(Doors):
     @classmethod
     @takes_options()
     def from_resources(cls, resources: Iterable[Mapping[str, object]], **options: Unpack[MeshOptions]) -> Mesh:
-        """Resources as the dicts that YAML would give. Raises ``ConfigError`` with every problem."""
+        """A mesh with resources given as dicts, as YAML would load them. Raises ``ConfigError`` with every problem."""
         from meshlib.resources.object_memo import ObjectMemo
 
         loaded, problems = _from_objects(resources, memo := ObjectMemo())
@@ -164,8 +171,8 @@ class Mesh(Doors):
     @classmethod
     @takes_options()
     def from_yaml(cls, text: str, **options: Unpack[MeshOptions]) -> Mesh:
-        """Resources of a YAML (or JSON) text, several parted by ``---``. Raises ``ConfigError`` with every problem, each at its
-        line of the text."""
+        """A mesh with the resources in a YAML (or JSON) text, separated by ``---``. Raises ``ConfigError`` with every problem
+        and its line in the text."""
         from meshlib.resources.loader import load_text
 
         result = load_text(text, "<yaml>")
@@ -175,13 +182,16 @@ class Mesh(Doors):
     @classmethod
     @takes_options(https_rules=None)
     def from_env(cls, **options: Unpack[MeshOptions]) -> Mesh:
-        """As the environment says: MESHLIB_CONFIG (paths, separated as in PATH), MESHLIB_HTTPS_RULES, MESHLIB_ENDPOINTS (as of
-        ``meshlib local``: ``reviews=v1@:9081,v2@:9082 ratings=:9083``), the workload's MESHLIB_* variables, and its identity:
-        MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or with those of other trust domains
-        ``roots.pem:other.example=other.pem``); or MESHLIB_CA, MESHLIB_CA_TOKEN and MESHLIB_CA_ROOT: istiod.
+        """A mesh configured by environment variables.
 
-        Raises ``MeshError`` when MESHLIB_CONFIG is not set, or of the identity only some is; ``ConfigError`` for what is
-        wrong in the files, ``BadCredentials`` for certificates that cannot be used.
+        MESHLIB_CONFIG has the paths (separated as in PATH), MESHLIB_HTTPS_RULES and MESHLIB_ENDPOINTS the options of those
+        names (endpoints as for ``meshlib local``: ``reviews=v1@:9081,v2@:9082 ratings=:9083``); other MESHLIB_* variables
+        describe the workload. Its identity comes from the files MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or
+        with other trust domains ``roots.pem:other.example=other.pem``), or from istiod: MESHLIB_CA, MESHLIB_CA_TOKEN and
+        MESHLIB_CA_ROOT. Options that are passed take precedence.
+
+        Raises ``MeshError`` if MESHLIB_CONFIG is not set, or if only some of the identity's variables are; ``ConfigError`` for
+        errors in the files; ``BadCredentials`` for certificates that cannot be used.
         """
         from meshlib.sources.environment import (
             endpoints_from_env,
@@ -206,22 +216,22 @@ class Mesh(Doors):
     # -- configuration ----------------------------------------------------------------------------------------------
 
     def apply(self, resources: Iterable[Mapping[str, object]]) -> None:
-        """Replace all resources at once. All or nothing: raises ``ConfigError`` with every problem, and the last good
-        configuration stays. Calls under way end on the configuration they began with.
+        """Replace all resources at once, or none: if any has an error, raises ``ConfigError`` with every problem and keeps
+        the last good configuration. Calls in flight finish with the configuration that they started with.
 
-        Costs what has changed since the last time, and a look at each dict; resources that ``load_objects`` made are known
-        by their identity, without a look."""
+        The cost depends on what has changed since the last time, plus a comparison of each dict; resources made by
+        ``load_objects`` are recognised by identity, without comparison."""
         with self._change(), self._counted():
             loaded, problems = _from_objects(resources, self._objects)
             self._install(loaded, problems, [], self._objects.take_differences())
 
     def reload(self, *, accept_removals: bool = False) -> None:
-        """Read the source again, whatever the times of its files say.
+        """Read the files again, even if their modification times have not changed.
 
-        Resources that an edit broke keep their last good version; the rest takes effect. So do resources whose file or
-        folder now yields nothing at all (an error in log, ``status()`` and ``problems``), and those gone from a file that
-        changed within the last two seconds, as it may be half written; with ``accept_removals`` what is gone goes, which a
-        person should have looked at. What goes is logged as a warning. Raises ``MeshError`` for a mesh without files.
+        If an edit breaks a resource, its last good version stays in force; the rest takes effect. Resources also stay in
+        force if their file or folder is now empty (an error in the log, ``status()`` and ``problems``), or if they disappeared
+        from a file that changed within the last two seconds, which may be half written. ``accept_removals`` removes them;
+        have a person check that first. Removals are logged as warnings. Raises ``MeshError`` for a mesh without files.
         """
         self._reload(by_hand=True, accept=accept_removals)
 
@@ -321,8 +331,8 @@ class Mesh(Doors):
 
     @property
     def problems(self) -> list[Problem]:
-        """What the newest load had to say: errors of broken edits, warnings, notices; and where the certificate is of another
-        namespace, service account or trust domain than the workload."""
+        """Problems of the last load: errors in edits, warnings and notices. Also warnings if the certificate's namespace,
+        service account or trust domain differs from the workload's."""
         return [*self._problems, *self._disagreements]
 
     def _compare_identity(self) -> None:
@@ -354,12 +364,12 @@ class Mesh(Doors):
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def explain(self, *, method: str = "GET", url: str = "/", headers: Mapping[str, str] | None = None) -> Exchange:
-        """What would happen to this call, and why: the rule taken, every rule before it with the reason it was not, the
-        weights, endpoints, retries, timeouts and faults that would count. Sends nothing.
+        """What would happen to this call, and why: the rule that matches, each earlier rule with the reason why it does not,
+        and the weights, endpoints, retries, timeouts and faults that apply. Sends nothing.
 
-        A gRPC call is ``url="grpc://ratings:9080/package.Service/Method"`` (``grpcs://`` with channel credentials), its
-        metadata the headers (``:authority`` what the option ``grpc.default_authority`` would say); ``method`` does not
-        matter then. Raises ``MeshError`` for a URL that cannot be called."""
+        For a gRPC call, ``url`` is ``grpc://ratings:9080/package.Service/Method`` (``grpcs://`` with channel credentials) and
+        ``headers`` has its metadata (``:authority`` is the option ``grpc.default_authority``); ``method`` is ignored. Raises
+        ``MeshError`` for a URL that cannot be called, and when the mesh is closed."""
         from meshlib.mesh.explaining import explain_url
 
         live = self._core.live
@@ -385,14 +395,15 @@ class Mesh(Doors):
         protocol: str = "http",
         claims: Mapping[str, object] | None = None,
     ) -> InboundExplanation:
-        """What would happen to this request if this workload served it, and why: the AuthorizationPolicy that lets it in or
-        refuses it, and of each other one why it does not. Asks nobody and serves nothing.
+        """What would happen to this request if this workload received it, and why: the AuthorizationPolicy that allows or
+        denies it, and why each other one does not. Serves nothing, and calls no authorizer or issuer.
 
-        ``method``: without, POST for gRPC and else GET. ``path`` as in a request line, with its query. ``protocol``: http,
-        http2, https, grpc or grpc-web. ``principal``: the SPIFFE ID of the peer's certificate, with or without
-        ``spiffe://``; "": plain text. ``claims``: those of its verified token; None: it has none. ``port``, ``source_ip`` and
-        ``destination_ip`` are of the connection, ``host`` is the Host header: what is not said is not known, and counts
-        against the caller, as at a server that does not tell it. Raises ``MeshError`` for what no request could be."""
+        ``method`` defaults to POST for gRPC and GET otherwise. ``path`` is as in a request line, with its query. ``protocol``
+        is http, http2, https, grpc or grpc-web. ``principal`` is the SPIFFE ID of the peer's certificate, with or without
+        ``spiffe://``; "" means plain text. ``claims`` are those of its verified token; None means that it has none. ``port``,
+        ``source_ip``, ``destination_ip`` and ``sni`` describe the connection, ``host`` is the Host header. What is left out is
+        unknown and counts against the caller, as with a server that does not report it. Raises ``MeshError`` for values that
+        no request can have, and when the mesh is closed."""
         from meshlib.mesh.explaining_inbound import explain_request, request_of
 
         live = self._core.live
@@ -414,7 +425,7 @@ class Mesh(Doors):
         return explain_request(live, request, notes, self.workload, self._resources)
 
     def status(self) -> dict[str, Any]:
-        """Configuration version, sources, problems, endpoints with their health and ejections."""
+        """The configuration's version, its sources and problems, and endpoints with their health and ejections."""
         from meshlib.mesh.status import status_of
 
         source = {
@@ -428,8 +439,8 @@ class Mesh(Doors):
         return status_of(self._core, self._serving, self.workload, source, self.problems)
 
     def describe(self) -> dict[str, Any]:
-        """Everything this client could call, whether it has or not: virtual hosts with their claims (``tcp``: connections are
-        forwarded, and http rules do not act), clusters with their endpoints. ``status`` tells of what is in use."""
+        """Everything that this client could call, whether it has or not: virtual hosts (``tcp``: connections are forwarded,
+        and http rules do not apply) and clusters with their endpoints. ``status`` shows only what is in use."""
         live = self._core.live
         if live is None:
             raise MeshError("the mesh is closed")
@@ -445,12 +456,12 @@ class Mesh(Doors):
     # -- ending -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop watching and close every connection. Idempotent, and callable from any thread.
+        """Stop watching files and close every connection. Idempotent, and callable from any thread.
 
-        Calls under way fail at once with ``ClosedMeanwhile``, in every thread and on every event loop, whatever they wait for
-        (a connection, a response, the rest of a body, a slot, a backoff), and are not tried again; calls after it raise
-        ``MeshClosed``. To let calls end, wait for them before. In threads what the caller's own code does cannot be broken
-        off: an iterator of a request's body, an ``inner`` transport.
+        Calls in flight fail at once with ``ClosedMeanwhile``, in every thread and on every event loop, whatever they are
+        waiting for (a connection, a response, the rest of a body, a slot, a backoff), and are not retried. Later calls raise
+        ``MeshClosed``. To let calls finish, wait for them first. In threads the caller's own code cannot be interrupted: an
+        iterator that yields a request's body, an ``inner`` transport.
         """
         if self._source is not None:
             self._source.stop()
@@ -460,7 +471,7 @@ class Mesh(Doors):
             self._serving.catch_up()
 
     async def aclose(self) -> None:
-        """``close`` for asyncio: connections of the running loop are closed when it returns."""
+        """``close`` for asyncio: when it returns, the connections of the running loop are closed."""
         self.close()
         await self._core.aclose()
 

@@ -69,14 +69,15 @@ class Doors:
         limits: HttpxLimits | None = None,
         module: object = None,
     ) -> object:
-        """A transport for ``httpx.Client`` and ``httpx2.Client``: each request gets responses and exceptions of its module.
+        """A transport for ``httpx.Client`` and ``httpx2.Client``: responses and exceptions are of the request's own module.
 
-        ``inner`` sends through any other httpx transport (MockTransport, WSGITransport ...): it gets the request with the
-        endpoint's address in its URL and the mesh authority in Host. ``local_replies="respond"`` answers what Envoy would
-        (503, 504) where the default raises httpx's exceptions. ``verify``, ``cert``, ``trust_env`` and ``http2`` are httpx's,
-        for https URLs: over plaintext the mesh says who speaks HTTP/2. ``limits`` (httpx.Limits) bounds the connections of
-        this transport beside the mesh's own limits; None: only those. What is said beside ``inner`` does not matter.
-        ``module``, httpx or httpx2, is whose requests ``inner`` takes, where its class does not tell.
+        ``inner`` is another httpx transport to send through (MockTransport, WSGITransport ...): it gets the request with the
+        endpoint's address in its URL and the mesh authority in Host, and the options below about connections are ignored.
+        With ``local_replies="respond"`` a call that fails in the mesh gets the response that Envoy would send (503, 504); by
+        default it raises httpx's exceptions. ``verify``, ``cert``, ``trust_env`` and ``http2`` are httpx's, for https URLs; in
+        plain text the mesh decides which endpoints speak HTTP/2. ``limits`` (httpx.Limits) bounds the connections of this
+        transport in addition to the mesh's own limits. ``module``, httpx or httpx2, is the module whose requests ``inner``
+        takes, if its class does not show it. Raises TypeError for any other module.
         """
         from meshlib.transport.httpx.through_inner import sync_runtime
         from meshlib.transport.httpx.transport import transports
@@ -105,7 +106,7 @@ class Doors:
         limits: HttpxLimits | None = None,
         module: object = None,
     ) -> object:
-        """The same for ``httpx.AsyncClient``; one transport may serve several event loops."""
+        """The same for ``httpx.AsyncClient``; one transport can be used on several event loops."""
         from meshlib.transport.httpx.through_inner import async_runtime
         from meshlib.transport.httpx.transport import transports
 
@@ -122,12 +123,12 @@ class Doors:
         self, *, module: ClientModule[T], local_replies: LocalReplies = "raise", **httpx_kwargs: object
     ) -> T: ...
     def client(self, *, module: object = None, local_replies: LocalReplies = "raise", **httpx_kwargs: Any) -> object:
-        """An ``httpx.Client`` whose calls go through the mesh; takes httpx.Client's own arguments. ``module=httpx2``: an
-        ``httpx2.Client``, with that one's.
+        """An ``httpx.Client`` whose calls go through the mesh. It takes httpx.Client's own arguments; with ``module=httpx2`` it
+        is an ``httpx2.Client`` and takes that class's.
 
-        ``transport`` is the ``inner`` of ``http_transport``. ``proxy``, ``mounts`` and the proxies of the environment
-        (``trust_env``) act for hosts outside the registry, never for hosts of the mesh. Raises TypeError or ValueError for
-        arguments that could not act (``http1=False``)."""
+        ``transport`` and ``local_replies`` are ``inner`` and ``local_replies`` of ``http_transport``. ``proxy``, ``mounts`` and
+        proxies from the environment (``trust_env``) are used for hosts outside the registry, never for hosts of the mesh.
+        Raises TypeError or ValueError for arguments that could have no effect (``http1=False``)."""
         from meshlib.transport.httpx.client_arguments import arguments
 
         asked = _asked(module)
@@ -149,7 +150,8 @@ class Doors:
     def async_client(
         self, *, module: object = None, local_replies: LocalReplies = "raise", **httpx_kwargs: Any
     ) -> object:
-        """An ``httpx.AsyncClient`` whose calls go through the mesh; takes httpx.AsyncClient's own arguments, as ``client``."""
+        """An ``httpx.AsyncClient`` whose calls go through the mesh. It takes httpx.AsyncClient's own arguments, like
+        ``client``."""
         from meshlib.transport.httpx.client_arguments import arguments
 
         asked = _asked(module)
@@ -163,13 +165,13 @@ class Doors:
     def grpc_server_interceptors(
         self, *, propagate_deadline: bool = True, port: int | None = None
     ) -> list[grpc.ServerInterceptor]:
-        """For ``grpc.server(pool, interceptors=mesh.grpc_server_interceptors())``, before interceptors of your own.
+        """Interceptors for ``grpc.server(pool, interceptors=mesh.grpc_server_interceptors())``, to put before your own.
 
-        Each call is identified (``inbound()``), may be refused or hit by a fault of an EnvoyFilter, is counted and traced.
-        With ``propagate_deadline`` calls that its handler makes through the mesh end when the caller's deadline does.
-        ``port`` is the port (of the container) that calls come to, which grpcio does not tell, for policies that say one;
-        where it is not said, such a policy counts against callers. Needs the extra ``grpc``. Raises ValueError for a port
-        that is none.
+        They identify the caller of each call (``inbound()``), enforce policies and an EnvoyFilter's faults, and record metrics
+        and spans. With ``propagate_deadline``, calls that a handler makes through the mesh end by the deadline of its caller.
+        ``port`` is the container's port that calls arrive at, which grpcio does not report. Policies that name a port need it;
+        without it they count against the caller. Needs the extra ``grpc``. Raises ValueError for a port that is not valid,
+        and ``MeshError`` if grpcio is not installed.
         """
         _need_grpcio()
         from meshlib.transport.grpcio.server.served import Served
@@ -199,17 +201,19 @@ class Doors:
         port: int | None = None,
         reuse_port: bool = True,
     ) -> int:
-        """Have ``server`` (of ``grpc.server`` or ``grpc.aio.server``, with this mesh's interceptors, not started yet) serve
-        at ``host:port``, such as ``0.0.0.0:50051``; the number of the port, which is chosen where it is 0.
+        """Have ``server`` listen at ``address`` (``host:port``, such as ``0.0.0.0:50051``). Returns the port number; port 0
+        picks a free one.
 
-        The PeerAuthentication of the port says what it accepts, and a reload changes that for new connections: STRICT mTLS
-        alone, DISABLE plain text, PERMISSIVE both. Certificate and roots are those of the mesh's ``identity``, as they are
-        when a connection is accepted; without a certificate there is no mTLS, and a STRICT port serves nobody, which the
-        log says. Connections whose peer is not trusted any more (its root was dropped, its certificate has expired) are
-        closed, with their streams. ``port`` is the port of policies where it differs (that of the container).
-        ``reuse_port``: other processes may listen at the same address, as grpcio does it. Raises ``MeshError`` for an
-        address where nothing can listen, for a server without interceptors of this mesh, and when the mesh is closed;
-        ValueError for a port that is none.
+        ``server`` comes from ``grpc.server`` or ``grpc.aio.server``, has this mesh's interceptors and has not been started. The
+        port's PeerAuthentication says what it accepts: STRICT only mTLS, DISABLE only plain text, PERMISSIVE both; a reload
+        changes that for new connections. Each connection uses the certificate and roots of the mesh's ``identity`` at the time
+        it is accepted. Without a certificate there is no mTLS: a STRICT port then refuses every connection, and the log says
+        so. Connections whose peer is no longer trusted (its root was dropped, its certificate has expired) are closed,
+        including their streams.
+
+        ``port`` is the container's port, for policies, if it differs. ``reuse_port`` lets other processes listen at the same
+        address, as in grpcio. Raises ``MeshError`` if it cannot listen at the address, for a server without this mesh's
+        interceptors, and when the mesh is closed; ValueError for a port that is not valid.
         """
         _need_grpcio()
         from meshlib.serving.grpc_ports import grpc_ports_of
@@ -218,14 +222,13 @@ class Doors:
         return grpc_ports_of(self._core).add(server, address, checked_port(port), reuse_port)
 
     def grpc_server_credentials(self) -> grpc.ServerCredentials:
-        """For ``server.add_secure_port(address, mesh.grpc_server_credentials())``: mTLS with the mesh's certificate and
-        roots as they are at each handshake. The server needs the mesh's interceptors, which judge the peer of each call.
+        """Credentials for ``server.add_secure_port(address, mesh.grpc_server_credentials())``: mTLS with the mesh's current
+        certificate and roots at each handshake. The server needs the mesh's interceptors, which check the peer of each call.
 
-        gRPC core serves such a port without anything in between: it is mTLS alone whatever PeerAuthentications say, and
-        nobody closes its open connections when a root is dropped (the calls on them are refused); ``add_grpc_port`` does
-        both. Raises ``MeshError`` when the mesh has no identity, and where its MeshConfig demands TLS 1.3
-        (``meshMTLS.minProtocolVersion``), which grpcio cannot be told: ``add_grpc_port`` sees to it. When a reload demands it
-        later, handshakes fail.
+        gRPC core serves such a port directly. So it accepts only mTLS, whatever PeerAuthentications say, and open connections
+        stay open when a root is dropped (calls on them are refused); ``add_grpc_port`` handles both. Raises ``MeshError`` if
+        the mesh has no identity, and if its MeshConfig demands TLS 1.3 (``meshMTLS.minProtocolVersion``), which grpcio cannot
+        enforce but ``add_grpc_port`` can. If a later reload demands it, handshakes fail.
         """
         _need_grpcio()
         from meshlib.serving.tls_minimum import tls13_alone
@@ -254,8 +257,9 @@ class Doors:
         raise NotImplementedError
 
     def inbound(self) -> InboundRequest | None:
-        """The request that is being served right here (its peer, principal, path, headers), or None outside of a handler.
-        Known in handlers, in what they call and in their response generators; not in threads that they start."""
+        """The request that the current handler is serving (its peer, principal, path, headers), or None outside a handler.
+        Works in handlers, in functions that they call and in their response generators, but not in threads that they
+        start."""
         return inbound_context.here()
 
     def grpc_channel(
@@ -266,11 +270,11 @@ class Doors:
         *,
         compression: grpc.Compression | None = None,
     ) -> grpc.Channel:
-        """A ``grpc.Channel`` to a host of the mesh, such as ``ratings:9080``: all four kinds of calls obey its resources.
+        """A ``grpc.Channel`` to a host of the mesh, such as ``ratings:9080``. All four kinds of calls obey its resources.
 
-        ``credentials``, ``options`` and ``compression`` are those of ``grpc.secure_channel``; without credentials the
-        endpoints are spoken to in plaintext unless a DestinationRule has ``tls``. ``xds:///`` targets are grpcio's own
-        business: they get its own channel. Raises ``MeshError`` when grpcio is not installed or the target is no host.
+        ``credentials``, ``options`` and ``compression`` are those of ``grpc.secure_channel``; without credentials, endpoints
+        are called in plain text unless a DestinationRule has ``tls``. An ``xds:///`` target gets
+        grpcio's own channel. Raises ``MeshError`` if grpcio is not installed or the target is not a host.
         """
         _need_grpcio()
         if target.startswith("xds:"):
@@ -292,7 +296,7 @@ class Doors:
         compression: grpc.Compression | None = None,
         interceptors: Sequence[grpc.aio.ClientInterceptor] | None = None,
     ) -> grpc.aio.Channel:
-        """The same as a ``grpc.aio.Channel``; ``interceptors`` run around the mesh, once a call and not once an attempt."""
+        """The same as a ``grpc.aio.Channel``. ``interceptors`` run outside the mesh, once per call and not once per attempt."""
         _need_grpcio()
         if target.startswith("xds:"):
             import grpc
@@ -305,10 +309,10 @@ class Doors:
         return AioMeshChannel(self._core, target, credentials, options, compression, interceptors)
 
     def deadline(self, left: float | Mapping[str, str] | None) -> AbstractContextManager[None]:
-        """Calls made inside ``with mesh.deadline(...)`` to services whose ResiliencePolicy has ``deadline`` end in time.
+        """A context manager: calls made inside it, to services whose ResiliencePolicy has ``deadline``, end by this deadline.
 
-        ``left``: seconds, or the headers of the request being served (as of FastAPI or Flask), from which the time that is
-        left is read. Works across ``await``; headers that say nothing change nothing.
+        ``left`` is the time left in seconds, or the headers of the request being served (FastAPI's, Flask's), which the time
+        left is read from; None, or headers without a deadline, change nothing. Works across ``await``.
         """
         if isinstance(left, Mapping):
             live = self._core.live

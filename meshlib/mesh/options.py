@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class MeshOptions(TypedDict, total=False):
-    """What they say stands at ``Mesh``. ``https_rules`` None, for ``from_env``: as the environment says."""
+    """``Mesh`` documents each of them. ``https_rules`` None, for ``from_env``: the environment decides."""
 
     workload: Workload | None
     clock: Clock | None

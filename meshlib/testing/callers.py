@@ -33,19 +33,19 @@ def as_caller(
     claims: Mapping[str, object] | None = None,
     source_ip: str | None = None,
 ) -> App:
-    """``app`` as somebody calls it: an ASGI or WSGI application, to be given to a test client in its place::
+    """Wrap ``app``, an ASGI or WSGI application, so that a test client calls it as a given caller::
 
         client = TestClient(as_caller(app, principal="cluster.local/ns/shop/sa/cart"))     # Starlette, FastAPI
         client = as_caller(app, claims={"iss": "https://idp", "sub": "jo"}).test_client()  # Flask
         transport = httpx.ASGITransport(as_caller(app, source_ip="10.0.0.7"))              # and httpx.WSGITransport
 
-    ``principal``: the SPIFFE ID that the caller's certificate has (``spiffe://`` may be left out); ``claims``: those of a token
-    that was verified, none is sent; ``source_ip``: the address that it calls from. What is left out is as for a caller
-    without: no certificate, no token, the address that the test client makes up.
+    ``principal`` is the SPIFFE ID in the caller's certificate (``spiffe://`` may be left out); ``claims`` are the claims of a
+    verified token, none of which is sent; ``source_ip`` is the address that it calls from. By default the caller has no
+    certificate, no token and the address that the test client makes up.
 
-    Everything else of the application is itself. meshlib's middleware, wherever it is in the application, obeys the same
-    policies as for a caller over mTLS; RequestAuthentication has nothing to verify, so what it would do to the request of
-    a token (``outputClaimToHeaders``) is not done. Raises ValueError for what is not a SPIFFE ID or an address.
+    In all else the result behaves like ``app``. meshlib's middleware, wherever it is in the application, enforces the same
+    policies as for a caller over mTLS. RequestAuthentication has no token to verify, so it does not change the request either
+    (``outputClaimToHeaders``). Raises ValueError for a SPIFFE ID or an address that is not valid.
     """
     identity = _spiffe_id(principal) if principal else ""
     if source_ip:

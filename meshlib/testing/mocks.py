@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def through_mocks() -> Iterator[None]:
-    """Every mesh of the process sends through httpx's (and httpx2's) own transports, where mocks are::
+    """Make every mesh of the process send through httpx's (and httpx2's) own transports, which mocks patch::
 
         with through_mocks(), respx.mock:
             respx.get("http://reviews:9080/").respond(json=[])
             mesh.client().get("http://reviews:9080/")
 
-    A host without endpoints is one that a mock may answer for: its calls go to the transport as they are, once. What a mock
-    lets through, or a recorder sends for the first time, is dialled at the endpoint that the mesh has picked, in plain HTTP or
-    with the TLS of the caller's URL, never with mTLS. Clients made with a ``transport`` of their own keep it.
+    Calls to a host without endpoints go to the transport unchanged, once, so that a mock can respond to them. A call that a
+    mock passes through, or that a recorder records, goes to the endpoint that the mesh has picked, in plain HTTP or with the
+    TLS of the caller's URL, never with mTLS. Clients made with a ``transport`` of their own keep it.
     """
     doors = _Doors()
     blocking, awaited = MeshTransport.handle_request, AsyncMeshTransport.handle_async_request

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mesh_caller() -> AsCaller:
-    """``meshlib.testing.as_caller``: ``mesh_caller(app, principal=..., claims=..., source_ip=...)`` is the application as that
-    caller calls it."""
+    """``meshlib.testing.as_caller``: ``mesh_caller(app, principal=..., claims=..., source_ip=...)`` wraps the application so
+    that a test client calls it as that caller."""
     from meshlib.testing import as_caller
 
     return as_caller
@@ -22,8 +22,9 @@ def mesh_caller() -> AsCaller:
 
 @pytest.fixture
 def mesh_mocks() -> Iterator[None]:
-    """respx, pytest-httpx, vcrpy and their like work under every mesh: its calls go through httpx's own transports, where they
-    are, with the URL that the caller wrote (``meshlib.testing.through_mocks``). Ask for it, or for a whole suite::
+    """Make respx, pytest-httpx, vcrpy and similar libraries work with every mesh: calls go through httpx's own transports,
+    which they patch, with the URL that the caller wrote (``meshlib.testing.through_mocks``). Request it in a test, or for a whole
+    suite::
 
         @pytest.fixture(autouse=True)
         def _mocks(mesh_mocks): ...

@@ -1,4 +1,4 @@
-"""meshlib for FastAPI: a service that obeys the mesh's policies, and handlers that know who calls.
+"""meshlib for FastAPI: enforces the mesh's policies in a service and tells its handlers who the caller is.
 
 ::
 

@@ -28,7 +28,7 @@ NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 
 
 def call_of(connection: HTTPConnection) -> InboundCall:
-    """The call that is being served. Raises ``MeshError`` for an application without the extension."""
+    """The call being served. Raises ``MeshError`` for an application without the extension."""
     found = connection.scope.get(CALL)
     if found is None:
         raise MeshError("this application is not in a mesh: call MeshExtension(app, mesh) where the app is made")
@@ -44,12 +44,12 @@ def extension_of(connection: HTTPConnection) -> MeshExtension:
 
 
 async def current_caller(connection: HTTPConnection) -> Principal:
-    """Who calls."""
+    """The caller's SPIFFE ID; "" if it is unauthenticated."""
     return Principal(call_of(connection).request)
 
 
 async def current_claims(connection: HTTPConnection) -> Mapping[str, Any]:
-    """The claims of the caller's token, verified by a RequestAuthentication; none without a token."""
+    """The claims of the caller's token, verified by a RequestAuthentication; empty without a token."""
     claims = call_of(connection).request.claims
     return NO_CLAIMS if claims is None else claims
 

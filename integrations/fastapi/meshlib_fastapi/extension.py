@@ -34,19 +34,19 @@ STOPPED = frozenset(("lifespan.shutdown.complete", "lifespan.shutdown.failed", "
 
 
 class MeshExtension:
-    """Puts ``app`` into the mesh, once, where the app is made:
+    """Adds ``app`` to the mesh. Create it once, where the app is created:
 
-    - every request goes through ``meshlib.MeshASGIMiddleware``, outside of all other middleware, whenever that is added;
-    - the path that a router has matched is judged by AuthorizationPolicies again, before the endpoint, and also before a 405:
-      of routes, routers and mounts. Such a refusal is an HTTPException, for the app's own handlers;
+    - every request goes through ``meshlib.MeshASGIMiddleware``, outside all other middleware, whenever that is added;
+    - the path that a router has matched (routes, routers and mounts) is checked against AuthorizationPolicies again, before
+      the endpoint runs or a 405 is sent. A refusal there is an HTTPException, for the app's own handlers;
     - ``Caller``, ``Claims``, ``MeshClient``, ``requires`` and ``limit`` work;
-    - the OpenAPI document says how to send the tokens of RequestAuthentications;
+    - the OpenAPI document describes how to send the tokens of RequestAuthentications;
     - the mesh is closed when the app has shut down.
 
-    ``metrics_path``: a GET there is the metrics of ``registry`` that prometheus_client has (a route of the app, so policies
-    apply). ``health_path``: a GET there says whether the mesh works, 200 or 503, before any policy is asked, as probes have no
-    identity (Istio has its agent answer them). ``port``: see ``MeshASGIMiddleware``. Raises ``MeshError`` for an app that is
-    in a mesh or has begun to serve.
+    ``metrics_path`` serves the metrics of ``registry``, prometheus_client's (it is a route of the app, so policies apply).
+    ``health_path`` responds 200 or 503, depending on whether the mesh works, before any policy is checked, as probes have no
+    identity (in Istio, its agent responds to them). ``port``: see ``MeshASGIMiddleware``. Raises ``MeshError`` for an app that
+    is in a mesh already or has started to serve.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class MeshExtension:
 
     @property
     def client(self) -> httpx.AsyncClient:
-        """The client of this application's mesh, made when first asked for."""
+        """The client of this application's mesh, created on first use."""
         if self._client is None:
             self._client = self.mesh.async_client()
         return self._client
@@ -109,7 +109,7 @@ class MeshExtension:
         return told
 
     async def aclose(self) -> None:
-        """Close the client and the mesh, as the end of the application's lifespan does."""
+        """Close the client and the mesh; the end of the application's lifespan does the same."""
         if self._client is not None:
             await self._client.aclose()
         await self.mesh.aclose()

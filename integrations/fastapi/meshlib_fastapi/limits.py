@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 
 def limit(rate: str, *, key: str | Key = "caller", max_keys: int = MAX_KEYS) -> params.Depends:
-    """A dependency that lets each key call only so often: ``dependencies=[limit("10/second")]``, of a route, router or app.
-    Routes that have the same ``limit`` object share it; it counts in this process.
+    """A dependency that limits how often each key may call: ``dependencies=[limit("10/second")]``, on a route, router or app.
+    Routes that have the same ``limit`` object share it; it counts per process.
 
-    ``rate``: ``"10/second"``, ``"100/minute"``, ``"5 per 2 hours"``: a token bucket, so many at once. ``key``: ``"caller"``
-    (the SPIFFE ID, else issuer and subject of the token, else the peer's address), ``"principal"``, ``"request_principal"``,
-    ``"source_ip"`` (the peer's address), ``"remote_ip"`` (what the nearest proxy wrote into X-Forwarded-For: without one,
-    what the caller likes), ``"header:NAME"``, ``"all"`` (one bucket for all), or a function from ``mesh.inbound()`` to the
-    key. Callers without that share one bucket. At most ``max_keys`` are remembered.
+    ``rate`` is ``"10/second"``, ``"100/minute"`` or ``"5 per 2 hours"``: a token bucket that starts full. ``key`` is
+    ``"caller"`` (the SPIFFE ID, else the token's issuer and subject, else the peer's address), ``"principal"``,
+    ``"request_principal"``, ``"source_ip"`` (the peer's address), ``"remote_ip"`` (what the nearest proxy wrote into
+    X-Forwarded-For; without such a proxy the caller chooses it), ``"header:NAME"``, ``"all"`` (one bucket for everyone), or a
+    function that takes ``mesh.inbound()`` and returns the key. Callers without a key share one bucket. At most ``max_keys``
+    keys are remembered.
 
-    Who calls too often gets 429 with Retry-After, as ``HTTPException``. Raises ValueError for a rate or key that is none.
+    A caller over the limit gets 429 with Retry-After, as an ``HTTPException``. Raises ValueError for a rate or key that is not
+    valid.
     """
     counted = RouteLimit(rate, key, max_keys)
 

@@ -19,17 +19,17 @@ def requires(
     request_principal: Patterns = (),
     claims: Mapping[str, Patterns] | None = None,
 ) -> params.Depends:
-    """A dependency that lets only such callers in, of a route, a router or an app:
+    """A dependency, on a route, router or app, that lets only matching callers in:
     ``dependencies=[requires(principal="cluster.local/ns/shop/sa/web")]``. It narrows what
     the mesh's policies permit, and never widens it.
 
-    Patterns are those of AuthorizationPolicy: ``exact``, ``prefix*``, ``*suffix``, ``*``; of several one must match, and every
-    argument that is given must hold. ``principal``: the SPIFFE ID of the caller's certificate, without ``spiffe://``;
-    ``namespace``: of that ID; ``request_principal``: ``issuer/subject`` of its token; ``claims``: of the token, of lists any
-    item. Without arguments: any caller with an identity.
+    Patterns are written as in AuthorizationPolicy: ``exact``, ``prefix*``, ``*suffix``, ``*``. Of several patterns one must
+    match, and all arguments that are given must. ``principal`` is the SPIFFE ID of the caller's certificate, without
+    ``spiffe://``; ``namespace`` the namespace in that ID; ``request_principal`` the ``issuer/subject`` of its token; ``claims``
+    are claims of the token (for a list, any item may match). Without arguments, any caller with an identity is let in.
 
-    Who has sent no token where one is needed gets 401 with ``WWW-Authenticate: Bearer``, everybody else 403, as
-    ``HTTPException``. Raises ValueError for patterns that are none.
+    A caller that needs a token and has sent none gets 401 with ``WWW-Authenticate: Bearer``, any other 403, as an
+    ``HTTPException``. Raises ValueError for patterns that are not valid.
     """
     rule = CallerRule(principal, namespace, request_principal, claims)
 

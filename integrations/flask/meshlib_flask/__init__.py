@@ -1,4 +1,4 @@
-"""meshlib for Flask: a service that obeys the mesh's policies, and views that know who calls.
+"""meshlib for Flask: enforces the mesh's policies in a service and tells its views who the caller is.
 
 ::
 

@@ -17,7 +17,7 @@ NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 
 
 def current_call() -> InboundCall:
-    """The call that is being served here. Raises ``MeshError`` where none is."""
+    """The call being served. Raises ``MeshError`` outside a request."""
     found = serving.get()
     if found is None:
         raise MeshError(

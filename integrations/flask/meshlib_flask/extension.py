@@ -20,15 +20,15 @@ NAME = "meshlib"
 
 
 class Mesh:
-    """Puts ``app`` into ``mesh``, where the app is made: ``Mesh(app, mesh)``, or ``init_app`` in a factory.
+    """Adds ``app`` to ``mesh`` where the app is created: ``Mesh(app, mesh)``, or ``init_app`` in a factory.
 
-    - Every request goes through ``meshlib.MeshWSGIMiddleware``. Put it outside of other middleware: call it last.
-    - The path that the router has matched is judged by AuthorizationPolicies again, before the application's own
-      ``before_request`` functions. Such a refusal is an HTTPException, for the application's own error handlers.
+    - Every request goes through ``meshlib.MeshWSGIMiddleware``. It must be outside other middleware: call it last.
+    - The path that the router has matched is checked against AuthorizationPolicies again, before the application's own
+      ``before_request`` functions. A refusal there is an HTTPException, for the application's own error handlers.
     - ``current_caller``, ``current_claims``, ``@requires`` and ``@limit`` work, in blueprints too.
 
-    One may serve several applications. ``port``: see ``MeshWSGIMiddleware``. Raises ``MeshError`` for an app that is in a mesh
-    already, and without a mesh.
+    One extension can serve several applications. ``port``: see ``MeshWSGIMiddleware``. Raises ``MeshError`` for an app that is
+    in a mesh already, and if no mesh is given.
     """
 
     def __init__(self, app: Flask | None = None, mesh: meshlib.Mesh | None = None, *, port: int | None = None) -> None:
@@ -39,7 +39,7 @@ class Mesh:
 
     @property
     def mesh(self) -> meshlib.Mesh:
-        """That of the current application."""
+        """The mesh of the current application."""
         found = current_app.extensions.get(NAME) if current_app else None
         mesh = self._mesh if found is None else found
         if mesh is None:
@@ -47,7 +47,7 @@ class Mesh:
         return mesh
 
     def init_app(self, app: Flask, mesh: meshlib.Mesh | None = None, *, port: int | None = None) -> None:
-        """Put ``app`` in, with another mesh or port than the extension's own if they are given."""
+        """Add ``app``, with this mesh and port if they are given, else the extension's own."""
         mesh = mesh or self._mesh
         if mesh is None:
             raise MeshError("which mesh? Mesh(app, mesh), or init_app(app, mesh)")

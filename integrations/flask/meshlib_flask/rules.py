@@ -110,32 +110,33 @@ def requires(
     request_principal: Patterns = (),
     claims: Mapping[str, Patterns] | None = None,
 ) -> Rule:
-    """A decorator that lets only such callers in: ``@requires(principal="cluster.local/ns/shop/sa/web")``; of a blueprint:
+    """A decorator that lets only matching callers in: ``@requires(principal="cluster.local/ns/shop/sa/web")``; for a blueprint:
     ``blueprint.before_request(requires(...))``. It narrows what the mesh's policies permit, and never widens it.
 
-    Patterns are those of AuthorizationPolicy: ``exact``, ``prefix*``, ``*suffix``, ``*``; of several one must match, and every
-    argument that is given must hold. ``principal``: the SPIFFE ID of the caller's certificate, without ``spiffe://``;
-    ``namespace``: of that ID; ``request_principal``: ``issuer/subject`` of its token; ``claims``: of the token, of lists any
-    item. Without arguments: any caller with an identity.
+    Patterns are written as in AuthorizationPolicy: ``exact``, ``prefix*``, ``*suffix``, ``*``. Of several patterns one must
+    match, and all arguments that are given must. ``principal`` is the SPIFFE ID of the caller's certificate, without
+    ``spiffe://``; ``namespace`` the namespace in that ID; ``request_principal`` the ``issuer/subject`` of its token; ``claims``
+    are claims of the token (for a list, any item may match). Without arguments, any caller with an identity is let in.
 
-    Who has sent no token where one is needed gets 401 with ``WWW-Authenticate: Bearer``, everybody else 403, by the
-    application's own error handlers. Raises ValueError for patterns that are none.
+    A caller that needs a token and has sent none gets 401 with ``WWW-Authenticate: Bearer``, any other 403, through the
+    application's own error handlers. Raises ValueError for patterns that are not valid.
     """
     rule = CallerRule(principal, namespace, request_principal, claims)
     return Rule(lambda call: rule.refusal(call.request))
 
 
 def limit(rate: str, *, key: str | Key = "caller", max_keys: int = MAX_KEYS) -> Rule:
-    """A decorator that lets each key call only so often: ``@limit("10/second")``. Views that have the same ``limit`` object
-    share it; it counts in this process.
+    """A decorator that limits how often each key may call: ``@limit("10/second")``. Views that have the same ``limit`` object
+    share it; it counts per process.
 
-    ``rate``: ``"10/second"``, ``"100/minute"``, ``"5 per 2 hours"``: a token bucket, so many at once. ``key``: ``"caller"``
-    (the SPIFFE ID, else issuer and subject of the token, else the peer's address), ``"principal"``, ``"request_principal"``,
-    ``"source_ip"`` (the peer's address), ``"remote_ip"`` (what the nearest proxy wrote into X-Forwarded-For: without one,
-    what the caller likes), ``"header:NAME"``, ``"all"`` (one bucket for all), or a function from ``mesh.inbound()`` to the
-    key. Callers without that share one bucket. At most ``max_keys`` are remembered.
+    ``rate`` is ``"10/second"``, ``"100/minute"`` or ``"5 per 2 hours"``: a token bucket that starts full. ``key`` is
+    ``"caller"`` (the SPIFFE ID, else the token's issuer and subject, else the peer's address), ``"principal"``,
+    ``"request_principal"``, ``"source_ip"`` (the peer's address), ``"remote_ip"`` (what the nearest proxy wrote into
+    X-Forwarded-For; without such a proxy the caller chooses it), ``"header:NAME"``, ``"all"`` (one bucket for everyone), or a
+    function that takes ``mesh.inbound()`` and returns the key. Callers without a key share one bucket. At most ``max_keys``
+    keys are remembered.
 
-    Who calls too often gets 429 with Retry-After, by the application's own error handlers. Raises ValueError for a rate or
-    key that is none.
+    A caller over the limit gets 429 with Retry-After, through the application's own error handlers. Raises ValueError for a
+    rate or key that is not valid.
     """
     return Rule(RouteLimit(rate, key, max_keys).refusal)

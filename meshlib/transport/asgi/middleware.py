@@ -43,15 +43,16 @@ CALL = "meshlib.call"
 
 
 class MeshASGIMiddleware:
-    """An ASGI application around ``app``: each HTTP request and WebSocket is identified (``mesh.inbound()``), may be refused or
-    hit by a fault, is counted and traced. Put it outside of every other middleware that responds.
+    """ASGI middleware that enforces the mesh's policies around ``app``. For each HTTP request and WebSocket it identifies the
+    caller (``mesh.inbound()``), enforces policies, limits and faults, and records metrics and spans. Put it outside every
+    other middleware that can respond.
 
-    ``port``: the port (of the container) that requests come to, for policies that say one; None: as the server says. Raises
-    ValueError for a port that is none, TypeError for a mesh that is none.
+    ``port`` is the container's port that requests arrive at, for policies that name one; None means the port that the server
+    reports. Raises ValueError for a port that is not valid, TypeError for a ``mesh`` that is not a mesh.
 
-    Who the caller is: a server that knows the certificate of its peer says so in the ASGI extension ``tls``; otherwise callers
-    have no identity. uvicorn should run with ``--no-proxy-headers``: where it takes the peer's address from X-Forwarded-For,
-    nobody knows the peer's, and that counts against the caller.
+    The caller's identity comes from the ASGI extension ``tls``, in which a server passes on the peer's certificate; with
+    servers that do not have it, callers are unauthenticated. Run uvicorn with ``--no-proxy-headers``: otherwise it replaces the
+    peer's address by one from X-Forwarded-For, and the peer's address is unknown, which counts against the caller.
     """
 
     def __init__(self, app: App, mesh: Serves, port: int | None = None) -> None:

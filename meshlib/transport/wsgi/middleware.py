@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 
 
 class MeshWSGIMiddleware:
-    """A WSGI application around ``app``: each request is identified (``mesh.inbound()``), may be refused or hit by a
-    fault, is counted and traced. Put it outside of every other middleware.
+    """WSGI middleware that enforces the mesh's policies around ``app``. For each request it identifies the caller
+    (``mesh.inbound()``), enforces policies, limits and faults, and records metrics and spans. Put it outside every other
+    middleware.
 
-    ``port``: the port (of the container) that requests come to, for policies that say one; None: as the server says.
-    Raises ValueError for a port that is none, TypeError for a mesh that is none.
+    ``port`` is the container's port that requests arrive at, for policies that name one; None means the port that the server
+    reports. Raises ValueError for a port that is not valid, TypeError for a ``mesh`` that is not a mesh.
 
-    Who the caller is: gunicorn tells, when it terminates TLS and asks clients for certificates (``--cert-reqs 2``, or a
-    ``ssl_context`` hook); callers of other servers have no identity.
+    The caller's identity comes from gunicorn, if it terminates TLS and requires client certificates (``--cert-reqs 2``, or an
+    ``ssl_context`` hook), and from ``meshlib serve --wsgi``. With other servers callers are unauthenticated.
     """
 
     def __init__(self, app: Application, mesh: Serves, port: int | None = None) -> None:
