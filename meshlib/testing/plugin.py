@@ -23,8 +23,8 @@ def mesh_caller() -> AsCaller:
 @pytest.fixture
 def mesh_mocks() -> Iterator[None]:
     """Make respx, pytest-httpx, vcrpy and similar libraries work with every mesh: calls go through httpx's own transports,
-    which they patch, with the URL that the caller wrote (``meshlib.testing.through_mocks``). Request it in a test, or for a whole
-    suite::
+    which they patch, with the URL that the caller wrote (``meshlib.testing.through_mocks``). Request it in a test, or for a
+    whole suite::
 
         @pytest.fixture(autouse=True)
         def _mocks(mesh_mocks): ...
