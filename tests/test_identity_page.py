@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs/identity.md").read_text()
 
 def quoted() -> list[str]:
     """What the table of errors says is said: the quoted part of each row's first column, where it begins with it."""
-    table = PAGE[PAGE.index("| it says |") :]
+    table = PAGE[PAGE.index("| message |") :]
     return re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
 
 
