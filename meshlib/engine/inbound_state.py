@@ -38,13 +38,15 @@ class BoundInbound:
     """The inbound settings of a port, who is let in while there is much to do (``admission``, asked before all others), and
     their checks in the order in which they are asked."""
 
-    __slots__ = ("_noting", "admission", "checks", "settings")
+    __slots__ = ("_noting", "admission", "checks", "of_nobody", "settings")
 
     def __init__(self, settings: Inbound, checks: tuple[Check, ...], admission: Admission | None = None) -> None:
         self.settings = settings
         self.checks = checks
         self.admission = admission
-        self._noting: dict[tuple[str, bool], dict[int, Noting]] = {}
+        self.of_nobody: dict[int, Noting] = {}
+        """``noting`` of peers that have shown nothing."""
+        self._noting: dict[tuple[str, bool], dict[int, Noting]] = {("", False): self.of_nobody}
 
     def noting(self, principal: str, mutual: bool) -> dict[int, Noting]:
         """Where calls of HTTP that have no flags are noted, by status: those of a peer with this ``principal`` ("": it has
@@ -52,7 +54,7 @@ class BoundInbound:
         found = self._noting.get((principal, mutual))
         if found is None:
             if len(self._noting) >= MOST_NOTING:  # there may be any number of principals
-                self._noting.clear()
+                self._noting = {("", False): self.of_nobody}
             found = self._noting[principal, mutual] = {}
         return found
 
@@ -63,13 +65,14 @@ class BoundInbound:
 
 
 class BoundPorts:
-    """Those of every port, of one configuration."""
+    """Those of every port, of one configuration. ``unchecked``: whether there is a port whose requests nothing checks."""
 
-    __slots__ = ("default", "ports")
+    __slots__ = ("default", "ports", "unchecked")
 
     def __init__(self, default: BoundInbound, ports: Mapping[int, BoundInbound] | None = None) -> None:
         self.default = default
         self.ports: Mapping[int, BoundInbound] = ports or {}
+        self.unchecked = not all(bound.checks for bound in (default, *self.ports.values()))
 
     def of(self, port: int) -> BoundInbound:
         """The settings of a port, 0: the server does not tell which."""

@@ -17,7 +17,7 @@ from meshlib.transport.asgi.request import AsgiRequest
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from meshlib.engine.inbound_state import BoundInbound
+    from meshlib.engine.inbound_state import BoundInbound, Noting
     from meshlib.engine.let_in import LetIn
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.transport.asgi.messages import Scope
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from meshlib.transport.runtimes.requests_met import RequestsMet
     from meshlib.transport.runtimes.serving import Server
 
-    Met: TypeAlias = RequestsMet["KnownHead"]
+    Met: TypeAlias = RequestsMet["MetHead"]
     Who: TypeAlias = tuple[SpiffeId | None, str, bool]
     """Identity, principal, and whether a certificate was shown."""
 
@@ -37,28 +37,20 @@ NOBODY: Who = (None, "", False)
 class KnownHead:
     """``told``: its headers, the same by name, and its target; ``port``: where it came to, None: as its server says; ``who``
     has sent it. ``size``: bytes of target and headers, as the application gets them; ``noting``: where whole responses without
-    flags are noted, by their status.
+    flags are noted, by their status."""
 
-    Of one that is remembered also ``let_in``, by what the checks let it in (None: there are none), and ``changed``, the headers
-    that the application gets in place of those that came."""
+    __slots__ = ("_told", "bound", "method", "noting", "now", "port", "server", "size", "who")
 
-    __slots__ = (
-        "_told",
-        "bound",
-        "changed",
-        "key_size",
-        "let_in",
-        "met",
-        "method",
-        "noting",
-        "now",
-        "port",
-        "server",
-        "size",
-        "who",
-    )
-
-    def __init__(self, server: Server, bound: BoundInbound, told: Told, port: int | None, who: Who, size: int) -> None:
+    def __init__(
+        self,
+        server: Server,
+        bound: BoundInbound,
+        told: Told,
+        port: int | None,
+        who: Who,
+        size: int,
+        noting: dict[int, Noting],
+    ) -> None:
         self.server = server
         self.now = server.now
         self.bound = bound
@@ -67,11 +59,7 @@ class KnownHead:
         self.who = who
         self.method = told[2].method
         self.size = size
-        self.noting = bound.noting(who[1], who[2])
-        self.let_in: LetIn | None = None
-        self.changed: list[tuple[bytes, bytes]] | None = None
-        self.key_size = 0
-        self.met = False
+        self.noting = noting
 
     def request(self, scope: Scope) -> AsgiRequest:
         """A request with this head, as ``requests_of`` and the checks would have made it."""
@@ -86,12 +74,31 @@ class KnownHead:
         tls = extensions.get("tls") if extensions else None
         if tls and SNI in tls:
             request.sni = tls[SNI]
+        return request
+
+
+class MetHead(KnownHead):
+    """One that is remembered. ``let_in``: by what the checks let it in (None: there are none); ``changed``: the headers that
+    the application gets in place of those that came (None: those)."""
+
+    __slots__ = ("changed", "key_size", "let_in", "met")
+
+    def __init__(self, known: KnownHead, told: Told, key_size: int) -> None:
+        super().__init__(known.server, known.bound, told, known.port, known.who, known.size, known.noting)
+        self.let_in: LetIn | None = None
+        self.changed: list[tuple[bytes, bytes]] | None = None
+        self.key_size = key_size
+        self.met = False
+
+    def request(self, scope: Scope) -> AsgiRequest:
+        """As ``KnownHead``'s."""
+        request = super().request(scope)
         if self.let_in is not None:
             self.let_in.repeat(request)
         return request
 
 
-def known_head(known: KnownHead, request: AsgiRequest, scope: Scope) -> KnownHead | None:
+def known_head(known: KnownHead, request: AsgiRequest, scope: Scope) -> MetHead | None:
     """What is to be remembered of ``request``, which came with ``scope`` and went straight as ``known``; None: nothing, as more
     than its head and its peer counts."""
     if STAND_IN in scope or scope["root_path"] or request.line.authority is None:
@@ -102,9 +109,7 @@ def known_head(known: KnownHead, request: AsgiRequest, scope: Scope) -> KnownHea
         return None
     # copies of what came: what an application does to its scope is nothing to the next request
     headers = list(scope["headers"])
-    told = headers, dict(headers), request.line
-    found = KnownHead(known.server, known.bound, told, known.port, known.who, known.size)
-    found.key_size = size_of(request, scope)
+    found = MetHead(known, (headers, dict(headers), request.line), size_of(request, scope))
     if known.bound.checks:
         found.let_in = let_in(found.request(scope), known.bound.checks)
         if found.let_in is None:

@@ -28,11 +28,12 @@ from meshlib.transport.runtimes.serving import DEADLINE_NAMES, server_of
 
 if TYPE_CHECKING:
     from meshlib.engine.check import Check
+    from meshlib.engine.inbound import InboundCall
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.engine.inbound_state import BoundInbound, BoundPorts
     from meshlib.engine.live_mesh import LiveMesh
     from meshlib.policy.refusal import Refusal
-    from meshlib.transport.asgi.known_head import Met
+    from meshlib.transport.asgi.known_head import Met, MetHead
     from meshlib.transport.asgi.messages import App, Receive, Scope, Send
     from meshlib.transport.runtimes.serving import Serves
 
@@ -76,23 +77,25 @@ class MeshASGIMiddleware:
         policy knows."""
         kind = scope["type"]
         if kind == "http":
-            key: Hashable = None
-            known = None
+            key: Hashable
+            known: MetHead | None
             live = self._core.live
             ports, met = self._met
             if live is None or live.inbound is not ports:
                 ports, met = self._begin(live)
-            headers, extensions = scope["headers"], scope.get("extensions")
-            if type(headers) is list:
+            headers, of = scope["headers"], met.of
+            if of is not None and type(headers) is list:
                 try:
-                    if extensions and "tls" in extensions:
+                    if "extensions" in scope and (extensions := scope["extensions"]) and "tls" in extensions:
                         identity, mutual = self._peer_of(extensions["tls"])
                         key = LINE(scope), tuple(headers), identity and identity.text, mutual
                     else:
                         key = LINE(scope), tuple(headers)
-                    known = met.of(key)
+                    known = of(key)
                 except (KeyError, TypeError):  # servers need not tell all of these, nor as tuples
-                    key = None
+                    key = known = None
+            else:
+                key = known = None
             straight: Straight | None
             if known is not None and STAND_IN not in scope and ((let := known.let_in) is None or let.holds()):
                 known.met = True
@@ -100,9 +103,11 @@ class MeshASGIMiddleware:
                 if let is not None and known.changed is not None:
                     scope = straight.scope = {**scope, "headers": list(known.changed)}
             else:
-                straight, request, bound, left = self._look(scope, receive, send)
+                straight, request, bound, left = self._look(scope, receive, send, ports)
                 if straight is not None:
-                    if key is not None and met.wants():
+                    if of is None:
+                        met.passed()
+                    elif key is not None and met.wants():
                         self._remember(straight, request, scope, ports, met, key)
                     scope = straight.scope
             if straight is not None:
@@ -146,15 +151,7 @@ class MeshASGIMiddleware:
         if request.forwarded and not self._warned:
             self._warn()
         server = self._server
-        names = server.deadline_names()
-        by = None
-        if (request.special or names is not DEADLINE_NAMES) and not web_socket:
-            by = self._deadline(request.values, names)
-        call = server.call(request, by, lasts=web_socket)
-        if request.malformed is not None:
-            call.checks = (_malformed,)
-        elif left is not None and bound is not None and call.checks is bound.checks:
-            call.checks = left
+        call = self._call(request, bound, left, web_socket)
         telemetry = server.telemetry
         span = telemetry.began(call)
         exchange = inbound(call)
@@ -202,19 +199,19 @@ class MeshASGIMiddleware:
         return made
 
     def _look(
-        self, scope: Scope, receive: Receive, send: Send
+        self, scope: Scope, receive: Receive, send: Send, ports: BoundPorts
     ) -> tuple[Straight | None, AsgiRequest | None, BoundInbound | None, tuple[Check, ...] | None]:
         """An HTTP request of which nothing is known yet: where it goes straight, that; else the request, and where checks were
         asked, what is bound and the checks that are left."""
         server, port = self._server, self._port
-        told = told_of(scope)
+        told = told_of(scope) if ports.unchecked else None
         if told is not None:  # the request itself is made when somebody asks for it
             target = told[2]
             bound = server.straight(target.port if port is None else port)
             if bound is not None and not bound.checks:
                 query = scope.get("query_string")
                 head_size = target.size + size(told[0]) + (len(query) + 1 if query else 0)
-                known = KnownHead(server, bound, told, port, NOBODY, head_size)
+                known = KnownHead(server, bound, told, port, NOBODY, head_size, bound.of_nobody)
                 return Straight(known, scope, receive, send), None, None, None
         request = self._request_of(scope, receive)
         bound = server.straight(request.port)
@@ -227,7 +224,8 @@ class MeshASGIMiddleware:
         shown = scope if request.for_application is None else changed(scope, request)
         who = request.peer_id, request.principal, request.mutual
         came = scope["headers"], dict(request.values), request.line
-        known = KnownHead(server, bound, came, port, who, size_of(request, shown))
+        noting = bound.noting(request.principal, request.mutual)
+        known = KnownHead(server, bound, came, port, who, size_of(request, shown), noting)
         straight = Straight(known, shown, receive, send)
         straight.request = request
         return straight, request, bound, None
@@ -243,6 +241,22 @@ class MeshASGIMiddleware:
             found = known_head(known, request, scope)
             if found is not None:
                 met.keep(key, found)
+
+    def _call(
+        self, request: AsgiRequest, bound: BoundInbound | None, left: tuple[Check, ...] | None, web_socket: bool
+    ) -> InboundCall:
+        """The call that serves ``request``, of which the checks of ``bound`` were asked already but for those ``left``."""
+        server = self._server
+        names = server.deadline_names()
+        by = None
+        if (request.special or names is not DEADLINE_NAMES) and not web_socket:
+            by = self._deadline(request.values, names)
+        call = server.call(request, by, lasts=web_socket)
+        if request.malformed is not None:
+            call.checks = (_malformed,)
+        elif left is not None and bound is not None and call.checks is bound.checks:
+            call.checks = left
+        return call
 
     def _is_usual(self, request: AsgiRequest) -> bool:
         """Whether ``request``, which has headers of its own, goes straight all the same: it says no deadline, is no gRPC."""

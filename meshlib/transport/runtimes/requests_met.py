@@ -37,7 +37,8 @@ Found = TypeVar("Found", bound=Kept)
 
 
 class RequestsMet(Generic[Found]):
-    """``of(key)`` is what was kept, None when nothing was. For all threads; the oldest is given up first."""
+    """``of(key)`` is what was kept, None when nothing was; where ``of`` itself is None, nobody needs to make a key, and each
+    request that went straight is ``passed``. For all threads; the oldest is given up first."""
 
     __slots__ = ("_found", "_left", "_lock", "_misses", "_size", "_useless", "of")
 
@@ -45,7 +46,7 @@ class RequestsMet(Generic[Found]):
         self._found: dict[Hashable, Found] = {}
         self._lock = Lock()
         self._misses = self._size = self._useless = self._left = 0
-        self.of: Callable[[Hashable], Found | None] = _nothing if PLAIN else self._found.get
+        self.of: Callable[[Hashable], Found | None] | None = None if PLAIN else self._found.get
 
     def wants(self) -> bool:
         """Whether one that was not found is to be kept."""
@@ -70,22 +71,20 @@ class RequestsMet(Generic[Found]):
                 self._useless = 0 if oldest.met else self._useless + 1
             if self._useless >= USELESS:
                 self._useless, self._left = 0, PAUSE
-                self.of = self._pausing
+                self.of = None
         finally:
             self._lock.release()
 
-    def _pausing(self, _key: Hashable) -> None:
-        self._left -= 1
-        if self._left <= 0:
-            self._left = 0
-            self.of = self._found.get
+    def passed(self) -> None:
+        """One more that nobody has looked for."""
+        if self._left:  # else nobody ever looks
+            self._left -= 1
+            if self._left <= 0:  # several threads may count at once
+                self._left = 0
+                self.of = self._found.get
 
     def __len__(self) -> int:
         return len(self._found)
 
     def __repr__(self) -> str:
         return f"<RequestsMet {len(self._found)}>"  # their headers are nobody's business
-
-
-def _nothing(_key: Hashable) -> None:
-    return None

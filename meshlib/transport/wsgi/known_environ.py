@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Key: TypeAlias = tuple["Facts", tuple[object, ...]] | tuple["Facts", tuple[object, ...], str | None, bool]
     """What reads the facts, and the facts; of TLS also the peer's principal, and whether it has shown a certificate."""
-    Met: TypeAlias = RequestsMet["KnownEnviron"]
+    Met: TypeAlias = RequestsMet["MetEnviron"]
 
 FACTS = frozenset(
     (
@@ -63,23 +63,17 @@ def _none(_environ: Environ) -> tuple[object, ...]:
 
 
 class KnownEnviron:
-    """``noting``: where whole responses without flags are noted, by their status; ``length``: of the body, as announced.
+    """``noting``: where whole responses without flags are noted, by their status; ``length``: of the body, as announced."""
 
-    Of one that is remembered also ``let_in``, by what the checks of ``bound`` let it in (None: there are none), and
-    ``changes``, whether the application gets another environ than came."""
-
-    __slots__ = ("_like", "_port", "bound", "changes", "key_size", "length", "let_in", "met", "noting")
+    __slots__ = ("_like", "_port", "bound", "length", "noting")
 
     def __init__(self, request: WsgiRequest, bound: BoundInbound, port: int | None, length: int) -> None:
         self._like = request
         self._port = port
         self.bound = bound
-        self.noting = bound.noting(request.principal, request.mutual)
+        mutual = request.mutual
+        self.noting = bound.noting(request.principal, mutual) if mutual else bound.of_nobody
         self.length = length
-        self.let_in: LetIn | None = None
-        self.changes = False
-        self.key_size = 0
-        self.met = False
 
     def request(self, environ: Environ) -> WsgiRequest:
         """A request with this environ, as ``request_of`` and the checks would have made it."""
@@ -94,20 +88,38 @@ class KnownEnviron:
         if self._port is not None:
             request.port = self._port
         request.peer_id, request.principal, request.mutual = like.peer_id, like.principal, like.mutual
+        return request
+
+
+class MetEnviron(KnownEnviron):
+    """One that is remembered. ``let_in``: by what the checks of ``bound`` let it in (None: there are none); ``changes``:
+    whether the application gets another environ than came."""
+
+    __slots__ = ("changes", "key_size", "let_in", "met")
+
+    def __init__(self, known: KnownEnviron, like: WsgiRequest, key_size: int) -> None:
+        super().__init__(like, known.bound, known._port, known.length)
+        self.let_in: LetIn | None = None
+        self.changes = False
+        self.key_size = key_size
+        self.met = False
+
+    def request(self, environ: Environ) -> WsgiRequest:
+        """As ``KnownEnviron``'s."""
+        request = super().request(environ)
         if self.let_in is not None:
             self.let_in.repeat(request)
         return request
 
 
-def known_environ(known: KnownEnviron, key: Key, environ: Environ) -> KnownEnviron | None:
+def known_environ(known: KnownEnviron, key: Key, environ: Environ) -> MetEnviron | None:
     """What is to be remembered by ``key`` of a request that went straight as ``known``; None: nothing, as more counts than the
     key says. ``environ`` is as it came."""
     changes = known._like.for_application
     if changes is not None and changes.target is not None:
         return None
     like = known.request({})  # which keeps no socket, and nothing that an application puts there
-    found = KnownEnviron(like, known.bound, known._port, known.length)
-    found.key_size = sum(len(each) for each in key[1] if isinstance(each, str))
+    found = MetEnviron(known, like, sum(len(each) for each in key[1] if isinstance(each, str)))
     if known.bound.checks:
         found.let_in = let_in(found.request(environ), known.bound.checks)
         if found.let_in is None:

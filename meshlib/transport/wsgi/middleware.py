@@ -23,14 +23,16 @@ from meshlib.transport.wsgi.straight import Straight
 if TYPE_CHECKING:
     from contextvars import Context
 
+    from meshlib.engine.check import Check
+    from meshlib.engine.inbound import InboundCall
     from meshlib.engine.inbound_request import InboundRequest
-    from meshlib.engine.inbound_state import BoundPorts
+    from meshlib.engine.inbound_state import BoundInbound, BoundPorts
     from meshlib.engine.live_mesh import LiveMesh
     from meshlib.policy.refusal import Refusal
     from meshlib.transport.runtimes.serving import Serves
     from meshlib.transport.wsgi.connection import Peer
     from meshlib.transport.wsgi.contracts import Application, Environ, Pieces, StartResponse
-    from meshlib.transport.wsgi.known_environ import Key, Met
+    from meshlib.transport.wsgi.known_environ import Key, Met, MetEnviron
 
 
 class MeshWSGIMiddleware:
@@ -61,20 +63,23 @@ class MeshWSGIMiddleware:
         ports, met = self._met
         if live is None or live.inbound is not ports:
             ports, met = self._begin(live)
-        known = None
+        known: MetEnviron | None = None
         peer: Peer | None = None
         key: Key | None = None
-        facts = known_facts(tuple(environ)) or facts_of(environ)
-        sock = environ.get(SOCKET)
-        try:
-            if hasattr(sock, "getpeercert"):
-                peer = identity, mutual, _ = self._peer_of(sock)
-                key = facts, facts(environ), None if identity is None else identity.text, mutual
-            else:
-                key = facts, facts(environ)
-            known = met.of(key)
-        except (KeyError, TypeError):  # what is special, and what servers put there that is no text
-            key = None
+        sock, of = environ.get(SOCKET), met.of
+        if of is not None:
+            facts = known_facts(tuple(environ)) or facts_of(environ)
+            try:
+                if hasattr(sock, "getpeercert"):
+                    peer = identity, mutual, _ = self._peer_of(sock)
+                    key = facts, facts(environ), None if identity is None else identity.text, mutual
+                else:
+                    key = facts, facts(environ)
+                known = of(key)
+            except (KeyError, TypeError):  # what is special, and what servers put there that is no text
+                key = None
+        elif hasattr(sock, "getpeercert"):
+            peer = self._peer_of(sock)
         if known is not None and (known.let_in is None or known.let_in.holds()):
             known.met = True
             head = Straight(known, environ, server, start_response)
@@ -86,38 +91,29 @@ class MeshWSGIMiddleware:
             return self._served(head, head.context(), environ)
         request = request_of(environ, self._port, server.peers, peer)
         left = None
-        announced = _announced(environ)
         bound = server.straight_for(request)
         if (
             bound is not None
             and request.malformed is None
             and not ("HTTP_X_REQUEST_DEADLINE" in environ or "HTTP_GRPC_TIMEOUT" in environ)
         ):
-            known = KnownEnviron(request, bound, self._port, announced or 0)
-            head = Straight(known, environ, server, start_response)
+            new = KnownEnviron(request, bound, self._port, _announced(environ) or 0)
+            head = Straight(new, environ, server, start_response)
             head.request = request
             if bound.checks:
                 left = asked_at_once(request, bound.checks)
             if left is None:
                 head.began()
-                if key is not None and met.wants() and ports.of(request.port) is bound:
-                    found = known_environ(known, key, environ)
+                if of is None:
+                    met.passed()
+                elif key is not None and met.wants() and ports.of(request.port) is bound:
+                    found = known_environ(new, key, environ)
                     if found is not None:
                         met.keep(key, found)
                 if request.for_application is not None:
                     apply(request.for_application, request, environ)
                 return self._served(head, head.context(), environ)
-        call = server.call(request, self._deadline(environ))
-        if request.malformed is not None:
-            call.checks = (_malformed,)
-        elif left is not None and bound is not None and call.checks is bound.checks:
-            call.checks = left
-        if announced is not None:
-            call.request_bytes = announced  # wsgi.input is the application's
-        elif call.inbound.protection is not None:
-            max_body = call.inbound.protection.max_body
-            if max_body is not None and "HTTP_TRANSFER_ENCODING" in environ:
-                call.checks = (*call.checks, whole_body_check(max_body))
+        call = self._call(request, environ, bound, left)
         telemetry = server.telemetry
         span = telemetry.began(call)
         exchange = inbound(call)
@@ -136,6 +132,24 @@ class MeshWSGIMiddleware:
         if request.for_application is not None:
             apply(request.for_application, request, environ)
         return self._served(Head(call, start_response, exchange, telemetry, span), context_of(call), environ)
+
+    def _call(
+        self, request: WsgiRequest, environ: Environ, bound: BoundInbound | None, left: tuple[Check, ...] | None
+    ) -> InboundCall:
+        """The call that serves ``request``, of which the checks of ``bound`` were asked already but for those ``left``."""
+        call = self._server.call(request, self._deadline(environ))
+        if request.malformed is not None:
+            call.checks = (_malformed,)
+        elif left is not None and bound is not None and call.checks is bound.checks:
+            call.checks = left
+        announced = _announced(environ)
+        if announced is not None:
+            call.request_bytes = announced  # wsgi.input is the application's
+        elif call.inbound.protection is not None:
+            max_body = call.inbound.protection.max_body
+            if max_body is not None and "HTTP_TRANSFER_ENCODING" in environ:
+                call.checks = (*call.checks, whole_body_check(max_body))
+        return call
 
     def _begin(self, live: LiveMesh | None) -> tuple[BoundPorts, Met]:
         """Nothing was met yet of the configuration in force; None: of a mesh that is closed."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from meshlib.engine.inbound_context import here
 from meshlib.engine.stand_in import STAND_IN, StandIn
+from meshlib.transport.asgi import middleware
 from meshlib.transport.asgi.middleware import CALL, MeshASGIMiddleware
 from meshlib.transport.asgi.peer import Peer
 from meshlib.transport.asgi.request import requests_of
@@ -297,3 +298,31 @@ def test_headers_that_a_server_gives_otherwise_are_not_remembered():
     door = Door(True)
     for headers in (((b"host", b"a"),), [[b"host", b"a"]], iter([(b"host", b"a")])):
         assert door.ask({**http_scope("/a"), "headers": headers, "raw_path": None})[0]["status"] == 200
+
+
+def test_while_nobody_looks_no_key_is_made_of_a_request(monkeypatch):
+    door = Door(True)
+    door.ask(http_scope("/a"))
+    (met,) = door.made
+    met.of, met._left = None, 2
+
+    def line(_scope: Any) -> Any:
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(middleware, "LINE", line)
+        assert [door.ask(http_scope("/a"))[0]["status"] for _ in range(2)] == [200, 200]
+        assert [one.met for one in met._found.values()] == [False]
+    assert door.ask(http_scope("/a"))[0]["status"] == 200
+    assert ([one.met for one in met._found.values()], door.straight) == ([True], 4)
+
+
+@pytest.mark.parametrize("configuration", [[], [authentication()]])
+def test_where_all_is_checked_a_request_is_read_once(configuration, monkeypatch):
+    """What is read of one that nobody checks would be read in vain."""
+    door, asked = Door(False), []
+    door.served.mesh.apply(configuration)
+    door.ask(http_scope("/a"))
+    monkeypatch.setattr(middleware, "told_of", asked.append)
+    assert door.ask(http_scope("/a"))[0]["status"] == 200
+    assert (len(asked), door.straight) == (1 - len(configuration), 2)

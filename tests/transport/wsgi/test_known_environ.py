@@ -17,7 +17,7 @@ from meshlib.engine.inbound_context import here
 from meshlib.engine.stand_in import STAND_IN, StandIn
 from meshlib.transport.runtimes import requests_met
 from meshlib.transport.runtimes.requests_met import RequestsMet
-from meshlib.transport.wsgi import known_environ
+from meshlib.transport.wsgi import known_environ, middleware
 from meshlib.transport.wsgi.connection import PROXY_FIX
 from meshlib.transport.wsgi.known_environ import MOST_ENVIRONS, facts_of
 from meshlib.transport.wsgi.middleware import MeshWSGIMiddleware
@@ -303,3 +303,23 @@ def test_facts_are_bounded_and_headers_of_other_names_are_other_facts():
     for n in range(MOST_ENVIRONS + 10):
         facts_of(environ(**{f"HTTP_X_{n}": "1"}))
     assert len(known_environ._facts) <= MOST_ENVIRONS
+
+
+@pytest.mark.parametrize("sock", [0, 1])
+def test_while_nobody_looks_no_key_is_made_of_a_request(sock, monkeypatch):
+    door, asked = Door(True), ("/a", "GET", 0, sock, 0, "10.1.2.3")
+    door.ask(environ_of(asked))
+    (met,) = door.made
+    met.of, met._left = None, 2
+
+    def facts(_keys: Any) -> Any:
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(middleware, "known_facts", facts)
+        for _ in range(2):
+            assert door.ask(environ_of(asked))[0][0][0] == "200 OK"
+    assert [one.met for one in met._found.values()] == [False]
+    assert door.ask(environ_of(asked))[0][0][0] == "200 OK"
+    assert ([one.met for one in met._found.values()], door.straight) == ([True], 4)
+    assert door.seen == [door.seen[0]] * 4
