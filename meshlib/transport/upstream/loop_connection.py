@@ -92,7 +92,6 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_handler",
         "_head_sent",
-        "_reused",
         "closed",
         "idle_since",
         "lender",
@@ -122,7 +121,6 @@ class Connection(asyncio.Protocol):
         self.stream: AsyncPooledStream | None = None
         self._handler: Handler | None = None
         self._head_sent = False
-        self._reused = False
 
     vouched: Vouched | None = None
     """What it stands on, of ``MutualConnection``."""
@@ -135,13 +133,17 @@ class Connection(asyncio.Protocol):
     def start(self, data: bytes, head_request: bool, handler: Handler, headers: Headers) -> None:
         """Send the head (and whatever of the body is at hand) of a request; ``handler`` hears of its response. ``headers`` are
         the request's."""
-        self._reused = self.requests > 0
-        self.requests += 1
+        self.requests = requests = self.requests + 1
+        if requests == 2:
+            self._used_once()
         self._head_sent = False
         self.reader.begin(head_request)
         self.reader.request_headers = headers
         self._handler = handler
         self.transport.write(data)
+
+    def _used_once(self) -> None:
+        """Its first request is over, and the second begins."""
 
     def write(self, data: bytes | memoryview) -> None:
         """More of the request's body."""
@@ -293,7 +295,7 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, failure: Failure, detail: str, error: BaseException | None) -> None:
         handler, self._handler = self._handler, None
-        stale = self._reused and not self.reader.begun
+        stale = self.requests > 1 and not self.reader.begun
         self.closed = True
         self.transport.abort()
         if handler is not None:
@@ -314,10 +316,8 @@ class MutualConnection(Connection):
         """The server has been judged."""
         self.vouched = vouched_of(self.tls)
 
-    def start(self, data: bytes, head_request: bool, handler: Handler, headers: Headers) -> None:
-        if self.requests == 1:
-            self._keep_session()
-        super().start(data, head_request, handler, headers)
+    def _used_once(self) -> None:
+        self._keep_session()
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self._kept:

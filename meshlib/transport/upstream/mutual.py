@@ -40,12 +40,14 @@ class _Kept(NamedTuple):
 
 
 class MutualTls:
-    """Of one target. ``allowed``: the SPIFFE IDs that its server may have; ``wanted_by``: the resource that asks for it."""
+    """Of one target. ``allowed``: the SPIFFE IDs that its server may have; ``wanted_by``: the resource that asks for it;
+    ``superseded``: see ``Servers.superseded``."""
 
-    __slots__ = ("_counted", "_futile", "_kept", "_servers", "allowed", "wanted_by")
+    __slots__ = ("_counted", "_futile", "_kept", "_servers", "allowed", "superseded", "wanted_by")
 
     def __init__(self, servers: Servers, allowed: tuple[str, ...], wanted_by: str) -> None:
         self._servers = servers
+        self.superseded = servers.superseded
         self.allowed = allowed
         self.wanted_by = wanted_by
         self._kept: dict[ssl.SSLContext, _Kept] = {}  # contexts are those of one version and offer
@@ -65,10 +67,6 @@ class MutualTls:
             assert kept is not None
             return self._servers.judge_again(leaf, kept.vouched, self.allowed)
         return self._servers.judge(leaf, verified_chain(peer), self.allowed, credentials)
-
-    def superseded(self, vouched: Vouched | None) -> bool:
-        """Whether a connection is to take no new calls."""
-        return vouched is None or self._servers.superseded(vouched)
 
     def keep_session(self, peer: ssl.SSLObject, vouched: Vouched) -> None:
         """Of a connection that no other thread uses at this moment: the next handshake may resume its session. Tickets come

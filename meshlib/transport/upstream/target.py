@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -44,15 +45,20 @@ class Target:
     label: str = field(default="")
     is_name: bool = field(init=False)
     retired: bool = field(init=False, default=False)
-    wears: bool = field(init=False)  # whether connections to it may be ``worn_out``
+    wears: bool = field(init=False)  # whether connections to it may be ``worn_out_or_superseded``
+    wears_by_rule: bool = field(init=False)  # and whether ``worn_out``
+    superseded: Callable[[Vouched | None], bool] | None = field(init=False)  # of mTLS of the mesh
     scheme: bytes = field(init=False)
     """Of requests to it: ``http`` or ``https``. mTLS of the mesh is no matter of the request, as with a sidecar."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_name", is_name(self.host))
-        wears = bool(self.max_requests) or self.max_duration is not None or isinstance(self.tls, MutualTls)
-        object.__setattr__(self, "wears", wears)
-        object.__setattr__(self, "scheme", b"http" if self.tls is None or isinstance(self.tls, MutualTls) else b"https")
+        mutual = self.tls if isinstance(self.tls, MutualTls) else None
+        by_rule = bool(self.max_requests) or self.max_duration is not None
+        object.__setattr__(self, "wears_by_rule", by_rule)
+        object.__setattr__(self, "wears", by_rule or mutual is not None)
+        object.__setattr__(self, "superseded", None if mutual is None else mutual.superseded)
+        object.__setattr__(self, "scheme", b"http" if self.tls is None or mutual is not None else b"https")
 
     def admit(self, address: str) -> None:
         """Asked before each connect, with the IP. Raises OSError for one that this program must not be sent to."""
@@ -62,6 +68,7 @@ class Target:
     def retire(self) -> None:
         """Nothing refers to it any more but calls under way: their connections close with them."""
         object.__setattr__(self, "retired", True)
+        object.__setattr__(self, "wears_by_rule", True)
         object.__setattr__(self, "wears", True)
 
     def __str__(self) -> str:
@@ -111,8 +118,11 @@ class UsedByOne(Used, Protocol):
 
 def worn_out_or_superseded(connection: UsedByOne, now: float) -> bool:
     """The same, and whether the certificates of an mTLS connection have been replaced. (HTTP/2 connections are told.)"""
-    tls = connection.target.tls
-    return worn_out(connection, now) or (isinstance(tls, MutualTls) and tls.superseded(connection.vouched))
+    target = connection.target
+    superseded = target.superseded
+    if superseded is not None and superseded(connection.vouched):
+        return True
+    return target.wears_by_rule and worn_out(connection, now)
 
 
 def keep_alive(sock: socket.socket, settings: TcpKeepalive) -> None:

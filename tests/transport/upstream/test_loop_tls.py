@@ -282,6 +282,19 @@ async def test_what_came_before_a_false_record_is_given_on_and_then_the_connecti
 
 
 @on_a_loop
+async def test_a_connection_is_lost_for_a_false_record_that_comes_alone() -> None:
+    ends = Ends()
+    ends.shake()
+    ends.server.write(b"bad")
+    data = bytearray(ends.outgoing.read())
+    data[-1] ^= 1
+    ends.tls.data_received(bytes(data))
+    assert ends.inner.heard == ["made"]
+    assert ends.inner.received == b""
+    assert ends.below.ended == ["abort"]
+
+
+@on_a_loop
 async def test_after_close_nothing_is_sent_or_heard_but_the_end() -> None:
     ends = Ends()
     ends.shake()
@@ -334,18 +347,18 @@ class Renegotiating:
         self.busy = False
         self.most = 1 << 30
         self.taken: list[bytes] = []
+        self.gives: list[bytes] = []
+        self.says: list[bytes] = []
+        self.reads = 0
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: object) -> Renegotiating:
-        self.outgoing = outgoing
+        self.incoming, self.outgoing = incoming, outgoing
         return self
 
     def do_handshake(self) -> None: ...
 
     def getpeercert(self) -> dict[str, object]:
         return {}
-
-    def pending(self) -> int:
-        return 0
 
     def write(self, data: bytes | memoryview) -> int:
         if self.busy:
@@ -354,7 +367,13 @@ class Renegotiating:
         return len(self.taken[-1])
 
     def read(self, most: int) -> bytes:
-        raise ssl.SSLWantReadError
+        self.reads += 1
+        if self.says:
+            self.outgoing.write(self.says.pop())
+        if not self.gives:
+            raise ssl.SSLWantReadError
+        self.incoming.read()
+        return self.gives.pop(0)
 
 
 @on_a_loop
@@ -371,6 +390,60 @@ async def test_what_is_written_during_a_renegotiation_waits_for_it_in_order() ->
     ends.tls.write(b"three")
     ends.tls.data_received(b"the rest")
     assert shaking.taken == [b"one", b"two", b"three"]
+
+
+@on_a_loop
+async def test_a_record_that_came_alone_is_read_once() -> None:
+    """Another read would have OpenSSL, and Python by an exception, say that there is nothing: as much as the first costs."""
+    shaking = Renegotiating()
+    ends = Ends(shaking)
+    shaking.reads, shaking.gives = 0, [b"all", b"in the next"]
+    ends.tls.data_received(b"a record")
+    assert (ends.inner.received, shaking.reads) == (b"all", 1)
+
+
+@on_a_loop
+async def test_what_a_record_makes_us_say_is_said_before_it_is_given_on() -> None:
+    shaking = Renegotiating()
+    ends = Ends(shaking)
+    shaking.gives, shaking.says = [b"data"], [b"our new keys"]
+    said: list[bytes] = []
+    ends.inner.on_data = lambda: said.append(bytes(ends.below.written))
+    ends.tls.data_received(b"a record")
+    assert said == [b"our new keys"]
+
+
+@on_a_loop
+async def test_data_that_come_during_a_renegotiation_are_given_on_before_what_waits_is_written() -> None:
+    shaking = Renegotiating()
+    ends = Ends(shaking)
+    shaking.busy = True
+    ends.tls.write(b"one")
+    shaking.busy = False
+    shaking.gives = [b"data"]
+    taken: list[list[bytes]] = []
+    ends.inner.on_data = lambda: taken.append(list(shaking.taken))
+    ends.tls.data_received(b"a record")
+    assert taken == [[]]
+    assert shaking.taken == [b"one"]
+
+
+@pytest.mark.parametrize("size", [1, RECORD - 1, RECORD, RECORD + 1, 2 * RECORD])
+def test_records_are_given_on_with_the_bytes_that_end_them(size: int) -> None:
+    async def test() -> None:
+        ends = Ends()
+        ends.shake()
+        data = BIG[:size]
+        for _ in range(2):
+            ends.server.write(data)
+            sent = ends.outgoing.read()
+            ends.tls.data_received(sent[:-1])
+            assert len(ends.inner.received) == (size - 1) // RECORD * RECORD
+            ends.tls.data_received(sent[-1:])
+            assert ends.inner.received == data
+            ends.inner.received.clear()
+
+    asyncio.run(test())
 
 
 @on_a_loop

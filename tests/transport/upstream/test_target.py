@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlib.clock import SystemClock
+from meshlib.identity.servers import Servers
 from meshlib.policy.circuit_limits import TcpKeepalive
-from meshlib.transport.upstream.target import Target, keep_alive, smaller, worn_out
+from meshlib.transport.upstream.mutual import MutualTls
+from meshlib.transport.upstream.target import Target, keep_alive, smaller, worn_out, worn_out_or_superseded
 
 limits = st.none() | st.floats(0, 10)
 
@@ -50,6 +53,38 @@ def test_a_target_that_nobody_refers_to_wears_its_connections_out_after_their_ca
     assert target.wears
     assert not worn_out(connection(target, 0), 0.0)
     assert worn_out(connection(target, 1), 0.0)
+
+
+def test_over_mtls_of_the_mesh_a_connection_is_superseded_by_new_certificates():
+    current = SimpleNamespace()
+    servers = Servers(SimpleNamespace(latest=current), tuple, SystemClock)
+    target = Target("127.0.0.1", 80, MutualTls(servers, (), "a test"))
+    assert target.wears
+    vouched = SimpleNamespace(credentials=current, over=None)
+    used = SimpleNamespace(target=target, requests=1, opened=0.0, vouched=vouched)
+    assert not worn_out_or_superseded(used, 0.0)
+    vouched.over = 1.0
+    assert worn_out_or_superseded(used, 0.0)
+    vouched.over, vouched.credentials = None, SimpleNamespace()
+    assert worn_out_or_superseded(used, 0.0)
+    used.vouched = None  # nobody has judged it
+    assert worn_out_or_superseded(used, 0.0)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_requests": 1}, {"max_duration": 0.0}, {}], ids=["requests", "age", "nobody refers to it"]
+)
+@pytest.mark.parametrize("mutual", [True, False], ids=["mTLS", "plain text"])
+def test_one_that_is_not_superseded_may_be_worn_out(settings, mutual):
+    current = SimpleNamespace()
+    servers = Servers(SimpleNamespace(latest=current), tuple, SystemClock)
+    target = Target("127.0.0.1", 80, MutualTls(servers, (), "a test") if mutual else None, **settings)
+    vouched = SimpleNamespace(credentials=current, over=None) if mutual else None
+    used = SimpleNamespace(target=target, requests=1, opened=0.0, vouched=vouched)
+    if not settings:
+        assert not worn_out_or_superseded(used, 0.0)
+        target.retire()
+    assert worn_out_or_superseded(used, 0.0)
 
 
 def test_targets_are_compared_by_identity_and_shown_as_people_know_them():
