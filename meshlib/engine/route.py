@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 def route(snapshot: Snapshot, view: RequestView) -> Exchange:
     """Which rule the request takes (``rule_object`` None: none matches)."""
-    dialled, host, scheme = view.dialled, view.authority, view.scheme
-    vhost = snapshot.seen.get((dialled, host, scheme)) or snapshot.virtual_host(dialled, scheme, host)
+    vhost = snapshot.seen.get((view.dialled, view.authority, view.scheme)) or snapshot.virtual_host(
+        view.dialled, view.scheme, view.authority
+    )
     rule = vhost.single
     if rule is None:
         found = vhost.index.find(view)

@@ -25,10 +25,11 @@ def begun(
     messages: Any = b"",
     timeout: float | None = None,
     metadata: Any = None,
+    with_call: bool = True,
 ) -> tuple[Call, Any]:
     """The call and its exchange."""
     method = Method(kind, f"/{SERVICE}/{name}", None, Message.FromString)
-    return dialer_of(mesh).begin(method, messages, timeout, metadata, None, None, None)
+    return dialer_of(mesh).begin(method, messages, timeout, metadata, None, None, None, with_call)
 
 
 def first_send(exchange: Any) -> Send:

@@ -19,6 +19,7 @@ import grpc
 from grpc import aio
 
 from meshlib.clock import SystemClock
+from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -122,13 +123,14 @@ class Unary:
         compression: grpc.Compression | None = None,
     ) -> object:
         """The response. Raises ``grpc.RpcError`` as grpcio does."""
-        if (
-            not _known
-            or credentials is not None
-            or compression is not None
-            or _observability._OBSERVABILITY_PLUGIN is not None
-        ):
+        if credentials is not None or compression is not None:
             return self._own(request, timeout, metadata, credentials, wait_for_ready, compression)
+        return self.outcome(request, timeout, metadata).message
+
+    def outcome(self, request: object, timeout: float | None, metadata: Metadata | None) -> GrpcOutcome:
+        """``__call__`` of a call without credentials and compression of its own, its response as an outcome."""
+        if not _known or _observability._OBSERVABILITY_PLUGIN is not None:
+            return GrpcOutcome(self._own(request, timeout, metadata))
         try:
             response, status = _ReceiveMessage(0), _ReceiveStatus(0)
             operations = (
@@ -142,25 +144,30 @@ class Unary:
             deadline = None if timeout is None else _machine_time() + timeout
             call = self._start(_PROPAGATE, self._path, None, deadline, metadata, None, ((operations, None),))
         except (TypeError, AttributeError) as error:
-            return self._elsewhere(error, request, timeout, metadata)
-        # to destroy a call of gRPC core takes as long as much of what the mesh does for one (`make bench` shows it): the last
-        # one goes now, while the server works on this one, and not while its caller waits to return
+            return GrpcOutcome(self._elsewhere(error, request, timeout, metadata))
+        # what is done while the server works on this call, its caller need not wait for: the outcome is made now, and the last
+        # call of gRPC core goes, which takes as long as much of what the mesh does for one (`make bench` shows it)
+        outcome = GrpcOutcome()
         self._ended = None
         event = call.next_event()
         self._ended = call
         deserialize = self._deserialize
         if status.code() == 0:
             message = response.message()
-            if deserialize is None or message is None:
-                return message
-            read = deserialized(message, deserialize)
-            if read is not None:
-                return read
-            deserialize = _nothing
+            if deserialize is not None and message is not None:
+                message = deserialized(message, deserialize)
+                if message is None:
+                    return self._failed(event, call, _nothing)
+            outcome.message = message
+            return outcome
+        return self._failed(event, call, deserialize)
+
+    def _failed(self, event: object, call: object, deserialize: Deserializer[object] | None) -> GrpcOutcome:
+        """Let grpcio make of the end of a call what it raises for it."""
         state = _channel._RPCState(_channel._UNARY_UNARY_INITIAL_DUE, None, None, None, None)
         state.method = _common.decode(self._path)
         _channel._handle_event(event, state, deserialize)
-        return _channel._end_unary_response_blocking(state, call, False, None)
+        return GrpcOutcome(_channel._end_unary_response_blocking(state, call, False, None))
 
     def _elsewhere(self, error: Exception, request: object, timeout: float | None, metadata: Metadata | None) -> object:
         """Nothing was sent: either grpcio does not take these arguments either, or its binding is not the one we know."""

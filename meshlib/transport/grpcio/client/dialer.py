@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from meshlib.transport.grpcio.client.connect import ChannelSettings
     from meshlib.transport.grpcio.contracts import Messages, Metadata, Options, Req, Resp
 
-deadline_around = deadlines.around
+served = deadlines.current
 
 
 def authority_of(target: str) -> str:
@@ -86,7 +86,7 @@ class Dialer:
         live = core.live
         if live is None:
             raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
-        around = deadline_around()
+        around = None if served.get() is None else deadlines.around()
         if around is not None:  # the call that this program is serving has one: nobody waits for a response after it
             left = max(0.0, around - core.clock.monotonic())
             if timeout is None or left < timeout:

@@ -22,6 +22,7 @@ from meshlib.transport.grpcio.client.attempt import (
 )
 from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks, canceller
 from meshlib.transport.grpcio.client.connect import CannotConnect
+from meshlib.transport.grpcio.client.core_stream import reader_of
 from meshlib.transport.grpcio.client.errors import RpcFailed
 from meshlib.transport.grpcio.client.future import PublicCall
 from meshlib.transport.grpcio.client.outcome import ended
@@ -29,7 +30,7 @@ from meshlib.transport.grpcio.client.stream_run import StreamAttempt, StreamRun
 from meshlib.transport.grpcio.contracts import ended_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Acquire, Exchange, Send
@@ -112,7 +113,7 @@ class StreamCall(PublicCall):
         run = StreamRun(call, exchange, dialer.core)
         super().__init__(run)
         self._run = run
-        self._inner: Iterator[object] | None = None
+        self._read: Callable[[], object] | None = None  # the next message, of the attempt that has answered
         run.start(StreamRuntime(dialer, run))
 
     def __iter__(self) -> StreamCall:
@@ -122,11 +123,11 @@ class StreamCall(PublicCall):
         return self.__next__()
 
     def __next__(self) -> object:
-        inner = self._inner
-        if inner is None:
+        read = self._read
+        if read is None:
             return self._first()
         try:
-            return next(inner)
+            return read()
         except StopIteration:
             self._run.wait(CALLBACKS)  # the caller may drop the call now, which must not look as if it had cancelled it
             raise
@@ -143,13 +144,13 @@ class StreamCall(PublicCall):
                     raise run.error
                 if isinstance(run.inner, RpcFailed):  # a policy's own OK
                     raise StopIteration
-                self._inner = run.shown()
+                self._read = reader_of(run.shown())
                 return self.__next__()  # ended already: StopIteration, or the server's status
             run.reads(attempt)
             try:
                 message = next(attempt.inner)
                 if run.commit(attempt):
-                    self._inner = attempt.inner
+                    self._read = reader_of(attempt.inner)
                     return message
                 continue
             except (StopIteration, grpc.RpcError):

@@ -11,6 +11,7 @@ from meshlib.engine.outcome import Outcome
 from meshlib.transport.grpcio.client.attempt import callable_on, not_begun, outcome_of_end, refused, upstream_for
 from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
+from meshlib.transport.grpcio.client.core_unary import Unary
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 from meshlib.transport.grpcio.client.upstream import Upstream
 from meshlib.transport.grpcio.contracts import ended_call
@@ -42,8 +43,6 @@ class Blocking(ThreadRuntime["ThreadRequest"]):
         upstream = known if type(known) is Upstream else None
         destination, rule = record.destination, record.rule_object
         changes = destination.response_ops or rule.cors is not None  # type: ignore[union-attr]
-        # made before the response is waited for: after that, every line runs cold
-        outcome = GrpcOutcome()
         try:
             if upstream is None or sent.sent_authority or upstream.worn:
                 upstream = upstream_for(self._core, self._settings, effect)
@@ -53,6 +52,9 @@ class Blocking(ThreadRuntime["ThreadRequest"]):
             messages, options, timeout = sent.messages, sent.call_options, effect.timeout
             data = messages if isinstance(messages, bytes) else messages.attempt()
             metadata = sent.metadata(effect.attempt)
+            if type(called) is Unary and options is None and not changes and not sent.with_call:
+                return called.outcome(data, timeout, metadata)  # nearly always
+            outcome = GrpcOutcome()
             if changes or sent.with_call:
                 if options is None:
                     outcome.message, outcome.call = called.with_call(data, timeout, metadata)

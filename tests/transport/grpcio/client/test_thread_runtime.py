@@ -55,6 +55,20 @@ def test_its_message_and_grpcios_call_are_the_outcome(server, mesh):
     assert server.seen[0].metadata["x-envoy-attempt-count"] == "1"
 
 
+def test_of_a_call_that_nobody_looks_at_there_is_the_message_alone(server, mesh):
+    outcome, _ = sent(mesh, metadata=(("y", "2"),), with_call=False)
+    assert type(outcome) is GrpcOutcome
+    assert (outcome.message.server, outcome.code, outcome.grpc_status, outcome.call) == ("a", 0, None, None)
+    assert server.seen[0].metadata["y"] == "2"
+    assert server.seen[0].metadata["x-envoy-attempt-count"] == "1"
+
+
+def test_headers_that_a_rule_changes_are_told_of_such_a_call_too(server):
+    with mesh_of(server, rules=TOLD) as mesh:
+        outcome, _ = sent(mesh, with_call=False)
+        assert outcome.told_headers
+
+
 def test_attempts_share_the_channel_to_their_endpoint(server, mesh):
     _, first = sent(mesh)
     _, second = sent(mesh)
