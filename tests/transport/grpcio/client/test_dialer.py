@@ -30,7 +30,7 @@ def test_a_target_names_a_host(target, host):
     [
         ("unix:/tmp/socket", "a socket of this machine"),
         ("unix-abstract:name", "a socket of this machine"),
-        ("ratings:http", "'http' in 'ratings:http' is no port"),
+        ("ratings:http", "'http' in 'ratings:http' is not a port"),
         ("", "needs the host to call"),
     ],
 )
