@@ -122,7 +122,7 @@ def test_a_target_without_a_port_takes_the_services_only_one():
 def test_a_target_that_is_no_host_is_refused_with_the_remedy(target):
     with (
         mesh_of() as mesh,
-        pytest.raises(meshlib.errors.MeshError, match="grpc.insecure_channel|the host to call|is no port"),
+        pytest.raises(meshlib.errors.MeshError, match="grpc.insecure_channel|the host to call|is not a port"),
     ):
         mesh.grpc_channel(target)
 
