@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
-from typing import Generic
+from typing import Generic, Protocol
 
 import grpc
 
 from meshlib.alarms import wake
 from meshlib.transport.grpcio.client.requests import Kept
-from meshlib.transport.grpcio.client.serialize import to_bytes
+from meshlib.transport.grpcio.client.serialize import only_bytes
 from meshlib.transport.grpcio.contracts import LoopCall, Req, Serializer
 
 log = logging.getLogger("meshlib.grpc")
@@ -21,19 +21,35 @@ log = logging.getLogger("meshlib.grpc")
 ENDED = (grpc.aio.AioRpcError, grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
 """What writing to a call that is over raises."""
 
+FINISHED = "RPC already finished."
+"""grpcio's own words."""
+
+
+class CoreCall(Protocol):
+    """The binding's own call."""
+
+    async def send_serialized_message(self, message: bytes) -> None: ...
+
 
 async def _send(call: LoopCall, data: bytes) -> None:
     """Write to grpcio's call. Its own ``write`` turns the status of a call that the server has just ended into INTERNAL,
     for good; so where its inner call is what we know, the message goes there and the status stays the server's."""
-    core, ready = getattr(call, "_cython_call", None), getattr(call, "_metadata_sent", None)
-    if core is None or ready is None:
+    core = core_of(call)
+    if core is None:
         await call.write(data)
         return
+    ready = call._metadata_sent  # type: ignore[attr-defined]
     if not ready.is_set():
         await ready.wait()
     if call.done():
-        raise asyncio.InvalidStateError("RPC already finished.")
+        raise asyncio.InvalidStateError(FINISHED)
     await core.send_serialized_message(data)
+
+
+def core_of(call: LoopCall) -> CoreCall | None:
+    """What is inside grpcio's call, where that is what we know. It takes messages once the call's metadata have been sent."""
+    core: CoreCall | None = getattr(call, "_cython_call", None)
+    return core if hasattr(call, "_metadata_sent") else None
 
 
 async def connects(call: LoopCall) -> bool:
@@ -61,6 +77,7 @@ class AioRequests(Generic[Req]):
         self._serialize = serialize
         self._cancel = cancel
         self._inner: LoopCall | None = None
+        self._core: CoreCall | None = None  # of ``_inner``, once it has taken a message
         self._sent = 0
         self._lock = asyncio.Lock()
         self._attached = asyncio.Event()
@@ -111,6 +128,7 @@ class AioRequests(Generic[Req]):
     def attach(self, inner: LoopCall) -> None:
         """A new attempt takes the messages."""
         self._inner = inner
+        self._core = None
         self._sent = 0
         self._closed = False
         self._attached.set()
@@ -129,12 +147,26 @@ class AioRequests(Generic[Req]):
         """One more message. Returns when the attempt under way has taken it."""
         if self.kept.ended:
             raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
-        data = to_bytes(message, self._serialize)
+        # nearly all messages of long streams come here: functions that need not be called show in `make bench`
+        serialize = self._serialize
+        made = message if serialize is None else serialize(message)
+        data = made if type(made) is bytes else only_bytes(made)
         if self._followers:
             self._feed_followers(data)
         if not self.kept.replayable and self._sent == len(self.kept) and not self._lock.locked():
-            async with self._lock:
-                await _send(self._attempt(), data)
+            await self._lock.acquire()
+            try:
+                inner = self._attempt()
+                core = self._core
+                if core is None:
+                    await _send(inner, data)
+                    self._core = core_of(inner)
+                elif inner.done():
+                    raise asyncio.InvalidStateError(FINISHED)
+                else:
+                    await core.send_serialized_message(data)
+            finally:
+                self._lock.release()
             return
         self.kept.append(data)
         await self._flush()
@@ -194,11 +226,15 @@ class AioRequests(Generic[Req]):
         try:
             if isinstance(source, AsyncIterable):
                 async for message in source:
-                    if not await self._took(message):
+                    try:
+                        await self.write(message)
+                    except ENDED:  # meanwhile the call has ended, which its status tells of, and not the iterator
                         return
             else:
                 for message in source:
-                    if not await self._took(message):
+                    try:
+                        await self.write(message)
+                    except ENDED:
                         return
             await self.done_writing()
         except asyncio.CancelledError:
@@ -208,14 +244,6 @@ class AioRequests(Generic[Req]):
             self.error = error
             if self._cancel is not None:
                 self._cancel()
-
-    async def _took(self, message: Req) -> bool:
-        """``write``; False when the call has ended meanwhile, which its status tells of, and not the iterator."""
-        try:
-            await self.write(message)
-        except ENDED:
-            return False
-        return True
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
