@@ -108,5 +108,5 @@ async def test_an_interceptor_may_call_another_method():
 
 
 def test_what_is_no_interceptor_is_refused():
-    with mesh_of() as mesh, pytest.raises(ValueError, match="no client interceptor"):
+    with mesh_of() as mesh, pytest.raises(ValueError, match="is not a client interceptor"):
         mesh.aio_grpc_channel(TARGET, interceptors=[object()])
