@@ -181,7 +181,7 @@ class MutualConnection(Connection):
         if not self._kept:
             self._kept = True
             keep_session(self.target.tls, ssl_object(self.sock))
-        return super().quiet()
+        return Connection.quiet(self)  # asked per call: super() would make an object for it
 
     def close(self) -> None:
         if not self._kept:
