@@ -60,7 +60,7 @@ def ssl_context(config: GunicornConfig, default_ssl_context_factory: Callable[[]
     followed = _followed(config)
     credentials = followed.usable()
     if credentials is None:
-        raise ConnectionResetError(errno.ECONNRESET, "there is no certificate of ours that could be shown")
+        raise ConnectionResetError(errno.ECONNRESET, "there is no certificate of ours to present")
     context = credentials.server_context(ALPN, minimum=_minimum())
     remember_sni(context)
     context.sslsocket_class = JudgedSocket
@@ -130,7 +130,7 @@ class _Followed:
         if not self._said:
             self._said = True
             log.error(
-                "connections are reset: there is no certificate that could be shown: %s",
+                "connections are reset: there is no certificate to present: %s",
                 self._identity.problem or "it has expired",
             )
         return None

@@ -32,7 +32,7 @@ def addresses(index: Index) -> Iterator[Finding]:
                     ("spec", "ports", position, "protocol" if port.protocol else "number"),
                     f"port {port.number} is TCP{'' if port.protocol else ' (no protocol is given)'} and the entry has no "
                     "addresses: Istio cannot tell its traffic from that of others",
-                    "add addresses, or give the protocol that is spoken (HTTP, TLS, ...)",
+                    "add addresses, or give its protocol (HTTP, TLS, ...)",
                 )
 
 

@@ -38,7 +38,7 @@ def port_names(index: Index) -> Iterator[Finding]:
                 message = f"{shown} may keep Istio from forwarding its traffic to the external name"
                 yield Finding(EXTERNAL_NAME_PORT, service, loc, message, "name: http, or another protocol than tcp")
             else:
-                message = f"{shown} does not begin with a protocol, so Istio guesses what is spoken there"
+                message = f"{shown} does not begin with a protocol, so Istio guesses its protocol"
                 hint = f"name: http-{port.name or 'x'}, or appProtocol: http"
                 yield Finding(PORT_NAME, service, loc, message, hint)
 

@@ -136,7 +136,7 @@ def _svid(look: Look, found: list[x509.Certificate], now: float, bundle: Path | 
         look.facts.append(("then", f"{_name(each)}, {_span(each, now)}"))
         look.problems += [f"has an intermediate ({_name(each)}) that {broken}" for broken in broken_by_authority(each)]
         if each.subject == each.issuer:
-            look.notes.append("has the root in its chain, which nobody needs")
+            look.notes.append("has the root in its chain, which is not needed")
     _dated(look, leaf, now)
     _vouched(look, leaf, behind, bundle, now)
     if key is not None:

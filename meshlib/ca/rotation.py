@@ -29,8 +29,8 @@ AFTER = {Step.NONE: "trust", Step.TRUST: "sign", Step.SIGN: "drop"}
 """By what was done last: what comes next."""
 ASKED = {
     "trust": "start a change",
-    "sign": "once everybody has the new bundle, sign by the new root",
-    "drop": "once everybody has an SVID of the new root, drop the old one",
+    "sign": "once every workload has the new bundle, sign with the new root",
+    "drop": "once every workload has an SVID from the new root, drop the old one",
 }
 
 

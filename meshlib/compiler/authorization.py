@@ -41,7 +41,7 @@ OPERATION = {
 }
 _UNKNOWN_AT = {
     "hosts": "gRPC servers do not tell the host",
-    "destination.port": "a server that was not told its port does not know it",
+    "destination.port": "unknown unless the server reports its port",
     "destination.ip": "few servers tell the address that a request came to",
     "connection.sni": "few servers tell the name that TLS was asked for",
 }
@@ -216,7 +216,7 @@ def _never(resource: AuthorizationPolicy, index: int, principals: Iterable[str])
             resource,
             Severity.WARNING,
             "never-matches",
-            f"rules[{index}]: {', '.join(wrong)} matches nobody: principals are written without {SCHEME}",
+            f"rules[{index}]: {', '.join(wrong)} matches no caller: principals are written without {SCHEME}",
             f"write {wrong[0][len(SCHEME) :]}",
         )
 

@@ -20,7 +20,7 @@ _ADVICE = {
     "PERMISSION_DENIED": "it may not have this certificate",
     "INVALID_ARGUMENT": "it refuses the request: its longest TTL may be shorter",
     "UNAVAILABLE": "is it running, and do the roots verify its certificate, and the name in it?",
-    "DEADLINE_EXCEEDED": "it is slow, or nobody is there",
+    "DEADLINE_EXCEEDED": "it is slow, or not there",
     "UNIMPLEMENTED": "it is not a CA of Istio",
 }
 

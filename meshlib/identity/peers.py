@@ -158,7 +158,7 @@ class Peers:
             return None
         roots = self._roots_of(found.trust_domain, current)
         if not roots:
-            log.debug("a peer is %s, of whose trust domain there are no roots", found)
+            log.debug("a peer is %s, for whose trust domain there are no roots", found)
             return None
         shown = [der for each in chain for der in _ders(each)]
         path = find_path(certificate, (*more, *shown, *self._own_signers, *self._signers), roots, now)

@@ -147,12 +147,13 @@ class Servers:
                 f"{found.trust_domain} (roots are there for: {domains})"
             )
         if allowed and found.text not in allowed:
-            raise ServerRefused(f"the server is {found}; only {', '.join(allowed)} may answer")
+            raise ServerRefused(f"the server is {found}; only {', '.join(allowed)} may serve this host")
         ours = credentials.svid.identity.trust_domain
         if not allowed and found.trust_domain != ours and found.trust_domain not in self._aliases():
             raise ServerRefused(
-                f"the server is {found}; nobody says who may answer (no service account is known, and no DestinationRule has "
-                f"subjectAltNames), so only identities of our trust domain {ours} may"
+                f"the server is {found}; nothing says which identity it may have (no service account is "
+                "known, and no DestinationRule has subjectAltNames), so only identities of our trust domain "
+                f"{ours} may serve this host"
             )
         now = self._clock.time()
         if now >= until:

@@ -242,7 +242,7 @@ class Doors:
         demanded = functools.partial(tls13_alone, self._core)
         if demanded():
             raise MeshError(
-                "grpcio cannot be told to refuse TLS 1.2, as this mesh's MeshConfig demands "
+                "grpcio has no way to refuse TLS 1.2, as this mesh's MeshConfig demands "
                 "(meshMTLS.minProtocolVersion): use mesh.add_grpc_port(server, address), which does"
             )
         return server_credentials(identity, self._core.clock.time(), closed=demanded)

@@ -38,7 +38,7 @@ class RequestKey:
     @property
     def text(self) -> str:
         """For people: ``header x-api-key``."""
-        return f"{self.kind} {self.name}".strip() or "everybody together"
+        return f"{self.kind} {self.name}".strip() or "all callers together"
 
 
 def _route(request: RoutedView) -> str:

@@ -40,7 +40,7 @@ def parse_address(value: object) -> LocalAddress:
         raise refuse(
             "bad-address",
             "an address has no scheme, found {scheme}://",
-            "write {found}; whether TLS is spoken to it is said by a DestinationRule's tls",
+            "write {found}; a DestinationRule's tls says whether to use TLS",
             scheme=url["scheme"],
             found=url["authority"][:100] or "localhost:9081",
         )

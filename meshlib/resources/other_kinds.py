@@ -73,7 +73,7 @@ _OF_GROUP: dict[str, str] = {
     "policy.linkerd.io": "write it as an AuthorizationPolicy (security.istio.io/v1)",
     "consul.hashicorp.com": "write it with Istio's kinds: VirtualService, DestinationRule, AuthorizationPolicy",
     "gateway.envoyproxy.io": "write it with Istio's kinds: VirtualService, DestinationRule, AuthorizationPolicy",
-    "batch": "leave it out: nobody calls it through the mesh",
+    "batch": "leave it out: it is not called through the mesh",
     "policy": _TO_THE_CLUSTER,
     "autoscaling": _TO_THE_CLUSTER,
     "keda.sh": _TO_THE_CLUSTER,

@@ -162,7 +162,7 @@ class Authority:
 def _span(now: float, ttl: float, issuer: x509.Certificate | None, last: float) -> tuple[float, float]:
     """From when to when something is valid that is made now: never outside of its issuer's time."""
     if not ttl >= 1:
-        raise ValueError(f"a certificate of {ttl:g} seconds is none; it is valid for at least one")
+        raise ValueError(f"a certificate of {ttl:g} seconds is too short; it must be valid for at least one")
     if issuer is None:
         return now - SKEW, now + ttl
     first = issuer.not_valid_before_utc.timestamp()

@@ -73,7 +73,7 @@ class _Search:
         if found is not None:
             return found
         issuer = self.leaf.issuer.rfc4514_string()
-        return self.why or f"is issued by {issuer!r}, which is no root of its trust domain and not in its chain"
+        return self.why or f"is issued by {issuer!r}, which is not a root of its trust domain and not in its chain"
 
     def _above(self, path: list[x509.Certificate]) -> Path | None:
         lowest = path[-1]
@@ -93,7 +93,7 @@ class _Search:
                 return found
             issuer = signer.issuer.rfc4514_string()
             self.why = self.why or (
-                f"comes of an intermediate that is issued by {issuer!r}, which is no root of its trust domain"
+                f"comes of an intermediate that is issued by {issuer!r}, which is not a root of its trust domain"
             )
         return None
 

@@ -40,7 +40,11 @@ def _load(text: bytes) -> PrivateKeyTypes:
     found = blocks(text, PART)
     for block in found:
         if block.label == "ENCRYPTED PRIVATE KEY" or "ENCRYPTED" in block.headers:
-            raise Unusable(PART, "is encrypted", "nobody is asked for passwords: openssl pkey -in FILE -out FILE.plain")
+            raise Unusable(
+                PART,
+                "is encrypted",
+                "meshlib does not ask for passphrases; decrypt it with openssl pkey -in FILE -out FILE.plain",
+            )
         if block.label == "OPENSSH PRIVATE KEY":
             raise Unusable(PART, "is one of OpenSSH", "convert it: ssh-keygen -p -m PKCS8 -f FILE")
     keys = [block for block in found if block.label in LABELS]

@@ -146,7 +146,7 @@ def _must_be_vouched_for(
         known = ", ".join(sorted(bundles.trust_domains)) or "none"
         raise Unusable(
             PART,
-            f"is of the trust domain {identity.trust_domain}, of which there are no roots (there are of: {known})",
+            f"is of the trust domain {identity.trust_domain}, for which there are no roots (there are for: {known})",
             "give the bundle of its trust domain, or a certificate of one that is trusted",
         )
     found = find_path(leaf, signers, roots, now)

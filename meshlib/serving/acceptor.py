@@ -288,13 +288,13 @@ class Acceptor:
         if verdict(first, mode, True) is Verdict.TLS:
             self._say(
                 "no certificate",
-                f"a client has spoken TLS to port {port}, and there is no certificate of ours that could be shown "
+                f"a client has started TLS at port {port}, and there is no certificate of ours to present "
                 f"({self._why_none()}): its connection was reset",
             )
         else:
             self._say(
                 "plain text",
-                f"{waiting.peer} has spoken plain text to port {port}, for which PeerAuthentication says STRICT: "
+                f"{waiting.peer} has sent plain text to port {port}, for which PeerAuthentication says STRICT: "
                 "its connection was reset",
             )
         _reset(waiting.sock)

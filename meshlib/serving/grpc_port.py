@@ -234,7 +234,7 @@ class GrpcPort:
         if why == "no certificate":
             self._say(
                 why,
-                "port %s refuses mTLS: there is no certificate to show (%s)",
+                "port %s refuses mTLS: there is no certificate to present (%s)",
                 self.port,
                 "it is said above why"
                 if self._tls

@@ -56,7 +56,7 @@ class GrpcPorts:
         core = self._open_core()
         if not _judges(server, core):
             raise MeshError(
-                "this server has no interceptors of this mesh, so nobody would judge who calls it: make it with "
+                "this server has no interceptors of this mesh, so its callers would not be authenticated: make it with "
                 "grpc.server(pool, interceptors=mesh.grpc_server_interceptors()), or of asyncio with "
                 "grpc.aio.server(interceptors=mesh.aio_grpc_server_interceptors())"
             )
@@ -262,7 +262,7 @@ def _tell(port: GrpcPort, core: MeshCore) -> None:
 
     if port.mode() is MtlsMode.STRICT and (core.identity is None or core.identity.current() is None):
         log.error(
-            "port %s serves nobody: its PeerAuthentication is STRICT, and there is no certificate to show%s",
+            "port %s refuses every connection: its PeerAuthentication is STRICT, and there is no certificate to present%s",
             port.port,
             ": give the mesh an identity (Mesh(identity=meshlib.Identity...))"
             if core.identity is None

@@ -148,7 +148,7 @@ def listen(host: str, port: int, option: str) -> socket.socket:
             ) from None
         if error.errno == errno.EACCES:
             raise MeshError(
-                f"port {port} is not for everybody: give {option} one above 1023, or the process the capability to bind it"
+                f"port {port} needs privileges: give {option} one above 1023, or the process the capability to bind it"
             ) from None
         raise MeshError(f"{host} cannot be listened on: {error.strerror or error}") from None
     except OverflowError as error:

@@ -152,7 +152,7 @@ def test_an_authority_and_all_that_it_has_issued(tmp_path: Path) -> None:
         (f"{kept}/cert.pem", f"the certificate of {REVIEWS}"),
         (f"{gone}", ""),
     ]
-    assert dict(found[0].facts)["change"].startswith("trust; next: sign (once everybody has the new bundle")
+    assert dict(found[0].facts)["change"].startswith("trust; next: sign (once every workload has the new bundle")
     (made.folder / "authorities/1/signer.key").chmod(0o644)
     (look,) = inspect(made.folder, CLOCK)
     assert "cannot be used" in look.problems[0] or made.current()

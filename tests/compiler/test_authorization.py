@@ -255,7 +255,7 @@ def test_what_some_servers_can_never_know_is_told_with_the_rules() -> None:
     assert code == "may-be-unknown"
     assert message == (
         "rules[1] hosts, rules[1] request.headers[Host] (gRPC servers do not tell the host); "
-        "rules[1] ports (a server that was not told its port does not know it); "
+        "rules[1] ports (unknown unless the server reports its port); "
         "rules[1] experimental.envoy.filters.a[b] (Envoy's metadata is nowhere here): "
         "where it is unknown, a DENY rule is taken to match there and an ALLOW rule not to"
     )
@@ -266,7 +266,7 @@ def test_principals_with_their_scheme_match_nobody() -> None:
     [(code, message)] = said(policy({"from": [{"source": {"notPrincipals": [WEB]}}]}))
     assert (code, message) == (
         "never-matches",
-        f"rules[0]: {WEB} matches nobody: principals are written without spiffe://",
+        f"rules[0]: {WEB} matches no caller: principals are written without spiffe://",
     )
 
 

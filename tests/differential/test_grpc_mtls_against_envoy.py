@@ -107,7 +107,7 @@ def test_neither_takes_somebody_else_for_the_server(store: Store, tmp_path: Path
         publish(store, source, CLIENT)
         with mesh.grpc_channel(TARGET) as channel, pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary(WHO)(b"", timeout=30)
-        assert f"the server is {ENVOY}; only {SERVER} may answer" in caught.value.details()
+        assert f"the server is {ENVOY}; only {SERVER} may serve this host" in caught.value.details()
 
 
 def until(wanted: str, port: int) -> str:

@@ -142,8 +142,8 @@ BROKEN = {
     "a pipe": ("svid.key", "is not a file"),
     "half a bundle": ("roots.pem", "is cut off"),
     "a bundle without roots": ("roots.pem", "is not the certificate of an authority"),
-    "of another root": ("svid.pem", "is no root of its trust domain"),
-    "another trust domain": ("svid.pem", "is no root of its trust domain"),
+    "of another root": ("svid.pem", "is not a root of its trust domain"),
+    "another trust domain": ("svid.pem", "is not a root of its trust domain"),
 }
 
 
@@ -212,7 +212,7 @@ def test_a_root_that_is_taken_away_is_gone_even_if_it_was_ours(followed: Followe
     followed.files.write(None, OTHER)
     assert followed.current.bundles.roots_of("cluster.local") == (OTHER.root_der,)
     assert followed.current.svid.identity.text == REVIEWS
-    assert "is no root of its trust domain" in followed.identity.problem
+    assert "is not a root of its trust domain" in followed.identity.problem
 
 
 def test_bundles_are_taken_though_the_certificate_beside_them_is_broken(followed: Followed) -> None:

@@ -101,8 +101,8 @@ LEAF, CHAIN, LAST = issued(REQUEST), MIDDLE.chain_pem.decode(), pem_of(ROOT.root
     [
         ([], "the chain has 0 elements"),
         ([LEAF], "the chain has 1 elements"),
-        ([LEAF, LAST], "which is no root of its trust domain and not in its chain"),
-        ([LEAF, CHAIN, pem_of(NEXT.root_der)], "no root of its trust domain|is not signed by"),
+        ([LEAF, LAST], "which is not a root of its trust domain and not in its chain"),
+        ([LEAF, CHAIN, pem_of(NEXT.root_der)], "not a root of its trust domain|is not signed by"),
         ([LEAF, CHAIN, LEAF], "is not the certificate of an authority"),
         ([LEAF, CHAIN, ""], "the bundle is empty"),
         (["garbage", CHAIN, LAST], "the certificate is not PEM"),

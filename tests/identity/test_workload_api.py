@@ -121,7 +121,7 @@ def test_a_stream_that_ends_is_opened_again() -> None:
     [
         (b"", "the response has no certificate"),
         (b"\xff\xff garbage", "has sent what is not used"),
-        (response_of(FIRST, OTHER), "is not signed by|no root of its trust domain"),
+        (response_of(FIRST, OTHER), "is not signed by|not a root of its trust domain"),
         (response_of(svid(NOW - 90_000), ROOT), "has expired"),
         (response_of(svid(NOW + 3600), ROOT), "is not valid before"),
         (b"\x0a" * 3, "has sent what is not used"),

@@ -63,7 +63,7 @@ def test_a_route_is_grpcs_method_or_what_the_router_matched():
 
 def test_a_key_has_words():
     assert RequestKey("header", "x-api-key").text == "header x-api-key"
-    assert RequestKey().text == "everybody together"
+    assert RequestKey().text == "all callers together"
 
 
 @given(st.sampled_from(KINDS), st.text(max_size=5), st.text(max_size=20))

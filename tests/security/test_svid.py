@@ -110,8 +110,8 @@ REFUSED = {
     "another's key": (GOOD.chain_pem, STRANGER.key_pem, "is not the key of the certificate"),
     "intermediate first": (written(*reversed(certificates(GOOD.chain_pem))), GOOD.key_pem, "put the leaf first"),
     "without its intermediate": (written(GOOD.leaf), GOOD.key_pem, "append the intermediates"),
-    "of an unknown root": (STRANGER.chain_pem, STRANGER.key_pem, "no root of its trust domain"),
-    "of another trust domain": (OTHERS.chain_pem, OTHERS.key_pem, "there are of: cluster.local"),
+    "of an unknown root": (STRANGER.chain_pem, STRANGER.key_pem, "not a root of its trust domain"),
+    "of another trust domain": (OTHERS.chain_pem, OTHERS.key_pem, "there are for: cluster.local"),
     "an authority's": (
         *signed((x509.BasicConstraints(ca=True, path_length=None), True), (usage(signs=True), True)),
         "cA=true",

@@ -207,9 +207,12 @@ def test_a_strict_port_serves_nobody_until_there_is_a_certificate(
     runtime: str, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     with mesh_of(world) as mesh, served(mesh, runtime) as (port, _):
-        assert "serves nobody: its PeerAuthentication is STRICT, and there is no certificate to show yet" in caplog.text
+        assert (
+            "refuses every connection: its PeerAuthentication is STRICT, and there is no certificate to present yet"
+            in caplog.text
+        )
         assert (ask(port, world.client()), ask(port)) == ("UNAVAILABLE", "UNAVAILABLE")
-        assert eventually(lambda: "refuses mTLS: there is no certificate to show" in caplog.text)
+        assert eventually(lambda: "refuses mTLS: there is no certificate to present" in caplog.text)
         world.rotate()
         assert ask(port, world.client()) == CLIENT
         (told,) = mesh.status()["grpc_ports"]

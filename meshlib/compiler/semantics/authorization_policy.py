@@ -28,7 +28,7 @@ ROWS: tuple[Row, ...] = (
     honoured("selector.matchLabels", "workloads it is for; in the root namespace, of every namespace", COMPILER, "all"),
     ignored("targetRef", "it is a gateway, waypoint or Service"),
     ignored("targetRefs", "they are gateways, waypoints and Services"),
-    honoured("action", "DENY before ALLOW; ALLOW without rules allows nobody", COMPILER, "ALLOW"),
+    honoured("action", "DENY before ALLOW; ALLOW without rules allows no request", COMPILER, "ALLOW"),
     approximated(
         "action", "AUDIT: counted and logged, decides nothing", COMPILER, "Envoy marks an access log", value="AUDIT"
     ),
@@ -67,7 +67,7 @@ ROWS: tuple[Row, ...] = (
         f"{_OPERATION}ports",
         "the port that the request came to",
         COMPILER,
-        "unknown to a server that was not told it: DENY is taken to match there, ALLOW not to",
+        "unknown if the server does not report it: then DENY is taken to match, ALLOW is not",
     ),
     *_both(f"{_OPERATION}methods", "the method; POST of gRPC", COMPILER),
     *_both(

@@ -31,7 +31,7 @@ ROWS: tuple[Row, ...] = (
             f"extensionProviders.{kind}.includeRequestBodyInCheck",
             "the authorizer sees the beginning of bodies",
             CUSTOM,
-            "gRPC servers let nobody look at bodies: there its requests are refused",
+            "gRPC servers do not expose bodies: there its requests are refused",
         )
         for kind in ("envoyExtAuthzHttp", "envoyExtAuthzGrpc")
     ),

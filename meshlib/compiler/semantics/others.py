@@ -24,7 +24,11 @@ WORKLOAD: tuple[Row, ...] = (
     approximated(
         "network", "for failoverPriority", REGISTRY, "no gateway is put between networks: addresses are dialled"
     ),
-    honoured("serviceAccount", "who may answer by mTLS; with it, and no tlsMode label, mTLS is taken", MESH_TLS),
+    honoured(
+        "serviceAccount",
+        "the identity that the server must have over mTLS; with it, and no tlsMode label, mTLS is used",
+        MESH_TLS,
+    ),
 )
 
 SERVICE_ENTRY: tuple[Row, ...] = (
@@ -47,7 +51,8 @@ SERVICE_ENTRY: tuple[Row, ...] = (
     honoured("exportTo", "namespaces whose clients see it", DEFINITIONS, "all"),
     honoured(
         "subjectAltNames",
-        "who may answer under TLS of every mode, beside the endpoints' service accounts, unless a DestinationRule names some",
+        "identities that the server may have under TLS of every mode, besides the endpoints' service accounts, unless a "
+        "DestinationRule names some",
         MESH_TLS,
         "under SIMPLE and MUTUAL the name that is asked for",
     ),
@@ -73,7 +78,7 @@ SIDECAR: tuple[Row, ...] = (
     honoured("egress.captureMode", "NONE: as with bind", EGRESS, "DEFAULT"),
     honoured(
         "outboundTrafficPolicy.mode",
-        "unknown hosts: ALLOW_ANY passes them, REGISTRY_ONLY answers 502",
+        "unknown hosts: ALLOW_ANY passes them through, REGISTRY_ONLY responds 502",
         SIDECARS,
         "ALLOW_ANY",
     ),

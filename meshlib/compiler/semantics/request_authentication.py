@@ -28,7 +28,9 @@ ROWS: tuple[Row, ...] = (
         "OpenID Connect Discovery below issuer",
     ),
     honoured(
-        "jwtRules.jwks", "keys of the rule's own; those that are no use for signatures are said at load", COMPILED
+        "jwtRules.jwks",
+        "keys of the rule's own; those that cannot be used for signatures are reported at load",
+        COMPILED,
     ),
     honoured("jwtRules.timeout", "of a whole fetch of keys", FETCHED, "5s"),
     honoured(

@@ -89,7 +89,7 @@ ROWS: tuple[Row, ...] = (
     ),
     honoured("deadline.propagate", "sent on, shrunk, with each attempt", ENGINE, "true"),
     honoured("fallback.mode", MODE, ENGINE, "enforce"),
-    honoured("fallback.response", "answers when there is none, or a 502, 503 or 504", ENGINE),
+    honoured("fallback.response", "the response when there is none, or a 502, 503 or 504", ENGINE),
     honoured("fallback.destination", "is called instead", ENGINE),
     honoured("loadBalancer.mode", MODE, ENGINE, "enforce"),
     honoured("loadBalancer.peakEwma", "latency times requests under way, of two", ENGINE, "10s"),

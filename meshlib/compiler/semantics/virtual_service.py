@@ -92,7 +92,7 @@ ROWS: tuple[Row, ...] = (
     honoured("http.redirect.port", "a port that is the scheme's default leaves the request's", ACTIONS),
     honoured("http.redirect.derivePort", "FROM_REQUEST_PORT: the port dialled", ACTIONS, "FROM_PROTOCOL_DEFAULT"),
     honoured("http.redirect.redirectCode", "301, 302, 303, 307, 308", DECISIONS, "301"),
-    honoured("http.directResponse.status", "answered here", ACTIONS),
+    honoured("http.directResponse.status", "sent without calling anything", ACTIONS),
     honoured("http.directResponse.body", "string, or bytes in base64; at most 1 MB", ACTIONS, "empty"),
     honoured("http.delegate", "the rules of another VirtualService, narrowed by the match", DELEGATES),
     honoured("http.rewrite.uri", "replaces the prefix that matched, or the whole path", ACTIONS),
@@ -121,7 +121,7 @@ ROWS: tuple[Row, ...] = (
     honoured("http.fault.delay.percentage", "share of calls", OUTBOUND, "0"),
     honoured("http.fault.delay.percent", "percentage, deprecated", "tests/resources/test_validation.py"),
     honoured("http.fault.delay.exponentialDelay", "refused, as in Istio", VALIDATION),
-    honoured("http.fault.abort.httpStatus", "answered instead of calling", OUTBOUND),
+    honoured("http.fault.abort.httpStatus", "sent instead of calling", OUTBOUND),
     honoured(
         "http.fault.abort.grpcStatus",
         "the status of gRPC calls; HTTP calls get the HTTP status it maps to",

@@ -155,7 +155,7 @@ def _consistent_hash(found: ConsistentHash, loc: Loc) -> Iterator[Notice]:
         yield refused(
             "several-hashes",
             (*loc, "minimumRingSize"),
-            "minimumRingSize is given beside ringHash or maglev",
+            "minimumRingSize is given together with ringHash or maglev",
             "ringHash: {minimumRingSize: ...}",
         )
     if found.maglev is not None:

@@ -51,7 +51,7 @@ def server_tls(tls: ServerTls | None, loc: Loc) -> Iterator[Notice]:
             yield refused(
                 "crl-of-credential",
                 (*loc, "caCrl"),
-                "caCrl cannot be given beside credentialName",
+                "caCrl cannot be given together with credentialName",
                 "put the list into the credential",
             )
         if tls.mode == "SIMPLE":

@@ -64,7 +64,7 @@ def _rule(rule: HttpRoute, here: Loc) -> Iterator[Notice]:
             "cors-without-route",
             "warning",
             (*here, "corsPolicy"),
-            "corsPolicy has no effect on a rule that answers itself, in Envoy neither",
+            "corsPolicy has no effect on a redirect or direct response, as in Envoy",
             "put it on rules with a route",
         )
     yield from _rewrite(rule.rewrite, (*here, "rewrite"))

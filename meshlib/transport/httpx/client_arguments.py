@@ -41,7 +41,7 @@ def arguments(
             raise TypeError(remedy)
     if not kwargs.pop("http1", True):
         raise ValueError(
-            "http1=False: which protocol a service of the mesh is spoken to is the mesh's decision. Name the service's "
+            "http1=False: the mesh decides by which protocol a service is called. Name the service's "
             "port http2 (or grpc), or give its DestinationRule connectionPool.http.h2UpgradePolicy: UPGRADE; http2=True "
             "offers HTTP/2 to https URLs"
         )

@@ -121,7 +121,7 @@ def no_upgrade(target: Target) -> Outcome:
     """A WebSocket over plaintext HTTP/2."""
     return Outcome(
         Failure.INVALID_REQUEST,
-        f"{target} is spoken to in HTTP/2 (by its port's name or its DestinationRule), and an upgrade to a WebSocket is "
+        f"{target} is called over HTTP/2 (because of its port's name or its DestinationRule), and an upgrade to a WebSocket is "
         "HTTP/1.1: give the service a port for it that is named http or ws",
     )
 

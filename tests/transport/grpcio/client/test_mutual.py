@@ -64,7 +64,7 @@ def test_a_server_that_may_not_answer_is_refused_with_the_reason_before_a_byte(c
     with calls(client, runtime) as made:
         told = made.who()
     assert told.startswith("UNAVAILABLE")
-    assert f"the server is {SERVER}; only spiffe://cluster.local/ns/default/sa/other may answer" in told
+    assert f"the server is {SERVER}; only spiffe://cluster.local/ns/default/sa/other may serve this host" in told
     assert "flags UF" in told
 
 
