@@ -224,7 +224,7 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
         clock: Callable[[], float],
     ) -> None:
         self.tracing = InboundTracing(provider)
-        """While ``unrecorded`` is left, calls within no other may begin without ``began``, each counted down."""
+        """While ``unrecorded`` is left, calls may begin without ``began``, each counted down."""
         super().__init__(registry, lambda there: InboundMetrics(there, workload), self.tracing, clock)
 
     def noting(self, call: InboundCall) -> Served | None:

@@ -29,10 +29,10 @@ class Served:
         self._series = durations, requests, responses
         self.noted: list[float] = []
 
-    def note(self, milliseconds: float, request_bytes: int, response_bytes: int, /) -> None:
-        """One more call."""
+    def note(self, *numbers: float) -> None:
+        """One more call: its milliseconds, bytes of the request and bytes of the response."""
         noted = self.noted
-        noted.extend((milliseconds, request_bytes, response_bytes))
+        noted.extend(numbers)
         if len(noted) >= MOST:
             self.settle()
 

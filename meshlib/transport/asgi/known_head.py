@@ -36,10 +36,11 @@ NOBODY: Who = (None, "", False)
 
 class KnownHead:
     """``told``: its headers, the same by name, and its target; ``port``: where it came to, None: as its server says; ``who``
-    has sent it. ``size``: bytes of target and headers, as the application gets them; ``noting``: where whole responses without
+    has sent it. ``size``: bytes of target and headers, as the application gets them; ``bodiless``: whether its response has no
+    body, whatever the application says; ``noting``: where whole responses without
     flags are noted, by their status."""
 
-    __slots__ = ("_told", "bound", "method", "noting", "now", "port", "server", "size", "who")
+    __slots__ = ("_told", "bodiless", "bound", "noting", "now", "port", "server", "size", "who")
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class KnownHead:
         self._told = told
         self.port = port
         self.who = who
-        self.method = told[2].method
+        self.bodiless = told[2].method == "HEAD"
         self.size = size
         self.noting = noting
 

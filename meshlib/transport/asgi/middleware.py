@@ -115,7 +115,7 @@ class MeshASGIMiddleware:
                 scope[CALL] = straight
                 tracing = self._tracing
                 tokens = None
-                if tracing.unrecorded > 0 and current.get() is None and deadline_around.get() is None:
+                if tracing.unrecorded > 0 and deadline_around.get() is None:
                     tracing.unrecorded -= 1  # all that ``began`` and ``enter`` would do
                     token = current.set(straight)
                 else:

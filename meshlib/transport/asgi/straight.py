@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from meshlib.transport.asgi.messages import Message, Pairs, Receive, Scope, Send
 
 START, BODY = "http.response.start", "http.response.body"
+APART, GONE = 1, 2
+"""It has not ended like nearly all do; that, as its client has left."""
+joined, flat = b"".join, chain.from_iterable
 
 
 class Straight(InboundCall):
-    """``receive``, ``send`` and ``scope`` are the application's. ``over``: the response has ended, or will not any more;
-    ``gone``: its client has left. The protocol is HTTP's (gRPC has trailers to read). The request is made, of what is ``known``
-    of its head, when somebody asks for it, if nobody has put one in its place."""
+    """``receive``, ``send`` and ``scope`` are the application's. ``over``: the response has ended, or will not any more. The
+    protocol is HTTP's (gRPC has trailers to read). The request is made, of what is ``known`` of its head, when somebody asks
+    for it, if nobody has put one in its place."""
 
     # slots: an attribute that a class has, too, takes CPython 3.11 ten times as long
     __slots__ = (
@@ -45,7 +48,6 @@ class Straight(InboundCall):
         "_receive",
         "_send",
         "_trailers",
-        "gone",
         "known",
         "over",
         "request_bytes",
@@ -57,16 +59,16 @@ class Straight(InboundCall):
     )
 
     span: ServedSpan | None = None
+    _head: Pairs  # from where the response begins
 
     def __init__(self, known: KnownHead, scope: Scope, receive: Receive, send: Send) -> None:
         self.known = known
         self.scope = scope
         self._receive = receive
         self._send = send
-        self._head: Pairs = ()
-        self.over = self.gone = self._ending = self._trailers = self._apart = False
+        self.over = self._ending = self._trailers = False
         self.request_bytes = known.size
-        self.response_bytes = self.sent = self.status = 0
+        self.response_bytes = self.sent = self.status = self._apart = 0
         self.started = known.now()
 
     def began(self) -> None:
@@ -74,11 +76,11 @@ class Straight(InboundCall):
         span = self.known.server.telemetry.began(self)
         if span is not None:
             self.span = span
-            self._apart = True
+            self._apart = APART
 
     def add_flag(self, flag: str) -> None:
         """As ``InboundCall``'s."""
-        self._apart = True  # it has not ended like nearly all do
+        self._apart = self._apart or APART
         super().add_flag(flag)
 
     @cached_property
@@ -119,7 +121,7 @@ class Straight(InboundCall):
             if body:
                 self.request_bytes += len(body)
         elif not self._ending:  # servers say so after a whole response, too
-            self.gone = True
+            self._apart = GONE
         return message
 
     async def send(self, message: Message) -> None:
@@ -133,11 +135,11 @@ class Straight(InboundCall):
             if "trailers" in message:
                 self._trailers = bool(message["trailers"])
             self.sent = message["status"]
-            self.response_bytes += len(b"".join(chain.from_iterable(headers)))
+            self.response_bytes += len(joined(flat(headers)))
             try:
                 await self._send(message)
             except OSError:  # servers of ASGI 2.4 tell so that the client has gone
-                self.gone = True
+                self._apart = GONE
                 raise
             return
         if kind == BODY or kind in FROM_FILES:
@@ -148,23 +150,19 @@ class Straight(InboundCall):
         try:
             await self._send(message)
         except OSError:
-            self.gone = True
+            self._apart = GONE
             raise
-        if self.known.method != "HEAD":
+        known = self.known
+        if not known.bodiless:
             body = message.get("body")
             if body:
                 self.response_bytes += len(body)
             elif last and kind in FROM_FILES:
-                self.response_bytes += declared_length(self._head)
+                self.response_bytes += declared_length(getattr(self, "_head", ()))
         if not last or self.over:
-            return
-        if self.gone:
-            self.end(CUT)
-            self._over(self.known.server.telemetry.ended)
             return
         # it has ended like nearly all do: where the last one like it was noted is known
         self.status = status = self.sent
-        known = self.known
         noting = known.noting.get(status)
         if noting is None or self._apart:
             self._learn()
@@ -175,6 +173,8 @@ class Straight(InboundCall):
     def _learn(self) -> None:
         """Record a whole response, and where the next one like it is to be noted."""
         telemetry = self.known.server.telemetry
+        if self._apart == GONE:
+            self.end(CUT)
         self._over(telemetry.ended)
         if self.flags:
             return
@@ -196,11 +196,11 @@ class Straight(InboundCall):
             self._over(self.known.server.telemetry.broken)
             return
         if not isinstance(error, Exception):
-            self.gone = True
+            self._apart = GONE
         self._ended(broken(self))
 
     def _ended(self, ended: Ended) -> None:
-        self.end(CUT if self.gone else ended)
+        self.end(CUT if self._apart == GONE else ended)
         self._over(self.known.server.telemetry.ended)
 
     def _over(self, record: Callable[[InboundCall, ServedSpan | None], None]) -> None:

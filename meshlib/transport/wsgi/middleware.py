@@ -51,6 +51,7 @@ class MeshWSGIMiddleware:
         self._app = app
         self._port = checked_port(port)
         self._server = server_of(mesh, type(self).__name__)
+        self._tracing = self._server.telemetry.tracing
         self._peer_of = peers_of(self._server.peers)
         self._met: tuple[BoundPorts, Met] = SHUT, RequestsMet()
         """What was met of the configuration in force. One tuple: other threads see all of it or nothing."""
@@ -63,10 +64,11 @@ class MeshWSGIMiddleware:
         ports, met = self._met
         if live is None or live.inbound is not ports:
             ports, met = self._begin(live)
-        known: MetEnviron | None = None
+        known: MetEnviron | None
+        key: Key | None
         peer: Peer | None = None
-        key: Key | None = None
-        sock, of = environ.get(SOCKET), met.of
+        sock = environ.get(SOCKET)
+        of = met.of
         if of is not None:
             facts = known_facts(tuple(environ)) or facts_of(environ)
             try:
@@ -77,13 +79,19 @@ class MeshWSGIMiddleware:
                     key = facts, facts(environ)
                 known = of(key)
             except (KeyError, TypeError):  # what is special, and what servers put there that is no text
-                key = None
-        elif hasattr(sock, "getpeercert"):
-            peer = self._peer_of(sock)
+                key = known = None
+        else:
+            key = known = None
+            if hasattr(sock, "getpeercert"):
+                peer = self._peer_of(sock)
         if known is not None and (known.let_in is None or known.let_in.holds()):
             known.met = True
             head = Straight(known, environ, server, start_response)
-            head.began()
+            tracing = self._tracing
+            if tracing.unrecorded > 0:
+                tracing.unrecorded -= 1  # all that ``began`` would do
+            else:
+                head.began()
             if known.changes:
                 request = head.request = known.request(environ)
                 if request.for_application is not None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BROKEN = "UC"
 """Envoy's flag for an application that breaks off its response."""
 BODILESS = frozenset((204, 304))
+SIZED = (list, tuple)
 
 
 @functools.lru_cache(1000)
@@ -217,7 +218,7 @@ def context_of(call: InboundCall) -> Context:
 def responded(head: Head, context: Context, pieces: Pieces, file_wrapper: object) -> Pieces:
     """What the server gets for ``pieces``, the application's. A file in the server's own wrapper stays that, as servers
     send such files without reading them; its ``close`` tells the end."""
-    if isinstance(pieces, list | tuple):
+    if isinstance(pieces, SIZED):
         return SizedResponse(head, context, pieces)
     if isinstance(file_wrapper, type) and isinstance(pieces, file_wrapper):
         file = File(head, context, pieces)

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from meshlib.engine import deadlines
+from meshlib.engine.deadlines import current as deadline_around
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import current
 from meshlib.transport.wsgi.response import Head, code_of, context_of, serving
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NO_HEADERS: Headers = []
 """Never added to: what the application sends takes its place."""
+set_current, set_serving = current.set, serving.set
 
 
 class Straight(InboundCall, Head):
@@ -111,11 +112,11 @@ class Straight(InboundCall, Head):
 
     def context(self) -> Context:
         """As ``context_of``."""
-        if self.around is not None or deadlines.current.get() is not None:
+        if self.around is not None or deadline_around.get() is not None:
             return context_of(self)
         context = copy_context()
-        context.run(current.set, self)
-        context.run(serving.set, self)
+        context.run(set_current, self)
+        context.run(set_serving, self)
         return context
 
     def __call__(self, status: str, headers: Headers, exc_info: object = None, /) -> Write:

@@ -323,3 +323,26 @@ def test_the_request_is_made_only_when_somebody_asks_for_it():
         asyncio.run(ask(meshed, http_scope(f"{target}?a=1")))
     asked = ("GET", "/asks-for-it", "a=1", True)
     assert seen == [True, False, True, asked, False, asked]
+
+
+def test_a_client_that_has_left_stays_gone_whatever_else_is_noted_of_its_call():
+    noted = []
+
+    async def app(scope, receive, send):
+        await receive()
+        call = scope[CALL]
+        call.add_flag("NR")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x"})
+        noted.append((type(call), call.flags, call.status))
+
+    async def left():
+        return {"type": "http.disconnect"}
+
+    async def send(_message):
+        pass
+
+    with_mesh = Served()
+    asyncio.run(MeshASGIMiddleware(app, with_mesh.mesh)(http_scope("/a"), left, send))
+    assert noted == [(Straight, "NR,DC", 200)]
+    with_mesh.mesh.close()
