@@ -407,7 +407,7 @@ class TestRequires:
     def test_classes_and_what_cannot_be_marked_are_refused_where_they_are_written(self):
         with pytest.raises(TypeError, match="decorators"):
             requires()(type("Views", (MethodView,), {}))
-        with pytest.raises(TypeError, match="no function"):
+        with pytest.raises(TypeError, match="is not a function"):
             requires()(len)
 
     @pytest.mark.parametrize("pattern", ["", "a*b", "**"])
