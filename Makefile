@@ -70,7 +70,7 @@ test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # the long way, which every shortcut is held to: whatever has one
-PLAIN_TESTS := $(addprefix tests/transport/,httpx protocol upstream runtimes)
+PLAIN_TESTS := $(addprefix tests/transport/,httpx protocol upstream runtimes asgi wsgi)
 plain: $(STAMP)
 	MESHLIB_PLAIN=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PLAIN_TESTS) $(ARGS)
 

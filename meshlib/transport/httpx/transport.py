@@ -25,6 +25,7 @@ from meshlib.transport.httpx.other_way import OtherWay
 from meshlib.transport.httpx.request import HttpxRequest
 from meshlib.transport.httpx.through_inner import AsyncThroughInner, SyncThroughInner
 from meshlib.transport.protocol.request_body import body_of
+from meshlib.transport.protocol.shortcuts import PLAIN
 from meshlib.transport.upstream.network_stream import switched_streams
 from meshlib.transport.upstream.switched import AsyncSwitched, SyncSwitched
 from meshlib.transport.upstream.trace import AsyncTrace, SyncTrace
@@ -112,7 +113,7 @@ class _Door(Generic[R]):
         if trace is not None:
             seen.trace = SyncTrace(trace) if self._blocking else AsyncTrace(trace)
         call.record = route(live.snapshot, seen)
-        return call, exchange_of(call, brief=True)
+        return call, exchange_of(call, brief=not PLAIN)
 
     def _failed(self, outcome: Outcome, exchange: Exchange[HttpxRequest], call: Call[HttpxRequest]) -> Outcome:
         """The network has failed the call. Ends the exchange; the response that Envoy would give."""

@@ -17,6 +17,7 @@ from meshlib.problems import said
 from meshlib.transport.protocol.http2_choice import preferred
 from meshlib.transport.protocol.http2_codec import Code, Factory, Head, Violation, name_of
 from meshlib.transport.protocol.http2_stream import Received, Stream, StreamFailure
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 STREAM_WINDOW = 1024 * 1024  # bytes of a response that may wait for its reader
 CONNECTION_WINDOW = 16 * 1024 * 1024  # bytes on their way to us over all streams
@@ -246,7 +247,7 @@ class Http2Session:
 
     def on_last(self, number: int, data: bytes) -> None:
         stream = self.streams.get(number)
-        if stream is None or not stream.sent or not stream.take_last(data):
+        if stream is None or not stream.sent or PLAIN or not stream.take_last(data):
             self.on_data(number, data, len(data))
             self.on_end(number)
             return

@@ -10,6 +10,7 @@ from meshlib.engine.deadlines import DEFAULT_HEADER
 from meshlib.engine.inbound import InboundCall, inbound
 from meshlib.engine.inbound_state import SHUT
 from meshlib.policy.deadline import GRPC_TIMEOUT
+from meshlib.transport.protocol.shortcuts import PLAIN
 from meshlib.transport.runtimes.lateness import Latenesses
 from meshlib.transport.runtimes.loop import AsyncNetwork
 from meshlib.transport.runtimes.threads import SyncNetwork
@@ -148,7 +149,7 @@ class Server:
         return ports.get(request.port, default) if ports else default
 
     def _look(self, found: BoundPorts) -> tuple[BoundInbound | None, dict[int, BoundInbound | None]]:
-        usual = self._propagates and self.deadline_names() is DEADLINE_NAMES
+        usual = not PLAIN and self._propagates and self.deadline_names() is DEADLINE_NAMES
         default = found.default if usual and found.default.straight else None
         ports = {port: bound if usual and bound.straight else None for port, bound in found.ports.items()}
         self._straight = found, default, ports

@@ -19,6 +19,7 @@ from meshlib.transport.protocol.http2_headers import request_head
 from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import ReplayBody
 from meshlib.transport.protocol.request_head import InvalidHead
+from meshlib.transport.protocol.shortcuts import PLAIN
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.beside import LoopBeside
 from meshlib.transport.upstream.client_limits import ClientLimits
@@ -77,7 +78,7 @@ class AsyncioHttp2:
     def begun(self, attempt: Attempt) -> Coroutine[object, object, Outcome] | None:
         """The rest of an attempt that ends with its head, on a stream that was to be had at once. None: ``send`` it.
         Await it at once: it has begun."""
-        if self._http1:
+        if self._http1 or PLAIN:
             return None
         timeout = attempt.head_timeout
         head_by = None if timeout is None else self.loop.time() + timeout
@@ -117,7 +118,7 @@ class AsyncioHttp2:
         connection, stream, waiter = found
         timeout, trace = attempt.head_timeout, attempt.trace
         head_by = None if timeout is None else began + timeout
-        if end and trace is None:
+        if end and trace is None and not PLAIN:
             return await connection.respond(stream, waiter, attempt, head_by)
         steps = exchange(connection.session, stream, framing, attempt, head_by, self.loop.time)
         if trace is not None:

@@ -18,7 +18,7 @@ from meshlib.transport.asgi.middleware import CALL, MeshASGIMiddleware
 from meshlib.transport.asgi.peer import Peer
 from meshlib.transport.asgi.request import requests_of
 from meshlib.transport.asgi.straight import Straight
-from meshlib.transport.runtimes import requests_met
+from meshlib.transport.runtimes import requests_met, serving
 from meshlib.transport.runtimes.requests_met import RequestsMet
 from tests.support.asgi import Served, ask, http_scope, responds
 from tests.support.fake_clock import FakeClock
@@ -110,6 +110,7 @@ def shortcuts() -> Iterator[None]:
     """Also where MESHLIB_PLAIN=1 is set for the tests: this is about what it turns off."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests_met, "PLAIN", False)
+        patch.setattr(serving, "PLAIN", False)
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from meshlib.engine.inbound_request import InboundRequest
 from meshlib.transport.asgi.http import HttpServing
 from meshlib.transport.asgi.middleware import CALL, MeshASGIMiddleware
 from meshlib.transport.asgi.straight import Straight
+from meshlib.transport.runtimes import serving
 from tests.support.asgi import DISCONNECT, Client, Served, ask, body, http_scope, responds
 from tests.support.resources import service
 from tests.support.tokens import issuer
@@ -40,6 +42,14 @@ SAID = [
 ENDS: list[BaseException | None] = [None, ValueError("x"), OSError("x"), asyncio.CancelledError(), GeneratorExit()]
 
 REQUEST = InboundRequest("GET", "/")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shortcuts() -> Iterator[None]:
+    """Also where MESHLIB_PLAIN=1 is set for the tests: this is about what it turns off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "PLAIN", False)
+        yield
 
 
 class Fails(Client):

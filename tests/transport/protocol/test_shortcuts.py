@@ -13,7 +13,7 @@ from meshlib.transport.protocol.shortcuts import VARIABLE, turned_off
 CALLS = """
 import asyncio, sys
 import httpx, meshlib
-from meshlib.transport.httpx import direct_send, filled, origins, response
+from meshlib.transport.httpx import direct_send, filled, origins, response, transport
 from meshlib.transport.protocol import http1, known_heads, request_head
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
@@ -28,6 +28,14 @@ def watched(holder, name):
     setattr(holder, name, shortcut)
 
 watched(direct_send, "_taken")
+brief = []
+exchange_of = transport.exchange_of
+def told(call, brief_one=False, **more):
+    asked = more.get("brief", brief_one)
+    if asked:
+        brief.append(call)
+    return exchange_of(call, asked)
+transport.exchange_of = told
 
 def whole(handler):
     handler.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
@@ -45,6 +53,7 @@ with EchoServer("v1") as server, meshlib.Mesh.from_resources([service("reviews")
     assert {each.text for each in responses} == {"hello"}
     found = {
         "sent directly": taken,
+        "brief exchanges": brief,
         "objects filled": filled.headers_as_known,
         "URLs built": client._built.urls,
         "templates": client._built.templates,
@@ -75,6 +84,7 @@ def test_all_are_taken_otherwise() -> None:
         sorted(
             [
                 "sent directly",
+                "brief exchanges",
                 "objects filled",
                 "URLs built",
                 "templates",

@@ -16,6 +16,7 @@ import meshlib
 from meshlib.engine.inbound_context import here
 from meshlib.engine.stand_in import STAND_IN, StandIn
 from meshlib.transport.runtimes import requests_met
+from meshlib.transport.runtimes import serving as servers
 from meshlib.transport.runtimes.requests_met import RequestsMet
 from meshlib.transport.wsgi import known_environ, middleware
 from meshlib.transport.wsgi.connection import PROXY_FIX
@@ -111,6 +112,7 @@ def shortcuts() -> Iterator[None]:
     """Also where MESHLIB_PLAIN=1 is set for the tests: this is about what it turns off."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests_met, "PLAIN", False)
+        patch.setattr(servers, "PLAIN", False)
         yield
 
 

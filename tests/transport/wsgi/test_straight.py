@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from meshlib.engine import deadlines
 from meshlib.engine.inbound_context import current
+from meshlib.transport.runtimes import serving as servers
 from meshlib.transport.wsgi.response import serving
 from meshlib.transport.wsgi.straight import Straight
 from tests.support.spiffe import Authority
@@ -24,6 +26,14 @@ from tests.support.wsgi import Answered, PlainSock, Sock, Watched, environ
 STATUSES = ["200 OK", "204 No Content", "404 Not Found", "nonsense"]
 HEADERS: list[list[tuple[str, str]]] = [[], [("Content-Length", "3")]]
 ERRORS: list[type[BaseException] | None] = [None, ValueError, KeyboardInterrupt, GeneratorExit]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shortcuts() -> Iterator[None]:
+    """Also where MESHLIB_PLAIN=1 is set for the tests: this is about what it turns off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "PLAIN", False)
+        yield
 
 
 class Wrapper:

@@ -14,6 +14,7 @@ from meshlib.engine.until_ready import until_ready
 from meshlib.transport.grpcio.client.method import Method
 from meshlib.transport.grpcio.client.request import CallOptions, GrpcRequest
 from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     import grpc
@@ -108,4 +109,4 @@ class Dialer:
         call.record = route(snapshot, request)
         if wait_for_ready:
             return call, until_ready(call, exchange_of)
-        return call, exchange_of(call) if snapshot.fallbacks else outbound(call, brief)
+        return call, exchange_of(call) if snapshot.fallbacks else outbound(call, brief and not PLAIN)
