@@ -178,7 +178,7 @@ def test_one_that_is_served_is_not(served: Served) -> None:
 def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     made = Served(tmp_path)
     Path(made.path).write_text("mine")
-    with pytest.raises(MeshError, match="is no socket"):
+    with pytest.raises(MeshError, match="is not a socket"):
         made.server.start()
     assert Path(made.path).read_text() == "mine"
 

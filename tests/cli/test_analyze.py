@@ -134,7 +134,7 @@ def test_other_resources_are_not_suppressed(mesh: Path, name: str) -> None:
 
 def test_a_suppression_that_is_none_is_refused_and_an_unknown_code_is_said(mesh: Path) -> None:
     assert run("analyze", mesh, "-S", "IST0101").exit_code == 1
-    assert "IST9999 is no code" in run("analyze", mesh, "-S", "IST9999=x").stderr
+    assert "IST9999 is not a code" in run("analyze", mesh, "-S", "IST9999=x").stderr
 
 
 def test_a_resource_may_suppress_codes_itself(mesh: Path) -> None:

@@ -68,7 +68,7 @@ def test_its_own_file_is_replaced_and_what_has_gone_is_named(folder):
     [
         (json.dumps(service("reviews")), "holds Service/default/reviews"),
         ("apiVersion: example.com/v1\nkind: Other\nmetadata: {name: x}\n", "holds Other/default/x"),
-        ("kind: [Local", "not YAML"),
+        ("kind: [Local", "not valid YAML"),
         ("# notes of mine\n", "it holds no resource"),
         (
             "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec: {hosts: 1}\n",

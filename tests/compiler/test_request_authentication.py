@@ -208,7 +208,7 @@ def test_a_rule_without_usable_keys_is_warned_of(jwks, why):
 def test_an_issuer_that_has_no_discovery_is_warned_of():
     [(code, _, message)] = said(issuer="jane@example.com")
     assert code == "no-usable-key"
-    assert "'jane@example.com' is no URL" in message
+    assert "'jane@example.com' is not a URL" in message
     assert said() == said(jwksUri="http://a") == said(jwks=JWKS) == []
 
 

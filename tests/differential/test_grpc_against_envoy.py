@@ -235,7 +235,7 @@ def test_another_status_for_too_many_requests_is_noticed(sides, monkeypatch):
 
 def test_a_retry_of_everything_is_noticed(sides, monkeypatch):
     monkeypatch.setattr("meshlib.engine.outbound.asks_for_retry", lambda policy, status, headers: True)
-    with pytest.raises(AssertionError, match="attempts: ours 2, Envoy's 1"):
+    with pytest.raises(AssertionError, match="attempts: ours 3, Envoy's 2"):
         compare(sides, "retries", *case_named("retries", "retry on cancelled"))
 
 

@@ -59,7 +59,7 @@ def facts_of(environ: Environ) -> Facts:
 
 
 def _none(_environ: Environ) -> tuple[object, ...]:
-    raise KeyError
+    raise KeyError("the request is not to be known again")
 
 
 class KnownEnviron:
