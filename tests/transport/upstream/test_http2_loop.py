@@ -13,6 +13,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.circuit_limits import Slots
 from meshlib.transport.protocol.framing import framing_of
 from meshlib.transport.protocol.heads_to_send import sent_head_of
+from meshlib.transport.upstream import http2_loop
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.http2_loop import HTTP1_SECONDS, AsyncioHttp2
@@ -194,6 +195,13 @@ async def test_a_target_that_is_dropped_takes_its_connections_with_it(pool, serv
     assert (pool.idle_connections(), list(pool._pools)) == (1, [other])
 
 
+@pytest.fixture
+def shortcuts(monkeypatch):
+    """Also where MESHLIB_PLAIN=1 is set for the tests: this is about what it turns off."""
+    monkeypatch.setattr(http2_loop, "PLAIN", False)
+
+
+@pytest.mark.usefixtures("shortcuts")
 async def test_a_call_that_is_cancelled_before_its_response_leaves_no_stream_and_no_time(pool, beside, server):
     """Its stream was opened, and its wait begun, before anything was awaited."""
     target = target_of(server)
@@ -214,6 +222,7 @@ async def test_a_call_that_is_cancelled_before_its_response_leaves_no_stream_and
     assert (connection.session.streams, beside.deadlines._at) == ({}, {})
 
 
+@pytest.mark.usefixtures("shortcuts")
 async def test_a_call_that_is_alone_is_written_at_once_and_one_beside_others_after_their_turn(pool, server):
     first, second = target_of(server), target_of(server)
     for target in (first, second):
