@@ -30,7 +30,8 @@ MIDDLE = "the route's timeout passed in the middle of the stream"
 
 _NOT_CONNECTED = re.compile(
     r"failed to connect to all addresses|failed to connect to remote host|name resolution|dns resolution|"
-    r"dns query|empty address list|domain name not found|could not contact dns|connections to all backends failing|"
+    r"dns query|empty address list|domain name not found|could not contact dns|errors resolving|address lookup failed|"
+    r"connections to all backends failing|"
     r"handshak|hostname verification|connect timeout|connection attempt timed out|no route to host",
     re.IGNORECASE,
 )

@@ -24,6 +24,12 @@ CODES = {code.name: code.value[0] for code in grpc.StatusCode}
             "CONNECT_FAILED",
         ),
         ("UNAVAILABLE", "DNS resolution failed for echo:9080: Domain name not found", "CONNECT_FAILED"),
+        (
+            "UNAVAILABLE",
+            "errors resolving echo:1: [field:hostname lookup error:address lookup failed for echo:1: Timeout while "
+            "contacting DNS servers]",
+            "CONNECT_FAILED",
+        ),
         ("UNAVAILABLE", "Socket closed", "RESET"),
         ("UNAVAILABLE", "recvmsg:Connection reset by peer", "RESET"),
         ("UNAVAILABLE", "Stream removed (sendmsg: Broken pipe (32))", "RESET"),
