@@ -41,17 +41,19 @@ def answer(lent: Lent, data: bytes, after: bytes = b"\r\n\r\n", close: bool = Fa
 
 def test_a_response_that_came_whole_gives_the_connection_back_at_once(lent):
     for _ in range(3):
-        answer(lent, OK)
+        serving = answer(lent, OK)
         outcome = lent.exchange()
         assert (outcome.status, outcome.whole, outcome.body) == (200, b"ok", None)
         assert lent.fate == "given back"
+        serving.join(60)
 
 
 def test_a_body_that_comes_later_gives_it_back_at_its_end(lent):
-    answer(lent, OK[:-1])
+    serving = answer(lent, OK[:-1])
     outcome = lent.exchange()
     assert outcome.whole is None
     assert lent.fate == "lent"
+    serving.join(60)  # an SSLSocket is not for two threads at a time
     lent.far.sendall(b"k")
     assert b"".join(outcome.body) == b"ok"
     assert lent.fate == "given back"
