@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests
+.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -22,6 +22,7 @@ help:
 	@echo "make fuzz MINUTES=1 [TARGET=name]   coverage-guided fuzzers of tests/fuzz, so many minutes each"
 	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
 	@echo "make guests   OpenAI's SDK, MCP, gql, google-cloud-tasks, Sentry ... through the mesh; before a release"
+	@echo "make prometheus   a real Prometheus for the tests that ask one: Debian's package, unpacked into .venv"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
@@ -126,6 +127,10 @@ guests:
 	@$(VENV)-guests/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -e ".[all]" --group guests
 	MESHLIB_GUESTS=1 $(VENV)-guests/bin/python -m pytest -q tests/guests tests/testing/test_mocks.py tests/pages/test_pages.py -k "not pages or recipes or compatibility"
 	$(VENV)-guests/bin/python -m tests.guests.table
+
+# where it cannot be had, the tests that need it are skipped, and this says so
+prometheus: $(STAMP)
+	@$(BIN)/python -m tests.support.prometheus
 
 # a venv of its own: it binds an old OpenSSL, and other versions of what meshlib uses
 sslyze: $(STAMP)
