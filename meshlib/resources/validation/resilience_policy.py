@@ -1,4 +1,5 @@
-"""What is refused in a ResiliencePolicy whose types are right: expressions and names that nothing could match."""
+"""What is refused in a ResiliencePolicy whose types are right: expressions and names that nothing could match, and URLs of
+Redis that lead nowhere."""
 
 from __future__ import annotations
 
@@ -7,18 +8,22 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused
+from meshlib.resources.validation.redis_urls import redis_url_problem
 from meshlib.resources.validation.regexes import string_match
 
 if TYPE_CHECKING:
+    from meshlib.resources.mechanism import RedisStorage
     from meshlib.resources.resilience import ResiliencePolicy
     from meshlib.resources.resilience_inbound import InboundMatch, InboundProtection, InboundRateLimit
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_REDIS = ("redis://", "rediss://", "unix://")
 
 
 def refusals(resource: ResiliencePolicy) -> Iterator[Notice]:
-    """Of ``spec.inbound``."""
+    """Of ``spec.circuitBreaker.storage`` and ``spec.inbound``."""
+    breaker = resource.spec.circuit_breaker
+    if breaker is not None and breaker.storage is not None:
+        yield from _redis(breaker.storage.redis, ("spec", "circuitBreaker", "storage", "redis"))
     inbound = resource.spec.inbound
     if inbound is not None:
         yield from _inbound(inbound, ("spec", "inbound"))
@@ -40,14 +45,14 @@ def _limit(limit: InboundRateLimit, loc: Loc) -> Iterator[Notice]:
     yield from _matches(limit.match or (), (*loc, "match"))
     if limit.key is not None and limit.key.header is not None:
         yield from _header_name(limit.key.header, (*loc, "key", "header"))
-    redis = limit.storage.redis if limit.storage is not None else None
-    if redis is not None and not redis.url.startswith(_REDIS):
-        yield refused(
-            "bad-redis-url",
-            (*loc, "storage", "redis", "url"),
-            "the URL is not one of Redis",
-            "for example redis://redis:6379/0; it begins with redis://, rediss:// or unix://",
-        )
+    if limit.storage is not None:
+        yield from _redis(limit.storage.redis, (*loc, "storage", "redis"))
+
+
+def _redis(redis: RedisStorage | None, loc: Loc) -> Iterator[Notice]:
+    problem = redis_url_problem(redis.url) if redis is not None else None
+    if problem is not None:
+        yield refused("bad-redis-url", (*loc, "url"), *problem)
 
 
 def _matches(matches: list[InboundMatch] | tuple[()], loc: Loc) -> Iterator[Notice]:
