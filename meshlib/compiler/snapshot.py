@@ -20,6 +20,7 @@ from meshlib.compiler.routes import VirtualHost as VirtualHost
 from meshlib.compiler.rule_settings import DEFAULT_RETRY
 from meshlib.pace import in_turns
 from meshlib.policy.retry import RetryPolicy
+from meshlib.policy.telemetry_settings import DEFAULT_TELEMETRY, WorkloadTelemetry
 from meshlib.problems import Problem
 from meshlib.workload import Workload
 
@@ -49,6 +50,7 @@ class Snapshot:
     named: frozenset[str] = frozenset()  # the hosts that VirtualServices and DestinationRules name
     retry: RetryPolicy = DEFAULT_RETRY  # of routes that say nothing of retries
     inbound: InboundPorts = NO_INBOUND  # what happens to the requests that this workload serves
+    telemetry: WorkloadTelemetry = DEFAULT_TELEMETRY  # what is told of calls made and served
     # of one that was made out of another: the ``mark`` of that, and the keys of clusters that are other ones, new or gone
     since: tuple[object, frozenset[str]] | None = None
     mark: object = field(default_factory=object)

@@ -359,6 +359,7 @@ class Mesh(Doors):
                 self._serving = InboundTelemetry(
                     self._registry, self._tracer_provider, self.workload, self._core.clock.monotonic
                 )
+                self._core.serve_with(self._serving)
             return self._serving
 
     # -- looking ----------------------------------------------------------------------------------------------------

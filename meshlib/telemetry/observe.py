@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from meshlib.engine.call import Call
 from meshlib.engine.inbound import InboundCall
 from meshlib.engine.inbound_context import current
+from meshlib.policy.telemetry_settings import DEFAULT_SETTINGS, TelemetrySettings
 from meshlib.telemetry.inbound_metrics import InboundMetrics
 from meshlib.telemetry.inbound_tracing import InboundTracing, ServedSpan
 from meshlib.telemetry.metrics import Metrics
@@ -77,6 +78,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         self._clock = clock
         self._closed: deque[tuple[WatchedCall, WatchedSpan | None, float]] = deque()
         self.failures = 0
+        self.settings: TelemetrySettings = DEFAULT_SETTINGS
+        """What is to be told of calls, as the newest resources say it."""
 
     def began(self, call: WatchedCall) -> WatchedSpan | None:
         """A call begins; what this returns goes to ``ended`` or ``broken``. For callers that are sure to come to an end
@@ -152,6 +155,10 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             self.ended(call, span)
             raise
 
+    def reconfigured(self, settings: TelemetrySettings) -> None:
+        """The mesh has resources, or others than before: from here on calls that end are told of by ``settings``."""
+        self.settings = settings
+
     def catch_up(self) -> None:
         """Record the calls that were broken."""
         while self._closed:
@@ -206,8 +213,9 @@ class Telemetry(Watcher[Call, "Span"]):
         """How many calls have failed, by what happened."""
         return self._metrics.failed
 
-    def reconfigured(self) -> None:
-        """The mesh has other resources than before."""
+    def reconfigured(self, settings: TelemetrySettings) -> None:
+        """The mesh has resources, or others than before."""
+        super().reconfigured(settings)
         self._metrics.forget_short_cuts()
 
 

@@ -24,7 +24,7 @@ from meshlib.engine.route import route, straight
 from meshlib.identity.peers import Peers
 from meshlib.identity.servers import Servers
 from meshlib.problems import MeshError
-from meshlib.telemetry.observe import Telemetry
+from meshlib.telemetry.observe import InboundTelemetry, Telemetry
 from meshlib.transport.core import events
 from meshlib.transport.core.background import Background
 from meshlib.transport.core.closing import Closing
@@ -98,6 +98,7 @@ class MeshCore:
         self.rng = rng
         self.retry_wait = retry_wait
         self.telemetry = telemetry
+        self.serving: InboundTelemetry | None = None  # once there is a server
         self.live: LiveMesh | None = None
         self.shared_limits = SharedLimits(clock)
         self._resilience = functools.partial(events.resilience, telemetry)
@@ -161,11 +162,13 @@ class MeshCore:
             events.ejection,
         )
         self.peers.reloaded()
+        self.telemetry.reconfigured(snapshot.telemetry.client)
+        if self.serving is not None:
+            self.serving.reconfigured(snapshot.telemetry.server)
         if before is None:
             live.check_failures.report = events.check_failure
             self.inbound.authorizers.report = events.authorizer
             return
-        self.telemetry.reconfigured()
         gone: list[object] = []
         for key, old in live.take_left_of(before).items():
             now = live.bound.get(key)
@@ -173,6 +176,13 @@ class MeshCore:
             kept = set(now.targets.values()) if now is not None else set()
             gone += [target for target in list(old.targets.values()) if target not in kept]
         self.forget_targets(gone)
+
+    def serve_with(self, serving: InboundTelemetry) -> None:
+        """``serving`` watches the calls of this mesh's servers; it hears of every snapshot."""
+        self.serving = serving
+        live = self.live
+        if live is not None:
+            serving.reconfigured(live.snapshot.telemetry.server)
 
     def forget_targets(self, targets: Sequence[object]) -> None:
         """Targets that are not used any more: their idle connections go now, here and on every loop, those in use with their
