@@ -1,0 +1,93 @@
+"""Lines of JSON, as Envoy's ``json_format``: numbers are numbers, what is not there is null (or left out)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape
+from meshlib.telemetry.access_log.escaping import as_json
+from meshlib.telemetry.access_log.operators import Value, reader
+from meshlib.telemetry.access_log.text import MISSING, joined
+
+if TYPE_CHECKING:
+    from meshlib.telemetry.access_log.entry import Entry
+
+Write = Callable[["Entry"], str | None]
+"""A value in JSON; None: it is left out."""
+
+
+def json_of(form: Mapping[str, Shape], now: Callable[[], float], omit_empty: bool = False) -> Callable[[Entry], str]:
+    """From an entry to its line. ``omit_empty``: keys whose value is not there are left out."""
+    if omit_empty:
+        shape = _object(form, now, True)
+        return lambda entry: f"{shape(entry)}\n"
+    pieces: list[str | Write] = []
+    _flat(form, now, pieces)
+    template, writes = "", []
+    for piece in (*pieces, "\n"):
+        if isinstance(piece, str):
+            template += piece.replace("%", "%%")
+        else:
+            template += "%s"
+            writes.append(piece)
+    return lambda entry: template % tuple([write(entry) for write in writes])
+
+
+def _flat(shape: Shape, now: Callable[[], float], pieces: list[str | Write]) -> None:
+    """Objects and lists whose keys are all there, in a row: nothing of them is left to be done for a line."""
+    if isinstance(shape, Mapping):
+        for n, (key, value) in enumerate(shape.items()):
+            pieces.append(f"{'{' if n == 0 else ','}{json.dumps(key)}:")
+            _flat(value, now, pieces)
+        pieces.append("}" if shape else "{}")
+    elif isinstance(shape, list):
+        for n, value in enumerate(shape):
+            pieces.append("[" if n == 0 else ",")
+            _flat(value, now, pieces)
+        pieces.append("]" if shape else "[]")
+    else:
+        pieces.append(_value(shape, now, False))
+
+
+def _any(shape: Shape, now: Callable[[], float], omit: bool) -> Write:
+    if isinstance(shape, Mapping):
+        return _object(shape, now, omit)
+    if isinstance(shape, list):
+        values = [_any(value, now, omit) for value in shape]
+        return lambda entry: f"[{','.join([found for write in values if (found := write(entry)) is not None])}]"
+    return _value(shape, now, omit)
+
+
+def _object(form: Mapping[str, Shape], now: Callable[[], float], omit: bool) -> Write:
+    keys = [(json.dumps(key), _any(value, now, omit)) for key, value in form.items()]
+
+    def write(entry: Entry) -> str:
+        return f"{{{','.join([f'{key}:{found}' for key, value in keys if (found := value(entry)) is not None])}}}"
+
+    return write
+
+
+def _value(shape: Parts | Constant, now: Callable[[], float], omit: bool) -> Write:
+    if isinstance(shape, Constant):
+        constant = json.dumps(shape.value)
+        return lambda _entry: constant
+    if len(shape) == 1 and isinstance(shape[0], Operator):
+        read = reader(shape[0], now).read
+        missing = None if omit else "null"
+
+        def write(entry: Entry) -> str | None:
+            value = read(entry)
+            if type(value) is str:
+                return as_json(value)
+            return missing if value is None else str(value) if type(value) is int else _structure(value)
+
+        return write
+    parts = tuple(part if isinstance(part, str) else reader(part, now) for part in shape)
+    text = joined(parts, "" if omit else MISSING)
+    return lambda entry: json.dumps(text(entry))
+
+
+def _structure(value: Value) -> str:
+    return json.dumps(value)
