@@ -24,6 +24,10 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("identity/istiod.py", "self._began.wait"): NETWORK,
     ("sources/watcher.py", "self._thread.join"): "the end of a thread",
     ("sources/watcher.py", "self.stopping.wait"): ELSEWHERE,
+    (
+        "testing/clock.py",
+        "SystemClock.time",
+    ): "the wall-clock time that a fake clock begins at: certificates are made by it",
     ("alarms.py", "changed.wait"): "how long an idle thread stays",
     ("alarms.py", "loop.call_later"): "only where the Clock is the machine's",
     ("transport/upstream/loop_pending.py", "loop.time"): NETWORK,

@@ -1,4 +1,4 @@
-"""Helpers for users' own tests: ``as_caller``, ``through_mocks``, and the fixtures of ``plugin.py``."""
+"""For users' own tests: the fixtures of ``plugin.py``, and what they are made of. docs/testing.md has recipes."""
 
 from __future__ import annotations
 
@@ -7,24 +7,44 @@ from typing import TYPE_CHECKING
 from meshlib.distribution import require_ours
 
 if TYPE_CHECKING:
+    from meshlib.testing.asserts import assert_attempts, assert_routed_to
     from meshlib.testing.callers import AsCaller, as_caller
+    from meshlib.testing.clock import FakeClock
+    from meshlib.testing.factory import MeshFactory
     from meshlib.testing.mocks import through_mocks
+    from meshlib.testing.split import assert_split
 
-__all__ = ["AsCaller", "as_caller", "through_mocks"]
+__all__ = [
+    "AsCaller",
+    "FakeClock",
+    "MeshFactory",
+    "as_caller",
+    "assert_attempts",
+    "assert_routed_to",
+    "assert_split",
+    "through_mocks",
+]
+
+_HOMES = {
+    "AsCaller": "callers",
+    "FakeClock": "clock",
+    "MeshFactory": "factory",
+    "as_caller": "callers",
+    "assert_attempts": "asserts",
+    "assert_routed_to": "asserts",
+    "assert_split": "split",
+    "through_mocks": "mocks",
+}
 
 
 if not TYPE_CHECKING:  # what is not there is an error for type checkers, too
 
     def __getattr__(name: str) -> object:
         """Names are loaded on first use: pytest imports this package in every run, for its plugin."""
-        if name in ("AsCaller", "as_caller"):
-            from meshlib.testing import callers
+        if name in _HOMES:
+            import importlib
 
-            return getattr(callers, name)
-        if name == "through_mocks":
-            from meshlib.testing import mocks
-
-            return mocks.through_mocks
+            return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         raise AttributeError(f"module 'meshlib.testing' has no attribute {name!r}")
 
 

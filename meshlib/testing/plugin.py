@@ -2,13 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from meshlib.mesh import Mesh
     from meshlib.testing.callers import AsCaller
+    from meshlib.testing.clock import FakeClock
+    from meshlib.testing.factory import MeshFactory
+
+MARKER = "mesh(yaml, **options): the fixture `mesh` is a meshlib.Mesh with these resources, not what makes one"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--mesh-seed``."""
+    parser.getgroup("meshlib").addoption(
+        "--mesh-seed",
+        metavar="N",
+        help="seed of the fixtures mesh and chaos, to replay a run (default: MESHLIB_SEED, or a new one)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker ``mesh``."""
+    config.addinivalue_line("markers", MARKER)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails says its seed, if it has asked for one."""
+    made = yield
+    if "mesh_seed" in getattr(item, "fixturenames", ()):
+        from meshlib.testing.replay import report
+
+        report(item, made)
+    return made
+
+
+@pytest.fixture
+def mesh_seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this test's random choices: ``--mesh-seed``, else MESHLIB_SEED, else a new one in each run. A test that fails
+    says how to replay it."""
+    from meshlib.testing.replay import replayed_by, seed_of_run, tell
+
+    seed = seed_of_run(request.config)
+    tell(request.node, lambda: replayed_by(seed, request.node.nodeid))
+    return seed
+
+
+@pytest.fixture
+def fake_clock() -> FakeClock:
+    """The clock of this test's meshes (``meshlib.testing.FakeClock``): nobody waits; ``fake_clock.advance(30)`` moves it."""
+    from meshlib.testing.clock import FakeClock
+
+    return FakeClock()
+
+
+@pytest.fixture
+def mesh(request: pytest.FixtureRequest, fake_clock: FakeClock, mesh_seed: int) -> Iterator[MeshFactory | Mesh]:
+    """Makes meshes out of YAML: ``mesh(text, workload=...)`` (``meshlib.testing.MeshFactory``). In a test that is marked
+    ``@pytest.mark.mesh(text)`` it is a mesh with those resources (``meshlib.Mesh``). They are closed when the test ends."""
+    from meshlib.testing.factory import MeshFactory
+
+    factory = MeshFactory(fake_clock, mesh_seed)
+    marked = request.node.get_closest_marker("mesh")
+    try:
+        yield factory if marked is None else factory(*marked.args, **marked.kwargs)
+    finally:
+        factory.close()
 
 
 @pytest.fixture

@@ -1,15 +1,43 @@
-"""The fixtures that users' tests get."""
+"""The plugin as users have it: a pytest of its own, in a folder that knows nothing of this one."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = "meshlib.testing.plugin"
+MOST_MODULES = 6
+
+Pytest = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Pytest:
+    """``users(source, *flags)`` runs pytest on a test file; its exit code and what it has printed."""
+
+    def run(source: str, *flags: str) -> tuple[int, str]:
+        (tmp_path / "test_users.py").write_text(source)
+        # a checkout that was installed before it had the entry point is told of the plugin
+        installed = any(found.value == PLUGIN for found in importlib.metadata.entry_points(group="pytest11"))
+        own = ["-q", "-p", "no:cacheprovider", "--strict-markers", *([] if installed else ["-p", PLUGIN])]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *own, *flags, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
 
 
 def test_pytest_finds_the_plugin_where_meshlib_is_installed():
@@ -17,25 +45,77 @@ def test_pytest_finds_the_plugin_where_meshlib_is_installed():
     assert project["entry-points"]["pytest11"] == {"meshlib": PLUGIN}
 
 
-def test_mesh_caller_is_as_caller_and_costs_nothing_until_it_is_used(tmp_path: Path):
-    (tmp_path / "test_users.py").write_text(
-        "import sys\n"
-        "def test_unused(request):\n"
-        "    request.getfixturevalue\n"
-        "    assert 'meshlib.engine.stand_in' not in sys.modules\n"
-        "def test_used(mesh_caller):\n"
-        "    from meshlib.testing import as_caller\n"
-        "    assert mesh_caller is as_caller\n"
+def test_whoever_uses_none_of_it_loads_nothing_for_it():
+    """Counted in modules: a clock would tell of the machine."""
+    program = (
+        "import sys, pytest\n"
+        "before = set(sys.modules)\n"
+        f"import {PLUGIN}\n"
+        "print(*sorted(set(sys.modules) - before), sep='\\n')\n"
     )
-    # a checkout that was installed before it had the entry point is told of the plugin
-    installed = any(found.value == PLUGIN for found in importlib.metadata.entry_points(group="pytest11"))
-    flags = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", *([] if installed else ["-p", PLUGIN])]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *flags, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert PLUGIN in loaded
+    ours = [name for name in loaded if name.startswith("meshlib")]
+    assert ours == ["meshlib", "meshlib.distribution", "meshlib.testing", "meshlib.testing.plugin"]
+    assert len(loaded) <= MOST_MODULES, loaded
+
+
+USERS = """
+import sys
+import pytest
+
+YAML = '''
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - fault: {abort: {percentage: {value: 50}, httpStatus: 418}}
+    route: [{destination: {host: reviews}}]
+'''
+
+def test_unused():
+    assert not [name for name in sys.modules if name.startswith("meshlib.") and name.count(".") > 1
+                and name not in ("meshlib.testing.plugin",)]
+
+def test_mesh_caller(mesh_caller):
+    from meshlib.testing import as_caller
+    assert mesh_caller is as_caller
+
+@pytest.mark.mesh(YAML, endpoints={"reviews": "127.0.0.1:1"})
+def test_fails(mesh):
+    with mesh.client(local_replies="respond") as client:
+        assert not [client.get("http://reviews/").status_code for _ in range(20)]
+
+@pytest.mark.mesh(YAML, endpoints={"reviews": "127.0.0.1:1"})
+@pytest.mark.asyncio
+async def test_asyncio(mesh):
+    async with mesh.async_client(local_replies="respond") as client:
+        assert (await client.get("http://reviews/")).status_code in (418, 503)
+
+@pytest.mark.mesh(YAML, endpoints={"reviews": "127.0.0.1:1"})
+@pytest.mark.anyio
+async def test_anyio(mesh, fake_clock, anyio_backend):
+    async with mesh.async_client(local_replies="respond") as client:
+        await fake_clock.sleep_async(3600)
+        assert (await client.get("http://reviews/")).status_code in (418, 503)
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+def test_fails_without_a_mesh():
+    assert not "seed"
+"""
+
+
+def test_a_test_that_fails_says_the_seed_that_replays_it_whatever_else_runs_the_tests(users):
+    """Under xdist, pytest-asyncio and anyio, in one run: a pytest more is some seconds more."""
+    code, said = users(USERS, "-n", "1")
+    assert code == 1
+    assert "2 failed, 4 passed" in said, said
+    (seed,) = re.findall(r"^seed (\d+): replay with  pytest --mesh-seed=\1 'test_users.py::test_fails'$", said, re.M)
+    statuses = re.search(r"assert not (\[.*\])", said)
+    assert statuses is not None
+    assert statuses[1] in users(USERS, "-k", "test_fails", f"--mesh-seed={seed}")[1], "not the same run again"
