@@ -22,7 +22,8 @@ from meshlib.clock import SystemClock
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram, Metric
-    from prometheus_client.core import HistogramMetricFamily
+
+    from meshlib.telemetry.table_families import Exemplar
 
 Labels = tuple[str, ...]
 
@@ -71,12 +72,16 @@ class CountSeries:
     def inc(self, amount: float = 1, /) -> None:
         self.value += amount
 
+    def counted(self) -> float:
+        """What has been counted."""
+        return self.value
+
 
 class CallSeries:
     """Calls by how long they took: ``counts`` of each bucket alone, and the sum in milliseconds. The number of calls is the
-    sum of the counts. ``owed`` is what is noted and not added yet."""
+    sum of the counts. ``owed`` is what is noted and not added yet; ``exemplars`` has the latest of each bucket, None: none."""
 
-    __slots__ = ("began", "bounds", "counts", "owed", "sum")
+    __slots__ = ("began", "bounds", "counts", "exemplars", "owed", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
@@ -84,10 +89,22 @@ class CallSeries:
         self.sum = 0.0
         self.began = now()
         self.owed: list[Owed] = []
+        self.exemplars: list[Exemplar | None] | None = None
 
     def observe(self, milliseconds: float) -> None:
         self.counts[bisect_left(self.bounds, milliseconds)] += 1
         self.sum += milliseconds
+
+    def counted(self) -> float:
+        """How many calls."""
+        return float(sum(self.read()[0]))
+
+    def read(self) -> tuple[list[int], float, list[Exemplar | None] | None]:
+        """How many calls each bucket alone has, the sum, and exemplars, with all that is noted."""
+        for each in self.owed:
+            each.settle()
+        total = self.sum
+        return self.counts[:], total, self.exemplars
 
 
 _adding = threading.Lock()
@@ -152,19 +169,16 @@ class CountTable(_Table[CountSeries]):
 
     def describe(self) -> Iterable[Metric]:
         """The family, without samples."""
-        from prometheus_client.core import CounterMetricFamily
-
-        return [CounterMetricFamily(self._name, self._documentation, labels=self._names)]
+        return [self._family([], False)]
 
     def collect(self) -> Iterable[Metric]:
-        """The family, as of now."""
-        from prometheus_client.core import CounterMetricFamily
+        """The family, as of when its samples are read."""
+        return [self._family(list(self._series.items()), shows_created())]
 
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._names)
-        began_too = shows_created()
-        for labels, series in list(self._series.items()):
-            family.add_metric(labels, series.value, series.began if began_too else None)
-        return [family]
+    def _family(self, series: list[tuple[Labels, CountSeries]], created: bool) -> Metric:
+        from meshlib.telemetry.table_families import CountFamily
+
+        return CountFamily(self._name, self._documentation, self._names, series, created)
 
 
 class CallTable(_Table[CallSeries]):
@@ -183,24 +197,19 @@ class CallTable(_Table[CallSeries]):
 
     def describe(self) -> Iterable[Metric]:
         """The families, without samples."""
-        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-
-        return [
-            CounterMetricFamily(*self._counter, labels=self._names),
-            HistogramMetricFamily(*self._histogram, labels=self._names),
-        ]
+        return self._families([], False)
 
     def collect(self) -> Iterable[Metric]:
-        """The families, as of now."""
-        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+        """The families, as of when their samples are read."""
+        return self._families(list(self._series.items()), shows_created())
 
-        requests = CounterMetricFamily(*self._counter, labels=self._names)
-        durations = HistogramMetricFamily(*self._histogram, labels=self._names)
-        began_too = shows_created()
-        for labels, series in list(self._series.items()):
-            began = series.began if began_too else None
-            requests.add_metric(labels, _add_histogram(durations, labels, self._names, series, began), began)
-        return [requests, durations]
+    def _families(self, series: list[tuple[Labels, CallSeries]], created: bool) -> list[Metric]:
+        from meshlib.telemetry.table_families import CountFamily, HistogramFamily
+
+        return [
+            CountFamily(*self._counter, self._names, series, created),
+            HistogramFamily(*self._histogram, self._names, self._bounds, series, created),
+        ]
 
 
 class SizeTable(_Table[CallSeries]):
@@ -216,38 +225,16 @@ class SizeTable(_Table[CallSeries]):
 
     def describe(self) -> Iterable[Metric]:
         """The family, without samples."""
-        from prometheus_client.core import HistogramMetricFamily
-
-        return [HistogramMetricFamily(self._name, self._documentation, labels=self._names)]
+        return [self._family([], False)]
 
     def collect(self) -> Iterable[Metric]:
-        """The family, as of now."""
-        from prometheus_client.core import HistogramMetricFamily
+        """The family, as of when its samples are read."""
+        return [self._family(list(self._series.items()), shows_created())]
 
-        sizes = HistogramMetricFamily(self._name, self._documentation, labels=self._names)
-        began_too = shows_created()
-        for labels, series in list(self._series.items()):
-            _add_histogram(sizes, labels, self._names, series, series.began if began_too else None)
-        return [sizes]
+    def _family(self, series: list[tuple[Labels, CallSeries]], created: bool) -> Metric:
+        from meshlib.telemetry.table_families import HistogramFamily
 
-
-def _add_histogram(
-    family: HistogramMetricFamily, labels: Labels, names: Sequence[str], series: CallSeries, began: float | None
-) -> float:
-    """One series; returns how many it has counted."""
-    from prometheus_client.utils import floatToGoString
-
-    for each in series.owed:
-        each.settle()
-    total = series.sum
-    buckets, up_to = [], 0.0
-    for bound, count in zip([*map(floatToGoString, series.bounds), "+Inf"], series.counts[:], strict=True):
-        up_to += count
-        buckets.append((bound, up_to))
-    family.add_metric(labels, buckets, total)
-    if began is not None:
-        family.add_sample(f"{family.name}_created", dict(zip(names, labels, strict=True)), began)
-    return up_to
+        return HistogramFamily(self._name, self._documentation, self._names, self._bounds, series, created)
 
 
 class WrittenSizes:

@@ -378,6 +378,9 @@ class TestTheExtension:
         client = TestClient(app)
         client.get("/nothing")
         assert "istio_requests_total{" in client.get("/metrics").text
+        asked = {"accept": "application/openmetrics-text; version=1.0.0"}
+        assert client.get("/metrics", headers=asked).text.endswith("# EOF\n")
+        assert "istio_request_bytes" not in client.get("/metrics?name[]=istio_requests_total").text
         assert client.get("/healthz").json() == {"status": "ok"}
         assert "/metrics" not in app.openapi()["paths"]
         served.denies()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meshlib.problems import MeshError
+from meshlib.telemetry.exposition import exposition
 from meshlib.transport.asgi.middleware import MeshASGIMiddleware
 from meshlib_fastapi.dependencies import EXTENSION
 from meshlib_fastapi.openapi import documented
@@ -43,7 +47,8 @@ class MeshExtension:
     - the OpenAPI document describes how to send the tokens of RequestAuthentications;
     - the mesh is closed when the app has shut down.
 
-    ``metrics_path`` serves the metrics of ``registry``, prometheus_client's (it is a route of the app, so policies apply).
+    ``metrics_path`` serves the metrics of ``registry``, prometheus_client's, streamed, in the format that
+    its Accept header asks for (it is a route of the app, so policies apply).
     ``health_path`` responds 200 or 503, depending on whether the mesh works, before any policy is checked, as probes have no
     identity (in Istio, its agent responds to them). ``port``: see ``MeshASGIMiddleware``. Raises ``MeshError`` for an app that
     is in a mesh already or has started to serve.
@@ -119,10 +124,18 @@ class MeshExtension:
             return JSONResponse({"status": "closed"}, 503)
         return JSONResponse({"status": "ok"})
 
-    async def _metrics(self, _request: object) -> Response:
-        from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+    async def _metrics(self, request: Request) -> Response:
+        accept, names = request.headers.get("accept", ""), request.query_params.getlist("name[]")
+        content_type, pieces = exposition(self.mesh._registry, accept, names)
+        first = next(pieces, b"")  # a collector that raises is a 500, not a response that breaks off
 
-        return Response(generate_latest(self.mesh._registry or REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        async def streamed() -> AsyncIterator[bytes]:
+            yield first
+            for piece in pieces:
+                await asyncio.sleep(0)  # others get their turn between two pieces
+                yield piece
+
+        return StreamingResponse(streamed(), headers={"content-type": content_type})
 
     def _token_rules(self) -> TokenRules | None:
         live = self.mesh._core.live
