@@ -21,6 +21,7 @@ from meshlib.clock import SystemClock
 from meshlib.engine.explanation import Exchange
 from meshlib.engine.inbound_explanation import InboundExplanation
 from meshlib.identity.agreement import disagreements
+from meshlib.mesh.admin import admin_from_env, admin_of
 from meshlib.mesh.config_log import tell_change, tell_problems
 from meshlib.mesh.doors import Doors
 from meshlib.mesh.options import MeshOptions, takes_options
@@ -64,6 +65,10 @@ class Mesh(Doors):
     that no resource defines becomes a service (docs/endpoints.md). ``endpoints="dns"``, inside Kubernetes, calls services that
     have no endpoints at their DNS name. Raises ``ConfigError`` for an address that is not valid, and for a subset that no
     DestinationRule has.
+
+    ``admin`` lets a person look into the running process (docs/admin.md): "unix" (a socket in the user's runtime folder),
+    "unix:PATH" ("{pid}" in it stands for the process), or a loopback address such as "127.0.0.1:15000". None: there is
+    nothing to connect to. Raises ``ConfigError`` for another address, and ``MeshError`` when it cannot be listened at.
     """
 
     @takes_options()
@@ -104,6 +109,7 @@ class Mesh(Doors):
             identity := options.get("identity"),
         )
         self._serving: InboundTelemetry | None = None
+        self._admin = admin_of(self, options.get("admin"), clock.monotonic())
         https_rules = options.get("https_rules", HTTPS_RULES[0])
         if https_rules is None or https_rules not in HTTPS_RULES:
             raise MeshError(f"https_rules must be {' or '.join(map(repr, HTTPS_RULES))}, not {https_rules!r}")
@@ -128,6 +134,12 @@ class Mesh(Doors):
             if identity is not None:  # it may be given to another mesh
                 identity.close()
             raise
+        if self._admin is not None:
+            try:
+                self._admin.start()
+            except BaseException:
+                self._core.close()
+                raise
         self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
         if source is not None:
             weakref.finalize(self, source.stop, wait=False).atexit = False
@@ -188,7 +200,7 @@ class Mesh(Doors):
         names (endpoints as for ``meshlib local``: ``reviews=v1@:9081,v2@:9082 ratings=:9083``); other MESHLIB_* variables
         describe the workload. Its identity comes from the files MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or
         with other trust domains ``roots.pem:other.example=other.pem``), or from istiod: MESHLIB_CA, MESHLIB_CA_TOKEN and
-        MESHLIB_CA_ROOT. Options that are passed take precedence.
+        MESHLIB_CA_ROOT. MESHLIB_ADMIN is the option ``admin``. Options that are passed take precedence.
 
         Raises ``MeshError`` if MESHLIB_CONFIG is not set, or if only some of the identity's variables are; ``ConfigError`` for
         errors in the files; ``BadCredentials`` for certificates that cannot be used.
@@ -211,6 +223,7 @@ class Mesh(Doors):
             options["endpoints"] = endpoints_from_env(os.environ, workload.namespace)
         options["https_rules"] = options.get("https_rules") or https_rules_from_env(os.environ)
         options["identity"] = options.get("identity") or identity_from_env(os.environ)
+        options["admin"] = options.get("admin") or admin_from_env(os.environ)
         return cls.from_path(*config.split(os.pathsep), **options)
 
     # -- configuration ----------------------------------------------------------------------------------------------
@@ -437,7 +450,8 @@ class Mesh(Doors):
             "last_good_kept": [r.id for r in self._kept],
             "watcher": None if self._source is None else self._source.status(),
         }
-        return status_of(self._core, self._serving, self.workload, source, self.problems)
+        admin = None if self._admin is None else self._admin.status()
+        return status_of(self._core, self._serving, self.workload, source, self.problems, admin)
 
     def describe(self) -> dict[str, Any]:
         """Everything that this client could call, whether it has or not: virtual hosts (``tcp``: connections are forwarded,
@@ -466,6 +480,8 @@ class Mesh(Doors):
         """
         if self._source is not None:
             self._source.stop()
+        if self._admin is not None:
+            self._admin.close()
         with self._lock:
             self._core.close()
         if self._serving is not None:
@@ -514,6 +530,7 @@ class Mesh(Doors):
             self._core.after_fork,
             *([] if serving is None else [serving.after_fork]),
             *([] if source is None else [lambda: source.after_fork(self._reload_watched)]),
+            *([] if self._admin is None else [self._admin.after_fork]),
         ))  # fmt: skip
 
 

@@ -31,6 +31,7 @@ class MeshOptions(TypedDict, total=False):
     https_rules: HttpsRules | None
     identity: Identity | None
     endpoints: EndpointsByHost | Literal["dns"] | None
+    admin: str | None
 
 
 P = ParamSpec("P")

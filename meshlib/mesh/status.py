@@ -9,6 +9,7 @@ from meshlib.engine.inbound_status import inbound_status
 from meshlib.engine.status import status
 
 if TYPE_CHECKING:
+    from meshlib.admin.endpoint import AdminFacts
     from meshlib.problems import Problem
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
@@ -24,6 +25,7 @@ def status_of(
     workload: Workload,
     source: Mapping[str, object],
     problems: Sequence[Problem],
+    admin: AdminFacts | None = None,
 ) -> Status:
     """``source``: where resources come from. What telemetry has noted is recorded first. ``failures`` counts what went
     wrong: calls that failed (``calls_by_reason``: by Envoy's flags, the 5xx of a response or the status of gRPC), checks of
@@ -57,6 +59,7 @@ def status_of(
         "authorizers": core.inbound.authorizers.facts(),
         "protection": {**core.inbound.protection.status(), "redis_failures": core.shared_limits.errors},
         "mirrors": {"dropped": core.background.dropped, "failed": core.background.failures},
+        **({} if admin is None else {"admin": admin}),
         "workload": workload.name,
         "namespace": workload.namespace,
         "source": source,

@@ -23,6 +23,7 @@ NAMES = [
     "https_rules",
     "identity",
     "endpoints",
+    "admin",
 ]
 WAYS = ("__init__", "from_path", "from_yaml", "from_resources", "from_env")
 

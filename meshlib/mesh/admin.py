@@ -1,0 +1,89 @@
+"""``admin=`` of a mesh: what its pages see of it. Nothing of it is imported while it is off."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from meshlib.problems import MeshError
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from meshlib.admin.endpoint import AdminEndpoint
+    from meshlib.admin.page import Page
+    from meshlib.admin.request import AdminRequest
+    from meshlib.resources.base import Resource
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.workload import Workload
+
+
+class Shown(Protocol):
+    """A mesh, as it is known here."""
+
+    workload: Workload
+    _core: MeshCore
+    _resources: list[Resource]
+    _registry: CollectorRegistry | None
+
+    def status(self) -> dict[str, Any]: ...
+
+
+def admin_from_env(environ: Mapping[str, str]) -> str | None:
+    """MESHLIB_ADMIN; None when it is not set. Raises ``ConfigError`` for an address that is not valid."""
+    given = environ.get("MESHLIB_ADMIN")
+    if not given:
+        return None
+    from meshlib.admin.address import parse_address
+
+    parse_address(given, "MESHLIB_ADMIN")
+    return given
+
+
+def admin_of(mesh: Shown, given: str | None, began: float) -> AdminEndpoint | None:
+    """The endpoint at the address ``given``, which does not listen yet; None: the mesh has none. It does not keep the mesh
+    alive. Raises ``ConfigError`` for an address that is not valid."""
+    if given is None:
+        return None
+    from meshlib.admin.address import parse_address
+    from meshlib.admin.endpoint import AdminEndpoint
+    from meshlib.admin.pages import respond
+
+    me = weakref.ref(mesh)
+
+    def made(request: AdminRequest) -> Page:
+        found = me()
+        if found is None:
+            raise MeshError("the mesh is gone")
+        return respond(_Seen(found, began), request)
+
+    return AdminEndpoint(parse_address(given), made)
+
+
+class _Seen:
+    """As ``meshlib.admin.seen.Seen`` has it."""
+
+    def __init__(self, mesh: Shown, began: float) -> None:
+        self._mesh = mesh
+        self.workload = mesh.workload
+        self.began = began
+
+    @property
+    def core(self) -> MeshCore:
+        return self._mesh._core
+
+    @property
+    def resources(self) -> Sequence[Resource]:
+        return self._mesh._resources
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        if self._mesh._registry is not None:
+            return self._mesh._registry
+        import prometheus_client
+
+        return prometheus_client.REGISTRY
+
+    def status(self) -> dict[str, Any]:
+        return self._mesh.status()

@@ -1,0 +1,28 @@
+"""What pages see of a mesh is what a mesh has."""
+
+from __future__ import annotations
+
+import prometheus_client
+
+import meshlib
+from meshlib.admin.seen import Seen
+from meshlib.mesh.admin import _Seen
+from tests.support.resources import service
+
+
+def test_a_mesh_is_seen_as_it_is():
+    with meshlib.Mesh.from_resources([service("reviews")]) as mesh:
+        seen: Seen = _Seen(mesh, 3.0)
+        assert seen.core is mesh._core
+        assert [resource.id for resource in seen.resources] == ["Service/default/reviews"]
+        assert (seen.workload, seen.began) == (mesh.workload, 3.0)
+        assert seen.registry is prometheus_client.REGISTRY
+        assert seen.status() == mesh.status()
+
+
+def test_all_that_the_pages_ask_for_is_there():
+    assert {name for name in dir(Seen) if not name.startswith("_")} | set(Seen.__annotations__) <= {
+        *dir(_Seen),
+        "workload",
+        "began",
+    }

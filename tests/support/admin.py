@@ -1,0 +1,45 @@
+"""A plain client of the admin endpoint, which knows nothing of ours."""
+
+from __future__ import annotations
+
+import json
+import socket
+from http.client import HTTPConnection
+from typing import Any
+
+
+class _Unix(HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(self._path)
+
+
+def ask(address: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    """Status and body of what an address of ``mesh.status()["admin"]`` answers."""
+    if address.startswith("unix:"):
+        connection: HTTPConnection = _Unix(address.removeprefix("unix:"))
+    else:
+        host, _, port = address.rpartition(":")
+        connection = HTTPConnection(host.strip("[]"), int(port), timeout=30)
+    try:
+        connection.request("GET", path, headers=headers or {})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def get(address: str, path: str) -> str:
+    """The page."""
+    status, body = ask(address, path)
+    assert status == 200, (status, body)
+    return body
+
+
+def get_json(address: str, path: str) -> Any:
+    return json.loads(get(address, path))
