@@ -12,7 +12,7 @@ help:
 	@echo "make test    lint, types, import direction and all tests"
 	@echo "make plain   the tests of what has shortcuts, without any of them (MESHLIB_PLAIN=1)"
 	@echo "make httpx-versions   generated requests through mesh clients and httpx's own, over other versions of httpx"
-	@echo "make coverage   the same, and how much of meshlib they run (takes twice as long)"
+	@echo "make coverage   the same, and how much of meshlib they run (takes three times as long)"
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
 	@echo "make differential N=1000000   random decisions of routes and of who may come in, through meshlib and a real Envoy, compared"
