@@ -13,6 +13,7 @@ from meshlib.engine import replies
 from meshlib.engine.actions import change_request, change_response, own_response
 from meshlib.engine.effects import Sleep
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.tally import REQUESTS
 from meshlib.policy.fault import FaultPolicy, draw
 from meshlib.policy.retry import ASKED, asked_timeouts, merge_request_headers
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule
     from meshlib.engine.call import Call
     from meshlib.engine.explanation import Exchange
+    from meshlib.engine.tally import Tally
     from meshlib.policy.endpoint import EndpointState
     from meshlib.policy.retry import RetryPolicy
     from meshlib.registry.lack import Lack
@@ -91,13 +93,15 @@ def as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[Ret
     return merged, timeout
 
 
-def no_endpoint(call: Call, picked: EndpointState | None) -> Outcome:
+def no_endpoint(call: Call, tally: Tally, picked: EndpointState | None) -> Outcome:
     """None is usable (``picked`` None), or the cluster has as many requests under way as it may."""
     record = call.record
     if picked is not None:
         record.add_flag("UO")
+        tally.overflows[REQUESTS] += 1
         return change_response(call, replies.overflow())
     record.add_flag("UH")
+    tally.no_endpoint += 1
     cluster = None if record.destination is None else call.live.snapshot.clusters.get(record.destination.cluster)
     return change_response(call, replies.no_healthy_upstream(_noted(record, None if cluster is None else cluster.lack)))
 

@@ -12,6 +12,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler.routes import Cluster
+from meshlib.engine.tally import ABANDONED, RESULT_OF_KIND, RETRIES, SERVER_ERROR, Tally
 from meshlib.policy.balancer import REPICKS, Balancer, equal_weights, new_balancer, pick_avoiding
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
@@ -75,6 +76,7 @@ class ClusterState:
         "retries",
         "retries_active",
         "slots",
+        "tally",
     )
 
     def __init__(self, key: str, on_ejection: Callable[[str, Ejection], None] | None = None) -> None:
@@ -96,6 +98,7 @@ class ClusterState:
         self.retries = 0
         self.retries_active = 0
         self.events: deque[Ejection] = deque(maxlen=EVENTS_KEPT)
+        self.tally = Tally()
 
     @property
     def active(self) -> int:
@@ -105,6 +108,7 @@ class ClusterState:
     def after_fork(self) -> None:
         """In a forked child: calls in flight, and the slots they hold, are the parent's."""
         self.lock = RLock()
+        self.tally.results[ABANDONED] += self.active
         self.ended = self.requests
         self.retries_active = 0
         for endpoint in self.endpoints.values():
@@ -448,6 +452,8 @@ class BoundCluster:
     def record_status(self, endpoint: EndpointState, status: int, now: float) -> None:
         """Tell outlier detection of a response. One below 500 of an endpoint that is ``spotless`` need not be told."""
         state = self.state
+        if status >= 500:
+            state.tally.results[SERVER_ERROR] += 1
         detector = state.detector
         if detector is not None:
             with state.lock:
@@ -457,12 +463,15 @@ class BoundCluster:
             if event is not None:
                 self._tell(event)
 
-    def record_failure(self, endpoint: EndpointState, kind: str, now: float) -> None:
-        """Tell outlier detection that there was none: ``kind`` is "connect", "reset" or "timeout"."""
+    def record_failure(self, endpoint: EndpointState, kind: str, now: float, *, known: bool = False) -> None:
+        """Tell outlier detection that there was none: ``kind`` is "connect", "reset" or "timeout". ``known``: the attempt is in
+        the tally, by the status of a response that was cut short."""
         state = self.state
         event: Ejection | None = None
         with state.lock:
             state.failures += 1
+            if not known:
+                state.tally.results[RESULT_OF_KIND[kind]] += 1
             if state.detector is not None:
                 event = state.detector.record_local_failure(endpoint, kind, now)
                 if event is not None:
@@ -473,6 +482,7 @@ class BoundCluster:
     def _note(self, *events: Ejection) -> None:
         if events:
             self.state.events.extend(events)
+            self.state.tally.ejections.update(event.trigger for event in events if event.kind == "ejected")
             self.state.generation += 1
 
     def _tell(self, *events: Ejection) -> None:
@@ -488,9 +498,11 @@ class BoundCluster:
         with state.lock:
             if budget is not None:
                 pending = state.slots.pending if state.slots is not None else 0
-                if not budget.allows(state.retries_active, state.active, pending):
-                    return False
-            elif state.retries_active >= self.spec.limits.max_retries:
+                allowed = budget.allows(state.retries_active, state.active, pending)
+            else:
+                allowed = state.retries_active < self.spec.limits.max_retries
+            if not allowed:
+                state.tally.overflows[RETRIES] += 1
                 return False
             state.retries_active += 1
             state.retries += 1

@@ -9,6 +9,7 @@ from meshlib.engine.effects import Send
 from meshlib.engine.explanation import Attempt
 from meshlib.engine.message import R
 from meshlib.engine.outcome import Outcome
+from meshlib.engine.tally import result_of
 from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Hedges(Generic[R]):
         """A try that was cancelled, or whose response is not wanted."""
         if send not in self._open:
             return
+        if send.under_way:
+            send.cluster.state.tally.note(result_of(getattr(send, "outcome", None)))
         send.cluster.end(send)
         place = self._open[send]
         if place is not None and self._slots is not None:

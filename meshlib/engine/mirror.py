@@ -13,6 +13,7 @@ from meshlib.engine.effects import Deliver, Send, Spawn
 from meshlib.engine.message import R
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.picks import Picks
+from meshlib.engine.tally import result_of
 from meshlib.engine.verdicts import TOO_LONG
 
 if TYPE_CHECKING:
@@ -65,6 +66,12 @@ def _copy(call: Call[R], copy: Call[R], rule: Rule, cluster_key: str) -> Exchang
         outcome = sent.outcome
         if outcome.failure is None:
             cluster.record_status(endpoint, outcome.health_status, call.clock.monotonic())
+        else:
+            cluster.state.tally.note(result_of(outcome))
         yield Deliver(outcome)
+    except BaseException:
+        if not hasattr(sent, "outcome"):
+            cluster.state.tally.note(result_of(None))
+        raise
     finally:
         cluster.end(sent)

@@ -26,6 +26,7 @@ from meshlib.engine.mirror import copies
 from meshlib.engine.outcome import Failure
 from meshlib.engine.picks import Picks
 from meshlib.engine.taken import Taken
+from meshlib.engine.tally import ABANDONED, STALE
 from meshlib.engine.verdicts import (
     judge_cut,
     judge_failure,
@@ -116,7 +117,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             attempt += 1
             endpoint = cluster.pick(call.rng, now, picks, tried, retry)
             if endpoint is None or state.requests - state.ended >= cluster.max_requests:
-                yield Deliver(no_endpoint(call, endpoint), local=True)
+                yield Deliver(no_endpoint(call, state.tally, endpoint), local=True)
                 return
             if taken is not None and taken.lacks_slot():
                 response = yield from taken.slot(call, deadline, caller_deadline)
@@ -161,12 +162,14 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
                 if outcome.stale and not resent and may_be_resent(call.request):
                     # once, on a fresh connection, with the slot that the closed one had: it has stood in line already
                     resent, brief = True, False
+                    state.tally.results[STALE] += 1
                     attempt -= 1
                     cluster.end(sent)
                     continue
                 timed_out = failure is Failure.TIMEOUT
                 if timed_out and head_by == caller_deadline < deadline:
                     # the caller's own patience, not the route's: as if it had hung up on a sidecar
+                    state.tally.results[ABANDONED] += 1
                     yield Deliver(caller_gave_up(call), local=True)
                     return
                 if not judge_failure(cluster, endpoint, retry, failure, now, timed_out and head_by == deadline):
@@ -200,7 +203,11 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             return  # there is no last byte to stay for
         cut = yield Deliver(outcome, until)
         if cut is not None:
-            judge_cut(call, cluster, endpoint, guarded, cut)
+            judge_cut(call, cluster, endpoint, guarded, cut, status)
+    except BaseException:
+        if sent is not None and sent.under_way and not hasattr(sent, "outcome"):
+            state.tally.results[ABANDONED] += 1
+        raise
     finally:
         try:
             if sent is not None:

@@ -9,6 +9,7 @@ from meshlib.engine import replies
 from meshlib.engine.actions import change_response
 from meshlib.engine.before_sending import no_place
 from meshlib.engine.effects import Acquire
+from meshlib.engine.tally import PENDING
 from meshlib.policy.circuit_limits import Place
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Taken:
         yield effect
         if effect.granted is None:
             call.record.add_flag("UO")
+            self._cluster.state.tally.overflows[PENDING] += 1
             return change_response(call, replies.overflow())
         place.slots = slots if effect.granted else None
         return None if effect.granted else no_place(call, clock(), deadline, caller_deadline)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine import replies
 from meshlib.engine.before_sending import caller_gave_up
 from meshlib.engine.outcome import LOCAL_ORIGIN, Failure, Outcome
+from meshlib.engine.tally import ABANDONED
 from meshlib.policy.retry import should_retry
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def judge_failure(
     kind = LOCAL_ORIGIN.get(failure)
     if kind is not None:
         cluster.record_failure(endpoint, kind, now)
+    else:
+        cluster.state.tally.results[ABANDONED] += 1
     return should_retry(retry, failure=failure.name, status=0, global_timeout=out_of_time)
 
 
@@ -69,12 +72,17 @@ def no_time_for_retry(
 
 
 def judge_cut(
-    call: Call, cluster: BoundCluster, endpoint: EndpointState, guarded: GuardedCall | None, failure: Failure
+    call: Call,
+    cluster: BoundCluster,
+    endpoint: EndpointState,
+    guarded: GuardedCall | None,
+    failure: Failure,
+    status: int,
 ) -> None:
-    """The response was cut short in its body."""
+    """The response, whose head had this ``status``, was cut short in its body."""
     call.record.add_flag(replies.FLAG_OF_FAILURE.get(failure, "UC"))
     kind = LOCAL_ORIGIN.get(failure)
     if kind is not None:
         if guarded is not None:
             guarded.success = False
-        cluster.record_failure(endpoint, kind, call.clock.monotonic())
+        cluster.record_failure(endpoint, kind, call.clock.monotonic(), known=status >= 500)

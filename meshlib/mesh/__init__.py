@@ -25,6 +25,7 @@ from meshlib.mesh.admin import admin_from_env, admin_of
 from meshlib.mesh.config_log import tell_change, tell_problems
 from meshlib.mesh.doors import Doors
 from meshlib.mesh.options import MeshOptions, takes_options
+from meshlib.mesh.reloads import Reloads
 from meshlib.pace import NotWanted, Slices, free_in_turns, is_watched, much_is_made, slices
 from meshlib.problems import ConfigError, MeshError, Problem, Severity
 from meshlib.progress import shown
@@ -84,7 +85,9 @@ class Mesh(Doors):
         from meshlib.compiler.compile import HTTPS_RULES, Compiler
         from meshlib.engine.live import seeded
         from meshlib.mesh.alive import meshes
+        from meshlib.mesh.numbers import ObservedMesh
         from meshlib.resources.object_memo import ObjectMemo
+        from meshlib.telemetry.mesh_metrics import state_collector
         from meshlib.telemetry.observe import Telemetry
         from meshlib.transport.core.mesh_core import MeshCore
 
@@ -119,8 +122,7 @@ class Mesh(Doors):
         self._local = [] if endpoints is None or endpoints == "dns" else _local(endpoints, self.workload)
         self._compiler = Compiler(self.workload, https_rules=https_rules, dns=self._dns)
         self._objects = ObjectMemo()
-        self._reloads = 0
-        self._failed_reloads = 0
+        self._reloads = Reloads(clock)
         if identity is not None:
             me = weakref.ref(self)  # an identity may be given to another mesh, after this one
             identity.subscribe(lambda credentials: _told_of(me))
@@ -144,6 +146,9 @@ class Mesh(Doors):
         if source is not None:
             weakref.finalize(self, source.stop, wait=False).atexit = False
         meshes.add(self)
+        self._shown = ObservedMesh(self)
+        self._collector = state_collector(self._registry)
+        self._collector.add(self._shown)
 
     # -- making one -------------------------------------------------------------------------------------------------
 
@@ -237,6 +242,7 @@ class Mesh(Doors):
         with self._change(), self._counted():
             loaded, problems = _from_objects(resources, self._objects)
             self._install(loaded, problems, [], self._objects.take_differences())
+            self._reloads.ended("ok")
 
     def reload(self, *, accept_removals: bool = False) -> None:
         """Read the files again, even if their modification times have not changed.
@@ -276,7 +282,7 @@ class Mesh(Doors):
         except NotWanted:
             raise
         except BaseException:
-            self._failed_reloads += 1
+            self._reloads.ended("failed")
             raise
 
     def _reload(self, *, by_hand: bool, accept: bool) -> None:
@@ -287,9 +293,8 @@ class Mesh(Doors):
             verdict, problems = source.reload(self._resources, by_hand=by_hand, accept=accept)
             self._tell(verdict, problems)  # before it can be seen to have happened
             self._install(verdict.serve, problems, verdict.kept)
-            self._reloads += 1
-            if any(p.severity is Severity.ERROR for p in problems):
-                self._failed_reloads += 1  # the rest has taken effect
+            self._reloads.read += 1
+            self._reloads.ended("partly" if any(p.severity is Severity.ERROR for p in problems) else "ok")
 
     def _tell(self, verdict: Verdict[Resource], problems: Sequence[Problem]) -> None:
         from meshlib.sources.files import newly_wrong
@@ -326,6 +331,7 @@ class Mesh(Doors):
             if self._core.closed:
                 return
             self._core.install(snapshot)
+            self._reloads.took_effect(snapshot.version)
             old, self._resources = self._resources, resources
             self._kept = kept
             told, self._problems = self._problems, [*problems, *snapshot.problems]
@@ -445,8 +451,8 @@ class Mesh(Doors):
         source = {
             "kind": "memory" if self._source is None else "files",
             "paths": [] if self._source is None else list(self._source.paths),
-            "reloads": self._reloads,
-            "failed_reloads": self._failed_reloads,
+            "reloads": self._reloads.read,
+            "failed_reloads": self._reloads.failed,
             "last_good_kept": [r.id for r in self._kept],
             "watcher": None if self._source is None else self._source.status(),
         }
@@ -486,6 +492,7 @@ class Mesh(Doors):
             self._core.close()
         if self._serving is not None:
             self._serving.catch_up()
+        self._collector.remove(self._shown)
 
     async def aclose(self) -> None:
         """``close`` for asyncio: when it returns, the connections of the running loop are closed."""

@@ -14,7 +14,11 @@ class RetryBudget:
 
     def allows(self, retries: int, active: int, pending: int) -> bool:
         """Whether one more may join ``retries`` that run."""
-        return retries < max(self.minimum, int(self.percent * (active + pending) / 100.0))
+        return retries < self.limit(active, pending)
+
+    def limit(self, active: int, pending: int) -> int:
+        """How many may run beside so many requests."""
+        return max(self.minimum, int(self.percent * (active + pending) / 100.0))
 
     @property
     def text(self) -> str:

@@ -38,12 +38,16 @@ class WindowedBudget:
         """A call begins."""
         self._calls[self._advance(now)] += 1
 
-    def allows(self, now: float) -> bool:
-        """Whether one more retry fits."""
+    def standing(self, now: float) -> tuple[int, float]:
+        """Retries of the last ten seconds, and how many there may be."""
         self._advance(now)
         settings = self.settings
-        allowed = sum(self._calls) * settings.percent / 100.0 + settings.min_per_second * WINDOW
-        return sum(self._retries) + 1 <= allowed
+        return sum(self._retries), sum(self._calls) * settings.percent / 100.0 + settings.min_per_second * WINDOW
+
+    def allows(self, now: float) -> bool:
+        """Whether one more retry fits."""
+        retries, allowed = self.standing(now)
+        return retries + 1 <= allowed
 
     def retry(self, now: float) -> None:
         """A retry begins."""

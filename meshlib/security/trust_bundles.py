@@ -37,6 +37,11 @@ class TrustBundles:
         """All roots in DER, each once: what a handshake is given, before ``vouches`` looks whose root it was."""
         return tuple(dict.fromkeys(root for roots in self._by_domain.values() for root in roots))
 
+    def until(self, trust_domain: str) -> float:
+        """When the last root of a trust domain expires, in seconds since the epoch; 0 of one that is not trusted."""
+        roots = [found for found in map(parsed, self.roots_of(trust_domain)) if found is not None]
+        return max((root.not_valid_after_utc.timestamp() for root in roots), default=0.0)
+
     @property
     def pem(self) -> str:
         """All roots as PEM, for ``SSLContext.load_verify_locations(cadata=)`` and gRPC core."""

@@ -29,3 +29,8 @@ def test_retries_that_are_let_through_one_by_one_end_at_the_share_rounded_down(p
     while budget.allows(retries, active, pending):
         retries += 1
     assert retries == max(minimum, int(percent * (active + pending) / 100.0))
+
+
+def test_the_limit_follows_what_is_under_way():
+    budget = RetryBudget(50.0, 3)
+    assert [budget.limit(active, 1) for active in (0, 5, 6, 19)] == [3, 3, 3, 10]

@@ -92,3 +92,12 @@ def test_before_the_first_call_of_all_there_is_nothing_to_retry():
     assert budget.allows(0.9)
     budget.retry(0.9)
     assert not budget.allows(9.9)
+
+
+def test_who_looks_sees_the_retries_of_the_window_and_what_is_allowed():
+    budget = WindowedBudget(WindowedBudgetSettings(percent=50.0, min_per_second=1))
+    for _ in range(4):
+        budget.call(100.0)
+    budget.retry(101.0)
+    assert budget.standing(102.0) == (1, 12.0)
+    assert budget.standing(120.0) == (0, 10.0), "all of it is too long ago"

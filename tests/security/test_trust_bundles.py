@@ -90,3 +90,10 @@ def test_what_is_no_bundle_is_refused(text: bytes, why: str) -> None:
         read_roots(text, NOW)
     assert why in str(raised.value)
     assert str(raised.value).startswith("the bundle ")
+
+
+def test_a_trust_domain_is_trusted_until_its_last_root_expires() -> None:
+    sooner, later = (Authority.root("cluster.local", NOW - before) for before in (5000.0, 0.0))
+    bundles = TrustBundles({"cluster.local": (later.root_der, sooner.root_der), "other": (sooner.root_der,)})
+    assert bundles.until("cluster.local") == bundles.until("other") + 5000.0
+    assert bundles.until("nobody") == 0.0

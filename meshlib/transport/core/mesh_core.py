@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 import random
 import weakref
@@ -28,6 +29,7 @@ from meshlib.telemetry.observe import InboundTelemetry, Telemetry
 from meshlib.transport.core import events
 from meshlib.transport.core.background import Background
 from meshlib.transport.core.closing import Closing
+from meshlib.transport.core.pool_counts import PoolCount, pool_counts
 from meshlib.transport.core.shared_limits import SharedLimits
 from meshlib.transport.core.shared_storages import SharedStorages
 from meshlib.transport.core.trust_watch import TrustWatch
@@ -218,6 +220,13 @@ class MeshCore:
     def _trust_domain_aliases(self) -> tuple[str, ...]:
         live = self.live
         return () if live is None else tuple(live.snapshot.inbound.default.mesh.trust_domain_aliases)
+
+    def pools(self) -> dict[str, PoolCount]:
+        """The connections of HTTP clients, in threads and on all loops, by cluster. (grpcio does not tell of its own.)"""
+        live = self.live
+        loops = [each.connections() for each in list(self.loops.values()) if each.pid == os.getpid()]
+        connections = itertools.chain(self.upstream.connections(), *loops)
+        return {} if live is None else pool_counts(list(live.bound.values()), connections)
 
     def certificates(self) -> list[dict[str, object]]:
         """The files that connections of the mesh are made with, and what is wrong with them. For ``mesh.status()``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 
 from meshlib.alarms import wake
 from meshlib.engine.effects import Acquire
@@ -307,6 +307,12 @@ class AsyncioHttp2:
         for connection in () if pool is None else pool.connections:
             connection.unneeded = True
             connection.retire()
+
+    def connections(self) -> Iterator[tuple[Target, bool]]:
+        """Where each connection leads, and whether a call is on it. From any thread."""
+        for connection in list(self._open):
+            if not connection.closed:
+                yield connection.target, not connection.idle
 
     def has_mutual(self) -> bool:
         """Whether there are connections over mTLS of the mesh. From any thread."""

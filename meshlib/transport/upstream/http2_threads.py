@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from threading import RLock
 from typing import Final
@@ -278,6 +278,12 @@ class SyncHttp2:
         for connection in pool.connections[1:]:
             if connection.idle and now - connection.idle_since >= connection.target.idle_timeout:
                 connection.retire()
+
+    def connections(self) -> Iterator[tuple[Target, bool]]:
+        """Where each connection leads, and whether a call is on it. From any thread."""
+        for connection in list(self._open):
+            if not connection.closed:
+                yield connection.target, not connection.idle
 
     def has_mutual(self) -> bool:
         """Whether there are connections over mTLS of the mesh."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -315,6 +315,15 @@ class SyncUpstream:
                 break
         if self._http2 is not None:
             self._http2.drop_target(target)
+
+    def connections(self) -> Iterator[tuple[Target, bool]]:
+        """Where each connection leads, and whether a call is on it. From any thread."""
+        for target, idle in list(self._idle.items()):
+            yield from [(target, False)] * len(idle)
+        for connection in list(self._busy):
+            yield connection.target, True
+        if self._http2 is not None:
+            yield from self._http2.connections()
 
     def has_mutual(self) -> bool:
         """Whether there are connections over mTLS of the mesh."""

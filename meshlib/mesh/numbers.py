@@ -1,0 +1,93 @@
+"""``ObservedMesh``: a mesh as its metrics see it, from all the places that know something."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.engine.numbers import cluster_numbers, guard_numbers
+from meshlib.problems import Severity
+from meshlib.telemetry.mesh_numbers import CertificateNumbers, ConfigNumbers, MeshNumbers, Pool
+
+if TYPE_CHECKING:
+    from meshlib.identity.identity import Identity
+    from meshlib.mesh.reloads import Reloads
+    from meshlib.problems import Problem
+    from meshlib.telemetry.observe import InboundTelemetry, Telemetry
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.workload import Workload
+
+
+class Shown(Protocol):
+    """A mesh, as it is known here."""
+
+    workload: Workload
+    _core: MeshCore
+    _reloads: Reloads
+    _serving: InboundTelemetry | None
+
+    @property
+    def problems(self) -> Sequence[Problem]: ...
+
+
+class ObservedMesh:
+    """What ``telemetry``, which knows neither meshes nor connections, is given of a mesh. It does not keep the mesh alive."""
+
+    def __init__(self, mesh: Shown) -> None:
+        self._mesh = weakref.ref(mesh)
+        self.workload = mesh.workload
+        self.unread = 0
+
+    def numbers(self) -> MeshNumbers:
+        """See ``MeshNumbers``. Calls that were only noted are recorded first."""
+        mesh = self._mesh()
+        if mesh is None:
+            return MeshNumbers()
+        core, reloads = mesh._core, mesh._reloads
+        watchers: list[Telemetry | InboundTelemetry] = [core.telemetry]
+        if mesh._serving is not None:
+            watchers.append(mesh._serving)
+        for watcher in watchers:
+            watcher.catch_up()
+        failures = self.unread + sum(watcher.failures for watcher in watchers)
+        dropped: dict[str, int] = {}
+        live = core.live
+        if live is None:
+            return MeshNumbers(failures=failures, dropped=dropped)
+        now = core.clock.monotonic()
+        return MeshNumbers(
+            config=ConfigNumbers(
+                version=live.snapshot.version,
+                age=reloads.age,
+                succeeded=reloads.succeeded,
+                resources=live.snapshot.resource_count,
+                reloads=dict(reloads.results),
+                problems=_by_severity(mesh.problems),
+            ),
+            clusters=cluster_numbers(live, now),
+            guards=guard_numbers(live, now),
+            pools={key: Pool(count.busy, count.idle) for key, count in core.pools().items()},
+            certificate=None if core.identity is None else _certificate(core.identity),
+            failures=failures,
+            dropped=dropped,
+        )
+
+
+def _by_severity(problems: Sequence[Problem]) -> dict[str, int]:
+    counted = Counter(problem.severity for problem in problems)
+    return {str(severity): counted[severity] for severity in Severity}
+
+
+def _certificate(identity: Identity) -> CertificateNumbers:
+    current = identity.latest
+    if current is None:
+        return CertificateNumbers("", 0.0, 0, False, {})
+    return CertificateNumbers(
+        identity=current.svid.identity.text,
+        not_after=current.svid.not_after,
+        rotations=current.version - 1,
+        ready=identity.ready,
+        trust={domain: current.bundles.until(domain) for domain in sorted(current.bundles.trust_domains)},
+    )
