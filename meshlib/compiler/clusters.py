@@ -114,6 +114,7 @@ def compile_cluster(
         retry_budget=_retry_budget(policy.retry_budget),
         placement=placement,
         identities=service.subject_alt_names,
+        namespace=service.namespace,
     )
 
 

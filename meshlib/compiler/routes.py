@@ -101,6 +101,7 @@ class Cluster:
     )
     lack: Lack | None = None  # why it has no endpoints, if it has none
     given_by: str = ""  # the LocalEndpoints that gives them
+    namespace: str = ""  # of the service
 
     def same_as(self, other: Cluster) -> bool:
         """Whether nothing about it is other than about ``other``, endpoints being the same objects."""

@@ -82,7 +82,8 @@ class EndpointState:
     ``serving`` is what its grpc.health.v1 service says,
     ``reachable`` whether the last connection attempt found it; ``avoided``: it is not, and others are. ``priority`` and
     ``group`` say where locality puts it; ``since`` is when it joined, by the caller's clock; ``latency`` what a balancer
-    that looks at it remembers.
+    that looks at it remembers; ``principals``, once there was a connection over mTLS of the mesh, are ours and its own on the
+    last one.
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class EndpointState:
         "key",
         "latency",
         "outlier",
+        "principals",
         "priority",
         "reachable",
         "serving",
@@ -119,6 +121,7 @@ class EndpointState:
         self.avoided = False
         self.outlier: OutlierAccount | None = None
         self.spotless = True
+        self.principals: tuple[str, str] | None = None
 
     @property
     def usable(self) -> bool:

@@ -1,7 +1,7 @@
 """Istio's server-side metrics: what ``metrics.py`` counts of calls made, of calls served, reporter "destination".
 
-The peer is known by its certificate only (Istio's exchange of workload metadata in headers is not spoken), so the other
-``source_*`` labels are "unknown", as they are in Istio for a client without a sidecar.
+The peer is known by its certificate only, which has its namespace, so the other ``source_*`` labels are "unknown", as they are
+in Istio for a client without a sidecar.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.telemetry.families import families, message_families, size_families
-from meshlib.telemetry.metrics import UNKNOWN, ShortCuts, revision
+from meshlib.telemetry.metrics import ShortCuts
+from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_workload
 from meshlib.telemetry.served import Served, served_of
 from meshlib.telemetry.tables import CallSeries
 from meshlib.workload import Workload
@@ -34,7 +35,7 @@ class _Series(NamedTuple):
 class InboundMetrics:
     """Counts the calls that one workload serves."""
 
-    __slots__ = ("_calls", "_canonical", "_messages", "_registry", "_series", "_workload")
+    __slots__ = ("_calls", "_destination", "_messages", "_registry", "_series", "_workload")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._calls = families(registry).calls
@@ -42,13 +43,7 @@ class InboundMetrics:
         self._registry = registry
         self._series: ShortCuts[_Series] = ShortCuts()
         self._workload = workload
-        labels = workload.labels
-        self._canonical = (
-            labels.get("service.istio.io/canonical-name")
-            or labels.get("app.kubernetes.io/name")
-            or labels.get("app")
-            or workload.name
-        )
+        self._destination = of_workload(workload)
 
     def finished(self, call: InboundCall, now: float) -> None:
         """A served call is over since ``now``, whichever way."""
@@ -78,27 +73,18 @@ class InboundMetrics:
         return None if found is None else found.served
 
     def _make(self, call: InboundCall) -> _Series:
-        request, workload = call.request, self._workload
-        labels = workload.labels
-        host = call.inbound.service
-        name, namespace = host.split(".")[:2] if host else (self._canonical, workload.namespace)
+        request, here = call.request, self._destination
+        service = call.inbound.service
+        principal = ""
+        if request.mutual:
+            principal = self._workload.in_trust_domain(call.inbound.mesh.trust_domain).principal
+        caller = NOBODY._replace(namespace=namespace_of(request.principal) or UNKNOWN)
+        # never the authority that the caller sent: a crawler would make a series of each
+        name = service.partition(".")[0] or here.canonical_service
         peers = (
             "destination",
-            *(UNKNOWN,) * 4,
-            request.principal or UNKNOWN,
-            *(UNKNOWN,) * 3,
-            workload.name,
-            workload.namespace,
-            workload.in_trust_domain(call.inbound.mesh.trust_domain).principal if request.mutual else UNKNOWN,
-            labels.get("app", UNKNOWN),
-            labels.get("version", UNKNOWN),
-            # never the authority that the caller sent: a crawler would make a series of each
-            host or UNKNOWN,
-            self._canonical,
-            revision(labels),
-            name,
-            namespace,
-            workload.cluster,
+            *caller.source(request.principal),
+            *here.destination(principal, service or here.canonical_service, name, here.namespace),
         )
         response = (
             request.protocol,

@@ -6,13 +6,15 @@ additions.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from meshlib.compiler.routes import PASSTHROUGH
+from meshlib.policy.endpoint import UNREGISTERED
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.grpc_status import http_of_grpc
 from meshlib.telemetry.families import families
+from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_endpoint, of_workload
 from meshlib.telemetry.tables import CountSeries, NewCount
 from meshlib.workload import Workload
 
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from meshlib.engine.call import Call
+    from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.explanation import Exchange
+    from meshlib.policy.endpoint import EndpointState
     from meshlib.telemetry.tables import Calls
 
-UNKNOWN = "unknown"
 MAX_SHORT_CUTS = 10_000
 
 Found = TypeVar("Found")
@@ -68,25 +71,15 @@ class FailedCalls:
 class Metrics:
     """Counts the calls of one client."""
 
-    __slots__ = ("_failed", "_families", "_series", "_source")
+    __slots__ = ("_cluster", "_failed", "_families", "_labelled", "_series", "_source")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._failed: dict[str, CountSeries] = {}
         self._families = families(registry)
         self._series: ShortCuts[Calls] = ShortCuts()
-        labels = workload.labels
-        app = labels.get("app", UNKNOWN)
-        self._source = (
-            "source",
-            workload.name,
-            labels.get("service.istio.io/canonical-name") or labels.get("app.kubernetes.io/name") or app,
-            revision(labels),
-            workload.namespace,
-            UNKNOWN,
-            app,
-            labels.get("version", UNKNOWN),
-            workload.cluster,
-        )
+        self._source = of_workload(workload)
+        self._cluster = workload.cluster
+        self._labelled: set[str] = set()
 
     def finished(self, call: Call, now: float) -> None:
         """A call is over since ``now``, whichever way."""
@@ -116,45 +109,44 @@ class Metrics:
     def forget_short_cuts(self) -> None:
         """The configuration has changed: what was looked up by its parts would keep them. The series themselves stay."""
         self._series.forget()
+        self._labelled.clear()
+
+    def vouched(self, endpoint: str) -> None:
+        """Who is at an endpoint (its key) is known now, or somebody else than before: calls to it may be another series'."""
+        if endpoint in self._labelled:
+            self.forget_short_cuts()
 
     def resilience(self, host: str, mechanism: str, mode: str, verdict: str) -> None:
         """Count what a mechanism did."""
         self._families.resilience.labels(host, mechanism, mode, verdict).inc()
 
     def _labels(self, call: Call) -> tuple[str, ...]:
-        record = call.record
-        host = record.host
-        endpoint = None
-        destination = record.destination
-        if destination is not None and destination.cluster and destination.cluster in call.live.bound:
-            state = call.live.bound[destination.cluster].state.endpoints.get(record.endpoint)
-            endpoint = state.endpoint if state is not None else None
+        record, request = call.record, call.request
+        destination, host = record.destination, record.host
+        bound = None if destination is None else call.live.bound.get(destination.cluster)
+        state = None if bound is None else bound.state.endpoints.get(record.endpoint)
         if host == PASSTHROUGH or record.virtual_host is call.live.snapshot.blocked:
             # never the Host that the caller sent: a crawler would make a series of each
-            name = PASSTHROUGH if host == PASSTHROUGH else "BlackHoleCluster"
-            host, namespace = UNKNOWN, UNKNOWN
+            service, name = UNKNOWN, PASSTHROUGH if host == PASSTHROUGH else BLACK_HOLE
+            namespace = UNKNOWN
         else:
-            parts = host.split(".")
+            service, parts = host, host.split(".")
             in_cluster = len(parts) > 2 and parts[2] == "svc"
-            name, namespace = (parts[0], parts[1]) if in_cluster else (host, UNKNOWN)
-        labels = endpoint.labels if endpoint is not None else {}
-        app = labels.get("app", UNKNOWN)
-        workload = (endpoint.workload if endpoint is not None else "") or UNKNOWN
-        canonical = labels.get("service.istio.io/canonical-name") or labels.get("app.kubernetes.io/name") or app
+            name = parts[0] if in_cluster else host
+            namespace = bound.spec.namespace if bound is not None else parts[1] if in_cluster else ""
+        peer, ours, theirs = NOBODY, "", ""
+        if state is not None and state.endpoint is not UNREGISTERED and service is not UNKNOWN:
+            peer = of_endpoint(state.endpoint, namespace, self._cluster)
+        if state is not None and "UF" not in record.flags.split(","):
+            self._labelled.add(record.endpoint)
+            if state.principals is not None and bound is not None and _is_mutual(bound, state, request.scheme):
+                ours, theirs = state.principals
+                peer = peer._replace(namespace=namespace_of(theirs) or peer.namespace)
         return (
-            *self._source,
-            workload,
-            namespace,
-            UNKNOWN,
-            app,
-            labels.get("version", UNKNOWN),
-            host,
-            canonical if canonical != UNKNOWN else name,
-            revision(labels),
-            name,
-            namespace,
-            UNKNOWN,
-            call.request.protocol,
+            "source",
+            *self._source.source(ours),
+            *peer.destination(theirs, service, name, namespace or peer.namespace),
+            request.protocol,
             str(record.status),
             "" if record.grpc_status is None else str(record.grpc_status),
             record.flags or "-",
@@ -162,6 +154,14 @@ class Metrics:
         )
 
 
+def _is_mutual(bound: BoundCluster, state: EndpointState, scheme: str) -> bool:
+    """Whether calls to an endpoint are over mTLS of the mesh: the cluster's, or auto mTLS to those that take it."""
+    if bound.tls is None or bound.tls.mode != "ISTIO_MUTUAL":
+        return False
+    return bound.tls is bound.spec.tls or (state.key in bound.mutual and scheme != "https")
+
+
+BLACK_HOLE = "BlackHoleCluster"
 NO_FAILURE = frozenset(("DI", "FB"))
 """Flags of calls that succeed: a delay was injected, or a fallback has stood in."""
 
@@ -174,12 +174,3 @@ def _failure(record: Exchange) -> str:
     if record.grpc_status and http_of_grpc(record.grpc_status) >= 500:
         return GRPC_NAMES[record.grpc_status]
     return str(record.status) if record.status >= 500 else ""
-
-
-def revision(labels: Mapping[str, str]) -> str:
-    """Istio's canonical revision of a workload with these labels."""
-    return (
-        labels.get("service.istio.io/canonical-revision")
-        or labels.get("app.kubernetes.io/version")
-        or labels.get("version", "latest")
-    )

@@ -213,6 +213,10 @@ class Telemetry(Watcher[Call, "Span"]):
         """How many calls have failed, by what happened."""
         return self._metrics.failed
 
+    def vouched(self, endpoint: str) -> None:
+        """Who is at the endpoint with this key is known now, or another one than before."""
+        self._metrics.vouched(endpoint)
+
     def reconfigured(self, settings: TelemetrySettings) -> None:
         """The mesh has resources, or others than before."""
         super().reconfigured(settings)

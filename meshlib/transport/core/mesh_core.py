@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.effects import Exchange
     from meshlib.identity.identity import Identity
+    from meshlib.identity.servers import Vouched
+    from meshlib.policy.endpoint import EndpointState
 
 
 @runtime_checkable
@@ -149,6 +151,18 @@ class MeshCore:
         call = Call(request, live, self.clock, self.rng, timeouts, self.retry_wait)
         call.record = route(live.snapshot, request) if path is None else straight(live.snapshot, path)
         return self.telemetry.watch(call, exchange_of(call))
+
+    def vouches_for(self, endpoint: EndpointState) -> Callable[[Vouched], None]:
+        """What notes on an endpoint who it is, by each connection over mTLS of the mesh that is made to it."""
+        telemetry = self.telemetry
+
+        def note(vouched: Vouched) -> None:
+            found = vouched.credentials.svid.identity.text, vouched.identity.text
+            if endpoint.principals != found:
+                endpoint.principals = found
+                telemetry.vouched(endpoint.key)
+
+        return note
 
     def install(self, snapshot: Snapshot) -> None:
         """Serve new calls by ``snapshot``. Connections that it has no use for are closed once they are idle."""

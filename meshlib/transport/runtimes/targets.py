@@ -90,7 +90,9 @@ def _make_target(
     context: Context | MutualTls | None = None
     name = ""
     if settings is not None and settings.mode == ISTIO_MUTUAL:
-        context = MutualTls(core.servers, settings.subject_alt_names, asked_by(cluster.spec))
+        context = MutualTls(
+            core.servers, settings.subject_alt_names, asked_by(cluster.spec), core.vouches_for(endpoint)
+        )
         name = settings.sni or split_authority(authority)[0]
     elif settings is not None:
         context = upstream_context(settings)

@@ -9,6 +9,7 @@ was made.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshlib.identity.credentials import Credentials
@@ -41,15 +42,18 @@ class _Kept(NamedTuple):
 
 class MutualTls:
     """Of one target. ``allowed``: the SPIFFE IDs that its server may have; ``wanted_by``: the resource that asks for it;
-    ``superseded``: see ``Servers.superseded``."""
+    ``superseded``: see ``Servers.superseded``; ``told`` is called with what each connection stands on."""
 
-    __slots__ = ("_counted", "_futile", "_kept", "_servers", "allowed", "superseded", "wanted_by")
+    __slots__ = ("_counted", "_futile", "_kept", "_servers", "allowed", "superseded", "told", "wanted_by")
 
-    def __init__(self, servers: Servers, allowed: tuple[str, ...], wanted_by: str) -> None:
+    def __init__(
+        self, servers: Servers, allowed: tuple[str, ...], wanted_by: str, told: Callable[[Vouched], None] | None = None
+    ) -> None:
         self._servers = servers
         self.superseded = servers.superseded
         self.allowed = allowed
         self.wanted_by = wanted_by
+        self.told = told
         self._kept: dict[ssl.SSLContext, _Kept] = {}  # contexts are those of one version and offer
         self._counted: Credentials | None = None
         self._futile = 0  # handshakes by these that resumed nothing, since the last that did
@@ -136,6 +140,8 @@ class Handshake:
             raise
         # on the object itself: between the handshake and the pool nobody else has a place for it
         peer.__dict__[_NOTE] = vouched
+        if self._tls.told is not None:
+            self._tls.told(vouched)
         note_handshake(peer)
 
 

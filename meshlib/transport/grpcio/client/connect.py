@@ -181,7 +181,7 @@ def _local(
         target = Target(
             host=spec.address,
             port=spec.port,
-            tls=MutualTls(core.servers, settings.subject_alt_names, wanted_by),
+            tls=MutualTls(core.servers, settings.subject_alt_names, wanted_by, core.vouches_for(endpoint)),
             server_hostname=settings.sni or split_authority(authority)[0],
             connect_timeout=limits.connect_timeout,
             keepalive=limits.tcp_keepalive,

@@ -1,0 +1,93 @@
+"""Who calls and who is called, as Istio's metrics name them (the stats filter of istio/proxy has the rules)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from meshlib.policy.endpoint import Address
+    from meshlib.workload import Workload
+
+UNKNOWN = "unknown"
+LATEST = "latest"
+_NAMES = "service.istio.io/canonical-name", "app.kubernetes.io/name", "app"
+_REVISIONS = "service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"
+
+
+class PeerLabels(NamedTuple):
+    """One of the two: values of ``source_*`` or ``destination_*``, without its principal."""
+
+    workload: str = UNKNOWN
+    namespace: str = UNKNOWN
+    canonical_service: str = UNKNOWN
+    canonical_revision: str = LATEST
+    app: str = UNKNOWN
+    version: str = UNKNOWN
+    cluster: str = UNKNOWN
+
+    def source(self, principal: str) -> tuple[str, ...]:
+        """The labels ``source_*`` in their order."""
+        return (
+            self.workload,
+            self.canonical_service,
+            self.canonical_revision,
+            self.namespace,
+            principal or UNKNOWN,
+            self.app,
+            self.version,
+            self.cluster,
+        )
+
+    def destination(self, principal: str, service: str, name: str, namespace: str) -> tuple[str, ...]:
+        """The labels ``destination_*`` in their order; ``service``, ``name`` and ``namespace`` are those of the service."""
+        return (
+            self.workload,
+            self.namespace,
+            principal or UNKNOWN,
+            self.app,
+            self.version,
+            service,
+            self.canonical_service,
+            self.canonical_revision,
+            name,
+            namespace,
+            self.cluster,
+        )
+
+
+NOBODY = PeerLabels()
+"""Nothing is known of it."""
+
+
+def of_workload(workload: Workload) -> PeerLabels:
+    """This program."""
+    return described(workload.name, workload.namespace, workload.labels, workload.cluster)
+
+
+def of_endpoint(endpoint: Address, namespace: str, cluster: str) -> PeerLabels:
+    """An endpoint of a service in ``namespace``."""
+    return described(endpoint.workload, namespace, endpoint.labels, cluster)
+
+
+def described(workload: str, namespace: str, labels: Mapping[str, str], cluster: str) -> PeerLabels:
+    """A workload with these labels. Its canonical service is what its labels say, else its own name."""
+    return PeerLabels(
+        workload or UNKNOWN,
+        namespace or UNKNOWN,
+        _first(labels, _NAMES) or workload or UNKNOWN,
+        _first(labels, _REVISIONS) or LATEST,
+        labels.get("app") or UNKNOWN,
+        labels.get("version") or UNKNOWN,
+        cluster or UNKNOWN,
+    )
+
+
+def namespace_of(principal: str) -> str:
+    """The namespace in ``spiffe://<trust domain>/ns/<namespace>/sa/<service account>``, "" without one."""
+    _, found, rest = principal.partition("/ns/")
+    return rest.partition("/")[0] if found else ""
+
+
+def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((labels[name] for name in names if labels.get(name)), "")
