@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from meshlib.mesh import Mesh
     from meshlib.testing.callers import AsCaller
+    from meshlib.testing.chaos import Chaos
     from meshlib.testing.clock import FakeClock
     from meshlib.testing.factory import MeshFactory
 
@@ -72,6 +73,21 @@ def mesh(request: pytest.FixtureRequest, fake_clock: FakeClock, mesh_seed: int) 
         yield factory if marked is None else factory(*marked.args, **marked.kwargs)
     finally:
         factory.close()
+
+
+@pytest.fixture
+def chaos(request: pytest.FixtureRequest, fake_clock: FakeClock, mesh_seed: int) -> Iterator[Chaos]:
+    """What goes wrong between every mesh of this process and its endpoints (``meshlib.testing.Chaos``), with the test's seed:
+    ``chaos.on("reviews", "v2", nth=3).reset()``. A test that fails says what was injected."""
+    from meshlib.testing.chaos import Chaos
+    from meshlib.testing.replay import tell
+    from meshlib.testing.seam import taking_part
+
+    made = Chaos(mesh_seed, fake_clock)
+    tell(request.node, lambda: str(made))
+    with taking_part(made):
+        yield made
+    made.warn_of_unused()
 
 
 @pytest.fixture

@@ -40,7 +40,8 @@ def tell(node: pytest.Item, line: Callable[[], str]) -> None:
 def report(item: pytest.Item, made: pytest.TestReport) -> None:
     """Add what was told to the report of a phase that has failed."""
     if made.failed and _lines in item.stash:
-        made.sections.append(("meshlib", "\n".join(dict.fromkeys(line() for line in item.stash[_lines]))))
+        lines = dict.fromkeys(line() for line in item.stash[_lines])
+        made.sections.append(("meshlib", "\n".join(filter(None, lines))))
 
 
 def replayed_by(seed: int, nodeid: str) -> str:

@@ -17,6 +17,7 @@ their place, wherever they stand.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import os
 import re
@@ -43,6 +44,7 @@ from meshlib.problems import Severity
 from meshlib.resources.loader import load_text
 
 SECONDS = 60.0
+PLUGIN = "meshlib.testing.plugin"
 SHOWN = ("dockerfile", "ini", "json", "toml")
 NAME = re.compile(r"# ([\w./-]+\.\w+)(?:\s|$)")
 PORTS = re.compile(r"^<!-- ports: ([\d ]+) -->$", re.MULTILINE)
@@ -162,7 +164,10 @@ class Page:
             return ""
         program = [sys.executable if words[0] == "python" else words[0], *words[1:]]
         if words[0] == "pytest":
-            program = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *words[1:]]
+            # a checkout that was installed before it had the plugin is told of it
+            installed = any(found.value == PLUGIN for found in importlib.metadata.entry_points(group="pytest11"))
+            plugins = ["-p", "no:cacheprovider", "-p", "no:xdist", *([] if installed else ["-p", PLUGIN])]
+            program = [sys.executable, "-m", "pytest", *plugins, *words[1:]]
         ended = subprocess.run(program, capture_output=True, text=True, timeout=SECONDS, env=environment())
         assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
         return ended.stdout + ended.stderr

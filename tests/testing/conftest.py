@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshlib.testing.plugin import MARKER
+from meshlib.testing.plugin import chaos as chaos
 from meshlib.testing.plugin import fake_clock as fake_clock
 from meshlib.testing.plugin import mesh as mesh
 from meshlib.testing.plugin import mesh_caller as mesh_caller

@@ -81,7 +81,10 @@ class Ports(Protocol):
 
 
 class MeshCore:
-    """Shared by all transports of one mesh. ``live`` is the one reference that a reload swaps; None once closed."""
+    """Shared by all transports of one mesh. ``live`` is the one reference that a reload swaps; None once closed.
+    ``exchange_of`` is what all doors make their exchanges with: the seam at which meshlib.testing comes in."""
+
+    exchange_of = staticmethod(exchange_of)
 
     def __init__(
         self,
@@ -150,7 +153,7 @@ class MeshCore:
         timeouts = CallerTimeouts(timeout, timeout, timeout, timeout)
         call = Call(request, live, self.clock, self.rng, timeouts, self.retry_wait)
         call.record = route(live.snapshot, request) if path is None else straight(live.snapshot, path)
-        return self.telemetry.watch(call, exchange_of(call))
+        return self.telemetry.watch(call, self.exchange_of(call))
 
     def vouches_for(self, endpoint: EndpointState) -> Callable[[Vouched], None]:
         """What notes on an endpoint who it is, by each connection over mTLS of the mesh that is made to it."""

@@ -15,7 +15,6 @@ from meshlib.engine.actions import change_response
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.drivers import AsyncRuntime, SyncRuntime, finish, run_async, run_brief
 from meshlib.engine.effects import Deliver, Send
-from meshlib.engine.exchange import exchange_of
 from meshlib.engine.route import route
 from meshlib.httpx_module import module_of_transport
 from meshlib.transport.httpx.dialect import dialect_of, known
@@ -113,7 +112,7 @@ class _Door(Generic[R]):
         if trace is not None:
             seen.trace = SyncTrace(trace) if self._blocking else AsyncTrace(trace)
         call.record = route(live.snapshot, seen)
-        return call, exchange_of(call, brief=not PLAIN)
+        return call, core.exchange_of(call, brief=not PLAIN)
 
     def _failed(self, outcome: Outcome, exchange: Exchange[HttpxRequest], call: Call[HttpxRequest]) -> Outcome:
         """The network has failed the call. Ends the exchange; the response that Envoy would give."""

@@ -107,6 +107,9 @@ class Dialer:
         timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
         call = Call(request, live, core.clock, core.rng, timeouts, core.retry_wait)
         call.record = route(snapshot, request)
+        make = core.exchange_of
         if wait_for_ready:
-            return call, until_ready(call, exchange_of)
-        return call, exchange_of(call) if snapshot.fallbacks else outbound(call, brief and not PLAIN)
+            return call, until_ready(call, make)
+        if make is exchange_of and not snapshot.fallbacks:  # without a call between: as it would do
+            return call, outbound(call, brief and not PLAIN)
+        return call, make(call, brief and not PLAIN)
