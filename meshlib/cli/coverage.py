@@ -31,7 +31,7 @@ def coverage(paths: tuple[str, ...], everything: bool, strict: bool, as_json: bo
     """Show for every field in your resources whether it is honoured, approximated, ignored or not for HTTP clients."""
     from meshlib.compiler.semantics.fields import fields
     from meshlib.compiler.semantics.table import HONOURED, IGNORED, STATUSES
-    from meshlib.compiler.semantics.tables import SECURITY_AND_TELEMETRY
+    from meshlib.compiler.semantics.tables import EXTENSIONS
     from meshlib.resources.loader import load
 
     result = load(paths, keep_positions=True, pipes=True)
@@ -43,7 +43,7 @@ def coverage(paths: tuple[str, ...], everything: bool, strict: bool, as_json: bo
     rows: list[dict[str, object]] = []
     for resource in result.resources:
         place = {"file": resource.origin.file, "line": resource.origin.line, "resource": resource.id}
-        unused = SECURITY_AND_TELEMETRY.get(resource.kind)
+        unused = EXTENSIONS.get(resource.kind)
         if unused is not None:
             rows.append({**place, "field": "spec", "status": IGNORED, "does": "loads, no effect", "reason": unused})
         rows += [

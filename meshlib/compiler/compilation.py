@@ -28,6 +28,7 @@ from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.compiler.sidecars import WHOLE_MESH, SidecarScope, sidecar_scope
 from meshlib.compiler.snapshot import Snapshot
 from meshlib.compiler.splice import Leads, fallback_clusters
+from meshlib.compiler.telemetry.compile import compile_telemetry
 from meshlib.compiler.tls_secrets import Secrets
 from meshlib.compiler.visible import Visible
 from meshlib.pace import take_turns
@@ -211,6 +212,8 @@ class Compilation:
             self.destinations,
             self.mesh_tls.peers,
         )
+        telemetry, about_telemetry = compile_telemetry(self.kinds, self.workload, self.settings.root_namespace)
+        self.about_inbound += about_telemetry
         self.leads = Leads()
         self.leads.add(ports, tls_ports, self.l4)
         self.leads.uses.update(custom.cluster for custom in inbound.custom if custom.cluster)
@@ -248,6 +251,7 @@ class Compilation:
             named=self.registry.named,
             retry=self.settings.retry,
             inbound=inbound,
+            telemetry=telemetry,
             dialled=original_destinations(self.registry.all(), self.workload.namespace, self.domain),
         )
         return self.made

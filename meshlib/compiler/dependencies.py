@@ -8,7 +8,8 @@ more, says it here.
 | VirtualService | the hosts it claims; a delegate: those of its roots |
 | DestinationRule | its host |
 | ResiliencePolicy | its hosts |
-| Sidecar, EnvoyFilter, AuthorizationPolicy, RequestAuthentication, MeshConfig, ConfigMap | everything |
+| Sidecar, EnvoyFilter, AuthorizationPolicy, RequestAuthentication, MeshConfig, ConfigMap, Telemetry, ProxyConfig | everything |
+| the workload's own Pod or Deployment, where it has the annotation proxy.istio.io/config | everything |
 | anything with a wildcard | everything |
 | other kinds | nothing: of them there is only something to be said |
 
@@ -34,6 +35,7 @@ from meshlib.pace import take_turns
 from meshlib.registry.names import overlap, resolve
 from meshlib.registry.registry import Registry
 from meshlib.registry.service import Service, ServicePort
+from meshlib.resources.proxy_annotation import annotation_text
 from meshlib.resources.typed import (
     DESTINATION_RULE,
     ENVOY_FILTER,
@@ -66,6 +68,8 @@ _EVERYTHING = frozenset(
         "RequestAuthentication",
         "MeshConfig",
         "ConfigMap",
+        "Telemetry",
+        "ProxyConfig",
     )
 )
 _LAST = (True, ("\U0010ffff", "", "", 0), 0)
@@ -84,6 +88,7 @@ class Dependencies:
 
     def __init__(self, workload: Workload, domain: str) -> None:
         self._client = workload.namespace
+        self._workload_name = workload.name
         self._labels = workload.labels
         self._domain = domain
         self.registry = Registry({}, [])
@@ -224,6 +229,8 @@ class Dependencies:
             return None
         if resource.kind == "Secret" and resource.namespace == self._client:
             return None  # a DestinationRule may name it
+        if resource.kind in ("Deployment", "Pod") and self._is_ours(resource) and annotation_text(resource):
+            return None  # what is told of calls
         if SERVICE.is_kind_of(resource) and self._of_own_services and self.selects_us(resource):
             return None
         if VIRTUAL_SERVICE.is_kind_of(resource):
@@ -236,6 +243,9 @@ class Dependencies:
         if RESILIENCE_POLICY.is_kind_of(resource):
             return None if resource.spec.inbound is not None else hosts_of_policy(resource, self._domain)
         return ()
+
+    def _is_ours(self, resource: Resource) -> bool:
+        return (resource.namespace, resource.name) == (self._client, self._workload_name)
 
     def aliases_of(self, hosts: Iterable[str]) -> set[str]:
         """The hosts that stand for one of these, directly or not."""

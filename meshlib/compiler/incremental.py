@@ -40,7 +40,7 @@ FEW = 100
 
 class Compiled(Protocol):
     """A compilation that has been made. ``said``: what is to be said of resources, clusters aside; ``about_inbound``: of the
-    workload's own server; ``contested``: names that more than one host could have had."""
+    workload's own server, and of telemetry; ``contested``: names that more than one host could have had."""
 
     said: Counter[Problem]
     refusals: list[Problem]

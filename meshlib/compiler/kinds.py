@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 from meshlib.pace import take_turns
 from meshlib.resources import typed
+from meshlib.resources.proxy_annotation import annotation_text
 
 if TYPE_CHECKING:
     from meshlib.resources.base import Resource
+    from meshlib.resources.kubernetes import Deployment, Pod
 
 
 class Kinds:
     """Each kind in the order of reading."""
 
     __slots__ = (
+        "annotated",
         "authorization_policies",
         "destination_rules",
         "envoy_filters",
@@ -24,11 +27,13 @@ class Kinds:
         "mesh_config_maps",
         "mesh_configs",
         "peer_authentications",
+        "proxy_configs",
         "request_authentications",
         "resilience_policies",
         "secrets",
         "services",
         "sidecars",
+        "telemetries",
         "virtual_services",
     )
 
@@ -51,3 +56,10 @@ class Kinds:
         self.authorization_policies = typed.AUTHORIZATION_POLICY.among(by_kind.get("AuthorizationPolicy", ()))
         self.peer_authentications = typed.PEER_AUTHENTICATION.among(by_kind.get("PeerAuthentication", ()))
         self.request_authentications = typed.REQUEST_AUTHENTICATION.among(by_kind.get("RequestAuthentication", ()))
+        self.telemetries = typed.TELEMETRY.among(by_kind.get("Telemetry", ()))
+        self.proxy_configs = typed.PROXY_CONFIG.among(by_kind.get("ProxyConfig", ()))
+        self.annotated: list[Deployment | Pod] = [
+            *(r for r in typed.DEPLOYMENT.among(by_kind.get("Deployment", ())) if annotation_text(r)),
+            *(r for r in typed.POD.among(by_kind.get("Pod", ())) if annotation_text(r)),
+        ]
+        """Those with the annotation proxy.istio.io/config."""

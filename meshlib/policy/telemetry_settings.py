@@ -2,7 +2,7 @@
 calls it makes (``client``) and once for those it serves (``server``), read by ``telemetry/``.
 
 Everything here is plain data that compares by value: who keeps something for long (a file, an exporter, a series) keeps it by
-the settings it was made of, and sees by comparing whether a reload has changed them.
+the settings it was made of, and sees by comparing whether a reload has changed them. Where something stands is not compared.
 """
 
 from __future__ import annotations
@@ -31,6 +31,36 @@ METRICS: Mapping[str, str] = MappingProxyType(
 """Telemetry's names of Istio's metrics, and those metrics without ``istio_``."""
 
 
+TAGS = (
+    "reporter",
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_service",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_service_name",
+    "destination_service_namespace",
+    "destination_cluster",
+    "request_protocol",
+    "response_code",
+    "grpc_response_status",
+    "response_flags",
+    "connection_security_policy",
+)
+"""Istio's labels, in its order."""
+
+
 @dataclass(frozen=True, slots=True)
 class TagOverride:
     """A label of a metric that is made otherwise (``tagOverrides``). ``expression`` is CEL; "": the label is removed. ``where``
@@ -38,7 +68,7 @@ class TagOverride:
 
     name: str
     expression: str
-    where: str = ""
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +88,7 @@ class MetricSettings:
     """Istio's metrics; meshlib's own are not concerned. ``overrides`` are by metric, as in the values of ``METRICS``."""
 
     disabled: bool = False
-    overrides: Mapping[str, MetricOverride] = field(default_factory=dict)
+    overrides: Mapping[str, MetricOverride] = field(default_factory=dict, hash=False)
 
     def of(self, metric: str) -> MetricOverride:
         """What is said of ``requests_total`` and its like."""
@@ -82,7 +112,7 @@ class CustomTag:
     kind: Literal["literal", "environment", "header", "formatter"]
     value: str
     default: str = ""
-    where: str = ""
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +161,14 @@ class AccessLog:
     sink: Literal["file", "otlp"] = "file"
     path: str = "/dev/stdout"
     text: str | None = None
-    labels: Mapping[str, object] | None = None
+    labels: Mapping[str, object] | None = field(default=None, hash=False)
     omit_empty: bool = False
     service: str = ""
     port: int = 0
     log_name: str = "otel_envoy_accesslog"
     expression: str = ""
-    where: str = ""
-    expression_where: str = ""
+    where: str = field(default="", compare=False)
+    expression_where: str = field(default="", compare=False)
 
 
 # -- both directions --------------------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ class Resource(Model):
 
     def place_of(self, loc: tuple[str | int, ...]) -> tuple[int, int]:
         """Line and column of a field, or of the nearest one around it; the document's own unless it was loaded with
-        ``keep_positions``."""
+        ``keep_positions`` or is one of ``loading.PLACED``."""
         if self._positions is not None:
             line, column = self._positions.place(loc)
             if line:

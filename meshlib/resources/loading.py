@@ -31,6 +31,8 @@ LONG_TEXT = 1_000
 
 GUARDED = frozenset(("AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"))
 """The kinds that something stands for when they cannot be read (``stand_ins.py``)."""
+PLACED = frozenset(("Telemetry", "MeshConfig", "ConfigMap"))
+"""Few, small, and named with their fields while calls are told of: these always know their places."""
 
 
 class Loading:
@@ -281,7 +283,7 @@ class Loading:
         was = resource._origin
         if (was.document, was.line, was.column, was.file) != (self._count, line, column, file):
             resource._origin = Origin(file=file, line=line, column=column, document=self._count)
-        if self.keep_positions:
+        if self.keep_positions or resource.kind in PLACED:
             resource._positions = checked.document.positions
         if not resource.name and not resource.metadata.generate_name:
             self.problem(

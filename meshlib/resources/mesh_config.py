@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.destination_rule import LocalityLbSetting, ZoneAwareLbSetting
 from meshlib.resources.kubernetes import KubernetesResource, Loose
-from meshlib.resources.types import AnyDuration, UInt32, is_quoted_number, names
+from meshlib.resources.telemetry_providers import EnvoyFileAccessLog, EnvoyOtelAls, Number, ProxyTracing, SpanExporter
+from meshlib.resources.types import AnyDuration, names
 from meshlib.resources.virtual_service import HttpRetry
-
-
-def _unquoted(value: object) -> object:
-    return int(value) if is_quoted_number(value) and value.strip() != "null" else value
-
-
-Number = Annotated[UInt32, BeforeValidator(_unquoted)]
-"""A whole number; quotes are as good, to protobuf's JSON: no API server looks into the text of a ConfigMap."""
 
 # -- authorizers ------------------------------------------------------------------------------------------------------
 
@@ -70,18 +63,18 @@ class ExtensionProvider(Model):
     name: str | None = None
     envoy_ext_authz_http: EnvoyExtAuthzHttp | None = None
     envoy_ext_authz_grpc: EnvoyExtAuthzGrpc | None = None
-    zipkin: object = Field(default=None, repr=False)
+    zipkin: SpanExporter | None = Field(default=None, repr=False)
     lightstep: object = Field(default=None, repr=False)
-    datadog: object = Field(default=None, repr=False)
+    datadog: SpanExporter | None = Field(default=None, repr=False)
     stackdriver: object = Field(default=None, repr=False)
     opencensus: object = Field(default=None, repr=False)
     skywalking: object = Field(default=None, repr=False)
-    opentelemetry: object = Field(default=None, repr=False)
+    opentelemetry: SpanExporter | None = Field(default=None, repr=False)
     prometheus: object = Field(default=None, repr=False)
-    envoy_file_access_log: object = Field(default=None, repr=False)
+    envoy_file_access_log: EnvoyFileAccessLog | None = None
     envoy_http_als: object = Field(default=None, repr=False)
     envoy_tcp_als: object = Field(default=None, repr=False)
-    envoy_otel_als: object = Field(default=None, repr=False)
+    envoy_otel_als: EnvoyOtelAls | None = None
     sds: object = Field(default=None, repr=False)
 
     @property
@@ -126,6 +119,7 @@ class ProxyDefaults(Loose):
     """``defaultConfig``: settings of proxies; only what others look at has a type."""
 
     proxy_metadata: dict[str, str] | None = None
+    tracing: ProxyTracing | None = Field(default=None, repr=False)
 
 
 class ServiceSettings(Model):
@@ -171,10 +165,10 @@ class MeshConfigSpec(Model):
     ingress_service: object = None
     ingress_controller_mode: object = None
     ingress_selector: object = None
-    enable_tracing: object = None
-    access_log_file: object = None
-    access_log_format: object = None
-    access_log_encoding: object = None
+    enable_tracing: bool | None = None
+    access_log_file: str | None = None
+    access_log_format: str | None = None
+    access_log_encoding: Annotated[Literal["TEXT", "JSON"], names("TEXT", "JSON")] | None = None
     enable_envoy_access_log_service: object = None
     disable_envoy_listener_log: object = None
     inbound_traffic_policy: object = None

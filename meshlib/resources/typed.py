@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from meshlib.resources.local_endpoints import LocalEndpoints
     from meshlib.resources.mesh_config import ConfigMap, MeshConfig
     from meshlib.resources.peer_authentication import PeerAuthentication
+    from meshlib.resources.proxy_config import ProxyConfig
     from meshlib.resources.request_authentication import RequestAuthentication
     from meshlib.resources.resilience import ResiliencePolicy
     from meshlib.resources.service_entry import ServiceEntry
@@ -58,6 +59,7 @@ PEER_AUTHENTICATION: Typed[PeerAuthentication] = Typed("PeerAuthentication")
 REQUEST_AUTHENTICATION: Typed[RequestAuthentication] = Typed("RequestAuthentication")
 WASM_PLUGIN: Typed[WasmPlugin] = Typed("WasmPlugin")
 TELEMETRY: Typed[Telemetry] = Typed("Telemetry")
+PROXY_CONFIG: Typed[ProxyConfig] = Typed("ProxyConfig")
 MESH_CONFIG: Typed[MeshConfig] = Typed("MeshConfig")
 CONFIG_MAP: Typed[ConfigMap] = Typed("ConfigMap")
 RESILIENCE_POLICY: Typed[ResiliencePolicy] = Typed("ResiliencePolicy")

@@ -36,10 +36,10 @@ spec:
       percent: 10
       budgetInterval: 1s
 ---
-apiVersion: telemetry.istio.io/v1
-kind: Telemetry
+apiVersion: extensions.istio.io/v1alpha1
+kind: WasmPlugin
 metadata: {name: quiet}
-spec: {tracing: []}
+spec: {url: "oci://example.com/w:1"}
 """
 
 
@@ -65,7 +65,7 @@ def test_each_other_field_is_named_with_its_line_and_reason(tmp_path):
     assert "trafficPolicy.proxyProtocol: not for this protocol: " in lines[1]
     assert "trafficPolicy.outlierDetection.consecutiveErrors: approximated: read as" in lines[0]
     assert "budgetInterval: ignored: loads, no effect (Envoy's budget is of the moment" in lines[2]
-    assert "Telemetry/default/quiet spec: ignored: " in lines[3]
+    assert "WasmPlugin/default/quiet spec: ignored: " in lines[3]
     assert lines[-1] == "7 fields set: 3 honoured, 1 approximated, 2 ignored, 1 not for this protocol"
 
 

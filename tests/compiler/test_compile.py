@@ -373,17 +373,17 @@ def test_limits_of_zero_mean_the_default():
 
 def test_fields_without_effect_are_named_with_their_resource():
     extra = {
-        "apiVersion": "telemetry.istio.io/v1",
-        "kind": "Telemetry",
+        "apiVersion": "extensions.istio.io/v1alpha1",
+        "kind": "WasmPlugin",
         "metadata": {"name": "quiet"},
-        "spec": {"metrics": [{"overrides": [{"disabled": True}]}]},
+        "spec": {"url": "oci://example.com/w:1"},
     }
     snap = snapshot(*PODS, destination_rule("reviews", proxyProtocol={"version": "V2"}, tls={"mode": "DISABLE"}), extra)
     notices = {p.path: p.message for p in snap.problems if p.code == "no-effect"}
     assert notices == {
         "DestinationRule/default/reviews": "no effect: trafficPolicy.proxyProtocol "
         "(a header of connections that a proxy forwards)",
-        "Telemetry/default/quiet": "Telemetry loads and has no effect: metrics and spans are not configurable yet",
+        "WasmPlugin/default/quiet": "WasmPlugin loads and has no effect: Wasm runs in Envoy",
     }
 
 

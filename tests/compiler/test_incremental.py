@@ -101,11 +101,11 @@ POLICY = {
     "metadata": {"name": "ratings"},
     "spec": {"host": "ratings", "loadBalancer": {"peakEwma": {}}},
 }
-TELEMETRY = {
-    "apiVersion": "telemetry.istio.io/v1",
-    "kind": "Telemetry",
-    "metadata": {"name": "t"},
-    "spec": {"tracing": [{"randomSamplingPercentage": 1.0}]},
+PLUGIN = {
+    "apiVersion": "extensions.istio.io/v1alpha1",
+    "kind": "WasmPlugin",
+    "metadata": {"name": "w"},
+    "spec": {"url": "oci://example.com/w:1"},
 }
 
 
@@ -118,7 +118,7 @@ TELEMETRY = {
         (service("new"), {"new"}),
         (ENTRY, {"new"}),
         (WITHOUT_HOSTS, {"login"}),
-        (TELEMETRY, set()),
+        (PLUGIN, set()),
         (service("new", port=1234), {"new"}),
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
@@ -139,7 +139,7 @@ def test_a_resource_makes_anew_what_it_touches_when_it_comes_and_when_it_goes(mo
 def test_what_touches_nothing_keeps_all_tables():
     compiler = Compiler(WORKLOAD)
     first = compiler.compile([*FIXED, *PODS])
-    second = compiler.compile([*FIXED, *PODS, *load(TELEMETRY)])
+    second = compiler.compile([*FIXED, *PODS, *load(PLUGIN)])
     assert second.ports is first.ports
     assert second.clusters is first.clusters
     assert len(second.problems) == len(first.problems) + 1

@@ -350,9 +350,18 @@ def test_headers_that_are_sent_to_an_authorizer_are_not_shown():
 
 
 def test_fields_without_effect_are_named_in_a_notice():
-    snapshot = compiled(config_map(accessLogFile="/dev/stdout", ca={}, enableAutoMtls=True, trustDomain="td.example"))
+    snapshot = compiled(
+        config_map(
+            enablePrometheusMerge=True,
+            accessLogFile="/dev/stdout",
+            ca={},
+            enableAutoMtls=True,
+            trustDomain="td.example",
+        )
+    )
     (said,) = [p.message for p in snapshot.problems if p.path == "ConfigMap/istio-system/istio"]
-    assert "accessLogFile" in said
+    assert "enablePrometheusMerge" in said
+    assert "accessLogFile" not in said
     assert "ca" in said
     assert "enableAutoMtls" not in said
     assert "trustDomain" not in said

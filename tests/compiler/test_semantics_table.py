@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from meshlib.compiler.semantics.__main__ import page
 from meshlib.compiler.semantics.fields import fields, inert_fields
 from meshlib.compiler.semantics.table import HONOURED, STATUSES, Row, Table
-from meshlib.compiler.semantics.tables import SAME_AS, SECURITY_AND_TELEMETRY, TABLES
+from meshlib.compiler.semantics.tables import EXTENSIONS, SAME_AS, TABLES
 from meshlib.resources.kinds import KINDS, all_models
 from meshlib.resources.loader import load_objects
 from tests.support.resources import destination_rule, virtual_service
@@ -63,7 +63,7 @@ def test_every_row_is_about_a_field_that_exists_and_about_it_alone(kind):
 
 def test_every_kind_of_istio_is_accounted_for():
     kubernetes = {kind for kind, known in KINDS.items() if known.module == "kubernetes"}
-    assert {*TABLES, *SAME_AS, *SECURITY_AND_TELEMETRY, *kubernetes} == set(KINDS)
+    assert {*TABLES, *SAME_AS, *EXTENSIONS, *kubernetes} == set(KINDS)
 
 
 def words(path: str) -> set[str]:

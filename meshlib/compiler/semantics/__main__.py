@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from meshlib.compiler.semantics.table import Row
-from meshlib.compiler.semantics.tables import SECURITY_AND_TELEMETRY, TABLES
+from meshlib.compiler.semantics.tables import EXTENSIONS, TABLES
 
 HEAD = """\
 # What every field does
@@ -36,7 +36,7 @@ def page() -> str:
         parts.append(f"\n## {kind}\n\n| field | status | here | default | tested in |\n|---|---|---|---|---|\n")
         parts.append("\n".join(_line(row) for row in table.rows) + "\n")
     parts.append("\n## Kinds that load and have no effect yet\n\n| kind | because |\n|---|---|\n")
-    parts.append("\n".join(f"| {kind} | {reason} |" for kind, reason in SECURITY_AND_TELEMETRY.items()) + "\n")
+    parts.append("\n".join(f"| {kind} | {reason} |" for kind, reason in EXTENSIONS.items()) + "\n")
     return "".join(parts)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from meshlib.compiler.semantics.table import HONOURED, Row, Table
-from meshlib.compiler.semantics.tables import SAME_AS, SECURITY_AND_TELEMETRY, TABLES
+from meshlib.compiler.semantics.tables import EXTENSIONS, SAME_AS, TABLES
 from meshlib.pace import take_turns
 from meshlib.problems import Problem, Severity
 
@@ -140,10 +140,8 @@ def inert_fields(resources: Sequence[Resource]) -> Iterator[Problem]:
     """A notice for each resource that sets fields without effect on HTTP clients, naming them."""
     for resource in resources:
         take_turns()
-        if resource.kind in SECURITY_AND_TELEMETRY:
-            yield _notice(
-                resource, f"{resource.kind} loads and has no effect: {SECURITY_AND_TELEMETRY[resource.kind]}", ""
-            )
+        if resource.kind in EXTENSIONS:
+            yield _notice(resource, f"{resource.kind} loads and has no effect: {EXTENSIONS[resource.kind]}", "")
             continue
         reasons: dict[str, list[str]] = {}
         for path, row in _inert_rows(resource):

@@ -7,6 +7,11 @@ from meshlib.compiler.semantics.table import Row, approximated, honoured, ignore
 SETTINGS = "tests/compiler/test_mesh_settings.py"
 CUSTOM = "tests/mesh/test_custom_policies.py"
 COMPILED = "tests/compiler/test_custom.py"
+METRICS = "tests/compiler/telemetry/test_metrics.py"
+SPANS = "tests/compiler/telemetry/test_tracing.py"
+LOGS = "tests/compiler/telemetry/test_logs.py"
+PROVIDERS = "tests/compiler/telemetry/test_providers.py"
+PROXIES = "tests/compiler/telemetry/test_proxies.py"
 _AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
 _PROXY = "about proxies: there are none"
 _TELEMETRY = "traces, logs and metrics of proxies: a library has its program's"
@@ -46,23 +51,71 @@ ROWS: tuple[Row, ...] = (
     *(
         ignored(f"extensionProviders.{kind}", _TELEMETRY)
         for kind in (
-            "zipkin",
             "lightstep",
-            "datadog",
             "stackdriver",
             "opencensus",
-            "skywalking",
-            "opentelemetry",
-            "prometheus",
-            "envoyFileAccessLog",
             "envoyHttpAls",
             "envoyTcpAls",
-            "envoyOtelAls",
+        )
+    ),
+    *(
+        approximated(
+            f"extensionProviders.{kind}",
+            "spans may name it",
+            PROVIDERS,
+            "they go where the program's own tracer provider sends them",
+        )
+        for kind in ("zipkin", "opentelemetry", "datadog", "skywalking")
+    ),
+    *(
+        honoured(f"extensionProviders.{kind}.maxTagLength", "of a path that becomes an attribute", SPANS, "256")
+        for kind in ("zipkin", "opentelemetry", "datadog")
+    ),
+    approximated(
+        "extensionProviders.opentelemetry.dynatraceSampler",
+        "percentages of sampling do not count",
+        SPANS,
+        "the sampler of the program's own tracer provider decides",
+    ),
+    *(
+        ignored(f"extensionProviders.{kind}.dynatraceSampler", "Istio does not have it there")
+        for kind in ("zipkin", "datadog")
+    ),
+    honoured("extensionProviders.prometheus", "metrics may name it: they are recorded then", PROVIDERS),
+    honoured("extensionProviders.envoyFileAccessLog.path", "the file, or /dev/stdout", LOGS, "/dev/stdout"),
+    honoured("extensionProviders.envoyFileAccessLog.logFormat.text", "a line, in Envoy's operators", LOGS),
+    honoured("extensionProviders.envoyFileAccessLog.logFormat.labels", "JSON with these keys", LOGS),
+    honoured("extensionProviders.envoyFileAccessLog.omitEmptyValues", "what is not there is left out", LOGS, "false"),
+    *(
+        honoured(f"extensionProviders.envoyOtelAls.{field}", does, LOGS)
+        for field, does in (
+            ("service", "the collector's host"),
+            ("port", "the collector's port"),
+            ("logName", "the name of the log"),
+            ("logFormat.text", "bodies of records"),
+            ("logFormat.labels", "attributes of records"),
         )
     ),
     ignored("extensionProviders.sds", "secrets come from files"),
-    not_here("defaultProviders", _TELEMETRY),
+    honoured("defaultProviders.tracing", "where no Telemetry names one: the first", SPANS),
+    honoured("defaultProviders.metrics", "where no Telemetry names one", METRICS, "prometheus"),
+    honoured("defaultProviders.accessLogging", "where no Telemetry names one", LOGS),
     not_here("defaultConfig", _PROXY),
+    approximated(
+        "defaultConfig.proxyMetadata",
+        "what customTags of the kind environment read, before the program's own variables",
+        PROXIES,
+        "nothing else reads it: there is no proxy",
+    ),
+    approximated(
+        "defaultConfig.tracing.sampling",
+        "share of calls that are sampled, unless a Telemetry says it",
+        PROXIES,
+        "without it the program's own sampler decides; istiod has 1 % (its PILOT_TRACE_SAMPLING)",
+    ),
+    honoured("defaultConfig.tracing.customTags", "attributes of every span, unless a Telemetry says it", PROXIES),
+    honoured("defaultConfig.tracing.maxPathTagLength", "of a path that becomes an attribute", PROXIES, "256"),
+    honoured("defaultConfig.tracing.enableIstioTags", "attributes istio.*, where no Telemetry counts", PROXIES, "true"),
     *(not_here(field, _PROXY) for field in ("proxyListenPort", "proxyInboundListenPort", "proxyHttpPort")),
     ignored("connectTimeout", "10 s, or what a DestinationRule says"),
     ignored("hboneIdleTimeout", "there is no HBONE"),
@@ -75,10 +128,6 @@ ROWS: tuple[Row, ...] = (
     *(
         ignored(field, _TELEMETRY)
         for field in (
-            "enableTracing",
-            "accessLogFile",
-            "accessLogFormat",
-            "accessLogEncoding",
             "enableEnvoyAccessLogService",
             "disableEnvoyListenerLog",
             "inboundClusterStatName",
@@ -86,6 +135,10 @@ ROWS: tuple[Row, ...] = (
             "enablePrometheusMerge",
         )
     ),
+    honoured("enableTracing", "false: no spans, unless a Telemetry or a default provider is about them", SPANS, "true"),
+    honoured("accessLogFile", "where calls are logged, unless Telemetry or a default provider says it", LOGS, "off"),
+    honoured("accessLogFormat", "of that log, and of the provider envoy", LOGS, "Istio's"),
+    honoured("accessLogEncoding", "TEXT or JSON", LOGS, "TEXT"),
     not_here("inboundTrafficPolicy", _PROXY),
     not_here("configSources", _ISTIOD),
     honoured(

@@ -115,9 +115,19 @@ ENVOY_FILTER: tuple[Row, ...] = (
 
 PROXY_CONFIG: tuple[Row, ...] = (
     not_here("concurrency", "threads of a proxy; a library runs in its program's"),
-    not_here("environmentVariables", "environment of a proxy's container"),
+    approximated(
+        "environmentVariables",
+        "what customTags of the kind environment read, before the program's own variables",
+        "tests/compiler/telemetry/test_proxies.py",
+        "nothing else reads them: there is no proxy",
+    ),
     not_here("image", "container image of a proxy"),
-    not_here("selector", "selects proxies"),
+    honoured(
+        "selector.matchLabels",
+        "workloads it is for, after those of their namespace and of the root namespace",
+        "tests/compiler/telemetry/test_proxies.py",
+        "all of the namespace",
+    ),
 )
 
 LOCAL_ENDPOINTS: tuple[Row, ...] = (

@@ -10,6 +10,7 @@ from meshlib.compiler.semantics import (
     peer_authentication,
     request_authentication,
     resilience_policy,
+    telemetry,
     virtual_service,
 )
 from meshlib.compiler.semantics.table import Table
@@ -31,6 +32,7 @@ TABLES: dict[str, Table] = {
         ("PeerAuthentication", peer_authentication.ROWS),
         ("RequestAuthentication", request_authentication.ROWS),
         ("ResiliencePolicy", resilience_policy.ROWS),
+        ("Telemetry", telemetry.ROWS),
         ("LocalEndpoints", others.LOCAL_ENDPOINTS),
     )
 }
@@ -38,8 +40,7 @@ TABLES: dict[str, Table] = {
 SAME_AS = {"ConfigMap": "MeshConfig"}
 """Kinds that say what another one does."""
 
-SECURITY_AND_TELEMETRY = {
-    "Telemetry": "metrics and spans are not configurable yet",
+EXTENSIONS = {
     "WasmPlugin": "Wasm runs in Envoy",
     "TrafficExtension": "Wasm and Lua run in Envoy",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.resources.cel_syntax import cel_problem
+from meshlib.policy.cel_syntax import cel_problem
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 

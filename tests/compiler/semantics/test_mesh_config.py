@@ -20,16 +20,27 @@ def test_what_acts():
         "defaultHttpRetryPolicy",
         "enableAutoMtls",
         "meshMTLS",
+        "defaultProviders",
+        "defaultConfig",
+        "enableTracing",
+        "accessLogFile",
+        "accessLogFormat",
+        "accessLogEncoding",
     }
     others = [row.path.rpartition(".")[2] for row in ROWS if not row.inert and row.status != HONOURED]
-    assert set(others) == {"includeRequestBodyInCheck", "includeAdditionalHeadersInCheck"}
+    assert set(others) == {
+        "includeRequestBodyInCheck",
+        "includeAdditionalHeadersInCheck",
+        *("zipkin", "opentelemetry", "datadog", "skywalking", "dynatraceSampler"),
+        *("sampling", "proxyMetadata"),
+    }
 
 
 def test_the_config_map_has_the_rows_of_the_resource_and_its_own_places():
-    said = {"trustDomain": "td", "extensionProviders": [http_authorizer()], "accessLogFile": "x"}
+    said = {"trustDomain": "td", "extensionProviders": [http_authorizer()], "accessLogFile": "x", "ca": {}}
     (text, resource) = load_objects([config_map(**said), mesh_config(**said)]).resources
     assert [(f.path, f.row) for f in fields(text)] == [(f.path, f.row) for f in fields(resource)]
     assert next(f.loc[:2] for f in fields(text)) == ("data", "mesh")
     statuses = {field.path: field.row.status for field in fields(resource)}
     assert statuses["trustDomain"] == statuses["extensionProviders.envoyExtAuthzHttp.port"] == HONOURED
-    assert statuses["accessLogFile"] != HONOURED
+    assert statuses["ca"] != HONOURED

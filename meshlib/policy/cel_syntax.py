@@ -1,9 +1,11 @@
-"""Whether a text is an expression of CEL, the language of Telemetry's access-log filters: its grammar, not its types."""
+"""Whether a text is an expression of CEL, the language of Telemetry's access-log filters and tags: its grammar, not its types;
+and what it reads."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 _TOKEN = re.compile(
@@ -71,28 +73,30 @@ class _Bad(Exception):
 class _Parser:
     """Recursive descent. Methods that parse return what was found: "name", "field" (``a.b``), "number" or ""."""
 
+    __slots__ = ("_at", "_depth", "tokens")
+
     def __init__(self, text: str) -> None:
-        self._tokens: list[tuple[str, str]] = []
+        self.tokens: list[tuple[str, str]] = []
         at = 0
         while at < len(text):
             found = _TOKEN.match(text, at)
             if found is None:
                 raise _Bad(f"{text[at]!r} does not belong into an expression")
             if found.lastgroup != "space":
-                self._tokens.append((found.lastgroup or "", found[0]))
+                self.tokens.append((found.lastgroup or "", found[0]))
             at = found.end()
-        self._tokens.append(("end", ""))
+        self.tokens.append(("end", ""))
         self._at = 0
         self._depth = 0
 
     # -- tokens
 
     def _fail(self) -> NoReturn:
-        kind, token = self._tokens[self._at]
+        kind, token = self.tokens[self._at]
         raise _Bad("it ends too early" if kind == "end" else f"{token!r} is not expected there")
 
     def _is(self, *signs: str) -> bool:
-        kind, token = self._tokens[self._at]
+        kind, token = self.tokens[self._at]
         return token in signs and kind in ("sign", "name", "end")
 
     def _take(self, *signs: str) -> bool:
@@ -106,7 +110,7 @@ class _Parser:
             self._fail()
 
     def _name(self) -> str:
-        kind, token = self._tokens[self._at]
+        kind, token = self.tokens[self._at]
         if kind != "name" or token in _LITERALS or token == "in":
             self._fail()
         self._at += 1
@@ -138,7 +142,7 @@ class _Parser:
         if self._take("!"):
             while self._take("!"):
                 pass
-            if self._is("-") and self._tokens[self._at + 1][0] in ("int", "float"):
+            if self._is("-") and self.tokens[self._at + 1][0] in ("int", "float"):
                 self._at += 1
             self._member()
             return ""
@@ -170,11 +174,11 @@ class _Parser:
 
     def _primary(self) -> tuple[str, bool]:
         """What was found, and whether it may go on as the name of a message."""
-        kind, token = self._tokens[self._at]
+        kind, token = self.tokens[self._at]
         if kind in ("int", "float", "text") or (kind == "name" and token in _LITERALS):
             self._at += 1
             problem = _literal_problem(
-                kind, token, negative=self._tokens[self._at - 2][1] == "-" if self._at > 1 else False
+                kind, token, negative=self.tokens[self._at - 2][1] == "-" if self._at > 1 else False
             )
             if problem:
                 raise _Bad(problem)
@@ -228,3 +232,32 @@ class _Parser:
             if not self._take(","):
                 self.expect(end)
                 return
+
+
+def cel_references(text: str) -> list[tuple[str, ...]]:
+    """What an expression (of which ``cel_problem`` says nothing) reads: ``("request", "headers", "x-a")`` of
+    ``request.headers["x-a"]``, as far as fields and keys are written out. Variables of its own loops are left out."""
+    tokens = _Parser(text).tokens
+    found: list[tuple[str, ...]] = []
+    own: set[str] = set()
+    for at, (kind, token) in enumerate(tokens):
+        before = tokens[at - 1][1] if at else ""
+        if kind != "name" or token in _LITERALS or token == "in" or before == "." or tokens[at + 1][1] == "(":
+            if token in _LOOPS and before == "." and tokens[at + 1][1] == "(":
+                own.add(tokens[at + 2][1])
+            continue
+        found.append((token, *_steps(tokens, at + 1)))
+    return [path for path in found if path[0] not in own]
+
+
+def _steps(tokens: Sequence[tuple[str, str]], at: int) -> Iterator[str]:
+    while True:
+        sign, (kind, token) = tokens[at][1], tokens[min(at + 1, len(tokens) - 1)]
+        if sign == "." and kind == "name" and tokens[at + 2][1] != "(":
+            yield token
+            at += 2
+        elif sign == "[" and kind == "text" and token[0] in "\"'" and tokens[at + 2][1] == "]":
+            yield token[3:-3] if token[:3] in ('"""', "'''") else token[1:-1]
+            at += 3
+        else:
+            return

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.resources.cel_syntax import cel_problem
+from meshlib.policy.cel_syntax import cel_problem, cel_references
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,29 @@ def test_no_expression(text):
 @given(st.text("ab1.'\"\\()[]{}?:!-+,&|= \n", max_size=12))
 def test_no_text_makes_the_reader_do_anything_but_judge(text):
     assert isinstance(cel_problem(text), str)
+
+
+@pytest.mark.parametrize(
+    ("expression", "reads"),
+    [
+        ("response.code >= 400", [("response", "code")]),
+        ("request.headers['x-a'] == 'b'", [("request", "headers", "x-a")]),
+        ('request.headers["""x-a"""]', [("request", "headers", "x-a")]),
+        ("request.headers[request.id]", [("request", "headers"), ("request", "id")]),
+        ("size(request.headers)", [("request", "headers")]),
+        ("request.path.startsWith('/a')", [("request", "path")]),
+        ("request.headers.exists(k, k == 'a' || k == request.id)", [("request", "headers"), ("request", "id")]),
+        ("has(node.metadata.a) ? node.metadata.a : 'x'", [("node", "metadata", "a")] * 2),
+        ("'x' in request.headers", [("request", "headers")]),
+        ("true ? 1 : [2, 3][0]", []),
+    ],
+)
+def test_what_an_expression_reads(expression, reads):
+    assert cel_problem(expression) == ""
+    assert cel_references(expression) == reads
+
+
+@given(st.text(alphabet="ab.[]'\"()?: &|=", max_size=30))
+def test_whatever_is_an_expression_tells_what_it_reads(text):
+    if cel_problem(text) == "":
+        assert all(path and path[0].isidentifier() for path in cel_references(text))

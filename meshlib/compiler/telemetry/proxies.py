@@ -1,0 +1,152 @@
+"""What is said of proxies and means something to a library: ``tracing`` and the environment, of MeshConfig's defaultConfig, of
+ProxyConfigs and of the annotation ``proxy.istio.io/config`` of the workload's own Pod or Deployment.
+
+Istio's order, the last counts most: defaultConfig, the ProxyConfig of the root namespace, that of the namespace, the
+annotation, the ProxyConfig that selects the workload. Of those without (with) a selector the oldest counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from meshlib.compiler.telemetry.custom_tags import custom_tags
+from meshlib.compiler.telemetry.providers import place
+from meshlib.policy.telemetry_settings import CustomTag
+from meshlib.problems import Problem, Severity
+from meshlib.resources.proxy_annotation import ANNOTATION, AnnotatedConfig, annotation_place, annotation_text
+from meshlib.resources.yaml_reader import read
+
+if TYPE_CHECKING:
+    from meshlib.resources.base import Resource
+    from meshlib.resources.kubernetes import Deployment, Pod
+    from meshlib.resources.mesh_config import ConfigMap, MeshConfig
+    from meshlib.resources.proxy_config import ProxyConfig
+    from meshlib.resources.telemetry_providers import ProxyTracing
+    from meshlib.workload import Workload
+
+Loc = tuple[str | int, ...]
+MOST = 100.0
+"""A percentage above this counts as 1, as in istiod."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyDefaults:
+    """What counts where Telemetries say nothing. ``sampling`` is a percentage, None where nobody says one; of
+    ``environment``, what is set for the workload's proxy before the program's own variables are looked at."""
+
+    sampling: float | None = None
+    custom_tags: tuple[CustomTag, ...] = ()
+    max_tag_length: int = 0
+    istio_tags: bool | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def known(self, tags: Iterable[CustomTag]) -> tuple[CustomTag, ...]:
+        """``tags``, those of the environment by their value where that is set here."""
+        return tuple(
+            replace(tag, kind="literal", value=self.environment[tag.value], default="")
+            if tag.kind == "environment" and tag.value in self.environment
+            else tag
+            for tag in tags
+        )
+
+
+def proxy_defaults(
+    config: MeshConfig | ConfigMap | None,
+    proxy_configs: Sequence[ProxyConfig],
+    annotated: Iterable[Deployment | Pod],
+    workload: Workload,
+    root_namespace: str,
+) -> tuple[ProxyDefaults, list[Problem]]:
+    """For one workload. ``annotated``: its own Deployment and Pod, as far as they have the annotation."""
+    found, problems = ProxyDefaults(), []
+    environment: dict[str, str] = {}
+    if config is not None and config.spec.default_config is not None:
+        defaults = config.spec.default_config
+        environment.update(defaults.proxy_metadata or {})
+        found = _traced(found, defaults.tracing, config, (*place(config), "defaultConfig", "tracing"))
+    root, wide, selecting = _environments(proxy_configs, workload, root_namespace)
+    environment.update({**root, **wide})
+    for resource in annotated:
+        said, loc, wrong = annotation_of(resource)
+        problems += wrong
+        if said is not None:
+            environment.update(said.proxy_metadata or {})
+            found = _traced(found, said.tracing, resource, loc)
+            break
+    environment.update(selecting)
+    return replace(found, environment=environment, custom_tags=found.custom_tags), problems
+
+
+def _traced(before: ProxyDefaults, tracing: ProxyTracing | None, resource: Resource, loc: Loc) -> ProxyDefaults:
+    if tracing is None:
+        return before
+    tags = {tag.name: tag for tag in before.custom_tags}
+    inside = (*loc, "customTags") if loc[-1] == "tracing" else loc
+    tags.update((tag.name, tag) for tag in custom_tags(tracing.custom_tags or {}, resource, inside))
+    sampling = tracing.sampling or None  # 0 is protobuf's "not said"
+    return replace(
+        before,
+        sampling=before.sampling if sampling is None else sampling if sampling <= MOST else 1.0,
+        custom_tags=tuple(tag for _, tag in sorted(tags.items())),
+        max_tag_length=tracing.max_path_tag_length or before.max_tag_length,
+        istio_tags=before.istio_tags if tracing.enable_istio_tags is None else tracing.enable_istio_tags,
+    )
+
+
+def _environments(
+    resources: Sequence[ProxyConfig], workload: Workload, root_namespace: str
+) -> tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]]:
+    """Of the root namespace, of the workload's, and of what selects it."""
+    root: Mapping[str, str] | None = None
+    wide: Mapping[str, str] | None = None
+    selecting: Mapping[str, str] | None = None
+    for resource in sorted(resources, key=lambda resource: resource.age_key):
+        labels = (resource.spec.selector.match_labels if resource.spec.selector is not None else None) or {}
+        said = resource.spec.environment_variables or {}
+        if not labels and resource.namespace == root_namespace and root is None:
+            root = said
+        elif not labels and resource.namespace == workload.namespace and wide is None:
+            wide = said
+        elif (
+            labels
+            and resource.namespace == workload.namespace
+            and selecting is None
+            and all(workload.labels.get(key) == value for key, value in labels.items())
+        ):
+            selecting = said
+    return root or {}, wide or {}, selecting or {}
+
+
+def annotation_of(resource: Deployment | Pod) -> tuple[AnnotatedConfig | None, Loc, list[Problem]]:
+    """What the annotation says, where it stands, and what is wrong with it: then it says nothing."""
+    text, loc = annotation_text(resource), annotation_place(resource)
+    documents, problems = read(text, "")
+    if not problems and len(documents) == 1 and isinstance(documents[0].value, Mapping):
+        try:
+            return AnnotatedConfig.model_validate(documents[0].value), loc, []
+        except ValidationError as error:
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    else:
+        why = problems[0].message if problems else "it is not an object"
+    line, column = resource.place_of(loc)
+    return (
+        None,
+        loc,
+        [
+            Problem(
+                "bad-annotation",
+                Severity.WARNING,
+                resource.origin.file,
+                line,
+                column,
+                f"{resource.id} {ANNOTATION}",
+                f"the annotation {ANNOTATION} cannot be read, and says nothing: {why}",
+                "for example tracing: {sampling: 10}",
+            )
+        ],
+    )
