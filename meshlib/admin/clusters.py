@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.admin.page import JSON, TEXT, Page, json_list
 from meshlib.registry.service import Endpoint
+from meshlib.telemetry.endpoint_counts import EndpointCount, EndpointCounts
 
 if TYPE_CHECKING:
     from meshlib.admin.seen import Seen
@@ -26,11 +27,12 @@ Facts = dict[str, Value]
 
 def clusters_page(seen: Seen, *, as_json: bool) -> Page:
     """Of the snapshot in force; empty once the mesh is closed."""
-    live = seen.core.live
+    live, counts = seen.core.live, seen.recent.endpoints
+    seen.core.telemetry.catch_up()
     if as_json:
-        statuses = () if live is None else (cluster_status(live, spec) for spec in _specs(live))
+        statuses = () if live is None else (cluster_status(live, spec, counts) for spec in _specs(live))
         return Page(json_list('{"cluster_statuses": [', statuses, "]}\n"), JSON)
-    return Page(() if live is None else _texts(live), TEXT)
+    return Page(() if live is None else _texts(live, counts), TEXT)
 
 
 def _specs(live: Live) -> Iterator[Cluster]:
@@ -49,8 +51,11 @@ def _hosts(live: Live, spec: Cluster) -> Iterator[tuple[str, Endpoint | None, En
         yield state.key, found if isinstance(found, Endpoint) else None, state
 
 
-def _counts(state: EndpointState | None) -> Facts:
-    return {} if state is None else {"rq_active": state.active}
+def _counts(cluster: str, state: EndpointState | None, counts: EndpointCounts) -> Facts:
+    if state is None:
+        return {}
+    found = counts.of(cluster, state.key) or EndpointCount()
+    return {"rq_active": state.active, **found.facts()}
 
 
 def _flags(endpoint: Endpoint | None, state: EndpointState | None) -> list[str]:
@@ -93,7 +98,7 @@ def _facts(endpoint: Endpoint | None, state: EndpointState | None) -> Facts:
     return facts
 
 
-def _texts(live: Live) -> Iterator[bytes]:
+def _texts(live: Live, counts: EndpointCounts) -> Iterator[bytes]:
     for spec in _specs(live):
         key, bound = spec.key, live.bound.get(spec.key)
         lines = [f"{key}::observability_name::{key}"]
@@ -101,7 +106,7 @@ def _texts(live: Live) -> Iterator[bytes]:
         lines += [f"{key}::{name}::{value}" for name, value in _of_cluster(bound).items()]
         for address, endpoint, state in _hosts(live, spec):
             facts = {
-                **_counts(state),
+                **_counts(key, state, counts),
                 "health_flags": "".join(f"/{flag}" for flag in _flags(endpoint, state)) or HEALTHY,
                 **_facts(endpoint, state),
             }
@@ -126,7 +131,7 @@ def _of_cluster(bound: BoundCluster | None) -> Facts:
     return found
 
 
-def cluster_status(live: Live, spec: Cluster) -> dict[str, object]:
+def cluster_status(live: Live, spec: Cluster, counts: EndpointCounts) -> dict[str, object]:
     """As Envoy's ``ClusterStatus`` in JSON; ``counts`` is ours."""
     bound = live.bound.get(spec.key)
     host_statuses = []
@@ -136,7 +141,10 @@ def cluster_status(live: Live, spec: Cluster) -> dict[str, object]:
         host_statuses.append(
             {
                 "address": _address(address),
-                "stats": [{"type": "GAUGE", "name": name, "value": str(n)} for name, n in _counts(state).items()],
+                "stats": [
+                    {"type": "GAUGE" if name.endswith("_active") else "COUNTER", "name": name, "value": str(number)}
+                    for name, number in _counts(spec.key, state, counts).items()
+                ],
                 "health_status": {
                     "eds_health_status": "UNHEALTHY" if "failed_eds_health" in flags else "HEALTHY",
                     **({"failed_outlier_check": True} if "failed_outlier_check" in flags else {}),

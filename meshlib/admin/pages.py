@@ -11,6 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from meshlib.admin.calls import calls_page, hosts_page
 from meshlib.admin.certs import certs_page
 from meshlib.admin.clusters import clusters_page
 from meshlib.admin.page import HTML, JSON, Page, as_json, text
@@ -82,6 +83,14 @@ def _clusters(seen: Seen, request: AdminRequest) -> Page:
     return clusters_page(seen, as_json=_wants_json(request))
 
 
+def _calls(seen: Seen, request: AdminRequest) -> Page:
+    return calls_page(seen, request.query)
+
+
+def _hosts(seen: Seen, _request: AdminRequest) -> Page:
+    return hosts_page(seen)
+
+
 def _certs(seen: Seen, _request: AdminRequest) -> Page:
     return certs_page(seen)
 
@@ -114,6 +123,8 @@ def _index(seen: Seen, _request: AdminRequest) -> Page:
 PAGES: dict[str, tuple[Callable[[Seen, AdminRequest], Page], str]] = {
     "/": (_index, ""),
     "/clusters": (_clusters, "clusters and their endpoints; ?format=json"),
+    "/calls": (_calls, "the last calls, attempt by attempt; ?match=HOST or ROUTE, ?failed, ?limit=N"),
+    "/hosts": (_hosts, "calls, errors and durations by host"),
     "/status": (_status, "mesh.status() as JSON"),
     "/stats": (_stats, "counts as text; ?format=json, ?format=prometheus"),
     "/stats/prometheus": (_prometheus, "metrics for Prometheus"),

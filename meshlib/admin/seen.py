@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from meshlib.resources.base import Resource
+    from meshlib.telemetry.recent import Recent
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.workload import Workload
 
@@ -31,6 +32,11 @@ class Seen(Protocol):
     @property
     def registry(self) -> CollectorRegistry:
         """Of its metrics."""
+        ...
+
+    @property
+    def recent(self) -> Recent:
+        """Its last calls."""
         ...
 
     def status(self) -> dict[str, Any]: ...

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meshlib.cli.explain_inbound import INBOUND_OPTIONS, explain_inbound, inbound_options
+from meshlib.cli.explain_live import explain_live, live_options
 from meshlib.cli.options import (
     PLACE,
     as_typed,
@@ -34,10 +35,12 @@ Examples:
   meshlib explain mesh/ -X GET http://reviews:9080/ -H 'end-user: jason' --labels app=productpage
   meshlib explain mesh/ http://ratings:9080/ --format json | jq .destinations
   meshlib explain mesh/ grpc://catalog:7001/shop.Catalog/GetProduct -H 'x-canary: yes'
+  meshlib explain --live 4711 reviews --failed
   meshlib explain --inbound mesh/ /admin/users --labels app=reviews --principal cluster.local/ns/prod/sa/web
 """
 )
-@click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH... URL")
+@click.argument("paths", nargs=-1, type=PLACE, metavar="PATH... URL")
+@live_options
 @inbound_options
 @click.option("-X", "--request", "method", metavar="METHOD", help="Request method.  [default: GET; POST for gRPC]")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Request header. Repeatable.")
@@ -57,6 +60,9 @@ def explain(
     labels: str,
     https_rules: HttpsRules,
     inbound: bool,
+    live: bool,
+    last: int | None,
+    failed: bool,
     cert: str | None,
     key: str | None,
     bundles: tuple[str, ...],
@@ -66,7 +72,20 @@ def explain(
     timeouts, retries and faults. Nothing is sent. The last argument is the URL.
 
     With --inbound, show what happens to a request that the workload receives, and which AuthorizationPolicy decides. The
-    last argument is then the path of the request."""
+    last argument is then the path of the request.
+
+    With --live, show what has happened to the last calls of a running process that has an admin endpoint (docs/admin.md),
+    attempt by attempt. The arguments are then the process and a host or route, both optional."""
+    if live:
+        _nothing_else(method, headers, inbound, **told)
+        explain_live(paths, style, last, failed)
+        return
+    if last is not None or failed:
+        raise click.UsageError(
+            f"{'--failed' if failed else '--last'} is of calls that have been made: give --live, too"
+        )
+    if not paths:
+        raise click.UsageError("give the resources and then the URL: meshlib explain mesh/ http://reviews:9080/")
     identity = make_identity(cert, key, bundles)
     if inbound:
         who = make_workload(workload, namespace, labels)
@@ -99,3 +118,13 @@ def explain(
         else:
             click.echo(f"{verb} {url_shown(url)}")
             click.echo(str(found))
+
+
+def _nothing_else(method: str | None, headers: tuple[str, ...], inbound: bool, **told: object) -> None:
+    """A usage error for what describes a request: those of ``--live`` have been made."""
+    given = [INBOUND_OPTIONS[name] for name, value in told.items() if value]
+    given += [name for name, value in (("-X", method), ("-H", headers), ("--inbound", inbound)) if value]
+    if given:
+        raise click.UsageError(
+            f"{given[0]} describes a request, and --live shows calls that have been made: give one or the other"
+        )

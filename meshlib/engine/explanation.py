@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """One try: where it went, what came of it (``failure``: of the connection, or a gRPC status), how long its head took."""
+    """One try: where it went, what came of it (``failure``: of the connection, or a gRPC status), how long its head took.
+    ``ended``: when that was, by the mesh's monotonic clock."""
 
-    __slots__ = ("endpoint", "failure", "ms", "status")
+    __slots__ = ("ended", "endpoint", "failure", "ms", "status")
 
-    def __init__(self, endpoint: str, status: int, failure: str, ms: float) -> None:
+    def __init__(self, endpoint: str, status: int, failure: str, ms: float, ended: float = 0.0) -> None:
         self.endpoint = endpoint
         self.status = status
         self.failure = failure
         self.ms = ms
+        self.ended = ended
 
     def to_dict(self) -> AttemptFacts:
         return {"endpoint": self.endpoint, "status": self.status, "failure": self.failure, "ms": round(self.ms, 3)}
@@ -81,7 +83,7 @@ class Exchange:
         self.version = version
         self.destination: Destination | None = None
         self.endpoint = ""
-        self.attempted: tuple[str, int, Failure | int | None] | None = None
+        self.attempted: tuple[str, int, Failure | int | None, float] | None = None
         self._attempts: list[Attempt] | None = None
         self.flags = ""
         self.upstream_ms: float | None = None
@@ -105,12 +107,12 @@ class Exchange:
         another attempt follows."""
         if self.attempted is None:
             return
-        endpoint, status, why = self.attempted
+        endpoint, status, why, ended = self.attempted
         self.attempted = None
         failure = "" if not why else why.name if isinstance(why, Failure) else GRPC_NAMES[why]
         if self._attempts is None:
             self._attempts = []
-        self._attempts.append(Attempt(endpoint, status, failure.lower(), self.upstream_ms or 0.0))
+        self._attempts.append(Attempt(endpoint, status, failure.lower(), self.upstream_ms or 0.0, ended))
 
     @property
     def resource(self) -> str:

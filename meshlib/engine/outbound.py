@@ -149,7 +149,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             outcome = sent.outcome
             failure, status = outcome.failure, outcome.status
             record.upstream_ms = (now - began) * 1000.0
-            record.attempted = endpoint.key, status, failure or outcome.grpc_status
+            record.attempted = endpoint.key, status, failure or outcome.grpc_status, now
             if failure is None:
                 if outcome.grpc_status:
                     status = outcome.health_status

@@ -378,6 +378,8 @@ class Mesh(Doors):
                 self._serving = InboundTelemetry(
                     self._registry, self._tracer_provider, self.workload, self._core.clock.monotonic
                 )
+                if self._admin is not None:
+                    self._admin.serve(self._serving)
                 self._core.serve_with(self._serving)
             return self._serving
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from meshlib.admin.page import Page
     from meshlib.admin.request import AdminRequest
     from meshlib.resources.base import Resource
+    from meshlib.telemetry.observe import InboundTelemetry
+    from meshlib.telemetry.recent import Recent
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.workload import Workload
 
@@ -41,11 +43,35 @@ def admin_from_env(environ: Mapping[str, str]) -> str | None:
     return given
 
 
-def admin_of(mesh: Shown, given: str | None, began: float) -> AdminEndpoint | None:
+def admin_of(mesh: Shown, given: str | None, began: float) -> MeshAdmin | None:
     """The endpoint at the address ``given``, which does not listen yet; None: the mesh has none. It does not keep the mesh
     alive. Raises ``ConfigError`` for an address that is not valid."""
-    if given is None:
-        return None
+    return None if given is None else MeshAdmin(mesh, given, began)
+
+
+class MeshAdmin:
+    """The endpoint, and the last calls that it shows."""
+
+    def __init__(self, mesh: Shown, given: str, began: float) -> None:
+        from meshlib.telemetry.recent import Recent
+
+        self.recent = recent = Recent(mesh._core.clock.time)
+        self._endpoint = endpoint_of(mesh, given, began, recent)
+        mesh._core.telemetry.remember = recent.made
+        self.start, self.close, self.status = self._endpoint.start, self._endpoint.close, self._endpoint.status
+
+    def serve(self, telemetry: InboundTelemetry) -> None:
+        """The mesh serves calls, too, and ``telemetry`` watches them."""
+        telemetry.remember = self.recent.served
+
+    def after_fork(self) -> None:
+        """In a forked child."""
+        self.recent.after_fork()
+        self._endpoint.after_fork()
+
+
+def endpoint_of(mesh: Shown, given: str, began: float, recent: Recent) -> AdminEndpoint:
+    """The endpoint, which does not listen yet."""
     from meshlib.admin.address import parse_address
     from meshlib.admin.endpoint import AdminEndpoint
     from meshlib.admin.pages import respond
@@ -56,7 +82,7 @@ def admin_of(mesh: Shown, given: str | None, began: float) -> AdminEndpoint | No
         found = me()
         if found is None:
             raise MeshError("the mesh is gone")
-        return respond(_Seen(found, began), request)
+        return respond(_Seen(found, began, recent), request)
 
     return AdminEndpoint(parse_address(given), made)
 
@@ -64,10 +90,11 @@ def admin_of(mesh: Shown, given: str | None, began: float) -> AdminEndpoint | No
 class _Seen:
     """As ``meshlib.admin.seen.Seen`` has it."""
 
-    def __init__(self, mesh: Shown, began: float) -> None:
+    def __init__(self, mesh: Shown, began: float, recent: Recent) -> None:
         self._mesh = mesh
         self.workload = mesh.workload
         self.began = began
+        self.recent = recent
 
     @property
     def core(self) -> MeshCore:

@@ -80,6 +80,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         self.failures = 0
         self.settings: TelemetrySettings = DEFAULT_SETTINGS
         """What is to be told of calls, as the newest resources say it."""
+        self.remember: Callable[[WatchedCall, float], None] | None = None
+        """Keeps the last calls (``recent.py``), from when they are over; None: nobody asks for them."""
 
     def began(self, call: WatchedCall) -> WatchedSpan | None:
         """A call begins; what this returns goes to ``ended`` or ``broken``. For callers that are sure to come to an end
@@ -99,9 +101,12 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
     def ended(self, call: WatchedCall, span: WatchedSpan | None) -> None:
         """A call is over, whichever way."""
         try:
-            self._metrics.finished(call, self._clock())
+            now = self._clock()
+            self._metrics.finished(call, now)
             if span is not None:
                 self._tracing.finished(call, span)
+            if self.remember is not None:
+                self.remember(call, now)
         except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
             self._failed()
 
@@ -170,6 +175,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
                 self._metrics.finished(call, at)
                 if span is not None:
                     self._tracing.finished(call, span)
+                if self.remember is not None:
+                    self.remember(call, at)
             except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
                 self._failed()
 
@@ -241,7 +248,7 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which is over, are noted; None: they are counted one by one."""
-        return self._metrics.noting(call)
+        return self._metrics.noting(call) if self.remember is None else None
 
 
 class _Catching(Protocol):

@@ -156,6 +156,10 @@ class _Table(Generic[S]):
         # whoever comes first, all threads get the same
         return self._series.setdefault(labels, self._make()) if found is None else found
 
+    def rows(self) -> list[tuple[Labels, S]]:
+        """Every series with its labels."""
+        return list(self._series.items())
+
 
 class CountTable(_Table[CountSeries]):
     """A counter by labels."""
@@ -271,6 +275,13 @@ class WrittenCalls:
         """One call has ended."""
         self._counter.inc()
         self._histogram.observe(milliseconds)
+
+    def samples(self) -> Iterable[tuple[str, dict[str, str], float]]:
+        """(Ending of the name, labels, value) of each number of the histogram that this process has."""
+        before = len(self._histogram._name)
+        for family in self._histogram.collect():
+            for sample in family.samples:
+                yield sample.name[before:], sample.labels, sample.value
 
 
 def written_elsewhere() -> bool:

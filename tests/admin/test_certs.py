@@ -6,12 +6,12 @@ import json
 
 import meshlib
 from meshlib.admin.certs import certs_page
-from meshlib.mesh.admin import _Seen
+from tests.support.admin import seen
 from tests.support.identities import World
 
 
 def shown(mesh: meshlib.Mesh) -> tuple[str, dict]:
-    page = certs_page(_Seen(mesh, 0.0))
+    page = certs_page(seen(mesh))
     assert page.whole is not None
     return page.whole.decode(), json.loads(page.whole)
 

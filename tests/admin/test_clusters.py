@@ -9,7 +9,7 @@ import pytest
 
 import meshlib
 from meshlib.admin.clusters import clusters_page
-from meshlib.mesh.admin import _Seen
+from tests.support.admin import seen
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import destination_rule, pod, service
 
@@ -33,12 +33,12 @@ def mesh():
 
 def text(mesh: meshlib.Mesh) -> dict[str, str]:
     """By everything before the last part of each line."""
-    page = b"".join(clusters_page(_Seen(mesh, 0.0), as_json=False).pieces).decode()
+    page = b"".join(clusters_page(seen(mesh), as_json=False).pieces).decode()
     return dict(line.rpartition("::")[::2] for line in page.splitlines())
 
 
 def statuses(mesh: meshlib.Mesh):
-    page = json.loads(b"".join(clusters_page(_Seen(mesh, 0.0), as_json=True).pieces))
+    page = json.loads(b"".join(clusters_page(seen(mesh), as_json=True).pieces))
     return {each["name"]: each for each in page["cluster_statuses"]}
 
 

@@ -11,12 +11,12 @@ import meshlib
 from meshlib.admin.page import Page
 from meshlib.admin.pages import PAGES, not_ready, respond
 from meshlib.admin.request import AdminRequest
-from meshlib.mesh.admin import _Seen
+from tests.support.admin import seen
 from tests.support.identities import World
 
 
 def body(mesh: meshlib.Mesh, path: str, **query: str) -> tuple[Page, str]:
-    page = respond(_Seen(mesh, 0.0), AdminRequest("GET", path, query))
+    page = respond(seen(mesh), AdminRequest("GET", path, query))
     return page, b"".join(page.pieces).decode()
 
 
@@ -65,9 +65,9 @@ def test_ready_until_the_mesh_is_closed(mesh):
 def test_not_ready_without_a_certificate_that_is_valid():
     world = World(of_a_mesh=True)
     with meshlib.Mesh.from_yaml("", identity=world.identity) as mesh:
-        assert not_ready(_Seen(mesh, 0.0)) == "the mesh has no certificate that is valid now"
+        assert not_ready(seen(mesh)) == "the mesh has no certificate that is valid now"
         world.rotate()
-        assert not_ready(_Seen(mesh, 0.0)) == ""
+        assert not_ready(seen(mesh)) == ""
 
 
 def test_server_info_says_who_this_is(mesh):

@@ -7,17 +7,19 @@ import prometheus_client
 import meshlib
 from meshlib.admin.seen import Seen
 from meshlib.mesh.admin import _Seen
+from tests.support.admin import seen
 from tests.support.resources import service
 
 
 def test_a_mesh_is_seen_as_it_is():
     with meshlib.Mesh.from_resources([service("reviews")]) as mesh:
-        seen: Seen = _Seen(mesh, 3.0)
-        assert seen.core is mesh._core
-        assert [resource.id for resource in seen.resources] == ["Service/default/reviews"]
-        assert (seen.workload, seen.began) == (mesh.workload, 3.0)
-        assert seen.registry is prometheus_client.REGISTRY
-        assert seen.status() == mesh.status()
+        found: Seen = seen(mesh)
+        assert found.core is mesh._core
+        assert [resource.id for resource in found.resources] == ["Service/default/reviews"]
+        assert (found.workload, found.began) == (mesh.workload, 0.0)
+        assert found.registry is prometheus_client.REGISTRY
+        assert found.status() == mesh.status()
+        assert list(found.recent.calls()) == []
 
 
 def test_all_that_the_pages_ask_for_is_there():
@@ -25,4 +27,5 @@ def test_all_that_the_pages_ask_for_is_there():
         *dir(_Seen),
         "workload",
         "began",
+        "recent",
     }

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import meshlib
 from meshlib.admin.stats import prometheus_page, stats_page
-from meshlib.mesh.admin import _Seen
+from tests.support.admin import seen
 from tests.support.resources import pod, service
 
 
@@ -22,20 +22,20 @@ def called() -> meshlib.Mesh:
 
 def test_numbers_have_the_names_of_what_they_count():
     with called() as mesh:
-        seen = _Seen(mesh, 0.0)
+        found = seen(mesh)
         lines = dict(
-            line.rsplit(": ", 1) for line in b"".join(stats_page(seen, as_json=False).pieces).decode().splitlines()
+            line.rsplit(": ", 1) for line in b"".join(stats_page(found, as_json=False).pieces).decode().splitlines()
         )
         assert lines["cluster.outbound|9080||reviews.default.svc.cluster.local.requests"] == "1"
         assert lines["cluster.outbound|9080||reviews.default.svc.cluster.local.endpoints.127.0.0.1:9081.active"] == "0"
         assert lines["failures.calls"] == "0"
-        found = json.loads(b"".join(stats_page(seen, as_json=True).pieces))["stats"]
-        assert {each["name"]: str(each["value"]) for each in found} == lines
+        numbers = json.loads(b"".join(stats_page(found, as_json=True).pieces))["stats"]
+        assert {each["name"]: str(each["value"]) for each in numbers} == lines
 
 
 def test_metrics_are_those_of_the_meshs_registry():
     with called() as mesh:
-        text = b"".join(prometheus_page(_Seen(mesh, 0.0)).pieces).decode()
+        text = b"".join(prometheus_page(seen(mesh)).pieces).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     (sample,) = [s for s in families["istio_requests"].samples if s.name == "istio_requests_total"]
     assert sample.value == 1

@@ -7,6 +7,11 @@ import socket
 from http.client import HTTPConnection
 from typing import Any
 
+import meshlib
+from meshlib.admin.seen import Seen
+from meshlib.mesh.admin import _Seen
+from meshlib.telemetry.recent import Recent
+
 
 class _Unix(HTTPConnection):
     def __init__(self, path: str) -> None:
@@ -43,3 +48,10 @@ def get(address: str, path: str) -> str:
 
 def get_json(address: str, path: str) -> Any:
     return json.loads(get(address, path))
+
+
+def seen(mesh: meshlib.Mesh, recent: Recent | None = None) -> Seen:
+    """What pages see of a mesh, be its endpoint on or off."""
+    if recent is None:
+        recent = Recent(mesh._core.clock.time) if mesh._admin is None else mesh._admin.recent
+    return _Seen(mesh, 0.0, recent)

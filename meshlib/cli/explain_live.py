@@ -1,0 +1,105 @@
+"""``meshlib explain --live``: what has happened to the last calls of a running process."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlencode
+
+import click
+
+from meshlib.cli.attached import attached, fail
+from meshlib.cli.options import as_typed
+from meshlib.policy.grpc_status import NAMES
+from meshlib.problems import MeshError
+
+if TYPE_CHECKING:
+    from meshlib.telemetry.recent import RecentAttempt, RecentCall
+
+F = TypeVar("F", bound=Callable[..., object])
+
+LAST = 10
+
+
+def live_options(command: F) -> F:
+    """--live, --last, --failed."""
+    for option in (
+        click.option("--failed", is_flag=True, help="With --live: only calls that failed, or had an attempt that did."),
+        click.option(
+            "--last", type=click.IntRange(1, 100_000), metavar="N", help=f"With --live: how many calls.  [default: {LAST}]"
+        ),
+        click.option(
+            "--live", is_flag=True,
+            help="Show what has happened to the last calls of a running process: give [PID|SOCKET] [HOST or ROUTE].",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def explain_live(words: Sequence[str], style: str, last: int | None, failed: bool) -> None:
+    """``words``: what process (the only one), and of which host or route (all)."""
+    from meshlib.admin.attach import is_target
+
+    given = [as_typed(word) for word in words]
+    target = given.pop(0) if given and is_target(given[0]) else None
+    if len(given) > 1 and target is None:
+        raise click.UsageError(
+            f"{given[0]!r} is not a PID, a socket or an address: meshlib explain --live 4711 reviews"
+        )
+    if len(given) > 1:
+        raise click.UsageError("--live takes a process, and one host or route behind it")
+    at = attached(target)
+    query = {"limit": str(last or LAST), **({"match": given[0]} if given else {}), **({"failed": ""} if failed else {})}
+    try:
+        calls: list[RecentCall] = at.json(f"/calls?{urlencode(query)}")["calls"]
+    except MeshError as error:
+        fail(error)
+    if style == "json":
+        click.echo(json.dumps({"process": str(at), "calls": calls}, indent=2))
+        return
+    if not calls:
+        of = f" of {given[0]}" if given else ""
+        click.echo(f"{at} has had no{' failed' if failed else ''} calls{of} that it remembers", err=True)
+    for call in reversed(calls):  # the newest last, where a terminal is read
+        click.echo("\n".join(printable(line) for line in lines(call)))
+
+
+def lines(call: RecentCall) -> list[str]:
+    """One call, for people. Times are local."""
+    at = datetime.datetime.fromtimestamp(call["at"]).astimezone()
+    grpc = call["grpc_status"]
+    status = _grpc(grpc) if grpc is not None else str(call["status"] or "no response")
+    what = f"{call['method']} {call['authority']}{call['path']}"
+    served = "  served" if call["direction"] == "served" else ""
+    flags = f" {call['flags']}" if call["flags"] else ""
+    found = [f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}  {what}{served}  {status}{flags}  in {call['ms']:.1f} ms"]
+    if served:
+        found.append(
+            f"  from {call['principal'] or 'an unauthenticated peer'}"
+            + (f" -> {call['route']}" if call["route"] else "")
+        )
+    else:
+        where = f"{call['host']}/{call['subset']}" if call["subset"] else call["host"]
+        found.append(f"  {call['route'] or 'no VirtualService'} -> {where}  (config {call['config_version']})")
+    if call["detail"]:
+        found.append(f"  {call['detail']}")
+    found += [f"  attempt {number}: {_attempt(each)}" for number, each in enumerate(call["attempts"], 1)]
+    return found
+
+
+def _grpc(status: int) -> str:
+    return NAMES[status] if 0 <= status < len(NAMES) else str(status)
+
+
+def _attempt(attempt: RecentAttempt) -> str:
+    at = "" if attempt["at"] is None else f"at +{attempt['at']:.1f} ms  "
+    result = attempt["failure"] or str(attempt["status"])
+    return f"{at}{attempt['endpoint']}: {result} after {attempt['ms']:.1f} ms"
+
+
+def printable(text: str) -> str:
+    """What a terminal may be given of texts that callers have written."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -1,0 +1,215 @@
+"""The last calls of a mesh, made and served, attempt by attempt: for a person who looks into a running process.
+
+Kept only where somebody asked for it (``admin=``). Nothing of a header but the host and no query is kept, texts are cut, and
+as many calls as ``KEPT`` says: at most some 2 MB.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+from meshlib.telemetry.endpoint_counts import EndpointCounts
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.inbound import InboundCall
+
+KEPT = 512
+LONGEST_PATH = 200
+LONGEST_NAME = 100
+LONGEST_WORDS = 300
+MOST_ATTEMPTS = 20
+"""Of one call, the last ones."""
+
+
+class RecentAttempt(TypedDict):
+    """``at``: milliseconds after the call began, None where that is not known (a try that lost to a hedge); ``ms``: to the
+    head of the response."""
+
+    endpoint: str
+    status: int
+    failure: str
+    at: float | None
+    ms: float
+
+
+class RecentCall(TypedDict):
+    """``at`` is when it was over, in seconds since 1970, ``ms`` how long it took. ``direction`` is "made" or "served". ``path``
+    ends in ``?...`` when there was a query. ``route`` is the VirtualService with the rule's position; ``principal`` is the
+    caller's of a call that was served, "" of others; ``detail`` says why there was no endpoint, or why it was refused."""
+
+    number: int
+    at: float
+    ms: float
+    direction: str
+    protocol: str
+    method: str
+    authority: str
+    path: str
+    route: str
+    host: str
+    subset: str
+    endpoint: str
+    principal: str
+    status: int
+    grpc_status: int | None
+    flags: str
+    detail: str
+    config_version: str
+    attempts: list[RecentAttempt]
+
+
+class _Kept(NamedTuple):
+    number: int
+    at: float
+    ms: float
+    direction: str
+    protocol: str
+    method: str
+    authority: str
+    path: str
+    resource: str
+    rule: int | None
+    host: str
+    subset: str
+    endpoint: str
+    principal: str
+    status: int
+    grpc_status: int | None
+    flags: str
+    detail: str
+    version: str
+    attempts: tuple[tuple[str, int, str, float | None, float], ...]
+
+
+class Recent:
+    """``time`` tells seconds since 1970. ``made`` and ``served`` are told of calls that are over; any thread may."""
+
+    __slots__ = ("_kept", "_number", "_time", "endpoints")
+
+    def __init__(self, time: Callable[[], float], kept: int = KEPT) -> None:
+        self._time = time
+        self._kept: deque[_Kept] = deque(maxlen=kept)
+        self._number = 0
+        self.endpoints = EndpointCounts()
+        """What came of the attempts at each endpoint, since the mesh was made."""
+
+    def made(self, call: Call, now: float) -> None:
+        """A call that this process has made is over since ``now``, by the mesh's monotonic clock."""
+        record, request = call.record, call.request
+        attempts, started, destination = record.attempts, record.started, record.destination
+        if destination is not None and attempts:
+            self.endpoints.note(destination.cluster, attempts)
+        self._number = number = self._number + 1
+        self._kept.append(
+            _Kept(
+                number,
+                self._time(),
+                (now - started) * 1000.0,
+                "made",
+                request.protocol,
+                request.method[:LONGEST_NAME],
+                request.authority.rpartition("@")[2][:LONGEST_NAME],
+                _path(request.path, request.query),
+                record.resource,
+                record.rule,
+                record.host,
+                record.subset,
+                record.endpoint,
+                "",
+                record.status,
+                record.grpc_status,
+                record.flags,
+                record.lack[:LONGEST_WORDS],
+                record.version,
+                tuple(
+                    (
+                        each.endpoint,
+                        each.status,
+                        each.failure,
+                        (each.ended - started) * 1000.0 - each.ms if each.ended else None,
+                        each.ms,
+                    )
+                    for each in attempts[-MOST_ATTEMPTS:]
+                ),
+            )
+        )
+
+    def served(self, call: InboundCall, now: float) -> None:
+        """A call that this process has served is over."""
+        request, refusal = call.request, call.refusal
+        self._number = number = self._number + 1
+        self._kept.append(
+            _Kept(
+                number,
+                self._time(),
+                (now - call.started) * 1000.0,
+                "served",
+                request.protocol,
+                request.method[:LONGEST_NAME],
+                request.authority.rpartition("@")[2][:LONGEST_NAME],
+                _path(request.path, request.query),
+                call.route[:LONGEST_PATH],
+                None,
+                call.inbound.service,
+                "",
+                "",
+                request.principal,
+                call.status,
+                call.grpc_status,
+                call.flags,
+                "" if refusal is None else refusal.detail[:LONGEST_WORDS],
+                "",
+                (),
+            )
+        )
+
+    def calls(self) -> Iterator[RecentCall]:
+        """The newest first."""
+        for kept in reversed(self._kept.copy()):
+            route = kept.resource if kept.rule is None else f"{kept.resource or 'default route'} http[{kept.rule}]"
+            if kept.rule == -1:
+                route = "default route"
+            yield {
+                "number": kept.number,
+                "at": round(kept.at, 3),
+                "ms": round(kept.ms, 3),
+                "direction": kept.direction,
+                "protocol": kept.protocol,
+                "method": kept.method,
+                "authority": kept.authority,
+                "path": kept.path,
+                "route": route,
+                "host": kept.host,
+                "subset": kept.subset,
+                "endpoint": kept.endpoint,
+                "principal": kept.principal,
+                "status": kept.status,
+                "grpc_status": kept.grpc_status,
+                "flags": kept.flags,
+                "detail": kept.detail,
+                "config_version": kept.version,
+                "attempts": [
+                    {
+                        "endpoint": endpoint,
+                        "status": status,
+                        "failure": failure,
+                        "at": None if at is None else round(max(0.0, at), 3),
+                        "ms": round(ms, 3),
+                    }
+                    for endpoint, status, failure, at, ms in kept.attempts
+                ],
+            }
+
+    def after_fork(self) -> None:
+        """In a forked child: the calls are the parent's."""
+        self._kept = deque(maxlen=self._kept.maxlen)
+        self._number = 0
+        self.endpoints = EndpointCounts()
+
+
+def _path(path: str, query: str) -> str:
+    shown = path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}..."
+    return f"{shown}?..." if query else shown

@@ -1,0 +1,62 @@
+"""``meshlib explain --live``: how a call is told."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+import meshlib
+from meshlib.cli.explain_live import lines, printable
+from meshlib.cli.main import main
+from meshlib.telemetry.recent import RecentCall
+
+MADE: RecentCall = {
+    "number": 1, "at": 1_700_000_000.0625, "ms": 12.34, "direction": "made", "protocol": "http", "method": "GET",
+    "authority": "reviews:9080", "path": "/a?...", "route": "VirtualService/default/reviews http[1]", "host": "reviews.d",
+    "subset": "v2", "endpoint": "a:1", "principal": "", "status": 503, "grpc_status": None, "flags": "UF,URX", "detail": "",
+    "config_version": "1a2b",
+    "attempts": [
+        {"endpoint": "a:1", "status": 0, "failure": "connect_failed", "at": 0.0, "ms": 1.5},
+        {"endpoint": "b:1", "status": 0, "failure": "lost to a hedge", "at": None, "ms": 0.0},
+    ],
+}  # fmt: skip
+
+
+def test_a_call_that_was_made():
+    first, *rest = lines(MADE)
+    assert first.endswith(".062  GET reviews:9080/a?...  503 UF,URX  in 12.3 ms")
+    assert rest == [
+        "  VirtualService/default/reviews http[1] -> reviews.d/v2  (config 1a2b)",
+        "  attempt 1: at +0.0 ms  a:1: connect_failed after 1.5 ms",
+        "  attempt 2: b:1: lost to a hedge after 0.0 ms",
+    ]
+
+
+def test_a_call_that_was_served_says_who_called():
+    served: RecentCall = {**MADE, "direction": "served", "route": "/a/{id}", "principal": "cluster.local/ns/d/sa/web",
+                          "attempts": [], "flags": "", "status": 403, "detail": "rbac_access_denied"}  # fmt: skip
+    assert lines(served)[0].endswith("GET reviews:9080/a?...  served  403  in 12.3 ms")
+    assert lines(served)[1:] == ["  from cluster.local/ns/d/sa/web -> /a/{id}", "  rbac_access_denied"]
+    assert lines({**served, "principal": "", "route": ""})[1] == "  from an unauthenticated peer"
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, "OK"), (14, "UNAVAILABLE"), (99, "99")])
+def test_a_grpc_call_has_the_name_of_its_status(status, said):
+    assert f"  {said} UF,URX  in" in lines({**MADE, "grpc_status": status})[0]
+
+
+def test_one_without_a_response_says_so():
+    assert "  no response UF,URX  in" in lines({**MADE, "status": 0})[0]
+
+
+def test_no_caller_writes_to_the_terminal_of_who_looks():
+    assert printable("/a\x1b[2J\x07\x9b\u202eb\n") == r"/a\x1b[2J\x07\x9b\u202eb\n"
+    assert printable("/straße") == "/straße"
+
+
+def test_what_there_is_none_of_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with meshlib.Mesh.from_yaml("", admin="unix"):
+        result = CliRunner().invoke(main, ["explain", "--live", "reviews", "--failed"])
+    assert result.exit_code == 0
+    assert "has had no failed calls of reviews that it remembers" in result.output
