@@ -9,8 +9,7 @@ VISIBILITY = "tests/compiler/test_destination_rule_visibility.py"
 BALANCING = "tests/engine/test_balancing.py"
 CHOICES = "tests/differential/test_choices.py"
 OUTLIER = "tests/policy/test_outlier.py"
-OUTBOUND = "tests/engine/test_outbound.py"
-HTTP_CLIENT = "tests/mesh/test_http_client.py"
+LIMITS = "tests/engine/test_outbound_limits.py"
 H2_CALLS = "tests/transport/upstream/test_http2_calls.py"
 CONNECTIONS = "tests/mesh/test_connections.py"
 
@@ -55,16 +54,18 @@ LEVEL: tuple[Row, ...] = (
     ignored("loadBalancer.zoneAwareLbSetting", "zone aware routing needs to know how many callers each zone has"),
     ignored("loadBalancer.backendUtilization", "load reports of backends (ORCA) are not read"),
     honoured(
-        "connectionPool.tcp.maxConnections", "connections of the cluster; more calls wait in line", OUTBOUND, "no limit"
+        "connectionPool.tcp.maxConnections", "connections of the cluster; more calls wait in line", LIMITS, "no limit"
     ),
     honoured("connectionPool.tcp.connectTimeout", "TCP and TLS, name look-up included", CONNECTIONS, "10s"),
     honoured("connectionPool.tcp.idleTimeout", "idle connections are closed", CONNECTIONS, "1h"),
     honoured("connectionPool.tcp.maxConnectionDuration", "older connections take no new calls", CONNECTIONS, "none"),
     honoured("connectionPool.tcp.tcpKeepalive", "probes of the system", CONNECTIONS, "off"),
-    honoured("connectionPool.http.http1MaxPendingRequests", "the line; more: 503 UO", OUTBOUND, "no limit"),
-    honoured("connectionPool.http.http2MaxRequests", "calls under way; more: 503 UO", OUTBOUND, "no limit"),
+    honoured("connectionPool.http.http1MaxPendingRequests", "the line; more: 503 UO", LIMITS, "no limit"),
+    honoured("connectionPool.http.http2MaxRequests", "calls under way; more: 503 UO", LIMITS, "no limit"),
     honoured("connectionPool.http.maxRequestsPerConnection", "then a new connection", CONNECTIONS, "no limit"),
-    honoured("connectionPool.http.maxRetries", "retries under way", OUTBOUND, "no limit"),
+    honoured(
+        "connectionPool.http.maxRetries", "retries under way", "tests/engine/test_outbound_retries.py", "no limit"
+    ),
     honoured("connectionPool.http.idleTimeout", "idle connections are closed", CONNECTIONS, "1h"),
     honoured(
         "connectionPool.http.h2UpgradePolicy",
@@ -81,7 +82,7 @@ LEVEL: tuple[Row, ...] = (
     honoured(
         "connectionPool.http.maxConcurrentStreams",
         "streams of an HTTP/2 connection",
-        "tests/transport/upstream/test_http2_call.py",
+        "tests/transport/upstream/test_http2_shared_connections.py",
         "the server's",
     ),
     ignored(

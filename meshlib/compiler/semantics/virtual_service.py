@@ -10,7 +10,8 @@ GATEWAYS = "tests/compiler/test_gateways.py"
 L4 = "tests/compiler/test_l4_rules.py"
 ACTIONS = "tests/engine/test_actions.py"
 CORS = "tests/engine/test_cors.py"
-OUTBOUND = "tests/engine/test_outbound.py"
+FAULTS_AND_TIMEOUTS = "tests/engine/test_outbound_faults_and_timeouts.py"
+OUTBOUND_RETRIES = "tests/engine/test_outbound_retries.py"
 BALANCING = "tests/engine/test_balancing.py"
 MIRROR = "tests/mesh/test_mirror.py"
 DECISIONS = "tests/differential/referee/generate.py"
@@ -98,37 +99,37 @@ ROWS: tuple[Row, ...] = (
     honoured("http.rewrite.uri", "replaces the prefix that matched, or the whole path", ACTIONS),
     honoured("http.rewrite.authority", "replaces Host", ACTIONS),
     honoured("http.rewrite.uriRegexRewrite", "replaces every match in the path", ACTIONS),
-    honoured("http.timeout", "for the whole call with its retries: 504 UT", OUTBOUND, "none"),
-    honoured("http.retries.attempts", "retries after the first attempt", OUTBOUND, "2"),
-    honoured("http.retries.perTryTimeout", "for the head of each attempt's response", OUTBOUND, "timeout"),
+    honoured("http.timeout", "for the whole call with its retries: 504 UT", FAULTS_AND_TIMEOUTS, "none"),
+    honoured("http.retries.attempts", "retries after the first attempt", OUTBOUND_RETRIES, "2"),
+    honoured("http.retries.perTryTimeout", "for the head of each attempt's response", FAULTS_AND_TIMEOUTS, "timeout"),
     honoured(
         "http.retries.retryOn",
         "Envoy's conditions and status codes",
         "tests/differential/test_against_envoy.py",
         "connect-failure, refused-stream, unavailable, cancelled",
     ),
-    honoured("http.retries.backoff", "base of the randomized exponential backoff", OUTBOUND, "25ms"),
+    honoured("http.retries.backoff", "base of the randomized exponential backoff", OUTBOUND_RETRIES, "25ms"),
     honoured(
         "http.retries.retryIgnorePreviousHosts",
         "up to 5 re-picks to avoid endpoints tried",
-        OUTBOUND,
+        OUTBOUND_RETRIES,
         "true; false of a sole destination with consistentHash",
     ),
     honoured(
         "http.retries.retryRemoteLocalities", "every second retry leaves the priorities tried", BALANCING, "false"
     ),
-    honoured("http.fault.delay.fixedDelay", "before the call, once", OUTBOUND),
-    honoured("http.fault.delay.percentage", "share of calls", OUTBOUND, "0"),
+    honoured("http.fault.delay.fixedDelay", "before the call, once", FAULTS_AND_TIMEOUTS),
+    honoured("http.fault.delay.percentage", "share of calls", FAULTS_AND_TIMEOUTS, "0"),
     honoured("http.fault.delay.percent", "percentage, deprecated", "tests/resources/test_validation.py"),
     honoured("http.fault.delay.exponentialDelay", "refused, as in Istio", VALIDATION),
-    honoured("http.fault.abort.httpStatus", "sent instead of calling", OUTBOUND),
+    honoured("http.fault.abort.httpStatus", "sent instead of calling", FAULTS_AND_TIMEOUTS),
     honoured(
         "http.fault.abort.grpcStatus",
         "the status of gRPC calls; HTTP calls get the HTTP status it maps to",
         "tests/transport/grpcio/client/test_faults.py",
     ),
     honoured("http.fault.abort.http2Error", "refused, as in Istio", VALIDATION),
-    honoured("http.fault.abort.percentage", "share of calls, drawn apart from the delay", OUTBOUND, "0"),
+    honoured("http.fault.abort.percentage", "share of calls, drawn apart from the delay", FAULTS_AND_TIMEOUTS, "0"),
     approximated(
         "http.fault.abort.percent",
         "read as percentage",
