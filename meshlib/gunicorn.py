@@ -60,7 +60,7 @@ def ssl_context(config: GunicornConfig, default_ssl_context_factory: Callable[[]
     followed = _followed(config)
     credentials = followed.usable()
     if credentials is None:
-        raise ConnectionResetError(errno.ECONNRESET, "there is no certificate of ours to present")
+        raise ConnectionResetError(errno.ECONNRESET, "we have no certificate to present")
     context = credentials.server_context(ALPN, minimum=_minimum())
     remember_sni(context)
     context.sslsocket_class = JudgedSocket

@@ -50,5 +50,5 @@ def _of(resource: Subject, status: object, loc: Loc, types: frozenset[str]) -> I
         kind, reason = str(condition.get("type")), condition.get("reason")
         in_part = kind == "WaypointAccepted" and reason == "PartiallyInvalid" and types is _ACCEPTED
         if (kind in types and condition.get("status") == "False") or in_part:
-            message = f"the cluster says of {kind}: {reason or 'False'}: {condition.get('message') or ''}".rstrip(": ")
+            message = f"the cluster reports {kind}: {reason or 'False'}: {condition.get('message') or ''}".rstrip(": ")
             yield Finding(NEGATIVE_CONDITION, resource, (*loc, position), message, "")

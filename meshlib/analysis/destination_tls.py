@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from meshlib.analysis.codes import Code
     from meshlib.resources.destination_rule import DestinationRule, Tls
 
-_MEANS = "whoever the system's authorities vouch for is trusted, and older Istio proxies check nothing at all"
+_MEANS = (
+    "any certificate issued by an authority of the system is accepted, and older Istio proxies verify nothing at all"
+)
 _HINT = "caCertificates: the file of the authority that signed the server's certificate"
 
 

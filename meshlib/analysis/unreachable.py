@@ -79,7 +79,7 @@ def _rules(service: VirtualService, kind: str, rules: Sequence[Rule]) -> Iterato
             if isinstance(match, HttpMatchRequest) and match.uri is not None and match.uri.prefix:
                 prefixes.append(_prefix_match(match, match.uri.prefix, here, position, _name(rules, kind, number)))
         if doubles == len(rule.match):
-            yield _never(service, here, "all of its matches stand in rules before it")
+            yield _never(service, here, "rules before it have all of its matches")
     yield from _overlaps(service, prefixes)
 
 

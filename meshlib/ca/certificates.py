@@ -64,7 +64,7 @@ class CertificateService:
         except ValueError:
             raise Refused("INVALID_ARGUMENT", "the request is not a valid IstioCertificateRequest") from None
         if request.metadata.get(IMPERSONATED):
-            log.warning("a certificate is refused: %s asks for one for another identity", who)
+            log.warning("a certificate was refused: %s requested one for another identity", who)
             raise Refused("UNAUTHENTICATED", "request impersonation authentication failure")
         if request.seconds > self._most:
             raise Refused(

@@ -84,7 +84,9 @@ def require_ours(folder: Path) -> None:
     """Raises ``BadStore`` when others than its owner may look into this folder or change it."""
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & OTHERS:
-        raise BadStore(f"{folder} holds private keys, and others may enter it (mode {mode:04o}); chmod 700 {folder}")
+        raise BadStore(
+            f"{folder} holds private keys, and other users can enter it (mode {mode:04o}); chmod 700 {folder}"
+        )
 
 
 @contextlib.contextmanager

@@ -177,7 +177,7 @@ def _dated(look: Look, certificate: x509.Certificate, now: float) -> None:
     if now > last:
         look.problems.append(f"has expired on {when(last)}{who}; issue a new one")
     elif now < first:
-        look.problems.append(f"is not valid before {when(first)}{who}; look whether the clock of this machine is right")
+        look.problems.append(f"is not valid before {when(first)}{who}; check the clock of this machine")
 
 
 def _vouched(
@@ -204,13 +204,11 @@ def _vouched(
             (own if _speaks_for(root, identity.trust_domain) else foreign).append(der)
     found = find_path(leaf, [each.public_bytes(Encoding.DER) for each in behind], own, now)
     if not isinstance(found, str):
-        look.facts.append(("vouched for", f"by {bundle}"))
+        look.facts.append(("chains to", f"a root in {bundle}"))
     elif not isinstance(find_path(leaf, [each.public_bytes(Encoding.DER) for each in behind], foreign, now), str):
-        look.problems.append(
-            f"comes of a root in {bundle} that is of another trust domain than {identity.trust_domain}"
-        )
+        look.problems.append(f"chains to a root in {bundle} of a trust domain other than {identity.trust_domain}")
     else:
-        look.problems.append(f"is vouched for by no root in {bundle}: it {found}")
+        look.problems.append(f"does not chain to any root in {bundle}: it {found}")
 
 
 def _speaks_for(root: x509.Certificate, trust_domain: str) -> bool:

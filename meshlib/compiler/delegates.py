@@ -104,7 +104,7 @@ class Delegates:
         there = f"VirtualService/{namespace}/{name}"
         if delegate is None:
             if (namespace, name) in self._with_hosts:
-                return f"the delegate {there} has hosts of its own; a delegate has none"
+                return f"the delegate {there} has hosts, which a delegate must not have"
             return f"the delegate {there} does not exist"
         if not exported_to(delegate.spec.export_to, namespace, root_namespace):
             return f"the delegate {there} is not exported to namespace {root_namespace}"

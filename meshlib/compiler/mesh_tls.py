@@ -120,7 +120,7 @@ class MeshTls:
         found = self._secrets.credential(
             tls.credential_name, mutual=tls.mode == "MUTUAL", verifies=not made.insecure_skip_verify
         )
-        refusal = f"{name} asks for the TLS secret {tls.credential_name}: {found.problem}" if found.problem else ""
+        refusal = f"{name} needs the TLS secret {tls.credential_name}: {found.problem}" if found.problem else ""
         made = replace(
             made,
             credential=f"Secret {self._secrets.namespace}/{tls.credential_name}",

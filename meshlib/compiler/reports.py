@@ -137,8 +137,8 @@ def partial_hosts(virtual_services: Iterable[VirtualService], registry: Registry
                     resource,
                     "partial-host",
                     f"{resource.id} spec.hosts[{position}]",
-                    f"{host} is not the name of a Service: as in Istio the rules are for requests that say just that, on port "
-                    f"80, and not for {full}",
+                    f"{host} is not the name of a Service: as in Istio the rules are for requests to exactly that name, "
+                    f"on port 80, and not for {full}",
                     f"write {full}",
                 )
 

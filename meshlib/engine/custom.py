@@ -104,7 +104,7 @@ class CustomCheck:
         if shown is not None:
             source = request.body_source
             if source is None:
-                self._known.failed(authorizer.name, "the server does not let it see bodies of gRPC", let_in=False)
+                self._known.failed(authorizer.name, "the bodies of gRPC requests cannot be sent to it", let_in=False)
                 return NO_BODY_SHOWN
             peek = Peek(source, shown.most if shown.may_be_cut else shown.most + 1)
             yield peek

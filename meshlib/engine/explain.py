@@ -160,7 +160,7 @@ def _destination(
             else f"the address that the URL names{_known_as(live, view)}"
         )
     elif spec.given_by and found["endpoints"]:
-        found["endpoints_note"] = f"as {spec.given_by} says, which goes before discovery"
+        found["endpoints_note"] = f"as {spec.given_by} says, which takes precedence over discovery"
     if spec.refusal and spec.resolution != "passthrough":
         found["reply"] = f"connect failure (flag UF): {spec.refusal}"
     elif spec.resolution != "passthrough" and not any(e["usable"] for e in found["endpoints"]):

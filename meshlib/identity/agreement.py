@@ -29,7 +29,7 @@ def disagreements(
         given, shown = workload.namespace, identity.namespace
         found.append((
             f"the certificate is {identity}, of namespace {shown}, and this workload is in namespace {given}: the policies, "
-            f"Sidecars and defaults of {given} act, and none of those of {shown}",
+            f"Sidecars and defaults of {given} act, not those of {shown}",
             f'if it is in {shown}, give Workload(namespace="{shown}"), MESHLIB_NAMESPACE={shown} or --namespace {shown}; if '
             f"it is in {given}, give it a certificate of {given}",
         ))  # fmt: skip
@@ -44,7 +44,7 @@ def disagreements(
         shown = identity.trust_domain
         found.append((
             f"the certificate is {identity}, of trust domain {shown}, and the trust domain of the mesh is {trust_domain}, "
-            f"without {shown} among its aliases: it stays, so policies and names of servers mean {trust_domain}",
+            f"without {shown} among its aliases: policies and names of servers keep meaning {trust_domain}",
             f"set MeshConfig's trustDomain (or trustDomainAliases), or without one Workload(trust_domain=...) or "
             f"MESHLIB_TRUST_DOMAIN, to {shown}; or give it a certificate of {trust_domain}",
         ))  # fmt: skip

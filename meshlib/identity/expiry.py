@@ -31,5 +31,5 @@ def expiry_notice(svid: Svid, now: float, *, in_trouble: bool) -> str:
         return ""
     return (
         f"the certificate of {svid.identity} expires on {when(svid.not_after)} and has not been renewed: "
-        "peers refuse it then; look at what is to renew it"
+        "peers will refuse it then; check what should renew it"
     )

@@ -226,7 +226,10 @@ class Identity:
             try:
                 listener(made)
             except Exception:
-                log.exception("what follows the rotation of %s raised; the rotation holds", svid.identity)
+                log.exception(
+                    "a callback after the rotation of %s raised an error; the rotation stays in effect",
+                    svid.identity,
+                )
 
     def _report(self, problem: str) -> None:
         before, self._problem = self._problem, problem

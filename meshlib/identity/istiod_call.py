@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 """Seconds for one call, with its connection; of the network's time."""
 _ADVICE = {
-    "UNAUTHENTICATED": "it does not believe who we say we are: look at the token's audience (istio-ca), issuer and age",
-    "PERMISSION_DENIED": "it may not have this certificate",
-    "INVALID_ARGUMENT": "it refuses the request: its longest TTL may be shorter",
+    "UNAUTHENTICATED": "it does not accept our token: check its audience (istio-ca), issuer and age",
+    "PERMISSION_DENIED": "it is not allowed to have this certificate",
+    "INVALID_ARGUMENT": "it refused the request: its longest TTL may be shorter",
     "UNAVAILABLE": "is it running, and do the roots verify its certificate, and the name in it?",
     "DEADLINE_EXCEEDED": "it is slow, or not there",
     "UNIMPLEMENTED": "it is not a CA of Istio",

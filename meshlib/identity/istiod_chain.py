@@ -33,7 +33,7 @@ def bearer(text: bytes) -> str:
     if not found:
         raise ValueError("is empty")
     if _TOKEN.fullmatch(found) is None:
-        raise ValueError("is not a valid bearer token: it has characters that none has")
+        raise ValueError("is not a valid bearer token: it has characters that are not allowed in one")
     return found
 
 

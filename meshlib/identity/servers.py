@@ -88,17 +88,17 @@ class Servers:
         """For a connection that is made now. Raises ``NoCertificate``; ``wanted_by`` is the resource that asks for mTLS."""
         identity = self._identity
         current = None if identity is None else identity.current()
-        asks = f"{wanted_by} asks for mTLS of the mesh (ISTIO_MUTUAL)"
+        required = f"{wanted_by} requires mTLS of the mesh (ISTIO_MUTUAL)"
         if identity is None:
-            raise NoCertificate(f"{asks}, and this process has no certificate: {REMEDY}")
+            raise NoCertificate(f"{required}, and this process has no certificate: {REMEDY}")
         if current is None:
-            why = identity.problem or f"none has come from {identity.what}"
-            raise NoCertificate(f"{asks}, and this process has no certificate yet: {why}")
+            why = identity.problem or f"none has been received from {identity.what}"
+            raise NoCertificate(f"{required}, and this process has no certificate yet: {why}")
         past = self._clock.time() - current.svid.not_after
         if past >= 0:
-            why = identity.problem or f"no newer one has come from {identity.what}"
+            why = identity.problem or f"no newer one has been received from {identity.what}"
             who = current.svid.identity
-            raise NoCertificate(f"{asks}, and our certificate ({who}) expired {past:.0f} s ago: {why}")
+            raise NoCertificate(f"{required}, and our certificate ({who}) expired {past:.0f} s ago: {why}")
         return current
 
     def judge(

@@ -81,7 +81,7 @@ def verdict(raw: bytes) -> Verdict:
         code = said.message(1).int32(1)
         if code == 0:
             if said.has(2) or said.has(5):
-                return Failed("it says that all is well, and how it denies")
+                return Failed("it allows the request and says how to deny it")
             return _allowed(said.message(3))
         if said.has(5):
             return _failed(code, said.message(5))

@@ -48,8 +48,8 @@ def endpoints_of_words(words: Sequence[str], *, file: str, namespace: str) -> En
         there, subset, given = found.setdefault(host, {}), str(entry.get("subset", "")), entry["addresses"]
         assert isinstance(given, list)
         if there and ("" in there) != (subset == ""):
-            message = "has addresses of subsets, and others of none"
-            raise ConfigError([_problem(file, word, message, "give each its subset, or none to any")])
+            message = "has addresses with a subset and others without"
+            raise ConfigError([_problem(file, word, message, "give a subset to each of them, or to none")])
         there[subset] = given
     return {host: there.get("") or there for host, there in found.items()}
 

@@ -183,7 +183,9 @@ def _unknown_field(model: type[BaseModel], loc: Loc, siblings: Collection[str]) 
     if elsewhere:
         where, beside = elsewhere
         if beside:
-            return f"{name} belongs beside {beside}, in {dotted(where)}" if where else f"{name} belongs beside {beside}"
+            return (
+                f"{name} belongs next to {beside}, in {dotted(where)}" if where else f"{name} belongs next to {beside}"
+            )
         inside = f"{name} belongs inside {where[-1]}"
         return f"{inside}: {dotted(where)}.{name}" if len(where) > 1 else inside
     near = _near(name, free, 0.6) or _near(name, list(fields), 0.6)

@@ -93,7 +93,7 @@ class InboundRateLimit(Mechanism):
     @model_validator(mode="after")
     def _apart(self) -> Self:
         if self.burst is not None and self.storage is not None:
-            raise refuse("limit-burst", "a storage counts whole windows: it knows no burst", "remove burst")
+            raise refuse("limit-burst", "a storage counts whole windows: it has no burst", "remove burst")
         if self.storage is not None and self.per % 1:
             raise refuse("limit-per", "a storage counts whole seconds", "for example per: 1s")
         return self

@@ -93,7 +93,7 @@ class _Search:
                 return found
             issuer = signer.issuer.rfc4514_string()
             self.why = self.why or (
-                f"comes of an intermediate that is issued by {issuer!r}, which is not a root of its trust domain"
+                f"chains to an intermediate that was issued by {issuer!r}, which is not a root of its trust domain"
             )
         return None
 

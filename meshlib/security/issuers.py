@@ -92,7 +92,7 @@ def spoken_for(certificate: x509.Certificate, otherwise: str = "") -> str:
         uris = [uri for uri in names.get_values_for_type(x509.UniformResourceIdentifier) if uri.startswith(SCHEME)]
     if not uris:
         if not otherwise:
-            raise ValueError("does not say of which trust domain it is; name it")
+            raise ValueError("does not name its trust domain; name it yourself")
         return trust_domain_of(otherwise)
     found = SpiffeId.parse(uris[0]) if len(uris) == 1 else None
     if found is None or found.path:

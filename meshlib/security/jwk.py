@@ -92,7 +92,7 @@ def key_set(content: bytes) -> KeySet:
     try:
         document = loads(content)
     except NotJson:
-        why = "it is not JSON, or says something twice"
+        why = "it is not JSON, or has a member twice"
     if not why and not isinstance(document, dict):
         why = 'it is not an object {"keys": [...]}'
     entries = document.get("keys") if isinstance(document, dict) else None

@@ -116,7 +116,7 @@ def _must_be_valid(identity: SpiffeId, begin: float, end: float, now: float) -> 
         raise Unusable(
             PART,
             f"of {identity} is not valid before {when(begin)} (now: {when(now)})",
-            "look whether the clock of this machine, or of the authority, is right",
+            "check the clock of this machine and of the authority",
         )
 
 

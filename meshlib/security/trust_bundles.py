@@ -77,7 +77,7 @@ def read_roots(text: bytes, now: float | None = None) -> tuple[bytes, ...]:
     if now is not None and not begins:
         raise Unusable(PART, "has no root that has not expired", "get the new roots from your certificate authority")
     if now is not None and min(begins) > now:
-        raise Unusable(PART, "has no root that is valid yet", "look whether the clock of this machine is right")
+        raise Unusable(PART, "has no root that is valid yet", "check the clock of this machine")
     return tuple(dict.fromkeys(certificates))
 
 

@@ -288,7 +288,7 @@ class Acceptor:
         if verdict(first, mode, True) is Verdict.TLS:
             self._say(
                 "no certificate",
-                f"a client has started TLS at port {port}, and there is no certificate of ours to present "
+                f"a client has started TLS at port {port}, and we have no certificate to present "
                 f"({self._why_none()}): its connection was reset",
             )
         else:
@@ -303,7 +303,7 @@ class Acceptor:
     def _why_none(self) -> str:
         if self._identity is None:
             return "give --cert, --key and --bundle, or Mesh(identity=...)"
-        return self._identity.problem or "none has come yet, or it has expired"
+        return self._identity.problem or "none has been received yet, or it has expired"
 
     def _cut(self, waiting: _Waiting, why: str) -> None:
         """Break it off: silent, slow, or too many."""

@@ -131,8 +131,8 @@ def _health_path(options: ServeOptions, app: object) -> str:
     own = has_route(app, HEALTH)
     if own is False:
         return HEALTH
-    why = "is the application's own" if own else "may be the application's own, as far as anybody can tell"
-    log.info("%s %s, and policies act on it; --health-path PATH has PATH responded to before them", HEALTH, why)
+    why = "is served by the application" if own else "may be served by the application"
+    log.info("%s %s, and policies act on it; with --health-path PATH the server responds to PATH itself", HEALTH, why)
     return ""
 
 

@@ -81,7 +81,7 @@ class TlsConnections:
             peer = connection.peer
             why = why_over(peer, current, now)
             if not why and connection.known and self._judge(peer.leaf, peer.chain) is None:
-                why = "no trusted root vouches for it any more"
+                why = "no trusted root signs its chain any more"
             if why:
                 self._end(connection, why)
 
@@ -125,11 +125,11 @@ class _Connection:
 def why_over(peer: TlsPeer, current: Credentials | None, now: float) -> str:
     """Why a connection of this peer must not go on, as ``current`` has it at ``now``; "" while it may. Pure."""
     if now >= peer.until:
-        return "a certificate that it stands on has ended"
+        return "a certificate that it was made with has expired"
     if current is None:
-        return "there is no certificate of ours any more"
+        return "we have no certificate any more"
     if current is not peer.credentials and not peer.roots.issubset(current.bundles.roots):
-        return "the root that vouches for its peer is not trusted any more"
+        return "the root of its peer's certificate is no longer trusted"
     return ""
 
 

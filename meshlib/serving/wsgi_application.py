@@ -54,7 +54,7 @@ def _whole(receive: Receive) -> Receive:
         nonlocal ended
         message = await receive()
         if message["type"] == "http.disconnect" and not ended:
-            raise BodyCutShort("the client has gone before the body of its request had ended")
+            raise BodyCutShort("the client disconnected before the body of its request was complete")
         ended = not message.get("more_body", False)
         return message
 

@@ -77,7 +77,7 @@ def identity_of_files(
     if missing:
         there = " and ".join(name for name, value in given.items() if value)
         raise MeshError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing beside {there}: an identity is a "
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} required with {there}: an identity is a "
             "certificate with its intermediates, its key, and the bundle of roots that are trusted; give all three, or none"
         )
     from meshlib.identity.identity import Identity

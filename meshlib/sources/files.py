@@ -188,5 +188,5 @@ def _refuses_everything(stand_in: Guarding) -> Problem:
     origin = stand_in.origin
     message = f"it cannot be read and has no good version yet, so {stand_in.refuses}"
     return Problem(
-        "refuses-everything", Severity.ERROR, origin.file, origin.line, origin.column, stand_in.id, message, "mend it"
+        "refuses-everything", Severity.ERROR, origin.file, origin.line, origin.column, stand_in.id, message, "fix it"
     )

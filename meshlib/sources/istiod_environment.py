@@ -25,7 +25,7 @@ def identity_of_istiod(environ: Mapping[str, str]) -> Identity | None:
     missing = [name for name in NAMES if name not in given]
     if missing:
         raise MeshError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing beside {' and '.join(given)}: an identity "
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} required with {' and '.join(given)}: an identity "
             "from istiod needs its address, the file of a token and the file of its roots; give all three, or none"
         )
     twice = [name for name in FILES if environ.get(name)]

@@ -195,7 +195,7 @@ class _Judgement(Generic[R]):
         if found.says_empty:
             return self._go(r)
         if not self.yields[file]:
-            return self._hold(file, "holds no resource any more", r)
+            return self._hold(file, "no longer holds a resource", r)
         return self._wait(r, known.since, found.age if self.by_hand else 0.0)
 
     def _unreadable(self, file: str, found: FileLook | None) -> str:
@@ -212,7 +212,7 @@ class _Judgement(Generic[R]):
             return self._go(r) if self.by_hand else self._wait(r, self.paths[known.path][1], 0.0)
         if any(self.look.files[file].says_empty for file in files if file in self.look.files):
             return self._go(r)
-        return self._hold(known.path, "is gone" if known.path == r.origin.file else "holds no resource any more", r)
+        return self._hold(known.path, "is gone" if known.path == r.origin.file else "no longer holds a resource", r)
 
     def _hold(self, place: str, reason: str, r: R) -> bool:
         if self.accept:
@@ -284,7 +284,7 @@ class _Judgement(Generic[R]):
                 "",
                 f"{_count(items)} gone from it stay until nothing has changed for {QUIET_SECONDS:g} s: "
                 f"{_names(items, SHOWN)}",
-                "a reload by hand looks again, and reload(accept_removals=True) does not wait",
+                "reload() looks at once, and reload(accept_removals=True) does not wait",
             )
             for file, items in self.waiting.items()
         ]

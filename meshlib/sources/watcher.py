@@ -73,8 +73,8 @@ class Watcher:
         """Start the thread again if something has killed it altogether."""
         if not self.alive and not self.stopping.is_set() and self._pid == os.getpid():
             self.restarts += 1
-            self.error = self.error or "the thread was gone"
-            log.error("the watch of %s had died and was started again: %s", self, self.error)
+            self.error = self.error or "its thread had ended"
+            log.error("the watch of %s had stopped and was restarted: %s", self, self.error)
             self._thread = self._start()
 
     def stop(self, *, wait: bool = True) -> None:
@@ -103,7 +103,7 @@ class Watcher:
                 self.restarts += 1
                 failures = 0 if self._looks > 1 else failures + 1
                 self.error = f"{type(error).__name__}: {error}"
-                log.error("the watch of %s died and is started again", self, exc_info=error)
+                log.error("the watch of %s failed and is restarted", self, exc_info=error)
                 self.stopping.wait(min(60.0, RESTART_SECONDS * 2**failures))
 
     def _watch(self) -> None:

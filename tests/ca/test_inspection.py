@@ -48,7 +48,7 @@ def test_a_good_svid(folder: Path) -> None:
     assert facts["issued by"] == BELOW.certificate.subject.rfc4514_string()
     assert facts["valid"].endswith(" UTC, 24.0 hours left")
     assert facts["key"] == "EC secp256r1"
-    assert facts["vouched for"] == f"by {folder}/bundle.pem"
+    assert facts["chains to"] == f"a root in {folder}/bundle.pem"
     assert facts["private key"] == f"{folder}/key.pem, which is its own"
 
 
@@ -70,12 +70,12 @@ def test_dates(folder: Path) -> None:
 def test_a_chain_without_its_intermediate(folder: Path) -> None:
     (folder / "cert.pem").write_text(pem_of(SVID.leaf))
     (problem,) = one(folder).problems
-    assert problem.startswith(f"is vouched for by no root in {folder}/bundle.pem: it is issued by ")
+    assert problem.startswith(f"does not chain to any root in {folder}/bundle.pem: it is issued by ")
 
 
 def test_the_bundle_of_another_authority(folder: Path) -> None:
     (folder / "bundle.pem").write_text(pem_of(Authority.root("cluster.local", NOW).root_der))
-    assert "is vouched for by no root" in one(folder).problems[0]
+    assert "does not chain to any root" in one(folder).problems[0]
 
 
 def test_a_root_vouches_for_its_own_trust_domain_only(folder: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_root_vouches_for_its_own_trust_domain_only(folder: Path) -> None:
     (folder / "key.pem").write_bytes(KEY_PEM)
     (folder / "bundle.pem").write_text(pem_of(other.root_der))
     (problem,) = one(folder).problems
-    assert problem.endswith("that is of another trust domain than cluster.local")
+    assert problem.endswith("of a trust domain other than cluster.local")
 
 
 def test_a_key_that_is_anothers_or_open_to_others(folder: Path) -> None:

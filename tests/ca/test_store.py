@@ -88,7 +88,7 @@ def test_a_folder_without_an_authority(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "mode", "said"),
     [
-        ("", 0o755, "others may enter it .*chmod 700"),
+        ("", 0o755, "other users can enter it .*chmod 700"),
         ("authorities/1/signer.key", 0o644, "private key that others may"),
     ],
 )

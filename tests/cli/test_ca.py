@@ -126,14 +126,14 @@ def test_inspect_says_what_is_there_and_exits_by_what_is_wrong(folder: Path, tmp
     whole = run("inspect", folder)
     assert whole.exit_code == 0, whole.output
     assert f"{tmp_path}/out/cert.pem: the certificate of spiffe://cluster.local/a" in whole.output
-    assert "\n  vouched for  by " in whole.output
+    assert "\n  chains to    a root in " in whole.output
     told = run("inspect", tmp_path / "out", "--format", "json")
     assert json.loads(told.stdout)[0]["problems"] == []
     other = tmp_path / "other"
     run("init", other, "--trust-domain", "cluster.local")
     wrong = run("inspect", tmp_path / "out/cert.pem", "--bundle", other / "bundle.pem")
     assert wrong.exit_code == 1
-    assert f"  problem: it is vouched for by no root in {other}/bundle.pem" in wrong.output
+    assert f"  problem: it does not chain to any root in {other}/bundle.pem" in wrong.output
 
 
 def test_inspect_prints_no_escapes_of_others(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_validate_lists_every_problem_with_place_and_hint_and_exits_1(tmp_path):
     result = run("validate", file)
     assert result.exit_code == 1
     assert f"{file}:12:9: error: spec.http[0].route[0].destination.weight" in result.output
-    assert "weight belongs beside destination, in spec.http[0].route[0]" in result.output
+    assert "weight belongs next to destination, in spec.http[0].route[0]" in result.output
     assert f"{file}:13:" in result.output
     assert 'write it as "5s"' in result.output
 
@@ -174,7 +174,7 @@ def test_explain_of_broken_resources_names_the_errors(tmp_path):
     (tmp_path / "bad.yaml").write_text(BAD)
     result = run("explain", tmp_path, "http://ball/")
     assert result.exit_code == 1
-    assert "weight belongs beside destination" in result.output
+    assert "weight belongs next to destination" in result.output
 
 
 def test_status_shows_hosts_clusters_and_endpoints_plain_when_piped(mesh):

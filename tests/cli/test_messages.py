@@ -27,7 +27,7 @@ GOOD = "apiVersion: v1\nkind: Service\nmetadata: {name: kitchen}\nspec: {ports: 
         ("explain {good} http://kitchen/ -X G:T", 2, "-X 'G:T' is not a method; write it as -X POST"),
         ("explain {good} http://kitchen/ -H x", 2, "-H 'x' is not a header; write it as -H 'name: value'"),
         ("explain {good} http://kitchen/ --port 80", 2, "--port is of requests that come in: give --inbound, too"),
-        ("explain {good} http://kitchen/ --cert c", 2, "--key and --bundle are missing beside --cert"),
+        ("explain {good} http://kitchen/ --cert c", 2, "--key and --bundle are required with --cert"),
         (
             "explain {good} http://kitchen/ --cert {nowhere} --key {nowhere} --bundle {nowhere}",
             1,

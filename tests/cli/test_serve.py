@@ -177,7 +177,7 @@ def test_a_port_in_use_and_resources_that_are_wrong_are_problems(tmp_path: Path)
     ("arguments", "says"),
     [
         (("shop:app",), "--config mesh/"),
-        (("shop:app", "--config", "mesh", "--cert", "c.pem"), "--key and --bundle are missing beside --cert"),
+        (("shop:app", "--config", "mesh", "--cert", "c.pem"), "--key and --bundle are required with --cert"),
         (("shop:app", "--config", "mesh", "--health-path", "live"), "write it as /live"),
         ((), "Missing argument 'MODULE:APP'"),
     ],

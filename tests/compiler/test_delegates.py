@@ -70,7 +70,7 @@ def test_a_delegates_hosts_are_names_of_its_own_namespace():
     ("resources", "reason"),
     [
         ([], "the delegate VirtualService/default/d does not exist"),
-        ([virtual_service("d", {"route": [to("ratings")]})], "has hosts of its own"),
+        ([virtual_service("d", {"route": [to("ratings")]})], "has hosts, which a delegate must not have"),
         ([delegate("d", {"route": [to("ratings")]}, exportTo=["elsewhere"])], "is not exported to namespace default"),
     ],
 )

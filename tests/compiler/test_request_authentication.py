@@ -197,7 +197,7 @@ def test_keys_that_are_not_used_are_said_whatever_the_workload():
         ('{"keys": []}', "it has no keys"),
         (json.dumps({"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}), "none of its keys can be used"),
         (json.dumps(issuer("ES256").jwk), "it has no list of keys"),
-        ('{"keys": []} {}', "it is not JSON, or says something twice"),
+        ('{"keys": []} {}', "it is not JSON, or has a member twice"),
     ],
 )
 def test_a_rule_without_usable_keys_is_warned_of(jwks, why):

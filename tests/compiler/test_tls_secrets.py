@@ -129,7 +129,7 @@ def test_of_a_client_in_another_namespace_it_is_another_secret() -> None:
 def test_one_that_cannot_be_used_refuses_calls_with_the_reason() -> None:
     found = compile_snapshot(load_objects([*BASE, rule("SIMPLE")]).resources, Workload()).clusters[KEY]
     assert found.refusal == (
-        "DestinationRule/default/reviews asks for the TLS secret db: there is no Secret default/db among the resources"
+        "DestinationRule/default/reviews needs the TLS secret db: there is no Secret default/db among the resources"
     )
 
 

@@ -109,6 +109,6 @@ def test_of_istios_own_samples_only_gateways_egress_and_mtls_are_left_out_by_kin
     assert {f.name: f.reason.split(":")[0] for f in files if f.reason} == {
         "bookinfo-gateway.yaml": "it is for gateway bookinfo-gateway, and no gateway runs here",
         "certmanager-gateway.yaml": "it is for gateway cert-manager-gateway, and no gateway runs here",
-        "destination-rule-all-mtls.yaml": "it asks for TLS (ISTIO_MUTUAL), and the services here speak plain HTTP",
+        "destination-rule-all-mtls.yaml": "it requires TLS (ISTIO_MUTUAL), and the services here speak plain HTTP",
         "egress-rule-google-apis.yaml": "www.googleapis.com is not part of this application",
     }

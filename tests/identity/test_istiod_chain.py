@@ -69,8 +69,8 @@ def test_the_name_is_that_of_the_tokens_service_account(text: str, name: str) ->
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (b"c4n4ry\nc4n4ry", "characters that none has"),
-        (b"c4n4ry\xff", "characters that none has"),
+        (b"c4n4ry\nc4n4ry", "characters that are not allowed"),
+        (b"c4n4ry\xff", "characters that are not allowed"),
         (b"c4n4ry" * 20_000, "is longer than"),
     ],
 )

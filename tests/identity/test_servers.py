@@ -181,7 +181,7 @@ def test_our_certificate_is_asked_for_when_a_connection_is_made() -> None:
     client.clock.jump(3600.0)
     client.source.report("the file a.pem cannot be read")
     with pytest.raises(
-        NoCertificate, match=r"DestinationRule a/b asks .* expired 0 s ago: the file a\.pem cannot be read"
+        NoCertificate, match=r"DestinationRule a/b requires .* expired 0 s ago: the file a\.pem cannot be read"
     ):
         client.servers.credentials("DestinationRule a/b")
     none = Servers(None, tuple, client.clock)

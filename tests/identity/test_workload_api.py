@@ -140,7 +140,7 @@ def test_what_may_not_be_used_leaves_the_last_good_one(raw: bytes, why: str) -> 
 def test_a_clock_that_was_an_hour_behind_takes_the_certificate_when_it_is_right() -> None:
     with Scripted() as server, listener(server, clock_at(NOW - 3600)) as heard:
         server.says.put(response_of(FIRST, ROOT))
-        heard.hears("look whether the clock of this machine")
+        heard.hears("check the clock of this machine")
         heard.clock.jumped = 3600
         assert heard.asks_again(server, response_of(FIRST, ROOT))[0].leaf == FIRST.leaf
 

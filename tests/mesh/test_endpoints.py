@@ -73,11 +73,11 @@ async def test_the_same_over_grpc(runtime_class):
 def test_explain_says_who_gives_them(tmp_path):
     given = {"host": "reviews", "addresses": ["10.0.0.1:1"]}
     with meshlib.Mesh.from_resources([local(given)]) as mesh:
-        assert "as LocalEndpoints/default/local says, which goes before discovery" in str(
+        assert "as LocalEndpoints/default/local says, which takes precedence over discovery" in str(
             mesh.explain(url="http://reviews/")
         )
     with meshlib.Mesh(endpoints={"reviews": "10.0.0.1:1"}) as mesh:
-        assert "as endpoints= says, which goes before discovery" in str(mesh.explain(url="http://reviews/"))
+        assert "as endpoints= says, which takes precedence over discovery" in str(mesh.explain(url="http://reviews/"))
 
 
 def test_no_resource_is_needed_at_all():

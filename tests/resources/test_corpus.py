@@ -45,7 +45,7 @@ def test_old_spellings_in_the_seeds_load_with_a_notice() -> None:
             "refused-weight-inside-destination.yaml",
             (14, 9),
             "spec.http[0].route[0].destination.weight",
-            "weight belongs beside destination, in spec.http[0].route[0]",
+            "weight belongs next to destination, in spec.http[0].route[0]",
         ),
     ],
 )

@@ -89,7 +89,7 @@ def test_what_the_argument_would_say():
         "reviews": {"v1": [":9081"], "v2": [":9082"]},
         "ratings:80": [":1", ":2"],
     }
-    with pytest.raises(ConfigError, match="has addresses of subsets, and others of none"):
+    with pytest.raises(ConfigError, match="has addresses with a subset and others without"):
         endpoints_of_words(["reviews=:1,v1@:2"], file="x", namespace="default")
     with pytest.raises(ConfigError, match="x: error: reviews=:x: the port of ':x' is not a number"):
         endpoints_of_words(["reviews=:x"], file="x", namespace="default")

@@ -58,7 +58,7 @@ def test_the_resource_these_tests_break_is_good() -> None:
             "unknown-field",
             "spec.http[0].route[0].destination.weight",
             (14, 9),
-            "weight belongs beside destination, in spec.http[0].route[0]",
+            "weight belongs next to destination, in spec.http[0].route[0]",
         ),
         (
             "retries: {attempts: 3}",
@@ -74,7 +74,7 @@ def test_the_resource_these_tests_break_is_good() -> None:
             "unknown-field",
             "spec.http[0].retries.timeout",
             (9, 28),
-            "timeout belongs beside retries, in spec.http[0]",
+            "timeout belongs next to retries, in spec.http[0]",
         ),
         ("spec:\n", "gateways: [mesh]\nspec:\n", "unknown-field", "gateways", (4, 1), "gateways belongs inside spec"),
         (

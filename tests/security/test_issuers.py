@@ -91,7 +91,7 @@ def test_who_has_signed_is_told_by_name_and_signature() -> None:
 def test_the_trust_domain_is_said_by_the_certificate_or_by_who_reads_it() -> None:
     assert spoken_for(ROOT.certificate) == "cluster.local"
     assert spoken_for(built(), "mine.test") == "mine.test"
-    with pytest.raises(ValueError, match="does not say of which trust domain it is; name it"):
+    with pytest.raises(ValueError, match="does not name its trust domain; name it yourself"):
         spoken_for(built())
     with pytest.raises(ValueError, match=r"is of the trust domain cluster\.local, not of mine\.test"):
         spoken_for(ROOT.certificate, "mine.test")

@@ -44,8 +44,8 @@ def test_health_is_where_the_application_has_nothing(caplog: pytest.LogCaptureFi
     options = ServeOptions("shop:app")
     with caplog.at_level(logging.INFO):
         assert [_health_path(options, app) for app in (free, taken, unknown)] == [HEALTH, "", ""]
-    assert "is the application's own" in caplog.text
-    assert "may be the application's own" in caplog.text
+    assert "is served by the application" in caplog.text
+    assert "may be served by the application" in caplog.text
 
 
 def test_whoever_asks_for_a_path_gets_it() -> None:

@@ -113,7 +113,7 @@ async def test_an_idle_connection_of_a_dropped_root_is_closed_at_once_and_others
         await settle()
     assert (old.ended, other.ended) == ("closed", "")
     assert kept.all.closed == 1
-    assert "not trusted any more" in caplog.text
+    assert "no longer trusted" in caplog.text
 
 
 async def test_a_busy_one_has_until_the_end_of_its_grace_and_is_asked_once(kept: Kept) -> None:
@@ -199,7 +199,7 @@ def test_why_over_is_decided_by_dates_and_roots() -> None:
     assert before is not None
     peer = TlsPeer(before, b"", (), (world.root.root_der,), 100.0)
     assert why_over(peer, before, 99.0) == ""
-    assert "has ended" in why_over(peer, before, 100.0)
+    assert "has expired" in why_over(peer, before, 100.0)
     assert why_over(peer, None, 1.0) != ""
     world.rotate()
     assert why_over(peer, world.identity.current(), 1.0) == ""

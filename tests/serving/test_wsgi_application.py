@@ -114,7 +114,7 @@ def test_a_body_that_is_cut_short_fails_its_reader(world: World) -> None:
         while not (app.failures or app.lengths):
             threading.Event().wait(0.005)
     assert app.lengths == []
-    assert "gone before the body" in str(app.failures[0])
+    assert "disconnected before the body" in str(app.failures[0])
 
 
 def test_requests_run_at_once_in_as_many_threads(world: World) -> None:

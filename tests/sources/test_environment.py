@@ -49,7 +49,7 @@ def test_without_any_of_the_variables_there_is_none() -> None:
 def test_what_is_missing_is_named(missing: str, files: Files) -> None:
     told = environ(files)
     del told[missing]
-    with pytest.raises(meshlib.errors.MeshError, match=f"^{missing} is missing beside MESHLIB_"):
+    with pytest.raises(meshlib.errors.MeshError, match=f"^{missing} is required with MESHLIB_"):
         identity_from_env(told)
 
 
@@ -102,4 +102,4 @@ def test_explain_takes_it_as_options_and_from_the_environment(way: list[str], fi
     assert f"the key {files.key} is not PEM" in wrong.output
     half = runner.invoke(explain, [*options(files)[:4], *call])
     assert half.exit_code == 2
-    assert "--bundle is missing beside --cert and --key" in half.output
+    assert "--bundle is required with --cert and --key" in half.output

@@ -21,9 +21,9 @@ def test_all_three_or_none() -> None:
     assert found is not None
     assert found.status()["source"] == "istiod at istiod.istio-system.svc:15012"
     for name in WHOLE:
-        with pytest.raises(MeshError, match=f"^{name} is missing beside"):
+        with pytest.raises(MeshError, match=f"^{name} is required with"):
             identity_of_istiod({**WHOLE, name: ""})
-        with pytest.raises(MeshError, match=f"are missing beside {name}: "):
+        with pytest.raises(MeshError, match=f"are required with {name}: "):
             identity_of_istiod({name: WHOLE[name]})
 
 

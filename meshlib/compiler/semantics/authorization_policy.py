@@ -61,7 +61,7 @@ ROWS: tuple[Row, ...] = (
         f"{_OPERATION}hosts",
         "Host in any case; DENY looks past its port and final dot, too",
         COMPILER,
-        "gRPC servers do not tell the host: DENY is taken to match there, ALLOW not to",
+        "gRPC servers do not report the host: DENY is taken to match there, ALLOW not to",
     ),
     *_both(
         f"{_OPERATION}ports",

@@ -13,9 +13,9 @@ LOGS = "tests/compiler/telemetry/test_logs.py"
 PROVIDERS = "tests/compiler/telemetry/test_providers.py"
 PROXIES = "tests/compiler/telemetry/test_proxies.py"
 _AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
-_PROXY = "about proxies: there are none"
+_PROXY = "about proxies, which meshlib does not have"
 _TELEMETRY = "traces, logs and metrics of proxies: a library has its program's"
-_ISTIOD = "about istiod: there is none"
+_ISTIOD = "about istiod, which meshlib does not use"
 _EXPORT = "what is not exported expressly is exported to all"
 
 ROWS: tuple[Row, ...] = (

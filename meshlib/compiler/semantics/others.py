@@ -73,7 +73,7 @@ SIDECAR: tuple[Row, ...] = (
     honoured("egress.hosts", "services and VirtualServices in sight", EGRESS, "*/*"),
     honoured("egress.port.number", "all there is on this port", EGRESS, "all"),
     honoured("egress.port.protocol", "whether http rules act there, whatever services declare", EGRESS),
-    not_here("egress.port", "names of listeners: there are none"),
+    not_here("egress.port", "names of listeners, which meshlib does not have"),
     honoured("egress.bind", "calls to services do not arrive there: they find nothing", EGRESS),
     honoured("egress.captureMode", "NONE: as with bind", EGRESS, "DEFAULT"),
     honoured(

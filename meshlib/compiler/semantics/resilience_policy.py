@@ -33,7 +33,7 @@ def limit(name: str, per: str = "") -> tuple[Row, ...]:
         honoured("burst", "at once", PROTECTION, "requests"),
         honoured(
             "storage.rateLimitService",
-            "Envoy's, by gRPC, told the key and the rate",
+            "Envoy's service, by gRPC: it gets the key and the rate",
             "tests/engine/test_rate_limit_service.py",
         ),
         honoured(
@@ -93,7 +93,7 @@ ROWS: tuple[Row, ...] = (
     honoured("fallback.destination", "is called instead", ENGINE),
     honoured("loadBalancer.mode", MODE, ENGINE, "enforce"),
     honoured("loadBalancer.peakEwma", "latency times requests under way, of two", ENGINE, "10s"),
-    ignored("rateLimit", "it is not said whose requests it would count: spec.inbound.rateLimits acts"),
+    ignored("rateLimit", "it does not say whose requests to count: spec.inbound.rateLimits acts"),
     ignored("loadShedding", "spec.inbound.loadShedding acts"),
     honoured(
         "selector",

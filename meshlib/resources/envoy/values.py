@@ -163,7 +163,7 @@ def _any(value: object, loc: Loc) -> Iterator[Misfit]:
         yield Misfit((*loc, "@type"), f"{str(url)[:100]!r} is not the type of a message of Envoy's", hint)
     elif name.startswith(_GOOGLE) and name.removeprefix(_GOOGLE) in _OWN_FORM:
         if "value" not in value:
-            yield Misfit(loc, f"value is missing beside @type {_short(name)}", "write it as value: ...")
+            yield Misfit(loc, f"value is missing next to @type {_short(name)}", "write it as value: ...")
         else:
             yield from misfits(value["value"], name, (*loc, "value"))
     else:

@@ -168,7 +168,7 @@ def warnings(resource: AuthorizationPolicy) -> Iterator[Notice]:
             yield warned(
                 "deny-all-tcp",
                 (*_SPEC, "rules", index),
-                "this DENY looks at HTTP only, and so refuses everything on TCP ports",
+                "this DENY is about HTTP only, and so refuses everything on TCP ports",
                 "name the ports it is for: to: [{operation: {ports: [...]}}]",
             )
 
@@ -261,7 +261,7 @@ def _key_problem(key: str) -> tuple[str, str] | None:
         return "Istio has it no more", _FORMER_KEYS[key]
     if key.startswith("destination.labels"):
         return "Istio has it no more", "select the workloads with selector"
-    return "Istio knows no such attribute", f"one of {', '.join([*_PLAIN_KEYS, *(f'{p}[name]' for p in _MAP_KEYS)])}"
+    return "Istio has no such attribute", f"one of {', '.join([*_PLAIN_KEYS, *(f'{p}[name]' for p in _MAP_KEYS)])}"
 
 
 def _values(values: Sequence[str] | None, problem: Problem, loc: Loc) -> Iterator[Notice]:

@@ -80,7 +80,7 @@ def _value_warnings(patch: ConfigPatche, loc: Loc) -> Iterator[Notice]:
             yield warned(
                 "no-typed-config",
                 (*loc, "patch", "value"),
-                "the filter is named without typed_config, which Envoy will not look up by name for ever",
+                "the filter is named without typed_config, and Envoy's look-up by name will end",
                 'write typed_config: {"@type": ...}',
             )
 

@@ -25,7 +25,7 @@ def export_to(
             )
             yield refused("duplicate-export", loc, f"exportTo names {entry!r} twice: {same}", "remove one")
         elif meant == NOBODY and not to_nobody:
-            yield refused("bad-export", loc, 'exportTo "~" (nobody) is for ServiceEntry only', 'write "."')
+            yield refused("bad-export", loc, 'exportTo "~" (no namespace) is for ServiceEntry only', 'write "."')
         elif meant not in (HERE, ALL, NOBODY) and not is_dns_label(meant):
             yield refused("bad-export", loc, f"{entry!r} is not a namespace", 'a name, "." for this one, "*" for all')
         else:
@@ -38,11 +38,11 @@ def export_to(
             'write exportTo: ["."], or leave it out',
         )
     if len(entries or ()) > 1:
-        for alone, what in ((ALL, "every namespace"), (NOBODY, "nobody")):
+        for alone, what in ((ALL, "every namespace"), (NOBODY, "no namespace")):
             if alone in seen:
                 yield refused(
                     "export-to-all-and-some",
                     _LOC,
-                    f'exportTo has "{alone}" ({what}) beside others',
+                    f'exportTo has "{alone}" ({what}) together with others',
                     f'keep "{alone}" alone',
                 )

@@ -65,7 +65,7 @@ def _failover(setting: LocalityLbSetting | ZoneAwareLbSetting, loc: Loc) -> Iter
                     "failover-region",
                     there,
                     f"{region!r} is not a region",
-                    "failover knows regions only, such as us-east",
+                    "failover supports regions only, such as us-east",
                 )
 
 

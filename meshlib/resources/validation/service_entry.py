@@ -140,7 +140,7 @@ def _dynamic_dns(spec: ServiceEntrySpec, waypoint: str) -> Iterator[Notice]:
             yield refused(
                 "dynamic-dns-host",
                 (*_SPEC, "hosts", index),
-                f"resolution DYNAMIC_DNS is for wildcards, and {host} is none",
+                f"resolution DYNAMIC_DNS is for wildcards, and {host} is not one",
                 'write "*.example.com", or resolution: DNS',
             )
     for name, given in (("addresses", spec.addresses), ("endpoints", spec.endpoints)):
@@ -153,7 +153,7 @@ def _dynamic_dns(spec: ServiceEntrySpec, waypoint: str) -> Iterator[Notice]:
             yield refused(
                 "dynamic-dns-protocol",
                 (*_SPEC, "ports", index, "protocol"),
-                f"resolution DYNAMIC_DNS knows HTTP, HTTP2, GRPC and TLS, not {port.protocol or 'a port without protocol'}",
+                f"resolution DYNAMIC_DNS supports HTTP, HTTP2, GRPC and TLS, not {port.protocol or 'a port without protocol'}",
                 "protocol: HTTP, for example",
             )
     if spec.location == "MESH_INTERNAL" and waypoint and waypoint.lower() != "none":

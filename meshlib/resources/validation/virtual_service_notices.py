@@ -86,7 +86,7 @@ def _hosts(spec: VirtualServiceSpec) -> Iterator[Notice]:
             "no-hosts",
             "warning",
             ("spec", "hosts"),
-            "hosts is there and names none: this is a delegate, which acts only where another VirtualService refers to it",
+            "hosts is empty: this is a delegate, which acts only where another VirtualService refers to it",
             "hosts: [reviews]; leave it out of a delegate",
         )
 

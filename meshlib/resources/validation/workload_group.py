@@ -31,7 +31,10 @@ def _probe(probe: Probe, loc: Loc) -> Iterator[Notice]:
     # of several, which the API server refuses, the last one counts
     elif probe.grpc is not None:
         yield refused(
-            "not-supported", (*loc, "grpc"), "Istio's validation knows no grpc probe", "use httpGet, tcpSocket or exec"
+            "not-supported",
+            (*loc, "grpc"),
+            "Istio's validation does not accept a grpc probe",
+            "use httpGet, tcpSocket or exec",
         )
     elif probe.exec is not None:
         if not probe.exec.command:

@@ -147,7 +147,7 @@ class MeshASGIMiddleware:
             await self._app(scope, receive, send)
             return
         else:
-            raise NotImplementedError(f"no policy knows connections of type {kind!r}: they are not served")
+            raise NotImplementedError(f"no policy applies to connections of type {kind!r}: they are not served")
         if request.forwarded and not self._warned:
             self._warn()
         server = self._server

@@ -122,7 +122,7 @@ class SharedStorage(pybreaker.CircuitBreakerStorage):
                     # without the text of others: that may have the URL in it, and the password
                     why = str(error) if isinstance(error, ImportError) else type(error).__name__
                     log.warning(
-                        "the circuit breaker of %s goes on without Redis: %s; further failures are only counted "
+                        "the circuit breaker of %s works without Redis: %s; further failures are only counted "
                         "(status: failures)",
                         self._host,
                         why,

@@ -101,7 +101,7 @@ class RedisCounter:
                 if self.errors == 1:
                     # without the text of others: that may have the URL in it, and the password
                     why = str(error) if isinstance(error, ImportError) else type(error).__name__
-                    log.warning("rate limits go on without Redis: %s; further failures are only counted", why)
+                    log.warning("rate limits work without Redis: %s; further failures are only counted", why)
             question.land()
 
     def after_fork(self) -> None:

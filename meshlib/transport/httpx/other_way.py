@@ -36,7 +36,7 @@ class OtherWay(Generic[R]):
         if self._names_a_host and not self._told:
             self._told = True
             log.warning(
-                "mounts[%r] does not act for %s, which is a host of the mesh: its calls go by the mesh's rules. To send them "
+                "mounts[%r] has no effect for %s, which is a host of the mesh: its calls go by the mesh's rules. To send them "
                 "through a transport of your own (a mock, say), give it to the client as transport=",
                 self._pattern,
                 view.dialled,

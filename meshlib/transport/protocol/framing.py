@@ -71,7 +71,7 @@ class Sized:
         if self._left < 0:
             raise FalseFraming(
                 f"the request body is longer than its Content-Length of {self.length}: "
-                f"{self.length - self._left} bytes have come and there may be more"
+                f"{self.length - self._left} bytes were read and there may be more"
             )
 
     def finish(self) -> None:

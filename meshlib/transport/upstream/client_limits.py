@@ -37,7 +37,7 @@ class ClientLimits:
     def __init__(self, limits: HttpxLimits) -> None:
         most = limits.max_connections
         if most is not None and most < 1:
-            raise ValueError(f"max_connections={most} would let no call through; None is no limit")
+            raise ValueError(f"max_connections={most} would let no call through; None means no limit")
         self.slots = None if most is None else Slots(most)
         self.max_idle: int | None = limits.max_keepalive_connections
         self.expiry: float | None = limits.keepalive_expiry

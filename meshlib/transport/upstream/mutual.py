@@ -23,7 +23,7 @@ HTTP1_OFFER = ("istio-http/1.1", "istio", "http/1.1")
 HTTP2_OFFER = ("istio-h2", "istio", "h2")
 """ALPN, as Istio's sidecars offer it."""
 
-WORTHLESS = "the certificates of the mTLS connection are worth nothing any more: a root was dropped, or one has expired"
+WORTHLESS = "the certificates of the mTLS connection are no longer valid: a root was removed, or one has expired"
 """Why a call is cut."""
 
 FUTILE = 8

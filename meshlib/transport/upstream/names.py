@@ -186,7 +186,7 @@ class Names:
             with self._lock:
                 nobody = not self._threads
             if nobody:
-                self._ended(name, (), OSError("the system gives no thread to look the name up"))
+                self._ended(name, (), OSError("no thread could be started to look the name up"))
                 return
         self._jobs.put(name)
 
@@ -240,7 +240,7 @@ class Names:
         except Exception as failed:  # noqa: BLE001 (whatever a resolver raises, of its plugins and codecs too, is no answer)
             error = _failure(failed)
         if not addresses and error is None:
-            error = socket.gaierror(socket.EAI_NONAME, "the resolver knows no address")
+            error = socket.gaierror(socket.EAI_NONAME, "the resolver returned no address")
         self._ended(name, addresses, error)
 
     def _ended(self, name: str, addresses: tuple[str, ...], error: OSError | None) -> None:

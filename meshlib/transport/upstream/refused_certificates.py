@@ -11,14 +11,14 @@ from __future__ import annotations
 import ssl
 
 _ALERTS = {
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it demands a certificate, and was shown none",
-    "SSLV3_ALERT_NO_CERTIFICATE": "it demands a certificate, and was shown none",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it requires a certificate and was shown none",
+    "SSLV3_ALERT_NO_CERTIFICATE": "it requires a certificate and was shown none",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority that has signed ours (unknown CA)",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it cannot use ours (bad certificate)",
-    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "it does not take certificates of the kind of ours (unsupported certificate)",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "it does not support certificates of our kind (unsupported certificate)",
     "SSLV3_ALERT_CERTIFICATE_REVOKED": "ours is revoked (certificate revoked)",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "ours has expired, or is not valid yet by its clock (certificate expired)",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept ours, be it a name that it does not want (certificate unknown)",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept ours, perhaps because of the name in it (certificate unknown)",
     "TLSV1_ALERT_ACCESS_DENIED": "it accepts the certificate and denies access (access denied)",
     "TLSV1_ALERT_DECRYPT_ERROR": "it could not verify our signature (decrypt error)",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "it found no way to agree with us (handshake failure)",

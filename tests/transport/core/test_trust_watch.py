@@ -221,7 +221,7 @@ def test_a_body_without_a_length_is_not_taken_for_whole_when_it_is_cut() -> None
         outcome = world.begin_long()
         dropped(world)
         assert world.pass_time(until_ended=1) < LIMIT
-        with pytest.raises(BodyFailed, match="worth nothing any more"):
+        with pytest.raises(BodyFailed, match="no longer valid"):
             world.read(outcome)
         world.close()
 

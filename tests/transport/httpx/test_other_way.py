@@ -31,4 +31,4 @@ def test_a_host_of_the_mesh_does_not_and_a_mount_that_names_one_is_told_of_once(
     assert not way.takes(call(known=True))
     assert len(caplog.records) == said
     if said:
-        assert "does not act for reviews:9080" in caplog.text
+        assert "has no effect for reviews:9080" in caplog.text

@@ -157,7 +157,7 @@ def test_an_alias_of_our_trust_domain_is_vouched_for_by_our_roots(runtime: Runti
 
 @pytest.mark.parametrize(
     ("reported", "why"),
-    [("", "none has come from the test's hand"), ("the file a.pem is empty", "the file a.pem is empty")],
+    [("", "none has been received from the test's hand"), ("the file a.pem is empty", "the file a.pem is empty")],
 )
 def test_without_a_certificate_the_reason_says_who_asks_for_one_and_why_there_is_none(
     runtime: Runtime, reported: str, why: str
@@ -168,7 +168,7 @@ def test_without_a_certificate_the_reason_says_who_asks_for_one_and_why_there_is
         outcome = runtime.call(client.target(server.port, REVIEWS), Call()).outcome
         assert outcome.failure is Failure.CONNECT_FAILED
         assert outcome.detail == (
-            "DestinationRule default/reviews asks for mTLS of the mesh (ISTIO_MUTUAL), and this process has no certificate "
+            "DestinationRule default/reviews requires mTLS of the mesh (ISTIO_MUTUAL), and this process has no certificate "
             f"yet: {why}"
         )
         client.source.publish(svid(), BUNDLES)  # late, not never

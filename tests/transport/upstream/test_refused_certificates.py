@@ -92,7 +92,7 @@ def of_a_rule(port: int, http2: bool) -> Target:
 CASES = {
     "MUTUAL of a rule": (of_a_rule, "it does not trust the authority that has signed ours (unknown CA)"),
     "unknown CA": (mutual, "it does not trust the authority that has signed ours (unknown CA)"),
-    "no certificate": (anonymous, "it demands a certificate, and was shown none"),
+    "no certificate": (anonymous, "it requires a certificate and was shown none"),
 }
 BODIES = {"no body": None, "small": b"x" * 100, "large": b"x" * 3_000_000}
 

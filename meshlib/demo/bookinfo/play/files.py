@@ -111,7 +111,7 @@ def _destination_rule_not_here(doc: dict[str, Any]) -> str:
     if not _service(host, doc):
         return f"{host} is not part of this application{_in_namespace(doc)}"
     mode = ((spec.get("trafficPolicy") or {}).get("tls") or {}).get("mode", "DISABLE")
-    return "" if mode == "DISABLE" else f"it asks for TLS ({mode}), and the services here speak plain HTTP"
+    return "" if mode == "DISABLE" else f"it requires TLS ({mode}), and the services here speak plain HTTP"
 
 
 def _service(host: str, doc: dict[str, Any]) -> str:
@@ -133,7 +133,7 @@ async def play_files(
     for file in files:
         beside = _beside(file, files)
         asked = essence(list(file.docs)) if file.docs else "nothing that could be read"
-        report.begin(file.name, "", asked + (f"  (beside it: {essence(beside)})" if beside else ""))
+        report.begin(file.name, "", asked + (f"  (together with: {essence(beside)})" if beside else ""))
         if file.refused:
             report.row(Row("", "loads", "refused", FAIL, tuple(str(p) for p in file.refused)))
             continue

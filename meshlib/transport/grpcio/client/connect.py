@@ -211,7 +211,7 @@ def _tls(settings: TlsSettings, authority: str) -> tuple[Followed[grpc.ChannelCr
             "tls.insecureSkipVerify: grpcio always verifies certificates; set caCertificates to the server's own CA"
         )
     if settings.ca_crl or settings.crl_pem:
-        raise CannotConnect("tls.caCrl: grpcio does not look at revocation lists, and the policy asks for it")
+        raise CannotConnect("tls.caCrl: the policy requires a revocation list, which grpcio does not check")
     wanted = settings.subject_alt_names
     if wanted:
         if len(wanted) > 1 or "://" in wanted[0]:
@@ -225,8 +225,8 @@ def _tls(settings: TlsSettings, authority: str) -> tuple[Followed[grpc.ChannelCr
             )
         if settings.named_too and name != wanted[0]:
             raise CannotConnect(
-                f"subjectAltNames {wanted[0]} of the ServiceEntry, beside the host {name}: grpcio checks one name; name it as "
-                "tls.sni and subjectAltNames of the DestinationRule, or use httpx"
+                f"subjectAltNames {wanted[0]} of the ServiceEntry in addition to the host {name}: grpcio checks one name; name "
+                "it as tls.sni and subjectAltNames of the DestinationRule, or use httpx"
             )
         name = wanted[0]
     return _credentials(settings), name

@@ -73,7 +73,7 @@ async def test_a_secret_has_roots_certificate_and_key(runtime_class, files):
             assert await runtime_class(mesh).server() == "one"
         with mesh_of(server, policy=policy, more=[secret(**{"ca.crl": "revoked"})]) as mesh:
             error = await refused(Threads(mesh).unary())
-            assert "revocation lists" in error.details()
+            assert "revocation list" in error.details()
         with mesh_of(server, policy=policy, more=[secret(**{"tls.key": "c4n4ry"})]) as mesh:
             error = await refused(Threads(mesh).unary())
             assert "Secret default/s" in error.details()

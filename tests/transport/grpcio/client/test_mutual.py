@@ -73,7 +73,7 @@ def test_without_a_certificate_an_explicit_rule_fails_with_the_reason(client: Cl
     with calls(client, runtime) as made:
         told = made.who()
         assert told.startswith("UNAVAILABLE")
-        assert "this process has no certificate yet: none has come from the test" in told
+        assert "this process has no certificate yet: none has been received from the test" in told
         assert "flags UF" in told
         client.world.rotate()
         assert made.who() == CLIENT
