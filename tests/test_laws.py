@@ -235,7 +235,13 @@ def is_not_frozen(module: str, node: ast.AST) -> str | None:
     return f"class {node.name}" if made and "frozen=True" not in made[0] else None
 
 
-def imports_the_sdk(_module: str, node: ast.AST) -> str | None:
+SDKS = ("mesh/metric_export.py", "mesh/options.py", "telemetry/otlp_metrics.py")
+"""What a user who asks for OpenTelemetry's exporters gets, the extra ``otel``: imported then, and only there."""
+
+
+def imports_the_sdk(module: str, node: ast.AST) -> str | None:
+    if module in SDKS:
+        return None
     return next((name for name in imported(node) if name.startswith("opentelemetry.sdk")), None)
 
 

@@ -24,6 +24,7 @@ from meshlib.identity.agreement import disagreements
 from meshlib.mesh.admin import admin_from_env, admin_of
 from meshlib.mesh.config_log import tell_change, tell_problems
 from meshlib.mesh.doors import Doors
+from meshlib.mesh.metric_export import metric_export_of, metric_exporter_from_env
 from meshlib.mesh.options import MeshOptions, takes_options
 from meshlib.mesh.reloads import Reloads
 from meshlib.pace import NotWanted, Slices, free_in_turns, is_watched, much_is_made, slices
@@ -70,6 +71,10 @@ class Mesh(Doors):
     ``admin`` lets a person look into the running process (docs/admin.md): "unix" (a socket in the user's runtime folder),
     "unix:PATH" ("{pid}" in it stands for the process), or a loopback address such as "127.0.0.1:15000". None: there is
     nothing to connect to. Raises ``ConfigError`` for another address, and ``MeshError`` when it cannot be listened at.
+
+    ``metric_exporter`` exports the registry's metrics through OpenTelemetry's SDK (extra ``otel``): a ``MetricExporter`` of it,
+    such as ``OTLPMetricExporter()``; every OTEL_METRIC_EXPORT_INTERVAL milliseconds, and when the mesh is closed. Give it to
+    one mesh of a registry.
     """
 
     @takes_options()
@@ -128,6 +133,7 @@ class Mesh(Doors):
             identity.subscribe(lambda credentials: _told_of(me))
             identity.start(clock, self._core.alarms)
         try:
+            self._export = metric_export_of(options.get("metric_exporter"), self._registry, self.workload)
             self._install(list(resources), list(problems), [])
             if self._local:
                 _raise_about(self._local, self._problems)
@@ -145,6 +151,8 @@ class Mesh(Doors):
         self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
         if source is not None:
             weakref.finalize(self, source.stop, wait=False).atexit = False
+        if self._export is not None:
+            weakref.finalize(self, self._export.close).atexit = False
         meshes.add(self)
         self._shown = ObservedMesh(self)
         self._collector = state_collector(self._registry)
@@ -205,7 +213,8 @@ class Mesh(Doors):
         names (endpoints as for ``meshlib local``: ``reviews=v1@:9081,v2@:9082 ratings=:9083``); other MESHLIB_* variables
         describe the workload. Its identity comes from the files MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or
         with other trust domains ``roots.pem:other.example=other.pem``), or from istiod: MESHLIB_CA, MESHLIB_CA_TOKEN and
-        MESHLIB_CA_ROOT. MESHLIB_ADMIN is the option ``admin``. Options that are passed take precedence.
+        MESHLIB_CA_ROOT. MESHLIB_ADMIN is the option ``admin``, MESHLIB_OTLP_METRICS has the URL of the collector that a
+        ``metric_exporter`` over OTLP sends to. Options that are passed take precedence.
 
         Raises ``MeshError`` if MESHLIB_CONFIG is not set, or if only some of the identity's variables are; ``ConfigError`` for
         errors in the files; ``BadCredentials`` for certificates that cannot be used.
@@ -229,6 +238,7 @@ class Mesh(Doors):
         options["https_rules"] = options.get("https_rules") or https_rules_from_env(os.environ)
         options["identity"] = options.get("identity") or identity_from_env(os.environ)
         options["admin"] = options.get("admin") or admin_from_env(os.environ)
+        options["metric_exporter"] = options.get("metric_exporter") or metric_exporter_from_env(os.environ)
         return cls.from_path(*config.split(os.pathsep), **options)
 
     # -- configuration ----------------------------------------------------------------------------------------------
@@ -495,6 +505,8 @@ class Mesh(Doors):
         if self._serving is not None:
             self._serving.catch_up()
         self._collector.remove(self._shown)
+        if self._export is not None:
+            self._export.close()
 
     async def aclose(self) -> None:
         """``close`` for asyncio: when it returns, the connections of the running loop are closed."""

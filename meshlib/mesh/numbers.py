@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meshlib.mesh.reloads import Reloads
     from meshlib.problems import Problem
     from meshlib.telemetry.observe import InboundTelemetry, Telemetry
+    from meshlib.telemetry.otlp_metrics import MetricExport
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.workload import Workload
 
@@ -27,6 +28,7 @@ class Shown(Protocol):
     _core: MeshCore
     _reloads: Reloads
     _serving: InboundTelemetry | None
+    _export: MetricExport | None
 
     @property
     def problems(self) -> Sequence[Problem]: ...
@@ -52,6 +54,8 @@ class ObservedMesh:
         for watcher in watchers:
             watcher.catch_up()
         failures = self.unread + sum(watcher.failures for watcher in watchers)
+        if mesh._export is not None:
+            failures += mesh._export.failures
         dropped: dict[str, int] = {}
         live = core.live
         if live is None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
     from tenacity import RetryCallState
@@ -28,6 +29,7 @@ class MeshOptions(TypedDict, total=False):
     retry_wait: Callable[[RetryCallState], float] | None
     registry: CollectorRegistry | None
     tracer_provider: TracerProvider | None
+    metric_exporter: MetricExporter | None
     https_rules: HttpsRules | None
     identity: Identity | None
     endpoints: EndpointsByHost | Literal["dns"] | None

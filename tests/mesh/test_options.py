@@ -20,6 +20,7 @@ NAMES = [
     "retry_wait",
     "registry",
     "tracer_provider",
+    "metric_exporter",
     "https_rules",
     "identity",
     "endpoints",
