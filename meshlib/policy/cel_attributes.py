@@ -19,9 +19,7 @@ _TLS = (
     "sha256_peer_certificate_digest",
     "peer_certificate",
 )
-_WORKLOAD = frozenset(
-    ("workload", "namespace", "cluster", "service", "revision", "app", "version", "name", "type", "labels", "identity")
-)
+_WORKLOAD = frozenset(("workload", "namespace", "cluster", "service", "revision", "app", "version", "name", "identity"))
 
 ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "request": frozenset(

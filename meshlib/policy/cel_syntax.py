@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 _TOKEN = re.compile(
@@ -261,3 +261,23 @@ def _steps(tokens: Sequence[tuple[str, str]], at: int) -> Iterator[str]:
             at += 3
         else:
             return
+
+
+def with_calls(text: str, calls: Mapping[tuple[str, str], str]) -> str:
+    """An expression in which reading one of the fields in ``calls`` (``("request", "time")``) becomes a call of that function
+    with the field: ``timestamp(request.time)``. What ``has()`` is asked about stays a field."""
+    tokens = _Parser(text).tokens
+    made: list[str] = []
+    at = 0
+    while at < len(tokens) - 1:
+        token = tokens[at][1]
+        field = (token, tokens[at + 2][1]) if at + 2 < len(tokens) and tokens[at + 1][1] == "." else ("", "")
+        before = [tokens[n][1] for n in (at - 2, at - 1) if n >= 0]
+        if field in calls and before[-1:] != ["."]:
+            named = f"{field[0]}.{field[1]}"
+            made.append(named if before == ["has", "("] else f"{calls[field]}({named})")
+            at += 3
+        else:
+            made.append(token)
+            at += 1
+    return " ".join(made)

@@ -198,3 +198,11 @@ class WorkloadTelemetry:
 
 
 DEFAULT_TELEMETRY = WorkloadTelemetry()
+
+
+def expressions(settings: TelemetrySettings) -> list[tuple[str, str]]:
+    """Every expression in CEL of one direction, with where it stands, once."""
+    logs = [(log.expression_where, log.expression) for log in settings.access_logs if log.expression]
+    overrides = settings.metrics.overrides.values()
+    tags = [(tag.where, tag.expression) for override in overrides for tag in override.tags if tag.expression]
+    return list(dict.fromkeys([*logs, *tags]))

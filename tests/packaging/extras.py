@@ -34,6 +34,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
         "meshlib.transport.grpcio.server.loop",
     ),
     "http2": ("meshlib.transport.protocol.http2_ngh2", "meshlib.transport.protocol.http2_h2"),
+    "cel": ("meshlib.telemetry.cel", "cel_expr_python.cel"),
     "otel": ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter"),
     "redis": ("meshlib.transport.core.shared_breaker", "meshlib.transport.core.shared_limits", "redis", "limits"),
     "security": ("meshlib.identity.identity", "meshlib.ca.store", "meshlib.security.svid"),

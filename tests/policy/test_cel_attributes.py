@@ -13,7 +13,7 @@ from meshlib.policy.cel_syntax import cel_references
         "has(request.headers['x-a']) && request.url_path.startsWith('/health')",
         "request.headers.exists(k, k == 'a')",
         "connection.mtls ? connection.uri_san_peer_certificate : 'none'",
-        "upstream_peer.labels['app'] + filter_state['wasm.x'] + metadata.anything.at_all",
+        "upstream_peer.app + filter_state['wasm.x'] + metadata.anything.at_all",
         "type(request.size) == int",
         "response",
         "true",

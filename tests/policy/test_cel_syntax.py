@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.policy.cel_syntax import cel_problem, cel_references
+from meshlib.policy.cel_syntax import cel_problem, cel_references, with_calls
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,16 @@ def test_what_an_expression_reads(expression, reads):
 def test_whatever_is_an_expression_tells_what_it_reads(text):
     if cel_problem(text) == "":
         assert all(path and path[0].isidentifier() for path in cel_references(text))
+
+
+@pytest.mark.parametrize(
+    ("expression", "made"),
+    [
+        ("request.time > a", "timestamp(request.time) > a"),
+        ("has(request.time) && b.request.time", "has ( request.time ) && b . request . time"),
+        ("'request.time'", "'request.time'"),
+        ("request.timed", "request . timed"),
+    ],
+)
+def test_fields_become_calls(expression, made):
+    assert with_calls(expression, {("request", "time"): "timestamp"}) == made

@@ -15,7 +15,7 @@ from meshlib.compiler.telemetry import logs, metrics, tracing
 from meshlib.compiler.telemetry.providers import providers_of
 from meshlib.compiler.telemetry.proxies import proxy_defaults
 from meshlib.compiler.telemetry.reports import problems_of
-from meshlib.policy.telemetry_settings import TelemetrySettings, TracingSettings, WorkloadTelemetry
+from meshlib.policy.telemetry_settings import DEFAULT_TELEMETRY, TelemetrySettings, TracingSettings, WorkloadTelemetry
 from meshlib.resources.mesh_choice import REVISION, choose
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def compile_telemetry(kinds: Kinds, workload: Workload, root_namespace: str) -> 
         ),
         tuple(f"{r.namespace}/{r.name}" for r in counting),
     )
-    return made, [*about_proxies, *problems_of(kinds.telemetries, providers)]
+    return (DEFAULT_TELEMETRY if made == DEFAULT_TELEMETRY else made), [
+        *about_proxies,
+        *problems_of(kinds.telemetries, providers),
+    ]
 
 
 def applicable(resources: Iterable[Telemetry], workload: Workload, root_namespace: str) -> Sequence[Telemetry]:

@@ -24,6 +24,7 @@ from meshlib.engine.plain_request import PlainRequest
 from meshlib.engine.route import route, straight
 from meshlib.identity.peers import Peers
 from meshlib.identity.servers import Servers
+from meshlib.policy.telemetry_settings import expressions
 from meshlib.problems import MeshError
 from meshlib.telemetry.observe import InboundTelemetry, Telemetry
 from meshlib.transport.core import events
@@ -168,7 +169,13 @@ class MeshCore:
         return note
 
     def install(self, snapshot: Snapshot) -> None:
-        """Serve new calls by ``snapshot``. Connections that it has no use for are closed once they are idle."""
+        """Serve new calls by ``snapshot``. Connections that it has no use for are closed once they are idle. Raises
+        ``MeshError``, and changes nothing, where it needs an extra that is not installed."""
+        told = snapshot.telemetry
+        if expressions(told.client) or expressions(told.server):
+            from meshlib.telemetry import cel
+
+            cel.require(told.client, told.server)
         before = self.live
         self.live = live = LiveMesh(
             snapshot,

@@ -146,7 +146,7 @@ def test_what_is_right_says_nothing():
         "        source_app: {operation: REMOVE}\n"
         "        host: {value: \"has(request.host) ? request.host : 'none'\"}\n"
         "        port: {value: string(destination.port)}\n"
-        "        peer: {value: \"upstream_peer.labels['app']\"}\n"
+        '        peer: {value: "upstream_peer.app"}\n'
         "  tracing: [{providers: [{name: zipkin}]}]\n"
         "  accessLogging:\n  - providers: [{name: envoy}]\n    filter: {expression: \"request.headers.exists(h, h == 'x')\"}\n"
     )

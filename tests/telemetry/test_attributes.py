@@ -1,0 +1,76 @@
+"""The values of attributes, without a library that evaluates anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshlib.telemetry.attributes import VALUES, Facts, headers, node_of, request_header, response_header, trailer
+from meshlib.workload import Workload
+from tests.support.access_log import MadeUp
+
+
+class Served(MadeUp):
+    __slots__ = ()
+
+    def remote(self) -> str | None:
+        return "10.0.0.9:51000"
+
+    def local(self) -> str | None:
+        return "[::1]:8080"
+
+    def peer_uri(self) -> str | None:
+        return "spiffe://cluster.local/ns/shop/sa/orders"
+
+
+class Made(MadeUp):
+    __slots__ = ()
+
+    def cluster(self) -> str | None:
+        return "outbound|9080|v1|reviews.default.svc.cluster.local"
+
+
+def of(entry: MadeUp, root: str, name: str, *, outbound: bool = False) -> object:
+    return VALUES[root, name](Facts(entry, {}, outbound))
+
+
+def test_of_a_call_served_both_ends_are_known() -> None:
+    entry = Served()
+    assert (of(entry, "source", "address"), of(entry, "source", "port")) == ("10.0.0.9:51000", 51000)
+    assert (of(entry, "destination", "address"), of(entry, "destination", "port")) == ("[::1]:8080", 8080)
+    assert of(entry, "connection", "uri_san_peer_certificate") == "spiffe://cluster.local/ns/shop/sa/orders"
+    assert of(entry, "xds", "listener_direction") == 1
+
+
+def test_of_a_call_made_the_port_is_the_services() -> None:
+    assert of(Made(), "destination", "port", outbound=True) == 9080
+    assert of(MadeUp(), "source", "port", outbound=True) is None, "a path of a unix socket has no port"
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [({"content-length": "12"}, 12), ({"content-length": "12x"}, None), ({}, None)]
+)
+def test_the_size_of_a_request_is_what_it_says(written: dict[str, str], size: int | None) -> None:
+    assert of(MadeUp(headers=written), "request", "size") == size
+
+
+def test_headers_are_read_by_name_or_all() -> None:
+    facts = Facts(MadeUp(headers={"X-A": "1", "x-b": "2"}, back={"x-c": "3"}), {}, True)
+    assert headers(["X-A", "x-z"], request_header)(facts) == {"x-a": "1"}
+    everything = headers(None, request_header)(facts)
+    assert isinstance(everything, dict)
+    assert {"x-a", "x-b"} <= everything.keys()
+    assert headers(["x-c"], response_header)(facts) == {"x-c": "3"}
+    assert headers(["x-trailer"], trailer)(facts) == {"x-trailer": "t"}
+    assert headers([":path", ":authority", ":status"], request_header)(facts) == {
+        ":path": "/a?b=c",
+        ":authority": "reviews:9080",
+    }
+
+
+def test_the_node_is_the_workload() -> None:
+    node = node_of(Workload("orders", "shop", {"app": "orders"}, "robot", locality="eu/a/1", cluster="blue"))
+    assert node["cluster"] == "orders.shop"
+    assert node["locality"] == {"region": "eu", "zone": "a", "sub_zone": "1"}
+    metadata = node["metadata"]
+    assert isinstance(metadata, dict)
+    assert (metadata["SERVICE_ACCOUNT"], metadata["CLUSTER_ID"]) == ("robot", "blue")
