@@ -75,6 +75,9 @@ class Mesh(Doors):
     ``metric_exporter`` exports the registry's metrics through OpenTelemetry's SDK (extra ``otel``): a ``MetricExporter`` of it,
     such as ``OTLPMetricExporter()``; every OTEL_METRIC_EXPORT_INTERVAL milliseconds, and when the mesh is closed. Give it to
     one mesh of a registry.
+
+    ``envoy_metrics=True`` also shows the statistics of Envoy's clusters (``envoy_cluster_upstream_rq`` ...) by the names that
+    a sidecar has, for alerts that exist (docs/observability.md).
     """
 
     @takes_options()
@@ -157,6 +160,11 @@ class Mesh(Doors):
         self._shown = ObservedMesh(self)
         self._collector = state_collector(self._registry)
         self._collector.add(self._shown)
+        if options.get("envoy_metrics"):
+            self._core.telemetry.count_codes()
+            from meshlib.telemetry.envoy_metrics import envoy_collector
+
+            envoy_collector(self._registry).add(self._shown)
 
     # -- making one -------------------------------------------------------------------------------------------------
 
@@ -213,8 +221,9 @@ class Mesh(Doors):
         names (endpoints as for ``meshlib local``: ``reviews=v1@:9081,v2@:9082 ratings=:9083``); other MESHLIB_* variables
         describe the workload. Its identity comes from the files MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or
         with other trust domains ``roots.pem:other.example=other.pem``), or from istiod: MESHLIB_CA, MESHLIB_CA_TOKEN and
-        MESHLIB_CA_ROOT. MESHLIB_ADMIN is the option ``admin``, MESHLIB_OTLP_METRICS has the URL of the collector that a
-        ``metric_exporter`` over OTLP sends to. Options that are passed take precedence.
+        MESHLIB_CA_ROOT. MESHLIB_ADMIN is the option ``admin``, MESHLIB_ENVOY_METRICS=1 is ``envoy_metrics``,
+        MESHLIB_OTLP_METRICS has the URL of the collector that a ``metric_exporter`` over OTLP sends to. Options that are passed
+        take precedence.
 
         Raises ``MeshError`` if MESHLIB_CONFIG is not set, or if only some of the identity's variables are; ``ConfigError`` for
         errors in the files; ``BadCredentials`` for certificates that cannot be used.
@@ -238,6 +247,8 @@ class Mesh(Doors):
         options["https_rules"] = options.get("https_rules") or https_rules_from_env(os.environ)
         options["identity"] = options.get("identity") or identity_from_env(os.environ)
         options["admin"] = options.get("admin") or admin_from_env(os.environ)
+        if options.get("envoy_metrics") is None:
+            options["envoy_metrics"] = os.environ.get("MESHLIB_ENVOY_METRICS") == "1"
         options["metric_exporter"] = options.get("metric_exporter") or metric_exporter_from_env(os.environ)
         return cls.from_path(*config.split(os.pathsep), **options)
 
@@ -505,6 +516,10 @@ class Mesh(Doors):
         if self._serving is not None:
             self._serving.catch_up()
         self._collector.remove(self._shown)
+        if self._core.telemetry.codes is not None:
+            from meshlib.telemetry.envoy_metrics import envoy_collector
+
+            envoy_collector(self._registry).remove(self._shown)
         if self._export is not None:
             self._export.close()
 

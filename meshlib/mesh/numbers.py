@@ -76,6 +76,7 @@ class ObservedMesh:
             certificate=None if core.identity is None else _certificate(core.identity),
             failures=failures,
             dropped=dropped,
+            codes={} if core.telemetry.codes is None else core.telemetry.codes.read(),
         )
 
 

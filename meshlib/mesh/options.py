@@ -30,6 +30,7 @@ class MeshOptions(TypedDict, total=False):
     registry: CollectorRegistry | None
     tracer_provider: TracerProvider | None
     metric_exporter: MetricExporter | None
+    envoy_metrics: bool | None
     https_rules: HttpsRules | None
     identity: Identity | None
     endpoints: EndpointsByHost | Literal["dns"] | None

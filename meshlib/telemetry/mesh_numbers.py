@@ -47,7 +47,8 @@ class Pool:
 @dataclass(frozen=True, slots=True)
 class MeshNumbers:
     """One mesh. ``pools`` by cluster key. ``failures`` counts what telemetry could not do, ``dropped`` what it had to drop, by
-    kind. ``config`` is None once the mesh is closed."""
+    kind. ``codes`` has calls by cluster key and status, where Envoy's statistics are wanted. ``config`` is None once the mesh
+    is closed."""
 
     config: ConfigNumbers | None = None
     clusters: Sequence[ClusterNumbers] = ()
@@ -56,6 +57,7 @@ class MeshNumbers:
     certificate: CertificateNumbers | None = None
     failures: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
+    codes: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
 
 class Observed(Protocol):

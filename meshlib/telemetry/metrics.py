@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.explanation import Exchange
     from meshlib.policy.endpoint import EndpointState
+    from meshlib.telemetry.cluster_codes import ClusterCodes
     from meshlib.telemetry.tables import Calls
 
 MAX_SHORT_CUTS = 10_000
@@ -71,10 +72,11 @@ class FailedCalls:
 class Metrics:
     """Counts the calls of one client."""
 
-    __slots__ = ("_cluster", "_failed", "_families", "_labelled", "_series", "_source")
+    __slots__ = ("_cluster", "_failed", "_families", "_labelled", "_series", "_source", "codes")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._failed: dict[str, CountSeries] = {}
+        self.codes: ClusterCodes | None = None
         self._families = families(registry)
         self._series: ShortCuts[Calls] = ShortCuts()
         self._source = of_workload(workload)
@@ -102,7 +104,9 @@ class Metrics:
         return {why: int(count.value) for why, count in sorted(self._failed.items())}
 
     def _observer(self, call: Call) -> Calls:
-        series = self._families.calls.labels(*self._labels(call))
+        series: Calls = self._families.calls.labels(*self._labels(call))
+        if self.codes is not None:
+            series = self.codes.around(series, call.record)
         why = _failure(call.record)
         return FailedCalls(series, self._failed.setdefault(why, NewCount())) if why else series
 

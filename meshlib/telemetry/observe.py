@@ -22,6 +22,7 @@ from meshlib.engine.call import Call
 from meshlib.engine.inbound import InboundCall
 from meshlib.engine.inbound_context import current
 from meshlib.policy.telemetry_settings import DEFAULT_SETTINGS, TelemetrySettings
+from meshlib.telemetry.cluster_codes import ClusterCodes
 from meshlib.telemetry.inbound_metrics import InboundMetrics
 from meshlib.telemetry.inbound_tracing import InboundTracing, ServedSpan
 from meshlib.telemetry.metrics import Metrics
@@ -214,6 +215,15 @@ class Telemetry(Watcher[Call, "Span"]):
             self._metrics.resilience(host, mechanism, mode, verdict)
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
+
+    @property
+    def codes(self) -> ClusterCodes | None:
+        """Calls by cluster and status, once ``count_codes`` has asked for them."""
+        return self._metrics.codes
+
+    def count_codes(self) -> None:
+        """Count calls by cluster and status from now on, for Envoy's statistics."""
+        self._metrics.codes = ClusterCodes()
 
     @property
     def failed_calls(self) -> dict[str, int]:

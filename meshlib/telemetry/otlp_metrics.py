@@ -183,8 +183,8 @@ def metrics_of(family: Family, began: float, at: float) -> Iterator[Metric]:
     """A family of prometheus_client. ``began``: when series began that do not say so themselves; seconds since 1970."""
     samples = list(family.samples)
     created = {_key(each.labels): each.value for each in samples if each.name == f"{family.name}_created"}
-    if family.type == "counter":
-        name = f"{family.name}_total"
+    if family.type in ("counter", "unknown"):  # the latter: those of Envoy's names, without ``_total``
+        name = family.name if family.type == "unknown" else f"{family.name}_total"
         points = [_number(each, created.get(_key(each.labels), began), at) for each in samples if each.name == name]
         if points:
             yield Metric(name, family.documentation, "", Sum(points, AggregationTemporality.CUMULATIVE, True))

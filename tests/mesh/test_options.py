@@ -21,6 +21,7 @@ NAMES = [
     "registry",
     "tracer_provider",
     "metric_exporter",
+    "envoy_metrics",
     "https_rules",
     "identity",
     "endpoints",
