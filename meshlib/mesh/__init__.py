@@ -111,11 +111,12 @@ class Mesh(Doors):
         clock = options.get("clock") or SystemClock()
         self._registry = options.get("registry")
         self._tracer_provider = options.get("tracer_provider")
+        self._seed = options.get("seed")
         self._core = MeshCore(
             clock,
             seeded(options.get("seed")),
             options.get("retry_wait"),
-            Telemetry(self._registry, self._tracer_provider, self.workload, clock.monotonic),
+            Telemetry(self._registry, self._tracer_provider, self.workload, clock.monotonic, options.get("seed")),
             Alarms(clock),
             identity := options.get("identity"),
         )
@@ -397,7 +398,7 @@ class Mesh(Doors):
         with self._lock:
             if self._serving is None:
                 self._serving = InboundTelemetry(
-                    self._registry, self._tracer_provider, self.workload, self._core.clock.monotonic
+                    self._registry, self._tracer_provider, self.workload, self._core.clock.monotonic, self._seed
                 )
                 if self._admin is not None:
                     self._admin.serve(self._serving)

@@ -1,4 +1,4 @@
-"""A SERVER span for each call served, child of the W3C context that the caller sent, and current while the handler runs.
+"""A SERVER span for each call served, child of the context that the caller sent (W3C, B3), and current while the handler runs.
 
 Without an SDK nothing is made. When OpenTelemetry's own instrumentation of the server has begun a SERVER span already, that
 one is enriched and no second is made.
@@ -9,7 +9,18 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from meshlib.telemetry.spans import Spans, describe, name_of
+from meshlib.compiler.snapshot import split_authority
+from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
+from meshlib.policy.request_ids import REQUEST_ID
+from meshlib.telemetry.spans import (
+    REQUEST_ID_TAG,
+    Attributes,
+    Spans,
+    describe_grpc,
+    describe_http,
+    name_of,
+    version_shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +29,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
     from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.workload import Workload
 
 SERVER_FAULTS = frozenset((2, 4, 12, 13, 14, 15))
 """gRPC statuses that are errors of a server by OpenTelemetry's conventions: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
@@ -52,70 +65,137 @@ class ServedSpan:
 class InboundTracing(Spans):
     """Spans of the calls that one server serves."""
 
-    __slots__ = ("_no_context", "_read")
+    __slots__ = ()
 
-    def __init__(self, provider: TracerProvider | None) -> None:
-        from opentelemetry.context import Context
+    def __init__(
+        self, provider: TracerProvider | None, workload: Workload | None = None, seed: int | None = None
+    ) -> None:
         from opentelemetry.trace import SpanKind
-        from opentelemetry.trace.propagation import tracecontext
 
-        super().__init__(provider, SpanKind.SERVER)
-        self._no_context = Context()
-        self._read = tracecontext.TraceContextTextMapPropagator().extract
+        super().__init__(provider, SpanKind.SERVER, workload, seed)
 
     def started(self, call: InboundCall) -> ServedSpan | None:
         """Begin the span (or find the one begun); returns it, or None when nobody records. ``call.around`` makes it
         current for the handler: also one that is not sampled, whose calls then are not sampled either."""
-        if self.nobody_records():
+        if self.nobody_records() or self._settings.disabled:
+            if self.makes_ids and call.request.header(REQUEST_ID) is None:
+                self._identify(call.request, not self._settings.disabled)
             return None
+        from meshlib.telemetry.propagation import NOBODY, with_baggage
+
         request = call.request
+        header = request.header
         found = self._trace.get_current_span()
         if found.is_recording() and getattr(found, "kind", None) is self._kind:
-            _describe(found, call)
+            request_id = header(REQUEST_ID)
+            if request_id is None:
+                request_id = self._identify(request, True)
+            found.set_attributes({**self._described(call), REQUEST_ID_TAG: request_id})
             return ServedSpan(found, True)
-        carrier = {}
-        for name in ("traceparent", "tracestate"):
-            value = request.header(name)
-            if value:
-                carrier[name] = value
-        parent = self._read(carrier, context=self._no_context)
-        span = self._tracer.start_span(name_of(request), context=parent, kind=self._kind)
-        call.around = Current(self._trace.set_span_in_context(span, parent))
-        if not span.is_recording():
-            return None
-        _describe(span, call)
-        return ServedSpan(span, False)
+        parent = self.propagation.read(header) if self._settings.propagates else NOBODY
+        below = with_baggage(header)
+        request_id = header(REQUEST_ID)
+        mine = request_id is None
+        if request_id is None:
+            request_id = self.new_id()
+        sampled = self.samples(request_id, parent)
+        if parent.span is not None:
+            below = self._trace.set_span_in_context(self.parent_of(parent.span, sampled), below)
+        if mine:
+            request_id = self.with_decision(request_id, sampled)
+        if sampled or parent.span is not None:
+            told = {**self._described(call), REQUEST_ID_TAG: request_id}
+            span = self._tracer.start_span(name_of(request), below, self._kind, told)
+        else:
+            span = self.not_sampled()
+        recording = span.is_recording()
+        if mine:
+            _identify(request, self.with_decision(request_id, recording))
+        call.around = Current(self._trace.set_span_in_context(span, below))
+        return ServedSpan(span, False) if recording else None
 
-    def finished(self, call: InboundCall, served: ServedSpan) -> None:
-        """The call is over: its result onto the span."""
+    def _identify(self, request: InboundRequest, samples: bool) -> str:
+        """Give it an id."""
+        from meshlib.telemetry.propagation import NOBODY
+
+        made = self.new_id()
+        made = self.with_decision(made, samples and self.samples(made, NOBODY))
+        _identify(request, made)
+        return made
+
+    def _described(self, call: InboundCall) -> Attributes:
+        request = call.request
+        found: Attributes = {}
+        if request.protocol == "grpc":
+            describe_grpc(request, found)
+        else:
+            describe_http(request, found)
+            found["url.scheme"] = request.scheme
+            found["url.path"] = self.path_shown(request.path)
+        if request.version:
+            found["network.protocol.version"] = version_shown(request.version)
+        if request.authority:
+            found["server.address"], found["server.port"] = self.place(request.scheme, request.authority)
+        if request.peer:
+            address, port = split_authority(request.peer) if request.source_ip else (request.peer, 0)
+            found["network.peer.address"] = address
+            if port:
+                found["network.peer.port"] = port
+            found["client.address"] = request.remote_ip or address
+        agent = request.header("user-agent")
+        if agent:
+            found["user_agent.original"] = agent
+        if request.principal:
+            found["meshlib.source.principal"] = request.principal
+        return {**found, **self.own_tags(request.header)}
+
+    def finished(self, call: InboundCall, served: ServedSpan, end: int | None = None) -> None:
+        """The call is over: its result onto the span. ``end``: when that was, in nanoseconds since the epoch; None: now."""
         span = served.span
+        if not span.is_recording():  # somebody else's, who has ended it
+            return
+        found: Attributes = {}
         if call.flags:
-            span.set_attribute("meshlib.flags", call.flags)
+            found["meshlib.flags"] = call.flags
         if call.refusal is not None and call.refusal.detail:
-            span.set_attribute("meshlib.refusal", call.refusal.detail)
+            found["meshlib.refusal"] = call.refusal.detail
         code = call.grpc_status
+        error = ""
         if call.request.protocol == "grpc":
             if "DR" in call.flags:
                 code = 1  # what the caller's side knows it by; nothing was sent
             if code is not None:
-                span.set_attribute("rpc.grpc.status_code", code)
-            failed = code in SERVER_FAULTS
+                found["rpc.grpc.status_code"] = code
+                found["rpc.response.status_code"] = GRPC_NAMES[code]
+                error = GRPC_NAMES[code] if code in SERVER_FAULTS else ""
         else:
-            span.set_attribute("http.response.status_code", call.status)
+            found["http.response.status_code"] = call.status
             if call.route:
-                span.set_attribute("http.route", call.route)
+                found["http.route"] = call.route
                 if not served.borrowed:
-                    span.update_name(f"{call.request.method} {call.route}")
-            failed = call.status >= 500
-        if failed:
-            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, call.flags))
+                    span.update_name(f"{name_of(call.request)} {call.route}")
+            error = str(call.status) if call.status >= 500 else ""
+        if error:
+            found["error.type"] = error
+        span.set_attributes(found)
+        if call.injected_delay or "FI" in call.flags:
+            span.add_event(
+                "meshlib.fault",
+                {"meshlib.fault.delay": call.injected_delay, "meshlib.fault.aborts": "FI" in call.flags},
+                getattr(span, "start_time", None),
+            )
+        if error:
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, call.flags or None))
         if not served.borrowed:
-            span.end()
+            span.end(end)
+
+    def late(self, call: InboundCall, served: ServedSpan, at: float) -> None:
+        """The same of a call that was over at ``at``, by the mesh's clock."""
+        start = getattr(served.span, "start_time", None)
+        end = None if start is None else start + max(0, int((at - call.started) * 1e9))
+        self.finished(call, served, end)
 
 
-def _describe(span: Span, call: InboundCall) -> None:
-    request = call.request
-    describe(span, request)
-    span.set_attribute("network.peer.address", request.peer)
-    if request.principal:
-        span.set_attribute("meshlib.source.principal", request.principal)
+def _identify(request: InboundRequest, request_id: str) -> None:
+    request.made_id = request_id
+    request.put(REQUEST_ID, request_id.encode())

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from meshlib.engine.call import Call
 from meshlib.engine.inbound import InboundCall
 from meshlib.engine.inbound_context import current
-from meshlib.policy.telemetry_settings import DEFAULT_SETTINGS, TelemetrySettings
+from meshlib.policy.telemetry_settings import DEFAULT_SETTINGS, TelemetrySettings, TracingSettings
+from meshlib.telemetry.attempt_spans import CallSpan, spanned
 from meshlib.telemetry.cluster_codes import ClusterCodes
 from meshlib.telemetry.inbound_metrics import InboundMetrics
 from meshlib.telemetry.inbound_tracing import InboundTracing, ServedSpan
@@ -29,7 +30,7 @@ from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, TracerProvider  # noqa: F401 (Span: in a base class)
+    from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry, Metric
 
     from meshlib.telemetry.served import Served
@@ -57,6 +58,9 @@ class Spanning(Protocol[CallIn, WatchedSpan]):
 
     def started(self, call: CallIn, /) -> WatchedSpan | None: ...
     def finished(self, call: CallIn, span: WatchedSpan, /) -> None: ...
+    def late(self, call: CallIn, span: WatchedSpan, at: float, /) -> None: ...
+    def reconfigured(self, settings: TracingSettings, /) -> None: ...
+    def after_fork(self) -> None: ...
 
 
 class Watcher(Generic[WatchedCall, WatchedSpan]):
@@ -120,6 +124,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
     def watch(self, call: WatchedCall, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
         """``exchange``, watched."""
         span = self.began(call)
+        if span is not None:
+            exchange = self.spanned(span, exchange)
         try:
             yield from exchange
         except GeneratorExit:
@@ -129,6 +135,10 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             self.ended(call, span)
             raise
         self.ended(call, span)
+
+    def spanned(self, span: WatchedSpan, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
+        """``exchange``, with spans for the steps of a call that has one; whoever says ``began`` himself drives this one."""
+        return exchange
 
     def watch_rest(
         self,
@@ -164,6 +174,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
     def reconfigured(self, settings: TelemetrySettings) -> None:
         """The mesh has resources, or others than before: from here on calls that end are told of by ``settings``."""
         self.settings = settings
+        self._tracing.reconfigured(settings.tracing)
 
     def catch_up(self) -> None:
         """Record the calls that were broken."""
@@ -175,7 +186,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             try:
                 self._metrics.finished(call, at)
                 if span is not None:
-                    self._tracing.finished(call, span)
+                    self._tracing.late(call, span, at)
                 if self.remember is not None:
                     self.remember(call, at)
             except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
@@ -185,6 +196,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         """In a forked child: what the parent has noted is the parent's to record. Its metrics go on from the parent's, as
         those of prometheus_client do."""
         self._closed.clear()
+        self._tracing.after_fork()
 
     def _failed(self) -> None:
         # fail open: once in the log with its cause, then counted
@@ -195,7 +207,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             )
 
 
-class Telemetry(Watcher[Call, "Span"]):
+class Telemetry(Watcher[Call, CallSpan]):
     """Watches the calls that a mesh makes."""
 
     _metrics: Metrics
@@ -206,8 +218,20 @@ class Telemetry(Watcher[Call, "Span"]):
         provider: TracerProvider | None,
         workload: Workload,
         clock: Callable[[], float],
+        seed: int | None = None,
     ) -> None:
-        super().__init__(registry, lambda there: Metrics(there, workload), Tracing(provider), clock)
+        tracing = Tracing(provider, workload, seed)
+        super().__init__(registry, lambda there: Metrics(there, workload), tracing, clock)
+
+    def spanned(self, span: CallSpan, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
+        """``exchange``, with a span for each attempt."""
+        return spanned(span, exchange, self._do)
+
+    def _do(self, method: Callable[..., None], *arguments: object) -> None:
+        try:
+            method(*arguments)
+        except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
+            self._failed()
 
     def resilience(self, host: str, mechanism: str, mode: str, verdict: str) -> None:
         """A mechanism of a ResiliencePolicy did (or, in shadow, would have done) something."""
@@ -251,8 +275,9 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
         provider: TracerProvider | None,
         workload: Workload,
         clock: Callable[[], float],
+        seed: int | None = None,
     ) -> None:
-        self.tracing = InboundTracing(provider)
+        self.tracing = InboundTracing(provider, workload, seed)
         """While ``unrecorded`` is left, calls may begin without ``began``, each counted down."""
         super().__init__(registry, lambda there: InboundMetrics(there, workload), self.tracing, clock)
 

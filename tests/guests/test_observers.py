@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.servers import EchoServer
+from tests.support.spans import attempts_of, calls_of
 
 exporter = InMemorySpanExporter()
 provider = TracerProvider()
@@ -53,7 +54,7 @@ with EchoServer("v1", refuse_one) as server, mesh_of(server, tracer_provider=pro
     for client in (mesh.client(module={module}), {module}.Client(transport=mesh.http_transport())):
         with client:
             assert client.get("http://guest:9080/").status_code == 200
-    calls = exporter.get_finished_spans()
+    calls = calls_of(exporter.get_finished_spans())
     assert [span.kind for span in calls] == [SpanKind.CLIENT] * 2, [span.name for span in calls]
     assert [trace_of(request) for request in server.seen] == [
         calls[0].context.trace_id, calls[0].context.trace_id, calls[1].context.trace_id
@@ -86,7 +87,7 @@ with EchoServer("v1", refuse_one) as server:
         assert client.get("/page").json() == "v1"
     spans = exporter.get_finished_spans()
     servers = [span for span in spans if span.kind is SpanKind.SERVER]
-    calls = [span for span in spans if span.kind is SpanKind.CLIENT]
+    calls = [span for span in calls_of(spans) if span.kind is SpanKind.CLIENT]
     assert (len(servers), len(calls)) == (1, 1), [(span.name, span.kind) for span in spans]
     assert calls[0].context.trace_id == servers[0].context.trace_id
     assert [trace_of(request) for request in server.seen] == [servers[0].context.trace_id] * 2
@@ -111,7 +112,7 @@ with Echo("one") as server, grpc_mesh(server, tracer_provider=provider) as mesh:
             assert (await stubs.EchoStub(channel).Unary(Message(text="a"), timeout=20)).text == "a"
 
     asyncio.run(go())
-    spans = exporter.get_finished_spans()
+    spans = calls_of(exporter.get_finished_spans())
     assert [span.kind for span in spans] == [SpanKind.CLIENT] * 3, [span.name for span in spans]
     sent = [int(seen.metadata["traceparent"].split("-")[1], 16) for seen in server.echo.seen]
     assert sent == [span.context.trace_id for span in spans]

@@ -83,13 +83,18 @@ def test_a_call_is_a_server_span_below_its_callers_and_current_in_the_handler(ru
     assert (span.parent.trace_id, span.parent.span_id, span.parent.is_remote) == (TRACE, PARENT, True)
     assert span.context.trace_state.get("vendor") == "1"
     assert span.attributes is not None
-    assert {k: span.attributes[k] for k in ("rpc.system", "rpc.service", "rpc.method", "rpc.grpc.status_code")} == {
+    wanted = {
+        "rpc.system.name": "grpc",
         "rpc.system": "grpc",
         "rpc.service": "meshlib.test.Echo",
-        "rpc.method": kind,
+        "rpc.method": f"meshlib.test.Echo/{kind}",
+        "rpc.response.status_code": "OK",
         "rpc.grpc.status_code": 0,
+        "network.peer.address": "127.0.0.1",
+        "client.address": "127.0.0.1",
     }
-    assert str(span.attributes["network.peer.address"]).startswith("127.0.0.1:")
+    assert {name: span.attributes[name] for name in wanted} == wanted
+    assert isinstance(span.attributes["network.peer.port"], int)
     assert span.status.status_code is StatusCode.UNSET
     assert {seen.span.span_id for seen in server.notes.seen} == {span.context.span_id}
 
@@ -214,11 +219,13 @@ def test_calls_that_a_handler_makes_through_the_mesh_are_below_its_span(runtime,
     with probe(runtime, traced.mesh, handlers=[Generic()]) as server:
         with grpc.insecure_channel(server.address) as channel:
             sent = channel.unary_unary("/any/thing")(b"", metadata=SAMPLED, timeout=5).decode()
-        client, serving = traced.ended(2)
+        attempt, client, serving = traced.ended(3)
     assert (client.kind, serving.kind) == (SpanKind.CLIENT, SpanKind.SERVER)
     assert client.parent is not None
     assert client.parent.span_id == serving.context.span_id
-    assert sent == f"00-{TRACE:032x}-{client.context.span_id:016x}-01"
+    assert attempt.parent is not None
+    assert attempt.parent.span_id == client.context.span_id
+    assert sent == f"00-{TRACE:032x}-{attempt.context.span_id:016x}-01"
 
 
 # -- beside OpenTelemetry's own instrumentation -----------------------------------------------------------------------
@@ -276,7 +283,7 @@ def test_a_server_span_of_the_instrumentation_is_enriched_and_no_second_is_made(
     assert span.name == "theirs"
     assert span.attributes is not None
     assert span.attributes["ended by"] == "its owner"
-    assert (span.attributes["rpc.method"], span.attributes["rpc.grpc.status_code"]) == ("Unary", 14)
+    assert (span.attributes["rpc.service"], span.attributes["rpc.grpc.status_code"]) == ("meshlib.test.Echo", 14)
     assert [seen.span.span_id for seen in server.notes.seen] == [span.context.span_id]
 
 

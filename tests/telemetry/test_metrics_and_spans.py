@@ -19,6 +19,7 @@ from benchmarks.free_ports import free_port
 from meshlib.telemetry.families import LABELS
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.servers import EchoServer, failing
+from tests.support.spans import attempts_of, calls_of
 
 
 @pytest.fixture
@@ -127,8 +128,8 @@ def spans():
 def test_each_call_is_a_client_span_whose_context_reaches_the_upstream(server, spans):
     provider, exporter = spans
     with meshlib.Mesh.from_resources(resources(server.port), tracer_provider=provider) as mesh, mesh.client() as client:
-        client.get("http://reviews:9080/x?secret=1")
-    (span,) = exporter.get_finished_spans()
+        client.get("http://reviews:9080/x?key=secret")
+    (span,) = calls_of(exporter.get_finished_spans())
     assert (span.name, span.kind.name) == ("GET", "CLIENT")
     assert span.attributes["http.response.status_code"] == 200
     assert span.attributes["meshlib.resource"] == "VirtualService/default/reviews"
@@ -144,28 +145,33 @@ def test_calls_that_look_the_same_have_each_its_own_context_on_every_attempt(ser
         with mesh.client() as client:
             for path in ("ok", "busy", "ok"):
                 client.get(f"http://reviews:9080/{path}")
-    told = [f"{span.context.trace_id:032x}" for span in exporter.get_finished_spans()]
+    told = [f"{span.context.trace_id:032x}" for span in calls_of(exporter.get_finished_spans())]
     sent = [seen["headers"]["traceparent"].split("-")[1] for seen in server.seen]
     assert len(set(told)) == 3
     assert sent == [told[0], told[1], told[1], told[2]]
 
 
-def test_a_callers_own_trace_context_is_never_overwritten(server, spans):
-    provider, _ = spans
+def test_a_callers_own_trace_goes_on_with_the_spans_of_the_call_in_it(server, spans):
+    provider, exporter = spans
     own = "00-11111111111111111111111111111111-2222222222222222-01"
     with meshlib.Mesh.from_resources(resources(server.port), tracer_provider=provider) as mesh, mesh.client() as client:
-        client.get("http://reviews:9080/", headers={"traceparent": own})
-    assert server.seen[0]["headers"]["traceparent"] == own
+        client.get("http://reviews:9080/", headers={"traceparent": own, "tracestate": "vendor=1"})
+    attempt, call = exporter.get_finished_spans()
+    assert (call.parent.span_id, attempt.parent.span_id) == (0x2222222222222222, call.context.span_id)
+    sent = server.seen[0]["headers"]
+    assert sent["traceparent"] == f"00-{'1' * 32}-{attempt.context.span_id:016x}-01"
+    assert sent["tracestate"] == "vendor=1"
 
 
-def test_retries_are_told_on_the_one_span(server, spans):
+def test_retries_are_told_on_the_span_of_the_call_and_each_has_its_own(server, spans):
     provider, exporter = spans
     server.behave = failing(503)
     made = resources(server.port, retries={"attempts": 2, "retryOn": "5xx"})
     with meshlib.Mesh.from_resources(made, tracer_provider=provider) as mesh, mesh.client() as client:
         client.get("http://reviews:9080/")
-    (span,) = exporter.get_finished_spans()
+    (span,) = calls_of(exporter.get_finished_spans())
     assert (span.attributes["http.request.resend_count"], span.status.status_code.name) == (2, "ERROR")
+    assert len(attempts_of(exporter.get_finished_spans())) == 3
 
 
 def test_a_broken_provider_never_fails_a_call_and_is_counted_and_logged_once(server, caplog):
@@ -198,7 +204,7 @@ def test_a_global_provider_installed_after_the_mesh_is_used(server, spans, monke
         monkeypatch.setattr(mesh._core.telemetry._tracing, "_tracer", trace.get_tracer("meshlib"))
         client.get("http://reviews:9080/")
     assert "traceparent" in server.seen[1]["headers"]
-    assert len(exporter.get_finished_spans()) == 1
+    assert len(calls_of(exporter.get_finished_spans())) == 1
 
 
 def test_a_call_dropped_inside_the_registrys_own_lock_does_not_hang(server):

@@ -112,7 +112,6 @@ class MeshASGIMiddleware:
                     scope = straight.scope
             if straight is not None:
                 # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
-                scope[CALL] = straight
                 tracing = self._tracing
                 tokens = None
                 if tracing.unrecorded > 0 and deadline_around.get() is None:
@@ -120,10 +119,12 @@ class MeshASGIMiddleware:
                     token = current.set(straight)
                 else:
                     straight.began()
+                    scope = straight.scope
                     if straight.around is None and deadline_around.get() is None:
                         token = current.set(straight)
                     else:
                         tokens = enter(straight)
+                scope[CALL] = straight
                 try:
                     await self._app(scope, straight.receive, straight.send)
                 except BaseException as error:

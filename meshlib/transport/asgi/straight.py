@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound import CUT, InboundCall
+from meshlib.policy.request_ids import REQUEST_ID
 from meshlib.transport.asgi.http import FROM_FILES
 from meshlib.transport.asgi.messages import declared_length
 from meshlib.transport.asgi.routes import template_of
@@ -73,10 +74,21 @@ class Straight(InboundCall):
 
     def began(self) -> None:
         """Its span begins, if anybody records."""
-        span = self.known.server.telemetry.began(self)
+        telemetry = self.known.server.telemetry
+        span = telemetry.began(self)
         if span is not None:
             self.span = span
             self._apart = APART
+        if self.around is not None or telemetry.tracing.makes_ids:
+            self._identify()
+
+    def _identify(self) -> None:
+        """Let the application see the x-request-id that telemetry has made for the request."""
+        made = self.request.made_id
+        if made:
+            pair = (REQUEST_ID.encode(), made.encode())
+            self.scope = {**self.scope, "headers": [*self.scope["headers"], pair]}
+            self.request_bytes += len(REQUEST_ID) + len(made)
 
     def add_flag(self, flag: str) -> None:
         """As ``InboundCall``'s."""

@@ -160,6 +160,8 @@ class MeshTransport(_Door[BlockingRuntime]):
         runtime = self._runtime if way is None or not way.takes(call) else way.runtime
         telemetry = self._core.telemetry
         span = telemetry.began(call)
+        if span is not None:
+            exchange = telemetry.spanned(span, exchange)
         reply = None
         try:
             delivered = run_brief(exchange, runtime)
@@ -221,6 +223,8 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
         runtime = self._runtime if way is None or not way.takes(call) else way.runtime
         telemetry = self._core.telemetry
         span = telemetry.began(call)
+        if span is not None:
+            exchange = telemetry.spanned(span, exchange)
         reply = None
         try:
             # as ``run_async``, but for a coroutine of its own: nearly all calls are one attempt and its response

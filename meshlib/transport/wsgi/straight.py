@@ -66,10 +66,15 @@ class Straight(InboundCall, Head):
 
     def began(self) -> None:
         """Its span begins, if anybody records."""
-        span = self._server.telemetry.began(self)
+        telemetry = self._server.telemetry
+        span = telemetry.began(self)
         if span is not None:
             self.span = span
             self._apart = True
+        if self.around is not None or telemetry.tracing.makes_ids:
+            made = self.request.made_id
+            if made:
+                self._environ["HTTP_X_REQUEST_ID"] = made
 
     def add_flag(self, flag: str) -> None:
         """As ``InboundCall``'s."""

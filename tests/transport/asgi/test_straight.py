@@ -104,10 +104,11 @@ class Way:
             (s.name, *sorted(s.labels.items())): s.value
             for family in self.served.registry.collect()
             for s in family.samples
-            if not s.name.endswith("_created") and "duration" not in s.name
+            if s.name.startswith("istio_") and not s.name.endswith("_created") and "duration" not in s.name
         }
         assert current.get() is None
-        shown = (span.name, dict(span.attributes or {}), span.status.status_code)
+        told = {name: value for name, value in (span.attributes or {}).items() if name != "guid:x-request-id"}
+        shown = (span.name, told, span.status.status_code)
         return [client.got, raised, samples, shown, [kind is Straight for kind in kinds]]
 
 

@@ -83,7 +83,8 @@ class Way:
         assert self.watched.calls == []
         (span,) = self.spans.get_finished_spans()
         self.spans.clear()
-        shown = (span.name, dict(span.attributes or {}), span.status.status_code)
+        told = {name: value for name, value in (span.attributes or {}).items() if name != "guid:x-request-id"}
+        shown = (span.name, told, span.status.status_code)
         facts = call.status, call.grpc_status, call.flags, call.sent, call.request_bytes, call.response_bytes
         return [answered.begun, answered.body, raised, inside, shown, facts, type(call) is Straight]
 

@@ -126,6 +126,8 @@ class AioRun:
         """Up to the end; returns ``result``."""
         telemetry = self.telemetry
         span = telemetry.began(self.call)
+        if span is not None:
+            self.exchange = telemetry.spanned(span, self.exchange)
         try:
             delivered = await run_brief_async(self.exchange, self.runtime)
             outcome = delivered.outcome

@@ -105,6 +105,8 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
         )
         telemetry = dialer.core.telemetry
         span = telemetry.began(call)
+        if span is not None:
+            exchange = telemetry.spanned(span, exchange)
         try:
             delivered = run_brief(exchange, self._runtime)
             outcome = delivered.outcome

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from tests.support.grpc_echo import SERVICE, Echo, EchoServer, Message, echo_servers, stubs
 from tests.support.grpc_runtimes import HOST, KINDS, TARGET, by_kind, mesh_of, quick, refused, soon
 from tests.support.resources import to
+from tests.support.spans import Kept, attempts_of, calls_of
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -120,24 +121,34 @@ async def test_a_span_for_each_call(runtime_class):
         runtime = runtime_class(mesh)
         await runtime.unary()
         await refused(runtime.unary())
-        good, bad = exporter.get_finished_spans()
+        good, bad = calls_of(exporter.get_finished_spans())
         assert good.name == f"{SERVICE}/Unary"
         assert good.attributes["rpc.system"] == "grpc"
         assert good.attributes["rpc.service"] == SERVICE
-        assert good.attributes["rpc.method"] == "Unary"
+        assert good.attributes["rpc.method"] == f"{SERVICE}/Unary"
+        assert (good.attributes["rpc.system.name"], good.attributes["rpc.response.status_code"]) == ("grpc", "OK")
         assert good.attributes["rpc.grpc.status_code"] == 0
         assert good.attributes["http.request.resend_count"] == 1
         assert good.status.is_unset
         assert (bad.attributes["rpc.grpc.status_code"], bad.status.is_ok) == (14, False)
-        sent = {s.metadata["traceparent"].split("-")[2] for s in server.seen[:2]}
-        assert sent == {f"{good.context.span_id:016x}"}
+        sent = [s.metadata["traceparent"].split("-")[2] for s in server.seen]
+        attempts = attempts_of(exporter.get_finished_spans())
+        assert sent == [f"{attempt.context.span_id:016x}" for attempt in attempts]
+        assert [attempt.parent.span_id for attempt in attempts[:2]] == [good.context.span_id] * 2
+        told = [(a.attributes["meshlib.attempt"], a.attributes["rpc.response.status_code"]) for a in attempts[:2]]
+        assert told == [(1, "UNAVAILABLE"), (2, "OK")]
+        assert attempts[1].attributes["http.request.resend_count"] == 1
 
 
-async def test_a_callers_own_trace_context_is_left_alone(runtime_class):
-    provider = TracerProvider()
-    with echo_servers(None) as [server], mesh_of(server, tracer_provider=provider) as mesh:
+async def test_a_callers_own_trace_goes_on_with_the_spans_of_the_call_in_it(runtime_class):
+    kept = Kept()
+    with echo_servers(None) as [server], mesh_of(server, tracer_provider=kept.provider) as mesh:
         await runtime_class(mesh).unary(metadata=(("traceparent", TRACE),))
-        assert server.seen[0].metadata["traceparent"] == TRACE
+        assert await soon(lambda: len(kept.spans) == 2)
+        [attempt], [call] = kept.attempts, kept.calls
+        assert f"{call.parent.span_id:016x}" == TRACE.split("-")[2]
+        sent = [value for name, value in server.seen[0].metadata.items() if name == "traceparent"]
+        assert sent == [f"00-{TRACE.split('-')[1]}-{attempt.context.span_id:016x}-01"]
 
 
 class _Relay(Echo):

@@ -1,0 +1,42 @@
+"""x-request-id, as Envoy makes it: a UUID whose 15th character, a "4" by the standard, holds the decision about its trace."""
+
+from __future__ import annotations
+
+import random
+
+REQUEST_ID = "x-request-id"
+_REASON = 14
+UNDECIDED = "4"
+SAMPLED = "9"
+_TRACED = frozenset("9ab")
+"""Sampled; forced by a service (x-envoy-force-trace); forced by a client."""
+
+
+def new_request_id(rng: random.Random) -> str:
+    """A UUID of version 4, without a decision."""
+    text = b"%032x" % (rng.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62)
+    return (
+        f"{text[:8].decode()}-{text[8:12].decode()}-{text[12:16].decode()}-{text[16:20].decode()}-{text[20:].decode()}"
+    )
+
+
+def is_traced(request_id: str) -> bool:
+    """Whether an id says that its request is traced. One that is not a UUID says nothing."""
+    return len(request_id) == 36 and request_id[_REASON] in _TRACED
+
+
+def with_reason(request_id: str, reason: str) -> str:
+    """The id with ``reason`` in it."""
+    return f"{request_id[:_REASON]}{reason}{request_id[_REASON + 1 :]}"
+
+
+def is_drawn(request_id: str, percentage: float) -> bool | None:
+    """Whether a request is among the ``percentage`` (0..100) that are sampled: the same for one id wherever it is asked, in
+    steps of 0.01 % as in Envoy. None for an id that is not a UUID, which cannot be drawn by."""
+    if len(request_id) != 36:
+        return None
+    try:
+        number = int(request_id[:8], 16)
+    except ValueError:
+        return None
+    return number % 10_000 < round(percentage * 100)
