@@ -62,6 +62,16 @@ class CallSpan:
         self.delayed = False
         self.version = ""
 
+    @property
+    def trace_id(self) -> int:
+        """Of its trace, which access logs and exemplars name."""
+        return self.span.get_span_context().trace_id
+
+    @property
+    def span_id(self) -> int:
+        """Its own."""
+        return self.span.get_span_context().span_id
+
     def tell(self, request: Request, span: Span) -> None:
         """Write the context of ``span`` into what is sent, in place of any other."""
         propagation = self._spans.propagation

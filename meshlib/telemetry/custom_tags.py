@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from meshlib.policy.telemetry_settings import CustomTag
     from meshlib.policy.trace_context import Lookup
 
+LONGEST = 1024
+"""Characters of a header that become an attribute."""
+
 
 class CustomTags:
     """``always`` are those that no request changes: literals, and variables of the environment as they are when the settings
@@ -33,7 +36,7 @@ class CustomTags:
         """Those of a request. A header that opens doors (Authorization, say) is named, not shown."""
         found: dict[str, str] = {}
         for name, key, default in self.by_header:
-            value = header(key)
+            value = (header(key) or "")[:LONGEST]
             if value and is_secret(key):
                 value = HIDDEN
             if value or default:

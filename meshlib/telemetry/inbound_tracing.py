@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.snapshot import split_authority
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.request_ids import REQUEST_ID
+from meshlib.telemetry.custom_tags import LONGEST
 from meshlib.telemetry.spans import (
     REQUEST_ID_TAG,
     Attributes,
@@ -61,6 +62,16 @@ class ServedSpan:
         self.span = span
         self.borrowed = borrowed
 
+    @property
+    def trace_id(self) -> int:
+        """Of its trace, which access logs and exemplars name."""
+        return self.span.get_span_context().trace_id
+
+    @property
+    def span_id(self) -> int:
+        """Its own."""
+        return self.span.get_span_context().span_id
+
 
 class InboundTracing(Spans):
     """Spans of the calls that one server serves."""
@@ -81,7 +92,7 @@ class InboundTracing(Spans):
             if self.makes_ids and call.request.header(REQUEST_ID) is None:
                 self._identify(call.request, not self._settings.disabled)
             return None
-        from meshlib.telemetry.propagation import NOBODY, with_baggage
+        from meshlib.telemetry.propagation import with_baggage
 
         request = call.request
         header = request.header
@@ -92,7 +103,7 @@ class InboundTracing(Spans):
                 request_id = self._identify(request, True)
             found.set_attributes({**self._described(call), REQUEST_ID_TAG: request_id})
             return ServedSpan(found, True)
-        parent = self.propagation.read(header) if self._settings.propagates else NOBODY
+        parent = self.propagation.read(header)
         below = with_baggage(header)
         request_id = header(REQUEST_ID)
         mine = request_id is None
@@ -144,7 +155,7 @@ class InboundTracing(Spans):
             found["client.address"] = request.remote_ip or address
         agent = request.header("user-agent")
         if agent:
-            found["user_agent.original"] = agent
+            found["user_agent.original"] = agent[:LONGEST]
         if request.principal:
             found["meshlib.source.principal"] = request.principal
         return {**found, **self.own_tags(request.header)}
