@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 Lookup: TypeAlias = Callable[[str], str | None]
 """A header's value by its name in lower case."""
@@ -21,7 +22,8 @@ _SPAN_ID = re.compile(r"[0-9a-f]{16}\Z")
 _DECISIONS = {"0": False, "1": True, "d": True, "true": True, "false": False}
 
 
-class Told(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Told:
     """What headers tell: ids (0: of no trace) and the decision, None where it is left to whoever reads them."""
 
     trace_id: int = 0
