@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
+from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host, size_of
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
 
@@ -15,6 +15,7 @@ class AsSent:
     __slots__ = ("body", "counted", "target")
 
     if TYPE_CHECKING:
+        method: str
 
         @property
         def headers(self) -> RawHeaders: ...
@@ -31,6 +32,11 @@ class AsSent:
         self.target = target
         self.body = body
         self.counted = False  # whether headers hold the number of the first attempt
+
+    @property
+    def size(self) -> int:
+        """Its bytes: method, target, names and values of headers, and body."""
+        return size_of(self.headers) + len(self.method) + len(self.target) + len(self.body or b"")
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them."""

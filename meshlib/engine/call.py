@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from meshlib.engine.live import Live
+    from meshlib.engine.outcome import Outcome
 
 
 INFINITE = float("inf")
@@ -48,14 +49,19 @@ NO_TIMEOUTS = CallerTimeouts()
 
 
 class Call(Generic[R]):
-    """``request`` (``engine.message.Request``) is what policies read, rules change and a runtime sends."""
+    """``request`` (``engine.message.Request``) is what policies read, rules change and a runtime sends. ``outcome`` is that of
+    the last attempt, or the response that the mesh made itself; of a response that came in pieces ``streamed`` are the bytes
+    and ``messages`` the messages (gRPC) that the caller has read so far, unset before the first (``telemetry/sizes.py``)."""
 
     __slots__ = (
         "clock",
         "live",
+        "messages",
+        "outcome",
         "record",
         "request",
         "rng",
+        "streamed",
         "timeouts",
         "wait",
     )
@@ -75,4 +81,7 @@ class Call(Generic[R]):
         self.rng = rng
         self.timeouts = timeouts
         self.wait = wait
+        self.outcome: Outcome | None = None
+        self.streamed: int
+        self.messages: int
         self.record: Exchange

@@ -83,6 +83,12 @@ class Request(RequestView, Protocol):
     def headers(self, headers: RawHeaders) -> None: ...
 
     @property
+    def size(self) -> int:
+        """Bytes of the request, as it is sent: method, target, names and values of headers, and as much of the body as has
+        been seen."""
+        ...
+
+    @property
     def replayable(self) -> bool:
         """Whether another attempt can send the same body."""
         ...

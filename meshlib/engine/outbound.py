@@ -146,7 +146,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             began, now = now, clock()
 
             # -- was it one? ------------------------------------------------------------------------------------------
-            outcome = sent.outcome
+            call.outcome = outcome = sent.outcome
             failure, status = outcome.failure, outcome.status
             record.upstream_ms = (now - began) * 1000.0
             record.attempted = endpoint.key, status, failure or outcome.grpc_status, now

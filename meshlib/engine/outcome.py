@@ -54,7 +54,8 @@ class Outcome:
     marks a failure on a kept-alive connection before any byte of a response: the server had most likely closed it.
     ``trailers`` (HTTP/2 only, else None) is filled when the body has been read to its end. ``grpc_status`` is the gRPC
     status of a call that ended with its head (a trailers-only response, or a local one), else None. ``stream`` is what the
-    caller may know of the connection (see ``transport/upstream/network_stream.py``), None without one.
+    caller may know of the connection (see ``transport/upstream/network_stream.py``), None without one. ``size``: bytes of
+    the head, and of the body of a ``whole`` response, as they came; 0 when nobody has counted them.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Outcome:
         "headers",
         "http_version",
         "reason",
+        "size",
         "stale",
         "status",
         "stream",
@@ -100,6 +102,7 @@ class Outcome:
         self.stale = stale
         self.trailers = trailers
         self.grpc_status: int | None = None
+        self.size = 0
         self.stream: object = None
 
     @property

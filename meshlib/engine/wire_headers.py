@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 ATTEMPT_COUNT = b"x-envoy-attempt-count"
 HOST = b"host"
+
+
+def size_of(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """Bytes of names and values."""
+    return len(b"".join(chain.from_iterable(headers)))  # in C, as most calls ask
 
 
 def shadow_host(host: bytes) -> bytes:

@@ -67,14 +67,14 @@ class Families(NamedTuple):
 
 
 class MessageFamilies(NamedTuple):
-    """What a server of gRPC counts too, when a call is over."""
+    """What is counted of gRPC too, when a call is over."""
 
     requests: Counts
     responses: Counts
 
 
 class SizeFamilies(NamedTuple):
-    """What a server of HTTP counts too: bytes of heads and bodies, as they came and went."""
+    """Bytes of heads and bodies."""
 
     requests: CallsByLabels
     responses: CallsByLabels
@@ -108,7 +108,7 @@ def families(registry: CollectorRegistry) -> Families:
 
 
 def message_families(registry: CollectorRegistry) -> MessageFamilies:
-    """Those of a registry; what serves no gRPC does not register them."""
+    """Those of a registry; who makes and serves no calls of gRPC does not register them."""
     found = _message_families.get(registry)
     if found is None:
         found = _message_families[registry] = MessageFamilies(
@@ -119,7 +119,7 @@ def message_families(registry: CollectorRegistry) -> MessageFamilies:
 
 
 def size_families(registry: CollectorRegistry) -> SizeFamilies:
-    """Those of a registry; what serves no HTTP does not register them."""
+    """Those of a registry; registered with the first call."""
     found = _size_families.get(registry)
     if found is None:
         found = _size_families[registry] = SizeFamilies(

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from meshlib.telemetry.families import families, message_families, size_families
 from meshlib.telemetry.metrics import ShortCuts
 from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_workload
-from meshlib.telemetry.served import Served, served_of
-from meshlib.telemetry.tables import CallSeries
+from meshlib.telemetry.served import Served, served_by
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
 
 class _Series(NamedTuple):
     calls: Calls
-    request_messages: Count
-    response_messages: Count
-    request_bytes: Calls | None
-    response_bytes: Calls | None
+    request_messages: Count | None
+    response_messages: Count | None
+    request_bytes: Calls
+    response_bytes: Calls
     served: Served | None
     """Durations and both sizes of HTTP, where they are plain numbers of this process."""
 
@@ -35,11 +34,10 @@ class _Series(NamedTuple):
 class InboundMetrics:
     """Counts the calls that one workload serves."""
 
-    __slots__ = ("_calls", "_destination", "_messages", "_registry", "_series", "_workload")
+    __slots__ = ("_calls", "_destination", "_registry", "_series", "_workload")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._calls = families(registry).calls
-        self._messages = message_families(registry)
         self._registry = registry
         self._series: ShortCuts[_Series] = ShortCuts()
         self._workload = workload
@@ -58,14 +56,13 @@ class InboundMetrics:
             served.note(milliseconds, call.request_bytes, call.response_bytes)
             return
         found.calls.observe(milliseconds)
-        if request.protocol == "grpc":
-            if call.request_messages:
-                found.request_messages.inc(call.request_messages)
-            if call.response_messages:
-                found.response_messages.inc(call.response_messages)
-        elif found.request_bytes is not None and found.response_bytes is not None:
+        found.response_bytes.observe(call.response_bytes)
+        if found.request_messages is None or found.response_messages is None:
             found.request_bytes.observe(call.request_bytes)
-            found.response_bytes.observe(call.response_bytes)
+            return
+        found.request_bytes.observe(call.request_bytes + request.header_bytes())
+        found.request_messages.inc(call.request_messages)
+        found.response_messages.inc(call.response_messages)
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which has been counted, are noted; None: they are counted one by one."""
@@ -93,15 +90,14 @@ class InboundMetrics:
             call.flags or "-",
             "mutual_tls" if request.mutual else "none",
         )
-        messages = self._messages.requests.labels(*peers), self._messages.responses.labels(*peers)
         calls = self._calls.labels(*peers, *response)
+        messages: tuple[Count | None, Count | None] = None, None
         if request.protocol == "grpc":
-            return _Series(calls, *messages, None, None, None)
+            found = message_families(self._registry)
+            messages = found.requests.labels(*peers), found.responses.labels(*peers)
         families = size_families(self._registry)
         requests, responses = families.requests.labels(*peers, *response), families.responses.labels(*peers, *response)
-        served = None
-        if type(calls) is CallSeries and type(requests) is CallSeries and type(responses) is CallSeries:
-            served = served_of(calls, requests, responses)
+        served = None if request.protocol == "grpc" else served_by(calls, requests, responses)
         return _Series(calls, *messages, requests, responses, served)
 
 

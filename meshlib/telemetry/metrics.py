@@ -1,20 +1,22 @@
-"""Istio's client-side metrics: ``istio_requests_total`` and ``istio_request_duration_milliseconds``, reporter "source".
+"""Istio's client-side metrics, reporter "source": how many calls, how long they took, how large they were, how many messages.
 
-A series is looked up once per destination, endpoint and result; afterwards a call costs one dictionary look-up and two
-additions.
+A series is looked up once per destination, endpoint and result; afterwards a call costs one dictionary look-up, and three
+numbers that are noted (``served.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.routes import PASSTHROUGH
 from meshlib.policy.endpoint import UNREGISTERED
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.grpc_status import http_of_grpc
-from meshlib.telemetry.families import families
+from meshlib.telemetry.families import PEER_LABELS, families, message_families, size_families
 from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_endpoint, of_workload
+from meshlib.telemetry.served import Served, served_by
+from meshlib.telemetry.sizes import messages, response_size
 from meshlib.telemetry.tables import CountSeries, NewCount
 from meshlib.workload import Workload
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from meshlib.engine.explanation import Exchange
     from meshlib.policy.endpoint import EndpointState
     from meshlib.telemetry.cluster_codes import ClusterCodes
-    from meshlib.telemetry.tables import Calls
+    from meshlib.telemetry.tables import Calls, Count
 
 MAX_SHORT_CUTS = 10_000
 
@@ -54,31 +56,43 @@ class ShortCuts(Generic[Found]):
         self._short_cuts.clear()
 
 
-class FailedCalls:
-    """A series of calls that failed: these are counted for ``mesh.status()`` too. Calls that succeed do not come here."""
+class Series(NamedTuple):
+    """Where calls with one set of labels are counted."""
 
-    __slots__ = ("_count", "_series")
+    calls: Calls
+    request_bytes: Calls
+    response_bytes: Calls
+    served: Served | None
+    """All three, where they are plain numbers of this process and nothing else is counted."""
+    failed: CountSeries | None
+    """Calls that failed are counted for ``mesh.status()`` too."""
+    request_messages: Count | None
+    response_messages: Count | None
 
-    def __init__(self, series: Calls, count: CountSeries) -> None:
-        self._series = series
-        self._count = count
-
-    def observe(self, milliseconds: float, /) -> None:
+    def observe(self, call: Call, milliseconds: float) -> None:
         """One call has ended."""
-        self._count.inc()
-        self._series.observe(milliseconds)
+        self.calls.observe(milliseconds)
+        self.request_bytes.observe(call.request.size)
+        self.response_bytes.observe(response_size(call))
+        if self.failed is not None:
+            self.failed.inc()
+        if self.request_messages is not None and self.response_messages is not None:
+            sent, received = messages(call)
+            self.request_messages.inc(sent)
+            self.response_messages.inc(received)
 
 
 class Metrics:
     """Counts the calls of one client."""
 
-    __slots__ = ("_cluster", "_failed", "_families", "_labelled", "_series", "_source", "codes")
+    __slots__ = ("_cluster", "_failed", "_families", "_labelled", "_registry", "_series", "_source", "codes")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._failed: dict[str, CountSeries] = {}
         self.codes: ClusterCodes | None = None
         self._families = families(registry)
-        self._series: ShortCuts[Calls] = ShortCuts()
+        self._registry = registry
+        self._series: ShortCuts[Series] = ShortCuts()
         self._source = of_workload(workload)
         self._cluster = workload.cluster
         self._labelled: set[str] = set()
@@ -89,8 +103,12 @@ class Metrics:
         key = (record.destination, record.endpoint, record.status, record.flags, record.grpc_status)
         found = self._series.of(key)
         if found is None:
-            found = self._series.learn(key, self._observer(call))
-        found.observe((now - record.started) * 1000.0)
+            found = self._series.learn(key, self._make(call))
+        served = found.served
+        if served is None:
+            found.observe(call, (now - record.started) * 1000.0)
+        else:
+            served.note((now - record.started) * 1000.0, call.request.size, response_size(call))
         rule = record.rule_object
         if rule is not None and rule.has_stat_prefix:
             taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
@@ -103,12 +121,21 @@ class Metrics:
         server, or that of gRPC."""
         return {why: int(count.value) for why, count in sorted(self._failed.items())}
 
-    def _observer(self, call: Call) -> Calls:
-        series: Calls = self._families.calls.labels(*self._labels(call))
+    def _make(self, call: Call) -> Series:
+        labels = self._labels(call)
+        calls: Calls = self._families.calls.labels(*labels)
         if self.codes is not None:
-            series = self.codes.around(series, call.record)
+            calls = self.codes.around(calls, call.record)
+        sizes = size_families(self._registry)
+        requests, responses = sizes.requests.labels(*labels), sizes.responses.labels(*labels)
         why = _failure(call.record)
-        return FailedCalls(series, self._failed.setdefault(why, NewCount())) if why else series
+        failed = self._failed.setdefault(why, NewCount()) if why else None
+        if call.request.protocol == "grpc":
+            families, peers = message_families(self._registry), labels[: len(PEER_LABELS)]
+            counts = families.requests.labels(*peers), families.responses.labels(*peers)
+            return Series(calls, requests, responses, None, failed, *counts)
+        served = None if failed is not None else served_by(calls, requests, responses)
+        return Series(calls, requests, responses, served, failed, None, None)
 
     def forget_short_cuts(self) -> None:
         """The configuration has changed: what was looked up by its parts would keep them. The series themselves stay."""

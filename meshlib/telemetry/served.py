@@ -1,8 +1,8 @@
-"""HTTP calls that are served, noted when they end and added to their series many at a time.
+"""Calls of HTTP, noted when they end and added to their series many at a time.
 
-Three histograms for each call, one after the other, cost as much as all else that is done for it (row asgi-cost of the
-benchmarks). A call only appends three numbers here. They are added when there are many, sorted, which needs one look for each
-bucket; and before anybody reads the series (``tables.py``), so that a scrape misses nothing.
+Three histograms for each call, one after the other, cost as much as all else that is done for one that is served (row
+asgi-cost of the benchmarks). A call only appends three numbers here. They are added when there are many, sorted, which needs
+one look for each bucket; and before anybody reads the series (``tables.py``), so that a scrape misses nothing.
 
 As in the tables nothing takes a lock: to append, and to take what was appended, is one step to other threads.
 """
@@ -10,10 +10,8 @@ As in the tables nothing takes a lock: to append, and to take what was appended,
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from meshlib.telemetry.tables import CallSeries
+from meshlib.telemetry.tables import CallSeries
 
 MOST = 3 * 128
 """Numbers that wait: three a call."""
@@ -53,6 +51,14 @@ def served_of(durations: CallSeries, requests: CallSeries, responses: CallSeries
     found = owed[0]
     assert isinstance(found, Served)
     return found
+
+
+def served_by(durations: object, requests: object, responses: object) -> Served | None:
+    """That of three series which are plain numbers of this process; None: there are others (files of prometheus_client, an
+    interpreter without the GIL)."""
+    if type(durations) is CallSeries and type(requests) is CallSeries and type(responses) is CallSeries:
+        return served_of(durations, requests, responses)
+    return None
 
 
 def _add(series: CallSeries, values: list[float]) -> None:

@@ -46,7 +46,8 @@ _RECORD = SimpleNamespace(
 CALL = SimpleNamespace(
     record=_RECORD,
     live=SimpleNamespace(snapshot=SimpleNamespace(blocked=None), bound={}),
-    request=SimpleNamespace(protocol="http"),
+    request=SimpleNamespace(protocol="http", size=100, scheme="http"),
+    outcome=None,
 )
 
 

@@ -42,6 +42,10 @@ class RequestMessages(Protocol):
         """Whether all of them are here."""
         ...
 
+    def seen(self) -> tuple[int, int]:
+        """How many of them have come so far, and their bytes."""
+        ...
+
     def commit(self) -> None:
         """There will be no other attempt."""
         ...

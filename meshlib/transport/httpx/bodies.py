@@ -58,7 +58,11 @@ class SyncBodyStream(_Body, SyncByteStream):
         try:
             body = self._outcome.body
             assert is_blocking(body)
-            yield from body
+            call = self._call
+            call.streamed = 0
+            for chunk in body:
+                call.streamed += len(chunk)
+                yield chunk
         except BodyFailed as error:
             self._end(error)
         self._end(None)
@@ -78,7 +82,10 @@ class AsyncBodyStream(_Body, AsyncByteStream):
         try:
             body = self._outcome.body
             assert is_awaited(body)
+            call = self._call
+            call.streamed = 0
             async for chunk in body:
+                call.streamed += len(chunk)
                 yield chunk
         except BodyFailed as error:
             self._end(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
+from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host, size_of
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.regex import wire
@@ -28,7 +28,7 @@ class _Met:
     """What is the same for every request with certain headers. ``headers`` are never changed in place. ``values``: of each name
     in lower case, repeated ones joined; ``first``: the headers of a first attempt."""
 
-    __slots__ = ("authority", "envoy", "first", "headers", "repeated", "values")
+    __slots__ = ("authority", "envoy", "first", "headers", "repeated", "size", "values")
 
     def __init__(self, headers: RawHeaders, authority: str, first: SentHead) -> None:
         lists = _lists(headers)
@@ -38,6 +38,7 @@ class _Met:
         self.values = {name: ",".join(values) for name, values in lists.items()}
         self.repeated = lists if len(lists) < len(headers) else None
         self.envoy = _has_envoys(headers)
+        self.size = size_of(headers)
 
 
 _met: HeadsSeen[_Met] = HeadsSeen()
@@ -154,6 +155,14 @@ class HttpxRequest:
         if attempt == 1:
             return self.headers
         return [pair if pair[0] != ATTEMPT_COUNT else (ATTEMPT_COUNT, b"%d" % attempt) for pair in self.headers]
+
+    @property
+    def size(self) -> int:
+        """Its bytes: method, target, names and values of headers, and as much of the body as has been seen."""
+        met, body = self._met, self.body
+        head = met.size if met is not None and self.headers is met.headers else size_of(self.headers)
+        size = head + len(self.method) + len(self.target)
+        return size if body is None else size + (len(body) if isinstance(body, bytes) else body.size)
 
     @property
     def replayable(self) -> bool:

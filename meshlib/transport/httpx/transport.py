@@ -119,6 +119,8 @@ class _Door(Generic[R]):
         reply = change_response(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
         if outcome.failure in replies.FLAG_OF_FAILURE:
             call.record.status = reply.status
+            if self._respond:
+                call.outcome = reply
         finish(exchange)
         return reply
 
@@ -170,8 +172,10 @@ class MeshTransport(_Door[BlockingRuntime]):
                 reply = self._failed(outcome, exchange, call)
             else:
                 call.record.status = outcome.status
-                if outcome.body is None and type(delivered) is Deliver:
-                    finish(exchange)
+                if type(delivered) is Deliver:
+                    call.outcome = outcome  # it may be the mesh's own
+                    if outcome.body is None:
+                        finish(exchange)
         except BaseException:
             telemetry.broken(call, span)
             raise
@@ -243,8 +247,10 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
                 reply = self._failed(outcome, exchange, call)
             else:
                 call.record.status = outcome.status
-                if outcome.body is None and type(delivered) is Deliver:
-                    finish(exchange)
+                if type(delivered) is Deliver:
+                    call.outcome = outcome  # it may be the mesh's own
+                    if outcome.body is None:
+                        finish(exchange)
         except BaseException:
             exchange.close()
             telemetry.broken(call, span)

@@ -30,6 +30,9 @@ _NO_BODY_STATUS = (204, 304)
 _NAME = operator.itemgetter(0)
 _END_OF_HEAD = b"\r\n\r\n"
 
+LINES = len("HTTP/1.1 200 \r\n\r\n")
+"""Bytes of a head beside its reason and headers."""
+
 FEW_MISSES = 16
 """Heads in a row that were not known, after which only one response in ``SELDOM`` of that connection is looked up."""
 
@@ -63,6 +66,7 @@ class ResponseReader:
         "_heads",
         "_misses",
         "_parser",
+        "_size",
         "_spent",
         "_unusual",
         "begun",
@@ -112,6 +116,7 @@ class ResponseReader:
             self._bare = bytearray()  # all bytes of a response to HEAD, to see where it ends
             self._heads = 0
         self._spent = 0  # bytes that were no body, less what chunks cost anyway
+        self._size = 0  # all that has come of it
         self.begun = False  # a byte of the response has come
         self.reason = b""
         self.headers: RawHeaders = []
@@ -139,6 +144,7 @@ class ResponseReader:
                     found is not None and len(data) == head_end + found[3]
                 ):  # all of a response whose head was read before
                     self.status, self.reason, headers, length = found
+                    self._size = len(data)
                     self.headers = headers.copy()
                     self.head_done = self.complete = self.keep_alive = True
                     if length:
@@ -149,6 +155,7 @@ class ResponseReader:
             if data[:1] != b"H":  # llhttp would pass over empty lines
                 self._fail("the response does not begin with HTTP/1")
                 return
+        self._size += len(data)
         self._spent += len(data)
         bare = self._bare
         if bare is not None:
@@ -228,6 +235,16 @@ class ResponseReader:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         return data
+
+    @property
+    def head_size(self) -> int:
+        """Bytes of the head, as nearly all servers write it."""
+        return LINES + len(self.reason) + _size(self.headers)
+
+    @property
+    def response_size(self) -> int:
+        """Bytes of a response that is ``complete``, before any of its body is taken."""
+        return self.head_size + sum(map(len, self.chunks)) if self._unusual else self._size
 
     @property
     def reusable(self) -> bool:

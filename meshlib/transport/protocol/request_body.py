@@ -26,21 +26,22 @@ class SourceFailed(Exception):
 class ReplayBody:
     """A one-shot source (iterator of bytes, blocking or async) that several attempts can read from the start."""
 
-    __slots__ = ("_kept", "_limit", "_size", "_source", "ended", "replayable")
+    __slots__ = ("_kept", "_limit", "_source", "ended", "replayable", "size")
 
     def __init__(self, source: Any, limit: int = REPLAY_LIMIT) -> None:
         self._source = source
         self._limit = limit
         self._kept: list[bytes] = []
-        self._size = 0
+        self.size = 0
+        """Bytes that the source has given so far."""
         self.ended = False
         self.replayable = True
 
     def _keep(self, chunk: bytes) -> None:
+        self.size += len(chunk)
         if not self.replayable:
             return
-        self._size += len(chunk)
-        if self._size > self._limit:
+        if self.size > self._limit:
             self.replayable = False
             self._kept.clear()
         else:

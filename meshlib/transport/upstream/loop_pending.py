@@ -65,6 +65,7 @@ class Pending:
         connection = self._connection
         outcome.stream = connection.stream
         if reader.complete and connection.slot is None:
+            outcome.size = reader.response_size  # before its body is taken
             outcome.whole = reader.take()
         elif reader.switched is not None:
             connection.leave_http()
@@ -73,6 +74,7 @@ class Pending:
             )
             self.ended = True  # the connection is no longer ours to give up
         else:
+            outcome.size = reader.head_size
             outcome.body = AsyncBody(self)
             self._keep(reader.take())
         self.outcome.set_result(outcome)

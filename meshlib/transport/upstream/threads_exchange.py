@@ -91,9 +91,11 @@ def exchange(
     outcome.stream = connection.stream
     # whoever holds a slot holds it until the caller has read, as in httpx
     if reader.complete and connection.slot is None:
+        outcome.size = reader.response_size  # before its body is taken
         outcome.whole = reader.take()
         lender.give_back(connection, now)
     else:
+        outcome.size = reader.head_size
         outcome.body = SyncBody(connection, attempt)
     return outcome
 

@@ -19,6 +19,7 @@ from meshlib.transport.grpcio.client.errors import RpcFailed, error_of
 from meshlib.transport.grpcio.client.loops import soon_on
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 from meshlib.transport.grpcio.contracts import ended_call
+from meshlib.transport.grpcio.message_size import size_of_message
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.upstream.problems import mesh_closed
 
@@ -234,6 +235,7 @@ class _Stream(MeshCall):
     def __init__(self, run: StreamRun) -> None:
         super().__init__(run)
         self._run = run
+        run.call.messages = run.call.streamed = 0
         self._messages: AsyncIterator[object] | None = None
         self._inner: AsyncIterator[object] | None = None  # grpcio's iterator over the messages
         self._error: BaseException | None = None
@@ -250,7 +252,10 @@ class _Stream(MeshCall):
         yield message
         try:
             assert self._inner is not None
+            call = self._run.call
             async for message in self._inner:  # one coroutine less for each message than by ``read``
+                call.messages += 1
+                call.streamed += size_of_message(message)
                 yield message
         except grpc.aio.AioRpcError as error:
             raise await self._shown(error) from None
@@ -276,6 +281,9 @@ class _Stream(MeshCall):
                 if message is aio.EOF:
                     # the caller may drop the call now, which must not look as if it had cancelled it
                     await run.ended()
+                else:
+                    run.call.messages += 1
+                    run.call.streamed += size_of_message(message)
                 return message
         except grpc.aio.AioRpcError as error:
             raise await self._shown(error) from None

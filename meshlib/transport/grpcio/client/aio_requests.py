@@ -94,6 +94,10 @@ class AioRequests(Generic[Req]):
     def whole(self) -> bool:
         return self.kept.ended
 
+    def seen(self) -> tuple[int, int]:
+        """How many messages have come so far, and their bytes."""
+        return len(self.kept) + self.kept.past, self.kept.size
+
     def commit(self) -> None:
         """There will be no other attempt."""
         self.kept.commit(self._sent)
@@ -155,6 +159,8 @@ class AioRequests(Generic[Req]):
             self._feed_followers(data)
         if not self.kept.replayable and self._sent == len(self.kept) and not self._lock.locked():
             await self._lock.acquire()
+            self.kept.past += 1
+            self.kept.size += len(data)
             try:
                 inner = self._attempt()
                 core = self._core

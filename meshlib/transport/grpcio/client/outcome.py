@@ -70,6 +70,7 @@ class GrpcOutcome(Outcome):
     ) -> None:
         self.failure = None
         self.status = 200
+        self.size = 0
         self.stale = False
         self.body = None
         self.detail = ""

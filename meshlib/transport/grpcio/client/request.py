@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeAlias
 
-from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host
+from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host, size_of
 from meshlib.policy.deadline import GRPC_TIMEOUT
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.transport.grpcio.contracts import Messages
+from meshlib.transport.grpcio.message_size import FRAME
 from meshlib.transport.grpcio.metadata import from_raw, to_raw, to_text
 
 if TYPE_CHECKING:
@@ -185,6 +186,16 @@ class GrpcRequest(Generic[Messages]):
         name = header.encode("latin-1")
         rest = [pair for pair in self.headers if pair[0].lower() != name]
         self._raw = [*rest, (name, write_deadline(header, seconds).encode())]
+
+    @property
+    def size(self) -> int:
+        """Its bytes: method, path, metadata, and as many messages as have been seen, with what frames them."""
+        head = len(self.method) + len(self.path) + (size_of(self.headers) if self._metadata or self._raw else 0)
+        messages = self.messages
+        if isinstance(messages, bytes):
+            return head + FRAME + len(messages)
+        count, size = messages.seen()
+        return head + FRAME * count + size
 
     @property
     def replayable(self) -> bool:

@@ -19,12 +19,13 @@ from meshlib.transport.protocol.request_body import REPLAY_LIMIT
 class Kept:
     """The books: messages sent so far. ``replayable`` while all of them are here; ``ended`` once no more will come."""
 
-    __slots__ = ("_dropped", "_limit", "_messages", "_size", "ended", "replayable")
+    __slots__ = ("_dropped", "_limit", "_messages", "ended", "past", "replayable", "size")
 
     def __init__(self, limit: int = REPLAY_LIMIT) -> None:
         self._messages: list[bytes] = []
         self._dropped = 0  # how many of the first are not kept any more
-        self._size = 0
+        self.size = 0  # bytes of all so far
+        self.past = 0  # how many were never kept: sent at once, when there was to be no other attempt
         self._limit = limit
         self.ended = False
         self.replayable = True
@@ -35,8 +36,8 @@ class Kept:
     def append(self, message: bytes) -> None:
         """One more was taken from the caller."""
         self._messages.append(message)
-        self._size += len(message)
-        if self._size > self._limit:
+        self.size += len(message)
+        if self.size > self._limit:
             self.replayable = False
 
     def get(self, position: int) -> bytes:
@@ -77,6 +78,10 @@ class ReplayIterator(Generic[Req]):
     @property
     def whole(self) -> bool:
         return self.kept.ended
+
+    def seen(self) -> tuple[int, int]:
+        """How many messages have come so far, and their bytes."""
+        return len(self.kept), self.kept.size
 
     def commit(self) -> None:
         """There will be no other attempt."""
@@ -150,6 +155,7 @@ class Follower:
         self._source = source  # keeps the books alive
         self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._waiting = 0
+        self._seen = (0, 0)
         self._ended = False
 
     def feed(self, message: bytes | None) -> None:
@@ -167,7 +173,13 @@ class Follower:
         """The messages, as they come."""
         while (message := self._messages.get()) is not None:
             self._waiting -= len(message)
+            count, size = self._seen
+            self._seen = count + 1, size + len(message)
             yield message
+
+    def seen(self) -> tuple[int, int]:
+        """How many messages were taken, and their bytes."""
+        return self._seen
 
     def commit(self) -> None:
         """Nothing to forget: a mirror makes one attempt, and each message is kept until that takes it."""

@@ -22,12 +22,13 @@ from meshlib.transport.grpcio.client.attempt import (
 )
 from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks, canceller
 from meshlib.transport.grpcio.client.connect import CannotConnect
-from meshlib.transport.grpcio.client.core_stream import reader_of
+from meshlib.transport.grpcio.client.core_stream import count_messages, reader_of
 from meshlib.transport.grpcio.client.errors import RpcFailed
 from meshlib.transport.grpcio.client.future import PublicCall
 from meshlib.transport.grpcio.client.outcome import ended
 from meshlib.transport.grpcio.client.stream_run import StreamAttempt, StreamRun
 from meshlib.transport.grpcio.contracts import ended_call
+from meshlib.transport.grpcio.message_size import size_of_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +69,8 @@ class StreamRuntime(FromCallbacks):
                 sent.metadata(effect.attempt),
                 *arguments(sent),
             )
+            if not count_messages(inner, effect.call):
+                run.counted = False
             attempt = StreamAttempt(effect, upstream, inner, done, total is not None)
             head = effect.timeout
             if head is not None and (total is None or head < total - 1e-3):
@@ -127,12 +130,20 @@ class StreamCall(PublicCall):
         if read is None:
             return self._first()
         try:
-            return read()
+            message = read()
         except StopIteration:
             self._run.wait(CALLBACKS)  # the caller may drop the call now, which must not look as if it had cancelled it
             raise
         except grpc.RpcError as error:
             raise self._as_told(error) from None
+        if not self._run.counted:
+            self._count(message)
+        return message
+
+    def _count(self, message: object) -> None:
+        call = self._run.call
+        call.messages += 1
+        call.streamed += size_of_message(message)
 
     def _first(self) -> object:
         """The first message, from whichever attempt."""
@@ -151,6 +162,8 @@ class StreamCall(PublicCall):
                 message = next(attempt.inner)
                 if run.commit(attempt):
                     self._read = reader_of(attempt.inner)
+                    if not run.counted:
+                        self._count(message)
                     return message
                 continue
             except (StopIteration, grpc.RpcError):

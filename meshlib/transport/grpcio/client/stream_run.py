@@ -96,6 +96,8 @@ class StreamRun(CallbackRun):
     def __init__(self, call: Call[ThreadRequest], exchange: Exchange[ThreadRequest], core: MeshCore) -> None:
         super().__init__(call, exchange)
         self.core = core
+        self.counted = True  # whether messages are counted where they come
+        call.messages = call.streamed = 0
         self.current: StreamAttempt | None = None
         self.alarms = core.real_alarms  # for how long grpcio and the network take
 

@@ -20,6 +20,7 @@ from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
 from meshlib.transport.grpcio.contracts import Pairs, Req
+from meshlib.transport.grpcio.message_size import size_of_message
 from meshlib.transport.grpcio.server import threads
 from meshlib.transport.grpcio.server.context_proxy import ContextProxy
 from meshlib.transport.grpcio.server.served import (
@@ -112,6 +113,7 @@ def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bo
         end = ended(context.code())
         if not writes:
             call.response_messages = 1
+            call.response_bytes += size_of_message(response)
             await about_to_respond_async(context)
         finish(exchange, end)
         return response
@@ -141,6 +143,7 @@ def response_stream(served: Served, method: str, behaviour: Behaviour, streamed:
                 finally:
                     leave(call, tokens)
                 call.response_messages += 1
+                call.response_bytes += size_of_message(response)
                 await about_to_respond_async(context)
                 yield response
             if streamed:
@@ -192,6 +195,7 @@ async def admit(
     if streamed:
         return call, exchange, LoopRequests(request, call), context  # type: ignore[arg-type]  # grpcio gives an iterator
     call.request_messages = 1
+    call.request_bytes += size_of_message(request)
     return call, exchange, request, context
 
 
@@ -206,6 +210,7 @@ class LoopRequests(CountedRequests[AsyncIterator[Req]]):
     async def __anext__(self) -> Req:
         request = await self._requests.__anext__()
         self._call.request_messages += 1
+        self._call.request_bytes += size_of_message(request)
         return request
 
 
@@ -223,12 +228,14 @@ class CountingContext(ContextProxy):
         request: object = await self._context.read()
         if request is not grpc.aio.EOF:
             self._call.request_messages += 1
+            self._call.request_bytes += size_of_message(request)
         return request
 
     async def write(self, message: object) -> None:
         """Send a response."""
         await self._context.write(message)
         self._call.response_messages += 1
+        self._call.response_bytes += size_of_message(message)
 
 
 def _in_pool(serve: Behaviour) -> Behaviour:

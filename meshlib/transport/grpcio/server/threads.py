@@ -18,6 +18,7 @@ from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
 from meshlib.transport.grpcio.contracts import Pairs, Req
+from meshlib.transport.grpcio.message_size import size_of_message
 from meshlib.transport.grpcio.server.queued import timed
 from meshlib.transport.grpcio.server.served import (
     METHOD_NOT_FOUND,
@@ -113,6 +114,7 @@ def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bo
         end = _end(context)
         if end is not CUT:
             call.response_messages = 1
+            call.response_bytes += size_of_message(response)
         about_to_respond(context)
         finish(exchange, end)
         return response
@@ -141,6 +143,7 @@ def response_stream(served: Served, method: str, behaviour: Behaviour, streamed:
                 finally:
                     leave(call, tokens)
                 call.response_messages += 1
+                call.response_bytes += size_of_message(response)
                 about_to_respond(context)
                 yield response
         except GeneratorExit:  # grpcio has dropped the generator: its caller has gone
@@ -177,6 +180,7 @@ def responses_by_callback(served: Served, method: str, behaviour: Behaviour, str
                 over(_end(context))
             else:
                 call.response_messages += 1
+                call.response_bytes += size_of_message(response)
                 about_to_respond(context)
             send_response_callback(response)
 
@@ -237,6 +241,7 @@ def admit(
     if streamed:
         return call, exchange, ThreadRequests(request, call), context  # type: ignore[arg-type]  # grpcio gives an iterator
     call.request_messages = 1
+    call.request_bytes += size_of_message(request)
     return call, exchange, request, context
 
 
@@ -251,6 +256,7 @@ class ThreadRequests(CountedRequests[Iterator[Req]]):
     def __next__(self) -> Req:
         request = next(self._requests)
         self._call.request_messages += 1
+        self._call.request_bytes += size_of_message(request)
         return request
 
     next = __next__  # grpcio's own iterators have it

@@ -1,0 +1,15 @@
+"""How large a message of gRPC is on the wire."""
+
+from __future__ import annotations
+
+FRAME = 5
+"""Bytes before each message: whether it is compressed, and its length."""
+
+
+def size_of_message(message: object) -> int:
+    """Bytes of a message and what frames it, before compression. 0 of one that neither is bytes nor says how long it is (no
+    protobuf message): grpcio hands over what a deserializer has made."""
+    if isinstance(message, bytes):
+        return FRAME + len(message)
+    size = getattr(message, "ByteSize", None)
+    return 0 if size is None else FRAME + int(size())
