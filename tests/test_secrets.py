@@ -33,10 +33,12 @@ from starlette.testclient import TestClient
 from websockets.sync.client import connect
 
 import meshlib
+from meshlib.admin.pages import PAGES
 from meshlib.cli.main import main
 from meshlib.resources.loader import load
 from meshlib.resources.report import STYLES, render
 from meshlib.testing import as_caller
+from tests.support.admin import ask
 from tests.support.identities import World
 from tests.support.mesh_config import config_map, http_authorizer
 from tests.support.mesh_server import MeshServer
@@ -329,6 +331,26 @@ def of_clients(mesh: meshlib.Mesh, outputs: Outputs) -> None:
     outputs.add("explain", explanation, json.dumps(explanation.to_dict(), default=str), repr(explanation))
 
 
+def of_admin(outputs: Outputs) -> None:
+    """Every page of a process that has made and served such calls, and what the command shows of it."""
+    with meshlib.Mesh.from_resources(resources(), admin="127.0.0.1:0", registry=CollectorRegistry()) as mesh:
+        of_servers(mesh, made := Outputs())
+        of_clients(mesh, made)
+        outputs.add("representations with an admin endpoint", representations())
+        at = mesh.status()["admin"]["address"]
+        for path in PAGES:
+            for form in ("", "?format=json"):
+                status, page = ask(at, path + form)
+                assert status == 200, page
+                outputs.add("pages of the admin endpoint", f"\n{path} {page}")
+        kinds = ("VirtualService/default/reviews", "Secret/default/tls", "access_token", "/orders?...", "x-api-key")
+        assert all(each in outputs.texts["pages of the admin endpoint"] for each in kinds)
+        for command in (["status", "--attach", at], ["explain", "--live", at, "--last", "1000"]):
+            done = CliRunner().invoke(main, command)
+            assert done.exit_code == 0, done.output
+            outputs.add("meshlib of a running process", done.output)
+
+
 def of_files(folder: Path, outputs: Outputs) -> None:
     for number, resource in enumerate(resources()):
         (folder / f"{number}.yaml").write_text(yaml.safe_dump(resource, default_flow_style=False))
@@ -388,6 +410,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             of_clients(mesh, found)
             of_files(tmp_path_factory.mktemp("mesh"), found)
             of_errors(found)
+            of_admin(found)
             found.add("status", json.dumps(mesh.status(), default=str), repr(mesh))
             found.add("problems", *map(repr, mesh.problems))
             found.add("representations afterwards", representations())
@@ -413,14 +436,17 @@ OUTPUTS = (
     "meshlib coverage",
     "meshlib explain",
     "meshlib explain --inbound",
+    "meshlib of a running process",
     "meshlib validate",
     "metrics",
+    "pages of the admin endpoint",
     "problems",
     "problems of files",
     "representations afterwards",
     "representations while a call is made",
     "representations while a request is served",
     "representations while it serves",
+    "representations with an admin endpoint",
     "resources",
     "responses of meshlib serve",
     "responses over ASGI",

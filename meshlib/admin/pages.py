@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from meshlib.admin.calls import calls_page, hosts_page
 from meshlib.admin.certs import certs_page
 from meshlib.admin.clusters import clusters_page
+from meshlib.admin.config_dump import config_dump_page
 from meshlib.admin.page import HTML, JSON, Page, as_json, text
 from meshlib.admin.request import AdminRequest
 from meshlib.admin.stats import prometheus_page, stats_page
@@ -83,6 +84,10 @@ def _clusters(seen: Seen, request: AdminRequest) -> Page:
     return clusters_page(seen, as_json=_wants_json(request))
 
 
+def _config_dump(seen: Seen, _request: AdminRequest) -> Page:
+    return config_dump_page(seen)
+
+
 def _calls(seen: Seen, request: AdminRequest) -> Page:
     return calls_page(seen, request.query)
 
@@ -96,12 +101,12 @@ def _certs(seen: Seen, _request: AdminRequest) -> Page:
 
 
 def _prometheus(seen: Seen, request: AdminRequest) -> Page:
-    return prometheus_page(seen)
+    return prometheus_page(seen, request.accept)
 
 
 def _stats(seen: Seen, request: AdminRequest) -> Page:
     if request.query.get("format") == "prometheus":
-        return prometheus_page(seen)
+        return prometheus_page(seen, request.accept)
     return stats_page(seen, as_json=_wants_json(request))
 
 
@@ -123,6 +128,7 @@ def _index(seen: Seen, _request: AdminRequest) -> Page:
 PAGES: dict[str, tuple[Callable[[Seen, AdminRequest], Page], str]] = {
     "/": (_index, ""),
     "/clusters": (_clusters, "clusters and their endpoints; ?format=json"),
+    "/config_dump": (_config_dump, "the configuration in force, in Envoy's shape, and its resources"),
     "/calls": (_calls, "the last calls, attempt by attempt; ?match=HOST or ROUTE, ?failed, ?limit=N"),
     "/hosts": (_hosts, "calls, errors and durations by host"),
     "/status": (_status, "mesh.status() as JSON"),

@@ -20,12 +20,13 @@ METHODS = ("GET", "HEAD")
 @dataclass(frozen=True, slots=True)
 class AdminRequest:
     """``path`` without its query, decoded; ``query`` by name, the last value of each; ``chunks``: the client reads chunked
-    bodies (HTTP/1.1)."""
+    bodies (HTTP/1.1); ``accept`` is its Accept header."""
 
     method: str
     path: str
     query: dict[str, str]
     chunks: bool = True
+    accept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ class RequestReader:
             )
         if not self._local and fields.get(b"sec-fetch-site", [b"none"])[0] not in (b"none", b"same-origin"):
             return Refused(403, "a web page of another site cannot call this")
-        return _request_of(method, self._target.decode("latin-1"), version == "1.1")
+        accept = b",".join(fields.get(b"accept", ())).decode("latin-1")
+        return _request_of(method, self._target.decode("latin-1"), version == "1.1", accept)
 
 
 def is_this_machine(host: str) -> bool:
@@ -116,7 +118,7 @@ def is_this_machine(host: str) -> bool:
         return False
 
 
-def _request_of(method: str, target: str, chunks: bool) -> AdminRequest | Refused:
+def _request_of(method: str, target: str, chunks: bool, accept: str) -> AdminRequest | Refused:
     path, _, query = target.partition("?")
     if not path.startswith("/"):
         return Refused(400, "the target of a request is a path, /clusters for example")
@@ -124,7 +126,7 @@ def _request_of(method: str, target: str, chunks: bool) -> AdminRequest | Refuse
         found = parse_qs(query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError:
         return Refused(400, "the query has too many fields")
-    return AdminRequest(method, unquote(path), {name: values[-1] for name, values in found.items()}, chunks)
+    return AdminRequest(method, unquote(path), {name: values[-1] for name, values in found.items()}, chunks, accept)
 
 
 def _first_line(error: Exception) -> str:

@@ -6,14 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.admin.page import JSON, TEXT, Page, json_list
-from meshlib.telemetry.observe import record_all
+from meshlib.telemetry.exposition import exposition
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
     from meshlib.admin.seen import Seen
-
-PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def stats_page(seen: Seen, *, as_json: bool) -> Page:
@@ -25,16 +21,10 @@ def stats_page(seen: Seen, *, as_json: bool) -> Page:
     return Page((f"{name}: {value}\n".encode() for name, value in numbers), TEXT)
 
 
-def prometheus_page(seen: Seen) -> Page:
-    """The text format of Prometheus."""
-    return Page(_exposed(seen.registry), PROMETHEUS)
-
-
-def _exposed(registry: CollectorRegistry) -> Iterator[bytes]:
-    from prometheus_client import generate_latest
-
-    record_all()
-    yield generate_latest(registry)
+def prometheus_page(seen: Seen, accept: str = "") -> Page:
+    """The text format of Prometheus, or of OpenMetrics where ``accept`` asks for it; made piece by piece."""
+    found = exposition(seen.registry, accept)
+    return Page(found.pieces, found.content_type)
 
 
 def _without_lists(status: Mapping[str, object]) -> dict[str, object]:
