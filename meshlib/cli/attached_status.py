@@ -28,7 +28,9 @@ def show_attached(target: str, style: str) -> None:
     for line in _lines(status):
         click.echo(line)
     table(
-        "clusters in use", ["cluster", "requests", "failed", "retries", "active", "endpoints"], list(_clusters(status))
+        "clusters in use",
+        ["cluster", "requests", "failed", "retries", "active", "connections", "endpoints"],
+        list(_clusters(status)),
     )
     for problem in status["problems"]:
         where = f"{problem['file']}:{problem['line']}" if problem["line"] else problem["file"]
@@ -43,7 +45,8 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     reloads = f", {source['reloads']} reloads" if source["reloads"] else ""
     failed = f", {source['failed_reloads']} failed" if source["failed_reloads"] else ""
     of = ", ".join(map(str, source["paths"])) or source["kind"]
-    yield f"configuration {status['version']}: {status['resources']} resources of {of}{reloads}{failed}"
+    since = f"configuration {status['version']}, for {_span(status['in_force_for'])}"
+    yield f"{since}: {status['resources']} resources of {of}{reloads}{failed}"
     for kept in source["last_good_kept"]:
         yield f"  the last good version is in use of {kept}"
     identity = status.get("identity")
@@ -57,6 +60,9 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"certificate files {', '.join(files['files'])}{': ' + files['problem'] if files['problem'] else ''}"
     for guard in status["resilience"]:
         yield f"{guard['resource']} of {guard['host']}: {', '.join(_guard(guard))}"
+    dropped = ", ".join(f"{kind} {count}" for kind, count in status["telemetry"]["dropped"].items() if count)
+    if dropped:
+        yield f"telemetry dropped: {dropped}"
     failures = {name: count for name, count in status["failures"].items() if count and name != "calls_by_reason"}
     reasons = ", ".join(f"{why}: {count}" for why, count in status["failures"]["calls_by_reason"].items())
     if failures:
@@ -72,6 +78,8 @@ def _guard(guard: dict[str, Any]) -> Iterator[str]:
         yield f"breaker {guard['circuit_breaker']}"
     if "bulkhead" in guard:
         yield f"bulkhead {guard['bulkhead']['in_use']} in use, {guard['bulkhead']['waiting']} waiting"
+    if "retry_budget" in guard:
+        yield f"{guard['retry_budget']['retries']:g} of {guard['retry_budget']['allowed']:g} retries"
     if "concurrency_limit" in guard:
         yield f"concurrency limit {guard['concurrency_limit']}"
 
@@ -84,8 +92,13 @@ def _clusters(status: dict[str, Any]) -> Iterator[list[str]]:
             str(cluster["failures"]),
             str(cluster["retries"]),
             str(cluster["active"]),
+            _connections(status["pools"].get(cluster["name"])),
             ", ".join(map(_endpoint, cluster["endpoints"])) or "none",
         ]
+
+
+def _connections(pool: dict[str, int] | None) -> str:
+    return "-" if pool is None else f"{pool['busy']} busy, {pool['idle']} idle"
 
 
 def _endpoint(endpoint: dict[str, Any]) -> str:
@@ -93,6 +106,17 @@ def _endpoint(endpoint: dict[str, Any]) -> str:
         left = endpoint["ejected_for"]
         return f"{endpoint['address']} (ejected{'' if left is None else f', {left:.0f} s left'})"
     return f"{endpoint['address']}{'' if endpoint.get('usable', True) else ' (not ready)'}"
+
+
+def _span(seconds: float) -> str:
+    """``3d 4h``, ``12m 5s``: its two largest parts."""
+    left = int(seconds)
+    parts: list[str] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
 
 
 def _time(at: float) -> str:

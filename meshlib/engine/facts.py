@@ -60,7 +60,8 @@ class PassedThrough(TypedDict):
 
 
 class ResilienceFacts(TypedDict, total=False):
-    """What a ResiliencePolicy stands at; only the mechanisms that are configured."""
+    """What a ResiliencePolicy stands at; only the mechanisms that are configured. ``retry_budget``: retries of the last ten
+    seconds, and how many there may be."""
 
     resource: str
     host: str
@@ -70,6 +71,7 @@ class ResilienceFacts(TypedDict, total=False):
     circuit_breaker: str
     bulkhead: dict[str, int]
     concurrency_limit: int
+    retry_budget: dict[str, float]
 
 
 class DestinationFacts(TypedDict, total=False):
@@ -150,7 +152,9 @@ class EjectionFacts(TypedDict):
 
 
 class ClusterFacts(TypedDict):
-    """A cluster in use."""
+    """A cluster in use. ``retries_allowed``: how many may run at once now (maxRetries, else retryBudget), None: any number.
+    ``attempts`` by what came of them, ``overflows`` by the limit that refused something, ``no_endpoint``: calls that found no
+    usable one."""
 
     name: str
     host: str
@@ -163,6 +167,10 @@ class ClusterFacts(TypedDict):
     failures: int
     retries: int
     retries_active: int
+    retries_allowed: int | None
+    attempts: dict[str, int]
+    overflows: dict[str, int]
+    no_endpoint: int
     connections_in_use: int | None
     pending: int | None
     endpoints: list[EndpointFacts] | list[PassedThrough]

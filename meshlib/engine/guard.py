@@ -246,8 +246,8 @@ class Guard:
             words.append(" ".join(filter(None, (name, stands, shadow))))
         return ", ".join(words)
 
-    def status(self) -> ResilienceFacts:
-        """For ``mesh.status()``."""
+    def status(self, now: float | None = None) -> ResilienceFacts:
+        """For ``mesh.status()``; with ``now`` also what goes by time."""
         settings = self.settings
         found: ResilienceFacts = {
             "resource": settings.resource,
@@ -262,4 +262,8 @@ class Guard:
             found["bulkhead"] = {"in_use": self.bulkhead.in_use, "waiting": self.bulkhead.pending}
         if self.adaptive is not None:
             found["concurrency_limit"] = int(self.adaptive.limit)
+        if self.budget is not None and now is not None:
+            with self.calls.lock:
+                retries, allowed = self.budget.standing(now)
+            found["retry_budget"] = {"retries": retries, "allowed": allowed}
         return found

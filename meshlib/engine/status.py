@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.explain import endpoints_of, limits_text
 from meshlib.engine.facts import PassedThrough
+from meshlib.policy.circuit_limits import UNLIMITED
 
 if TYPE_CHECKING:
     from meshlib.engine.cluster import BoundCluster
@@ -26,8 +27,16 @@ def status(live: Live, now: float) -> dict[str, object]:
         "clusters_known": len(snapshot.clusters),
         "clusters": [_cluster(cluster, now) for cluster in bound],
         "check_failures": live.check_failures.count,
-        "resilience": [guard.status() for guard in list(live.guards.values())],
+        "resilience": [guard.status(now) for guard in list(live.guards.values())],
     }
+
+
+def _retries_allowed(cluster: BoundCluster) -> int | None:
+    """How many retries may run at once now; None: any number."""
+    state, spec = cluster.state, cluster.spec
+    if spec.retry_budget is not None:
+        return spec.retry_budget.limit(state.active, 0 if state.slots is None else state.slots.pending)
+    return None if spec.limits.max_retries >= UNLIMITED else spec.limits.max_retries
 
 
 def _cluster(cluster: BoundCluster, now: float) -> ClusterFacts:
@@ -48,6 +57,10 @@ def _cluster(cluster: BoundCluster, now: float) -> ClusterFacts:
         "failures": state.failures,
         "retries": state.retries,
         "retries_active": state.retries_active,
+        "retries_allowed": _retries_allowed(cluster),
+        "attempts": state.tally.attempts(state.ended),
+        "overflows": dict(state.tally.overflows),
+        "no_endpoint": state.tally.no_endpoint,
         "connections_in_use": None if slots is None else slots.in_use,
         "pending": None if slots is None else slots.pending,
         "endpoints": endpoints_of(cluster, now)

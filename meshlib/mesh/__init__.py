@@ -146,12 +146,6 @@ class Mesh(Doors):
             if identity is not None:  # it may be given to another mesh
                 identity.close()
             raise
-        if self._admin is not None:
-            try:
-                self._admin.start()
-            except BaseException:
-                self._core.close()
-                raise
         self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
         if source is not None:
             weakref.finalize(self, source.stop, wait=False).atexit = False
@@ -166,6 +160,12 @@ class Mesh(Doors):
             from meshlib.telemetry.envoy_metrics import envoy_collector
 
             envoy_collector(self._registry).add(self._shown)
+        if self._admin is not None:
+            try:
+                self._admin.start()
+            except BaseException:
+                self.close()
+                raise
 
     # -- making one -------------------------------------------------------------------------------------------------
 
@@ -469,7 +469,9 @@ class Mesh(Doors):
         return explain_request(live, request, notes, self.workload, self._resources)
 
     def status(self) -> dict[str, Any]:
-        """The configuration's version, its sources and problems, and endpoints with their health and ejections."""
+        """The state of this mesh as plain data: the configuration's version, for how many seconds it has been in force, its
+        sources and problems; clusters in use with their limits, budgets, pools and endpoints, and those with their health and
+        ejections; certificates; breakers; what has failed, and what telemetry had to drop."""
         from meshlib.mesh.status import status_of
 
         source = {
@@ -481,7 +483,8 @@ class Mesh(Doors):
             "watcher": None if self._source is None else self._source.status(),
         }
         admin = None if self._admin is None else self._admin.status()
-        return status_of(self._core, self._serving, self.workload, source, self.problems, admin)
+        numbers = self._shown.numbers()
+        return status_of(self._core, self._serving, self.workload, source, self.problems, numbers, admin)
 
     def describe(self) -> dict[str, Any]:
         """Everything that this client could call, whether it has or not: virtual hosts (``tcp``: connections are forwarded,

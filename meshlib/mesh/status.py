@@ -11,6 +11,7 @@ from meshlib.engine.status import status
 if TYPE_CHECKING:
     from meshlib.admin.endpoint import AdminFacts
     from meshlib.problems import Problem
+    from meshlib.telemetry.mesh_numbers import MeshNumbers
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.workload import Workload
@@ -25,12 +26,14 @@ def status_of(
     workload: Workload,
     source: Mapping[str, object],
     problems: Sequence[Problem],
+    numbers: MeshNumbers,
     admin: AdminFacts | None = None,
 ) -> Status:
-    """``source``: where resources come from. What telemetry has noted is recorded first. ``failures`` counts what went
-    wrong: calls that failed (``calls_by_reason``: by Envoy's flags, the 5xx of a response or the status of gRPC), checks of
-    requests that raised, reloads that refused something, calls that telemetry could not record, alarms, mirrored copies and
-    conversations with Redis."""
+    """``source``: where resources come from; ``numbers``: what metrics show of the same mesh. What telemetry has noted is
+    recorded first. ``failures`` counts what went wrong: calls that failed (``calls_by_reason``: by Envoy's flags, the 5xx of a
+    response or the status of gRPC), checks of requests that raised, reloads that refused something, calls that telemetry could
+    not record, alarms, mirrored copies and conversations with Redis. ``pools`` has the connections of HTTP clients by cluster,
+    ``in_force_for`` the seconds since the configuration took effect."""
     live = core.live
     core.telemetry.catch_up()
     if serving is not None:
@@ -50,6 +53,9 @@ def status_of(
             "redis": core.shared_limits.errors + core.breakers.errors,
         },
         "telemetry_failures": telemetry,
+        "telemetry": {"failures": numbers.failures, "dropped": dict(numbers.dropped)},
+        "pools": {key: {"busy": pool.busy, "idle": pool.idle} for key, pool in numbers.pools.items()},
+        "in_force_for": None if numbers.config is None else round(numbers.config.age, 3),
         "alarm_failures": core.alarms.failures,
         "names": core.names.status(),
         "certificates": core.certificates(),

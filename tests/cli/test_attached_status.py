@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 import meshlib
-from meshlib.cli.attached_status import _endpoint, _lines
+from meshlib.cli.attached_status import _connections, _endpoint, _lines, _span
 from meshlib.cli.main import main
+from tests.support.fake_clock import FakeClock
 from tests.support.identities import World
 
 
@@ -25,7 +26,7 @@ def lines(mesh: meshlib.Mesh, **other: Any) -> str:
 
 def test_a_configuration_that_broke_says_what_it_holds_on_to(tmp_path):
     (tmp_path / "a.yaml").write_text("")
-    with meshlib.Mesh.from_path(tmp_path / "a.yaml", watch=False) as mesh:
+    with meshlib.Mesh.from_path(tmp_path / "a.yaml", watch=False, clock=FakeClock()) as mesh:
         source = {
             **mesh.status()["source"],
             "reloads": 2,
@@ -33,7 +34,7 @@ def test_a_configuration_that_broke_says_what_it_holds_on_to(tmp_path):
             "last_good_kept": ["VirtualService/d/r"],
         }
         text = lines(mesh, source=source)
-    assert f"0 resources of {tmp_path}/a.yaml, 2 reloads, 1 failed" in text
+    assert f", for 0s: 0 resources of {tmp_path}/a.yaml, 2 reloads, 1 failed" in text
     assert "the last good version is in use of VirtualService/d/r" in text
 
 
@@ -47,13 +48,18 @@ def test_a_certificate_is_shown_with_its_end_or_that_there_is_none():
 
 
 def test_a_guard_says_where_it_stands():
-    guard = {"resource": "ResiliencePolicy/d/r", "host": "r", "active": 3, "circuit_breaker": "open",
-             "bulkhead": {"in_use": 3, "waiting": 1}, "concurrency_limit": 9}  # fmt: skip
+    guard = {
+        "resource": "ResiliencePolicy/d/r",
+        "host": "r",
+        "active": 3,
+        "circuit_breaker": "open",
+        "bulkhead": {"in_use": 3, "waiting": 1},
+        "retry_budget": {"retries": 2, "allowed": 30.0},
+        "concurrency_limit": 9,
+    }
+    stands = "3 active, breaker open, bulkhead 3 in use, 1 waiting, 2 of 30 retries, concurrency limit 9"
     with meshlib.Mesh.from_yaml("") as mesh:
-        assert (
-            "ResiliencePolicy/d/r of r: 3 active, breaker open, bulkhead 3 in use, 1 waiting, concurrency limit 9"
-            in lines(mesh, resilience=[guard])
-        )
+        assert f"ResiliencePolicy/d/r of r: {stands}" in lines(mesh, resilience=[guard])
 
 
 def test_endpoints_say_what_is_wrong_with_them():
@@ -86,3 +92,17 @@ def test_problems_are_told_with_their_place(tmp_path):
     with meshlib.Mesh.from_path(tmp_path / "a.yaml", watch=False, admin="unix"):
         result = CliRunner().invoke(main, ["status", "--attach", str(os.getpid())])
     assert f"{tmp_path}/a.yaml:" in result.output
+
+
+def test_what_telemetry_has_dropped_is_told():
+    with meshlib.Mesh.from_yaml("") as mesh:
+        assert "dropped" not in lines(mesh)
+        assert "telemetry dropped: access_log 3" in lines(
+            mesh, telemetry={"failures": 0, "dropped": {"access_log": 3, "x": 0}}
+        )
+
+
+def test_spans_and_pools_in_few_words():
+    assert [_span(each) for each in (0.9, 59, 3601, 90061, 86400)] == ["0s", "59s", "1h 1s", "1d 1h", "1d"]
+    assert _connections(None) == "-"
+    assert _connections({"busy": 1, "idle": 2}) == "1 busy, 2 idle"
