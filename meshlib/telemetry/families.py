@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from meshlib.telemetry.tables import (
     CallsByLabels,
     CallTable,
+    CountedCalls,
     Counts,
+    CountsByNames,
     CountTable,
     SizeTable,
     WrittenCalls,
+    WrittenCounts,
     WrittenSizes,
     written_elsewhere,
 )
@@ -61,7 +64,7 @@ BUCKETS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_00
 class Families(NamedTuple):
     """What every mesh counts."""
 
-    calls: CallsByLabels
+    calls: CountedCalls
     resilience: Counts
     routes: Counts
 
@@ -69,8 +72,8 @@ class Families(NamedTuple):
 class MessageFamilies(NamedTuple):
     """What is counted of gRPC too, when a call is over."""
 
-    requests: Counts
-    responses: Counts
+    requests: CountsByNames
+    responses: CountsByNames
 
 
 class SizeFamilies(NamedTuple):
@@ -133,13 +136,16 @@ def _sizes(registry: CollectorRegistry, name: str, documentation: str) -> CallsB
     if written_elsewhere():
         from prometheus_client import Histogram
 
-        return WrittenSizes(Histogram(name, documentation, LABELS, registry=registry, buckets=BUCKETS))
+        def make(names: Sequence[str], registry: CollectorRegistry | None = None) -> Histogram:
+            return Histogram(name, documentation, names, registry=registry, buckets=BUCKETS)
+
+        return WrittenSizes(make(LABELS, registry), make)
     table = SizeTable(name, documentation, LABELS, BUCKETS)
     registry.register(table)
     return table
 
 
-def _calls(registry: CollectorRegistry) -> CallsByLabels:
+def _calls(registry: CollectorRegistry) -> CountedCalls:
     counter = ("istio_requests_total", "Requests through the mesh.")
     histogram = (
         "istio_request_duration_milliseconds",
@@ -148,20 +154,26 @@ def _calls(registry: CollectorRegistry) -> CallsByLabels:
     if written_elsewhere():
         from prometheus_client import Counter, Histogram
 
-        return WrittenCalls(
-            Counter(*counter, LABELS, registry=registry),
-            Histogram(*histogram, LABELS, registry=registry, buckets=BUCKETS),
-        )
+        def count(names: Sequence[str], registry: CollectorRegistry | None = None) -> Counter:
+            return Counter(*counter, names, registry=registry)
+
+        def time(names: Sequence[str], registry: CollectorRegistry | None = None) -> Histogram:
+            return Histogram(*histogram, names, registry=registry, buckets=BUCKETS)
+
+        return WrittenCalls(count(LABELS, registry), time(LABELS, registry), count, time)
     table = CallTable(counter, histogram, LABELS, BUCKETS)
     registry.register(table)
     return table
 
 
-def _counts(registry: CollectorRegistry, name: str, documentation: str, labels: Sequence[str]) -> Counts:
+def _counts(registry: CollectorRegistry, name: str, documentation: str, labels: Sequence[str]) -> CountsByNames:
     if written_elsewhere():
         from prometheus_client import Counter
 
-        return Counter(name, documentation, labels, registry=registry)
+        def make(names: Sequence[str], registry: CollectorRegistry | None = None) -> Counter:
+            return Counter(name, documentation, names, registry=registry)
+
+        return WrittenCounts(make(labels, registry), make)
     table = CountTable(name, documentation, labels)
     registry.register(table)
     return table

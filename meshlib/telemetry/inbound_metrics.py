@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from meshlib.telemetry.families import families, message_families, size_families
+from meshlib.telemetry.families import PEER_LABELS, families, message_families, size_families
 from meshlib.telemetry.metrics import ShortCuts
 from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_workload
 from meshlib.telemetry.served import Served, served_by
+from meshlib.telemetry.tag_overrides import AS_THEY_ARE
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from meshlib.engine.inbound import InboundCall
     from meshlib.telemetry.tables import Calls, Count
+    from meshlib.telemetry.tag_overrides import AsTheyAre, TagOverrides
 
 
 class _Series(NamedTuple):
@@ -34,7 +36,7 @@ class _Series(NamedTuple):
 class InboundMetrics:
     """Counts the calls that one workload serves."""
 
-    __slots__ = ("_calls", "_destination", "_registry", "_series", "_workload")
+    __slots__ = ("_calls", "_destination", "_evaluated", "_registry", "_series", "_tags", "_workload")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._calls = families(registry).calls
@@ -42,14 +44,20 @@ class InboundMetrics:
         self._series: ShortCuts[_Series] = ShortCuts()
         self._workload = workload
         self._destination = of_workload(workload)
+        self._tags: TagOverrides[InboundCall] | AsTheyAre = AS_THEY_ARE
+        self._evaluated: TagOverrides[InboundCall] | None = None
 
     def finished(self, call: InboundCall, now: float) -> None:
         """A served call is over since ``now``, whichever way."""
         request = call.request
         key = _key(call)
+        values: tuple[str, ...] = ()
+        if self._evaluated is not None:
+            values = self._evaluated.values(call, now, self._labels)
+            key = (*key, values)
         found = self._series.of(key)
         if found is None:
-            found = self._series.learn(key, self._make(call))
+            found = self._series.learn(key, self._make(call, values))
         milliseconds = (now - call.started) * 1000.0
         served = found.served
         if served is not None:
@@ -66,10 +74,18 @@ class InboundMetrics:
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which has been counted, are noted; None: they are counted one by one."""
+        if self._evaluated is not None:
+            return None
         found = self._series.of(_key(call))
         return None if found is None else found.served
 
-    def _make(self, call: InboundCall) -> _Series:
+    def override(self, tags: TagOverrides[InboundCall] | None) -> None:
+        """What Telemetries change about the metrics of calls from here on; None: nothing."""
+        self._tags = AS_THEY_ARE if tags is None else tags
+        self._evaluated = tags if tags is not None and tags.evaluates else None
+        self._series.forget()
+
+    def _labels(self, call: InboundCall) -> tuple[str, ...]:
         request, here = call.request, self._destination
         service = call.inbound.service
         principal = ""
@@ -90,14 +106,22 @@ class InboundMetrics:
             call.flags or "-",
             "mutual_tls" if request.mutual else "none",
         )
-        calls = self._calls.labels(*peers, *response)
+        return (*peers, *response)
+
+    def _make(self, call: InboundCall, values: tuple[str, ...]) -> _Series:
+        labels, tags, protocol = self._labels(call), self._tags, call.request.protocol
+        calls = tags.calls(self._calls, labels, values)
         messages: tuple[Count | None, Count | None] = None, None
-        if request.protocol == "grpc":
-            found = message_families(self._registry)
-            messages = found.requests.labels(*peers), found.responses.labels(*peers)
+        if protocol == "grpc":
+            found, peers = message_families(self._registry), labels[: len(PEER_LABELS)]
+            messages = (
+                tags.messages("request_messages_total", found.requests, peers, values),
+                tags.messages("response_messages_total", found.responses, peers, values),
+            )
         families = size_families(self._registry)
-        requests, responses = families.requests.labels(*peers, *response), families.responses.labels(*peers, *response)
-        served = None if request.protocol == "grpc" else served_by(calls, requests, responses)
+        requests = tags.sizes("request_bytes", families.requests, labels, values)
+        responses = tags.sizes("response_bytes", families.responses, labels, values)
+        served = None if protocol == "grpc" else served_by(calls, requests, responses)
         return _Series(calls, *messages, requests, responses, served)
 
 

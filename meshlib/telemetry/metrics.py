@@ -18,6 +18,7 @@ from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_endp
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.sizes import messages, response_size
 from meshlib.telemetry.tables import CountSeries, NewCount
+from meshlib.telemetry.tag_overrides import AS_THEY_ARE
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from meshlib.policy.endpoint import EndpointState
     from meshlib.telemetry.cluster_codes import ClusterCodes
     from meshlib.telemetry.tables import Calls, Count
+    from meshlib.telemetry.tag_overrides import AsTheyAre, TagOverrides
 
 MAX_SHORT_CUTS = 10_000
 
@@ -85,7 +87,10 @@ class Series(NamedTuple):
 class Metrics:
     """Counts the calls of one client."""
 
-    __slots__ = ("_cluster", "_failed", "_families", "_labelled", "_registry", "_series", "_source", "codes")
+    __slots__ = (
+        *("_cluster", "_evaluated", "_failed", "_families", "_labelled", "_registry", "_series", "_source", "_tags"),
+        "codes",
+    )
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._failed: dict[str, CountSeries] = {}
@@ -96,14 +101,21 @@ class Metrics:
         self._source = of_workload(workload)
         self._cluster = workload.cluster
         self._labelled: set[str] = set()
+        self._tags: TagOverrides[Call] | AsTheyAre = AS_THEY_ARE
+        self._evaluated: TagOverrides[Call] | None = None
 
     def finished(self, call: Call, now: float) -> None:
         """A call is over since ``now``, whichever way."""
         record = call.record
+        key: tuple[object, ...]
         key = (record.destination, record.endpoint, record.status, record.flags, record.grpc_status)
+        values: tuple[str, ...] = ()
+        if self._evaluated is not None:
+            values = self._evaluated.values(call, now, self._labels)
+            key = (*key, values)
         found = self._series.of(key)
         if found is None:
-            found = self._series.learn(key, self._make(call))
+            found = self._series.learn(key, self._make(call, values))
         served = found.served
         if served is None:
             found.observe(call, (now - record.started) * 1000.0)
@@ -121,21 +133,29 @@ class Metrics:
         server, or that of gRPC."""
         return {why: int(count.value) for why, count in sorted(self._failed.items())}
 
-    def _make(self, call: Call) -> Series:
-        labels = self._labels(call)
-        calls: Calls = self._families.calls.labels(*labels)
+    def _make(self, call: Call, values: tuple[str, ...]) -> Series:
+        labels, tags = self._labels(call), self._tags
+        calls = tags.calls(self._families.calls, labels, values)
         if self.codes is not None:
             calls = self.codes.around(calls, call.record)
         sizes = size_families(self._registry)
-        requests, responses = sizes.requests.labels(*labels), sizes.responses.labels(*labels)
+        requests = tags.sizes("request_bytes", sizes.requests, labels, values)
+        responses = tags.sizes("response_bytes", sizes.responses, labels, values)
         why = _failure(call.record)
         failed = self._failed.setdefault(why, NewCount()) if why else None
         if call.request.protocol == "grpc":
             families, peers = message_families(self._registry), labels[: len(PEER_LABELS)]
-            counts = families.requests.labels(*peers), families.responses.labels(*peers)
-            return Series(calls, requests, responses, None, failed, *counts)
+            sent = tags.messages("request_messages_total", families.requests, peers, values)
+            received = tags.messages("response_messages_total", families.responses, peers, values)
+            return Series(calls, requests, responses, None, failed, sent, received)
         served = None if failed is not None else served_by(calls, requests, responses)
         return Series(calls, requests, responses, served, failed, None, None)
+
+    def override(self, tags: TagOverrides[Call] | None) -> None:
+        """What Telemetries change about the metrics of calls from here on; None: nothing."""
+        self._tags = AS_THEY_ARE if tags is None else tags
+        self._evaluated = tags if tags is not None and tags.evaluates else None
+        self.forget_short_cuts()
 
     def forget_short_cuts(self) -> None:
         """The configuration has changed: what was looked up by its parts would keep them. The series themselves stay."""

@@ -91,7 +91,7 @@ class TableFamily(Metric):
 
 
 class CountFamily(TableFamily):
-    """A counter. The value of a series is read by ``value``."""
+    """A counter. ``others`` are series with labels of other names (tags that were added or removed)."""
 
     def __init__(
         self,
@@ -100,26 +100,29 @@ class CountFamily(TableFamily):
         names: Sequence[str],
         series: Iterable[tuple[Labels, Counted]],
         created: bool,
+        others: Sequence[tuple[Labels, Sequence[tuple[Labels, Counted]]]] = (),
     ) -> None:
         super().__init__(name.removesuffix("_total"), documentation, "counter", names, created)
-        self._series = series
+        self._groups: list[tuple[Sequence[str], Iterable[tuple[Labels, Counted]]]] = [(names, series), *others]
 
     def _samples(self) -> Iterable[Sample]:
         total, began = f"{self.name}_total", f"{self.name}_created"
-        for values, series in self._series:
-            labels = dict(zip(self._names, values, strict=True))
-            yield Sample(total, labels, series.counted())
-            if self._created:
-                yield Sample(began, labels, series.began)
+        for names, rows in self._groups:
+            for values, series in rows:
+                labels = dict(zip(names, values, strict=True))
+                yield Sample(total, labels, series.counted())
+                if self._created:
+                    yield Sample(began, labels, series.began)
 
     def _written(self, openmetrics: bool) -> Iterator[Written]:
         total, began = f"{self.name}_total", f"{self.name}_created"
-        text_of = LabelText(self._names)
-        for values, series in self._series:
-            before, after = text_of.around(values, "")
-            labels = f"{{{before or after}}} " if self._names else " "
-            created = f"{began}{labels}{as_text(series.began)}\n" if self._created else ""
-            yield Written(f"{total}{labels}{number(series.counted())}\n", created)
+        for names, rows in self._groups:
+            text_of = LabelText(names)
+            for values, series in rows:
+                before, after = text_of.around(values, "")
+                labels = f"{{{before or after}}} " if names else " "
+                created = f"{began}{labels}{as_text(series.began)}\n" if self._created else ""
+                yield Written(f"{total}{labels}{number(series.counted())}\n", created)
 
 
 class HistogramFamily(TableFamily):
@@ -133,45 +136,53 @@ class HistogramFamily(TableFamily):
         bounds: Sequence[float],
         series: Iterable[tuple[Labels, Observed]],
         created: bool,
+        others: Sequence[tuple[Labels, Sequence[tuple[Labels, Observed]]]] = (),
     ) -> None:
         super().__init__(name, documentation, "histogram", names, created)
         self._bounds = [*map(as_text, bounds), "+Inf"]
-        self._series = series
+        self._groups: list[tuple[Sequence[str], Iterable[tuple[Labels, Observed]]]] = [(names, series), *others]
 
     def _samples(self) -> Iterable[Sample]:
+        for names, rows in self._groups:
+            for values, series in rows:
+                yield from self._samples_of(dict(zip(names, values, strict=True)), series)
+
+    def _samples_of(self, labels: dict[str, str], series: Observed) -> Iterable[Sample]:
         name = self.name
-        for values, series in self._series:
-            labels = dict(zip(self._names, values, strict=True))
-            counts, total, exemplars = series.read()
-            up_to = list(accumulate(counts))
-            for at, (bound, count) in enumerate(zip(self._bounds, up_to, strict=True)):
-                kept = None if exemplars is None else exemplars[at]
-                exemplar = None if kept is None else ClientsExemplar(dict(kept[0]), *kept[1:])
-                yield Sample(f"{name}_bucket", {**labels, "le": bound}, float(count), None, exemplar)
-            yield Sample(f"{name}_count", labels, float(up_to[-1]))
-            yield Sample(f"{name}_sum", labels, total)
-            if self._created:
-                yield Sample(f"{name}_created", labels, series.began)
+        counts, total, exemplars = series.read()
+        up_to = list(accumulate(counts))
+        for at, (bound, count) in enumerate(zip(self._bounds, up_to, strict=True)):
+            kept = None if exemplars is None else exemplars[at]
+            exemplar = None if kept is None else ClientsExemplar(dict(kept[0]), *kept[1:])
+            yield Sample(f"{name}_bucket", {**labels, "le": bound}, float(count), None, exemplar)
+        yield Sample(f"{name}_count", labels, float(up_to[-1]))
+        yield Sample(f"{name}_sum", labels, total)
+        if self._created:
+            yield Sample(f"{name}_created", labels, series.began)
 
     def _written(self, openmetrics: bool) -> Iterator[Written]:
+        for names, rows in self._groups:
+            text_of = LabelText(names)
+            for values, series in rows:
+                yield self._written_of(text_of.around(values, "le"), series, openmetrics)
+
+    def _written_of(self, labels_around: tuple[str, str], series: Observed, openmetrics: bool) -> Written:
         name, bounds = self.name, self._bounds
-        text_of = LabelText(self._names)
-        for values, series in self._series:
-            before, after = text_of.around(values, "le")
-            counts, total, exemplars = series.read()
-            head = f'{name}_bucket{{{before}{"," if before else ""}le="'
-            tail = f'"{"," if after else ""}{after}}} '
-            up_to = list(accumulate(counts))
-            if exemplars is None or not openmetrics:
-                lines = [f"{head}{bound}{tail}{number(count)}\n" for bound, count in zip(bounds, up_to, strict=True)]
-            else:
-                each = zip(bounds, up_to, exemplars, strict=True)
-                lines = [f"{head}{bound}{tail}{number(count)}{shown(kept)}\n" for bound, count, kept in each]
-            whole = f"{before}{',' if before and after else ''}{after}"
-            labels = f"{{{whole}}} " if whole else " "
-            lines.append(f"{name}_count{labels}{number(up_to[-1])}\n{name}_sum{labels}{as_text(total)}\n")
-            created = f"{name}_created{labels}{as_text(series.began)}\n" if self._created else ""
-            yield Written("".join(lines), created)
+        before, after = labels_around
+        counts, total, exemplars = series.read()
+        head = f'{name}_bucket{{{before}{"," if before else ""}le="'
+        tail = f'"{"," if after else ""}{after}}} '
+        up_to = list(accumulate(counts))
+        if exemplars is None or not openmetrics:
+            lines = [f"{head}{bound}{tail}{number(count)}\n" for bound, count in zip(bounds, up_to, strict=True)]
+        else:
+            each = zip(bounds, up_to, exemplars, strict=True)
+            lines = [f"{head}{bound}{tail}{number(count)}{shown(kept)}\n" for bound, count, kept in each]
+        whole = f"{before}{',' if before and after else ''}{after}"
+        labels = f"{{{whole}}} " if whole else " "
+        lines.append(f"{name}_count{labels}{number(up_to[-1])}\n{name}_sum{labels}{as_text(total)}\n")
+        created = f"{name}_created{labels}{as_text(series.began)}\n" if self._created else ""
+        return Written("".join(lines), created)
 
 
 class LabelText:

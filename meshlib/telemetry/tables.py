@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from meshlib.clock import SystemClock
+from meshlib.telemetry.own_labels import BothCounted, BothObserved, OwnLabels
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram, Metric
 
-    from meshlib.telemetry.table_families import Exemplar
+    from meshlib.telemetry.table_families import Counted, Exemplar, Observed
 
 Labels = tuple[str, ...]
 
@@ -52,6 +53,22 @@ class Calls(Protocol):
 
 class CallsByLabels(Protocol):
     def labels(self, *labels: str) -> Calls: ...
+
+    def timed(self, names: Labels, values: Labels) -> Calls:
+        """The series of the histogram alone, with labels of its own names."""
+        ...
+
+
+class CountedCalls(CallsByLabels, Protocol):
+    def counted(self, names: Labels, values: Labels) -> Count:
+        """The series of the counter alone, with labels of its own names."""
+        ...
+
+
+class CountsByNames(Counts, Protocol):
+    def counted(self, names: Labels, values: Labels) -> Count:
+        """The series with labels of its own names."""
+        ...
 
 
 class Owed(Protocol):
@@ -164,12 +181,17 @@ class _Table(Generic[S]):
 class CountTable(_Table[CountSeries]):
     """A counter by labels."""
 
-    __slots__ = ("_documentation", "_name")
+    __slots__ = ("_documentation", "_name", "_own")
 
     def __init__(self, name: str, documentation: str, names: Sequence[str]) -> None:
         super().__init__(names, lambda: NewCount())
         self._name = name
         self._documentation = documentation
+        self._own: OwnLabels[CountSeries] = OwnLabels(lambda: NewCount())
+
+    def counted(self, names: Labels, values: Labels) -> CountSeries:
+        """The series with labels of these names."""
+        return self.labels(*values) if names == tuple(self._names) else self._own.labels(names, values)
 
     def describe(self) -> Iterable[Metric]:
         """The family, without samples."""
@@ -182,14 +204,14 @@ class CountTable(_Table[CountSeries]):
     def _family(self, series: list[tuple[Labels, CountSeries]], created: bool) -> Metric:
         from meshlib.telemetry.table_families import CountFamily
 
-        return CountFamily(self._name, self._documentation, self._names, series, created)
+        return CountFamily(self._name, self._documentation, self._names, series, created, self._own.rows())
 
 
 class CallTable(_Table[CallSeries]):
     """A counter of calls and a histogram of their duration, by the same labels. ``(name, documentation)`` of each; ``bounds``
     are the upper ends of the buckets in milliseconds."""
 
-    __slots__ = ("_bounds", "_counter", "_histogram")
+    __slots__ = ("_bounds", "_counter", "_counts", "_histogram", "_times")
 
     def __init__(
         self, counter: tuple[str, str], histogram: tuple[str, str], names: Sequence[str], bounds: Sequence[float]
@@ -198,6 +220,16 @@ class CallTable(_Table[CallSeries]):
         self._counter = counter
         self._histogram = histogram
         self._bounds = bounds
+        self._counts: OwnLabels[CountSeries] = OwnLabels(lambda: NewCount())
+        self._times: OwnLabels[CallSeries] = OwnLabels(lambda: NewCalls(bounds))
+
+    def counted(self, names: Labels, values: Labels) -> CountSeries:
+        """The series of the counter alone, with labels of these names."""
+        return self._counts.labels(names, values)
+
+    def timed(self, names: Labels, values: Labels) -> CallSeries:
+        """The series of the histogram alone, with labels of these names."""
+        return self._times.labels(names, values)
 
     def describe(self) -> Iterable[Metric]:
         """The families, without samples."""
@@ -210,22 +242,37 @@ class CallTable(_Table[CallSeries]):
     def _families(self, series: list[tuple[Labels, CallSeries]], created: bool) -> list[Metric]:
         from meshlib.telemetry.table_families import CountFamily, HistogramFamily
 
+        names, alone = self._names, self._counts.among(self._names)
+        counters: list[tuple[Labels, Counted]] = [
+            (labels, BothCounted(each, alone.pop(labels)) if labels in alone else each) for labels, each in series
+        ]
+        timed = self._times.among(names)
+        histograms: list[tuple[Labels, Observed]] = [
+            (labels, BothObserved(each, timed.pop(labels)) if labels in timed else each) for labels, each in series
+        ]
         return [
-            CountFamily(*self._counter, self._names, series, created),
-            HistogramFamily(*self._histogram, self._names, self._bounds, series, created),
+            CountFamily(*self._counter, names, [*counters, *alone.items()], created, self._counts.beside(names)),
+            HistogramFamily(
+                *self._histogram, names, self._bounds, [*histograms, *timed.items()], created, self._times.beside(names)
+            ),
         ]
 
 
 class SizeTable(_Table[CallSeries]):
     """A histogram of bytes by labels. A series is one of calls, whose "milliseconds" are bytes."""
 
-    __slots__ = ("_bounds", "_documentation", "_name")
+    __slots__ = ("_bounds", "_documentation", "_name", "_own")
 
     def __init__(self, name: str, documentation: str, names: Sequence[str], bounds: Sequence[float]) -> None:
         super().__init__(names, lambda: NewCalls(bounds))
         self._name = name
         self._documentation = documentation
         self._bounds = bounds
+        self._own: OwnLabels[CallSeries] = OwnLabels(lambda: NewCalls(bounds))
+
+    def timed(self, names: Labels, values: Labels) -> CallSeries:
+        """The series with labels of these names."""
+        return self.labels(*values) if names == tuple(self._names) else self._own.labels(names, values)
 
     def describe(self) -> Iterable[Metric]:
         """The family, without samples."""
@@ -238,16 +285,45 @@ class SizeTable(_Table[CallSeries]):
     def _family(self, series: list[tuple[Labels, CallSeries]], created: bool) -> Metric:
         from meshlib.telemetry.table_families import HistogramFamily
 
-        return HistogramFamily(self._name, self._documentation, self._names, self._bounds, series, created)
+        return HistogramFamily(
+            self._name, self._documentation, self._names, self._bounds, series, created, self._own.rows()
+        )
+
+
+class WrittenCounts:
+    """Series of a counter that prometheus_client writes to its files. ``make`` makes a counter with labels of other names, that
+    is registered nowhere: the files are read by name and labels."""
+
+    __slots__ = ("_counter", "_make", "_own")
+
+    def __init__(self, counter: Counter, make: Callable[[Sequence[str]], Counter]) -> None:
+        self._counter = counter
+        self._make = make
+        self._own: dict[Labels, Counter] = {}
+
+    def labels(self, *labels: str) -> Count:
+        """The series."""
+        return self._counter.labels(*labels)
+
+    def counted(self, names: Labels, values: Labels) -> Count:
+        """The series with labels of these names."""
+        return _own(self._own, names, self._make).labels(*values)
 
 
 class WrittenSizes:
-    """Series of bytes that prometheus_client writes to its files."""
+    """Series of bytes that prometheus_client writes to its files. ``make`` makes a histogram with labels of other names, that
+    is registered nowhere."""
 
-    __slots__ = ("_histogram",)
+    __slots__ = ("_histogram", "_make", "_own")
 
-    def __init__(self, histogram: Histogram) -> None:
+    def __init__(self, histogram: Histogram, make: Callable[[Sequence[str]], Histogram] | None = None) -> None:
         self._histogram = histogram
+        self._make = make
+        self._own: dict[Labels, Histogram] = {}
+
+    def timed(self, names: Labels, values: Labels) -> WrittenSizes:
+        """The series with labels of these names."""
+        return WrittenSizes(_own(self._own, names, self._make).labels(*values))
 
     def labels(self, *labels: str) -> WrittenSizes:
         """The series."""
@@ -261,11 +337,28 @@ class WrittenSizes:
 class WrittenCalls:
     """Series of calls that prometheus_client writes to its files."""
 
-    __slots__ = ("_counter", "_histogram")
+    __slots__ = ("_count", "_counter", "_counters", "_histogram", "_time", "_times")
 
-    def __init__(self, counter: Counter, histogram: Histogram) -> None:
+    def __init__(
+        self,
+        counter: Counter,
+        histogram: Histogram,
+        count: Callable[[Sequence[str]], Counter] | None = None,
+        time: Callable[[Sequence[str]], Histogram] | None = None,
+    ) -> None:
         self._counter = counter
         self._histogram = histogram
+        self._count, self._time = count, time
+        self._counters: dict[Labels, Counter] = {}
+        self._times: dict[Labels, Histogram] = {}
+
+    def counted(self, names: Labels, values: Labels) -> Count:
+        """The series of the counter alone, with labels of these names."""
+        return _own(self._counters, names, self._count).labels(*values)
+
+    def timed(self, names: Labels, values: Labels) -> WrittenSizes:
+        """The series of the histogram alone, with labels of these names."""
+        return WrittenSizes(_own(self._times, names, self._time).labels(*values))
 
     def labels(self, *labels: str) -> WrittenCalls:
         """The series."""
@@ -282,6 +375,17 @@ class WrittenCalls:
         for family in self._histogram.collect():
             for sample in family.samples:
                 yield sample.name[before:], sample.labels, sample.value
+
+
+W = TypeVar("W")
+
+
+def _own(there: dict[Labels, W], names: Labels, make: Callable[[Sequence[str]], W] | None) -> W:
+    found = there.get(names)
+    if found is None:
+        assert make is not None, "a series has no series"
+        found = there.setdefault(names, make(names))
+    return found
 
 
 def written_elsewhere() -> bool:
