@@ -8,5 +8,5 @@
 | ``metrics.py`` ``tracing.py`` (``custom_tags.py``) ``logs.py`` | one part each |
 | ``expressions.py`` | which expressions in CEL act |
 | ``proxies.py`` | defaults that are a proxy's: defaultConfig, ProxyConfig, annotations |
-| ``reports.py`` | what is to be said of them |
+| ``reports.py`` ``formats.py`` | what is to be said of them |
 """

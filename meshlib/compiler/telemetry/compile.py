@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.telemetry import logs, metrics, tracing
+from meshlib.compiler.telemetry.formats import problems_of_formats
 from meshlib.compiler.telemetry.providers import providers_of
 from meshlib.compiler.telemetry.proxies import proxy_defaults
 from meshlib.compiler.telemetry.reports import problems_of
@@ -68,6 +69,7 @@ def compile_telemetry(kinds: Kinds, workload: Workload, root_namespace: str) -> 
     return (DEFAULT_TELEMETRY if made == DEFAULT_TELEMETRY else made), [
         *about_proxies,
         *problems_of(kinds.telemetries, providers),
+        *problems_of_formats(kinds.telemetries, providers),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from meshlib.compiler.access_log.format import FormatError, parse
 from meshlib.compiler.telemetry.providers import where
 from meshlib.policy.telemetry_settings import CustomTag
 
@@ -23,7 +24,7 @@ def custom_tags(tags: Mapping[str, WrittenTag], resource: Resource, loc: Loc) ->
 
 
 def _tag(name: str, tag: WrittenTag, place: str) -> CustomTag | None:
-    """None of one that says nothing."""
+    """None of one that says nothing, or whose format is none."""
     if tag.literal is not None:
         return CustomTag(name, "literal", tag.literal.value or "", "", place)
     if tag.environment is not None:
@@ -31,5 +32,9 @@ def _tag(name: str, tag: WrittenTag, place: str) -> CustomTag | None:
     if tag.header is not None:
         return CustomTag(name, "header", (tag.header.name or "").lower(), tag.header.default_value or "", place)
     if tag.formatter is not None:
+        try:
+            parse(tag.formatter.value or "")
+        except FormatError:
+            return None
         return CustomTag(name, "formatter", tag.formatter.value or "", "", place)
     return None

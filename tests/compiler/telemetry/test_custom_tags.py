@@ -32,4 +32,9 @@ def test_the_kinds_of_custom_tags(written: dict[str, Any], expected: CustomTag) 
 
 
 def test_tags_are_in_the_order_of_their_names_and_one_that_says_nothing_is_none() -> None:
-    assert [tag.name for tag in made(b={"literal": {"value": "1"}}, c={}, a={"literal": {"value": "2"}})] == ["a", "b"]
+    assert [
+        tag.name
+        for tag in made(
+            b={"literal": {"value": "1"}}, c={}, d={"formatter": {"value": "%NO"}}, a={"literal": {"value": "2"}}
+        )
+    ] == ["a", "b"]
