@@ -9,9 +9,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import meshlib
+from meshlib.cli.main import main
 from meshlib.errors import ConfigError
+from tests.sources.test_watcher import wait_for
 from tests.support.grpc_echo import echo_servers
 from tests.support.grpc_runtimes import Asyncio, Futures, Threads
 from tests.support.resources import destination_rule, pod, service, service_entry, to, virtual_service
@@ -78,6 +81,22 @@ def test_explain_says_who_gives_them(tmp_path):
         )
     with meshlib.Mesh(endpoints={"reviews": "10.0.0.1:1"}) as mesh:
         assert "as endpoints= says, which takes precedence over discovery" in str(mesh.explain(url="http://reviews/"))
+
+
+@pytest.mark.parametrize("watched", ["mesh", "mesh/*.yaml", "mesh/local-endpoints.yaml"])
+def test_a_file_of_local_endpoints_is_followed_like_any_other(tmp_path, monkeypatch, watched):
+    """Whoever writes it (here the command), the next calls go to its addresses."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mesh" / "local-endpoints.yaml"
+    file.parent.mkdir()
+    with EchoServer("one") as one, EchoServer("two") as two:
+        assert CliRunner().invoke(main, ["local", f"reviews=:{one.port}", f"ratings=:{one.port}"]).exit_code == 0
+        with meshlib.Mesh.from_path(watched) as mesh:
+            assert servers_of(mesh, "http://reviews/", 1) == {"one"}
+            assert CliRunner().invoke(main, ["local", f"reviews=:{two.port}", f"details=:{two.port}"]).exit_code == 0
+            wait_for(lambda: servers_of(mesh, "http://reviews/", 1) == {"two"})
+            assert servers_of(mesh, "http://details/", 1) == {"two"}
+            assert "not in the registry" in str(mesh.explain(url="http://ratings/"))
 
 
 def test_no_resource_is_needed_at_all():

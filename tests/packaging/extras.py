@@ -1,5 +1,5 @@
 """``python -m tests.packaging.extras``: every extra, alone in a venv of its own, with the newest and the oldest versions that
-it allows: it installs, what it is for can be imported, and a first call is routed."""
+it allows: it installs, what it is for can be imported, a first call is routed, and `meshlib validate` works."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
 }
 """What each is for; "": without any."""
 
+VALID = "meshlib/demo/bookinfo/config/destination-rules.yaml"
 QUICK = (("", "newest"), ("grpc", "oldest"))
 """What CI runs."""
 
@@ -91,7 +92,7 @@ def check(wheel: Path, extra: str, bounds: str, folder: Path) -> str:
         [sys.executable, "-m", "pip", "--python", str(python), "check"],
         [str(python), "-W", "error::SyntaxWarning", "-c", "\n".join(f"import {module}" for module in modules)],
         [str(python), str(ROOT / "tests" / "packaging" / "first_call.py")],
-        [str(folder / "bin" / "meshlib"), "--version"],
+        [str(folder / "bin" / "meshlib"), "validate", str(ROOT / VALID)],
     )
     for step in steps:
         ran = subprocess.run(step, capture_output=True, text=True, check=False, env=environment, cwd=folder.parent)
