@@ -17,6 +17,7 @@ import httpx
 
 import meshlib
 from benchmarks import synthetic
+from benchmarks.access_log_rows import access_log
 from benchmarks.asgi_rows import ASGI_ROWS
 from benchmarks.authorization_rows import decisions
 from benchmarks.base_rows import against_base
@@ -338,5 +339,6 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "import": imports,
     "authorization": decisions,
     **ASGI_ROWS,
+    "access-log": access_log,
     "wsgi-cost": wsgi_cost,
 }

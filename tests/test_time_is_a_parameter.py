@@ -28,6 +28,11 @@ ALLOWED: dict[tuple[str, str], str] = {
         "testing/clock.py",
         "SystemClock.time",
     ): "the wall-clock time that a fake clock begins at: certificates are made by it",
+    (
+        "telemetry/access_log/writer.py",
+        "self._hurry.wait",
+    ): "lines gather before they are written: no call waits for it",
+    ("telemetry/access_log/writer.py", "self._gone.wait_for"): "how long a sink takes is bounded in real time",
     ("alarms.py", "changed.wait"): "how long an idle thread stays",
     ("alarms.py", "loop.call_later"): "only where the Clock is the machine's",
     ("transport/upstream/loop_pending.py", "loop.time"): NETWORK,

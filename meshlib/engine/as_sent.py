@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host, size_of
+from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
 
@@ -37,6 +37,10 @@ class AsSent:
     def size(self) -> int:
         """Its bytes: method, target, names and values of headers, and body."""
         return size_of(self.headers) + len(self.method) + len(self.target) + len(self.body or b"")
+
+    def sent_header(self, name: str) -> str | None:
+        """Value of a header as it is sent."""
+        return joined_value(self.headers, name)
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them."""

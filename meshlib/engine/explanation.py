@@ -11,6 +11,7 @@ from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Destination, Rule, VirtualHost
     from meshlib.engine.facts import AttemptFacts, DetailFacts, ExplanationFacts, RuleFacts
+    from meshlib.engine.outcome import Outcome
 
 
 class Attempt:
@@ -62,6 +63,7 @@ class Exchange:
     __slots__ = (
         "_attempts",
         "_details",
+        "answered",
         "attempted",
         "considered",
         "destination",
@@ -76,6 +78,9 @@ class Exchange:
         "version",
         "virtual_host",
     )
+
+    answered: tuple[Outcome, float, bool]
+    """How the last attempt ended, or what was responded here (True), and when. Only there when ``Live.tells``."""
 
     def __init__(self, virtual_host: VirtualHost, rule: Rule | None, version: str) -> None:
         self.virtual_host = virtual_host

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.rules import default_rule
 from meshlib.engine import replies
+from meshlib.engine.before_sending import made_here
 from meshlib.engine.call import Call
 from meshlib.engine.effects import Deliver
 from meshlib.engine.message import R
@@ -76,13 +77,11 @@ def _fall_back(call: Call[R], fallback: Fallback) -> Exchange[R]:
         reply = replies.reply(fallback.status, "", list(fallback.headers), "fallback")
         reply.headers = [*fallback.headers, (b"content-length", b"%d" % len(fallback.body))]
         reply.whole = fallback.body
-        yield Deliver(reply, local=True)
+        yield made_here(call, reply)
         return
     if not call.request.replayable:
-        yield Deliver(
-            Outcome(Failure.RESET, f"the call failed, and its body cannot be sent to the fallback: {TOO_LONG}"),
-            local=True,
-        )
+        failure = f"the call failed, and its body cannot be sent to the fallback: {TOO_LONG}"
+        yield made_here(call, Outcome(Failure.RESET, failure))
         return
     other = Call(call.request, call.live, call.clock, call.rng, call.timeouts, call.wait)
     other.record = record

@@ -9,7 +9,7 @@ decided before faults are injected.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from meshlib.clock import Clock
@@ -97,6 +97,13 @@ class InboundCall:
     response_messages = 0
     request_bytes = 0
     response_bytes = 0
+    request_head_bytes = 0
+    response_head_bytes = 0
+    """What of those is of heads."""
+    response_head: Iterable[tuple[bytes | str, bytes | str]] = ()
+    head_at = 0.0
+    """The headers of the response, and when it began: where ``tells``, for an access log."""
+    tells = False
 
     def __init__(
         self,

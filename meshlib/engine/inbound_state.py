@@ -38,9 +38,13 @@ class BoundInbound:
     """The inbound settings of a port, who is let in while there is much to do (``admission``, asked before all others), and
     their checks in the order in which they are asked."""
 
-    __slots__ = ("_noting", "admission", "checks", "of_nobody", "settings")
+    __slots__ = ("_noting", "admission", "checks", "of_nobody", "settings", "tells")
 
-    def __init__(self, settings: Inbound, checks: tuple[Check, ...], admission: Admission | None = None) -> None:
+    def __init__(
+        self, settings: Inbound, checks: tuple[Check, ...], admission: Admission | None = None, tells: bool = False
+    ) -> None:
+        self.tells = tells
+        """Whether calls note when their response began, for those who tell of it (an access log)."""
         self.settings = settings
         self.checks = checks
         self.admission = admission
@@ -105,13 +109,14 @@ class InboundState:
         self.authorization = AuthorizationCounts()
         self.peers = PeerCounts()
 
-    def take(self, ports: InboundPorts) -> BoundPorts:
-        """The checks of a new configuration. What is known from the one before stays known; requests that are being served keep
-        the checks that they began with."""
+    def take(self, ports: InboundPorts, tells: bool = False) -> BoundPorts:
+        """The checks of a new configuration; ``tells``: as ``BoundInbound`` has it. What is known from the one before stays
+        known; requests that are being served keep the checks that they began with."""
         numbers = list(ports.ports)
         settings = [ports.default, *ports.ports.values()]
         self.tokens.take(settings)
-        default, *others = map(self._bind, settings, self.protection.take(settings))
+        protections = self.protection.take(settings)
+        default, *others = [self._bind(*each, tells) for each in zip(settings, protections, strict=True)]
         return BoundPorts(default, dict(zip(numbers, others, strict=True)))
 
     def after_fork(self) -> None:
@@ -121,8 +126,8 @@ class InboundState:
         self.protection.after_fork()
         self.tokens.after_fork()
 
-    def _bind(self, inbound: Inbound, protection: BoundProtection = UNPROTECTED) -> BoundInbound:
-        return BoundInbound(inbound, self._checks_in_order(inbound, protection), protection.admission)
+    def _bind(self, inbound: Inbound, protection: BoundProtection = UNPROTECTED, tells: bool = False) -> BoundInbound:
+        return BoundInbound(inbound, self._checks_in_order(inbound, protection), protection.admission, tells)
 
     def _checks_in_order(self, inbound: Inbound, protection: BoundProtection) -> tuple[Check, ...]:
         """Istio's order of filters: STRICT, which is the connection's, comes first, then what needs no identity (shedding,

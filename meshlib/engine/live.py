@@ -38,6 +38,7 @@ class Live:
         "guards",
         "snapshot",
         "states",
+        "tells",
     )
 
     def __init__(
@@ -51,6 +52,8 @@ class Live:
         on_ejection: Callable[[str, Ejection], None] | None = None,
     ) -> None:
         self.snapshot = snapshot
+        self.tells = False
+        """Whether calls note what they were answered with, for those who tell of it (an access log)."""
         self._storage = storage
         self._report = report
         self._on_ejection = on_ejection

@@ -82,6 +82,10 @@ class Request(RequestView, Protocol):
     @headers.setter
     def headers(self, headers: RawHeaders) -> None: ...
 
+    def sent_header(self, name: str) -> str | None:
+        """Value of a header as it is sent (``name`` in lower case), repeated ones joined with ","; None when absent."""
+        ...
+
     @property
     def size(self) -> int:
         """Bytes of the request, as it is sent: method, target, names and values of headers, and as much of the body as has

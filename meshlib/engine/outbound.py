@@ -15,6 +15,7 @@ from meshlib.engine.before_sending import (
     as_asked,
     before_sending,
     caller_gave_up,
+    made_here,
     no_endpoint,
     no_place,
     no_route,
@@ -57,7 +58,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
 
     # -- what needs no server -----------------------------------------------------------------------------------------
     if rule is None:
-        yield Deliver(no_route(call), local=True)
+        yield made_here(call, no_route(call))
         return
     destination = None
     destinations = rule.destinations
@@ -66,12 +67,12 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
         record.destination = destination
     caller_deadline = started + call.timeouts.patience
     if caller_deadline <= started:
-        yield Deliver(caller_gave_up(call), local=True)
+        yield made_here(call, caller_gave_up(call))
         return
     if not rule.plain:
         response = yield from before_sending(call, rule, caller_deadline)
         if response is not None:
-            yield Deliver(response, local=True)
+            yield made_here(call, response)
             return
         if record.injected_delay:
             now = clock()
@@ -89,7 +90,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
     guarded: GuardedCall[R] | None = None
     if not cluster.plain:
         if cluster.spec.refusal:
-            yield Deliver(replies.refused_to_connect(record, cluster.spec.refusal), local=True)
+            yield made_here(call, replies.refused_to_connect(record, cluster.spec.refusal))
             return
         if cluster.remembers_picks:
             picks = Picks(call.request, rule, call.live.snapshot)
@@ -109,7 +110,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
         if guarded is not None:
             response = yield from guarded.admitted(now, limit)
             if response is not None:
-                yield Deliver(response, local=True)
+                yield made_here(call, response)
                 return
             now = clock()
         while True:
@@ -117,16 +118,16 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             attempt += 1
             endpoint = cluster.pick(call.rng, now, picks, tried, retry)
             if endpoint is None or state.requests - state.ended >= cluster.max_requests:
-                yield Deliver(no_endpoint(call, state.tally, endpoint), local=True)
+                yield made_here(call, no_endpoint(call, state.tally, endpoint))
                 return
             if taken is not None and taken.lacks_slot():
                 response = yield from taken.slot(call, deadline, caller_deadline)
                 if response is not None:
-                    yield Deliver(response, local=True)
+                    yield made_here(call, response)
                     return
                 now = clock()
             if now >= limit:  # waiting for a place has taken all the time
-                yield Deliver(no_place(call, now, deadline, caller_deadline), local=True)
+                yield made_here(call, no_place(call, now, deadline, caller_deadline))
                 return
 
             # -- the attempt ------------------------------------------------------------------------------------------
@@ -150,6 +151,8 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             failure, status = outcome.failure, outcome.status
             record.upstream_ms = (now - began) * 1000.0
             record.attempted = endpoint.key, status, failure or outcome.grpc_status, now
+            if call.live.tells:
+                record.answered = outcome, now, False
             if failure is None:
                 if outcome.grpc_status:
                     status = outcome.health_status
@@ -170,7 +173,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
                 if timed_out and head_by == caller_deadline < deadline:
                     # the caller's own patience, not the route's: as if it had hung up on a sidecar
                     state.tally.results[ABANDONED] += 1
-                    yield Deliver(caller_gave_up(call), local=True)
+                    yield made_here(call, caller_gave_up(call))
                     return
                 if not judge_failure(cluster, endpoint, retry, failure, now, timed_out and head_by == deadline):
                     break
@@ -189,7 +192,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             yield Sleep(max(0.0, limit - now) if too_long else pause)
             now = clock()
             if too_long or now >= limit:
-                yield Deliver(no_time_for_retry(call, timeout, now, deadline, caller_deadline), local=True)
+                yield made_here(call, no_time_for_retry(call, timeout, now, deadline, caller_deadline))
                 return
 
         # -- the response is final: hand it over and stay until its last byte -----------------------------------------

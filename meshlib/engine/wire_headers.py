@@ -20,3 +20,10 @@ def shadow_host(host: bytes) -> bytes:
     if colon and port.isdigit():
         return name + b"-shadow:" + port
     return host + b"-shadow"
+
+
+def joined_value(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
+    """The value of a header (``name`` in lower case) among these, of a repeated one all, joined with ","; None when absent."""
+    wanted = name.encode("latin-1", "replace")
+    found = [value for key, value in headers if key.lower() == wanted]
+    return b",".join(found).decode("latin-1") if found else None

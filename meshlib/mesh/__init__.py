@@ -21,6 +21,8 @@ from meshlib.clock import SystemClock
 from meshlib.engine.explanation import Exchange
 from meshlib.engine.inbound_explanation import InboundExplanation
 from meshlib.identity.agreement import disagreements
+from meshlib.mesh import access_log
+from meshlib.mesh.access_log import log_calls, log_options, log_served
 from meshlib.mesh.admin import admin_from_env, admin_of
 from meshlib.mesh.config_log import tell_change, tell_problems
 from meshlib.mesh.doors import Doors
@@ -78,6 +80,12 @@ class Mesh(Doors):
 
     ``envoy_metrics=True`` also shows the statistics of Envoy's clusters (``envoy_cluster_upstream_rq`` ...) by the names that
     a sidecar has, for alerts that exist (docs/observability.md).
+
+    ``access_log`` writes a line for each call that is made or served (docs/access-log.md): to "stdout" or "stderr", to a file
+    (its path), to a ``logging.Logger``, or to several of them, in addition to the logs that resources ask for.
+    ``access_log_format`` is "text" (Istio's, the default), "envoy" or "json", a format in Envoy's operators, or a dict of
+    such, for JSON. ``access_log_rate``, such as "1000/second", caps each log. Lines are written in the background; what a sink
+    does not take is dropped and counted. Raises ``MeshError`` for a format that is not valid.
     """
 
     @takes_options()
@@ -120,6 +128,11 @@ class Mesh(Doors):
             Alarms(clock),
             identity := options.get("identity"),
         )
+        self._logging = log_options(
+            options.get("access_log"), options.get("access_log_format"), options.get("access_log_rate")
+        )
+        self._core.logs = bool(self._logging)
+        log_calls(self._core.telemetry, clock, self._logging)
         self._serving: InboundTelemetry | None = None
         self._admin = admin_of(self, options.get("admin"), clock.monotonic())
         https_rules = options.get("https_rules", HTTPS_RULES[0])
@@ -223,6 +236,7 @@ class Mesh(Doors):
         describe the workload. Its identity comes from the files MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE (``roots.pem``, or
         with other trust domains ``roots.pem:other.example=other.pem``), or from istiod: MESHLIB_CA, MESHLIB_CA_TOKEN and
         MESHLIB_CA_ROOT. MESHLIB_ADMIN is the option ``admin``, MESHLIB_ENVOY_METRICS=1 is ``envoy_metrics``,
+        MESHLIB_ACCESS_LOG, MESHLIB_ACCESS_LOG_FORMAT and MESHLIB_ACCESS_LOG_RATE are those of these names,
         MESHLIB_OTLP_METRICS has the URL of the collector that a ``metric_exporter`` over OTLP sends to. Options that are passed
         take precedence.
 
@@ -251,6 +265,11 @@ class Mesh(Doors):
         if options.get("envoy_metrics") is None:
             options["envoy_metrics"] = os.environ.get("MESHLIB_ENVOY_METRICS") == "1"
         options["metric_exporter"] = options.get("metric_exporter") or metric_exporter_from_env(os.environ)
+        to, form, rate = access_log.from_env(os.environ)
+        if options.get("access_log") is None:
+            options["access_log"] = to
+            options["access_log_format"] = options.get("access_log_format") or form
+        options["access_log_rate"] = options.get("access_log_rate") or rate
         return cls.from_path(*config.split(os.pathsep), **options)
 
     # -- configuration ----------------------------------------------------------------------------------------------
@@ -402,6 +421,7 @@ class Mesh(Doors):
                 )
                 if self._admin is not None:
                     self._admin.serve(self._serving)
+                log_served(self._serving, self._core.clock, self._logging)
                 self._core.serve_with(self._serving)
             return self._serving
 
@@ -467,6 +487,13 @@ class Mesh(Doors):
             claims=claims,
         )
         return explain_request(live, request, notes, self.workload, self._resources)
+
+    def flush_access_logs(self, timeout: float = 5.0) -> bool:
+        """Wait until the lines of all calls that are over are written, at most ``timeout`` seconds for each log. False: they
+        are not. Nobody needs this but tests: lines are written by themselves, at the latest when the process ends."""
+        serving = self._serving
+        done = self._core.telemetry.flush_logs(timeout)
+        return (serving is None or serving.flush_logs(timeout)) and done
 
     def status(self) -> dict[str, Any]:
         """The state of this mesh as plain data: the configuration's version, for how many seconds it has been in force, its

@@ -56,7 +56,9 @@ class ObservedMesh:
         failures = self.unread + sum(watcher.failures for watcher in watchers)
         if mesh._export is not None:
             failures += mesh._export.failures
-        dropped: dict[str, int] = {}
+        sinks: set[str] = set()
+        lines = [watcher.unwritten_lines(sinks) for watcher in watchers if watcher.access_logs()]
+        dropped: dict[str, int] = {"access_log": sum(lines)} if lines else {}
         live = core.live
         if live is None:
             return MeshNumbers(failures=failures, dropped=dropped)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.compiler.compile import HttpsRules
     from meshlib.identity.identity import Identity
+    from meshlib.mesh.access_log import LogFormat, LogTo
     from meshlib.resources.endpoints_argument import EndpointsByHost
     from meshlib.workload import Workload
 
@@ -35,6 +36,9 @@ class MeshOptions(TypedDict, total=False):
     identity: Identity | None
     endpoints: EndpointsByHost | Literal["dns"] | None
     admin: str | None
+    access_log: LogTo | Sequence[LogTo] | None
+    access_log_format: LogFormat | None
+    access_log_rate: str | None
 
 
 P = ParamSpec("P")

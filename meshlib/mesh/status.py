@@ -66,6 +66,7 @@ def status_of(
         "protection": {**core.inbound.protection.status(), "redis_failures": core.shared_limits.errors},
         "mirrors": {"dropped": core.background.dropped, "failed": core.background.failures},
         **({} if admin is None else {"admin": admin}),
+        "access_logs": [*core.telemetry.access_logs(), *([] if serving is None else serving.access_logs())],
         "workload": workload.name,
         "namespace": workload.namespace,
         "source": source,

@@ -33,10 +33,16 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry, Metric
 
+    from meshlib.policy.telemetry_settings import AccessLog
+    from meshlib.telemetry.access_log.entry import Traced
+    from meshlib.telemetry.access_log.logs import AccessLogs
     from meshlib.telemetry.served import Served
     from meshlib.workload import Workload
 
 log = logging.getLogger("meshlib.telemetry")
+
+CLOSE_SECONDS = 1.0
+"""That ``mesh.close()`` waits for a sink; what it has not taken by then goes on in the background."""
 
 WatchedCall = TypeVar("WatchedCall")
 WatchedSpan = TypeVar("WatchedSpan")
@@ -87,6 +93,10 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         """What is to be told of calls, as the newest resources say it."""
         self.remember: Callable[[WatchedCall, float], None] | None = None
         """Keeps the last calls (``recent.py``), from when they are over; None: nobody asks for them."""
+        self._logs: AccessLogs[WatchedCall] | None = None
+        """None: nobody wants lines."""
+        self._made_logs: Callable[[], AccessLogs[WatchedCall]] | None = None
+        self._all_logs: AccessLogs[WatchedCall] | None = None
 
     def began(self, call: WatchedCall) -> WatchedSpan | None:
         """A call begins; what this returns goes to ``ended`` or ``broken``. For callers that are sure to come to an end
@@ -105,8 +115,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
 
     def ended(self, call: WatchedCall, span: WatchedSpan | None) -> None:
         """A call is over, whichever way."""
+        now = self._clock()
         try:
-            now = self._clock()
             self._metrics.finished(call, now)
             if span is not None:
                 self._tracing.finished(call, span)
@@ -114,6 +124,20 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
                 self.remember(call, now)
         except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
             self._failed()
+        if self._logs is not None:
+            self._write(self._logs, call, span, now)
+
+    def _write(
+        self, logs: AccessLogs[WatchedCall], call: WatchedCall, span: WatchedSpan | None, now: float, cut: bool = False
+    ) -> None:
+        try:
+            logs.write(call, now, None if span is None else self._context_of(span), cut)
+        except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)
+            self._failed()
+
+    def _context_of(self, span: WatchedSpan) -> Traced:
+        """Where ``span`` is in its trace."""
+        raise NotImplementedError
 
     def broken(self, call: WatchedCall, span: WatchedSpan | None) -> None:
         """A call is over amid its work: it was cancelled, interrupted or dropped, and this may be the garbage collector's
@@ -175,6 +199,41 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         """The mesh has resources, or others than before: from here on calls that end are told of by ``settings``."""
         self.settings = settings
         self._tracing.reconfigured(settings.tracing)
+        self.log_to(settings.access_logs)
+
+    def log_with(self, make: Callable[[], AccessLogs[WatchedCall]], at_once: bool) -> None:
+        """Where lines come from when somebody wants some: the resources, or ``at_once`` the program."""
+        self._made_logs = make
+        if at_once:
+            self._all_logs = make()
+        self.log_to(self.settings.access_logs)
+
+    def log_to(self, wanted: tuple[AccessLog, ...]) -> None:
+        """The resources want these logs from here on."""
+        if self._all_logs is None:
+            if not wanted or self._made_logs is None:
+                return
+            self._all_logs = self._made_logs()
+        self._all_logs.take(wanted)
+        self._logs = self._all_logs if self._all_logs.active else None
+
+    def access_logs(self) -> list[dict[str, object]]:
+        """For ``mesh.status()``."""
+        return [] if self._all_logs is None else self._all_logs.status()
+
+    def unwritten_lines(self, counted: set[str]) -> int:
+        """Of access logs, as ``AccessLogs.unwritten``."""
+        return 0 if self._all_logs is None else self._all_logs.unwritten(counted)
+
+    def flush_logs(self, timeout: float) -> bool:
+        """Wait until the lines of calls that are over are written, at most so many seconds. False: they are not."""
+        self.catch_up()
+        return self._all_logs is None or self._all_logs.flush(timeout)
+
+    def close(self) -> None:
+        """The mesh is closed: what was noted is recorded, and lines are written. Calls that it breaks off may end later, and
+        are told of as well: files stay open as long as the mesh is there."""
+        self.flush_logs(CLOSE_SECONDS)
 
     def catch_up(self) -> None:
         """Record the calls that were broken."""
@@ -191,6 +250,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
                     self.remember(call, at)
             except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
                 self._failed()
+            if self._logs is not None:
+                self._write(self._logs, call, span, at, cut=True)
 
     def after_fork(self) -> None:
         """In a forked child: what the parent has noted is the parent's to record. Its metrics go on from the parent's, as
@@ -232,6 +293,9 @@ class Telemetry(Watcher[Call, CallSpan]):
             method(*arguments)
         except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
             self._failed()
+
+    def _context_of(self, span: CallSpan) -> Traced:
+        return span.span.get_span_context()
 
     def resilience(self, host: str, mechanism: str, mode: str, verdict: str) -> None:
         """A mechanism of a ResiliencePolicy did (or, in shadow, would have done) something."""
@@ -282,8 +346,11 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
         super().__init__(registry, lambda there: InboundMetrics(there, workload), self.tracing, clock)
 
     def noting(self, call: InboundCall) -> Served | None:
-        """Where calls like ``call``, which is over, are noted; None: they are counted one by one."""
-        return self._metrics.noting(call) if self.remember is None else None
+        """Where calls like ``call``, which is over, are noted; None: they are told of one by one."""
+        return self._metrics.noting(call) if self.remember is None and self._logs is None else None
+
+    def _context_of(self, span: ServedSpan) -> Traced:
+        return span.span.get_span_context()
 
 
 class _Catching(Protocol):

@@ -26,6 +26,9 @@ NAMES = [
     "identity",
     "endpoints",
     "admin",
+    "access_log",
+    "access_log_format",
+    "access_log_rate",
 ]
 WAYS = ("__init__", "from_path", "from_yaml", "from_resources", "from_env")
 

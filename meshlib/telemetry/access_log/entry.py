@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from meshlib.policy.http_match import RequestView
 
 TRACEPARENT = "traceparent"
+SERVICE_TIME = "x-envoy-upstream-service-time"
 
 
 class Traced(Protocol):

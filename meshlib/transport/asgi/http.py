@@ -131,7 +131,10 @@ class HttpServing(Serving):
         if "trailers" in message:
             self._trailers = bool(message["trailers"])
         call.sent = message["status"]
-        call.response_bytes += size(headers)
+        call.response_head, call.response_head_bytes = headers, size(headers)
+        call.response_bytes += call.response_head_bytes
+        if call.tells:
+            call.head_at = call.clock.monotonic()
         if request.protocol == "grpc":
             self._grpc = grpc_status(headers, None)
         return message

@@ -68,7 +68,8 @@ class Serving:
             return
         self.over = True
         call = self.call
-        call.request_bytes += size_of(call.request, self.scope)
+        call.request_head_bytes = size_of(call.request, self.scope)
+        call.request_bytes += call.request_head_bytes
         if call.around is not None:
             call.route = template_of(self.scope)
         if self.gone:
@@ -80,7 +81,8 @@ class Serving:
         """Nobody runs it any more: perhaps the garbage collector's doing, so it is only noted (see telemetry/observe.py)."""
         if not self.over:
             self.over = True
-            self.call.request_bytes += size_of(self.call.request, self.scope)
+            self.call.request_head_bytes = size_of(self.call.request, self.scope)
+            self.call.request_bytes += self.call.request_head_bytes
             self._exchange.close()
             self._telemetry.broken(self.call, self._span)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.policy.request_ids import REQUEST_ID
 from meshlib.transport.asgi.http import FROM_FILES
-from meshlib.transport.asgi.messages import declared_length
+from meshlib.transport.asgi.messages import declared_length, size
 from meshlib.transport.asgi.routes import template_of
 from meshlib.transport.asgi.serving import broken
 
@@ -59,6 +59,8 @@ class Straight(InboundCall):
         "status",
     )
 
+    made_bytes = 0
+    """Of a header that the application gets and nobody has sent."""
     span: ServedSpan | None = None
     _head: Pairs  # from where the response begins
 
@@ -88,7 +90,8 @@ class Straight(InboundCall):
         if made:
             pair = (REQUEST_ID.encode(), made.encode())
             self.scope = {**self.scope, "headers": [*self.scope["headers"], pair]}
-            self.request_bytes += len(REQUEST_ID) + len(made)
+            self.made_bytes = len(REQUEST_ID) + len(made)
+            self.request_bytes += self.made_bytes
 
     def add_flag(self, flag: str) -> None:
         """As ``InboundCall``'s."""
@@ -125,6 +128,21 @@ class Straight(InboundCall):
         """The mesh's."""
         return self.known.server.failures
 
+    @property
+    def request_head_bytes(self) -> int:  # type: ignore[override]
+        """As ``InboundCall``'s."""
+        return self.known.size + self.made_bytes
+
+    @property
+    def response_head(self) -> Pairs:  # type: ignore[override]
+        """As ``InboundCall``'s."""
+        return getattr(self, "_head", ())
+
+    @property
+    def response_head_bytes(self) -> int:  # type: ignore[override]
+        """As ``InboundCall``'s."""
+        return size(self.response_head)
+
     async def receive(self) -> Message:
         """The next piece of the request, or that its client has gone."""
         message = await self._receive()
@@ -148,6 +166,8 @@ class Straight(InboundCall):
                 self._trailers = bool(message["trailers"])
             self.sent = message["status"]
             self.response_bytes += len(joined(flat(headers)))
+            if self.known.bound.tells:
+                self.head_at = self.known.now()
             try:
                 await self._send(message)
             except OSError:  # servers of ASGI 2.4 tell so that the client has gone

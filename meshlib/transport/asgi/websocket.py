@@ -46,7 +46,9 @@ class WebSocketServing(Serving):
             if call.request.changes_response:
                 message = changed_head(message, call.request)
             call.responding(message.get("status", SWITCHING))
-            call.response_bytes += size(message.get("headers", ()))
+            headers = message.get("headers", ())
+            call.response_head = headers
+            call.response_bytes += size(headers)
         elif kind == "websocket.close":
             ended = Ended(call.sent or REFUSED)  # closed before it was accepted: servers make a 403 of that
         elif kind == "websocket.http.response.body" and not message.get("more_body"):

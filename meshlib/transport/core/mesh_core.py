@@ -107,6 +107,8 @@ class MeshCore:
         self.retry_wait = retry_wait
         self.telemetry = telemetry
         self.serving: InboundTelemetry | None = None  # once there is a server
+        self.logs = False
+        """Whether the program has an access log of its own, beside those of resources."""
         self.live: LiveMesh | None = None
         self.shared_limits = SharedLimits(clock)
         self._resilience = functools.partial(events.resilience, telemetry)
@@ -177,20 +179,26 @@ class MeshCore:
 
             cel.require(told.client, told.server)
         before = self.live
-        self.live = live = LiveMesh(
+        told = snapshot.telemetry
+        self.telemetry.log_to(told.client.access_logs)  # before a call can begin with it: none goes untold
+        if self.serving is not None:
+            self.serving.log_to(told.server.access_logs)
+        live = LiveMesh(
             snapshot,
             self.clock.monotonic(),
             before,
             self.names.watch,
             self.breakers.storage,
             self._resilience,
-            self.inbound.take(snapshot.inbound),
+            self.inbound.take(snapshot.inbound, self.logs or bool(told.server.access_logs)),
             events.ejection,
         )
+        live.tells = self.logs or bool(told.client.access_logs)
+        self.live = live
         self.peers.reloaded()
-        self.telemetry.reconfigured(snapshot.telemetry.client)
+        self.telemetry.reconfigured(told.client)
         if self.serving is not None:
-            self.serving.reconfigured(snapshot.telemetry.server)
+            self.serving.reconfigured(told.server)
         if before is None:
             live.check_failures.report = events.check_failure
             self.inbound.authorizers.report = events.authorizer
@@ -299,7 +307,6 @@ class MeshCore:
         """Refuse new calls, close connections; calls under way fail at once. Loops other than the running one do their part
         when they run next."""
         self.closing.close()
-        self.telemetry.catch_up()
         if self.ports is not None:
             self.ports.close()
         live, self.live = self.live, None
@@ -329,6 +336,9 @@ class MeshCore:
                 upstream.close()
             else:
                 on_loop(loop, upstream.close)
+        self.telemetry.close()
+        if self.serving is not None:
+            self.serving.close()
 
     async def aclose(self) -> None:
         """Let the running loop finish closing what ``close`` began."""

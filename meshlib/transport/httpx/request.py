@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host, size_of
+from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.regex import wire
@@ -133,6 +133,10 @@ class HttpxRequest:
         return repeated.get(name) if repeated is not None else None
 
     # -- as it is sent ------------------------------------------------------------------------------------------------
+
+    def sent_header(self, name: str) -> str | None:
+        """Value of a header as it is sent."""
+        return self.header(name) if self.headers is self._received else joined_value(self.headers, name)
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them, where Envoy puts it: before what rules add."""

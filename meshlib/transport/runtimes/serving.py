@@ -124,6 +124,8 @@ class Server:
             request, bound.settings, core.clock, core.rng, deadline, self._propagates, failures, bound.checks, admission
         )
         call.late = late
+        if bound.tells:
+            call.tells = True
         return call
 
     def straight(self, port: int) -> BoundInbound | None:

@@ -98,6 +98,8 @@ class Head:
                 exc_info = None  # a frame that refers to itself through its traceback
         self.begun = code_of(status)
         self.headers = headers
+        if self._call.tells:
+            self._call.response_head, self._call.head_at = headers, self._call.clock.monotonic()
         return self.write
 
     def write(self, piece: bytes) -> None:

@@ -16,6 +16,7 @@ from meshlib.transport.wsgi.response import Head, code_of, context_of, serving
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterable
     from contextvars import Context
 
     from meshlib.clock import Clock
@@ -115,6 +116,15 @@ class Straight(InboundCall, Head):
         """The mesh's."""
         return self._server.failures
 
+    @property
+    def response_head(self) -> Iterable[tuple[bytes | str, bytes | str]]:
+        """As ``InboundCall``'s."""
+        return self.headers
+
+    @response_head.setter
+    def response_head(self, headers: Iterable[tuple[bytes | str, bytes | str]]) -> None:
+        """``headers`` are."""
+
     def context(self) -> Context:
         """As ``context_of``."""
         if self.around is not None or deadline_around.get() is not None:
@@ -129,6 +139,8 @@ class Straight(InboundCall, Head):
         if exc_info is not None:
             return super().__call__(status, headers, exc_info)
         self._write = self._start(status, headers)
+        if self.known.bound.tells:
+            self.head_at = self._server.now()
         self.begun = code_of(status)
         self.headers = headers
         return self.write

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeAlias
 
-from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, shadow_host, size_of
+from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
 from meshlib.policy.deadline import GRPC_TIMEOUT
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.transport.grpcio.contracts import Messages
@@ -124,6 +124,12 @@ class GrpcRequest(Generic[Messages]):
         if self._values is None:
             self._read()
         return self._repeated.get(name)
+
+    def sent_header(self, name: str) -> str | None:
+        """Value of a header as it is sent; ``host`` is the authority that a rule has set."""
+        if name == "host":
+            return self.sent_authority or self.authority
+        return self.header(name) if self._raw is None else joined_value(self._raw, name)
 
     def _read(self) -> dict[str, str]:
         headers: dict[str, str] = {}

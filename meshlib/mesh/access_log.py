@@ -1,0 +1,118 @@
+"""The options ``access_log``, ``access_log_format`` and ``access_log_rate`` of a mesh, and the logs that come of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from meshlib.problems import MeshError
+
+if TYPE_CHECKING:
+    from meshlib.clock import Clock
+    from meshlib.engine.call import Call
+    from meshlib.engine.inbound import InboundCall
+    from meshlib.telemetry.access_log.logs import AccessLogs, LogOptions
+    from meshlib.telemetry.observe import InboundTelemetry, Telemetry
+
+LogTo = str | os.PathLike[str] | logging.Logger
+LogFormat = str | Mapping[str, object]
+STREAMS = {"stdout": "/dev/stdout", "stderr": "/dev/stderr"}
+NAMED = ("text", "envoy", "json")
+LOG, FORMAT, RATE = "MESHLIB_ACCESS_LOG", "MESHLIB_ACCESS_LOG_FORMAT", "MESHLIB_ACCESS_LOG_RATE"
+
+
+def log_options(to: LogTo | Sequence[LogTo] | None, form: LogFormat | None, rate: str | None) -> LogOptions | None:
+    """What the program wants; None: nothing. Raises ``MeshError`` for what cannot be had."""
+    if to is None and form is None and rate is None:
+        return None  # what writes lines is not even imported
+    from meshlib.policy.telemetry_settings import AccessLog
+    from meshlib.policy.token_bucket import parse_rate
+    from meshlib.telemetry.access_log.logs import LogOptions, line_of
+
+    if form is not None and to is None:
+        raise MeshError("access_log_format without access_log: say where lines go, as access_log='stdout'")
+    targets = [] if to is None else [to] if isinstance(to, (str, os.PathLike, logging.Logger)) else list(to)
+    files = tuple(_path(each) for each in targets if not isinstance(each, logging.Logger))
+    loggers = tuple(each for each in targets if isinstance(each, logging.Logger))
+    text, labels = _format(form)
+    try:
+        line_of(AccessLog("", text=text, labels=labels), lambda: 0.0)
+    except ValueError as error:
+        at = getattr(error, "at", 0)
+        key = getattr(error, "key", "")
+        where = f"access_log_format, {f'key {key}, ' if key else ''}character {at + 1}"
+        raise MeshError(f"{where}: {error}") from None
+    try:
+        capped = None if rate is None else parse_rate(rate)
+    except ValueError as error:
+        raise MeshError(f"access_log_rate: {error}") from None
+    return LogOptions(files, loggers, text, labels, capped)
+
+
+def from_env(environ: Mapping[str, str]) -> tuple[str | None, LogFormat | None, str | None]:
+    """The three options as the environment has them: MESHLIB_ACCESS_LOG, MESHLIB_ACCESS_LOG_FORMAT, MESHLIB_ACCESS_LOG_RATE."""
+    return environ.get(LOG) or None, environ.get(FORMAT) or None, environ.get(RATE) or None
+
+
+def client_logs(clock: Clock, options: LogOptions | None) -> AccessLogs[Call]:
+    """Of the calls that a mesh makes."""
+    from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
+    from meshlib.telemetry.access_log.made import MadeEntry
+
+    return AccessLogs(MadeEntry, clock, NO_LOGS if options is None else options)
+
+
+def server_logs(clock: Clock, options: LogOptions | None) -> AccessLogs[InboundCall]:
+    """Of the calls that it serves."""
+    from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
+    from meshlib.telemetry.access_log.served import ServedEntry
+
+    return AccessLogs(ServedEntry, clock, NO_LOGS if options is None else options)
+
+
+def log_calls(telemetry: Telemetry, clock: Clock, options: LogOptions | None) -> None:
+    """Where a client's lines come from."""
+    telemetry.log_with(partial(client_logs, clock, options), bool(options))
+
+
+def log_served(telemetry: InboundTelemetry, clock: Clock, options: LogOptions | None) -> None:
+    """Where a server's lines come from."""
+    telemetry.log_with(partial(server_logs, clock, options), bool(options))
+
+
+def _path(to: str | os.PathLike[str]) -> str:
+    if not isinstance(to, (str, os.PathLike)):
+        raise MeshError(f"access_log is 'stdout', 'stderr', a path or a logging.Logger, not {to!r}")
+    path = STREAMS.get(os.fspath(to), os.fspath(to))
+    if not path or "\0" in path:
+        raise MeshError(f"access_log: {path!r} is not a path")
+    path = os.path.abspath(path)
+    if not os.path.isdir(os.path.dirname(path)):
+        raise MeshError(f"access_log: there is no folder {os.path.dirname(path)}: make it first")
+    if os.path.isdir(path):
+        raise MeshError(f"access_log: {path} is a folder: give the path of a file")
+    return path
+
+
+def _format(form: LogFormat | None) -> tuple[str | None, Mapping[str, object] | None]:
+    from meshlib.compiler.access_log.format import DEFAULT
+
+    if form is None or form == "text":
+        return None, None
+    if isinstance(form, Mapping):
+        return None, form
+    if not isinstance(form, str):
+        raise MeshError(f"access_log_format is text, a name ({', '.join(NAMED)}) or a dict, not {form!r}")
+    if form == "json":
+        return None, {}
+    if form == "envoy":
+        return DEFAULT, None
+    if "%" not in form:
+        raise MeshError(
+            f"access_log_format: {form!r} has no operator; it is {', '.join(NAMED)}, a format such as "
+            "'%REQ(:METHOD)% %RESPONSE_CODE%', or a dict of formats"
+        )
+    return form, None

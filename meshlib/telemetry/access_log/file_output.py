@@ -1,0 +1,144 @@
+"""Lines into a file, or to the program's own output.
+
+A file is appended to, each batch in one write, so that lines of several processes stay whole. Before each batch its path is
+looked at: a file that was moved away or removed is not written to any more. To a pipe no more is written at once than the
+system keeps together.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+BATCH = 256 * 1024
+"""Bytes in one write to a file."""
+PIPE = 4096
+"""To a pipe: PIPE_BUF, up to which writes of several processes do not mix."""
+FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+STREAMS = {"/dev/stdout": "stdout", "/dev/stderr": "stderr"}
+
+
+class _Descriptor:
+    """What both have: whole lines into a descriptor."""
+
+    def __init__(self) -> None:
+        self._torn = False
+        """Whether what was written last ends amid a line."""
+
+    def _put(self, fd: int, lines: Sequence[str], most: int, stopping: Callable[[], bool]) -> int:
+        """Returns how many lines are lost."""
+        encoded = [line.encode("utf-8", "backslashreplace") for line in lines]
+        at = 0
+        while at < len(encoded):
+            until, size = at + 1, len(encoded[at])
+            while until < len(encoded) and size + len(encoded[until]) <= most:
+                size += len(encoded[until])
+                until += 1
+            try:
+                at += self._write(fd, encoded[at:until])
+            except BlockingIOError:
+                if stopping() or not self._writable(fd, stopping):
+                    return len(encoded) - at
+        return 0
+
+    def _write(self, fd: int, lines: list[bytes]) -> int:
+        """Returns how many have gone out whole: of one that has not, the rest of its line is left, which is ended before
+        anything else is written."""
+        end = b"\n" if self._torn else b""
+        data = end + b"".join(lines)
+        written = os.write(fd, data)
+        if written == len(data):
+            self._torn = False
+            return len(lines)
+        written -= len(end)
+        if written < 0:
+            return 0
+        whole = 0
+        for line in lines:
+            if written < len(line):
+                break
+            written -= len(line)
+            whole += 1
+        self._torn = written > 0
+        return whole
+
+    @staticmethod
+    def _writable(fd: int, stopping: Callable[[], bool]) -> bool:
+        """Wait until there is room. False: stopping, and there is none."""
+        while True:
+            if select.select([], [fd], [], 0.2)[1]:
+                return True
+            if stopping():
+                return False
+
+
+class FileOutput(_Descriptor):
+    """Opened with the first line; created with the permissions that the umask leaves."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self._fd = -1
+        self._is: tuple[int, int] = 0, 0
+        self._most = BATCH
+
+    def write(self, items: Sequence[str], stopping: Callable[[], bool], /) -> int:
+        """As ``Output``. Raises OSError."""
+        return self._put(self._current(), items, self._most, stopping)
+
+    def _current(self) -> int:
+        if self._fd >= 0:
+            try:
+                there = os.stat(self.path)
+            except FileNotFoundError:
+                there = None
+            if there is not None and (there.st_dev, there.st_ino) == self._is:
+                return self._fd
+            self.close()
+        self._fd = os.open(self.path, FLAGS, 0o666)
+        opened = os.fstat(self._fd)
+        self._is = opened.st_dev, opened.st_ino
+        self._most = BATCH if stat.S_ISREG(opened.st_mode) else PIPE
+        return self._fd
+
+    def reopen(self) -> None:
+        """The next line opens it."""
+        self._is = 0, 0
+
+    def close(self) -> None:
+        """It is opened again when there is a line."""
+        fd, self._fd = self._fd, -1
+        self._torn = False  # of another file
+        if fd >= 0:
+            os.close(fd)
+
+    def after_fork(self) -> None:
+        """The descriptor is the child's as well: both append."""
+
+
+class StreamOutput(_Descriptor):
+    """The standard output, or the one for errors, as the program has it at the moment."""
+
+    def __init__(self, which: Literal["stdout", "stderr"]) -> None:
+        super().__init__()
+        self._which = which
+
+    def write(self, items: Sequence[str], stopping: Callable[[], bool], /) -> int:
+        """As ``Output``. Raises OSError, and ValueError when the program has closed it."""
+        stream = sys.__stdout__ if self._which == "stdout" else sys.__stderr__
+        if stream is None:
+            raise OSError(f"this program has no {self._which}")
+        return self._put(stream.fileno(), items, PIPE, stopping)
+
+    def reopen(self) -> None:
+        """There is no file."""
+
+    def close(self) -> None:
+        """It is the program's."""
+
+    def after_fork(self) -> None:
+        """It is the child's as well."""

@@ -1,0 +1,230 @@
+"""The access logs of one direction of a mesh: what is asked for, at work."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from meshlib.compiler.access_log.format import ISTIO, ISTIO_LABELS, parse, parse_json
+from meshlib.policy.telemetry_settings import AccessLog
+from meshlib.policy.token_bucket import Rate
+from meshlib.telemetry.access_log.json_lines import json_of
+from meshlib.telemetry.access_log.sinks import sinks
+from meshlib.telemetry.access_log.text import text_of
+
+if TYPE_CHECKING:
+    from meshlib.clock import Clock
+    from meshlib.telemetry.access_log.entry import Entry, Traced
+    from meshlib.telemetry.access_log.writer import Writer
+
+    Fits = Callable[[Entry], bool]
+    Filters = Callable[[AccessLog], Fits | None]
+
+log = logging.getLogger("meshlib.access_log")
+
+Watched = TypeVar("Watched")
+_claimants = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """What the program itself wants, whatever the resources say. ``files`` are paths (``/dev/stdout`` is its own output);
+    ``text`` and ``labels`` are the format, as in ``AccessLog``; ``rate`` caps the lines of each log, those of resources too."""
+
+    files: tuple[str, ...] = ()
+    loggers: tuple[logging.Logger, ...] = ()
+    text: str | None = None
+    labels: Mapping[str, object] | None = None
+    rate: Rate | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.loggers)
+
+
+NO_LOGS = LogOptions()
+
+
+def all_calls(_settings: AccessLog) -> Fits | None:
+    """No filter."""
+    return None
+
+
+def line_of(settings: AccessLog, now: Callable[[], float]) -> Callable[[Entry], str]:
+    """What makes a line of an entry, with its line end. Raises ``FormatError``."""
+    if settings.labels is not None:
+        return json_of(parse_json(settings.labels or ISTIO_LABELS), now, settings.omit_empty)
+    text = settings.text or ISTIO
+    return text_of(parse(text if text.endswith("\n") else f"{text}\n"), now, settings.omit_empty)
+
+
+class _Cap:
+    """So many lines, then as many as come in the time that passes. Threads may let a line or two more through."""
+
+    __slots__ = ("_at", "_left", "_rate")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate = rate
+        self._left = float(rate.burst)
+        self._at = now
+
+    def lets(self, now: float) -> bool:
+        """Whether one more may be written."""
+        left = min(self._left + max(now - self._at, 0.0) / self._rate.interval, float(self._rate.burst))
+        self._at = now
+        if left < 1.0:
+            self._left = left
+            return False
+        self._left = left - 1.0
+        return True
+
+
+class _Log:
+    """One log at work. ``capped`` counts lines that were too many, ``unjudged`` calls for which its filter has failed."""
+
+    __slots__ = ("__weakref__", "_cap", "_claimant", "_fits", "_line", "_writer", "capped", "settings", "unjudged")
+
+    def __init__(
+        self,
+        settings: AccessLog | None,
+        line: Callable[[Entry], str],
+        claim: Callable[[int], Writer[str]],
+        cap: _Cap | None = None,
+        fits: Fits | None = None,
+    ) -> None:
+        self.settings = settings
+        self._line = line
+        self._claimant = next(_claimants)
+        self._writer = claim(self._claimant)
+        # of a mesh that is dropped, too; without a wait, which may be the garbage collector's
+        weakref.finalize(self, sinks.release, self._claimant, 0.0).atexit = False
+        self._cap = cap
+        self._fits = fits
+        self.capped = self.unjudged = 0
+
+    def write(self, entry: Entry) -> None:
+        """One call, if it is one that is logged."""
+        if self._fits is not None and not self._judged(self._fits, entry):
+            return
+        if self._cap is not None and not self._cap.lets(entry.ended):
+            self.capped += 1
+            return
+        line = self._line(entry)
+        self._writer.put(line, len(line))
+
+    def _judged(self, fits: Fits, entry: Entry) -> bool:
+        try:
+            return fits(entry)
+        except Exception:  # noqa: BLE001 (of an expression, as of a key that is not there: Envoy logs no such call either)
+            self.unjudged += 1
+            return False
+
+    def close(self, timeout: float) -> None:
+        """Its lines are written; what nobody else logs to is closed."""
+        self._writer.flush(timeout)
+        sinks.release(self._claimant, timeout)
+
+    def flush(self, timeout: float) -> bool:
+        """As ``Writer.flush``."""
+        return self._writer.flush(timeout)
+
+    def unwritten(self, counted: set[str]) -> int:
+        """As ``AccessLogs.unwritten``."""
+        writer = self._writer
+        if writer.name in counted:
+            return self.capped
+        counted.add(writer.name)
+        return self.capped + writer.dropped + writer.lost
+
+    def status(self) -> dict[str, object]:
+        """For ``mesh.status()``."""
+        return {**self._writer.status(), "capped": self.capped, "filter_errors": self.unjudged}
+
+
+class AccessLogs(Generic[Watched]):
+    """``entry`` makes that of a call, of the time that it ended, the time of day, its span, and whether it was cut off.
+    ``filters`` makes the function of an expression; it may raise ValueError."""
+
+    def __init__(
+        self,
+        entry: Callable[[Watched, float, float, Traced | None, bool], Entry],
+        clock: Clock,
+        options: LogOptions = NO_LOGS,
+        filters: Filters = all_calls,
+    ) -> None:
+        self._entry = entry
+        self._clock = clock
+        self._rate = options.rate
+        self._filters = filters
+        self._own = self._of_program(options)
+        self._logs = self._own
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a log."""
+        return bool(self._logs)
+
+    def take(self, wanted: Sequence[AccessLog]) -> None:
+        """The resources want these from here on; what they wanted before goes on. One that cannot be made is left out, and a
+        line of ``meshlib.access_log`` says why."""
+        before = [each for each in self._logs if each.settings is not None]
+        logs = []
+        for settings in wanted:
+            found = next((each for each in before if each.settings == settings), None)
+            if found is None:
+                try:
+                    found = self._of_resource(settings)
+                except ValueError as error:
+                    log.error("%s: this access log is not written: %s", settings.where or settings.provider, error)
+                    continue
+            logs.append(found)
+        self._logs = (*self._own, *logs)
+        for each in before:
+            if each not in logs:
+                each.close(0.0)
+
+    def write(self, call: Watched, ended: float, traced: Traced | None, cut: bool = False) -> None:
+        """A call is over since ``ended``, by the monotonic clock; ``cut``: whoever made it, or ran it, has broken it off."""
+        clock = self._clock
+        entry = self._entry(call, ended, clock.time() - (clock.monotonic() - ended), traced, cut)
+        for each in self._logs:
+            each.write(entry)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all lines are written, at most so many seconds for each sink. False: they are not."""
+        done = [each.flush(timeout) for each in self._logs]
+        return all(done)
+
+    def close(self, timeout: float) -> None:
+        """No more lines: those that wait are written."""
+        logs, self._logs, self._own = self._logs, (), ()
+        for each in logs:
+            each.close(timeout)
+
+    def status(self) -> list[dict[str, object]]:
+        """For ``mesh.status()``."""
+        return [each.status() for each in self._logs]
+
+    def unwritten(self, counted: set[str]) -> int:
+        """Lines that were not written, for whatever reason. Sinks that are ``counted`` by name have been asked already."""
+        return sum(each.unwritten(counted) for each in self._logs)
+
+    def _cap(self) -> _Cap | None:
+        return None if self._rate is None else _Cap(self._rate, self._clock.monotonic())
+
+    def _of_program(self, options: LogOptions) -> tuple[_Log, ...]:
+        if not options:
+            return ()
+        line = line_of(AccessLog("", text=options.text, labels=options.labels), self._clock.time)
+        files = [_Log(None, line, partial(sinks.file, path), self._cap()) for path in options.files]
+        return (*files, *[_Log(None, line, partial(sinks.logger, each), self._cap()) for each in options.loggers])
+
+    def _of_resource(self, settings: AccessLog) -> _Log:
+        if settings.sink == "otlp":
+            raise ValueError("logs over OTLP need the extra otel: pip install 'sidecarless[otel]'")
+        line = line_of(settings, self._clock.time)
+        return _Log(settings, line, partial(sinks.file, settings.path), self._cap(), self._filters(settings))

@@ -1,0 +1,229 @@
+"""An entry of a call that this program has made: what a sidecar beside it would have logged of its outbound side.
+
+The program is its own downstream: of the connection that a sidecar would have had from it nothing is known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.routes import PASSTHROUGH
+from meshlib.engine.outcome import Failure
+from meshlib.engine.wire_headers import joined_value, size_of
+from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
+from meshlib.telemetry.sizes import response_body_size
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.explanation import Exchange
+    from meshlib.engine.message import Request
+    from meshlib.engine.outcome import Outcome
+    from meshlib.telemetry.access_log.entry import Traced
+
+ALLOWED, BLOCKED, DEFAULT = "allow_any", "block_all", "default"
+"""Istio's names of the routes that no VirtualService makes."""
+
+RESET_REASONS = {
+    Failure.CONNECT_FAILED: "remote_connection_failure",
+    Failure.CONNECT_TIMEOUT: "connection_timeout",
+    Failure.RESET: "connection_termination",
+    Failure.REFUSED: "remote_refused_stream_reset",
+    Failure.PROTOCOL_ERROR: "protocol_error",
+    Failure.OVERFLOW: "overflow",
+}
+
+
+class MadeEntry(Entry):
+    """Of a ``Call``. ``answered`` on its record has the last outcome, where the configuration in force at its beginning had an
+    access log."""
+
+    __slots__ = ("_call", "_head_at", "_local", "_outcome", "_record", "_request")
+
+    def __init__(self, call: Call, now: float, today: float, traced: Traced | None, cut: bool) -> None:
+        self._call = call
+        self._record = record = call.record
+        self.request = self._request = call.request
+        self.started = record.started or now  # it was over before it began
+        self.ended = now
+        self.wall = today - now + self.started
+        self.status = record.status
+        flags = record.flags
+        if cut and "DC" not in flags:
+            flags = f"{flags},DC" if flags else "DC"
+        self.flags = flags
+        self.grpc = record.grpc_status
+        self.traced = traced
+        answered = getattr(record, "answered", None)
+        self._outcome: Outcome | None
+        self._head_at: float | None
+        if answered is None:
+            self._outcome, self._head_at, self._local = None, None, False
+        else:
+            self._outcome, self._head_at, self._local = answered
+
+    # -- the request, as it was sent ----------------------------------------------------------------------------------
+
+    def path(self) -> str | None:
+        """As ``Entry``'s."""
+        return self._request.target.decode("latin-1")
+
+    def authority(self) -> str | None:
+        """As ``Entry``'s."""
+        return self._request.sent_header("host") or self._request.authority or None
+
+    def header(self, name: str) -> str | None:
+        """As ``Entry``'s."""
+        return self._request.sent_header(name)
+
+    def protocol(self) -> str | None:
+        """What was spoken; of a call that has reached nobody what its library speaks."""
+        return self.upstream_protocol() or ("HTTP/2" if self._request.protocol == "grpc" else "HTTP/1.1")
+
+    def request_bytes(self) -> int | None:
+        """As ``Entry``'s."""
+        request = self._request
+        return request.size - size_of(request.headers) - len(request.method) - len(request.target)
+
+    def request_head_bytes(self) -> int | None:
+        """As ``Entry``'s."""
+        return size_of(self._request.headers)
+
+    # -- the response -------------------------------------------------------------------------------------------------
+
+    def response_header(self, name: str) -> str | None:
+        """As ``Entry``'s. The time that upstream took is measured here, as a sidecar does, whatever upstream says."""
+        outcome = self._outcome
+        if outcome is None or outcome.failure is not None:
+            return None
+        if name == SERVICE_TIME and not self._local:
+            return None if self._record.upstream_ms is None else str(int(self._record.upstream_ms))
+        return joined_value(outcome.headers, name)
+
+    def trailer(self, name: str) -> str | None:
+        """As ``Entry``'s."""
+        outcome = self._outcome
+        return None if outcome is None or not outcome.trailers else joined_value(outcome.trailers, name)
+
+    def details(self) -> str | None:
+        """As ``Entry``'s."""
+        outcome = self._outcome
+        if "DC" in self.flags:
+            return "downstream_remote_disconnect"
+        if outcome is None:
+            return None
+        if outcome.failure is Failure.TIMEOUT:
+            return "response_timeout"
+        reason = RESET_REASONS.get(outcome.failure) if outcome.failure is not None else None
+        if reason is not None:
+            why = self.transport_failure()
+            return f"upstream_reset_before_response_started{{{reason}{f'|{why}' if why else ''}}}"
+        if outcome.failure is not None:
+            return outcome.failure.name.lower()
+        if not self._local:
+            return "via_upstream"
+        if outcome.detail == "overflow":
+            return "upstream_reset_before_response_started{overflow}"
+        return outcome.detail or "direct_response"
+
+    def response_bytes(self) -> int | None:
+        """As ``Entry``'s."""
+        outcome = self._outcome
+        if outcome is None or outcome.failure is not None:
+            return 0
+        return len(outcome.whole or b"") if self._local else response_body_size(self._call)
+
+    def response_head_bytes(self) -> int | None:
+        """As ``Entry``'s."""
+        outcome = self._outcome
+        return None if outcome is None else size_of(outcome.headers)
+
+    def trailer_bytes(self) -> int | None:
+        """As ``Entry``'s."""
+        outcome = self._outcome
+        return None if outcome is None else size_of(outcome.trailers or ())
+
+    def local_body(self) -> str | None:
+        """As ``Entry``'s."""
+        outcome = self._outcome
+        if outcome is None or not self._local or outcome.whole is None:
+            return None
+        return outcome.whole.decode("latin-1")
+
+    # -- times --------------------------------------------------------------------------------------------------------
+
+    def head_at(self) -> float | None:
+        """As ``Entry``'s."""
+        return None if self._outcome is None or self._outcome.failure is not None else self._head_at
+
+    def sent_at(self) -> float | None:
+        """As ``Entry``'s."""
+        took = self._record.upstream_ms
+        return None if self._head_at is None or took is None or self._local else self._head_at - took / 1000.0
+
+    # -- where it went ------------------------------------------------------------------------------------------------
+
+    def upstream(self) -> str | None:
+        """As ``Entry``'s."""
+        return self._record.endpoint or None
+
+    def attempted(self) -> list[str]:
+        """As ``Entry``'s."""
+        return [attempt.endpoint for attempt in self._record.attempts]
+
+    def attempts(self) -> int | None:
+        """As ``Entry``'s."""
+        ended = len(self._record.attempts)
+        # of a call that its caller has broken off one is under way
+        return ended + 1 if self._outcome is None and self._record.endpoint and not ended else ended
+
+    def cluster(self) -> str | None:
+        """As ``Entry``'s."""
+        destination = self._record.destination
+        return None if destination is None else destination.cluster or None
+
+    def upstream_protocol(self) -> str | None:
+        """As ``Entry``'s."""
+        outcome = self._outcome
+        if outcome is None or self._local or outcome.failure is not None:
+            return None
+        return "HTTP/2" if self._request.protocol == "grpc" or outcome.http_version == b"HTTP/2" else "HTTP/1.1"
+
+    def upstream_local(self) -> str | None:
+        """As ``Entry``'s."""
+        stream = None if self._outcome is None else self._outcome.stream
+        ask = getattr(stream, "get_extra_info", None)
+        try:
+            address = None if ask is None else ask("client_addr")
+        except OSError:  # the connection is closed by now
+            return None
+        if not isinstance(address, tuple) or len(address) < 2:
+            return None
+        host, port = address[0], address[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def transport_failure(self) -> str | None:
+        """As ``Entry``'s."""
+        outcome = self._outcome
+        if outcome is None or outcome.failure is not Failure.CONNECT_FAILED:
+            return None
+        return outcome.detail or None
+
+    def route(self) -> str | None:
+        """As ``Entry``'s."""
+        record = self._record
+        if record.rule_object is None:
+            return BLOCKED if record.virtual_host is self._call.live.snapshot.blocked else None
+        if record.rule_object.name:
+            return record.rule_object.name
+        if record.rule_object.index >= 0:
+            return None
+        return ALLOWED if self.cluster() == PASSTHROUGH else DEFAULT
+
+
+if TYPE_CHECKING:
+
+    def _is_sent(request: Request) -> str | None:
+        return request.sent_header("x")
+
+    def _has(record: Exchange) -> object:
+        return record.answered

@@ -1,0 +1,155 @@
+"""An entry of a call that this program has served: what a sidecar before it would have logged of its inbound side.
+
+The application is in this process: there is no connection to it, and no address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
+
+if TYPE_CHECKING:
+    from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.telemetry.access_log.entry import Traced
+
+ROUTE = "default"
+"""Istio's name of the only route to an application."""
+BY_FLAG = {
+    "UC": "upstream_reset_after_response_started{connection_termination}",
+    "DC": "downstream_remote_disconnect",
+    "DR": "http2.remote_reset",
+}
+
+
+class ServedEntry(Entry):
+    """Of an ``InboundCall``."""
+
+    __slots__ = ("_call", "_request")
+
+    def __init__(self, call: InboundCall, now: float, today: float, traced: Traced | None, _cut: bool) -> None:
+        self._call = call
+        self._request: InboundRequest
+        self.request = self._request = call.request
+        self.started = call.started or now
+        self.ended = now
+        self.wall = today - now + self.started
+        self.status = call.status
+        self.flags = call.flags
+        self.grpc = call.grpc_status
+        self.traced = traced
+
+    def authority(self) -> str | None:
+        """As ``Entry``'s."""
+        return self._request.authority or self._request.header("host")
+
+    def protocol(self) -> str | None:
+        """As ``Entry``'s."""
+        request = self._request
+        if request.http2 or request.protocol == "grpc":
+            return "HTTP/2"
+        version = request.version or "1.1"
+        return version if version.startswith("HTTP/") else f"HTTP/{version}"
+
+    def request_bytes(self) -> int | None:
+        """As ``Entry``'s."""
+        call = self._call
+        if self._request.protocol == "grpc" and not call.request_bytes:
+            return None  # grpcio does not tell
+        return max(call.request_bytes - call.request_head_bytes, 0)
+
+    def request_head_bytes(self) -> int | None:
+        """As ``Entry``'s."""
+        return sum(len(name) + len(value) for name, value in self._request.headers)
+
+    def response_header(self, name: str) -> str | None:
+        """As ``Entry``'s. The time that the application took is measured here, whatever it says."""
+        call = self._call
+        if name == SERVICE_TIME and call.head_at and call.refusal is None:
+            return str(int((call.head_at - self.started) * 1e3))
+        found = [_text(value) for key, value in self._head() if _text(key).lower() == name]
+        return ",".join(found) if found else None
+
+    def _head(self) -> list[tuple[bytes | str, bytes | str]]:
+        call = self._call
+        if call.refusal is not None and not call.response_head:
+            return [*self._request.response_headers(call.refusal.http_headers())]
+        return [*call.response_head]
+
+    def details(self) -> str | None:
+        """As ``Entry``'s."""
+        call = self._call
+        if call.refusal is not None:
+            return call.refusal.detail or "direct_response"
+        if not call.flags:
+            return "via_upstream"
+        return next((BY_FLAG[flag] for flag in call.flags.split(",") if flag in BY_FLAG), "via_upstream")
+
+    def response_bytes(self) -> int | None:
+        """As ``Entry``'s."""
+        call = self._call
+        if self._request.protocol == "grpc" and not call.response_bytes:
+            return None if call.refusal is None else 0
+        if call.refusal is not None:
+            return 0 if self._request.method == "HEAD" else len(call.refusal.content)
+        return max(call.response_bytes - call.response_head_bytes, 0)
+
+    def response_head_bytes(self) -> int | None:
+        """As ``Entry``'s."""
+        return sum(len(name) + len(value) for name, value in self._head())
+
+    def local_body(self) -> str | None:
+        """As ``Entry``'s."""
+        refusal = self._call.refusal
+        return None if refusal is None else refusal.content.decode("latin-1")
+
+    def head_at(self) -> float | None:
+        """As ``Entry``'s."""
+        return self._call.head_at or None
+
+    def cluster(self) -> str | None:
+        """As ``Entry``'s."""
+        port = self._request.port
+        return f"inbound|{port}||" if port else None
+
+    def route(self) -> str | None:
+        """As ``Entry``'s."""
+        return ROUTE
+
+    def remote(self) -> str | None:
+        """As ``Entry``'s."""
+        request = self._request
+        seen = request.remote_ip
+        if not seen or seen == request.source_ip:
+            return request.peer or None
+        return f"[{seen}]:0" if ":" in seen else f"{seen}:0"
+
+    def direct_remote(self) -> str | None:
+        """As ``Entry``'s."""
+        return self._request.peer or None
+
+    def local(self) -> str | None:
+        """As ``Entry``'s."""
+        host, port = self._request.local_ip, self._request.port
+        if not host:
+            return None
+        shown = f"[{host}]" if ":" in host else host
+        return f"{shown}:{port}" if port else shown
+
+    def peer_uri(self) -> str | None:
+        """As ``Entry``'s."""
+        return self._request.principal or None
+
+    def server_name(self) -> str | None:
+        """As ``Entry``'s."""
+        return self._request.sni or None
+
+    def claims(self) -> Mapping[str, object] | None:
+        """As ``Entry``'s."""
+        return self._request.claims
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

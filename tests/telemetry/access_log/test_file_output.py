@@ -1,0 +1,168 @@
+"""Files of lines: whole lines, whatever the disk, other processes and logrotate do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from meshlib.telemetry.access_log.file_output import PIPE, FileOutput, StreamOutput
+
+
+def never() -> bool:
+    return False
+
+
+def test_lines_are_appended(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("before\n")
+    output = FileOutput(str(path))
+    assert output.write(["a\n", "b\n"], never) == 0
+    assert output.write(["c é\n"], never) == 0
+    output.close()
+    assert path.read_text() == "before\na\nb\nc é\n"
+
+
+def test_a_file_that_is_moved_away_is_left(tmp_path: Path) -> None:
+    path, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    output = FileOutput(str(path))
+    output.write(["1\n"], never)
+    path.rename(moved)
+    output.write(["2\n"], never)
+    path.unlink()
+    output.write(["3\n"], never)
+    path.rename(tmp_path / "access.log.2")
+    path.write_text("of another program\n")
+    output.write(["4\n"], never)
+    output.close()
+    assert moved.read_text() == "1\n"
+    assert path.read_text() == "of another program\n4\n"
+
+
+def test_a_file_that_is_cut_is_written_from_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"  # logrotate's copytruncate
+    output = FileOutput(str(path))
+    output.write(["1\n"], never)
+    os.truncate(path, 0)
+    output.write(["2\n"], never)
+    output.close()
+    assert path.read_text() == "2\n"
+
+
+def test_reopened_it_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    output = FileOutput(str(path))
+    output.write(["1\n"], never)
+    before = output._fd
+    os.close(os.dup(before))
+    output.reopen()
+    output.write(["2\n"], never)
+    output.close()
+    assert path.read_text() == "1\n2\n"
+
+
+def test_a_folder_that_is_not_there_is_an_error_each_time(tmp_path: Path) -> None:
+    output = FileOutput(str(tmp_path / "no" / "access.log"))
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError, match="access.log"):
+            output.write(["1\n"], never)
+    (tmp_path / "no").mkdir()
+    assert output.write(["1\n"], never) == 0
+    output.close()
+
+
+class Disk:
+    """``os.write`` onto a disk with so much room."""
+
+    def __init__(self, room: int, real: object = os.write) -> None:
+        self.room = room
+        self.data = b""
+
+    def __call__(self, _fd: int, data: bytes) -> int:
+        if self.room == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = min(self.room, len(data))
+        self.room -= written
+        self.data += data[:written]
+        return written
+
+
+@pytest.mark.parametrize("room", range(16))
+def test_a_full_disk_tears_no_line_that_comes_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    output = FileOutput(str(tmp_path / "access.log"))
+    disk = Disk(room)
+    lines = ["one 1\n", "two 2\n"]
+    output.write([], never)
+    monkeypatch.setattr(os, "write", disk)
+    lost = 0
+    try:
+        lost = output.write(lines, never)
+    except OSError as error:
+        assert error.errno == errno.ENOSPC
+        lost = 2
+    disk.room = 1000
+    assert output.write(["three 3\n"], never) == 0
+    monkeypatch.undo()
+    found = disk.data.decode().splitlines()
+    assert found[-1] == "three 3"
+    assert [line for line in lines if line.strip() in found][: 2 - lost] == lines[: 2 - lost]
+    output.close()
+
+
+def test_a_pipe_gets_pieces_that_stay_whole() -> None:
+    read, write = os.pipe()
+    script = (
+        "import sys; from meshlib.telemetry.access_log.file_output import StreamOutput;"
+        "print(StreamOutput('stdout').write(['x' * 99 + chr(10)] * 300, lambda: False), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == ("x" * 99 + "\n") * 300
+    assert done.stderr.strip() == "0"
+    os.close(read)
+    os.close(write)
+
+
+def test_a_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    output = FileOutput(str(path))
+    fd = output._current()
+    os.set_blocking(fd, False)
+    lines = ["y" * 999 + "\n"] * 200  # more than the pipe holds
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(output.write(lines, never)))
+    thread.start()
+    got = b""
+    os.set_blocking(reading, True)
+    while len(got) < 200_000:
+        got += os.read(reading, 65536)
+    thread.join(30)
+    assert (found, got.decode()) == ([0], "".join(lines))
+    assert output.write(["z" * (PIPE - 1) + "\n"] * 40, lambda: True) > 0, "stopping, nobody waits for a reader"
+    output.close()
+    os.close(reading)
+
+
+def test_the_programs_own_output_may_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "__stdout__", None)
+    with pytest.raises(OSError, match="no stdout"):
+        StreamOutput("stdout").write(["x\n"], never)
+
+
+def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    script = (
+        "import sys; from meshlib.telemetry.access_log.file_output import FileOutput;"
+        "o = FileOutput(sys.argv[1]);"
+        "[o.write([sys.argv[2] * 3000 + chr(10)] * 5, lambda: False) for _ in range(40)]"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", script, str(path), name]) for name in "ab"]
+    assert [each.wait(120) for each in running] == [0, 0]
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == ["a" * 3000] * 200 + ["b" * 3000] * 200

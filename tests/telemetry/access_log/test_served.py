@@ -1,0 +1,177 @@
+"""Lines of calls that are served, by every door, whichever way a request takes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+import meshlib
+from tests.support.resources import service
+
+FORM = (
+    '"%REQ(:METHOD)% %PATH% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% '
+    "%BYTES_SENT% %RESP(X-ANSWER)% %REQ(:AUTHORITY)% %ROUTE_NAME%"
+)
+DENY = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "AuthorizationPolicy",
+    "metadata": {"name": "no-admin", "namespace": "default"},
+    "spec": {"action": "DENY", "rules": [{"to": [{"operation": {"paths": ["/admin"]}}]}]},
+}
+
+
+def mesh(path: Path, *resources: dict[str, Any], form: Any = FORM) -> meshlib.Mesh:
+    return meshlib.Mesh.from_resources(
+        [service("me"), *resources],
+        registry=CollectorRegistry(),
+        access_log=path,
+        access_log_format=form,
+        workload=meshlib.Workload("me-v1", labels={"app": "me"}),
+    )
+
+
+async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+    message = await receive()
+    if scope["path"] == "/fail":
+        raise ValueError("on purpose")
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-answer", b"42")]})
+    await send({"type": "http.response.body", "body": b"got " + message.get("body", b"")})
+
+
+def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
+    body = environ["wsgi.input"].read()
+    if environ["PATH_INFO"] == "/fail":
+        raise ValueError("on purpose")
+    start_response("200 OK", [("X-Answer", "42")])
+    return [b"got " + body]
+
+
+def through_asgi(m: meshlib.Mesh, calls: list[tuple[str, str, bytes]]) -> None:
+    async def go() -> None:
+        transport = httpx.ASGITransport(meshlib.MeshASGIMiddleware(asgi_app, m), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://me") as client:
+            for method, path, body in calls:
+                await client.request(method, path, content=body)
+
+    asyncio.run(go())
+
+
+def through_wsgi(m: meshlib.Mesh, calls: list[tuple[str, str, bytes]]) -> None:
+    transport = httpx.WSGITransport(meshlib.MeshWSGIMiddleware(wsgi_app, m))
+    with httpx.Client(transport=transport, base_url="http://me") as client:
+        for method, path, body in calls:
+            with contextlib.suppress(ValueError):
+                client.request(method, path, content=body)
+
+
+DOORS = {"asgi": through_asgi, "wsgi": through_wsgi}
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> Callable[[meshlib.Mesh, list[tuple[str, str, bytes]]], None]:
+    return DOORS[request.param]
+
+
+def test_each_request_has_its_line(tmp_path: Path, door: Any) -> None:
+    path = tmp_path / "access.log"
+    with mesh(path) as m:
+        # the third and fourth are like those before, to the letter
+        door(m, [("POST", "/a?b=c", b"12345")] * 4 + [("GET", "/fail", b"")])
+    expected = '"POST /a?b=c HTTP/1.1" 200 - via_upstream 5 9 42 me default'
+    assert path.read_text().splitlines() == [expected] * 4 + [
+        '"GET /fail HTTP/1.1" 500 - via_upstream 0 0 - me default'
+    ]
+
+
+def test_what_is_refused_has_its_line_and_its_reason(tmp_path: Path, door: Any) -> None:
+    path = tmp_path / "access.log"
+    with mesh(path, DENY) as m:
+        door(m, [("GET", "/ok", b""), ("GET", "/admin", b"")] * 2)
+    lines = path.read_text().splitlines()
+    assert [line.split()[3] for line in lines] == ["200", "403", "200", "403"]
+    assert "rbac_access_denied_matched_policy[ns[default]-policy[no-admin]-rule[0]]" in lines[1]
+    assert lines[1].split()[6:8] == ["0", str(len("RBAC: access denied"))]
+
+
+def test_a_log_that_comes_with_a_reload_has_all_from_there_on(tmp_path: Path, door: Any) -> None:
+    """Doors remember requests that they have met, and note them without a record: not when somebody wants a line of each."""
+    from dataclasses import replace
+
+    from meshlib.policy.telemetry_settings import AccessLog, TelemetrySettings, WorkloadTelemetry
+    from meshlib.telemetry.access_log.writer import flush_all
+
+    path = tmp_path / "access.log"
+    with meshlib.Mesh.from_resources([service("me")], registry=CollectorRegistry()) as m:
+        middlewares = {
+            "asgi": meshlib.MeshASGIMiddleware(asgi_app, m),
+            "wsgi": meshlib.MeshWSGIMiddleware(wsgi_app, m),
+        }
+
+        async def asgi(times: int) -> None:
+            transport = httpx.ASGITransport(middlewares["asgi"])  # type: ignore[arg-type]
+            async with httpx.AsyncClient(transport=transport, base_url="http://me") as client:
+                for _ in range(times):
+                    await client.get("/a")
+
+        def go(times: int) -> None:
+            if door is through_asgi:
+                asyncio.run(asgi(times))
+            else:
+                with httpx.Client(transport=httpx.WSGITransport(middlewares["wsgi"]), base_url="http://me") as client:  # type: ignore[arg-type]
+                    for _ in range(times):
+                        client.get("/a")
+
+        go(5)
+        live = m._core.live
+        assert live is not None
+        log = AccessLog("file", path=str(path), text="%PATH%")
+        told = WorkloadTelemetry(server=TelemetrySettings(access_logs=(log,)))
+        m._core.install(replace(live.snapshot, telemetry=told))
+        go(150)
+        live = m._core.live
+        assert live is not None
+        m._core.install(replace(live.snapshot, telemetry=WorkloadTelemetry()))
+        go(5)
+    flush_all(30)
+    assert path.read_text().splitlines() == ["/a"] * 150
+
+
+def test_who_called_and_what_was_claimed(tmp_path: Path) -> None:
+    from meshlib.testing import as_caller
+
+    path = tmp_path / "access.log"
+    form = (
+        "%DOWNSTREAM_PEER_URI_SAN% %DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload:sub)% "
+        "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
+    )
+    with mesh(path, form=form) as m:
+        app = as_caller(
+            meshlib.MeshASGIMiddleware(asgi_app, m),
+            principal="spiffe://cluster.local/ns/default/sa/caller",
+            claims={"iss": "i", "sub": "me"},
+            source_ip="10.1.2.3",
+        )
+
+        async def go() -> None:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://me") as client:
+                await client.get("/", headers={"x-forwarded-for": "1.1.1.1, 10.9.9.9"})
+
+        asyncio.run(go())
+    assert path.read_text() == "spiffe://cluster.local/ns/default/sa/caller me 10.9.9.9 10.1.2.3\n"
+
+
+def test_how_long_the_application_took(tmp_path: Path, door: Any) -> None:
+    path = tmp_path / "access.log"
+    form = "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% %RESPONSE_DURATION%"
+    with mesh(path, form=form) as m:
+        door(m, [("GET", "/a", b"")] * 3)
+    for line in path.read_text().splitlines():
+        assert line.split()[0].isdigit(), line
+        assert line.split()[0] == line.split()[1]
