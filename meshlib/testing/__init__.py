@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meshlib.testing.mocks import through_mocks
     from meshlib.testing.outage import Outage
     from meshlib.testing.split import assert_split
+    from meshlib.testing.upstreams import Upstreams
 
 __all__ = [
     "AsCaller",
@@ -24,6 +25,7 @@ __all__ = [
     "FakeClock",
     "MeshFactory",
     "Outage",
+    "Upstreams",
     "as_caller",
     "assert_attempts",
     "assert_routed_to",
@@ -39,6 +41,7 @@ _HOMES = {
     "FakeClock": "clock",
     "MeshFactory": "factory",
     "Outage": "outage",
+    "Upstreams": "upstreams",
     "as_caller": "callers",
     "assert_attempts": "asserts",
     "assert_routed_to": "asserts",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from meshlib.testing.chaos import Chaos
     from meshlib.testing.clock import FakeClock
     from meshlib.testing.factory import MeshFactory
+    from meshlib.testing.upstreams import Upstreams
 
 MARKER = "mesh(yaml, **options): the fixture `mesh` is a meshlib.Mesh with these resources, not what makes one"
 
@@ -68,6 +69,8 @@ def mesh(request: pytest.FixtureRequest, fake_clock: FakeClock, mesh_seed: int) 
     from meshlib.testing.factory import MeshFactory
 
     factory = MeshFactory(fake_clock, mesh_seed)
+    if "upstreams" in request.fixturenames:
+        factory.upstreams = request.getfixturevalue("upstreams")
     marked = request.node.get_closest_marker("mesh")
     try:
         yield factory if marked is None else factory(*marked.args, **marked.kwargs)
@@ -88,6 +91,17 @@ def chaos(request: pytest.FixtureRequest, fake_clock: FakeClock, mesh_seed: int)
     with taking_part(made):
         yield made
     made.warn_of_unused()
+
+
+@pytest.fixture
+def upstreams(fake_clock: FakeClock) -> Iterator[Upstreams]:
+    """Scripted servers on loopback (``meshlib.testing.Upstreams``): ``upstreams.http("reviews", "v1").respond(503)``,
+    ``upstreams.grpc("ratings")``. Meshes that ``mesh`` makes after them have them as endpoints. They end with the test."""
+    from meshlib.testing.seam import taking_part
+    from meshlib.testing.upstreams import Upstreams
+
+    with Upstreams(fake_clock) as made, taking_part(made, last=True):
+        yield made
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class Plan:
     """What is to happen to one attempt. ``latency``: seconds on its way; ``instead``: its outcome, if it is not to be sent;
     ``change``: what makes another outcome of the one that came; ``gave_up``: told if it is not sent because it would be too
-    late, or has lost to a hedge."""
+    late, or has lost to a hedge; ``sent``: told what came of it if it was sent."""
 
-    __slots__ = ("change", "gave_up", "instead", "latency")
+    __slots__ = ("change", "gave_up", "instead", "latency", "sent")
 
     def __init__(
         self,
@@ -37,11 +37,13 @@ class Plan:
         instead: Outcome | None = None,
         change: Callable[[Outcome], Outcome] | None = None,
         gave_up: Callable[[], None] | None = None,
+        sent: Callable[[Outcome], None] | None = None,
     ) -> None:
         self.latency = latency
         self.instead = instead
         self.change = change
         self.gave_up = gave_up
+        self.sent = sent
 
     def and_then(self, other: Plan | None) -> Plan:
         """Both: what this one does not send, the other has not seen."""
@@ -49,7 +51,13 @@ class Plan:
             return self
         first, second = self.change, other.change
         change = second if first is None else first if second is None else lambda outcome: first(second(outcome))
-        return Plan(self.latency + other.latency, self.instead or other.instead, change, other.gave_up or self.gave_up)
+        return Plan(
+            self.latency + other.latency,
+            self.instead or other.instead,
+            change,
+            other.gave_up or self.gave_up,
+            other.sent or self.sent,
+        )
 
 
 class Planner(Protocol):
@@ -63,10 +71,10 @@ _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def taking_part(planner: Planner) -> Iterator[None]:
-    """Inside, ``planner`` plans each attempt of every mesh of the process. Those that came later are asked first: what they
-    fail, the others never see."""
-    _change(lambda now: (planner, *now))
+def taking_part(planner: Planner, *, last: bool = False) -> Iterator[None]:
+    """Inside, ``planner`` plans each attempt of every mesh of the process. Those that came later are asked first, but for one
+    that is to be ``last``: what another fails, it never sees."""
+    _change(lambda now: (*now, planner) if last else (planner, *now))
     try:
         yield
     finally:
@@ -140,6 +148,8 @@ def _arrive(send: Send[R], plan: Plan, when: float) -> Generator[Send[R] | Sleep
     if timeout is not None:
         send.timeout = timeout - plan.latency
     yield send
+    if plan.sent is not None:
+        plan.sent(send.outcome)
     if plan.change is not None and send.outcome.failure is None:
         send.outcome = plan.change(send.outcome)
 

@@ -11,6 +11,7 @@ from meshlib.testing.plugin import mesh as mesh
 from meshlib.testing.plugin import mesh_caller as mesh_caller
 from meshlib.testing.plugin import mesh_mocks as mesh_mocks
 from meshlib.testing.plugin import mesh_seed as mesh_seed
+from meshlib.testing.plugin import upstreams as upstreams
 
 
 def pytest_configure(config: pytest.Config) -> None:
