@@ -16,6 +16,7 @@ from meshlib.demo.bookinfo.play.files import NothingToPlay, play_files, read_fol
 from meshlib.demo.bookinfo.play.outlier import play_outlier
 from meshlib.demo.bookinfo.play.scenario import play_scenario
 from meshlib.demo.bookinfo.play.scenarios import SCENARIOS
+from meshlib.demo.bookinfo.play.where_to_look import where_to_look, write_prometheus
 from meshlib.demo.process import ChildDied
 from meshlib.demo.report import Report
 
@@ -99,6 +100,10 @@ async def _play_scenarios(app: Application, client: httpx.AsyncClient, report: R
 
 async def _stay_up(app: Application, report: Report) -> None:
     report.say(f"The page is up: {app.url}  (sign in as jason)")
+    file = app.root / "prometheus.yml"
+    write_prometheus(file, app.children)
+    for sentence in where_to_look(file, app.children):
+        report.say(sentence)
     report.say(f"Edit the rules while it runs: {app.folder.path / 'traffic.yaml'}")
     report.say("Ctrl-C ends it.")
     while True:

@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 
 import meshlib
-from meshlib.demo.bookinfo.services import details, productpage, ratings, reviews
+from meshlib.demo.bookinfo.services import details, metrics, productpage, ratings, reviews
 
 SERVICES = ("productpage", "details", "reviews", "ratings")
 GRACE_SECONDS = 2
@@ -47,6 +47,7 @@ def build(service: str, version: str, pod: str, mesh: meshlib.Mesh | None) -> Fa
     create = productpage.create_app if service == "productpage" else reviews.create_app
     app = create(client, version=version, pod=pod)
     app.add_api_route("/mesh/status", mesh.status)
+    app.add_route(metrics.PATH, metrics.metrics, methods=["GET"], include_in_schema=False)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
