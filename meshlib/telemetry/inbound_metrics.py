@@ -6,12 +6,14 @@ in Istio for a client without a sidecar.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.telemetry.families import PEER_LABELS, families, message_families, size_families
 from meshlib.telemetry.metrics import ShortCuts
 from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_workload
 from meshlib.telemetry.served import Served, served_by
+from meshlib.telemetry.tables import CallSeries
 from meshlib.telemetry.tag_overrides import AS_THEY_ARE
 from meshlib.workload import Workload
 
@@ -71,6 +73,12 @@ class InboundMetrics:
         found.request_bytes.observe(call.request_bytes + request.header_bytes())
         found.request_messages.inc(call.request_messages)
         found.response_messages.inc(call.response_messages)
+
+    def traced(self, call: InboundCall, now: float, trace: Mapping[str, str]) -> None:
+        """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
+        found = None if self._evaluated is not None else self._series.of(_key(call))
+        if found is not None and isinstance(found.calls, CallSeries):
+            found.calls.exemplify((now - call.started) * 1000.0, trace)
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which has been counted, are noted; None: they are counted one by one."""

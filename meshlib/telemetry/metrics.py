@@ -6,7 +6,7 @@ numbers that are noted (``served.py``).
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.routes import PASSTHROUGH
@@ -17,7 +17,7 @@ from meshlib.telemetry.families import PEER_LABELS, families, message_families, 
 from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_endpoint, of_workload
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.sizes import messages, response_size
-from meshlib.telemetry.tables import CountSeries, NewCount
+from meshlib.telemetry.tables import CallSeries, CountSeries, NewCount
 from meshlib.telemetry.tag_overrides import AS_THEY_ARE
 from meshlib.workload import Workload
 
@@ -96,6 +96,7 @@ class Metrics:
         self._failed: dict[str, CountSeries] = {}
         self.codes: ClusterCodes | None = None
         self._families = families(registry)
+        size_families(registry)  # registered where the program sees what is wrong with its registry
         self._registry = registry
         self._series: ShortCuts[Series] = ShortCuts()
         self._source = of_workload(workload)
@@ -126,6 +127,14 @@ class Metrics:
             taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
             if taken:
                 self._families.routes.labels(record.resource, taken, str(record.status)).inc()
+
+    def traced(self, call: Call, now: float, trace: Mapping[str, str]) -> None:
+        """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
+        record = call.record
+        key = (record.destination, record.endpoint, record.status, record.flags, record.grpc_status)
+        found = None if self._evaluated is not None else self._series.of(key)
+        if found is not None and isinstance(found.calls, CallSeries):
+            found.calls.exemplify((now - record.started) * 1000.0, trace)
 
     @property
     def failed(self) -> dict[str, int]:

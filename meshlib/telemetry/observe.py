@@ -15,7 +15,7 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from meshlib.engine.call import Call
@@ -55,6 +55,7 @@ class Counting(Protocol[CallIn]):
     """Metrics of calls."""
 
     def finished(self, call: CallIn, now: float, /) -> None: ...
+    def traced(self, call: CallIn, now: float, trace: Mapping[str, str], /) -> None: ...
 
 
 class Spanning(Protocol[CallIn, WatchedSpan]):
@@ -118,14 +119,27 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         now = self._clock()
         try:
             self._metrics.finished(call, now)
-            if span is not None:
-                self._tracing.finished(call, span)
-            if self.remember is not None:
-                self.remember(call, now)
-        except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
+        if span is not None or self.remember is not None:
+            self._tell(call, span, now, late=False)
         if self._logs is not None:
             self._write(self._logs, call, span, now)
+
+    def _tell(self, call: WatchedCall, span: WatchedSpan | None, now: float, late: bool) -> None:
+        """What is told of few calls, after their metrics. ``late``: it was over before."""
+        try:
+            if span is not None and late:
+                self._tracing.late(call, span, now)
+            elif span is not None:
+                self._tracing.finished(call, span)
+                context = self._context_of(span)
+                trace = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+                self._metrics.traced(call, now, trace)
+            if self.remember is not None:
+                self.remember(call, now)
+        except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
+            self._failed()
 
     def _write(
         self, logs: AccessLogs[WatchedCall], call: WatchedCall, span: WatchedSpan | None, now: float, cut: bool = False
@@ -244,12 +258,10 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
                 return
             try:
                 self._metrics.finished(call, at)
-                if span is not None:
-                    self._tracing.late(call, span, at)
-                if self.remember is not None:
-                    self.remember(call, at)
-            except Exception:  # noqa: BLE001 (whatever a registry or provider raises, the call goes on)
+            except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
                 self._failed()
+            if span is not None or self.remember is not None:
+                self._tell(call, span, at, late=True)
             if self._logs is not None:
                 self._write(self._logs, call, span, at, cut=True)
 

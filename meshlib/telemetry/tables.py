@@ -15,10 +15,11 @@ import os
 import sys
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from meshlib.clock import SystemClock
+from meshlib.telemetry.label_sets import Admitted, LabelSets
 from meshlib.telemetry.own_labels import BothCounted, BothObserved, OwnLabels
 
 if TYPE_CHECKING:
@@ -112,6 +113,13 @@ class CallSeries:
         self.counts[bisect_left(self.bounds, milliseconds)] += 1
         self.sum += milliseconds
 
+    def exemplify(self, milliseconds: float, labels: Mapping[str, str]) -> None:
+        """A call that is observed, too, is the example of its bucket from now on."""
+        exemplars = self.exemplars
+        if exemplars is None:
+            exemplars = self.exemplars = [None] * len(self.counts)
+        exemplars[bisect_left(self.bounds, milliseconds)] = (labels, milliseconds, now())
+
     def counted(self) -> float:
         """How many calls."""
         return float(sum(self.read()[0]))
@@ -160,18 +168,22 @@ S = TypeVar("S", CountSeries, CallSeries)
 class _Table(Generic[S]):
     """A collector of prometheus_client, made once a registry."""
 
-    __slots__ = ("__weakref__", "_make", "_names", "_series")
+    __slots__ = ("__weakref__", "_make", "_names", "_series", "label_sets")
 
-    def __init__(self, names: Sequence[str], make: Callable[[], S]) -> None:
+    def __init__(self, name: str, names: Sequence[str], make: Callable[[], S]) -> None:
         self._names = names
         self._make: Callable[[], S] = make
         self._series: dict[Labels, S] = {}
+        self.label_sets = LabelSets(name, names)
 
     def labels(self, *labels: str) -> S:
-        """The series, made when there is none yet."""
+        """The series, made when there is none yet and there is room for it (``label_sets.py``)."""
         found = self._series.get(labels)
+        if found is not None:
+            return found
+        admitted = self.label_sets.admit(labels, self._series)
         # whoever comes first, all threads get the same
-        return self._series.setdefault(labels, self._make()) if found is None else found
+        return self._series.setdefault(admitted, self._make())
 
     def rows(self) -> list[tuple[Labels, S]]:
         """Every series with its labels."""
@@ -184,7 +196,7 @@ class CountTable(_Table[CountSeries]):
     __slots__ = ("_documentation", "_name", "_own")
 
     def __init__(self, name: str, documentation: str, names: Sequence[str]) -> None:
-        super().__init__(names, lambda: NewCount())
+        super().__init__(name, names, lambda: NewCount())
         self._name = name
         self._documentation = documentation
         self._own: OwnLabels[CountSeries] = OwnLabels(lambda: NewCount())
@@ -216,7 +228,7 @@ class CallTable(_Table[CallSeries]):
     def __init__(
         self, counter: tuple[str, str], histogram: tuple[str, str], names: Sequence[str], bounds: Sequence[float]
     ) -> None:
-        super().__init__(names, lambda: NewCalls(bounds))
+        super().__init__(counter[0], names, lambda: NewCalls(bounds))
         self._counter = counter
         self._histogram = histogram
         self._bounds = bounds
@@ -264,7 +276,7 @@ class SizeTable(_Table[CallSeries]):
     __slots__ = ("_bounds", "_documentation", "_name", "_own")
 
     def __init__(self, name: str, documentation: str, names: Sequence[str], bounds: Sequence[float]) -> None:
-        super().__init__(names, lambda: NewCalls(bounds))
+        super().__init__(name, names, lambda: NewCalls(bounds))
         self._name = name
         self._documentation = documentation
         self._bounds = bounds
@@ -294,16 +306,17 @@ class WrittenCounts:
     """Series of a counter that prometheus_client writes to its files. ``make`` makes a counter with labels of other names, that
     is registered nowhere: the files are read by name and labels."""
 
-    __slots__ = ("_counter", "_make", "_own")
+    __slots__ = ("_admitted", "_counter", "_make", "_own")
 
     def __init__(self, counter: Counter, make: Callable[[Sequence[str]], Counter]) -> None:
         self._counter = counter
         self._make = make
         self._own: dict[Labels, Counter] = {}
+        self._admitted = Admitted(counter._name, counter._labelnames)
 
     def labels(self, *labels: str) -> Count:
         """The series."""
-        return self._counter.labels(*labels)
+        return self._counter.labels(*self._admitted.of(labels))
 
     def counted(self, names: Labels, values: Labels) -> Count:
         """The series with labels of these names."""
@@ -314,12 +327,13 @@ class WrittenSizes:
     """Series of bytes that prometheus_client writes to its files. ``make`` makes a histogram with labels of other names, that
     is registered nowhere."""
 
-    __slots__ = ("_histogram", "_make", "_own")
+    __slots__ = ("_admitted", "_histogram", "_make", "_own")
 
     def __init__(self, histogram: Histogram, make: Callable[[Sequence[str]], Histogram] | None = None) -> None:
         self._histogram = histogram
         self._make = make
         self._own: dict[Labels, Histogram] = {}
+        self._admitted = Admitted(histogram._name, histogram._labelnames)
 
     def timed(self, names: Labels, values: Labels) -> WrittenSizes:
         """The series with labels of these names."""
@@ -327,7 +341,7 @@ class WrittenSizes:
 
     def labels(self, *labels: str) -> WrittenSizes:
         """The series."""
-        return WrittenSizes(self._histogram.labels(*labels))
+        return WrittenSizes(self._histogram.labels(*self._admitted.of(labels)))
 
     def observe(self, size: float) -> None:
         """One message of so many bytes."""
@@ -337,7 +351,7 @@ class WrittenSizes:
 class WrittenCalls:
     """Series of calls that prometheus_client writes to its files."""
 
-    __slots__ = ("_count", "_counter", "_counters", "_histogram", "_time", "_times")
+    __slots__ = ("_admitted", "_count", "_counter", "_counters", "_histogram", "_time", "_times")
 
     def __init__(
         self,
@@ -351,6 +365,7 @@ class WrittenCalls:
         self._count, self._time = count, time
         self._counters: dict[Labels, Counter] = {}
         self._times: dict[Labels, Histogram] = {}
+        self._admitted = Admitted(histogram._name, histogram._labelnames)
 
     def counted(self, names: Labels, values: Labels) -> Count:
         """The series of the counter alone, with labels of these names."""
@@ -362,7 +377,8 @@ class WrittenCalls:
 
     def labels(self, *labels: str) -> WrittenCalls:
         """The series."""
-        return WrittenCalls(self._counter.labels(*labels), self._histogram.labels(*labels))
+        admitted = self._admitted.of(labels)
+        return WrittenCalls(self._counter.labels(*admitted), self._histogram.labels(*admitted))
 
     def observe(self, milliseconds: float) -> None:
         """One call has ended."""
