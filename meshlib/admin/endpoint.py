@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import weakref
@@ -131,9 +132,7 @@ def _listener(address: Address) -> Listener:
     folder = own_folder()
     sweep(folder)
     for number in range(1, MOST):
-        try:
+        # another mesh of this process; or another process that has this number, in a container that shares the folder
+        with contextlib.suppress(Taken):
             return listen_unix(name(folder, pid, number, "sock"))
-        except Taken as error:
-            if error.pid != pid:
-                raise
     return listen_unix(name(folder, pid, MOST, "sock"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import stat
 from collections.abc import Iterator, Mapping
 
@@ -81,11 +82,27 @@ def is_alive(pid: int) -> bool:
 
 
 def sweep(folder: str) -> None:
-    """Remove what processes that are gone have left."""
+    """Remove what processes that are gone have left. Somebody may listen although there is no such process here: in a container
+    that shares the folder."""
     for pid, path in entries(folder):
-        if not is_alive(pid):
+        if not is_alive(pid) and not is_heard(path):
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+
+def is_heard(path: str) -> bool:
+    """Whether somebody listens at a socket."""
+    if not path.endswith(".sock"):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True  # its line is full
+        except OSError:
+            return False
+    return True
 
 
 def announce(pid: int, target: str, kind: str) -> str:

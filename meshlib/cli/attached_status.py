@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from meshlib.cli.attached import attached, fail
-from meshlib.cli.output import table
+from meshlib.cli.output import printable, table
 from meshlib.problems import MeshError
 
 
@@ -24,17 +24,17 @@ def show_attached(target: str, style: str) -> None:
     if style == "json":
         click.echo(json.dumps(status, indent=2))
         return
-    click.echo(f"{at}: {status['workload']}.{status['namespace']}")
+    click.echo(printable(f"{at}: {status['workload']}.{status['namespace']}"))
     for line in _lines(status):
-        click.echo(line)
+        click.echo(printable(line))
     table(
         "clusters in use",
         ["cluster", "requests", "failed", "retries", "active", "connections", "endpoints"],
-        list(_clusters(status)),
+        [[*map(printable, row)] for row in _clusters(status)],
     )
     for problem in status["problems"]:
         where = f"{problem['file']}:{problem['line']}" if problem["line"] else problem["file"]
-        click.echo(f"{problem['severity']}: {where}: {problem['message']}")
+        click.echo(printable(f"{problem['severity']}: {where}: {problem['message']}"))
 
 
 def _lines(status: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import click
 
 from meshlib.cli.attached import attached, fail
 from meshlib.cli.options import as_typed
+from meshlib.cli.output import printable
 from meshlib.policy.grpc_status import NAMES
 from meshlib.problems import MeshError
 
@@ -98,8 +99,3 @@ def _attempt(attempt: RecentAttempt) -> str:
     at = "" if attempt["at"] is None else f"at +{attempt['at']:.1f} ms  "
     result = attempt["failure"] or str(attempt["status"])
     return f"{at}{attempt['endpoint']}: {result} after {attempt['ms']:.1f} ms"
-
-
-def printable(text: str) -> str:
-    """What a terminal may be given of texts that callers have written."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -8,6 +8,11 @@ from collections.abc import Sequence
 import click
 
 
+def printable(text: str) -> str:
+    """What a terminal may be given of texts that others have written."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table: rich on a terminal, tab-separated with a header when piped."""
     if sys.stdout.isatty():

@@ -110,6 +110,10 @@ Examples:
 @click.option(
     "--root-path", default="", metavar="PATH", help="Path under which a proxy in front mounts the application."
 )
+@click.option(
+    "--admin", metavar="unix|unix:PATH|HOST:PORT", envvar="MESHLIB_ADMIN", show_envvar=True,
+    help="Where each worker shows its state (docs/admin.md): write unix, or {pid} into the path, for several workers.",
+)  # fmt: skip
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="Log a line for each request.")
 @click.option(
     "--log-level",
@@ -143,6 +147,7 @@ def serve(
     http2: bool,
     loop: str,
     root_path: str,
+    admin: str | None,
     access_log: bool,
     log_level: str,
 ) -> None:
@@ -157,6 +162,8 @@ def serve(
         raise click.UsageError("give the resources of the mesh: --config mesh/, or MESHLIB_CONFIG")
     if health_path and not health_path.startswith("/"):
         raise click.UsageError(f"--health-path {health_path!r} is not a path; write it as /{health_path}")
+    if admin:
+        _check_admin(admin, workers)
     make_identity(cert, key, bundles)
     named = {
         "MESHLIB_WORKLOAD": workload,
@@ -182,7 +189,9 @@ def serve(
             access_log=access_log,
             root_path=root_path,
         )
-        code = run(options, settings, lambda: _mesh(paths, who, make_identity(cert, key, bundles, wait=True)))
+        code = run(
+            options, settings, lambda: _mesh(paths, who, make_identity(cert, key, bundles, wait=True), admin or None)
+        )
     except MeshError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(EXIT_PROBLEMS) from None
@@ -195,7 +204,24 @@ def _workload(named: dict[str, str]) -> Workload:
     return workload_from_env({**os.environ, **named})
 
 
-def _mesh(paths: tuple[str, ...], workload: Workload, identity: Identity | None) -> Mesh:
+def _mesh(paths: tuple[str, ...], workload: Workload, identity: Identity | None, admin: str | None) -> Mesh:
     from meshlib.mesh import Mesh
 
-    return Mesh.from_path(*paths, workload=workload, identity=identity)
+    return Mesh.from_path(*paths, workload=workload, identity=identity, admin=admin)
+
+
+def _check_admin(given: str, workers: int) -> None:
+    """A usage error for what cannot be an address, and for one that several workers would want at once."""
+    from meshlib.admin.address import TcpAddress, parse_address
+    from meshlib.problems import ConfigError
+
+    try:
+        found = parse_address(given, "--admin")
+    except ConfigError as error:
+        problem = error.problems[0]
+        raise click.UsageError(f"--admin {problem.message}\n  {problem.hint}") from error
+    shared = not found.each_process and not (isinstance(found, TcpAddress) and found.port == 0)
+    if workers > 1 and shared:
+        raise click.UsageError(
+            f"--admin {given}: only one of {workers} workers could listen there; write unix, or unix:PATH with {{pid}}"
+        )

@@ -10,7 +10,7 @@ import click
 
 from meshlib.cli.attached import PROCESS, attached, fail
 from meshlib.cli.options import SECONDS
-from meshlib.cli.output import table
+from meshlib.cli.output import printable, table
 from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def row(rate: HostRate) -> list[str]:
     """What is shown of a host."""
     made = rate.direction == "made"
     return [
-        rate.host,
+        printable(rate.host),
         "" if made else "served",
         f"{rate.calls_per_second:.1f}",
         f"{rate.errors:.1%}" if rate.errors else "-",
@@ -120,7 +120,7 @@ def _table(at: Attached, seen: dict[str, Any], found: list[HostRate]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{seen['workload']}  {at}" + ("" if found else "  (waiting for the first interval)")
+    title = f"{printable(str(seen['workload']))}  {at}" + ("" if found else "  (waiting for the first interval)")
     made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(COLUMNS):
         made.add_column(column, justify="left" if number < 2 else "right", overflow="fold")

@@ -14,13 +14,14 @@ from meshlib.admin.attach import Attached, Gone, attach, is_target, of_process, 
 from meshlib.admin.listening import listen_unix
 from meshlib.admin.runtime_folder import announce, own_folder, withdraw
 from meshlib.problems import ConfigError, MeshError
+from tests.support.admin import runtime_folder
 
 ME = os.getpid()
 
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    runtime_folder(monkeypatch, tmp_path)
     return tmp_path
 
 

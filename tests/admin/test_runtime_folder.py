@@ -8,12 +8,14 @@ import sys
 
 import pytest
 
+from meshlib.admin.listening import listen_unix
 from meshlib.admin.runtime_folder import (
     announce,
     claim,
     entries,
     folders,
     is_alive,
+    is_heard,
     name,
     own_folder,
     sweep,
@@ -90,6 +92,18 @@ def test_what_dead_processes_have_left_is_swept_and_nothing_else(runtime):
         (runtime / "meshlib" / each).touch()
     sweep(folder)
     assert sorted(os.listdir(folder)) == sorted(kept)
+
+
+def test_a_socket_that_is_heard_stays_although_there_is_no_such_process_here(runtime):
+    """It is another container's, which shares the folder."""
+    folder, dead = own_folder(), gone()
+    made = listen_unix(f"{folder}/{dead}.sock")
+    sweep(folder)
+    assert is_heard(made.path)
+    made.socket.close()
+    sweep(folder)
+    assert os.listdir(folder) == []
+    assert not is_heard(f"{folder}/1.tcp")
 
 
 def test_no_folder_means_no_announcement_and_no_error(monkeypatch, runtime):

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from meshlib.cli.attached import PROCESS
 from meshlib.cli.main import main
+from tests.support.admin import runtime_folder
 from tests.support.admin_process import AdminProcess
 
 
@@ -27,7 +28,7 @@ def process(runtime):
 
 @pytest.fixture(autouse=True)
 def found(monkeypatch, runtime):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    runtime_folder(monkeypatch, runtime)
 
 
 def run(*args: object) -> Result:

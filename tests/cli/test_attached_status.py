@@ -11,13 +11,14 @@ from click.testing import CliRunner
 import meshlib
 from meshlib.cli.attached_status import _connections, _endpoint, _lines, _span
 from meshlib.cli.main import main
+from tests.support.admin import runtime_folder
 from tests.support.fake_clock import FakeClock
 from tests.support.identities import World
 
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    runtime_folder(monkeypatch, tmp_path)
 
 
 def lines(mesh: meshlib.Mesh, **other: Any) -> str:
@@ -100,6 +101,15 @@ def test_what_telemetry_has_dropped_is_told():
         assert "telemetry dropped: access_log 3" in lines(
             mesh, telemetry={"failures": 0, "dropped": {"access_log": 3, "x": 0}}
         )
+
+
+def test_what_a_process_says_of_itself_reaches_the_terminal_as_text():
+    workload = meshlib.Workload("\x1b[2Jweb")
+    with meshlib.Mesh.from_yaml("", admin="unix", workload=workload):
+        result = CliRunner().invoke(main, ["status", "--attach", str(os.getpid())])
+    assert result.exit_code == 0
+    assert r"\x1b[2Jweb.default" in result.output
+    assert "\x1b" not in result.output
 
 
 def test_spans_and_pools_in_few_words():

@@ -6,9 +6,11 @@ import pytest
 from click.testing import CliRunner
 
 import meshlib
-from meshlib.cli.explain_live import lines, printable
+from meshlib.cli.explain_live import lines
 from meshlib.cli.main import main
+from meshlib.cli.output import printable
 from meshlib.telemetry.recent import RecentCall
+from tests.support.admin import runtime_folder
 
 MADE: RecentCall = {
     "number": 1, "at": 1_700_000_000.0625, "ms": 12.34, "direction": "made", "protocol": "http", "method": "GET",
@@ -55,7 +57,7 @@ def test_no_caller_writes_to_the_terminal_of_who_looks():
 
 
 def test_what_there_is_none_of_is_said(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    runtime_folder(monkeypatch, tmp_path)
     with meshlib.Mesh.from_yaml("", admin="unix"):
         result = CliRunner().invoke(main, ["explain", "--live", "reviews", "--failed"])
     assert result.exit_code == 0

@@ -191,3 +191,37 @@ def test_options_that_cannot_be_meant_are_usage_errors(arguments: tuple[str, ...
 def test_the_help_has_examples() -> None:
     found = run("--help")
     assert "meshlib serve shop:app --wsgi" in found.output
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--admin", "0.0.0.0:15000"), "can be reached from other machines"),
+        (("--admin", "unix:/run/a.sock", "--workers", "2"), "only one of 2 workers could listen there"),
+        (("--admin", "127.0.0.1:15000", "--workers", "2"), "write unix, or unix:PATH with {pid}"),
+    ],
+)
+def test_an_admin_address_that_cannot_be_is_a_usage_error(args, said):
+    result = CliRunner().invoke(main, ["serve", "shop:app", "--config", "mesh/", *args])
+    assert (result.exit_code, said in result.output) == (2, True), result.output
+
+
+@pytest.mark.parametrize("given", [("--admin", "unix"), ()])
+def test_each_worker_has_an_admin_endpoint_where_it_is_told(given, tmp_path, monkeypatch):
+    from meshlib.serving import serve as serving
+
+    addresses = []
+
+    def run(options: object, settings: object, make: Callable[[], Any]) -> int:
+        with make() as mesh:
+            addresses.append(mesh.status()["admin"]["address"])
+        return 0
+
+    monkeypatch.setattr(serving, "serve", run)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("MESHLIB_ADMIN", "127.0.0.1:0")
+    (tmp_path / "mesh.yaml").write_text("")
+    result = CliRunner().invoke(main, ["serve", "shop:app", "--config", str(tmp_path / "mesh.yaml"), *given])
+    assert result.exit_code == 0, result.output
+    expected = f"unix:{tmp_path}/meshlib/{os.getpid()}.sock" if given else "127.0.0.1:"
+    assert addresses[0].startswith(expected)

@@ -15,6 +15,7 @@ from meshlib.cli.main import main
 from meshlib.cli.rates import HostRate
 from meshlib.cli.top import COLUMNS, _live, _table, row
 from meshlib.problems import MeshError
+from tests.support.admin import runtime_folder
 
 BUSY = HostRate("reviews", "made", 12.34, 0.125, 0.5, 1234.5, 3, 2, 1, 1)
 SERVED = HostRate("me", "served", 1.0, 0.0, None, None, 0, 0, 0, 0)
@@ -22,7 +23,7 @@ SERVED = HostRate("me", "served", 1.0, 0.0, None, None, 0, 0, 0, 0)
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    runtime_folder(monkeypatch, tmp_path)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import weakref
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 import meshlib
 from meshlib.mesh.admin import admin_of
@@ -150,3 +153,47 @@ def test_a_forked_worker_has_its_own_or_none_and_says_so(given):
 def test_none_is_none():
     with meshlib.Mesh.from_yaml("") as mesh:
         assert admin_of(mesh, None, 0.0) is None
+
+
+class Raising:
+    """A collector of the application's own, that raises when it is read."""
+
+    def collect(self) -> list[object]:
+        raise RuntimeError("c4n4ry")
+
+    def describe(self) -> list[object]:
+        return []
+
+
+def test_a_registry_that_raises_fails_its_own_page_and_nothing_else(caplog):
+    registry = CollectorRegistry()
+    registry.register(Raising())  # type: ignore[arg-type]
+    with meshlib.Mesh.from_resources([service("reviews")], registry=registry, admin="127.0.0.1:0") as mesh:
+        status, said = ask(address(mesh), "/stats/prometheus")
+        assert status == 500
+        assert "c4n4ry" not in said
+        assert get(address(mesh), "/clusters")
+        assert get_json(address(mesh), "/hosts")["hosts"] == []
+        assert mesh.status()["admin"]["failures"] == 1
+    assert len([each for each in caplog.records if each.name == "meshlib.admin"]) == 1
+
+
+def test_a_folder_that_is_removed_meanwhile_hinders_no_end(tmp_path):
+    (tmp_path / "run").mkdir()
+    with meshlib.Mesh.from_yaml("", admin=f"unix:{tmp_path}/run/a.sock") as mesh:
+        assert get(address(mesh), "/ready") == "LIVE\n"
+        shutil.rmtree(tmp_path / "run")
+    assert threads() == []
+
+
+def test_calls_are_made_while_a_reader_of_pages_has_stopped():
+    resources = [service(f"s{n}") for n in range(400)] + [pod("s0", "v1", 9081)]
+    with meshlib.Mesh.from_resources(resources, admin="127.0.0.1:0") as mesh:
+        host, _, port = address(mesh).rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as stuck:
+            stuck.sendall(b"GET /config_dump HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert stuck.recv(16).startswith(b"HTTP/1.1 200")
+            with mesh.client(transport=httpx.MockTransport(lambda _request: httpx.Response(200))) as client:
+                assert client.get("http://s0:9080/").status_code == 200
+            mesh.apply(resources[1:])
+            assert get(address(mesh), "/ready") == "LIVE\n"

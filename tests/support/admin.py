@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import socket
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 import meshlib
+from meshlib.admin.runtime_folder import folders
 from meshlib.admin.seen import Seen
 from meshlib.mesh.admin import _Seen
 from meshlib.telemetry.recent import Recent
@@ -55,3 +59,10 @@ def seen(mesh: meshlib.Mesh, recent: Recent | None = None) -> Seen:
     if recent is None:
         recent = Recent(mesh._core.clock.time) if mesh._admin is None else mesh._admin.recent
     return _Seen(mesh, 0.0, recent)
+
+
+def runtime_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """``folder`` is where this process, and those that it starts, have their runtime folder, and the only place where others
+    are looked for: this machine may run some."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.setattr("meshlib.admin.attach.folders", lambda environ, uid: folders(environ, uid)[:1])
