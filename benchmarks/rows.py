@@ -43,6 +43,7 @@ from benchmarks.mtls_rows import mtls_calls
 from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
 from benchmarks.protection_rows import rate_limits
 from benchmarks.serve_mtls_rows import serve_mtls
+from benchmarks.span_rows import spans
 from benchmarks.sync_rows import sync_bodies, sync_latency
 from benchmarks.wsgi_rows import wsgi_cost
 from meshlib.engine.call import Call
@@ -324,6 +325,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "garbage": garbage,
     "http2": http2_calls,
     "base": against_base,
+    "spans": spans,
     "grpc-policy": grpc_cost,
     "grpc": grpc_calls,
     "grpc-mtls": grpc_mtls,

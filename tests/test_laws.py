@@ -235,7 +235,7 @@ def is_not_frozen(module: str, node: ast.AST) -> str | None:
     return f"class {node.name}" if made and "frozen=True" not in made[0] else None
 
 
-SDKS = ("mesh/metric_export.py", "mesh/options.py", "telemetry/otlp_metrics.py")
+SDKS = ("mesh/metric_export.py", "mesh/options.py", "telemetry/otlp_metrics.py", "otel.py")
 """What a user who asks for OpenTelemetry's exporters gets, the extra ``otel``: imported then, and only there."""
 
 

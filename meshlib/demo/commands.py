@@ -18,6 +18,7 @@ Examples:
   meshlib demo bookinfo                      play all scenarios, then leave the page up
   meshlib demo bookinfo --once               the same, then exit (for CI; under a minute)
   meshlib demo bookinfo --config my-mesh/    play your own VirtualService files over it
+  meshlib demo bookinfo --otlp http://127.0.0.1:4318    and send its traces to a Jaeger
 """
 )
 @click.option("--once", is_flag=True, help="Exit after the scenarios instead of leaving the page up.")
@@ -36,7 +37,13 @@ Examples:
     show_default=True,
     help="Port of the page; a free one is picked if it is taken.",
 )
-def bookinfo(once: bool, config: Path | None, requests: int, port: int) -> None:
+@click.option(
+    "--otlp",
+    metavar="URL",
+    default="",
+    help="Send spans to this OTLP receiver: http://127.0.0.1:4318 of a Jaeger, say.",
+)
+def bookinfo(once: bool, config: Path | None, requests: int, port: int, otlp: str) -> None:
     """Bookinfo on Istio's YAML: starts six processes on loopback and swaps their routes while they run.
 
     Each scenario prints what was expected, what was observed and a verdict. Exit code 0: all pass; 1: some fail; 2: it
@@ -44,7 +51,7 @@ def bookinfo(once: bool, config: Path | None, requests: int, port: int) -> None:
     """
     from meshlib.demo.bookinfo.runner import run
 
-    raise SystemExit(run(once=once, config=config, requests=requests, port=port))
+    raise SystemExit(run(once=once, config=config, requests=requests, port=port, otlp=otlp))
 
 
 @demo.command(

@@ -93,6 +93,8 @@ class InboundCall:
     refusal: Refusal | None = None
     sent = 0
     route = ""
+    made_id = ""
+    """The x-request-id that was made for it here; "" when it came with one, or needs none."""
     request_messages = 0
     response_messages = 0
     request_bytes = 0

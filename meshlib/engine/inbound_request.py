@@ -36,8 +36,7 @@ class InboundRequest(AsSent):
 
     ``asked`` are the providers of authorizers that were asked about it. ``body_source`` is where a check may look at the
     beginning of the body; None: its server lets nobody look. ``deadline`` is by the mesh's monotonic clock, None when
-    there is none. ``made_id`` is the x-request-id that was made for it here, "" when it came with one, or needs none.
-    ``routed`` is the path of the route that the application's router has chosen, None before.
+    there is none. ``routed`` is the path of the route that the application's router has chosen, None before.
     """
 
     __slots__ = (
@@ -56,7 +55,6 @@ class InboundRequest(AsSent):
         "host_known",
         "http2",
         "local_ip",
-        "made_id",
         "method",
         "mutual",
         "path",
@@ -122,7 +120,6 @@ class InboundRequest(AsSent):
         self.body_source: BodySource | None = None
         self.asked: tuple[str, ...] = ()
         self.deadline: float | None = None
-        self.made_id = ""
         self.for_application: HeaderChanges | None = None
         self.for_caller: list[tuple[bytes, bytes]] = []
         self._for_caller: tuple[Change, ...] = ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.numbers import cluster_numbers, guard_numbers
 from meshlib.problems import Severity
+from meshlib.telemetry.dropped import dropped
 from meshlib.telemetry.mesh_numbers import CertificateNumbers, ConfigNumbers, MeshNumbers, Pool
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ class ObservedMesh:
             failures += mesh._export.failures
         sinks: set[str] = set()
         lines = [watcher.unwritten_lines(sinks) for watcher in watchers if watcher.access_logs()]
-        dropped: dict[str, int] = {"access_log": sum(lines)} if lines else {}
+        lost = {**dropped.counts(), **({"access_log": sum(lines)} if lines else {})}
         live = core.live
         if live is None:
-            return MeshNumbers(failures=failures, dropped=dropped)
+            return MeshNumbers(failures=failures, dropped=lost)
         now = core.clock.monotonic()
         return MeshNumbers(
             config=ConfigNumbers(
@@ -77,7 +78,7 @@ class ObservedMesh:
             pools={key: Pool(count.busy, count.idle) for key, count in core.pools().items()},
             certificate=None if core.identity is None else _certificate(core.identity),
             failures=failures,
-            dropped=dropped,
+            dropped=lost,
             codes={} if core.telemetry.codes is None else core.telemetry.codes.read(),
         )
 

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, TypeVar
 
-from meshlib.engine.effects import Race, Send, Sleep
+from meshlib.engine.effects import Deliver, Race, Send, Sleep
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.telemetry.spans import Attributes, version_shown
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from meshlib.engine.effects import Tries
+    from meshlib.engine.explanation import Exchange
     from meshlib.engine.message import Request
     from meshlib.engine.outcome import Outcome
     from meshlib.policy.endpoint import EndpointState
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
 
 Effect = TypeVar("Effect")
 Result = TypeVar("Result")
+
+
+def facts_of(record: Exchange) -> Attributes:
+    """What the mesh knows of a call."""
+    destination = record.destination
+    found: Attributes = {
+        "meshlib.resource": record.resource,
+        "meshlib.route": record.rule_name or ("" if record.rule is None else str(record.rule)),
+        "meshlib.host": record.host,
+        "meshlib.subset": record.subset,
+        "meshlib.endpoint": record.endpoint,
+        "meshlib.flags": record.flags,
+        "meshlib.attempts": len(record.attempts),
+    }
+    if destination is not None and destination.cluster:
+        found["meshlib.cluster"] = destination.cluster
+    return found
 
 
 class CallSpan:
@@ -140,6 +158,10 @@ class CallSpan:
                 self._ended_with(span, grpc)
             span.end(end)
 
+    def delivered(self, record: Exchange) -> None:
+        """The response goes to the caller."""
+        self.span.set_attributes(facts_of(record))
+
     # -- events -------------------------------------------------------------------------------------------------------
 
     def retried(self, before: Send, send: Send, pause: float) -> None:
@@ -219,6 +241,10 @@ class _Following:
             self._attempt(effect.first)
             effect.tries = _TracedTries(self._made, effect.tries, self._do)
             return True
+        if isinstance(effect, Deliver):
+            if self._last is not None and self._made.borrowed:  # whoever it is borrowed of may end it now
+                self._do(self._made.delivered, self._last.call.record)
+            return False
         if isinstance(effect, Sleep):
             if self._last is None:
                 self._do(self._made.delayed_by, effect.seconds)

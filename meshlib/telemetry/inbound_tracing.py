@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
     from meshlib.engine.inbound import InboundCall
-    from meshlib.engine.inbound_request import InboundRequest
     from meshlib.workload import Workload
 
 SERVER_FAULTS = frozenset((2, 4, 12, 13, 14, 15))
@@ -90,7 +89,7 @@ class InboundTracing(Spans):
         current for the handler: also one that is not sampled, whose calls then are not sampled either."""
         if self.nobody_records() or self._settings.disabled:
             if self.makes_ids and call.request.header(REQUEST_ID) is None:
-                self._identify(call.request, not self._settings.disabled)
+                self._identify(call, not self._settings.disabled)
             return None
         from meshlib.telemetry.propagation import with_baggage
 
@@ -100,7 +99,7 @@ class InboundTracing(Spans):
         if found.is_recording() and getattr(found, "kind", None) is self._kind:
             request_id = header(REQUEST_ID)
             if request_id is None:
-                request_id = self._identify(request, True)
+                request_id = self._identify(call, True)
             found.set_attributes({**self._described(call), REQUEST_ID_TAG: request_id})
             return ServedSpan(found, True)
         parent = self.propagation.read(header)
@@ -121,17 +120,17 @@ class InboundTracing(Spans):
             span = self.not_sampled()
         recording = span.is_recording()
         if mine:
-            _identify(request, self.with_decision(request_id, recording))
+            _identify(call, self.with_decision(request_id, recording))
         call.around = Current(self._trace.set_span_in_context(span, below))
         return ServedSpan(span, False) if recording else None
 
-    def _identify(self, request: InboundRequest, samples: bool) -> str:
+    def _identify(self, call: InboundCall, samples: bool) -> str:
         """Give it an id."""
         from meshlib.telemetry.propagation import NOBODY
 
         made = self.new_id()
         made = self.with_decision(made, samples and self.samples(made, NOBODY))
-        _identify(request, made)
+        _identify(call, made)
         return made
 
     def _described(self, call: InboundCall) -> Attributes:
@@ -207,6 +206,6 @@ class InboundTracing(Spans):
         self.finished(call, served, end)
 
 
-def _identify(request: InboundRequest, request_id: str) -> None:
-    request.made_id = request_id
-    request.put(REQUEST_ID, request_id.encode())
+def _identify(call: InboundCall, request_id: str) -> None:
+    call.made_id = request_id
+    call.request.put(REQUEST_ID, request_id.encode())

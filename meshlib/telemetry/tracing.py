@@ -17,7 +17,7 @@ from opentelemetry import context as contexts
 from meshlib.engine.inbound_context import here
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.request_ids import REQUEST_ID
-from meshlib.telemetry.attempt_spans import CallSpan
+from meshlib.telemetry.attempt_spans import CallSpan, facts_of
 from meshlib.telemetry.spans import (
     REQUEST_ID_TAG,
     Attributes,
@@ -171,18 +171,7 @@ class Tracing(Spans):
             return
         grpc = record.grpc_status
         attempts = record.attempts
-        destination = record.destination
-        found: Attributes = {
-            "meshlib.resource": record.resource,
-            "meshlib.route": record.rule_name or ("" if record.rule is None else str(record.rule)),
-            "meshlib.host": record.host,
-            "meshlib.subset": record.subset,
-            "meshlib.endpoint": record.endpoint,
-            "meshlib.flags": record.flags,
-            "meshlib.attempts": len(attempts),
-        }
-        if destination is not None and destination.cluster:
-            found["meshlib.cluster"] = destination.cluster
+        found = facts_of(record)
         if grpc is None:
             found["http.response.status_code"] = record.status
             failed = record.status == 0 or record.status >= 400

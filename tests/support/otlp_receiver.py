@@ -21,6 +21,8 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as traces_grpc
 
+from meshlib.telemetry.trace_tree import SpanFacts
+
 PATIENCE = 30.0
 """Seconds that ``wait_for`` waits at most: far more than it takes."""
 
@@ -130,6 +132,24 @@ class OtlpReceiver:
                     self.metrics += _flat(of_one, of_one.scope_metrics, "metrics")
             self._news.notify_all()
             return self._refused
+
+
+def facts_of(received: Received) -> SpanFacts:
+    """A span for ``trace_tree.render``."""
+    item = received.item
+    return SpanFacts(
+        trace_id=item.trace_id.hex(),
+        span_id=item.span_id.hex(),
+        parent_id=item.parent_span_id.hex(),
+        name=item.name,
+        kind=item.SpanKind.Name(item.kind).removeprefix("SPAN_KIND_"),
+        service=received.resource["service.name"],
+        start=item.start_time_unix_nano,
+        end=item.end_time_unix_nano,
+        attributes=received.attributes,
+        events=[(event.name, plain(event.attributes)) for event in item.events],
+        failed=item.status.code == item.status.STATUS_CODE_ERROR,
+    )
 
 
 def plain(attributes: Iterable[Any]) -> dict[str, Any]:

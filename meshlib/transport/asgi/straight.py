@@ -86,7 +86,7 @@ class Straight(InboundCall):
 
     def _identify(self) -> None:
         """Let the application see the x-request-id that telemetry has made for the request."""
-        made = self.request.made_id
+        made = self.made_id
         if made:
             pair = (REQUEST_ID.encode(), made.encode())
             self.scope = {**self.scope, "headers": [*self.scope["headers"], pair]}

@@ -73,7 +73,7 @@ class Straight(InboundCall, Head):
             self.span = span
             self._apart = True
         if self.around is not None or telemetry.tracing.makes_ids:
-            made = self.request.made_id
+            made = self.made_id
             if made:
                 self._environ["HTTP_X_REQUEST_ID"] = made
 

@@ -41,10 +41,11 @@ class NotConverged(RuntimeError):
 
 
 class Application:
-    """A context manager. ``folder`` is where the mesh's YAML lies; ``children`` the running replicas;
-    ``keep_files`` leaves YAML and logs behind at the end (an error does so, too)."""
+    """A context manager. ``folder`` is where the mesh's YAML lies; ``children`` the running replicas; ``otlp`` is the URL that
+    their spans go to; ``keep_files`` leaves YAML and logs behind at the end (an error does so, too)."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, otlp: str = "") -> None:
+        self._otlp = otlp
         self.root = Path(tempfile.mkdtemp(prefix="bookinfo-"))
         self.folder = MeshFolder(self.root)
         self.logs = self.root / "logs"
@@ -162,7 +163,7 @@ class Application:
     def _child(self, service: str, version: str) -> Child:
         number = 1 + sum(c.service == service and c.version == version for c in self.children)
         port = self._port if service == "productpage" else 0
-        child = Child(service, version, f"{service}-{version}-{number}", self.folder.path, self.logs, port)
+        child = Child(service, version, f"{service}-{version}-{number}", self.folder.path, self.logs, port, self._otlp)
         self.children.append(child)  # before anything can fail, so that stop() knows it
         return child
 

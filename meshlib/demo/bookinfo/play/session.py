@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -19,6 +20,7 @@ from meshlib.demo.bookinfo.play.scenarios import SCENARIOS
 from meshlib.demo.bookinfo.play.where_to_look import where_to_look, write_prometheus
 from meshlib.demo.process import ChildDied
 from meshlib.demo.report import Report
+from meshlib.policy.secret_values import url_shown
 
 PAGE_RULES = next(s for s in SCENARIOS if s.file == "06-jason-v2-others-v3.yaml")
 """What the page is left with."""
@@ -28,7 +30,7 @@ class CannotPlay(RuntimeError):
     """The demo could not be played to its end: a process died, the folder is empty, the run was stopped half-way."""
 
 
-async def play(report: Report, *, once: bool, config: Path | None, requests: int, port: int) -> None:
+async def play(report: Report, *, once: bool, config: Path | None, requests: int, port: int, otlp: str = "") -> None:
     """Play everything, then, without ``once``, leave the page up until a signal. Raises CannotPlay."""
     task = asyncio.current_task()
     assert task is not None
@@ -38,10 +40,16 @@ async def play(report: Report, *, once: bool, config: Path | None, requests: int
     try:
         files = read_folder(config) if config is not None else []
         report.say("starting Bookinfo: productpage, details, reviews v1 v2 v3, ratings ...")
-        with Application(port) as app:
+        with Application(port, otlp) as app:
             report.say(f"ready after {time.monotonic() - started:.1f} s")
             report.say(f"mesh YAML in {app.folder.path}, logs in {app.logs}")
-            mesh = meshlib.Mesh.from_path(app.folder.path, watch=True, workload=VISITOR)
+            report.say(where_spans_are(otlp))
+            provider = None
+            if otlp:
+                from meshlib import otel
+
+                provider = otel.tracer_provider(otlp, service="visitor", delay=1.0)
+            mesh = meshlib.Mesh.from_path(app.folder.path, watch=True, workload=VISITOR, tracer_provider=provider)
             async with mesh, mesh.async_client(headers={"user-agent": "bookinfo-visitor"}) as client:
                 app.also_watching(mesh)
                 if config is not None:
@@ -49,6 +57,8 @@ async def play(report: Report, *, once: bool, config: Path | None, requests: int
                 else:
                     await _play_scenarios(app, client, report, requests)
             app.also_watching(None)
+            if provider is not None:
+                provider.shutdown()
             report.table()
             if report.failed:
                 app.keep_files = True
@@ -69,6 +79,14 @@ async def play(report: Report, *, once: bool, config: Path | None, requests: int
             raise CannotPlay("stopped before the end") from None
     finally:
         restore()
+
+
+def where_spans_are(otlp: str) -> str:
+    """A sentence for who wants to see them."""
+    if not otlp:
+        return "no spans: --otlp http://127.0.0.1:4318 sends them to a collector (a Jaeger, say); see docs/tracing.md"
+    host = urlsplit(otlp).hostname
+    return f"spans go to {url_shown(otlp)}: look for the service visitor (Jaeger's page: http://{host}:16686)"
 
 
 def _end_on_signals(task: asyncio.Task[None]) -> Callable[[], None]:

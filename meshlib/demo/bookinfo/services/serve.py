@@ -18,9 +18,11 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 import meshlib
 from meshlib.demo.bookinfo.services import details, metrics, productpage, ratings, reviews
+from meshlib.transport.asgi.middleware import MeshASGIMiddleware
 
 SERVICES = ("productpage", "details", "reviews", "ratings")
 GRACE_SECONDS = 2
@@ -104,16 +106,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", default="v1")
     parser.add_argument("--pod", default="", help="name of the replica; default: service-version")
     parser.add_argument("--mesh", default="", help="folder of the mesh's YAML, watched for changes")
+    parser.add_argument(
+        "--otlp", default="", help="URL of an OTLP receiver, which gets spans of what is served and called"
+    )
     parser.add_argument("--port", type=int, default=0, help="wanted port; any free one when taken or 0")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input closes")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
+    workload = workload_of(args.service, args.version)
+    provider = None
+    if args.otlp:
+        from meshlib import otel
+
+        provider = otel.tracer_provider(args.otlp, service=workload.name, delay=1.0)
     mesh = None
-    if args.service in ("productpage", "reviews") and args.mesh:
-        mesh = meshlib.Mesh.from_path(args.mesh, watch=True, workload=workload_of(args.service, args.version))
-    app = build(args.service, args.version, args.pod or f"{args.service}-{args.version}", mesh)
+    if args.mesh and (args.service in ("productpage", "reviews") or provider is not None):
+        mesh = meshlib.Mesh.from_path(args.mesh, watch=True, workload=workload, tracer_provider=provider)
+    app: ASGIApp = build(args.service, args.version, args.pod or f"{args.service}-{args.version}", mesh)
+    if provider is not None and mesh is not None:
+        app = MeshASGIMiddleware(app, mesh)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE_SECONDS
     )
