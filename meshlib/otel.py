@@ -2,8 +2,8 @@
 with a bound on what waits to be sent, and a count of what was lost.
 
 Any other provider does as well: a mesh uses the one it is given (``tracer_provider=``), or the program's global one. This one
-is there because it counts: ``mesh.status()["telemetry"]["dropped"]`` and ``meshlib_telemetry_dropped_total`` say how many spans no
-collector has seen.
+is there because it counts: ``mesh.status()["telemetry"]["dropped"]`` and ``meshlib_telemetry_dropped_total`` say how many spans
+no collector has seen.
 
 Raises ``MeshError``, when it is imported, where the SDK is not installed.
 """
