@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall
     from meshlib.telemetry.access_log.logs import AccessLogs, LogOptions
     from meshlib.telemetry.observe import InboundTelemetry, Telemetry
+    from meshlib.workload import Workload
 
 LogTo = str | os.PathLike[str] | logging.Logger
 LogFormat = str | Mapping[str, object]
@@ -57,30 +58,34 @@ def from_env(environ: Mapping[str, str]) -> tuple[str | None, LogFormat | None, 
     return environ.get(LOG) or None, environ.get(FORMAT) or None, environ.get(RATE) or None
 
 
-def client_logs(clock: Clock, options: LogOptions | None) -> AccessLogs[Call]:
+def client_logs(clock: Clock, options: LogOptions | None, workload: Workload) -> AccessLogs[Call]:
     """Of the calls that a mesh makes."""
     from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
     from meshlib.telemetry.access_log.made import MadeEntry
+    from meshlib.telemetry.attributes import node_of
+    from meshlib.telemetry.cel import filter_of
 
-    return AccessLogs(MadeEntry, clock, NO_LOGS if options is None else options)
+    return AccessLogs(MadeEntry, clock, NO_LOGS if options is None else options, filter_of(node_of(workload), True))
 
 
-def server_logs(clock: Clock, options: LogOptions | None) -> AccessLogs[InboundCall]:
+def server_logs(clock: Clock, options: LogOptions | None, workload: Workload) -> AccessLogs[InboundCall]:
     """Of the calls that it serves."""
     from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
     from meshlib.telemetry.access_log.served import ServedEntry
+    from meshlib.telemetry.attributes import node_of
+    from meshlib.telemetry.cel import filter_of
 
-    return AccessLogs(ServedEntry, clock, NO_LOGS if options is None else options)
+    return AccessLogs(ServedEntry, clock, NO_LOGS if options is None else options, filter_of(node_of(workload), False))
 
 
 def log_calls(telemetry: Telemetry, clock: Clock, options: LogOptions | None) -> None:
     """Where a client's lines come from."""
-    telemetry.log_with(partial(client_logs, clock, options), bool(options))
+    telemetry.log_with(partial(client_logs, clock, options, telemetry.workload), bool(options))
 
 
 def log_served(telemetry: InboundTelemetry, clock: Clock, options: LogOptions | None) -> None:
     """Where a server's lines come from."""
-    telemetry.log_with(partial(server_logs, clock, options), bool(options))
+    telemetry.log_with(partial(server_logs, clock, options, telemetry.workload), bool(options))
 
 
 def _path(to: str | os.PathLike[str]) -> str:

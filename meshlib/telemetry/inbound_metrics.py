@@ -82,9 +82,7 @@ class InboundMetrics:
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which has been counted, are noted; None: they are counted one by one."""
-        if self._evaluated is not None:
-            return None
-        found = self._series.of(_key(call))
+        found = self._series.of(_key(call))  # never there while expressions are a part of what series are found by
         return None if found is None else found.served
 
     def override(self, tags: TagOverrides[InboundCall] | None) -> None:

@@ -27,6 +27,7 @@ from meshlib.telemetry.cluster_codes import ClusterCodes
 from meshlib.telemetry.inbound_metrics import InboundMetrics
 from meshlib.telemetry.inbound_tracing import InboundTracing, ServedSpan
 from meshlib.telemetry.metrics import Metrics
+from meshlib.telemetry.tag_overrides import made, overrides_of, served
 from meshlib.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -294,6 +295,7 @@ class Telemetry(Watcher[Call, CallSpan]):
         seed: int | None = None,
     ) -> None:
         tracing = Tracing(provider, workload, seed)
+        self.workload = workload
         super().__init__(registry, lambda there: Metrics(there, workload), tracing, clock)
 
     def spanned(self, span: CallSpan, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
@@ -336,6 +338,8 @@ class Telemetry(Watcher[Call, CallSpan]):
 
     def reconfigured(self, settings: TelemetrySettings) -> None:
         """The mesh has resources, or others than before."""
+        if settings.metrics != self.settings.metrics:
+            self._metrics.override(overrides_of(settings.metrics, self.workload, True, made))
         super().reconfigured(settings)
         self._metrics.forget_short_cuts()
 
@@ -353,6 +357,7 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
         clock: Callable[[], float],
         seed: int | None = None,
     ) -> None:
+        self.workload = workload
         self.tracing = InboundTracing(provider, workload, seed)
         """While ``unrecorded`` is left, calls may begin without ``began``, each counted down."""
         super().__init__(registry, lambda there: InboundMetrics(there, workload), self.tracing, clock)
@@ -363,6 +368,12 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
 
     def _context_of(self, span: ServedSpan) -> Traced:
         return span.span.get_span_context()
+
+    def reconfigured(self, settings: TelemetrySettings) -> None:
+        """The mesh has resources, or others than before."""
+        if settings.metrics != self.settings.metrics:
+            self._metrics.override(overrides_of(settings.metrics, self.workload, False, served))
+        super().reconfigured(settings)
 
 
 class _Catching(Protocol):

@@ -12,13 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from meshlib.clock import SystemClock
 from meshlib.policy.telemetry_settings import AS_ISTIO, TAGS
 
 if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.inbound import InboundCall
     from meshlib.policy.telemetry_settings import MetricOverride, MetricSettings
     from meshlib.telemetry.access_log.entry import Entry
     from meshlib.telemetry.cel import Expression
     from meshlib.telemetry.tables import Calls, CallsByLabels, Count, CountedCalls, CountsByNames
+    from meshlib.workload import Workload
 
 Labels = tuple[str, ...]
 MOST = 1000
@@ -26,6 +30,7 @@ MOST = 1000
 LONGEST = 256
 """Characters of a value."""
 OTHER = "other"
+today = SystemClock().time
 CallIn = TypeVar("CallIn", contravariant=True)
 
 
@@ -222,9 +227,25 @@ class TagOverrides(Generic[CallIn]):
 
 
 def overrides_of(
-    settings: MetricSettings, node: Mapping[str, object], outbound: bool, entry: EntryOf[CallIn]
+    settings: MetricSettings, workload: Workload, outbound: bool, entry: EntryOf[CallIn]
 ) -> TagOverrides[CallIn] | None:
     """What these settings change; None: nothing, which costs a call nothing."""
     if not settings.disabled and not settings.overrides:
         return None
-    return TagOverrides(settings, node, outbound, entry)
+    from meshlib.telemetry.attributes import node_of
+
+    return TagOverrides(settings, node_of(workload), outbound, entry)
+
+
+def made(call: Call, now: float) -> Entry:
+    """What expressions read of a call that was made."""
+    from meshlib.telemetry.access_log.made import MadeEntry
+
+    return MadeEntry(call, now, today(), None, False)
+
+
+def served(call: InboundCall, now: float) -> Entry:
+    """What expressions read of a call that was served."""
+    from meshlib.telemetry.access_log.served import ServedEntry
+
+    return ServedEntry(call, now, today(), None, False)

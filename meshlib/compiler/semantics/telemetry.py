@@ -6,7 +6,7 @@ from meshlib.compiler.semantics.table import Row, approximated, honoured, ignore
 
 COMPILED = "tests/compiler/telemetry/test_compile.py"
 METRICS = "tests/compiler/telemetry/test_metrics.py"
-OVERRIDES = METRICS
+OVERRIDES = "tests/telemetry/test_overrides_at_work.py"
 SPANS = "tests/compiler/telemetry/test_tracing.py"
 LOGS = "tests/compiler/telemetry/test_logs.py"
 PROVIDERS = "tests/compiler/telemetry/test_providers.py"
