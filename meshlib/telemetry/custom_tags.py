@@ -1,15 +1,20 @@
-"""``customTags`` of Telemetry and MeshConfig: attributes of every span, known beforehand or read from the request."""
+"""``customTags`` of Telemetry and MeshConfig: attributes of every span, known beforehand, read from the request,
+or told when the call is over."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+from meshlib.clock import SystemClock
 from meshlib.policy.secret_values import HIDDEN, is_secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshlib.policy.telemetry_settings import CustomTag
     from meshlib.policy.trace_context import Lookup
+    from meshlib.telemetry.access_log.entry import Entry
 
 LONGEST = 1024
 """Characters of a header that become an attribute."""
@@ -17,20 +22,40 @@ LONGEST = 1024
 
 class CustomTags:
     """``always`` are those that no request changes: literals, and variables of the environment as they are when the settings
-    come into force. ``by_header`` are names, headers and defaults of the others."""
+    come into force. ``by_header`` are names, headers and defaults of others; ``formatted`` names and formats of those that are
+    told when a call is over."""
 
-    __slots__ = ("always", "by_header")
+    __slots__ = ("always", "by_header", "formatted")
 
     def __init__(self, tags: tuple[CustomTag, ...]) -> None:
         self.always: dict[str, str] = {}
         self.by_header: list[tuple[str, str, str]] = []
+        self.formatted: list[tuple[str, Callable[[Entry], str]]] = []
         for tag in tags:
             if tag.kind == "header":
                 self.by_header.append((tag.name, tag.value.lower(), tag.default))
                 continue
+            if tag.kind == "formatter":
+                self._add_format(tag)
+                continue
             value = tag.value if tag.kind == "literal" else os.environ.get(tag.value, "")
-            if tag.kind in ("literal", "environment") and (value or tag.default):
+            if value or tag.default:
                 self.always[tag.name] = value or tag.default
+
+    def _add_format(self, tag: CustomTag) -> None:
+        from meshlib.compiler.access_log.format import FormatError, parse
+        from meshlib.telemetry.access_log.text import text_of
+
+        try:
+            parts = parse(tag.value)
+        except FormatError:  # said when it was loaded, at its line
+            return
+        self.formatted.append((tag.name, text_of(parts, SystemClock().time, omit_empty=True)))
+
+    def ended(self, entry: Entry) -> dict[str, str]:
+        """Those that are formats of the access log, of a call that is over."""
+        found = ((name, text(entry)[:LONGEST]) for name, text in self.formatted)
+        return {name: value for name, value in found if value}
 
     def of(self, header: Lookup) -> dict[str, str]:
         """Those of a request. A header that opens doors (Authorization, say) is named, not shown."""

@@ -187,6 +187,11 @@ class InboundTracing(Spans):
             error = str(call.status) if call.status >= 500 else ""
         if error:
             found["error.type"] = error
+        if self._tags.formatted:
+            from meshlib.telemetry.access_log.served import ServedEntry
+
+            clock = call.clock
+            found.update(self._tags.ended(ServedEntry(call, clock.monotonic(), clock.time(), served, False)))
         span.set_attributes(found)
         if call.injected_delay or "FI" in call.flags:
             span.add_event(

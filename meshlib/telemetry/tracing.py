@@ -185,6 +185,11 @@ class Tracing(Spans):
             found["network.protocol.version"] = made.version
         if failed:
             found["error.type"] = _error_of(record)
+        if self._tags.formatted:
+            from meshlib.telemetry.access_log.made import MadeEntry
+
+            clock = call.clock
+            found.update(self._tags.ended(MadeEntry(call, clock.monotonic(), clock.time(), made, False)))
         span.set_attributes(found)
         if "FI" in record.flags or (record.injected_delay and not made.delayed):
             span.add_event(

@@ -29,6 +29,7 @@ from tests.support.grpc_runtimes import mesh_of as grpc_mesh
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.servers import EchoServer
 from tests.support.spans import Kept
+from tests.support.telemetry import telemetry
 
 RETRIES = {"attempts": 2, "retryOn": "5xx", "backoff": "1ms"}
 TRACE, PARENT = "80f198ee56343ba864fe8b2a57d3eff7", "e457b5a2e4d86bd1"
@@ -241,6 +242,16 @@ def test_the_application_sees_the_id_that_its_request_was_given(kept):
     told = [span.attributes["guid:x-request-id"].encode() for span in kept.spans]
     assert seen == told
     assert len(set(seen)) == 8
+
+
+def test_formats_of_the_access_log_are_attributes_of_what_is_served():
+    kept = Kept()
+    tags = {"line": {"formatter": {"value": "%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE%"}}}
+    made = telemetry(tracing=[{"customTags": tags}])
+    with meshlib.Mesh.from_resources([made], tracer_provider=kept.provider, registry=CollectorRegistry()) as mesh:
+        get_asgi(MeshASGIMiddleware(ok, mesh))
+        get_wsgi(MeshWSGIMiddleware(plain_wsgi, mesh))
+    assert [span.attributes["line"] for span in kept.spans] == ["GET /page 200"] * 2
 
 
 def test_an_id_that_a_request_comes_with_is_what_the_application_sees(kept):

@@ -311,7 +311,14 @@ def test_where_the_resources_speak_of_tracing_there_is_one_without_a_tracer_too(
 
 
 def test_custom_tags_are_on_the_spans(kept):
-    tags = {"team": {"literal": {"value": "shop"}}, "user": {"header": {"name": "end-user"}}}
-    sent(kept, tracing(customTags=tags), headers={"end-user": "jason"})
+    tags = {
+        "team": {"literal": {"value": "shop"}},
+        "user": {"header": {"name": "end-user"}},
+        "line": {"formatter": {"value": "%REQ(:METHOD)% -> %RESPONSE_CODE%"}},
+        "nothing": {"formatter": {"value": "%REQ(x-absent)%"}},
+        "door": {"formatter": {"value": "%REQ(authorization)%"}},
+    }
+    sent(kept, tracing(customTags=tags), headers={"end-user": "jason", "authorization": "canary"})
     [call] = kept.calls
-    assert (call.attributes["team"], call.attributes["user"]) == ("shop", "jason")
+    told = {name: call.attributes.get(name) for name in tags}
+    assert told == {"team": "shop", "user": "jason", "line": "GET -> 200", "nothing": None, "door": "***"}
