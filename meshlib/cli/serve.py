@@ -114,7 +114,12 @@ Examples:
     "--admin", metavar="unix|unix:PATH|HOST:PORT", envvar="MESHLIB_ADMIN", show_envvar=True,
     help="Where each worker shows its state (docs/admin.md): write unix, or {pid} into the path, for several workers.",
 )  # fmt: skip
-@click.option("--access-log/--no-access-log", default=True, show_default=True, help="Log a line for each request.")
+@click.option(
+    "--access-log/--no-access-log",
+    default=True,
+    show_default=True,
+    help="Log uvicorn's line for each request. MESHLIB_ACCESS_LOG has the mesh's own (docs/access-log.md).",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -153,7 +158,8 @@ def serve(
 ) -> None:
     """Serve an application and enforce what a sidecar would: AuthorizationPolicy, RequestAuthentication, PeerAuthentication
     and the rest. One port takes both TLS and plain text, as PeerAuthentication allows. Changes to certificates and
-    resources take effect while it runs. SIGTERM stops it once requests in flight have finished; SIGHUP reloads resources."""
+    resources take effect while it runs. SIGTERM stops it once requests in flight have finished; SIGHUP reloads resources, and
+    SIGUSR1 opens the files of access logs again."""
     from meshlib.problems import MeshError
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -206,8 +212,18 @@ def _workload(named: dict[str, str]) -> Workload:
 
 def _mesh(paths: tuple[str, ...], workload: Workload, identity: Identity | None, admin: str | None) -> Mesh:
     from meshlib.mesh import Mesh
+    from meshlib.mesh.access_log import from_env
 
-    return Mesh.from_path(*paths, workload=workload, identity=identity, admin=admin)
+    to, form, rate = from_env(os.environ)
+    return Mesh.from_path(
+        *paths,
+        workload=workload,
+        identity=identity,
+        admin=admin,
+        access_log=to,
+        access_log_format=form,
+        access_log_rate=rate,
+    )
 
 
 def _check_admin(given: str, workers: int) -> None:

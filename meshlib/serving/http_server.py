@@ -169,6 +169,7 @@ class HttpServer(uvicorn.Server):
         """Not uvicorn's: it would die of the signal in the end, and a drained server has done what it was told."""
         loop = asyncio.get_running_loop()
         handled = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self._hangup}
+        handled[signal.SIGUSR1] = _reopen_logs
         added = []
         for each, handler in handled.items():
             with contextlib.suppress(RuntimeError, ValueError):  # not in the main thread
@@ -253,3 +254,10 @@ def _config(app: App, settings: HttpSettings) -> uvicorn.Config:
         raise MeshError(
             f"uvicorn {uvicorn.__version__} has no HTTP/2: install a newer one and zttp (pip install -U uvicorn zttp)"
         ) from None
+
+
+def _reopen_logs() -> None:
+    """After a rotation: files of access logs are opened again, beside the loop, as a disk may be slow."""
+    from meshlib.telemetry.access_log.writer import reopen_all
+
+    asyncio.get_running_loop().run_in_executor(None, reopen_all)

@@ -110,8 +110,8 @@ class Workers:
             for number in self._woken.recv(4096):
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self._stop(0)
-                elif number == signal.SIGHUP:
-                    self._tell(signal.SIGHUP)
+                elif number in (signal.SIGHUP, signal.SIGUSR1):
+                    self._tell(signal.Signals(number))
 
     def _stop(self, code: int) -> None:
         if self._until is None:
@@ -219,4 +219,4 @@ class _Worker:
         self.ready_at: float | None = None
 
 
-_OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)

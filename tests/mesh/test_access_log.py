@@ -169,3 +169,34 @@ if __name__ == "__main__":
     )
     subprocess.run([sys.executable, str(script)], check=True, timeout=120)
     assert sorted(path.read_text().splitlines()) == ["/child-0", "/parent"]
+
+
+RESOURCES = """
+apiVersion: meshlib.dev/v1
+kind: MeshConfig
+metadata: {{name: mesh}}
+spec:
+  extensionProviders:
+  - name: file
+    envoyFileAccessLog: {{path: {path}, logFormat: {{text: "%PATH% %RESPONSE_CODE%"}}}}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {{name: mesh-default, namespace: istio-system}}
+spec:
+  accessLogging:
+  - providers: [{{name: file}}]
+    filter: {{expression: "request.url_path.startsWith('/wanted') && response.code < 400"}}
+"""
+
+
+def test_resources_ask_for_logs_and_filter_them(server: EchoServer, tmp_path: Path) -> None:
+    pytest.importorskip("cel_expr_python")
+    path = tmp_path / "a.log"
+    made = meshlib.Mesh.from_yaml(
+        RESOURCES.format(path=path), endpoints={"reviews": f"127.0.0.1:{server.port}"}, registry=CollectorRegistry()
+    )
+    with made, made.client() as client:
+        for path_called in ("/wanted/1", "/other", "/wanted/2?x=1"):
+            client.get(f"http://reviews{path_called}")
+    assert path.read_text() == "/wanted/1 200\n/wanted/2?x=1 200\n"

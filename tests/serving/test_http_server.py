@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
+import signal
 import socket
 import ssl
 import threading
@@ -359,3 +361,17 @@ def assert_ends(connection: ssl.SSLSocket) -> None:
             pass
     except OSError:
         pass
+
+
+def test_sigusr1_opens_the_files_of_access_logs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from meshlib.telemetry.access_log import writer
+
+    opened = threading.Event()
+    monkeypatch.setattr(writer, "reopen_all", opened.set)
+
+    async def go() -> bool:
+        with object.__new__(HttpServer).capture_signals():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return await asyncio.to_thread(opened.wait, 30)
+
+    assert asyncio.run(go())

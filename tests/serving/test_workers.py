@@ -73,6 +73,7 @@ SERVES = """
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
     signal.signal(signal.SIGHUP, lambda *_: say("hangup"))
+    signal.signal(signal.SIGUSR1, lambda *_: say("user"))
     ready()
     say("ready", os.getpid())
     while not stop:
@@ -90,11 +91,13 @@ def test_sigterm_drains_all_and_the_exit_code_is_0() -> None:
         assert parent.process.wait(SECONDS) == 0
 
 
-def test_sighup_goes_to_all() -> None:
+def test_sighup_and_sigusr1_go_to_all() -> None:
     with Parent(SERVES) as parent:
         parent.line(), parent.line()
         parent.process.send_signal(signal.SIGHUP)
         assert [parent.line(), parent.line()] == ["hangup", "hangup"]
+        parent.process.send_signal(signal.SIGUSR1)
+        assert [parent.line(), parent.line()] == ["user", "user"]
 
 
 def test_one_that_is_killed_is_replaced() -> None:

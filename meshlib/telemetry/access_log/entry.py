@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from meshlib.policy.http_match import first_parameter
+from meshlib.policy.envoy_matchers import query_parameter
 
 if TYPE_CHECKING:
     from meshlib.policy.http_match import RequestView
@@ -64,8 +64,8 @@ class Entry:
         return self.request.header(name)
 
     def query(self, name: str) -> str | None:
-        """A parameter of the query."""
-        return first_parameter((self.path() or "").partition("?")[2], name)
+        """A parameter of the query, decoded."""
+        return query_parameter((self.path() or "").partition("?")[2], name)
 
     def protocol(self) -> str | None:
         """``HTTP/1.1`` and its like."""

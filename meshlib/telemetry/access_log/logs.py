@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from meshlib.compiler.access_log.format import ISTIO, ISTIO_LABELS, parse, parse_json
 from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.policy.token_bucket import Rate
+from meshlib.problems import MeshError
 from meshlib.telemetry.access_log.json_lines import json_of
 from meshlib.telemetry.access_log.sinks import sinks
 from meshlib.telemetry.access_log.text import text_of
@@ -178,7 +179,7 @@ class AccessLogs(Generic[Watched]):
             if found is None:
                 try:
                     found = self._of_resource(settings)
-                except ValueError as error:
+                except (ValueError, MeshError) as error:
                     log.error("%s: this access log is not written: %s", settings.where or settings.provider, error)
                     continue
             logs.append(found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.routes import PASSTHROUGH
 from meshlib.engine.outcome import Failure
+from meshlib.engine.replies import for_failure
 from meshlib.engine.wire_headers import joined_value, size_of
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
 from meshlib.telemetry.sizes import response_body_size
@@ -128,8 +129,13 @@ class MadeEntry(Entry):
     def response_bytes(self) -> int | None:
         """As ``Entry``'s."""
         outcome = self._outcome
-        if outcome is None or outcome.failure is not None:
+        if outcome is None:
             return 0
+        if outcome.failure is not None:  # as much as Envoy responds with, whose status is logged, too
+            if (outcome.failure not in RESET_REASONS and outcome.failure is not Failure.TIMEOUT) or "DC" in self.flags:
+                return 0
+            reply = for_failure(outcome, len(self._record.attempts) > 1)
+            return 0 if self._request.protocol == "grpc" else len(reply.whole or b"")
         return len(outcome.whole or b"") if self._local else response_body_size(self._call)
 
     def response_head_bytes(self) -> int | None:

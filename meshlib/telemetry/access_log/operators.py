@@ -236,8 +236,8 @@ def _without_spaces(text: str | None) -> str | None:
     return None if text is None else "_".join(text.split()) if not text.isalnum() else text
 
 
-def _long_flags(entry: Entry) -> str | None:
-    return ",".join(LONG_FLAGS.get(flag, flag) for flag in entry.flags.split(",")) if entry.flags else None
+def _long_flags(entry: Entry) -> str:
+    return ",".join(LONG_FLAGS.get(flag, flag) for flag in entry.flags.split(",")) if entry.flags else "-"
 
 
 def _grpc(form: str) -> Read:
@@ -385,7 +385,7 @@ _PLAIN: Mapping[str, Read] = {
     "SPAN_ID": lambda entry: entry.span_id(),
     "RESPONSE_CODE": lambda entry: entry.status,
     "CONNECTION_TERMINATION_DETAILS": _nothing,
-    "RESPONSE_FLAGS": lambda entry: entry.flags or None,
+    "RESPONSE_FLAGS": lambda entry: entry.flags or "-",  # as Envoy has it, in JSON too
     "RESPONSE_FLAGS_LONG": _long_flags,
     "RESPONSE_HEADERS_BYTES": lambda entry: entry.response_head_bytes(),
     "RESPONSE_TRAILERS_BYTES": lambda entry: entry.trailer_bytes(),

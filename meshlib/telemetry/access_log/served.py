@@ -56,8 +56,6 @@ class ServedEntry(Entry):
     def request_bytes(self) -> int | None:
         """As ``Entry``'s."""
         call = self._call
-        if self._request.protocol == "grpc" and not call.request_bytes:
-            return None  # grpcio does not tell
         return max(call.request_bytes - call.request_head_bytes, 0)
 
     def request_head_bytes(self) -> int | None:
@@ -90,10 +88,9 @@ class ServedEntry(Entry):
     def response_bytes(self) -> int | None:
         """As ``Entry``'s."""
         call = self._call
-        if self._request.protocol == "grpc" and not call.response_bytes:
-            return None if call.refusal is None else 0
         if call.refusal is not None:
-            return 0 if self._request.method == "HEAD" else len(call.refusal.content)
+            bodiless = self._request.method == "HEAD" or self._request.protocol == "grpc"
+            return 0 if bodiless else len(call.refusal.content)
         return max(call.response_bytes - call.response_head_bytes, 0)
 
     def response_head_bytes(self) -> int | None:

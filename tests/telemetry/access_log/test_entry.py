@@ -24,7 +24,15 @@ def test_the_request_is_all_it_has() -> None:
 
 
 def test_nothing_is_made_up() -> None:
-    known = {"RESPONSE_CODE", "DURATION", "HOSTNAME", "UNIQUE_ID", "ACCESS_LOG_TYPE"}
+    known = {
+        "RESPONSE_FLAGS",
+        "RESPONSE_FLAGS_LONG",
+        "RESPONSE_CODE",
+        "DURATION",
+        "HOSTNAME",
+        "UNIQUE_ID",
+        "ACCESS_LOG_TYPE",
+    }
     for name, spec in OPERATORS.items():
         if (
             spec.takes != "argument"
