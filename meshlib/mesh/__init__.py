@@ -102,6 +102,7 @@ class Mesh(Doors):
         from meshlib.engine.live import seeded
         from meshlib.mesh.alive import meshes
         from meshlib.mesh.numbers import ObservedMesh
+        from meshlib.mesh.state_files import StateFiles
         from meshlib.resources.object_memo import ObjectMemo
         from meshlib.telemetry.mesh_metrics import state_collector
         from meshlib.telemetry.observe import Telemetry
@@ -168,6 +169,8 @@ class Mesh(Doors):
         self._shown = ObservedMesh(self)
         self._collector = state_collector(self._registry)
         self._collector.add(self._shown)
+        self._files = StateFiles(self._collector, self._core.alarms)
+        self._files.start()
         if options.get("envoy_metrics"):
             self._core.telemetry.count_codes()
             from meshlib.telemetry.envoy_metrics import envoy_collector
@@ -542,11 +545,13 @@ class Mesh(Doors):
             self._source.stop()
         if self._admin is not None:
             self._admin.close()
+        self._files.close()
         with self._lock:
             self._core.close()
         if self._serving is not None:
             self._serving.catch_up()
         self._collector.remove(self._shown)
+        self._files.write()
         if self._core.telemetry.codes is not None:
             from meshlib.telemetry.envoy_metrics import envoy_collector
 
@@ -598,6 +603,7 @@ class Mesh(Doors):
             *([] if serving is None else [serving.after_fork]),
             *([] if source is None else [lambda: source.after_fork(self._reload_watched)]),
             *([] if self._admin is None else [self._admin.after_fork]),
+            self._files.after_fork,
         ))  # fmt: skip
 
 

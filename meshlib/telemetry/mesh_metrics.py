@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from meshlib.engine.numbers import ClusterNumbers, GuardNumbers
     from meshlib.telemetry.mesh_numbers import CertificateNumbers, ConfigNumbers
+    from meshlib.telemetry.written_state import WrittenState
 
 log = logging.getLogger("meshlib.telemetry")
 
@@ -225,6 +226,7 @@ class StateCollector:
         self._render = render
         self._owner = owner
         self._meshes: list[weakref.ref[Observed]] = []
+        self._written: WrittenState | None = None
 
     def add(self, mesh: Observed) -> None:
         """Show it as long as it lives."""
@@ -234,6 +236,14 @@ class StateCollector:
     def remove(self, mesh: Observed) -> None:
         """It is closed: its series end."""
         self._meshes = [ref for ref in self._meshes if ref() is not None and ref() is not mesh]
+
+    def written(self) -> WrittenState:
+        """What writes this state to prometheus_client's files; one a registry."""
+        if self._written is None:
+            from meshlib.telemetry.written_state import WrittenState
+
+            self._written = WrittenState(self._samples)
+        return self._written
 
     def describe(self) -> Iterable[Metric]:
         """The families, without samples."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -269,22 +267,3 @@ def test_a_forked_child_shows_its_own_state(watched):
     os.close(reading)
     os.waitpid(child, 0)
     assert seen.of("meshlib_attempts_total", **REVIEWS, result="response") == 1
-
-
-MULTIPROCESS = """
-import meshlib
-from prometheus_client import CollectorRegistry, REGISTRY, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
-gathered = CollectorRegistry()
-MultiProcessCollector(gathered)
-with meshlib.Mesh.from_resources([]) as mesh:
-    print(b"meshlib_config_info{" in generate_latest(REGISTRY), b"meshlib_config_info{" in generate_latest(gathered))
-"""
-
-
-def test_with_prometheus_multiproc_dir_a_process_shows_its_own_state(tmp_path):
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    ran = subprocess.run(
-        [sys.executable, "-c", MULTIPROCESS], env=environment, capture_output=True, text=True, timeout=60
-    )
-    assert ran.stdout == "True False\n", ran.stderr
