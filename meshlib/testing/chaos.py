@@ -3,6 +3,7 @@ ratings, everything for a minute. The same seed and the same calls have the same
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import threading
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 from meshlib.testing import injections
 from meshlib.testing.asserts import names
 from meshlib.testing.outage import Kind
-from meshlib.testing.seam import Plan
+from meshlib.testing.seam import Plan, taking_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,12 +254,22 @@ class Chaos:
 
     ``chaos(7)`` begins anew with the seed 7; by default it is the test's (``mesh_seed``). ``injected`` lists what has happened.
     ``clock`` is what ``between`` and outages go by; latency goes by the clock of the mesh that makes the call.
+
+    Where there is no fixture: ``with Chaos(seed, clock) as chaos``. It is for the calls of all meshes of this process, inside.
     """
 
     def __init__(self, seed: int, clock: Clock) -> None:
         self.seed = seed
         self.clock = clock
+        self._taking_part = contextlib.ExitStack()
         self._begin()
+
+    def __enter__(self) -> Self:
+        self._taking_part.enter_context(taking_part(self))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._taking_part.close()
 
     def _begin(self) -> None:
         self.rules: list[Rule] = []

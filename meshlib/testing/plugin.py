@@ -84,11 +84,10 @@ def chaos(request: pytest.FixtureRequest, fake_clock: FakeClock, mesh_seed: int)
     ``chaos.on("reviews", "v2", nth=3).reset()``. A test that fails says what was injected."""
     from meshlib.testing.chaos import Chaos
     from meshlib.testing.replay import tell
-    from meshlib.testing.seam import taking_part
 
     made = Chaos(mesh_seed, fake_clock)
     tell(request.node, lambda: str(made))
-    with taking_part(made):
+    with made:
         yield made
     made.warn_of_unused()
 

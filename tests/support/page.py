@@ -43,7 +43,7 @@ from meshlib.cli.main import main
 from meshlib.problems import Severity
 from meshlib.resources.loader import load_text
 
-SECONDS = 60.0
+SECONDS = 240.0
 PLUGIN = "meshlib.testing.plugin"
 SHOWN = ("dockerfile", "ini", "json", "toml")
 NAME = re.compile(r"# ([\w./-]+\.\w+)(?:\s|$)")
