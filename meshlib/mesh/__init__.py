@@ -22,7 +22,7 @@ from meshlib.engine.explanation import Exchange
 from meshlib.engine.inbound_explanation import InboundExplanation
 from meshlib.identity.agreement import disagreements
 from meshlib.mesh import access_log
-from meshlib.mesh.access_log import log_calls, log_options, log_served
+from meshlib.mesh.access_log import at_work, log_calls, log_options, log_served
 from meshlib.mesh.admin import admin_from_env, admin_of
 from meshlib.mesh.config_log import tell_change, tell_problems
 from meshlib.mesh.doors import Doors
@@ -133,7 +133,7 @@ class Mesh(Doors):
             options.get("access_log"), options.get("access_log_format"), options.get("access_log_rate")
         )
         self._core.logs = bool(self._logging)
-        log_calls(self._core.telemetry, clock, self._logging)
+        log_calls(self._core.telemetry, clock, self._logging, at_work(self._core))
         self._serving: InboundTelemetry | None = None
         self._admin = admin_of(self, options.get("admin"), clock.monotonic())
         https_rules = options.get("https_rules", HTTPS_RULES[0])
@@ -424,7 +424,7 @@ class Mesh(Doors):
                 )
                 if self._admin is not None:
                     self._admin.serve(self._serving)
-                log_served(self._serving, self._core.clock, self._logging)
+                log_served(self._serving, self._core.clock, self._logging, at_work(self._core))
                 self._core.serve_with(self._serving)
             return self._serving
 

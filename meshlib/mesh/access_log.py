@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,16 @@ if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.engine.call import Call
     from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.live_mesh import LiveMesh
+    from meshlib.policy.telemetry_settings import AccessLog
     from meshlib.telemetry.access_log.logs import AccessLogs, LogOptions
+    from meshlib.telemetry.access_log.otlp_output import OtlpOutput
     from meshlib.telemetry.observe import InboundTelemetry, Telemetry
+    from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.workload import Workload
+
+    AtWork = Callable[[], LiveMesh | None]
+    """The configuration in force; None of a mesh that is closed."""
 
 LogTo = str | os.PathLike[str] | logging.Logger
 LogFormat = str | Mapping[str, object]
@@ -58,34 +66,58 @@ def from_env(environ: Mapping[str, str]) -> tuple[str | None, LogFormat | None, 
     return environ.get(LOG) or None, environ.get(FORMAT) or None, environ.get(RATE) or None
 
 
-def client_logs(clock: Clock, options: LogOptions | None, workload: Workload) -> AccessLogs[Call]:
+def client_logs(clock: Clock, options: LogOptions | None, workload: Workload, live: AtWork) -> AccessLogs[Call]:
     """Of the calls that a mesh makes."""
     from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
     from meshlib.telemetry.access_log.made import MadeEntry
     from meshlib.telemetry.attributes import node_of
     from meshlib.telemetry.cel import filter_of
 
-    return AccessLogs(MadeEntry, clock, NO_LOGS if options is None else options, filter_of(node_of(workload), True))
+    wanted = NO_LOGS if options is None else options
+    return AccessLogs(MadeEntry, clock, wanted, filter_of(node_of(workload), True), _collectors(workload, live))
 
 
-def server_logs(clock: Clock, options: LogOptions | None, workload: Workload) -> AccessLogs[InboundCall]:
+def server_logs(clock: Clock, options: LogOptions | None, workload: Workload, live: AtWork) -> AccessLogs[InboundCall]:
     """Of the calls that it serves."""
     from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
     from meshlib.telemetry.access_log.served import ServedEntry
     from meshlib.telemetry.attributes import node_of
     from meshlib.telemetry.cel import filter_of
 
-    return AccessLogs(ServedEntry, clock, NO_LOGS if options is None else options, filter_of(node_of(workload), False))
+    wanted = NO_LOGS if options is None else options
+    return AccessLogs(ServedEntry, clock, wanted, filter_of(node_of(workload), False), _collectors(workload, live))
 
 
-def log_calls(telemetry: Telemetry, clock: Clock, options: LogOptions | None) -> None:
+def _collectors(workload: Workload, live: AtWork) -> Callable[[AccessLog], OtlpOutput]:
+    """What sends to collectors; its libraries are loaded for the first that there is."""
+
+    def of(settings: AccessLog) -> OtlpOutput:
+        from meshlib.mesh.otlp_logs import otlp_output
+
+        return otlp_output(settings, workload, live)
+
+    return of
+
+
+def at_work(core: MeshCore) -> AtWork:
+    """Asks ``core``, and does not keep it alive."""
+    me = weakref.ref(core)
+
+    def live() -> LiveMesh | None:
+        there = me()
+        return None if there is None else there.live
+
+    return live
+
+
+def log_calls(telemetry: Telemetry, clock: Clock, options: LogOptions | None, live: AtWork) -> None:
     """Where a client's lines come from."""
-    telemetry.log_with(partial(client_logs, clock, options, telemetry.workload), bool(options))
+    telemetry.log_with(partial(client_logs, clock, options, telemetry.workload, live), bool(options))
 
 
-def log_served(telemetry: InboundTelemetry, clock: Clock, options: LogOptions | None) -> None:
+def log_served(telemetry: InboundTelemetry, clock: Clock, options: LogOptions | None, live: AtWork) -> None:
     """Where a server's lines come from."""
-    telemetry.log_with(partial(server_logs, clock, options, telemetry.workload), bool(options))
+    telemetry.log_with(partial(server_logs, clock, options, telemetry.workload, live), bool(options))
 
 
 def _path(to: str | os.PathLike[str]) -> str:

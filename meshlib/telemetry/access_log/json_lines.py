@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape
+from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape, parse_json
 from meshlib.telemetry.access_log.escaping import as_json
 from meshlib.telemetry.access_log.operators import Value, reader
 from meshlib.telemetry.access_log.text import MISSING, joined
@@ -91,3 +91,17 @@ def _value(shape: Parts | Constant, now: Callable[[], float], omit: bool) -> Wri
 
 def _structure(value: Value) -> str:
     return json.dumps(value)
+
+
+def attributes_of(
+    form: Mapping[str, object], now: Callable[[], float]
+) -> tuple[tuple[str, Callable[[Entry], str]], ...]:
+    """Of a record of OpenTelemetry: each key of a JSON format and the text of its value; what is nested is JSON."""
+    made: list[tuple[str, Callable[[Entry], str]]] = []
+    for key, shape in parse_json(form).items():
+        if isinstance(shape, tuple) and not isinstance(shape, Constant):
+            made.append((key, joined(tuple(p if isinstance(p, str) else reader(p, now) for p in shape), MISSING)))
+        else:
+            write = _any(shape, now, False)
+            made.append((key, lambda entry, write=write: write(entry) or ""))  # type: ignore[misc]
+    return tuple(made)

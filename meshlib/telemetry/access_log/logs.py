@@ -6,25 +6,28 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from meshlib.compiler.access_log.format import ISTIO, ISTIO_LABELS, parse, parse_json
 from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.policy.token_bucket import Rate
 from meshlib.problems import MeshError
-from meshlib.telemetry.access_log.json_lines import json_of
+from meshlib.telemetry.access_log.json_lines import attributes_of, json_of
+from meshlib.telemetry.access_log.otlp_output import LogRecord
 from meshlib.telemetry.access_log.sinks import sinks
 from meshlib.telemetry.access_log.text import text_of
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.telemetry.access_log.entry import Entry, Traced
+    from meshlib.telemetry.access_log.otlp_output import OtlpOutput
     from meshlib.telemetry.access_log.writer import Writer
 
     Fits = Callable[[Entry], bool]
     Filters = Callable[[AccessLog], Fits | None]
+    Collectors = Callable[[AccessLog], OtlpOutput]
 
 log = logging.getLogger("meshlib.access_log")
 
@@ -93,7 +96,7 @@ class _Log:
         self,
         settings: AccessLog | None,
         line: Callable[[Entry], str],
-        claim: Callable[[int], Writer[str]],
+        claim: Callable[[int], Writer[Any]],
         cap: _Cap | None = None,
         fits: Fits | None = None,
     ) -> None:
@@ -114,6 +117,9 @@ class _Log:
         if self._cap is not None and not self._cap.lets(entry.ended):
             self.capped += 1
             return
+        self._put(entry)
+
+    def _put(self, entry: Entry) -> None:
         line = self._line(entry)
         self._writer.put(line, len(line))
 
@@ -146,9 +152,23 @@ class _Log:
         return {**self._writer.status(), "capped": self.capped, "filter_errors": self.unjudged}
 
 
+class _OtlpLog(_Log):
+    """One whose lines go to a collector, with attributes."""
+
+    __slots__ = ("_attributes",)
+
+    _attributes: tuple[tuple[str, Callable[[Entry], str]], ...]
+
+    def _put(self, entry: Entry) -> None:
+        body = self._line(entry)
+        attributes = tuple([(key, read(entry)) for key, read in self._attributes])
+        size = len(body) + sum(len(key) + len(value) for key, value in attributes)
+        self._writer.put(LogRecord(int(entry.wall * 1e9), body, attributes), size)
+
+
 class AccessLogs(Generic[Watched]):
     """``entry`` makes that of a call, of the time that it ended, the time of day, its span, and whether it was cut off.
-    ``filters`` makes the function of an expression; it may raise ValueError."""
+    ``filters`` makes the function of an expression, ``otlp`` what sends to a collector; they may raise ValueError."""
 
     def __init__(
         self,
@@ -156,11 +176,13 @@ class AccessLogs(Generic[Watched]):
         clock: Clock,
         options: LogOptions = NO_LOGS,
         filters: Filters = all_calls,
+        otlp: Collectors | None = None,
     ) -> None:
         self._entry = entry
         self._clock = clock
         self._rate = options.rate
         self._filters = filters
+        self._otlp = otlp
         self._own = self._of_program(options)
         self._logs = self._own
 
@@ -226,6 +248,23 @@ class AccessLogs(Generic[Watched]):
 
     def _of_resource(self, settings: AccessLog) -> _Log:
         if settings.sink == "otlp":
-            raise ValueError("logs over OTLP need the extra otel: pip install 'sidecarless[otel]'")
+            return self._to_collector(settings)
         line = line_of(settings, self._clock.time)
         return _Log(settings, line, partial(sinks.file, settings.path), self._cap(), self._filters(settings))
+
+    def _to_collector(self, settings: AccessLog) -> _Log:
+        if self._otlp is None:
+            raise ValueError("nobody here sends logs over OTLP")
+        output = self._otlp(settings)
+        body = line_of(replace(settings, labels=None), self._clock.time)
+        name = f"otlp {settings.service}:{settings.port}"
+        key = ("otlp", settings.service, settings.port, settings.log_name)
+        made = _OtlpLog(
+            settings,
+            lambda entry: body(entry).removesuffix("\n"),
+            lambda claimant: sinks.claim(key, name, lambda: output, claimant),
+            self._cap(),
+            self._filters(settings),
+        )
+        made._attributes = attributes_of(settings.labels or {}, self._clock.time)
+        return made

@@ -1,0 +1,62 @@
+"""Where access logs over OTLP go: a channel of grpcio to the collector that a provider names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from meshlib.problems import MeshError
+from meshlib.telemetry.access_log.otlp_output import METHOD, MISSING, OtlpOutput
+
+if TYPE_CHECKING:
+    from meshlib.engine.live_mesh import LiveMesh
+    from meshlib.policy.telemetry_settings import AccessLog
+    from meshlib.workload import Workload
+
+
+class CollectorChannel:
+    """In plain text, to where ``address`` says. Opened with the first request, and by each process for itself."""
+
+    def __init__(self, address: Callable[[], str]) -> None:
+        self._address = address
+        self._call: Any = None
+        self._of = -1, ""
+
+    def __call__(self, request: bytes, timeout: float) -> None:
+        """Send it. Raises ConnectionError for whatever goes wrong."""
+        import grpc
+
+        of = os.getpid(), self._address()
+        if of != self._of:
+            self._call = grpc.insecure_channel(of[1]).unary_unary(METHOD)
+            self._of = of
+        try:
+            self._call(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise ConnectionError(f"the collector at {of[1]}: {error.code().name}: {error.details()}") from None
+
+
+def otlp_output(settings: AccessLog, workload: Workload, live: Callable[[], LiveMesh | None]) -> OtlpOutput:
+    """For a provider ``envoyOtelAls``. Raises ``MeshError`` where an extra is missing."""
+    try:
+        import grpc  # noqa: F401 (whether it is there)
+    except ImportError:
+        raise MeshError(MISSING) from None
+    resource = {
+        "log_name": settings.log_name,
+        "cluster_name": workload.cluster,
+        "node_name": workload.name,
+        "zone_name": workload.locality,
+        "service.name": f"{workload.name}.{workload.namespace}",
+    }
+    channel = CollectorChannel(lambda: collector_address(settings.service, settings.port, live()))
+    return OtlpOutput(channel, settings.log_name, {key: value for key, value in resource.items() if value})
+
+
+def collector_address(service: str, port: int, live: LiveMesh | None) -> str:
+    """The first endpoint of the service that the mesh knows; where it knows none, its name is left to DNS."""
+    cluster = None if live is None else live.snapshot.clusters.get(f"outbound|{port}||{service}")
+    if cluster is not None and cluster.endpoints:
+        return cluster.endpoints[0].key
+    return f"{service}:{port}"

@@ -1,0 +1,100 @@
+"""Lines to a collector: batches, attributes, and ten minutes without one."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from meshlib.telemetry.access_log.otlp_output import BATCH, PAUSES, LogRecord, OtlpOutput
+from meshlib.telemetry.access_log.writer import Writer
+from tests.support.otlp_receiver import plain
+
+service_pb2 = pytest.importorskip("opentelemetry.proto.collector.logs.v1.logs_service_pb2")
+
+
+class Collector:
+    """Up or down, by a clock that only pauses move."""
+
+    def __init__(self, up_at: float = 0.0) -> None:
+        self.now = 0.0
+        self.up_at = up_at
+        self.asked = 0
+        self.received: list[object] = []
+        self.requests: list[object] = []
+
+    def send(self, request: bytes, timeout: float) -> None:
+        assert timeout > 0
+        self.asked += 1
+        if self.now < self.up_at:
+            raise ConnectionError("the collector at c:4317: UNAVAILABLE")
+        made = service_pb2.ExportLogsServiceRequest.FromString(request)
+        self.requests.append(made)
+        self.received += made.resource_logs[0].scope_logs[0].log_records
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    def output(self) -> OtlpOutput:
+        return OtlpOutput(self.send, "a-log", {"service.name": "me", "log_name": "a-log"}, self.pause)
+
+
+def test_a_record_has_its_time_its_text_and_its_attributes() -> None:
+    collector = Collector()
+    assert collector.output().write([LogRecord(1_000_000_007, "a line", (("code", "200"),))], lambda: False) == 0
+    (record,) = collector.received
+    assert (record.time_unix_nano, record.body.string_value, plain(record.attributes)) == (  # type: ignore[attr-defined]
+        1_000_000_007, "a line", {"code": "200"},
+    )  # fmt: skip
+    (request,) = collector.requests
+    assert plain(request.resource_logs[0].resource.attributes) == {"service.name": "me", "log_name": "a-log"}  # type: ignore[attr-defined]
+
+
+def test_many_are_sent_in_batches() -> None:
+    collector = Collector()
+    assert collector.output().write([LogRecord(n, str(n)) for n in range(BATCH + 1)], lambda: False) == 0
+    assert (collector.asked, len(collector.received)) == (2, BATCH + 1)
+
+
+def test_a_collector_that_is_down_for_a_moment_loses_nothing() -> None:
+    collector = Collector(up_at=3.0)
+    assert collector.output().write([LogRecord(1, "x")], lambda: False) == 0
+    assert (collector.asked, len(collector.received)) == (4, 1)
+
+
+def test_whoever_stops_does_not_wait_for_it() -> None:
+    collector = Collector(up_at=1e9)
+    assert collector.output().write([LogRecord(1, "x"), LogRecord(2, "y")], lambda: True) == 2
+    assert collector.now == 0.0
+
+
+def test_ten_minutes_without_a_collector() -> None:
+    """Nothing blocks, what waits is bounded, and what is not written is counted."""
+    collector = Collector(up_at=600.0)
+    turn, paused = threading.Semaphore(0), threading.Event()
+    pause = collector.pause
+
+    def wait(seconds: float) -> None:
+        paused.set()
+        turn.acquire()  # the thread in the background goes on when the test lets it
+        pause(seconds)
+
+    output = OtlpOutput(collector.send, "a-log", {}, wait)
+    writer: Writer[LogRecord] = Writer(output, "otlp c:4317", most=1000, gather=0.0)
+    writer.put(LogRecord(0, "first"), 10)
+    assert paused.wait(30)
+    for n in range(1000):
+        writer.put(LogRecord(n, "line"), 10)  # returns, whatever the collector does
+    assert (writer._held, writer.dropped) == (1000, 901)
+    for _ in range(int(600 / sum(PAUSES)) * len(PAUSES) + 200):
+        turn.release()
+    assert writer.flush(30)
+    assert writer.lost + writer.written == 100
+    writer.put(LogRecord(5, "after"), 10)
+    while collector.now < 600.0:
+        turn.release()
+        assert writer.flush(30)
+        writer.put(LogRecord(5, "after"), 10)
+    assert writer.flush(30)
+    assert collector.received[-1].body.string_value == "after"  # type: ignore[attr-defined]
+    writer.close(30)
