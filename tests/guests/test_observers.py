@@ -93,6 +93,35 @@ with EchoServer("v1", refuse_one) as server:
     assert [trace_of(request) for request in server.seen] == [servers[0].context.trace_id] * 2
 """
 
+OTEL_FLASK = """
+from flask import Flask
+from meshlib_flask import Mesh
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+with EchoServer("v1", refuse_one) as server:
+    app = Flask("page")
+    mesh = mesh_of(server, tracer_provider=provider)
+    if {first}:
+        FlaskInstrumentor().instrument_app(app, tracer_provider=provider)
+    Mesh(app, mesh)
+
+    @app.get("/page")
+    def page():
+        with mesh.client() as client:
+            return client.get("http://guest:9080/").json()["server"]
+
+    if not {first}:
+        FlaskInstrumentor().instrument_app(app, tracer_provider=provider)
+    assert app.test_client().get("/page").text == "v1"
+    spans = exporter.get_finished_spans()
+    servers = [span for span in spans if span.kind is SpanKind.SERVER]
+    calls = [span for span in calls_of(spans) if span.kind is SpanKind.CLIENT]
+    assert (len(servers), len(calls)) == (1, 1), [(span.name, span.kind) for span in spans]
+    assert calls[0].context.trace_id == servers[0].context.trace_id
+    assert servers[0].attributes["istio.namespace"] == "default"
+    assert [trace_of(request) for request in server.seen] == [servers[0].context.trace_id] * 2
+"""
+
 OTEL_GRPC = """
 import asyncio
 from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient, GrpcInstrumentorClient
@@ -171,6 +200,12 @@ def test_opentelemetry_instrumentation_httpx_beside_a_mesh_tells_nothing_twice(m
 def test_opentelemetry_instrumentation_fastapi_is_the_parent_of_a_meshs_call(first):
     pytest.importorskip("opentelemetry.instrumentation.fastapi", reason="make guests")
     run(BEGINS + OTEL_FASTAPI.format(first=first))
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before the extension", "after it"])
+def test_opentelemetry_instrumentation_flask_makes_no_second_server_span(first):
+    pytest.importorskip("opentelemetry.instrumentation.flask", reason="make guests")
+    run(BEGINS + OTEL_FLASK.format(first=first))
 
 
 def test_opentelemetry_instrumentation_grpc_beside_a_mesh_tells_nothing_twice():
