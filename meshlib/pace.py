@@ -51,7 +51,7 @@ _here = _Here()
 
 class Slices:
     """Work in slices. ``hurry`` says whether somebody waits for the end of it, so that it does not rest; ``stop`` whether it
-    is not wanted any more. ``slices`` counts; ``on_slice`` hears of the CPU seconds of each."""
+    is not wanted any more. ``slices`` counts; ``on_slice`` is called with the CPU seconds of each."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ def in_turns(items: Iterable[T]) -> Iterator[T]:
 
 
 def is_watched() -> bool:
-    """Whether anybody hears of the turns of this thread."""
+    """Whether the turns of this thread are reported to anyone."""
     return _here.work is not None
 
 
@@ -116,7 +116,7 @@ def free_in_turns(things: list[T] | dict[K, T]) -> None:
 
 @contextmanager
 def working(work: Work) -> Iterator[None]:
-    """``work`` hears of the turns of what this thread does inside."""
+    """The turns of what this thread does inside are reported to ``work``."""
     before, _here.work = _here.work, work
     try:
         yield

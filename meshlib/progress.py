@@ -15,7 +15,7 @@ EVERY_SECONDS = 0.5
 
 
 class Progress:
-    """How long ``what`` has been going on, shown from ``AFTER_SECONDS`` on. Hears of the work by its turns."""
+    """How long ``what`` has been going on, shown from ``AFTER_SECONDS`` on. The work's turns are reported to it."""
 
     def __init__(self, what: str, stream: TextIO) -> None:
         self._what = what

@@ -1,4 +1,4 @@
-"""Routes by claims of a token that nobody has verified."""
+"""Routes by claims of a token that is not verified."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ ByToken = Callable[[str, float], str]
 
 
 class UnknownCaller(Exception):
-    """Nobody who can be believed. Why is for the server's log; the caller is told no more than that."""
+    """A caller who cannot be authenticated. The reason is for the server's log; the caller is told no more than that."""
 
 
 def caller(

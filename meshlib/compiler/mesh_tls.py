@@ -1,5 +1,5 @@
 """Which TLS goes to the endpoints of a cluster: what a DestinationRule says, else mTLS of the mesh to the endpoints that take
-it (auto mTLS); and who may answer there.
+it (auto mTLS); and which identities are allowed there.
 
 Stricter than istiod: what PeerAuthentications say of one endpoint counts for that one, and not what the namespace of its
 service says for all (istiod then sends plain text to a workload that is STRICT in a namespace with DISABLE); of an address
@@ -141,8 +141,9 @@ class MeshTls:
         )
 
     def identities(self, service: Service) -> tuple[str, ...]:
-        """Who may answer for a service: the service accounts of all its endpoints, on whatever port, and a ServiceEntry's
-        ``subjectAltNames``; those of Istio's form also in the trust domains that are aliases. Empty: nobody says."""
+        """Which identities are allowed for a service: the service accounts of all its endpoints, on whatever port, and the
+        ``subjectAltNames`` of a ServiceEntry; those of Istio's form also in the trust domains that are aliases. Empty: none is
+        known."""
         known = self._identities.get(service.host)
         if known is None or known[0] is not service:
             known = self._identities[service.host] = service, tuple(sorted(self._who_answers(service)))

@@ -39,7 +39,7 @@ class WorkloadModes:
     ports: Mapping[int, PortMode] = field(default_factory=dict)
 
     def of(self, port: int) -> PortMode:
-        """``port`` 0: nobody says which. STRICT then, where any port is."""
+        """``port`` 0: it is not known which. STRICT then, where any port is."""
         if port:
             return self.ports.get(port, self.default)
         return next((m for m in (self.default, *self.ports.values()) if m.mtls is MtlsMode.STRICT), self.default)

@@ -210,7 +210,7 @@ def _of_field(
 
 
 def refusals(clusters: Iterable[Cluster], rules: Iterable[DestinationRule]) -> Iterator[Problem]:
-    """Clusters that no call may reach, because the TLS that their policy (one of ``rules``) asks for cannot be had."""
+    """Clusters that no call may reach, because the TLS that their policy (one of ``rules``) requires cannot be established."""
     refused = sorted({(c.destination_rule, c.refusal) for c in clusters if c.refusal})
     by_id = {rule.id: rule for rule in rules} if refused else {}
     for rule, reason in refused:

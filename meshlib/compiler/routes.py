@@ -40,7 +40,7 @@ PASSTHROUGH = "PassthroughCluster"
 class TlsSettings:
     """How to speak TLS to the endpoints of a cluster (DestinationRule ``tls``)."""
 
-    mode: str  # "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL": our SVID and roots; who may answer is in ``subject_alt_names``
+    mode: str  # "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL": our SVID and roots; the allowed identities are in ``subject_alt_names``
     sni: str = ""
     ca_certificates: str = ""
     client_certificate: str = ""
@@ -85,7 +85,7 @@ class Cluster:
     slow_start: SlowStart | None = None
     retry_budget: RetryBudget | None = None
     placement: Placement | None = None  # None: one priority, one locality
-    identities: tuple[str, ...] = ()  # who may answer (ServiceEntry subjectAltNames)
+    identities: tuple[str, ...] = ()  # allowed identities (ServiceEntry subjectAltNames)
     dial_port: int = 0  # of passthrough: the port that is dialled, whatever the URL says (0: the URL's)
     dial_host: str = ""  # of passthrough: the host that is dialled ("": the URL's)
     auto_mtls: TlsSettings | None = None
@@ -96,9 +96,8 @@ class Cluster:
     mtls_disabled: Mapping[str, str] = field(
         default_factory=dict
     )  # by endpoint, the PeerAuthentication that says DISABLE
-    refusal: str = (
-        ""  # why no call may be made: the TLS that the policy asks for cannot be had, and plaintext is not it
-    )
+    refusal: str = ""
+    """Why no call may be made: the TLS that the policy requires cannot be established, and plaintext is not allowed."""
     lack: Lack | None = None  # why it has no endpoints, if it has none
     given_by: str = ""  # the LocalEndpoints that gives them
     namespace: str = ""  # of the service
@@ -234,7 +233,7 @@ class VirtualHost:
     ``single`` short-cuts the commonest table, a single rule that matches everything. ``registered``: the host is one of the
     registry's, not a VirtualService's alone. ``tcp``: a sidecar would forward the connection to the destination as it is;
     neither rules nor Host are asked. ``any_host``: requests to the address are for it whatever their Host says. ``any_port``:
-    nobody has said which ports the host has, and calls to those that are no virtual host's are for this one.
+    nobody has said which ports the host has, and calls to those that belong to no virtual host are for this one.
     """
 
     host: str

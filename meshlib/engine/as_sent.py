@@ -1,4 +1,4 @@
-"""How requests that are no library's own are sent: headers as a list, a body that is at hand."""
+"""How requests that do not come from a library are sent: headers as a list, a body that is at hand."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class CheckFailures:
-    """Counted; ``report`` (set by whoever can log) hears of the first."""
+    """Counted; ``report`` (set by whoever can log) is called for the first."""
 
     __slots__ = ("count", "report")
 

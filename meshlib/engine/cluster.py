@@ -51,7 +51,7 @@ class Retrying(Protocol):
 
 class ClusterState:
     """What is remembered about a cluster: requests in flight, ejections, slots, balancer position, resolved names.
-    ``on_ejection`` hears of each ejection and return.
+    ``on_ejection`` is called for each ejection and return.
 
     The lock is re-entrant because an abandoned response may be finalised by the garbage collector while this very
     thread holds it.
@@ -486,7 +486,7 @@ class BoundCluster:
             self.state.generation += 1
 
     def _tell(self, *events: Ejection) -> None:
-        """Not under the lock: whoever hears of it may write to a disk."""
+        """Not under the lock: what is called may write to a disk."""
         told = self.state.on_ejection
         if told is not None:
             for event in events:

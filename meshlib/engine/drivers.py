@@ -60,7 +60,7 @@ class AsyncRuntime(Protocol[R_contra]):
 
 class CallbackRuntime(Protocol[R_contra]):
     """Begins effects and returns at once; ``done(result)`` is called once when the effect is over. Each method returns a
-    function that cancels what it began. ``after`` is no effect: it rings later, beside what goes on."""
+    function that cancels what it began. ``after`` is not an effect: it rings later, beside what goes on."""
 
     def send(self, effect: Send[R_contra], done: Callable[[Outcome], None]) -> Cancel: ...
     def sleep(self, seconds: float, done: Callable[[None], None]) -> Cancel: ...

@@ -19,7 +19,7 @@ def endpoint_tls(
     spec: Cluster, endpoint: Address, mutual: Collection[str], certificate: str | None = None
 ) -> tuple[str, str]:
     """``mTLS``, ``plain text`` or the mode of a DestinationRule (SIMPLE, MUTUAL), and the reason. ``mutual``: keys of endpoints
-    that take mTLS of the mesh; ``certificate``: our SPIFFE ID, "" without a certificate, None when nobody says."""
+    that take mTLS of the mesh; ``certificate``: our SPIFFE ID, "" without a certificate, None when it is not known."""
     tls = spec.tls
     if tls is not None:
         if tls.mode != "ISTIO_MUTUAL":

@@ -25,7 +25,7 @@ SHOWN = 5
 
 def explain(live: Live, view: RequestView, now: float, certificate: str | None = None) -> Exchange:
     """What ``outbound`` would decide, with the reasons. The weighted choice is left open: all destinations are shown.
-    ``certificate``: our SPIFFE ID, "" without a certificate, None when nobody says."""
+    ``certificate``: our SPIFFE ID, "" without a certificate, None when it is not known."""
     found = route(live.snapshot, view)
     vhost, taken = found.virtual_host, found.rule_object
     considered = [Considered(s.index, s.name, False, s.reason) for s in vhost.skipped]

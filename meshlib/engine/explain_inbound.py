@@ -1,4 +1,4 @@
-"""Explains what happens to a request that comes in, by the same tables that decide about requests. Asks nobody: what an
+"""Explains what happens to a request that comes in, by the same tables that decide about requests. Sends nothing: what an
 authorizer, a token's signature or the load of the server would add is said in words."""
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _without_authorizer(customs: Iterable[Custom], request: InboundRequest) -> D
 
 
 def _by_unread(tokens: TokenRules | None, request: InboundRequest) -> UnreadTokens | None:
-    """What refuses the request because nobody can read it, if there is such a thing. Claims that were told are of a token that
+    """What refuses the request because it cannot be read, if anything does. Claims that were given are of a token that
     may be wherever rules look for one."""
     if tokens is None:
         return None

@@ -50,7 +50,7 @@ class Calls:
 
 
 class Guard:
-    """One service's guard. ``report(host, mechanism, mode, verdict)`` hears of everything a mechanism did or, in shadow,
+    """One service's guard. ``report(host, mechanism, mode, verdict)`` is called for everything a mechanism did or, in shadow,
     would have done; ``counts`` holds the same for status."""
 
     __slots__ = (
@@ -182,7 +182,7 @@ class Guard:
                 self.adaptive.record(seconds, active, dropped=status in OVERLOADED or (not success and not status))
             calls.active -= 1
             call.entered = False
-        if changed:  # not under the lock: whoever hears of it may write to a disk
+        if changed:  # not under the lock: what is called may write to a disk
             self.note("circuitBreaker", changed)
 
     def observe(self, endpoint: EndpointState, seconds: float, now: float) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from meshlib.policy.request_match import Test
 
 Report = Callable[[str, str, str, str], None]
-"""Hears of what mechanisms decide: the service, the mechanism, its mode and the verdict."""
+"""Is called with what mechanisms decide: the service, the mechanism, its mode and the verdict."""
 
 SHED = Refusal(503, "overloaded", None, "UO", "overload", OVERLOADED)
 FULL = Refusal(503, "reached concurrency limit", None, "UO", "reached_concurrency_limit", OVERLOADED)

@@ -64,11 +64,11 @@ class PolicyConsidered:
 class InboundExplanation:
     """A decision, before anything that must be asked of others.
 
-    ``status`` is that of the response: 200 when the request would reach the application, which may answer otherwise;
+    ``status`` is that of the response: 200 when the request would reach the application, which may respond otherwise;
     ``grpc_status`` of a gRPC call, None of others. ``policy`` ("namespace/name") and ``rule`` (its position) are of the DENY
     rule that refuses or the ALLOW rule that lets in, "" and None when there is none; ``resource`` is that policy as
     "AuthorizationPolicy/namespace/name", or the PeerAuthentication that refuses (``refused_by``). ``mtls`` is the mode of the
-    port (STRICT, PERMISSIVE, DISABLE), ``mtls_policy`` whose it is ("namespace/name", "": nobody says).
+    port (STRICT, PERMISSIVE, DISABLE), ``mtls_policy`` where it comes from ("namespace/name", "": no policy).
     ``notes`` say what would be decided elsewhere (external authorizers, tokens, limits)
     or is not known."""
 

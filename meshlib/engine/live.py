@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class Live:
     """A snapshot and its bound clusters. Clusters are bound when first used: a client of a thousand services talks to
-    a few. ``on_bind`` hears of each cluster that is bound (the resolver looks after its names); ``storage`` makes the
+    a few. ``on_bind`` is called for each cluster that is bound (the resolver looks after its names); ``storage`` makes the
     storage of a circuit breaker, ``report`` hears what guards do, and ``on_ejection`` of each ejection and return, with the key
     of its cluster."""
 

@@ -1,7 +1,7 @@
 """The outbound exchange: the whole life of a client's call, from the chosen rule to the last byte of the response.
 
 Read from top to bottom: local responses -> cluster and deadlines -> admission -> pick -> send -> judge -> retry or deliver.
-What is no effect is a plain function of its own; what few calls need and has effects (a delay, a line to wait in, hedges) a
+What is not an effect is a plain function of its own; what few calls need and has effects (a delay, a line to wait in, hedges) a
 generator of its own. The happy path is inline, because each level of ``yield from`` costs at every resume.
 """
 

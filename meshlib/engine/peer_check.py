@@ -51,7 +51,7 @@ class PeerCounts:
 
 
 class PeerCheck:
-    """Refuses peers that are nobody. ``policy`` is the PeerAuthentication that says STRICT."""
+    """Refuses peers without an identity. ``policy`` is the PeerAuthentication that says STRICT."""
 
     at_once = True
     __slots__ = ("_counts", "_no_identity", "_plain_text", "policy")

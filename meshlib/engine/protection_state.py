@@ -67,7 +67,7 @@ UNPROTECTED = BoundProtection()
 
 
 class ProtectionState:
-    """``ask`` makes calls through the mesh, ``shared`` what counts in Redis; ``report`` hears of what is decided."""
+    """``ask`` makes calls through the mesh, ``shared`` what counts in Redis; ``report`` is called with what is decided."""
 
     __slots__ = (
         "_active",

@@ -80,7 +80,7 @@ def refused(mechanism: str) -> Outcome:
 
 
 def refused_to_connect(record: Exchange, why: str) -> Outcome:
-    """The TLS that a policy asks for cannot be had, and plaintext is not it: a connect failure, flag UF."""
+    """The TLS that a policy requires cannot be established, and plaintext is not allowed: a connect failure, flag UF."""
     record.add_flag("UF")
     return Outcome(Failure.CONNECT_FAILED, why)
 

@@ -1,4 +1,4 @@
-"""What is to be said of a certificate that nobody renews, in time for a person to do something."""
+"""What is reported of a certificate that is not renewed, in time for a person to act."""
 
 from __future__ import annotations
 

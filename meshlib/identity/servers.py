@@ -32,7 +32,7 @@ class NoCertificate(MeshError, OSError):
 
 
 class ServerRefused(MeshError, OSError):
-    """A server is not one of those that may answer. Nothing was sent to it."""
+    """A server has none of the allowed identities. Nothing was sent to it."""
 
 
 class Standing(IntEnum):
@@ -85,7 +85,7 @@ class Servers:
         return identity is None or vouched.credentials is not identity.latest
 
     def credentials(self, wanted_by: str) -> Credentials:
-        """For a connection that is made now. Raises ``NoCertificate``; ``wanted_by`` is the resource that asks for mTLS."""
+        """For a connection that is made now. Raises ``NoCertificate``; ``wanted_by`` is the resource that requires mTLS."""
         identity = self._identity
         current = None if identity is None else identity.current()
         required = f"{wanted_by} requires mTLS of the mesh (ISTIO_MUTUAL)"

@@ -1,4 +1,4 @@
-"""What an ``Identity`` is fed by: files, the SPIFFE Workload API, istiod, or somebody's hands."""
+"""What feeds an ``Identity``: files, the SPIFFE Workload API, istiod, or the program itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from meshlib.security.trust_bundles import TrustBundles
 
 Publish = Callable[["Svid", "TrustBundles"], None]
-"""A new good version, from any thread. What is told again without a change is no rotation."""
+"""A new good version, from any thread. A version that is reported again without a change is not a rotation."""
 Report = Callable[[str], None]
 """What is wrong, as a sentence with its file or address and its remedy; "" when it is over. The last good version stays."""
 

@@ -136,7 +136,7 @@ _NOT_BALANCED = frozenset(("PASSTHROUGH", "RING_HASH", "MAGLEV"))
 
 
 def new_balancer(name: str) -> Balancer:
-    """The balancer that a cluster asks for, at its beginning. Raises ``LookupError`` for a name that nobody has added."""
+    """The balancer that a cluster asks for, at its beginning. Raises ``LookupError`` for a name that was not added."""
     if name in _NOT_BALANCED:
         return _NotAsked()
     found = BALANCERS.get(name)

@@ -37,7 +37,7 @@ _LARGEST = 2**63 - 1
 
 
 def cel_problem(text: str) -> str:
-    """Why ``text`` is no expression, "" when it is one."""
+    """Why ``text`` is not an expression, "" when it is one."""
     try:
         parser = _Parser(text)
         parser.expression()

@@ -25,7 +25,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_guarded(address: str) -> bool:
-    """Whether ``address``, an IP, must not be connected to. What is no IP must not be either."""
+    """Whether ``address``, an IP, must not be connected to. Text that is not an IP must not be connected to either."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

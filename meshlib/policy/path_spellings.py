@@ -123,7 +123,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def decode(path: str) -> str:
-    """Percent-decoded once. What is no escape (``%zz``) stays."""
+    """Percent-decoded once. What is not an escape (``%zz``) stays."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), path) if "%" in path else path
 
 

@@ -3,7 +3,7 @@
 As Envoy's matcher of subject alternative names with exact names: DNS names compare as DNS names do (case aside, wildcards of
 the certificate in its left-most label only), all others whole. Stricter than Envoy with Istio's configuration: a name of the
 certificate is only compared with allowed names of its own type, so that a DNS name that is spelled like a SPIFFE ID is none;
-and a certificate with several URIs is no SPIFFE identity at all (SPIFFE allows exactly one).
+and a certificate with several URIs is not a SPIFFE identity at all (SPIFFE allows exactly one).
 """
 
 from __future__ import annotations

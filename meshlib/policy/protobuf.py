@@ -127,7 +127,7 @@ class Message:
         return field in self._found
 
     def number(self, field: int) -> int:
-        """The last one counts. Raises ValueError when it is no number."""
+        """The last one counts. Raises ValueError when it is not a number."""
         value = self._found.get(field, (0,))[-1]
         if not isinstance(value, int):
             raise ValueError(f"field {field} is not a number")

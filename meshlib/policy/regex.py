@@ -22,7 +22,7 @@ class BadRegex(ValueError):
 
 def wire(text: str) -> str:
     """Configuration text as a wire string: the latin-1 reading of its UTF-8 bytes, so that it compares with what was
-    received byte for byte. Never raises, also for what is no Unicode."""
+    received byte for byte. Never raises, also for text that is not Unicode."""
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("latin-1")
 
 

@@ -31,7 +31,7 @@ class Lack:
 def no_endpoints(
     host: str, client_namespace: str, why: str, *, subset: str = "", port: int = 0, domain: str = DOMAIN
 ) -> Lack:
-    """Of a host by its full name, for clients of a namespace; ``port`` is the service's, 0 when nobody has said it."""
+    """Of a host by its full name, for clients of a namespace; ``port`` is the service's, 0 when it is not known."""
     short, mine = _short(host, client_namespace, domain)
     if why == UNDEFINED:
         message = f"host {host} is not in the registry: {why}"

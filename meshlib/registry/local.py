@@ -3,7 +3,7 @@ of it; a host that nothing defines becomes a service.
 
 Which port of a service an address is for: the one that its entry names, else those whose number (or targetPort) is the
 address's own port, else all of them. A service that nothing defines has the ports of its addresses, and may be called on any
-other, too: nobody has said which it has.
+other, too: it is not known which it has.
 """
 
 from __future__ import annotations

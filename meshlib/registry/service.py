@@ -13,7 +13,7 @@ LOCAL = "local"
 CLUSTER_DNS = "cluster_dns"
 """The resolution of a service that is called at its own name (``endpoints="dns"``)."""
 ANY_PORT = 0
-"""Among the endpoints of a service by port: those of ports that nobody has named."""
+"""Among the endpoints of a service by port: those of ports without a name."""
 HTTP_PROTOCOLS = frozenset(("http", "http2", "grpc", "grpc-web"))
 TLS_PROTOCOLS = frozenset(("https", "tls"))
 PROTOCOLS = HTTP_PROTOCOLS | TLS_PROTOCOLS | {"tcp", "mongo", "mysql", "redis", "udp"}
@@ -74,7 +74,7 @@ class Service:
     which it does (None: all), ``aliases`` the ExternalNames that stand for this host. ``position`` is that among the hosts of
     its resource. ``cluster_ports`` are the ports that there are clusters of, None: all. ``alike`` is what two ServiceEntries
     must have in common for the ports of both to be one service's. One with endpoints of ``ANY_PORT`` may be called on every
-    port: nobody has said which it has. ``why_empty``: why it has no endpoints, if it has none; ``given_by`` the LocalEndpoints
+    port: it is not known which it has. ``why_empty``: why it has no endpoints, if it has none; ``given_by`` the LocalEndpoints
     that gives them."""
 
     host: str

@@ -27,7 +27,7 @@ def services_of(resource: ServiceEntry, workloads: Workloads) -> Iterator[Servic
     )
     written = spec.endpoints or spec.workload_selector is not None
     for position, host in enumerate(spec.hosts):
-        name = host.lower().removesuffix(".")  # one label stays one: it is no Service's short name
+        name = host.lower().removesuffix(".")  # a single label stays as it is: it is not the short name of a Service
         itself = "" if written else name
         yield Service(
             host=name,

@@ -55,7 +55,7 @@ def endpoints_of_words(words: Sequence[str], *, file: str, namespace: str) -> En
 
 
 def _hosts(words: Sequence[str], file: str) -> tuple[list[dict[str, object]], list[str], list[Problem]]:
-    """Entries of ``spec.hosts``, the words that they are of, and what is no such word."""
+    """Entries of ``spec.hosts``, the words that they are of, and what is not such a word."""
     found: dict[tuple[str, str], list[str]] = {}
     said: dict[tuple[str, str], str] = {}
     problems = []

@@ -122,7 +122,7 @@ def _texts(value: object) -> list[str]:
 
 
 def template_problem(data: str | bytes, file: str) -> Problem | None:
-    """The one sentence about a text that is no YAML, if it is a template."""
+    """The one sentence about a text that is not YAML, if it is a template."""
     raw = data.encode(errors="replace") if isinstance(data, str) else data
     match = _TEMPLATE.search(raw)
     if match is None:

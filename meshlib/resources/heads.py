@@ -36,7 +36,7 @@ def no_object(value: object) -> Said:
 
 
 def no_head(value: Mapping[str, object], kind: object, version: object) -> Said:
-    """Of an object whose apiVersion or kind is no text."""
+    """Of an object whose apiVersion or kind is not a string."""
     keys = ", ".join(str(key)[:40] for key in list(value)[:5]) or "(none)"
     if kind is None and version is None:
         # folders of resources hold other YAML too (a chart's values, an OpenAPI document): said, not refused

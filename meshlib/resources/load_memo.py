@@ -32,7 +32,7 @@ class ReadText:
 @dataclass(slots=True)
 class Checked:
     """What a document was found to be; ``would_be`` is the id that the resource has, or would have; ``refused``
-    has the model of a document that is no resource, and the apiVersion and kind that a typed list may say for it."""
+    has the model of a document that is not a resource, and the apiVersion and kind that a typed list may say for it."""
 
     document: Document
     resource: Resource | None

@@ -26,7 +26,7 @@ def signature_of(found: os.stat_result) -> Signature:
 class FileFound:
     """What a load found at a file, beside its resources. ``unreadable`` says why it could not be read; ``broken``: an error
     is about it; ``says_empty``: its only content is the comment ``# meshlib: empty``; ``refused``: ids of the resources that
-    errors keep out; ``torn``: the texts of its documents that are no YAML; ``stand_ins``: what stands for policies among
+    errors keep out; ``torn``: the texts of its documents that are not YAML; ``stand_ins``: what stands for policies among
     them that may have refused somebody."""
 
     signature: Signature | None = None

@@ -379,7 +379,7 @@ class Loading:
 def _checked_inside(
     model: type[Resource], taken: dict[str, object], inside: Document
 ) -> tuple[Resource | None, list[Finding]]:
-    """A MeshConfig. What a newer or older Istio has in it is no reason to refuse the rest: istiod ignores it."""
+    """A MeshConfig. What a newer or older Istio has in it does not make the rest invalid: istiod ignores it."""
     resource, findings = check(model, taken, inside.positions, lenient=True)
     return None if inside.broken else resource, findings
 

@@ -212,7 +212,7 @@ class MeshConfigData(Loose):
 
 
 class ConfigMap(KubernetesResource):
-    """The ConfigMap ``istio`` (or ``istio-<revision>``) that istiod reads. ConfigMaps of other names are no resources here."""
+    """The ConfigMap ``istio`` (or ``istio-<revision>``) that istiod reads. Those with other names are not resources here."""
 
     kind: Literal["ConfigMap"]
     data: MeshConfigData

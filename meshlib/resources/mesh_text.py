@@ -39,7 +39,7 @@ def has_mesh_config(kind: str, version: str, value: Mapping[str, object]) -> boo
 
 def opened(document: Document) -> tuple[Document, list[Finding]]:
     """The same ConfigMap with its text read: ``data.mesh`` is an object, and what is said of that has its place in the text.
-    Of a text that is no YAML, or no object, the findings say so, and the document is broken."""
+    Of a text that is not YAML, or not an object, the findings say so, and the document is broken."""
     value, outer = document.value, document.positions
     text = value["data"]["mesh"]
     if not isinstance(text, str):
@@ -82,7 +82,7 @@ class _Shift:
         self._line = node.line
 
     def place(self, inside: tuple[int, int]) -> tuple[int, int]:
-        """A text that is no block is told of where it begins. Lines of a block are indented by two more than its key."""
+        """A text that is not a block is reported where it begins. Lines of a block are indented by two more than its key."""
         if not self._block:
             return self._key
         return self._line + inside[0], self._key[1] + 1 + inside[1]

@@ -111,5 +111,5 @@ class PlainTree:
     def end(self) -> Plain | None:
         """The end of a document; None for one of nothing."""
         root, place, items = self._root, self._place, self._items
-        whole = items and len(items) == len(self._listed)  # else some are no objects
+        whole = items and len(items) == len(self._listed)  # else some are not objects
         return None if not root or root[0] is None else (root[0], place, items if whole else None)

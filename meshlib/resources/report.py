@@ -206,7 +206,7 @@ class _Excerpts:
                 text = stream.read()
         except OSError:
             return []  # the problem itself is shown; only its excerpt is missing
-        # a terminal's history and a build log are no places for keys
+        # keys do not belong in a terminal's history or a build log
         return [] if _SECRET.search(text) else text.split("\n")
 
 

@@ -12,7 +12,7 @@ class Selector(Model):
 
 
 class WorkloadSelector(Model):
-    """``spec.workloadSelector`` of what is no policy: the same, in the older spelling."""
+    """``spec.workloadSelector`` of resources other than policies: the same, in the older spelling."""
 
     labels: dict[str, str] | None = None
 

@@ -70,7 +70,7 @@ def stand_in_for(
 
 
 def stand_ins_for_text(text: str, origin: Origin) -> list[Guarding]:
-    """For a document that is no YAML, none when it is not about such a policy. They are everywhere."""
+    """For a document that is not YAML, none when it is not about such a policy. They are everywhere."""
     if not _ISTIOS.search(text):
         return []
     found = _NAMED.search(text)

@@ -19,7 +19,7 @@ _PORT = re.compile(r"(:[0-9]*)?")
 
 
 class BadUrl(ValueError):
-    """Why a text is no URL."""
+    """Why a text is not a URL."""
 
 
 def scheme_of(text: str) -> str:

@@ -141,7 +141,7 @@ class Authority:
     def sign(
         self, identity: str, public: object, now: float, *, ttl: float = SVID_TTL, dns: Sequence[str] = ()
     ) -> x509.Certificate:
-        """A leaf for somebody's key; it ends with its issuers at the latest. Raises ValueError for what is not a valid SPIFFE
+        """A leaf for a given key; it ends with its issuers at the latest. Raises ValueError for what is not a valid SPIFFE
         ID of a workload in this trust domain, for a key or name that is not certified, and when this authority's own
         certificate is not valid now."""
         found = workload_of(identity, self.trust_domain)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def issuers_of(pem: bytes) -> tuple[x509.Certificate, ...]:
     """The chain of an authority, its own certificate first, the root last. Raises ValueError, as the end of a sentence about
-    what was read, for what is no such chain."""
+    what was read, for what is not such a chain."""
     from cryptography import x509
 
     try:

@@ -32,7 +32,7 @@ def identity_of(certificate: bytes | str) -> SpiffeId | None:
     """The identity in a leaf certificate, DER or PEM (of several PEM blocks the first is the leaf, as TLS sends them); None
     when it has none, or one that breaks a rule of SPIFFE: ``why_no_identity`` says which.
 
-    Without the library ``cryptography`` nobody has an identity, and the log says once what to install.
+    Without the library ``cryptography`` no caller has an identity, and the log says once what to install.
     """
     if len(certificate) > LONGEST or not installed():
         return None

@@ -38,7 +38,7 @@ class Block(NamedTuple):
 
 def blocks(text: bytes, part: str) -> list[Block]:
     """Every block of a text. ``part`` names it in errors. Raises ``Unusable`` for a text that has none, or has one that is cut
-    off or is no base64: a file may be half written."""
+    off or is not base64: a file may be half written."""
     if not text.strip():
         raise Unusable(part, "is empty", "wait until it has been written, or write it again")
     if len(text) > LONGEST:

@@ -19,7 +19,7 @@ CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
 def read_key(text: bytes, certificate: x509.Certificate) -> bytes:
-    """The key as PKCS#8 in PEM, not encrypted. Raises ``Unusable`` for what is no key, is encrypted, is too weak for TLS, or
+    """The key as PKCS#8 in PEM, not encrypted. Raises ``Unusable`` for what is not a key, is encrypted, is too weak for TLS, or
     is not the key of ``certificate``."""
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 

@@ -15,7 +15,7 @@ LONGEST = 64 * 1024
 
 
 def key_of(request: bytes) -> PublicKey:
-    """The key of a request (PEM or DER) that is signed by it. Raises ValueError for what is no request, for one whose
+    """The key of a request (PEM or DER) that is signed by it. Raises ValueError for what is not a request, for one whose
     signature is not by its key (its sender does not hold the key), and for a key that we do not certify."""
     from cryptography import x509
 
@@ -26,7 +26,7 @@ def key_of(request: bytes) -> PublicKey:
         found = load(request)
         public: object = found.public_key()
         signed = found.is_signature_valid
-    except Exception:  # noqa: BLE001 (whatever a stranger's bytes bring about, they are no request)
+    except Exception:  # noqa: BLE001 (whatever a stranger's bytes cause, they are not a request)
         raise ValueError("is not a valid certificate signing request (PKCS#10, PEM or DER)") from None
     key = usable(public)
     if not signed:

@@ -60,7 +60,7 @@ class TrustBundles:
 
 def read_roots(text: bytes, now: float | None = None) -> tuple[bytes, ...]:
     """The roots (DER) of one trust domain, in PEM or as a SPIFFE bundle (JSON: the keys with ``"use": "x509-svid"``). Raises
-    ``Unusable`` for a text that is neither, or has a certificate that is no authority's: a leaf among the roots would be
+    ``Unusable`` for a text that is neither, or has a certificate that is not an authority's: a leaf among the roots would be
     trusted for nothing, and somebody has meant something else. With ``now``: unless one of them is valid at that time."""
     certificates = _of_json(text) if text.lstrip().startswith(JSON) else _of_pem(text)
     begins = []

@@ -384,7 +384,7 @@ class _Greeter(asyncio.Protocol):
         self._credentials = credentials
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        secured = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        secured = cast("asyncio.Transport", transport)  # uvloop's transports are not subclasses
         connected = JoinedWrites(secured, asyncio.get_running_loop())
         serving = None
         try:

@@ -65,7 +65,7 @@ def _checked(app: object, target: str, wsgi: bool) -> object:
 
 
 def _kind(app: object) -> str:
-    """ "asgi", "wsgi", "factory" or "": nobody can tell. By how many arguments it must be given."""
+    """ "asgi", "wsgi", "factory" or "" when it cannot be told. By how many arguments it must be given."""
     call = app if inspect.isroutine(app) else getattr(app, "__call__", app)  # noqa: B004 (the function itself is looked at)
     if inspect.iscoroutinefunction(call):
         return "asgi"

@@ -28,7 +28,7 @@ class Verdict(Enum):
 
 def verdict(first: int, mode: MtlsMode, has_certificate: bool) -> Verdict:
     """``first``: the first byte that the client has sent. ``has_certificate``: whether there is one that we can show now;
-    without one nobody can be spoken to over TLS. DISABLE looks at nothing: what is no HTTP is refused by who reads it."""
+    without one nobody can be spoken to over TLS. DISABLE looks at nothing: what is not HTTP is refused by its reader."""
     if mode is MtlsMode.DISABLE:
         return Verdict.PLAIN
     if first == HANDSHAKE:

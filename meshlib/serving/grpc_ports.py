@@ -230,7 +230,7 @@ def _judges(server: object, core: MeshCore) -> bool:
 
 
 def _when_it_stops(server: Any, port: GrpcPort) -> None:
-    """grpcio tells nobody that a server is told to stop: so its ``stop`` tells."""
+    """grpcio has no hook for a server that is stopped, so its ``stop`` is wrapped."""
     here = weakref.ref(server)
     original = type(server).stop
 

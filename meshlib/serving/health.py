@@ -58,7 +58,7 @@ def _closing(send: Send) -> Send:
 
 
 def has_route(app: object, path: str) -> bool | None:
-    """Whether an application of Starlette, FastAPI or Flask has a route for GET ``path``; None: of this one nobody can
+    """Whether an application of Starlette, FastAPI or Flask has a route for GET ``path``; None: of this one it cannot
     tell."""
     for _ in range(100):  # what is wrapped around it
         routes = getattr(app, "routes", None)

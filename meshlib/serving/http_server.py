@@ -44,7 +44,7 @@ HTTP_2 = ("h2", "http/1.1")
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
     """``http``, ``loop`` and ``ws`` are uvicorn's; ``http2`` needs a uvicorn that has it. ``drain``: seconds that requests
-    under way have when the server is told to stop. ``health_path`` "": nobody is told. ``keep_alive``: seconds that a
+    under way have when the server is told to stop. ``health_path`` "": there is none. ``keep_alive``: seconds that a
     connection may be idle."""
 
     http: str = "auto"
@@ -112,7 +112,7 @@ class HttpServer(uvicorn.Server):
         )
 
     def why_not_ready(self) -> str:
-        """Why nobody should be sent here, in words that any caller may read; "" when they may."""
+        """Why no requests should be sent here, in words that any caller may read; "" when they may."""
         identity = self._core.identity
         if self._core.live is None:
             return "closed"

@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def mode_of(core: MeshCore, port: int) -> MtlsMode:
-    """``port`` is the container's. Of a mesh that is closed nobody is let in who does not show a certificate."""
+    """``port`` is the container's. On a mesh that is closed no one is let in without a certificate."""
     live = core.live
     return MtlsMode.STRICT if live is None else live.inbound.of(port).settings.mtls

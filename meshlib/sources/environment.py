@@ -68,7 +68,7 @@ def identity_from_env(environ: Mapping[str, str]) -> Identity | None:
 def identity_of_files(
     cert: str, key: str, bundle: str, *, named: Sequence[str] = FILES, wait: bool = False
 ) -> Identity | None:
-    """The identity that somebody has written down as three texts, which are called ``named`` there; None when all are "".
+    """The identity that was given as three texts, which are called ``named`` there; None when all are "".
     Raises ``MeshError`` naming what is missing. ``wait``: as of ``Identity.from_files``."""
     given = dict(zip(named, (cert, key, bundle), strict=True))
     missing = [name for name, value in given.items() if not value]

@@ -60,7 +60,7 @@ class FileLook:
     """What one look found at a file, beside its resources. ``signature`` changes when the file does; ``age`` is how many
     seconds ago that was, by the file's own times, 0 when not known. ``unreadable`` says why nothing could be read.
     ``broken``: an error was found in it. ``refused``: the resources that errors keep out. ``torn``: the texts of documents
-    that are no YAML, in which anything may be. ``says_empty``: its only content is the comment that confirms it."""
+    that are not YAML, in which anything may be. ``says_empty``: its only content is the comment that confirms it."""
 
     signature: Hashable = None
     size: int = 0

@@ -44,7 +44,7 @@ class Looks:
 
 
 def look_at(app: object) -> None:
-    """Have the router of an application, or the router itself, looked at. What is no Starlette router stays as it is."""
+    """Have the router of an application, or the router itself, looked at. What is not a Starlette router stays as it is."""
     router = getattr(app, "router", app)
     if isinstance(router, Router) and not isinstance(router.middleware_stack, Looks):
         router.middleware_stack = Looks(router.middleware_stack)

@@ -40,7 +40,7 @@ class Blocks:
         }
 
     def __call__(self, ip: str) -> int:
-        """The bits. Raises ``UnknownValue`` for what is no IP."""
+        """The bits. Raises ``UnknownValue`` for text that is not an IP."""
         parts = ip.split(".")
         if len(parts) == 4:
             a, b, c, d = [_NUMBERS.get(part, -1) for part in parts]

@@ -191,7 +191,7 @@ def _is_prime(number: int) -> bool:
 
 
 def warnings(resource: DestinationRule) -> Iterator[Notice]:
-    """Failover that nothing triggers, certificates that nobody reads, a selector of nothing."""
+    """Failover that nothing triggers, certificates that are not read, a selector of nothing."""
     spec = resource.spec
     if spec.workload_selector is not None:
         yield from selector_warnings(spec.workload_selector.match_labels, (*_SPEC, "workloadSelector"))

@@ -106,7 +106,7 @@ _CIPHERS = frozenset(
 
 
 def server_tls_warnings(tls: ServerTls | None, loc: Loc) -> Iterator[Notice]:
-    """Ciphers that Istio leaves out, old versions without ciphers for them, certificates that nobody reads."""
+    """Ciphers that Istio leaves out, old versions without ciphers for them, certificates that are not read."""
     if tls is None:
         return
     if tls.min_protocol_version in ("TLSV1_0", "TLSV1_1") and not tls.cipher_suites:

@@ -21,7 +21,7 @@ def refusals(resource: WorkloadEntry) -> Iterator[Notice]:
 
 
 def workload(entry: WorkloadEntrySpec, loc: Loc, service_ports: Set[str] | None = None) -> Iterator[Notice]:
-    """``service_ports`` are the names that the ports of a ServiceEntry have; its addresses are no names then."""
+    """``service_ports`` are the names that the ports of a ServiceEntry have; its addresses are not names then."""
     address = entry.address or ""
     if not address and not entry.network:
         yield refused("missing-field", loc, "an endpoint has no address", "address: 10.0.0.1")

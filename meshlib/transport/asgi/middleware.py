@@ -260,7 +260,7 @@ class MeshASGIMiddleware:
         return call
 
     def _is_usual(self, request: AsgiRequest) -> bool:
-        """Whether ``request``, which has headers of its own, goes straight all the same: it says no deadline, is no gRPC."""
+        """Whether ``request``, which has headers of its own, goes straight all the same: it has no deadline, is not gRPC."""
         if request.forwarded and not self._warned:
             self._warn()
         return (

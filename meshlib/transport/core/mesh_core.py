@@ -99,7 +99,7 @@ class MeshCore:
         self.clock = clock
         self.wait = waiting(clock)
         self.alarms = alarms
-        # how long others (grpcio, the network) take is no matter of the mesh's clock
+        # how long others (grpcio, the network) take does not depend on the mesh's clock
         self.real_alarms = alarms if alarms.real else Alarms()
         for each in {alarms, self.real_alarms}:  # of a mesh that is dropped, too; whoever calls through it keeps it
             weakref.finalize(self, each.close).atexit = False
@@ -212,7 +212,7 @@ class MeshCore:
         self.forget_targets(gone)
 
     def serve_with(self, serving: InboundTelemetry) -> None:
-        """``serving`` watches the calls of this mesh's servers; it hears of every snapshot."""
+        """``serving`` watches the calls of this mesh's servers; it is given every snapshot."""
         self.serving = serving
         live = self.live
         if live is not None:

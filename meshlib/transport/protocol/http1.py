@@ -23,7 +23,7 @@ MAX_HEAD_BYTES = 60 * 1024  # Envoy's max_response_headers_kb; interim heads, ch
 MAX_HEADERS = 100  # Envoy's max_headers_count; with the trailers
 
 CHUNK_OVERHEAD = 20
-"""What a chunk costs that is no body and needs no explanation: 16 digits of size and two line ends. Whatever more there is
+"""What a chunk has besides its body that needs no explanation: 16 digits of size and two line ends. Whatever more there is
 (extensions, leading zeros) counts against ``MAX_HEAD_BYTES``."""
 
 _NO_BODY_STATUS = (204, 304)
@@ -56,7 +56,7 @@ class ResponseReader:
     the connection must not be used again. A violation sets ``error``; ``feed`` raises only what interrupted it
     (KeyboardInterrupt), and the connection is poisoned then.
 
-    What is no body is bounded by ``MAX_HEAD_BYTES`` in all: what is held of a line that does not end, and the work for it,
+    What is not body is bounded by ``MAX_HEAD_BYTES`` in all: what is held of a line that does not end, and the work for it,
     do not grow with what a server sends.
     """
 
@@ -91,7 +91,7 @@ class ResponseReader:
         self._parser = httptools.HttpResponseParser(self)
         self.poisoned = False
         self.request_headers: Headers = []  # looked at when the server switches protocols
-        self.switched: bytes | None = None  # after 101: what came behind the head, which is no HTTP
+        self.switched: bytes | None = None  # after 101: what came behind the head, which is not HTTP
         self.error = ""
         self._misses = 0  # heads in a row that were not known
         self.status = 0

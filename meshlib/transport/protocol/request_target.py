@@ -50,7 +50,7 @@ def read_target(method: str, target: str, host: str | None, *, host_needed: bool
     no Host (``host_needed``).
 
     Refused with 400: controls, spaces, ``#``, a second authority that is not Host, CONNECT and other targets that name no path,
-    no Host, and a Host that is no single ``name`` or ``name:port``."""
+    no Host, and a Host that is not a single ``name`` or ``name:port``."""
     unclear = _UNCLEAR.search(target)
     if unclear is not None:
         return FRAGMENT if unclear[0] == "#" else CHARACTERS

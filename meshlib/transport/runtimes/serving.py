@@ -62,7 +62,7 @@ def server_of(mesh: Serves, who: str) -> Server:
 
 
 def checked_port(port: int | None) -> int | None:
-    """``port``, None when nobody has said one. Raises ValueError for what is no port."""
+    """``port``, None when nobody has said one. Raises ValueError for what is not a port."""
     if port is not None and not 0 < port < 65536:
         raise ValueError(f"port must be a number from 1 to 65535, not {port!r}")
     return port

@@ -55,7 +55,7 @@ class Followed(Generic[T]):
         except (OSError, ValueError) as error:
             named = f" ({', '.join(self.files)})" if self.files else ""
             told = f"{self.what} cannot be used{named}: {error}"
-            # what is no fault of the contents (too many open files ...) may be over at the next look
+            # what is not the fault of the contents (too many open files ...) may be over at the next look
             self._seen = seen if isinstance(error, (ssl.SSLError, ValueError)) else None
             if not self._good:
                 raise UnusableFiles(told) from error

@@ -131,8 +131,8 @@ class Connection(asyncio.Protocol):
     # -- use --------------------------------------------------------------------------------------------------------
 
     def start(self, data: bytes, head_request: bool, handler: Handler, headers: Headers) -> None:
-        """Send the head (and whatever of the body is at hand) of a request; ``handler`` hears of its response. ``headers`` are
-        the request's."""
+        """Send the head (and whatever of the body is at hand) of a request; ``handler`` gets its response. ``headers`` are the
+        request's."""
         self.requests = requests = self.requests + 1
         if requests == 2:
             self._used_once()

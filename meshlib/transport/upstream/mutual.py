@@ -41,7 +41,7 @@ class _Kept(NamedTuple):
 
 
 class MutualTls:
-    """Of one target. ``allowed``: the SPIFFE IDs that its server may have; ``wanted_by``: the resource that asks for it;
+    """Of one target. ``allowed``: the SPIFFE IDs that its server may have; ``wanted_by``: the resource that requires it;
     ``superseded``: see ``Servers.superseded``; ``told`` is called with what each connection stands on."""
 
     __slots__ = ("_counted", "_futile", "_kept", "_servers", "allowed", "superseded", "told", "wanted_by")
@@ -97,12 +97,12 @@ class MutualTls:
         self._kept[peer.context] = _Kept(session, vouched)
 
     def forget_sessions(self) -> None:
-        """The server was refused: what was made with it before is no recommendation."""
+        """The server was refused: connections made with it before do not speak for it."""
         self._kept.clear()
 
 
 def asked_by(cluster: Cluster) -> str:
-    """Who asks for mTLS to the endpoints of a cluster, for people: its DestinationRule, unless that leaves it to auto mTLS."""
+    """What requires mTLS to the endpoints of a cluster, for people: its DestinationRule, unless that leaves it to auto mTLS."""
     rule = cluster.destination_rule if cluster.tls is not None else ""
     return rule or f"auto mTLS for {cluster.host}"
 

@@ -237,7 +237,7 @@ class Names:
         addresses: tuple[str, ...] = ()
         try:
             addresses = tuple(self._lookup(name))
-        except Exception as failed:  # noqa: BLE001 (whatever a resolver raises, of its plugins and codecs too, is no answer)
+        except Exception as failed:  # noqa: BLE001 (whatever a resolver raises, of its plugins and codecs too, is not an answer)
             error = _failure(failed)
         if not addresses and error is None:
             error = socket.gaierror(socket.EAI_NONAME, "the resolver returned no address")

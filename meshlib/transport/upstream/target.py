@@ -49,7 +49,7 @@ class Target:
     wears_by_rule: bool = field(init=False)  # and whether ``worn_out``
     superseded: Callable[[Vouched | None], bool] | None = field(init=False)  # of mTLS of the mesh
     scheme: bytes = field(init=False)
-    """Of requests to it: ``http`` or ``https``. mTLS of the mesh is no matter of the request, as with a sidecar."""
+    """Of requests to it: ``http`` or ``https``. mTLS of the mesh does not depend on the request, as with a sidecar."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_name", is_name(self.host))

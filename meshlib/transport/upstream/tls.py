@@ -47,7 +47,7 @@ def check_peer(certificate: Certificate, allowed: Sequence[str]) -> None:
 
 
 def certificate_of(peer: ssl.SSLObject) -> Certificate:
-    """The server's certificate. Raises ``PeerNameMismatch`` when its names are no text."""
+    """The server's certificate. Raises ``PeerNameMismatch`` when its names are not text."""
     try:
         return peer.getpeercert() or {}
     except UnicodeDecodeError as error:

@@ -78,7 +78,7 @@ class MeshWSGIMiddleware:
                 else:
                     key = facts, facts(environ)
                 known = of(key)
-            except (KeyError, TypeError):  # what is special, and what servers put there that is no text
+            except (KeyError, TypeError):  # what is special, and what servers put there that is not text
                 key = known = None
         else:
             key = known = None

@@ -202,7 +202,7 @@ class WsgiRequest(InboundRequest):
     @property
     def remote_ip(self) -> str:
         """As ``InboundRequest``'s; "" when it may be ``X_Forwarded_For`` that says so, or when nobody knows whether its last
-        line was empty (which is overlooked) or its last item (which is no address)."""
+        line was empty (which is overlooked) or its last item (which is not an address)."""
         forwarded = self.header("x-forwarded-for")
         if forwarded is not None and (self.folds or forwarded.rstrip(" \t").endswith(",")):
             return ""

@@ -39,7 +39,7 @@ def ended(status: int) -> Ended:
 
 @functools.lru_cache(1000)
 def code_of(status: str) -> int:
-    """200 of ``200 OK``; 0 of what is no status."""
+    """200 of ``200 OK``; 0 for what is not a status."""
     code = status[:3]
     return int(code) if code.isascii() and code.isdigit() else 0
 

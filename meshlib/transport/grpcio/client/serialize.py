@@ -35,7 +35,7 @@ def serializer_of(method: Method[Req, Resp]) -> Callable[[Req], bytes]:
 
 
 def to_bytes(message: Req, serialize: Callable[[Req], bytes] | None) -> bytes:
-    """A request message as it is sent. Raises what its serializer raises, and TypeError for what is no bytes then."""
+    """A request message as it is sent. Raises what its serializer raises, and TypeError when the outcome is not bytes."""
     data = message if serialize is None else serialize(message)
     return data if type(data) is bytes else only_bytes(data)
 
