@@ -256,12 +256,14 @@ def knows(libraries: set[str], where: tuple[str, ...]) -> Callable[[str, ast.AST
 
 knows_httpx = knows(
     {"httpx", "httpx2", "httpcore"},
-    ("transport/httpx/", "http_errors.py", "httpx_module.py", "mesh/", "testing/mocks.py"),
+    ("transport/httpx/", "http_errors.py", "httpx_module.py", "mesh/", "testing/mocks.py", "testing/upstreams/http.py"),
 )
 """Errors of calls derive from httpx's; a mesh makes httpx clients; ``httpx_module.py`` finds whichever there is,
-and ``testing/mocks.py`` puts its own transports in the place of a mesh's connections."""
-knows_grpcio = knows({"grpc", "grpc_health"}, ("transport/grpcio/", "mesh/", "identity/", "ca/"))
-"""The SPIFFE Workload API and istiod's certificates are gRPC: who asks for an identity, and who issues one."""
+``testing/mocks.py`` puts its own transports in the place of a mesh's connections, and the upstreams of tests have requests."""
+knows_grpcio = knows(
+    {"grpc", "grpc_health"}, ("transport/grpcio/", "mesh/", "identity/", "ca/", "testing/upstreams/grpc.py")
+)
+"""The SPIFFE Workload API and istiod's certificates are gRPC: who asks for an identity, who issues one. Servers of tests."""
 
 
 RULES: dict[str, Callable[[str, ast.AST], str | None]] = {
