@@ -53,7 +53,14 @@ def status_of(
             "redis": core.shared_limits.errors + core.breakers.errors,
         },
         "telemetry_failures": telemetry,
-        "telemetry": {"failures": numbers.failures, "dropped": dict(numbers.dropped)},
+        "telemetry": {
+            "failures": numbers.failures,
+            "dropped": dict(numbers.dropped),
+            "expression_errors": {
+                **core.telemetry.expression_errors(),
+                **({} if serving is None else serving.expression_errors()),
+            },
+        },
         "pools": {key: {"busy": pool.busy, "idle": pool.idle} for key, pool in numbers.pools.items()},
         "in_force_for": None if numbers.config is None else round(numbers.config.age, 3),
         "alarm_failures": core.alarms.failures,

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from meshlib.policy.secret_values import HIDDEN, is_secret
+
 if TYPE_CHECKING:
     from meshlib.telemetry.access_log.entry import Entry
     from meshlib.workload import Workload
@@ -33,9 +35,10 @@ CALLS: Mapping[tuple[str, str], str] = {
 
 class Facts:
     """What an expression is evaluated with: the ``entry`` of a call, of which ``outbound`` says whether it was made, the
-    workload's own ``node``, and of its metrics the ``labels``, {} where nobody has made them."""
+    workload's own ``node``, and of its metrics the ``labels``, {} where nobody has made them. ``hides``: what it comes to is
+    shown, so that headers which open doors (Authorization, say) have no value."""
 
-    __slots__ = ("entry", "labels", "node", "outbound")
+    __slots__ = ("entry", "hides", "labels", "node", "outbound")
 
     def __init__(
         self,
@@ -43,7 +46,9 @@ class Facts:
         node: Mapping[str, object],
         outbound: bool,
         labels: Mapping[str, str] | None = None,
+        hides: bool = False,
     ) -> None:
+        self.hides = hides
         self.entry = entry
         self.node = node
         self.outbound = outbound
@@ -89,7 +94,11 @@ def headers(keys: Sequence[str] | None, of: Callable[[Facts, str], str | None]) 
     def some(facts: Facts) -> dict[str, str]:
         names = [key.lower() for key in keys] if keys is not None else list(_all_names(facts))
         found = {name: text(of(facts, name)) for name in names}
-        return {name: value for name, value in found.items() if value is not None}
+        return {
+            name: HIDDEN if facts.hides and is_secret(name) else value
+            for name, value in found.items()
+            if value is not None
+        }
 
     return some
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from meshlib.clock import SystemClock
 from meshlib.policy.telemetry_settings import AS_ISTIO, TAGS
+from meshlib.telemetry.dropped import dropped
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
@@ -161,7 +162,7 @@ class TagOverrides(Generic[CallIn]):
         from meshlib.telemetry.attributes import Facts
 
         known = dict(zip(TAGS, labels(call), strict=True)) if self._peers else {}
-        facts = Facts(self._entry(call, now), self._node, self._outbound, known)
+        facts = Facts(self._entry(call, now), self._node, self._outbound, known, hides=True)
         return tuple(self._bounded(n, expression.label(facts)) for n, expression in enumerate(self._expressions))
 
     def _bounded(self, n: int, value: str) -> str:
@@ -171,6 +172,7 @@ class TagOverrides(Generic[CallIn]):
         if value not in seen:
             if len(seen) >= MOST:
                 self.overflowed += 1
+                dropped.add("metric_tag_values")
                 return OTHER
             seen.add(value)
         return value

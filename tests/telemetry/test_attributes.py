@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.policy.secret_values import HIDDEN
 from meshlib.telemetry.attributes import VALUES, Facts, headers, node_of, request_header, response_header, trailer
 from meshlib.workload import Workload
 from tests.support.access_log import MadeUp
@@ -74,3 +75,10 @@ def test_the_node_is_the_workload() -> None:
     metadata = node["metadata"]
     assert isinstance(metadata, dict)
     assert (metadata["SERVICE_ACCOUNT"], metadata["CLUSTER_ID"]) == ("robot", "blue")
+
+
+def test_a_header_that_opens_doors_has_no_value_where_it_would_be_shown() -> None:
+    entry = MadeUp(headers={"authorization": "s3cret", "x-a": "1"})
+    read = headers(["authorization", "x-a"], request_header)
+    assert read(Facts(entry, {}, True)) == {"authorization": "s3cret", "x-a": "1"}
+    assert read(Facts(entry, {}, True, hides=True)) == {"authorization": HIDDEN, "x-a": "1"}

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from meshlib.policy.telemetry_settings import TAGS, MetricOverride, MetricSettings, TagOverride
 from meshlib.telemetry import tag_overrides
+from meshlib.telemetry.dropped import Dropped
 from meshlib.telemetry.families import LABELS, PEER_LABELS, families, message_families, size_families
 from meshlib.telemetry.tag_overrides import LONGEST, NOTHING, OTHER, TagOverrides
 from tests.support.access_log import MadeUp
@@ -129,9 +130,12 @@ def test_the_other_workload_is_read_from_istios_labels() -> None:
 
 def test_values_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tag_overrides, "MOST", 3)
+    lost = Dropped()
+    monkeypatch.setattr(tag_overrides, "dropped", lost)
     made = overrides(requests_total=changed(("tenant", "request.headers['x-tenant']")))
     found = [values(made, MadeUp(headers={"x-tenant": str(n)}))[0] for n in (1, 2, 3, 4, 5, 1)]
     assert found == ["1", "2", "3", OTHER, OTHER, "1"]
     assert made.overflowed == 2
+    assert lost.counts() == {"metric_tag_values": 2}
     long = overrides(requests_total=changed(("tenant", "request.headers['x-tenant']")))
     assert values(long, MadeUp(headers={"x-tenant": "x" * 10_000})) == ("x" * LONGEST,)
