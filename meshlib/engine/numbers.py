@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BREAKER_STATES = ("closed", "half-open", "open")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EndpointNumbers:
     """Endpoints of a cluster: ``known``; ``healthy`` by discovery; ``ejected`` by outlier detection; ``usable``, which may be
     picked when there is no panic."""
@@ -27,7 +27,7 @@ class EndpointNumbers:
     usable: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would cost half of the reading
 class ClusterNumbers:
     """One cluster in use. Limits that are not set are None. ``attempts`` by result, ``overflows`` by limit and ``ejections`` by
     reason only grow, as ``retries`` and ``no_endpoint`` do; the rest is as of now. ``pending`` stand in line for a connection.

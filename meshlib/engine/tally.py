@@ -65,5 +65,6 @@ class Tally:
     def attempts(self, ended: int) -> dict[str, int]:
         """Attempts by result, of which ``ended`` are over. What is known of one whose body is still under way counts
         already, so the number of responses may lag behind for as long; it never shrinks, as a counter must not."""
-        self._responses = max(self._responses, ended - self.results.total())
-        return {RESPONSE: self._responses, **{each: self.results[each] for each in RESULTS[1:]}}
+        results = self.results
+        self._responses = max(self._responses, ended - sum(results.values()))
+        return {RESPONSE: self._responses, **{each: results.get(each, 0) for each in RESULTS[1:]}}

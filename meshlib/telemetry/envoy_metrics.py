@@ -111,31 +111,30 @@ class EnvoyCollector(StateCollector):
     """Shows the meshes of a registry that were asked to. See ``StateCollector``."""
 
     def __init__(self) -> None:
-        super().__init__((BY_CODE, BY_CLASS, *OF_NAME.values()), envoy_samples, owner=())
+        super().__init__((BY_CODE, BY_CLASS, *OF_NAME.values()))
 
     def describe(self) -> Iterable[Metric]:
         """The families, without samples."""
-        return [_metric(name) for name in dict.fromkeys(family.name for family in self._families)]
+        return [_family(name, {}) for name in dict.fromkeys(family.name for family in self._families)]
 
     def collect(self) -> Iterable[Metric]:
         """As of now."""
-        added: dict[tuple[Family, tuple[str, ...]], float] = {}
-        for _, (family, values, number) in self._samples():
-            added[family, values] = added.get((family, values), 0) + number
-        found: dict[str, Metric] = {}
-        for (family, values), number in added.items():
-            metric = found.get(family.name)
-            if metric is None:
-                metric = found[family.name] = _metric(family.name)
-            metric.add_sample(family.name, dict(zip(family.labels, values, strict=True)), number)
-        return list(found.values())
+        added: dict[str, dict[tuple[tuple[str, ...], tuple[str, ...]], float]] = {}
+        for _, numbers in self._numbers():
+            for family, values, number in envoy_samples(numbers):
+                series = added.setdefault(family.name, {})
+                key = family.labels, values
+                series[key] = series.get(key, 0) + number
+        return [_family(name, series) for name, series in added.items()]
 
 
-def _metric(name: str) -> Metric:
+def _family(name: str, series: Mapping[tuple[tuple[str, ...], tuple[str, ...]], float]) -> Metric:
     from prometheus_client import Metric
 
-    kind = "gauge" if name.removeprefix("envoy_cluster_") in GAUGES else "unknown"
-    return Metric(name, "As Envoy has it.", kind)
+    found = Metric(name, "As Envoy has it.", "gauge" if name.removeprefix("envoy_cluster_") in GAUGES else "unknown")
+    for (names, values), number in series.items():
+        found.add_sample(name, dict(zip(names, values, strict=True)), number)
+    return found
 
 
 _collectors: weakref.WeakKeyDictionary[CollectorRegistry, EnvoyCollector] = weakref.WeakKeyDictionary()

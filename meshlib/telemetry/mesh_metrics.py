@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.engine.numbers import BREAKER_STATES
@@ -20,8 +20,9 @@ from meshlib.telemetry.mesh_numbers import MeshNumbers, Observed
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
-    from meshlib.engine.numbers import ClusterNumbers, GuardNumbers
-    from meshlib.telemetry.mesh_numbers import CertificateNumbers, ConfigNumbers
+    from meshlib.engine.numbers import ClusterNumbers, EndpointNumbers, GuardNumbers
+    from meshlib.telemetry.mesh_numbers import CertificateNumbers, ConfigNumbers, Pool
+    from meshlib.telemetry.state_family import Rows
     from meshlib.telemetry.written_state import WrittenState
 
 log = logging.getLogger("meshlib.telemetry")
@@ -123,17 +124,64 @@ DROPPED = Family(
 FAMILIES = tuple(each for each in list(globals().values()) if isinstance(each, Family))
 
 
+Extra = Iterable[tuple[tuple[str, ...], float]]
+"""Values of the labels that follow a cluster's, and a number."""
+
+
+def _number(of: Callable[[ClusterNumbers], float | None]) -> Callable[[ClusterNumbers, Pool | None], Extra]:
+    def extra(cluster: ClusterNumbers, pool: Pool | None) -> Extra:
+        number = of(cluster)
+        return () if number is None else (((), number),)
+
+    return extra
+
+
+def _endpoints(of: Callable[[EndpointNumbers], int]) -> Callable[[ClusterNumbers, Pool | None], Extra]:
+    return _number(lambda cluster: None if cluster.endpoints is None else of(cluster.endpoints))
+
+
+OF_CLUSTER: Mapping[Family, Callable[[ClusterNumbers, Pool | None], Extra]] = {
+    ATTEMPTS: lambda cluster, _: [((result,), count) for result, count in cluster.attempts.items()],
+    ACTIVE: _number(lambda cluster: cluster.active),
+    MAX_ACTIVE: _number(lambda cluster: cluster.max_active),
+    RETRIES: _number(lambda cluster: cluster.retries),
+    RETRIES_ACTIVE: _number(lambda cluster: cluster.retries_active),
+    MAX_RETRIES: _number(lambda cluster: cluster.max_retries),
+    OVERFLOWS: lambda cluster, _: [((limit,), cluster.overflows.get(limit, 0)) for limit in LIMITS],
+    NO_ENDPOINT: _number(lambda cluster: cluster.no_endpoint),
+    CONNECTIONS: lambda _, pool: () if pool is None else ((("busy",), pool.busy), (("idle",), pool.idle)),
+    MAX_CONNECTIONS: _number(lambda cluster: cluster.max_connections),
+    PENDING: _number(lambda cluster: cluster.pending),
+    MAX_PENDING: _number(lambda cluster: cluster.max_pending),
+    ENDPOINTS: _endpoints(lambda endpoints: endpoints.known),
+    HEALTHY: _endpoints(lambda endpoints: endpoints.healthy),
+    USABLE: _endpoints(lambda endpoints: endpoints.usable),
+    EJECTED: _endpoints(lambda endpoints: endpoints.ejected),
+    EJECTIONS: lambda cluster, _: [((reason,), count) for reason, count in cluster.ejections.items()],
+}
+"""Families with a series (or some) for each cluster: of these there may be thousands, and they are read one by one."""
+
+
 def samples(numbers: MeshNumbers) -> Iterator[Sample]:
-    """Of one mesh."""
+    """All of one mesh."""
+    yield from own_samples(numbers)
+    for family in OF_CLUSTER:
+        for values, number in cluster_rows(family, numbers):
+            yield family, values, number
+
+
+def cluster_rows(family: Family, numbers: MeshNumbers) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Those of one of ``OF_CLUSTER``: labels without the owner's, and a number."""
+    extra, pools = OF_CLUSTER[family], numbers.pools
+    for cluster in numbers.clusters:
+        for values, number in extra(cluster, pools.get(cluster.key)):
+            yield (cluster.service, cluster.subset, str(cluster.port), *values), number
+
+
+def own_samples(numbers: MeshNumbers) -> Iterator[Sample]:
+    """Those that are not a cluster's: few."""
     if numbers.config is not None:
         yield from _config(numbers.config)
-    for cluster in numbers.clusters:
-        yield from _cluster(cluster)
-        pool = numbers.pools.get(cluster.key)
-        if pool is not None:
-            labels = _labels(cluster)
-            yield CONNECTIONS, (*labels, "busy"), pool.busy
-            yield CONNECTIONS, (*labels, "idle"), pool.idle
     for guard in numbers.guards:
         yield from _guard(guard)
     if numbers.certificate is not None:
@@ -152,39 +200,6 @@ def _config(config: ConfigNumbers) -> Iterator[Sample]:
         yield CONFIG_RELOADS, (result,), count
     for severity, count in config.problems.items():
         yield CONFIG_PROBLEMS, (severity,), count
-
-
-def _labels(cluster: ClusterNumbers) -> tuple[str, str, str]:
-    return cluster.service, cluster.subset, str(cluster.port)
-
-
-def _cluster(cluster: ClusterNumbers) -> Iterator[Sample]:
-    labels = _labels(cluster)
-    for family, number in (
-        (ACTIVE, cluster.active),
-        (MAX_ACTIVE, cluster.max_active),
-        (RETRIES, cluster.retries),
-        (RETRIES_ACTIVE, cluster.retries_active),
-        (MAX_RETRIES, cluster.max_retries),
-        (NO_ENDPOINT, cluster.no_endpoint),
-        (MAX_CONNECTIONS, cluster.max_connections),
-        (PENDING, cluster.pending),
-        (MAX_PENDING, cluster.max_pending),
-    ):
-        if number is not None:
-            yield family, labels, number
-    endpoints = cluster.endpoints
-    if endpoints is not None:
-        yield ENDPOINTS, labels, endpoints.known
-        yield HEALTHY, labels, endpoints.healthy
-        yield USABLE, labels, endpoints.usable
-        yield EJECTED, labels, endpoints.ejected
-    for result, count in cluster.attempts.items():
-        yield ATTEMPTS, (*labels, result), count
-    for limit in LIMITS:
-        yield OVERFLOWS, (*labels, limit), cluster.overflows.get(limit, 0)
-    for reason, count in cluster.ejections.items():
-        yield EJECTIONS, (*labels, reason), count
 
 
 def _guard(guard: GuardNumbers) -> Iterator[Sample]:
@@ -214,17 +229,13 @@ def _certificate(certificate: CertificateNumbers) -> Iterator[Sample]:
 
 # -- in a registry --------------------------------------------------------------------------------------------------------
 
-Render = Callable[[MeshNumbers], Iterable[Sample]]
-
 
 class StateCollector:
-    """Shows the meshes of a registry, as ``render`` says. If the state of one cannot be read, which is counted and in the log
+    """Shows the meshes of a registry. If the state of one cannot be read, which is counted and in the log
     once, the others, and the rest of the scrape, are as they would be."""
 
-    def __init__(self, families: Iterable[Family], render: Render, owner: tuple[str, ...] = OWNER) -> None:
+    def __init__(self, families: Iterable[Family] = FAMILIES) -> None:
         self._families = tuple(families)
-        self._render = render
-        self._owner = owner
         self._meshes: list[weakref.ref[Observed]] = []
         self._written: WrittenState | None = None
 
@@ -242,26 +253,32 @@ class StateCollector:
         if self._written is None:
             from meshlib.telemetry.written_state import WrittenState
 
-            self._written = WrittenState(self._samples)
+            self._written = WrittenState(self.samples)
         return self._written
 
     def describe(self) -> Iterable[Metric]:
         """The families, without samples."""
-        return [_metric(family, self._owner) for family in self._families]
+        return [_metric(family) for family in self._families]
 
     def collect(self) -> Iterable[Metric]:
-        """As of now. Families without a sample are left out."""
-        found: dict[str, Metric] = {}
-        for owner, sample in self._samples():
-            family, values, number = sample
-            metric = found.get(family.name)
-            if metric is None:
-                metric = found[family.name] = _metric(family, self._owner)
-            labels = dict(zip((*self._owner, *family.labels), (*owner, *values), strict=True))
-            metric.add_sample(family.name, labels, number)
-        return [found[family.name] for family in self._families if family.name in found]
+        """As of now: read at once, and rendered series by series. Families without one are left out."""
+        from meshlib.telemetry.state_family import StateFamily, chained
 
-    def _samples(self) -> Iterator[tuple[tuple[str, ...], Sample]]:
+        read = [(owner, numbers, list(own_samples(numbers))) for owner, numbers in self._numbers()]
+        for family in self._families:
+            rows = chained(_rows(family, owner, numbers, own) for owner, numbers, own in read)
+            names = (*OWNER, *family.labels)
+            made = StateFamily(family.name, family.documentation, "counter" if family.counts else "gauge", names, rows)
+            if made.has_rows:
+                yield made
+
+    def samples(self) -> Iterator[tuple[tuple[str, ...], Sample]]:
+        """All, each with its owner."""
+        for owner, numbers in self._numbers():
+            for sample in samples(numbers):
+                yield owner, sample
+
+    def _numbers(self) -> Iterator[tuple[tuple[str, ...], MeshNumbers]]:
         seen: dict[tuple[str, str], int] = {}
         for ref in list(self._meshes):
             mesh = ref()
@@ -269,24 +286,29 @@ class StateCollector:
                 continue
             name = mesh.workload.name, mesh.workload.namespace
             number = seen[name] = seen.get(name, 0) + 1
-            owner = (*name, "" if number == 1 else str(number))[: len(self._owner)]
             try:
-                made = list(self._render(mesh.numbers()))
+                numbers = mesh.numbers()
             except Exception:
                 mesh.unread += 1
                 if mesh.unread == 1:
                     log.exception(
                         "the state of a mesh could not be read for metrics; further failures are only counted"
                     )
-                made = [(FAILURES, (), float(mesh.unread))]
-            yield from ((owner, sample) for sample in made if sample[0] in self._families)
+                numbers = MeshNumbers(failures=mesh.unread)
+            yield (*name, "" if number == 1 else str(number)), numbers
 
 
-def _metric(family: Family, owner: tuple[str, ...]) -> Metric:
+def _rows(family: Family, owner: tuple[str, ...], numbers: MeshNumbers, own: Sequence[Sample]) -> Rows:
+    if family in OF_CLUSTER:
+        return lambda: (((*owner, *values), number) for values, number in cluster_rows(family, numbers))
+    return lambda: (((*owner, *values), number) for each, values, number in own if each is family)
+
+
+def _metric(family: Family) -> Metric:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     made = CounterMetricFamily if family.counts else GaugeMetricFamily
-    return made(family.name, family.documentation, labels=(*owner, *family.labels))
+    return made(family.name, family.documentation, labels=(*OWNER, *family.labels))
 
 
 _collectors: weakref.WeakKeyDictionary[CollectorRegistry, StateCollector] = weakref.WeakKeyDictionary()
@@ -300,6 +322,6 @@ def state_collector(registry: CollectorRegistry | None) -> StateCollector:
         registry = prometheus_client.REGISTRY
     found = _collectors.get(registry)
     if found is None:
-        found = _collectors[registry] = StateCollector(FAMILIES, samples)
+        found = _collectors[registry] = StateCollector()
         registry.register(found)
     return found
