@@ -35,6 +35,10 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("telemetry/access_log/writer.py", "self._gone.wait_for"): "how long a sink takes is bounded in real time",
     ("testing/upstreams/script.py", "self._changed.wait_for"): "how long a test waits for requests that do not come",
     ("testing/upstreams/script.py", "asyncio.timeout"): "how long a test waits for requests that do not come",
+    (
+        "admin/endpoint.py",
+        "ended.wait",
+    ): "how soon after a fork a child begins another program is no matter of our clock",
     ("alarms.py", "changed.wait"): "how long an idle thread stays",
     ("alarms.py", "loop.call_later"): "only where the Clock is the machine's",
     ("transport/upstream/loop_pending.py", "loop.time"): NETWORK,

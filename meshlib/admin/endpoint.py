@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import weakref
 from typing import TypedDict
 
 from meshlib.admin.address import Address, UnixAddress
 from meshlib.admin.listening import Listener, Taken, listen_tcp, listen_unix
-from meshlib.admin.runtime_folder import MOST, announce, claim, name, own_folder, sweep, withdraw
+from meshlib.admin.runtime_folder import MOST, announce, claim, name, own_folder, sweep, sweep_like, withdraw
 from meshlib.admin.server import AdminServer, Respond
 from meshlib.problems import MeshError
 
 log = logging.getLogger("meshlib.admin")
+
+SETTLED = 0.2
+"""Seconds after a fork in which a child that only begins another program does so."""
 
 
 class AdminFacts(TypedDict):
@@ -37,6 +41,7 @@ class AdminEndpoint:
         self._respond = respond
         self._at: _Listening | None = None
         self._why = ""
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Raises ``MeshError`` saying what is in the way."""
@@ -73,17 +78,32 @@ class AdminEndpoint:
         if not self.address.each_process:
             self._why = f"process {at.pid}, which this one was forked from, listens at {at.listener.shown}"
             return
+        self._why = "this process was forked just now: it will listen as soon as it has settled"
+        self._ended = ended = threading.Event()
+        with contextlib.suppress(RuntimeError):  # out of threads
+            threading.Thread(
+                target=self._start_soon, args=(ended, at.pid), name="meshlib-admin-starts", daemon=True
+            ).start()
+
+    def _start_soon(self, ended: threading.Event, parent: int) -> None:
+        """A child that only begins another program (subprocess with ``preexec_fn``, gevent's subprocess) has done so by then,
+        and has left no socket behind."""
+        if ended.wait(SETTLED):
+            return
         try:
             self.start()
         except (MeshError, OSError, RuntimeError) as error:
             self._why = str(error)
-            log.warning("this process (forked from %d) has no admin endpoint: %s", at.pid, error)
+            log.warning("this process (forked from %d) has no admin endpoint: %s", parent, error)
+        if ended.is_set():
+            self.close()
 
     def close(self) -> None:
         """Idempotent."""
+        self._ended.set()
         at, self._at = self._at, None
+        self._why = "the mesh is closed"
         if at is not None:
-            self._why = "the mesh is closed"
             at.let_go()
 
 
@@ -128,6 +148,7 @@ def _listener(address: Address) -> Listener:
         return listen_tcp(address)
     pid = os.getpid()
     if address.path:
+        sweep_like(address.path)
         return listen_unix(address.of(pid))
     folder = own_folder()
     sweep(folder)

@@ -90,10 +90,28 @@ def sweep(folder: str) -> None:
                 os.unlink(path)
 
 
+def sweep_like(path: str) -> None:
+    """The same for sockets at a path with ``{pid}`` in its last part: children that end without notice leave theirs."""
+    folder, last = os.path.split(path)
+    before, mark, after = last.partition("{pid}")
+    if not mark or "{pid}" in after:
+        return
+    with contextlib.suppress(OSError):
+        for each in os.listdir(folder):
+            digits = each[len(before) : len(each) - len(after)]
+            its = os.path.join(folder, each)
+            if each != f"{before}{digits}{after}" or not (digits.isascii() and digits.isdecimal()):
+                continue
+            if stat.S_ISSOCK(os.lstat(its).st_mode) and not is_alive(int(digits)) and not _is_heard_socket(its):
+                os.unlink(its)
+
+
 def is_heard(path: str) -> bool:
-    """Whether somebody listens at a socket."""
-    if not path.endswith(".sock"):
-        return False
+    """Whether somebody listens at the socket that is the entry of a process."""
+    return path.endswith(".sock") and _is_heard_socket(path)
+
+
+def _is_heard_socket(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import socket
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -29,6 +31,16 @@ def started(address: str) -> AdminEndpoint:
     made = AdminEndpoint(parse_address(address), lambda request: text(f"{os.getpid()} {request.path}\n"))
     made.start()
     return made
+
+
+def settled(made: AdminEndpoint) -> str:
+    """The address of a child's own, once it has one."""
+    for _ in range(3000):
+        found = made.status()["address"]
+        if found:
+            return found
+        threading.Event().wait(0.01)
+    raise AssertionError(made.status())
 
 
 def in_child(check) -> int:
@@ -116,7 +128,7 @@ def test_a_child_has_its_own_where_the_address_has_its_number(address, runtime):
 
     def child() -> bool:
         made.after_fork()
-        mine = made.status()["address"]
+        mine = settled(made)
         answers = get(mine, "/"), get(parent, "/")
         made.close()
         return mine != parent and answers == (f"{os.getpid()} /\n", f"{os.getppid()} /\n")
@@ -134,10 +146,48 @@ def test_a_child_that_cannot_have_its_own_goes_on_without(runtime, caplog):
         os.rename(runtime / "in", runtime / "out")
         with caplog.at_level(logging.WARNING, "meshlib.admin"):
             made.after_fork()
+            while "has no admin endpoint" not in caplog.text:
+                threading.Event().wait(0.01)
         return "there is no folder" in made.status()["why"] and "has no admin endpoint" in caplog.text
 
     assert in_child(child) == 0
     made.close()
+
+
+def test_a_child_that_begins_another_program_leaves_no_socket(runtime, monkeypatch):
+    made = started(f"unix:{runtime}/a-{{pid}}.sock")
+    subprocess.run([sys.executable, "-S", "-c", ""], check=True, preexec_fn=made.after_fork)
+    assert [each.name for each in runtime.iterdir() if each.name != "meshlib"] == [f"a-{os.getpid()}.sock"]
+    made.close()
+
+
+def test_a_child_that_closes_before_it_has_settled_does_not_listen(runtime):
+    made = started("unix")
+
+    def child() -> bool:
+        made.after_fork()
+        said = made.status()["why"]
+        made.close()
+        for each in threading.enumerate():
+            if each.name == "meshlib-admin-starts":
+                each.join(30)
+        return "as soon as it has settled" in said and made.status()["address"] == ""
+
+    assert in_child(child) == 0
+    made.close()
+
+
+def test_sockets_of_children_that_ended_without_notice_are_swept(runtime):
+    dead = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    dead.wait()
+    for name in (f"a-{dead.pid}.sock", f"b-{dead.pid}.sock"):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(runtime / name))
+    (runtime / f"a-{dead.pid}0.sock").write_text("not a socket")
+    started(f"unix:{runtime}/a-{{pid}}.sock").close()
+    names = {each.name for each in runtime.iterdir()}
+    assert f"a-{dead.pid}.sock" not in names
+    assert {f"b-{dead.pid}.sock", f"a-{dead.pid}0.sock"} <= names
 
 
 def test_one_that_is_dropped_is_closed(runtime):
