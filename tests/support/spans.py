@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -29,8 +30,33 @@ class Kept:
     def attempts(self) -> list[ReadableSpan]:
         return attempts_of(self.spans)
 
+    def breaks(self, method: str) -> None:
+        """From here on this method of spans raises: the SDK is on fire."""
+        spans = type(self.provider.get_tracer("t").start_span("x"))
+        broken = type("Broken", (spans,), {method: _raises})
+        real = self.provider.get_tracer
+
+        def get_tracer(*args: Any, **options: Any) -> Any:
+            tracer = real(*args, **options)
+            start = tracer.start_span
+
+            def start_span(*given: Any, **named: Any) -> Any:
+                span = start(*given, **named)
+                if isinstance(span, spans):
+                    span.__class__ = broken
+                return span
+
+            tracer.start_span = start_span  # type: ignore[method-assign]
+            return tracer
+
+        self.provider.get_tracer = get_tracer  # type: ignore[method-assign]
+
     def clear(self) -> None:
         self.exporter.clear()
+
+
+def _raises(*_args: object, **_options: object) -> None:
+    raise RuntimeError("the SDK is on fire")
 
 
 def is_attempt(span: ReadableSpan) -> bool:

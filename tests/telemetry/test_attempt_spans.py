@@ -255,31 +255,7 @@ def test_a_mirrored_copy_is_told_the_context_of_the_call(server, kept):
 def test_an_sdk_that_raises_anywhere_fails_no_call_and_is_counted(server, kept, runtime, method):
     left = [503]
     server.behave = lambda handler: bool(left) and (handler.answer(left.pop()) or True)
-    span_type = type(kept.provider.get_tracer("t").start_span("x"))
-
-    class Broken(span_type):
-        pass
-
-    def fails(*_args, **_kwargs):
-        raise RuntimeError("the SDK is on fire")
-
-    setattr(Broken, method, fails)
-    real = kept.provider.get_tracer
-
-    def get_tracer(*args, **kwargs):
-        tracer = real(*args, **kwargs)
-        start = tracer.start_span
-
-        def start_span(*given, **options):
-            span = start(*given, **options)
-            if isinstance(span, span_type):
-                span.__class__ = Broken
-            return span
-
-        tracer.start_span = start_span
-        return tracer
-
-    kept.provider.get_tracer = get_tracer
+    kept.breaks(method)
     with mesh_of(server.port, kept, retries=RETRIES) as mesh:
         assert call(mesh, runtime).status_code == 200
         assert mesh.status()["failures"]["telemetry"] >= 1

@@ -244,6 +244,23 @@ def test_the_application_sees_the_id_that_its_request_was_given(kept):
     assert len(set(seen)) == 8
 
 
+@pytest.mark.parametrize("method", ["set_attributes", "set_status", "end", "is_recording"])
+def test_an_sdk_that_raises_anywhere_fails_no_request_and_is_counted(kept, method):
+    async def fails(scope, receive, send):
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    def fails_wsgi(_environ, start_response):
+        start_response("500 Sorry", [])
+        return [b""]
+
+    kept.breaks(method)
+    with mesh_of(kept) as mesh:
+        assert get_asgi(MeshASGIMiddleware(fails, mesh)).status_code == 500
+        get_wsgi(MeshWSGIMiddleware(fails_wsgi, mesh))
+        assert mesh.status()["failures"]["telemetry"] == 2
+
+
 def test_formats_of_the_access_log_are_attributes_of_what_is_served():
     kept = Kept()
     tags = {"line": {"formatter": {"value": "%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE%"}}}
