@@ -45,6 +45,7 @@ from benchmarks.protection_rows import rate_limits
 from benchmarks.serve_mtls_rows import serve_mtls
 from benchmarks.span_rows import spans
 from benchmarks.sync_rows import sync_bodies, sync_latency
+from benchmarks.telemetry_rows import TELEMETRY_ROWS
 from benchmarks.wsgi_rows import wsgi_cost
 from meshlib.engine.call import Call
 from meshlib.engine.drivers import run_brief
@@ -341,6 +342,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "import": imports,
     "authorization": decisions,
     **ASGI_ROWS,
+    **TELEMETRY_ROWS,
     "access-log": access_log,
     "wsgi-cost": wsgi_cost,
 }

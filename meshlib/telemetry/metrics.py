@@ -89,7 +89,7 @@ class Metrics:
 
     __slots__ = (
         *("_cluster", "_evaluated", "_failed", "_families", "_labelled", "_registry", "_series", "_source", "_tags"),
-        "codes",
+        *("_served", "_served_of", "codes"),
     )
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
@@ -99,6 +99,8 @@ class Metrics:
         size_families(registry)  # registered where the program sees what is wrong with its registry
         self._registry = registry
         self._series: ShortCuts[Series] = ShortCuts()
+        self._served: ShortCuts[Served] = ShortCuts()
+        self._served_of = self._served.of
         self._source = of_workload(workload)
         self._cluster = workload.cluster
         self._labelled: set[str] = set()
@@ -108,8 +110,26 @@ class Metrics:
     def finished(self, call: Call, now: float) -> None:
         """A call is over since ``now``, whichever way."""
         record = call.record
-        key: tuple[object, ...]
         key = (record.destination, record.endpoint, record.status, record.flags, record.grpc_status)
+        served = self._served_of(key)
+        if served is None:
+            self._finished(call, now, key)
+        else:  # as ``Served.note``, without its call (row telemetry of the benchmarks)
+            outcome = call.outcome
+            size = outcome.size if outcome is not None and outcome.whole is not None else 0
+            numbers = ((now - record.started) * 1000.0, call.request.size, size or response_size(call))
+            noted = served.noted  # no call from here to where they are there: another thread may take what is noted
+            noted += numbers
+            if len(noted) >= served.most:
+                served.filled()
+        rule = record.rule_object
+        if rule is not None and rule.has_stat_prefix:
+            taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
+            if taken:
+                self._families.routes.labels(record.resource, taken, str(record.status)).inc()
+
+    def _finished(self, call: Call, now: float, key: tuple[object, ...]) -> None:
+        """The first call of its kind, or one of those that are counted one by one."""
         values: tuple[str, ...] = ()
         if self._evaluated is not None:
             values = self._evaluated.values(call, now, self._labels)
@@ -117,16 +137,9 @@ class Metrics:
         found = self._series.of(key)
         if found is None:
             found = self._series.learn(key, self._make(call, values))
-        served = found.served
-        if served is None:
-            found.observe(call, (now - record.started) * 1000.0)
-        else:
-            served.note((now - record.started) * 1000.0, call.request.size, response_size(call))
-        rule = record.rule_object
-        if rule is not None and rule.has_stat_prefix:
-            taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
-            if taken:
-                self._families.routes.labels(record.resource, taken, str(record.status)).inc()
+            if found.served is not None and self._evaluated is None:
+                self._served.learn(key, found.served)
+        found.observe(call, (now - call.record.started) * 1000.0)
 
     def traced(self, call: Call, now: float, trace: Mapping[str, str]) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
@@ -169,6 +182,7 @@ class Metrics:
     def forget_short_cuts(self) -> None:
         """The configuration has changed: what was looked up by its parts would keep them. The series themselves stay."""
         self._series.forget()
+        self._served.forget()
         self._labelled.clear()
 
     def vouched(self, endpoint: str) -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from meshlib.workload import Workload
 
 log = logging.getLogger("meshlib.telemetry")
+inside = current.get
 
 CLOSE_SECONDS = 1.0
 """That ``mesh.close()`` waits for a sink; what it has not taken by then goes on in the background."""
@@ -88,6 +89,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             registry = prometheus_client.REGISTRY
         _catch_up_before_scrapes(registry, self)
         self._metrics = metrics(registry)
+        self._count = self._metrics.finished
         self._tracing = tracing
         self._clock = clock
         self._closed: deque[tuple[WatchedCall, WatchedSpan | None, float]] = deque()
@@ -109,7 +111,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         if self._closed:
             self.catch_up()
         tracing = self._tracing
-        if tracing.unrecorded > 0 and current.get() is None:  # nobody records, and there is no context to forward
+        if tracing.unrecorded > 0 and inside() is None:  # nobody records, and there is no context to forward
             tracing.unrecorded -= 1
             return None
         try:
@@ -122,7 +124,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         """A call is over, whichever way."""
         now = self._clock()
         try:
-            self._metrics.finished(call, now)
+            self._count(call, now)
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
         if span is not None or self.remember is not None:
@@ -286,7 +288,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             except IndexError:  # another thread took the last one
                 return
             try:
-                self._metrics.finished(call, at)
+                self._count(call, at)
             except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
                 self._failed()
             if span is not None or self.remember is not None:

@@ -15,24 +15,39 @@ from meshlib.telemetry.tables import CallSeries
 
 MOST = 3 * 128
 """Numbers that wait: three a call."""
+FEW = 3 * 16
+"""The same where there is little to be noted, which is of nearly all label sets where there are many: what waits is memory."""
+MOST_LARGE = 256
+"""How many may have ``MOST``: those that are filled first."""
+
+_large: list[int] = []
 
 
 class Served:
     """Duration and sizes of the calls with one set of labels: ``noted`` has (milliseconds, bytes of the request, bytes of the
     response) of each, flat."""
 
-    __slots__ = ("_series", "noted")
+    __slots__ = ("_series", "most", "noted")
 
     def __init__(self, durations: CallSeries, requests: CallSeries, responses: CallSeries) -> None:
         self._series = durations, requests, responses
         self.noted: list[float] = []
+        self.most = FEW
 
     def note(self, *numbers: float) -> None:
         """One more call: its milliseconds, bytes of the request and bytes of the response."""
         noted = self.noted
         noted.extend(numbers)
-        if len(noted) >= MOST:
-            self.settle()
+        if len(noted) >= self.most:
+            self.filled()
+
+    def filled(self) -> None:
+        """There is no room for more."""
+        if self.most == FEW and len(_large) < MOST_LARGE:
+            _large.append(1)  # one step: threads may do so at once, and a few too many are no matter
+            self.most = MOST
+            return
+        self.settle()
 
     def settle(self) -> None:
         """Add what is noted."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from meshlib.telemetry.families import BUCKETS, LABELS, families, size_families
-from meshlib.telemetry.served import MOST, served_of
+from meshlib.telemetry.served import FEW, MOST, served_of
 from meshlib.telemetry.tables import CallSeries
 
 AMOUNTS = st.integers(0, 4_000_000) | st.floats(0, 4e6) | st.sampled_from(BUCKETS)
@@ -72,3 +72,17 @@ def test_threads_that_note_and_settle_lose_nothing():
     served.settle()
     assert [sum(series.counts) for series in made] == [4 * calls] * 3
     assert [series.sum for series in made] == [4 * calls * n for n in (1, 2, 3)]
+
+
+def test_only_so_many_label_sets_keep_much_waiting(monkeypatch):
+    monkeypatch.setattr("meshlib.telemetry.served._large", [])
+    monkeypatch.setattr("meshlib.telemetry.served.MOST_LARGE", 2)
+    all_of_them = [served_of(*(CallSeries(BUCKETS) for _ in range(3))) for _ in range(5)]
+    for served in all_of_them:
+        for n in range(MOST):
+            served.note(n, 2, 3)
+            assert len(served.noted) <= served.most
+    assert [served.most for served in all_of_them] == [MOST, MOST, FEW, FEW, FEW]
+    for served in all_of_them:
+        served.settle()
+        assert sum(served._series[0].counts) == MOST

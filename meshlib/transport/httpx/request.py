@@ -163,10 +163,11 @@ class HttpxRequest:
     @property
     def size(self) -> int:
         """Its bytes: method, target, names and values of headers, and as much of the body as has been seen."""
-        met, body = self._met, self.body
-        head = met.size if met is not None and self.headers is met.headers else size_of(self.headers)
-        size = head + len(self.method) + len(self.target)
-        return size if body is None else size + (len(body) if isinstance(body, bytes) else body.size)
+        met, headers, body = self._met, self.headers, self.body
+        head = met.size if met is not None and headers is met.headers else size_of(headers)
+        if body is None:
+            return head + len(self.method) + len(self.target)
+        return head + len(self.method) + len(self.target) + (len(body) if isinstance(body, bytes) else body.size)
 
     @property
     def replayable(self) -> bool:
