@@ -12,6 +12,7 @@ from meshlib.admin.page import Page
 from meshlib.admin.pages import PAGES, not_ready, respond
 from meshlib.admin.request import AdminRequest
 from tests.support.admin import seen
+from tests.support.fake_clock import FakeClock
 from tests.support.identities import World
 
 
@@ -23,7 +24,7 @@ def body(mesh: meshlib.Mesh, path: str, **query: str) -> tuple[Page, str]:
 @pytest.fixture
 def mesh():
     with meshlib.Mesh.from_yaml(
-        "", workload=meshlib.Workload("<web>", labels={"app": "web"}), registry=CollectorRegistry()
+        "", workload=meshlib.Workload("<web>", labels={"app": "web"}), registry=CollectorRegistry(), clock=FakeClock()
     ) as made:
         yield made
 

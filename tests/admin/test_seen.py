@@ -8,11 +8,12 @@ import meshlib
 from meshlib.admin.seen import Seen
 from meshlib.mesh.admin import _Seen
 from tests.support.admin import seen
+from tests.support.fake_clock import FakeClock
 from tests.support.resources import service
 
 
 def test_a_mesh_is_seen_as_it_is():
-    with meshlib.Mesh.from_resources([service("reviews")]) as mesh:
+    with meshlib.Mesh.from_resources([service("reviews")], clock=FakeClock()) as mesh:
         found: Seen = seen(mesh)
         assert found.core is mesh._core
         assert [resource.id for resource in found.resources] == ["Service/default/reviews"]

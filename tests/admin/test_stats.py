@@ -11,11 +11,14 @@ from prometheus_client.parser import text_string_to_metric_families
 import meshlib
 from meshlib.admin.stats import prometheus_page, stats_page
 from tests.support.admin import seen
+from tests.support.fake_clock import FakeClock
 from tests.support.resources import pod, service
 
 
 def called() -> meshlib.Mesh:
-    made = meshlib.Mesh.from_resources([service("reviews"), pod("reviews", "v1", 9081)], registry=CollectorRegistry())
+    made = meshlib.Mesh.from_resources(
+        [service("reviews"), pod("reviews", "v1", 9081)], registry=CollectorRegistry(), clock=FakeClock()
+    )
     made.client(transport=httpx.MockTransport(lambda _request: httpx.Response(200))).get("http://reviews:9080/")
     return made
 
