@@ -54,6 +54,7 @@ def status_of(
         },
         "telemetry_failures": telemetry,
         "telemetry": {
+            "resources": [] if live is None else list(live.snapshot.telemetry.resources),
             "failures": numbers.failures,
             "dropped": dict(numbers.dropped),
             "expression_errors": {

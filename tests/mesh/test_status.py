@@ -62,6 +62,7 @@ def test_every_part_that_an_operator_asks_for_is_there_and_is_json():
     assert set(guard["retry_budget"]) == {"retries", "allowed"}
     assert status["telemetry"]["failures"] == 0
     assert isinstance(status["telemetry"]["dropped"], dict)  # of the whole process, whatever it has done before
+    assert (status["telemetry"]["resources"], status["telemetry"]["expression_errors"]) == ([], {})
     assert status["failures"]["calls"] == 1
 
 

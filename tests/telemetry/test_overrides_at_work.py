@@ -52,6 +52,7 @@ def test_calls_made(server: EchoServer) -> None:
         assert total(registry) == {("blue", "200"): 2, ("red", "200"): 1, ("unknown", "200"): 1}
         assert total(registry, "istio_request_duration_milliseconds_count") == {("200", "unknown"): 4}
         errors = mesh.status()["telemetry"]["expression_errors"]  # type: ignore[index]
+        assert mesh.status()["telemetry"]["resources"] == ["default/telemetry"]  # type: ignore[index]
         assert errors["request.headers['x-tenant']"] >= 1, "of this process"
         mesh.apply([*base, metric("REQUEST_COUNT", disabled=True)])
         client.get("http://reviews:9080/", headers={"x-tenant": "blue"})

@@ -140,6 +140,12 @@ def test_overrides_of_a_provider_that_does_not_count_any_more_are_dropped():
     assert client(config, in_root(**CHANGED), telemetry(**metric(by=["other"]))) == ALL
 
 
+def test_overrides_without_providers_are_for_those_of_the_wider_telemetry():
+    config = mesh_config(extensionProviders=[{"name": "other", "prometheus": {}}])
+    one = metric(override("REQUEST_COUNT", **tags(source_app=None, add="'bar'")))
+    assert client(config, in_root(**metric(by=["other"])), telemetry(**one)) == AS_CHANGED
+
+
 def test_default_providers_count_where_no_telemetry_names_any():
     assert client(mesh_config(defaultProviders={"metrics": []})) == OFF
     assert client(mesh_config(defaultProviders={"accessLogging": ["envoy"]})) == ALL
