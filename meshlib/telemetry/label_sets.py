@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 
+from meshlib.telemetry.dropped import dropped
+
 log = logging.getLogger("meshlib.telemetry")
 
 Labels = tuple[str, ...]
@@ -37,6 +39,7 @@ class LabelSets:
         if count < self.most or clean in there:
             return clean
         self.folded += 1
+        dropped.add("metric_label_sets")
         if not self._full:
             self._full = True
             log.warning(

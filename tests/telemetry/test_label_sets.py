@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from meshlib.telemetry.dropped import dropped
 from meshlib.telemetry.exposition import exposition
 from meshlib.telemetry.families import BUCKETS, LABELS, families
 from meshlib.telemetry.label_sets import LONGEST, OTHER, Admitted, LabelSets, cleaned
@@ -23,6 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_label_sets_past_the_cap_are_counted_as_other_and_none_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    before = dropped.counts().get("metric_label_sets", 0)
     table = CallTable(("calls_total", ""), ("took", ""), NAMES, (1, 2))
     with caplog.at_level(logging.WARNING):
         for n in range(50):
@@ -37,6 +39,7 @@ def test_label_sets_past_the_cap_are_counted_as_other_and_none_is_lost(caplog: p
         ("source", OTHER, "200"): 46,
     }
     assert table.label_sets.folded == 2 * 47
+    assert dropped.counts()["metric_label_sets"] - before == 2 * 47
     (warning,) = caplog.messages
     assert warning.startswith("calls_total has 3 label sets")
 
