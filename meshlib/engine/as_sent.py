@@ -38,6 +38,8 @@ class AsSent:
         """Its bytes: method, target, names and values of headers, and body."""
         return size_of(self.headers) + len(self.method) + len(self.target) + len(self.body or b"")
 
+    alike = None
+
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""
         return joined_value(self.headers, name)

@@ -82,6 +82,11 @@ class Request(RequestView, Protocol):
     @headers.setter
     def headers(self, headers: RawHeaders) -> None: ...
 
+    @property
+    def alike(self) -> object | None:
+        """The object that requests with the same headers and body as this one have in common; None: nobody knows."""
+        ...
+
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent (``name`` in lower case), repeated ones joined with ","; None when absent."""
         ...

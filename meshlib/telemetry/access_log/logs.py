@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import logging
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.access_log.format import ISTIO, ISTIO_LABELS, parse, parse_json
 from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.policy.token_bucket import Rate
 from meshlib.problems import MeshError
+from meshlib.telemetry.access_log.alike import alike_lines
 from meshlib.telemetry.access_log.json_lines import attributes_of, json_of
 from meshlib.telemetry.access_log.otlp_output import LogRecord
 from meshlib.telemetry.access_log.sinks import sinks
@@ -21,6 +22,7 @@ from meshlib.telemetry.access_log.text import text_of
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
+    from meshlib.telemetry.access_log.alike import AlikeLines, Varying
     from meshlib.telemetry.access_log.entry import Entry, Traced
     from meshlib.telemetry.access_log.otlp_output import OtlpOutput
     from meshlib.telemetry.access_log.writer import Writer
@@ -62,19 +64,37 @@ def line_of(settings: AccessLog, now: Callable[[], float]) -> Callable[[Entry], 
     """What makes a line of an entry, with its line end. Raises ``FormatError``."""
     if settings.labels is not None:
         return json_of(parse_json(settings.labels or ISTIO_LABELS), now, settings.omit_empty)
-    text = settings.text or ISTIO
-    return text_of(parse(text if text.endswith("\n") else f"{text}\n"), now, settings.omit_empty)
+    return text_of(parse(_ended(settings.text or ISTIO)), now, settings.omit_empty)
+
+
+def lines_alike(settings: AccessLog) -> AlikeLines | None:
+    """The short way to the same line, for calls that are alike; None where there is none. For a format that is valid."""
+    if settings.labels is not None or settings.omit_empty:
+        return None
+    return alike_lines(parse(_ended(settings.text or ISTIO)))
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") else f"{text}\n"
+
+
+class Keys(NamedTuple, Generic[Watched]):
+    """How calls that are alike are known: ``of`` gives the key of a call, ``varying`` what is not the same."""
+
+    of: Callable[[Watched], Hashable | None]
+    varying: Callable[[Watched, float, float], Varying]
 
 
 class _Cap:
     """So many lines, then as many as come in the time that passes. Threads may let a line or two more through."""
 
-    __slots__ = ("_at", "_left", "_rate")
+    __slots__ = ("_at", "_left", "_rate", "now")
 
-    def __init__(self, rate: Rate, now: float) -> None:
+    def __init__(self, rate: Rate, now: Callable[[], float]) -> None:
+        self.now = now
         self._rate = rate
         self._left = float(rate.burst)
-        self._at = now
+        self._at = now()
 
     def lets(self, now: float) -> bool:
         """Whether one more may be written."""
@@ -90,7 +110,18 @@ class _Cap:
 class _Log:
     """One log at work. ``capped`` counts lines that were too many, ``unjudged`` calls for which its filter has failed."""
 
-    __slots__ = ("__weakref__", "_cap", "_claimant", "_fits", "_line", "_writer", "capped", "settings", "unjudged")
+    __slots__ = (
+        "__weakref__",
+        "_cap",
+        "_claimant",
+        "_fits",
+        "_line",
+        "_writer",
+        "alike",
+        "capped",
+        "settings",
+        "unjudged",
+    )
 
     def __init__(
         self,
@@ -99,6 +130,7 @@ class _Log:
         claim: Callable[[int], Writer[Any]],
         cap: _Cap | None = None,
         fits: Fits | None = None,
+        alike: AlikeLines | None = None,
     ) -> None:
         self.settings = settings
         self._line = line
@@ -109,6 +141,7 @@ class _Log:
         self._cap = cap
         self._fits = fits
         self.capped = self.unjudged = 0
+        self.alike = alike if fits is None else None
 
     def write(self, entry: Entry) -> None:
         """One call, if it is one that is logged."""
@@ -118,6 +151,17 @@ class _Log:
             self.capped += 1
             return
         self._put(entry)
+
+    @property
+    def short(self) -> Callable[[str, int], None]:
+        """What takes a line that is made, and its length."""
+        return self._writer.put if self._cap is None else self._capped
+
+    def _capped(self, line: str, size: int) -> None:
+        if self._cap is None or self._cap.lets(self._cap.now()):
+            self._writer.put(line, size)
+        else:
+            self.capped += 1
 
     def _put(self, entry: Entry) -> None:
         line = self._line(entry)
@@ -177,14 +221,18 @@ class AccessLogs(Generic[Watched]):
         options: LogOptions = NO_LOGS,
         filters: Filters = all_calls,
         otlp: Collectors | None = None,
+        keys: Keys[Watched] | None = None,
     ) -> None:
         self._entry = entry
         self._clock = clock
+        self._today = clock.time
         self._rate = options.rate
         self._filters = filters
         self._otlp = otlp
         self._own = self._of_program(options)
+        self._wanted_keys = self._keys = keys
         self._logs = self._own
+        self.take(())
 
     @property
     def active(self) -> bool:
@@ -206,12 +254,45 @@ class AccessLogs(Generic[Watched]):
                     continue
             logs.append(found)
         self._logs = (*self._own, *logs)
+        self._short = tuple(
+            (each.alike.known, each.alike.line, each.short) for each in self._logs if each.alike is not None
+        )
+        self._keys = self._wanted_keys if len(self._short) == len(self._logs) else None
         for each in before:
             if each not in logs:
                 each.close(0.0)
 
+    def _write_alike(self, keys: Keys[Watched], call: Watched, ended: float) -> bool:
+        """The lines of a call that is like one before, in all logs; False: it is not."""
+        key = keys.of(call)
+        if key is None:
+            return False
+        short = self._short
+        if len(short) == 1:  # nearly always
+            ((known, line, put),) = short
+            template = known(key)
+            if template is not None:
+                text = line(template, keys.varying(call, ended, self._today()))
+                put(text, len(text))
+                return True
+        else:
+            templates = [known(key) for known, _, _ in short]
+            if None not in templates:
+                values = keys.varying(call, ended, self._today())
+                for template, (_, line, put) in zip(templates, short, strict=True):
+                    text = line(template or "", values)
+                    put(text, len(text))
+                return True
+        entry = self._entry(call, ended, self._today(), None, False)
+        for each in self._logs:
+            if each.alike is not None:
+                each.alike.learn(key, entry)
+        return False
+
     def write(self, call: Watched, ended: float, traced: Traced | None, cut: bool = False) -> None:
         """A call is over since ``ended``, by the monotonic clock; ``cut``: whoever made it, or ran it, has broken it off."""
+        if self._keys is not None and not cut and self._write_alike(self._keys, call, ended):
+            return
         clock = self._clock
         entry = self._entry(call, ended, clock.time() - (clock.monotonic() - ended), traced, cut)
         for each in self._logs:
@@ -237,20 +318,23 @@ class AccessLogs(Generic[Watched]):
         return sum(each.unwritten(counted) for each in self._logs)
 
     def _cap(self) -> _Cap | None:
-        return None if self._rate is None else _Cap(self._rate, self._clock.monotonic())
+        return None if self._rate is None else _Cap(self._rate, self._clock.monotonic)
 
     def _of_program(self, options: LogOptions) -> tuple[_Log, ...]:
         if not options:
             return ()
-        line = line_of(AccessLog("", text=options.text, labels=options.labels), self._clock.time)
-        files = [_Log(None, line, partial(sinks.file, path), self._cap()) for path in options.files]
-        return (*files, *[_Log(None, line, partial(sinks.logger, each), self._cap()) for each in options.loggers])
+        settings = AccessLog("", text=options.text, labels=options.labels)
+        line = line_of(settings, self._clock.time)
+        claims = [partial(sinks.file, path) for path in options.files]
+        claims += [partial(sinks.logger, each) for each in options.loggers]
+        return tuple(_Log(None, line, claim, self._cap(), None, lines_alike(settings)) for claim in claims)
 
     def _of_resource(self, settings: AccessLog) -> _Log:
         if settings.sink == "otlp":
             return self._to_collector(settings)
         line = line_of(settings, self._clock.time)
-        return _Log(settings, line, partial(sinks.file, settings.path), self._cap(), self._filters(settings))
+        alike, fits = lines_alike(settings), self._filters(settings)
+        return _Log(settings, line, partial(sinks.file, settings.path), self._cap(), fits, alike)
 
     def _to_collector(self, settings: AccessLog) -> _Log:
         if self._otlp is None:

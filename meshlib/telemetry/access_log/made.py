@@ -15,10 +15,13 @@ from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
 from meshlib.telemetry.sizes import response_body_size
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from meshlib.engine.call import Call
     from meshlib.engine.explanation import Exchange
     from meshlib.engine.message import Request
     from meshlib.engine.outcome import Outcome
+    from meshlib.telemetry.access_log.alike import Varying
     from meshlib.telemetry.access_log.entry import Traced
 
 ALLOWED, BLOCKED, DEFAULT = "allow_any", "block_all", "default"
@@ -196,16 +199,7 @@ class MadeEntry(Entry):
 
     def upstream_local(self) -> str | None:
         """As ``Entry``'s."""
-        stream = None if self._outcome is None else self._outcome.stream
-        ask = getattr(stream, "get_extra_info", None)
-        try:
-            address = None if ask is None else ask("client_addr")
-        except OSError:  # the connection is closed by now
-            return None
-        if not isinstance(address, tuple) or len(address) < 2:
-            return None
-        host, port = address[0], address[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return None if self._outcome is None else local_address(self._outcome.stream)
 
     def transport_failure(self) -> str | None:
         """As ``Entry``'s."""
@@ -224,6 +218,60 @@ class MadeEntry(Entry):
         if record.rule_object.index >= 0:
             return None
         return ALLOWED if self.cluster() == PASSTHROUGH else DEFAULT
+
+
+def alike(call: Call) -> Hashable | None:
+    """What is the same for calls whose lines are alike (``alike.py``); None for a call that is like no other: one that was not
+    answered by its first attempt, or whose headers nobody has seen before."""
+    record, request = call.record, call.request
+    known = request.alike
+    if known is None or record._attempts is not None or record.grpc_status is not None:
+        return None
+    try:
+        outcome, _, local = record.answered
+    except AttributeError:  # it began before there was a log
+        return None
+    if local or outcome.failure is not None:
+        return None
+    return (
+        known,
+        request.target,
+        request.method,
+        record.status,
+        record.flags,
+        record.endpoint,
+        record.rule_object,
+        record.destination,
+        outcome.http_version,
+    )
+
+
+def varying(call: Call, ended: float, today: float) -> Varying:
+    """What is not the same, of a call that has a key."""
+    record = call.record
+    started = record.started
+    outcome = record.answered[0]
+    stream, whole = outcome.stream, outcome.whole
+    return (
+        today - ended + started,
+        int((ended - started) * 1e3),
+        int(record.upstream_ms or 0.0),
+        getattr(call, "streamed", 0) if whole is None else len(whole),
+        "-" if stream is None else local_address(stream) or "-",
+    )
+
+
+def local_address(stream: object) -> str | None:
+    """Our address of a connection; None where nobody knows it, or it is closed by now."""
+    ask = getattr(stream, "get_extra_info", None)
+    try:
+        address = None if ask is None else ask("client_addr")
+    except OSError:
+        return None
+    if not isinstance(address, tuple) or len(address) < 2:
+        return None
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 if TYPE_CHECKING:

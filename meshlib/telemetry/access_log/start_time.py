@@ -15,6 +15,9 @@ ISO_LOCAL = "%Y-%m-%dT%H:%M:%S.%3f%Ez"
 _OWN = re.compile(r"%(?:(%)|(s)|E([1-9*])S|E?([1-9*])?f|(Ez)|E4(Y))")
 
 
+MILLISECONDS = tuple([f"{n:03d}" for n in range(1000)])
+
+
 class _Fraction(NamedTuple):
     digits: int
 
@@ -54,7 +57,7 @@ def formatter(form: str, *, local: bool = False) -> Callable[[float], str]:
             if found[0] != second:
                 kept = found = second, _rendered(pieces, second, zone)
             first, _, last = found[1]
-            return f"{first}{int((at - second) * 1e3):03d}{last}"
+            return first + MILLISECONDS[int((at - second) * 1e3)] + last
 
         return milliseconds
 

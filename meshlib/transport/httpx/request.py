@@ -134,6 +134,11 @@ class HttpxRequest:
 
     # -- as it is sent ------------------------------------------------------------------------------------------------
 
+    @property
+    def alike(self) -> object | None:
+        """What was learned of these headers, of a request without a body."""
+        return self._met if self.body is None and self.headers is self._received else None
+
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""
         return self.header(name) if self.headers is self._received else joined_value(self.headers, name)
