@@ -58,6 +58,10 @@ class Report:
         """A line for people; no markup."""
         self.console.print(escape(text))
 
+    def say_whole(self, text: str) -> None:
+        """The same for what is to be copied: a terminal wraps it, and nothing else does."""
+        self.console.print(escape(text), soft_wrap=True)
+
     def begin(self, title: str, file: str, asked: str) -> None:
         """A new scenario or file."""
         self.chapters.append(Chapter(title, file, asked))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -114,9 +116,16 @@ def test_a_signal_ends_the_page_and_every_process(tmp_path: Path, number: signal
         command, stdout=subprocess.PIPE, text=True, env={**environment, "PYTHONUNBUFFERED": "1"}
     ) as run:
         assert run.stdout is not None
+        told = ""
         for line in run.stdout:
+            told += line
             if "Ctrl-C ends it" in line:
                 break
+        try:
+            _metrics_are_where_it_says(told)
+        except BaseException:
+            run.kill()  # or its end would be waited for
+            raise
         children = _children(run.pid)
         assert len(children) == 6
         run.send_signal(number)
@@ -124,6 +133,22 @@ def test_a_signal_ends_the_page_and_every_process(tmp_path: Path, number: signal
         assert run.wait(20) == 0, said
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     assert list(tmp_path.glob("bookinfo-*")) == []
+
+
+def _metrics_are_where_it_says(told: str) -> None:
+    """Each URL can be scraped, and the configuration for Prometheus has them all."""
+    words = told.split()
+    urls = [word for word in words if word.endswith("/metrics")]
+    assert len(urls) == 4, told
+    for url in urls:
+        assert "meshlib_config_info{" in httpx.get(url, trust_env=False).text
+    (file,) = [word.partition("=")[2] for word in words if word.startswith("--config.file=")]
+    config = json.loads(Path(file).read_text())
+    targets = [target for each in config["scrape_configs"][0]["static_configs"] for target in each["targets"]]
+    assert [f"http://{target}/metrics" for target in targets] == urls
+    assert all(Path(each).is_file() for each in config["rule_files"])
+    (folder,) = [word.partition("=")[2].strip(",") for word in words if word.startswith("GRAFANA_DASHBOARDS=")]
+    assert (Path(folder) / "meshlib.json").is_file()
 
 
 def _children(pid: int) -> list[int]:

@@ -121,7 +121,7 @@ async def _stay_up(app: Application, report: Report) -> None:
     file = app.root / "prometheus.yml"
     write_prometheus(file, app.children)
     for sentence in where_to_look(file, app.children):
-        report.say(sentence)
+        report.say_whole(sentence)
     report.say(f"Edit the rules while it runs: {app.folder.path / 'traffic.yaml'}")
     report.say("Ctrl-C ends it.")
     while True:
