@@ -612,11 +612,9 @@ def test_labels_are_istios_of_the_destination_side(runtime):
         ((labels, _),) = counted.samples("istio_requests_total")
     assert labels == {
         "reporter": "destination",
-        **{
-            f"source_{n}": "unknown"
-            for n in ("workload", "canonical_service", "canonical_revision", "principal", "app")
-        },
+        **{f"source_{n}": "unknown" for n in ("workload", "canonical_service", "principal", "app")},
         **{f"source_{n}": "unknown" for n in ("workload_namespace", "version", "cluster")},
+        "source_canonical_revision": "latest",
         "destination_workload": "ratings-v1",
         "destination_workload_namespace": "default",
         "destination_principal": "unknown",
