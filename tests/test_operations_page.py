@@ -10,7 +10,7 @@ import meshlib
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/operations.md").read_text()
-ROWS = re.findall(r"^\| `(meshlib\.[a-z]+)` \| ([A-Z]+) \| .{20,} \|$", PAGE, re.M)
+ROWS = re.findall(r"^\| `(meshlib\.[a-z_]+)` \| ([A-Z]+) \| .{20,} \|$", PAGE, re.M)
 LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "exception": "ERROR"}
 
 
