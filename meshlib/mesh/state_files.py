@@ -24,7 +24,11 @@ class StateFiles:
     def __init__(self, collector: StateCollector, alarms: Alarms) -> None:
         self._alarms = alarms
         self._alarm: Alarm | None = None
-        self._state: WrittenState | None = collector.written() if written_elsewhere() else None
+        self._state: WrittenState | None = None
+        if written_elsewhere():
+            from meshlib.telemetry.written_state import writer_of
+
+            self._state = writer_of(collector)
 
     def start(self) -> None:
         """Write now, and from now on."""

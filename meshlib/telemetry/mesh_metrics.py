@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from meshlib.engine.numbers import ClusterNumbers, EndpointNumbers, GuardNumbers
     from meshlib.telemetry.mesh_numbers import CertificateNumbers, ConfigNumbers, Pool
     from meshlib.telemetry.state_family import Rows
-    from meshlib.telemetry.written_state import WrittenState
 
 log = logging.getLogger("meshlib.telemetry")
 
@@ -237,7 +236,7 @@ class StateCollector:
     def __init__(self, families: Iterable[Family] = FAMILIES) -> None:
         self._families = tuple(families)
         self._meshes: list[weakref.ref[Observed]] = []
-        self._written: WrittenState | None = None
+        self.writer: object | None = None  # what writes this state to files: ``written_state.writer_of``
 
     def add(self, mesh: Observed) -> None:
         """Show it as long as it lives."""
@@ -247,14 +246,6 @@ class StateCollector:
     def remove(self, mesh: Observed) -> None:
         """It is closed: its series end."""
         self._meshes = [ref for ref in self._meshes if ref() is not None and ref() is not mesh]
-
-    def written(self) -> WrittenState:
-        """What writes this state to prometheus_client's files; one a registry."""
-        if self._written is None:
-            from meshlib.telemetry.written_state import WrittenState
-
-            self._written = WrittenState(self.samples)
-        return self._written
 
     def describe(self) -> Iterable[Metric]:
         """The families, without samples."""

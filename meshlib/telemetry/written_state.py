@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from meshlib.telemetry import mesh_metrics as metrics
-from meshlib.telemetry.mesh_metrics import OWNER, Family, Sample
+from meshlib.telemetry.mesh_metrics import OWNER, Family, Sample, StateCollector
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge
@@ -102,3 +102,10 @@ class WrittenState:
             )
             self._gauges[family.name] = found
         return found
+
+
+def writer_of(collector: StateCollector) -> WrittenState:
+    """What writes the state of the meshes of a registry; one a registry."""
+    if not isinstance(collector.writer, WrittenState):
+        collector.writer = WrittenState(collector.samples)
+    return collector.writer

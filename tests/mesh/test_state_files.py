@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from meshlib.alarms import Alarm, Alarms
 from meshlib.mesh.state_files import StateFiles
-from meshlib.telemetry.mesh_metrics import StateCollector, state_collector
+from meshlib.telemetry.mesh_metrics import state_collector
 
 
 class Written:
@@ -25,7 +25,7 @@ class Written:
 def files(monkeypatch):
     monkeypatch.setattr("meshlib.mesh.state_files.written_elsewhere", lambda: True)
     written = Written()
-    monkeypatch.setattr(StateCollector, "written", lambda self: written)
+    monkeypatch.setattr("meshlib.telemetry.written_state.writer_of", lambda collector: written)
     return written
 
 
