@@ -89,7 +89,6 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             registry = prometheus_client.REGISTRY
         _catch_up_before_scrapes(registry, self)
         self._metrics = metrics(registry)
-        self._count = self._metrics.finished
         self._tracing = tracing
         self._clock = clock
         self._closed: deque[tuple[WatchedCall, WatchedSpan | None, float]] = deque()
@@ -124,7 +123,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         """A call is over, whichever way."""
         now = self._clock()
         try:
-            self._count(call, now)
+            self._metrics.finished(call, now)
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
         if span is not None or self.remember is not None:
@@ -288,7 +287,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             except IndexError:  # another thread took the last one
                 return
             try:
-                self._count(call, at)
+                self._metrics.finished(call, at)
             except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
                 self._failed()
             if span is not None or self.remember is not None:
