@@ -173,7 +173,7 @@ async def test_messages_are_counted_as_they_are_read_and_written():
         yield "a"
         yield "b"
 
-    call = SimpleNamespace(request_messages=0, response_messages=0)
+    call = SimpleNamespace(request_messages=0, response_messages=0, request_bytes=0, response_bytes=0)
     assert [request async for request in LoopRequests(source(), call)] == ["a", "b"]
     assert call.request_messages == 2
     context = CountingContext(Context(), call)
