@@ -108,10 +108,6 @@ class CutBody:
         self._left -= len(kept)
         return kept
 
-    def _broken(self) -> BodyFailed:
-        self.abort()
-        return BodyFailed(Failure.RESET, self._detail)
-
     def __iter__(self) -> Iterator[bytes]:
         body = self._body
         parts = iter((self._whole or b"",)) if body is None else iter(body) if is_blocking(body) else iter(())
@@ -120,7 +116,8 @@ class CutBody:
                 yield kept
             if not self._left:
                 break
-        raise self._broken()
+        self.abort()
+        raise BodyFailed(Failure.RESET, self._detail)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         body = self._body
@@ -133,7 +130,8 @@ class CutBody:
                     yield kept
                 if not self._left:
                     break
-        raise self._broken()
+        self.abort()
+        raise BodyFailed(Failure.RESET, self._detail)
 
     def abort(self) -> None:
         """Give it up, and what is behind it."""
