@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.rules import default_rule
 from meshlib.engine import replies
 from meshlib.engine.before_sending import made_here
-from meshlib.engine.call import Call
 from meshlib.engine.effects import Deliver
 from meshlib.engine.message import R
 from meshlib.engine.outbound import outbound
@@ -19,6 +18,7 @@ from meshlib.engine.verdicts import TOO_LONG
 
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Fallback
+    from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange
     from meshlib.engine.guard import Guard
 
@@ -83,8 +83,6 @@ def _fall_back(call: Call[R], fallback: Fallback) -> Exchange[R]:
         failure = f"the call failed, and its body cannot be sent to the fallback: {TOO_LONG}"
         yield made_here(call, Outcome(Failure.RESET, failure))
         return
-    other = Call(call.request, call.live, call.clock, call.rng, call.timeouts, call.wait)
-    other.record = record
     record.rule_object = default_rule(target, call.live.snapshot.retry)
     record.keep_attempt()
-    yield from outbound(other)
+    yield from outbound(call)

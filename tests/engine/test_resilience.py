@@ -370,6 +370,7 @@ def test_another_destination_may_be_the_fallback():
     assert (answer.status, call.record.host) == (200, "cache.default.svc.cluster.local")
     assert [a.status for a in call.record.attempts] == [503, 200]
     assert script.tried[-1].endswith(":77")
+    assert call.outcome is answer  # whose bytes metrics and access logs count
 
 
 def test_a_fallback_destination_is_called_as_often_as_the_mesh_config_says():
