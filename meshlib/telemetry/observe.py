@@ -27,7 +27,7 @@ from meshlib.telemetry.cluster_codes import ClusterCodes
 from meshlib.telemetry.inbound_metrics import InboundMetrics
 from meshlib.telemetry.inbound_tracing import InboundTracing, ServedSpan
 from meshlib.telemetry.metrics import Metrics
-from meshlib.telemetry.tag_overrides import made, overrides_of, served, today
+from meshlib.telemetry.tag_overrides import made, overrides_of, served
 from meshlib.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
     from meshlib.policy.telemetry_settings import AccessLog
-    from meshlib.telemetry.access_log.entry import Entry, Traced
+    from meshlib.telemetry.access_log.entry import Traced
     from meshlib.telemetry.access_log.logs import AccessLogs
-    from meshlib.telemetry.formatted_tags import FormattedTags
     from meshlib.telemetry.served import Served
     from meshlib.workload import Workload
 
@@ -99,7 +98,6 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         """Keeps the last calls (``recent.py``), from when they are over; None: nobody asks for them."""
         self._logs: AccessLogs[WatchedCall] | None = None
         """None: nobody wants lines."""
-        self._formatted: FormattedTags | None = None
         """Attributes of spans that are made of a call that is over; None: there are none."""
         self._made_logs: Callable[[], AccessLogs[WatchedCall]] | None = None
         self._all_logs: AccessLogs[WatchedCall] | None = None
@@ -134,8 +132,6 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
     def _tell(self, call: WatchedCall, span: WatchedSpan | None, now: float, late: bool) -> None:
         """What is told of few calls, after their metrics. ``late``: it was over before."""
         try:
-            if span is not None and self._formatted is not None:
-                self._attribute(span, self._formatted.of(self._entry(call, now)))
             if span is not None and late:
                 self._tracing.late(call, span, now)
             elif span is not None:
@@ -155,14 +151,6 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             logs.write(call, now, None if span is None else self._context_of(span), cut)
         except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)
             self._failed()
-
-    def _entry(self, call: WatchedCall, now: float) -> Entry:
-        """What formats and expressions read of a call that is over since ``now``."""
-        raise NotImplementedError
-
-    def _attribute(self, span: WatchedSpan, attributes: dict[str, str]) -> None:
-        """Set attributes of a span."""
-        raise NotImplementedError
 
     def _context_of(self, span: WatchedSpan) -> Traced:
         """Where ``span`` is in its trace."""
@@ -228,12 +216,6 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         """The mesh has resources, or others than before: from here on calls that end are told of by ``settings``."""
         self.settings = settings
         self._tracing.reconfigured(settings.tracing)
-        if any(tag.kind == "formatter" for tag in settings.tracing.custom_tags):
-            from meshlib.telemetry.formatted_tags import formatted
-
-            self._formatted = formatted(settings.tracing.custom_tags, today)
-        else:
-            self._formatted = None
         self.log_to(settings.access_logs)
 
     def log_with(self, make: Callable[[], AccessLogs[WatchedCall]], at_once: bool) -> None:
@@ -372,12 +354,6 @@ class Telemetry(Watcher[Call, CallSpan]):
         super().reconfigured(settings)
         self._metrics.forget_short_cuts()
 
-    def _entry(self, call: Call, now: float) -> Entry:
-        return made(call, now)
-
-    def _attribute(self, span: CallSpan, attributes: dict[str, str]) -> None:
-        span.span.set_attributes(attributes)
-
 
 class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
     """Watches the calls that a mesh serves."""
@@ -409,12 +385,6 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
         if settings.metrics != self.settings.metrics:
             self._metrics.override(overrides_of(settings.metrics, self.workload, False, served))
         super().reconfigured(settings)
-
-    def _entry(self, call: InboundCall, now: float) -> Entry:
-        return served(call, now)
-
-    def _attribute(self, span: ServedSpan, attributes: dict[str, str]) -> None:
-        span.span.set_attributes(attributes)
 
 
 class _Catching(Protocol):

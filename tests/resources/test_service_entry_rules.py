@@ -111,7 +111,7 @@ REFUSED = [
         "HTTPS",
     ),
     # exportTo
-    ("an export to nobody and some", entry(f"{PORTS}\nexportTo: ['~', a]  # here"), "export-to-all-and-some", "nobody"),
+    ("an export to nobody and some", entry(f"{PORTS}\nexportTo: ['~', a]  # here"), "export-to-all-and-some", "no namespace"),
     ("an unknown resolution", entry(f"{PORTS}\nresolution: LOGICAL  # here"), "bad-enum", "STATIC"),
 ]  # fmt: skip
 

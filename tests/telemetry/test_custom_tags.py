@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
 
+import meshlib
 from meshlib.policy.telemetry_settings import CustomTag
 from meshlib.telemetry.custom_tags import CustomTags
+from tests.support.access_log import MadeUp
+from tests.support.resources import pod, service
+from tests.support.servers import EchoServer
+from tests.support.telemetry import telemetry
 
 
 def tags(*made, **headers):
@@ -42,3 +52,35 @@ def test_a_header_that_opens_doors_is_not_shown(name):
 def test_a_header_of_any_length_makes_an_attribute_of_a_bounded_one():
     [value] = tags(CustomTag("user", "header", "end-user"), **{"end-user": "x" * 10_000}).values()
     assert len(value) == 1024
+
+
+def test_a_format_is_told_when_the_call_is_over_and_there_is_no_attribute_when_nothing_is_known():
+    made = CustomTags((CustomTag("t", "formatter", "%REQ(X-A)%"), CustomTag("u", "formatter", "%DURATION% ms")))
+    assert made.ended(MadeUp(headers={"x-a": "it"})) == {"t": "it", "u": "1500 ms"}
+    assert made.ended(MadeUp()) == {"u": "1500 ms"}
+
+
+def test_a_format_does_not_show_a_header_that_opens_doors():
+    made = CustomTags((CustomTag("t", "formatter", "Bearer %REQ(X-A?COOKIE)%"),))
+    assert made.ended(MadeUp(headers={"cookie": "s3cret"})) == {"t": "Bearer ***"}
+
+
+def test_spans_of_a_running_mesh_have_them_and_a_reload_takes_them_away() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    wanted = telemetry(tracing=[{"customTags": {"how": {"formatter": {"value": "%REQ(:METHOD)% %RESPONSE_CODE%"}}}}])
+    with EchoServer("v1") as server:
+        base = [service("reviews"), pod("reviews", "v1", server.port)]
+        with (
+            meshlib.Mesh.from_resources(
+                [*base, wanted], registry=CollectorRegistry(), tracer_provider=provider
+            ) as mesh,
+            mesh.client() as client,
+        ):
+            assert isinstance(client.get("http://reviews:9080/"), httpx.Response)
+            mesh.apply(base)
+            client.get("http://reviews:9080/")
+    told = [(span.attributes or {}).get("how") for span in exporter.get_finished_spans() if span.kind.name == "CLIENT"]
+    roots = [span for span in exporter.get_finished_spans() if span.parent is None]
+    assert [(span.attributes or {}).get("how") for span in roots] == ["GET 200", None]
+    assert "GET 200" in told
