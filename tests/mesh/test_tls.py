@@ -114,7 +114,7 @@ def test_mode_mutual_shows_our_certificate(authority, files):
         "privateKey": files["client.key"],
     }
     assert get(context, **mutual).status_code == 200
-    with pytest.raises(httpx.ConnectError, match="the server does not accept us: it demands a certificate") as refused:
+    with pytest.raises(httpx.ConnectError, match="the server does not accept us: it requires a certificate") as refused:
         get(context, mode="SIMPLE", caCertificates=files["ca.pem"])
     assert refused.value.exchange.flags.startswith("UF")
     stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
