@@ -59,5 +59,5 @@ def test_what_makes_no_sense_is_refused(resource, code):
 def test_it_says_what_does_not_act_yet():
     with meshlib.Mesh.from_resources([WHOLE]) as mesh:
         (notice,) = [p for p in mesh.problems if p.code == "no-effect"]
-    assert notice.message.startswith("no effect: rateLimit (it is not said")
+    assert notice.message.startswith("no effect: rateLimit (it does not say")
     assert "loadShedding (spec.inbound.loadShedding acts)" in notice.message
