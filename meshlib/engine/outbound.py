@@ -208,8 +208,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
         if cut is not None:
             judge_cut(call, cluster, endpoint, guarded, cut, status)
     except BaseException:
-        if sent is not None and sent.under_way and not hasattr(sent, "outcome"):
-            state.tally.results[ABANDONED] += 1
+        _note_abandoned(cluster, sent)
         raise
     finally:
         try:
@@ -220,6 +219,11 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
         except BaseException:  # an interrupt comes in here as well; what has been given back is not given back again
             _give_back(cluster, sent, taken)
             raise
+
+
+def _note_abandoned(cluster: BoundCluster, sent: Send | None) -> None:
+    if sent is not None and sent.under_way and not hasattr(sent, "outcome"):
+        cluster.state.tally.results[ABANDONED] += 1
 
 
 def _give_back(cluster: BoundCluster, sent: Send | None, taken: Taken | None) -> None:

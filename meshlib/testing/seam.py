@@ -9,6 +9,7 @@ own clock), failed without being sent, or sent and changed afterwards. So it is 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Protocol
@@ -68,6 +69,7 @@ class Planner(Protocol):
 
 _planners: tuple[Planner, ...] = ()
 _lock = threading.Lock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from meshlib.transport.protocol.shortcuts import VARIABLE, turned_off
 CALLS = """
 import asyncio, sys
 import httpx, meshlib
-from meshlib.transport.httpx import direct_send, filled, origins, response, transport
+from meshlib.transport.core.mesh_core import MeshCore
+from meshlib.transport.httpx import direct_send, filled, origins
 from meshlib.transport.protocol import http1, known_heads, request_head
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
@@ -29,13 +30,13 @@ def watched(holder, name):
 
 watched(direct_send, "_taken")
 brief = []
-exchange_of = transport.exchange_of
+exchange_of = MeshCore.exchange_of
 def told(call, brief_one=False, **more):
     asked = more.get("brief", brief_one)
     if asked:
         brief.append(call)
     return exchange_of(call, asked)
-transport.exchange_of = told
+MeshCore.exchange_of = staticmethod(told)
 
 def whole(handler):
     handler.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
