@@ -89,7 +89,7 @@ def _tcp(text: str, what: str) -> TcpAddress:
         raise _wrong(
             what,
             text,
-            "can be reached from other machines, and the admin endpoint asks nobody who they are",
+            "can be reached from other machines, and the admin endpoint does not authenticate its callers",
             f"write 127.0.0.1:{port}, or a unix socket; from elsewhere: ssh -L, or kubectl port-forward",
         )
     return TcpAddress(str(address), int(port))

@@ -33,14 +33,14 @@ class Attached:
         return f"process {self.pid} ({self.address})" if self.pid else str(self.address)
 
     def get(self, path: str) -> bytes:
-        """The page. Raises ``Gone`` when nobody listens there, else ``MeshError``."""
+        """The page. Raises ``Gone`` when nothing listens there, else ``MeshError``."""
         connection = _Connection(self.address)
         try:
             connection.request("GET", path, headers={"Host": "localhost"})
             response = connection.getresponse()
             body = response.read(MOST_BYTES)
         except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError) as error:
-            raise Gone(f"nobody listens at {self}: the process has ended, or closed its mesh") from error
+            raise Gone(f"nothing listens at {self}: the process has ended, or closed its mesh") from error
         except PermissionError as error:
             raise MeshError(
                 f"{self} belongs to another user: ask as that user, or as root ({error.strerror})"

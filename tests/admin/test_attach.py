@@ -77,7 +77,7 @@ def test_a_process_that_is_no_more_and_what_it_has_left(runtime):
     left.socket.close()
     with pytest.raises(MeshError, match=f"process {ME} .* has no admin endpoint"):
         attach(str(ME))
-    with pytest.raises(Gone, match="nobody listens at unix:.*: the process has ended"):
+    with pytest.raises(Gone, match="nothing listens at unix:.*: the process has ended"):
         attach(left.path).get("/")
 
 
