@@ -295,12 +295,18 @@ def modules() -> Iterator[tuple[str, list[ast.AST]]]:
         yield file.relative_to(PACKAGE).as_posix(), list(ast.walk(ast.parse(file.read_text())))
 
 
-SOURCE = list(modules())
+Parsed = list[tuple[str, list[ast.AST]]]
+
+
+@pytest.fixture(scope="module")
+def parsed() -> Parsed:
+    """Half a million nodes: only while they are read, not for the garbage collector in every other test."""
+    return list(modules())
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_source_keeps_the_law(rule: str) -> None:
-    broken = [f"meshlib/{m}: {what}" for m, nodes in SOURCE for node in nodes if (what := RULES[rule](m, node))]
+def test_the_source_keeps_the_law(parsed: Parsed, rule: str) -> None:
+    broken = [f"meshlib/{m}: {what}" for m, nodes in parsed for node in nodes if (what := RULES[rule](m, node))]
     assert broken == [], f"{rule}; see {Path(__file__).name}"
 
 
@@ -377,10 +383,10 @@ def test_a_law_lets_pass(rule: str, module: str, source: str) -> None:
     assert not any(RULES[rule](module, node) for node in ast.walk(ast.parse(source)))
 
 
-def test_no_exception_outlives_its_reason() -> None:
-    there = {module for module, _ in SOURCE}
+def test_no_exception_outlives_its_reason(parsed: Parsed) -> None:
+    there = {module for module, _ in parsed}
     assert set(ONCE) <= there
-    classes = {n.name for m, nodes in SOURCE if m.startswith(SLOTTED) for n in nodes if isinstance(n, ast.ClassDef)}
+    classes = {n.name for m, nodes in parsed if m.startswith(SLOTTED) for n in nodes if isinstance(n, ast.ClassDef)}
     assert set(DICTS) <= classes
 
 
@@ -391,8 +397,8 @@ def names_in(tree: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-def test_every_driver_performs_every_effect() -> None:
-    trees = {module: nodes[0] for module, nodes in SOURCE}
+def test_every_driver_performs_every_effect(parsed: Parsed) -> None:
+    trees = {module: nodes[0] for module, nodes in parsed}
     effects = {
         n.name
         for n in trees["engine/effects.py"].body
@@ -421,12 +427,12 @@ def test_a_command_is_imported_when_it_is_called() -> None:
 TEXTS = {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".cfg", ".json", ".sh", ""}
 
 
-def test_no_file_knows_the_machine_it_was_written_on() -> None:
+def test_no_file_knows_the_machine_it_was_written_on(parsed: Parsed) -> None:
     homes = [f"{folder}/" for folder in (ROOT, Path.home()) if len(folder.parts) > 2]
     others = [r"(?:^|[\s\"'=])/(?:home|Users)/[a-z]+/", r"(?:extra-)?index[-_]url\s*="]
     private = re.compile("|".join([*map(re.escape, homes), *others]))
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
-    files = [ROOT / name for name in listed.stdout.split("\0") if name] or [PACKAGE / module for module, _ in SOURCE]
+    files = [ROOT / name for name in listed.stdout.split("\0") if name] or [PACKAGE / module for module, _ in parsed]
     texts = [file for file in files if file.suffix in TEXTS and file.is_file() and file != Path(__file__)]
     found = {file.relative_to(ROOT): private.search(file.read_text(errors="replace")) for file in texts}
     assert {str(file): hit[0].strip() for file, hit in found.items() if hit} == {}
