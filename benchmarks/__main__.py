@@ -14,18 +14,21 @@ from benchmarks.rows import ROWS as CALLS
 from benchmarks.token_rows import token_costs
 
 ROWS = {**CALLS, "tokens": token_costs}
+GROUPS = {"proxy": tuple(name for name in ROWS if name.startswith("proxy-"))}
+"""Names of several."""
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice(list(ROWS)), help="Just these; repeatable.")
+@click.option("--only", multiple=True, type=click.Choice([*ROWS, *GROUPS]), help="Just these; repeatable.")
 @click.option("--quick", is_flag=True, help="Fewer rounds: under a minute, rougher figures.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the rows here.")
 def main(only: tuple[str, ...], quick: bool, file: Path | None) -> None:
     """Measure the figures. Costs are also told in ``json.loads`` of a small object in the same run ("6.1 json"), so that
     machines compare. Exit code 0 whether or not targets are met: these are measurements, not tests."""
     rows: list[Row] = []
+    wanted = {name for each in only for name in GROUPS.get(each, (each,))}
     for name, measure in ROWS.items():
-        if only and name not in only:
+        if wanted and name not in wanted:
             continue
         if sys.stderr.isatty():
             click.echo(f"measuring {name} ...", err=True)

@@ -42,6 +42,8 @@ from benchmarks.measure import (
 from benchmarks.mtls_rows import mtls_calls
 from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
 from benchmarks.protection_rows import rate_limits
+from benchmarks.proxy_body_rows import bodies
+from benchmarks.proxy_http1_rows import http1
 from benchmarks.serve_mtls_rows import serve_mtls
 from benchmarks.span_rows import spans
 from benchmarks.sync_rows import sync_bodies, sync_latency
@@ -345,4 +347,6 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     **TELEMETRY_ROWS,
     "access-log": access_log,
     "wsgi-cost": wsgi_cost,
+    "proxy-http1": http1,
+    "proxy-bodies": bodies,
 }

