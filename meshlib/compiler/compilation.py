@@ -85,7 +85,10 @@ class Compilation:
         self.kinds = kinds = Kinds(resources)
         self.about_settings: list[Problem] = []
         if settings is None:
-            settings, self.about_settings = mesh_settings(kinds.mesh_configs, kinds.mesh_config_maps, workload)
+            ours = [r for r in kinds.annotated if (r.namespace, r.name) == (workload.namespace, workload.name)]
+            settings, self.about_settings = mesh_settings(
+                kinds.mesh_configs, kinds.mesh_config_maps, workload, ours, domain
+            )
         self.settings = settings
         if mesh_tls is None:
             peers = PeerAuthentications(kinds.peer_authentications, settings.root_namespace)
@@ -101,7 +104,9 @@ class Compilation:
         self.destination_rules = DestinationRules(kinds.destination_rules, workload, domain, settings.root_namespace)
         self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.sidecars, workload, settings)
         self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
-        self.destinations = Destinations(self.visible.find, self.destination_rules, workload, domain, mesh_tls)
+        self.destinations = Destinations(
+            self.visible.find, self.destination_rules, workload, domain, mesh_tls, settings.peer_metadata
+        )
         self.l4: dict[tuple[str, int], L4Host] = {}
         self.contested: set[str] = set()
         self._virtual_hosts: dict[tuple[str, int, str], VirtualHost | None] = {}

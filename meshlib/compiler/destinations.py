@@ -11,6 +11,7 @@ from meshlib.compiler.destination_rules import DestinationRules, MergedRule
 from meshlib.compiler.mesh_tls import MeshTls
 from meshlib.compiler.routes import Cluster, Destination
 from meshlib.compiler.traffic_policy import route_hash
+from meshlib.policy.peer_metadata import FOR_THE_MESH
 from meshlib.registry.lack import UNDEFINED, Lack, no_endpoints
 from meshlib.registry.names import resolve
 from meshlib.workload import Workload
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
     from meshlib.compiler.routes import Target
     from meshlib.policy.consistent_hash import HashPolicy
+    from meshlib.policy.peer_metadata import OwnMetadata
     from meshlib.registry.service import Service
 
 
@@ -32,12 +34,14 @@ class Destinations:
         workload: Workload,
         domain: str,
         mesh_tls: MeshTls,
+        peer_metadata: OwnMetadata | None = None,
     ) -> None:
         self._lookup = lookup
         self._rules = destination_rules
         self._workload = workload
         self._domain = domain
         self._mesh_tls = mesh_tls
+        self._tells = () if peer_metadata is None else (peer_metadata.request_ops,)
         self._found: dict[tuple[str, str, int, str], Destination] = {}
         self._aliases: dict[str, bool] = {}
         self.resilience: Callable[[str], Resilience | None] = lambda host: None
@@ -132,7 +136,17 @@ class Destinations:
         if key not in self.clusters:
             self.clusters[key] = self._cluster(service, rule, subset, port)
             self.services[key] = service
-        return Destination(host, subset, port, 1, key, hash_policy=hash_policy(route_hash(rule, subset, port)))
+        inside = bool(self._tells) and not service.external
+        return Destination(
+            host,
+            subset,
+            port,
+            1,
+            key,
+            request_ops=self._tells if inside else (),
+            response_ops=(FOR_THE_MESH,) if inside else (),
+            hash_policy=hash_policy(route_hash(rule, subset, port)),
+        )
 
     def rule_of(self, host: str) -> MergedRule | None:
         """The DestinationRule that counts for a host."""

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from meshlib.compiler.rule_settings import DEFAULT_RETRY, HASHED_RETRY, retry_of
+from meshlib.compiler.telemetry.proxies import exchanges_metadata
+from meshlib.policy.peer_metadata import OwnMetadata, own_metadata
 from meshlib.policy.retry import RetryPolicy
 from meshlib.workload import DEFAULT_TRUST_DOMAIN, Workload
 
 if TYPE_CHECKING:
     from meshlib.problems import Problem
+    from meshlib.resources.kubernetes import Deployment, Pod
     from meshlib.resources.mesh_config import (
         ConfigMap,
         EnvoyExtAuthzGrpc,
@@ -78,6 +81,7 @@ class MeshSettings:
     resource: str = ""
     auto_mtls: bool = True
     tls13: bool = False  # whether our servers take no older TLS under mTLS of the mesh
+    peer_metadata: OwnMetadata | None = None  # what peers inside the mesh are told of this workload, None: nothing
 
     def facts(self) -> dict[str, object]:
         """For ``status()``, by Istio's names; of a provider, why it cannot be used ("" when it can)."""
@@ -89,6 +93,7 @@ class MeshSettings:
             "pathNormalization": self.path_normalization,
             "outboundTrafficPolicy": "ALLOW_ANY" if self.allow_any else "REGISTRY_ONLY",
             "enableAutoMtls": self.auto_mtls,
+            "metadataExchangeHeaders": "UNDEFINED" if self.peer_metadata is None else "IN_MESH",
             "meshMTLS": {"minProtocolVersion": "TLSV1_3" if self.tls13 else "TLSV1_2"},
             "extensionProviders": {name: provider.unusable for name, provider in self.providers.items()},
         }
@@ -98,17 +103,37 @@ DEFAULTS = MeshSettings()
 
 
 def mesh_settings(
-    configs: Sequence[MeshConfig], config_maps: Sequence[ConfigMap], workload: Workload
+    configs: Sequence[MeshConfig],
+    config_maps: Sequence[ConfigMap],
+    workload: Workload,
+    annotated: Sequence[Deployment | Pod] = (),
+    domain: str = "cluster.local",
 ) -> tuple[MeshSettings, list[Problem]]:
     """The settings of ``workload``, and what is to be said of the MeshConfigs that do not count. A trust domain that the
-    workload was given counts before MeshConfig's."""
+    workload was given counts before MeshConfig's. ``annotated``: its own Deployment and Pod, as far as they have the
+    annotation proxy.istio.io/config."""
+    settings, chosen, problems = _of_config(configs, config_maps, workload)
+    if chosen is None and not annotated:
+        return settings, problems
+    defaults = None if chosen is None else chosen.spec.default_config
+    exchanges = exchanges_metadata(None if defaults is None else defaults.proxy_headers, annotated)
+    if exchanges:
+        w = workload
+        own = own_metadata(w.name, w.namespace, w.labels, w.cluster, w.address, domain)
+        settings = replace(settings, peer_metadata=own)
+    return settings, problems
+
+
+def _of_config(
+    configs: Sequence[MeshConfig], config_maps: Sequence[ConfigMap], workload: Workload
+) -> tuple[MeshSettings, MeshConfig | ConfigMap | None, list[Problem]]:
     if not configs and not config_maps:
-        return MeshSettings(trust_domain=workload.trust_domain), []
+        return MeshSettings(trust_domain=workload.trust_domain), None, []
     from meshlib.resources.mesh_choice import REVISION, choose
 
     chosen, problems = choose(configs, config_maps, workload.labels.get(REVISION, ""))
     if chosen is None:
-        return MeshSettings(trust_domain=workload.trust_domain), problems
+        return MeshSettings(trust_domain=workload.trust_domain), None, problems
     spec = chosen.spec
     written = spec.trust_domain if spec.trust_domain and not workload.names_trust_domain else None
     normalization = spec.path_normalization.normalization if spec.path_normalization is not None else None
@@ -127,7 +152,7 @@ def mesh_settings(
         auto_mtls=spec.enable_auto_mtls is not False,
         tls13=spec.mesh_mtls is not None and spec.mesh_mtls.min_protocol_version == "TLSV1_3",
     )
-    return settings, problems
+    return settings, chosen, problems
 
 
 # -- authorizers ------------------------------------------------------------------------------------------------------

@@ -203,6 +203,8 @@ def _target(
             model.weight or 0,
             found.cluster,
             found.missing,
+            found.request_ops,
+            found.response_ops,
             tells_original_host=sole,
             hash_policy=found.hash_policy,
             lack=found.lack,
@@ -216,9 +218,10 @@ def _target(
         model.weight or 0,
         found.cluster,
         found.missing,
-        # Istio writes one level for a sole destination; with several, Envoy applies theirs first and the rule's after
-        _present(merge(of_rule, of_target)) if sole else _present(of_target, of_rule),
-        _present(merge(back_rule, back_target)) if sole else _present(back_target, back_rule),
+        # Istio writes one level for a sole destination; with several, Envoy applies theirs first and the rule's after. What
+        # the destination itself has (metadata of workloads) is a filter's in Envoy: further from the wire than a rule's
+        (*found.request_ops, *(_present(merge(of_rule, of_target)) if sole else _present(of_target, of_rule))),
+        (*(_present(merge(back_rule, back_target)) if sole else _present(back_target, back_rule)), *found.response_ops),
         _host_of(route.headers) or _host_of(model.headers),
         sole or bool(_host_of(route.headers)),
         found.hash_policy,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.replies import reply
 from meshlib.policy.header_ops import RawHeaders, first_value
+from meshlib.policy.peer_metadata import FOR_THE_MESH, told
 from meshlib.policy.rewrite import Redirect
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def change_response(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
     if operations:
         lookup = _as_sent(call)
         for ops in operations:
+            if ops is FOR_THE_MESH:
+                record.peer_metadata = told(outcome.headers)
             outcome.headers = ops.apply(outcome.headers, lookup)
     if cors and rule is not None and rule.cors is not None:
         outcome.headers = rule.cors.response_headers(outcome.headers, call.request.header)

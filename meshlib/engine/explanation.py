@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.routes import Destination, Rule, VirtualHost
     from meshlib.engine.facts import AttemptFacts, DetailFacts, ExplanationFacts, RuleFacts
     from meshlib.engine.outcome import Outcome
+    from meshlib.policy.peer_metadata import PeerMetadata
 
 
 class Attempt:
@@ -58,6 +59,7 @@ class Exchange:
     ``upstream_ms`` is the time from the first byte sent to the head received of
     the last attempt, in milliseconds, None when nothing was sent. ``status`` is the response's, 0 when there was none;
     ``grpc_status`` the number of the gRPC status that the caller got, None when the call was not gRPC's or has not ended.
+    ``peer_metadata`` is what the server has told of itself in headers, None when it has not, or is not to be believed.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Exchange:
         "flags",
         "grpc_status",
         "injected_delay",
+        "peer_metadata",
         "rule_object",
         "started",
         "status",
@@ -96,6 +99,7 @@ class Exchange:
         self.started = 0.0
         self.status = 0
         self.grpc_status: int | None = None
+        self.peer_metadata: PeerMetadata | None = None
         self.considered: list[Considered] | None = None
         self._details: DetailFacts | None = None
 

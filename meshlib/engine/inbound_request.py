@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from meshlib.engine.message import Request
     from meshlib.policy.ext_authz import Change
     from meshlib.policy.inbound_view import InboundView
+    from meshlib.policy.peer_metadata import PeerMetadata
     from meshlib.policy.spiffe_id import SpiffeId
 
 RawPairs = Sequence[tuple[str | bytes, str | bytes]]
@@ -36,7 +37,8 @@ class InboundRequest(AsSent):
 
     ``asked`` are the providers of authorizers that were asked about it. ``body_source`` is where a check may look at the
     beginning of the body; None: its server lets nobody look. ``deadline`` is by the mesh's monotonic clock, None when
-    there is none. ``routed`` is the path of the route that the application's router has chosen, None before.
+    there is none. ``peer_metadata`` is what the peer has told of itself in headers, for labels of metrics and for nothing that
+    decides. ``routed`` is the path of the route that the application's router has chosen, None before.
     """
 
     __slots__ = (
@@ -60,6 +62,7 @@ class InboundRequest(AsSent):
         "path",
         "peer",
         "peer_id",
+        "peer_metadata",
         "port",
         "principal",
         "protocol",
@@ -116,6 +119,7 @@ class InboundRequest(AsSent):
         self.mutual = mutual
         self.claims: Mapping[str, object] | None = None
         self.request_principal = ""
+        self.peer_metadata: PeerMetadata | None = None
         self.routed: str | None = None
         self.body_source: BodySource | None = None
         self.asked: tuple[str, ...] = ()

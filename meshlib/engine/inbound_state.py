@@ -13,6 +13,7 @@ from meshlib.engine.authorizers import Authorizers
 from meshlib.engine.custom import CustomCheck
 from meshlib.engine.inbound import closed, goes_straight
 from meshlib.engine.peer_check import PeerCheck, PeerCounts
+from meshlib.engine.peer_metadata_check import PeerMetadataCheck
 from meshlib.engine.protection_state import UNPROTECTED, BoundProtection, ProtectionState, no_shared_counter
 from meshlib.engine.token_state import TokenState
 from meshlib.policy.mtls_mode import MtlsMode
@@ -136,8 +137,12 @@ class InboundState:
         custom = [CustomCheck(each, self.ask, self.clock, self.authorizers) for each in inbound.custom]
         policies = inbound.authorization
         judged = () if policies is None else (AuthorizationCheck(policies, self.authorization),)
+        # before whatever reads, keeps or passes on headers
+        own = inbound.mesh.peer_metadata
+        exchange = () if own is None else (PeerMetadataCheck(own),)
         return (
             *strict,
+            *exchange,
             *protection.first,
             *custom,
             *inbound.checks,

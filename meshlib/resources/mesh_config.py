@@ -13,7 +13,14 @@ from pydantic import Field
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.destination_rule import LocalityLbSetting, ZoneAwareLbSetting
 from meshlib.resources.kubernetes import KubernetesResource, Loose
-from meshlib.resources.telemetry_providers import EnvoyFileAccessLog, EnvoyOtelAls, Number, ProxyTracing, SpanExporter
+from meshlib.resources.telemetry_providers import (
+    EnvoyFileAccessLog,
+    EnvoyOtelAls,
+    Number,
+    ProxyHeaders,
+    ProxyTracing,
+    SpanExporter,
+)
 from meshlib.resources.types import AnyDuration, names
 from meshlib.resources.virtual_service import HttpRetry
 
@@ -120,6 +127,7 @@ class ProxyDefaults(Loose):
 
     proxy_metadata: dict[str, str] | None = None
     tracing: ProxyTracing | None = Field(default=None, repr=False)
+    proxy_headers: ProxyHeaders | None = None
 
 
 class ServiceSettings(Model):

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from meshlib.resources.base import Resource
 from meshlib.resources.kubernetes import Loose
-from meshlib.resources.telemetry_providers import ProxyTracing
+from meshlib.resources.telemetry_providers import ProxyHeaders, ProxyTracing
 from meshlib.resources.typed import DEPLOYMENT
 
 ANNOTATION = "proxy.istio.io/config"
@@ -17,6 +17,7 @@ class AnnotatedConfig(Loose):
 
     proxy_metadata: dict[str, str] | None = None
     tracing: ProxyTracing | None = Field(default=None, repr=False)
+    proxy_headers: ProxyHeaders | None = None
 
 
 def annotation_text(resource: Resource) -> str:

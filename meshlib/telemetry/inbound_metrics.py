@@ -1,7 +1,7 @@
 """Istio's server-side metrics: what ``metrics.py`` counts of calls made, of calls served, reporter "destination".
 
-The peer is known by its certificate only, which has its namespace, so the other ``source_*`` labels are "unknown", as they are
-in Istio for a client without a sidecar.
+The peer is known by its certificate, which has its namespace, and by what it tells of itself where workloads exchange metadata
+in headers; else the other ``source_*`` labels are "unknown", as they are in Istio for a client without a sidecar.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.telemetry.families import PEER_LABELS, families, message_families, size_families
 from meshlib.telemetry.metrics import ShortCuts
-from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_workload
+from meshlib.telemetry.peer_labels import NOBODY, namespace_of, of_workload, with_told
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.tables import CallSeries
 from meshlib.telemetry.tag_overrides import AS_THEY_ARE
@@ -97,7 +97,10 @@ class InboundMetrics:
         principal = ""
         if request.mutual:
             principal = self._workload.in_trust_domain(call.inbound.mesh.trust_domain).principal
-        caller = NOBODY._replace(namespace=namespace_of(request.principal) or UNKNOWN)
+        caller = NOBODY if request.peer_metadata is None else with_told(NOBODY, request.peer_metadata)
+        verified = namespace_of(request.principal)
+        if verified:
+            caller = caller._replace(namespace=verified)
         # never the authority that the caller sent: a crawler would make a series of each
         name = service.partition(".")[0] or here.canonical_service
         peers = (
@@ -136,6 +139,7 @@ def _key(call: InboundCall) -> tuple[object, ...]:
     return (
         request.principal,
         request.mutual,
+        request.peer_metadata,
         call.status,
         call.grpc_status,
         call.flags,

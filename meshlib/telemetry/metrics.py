@@ -14,7 +14,7 @@ from meshlib.policy.endpoint import UNREGISTERED
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.grpc_status import http_of_grpc
 from meshlib.telemetry.families import PEER_LABELS, families, message_families, size_families
-from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_endpoint, of_workload
+from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_endpoint, of_workload, with_told
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.sizes import messages, response_size
 from meshlib.telemetry.tables import CallSeries, CountSeries, NewCount
@@ -110,7 +110,9 @@ class Metrics:
     def finished(self, call: Call, now: float) -> None:
         """A call is over since ``now``, whichever way."""
         record = call.record
-        key = (record.destination, record.endpoint, record.status, record.flags, record.grpc_status)
+        key: tuple[object, ...] = record.destination, record.endpoint, record.status, record.flags, record.grpc_status
+        if record.peer_metadata is not None:
+            key = (*key, record.peer_metadata)
         served = self._served_of(key)
         if served is None:
             self._finished(call, now, key)
@@ -144,7 +146,9 @@ class Metrics:
     def traced(self, call: Call, now: float, trace: Mapping[str, str]) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
         record = call.record
-        key = (record.destination, record.endpoint, record.status, record.flags, record.grpc_status)
+        key: tuple[object, ...] = record.destination, record.endpoint, record.status, record.flags, record.grpc_status
+        if record.peer_metadata is not None:
+            key = (*key, record.peer_metadata)
         found = None if self._evaluated is not None else self._series.of(key)
         if found is not None and isinstance(found.calls, CallSeries):
             found.calls.exemplify((now - record.started) * 1000.0, trace)
@@ -211,6 +215,8 @@ class Metrics:
         peer, ours, theirs = NOBODY, "", ""
         if state is not None and state.endpoint is not UNREGISTERED and service is not UNKNOWN:
             peer = of_endpoint(state.endpoint, namespace, self._cluster)
+            if record.peer_metadata is not None:
+                peer = with_told(peer, record.peer_metadata)
         if state is not None and "UF" not in record.flags.split(","):
             self._labelled.add(record.endpoint)
             if state.principals is not None and bound is not None and _is_mutual(bound, state, request.scheme):

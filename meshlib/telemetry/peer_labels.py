@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from meshlib.policy.peer_metadata import CANONICAL_NAMES, CANONICAL_REVISIONS, first_label
+
 if TYPE_CHECKING:
     from meshlib.policy.endpoint import Address
+    from meshlib.policy.peer_metadata import PeerMetadata
     from meshlib.workload import Workload
 
 UNKNOWN = "unknown"
 LATEST = "latest"
-_NAMES = "service.istio.io/canonical-name", "app.kubernetes.io/name", "app"
-_REVISIONS = "service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"
 
 
 class PeerLabels(NamedTuple):
@@ -75,11 +76,25 @@ def described(workload: str, namespace: str, labels: Mapping[str, str], cluster:
     return PeerLabels(
         workload or UNKNOWN,
         namespace or UNKNOWN,
-        _first(labels, _NAMES) or workload or UNKNOWN,
-        _first(labels, _REVISIONS) or LATEST,
+        first_label(labels, CANONICAL_NAMES) or workload or UNKNOWN,
+        first_label(labels, CANONICAL_REVISIONS) or LATEST,
         labels.get("app") or UNKNOWN,
         labels.get("version") or UNKNOWN,
         cluster or UNKNOWN,
+    )
+
+
+def with_told(known: PeerLabels, peer: PeerMetadata) -> PeerLabels:
+    """``known`` with what the peer has told of itself in headers, which counts first, as in Istio: of endpoints behind a
+    gateway the resources know just the gateway."""
+    return PeerLabels(
+        peer.workload or known.workload,
+        peer.namespace or known.namespace,
+        peer.canonical_service or known.canonical_service,
+        peer.canonical_revision or known.canonical_revision,
+        peer.app or known.app,
+        peer.version or known.version,
+        peer.cluster or known.cluster,
     )
 
 
@@ -87,7 +102,3 @@ def namespace_of(principal: str) -> str:
     """The namespace in ``spiffe://<trust domain>/ns/<namespace>/sa/<service account>``, "" without one."""
     _, found, rest = principal.partition("/ns/")
     return rest.partition("/")[0] if found else ""
-
-
-def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str:
-    return next((labels[name] for name in names if labels.get(name)), "")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from meshlib.compiler.compile import Compiler, compile_snapshot
 from meshlib.compiler.mesh_settings import DEFAULTS, BodyInCheck, ExtAuthzProvider, MeshSettings
 from meshlib.compiler.rules import DEFAULT_RETRY
+from meshlib.policy.peer_metadata import FOR_THE_MESH
 from meshlib.policy.retry import NO_RETRY, parse_retry_on
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
@@ -415,3 +417,66 @@ def test_the_oldest_tls_of_servers(written, least, alone):
 @pytest.mark.parametrize("least", ["TLSV1_1", "1.3", 7, True])
 def test_a_version_that_istio_does_not_know_is_refused(least):
     assert load_objects([mesh_config(meshMTLS={"minProtocolVersion": least})]).errors
+
+
+# -- proxyHeaders.metadataExchangeHeaders: who says who he is
+
+
+def exchange(mode: str | None) -> dict[str, Any]:
+    return {"proxyHeaders": {"metadataExchangeHeaders": {} if mode is None else {"mode": mode}}}
+
+
+def annotated(mode: str | None, name: str = "web", namespace: str = "default") -> dict[str, Any]:
+    made = pod("web", "v1", 1, name=name, namespace=namespace)
+    made["metadata"]["annotations"] = {"proxy.istio.io/config": yaml.safe_dump(exchange(mode))}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("defaults", "own", "wanted"),
+    [
+        (None, None, False),
+        ("IN_MESH", None, True),
+        ("UNDEFINED", None, False),
+        (None, "IN_MESH", True),
+        ("IN_MESH", "UNDEFINED", False),
+        ("UNDEFINED", "IN_MESH", True),
+    ],
+)
+def test_metadata_is_exchanged_where_in_mesh_is_said_nearest_to_the_workload(defaults, own, wanted):
+    resources = [mesh_config(defaultConfig=exchange(defaults)), *([annotated(own)] if own is not None else [])]
+    found = settings(*resources, workload=Workload("web"))
+    assert (found.peer_metadata is not None) is wanted
+    assert found.facts()["metadataExchangeHeaders"] == ("IN_MESH" if wanted else "UNDEFINED")
+
+
+def test_another_workloads_annotation_says_nothing():
+    others = (annotated("IN_MESH", "other"), annotated("IN_MESH", namespace="elsewhere"))
+    assert settings(*others, workload=Workload("web")).peer_metadata is None
+
+
+def test_a_mode_that_does_not_exist_is_refused():
+    result = load_objects([mesh_config(defaultConfig=exchange("ALWAYS"))])
+    assert [problem.path.rpartition(" ")[2] for problem in result.errors] == [
+        "spec.defaultConfig.proxyHeaders.metadataExchangeHeaders.mode"
+    ]
+
+
+def operations(compiled_one: Any) -> tuple[bool, bool]:
+    (destination,) = compiled_one.virtual_host(URL, "http").rules[0].destinations
+    return bool(destination.request_ops), destination.response_ops == (FOR_THE_MESH,)
+
+
+def test_a_change_of_something_else_leaves_the_exchange_as_it_is():
+    compiler = Compiler(Workload("web"))
+    rule = virtual_service("reviews", {"route": [to("reviews")]})
+    loaded = load_objects([*REVIEWS, mesh_config(defaultConfig=exchange("IN_MESH")), rule]).resources
+    assert operations(compiler.compile(loaded)) == (True, True)
+    after = [
+        *loaded[:-1],
+        *load_objects([virtual_service("reviews", {"route": [to("reviews")], "timeout": "1s"})]).resources,
+    ]
+    assert operations(compiler.compile(after)) == (True, True)
+    assert compiler.whole == 1
+    without = [resource for resource in after if resource.kind != "MeshConfig"]
+    assert operations(compiler.compile(without)) == (False, False)

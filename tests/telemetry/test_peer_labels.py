@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.policy.peer_metadata import PeerMetadata
 from meshlib.registry.service import Endpoint
-from meshlib.telemetry.peer_labels import NOBODY, described, namespace_of, of_endpoint, of_workload
+from meshlib.telemetry.peer_labels import NOBODY, described, namespace_of, of_endpoint, of_workload, with_told
 from meshlib.workload import Workload
 
 
@@ -50,6 +51,15 @@ def test_what_is_not_known_is_unknown_but_the_revision():
 )
 def test_a_principal_has_its_namespace(principal, namespace):
     assert namespace_of(principal) == namespace
+
+
+def test_what_a_peer_tells_counts_before_what_resources_say_and_fills_what_they_do_not():
+    known = described("gateway", "istio-system", {"app": "gateway"}, "west")
+    assert with_told(known, PeerMetadata("w", cluster="east", canonical_service="c")) == known._replace(
+        workload="w", cluster="east", canonical_service="c"
+    )
+    full = PeerMetadata("w", "ns", "east", "c", "r", "a", "v")
+    assert with_told(NOBODY, full).source("") == ("w", "c", "r", "ns", "unknown", "a", "v", "east")
 
 
 def test_a_workload_is_what_it_says_of_itself():

@@ -12,6 +12,7 @@ SPANS = "tests/compiler/telemetry/test_tracing.py"
 LOGS = "tests/compiler/telemetry/test_logs.py"
 PROVIDERS = "tests/compiler/telemetry/test_providers.py"
 PROXIES = "tests/compiler/telemetry/test_proxies.py"
+EXCHANGE = "tests/telemetry/test_peer_metadata_exchange.py"
 _AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
 _PROXY = "about proxies, which meshlib does not have"
 _TELEMETRY = "traces, logs and metrics of proxies: a library has its program's"
@@ -116,6 +117,13 @@ ROWS: tuple[Row, ...] = (
     honoured("defaultConfig.tracing.customTags", "attributes of every span, unless a Telemetry says it", PROXIES),
     honoured("defaultConfig.tracing.maxPathTagLength", "of a path that becomes an attribute", PROXIES, "256"),
     honoured("defaultConfig.tracing.enableIstioTags", "attributes istio.*, where no Telemetry counts", PROXIES, "true"),
+    approximated(
+        "defaultConfig.proxyHeaders.metadataExchangeHeaders.mode",
+        "IN_MESH: workloads of the mesh tell each other who they are, for labels of metrics",
+        EXCHANGE,
+        "off unless IN_MESH is said: UNDEFINED, which is Istio's default, tells everybody, outside the mesh as well",
+        "UNDEFINED",
+    ),
     *(not_here(field, _PROXY) for field in ("proxyListenPort", "proxyInboundListenPort", "proxyHttpPort")),
     ignored("connectTimeout", "10 s, or what a DestinationRule says"),
     ignored("hboneIdleTimeout", "there is no HBONE"),

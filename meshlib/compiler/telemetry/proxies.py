@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from meshlib.resources.kubernetes import Deployment, Pod
     from meshlib.resources.mesh_config import ConfigMap, MeshConfig
     from meshlib.resources.proxy_config import ProxyConfig
-    from meshlib.resources.telemetry_providers import ProxyTracing
+    from meshlib.resources.telemetry_providers import ProxyHeaders, ProxyTracing
     from meshlib.workload import Workload
 
 Loc = tuple[str | int, ...]
+IN_MESH = "IN_MESH"
 MOST = 100.0
 """A percentage above this counts as 1, as in istiod."""
 
@@ -79,6 +80,25 @@ def proxy_defaults(
             break
     environment.update(selecting)
     return replace(found, environment=environment, custom_tags=found.custom_tags), problems
+
+
+def exchanges_metadata(defaults: ProxyHeaders | None, annotated: Iterable[Deployment | Pod]) -> bool:
+    """Whether a workload tells peers inside the mesh who it is (``proxyHeaders.metadataExchangeHeaders.mode: IN_MESH``); the
+    annotation of its own Pod or Deployment counts before ``defaults``, MeshConfig's. What is wrong with an annotation
+    ``proxy_defaults`` says."""
+    for resource in annotated:
+        said, _, _ = annotation_of(resource)
+        if said is not None:
+            mode = _mode(said.proxy_headers)
+            if mode is not None:
+                return mode == IN_MESH
+            break
+    return _mode(defaults) == IN_MESH
+
+
+def _mode(headers: ProxyHeaders | None) -> str | None:
+    exchange = None if headers is None else headers.metadata_exchange_headers
+    return None if exchange is None else exchange.mode
 
 
 def _traced(before: ProxyDefaults, tracing: ProxyTracing | None, resource: Resource, loc: Loc) -> ProxyDefaults:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from meshlib.engine.header_changes import HeaderChanges
     from meshlib.policy.ext_authz import Change
     from meshlib.policy.header_ops import RawHeaders
+    from meshlib.policy.peer_metadata import PeerMetadata
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.transport.asgi.messages import Receive, Scope
     from meshlib.transport.asgi.peer import PeerOf
@@ -76,6 +77,7 @@ class AsgiRequest(InboundRequest):
     mutual = False
     principal = ""
     peer_id: SpiffeId | None = None
+    peer_metadata: PeerMetadata | None = None
     claims: Mapping[str, object] | None = None
     request_principal = ""
     body_source: BodySource | None = None

@@ -255,6 +255,7 @@ _LATE: Mapping[str, Callable[[WsgiRequest], object]] = {
     "local_ip": lambda request: local_ip_of(request._environ),
     "peer": lambda request: peer_address(request._environ),
     "peer_id": lambda _: None,
+    "peer_metadata": lambda _: None,
     "port": lambda request: local_port_of(request._environ),
     "request_principal": lambda _: "",
     "routed": lambda _: None,
