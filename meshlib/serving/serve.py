@@ -72,7 +72,7 @@ def serve(options: ServeOptions, settings: HttpSettings, make_mesh: Callable[[],
     if options.workers == 1:
         return _work(options, settings, make_mesh, sock, health, lambda: None, -1)
 
-    def work(ready: Callable[[], None], parent: int) -> int:
+    def work(ready: Callable[[], None], parent: int, _slot: int) -> int:
         try:
             return _work(options, replace(settings, batch=FEW), make_mesh, sock, health, ready, parent)
         except MeshError as error:

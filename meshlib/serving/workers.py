@@ -34,9 +34,9 @@ BEYOND_DRAIN = 5.0
 """Seconds beyond its own drain that a worker has to end."""
 FAILED = 1
 
-Work = Callable[[Callable[[], None], int], int]
-"""What a worker does: is given what tells that it is ready, and a descriptor that ends with the parent; returns its exit
-code."""
+Work = Callable[[Callable[[], None], int, int], int]
+"""What a worker does: is given what tells that it is ready, a descriptor that ends with the parent, and its slot: a number
+from 0 that its replacement has after it. Returns its exit code."""
 
 
 def backoff(failures: int) -> float:
@@ -53,7 +53,8 @@ class Workers:
         self._clock = clock
         self._drain = drain
         self._running: dict[int, _Worker] = {}
-        self._due: list[float] = []
+        self._due: list[tuple[float, int]] = []
+        """When a slot is filled again."""
         self._failures = 0
         self._code = 0
         self._until: float | None = None  # when those that are told to stop are killed
@@ -70,8 +71,8 @@ class Workers:
         before = {each: signal.signal(each, self._noted) for each in (*_OURS, signal.SIGCHLD)}
         fd = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         try:
-            for _ in range(self._count):
-                self._fork()
+            for slot in range(self._count):
+                self._fork(slot)
             while self._running or (self._due and self._until is None):
                 self._turn()
         finally:
@@ -94,7 +95,7 @@ class Workers:
 
     def _turn(self) -> None:
         now = self._clock.monotonic()
-        waits = [max(0.0, due - now) for due in self._due if self._until is None]
+        waits = [max(0.0, due - now) for due, _ in self._due if self._until is None]
         if self._until is not None:
             waits.append(max(0.0, self._until - now))
         for key, _ in self._selector.select(min(waits, default=None)):
@@ -157,7 +158,7 @@ class Workers:
         wait = backoff(self._failures)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         log.error("worker %d has ended %s; it is replaced in %.1f s", pid, how, wait)
-        self._due.append(now + wait)
+        self._due.append((now + wait, worker.slot))
 
     def _replace(self) -> None:
         now = self._clock.monotonic()
@@ -166,22 +167,22 @@ class Workers:
                 self._tell(signal.SIGKILL)
                 self._until = now + BEYOND_DRAIN
             return
-        for due in [each for each in self._due if each <= now]:
+        for due in [each for each in self._due if each[0] <= now]:
             self._due.remove(due)
-            self._fork()
+            self._fork(due[1])
 
-    def _fork(self) -> None:
+    def _fork(self, slot: int) -> None:
         reads, writes = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(reads)
             os.close(self._parents)
-            os._exit(self._worked(writes))
+            os._exit(self._worked(writes, slot))
         os.close(writes)
-        worker = self._running[pid] = _Worker(reads)
+        worker = self._running[pid] = _Worker(reads, slot)
         self._selector.register(reads, selectors.EVENT_READ, worker)
 
-    def _worked(self, writes: int) -> int:
+    def _worked(self, writes: int, slot: int) -> int:
         """In the child."""
         code = FAILED
         try:
@@ -189,7 +190,7 @@ class Workers:
             for each in (*_OURS, signal.SIGCHLD):
                 signal.signal(each, signal.SIG_DFL)
             self._selector.close()
-            code = self._work(lambda: _told(writes), self._ours)
+            code = self._work(lambda: _told(writes), self._ours, slot)
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else FAILED
         except KeyboardInterrupt:
@@ -212,10 +213,11 @@ def _told(pipe: int) -> None:
 class _Worker:
     """A process of ours. ``pipe``: where it tells that it is ready, -1 when it has."""
 
-    __slots__ = ("pipe", "ready_at")
+    __slots__ = ("pipe", "ready_at", "slot")
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe: int, slot: int) -> None:
         self.pipe = pipe
+        self.slot = slot
         self.ready_at: float | None = None
 
 

@@ -31,7 +31,7 @@ from meshlib.clock import SystemClock
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # a line at once: several processes have this pipe
 
-def work(ready, parent):
+def work(ready, parent, slot):
     {work}
 
 code = Workers({count}, work, SystemClock(), {drain}).run()

@@ -1,0 +1,1 @@
+"""The standalone proxy: listeners, downstream codecs and drivers around the same exchange that the library runs."""

@@ -1,0 +1,249 @@
+"""What the command line of ``meshlib proxy`` says, checked: every wrong value is a sentence with the option, the value and the
+remedy, and all of them are said at once. Nothing is opened or bound here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from meshlib.problems import ConfigError, MeshError
+from meshlib.proxy.places import Place, TcpPlace, UnixPlace, WrongPlace, app_place, listen_place
+
+MOST_WORKERS = 1024
+DRAIN_SECONDS = 5.0
+"""As ``terminationDrainDuration`` of Istio's ProxyConfig."""
+MIB = 1024 * 1024
+
+
+class WrongOptions(MeshError):
+    """``sentences``: one for each thing that is wrong."""
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = tuple(sentences)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The options as they were typed."""
+
+    configs: Sequence[str] = ()
+    outbound: Sequence[str] = ()
+    inbound: Sequence[str] = ()
+    apps: Sequence[str] = ()
+    app_ports: Sequence[int] = ()
+    admin: str = ""
+    health: str = ""
+    workers: str = "1"
+    drain: float = DRAIN_SECONDS
+    exit_on_zero: bool = False
+    max_connections: int | None = None
+    max_memory: int | None = None
+    """MiB."""
+    max_lag: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboundPair:
+    """A listener in front of an application. ``app_port``: the application's port, by which policies and PeerAuthentication
+    know it (the containerPort of Istio)."""
+
+    listen: TcpPlace
+    app: Place
+    app_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyOptions:
+    """``drain``: seconds from SIGTERM to the end. ``exit_on_zero``: the end comes as soon as no connection is left
+    (EXIT_ON_ZERO_ACTIVE_CONNECTIONS of Istio's agent). ``max_connections`` None: by RLIMIT_NOFILE; ``max_memory`` is in
+    bytes, ``max_lag`` in seconds, None: no limit. ``notes``: what is worth a warning."""
+
+    configs: tuple[str, ...]
+    outbound: tuple[TcpPlace, ...] = ()
+    inbound: tuple[InboundPair, ...] = ()
+    admin: str = ""
+    health: TcpPlace | None = None
+    workers: int = 1
+    drain: float = DRAIN_SECONDS
+    exit_on_zero: bool = False
+    max_connections: int | None = None
+    max_memory: int | None = None
+    max_lag: float | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def listeners(self) -> int:
+        """How many sockets of one worker take requests."""
+        return len(self.outbound) + len(self.inbound)
+
+
+def checked(given: Given, cores: int | None = None) -> ProxyOptions:
+    """The options that were meant. ``cores``: what ``--workers auto`` stands for, None: those that this process may use.
+    Raises ``WrongOptions``."""
+    wrong: list[str] = []
+    configs = tuple(given.configs)
+    if not configs:
+        wrong.append(
+            "--config is required: give the folder with the resources of the mesh, --config mesh/, or MESHLIB_CONFIG"
+        )
+    outbound = tuple(_listens("--outbound", given.outbound, wrong))
+    inbound = tuple(_pairs(given, wrong))
+    if not given.outbound and not given.inbound and not given.apps:
+        wrong.append(
+            "there is nothing to do: give --outbound 127.0.0.1:15001, for the calls of an application, or --inbound "
+            "0.0.0.0:15006 --app 127.0.0.1:8080, for the calls to it, or both"
+        )
+    health = next(iter(_listens("--health", [given.health] if given.health else [], wrong)), None)
+    admin = _admin(given.admin, wrong)
+    _no_twins([*outbound, *(pair.listen for pair in inbound), *filter(None, [health, _tcp(admin)])], wrong)
+    _no_circles(outbound, inbound, wrong)
+    found = ProxyOptions(
+        configs,
+        outbound,
+        inbound,
+        admin,
+        health,
+        _workers(given.workers, cores, wrong),
+        given.drain,
+        given.exit_on_zero,
+        given.max_connections,
+        None if given.max_memory is None else given.max_memory * MIB,
+        given.max_lag,
+        tuple(_notes(outbound)),
+    )
+    if wrong:
+        raise WrongOptions(wrong)
+    return found
+
+
+def _listens(option: str, texts: Sequence[str], wrong: list[str]) -> list[TcpPlace]:
+    found = []
+    for text in texts:
+        try:
+            found.append(listen_place(text))
+        except WrongPlace as error:
+            wrong.append(f"{option} {text}: {error}")
+    return found
+
+
+def _pairs(given: Given, wrong: list[str]) -> list[InboundPair]:
+    """The n-th --inbound is in front of the n-th --app."""
+    listens, apps = list(given.inbound), list(given.apps)
+    if len(listens) != len(apps):
+        wrong.append(
+            f"--inbound is given {_times(len(listens))} and --app {_times(len(apps))}: they are pairs, each --inbound with the "
+            "--app that it is in front of: --inbound 0.0.0.0:15006 --app 127.0.0.1:8080"
+        )
+        return []
+    found, ports = [], list(given.app_ports)
+    places: list[Place | None] = [_app(text, wrong) for text in apps]
+    sockets = sum(1 for place in places if isinstance(place, UnixPlace))
+    if None not in places and len(ports) != sockets:
+        wrong.append(_about_ports(len(ports), sockets))
+    elif None not in places:
+        for text, place in zip(listens, places, strict=True):
+            assert place is not None
+            port = ports.pop(0) if isinstance(place, UnixPlace) else place.port
+            if listen := _listens("--inbound", [text], wrong):
+                found.append(InboundPair(listen[0], place, port))
+    return found
+
+
+def _about_ports(ports: int, sockets: int) -> str:
+    if ports < sockets:
+        return (
+            f"--app unix:PATH is given {_times(sockets)} and --app-port {_times(ports)}: a unix socket has no port, and "
+            "policies and PeerAuthentication know the application by one: give --app-port 8080 for each, in their order"
+        )
+    return (
+        f"--app-port is given {_times(ports)} and --app unix:PATH {_times(sockets)}: it names the port of a unix socket; that "
+        "of --app HOST:PORT is the one that is written there"
+    )
+
+
+def _app(text: str, wrong: list[str]) -> Place | None:
+    try:
+        return app_place(text)
+    except WrongPlace as error:
+        wrong.append(f"--app {text}: {error}")
+        return None
+
+
+def _admin(text: str, wrong: list[str]) -> str:
+    if not text:
+        return ""
+    from meshlib.admin.address import parse_address
+
+    try:
+        parse_address(text, "--admin")
+    except ConfigError as error:
+        problem = error.problems[0]
+        wrong.append(f"--admin {problem.message}; {problem.hint}")
+        return ""
+    return text
+
+
+def _tcp(admin: str) -> TcpPlace | None:
+    if not admin or admin.startswith("unix"):
+        return None
+    from meshlib.admin.address import TcpAddress, parse_address
+
+    address = parse_address(admin, "--admin")
+    return TcpPlace(address.host, address.port) if isinstance(address, TcpAddress) else None
+
+
+def _no_twins(places: Sequence[TcpPlace], wrong: list[str]) -> None:
+    seen: list[TcpPlace] = []
+    for place in places:
+        if place.port and any(place.port == other.port and _meet(place.host, other.host) for other in seen):
+            wrong.append(
+                f"{place} is listened on twice: give each of --outbound, --inbound, --admin and --health its own port"
+            )
+        seen.append(place)
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether two sockets of one port are in each other's way."""
+    return one == other or one in EVERYWHERE or other in EVERYWHERE
+
+
+EVERYWHERE = ("0.0.0.0", "::")
+
+
+def _no_circles(outbound: Sequence[TcpPlace], inbound: Sequence[InboundPair], wrong: list[str]) -> None:
+    ours = [*outbound, *(pair.listen for pair in inbound)]
+    for pair in inbound:
+        app = pair.app
+        if isinstance(app, TcpPlace) and any(
+            app.port == place.port
+            and (_meet(app.host, place.host) and (app.host.startswith("127.") or app.host == place.host))
+            for place in ours
+        ):
+            wrong.append(
+                f"--app {app} is where the proxy itself listens: it would call itself; give the port of the application"
+            )
+
+
+def _workers(text: str, cores: int | None, wrong: list[str]) -> int:
+    if text == "auto":
+        return cores if cores is not None else len(os.sched_getaffinity(0))
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MOST_WORKERS:
+        wrong.append(f"--workers {text}: write a number from 1 to {MOST_WORKERS}, or auto for one a core")
+        return 1
+    return int(text)
+
+
+def _notes(outbound: Sequence[TcpPlace]) -> list[str]:
+    return [
+        f"--outbound {place} can be reached from other machines, which could make calls in the name of this workload: "
+        f"127.0.0.1:{place.port} is for this machine alone"
+        for place in outbound
+        if place.for_others
+    ]
+
+
+def _times(count: int) -> str:
+    return {0: "not at all", 1: "once", 2: "twice"}.get(count, f"{count} times")
