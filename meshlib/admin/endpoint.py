@@ -7,10 +7,12 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Container
 from typing import TypedDict
 
 from meshlib.admin.address import Address, UnixAddress
 from meshlib.admin.listening import Listener, Taken, listen_tcp, listen_unix
+from meshlib.admin.request import NOTHING
 from meshlib.admin.runtime_folder import MOST, announce, claim, name, own_folder, sweep, sweep_like, withdraw
 from meshlib.admin.server import AdminServer, Respond
 from meshlib.problems import MeshError
@@ -32,13 +34,14 @@ class AdminFacts(TypedDict):
 
 
 class AdminEndpoint:
-    """Listens from ``start`` to ``close``."""
+    """Listens from ``start`` to ``close``. ``changing``: the paths at which POST is taken."""
 
-    def __init__(self, address: Address, respond: Respond) -> None:
+    def __init__(self, address: Address, respond: Respond, changing: Container[str] = NOTHING) -> None:
         if isinstance(address, UnixAddress) and address.path:
             address = UnixAddress(os.path.abspath(address.path))
         self.address = address
         self._respond = respond
+        self._changing = changing
         self._at: _Listening | None = None
         self._why = ""
         self._ended = threading.Event()
@@ -47,7 +50,7 @@ class AdminEndpoint:
         """Raises ``MeshError`` saying what is in the way."""
         listener = _listener(self.address)
         try:
-            server = AdminServer(listener.socket, self._respond)
+            server = AdminServer(listener.socket, self._respond, changing=self._changing)
             server.start()
         except BaseException:
             listener.close()

@@ -1,4 +1,5 @@
-"""One request to the admin endpoint, read from bytes: GET or HEAD, without a body, of a bounded size.
+"""One request to the admin endpoint, read from bytes: GET or HEAD, without a body, of a bounded size; POST where something is
+to change, and nothing but POST there.
 
 What is anything else is refused before a page is looked up. A name in Host that is not this machine's is what a web page of
 somebody else sends, once its own name leads to 127.0.0.1 (DNS rebinding): refused, too.
@@ -7,6 +8,7 @@ somebody else sends, once its own name leads to 127.0.0.1 (DNS rebinding): refus
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Container
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote
 
@@ -15,6 +17,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 MOST_BYTES = 8 * 1024
 MOST_FIELDS = 64
 METHODS = ("GET", "HEAD")
+NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +34,20 @@ class AdminRequest:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a request gets no page."""
+    """Why a request gets no page. ``allow``: the methods that would get one, of status 405."""
 
     status: int
     why: str
+    allow: str = "GET, HEAD"
 
 
 class RequestReader:
     """Fed with what comes over a connection. ``local``: the connection is a unix socket, which no browser reaches, so Host
-    may say anything."""
+    may say anything. ``changing``: the paths at which a POST changes something."""
 
-    def __init__(self, *, local: bool) -> None:
+    def __init__(self, *, local: bool, changing: Container[str] = NOTHING) -> None:
         self._local = local
+        self._changing = changing
         self._parser = HttpRequestParser(self)
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
@@ -77,7 +82,10 @@ class RequestReader:
         if self._size > MOST_BYTES or len(self._fields) > MOST_FIELDS:
             return Refused(431, f"the head of a request may have {MOST_BYTES} bytes and {MOST_FIELDS} fields")
         method = self._parser.get_method().decode("latin-1")
-        if method not in METHODS:
+        path = unquote(self._target.decode("latin-1").partition("?")[0])
+        if path in self._changing and method != "POST":
+            return Refused(405, f"{path} changes something: it takes POST alone (curl -X POST)", "POST")
+        if method not in METHODS and path not in self._changing:
             return Refused(405, "only GET and HEAD are answered: nothing can be changed here")
         fields: dict[bytes, list[bytes]] = {}
         for name, value in self._fields:
@@ -96,6 +104,8 @@ class RequestReader:
             )
         if not self._local and fields.get(b"sec-fetch-site", [b"none"])[0] not in (b"none", b"same-origin"):
             return Refused(403, "a web page of another site cannot call this")
+        if method == "POST" and b"origin" in fields:
+            return Refused(403, "a web page cannot change anything here")
         accept = b",".join(fields.get(b"accept", ())).decode("latin-1")
         return _request_of(method, self._target.decode("latin-1"), version == "1.1", accept)
 

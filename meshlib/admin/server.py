@@ -12,11 +12,11 @@ import logging
 import select
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from http import HTTPStatus
 
 from meshlib.admin.page import Page, text
-from meshlib.admin.request import AdminRequest, Refused, RequestReader
+from meshlib.admin.request import NOTHING, AdminRequest, Refused, RequestReader
 from meshlib.clock import machine_seconds, rest
 from meshlib.transport.upstream.forked import close_copy
 
@@ -45,9 +45,9 @@ class _Connection:
 
     __slots__ = ("due", "left", "pieces", "reader", "socket")
 
-    def __init__(self, accepted: socket.socket, local: bool, due: float) -> None:
+    def __init__(self, accepted: socket.socket, reader: RequestReader, due: float) -> None:
         self.socket = accepted
-        self.reader = RequestReader(local=local)
+        self.reader = reader
         self.left = b""
         self.pieces: Iterator[bytes] | None = None
         self.due = due
@@ -55,12 +55,20 @@ class _Connection:
 
 class AdminServer:
     """Serves ``listener`` (a non-blocking socket that listens) with what ``respond`` makes of each request. ``requests`` and
-    ``failures`` count those answered, and pages that could not be made; ``dropped`` counts connections that were given up."""
+    ``failures`` count those answered, and pages that could not be made; ``dropped`` counts connections that were given up.
+    ``changing``: where POST is taken."""
 
-    def __init__(self, listener: socket.socket, respond: Respond, now: Callable[[], float] = machine_seconds) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        respond: Respond,
+        now: Callable[[], float] = machine_seconds,
+        changing: Container[str] = NOTHING,
+    ) -> None:
         self._listener = listener
         self._respond = respond
         self._now = now
+        self._changing = changing
         self._local = listener.family == socket.AF_UNIX
         self._connections: dict[int, _Connection] = {}
         self._wake, self._woken = socket.socketpair()
@@ -139,7 +147,9 @@ class AdminServer:
         if len(self._connections) >= MOST:
             self.dropped += 1
             self._drop(min(self._connections.values(), key=lambda each: (each.pieces is not None, each.due)))
-        made = _Connection(accepted, self._local, self._now() + HEAD_SECONDS)
+        made = _Connection(
+            accepted, RequestReader(local=self._local, changing=self._changing), self._now() + HEAD_SECONDS
+        )
         self._connections[accepted.fileno()] = made
 
     def _go_on(self, connection: _Connection) -> None:
@@ -183,7 +193,7 @@ class AdminServer:
 
     def _answer(self, found: AdminRequest | Refused) -> Iterator[bytes]:
         if isinstance(found, Refused):
-            return _written(text(f"{found.why}\n", found.status), AdminRequest("GET", "/", {}))
+            return _written(text(f"{found.why}\n", found.status), AdminRequest("GET", "/", {}), found.allow)
         self.requests += 1
         try:
             page = self._respond(found).begun()
@@ -202,12 +212,12 @@ class AdminServer:
         connection.socket.close()
 
 
-def _written(page: Page, request: AdminRequest) -> Iterator[bytes]:
+def _written(page: Page, request: AdminRequest, allow: str = "GET, HEAD") -> Iterator[bytes]:
     """The response, byte for byte."""
     whole, head = page.whole, request.method == "HEAD"
     lines = f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}\r\ncontent-type: {page.kind}\r\n{HEADERS}"
     if page.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        lines += "allow: GET, HEAD\r\n"
+        lines += f"allow: {allow}\r\n"
     chunks = request.chunks and whole is None
     lines += (
         f"content-length: {len(whole)}\r\n" if whole is not None else "transfer-encoding: chunked\r\n" if chunks else ""

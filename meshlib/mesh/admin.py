@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.problems import MeshError
@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from meshlib.admin.endpoint import AdminEndpoint
     from meshlib.admin.page import Page
     from meshlib.admin.request import AdminRequest
+    from meshlib.admin.seen import Seen
     from meshlib.resources.base import Resource
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.telemetry.recent import Recent
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.workload import Workload
+
+    Pages = Callable[[Seen, AdminRequest], Page]
 
 
 class Shown(Protocol):
@@ -50,13 +53,21 @@ def admin_of(mesh: Shown, given: str | None, began: float) -> MeshAdmin | None:
 
 
 class MeshAdmin:
-    """The endpoint, and the last calls that it shows."""
+    """The endpoint, and the last calls that it shows. ``pages``, where they are not the mesh's own, and ``changing``: the
+    paths at which they take POST."""
 
-    def __init__(self, mesh: Shown, given: str, began: float) -> None:
+    def __init__(
+        self,
+        mesh: Shown,
+        given: str,
+        began: float,
+        pages: Pages | None = None,
+        changing: Container[str] = frozenset(),
+    ) -> None:
         from meshlib.telemetry.recent import Recent
 
         self.recent = recent = Recent(mesh._core.clock.time)
-        self._endpoint = endpoint_of(mesh, given, began, recent)
+        self._endpoint = endpoint_of(mesh, given, began, recent, pages, changing)
         mesh._core.telemetry.remember = recent.made
         self.start, self.close, self.status = self._endpoint.start, self._endpoint.close, self._endpoint.status
 
@@ -70,21 +81,29 @@ class MeshAdmin:
         self._endpoint.after_fork()
 
 
-def endpoint_of(mesh: Shown, given: str, began: float, recent: Recent) -> AdminEndpoint:
+def endpoint_of(
+    mesh: Shown,
+    given: str,
+    began: float,
+    recent: Recent,
+    pages: Pages | None = None,
+    changing: Container[str] = frozenset(),
+) -> AdminEndpoint:
     """The endpoint, which does not listen yet."""
     from meshlib.admin.address import parse_address
     from meshlib.admin.endpoint import AdminEndpoint
     from meshlib.admin.pages import respond
 
     me = weakref.ref(mesh)
+    shown = pages or respond
 
     def made(request: AdminRequest) -> Page:
         found = me()
         if found is None:
             raise MeshError("the mesh is gone")
-        return respond(_Seen(found, began, recent), request)
+        return shown(_Seen(found, began, recent), request)
 
-    return AdminEndpoint(parse_address(given), made)
+    return AdminEndpoint(parse_address(given), made, changing)
 
 
 class _Seen:

@@ -42,6 +42,43 @@ def test_nothing_but_get_and_head_is_answered(method):
     assert found.status == 405
 
 
+CHANGING = frozenset(["/drain_listeners"])
+
+
+def change(*lines: str, method: str = "POST", target: str = "/drain_listeners") -> AdminRequest | Refused | None:
+    return RequestReader(local=False, changing=CHANGING).feed(get(HOST, *lines, target=target, method=method))
+
+
+def test_where_something_changes_post_is_taken_and_nothing_else():
+    assert change() == AdminRequest("POST", "/drain_listeners", {})
+    assert change("content-length: 0", target="/drain_listeners?graceful") == AdminRequest(
+        "POST", "/drain_listeners", {"graceful": ""}
+    )
+    for method in ("GET", "HEAD", "PUT", "DELETE"):
+        found = change(method=method)
+        assert isinstance(found, Refused)
+        assert (found.status, found.allow) == (405, "POST")
+        assert "curl -X POST" in found.why
+    elsewhere = change(target="/clusters")
+    assert isinstance(elsewhere, Refused)
+    assert (elsewhere.status, elsewhere.allow) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (["origin: null"], 403),
+        (["origin: http://127.0.0.1:15000"], 403),
+        (["sec-fetch-site: cross-site"], 403),
+        (["content-length: 1"], 400),
+    ],
+)
+def test_a_web_page_cannot_change_anything(lines, status):
+    found = change(*lines)
+    assert isinstance(found, Refused)
+    assert found.status == status
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
     [
