@@ -1,1 +1,1 @@
-"""The standalone proxy: listeners, downstream codecs and drivers around the same exchange that the library runs."""
+"""The standalone proxy: listeners and downstream codecs around the same exchange (docs/architecture-proxy.md)."""
