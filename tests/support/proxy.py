@@ -1,69 +1,158 @@
-"""A forward proxy on loopback that remembers whom it was asked for."""
+"""A proxy at work in a thread of its own, and a client that speaks bytes to it."""
 
 from __future__ import annotations
 
-import select
+import asyncio
 import socket
-import socketserver
 import threading
 from typing import Any, Self
 
+from prometheus_client import CollectorRegistry
 
-class ForwardProxy:
-    """Answers plain requests itself (``via proxy``) and leads every tunnel (CONNECT) to ``tunnels_to``, a port on loopback;
-    without one it refuses tunnels with 403. ``asked`` holds the first line of every request."""
+import meshlib
+from meshlib.proxy.process import ProxyProcess, ProxySettings
+from meshlib.serving.serve import listen
 
-    def __init__(self, tunnels_to: int = 0) -> None:
-        self.asked: list[str] = []
-        outer = self
 
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                sock: socket.socket = self.request
-                while True:
-                    head = b""
-                    while b"\r\n\r\n" not in head:
-                        piece = sock.recv(65536)
-                        if not piece:
-                            return
-                        head += piece
-                    line = head.split(b"\r\n", 1)[0].decode()
-                    outer.asked.append(line)
-                    if not line.startswith("CONNECT"):
-                        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nvia proxy")
-                        continue
-                    if not tunnels_to:
-                        sock.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
-                        return
-                    sock.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-                    with socket.create_connection(("127.0.0.1", tunnels_to)) as far:
-                        _pump(sock, far)
-                    return
+class Proxy:
+    """``meshlib proxy`` for these resources, on a loop of its own."""
 
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = True
-            allow_reuse_address = True
+    def __init__(
+        self, resources: list[dict[str, Any]], settings: ProxySettings = ProxySettings(drain=2), **mesh: Any
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self.mesh = meshlib.Mesh.from_resources(resources, registry=self.registry, **mesh)
+        self._sock = listen("127.0.0.1", 0, "--outbound")
+        self.port: int = self._sock.getsockname()[1]
+        self._settings = settings
+        self._up = threading.Event()
+        self.process: ProxyProcess
+        self.loop: asyncio.AbstractEventLoop
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """Clients of these tests hang up on purpose."""
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+    async def _run(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.process = ProxyProcess(self.mesh, self._sock, self._settings)
+        await self.process.run(self._up.set)
 
     def __enter__(self) -> Self:
         self._thread.start()
+        assert self._up.wait(20)
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self.loop.call_soon_threadsafe(self.process.stop)
+
+    def join(self) -> bool:
+        """Wait until it has ended."""
+        self._thread.join(20)
+        return not self._thread.is_alive()
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():
+            self.stop()
+        ended = self.join()
+        self.mesh.close()
+        assert ended, "the proxy has not ended"
+
+    def client(self) -> Client:
+        """A connection to it."""
+        return Client(self.port)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        return sum(
+            sample.value
+            for family in self.registry.collect()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
 
-def _pump(one: socket.socket, other: socket.socket) -> None:
-    while True:
-        for sock in select.select([one, other], [], [])[0]:
-            data = sock.recv(65536)
-            if not data:
-                return
-            (other if sock is one else one).sendall(data)
+class Response:
+    """What came back."""
+
+    def __init__(self, status: int, reason: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+        self.body = body
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, None when it is not there."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class Client:
+    """One connection, and bytes on it."""
+
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), 20)
+        self._rest = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        """These bytes."""
+        self.sock.sendall(data)
+
+    def get(self, path: str = "/", method: str = "GET", host: str = "reviews:9080", *lines: str) -> Response:
+        """A request without a body, and its response."""
+        head = [f"{method} {path} HTTP/1.1", f"Host: {host}", *lines]
+        self.send("\r\n".join([*head, "", ""]).encode())
+        return self.response(method)
+
+    def until(self, mark: bytes) -> bytes:
+        """What comes up to and with ``mark``."""
+        while mark not in self._rest:
+            more = self.sock.recv(65536)
+            if not more:
+                raise ConnectionResetError(f"closed after {self._rest!r}")
+            self._rest += more
+        at = self._rest.index(mark) + len(mark)
+        found, self._rest = self._rest[:at], self._rest[at:]
+        return found
+
+    def exactly(self, size: int) -> bytes:
+        """So many bytes."""
+        while len(self._rest) < size:
+            more = self.sock.recv(65536)
+            if not more:
+                raise ConnectionResetError(f"closed after {self._rest!r}")
+            self._rest += more
+        found, self._rest = self._rest[:size], self._rest[size:]
+        return found
+
+    def head(self) -> Response:
+        """The head of a response."""
+        first, *lines = self.until(b"\r\n\r\n").decode("latin-1").split("\r\n")[:-2]
+        _, status, reason = [*first.split(" ", 2), ""][:3]
+        pairs = [line.partition(":") for line in lines]
+        return Response(int(status), reason, [(name.lower(), value.strip()) for name, _, value in pairs], b"")
+
+    def response(self, method: str = "GET") -> Response:
+        """A whole response."""
+        found = self.head()
+        if method == "HEAD" or found.status in (204, 304):
+            return found
+        if found.header("transfer-encoding") == "chunked":
+            while size := int(self.until(b"\r\n"), 16):
+                found.body += self.exactly(size + 2)[:-2]
+            assert self.until(b"\r\n") == b"\r\n"
+        else:
+            found.body = self.exactly(int(found.header("content-length") or 0))
+        return found
+
+    def closed(self) -> bool:
+        """Whether nothing more comes: the other side has closed."""
+        if self._rest:
+            return False
+        try:
+            return self.sock.recv(1) == b""
+        except ConnectionResetError:
+            return True

@@ -12,7 +12,7 @@ from meshlib.transport.protocol.shortcuts import PLAIN
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
-_IN_VALUES = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
+IN_VALUES = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 """Bytes that a header's value may hold: all but control characters, of which a tab is none."""
 
 IN_TARGETS = bytes([*range(0x21, 0x7F), *range(0x80, 0x100)])
@@ -48,7 +48,7 @@ def encode_head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, byt
         known = _known_names.issuperset(map(_NAME, headers))
     if (
         # what is left of it without what values may hold are the line ends written here, and nothing that a value smuggles in
-        head.translate(None, _IN_VALUES) != _LINE_END * (len(headers) + 2)
+        head.translate(None, IN_VALUES) != _LINE_END * (len(headers) + 2)
         or not (known or _are_tokens(headers))
         or (method not in METHODS and _TOKEN.fullmatch(method) is None)
         or not target
@@ -77,7 +77,7 @@ def _what_is_wrong(method: bytes, target: bytes, headers: Sequence[tuple[bytes, 
     for name, value in headers:
         if _TOKEN.fullmatch(name) is None:
             return f"the header name {name[:100]!r} is not an HTTP token"
-        if value.translate(None, _IN_VALUES):
+        if value.translate(None, IN_VALUES):
             return f"the value of header {name.decode('latin-1')} holds a line break or control character"
     return "the request head is not valid HTTP"
 

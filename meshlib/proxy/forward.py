@@ -1,0 +1,477 @@
+"""One request forwarded: an outbound exchange, and the response that comes of it.
+
+Nearly all requests are one attempt on a connection that is there: their exchange is stepped inside the callbacks of the two
+connections, without a task (rows "proxy: HTTP/1.1"). Whatever else an exchange wants, another connection, a pause, a race, a
+body that is still coming, HTTP/2, is had in a task, by the driver and the runtime that asyncio clients have. With
+``MESHLIB_PLAIN=1`` everything is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.engine import replies
+from meshlib.engine.actions import change_response
+from meshlib.engine.call import NO_TIMEOUTS, Call
+from meshlib.engine.drivers import finish, run_async
+from meshlib.engine.effects import Deliver, Send, Spawn
+from meshlib.engine.message import is_awaited
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.route import route
+from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
+from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
+from meshlib.transport.protocol.request_head import InvalidHead, encode_head
+from meshlib.transport.protocol.shortcuts import PLAIN
+from meshlib.transport.runtimes.loop import AsyncNetwork
+from meshlib.transport.runtimes.targets import find_target
+from meshlib.transport.upstream.attempt import Attempt
+from meshlib.transport.upstream.client_settings import ClientSettings
+from meshlib.transport.upstream.loop_connection import closed
+from meshlib.transport.upstream.problems import no_head
+from meshlib.transport.upstream.switched import AsyncSwitched
+
+if TYPE_CHECKING:
+    from meshlib.engine.effects import Exchange, Step
+    from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.proxy.request import ProxyRequest
+    from meshlib.telemetry.attempt_spans import CallSpan
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.upstream.loop_connection import Connection
+
+log = logging.getLogger("meshlib.proxy")
+
+SERVICE_TIME = b"x-envoy-upstream-service-time"
+
+
+class Responder(Protocol):
+    """Whom a response goes to: one request of a client, whatever version of HTTP that speaks.
+
+    ``respond``, or ``begin`` with any number of ``write`` and one ``end`` or ``cut``; ``switch`` in their place. ``headers``
+    are the upstream's, those of its connection among them. After the last of them the request is over: nothing more is said
+    to it."""
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """A response that is all here."""
+
+    def begin(self, status: int, reason: bytes, headers: Headers) -> None:
+        """The head of a response whose body follows."""
+
+    def write(self, data: bytes) -> None:
+        """Some bytes of the body, at least one."""
+
+    def end(self, trailers: RawHeaders | None) -> None:
+        """The body is over."""
+
+    def cut(self) -> None:
+        """The response cannot be finished: the client must see that."""
+
+    def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
+        """101: client and upstream speak another protocol from here on."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client takes what is written."""
+        ...
+
+    async def drained(self) -> None:
+        """Until it does."""
+
+
+class Forwarder:
+    """Forwards the requests of one event loop by one mesh."""
+
+    def __init__(self, core: MeshCore) -> None:
+        self.core = core
+        self.settings = ClientSettings()
+        self.runtime = AsyncNetwork(core, self.settings)
+        self.upstream = core.loop_upstream()
+        self.loop = self.upstream.loop
+
+    def forward(self, request: ProxyRequest, responder: Responder) -> Forwarding | None:
+        """Begin; the response may be on its way before this returns. What this returns cancels it; None: the mesh is closed,
+        and the client was told."""
+        core = self.core
+        live = core.live
+        if live is None:
+            reply = replies.for_failure(Outcome(Failure.CLOSED))
+            responder.respond(reply.status, reply.reason, reply.headers, reply.whole or b"", None)
+            return None
+        call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
+        call.record = route(live.snapshot, request)
+        forwarding = Forwarding(self, call, responder)
+        forwarding.start()
+        return forwarding
+
+    async def close(self) -> None:
+        """Close the connections to upstreams; requests under way fail."""
+        self.upstream.close()
+        await closed()
+
+
+class Forwarding:
+    """One request on its way, and the handler of the connection that it is on."""
+
+    __slots__ = (
+        "_body_late",
+        "_call",
+        "_connection",
+        "_exchange",
+        "_forwarder",
+        "_head_late",
+        "_over",
+        "_responder",
+        "_send",
+        "_span",
+        "_streaming",
+        "_task",
+        "_unsent",
+    )
+
+    def __init__(self, forwarder: Forwarder, call: Call[ProxyRequest], responder: Responder) -> None:
+        self._forwarder = forwarder
+        self._call = call
+        self._responder = responder
+        self._span: CallSpan | None = None
+        self._exchange: Exchange[ProxyRequest]
+        self._send: Send[ProxyRequest] | None = None  # under way without a task
+        self._connection: Connection | None = None  # that it is on
+        self._task: asyncio.Task[None] | None = None
+        self._head_late = self._body_late = False  # whether a deadline is set
+        self._unsent = False  # the system has not taken all of the request
+        self._streaming = False
+        self._over = False
+
+    def start(self) -> None:
+        """Make the exchange and take its first step."""
+        core, call = self._forwarder.core, self._call
+        exchange = core.exchange_of(call, brief=not PLAIN)
+        telemetry = core.telemetry
+        self._span = span = telemetry.began(call)
+        self._exchange = exchange = exchange if span is None else telemetry.spanned(span, exchange)
+        try:
+            self._perform(next(exchange))
+        except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
+            self._broken()
+
+    def cancel(self) -> None:
+        """The client has gone."""
+        if self._over:
+            return
+        self._call.record.add_flag("DC")
+        if self._task is not None:
+            self._task.cancel()
+            return
+        self._over = True
+        self._leave_connection()
+        self._exchange.close()
+        self._forwarder.core.telemetry.broken(self._call, self._span)
+
+    def writable(self, writable: bool) -> None:
+        """The client takes (or for now does not take) what is written to it."""
+        connection = self._connection
+        if connection is not None and self._streaming:
+            if writable:
+                connection.resume()
+            else:
+                connection.pause()
+
+    # -- effects ------------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Step[ProxyRequest] | Deliver) -> None:
+        while type(effect) is Spawn:
+            self._forwarder.runtime.spawn(effect.exchange)
+            effect = next(self._exchange)
+        if type(effect) is Send:
+            if not PLAIN and self._begin(effect):
+                return
+        elif type(effect) is Deliver:
+            outcome = effect.outcome
+            if outcome.body is None:
+                finish(self._exchange)
+                self._conclude(outcome, effect.local)
+                return
+            if type(outcome.body) is _Streaming:
+                self._stream(effect)
+                return
+        self._task = self._forwarder.loop.create_task(self._long_way(effect))
+
+    def _begin(self, send: Send[ProxyRequest]) -> bool:
+        """Begin an attempt on a connection that is there. False: a task has to."""
+        forwarder, request = self._forwarder, self._call.request
+        body = request.body
+        if body is not None and type(body) is not bytes:
+            return False
+        target = find_target(forwarder.core, send.cluster, send.endpoint, request, forwarder.settings)
+        if target.http2 or forwarder.upstream.closed:
+            return False
+        headers = request.attempt_headers(send.attempt)
+        try:
+            framing = framing_of(headers, body)
+            data = encode_head(request.method.encode("latin-1"), request.target, framing.headers)
+        except InvalidHead:
+            return False
+        connection = forwarder.upstream.take(target)
+        if connection is None:
+            return False
+        if not isinstance(framing, NoBody):
+            data += _whole(framing)
+        self._send = send
+        self._connection = connection
+        self._unsent = False
+        connection.start(data, request.method == "HEAD", self, headers)
+        if send.timeout is not None and self._send is send:
+            self._head_late = True
+            forwarder.upstream.deadlines.add(self._no_head, forwarder.loop.time() + send.timeout)
+        return True
+
+    def _ended(self, outcome: Outcome) -> None:
+        """The attempt that was begun here has come to this: go on."""
+        send, self._send = self._send, None
+        assert send is not None
+        if self._head_late:
+            self._head_late = False
+            self._forwarder.upstream.deadlines.discard(self._no_head)
+        send.outcome = outcome
+        try:
+            effect = next(self._exchange, None)
+            if effect is not None:
+                self._perform(effect)
+            else:
+                self._conclude(outcome, local=False)
+        except Exception:  # noqa: BLE001 (as in ``start``)
+            self._broken()
+
+    def _conclude(self, outcome: Outcome, local: bool) -> None:
+        """The exchange is over, and its response is all here: send it on."""
+        call = self._call
+        if outcome.failure is not None:
+            outcome = change_response(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
+            local = True
+        call.record.status = outcome.status
+        call.outcome = outcome
+        self._over = True
+        self._forwarder.core.telemetry.ended(call, self._span)
+        self._responder.respond(
+            outcome.status, outcome.reason, self._headers(outcome, local), outcome.whole or b"", outcome.trailers
+        )
+
+    def _headers(self, outcome: Outcome, local: bool) -> Headers:
+        if local:
+            return outcome.headers
+        return [*outcome.headers, (SERVICE_TIME, b"%d" % (self._call.record.upstream_ms or 0))]
+
+    def _broken(self) -> None:
+        """A bug: the client is told that there was one, and the log what."""
+        log.exception("a request could not be forwarded")
+        self._over = True
+        self._leave_connection()
+        self._exchange.close()
+        self._forwarder.core.telemetry.broken(self._call, self._span)
+        if self._streaming:
+            self._responder.cut()
+        else:
+            reply = replies.reply(500)
+            self._responder.respond(reply.status, reply.reason, reply.headers, b"", None)
+
+    # -- the response of an attempt without a task, while it comes ------------------------------------------------------
+
+    def _stream(self, delivered: Deliver) -> None:
+        outcome, call = delivered.outcome, self._call
+        call.record.status = outcome.status
+        call.outcome = outcome
+        call.streamed = 0
+        self._streaming = True
+        connection = self._connection
+        assert connection is not None
+        if delivered.deadline is not None:
+            self._body_late = True
+            forwarder = self._forwarder
+            left = delivered.deadline - forwarder.core.clock.monotonic()
+            forwarder.upstream.deadlines.add(self._too_late, forwarder.loop.time() + left)
+        self._responder.begin(outcome.status, outcome.reason, self._headers(outcome, local=False))
+        self._write(connection.reader.take())
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._call.streamed += len(data)
+            self._responder.write(data)
+
+    def _finish(self, cut: Failure | None) -> None:
+        """The response has ended, or was cut."""
+        self._over = True
+        if self._body_late:
+            self._body_late = False
+            self._forwarder.upstream.deadlines.discard(self._too_late)
+        finish(self._exchange, cut)
+        self._forwarder.core.telemetry.ended(self._call, self._span)
+        if cut is None:
+            self._responder.end(None)
+        else:
+            self._responder.cut()
+
+    def _too_late(self) -> None:
+        self._leave_connection()
+        self._finish(Failure.TIMEOUT)
+
+    def _no_head(self) -> None:
+        send = self._send
+        if send is None:
+            return
+        self._leave_connection()
+        self._ended(no_head(self._attempt_of(send)))
+
+    def _attempt_of(self, send: Send[ProxyRequest]) -> Attempt:
+        request, forwarder = self._call.request, self._forwarder
+        target = find_target(forwarder.core, send.cluster, send.endpoint, request, forwarder.settings)
+        return Attempt(b"", b"", [], None, target, send.timeout)
+
+    def _leave_connection(self) -> None:
+        """Give up the request that the connection is busy with, if any, and the connection."""
+        connection, self._connection = self._connection, None
+        deadlines = self._forwarder.upstream.deadlines
+        if self._head_late:
+            self._head_late = False
+            deadlines.discard(self._no_head)
+        if self._body_late:
+            self._body_late = False
+            deadlines.discard(self._too_late)
+        if connection is not None:
+            self._forwarder.upstream.drop(connection)
+
+    # -- Handler ------------------------------------------------------------------------------------------------------
+
+    def on_head(self, reader: ResponseReader) -> None:
+        """The connection's."""
+        outcome = Outcome(
+            status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
+        )
+        if self._unsent:
+            reader.poisoned = True  # a response before the request was over: what is left of it was never sent
+        if reader.complete:
+            outcome.size = reader.response_size
+            outcome.whole = reader.take()
+            # the connection is free before anything else is done: what is done may want one
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                self._forwarder.upstream.release(connection)
+        else:
+            outcome.size = reader.head_size
+            outcome.body = _Streaming(self)
+        self._ended(outcome)
+
+    def on_data(self, reader: ResponseReader) -> None:
+        """The connection's."""
+        self._write(reader.take())
+
+    def on_end(self, reader: ResponseReader) -> None:
+        """The connection's."""
+        if not self._streaming:
+            return
+        connection, self._connection = self._connection, None
+        if reader.chunks:
+            self._write(reader.take())
+        if connection is not None:
+            self._forwarder.upstream.release(connection)
+            self._finish(None)
+
+    def on_failure(self, failure: Failure, detail: str, error: BaseException | None, stale: bool) -> None:
+        """The connection's."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._forwarder.upstream.lost(connection)
+        if self._streaming:
+            self._finish(failure)
+        else:
+            self._ended(Outcome(failure, detail, error, stale=stale))
+
+    def on_writable(self, writable: bool) -> None:
+        """The connection's."""
+        self._unsent = not writable
+
+    def on_interim(self, reader: ResponseReader) -> None:
+        """The connection's: what comes before the response is not passed on."""
+
+    # -- in a task ----------------------------------------------------------------------------------------------------
+
+    async def _long_way(self, begun: Step[ProxyRequest] | Deliver) -> None:
+        telemetry, call, exchange = self._forwarder.core.telemetry, self._call, self._exchange
+        runtime = self._forwarder.runtime
+        try:
+            delivered: Send[ProxyRequest] | Deliver
+            if type(begun) is Send:  # an exchange that is brief may end with it
+                delivered = begun
+                begun.outcome = await runtime.send(begun)
+                after = next(exchange, None)
+                if after is not None:
+                    delivered = after if type(after) is Deliver else await run_async(exchange, runtime, after)
+            else:
+                delivered = begun if type(begun) is Deliver else await run_async(exchange, runtime, begun)
+            outcome, local = delivered.outcome, type(delivered) is Deliver and delivered.local
+            if outcome.body is None:
+                finish(exchange)
+                self._conclude(outcome, local)
+                return
+            call.record.status = outcome.status
+            call.outcome = outcome
+            if isinstance(outcome.body, AsyncSwitched):
+                self._over = True
+                self._responder.switch(outcome.status, outcome.reason, outcome.headers, outcome.body)
+                finish(exchange)
+                telemetry.ended(call, self._span)
+                return
+            await self._pass_on(outcome, local)
+        except asyncio.CancelledError:
+            self._over = True
+            exchange.close()
+            telemetry.broken(call, self._span)
+            raise
+        except Exception:  # noqa: BLE001 (as in ``start``)
+            self._broken()
+
+    async def _pass_on(self, outcome: Outcome, local: bool) -> None:
+        """A response that comes in pieces."""
+        call, responder, body = self._call, self._responder, outcome.body
+        assert is_awaited(body)
+        call.streamed = 0
+        self._streaming = True
+        responder.begin(outcome.status, outcome.reason, self._headers(outcome, local))
+        cut: Failure | None = None
+        try:
+            async for part in body:
+                call.streamed += len(part)
+                responder.write(part)
+                if not responder.writable:
+                    await responder.drained()
+        except BodyFailed as error:
+            cut = error.failure
+        except BaseException:
+            body.abort()
+            raise
+        self._over = True
+        finish(self._exchange, cut)
+        self._forwarder.core.telemetry.ended(call, self._span)
+        if cut is None:
+            responder.end(outcome.trailers)
+        else:
+            responder.cut()
+
+
+class _Streaming:
+    """The body of a response that is passed on as it comes."""
+
+    __slots__ = ("_forwarding",)
+
+    def __init__(self, forwarding: Forwarding) -> None:
+        self._forwarding = forwarding
+
+    def abort(self) -> None:
+        """Nobody wants it: there is another attempt."""
+        self._forwarding._leave_connection()
+
+
+def _whole(framing: Sized | Chunked) -> bytes:
+    body = framing.body
+    assert isinstance(body, bytes)
+    return framing.whole(body)

@@ -1,0 +1,412 @@
+"""One connection of a client that speaks HTTP/1.1 to the proxy: its requests, one after another, and their responses.
+
+Callbacks only: a task is there while a request needs one (``forward.py``). What a client has sent ahead of its turn waits, up
+to ``PIPELINED`` bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from meshlib.policy.header_ops import Headers, RawHeaders
+from meshlib.policy.request_ids import new_request_id
+from meshlib.proxy.request import ProxyRequest
+from meshlib.proxy.tunnel import Tunnel
+from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
+from meshlib.transport.protocol.http1_response import (
+    LAST_CHUNK,
+    ResponseHead,
+    chunk,
+    closing,
+    keeping,
+    response_head,
+)
+from meshlib.transport.protocol.request_body import ReplayBody
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncIterator
+
+    from meshlib.proxy.forward import Forwarder, Forwarding
+    from meshlib.transport.upstream.switched import AsyncSwitched
+
+SMALL_BODY = 65536
+"""Bytes of a request's body that are waited for no longer than they have come already: such requests need no task."""
+
+PIPELINED = 64 * 1024
+"""Bytes that a client may send ahead of its turn, and of a body that nobody has taken yet, until its connection is no longer
+read."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_ID = b"\r\nx-request-id:"
+_PROTO = b"\r\nx-forwarded-proto:"
+_PROTO_LINE = b"x-forwarded-proto: http\r\n"
+_HOST = b"\r\nhost:"
+_LINE_END = b"\r\n"
+_IN_AUTHORITY = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=:[]%")
+
+
+class Port(Protocol):
+    """What a connection came in by: a ``Listener``."""
+
+    forwarder: Forwarder
+    rng: random.Random
+    draining: bool
+
+    def opened(self, connection: Http1Downstream) -> None: ...
+    def closed(self, connection: Http1Downstream) -> None: ...
+    def refused(self, refused: Refused) -> None: ...
+
+
+class Http1Downstream(asyncio.Protocol):
+    """A connection of ``listener``."""
+
+    __slots__ = (
+        "_busy",
+        "_close",
+        "_drained",
+        "_forwarding",
+        "_head",
+        "_listener",
+        "_paused",
+        "_reader",
+        "_source",
+        "_to_head",
+        "_tunnel",
+        "transport",
+        "writable",
+    )
+
+    def __init__(self, listener: Port) -> None:
+        self._listener = listener
+        self._reader = RequestReader()
+        self.transport: Any = None
+        self._busy = False  # with a request
+        self._close = False  # after its response
+        self._to_head = False  # it is one for the head only
+        self._head: ResponseHead | None = None  # of a response whose body is on its way
+        self._source: _Source | None = None  # of a body that is still coming
+        self._forwarding: Forwarding | None = None
+        self._paused = False
+        self.writable = True
+        self._drained: asyncio.Future[None] | None = None
+        self._tunnel: Tunnel | None = None
+
+    # -- asyncio's callbacks --------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._listener.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.received(data)
+            return
+        reader = self._reader
+        reader.feed(data)
+        if not self._busy:
+            self._next()
+        elif self._source is not None:
+            self._more()
+        if reader.waiting > PIPELINED and self._busy and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        return False  # as in Envoy, a client that sends no more wants no more either
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._listener.closed(self)
+        if self._tunnel is not None:
+            self._tunnel.lost()
+        forwarding, self._forwarding = self._forwarding, None
+        self._busy = False
+        self._close = True
+        if forwarding is not None:
+            forwarding.cancel()
+        if self._source is not None:
+            self._source.fail(ConnectionResetError("the client has gone"))
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        if self._forwarding is not None:
+            self._forwarding.writable(False)
+        if self._tunnel is not None:
+            self._tunnel.writable(False)
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self._forwarding is not None:
+            self._forwarding.writable(True)
+        if self._tunnel is not None:
+            self._tunnel.writable(True)
+        self._wake()
+
+    # -- requests -------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """The response that is on its way is the last one; without one the connection closes now."""
+        self._close = True
+        if not self._busy and self._tunnel is None:
+            self.transport.close()
+
+    def _next(self) -> None:
+        """The next request, if it has come."""
+        try:
+            head = self._reader.head()
+            if head is None:
+                return
+            request = self._request_of(head)
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        self._busy = True
+        self._close = self._close or head.close
+        self._to_head = head.method == b"HEAD"
+        forwarding = self._listener.forwarder.forward(request, self)
+        if self._busy:  # the response may have been sent already
+            self._forwarding = forwarding
+
+    def _request_of(self, head: RequestHead) -> ProxyRequest:
+        """Raises ``Refused``."""
+        target, lines, lower, authority = head.target, head.lines, head.lower, head.host
+        if target[:1] != b"/":
+            authority, target = _place_of(head)
+            if authority != head.host:
+                lines = _with_host(lines, lower, authority)
+                lower = b"\r\n" + lines.lower()
+        if not authority or not _IN_AUTHORITY.issuperset(authority):
+            raise Refused(400, "the request's host is empty or not one")
+        if head.upgrade:
+            upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
+            lines += upgrade
+            lower += upgrade
+        if _ID not in lower:
+            made = b"x-request-id: %b\r\n" % new_request_id(self._listener.rng).encode()
+            lines += made
+            lower += made
+        if _PROTO not in lower:
+            lines += _PROTO_LINE
+            lower += _PROTO_LINE
+        body = None if head.length == 0 else self._body_of(head)
+        return ProxyRequest(head.method, authority, target, lines, lower, body)
+
+    def _body_of(self, head: RequestHead) -> bytes | ReplayBody:
+        """All of it where it has come with its head. Raises ``Refused``."""
+        reader = self._reader
+        come = reader.body()
+        if reader.ended and len(come) <= SMALL_BODY:
+            return come
+        if head.expects_continue and not come:
+            self.transport.write(_CONTINUE)
+        self._source = source = _Source(self)
+        source.put(come)
+        if reader.ended:
+            source.end()
+            self._source = None
+        return ReplayBody(aiter(source))
+
+    def _more(self) -> None:
+        """More of a body has come."""
+        source, reader = self._source, self._reader
+        assert source is not None
+        try:
+            come = reader.body()
+        except Refused as refused:
+            source.fail(refused)
+            self._source = None
+            self._refuse(refused)
+            return
+        source.put(come)
+        if reader.ended:
+            self._source = None
+            source.end()
+        elif source.size > PIPELINED and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def taken(self, left: int) -> None:
+        """A body's reader has taken some; so many bytes are left for it."""
+        if self._paused and left <= PIPELINED // 2 and self._reader.waiting <= PIPELINED:
+            self._paused = False
+            self.transport.resume_reading()
+
+    def _refuse(self, refused: Refused) -> None:
+        """The last that is said on this connection."""
+        self._listener.refused(refused)
+        forwarding, self._forwarding = self._forwarding, None
+        if forwarding is not None:
+            forwarding.cancel()
+        if self._head is not None:  # in the middle of a response
+            self.transport.abort()
+            return
+        self._busy = True
+        head = response_head(refused.status, b"", [(b"content-length", b"0")], False, 0)
+        self.transport.write(closing(head))
+        self.transport.close()
+
+    # -- Responder ------------------------------------------------------------------------------------------------------
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """A response that is all here. (HTTP/1.1's trailers are dropped, as in Envoy.)"""
+        head = response_head(status, reason, headers, self._to_head, len(whole))
+        start = self._start_of(head)
+        if head.bodiless:
+            self.transport.write(start)
+        elif head.chunked:
+            self.transport.write(start + (chunk(whole) if whole else b"") + LAST_CHUNK)
+        else:
+            self.transport.write(start + whole)
+        self._over()
+
+    def begin(self, status: int, reason: bytes, headers: Headers) -> None:
+        """The head of a response whose body follows."""
+        self._head = head = response_head(status, reason, headers, self._to_head, None)
+        self.transport.write(self._start_of(head))
+
+    def write(self, data: bytes) -> None:
+        """Some bytes of the body."""
+        head = self._head
+        assert head is not None
+        if not head.bodiless:
+            self.transport.write(chunk(data) if head.chunked else data)
+
+    def end(self, trailers: RawHeaders | None) -> None:
+        """The body is over."""
+        head, self._head = self._head, None
+        if head is not None and head.chunked:
+            self.transport.write(LAST_CHUNK)
+        self._over()
+
+    def cut(self) -> None:
+        """The response cannot be finished: without its end the client sees that."""
+        self._forwarding = None
+        self._busy = False
+        self.transport.abort()
+
+    def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
+        """101: bytes go both ways from here on."""
+        self._forwarding = None
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines))
+        self._tunnel = Tunnel(self._listener.forwarder.loop, self.transport, upstream)
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+        ahead = self._reader.all()
+        if ahead:
+            self._tunnel.received(ahead)
+
+    async def drained(self) -> None:
+        """Until the client takes more."""
+        while not self.writable and not self.transport.is_closing():
+            if self._drained is None:
+                self._drained = self._listener.forwarder.loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def _wake(self) -> None:
+        waiting, self._drained = self._drained, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _start_of(self, head: ResponseHead) -> bytes:
+        if not self._close and self._listener.draining:
+            self._close = True
+        if not self._reader.ended:
+            self._close = True  # the client has more to say of this request, which nobody will hear
+        return closing(head) if self._close else keeping(head)
+
+    def _over(self) -> None:
+        """The response has been written."""
+        self._forwarding = None
+        self._busy = False
+        if self._close or not self._reader.ended:
+            self._busy = True  # nothing more is read
+            self.transport.close()
+            return
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+        if self._reader.waiting:
+            # not now: this may be below the callback that has brought the request
+            self._listener.forwarder.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._busy and self._tunnel is None and not self.transport.is_closing():
+            self._next()
+
+
+class _Source:
+    """The pieces of a request's body, as they come from the client."""
+
+    __slots__ = ("_downstream", "_ended", "_failed", "_parts", "_waiter", "size")
+
+    def __init__(self, downstream: Http1Downstream) -> None:
+        self._downstream = downstream
+        self._parts: deque[bytes] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+        self._failed: Exception | None = None
+        self.size = 0
+
+    def put(self, data: bytes) -> None:
+        """Some more."""
+        if data:
+            self._parts.append(data)
+            self.size += len(data)
+            self._wake()
+
+    def end(self) -> None:
+        """That was all."""
+        self._ended = True
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """There will be no more, and that was not all."""
+        self._failed = error
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            while self._parts:
+                part = self._parts.popleft()
+                self.size -= len(part)
+                self._downstream.taken(self.size)
+                yield part
+            if self._failed is not None:
+                raise self._failed
+            if self._ended:
+                return
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+
+def _place_of(head: RequestHead) -> tuple[bytes, bytes]:
+    """Authority and path of a target that is not a path. Raises ``Refused``."""
+    target = head.target
+    if target == b"*" and head.method == b"OPTIONS":
+        return head.host, target
+    if head.method == b"CONNECT":
+        raise Refused(501, "CONNECT is not supported yet")
+    if target[:7].lower() != b"http://":
+        raise Refused(400, "the request's target is neither a path nor an http URL")
+    rest = target[7:]
+    ends = [at for mark in (b"/", b"?") if (at := rest.find(mark)) >= 0]
+    end = min(ends, default=len(rest))
+    path = rest[end:]
+    return rest[:end], path if path[:1] == b"/" else b"/" + path
+
+
+def _with_host(lines: bytes, lower: bytes, authority: bytes) -> bytes:
+    """The lines, with another Host where it stood."""
+    at = lower.find(_HOST)
+    end = lower.find(_LINE_END, at + 2)
+    return b"%bHost: %b%b" % (lines[:at], authority, lines[end - 2 :])

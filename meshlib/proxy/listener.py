@@ -1,0 +1,89 @@
+"""A port of the proxy: its connections, counted, and drained when it is to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.proxy.http1_downstream import Http1Downstream
+
+if TYPE_CHECKING:
+    from meshlib.proxy.forward import Forwarder
+    from meshlib.transport.protocol.http1_request import Refused
+
+log = logging.getLogger("meshlib.proxy")
+
+
+class Downstream(Protocol):
+    """A client's connection."""
+
+    def drain(self) -> None:
+        """The response that is on its way is the last one."""
+        ...
+
+    transport: asyncio.Transport
+
+
+class Listener:
+    """Accepts on ``sock``, which listens already, and forwards what comes by ``forwarder``. ``draining``: responses say that
+    they are the last of their connection."""
+
+    def __init__(self, sock: socket.socket, forwarder: Forwarder, rng: random.Random | None = None) -> None:
+        self._sock = sock
+        self.forwarder = forwarder
+        self.rng = rng or random.Random()
+        self.draining = False
+        self.accepted = 0
+        self.refusals: dict[int, int] = {}
+        """Requests that were no requests, by the status that said so."""
+        self._connections: set[Downstream] = set()
+        self._server: asyncio.Server | None = None
+        self._emptied: asyncio.Event | None = None
+
+    async def start(self) -> None:
+        """Accept from now on."""
+        self._server = await self.forwarder.loop.create_server(lambda: Http1Downstream(self), sock=self._sock)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    def opened(self, connection: Downstream) -> None:
+        """A client has connected."""
+        self.accepted += 1
+        self._connections.add(connection)
+
+    def closed(self, connection: Downstream) -> None:
+        """It has gone."""
+        self._connections.discard(connection)
+        if not self._connections and self._emptied is not None:
+            self._emptied.set()
+
+    def refused(self, refused: Refused) -> None:
+        """A request was refused before anything was decided about it."""
+        self.refusals[refused.status] = self.refusals.get(refused.status, 0) + 1
+        log.debug("%d: %s", refused.status, refused.why)
+
+    def stop(self) -> None:
+        """Accept no more; every response is the last of its connection, and idle connections close."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.drain()
+
+    async def drained(self, seconds: float) -> bool:
+        """Wait until no connection is left, at most so long. False: some were; they are broken off."""
+        if self._connections:
+            self._emptied = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._emptied.wait(), seconds)
+            except TimeoutError:
+                for connection in list(self._connections):
+                    connection.transport.abort()
+                return False
+        return True

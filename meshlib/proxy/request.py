@@ -1,0 +1,192 @@
+"""A request that a client of the proxy has sent, as policy sees it and as it goes on: over the bytes that it came in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
+from meshlib.policy.deadline import write as write_deadline
+from meshlib.policy.header_ops import RawHeaders
+from meshlib.transport.protocol.raw_head import RawHead
+
+if TYPE_CHECKING:
+    from meshlib.transport.protocol.request_body import ReplayBody
+    from meshlib.transport.upstream.trace import Trace
+
+_KEYS: dict[str, bytes] = {}
+"""Of a header's name, what is looked for in a head in lower case. The names are those of resources."""
+MOST_KEYS = 1024
+_LINE_END = b"\r\n"
+_BLANK = b" \t"
+_COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
+GRPC = b"\r\ncontent-type: application/grpc"
+
+
+class ProxyRequest:
+    """A ``Request`` (``engine/message.py``). ``lines``: its header lines, Host among them, without those of the client's
+    connection; ``lower``: the same in lower case behind a line end. ``authority``: what Host says, ``target``: path and query.
+    ``body``: None, all its bytes, or what keeps it while it is sent."""
+
+    __slots__ = (
+        "_headers",
+        "_received",
+        "authority",
+        "body",
+        "counted",
+        "dialled",
+        "full_path",
+        "has_envoy_headers",
+        "lower",
+        "method",
+        "path",
+        "protocol",
+        "query",
+        "scheme",
+        "target",
+    )
+
+    multiplexed = False
+    alike = None
+    trace: Trace | None = None
+    version: str | None = "HTTP/1.1"
+
+    def __init__(
+        self,
+        method: bytes,
+        authority: bytes,
+        target: bytes,
+        lines: bytes,
+        lower: bytes,
+        body: bytes | ReplayBody | None,
+        scheme: str = "http",
+    ) -> None:
+        self.method = method.decode("latin-1")
+        self.scheme = scheme
+        self.authority = self.dialled = authority.decode("latin-1")
+        self.target = target
+        self.full_path = full_path = target.decode("latin-1")
+        self.path, _, self.query = full_path.partition("?")
+        self.lower = lower
+        self.has_envoy_headers = b"\r\nx-envoy-" in lower
+        self.protocol = "grpc" if GRPC in lower else "http"
+        self._received: RawHead | RawHeaders = RawHead(lines)
+        self._headers: RawHead | RawHeaders = self._received
+        self.body = body
+        self.counted = False  # whether headers hold the number of the first attempt
+
+    # -- as it came ---------------------------------------------------------------------------------------------------
+
+    def header(self, name: str) -> str | None:
+        """Value of a header (``name`` in lower case), repeated ones joined with ","; None when absent."""
+        key = _KEYS.get(name) or _key_of(name)
+        lower = self.lower
+        at = lower.find(key)
+        if at < 0:
+            return None
+        lines = self._lines
+        start = at + len(key)
+        value = lines[start - 2 : lower.find(_LINE_END, start) - 2].strip(_BLANK)
+        at = lower.find(key, start)
+        while at >= 0:
+            start = at + len(key)
+            value = b"%b,%b" % (value, lines[start - 2 : lower.find(_LINE_END, start) - 2].strip(_BLANK))
+            at = lower.find(key, start)
+        return value.decode("latin-1")
+
+    @property
+    def _lines(self) -> bytes:
+        received = self._received
+        assert type(received) is RawHead
+        return received.lines
+
+    def header_values(self, name: str) -> list[str] | None:
+        """Each value of a repeated header on its own; None when the header is not repeated."""
+        received = self._received
+        assert type(received) is RawHead
+        found = received.values(name.encode("latin-1", "replace"))
+        return [value.decode("latin-1") for value in found] if len(found) > 1 else None
+
+    # -- as it is sent ------------------------------------------------------------------------------------------------
+
+    @property
+    def headers(self) -> RawHeaders:
+        """As they are sent, without the number of the attempt. The list is made now."""
+        headers = self._headers
+        return headers.pairs if type(headers) is RawHead else headers  # type: ignore[return-value]
+
+    @headers.setter
+    def headers(self, headers: RawHeaders) -> None:
+        self._headers = headers
+
+    def sent_header(self, name: str) -> str | None:
+        """Value of a header as it is sent."""
+        return self.header(name) if self._headers is self._received else joined_value(self._headers, name)
+
+    @property
+    def size(self) -> int:
+        """Bytes of method, target, names and values of headers, and as much of the body as has been seen."""
+        headers, body = self._headers, self.body
+        head = len(headers.lines) - 4 * headers.lines.count(_LINE_END) if type(headers) is RawHead else size_of(headers)
+        seen = 0 if body is None else len(body) if isinstance(body, bytes) else body.size
+        return head + len(self.method) + len(self.target) + seen
+
+    @property
+    def replayable(self) -> bool:
+        """Whether another attempt can send the same body."""
+        body = self.body
+        return body is None or isinstance(body, bytes) or bool(body.replayable)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the body is at hand already."""
+        body = self.body
+        return body is None or isinstance(body, bytes) or bool(body.ended)
+
+    @property
+    def sent(self) -> bool:
+        """Whether all of the body has been seen by now."""
+        return self.whole
+
+    def count_first(self) -> RawHeaders:
+        """The headers with the number of the first attempt in them."""
+        self.counted = True
+        return [*self._uncounted(), (ATTEMPT_COUNT, b"1")]
+
+    def _uncounted(self) -> RawHeaders:
+        """Without a number that the client has put there: it is ours to say."""
+        headers = self.headers
+        return [pair for pair in headers if pair[0].lower() != ATTEMPT_COUNT] if self.has_envoy_headers else headers
+
+    def attempt_headers(self, attempt: int) -> RawHeaders | RawHead:
+        """The headers with the number of the attempt."""
+        headers = self._headers
+        if not self.counted:
+            if type(headers) is RawHead and not self.has_envoy_headers:
+                return RawHead(headers.lines + _COUNT_LINE % attempt)
+            return [*self._uncounted(), (ATTEMPT_COUNT, b"%d" % attempt)]
+        count = (ATTEMPT_COUNT, b"%d" % attempt)
+        return [count if pair[0] == ATTEMPT_COUNT else pair for pair in self.headers]
+
+    def set_deadline(self, header: str, seconds: float) -> None:
+        """Say how much time is left."""
+        name = header.encode("latin-1")
+        rest = [pair for pair in self.headers if pair[0].lower() != name]
+        self.headers = [*rest, (name, write_deadline(header, seconds).encode())]
+
+    def shadow(self) -> ProxyRequest:
+        """The same request for a mirror: ``-shadow`` on its host, before the port."""
+        copy = ProxyRequest.__new__(ProxyRequest)
+        for name in ProxyRequest.__slots__:
+            setattr(copy, name, getattr(self, name))
+        copy.headers = [
+            (name, shadow_host(value)) if name.lower() == HOST else (name, value) for name, value in self.headers
+        ]
+        return copy
+
+
+def _key_of(name: str) -> bytes:
+    key = b"\r\n%b:" % name.encode("latin-1", "replace")
+    if len(_KEYS) >= MOST_KEYS:
+        _KEYS.clear()
+    _KEYS[name] = key
+    return key

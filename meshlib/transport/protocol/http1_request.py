@@ -1,0 +1,295 @@
+"""The requests of one HTTP/1.1 client as bytes in, heads and bodies out: no socket here.
+
+llhttp (httptools, strict) takes each head, or refuses it; the head stays the bytes that it came in. What it would let through
+and another reader could understand in a second way is refused here: see ``_refuse`` and its callers. Whatever is refused is the
+last that this connection has said.
+"""
+
+from __future__ import annotations
+
+import httptools
+
+from meshlib.problems import said
+from meshlib.transport.protocol.chunked_body import ChunkedBody, InvalidChunk
+from meshlib.transport.protocol.request_head import IN_TARGETS, IN_VALUES
+
+MAX_HEAD_BYTES = 60 * 1024
+"""Envoy's max_request_headers_kb; the request line counts, too."""
+
+MAX_HEADERS = 100
+"""Envoy's max_headers_count."""
+
+MOST_DIGITS = 18
+"""Of a Content-Length: more bytes than any body has, and few enough for every server's integers."""
+
+_END_OF_HEAD = b"\r\n\r\n"
+_LINE_END = b"\r\n"
+_HOST = b"\r\nhost:"
+_LENGTH = b"\r\ncontent-length:"
+_CODING = b"\r\ntransfer-encoding:"
+_CONNECTION = b"\r\nconnection:"
+_EXPECT = b"\r\nexpect:"
+_UPGRADE = b"\r\nupgrade:"
+_BLANK = b" \t"
+
+HOP_BY_HOP = (
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"te",
+    b"upgrade",
+    b"transfer-encoding",
+    b"expect",
+    b"trailer",
+    b"http2-settings",
+)
+"""Headers that are for this connection only; ``host``, of which a proxy needs one, is never among them."""
+_HOP_LINES = tuple(b"\r\n%b:" % name for name in HOP_BY_HOP)
+_NOT_TO_BE_NAMED = frozenset((b"host", b"content-length", b":authority", b":path", b":method", b":scheme"))
+
+
+class Refused(Exception):
+    """A request that is not taken: the ``status`` that says so, and why, for the log. Nothing that follows it is read."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.why = why
+
+
+class RequestHead:
+    """A head that was taken.
+
+    ``lines``: the header lines as they came, each with its line end, less those that are for this connection only; ``lower``:
+    the same in lower case, behind one line end, to look names up in. ``host``: what Host says. ``length``: of the body, in
+    bytes; None: it comes in chunks; 0: there is none. ``close``: the client wants no further response here. ``upgrade``: the
+    protocols it would rather speak, in lower case, b"" for none. ``expects_continue``: it waits for 100 before its body.
+    """
+
+    __slots__ = ("close", "expects_continue", "host", "length", "lines", "lower", "method", "target", "upgrade")
+
+    def __init__(self, method: bytes, target: bytes, lines: bytes, lower: bytes, host: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.lines = lines
+        self.lower = lower
+        self.host = host
+        self.length: int | None = 0
+        self.close = False
+        self.upgrade = b""
+        self.expects_continue = False
+
+
+class RequestReader:
+    """Reads the requests of one connection, one after another. ``feed`` it what arrives; ``head`` is the next request once it
+    is whole, then ``body`` gives what has come of its body until ``ended``; then ``head`` again. Bytes of the next request wait
+    until it is asked for. ``head`` and ``body`` raise ``Refused``."""
+
+    __slots__ = ("_chunks", "_left", "_parser", "_rest", "_seen", "_validated", "ended")
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._rest = b""
+        self._validated = False
+        self._seen = 0  # bytes of a head that is not whole yet, which were looked through already
+        self._left = 0  # bytes of the body that are still to come
+        self._chunks: ChunkedBody | None = None
+        self.ended = True
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the connection."""
+        rest = self._rest
+        self._rest = rest + data if rest else data
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that have come and were not asked for."""
+        return len(self._rest)
+
+    # -- heads --------------------------------------------------------------------------------------------------------
+
+    def head(self) -> RequestHead | None:
+        """The next request, None while its head is not whole. Raises ``Refused``."""
+        data = self._rest
+        if not data:
+            return None
+        end = data.find(_END_OF_HEAD, max(0, self._seen - 3))
+        if end < 0:
+            self._refuse_early(data)
+            self._seen = len(data)
+            return None
+        if end > MAX_HEAD_BYTES:
+            raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
+        self._seen = 0
+        end += 4
+        self._rest = data[end:]
+        head = data[:end] if self._rest else data
+        first = head.find(_LINE_END)
+        parts = head[:first].split(b" ")
+        if len(parts) != 3:
+            raise Refused(400, "the request line is not METHOD TARGET HTTP/1.1")
+        method, target, version = parts
+        if version != b"HTTP/1.1":
+            _refuse_version(version)
+        left = head.translate(None, IN_VALUES)
+        ends = head.count(_LINE_END)
+        if len(left) != 2 * ends or left != _LINE_END * ends:
+            raise Refused(400, "the request's head holds a control character or a bare line break")
+        if ends > MAX_HEADERS + 2:
+            raise Refused(431, f"the request has more than {MAX_HEADERS} headers")
+        self._validate(head)
+        if target.translate(None, IN_TARGETS) or b"#" in target:
+            raise Refused(400, "the request's target holds a fragment or a control character")
+        lines = head[first + 2 : -2]
+        lower = head[first:-2].lower()
+        if b"\r\n " in lower or b"\r\n\t" in lower:
+            raise Refused(400, "a header is folded over several lines")
+        made = RequestHead(method, target, lines, lower, _only(lower, head[first:-2], _HOST, "Host"))
+        for hop in _HOP_LINES:
+            if hop in lower:
+                self._for_this_connection(made, head[first:-2])
+                break
+        if made.length is not None:
+            made.length = _length_of(lower)
+        self._begin_body(made)
+        return made
+
+    def _refuse_early(self, data: bytes) -> None:
+        """What is wrong with a head that is not whole: it need not be waited for."""
+        if len(data) > MAX_HEAD_BYTES:
+            raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
+        if data[0] in b"\r\n \t\0":
+            raise Refused(400, "the request does not begin with a method")
+        ends = data.count(_LINE_END)
+        if data.count(b"\n") != ends or data.count(b"\r") - ends > data.endswith(b"\r"):
+            raise Refused(400, "the request's head holds a bare line break")
+        if ends > MAX_HEADERS + 1:
+            raise Refused(431, f"the request has more than {MAX_HEADERS} headers")
+
+    def _validate(self, head: bytes) -> None:
+        self._validated = False
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as error:
+            raise Refused(400, f"the request is not HTTP: {said(error)}") from None
+        if not self._validated:
+            raise Refused(400, "the request's head does not end where it seems to")
+
+    def on_headers_complete(self) -> None:
+        """httptools' callback."""
+        self._validated = True
+
+    def _for_this_connection(self, made: RequestHead, head: bytes) -> None:
+        """Headers that are not passed on, and what they say."""
+        lower = made.lower
+        named: set[bytes] = set()
+        for value in values_of(lower, _CONNECTION):
+            named.update(token.strip(_BLANK) for token in value.split(b","))
+        if not named.isdisjoint(_NOT_TO_BE_NAMED):
+            raise Refused(400, "Connection names a header that every request needs")
+        made.close = b"close" in named
+        expected = values_of(lower, _EXPECT)
+        if expected:
+            if expected != [b"100-continue"]:
+                raise Refused(417, f"Expect is {expected[0][:100]!r}: only 100-continue can be met")
+            made.expects_continue = True
+        if b"upgrade" in named:
+            made.upgrade = b",".join(values_of(lower, _UPGRADE))
+        codings = values_of(lower, _CODING)
+        if codings:
+            if _LENGTH in lower:
+                raise Refused(400, "the request has both a Content-Length and a Transfer-Encoding")
+            if codings != [b"chunked"]:
+                raise Refused(501, "the request's Transfer-Encoding is not chunked, once")
+            made.length = None
+        gone = named.union(HOP_BY_HOP)
+        kept = [line for line in head[2:].split(_LINE_END)[:-1] if line.partition(b":")[0].lower() not in gone]
+        made.lines = b"".join([line + _LINE_END for line in kept])
+        made.lower = b"\r\n" + made.lines.lower()
+
+    # -- bodies -------------------------------------------------------------------------------------------------------
+
+    def _begin_body(self, head: RequestHead) -> None:
+        length = head.length
+        if length == 0:
+            self.ended = True
+            if head.upgrade or head.method == b"CONNECT":
+                self._parser = httptools.HttpRequestParser(self)
+            return
+        self._parser = httptools.HttpRequestParser(self)  # llhttp waits for the body, which it is not given
+        self.ended = False
+        if length is None:
+            self._chunks = ChunkedBody()
+        else:
+            self._left = length
+
+    def body(self) -> bytes:
+        """What has come of the body since the last call. Raises ``Refused``."""
+        data = self._rest
+        if not data or self.ended:
+            return b""
+        if self._chunks is not None:
+            try:
+                taken, self._rest, self.ended = self._chunks.take(data)
+            except InvalidChunk as error:
+                raise Refused(400, str(error)) from None
+            if self.ended:
+                self._chunks = None
+            return taken
+        size = len(data)
+        if size <= self._left:
+            self._left -= size
+            self._rest = b""
+        else:
+            data, self._rest = data[: self._left], data[self._left :]
+            self._left = 0
+        self.ended = not self._left
+        return data
+
+    def all(self) -> bytes:
+        """What has come and was not asked for, of a connection that speaks HTTP no more."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+def values_of(lower: bytes, name: bytes) -> list[bytes]:
+    """The values of a header among ``lower`` (see ``RequestHead``); ``name``: line end, name in lower case, colon."""
+    found = []
+    at = lower.find(name)
+    while at >= 0:
+        start = at + len(name)
+        end = lower.find(_LINE_END, start)
+        found.append(lower[start:end].strip(_BLANK))
+        at = lower.find(name, end)
+    return found
+
+
+def _only(lower: bytes, head: bytes, name: bytes, called: str) -> bytes:
+    at = lower.find(name)
+    if at < 0:
+        raise Refused(400, f"the request has no {called}")
+    start = at + len(name)
+    if lower.find(name, start) >= 0:
+        raise Refused(400, f"the request has two {called} headers")
+    return head[start : head.find(_LINE_END, start)].strip(_BLANK)
+
+
+def _length_of(lower: bytes) -> int:
+    at = lower.find(_LENGTH)
+    if at < 0:
+        return 0
+    start = at + len(_LENGTH)
+    if lower.find(_LENGTH, start) >= 0:
+        raise Refused(400, "the request has two Content-Length headers")
+    digits = lower[start : lower.find(_LINE_END, start)].strip(_BLANK)
+    if not digits.isdigit() or len(digits) > MOST_DIGITS:
+        raise Refused(400, "the request's Content-Length is not a number of bytes")
+    return int(digits)
+
+
+def _refuse_version(version: bytes) -> None:
+    if version == b"HTTP/1.0":
+        raise Refused(426, "the request speaks HTTP/1.0")
+    raise Refused(400, "the request does not speak HTTP/1.1")

@@ -1,0 +1,88 @@
+"""A response as HTTP/1.1 writes it for a client: its head, and how its body is framed, decided from what the upstream sent."""
+
+from __future__ import annotations
+
+import operator
+from http import HTTPStatus
+
+from meshlib.policy.header_ops import Headers, RawHeaders
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"te",
+        b"upgrade",
+        b"trailer",
+    )
+)
+"""Headers that were for the connection to the upstream only."""
+
+_NAME = operator.itemgetter(0)
+_line = b": ".join
+_LINE_END = b"\r\n"
+_BODILESS = frozenset((204, 304))
+_REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
+_CLOSE = b"connection: close\r\n"
+_CHUNKED = b"transfer-encoding: chunked\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class ResponseHead:
+    """``lines``: status line and headers, without the empty line, to which more may be added. ``chunked``: pieces of the body
+    are to be written as chunks, with ``LAST_CHUNK`` behind them. ``bodiless``: none is to be written, whatever the upstream's
+    headers say of it."""
+
+    __slots__ = ("bodiless", "chunked", "lines")
+
+    def __init__(self, lines: bytes, chunked: bool, bodiless: bool) -> None:
+        self.lines = lines
+        self.chunked = chunked
+        self.bodiless = bodiless
+
+
+def response_head(status: int, reason: bytes, headers: Headers, to_head: bool, whole: int | None) -> ResponseHead:
+    """Of a response to a request (``to_head``: to HEAD). ``whole``: bytes of its body, None when they are still to come."""
+    # no step of bytecode a header: what is asked here is one pass in C (row "proxy: HTTP/1.1")
+    names = set(map(bytes.lower, map(_NAME, headers)))
+    if not HOP_BY_HOP.isdisjoint(names):
+        headers = _end_to_end(headers)
+    lines = b"%b\r\n" % _LINE_END.join(map(_line, headers)) if headers else b""
+    phrase = reason or _REASONS.get(status, b"")
+    bodiless = to_head or status in _BODILESS
+    chunked = False
+    framing = b""
+    if not bodiless and b"content-length" not in names:
+        if whole == 0 and b"transfer-encoding" not in names:
+            framing = b"content-length: 0\r\n"
+        else:
+            chunked, framing = True, _CHUNKED
+    elif to_head and b"transfer-encoding" in names:
+        framing = _CHUNKED  # as the response to GET would say
+    return ResponseHead(b"HTTP/1.1 %d %b\r\n%b%b" % (status, phrase, lines, framing), chunked, bodiless)
+
+
+def _end_to_end(headers: Headers) -> RawHeaders:
+    gone = set(HOP_BY_HOP)
+    for name, value in headers:
+        if len(name) == 10 and name.lower() == b"connection":
+            gone.update(token.strip(b" \t").lower() for token in value.split(b","))
+    gone.discard(b"content-length")
+    return [pair for pair in headers if pair[0].lower() not in gone]
+
+
+def chunk(data: bytes) -> bytes:
+    """A piece of a body, at least one byte, as a chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def closing(head: ResponseHead) -> bytes:
+    """Its bytes, with the word that no other response follows on the connection."""
+    return head.lines + _CLOSE + _LINE_END
+
+
+def keeping(head: ResponseHead) -> bytes:
+    """Its bytes."""
+    return head.lines + _LINE_END

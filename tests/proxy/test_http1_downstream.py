@@ -1,0 +1,151 @@
+"""A connection of a client: what it may ask, in which ways, and what it hears when it asks wrongly."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
+from tests.support.resources import pod, service
+from tests.support.servers import EchoServer
+
+
+@pytest.fixture(scope="module")
+def server():
+    with EchoServer("v1") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def proxy(server):
+    with Proxy([service("reviews"), pod("reviews", "v1", server.port)]) as made:
+        yield made
+
+
+def seen(response):
+    return json.loads(response.body)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("http://reviews:9080/a?b", "/a?b"), ("HTTP://reviews:9080", "/"), ("http://reviews:9080?b", "/?b")],
+)
+def test_a_url_leads_to_its_host_whatever_host_says(proxy, target, path):
+    with proxy.client() as client:
+        found = seen(client.get(target, "GET", "elsewhere:1"))
+    assert (found["path"], found["headers"]["host"]) == (path, "reviews:9080")
+
+
+def test_options_may_be_for_the_server_as_a_whole(proxy):
+    with proxy.client() as client:
+        assert seen(client.get("*", "OPTIONS"))["path"] == "*"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "host", "status"),
+    [
+        ("GET * HTTP/1.1", "reviews:9080", 400),
+        ("GET reviews HTTP/1.1", "reviews:9080", 400),
+        ("GET https://reviews:9080/ HTTP/1.1", "reviews:9080", 400),
+        ("GET http://user@reviews:9080/ HTTP/1.1", "reviews:9080", 400),
+        ("GET http:///a HTTP/1.1", "reviews:9080", 400),
+        ("GET / HTTP/1.1", "", 400),
+        ("GET / HTTP/1.1", "a/b", 400),
+        ("GET / HTTP/1.0", "reviews:9080", 426),
+        ("CONNECT reviews:9080 HTTP/1.1", "reviews:9080", 501),
+    ],
+)
+def test_what_is_refused_is_the_last_thing_said(proxy, request_line, host, status):
+    with proxy.client() as client:
+        client.send(f"{request_line}\r\nHost: {host}\r\n\r\nGET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n".encode())
+        response = client.response()
+        assert (response.status, response.header("connection"), response.body) == (status, "close", b"")
+        assert client.closed()
+    assert proxy.process.listener.refusals[status] >= 1
+
+
+def test_a_client_that_wants_no_more_gets_no_more(proxy):
+    with proxy.client() as client:
+        response = client.get("/", "GET", "reviews:9080", "Connection: close")
+        assert (response.status, response.header("connection")) == (200, "close")
+        assert client.closed()
+
+
+def test_a_body_that_is_no_body_ends_the_connection_and_the_request(proxy):
+    with proxy.client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: reviews:9080\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        client.send(b"nothing\r\n")
+        assert client.response().status == 400
+        assert client.closed()
+
+
+def test_a_response_before_the_end_of_its_request_is_the_last_one(proxy, server):
+    server.behave = lambda handler: handler.answer(200, b"early") or True
+    try:
+        with proxy.client() as client:
+            client.send(b"POST http://nowhere.test/ HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc")
+            response = client.response()
+            assert (response.status, response.header("connection")) == (503, "close")
+            assert client.closed()
+    finally:
+        server.behave = None
+
+
+def test_what_a_client_sends_ahead_is_not_held_without_bound(proxy, server):
+    """It stops being read: what it cannot send stays with it."""
+    import threading
+
+    release = threading.Event()
+    server.behave = lambda handler: release.wait(20) and False
+    try:
+        with proxy.client() as client:
+            client.sock.setblocking(False)
+            ahead = b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n" * 1000
+            sent = 0
+
+            def full():
+                nonlocal sent
+                try:
+                    sent += client.sock.send(ahead)
+                except BlockingIOError:
+                    return True
+                return False
+
+            assert eventually(lambda: full() or sent > 50_000_000)
+            assert sent < 50_000_000
+    finally:
+        release.set()
+        server.behave = None
+
+
+def test_an_upgraded_connection_carries_bytes_both_ways():
+    import socket
+    import threading
+
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        sock, _ = listening.accept()
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += sock.recv(4096)
+        assert b"upgrade: websocket\r\n" in head.lower()
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+        while data := sock.recv(4096):
+            sock.sendall(data.upper())
+        sock.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    found = [service("reviews"), pod("reviews", "v1", listening.getsockname()[1])]
+    with Proxy(found) as proxy, proxy.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nahead")
+        assert client.head().status == 101
+        assert client.exactly(5) == b"hello"
+        client.send(b" and more")
+        assert client.exactly(14) == b"AHEAD AND MORE"
+    thread.join(20)
+    assert not thread.is_alive()
+    listening.close()

@@ -1,0 +1,79 @@
+"""A port of the proxy: its connections are counted, and drained when it is to stop."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from meshlib.proxy.process import ProxySettings
+from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
+from tests.support.resources import pod, service
+from tests.support.servers import EchoServer
+
+
+@pytest.fixture
+def server():
+    with EchoServer("v1") as made:
+        yield made
+
+
+def mesh_of(server):
+    return [service("reviews"), pod("reviews", "v1", server.port)]
+
+
+def test_it_knows_its_connections(server):
+    with Proxy(mesh_of(server)) as proxy:
+        listener = proxy.process.listener
+        with proxy.client() as one, proxy.client() as other:
+            assert (one.get().status, other.get().status, listener.connections, listener.accepted) == (200, 200, 2, 2)
+        assert eventually(lambda: listener.connections == 0)
+
+
+def test_idle_connections_close_when_it_is_to_stop(server):
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        assert client.get().status == 200
+        proxy.stop()
+        assert client.closed()
+        assert proxy.join()
+
+
+def test_a_request_under_way_is_finished_and_told_that_it_is_the_last(server):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_handler):
+        begun.set()
+        go_on.wait(20)
+        return False
+
+    server.behave = wait
+    with Proxy(mesh_of(server), ProxySettings(drain=60)) as proxy, proxy.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+        assert begun.wait(20)
+        proxy.stop()
+        assert eventually(lambda: proxy.process.listener.draining)
+        go_on.set()
+        response = client.response()
+        assert (response.status, response.header("connection")) == (200, "close")
+        assert client.closed()
+        assert proxy.join()
+
+
+def test_what_takes_longer_than_it_may_is_broken_off(server, caplog):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_handler):
+        begun.set()
+        go_on.wait(20)
+        return False
+
+    server.behave = wait
+    with Proxy(mesh_of(server), ProxySettings(drain=0.05)) as proxy, proxy.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+        assert begun.wait(20)
+        proxy.stop()
+        assert client.closed()
+        assert proxy.join()
+        go_on.set()
+    assert "still under way after 0.05 s of draining" in caplog.text

@@ -1,0 +1,57 @@
+"""The command ``meshlib proxy`` as a process: it says where it listens, forwards, and ends at SIGTERM."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+
+from tests.support.proxy import Client
+from tests.support.servers import EchoServer
+
+MESH = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews, namespace: default}
+spec:
+  hosts: [reviews]
+  ports: [{number: 9080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1, ports: {http: PORT}}]
+"""
+
+
+def test_it_forwards_until_it_is_told_to_stop(tmp_path):
+    with EchoServer("v1") as server:
+        (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", str(server.port)))
+        command = [
+            sys.executable,
+            "-c",
+            "from meshlib.cli.main import main; main()",
+            "proxy",
+            "--config",
+            str(tmp_path),
+            "--outbound",
+            "127.0.0.1:0",
+        ]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            assert process.stderr is not None
+            found = None
+            lines = []
+            while found is None:
+                line = process.stderr.readline()
+                assert line, lines
+                lines.append(line)
+                found = re.search(r"listening on 127\.0\.0\.1:(\d+)", line)
+            with Client(int(found.group(1))) as client:
+                assert client.get("/a").status == 200
+                process.send_signal(signal.SIGTERM)
+                assert client.closed()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+    assert server.seen[0]["path"] == "/a"
