@@ -46,11 +46,14 @@ class GoAway(NamedTuple):
 
 
 class FrameBudget:
-    """How many frames that bring nothing, or hardly anything, a server may send. Raises ``Violation`` when it is spent."""
+    """How many frames that bring nothing, or hardly anything, a server (or a client) may send. Raises ``Violation`` when it
+    is spent."""
 
-    __slots__ = ("_left", "_seen", "_tiny")
+    __slots__ = ("_left", "_peer", "_seen", "_tiny")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, peer: str = "server") -> None:
+        """``peer``: whom to blame."""
+        self._peer = peer
         self._left = BUDGET
         self._tiny = TINY_BUDGET
         self._seen = now
@@ -99,7 +102,9 @@ class FrameBudget:
 
     def flooded(self) -> None:
         """It is spent."""
-        raise Violation("the server floods the connection with frames that carry nothing", Code.ENHANCE_YOUR_CALM)
+        raise Violation(
+            f"the {self._peer} floods the connection with frames that carry nothing", Code.ENHANCE_YOUR_CALM
+        )
 
 
 class FrameGate:

@@ -1,0 +1,110 @@
+"""A look at the heads of an HTTP/2 client's frames before nghttp2 gets them: what it does not tell its user, or lets pass.
+
+- Frames that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM, unknown and empty ones) have a budget: a
+  flood ends the connection, however little of it nghttp2 tells.
+- A frame on a stream that the client itself has ended, one of a stream that it never opened, and PRIORITY that depends on
+  itself or is on stream 0 are ignored by nghttp2; RFC 9113 (5.1, 5.1.1, 6.3) and h2spec want the connection to end.
+"""
+
+from __future__ import annotations
+
+from meshlib.transport.protocol.http2_codec import Code, Violation
+from meshlib.transport.protocol.http2_frames import FRAME_HEAD, FrameBudget
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What a client that speaks HTTP/2 begins with."""
+
+REMEMBERED = 1024
+"""Streams that are over, of which it is known who has ended them."""
+
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM = 0, 1, 2, 3
+_END_STREAM, _PADDED = 1, 8
+_PRIORITY_SIZE = 5
+_PADDING = 256
+
+
+class ClientFrames:
+    """One connection's. ``look`` at what arrives; what it returns is for nghttp2. ``budget`` is charged for frames that carry
+    nothing."""
+
+    __slots__ = ("_ended", "_newest", "_open", "_part", "_reset", "_skip", "budget")
+
+    def __init__(self, now: float) -> None:
+        self.budget = FrameBudget(now, "client")
+        self._part = b""  # of a frame's head, or of a PRIORITY frame, which is looked at when it is whole
+        self._skip = len(PREFACE)  # bytes of a frame that have not come yet
+        self._newest = 0
+        self._open: set[int] = set()  # streams whose requests are not over
+        self._ended: dict[int, None] = {}  # those that the client has ended
+        self._reset: dict[int, None] = {}  # and those that we have reset: of them, more may be under way
+
+    def look(self, data: bytes) -> bytes:
+        """Bytes from the client. Returns those that nghttp2 is to have. Raises ``Violation``."""
+        if self._part:
+            data, self._part = self._part + data, b""
+        size, at = len(data), self._skip
+        while at + FRAME_HEAD <= size:
+            length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            kind = data[at + 3]
+            if kind <= _HEADERS:
+                self._of_request(kind, data[at + 4], int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF, length)
+            else:
+                self.budget.charge()
+                if kind == _PRIORITY and length == _PRIORITY_SIZE:
+                    if at + FRAME_HEAD + length > size:
+                        break
+                    _check_priority(data[at + 5 : at + 13])
+                elif kind == _RST_STREAM:
+                    self._over(int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF)
+            at += FRAME_HEAD + length
+        if at >= size:
+            self._skip = at - size
+            return data
+        self._skip = 0
+        self._part = data[at:]
+        return data[:at]
+
+    def _of_request(self, kind: int, flags: int, stream: int, length: int) -> None:
+        ends = flags & _END_STREAM
+        if kind == _DATA:
+            if not ends and (not length or (flags & _PADDED and length <= _PADDING)):
+                self.budget.charge()
+            if stream in self._ended:
+                raise Violation("DATA on a stream that it had ended", Code.STREAM_CLOSED)
+        elif stream > self._newest:
+            self._newest = stream
+            if not ends:
+                self._open.add(stream)
+                return
+        elif stream in self._ended:
+            raise Violation("HEADERS on a stream that it had ended", Code.STREAM_CLOSED)
+        elif stream and stream not in self._open and stream not in self._reset:
+            raise Violation("it opens a stream with a number below that of another")
+        if ends:
+            self._over(stream)
+
+    def _over(self, stream: int) -> None:
+        """For the client."""
+        self._open.discard(stream)
+        if stream > self._newest:
+            return  # it is not open: nghttp2's to refuse
+        self._ended[stream] = None
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    def reset(self, stream: int) -> None:
+        """By us: what is under way of it is no violation."""
+        if stream in self._open:
+            self._open.discard(stream)
+            self._reset[stream] = None
+            if len(self._reset) > REMEMBERED:
+                del self._reset[next(iter(self._reset))]
+
+
+def _check_priority(frame: bytes) -> None:
+    """``frame``: the number of the stream, and the one that it depends on."""
+    stream, other = int.from_bytes(frame[:4], "big") & 0x7FFFFFFF, int.from_bytes(frame[4:], "big") & 0x7FFFFFFF
+    if not stream:
+        raise Violation("PRIORITY on stream 0")
+    if stream == other:
+        raise Violation("a stream that depends on itself")

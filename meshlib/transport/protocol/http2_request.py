@@ -1,0 +1,133 @@
+"""The head of a request over HTTP/2 as HTTP/1.1 writes it: what policy reads and what an upstream of either version is sent.
+
+nghttp2 has seen to what RFC 9113 says of one field alone: names are lower-case tokens, no value holds a line break, pseudo
+headers are known, come first and once, no header is one of a connection, TE is ``trailers``, there is an authority. What could
+still be read in two ways is refused here, as HTTP/1.1's reader does.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from operator import itemgetter
+from typing import NamedTuple
+
+from meshlib.policy.refusal import Refusal
+from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+from meshlib.transport.protocol.http2_codec import Head
+from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
+from meshlib.transport.protocol.request_target import is_authority, read_target
+
+BESIDE = 4
+"""Bytes of a header line besides its name and value."""
+
+_NOT_AS_IT_CAME = CONNECTION_SPECIFIC | {b"host", b"expect", b"cookie"}
+_LENGTH_DIGITS = 18
+_SCHEMES = (b"http", b"https")
+
+_name = itemgetter(0)
+_flat = chain.from_iterable
+_line = b": ".join
+
+
+class RequestHead(NamedTuple):
+    """``lines``: header lines, each with its line end, Host first; ``lower``: the same in lower case behind a line end.
+    ``length``: of the body in bytes, None: nothing says. ``expects_continue``: the client waits for 100 before it sends it.
+    ``protocol``: of an extended CONNECT, else b"". ``refused``: why the request goes no further, None: it does."""
+
+    method: bytes
+    target: bytes
+    authority: bytes
+    scheme: bytes
+    lines: bytes
+    lower: bytes
+    length: int | None
+    expects_continue: bool
+    protocol: bytes
+    refused: Refusal | None
+
+
+def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
+    """``tunnels``: CONNECT is taken. Raises nothing: what is wrong is ``refused``, with as much of the rest as can be told."""
+    pseudo: dict[bytes, bytes] = {}
+    fields = 0
+    for name, value in headers:
+        if not name.startswith(b":"):
+            break
+        pseudo[name] = value
+        fields += 1
+    rest = headers[fields:]
+    method = pseudo.get(b":method", b"")
+    scheme = pseudo.get(b":scheme", b"http").lower()
+    authority = pseudo.get(b":authority", b"")
+    names = list(map(_name, rest))
+    refused = None
+    if b"host" in names:
+        host = rest[names.index(b"host")][1]  # nghttp2 lets no second one pass
+        if not authority:
+            authority = host
+        elif host.lower() != authority.lower():
+            refused = _bad("authority_and_host_differ")
+    if len(rest) > MAX_HEADERS:
+        refused = _too_large(f"the request has more than {MAX_HEADERS} headers")
+    elif len(b"".join(_flat(headers))) + BESIDE * len(headers) > MAX_HEAD_BYTES:
+        refused = _too_large(f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
+    expects_continue = False
+    if b"expect" in names:
+        expects_continue = rest[names.index(b"expect")][1].lower() == b"100-continue"
+        if not expects_continue or names.count(b"expect") > 1:
+            refused = refused or Refusal(417, "Expectation Failed", flag="DPE", detail="unknown_expectation")
+    length: int | None = None
+    if b"content-length" in names:
+        digits = rest[names.index(b"content-length")][1]
+        if digits.isdigit() and len(digits) <= _LENGTH_DIGITS:
+            length = int(digits)
+        else:
+            refused = refused or _bad("invalid_content_length")
+    return RequestHead(
+        method,
+        pseudo.get(b":path", b""),
+        authority,
+        scheme,
+        *_lines(authority, rest, names),
+        length,
+        expects_continue,
+        pseudo.get(b":protocol", b""),
+        refused or _refused(method, pseudo, authority, scheme, tunnels),
+    )
+
+
+def _refused(
+    method: bytes, pseudo: dict[bytes, bytes], authority: bytes, scheme: bytes, tunnels: bool
+) -> Refusal | None:
+    if method == b"CONNECT":
+        if not tunnels:
+            return Refusal(405, "Method Not Allowed", flag="DPE", detail="connect_is_not_allowed")
+        if b":path" not in pseudo:
+            return None if is_authority(authority.decode("latin-1")) else _bad("invalid_host_header")
+        method = b"GET"  # an extended one, whose path is that of a GET
+    if scheme not in _SCHEMES:
+        return _bad("invalid_scheme")
+    read = read_target(
+        method.decode("latin-1"), pseudo.get(b":path", b"").decode("latin-1"), authority.decode("latin-1")
+    )
+    return read if isinstance(read, Refusal) else None
+
+
+def _lines(authority: bytes, headers: Head, names: list[bytes]) -> tuple[bytes, bytes]:
+    """Header lines with Host, and with one line of cookies, as HTTP/1.1 has them."""
+    # no step of bytecode a header but where one is not sent on as it came
+    if not _NOT_AS_IT_CAME.isdisjoint(names):
+        cookies = [value for name, value in headers if name == b"cookie"]
+        headers = [pair for pair in headers if pair[0] not in _NOT_AS_IT_CAME]
+        if cookies:
+            headers.append((b"cookie", b"; ".join(cookies)))
+    lines = b"\r\n".join([b"host: " + authority, *map(_line, headers), b""])
+    return lines, b"\r\n" + lines.lower()
+
+
+def _bad(why: str) -> Refusal:
+    return Refusal(400, "Bad Request", flag="DPE", detail=why)
+
+
+def _too_large(why: str) -> Refusal:
+    return Refusal(431, "Request Header Fields Too Large", flag="DPE", detail=why)

@@ -1,0 +1,66 @@
+"""The head of a response as HTTP/2 writes it for a client (RFC 9113, 8.2 and 8.3.2), whatever version the upstream spoke."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from itertools import compress, repeat
+from operator import itemgetter
+from typing import NamedTuple
+
+from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
+from meshlib.transport.protocol.request_head import IN_VALUES
+
+KNOWN_PLANS = 256
+NOT_SENT_ON = CONNECTION_SPECIFIC | {b"te", b"trailer"}
+"""Headers that were for the connection to the upstream only; which trailers there are, HTTP/2 does not announce."""
+
+_NOMINATE_NOTHING = (b"keep-alive", b"close")
+_STATUSES = {status: b"%d" % status for status in range(100, 1000)}
+_BLANK = b" \t"
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+
+_name = itemgetter(0)
+_value = itemgetter(1)
+
+
+class _Plan(NamedTuple):
+    """What becomes of headers with certain names in a certain order."""
+
+    names: tuple[bytes, ...]
+    written: tuple[bool, ...]
+    connections: tuple[int, ...]
+    """Where Connection stands."""
+
+
+@functools.lru_cache(KNOWN_PLANS)
+def _plan(names: tuple[bytes, ...]) -> _Plan:
+    lower = tuple(map(bytes.lower, names))
+    return _Plan(
+        lower,
+        tuple(name not in NOT_SENT_ON and _TOKEN.fullmatch(name) is not None for name in lower),
+        tuple(at for at, name in enumerate(lower) if name == b"connection"),
+    )
+
+
+def fields(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers (or trailers) as HTTP/2 writes them: names in lower case, none that belongs to a connection of HTTP/1.1 or that
+    is no header at all, as a pseudo one among trailers. A value that could end a line is left out with its name."""
+    if not headers:
+        return []
+    values = list(map(bytes.strip, map(_value, headers), repeat(_BLANK)))
+    plan = _plan(tuple(map(_name, headers)))
+    rest = list(compress(zip(plan.names, values, strict=True), plan.written))
+    for at in plan.connections:
+        if values[at].lower() not in _NOMINATE_NOTHING:
+            named = {token.strip(_BLANK).lower() for token in values[at].split(b",")} - {b"content-length"}
+            rest = [pair for pair in rest if pair[0] not in named]
+    if b"".join(map(_value, rest)).translate(None, IN_VALUES):
+        rest = [pair for pair in rest if not pair[1].translate(None, IN_VALUES)]
+    return rest
+
+
+def response_head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """``:status`` and headers."""
+    return [(b":status", _STATUSES[status]), *fields(headers)]

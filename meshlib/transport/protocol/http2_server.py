@@ -1,0 +1,489 @@
+"""The server's side of HTTP/2 as bytes in, events out: no socket, no clock and no waiting here. On nghttp2 (package ngh2).
+
+``ServerSession`` is one connection of a client with many streams, ``ServerStream`` one request and its response. nghttp2 reads
+frames, decompresses heads, holds what RFC 9113 asks of each and ends the stream or the connection where it asks for that; this
+file adds what a server of strangers needs: nothing that a client sends raises, grows without bound, or lets one stream hold up
+another, and floods of what is legal by itself end the connection (Envoy's limits, or stricter).
+
+Flow control: what is received is given back to the client's windows as its consumer says (``consumed``), so that a consumer
+that is behind stops its own stream, and holds at most ``STREAM_WINDOW`` bytes of it and ``CONNECTION_WINDOW`` of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from itertools import chain
+from typing import Final
+
+import ngh2
+from ngh2.events import (
+    ConnectionClosed,
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    PingAcknowledged,
+    RequestReceived,
+    SettingsReceived,
+    StreamClosed,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+
+from meshlib.problems import said
+from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+from meshlib.transport.protocol.http2_client_frames import ClientFrames
+from meshlib.transport.protocol.http2_codec import HEADER_TABLE, MAX_FRAME, SEND_AT_ONCE, Code, Head, Violation, name_of
+from meshlib.transport.protocol.http2_frames import FRAMES_AT_ONCE, TINY
+from meshlib.transport.protocol.http2_request import read_head
+from meshlib.transport.protocol.http2_server_stream import ServerStream, Sink
+
+MAX_STREAMS = 1024
+"""Streams open at a time (Envoy's max_concurrent_streams)."""
+
+STREAM_WINDOW = 256 * 1024
+"""Bytes of a request that may wait for its consumer."""
+
+CONNECTION_WINDOW = 16 * 1024 * 1024
+"""Bytes of all requests of a connection that may wait."""
+
+RESETS_JUDGED = 500
+"""Streams after which a connection is closed when half of them were given up at once; or as soon as that is certain (Envoy's
+premature_reset_total_stream_count)."""
+
+AT_ONCE = 1.0
+"""Seconds: a client that resets a stream within them, before the response has begun, has made work for nothing (Envoy's
+premature_reset_min_stream_lifetime_seconds)."""
+
+_BLOCK_MOST = (
+    4 * MAX_HEAD_BYTES
+)  # of a head; one between MAX_HEAD_BYTES and this is refused, beyond it the connection ends
+_DRAIN = b"draining"  # of the PING whose acknowledgement says that the client has seen the first GOAWAY
+_SERVER = ngh2.Role.SERVER
+_CONFIGURATION: Final = ngh2.Configuration(
+    auto_window_update=False,
+    max_deflate_dynamic_table_size=HEADER_TABLE,
+    max_inbound_header_list_size=_BLOCK_MOST,
+    max_inbound_header_count=4096,
+    # sooner than this, ``RESETS_JUDGED`` ends a connection whose streams are given up for nothing; a client whose calls have
+    # deadlines may reset many
+    stream_reset_rate_limit=(20_000, 2_000),
+)
+_flat = chain.from_iterable
+
+
+class ServerSession:
+    """One connection. Not thread-safe. After every call, or after a few of them, what ``outgoing`` returns must be written; and
+    when ``over``, the connection be closed.
+
+    ``broken``: why the connection is over before its time. ``draining``: it is about to take no new streams.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_budget",
+        "_closed",
+        "_closing",
+        "_connection",
+        "_events",
+        "_final",
+        "_frames",
+        "_last",
+        "_now",
+        "_out",
+        "_peer_left",
+        "_premature",
+        "_promised",
+        "_resets",
+        "_sink",
+        "_tunnels",
+        "broken",
+        "draining",
+        "streams",
+        "writable",
+    )
+
+    def __init__(
+        self,
+        sink: Sink,
+        now: float,
+        max_streams: int = MAX_STREAMS,
+        tunnels: bool = False,
+        stream_window: int = STREAM_WINDOW,
+        connection_window: int = CONNECTION_WINDOW,
+    ) -> None:
+        """``tunnels``: CONNECT, also the extended one of WebSockets (RFC 8441), is taken. Windows in bytes, 65535 at least for
+        the connection."""
+        self._sink = sink
+        self._connection = connection = ngh2.Connection(_SERVER, _CONFIGURATION)
+        settings = {
+            ngh2.Setting.HEADER_TABLE_SIZE: HEADER_TABLE,
+            ngh2.Setting.MAX_CONCURRENT_STREAMS: max_streams,
+            ngh2.Setting.INITIAL_WINDOW_SIZE: stream_window,
+            ngh2.Setting.MAX_FRAME_SIZE: MAX_FRAME,
+            ngh2.Setting.MAX_HEADER_LIST_SIZE: MAX_HEAD_BYTES,
+        }
+        if tunnels:
+            settings[ngh2.Setting.ENABLE_CONNECT_PROTOCOL] = 1
+        connection.initiate_connection(settings)
+        if connection_window > 65535:
+            connection.set_local_window_size(connection_window)
+        self._tunnels = tunnels
+        self._frames = ClientFrames(now)
+        self._budget = self._frames.budget
+        self._events: deque[Event] = deque()
+        self._out: list[bytes] = []
+        self._promised = 0  # bytes of bodies that nghttp2 has and has not written
+        self._blocked: dict[ServerStream, None] = {}
+        self._last = 0  # the newest stream
+        self._resets: set[int] = set()  # streams that were reset, and nghttp2 has not told that they are closed
+        self._closed = self._premature = 0  # streams that ended, and those given up at once
+        self._closing = self._final = self._peer_left = False
+        self._now = now
+        self.streams: dict[int, ServerStream] = {}
+        self.draining = False
+        self.broken: str | None = None
+        self.writable = True
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    def interim(self, stream: ServerStream, head: Head) -> None:
+        """A head of status 1xx (``http2_response.response_head``)."""
+        if stream.id in self.streams and not stream.response_begun:
+            with contextlib.suppress(ngh2.NGH2Error):  # the stream is over, which its owner hears next
+                self._connection.send_informational_response(stream.id, head)
+
+    def respond(self, stream: ServerStream, head: Head, end: bool) -> None:
+        """The head of the response; ``end``: there is no body and there are no trailers."""
+        if stream.id not in self.streams or stream.response_begun:
+            return
+        stream.response_begun = True
+        with contextlib.suppress(ngh2.NGH2Error):  # as above
+            self._connection.send_response(stream.id, head, end_stream=end)
+        if end:
+            self._response_over(stream)
+
+    def send(self, stream: ServerStream, data: bytes, end: bool) -> int:
+        """As much of ``data``, which is not empty, as windows and socket take now, and the end of the response when it is all
+        and ``end``. Returns the number of bytes: call again with the rest until it is 0, then wait for ``on_room``."""
+        if stream.id not in self.streams or stream.response_over:
+            return 0
+        connection, size = self._connection, len(data)
+        taken = 0
+        if self.writable:
+            try:
+                room = self._room(stream)
+                if room < size and self._promised:
+                    self._flush()
+                    room = self._room(stream)
+                taken = min(size, SEND_AT_ONCE, max(0, room))
+                if taken:
+                    last = end and taken == size
+                    connection.send_data(stream.id, data if taken == size else data[:taken], end_stream=last)
+                    self._promised += taken
+                    self._budget.reward()
+            except ngh2.NGH2Error:
+                return 0  # as above
+        if taken == size:
+            if end:
+                self._response_over(stream)
+        elif not taken:
+            self._blocked[stream] = None
+        return taken
+
+    def _room(self, stream: ServerStream) -> int:
+        """Bytes that the windows have, less those promised to any stream: a little less than there may be."""
+        connection = self._connection
+        return min(connection.remote_window_size, connection.stream_remote_window_size(stream.id)) - self._promised
+
+    def end(self, stream: ServerStream) -> None:
+        """The response is over."""
+        if stream.id in self.streams and not stream.response_over:
+            with contextlib.suppress(ngh2.NGH2Error):
+                self._connection.end_stream(stream.id)
+            self._response_over(stream)
+
+    def trailers(self, stream: ServerStream, trailers: Head) -> None:
+        """The response is over with these."""
+        if not trailers:
+            self.end(stream)
+        elif stream.id in self.streams and not stream.response_over:
+            with contextlib.suppress(ngh2.NGH2Error):
+                self._connection.send_trailers(stream.id, trailers)
+            self._response_over(stream)
+
+    def reset(self, stream: ServerStream, code: int = Code.INTERNAL_ERROR) -> None:
+        """Give the stream up. The sink hears nothing more of it."""
+        if stream.id in self.streams:
+            self._give_up(stream, code)
+
+    def consumed(self, stream: ServerStream, size: int) -> None:
+        """So many bytes of its body have gone where they belong: the client may send as many more."""
+        if stream.id in self.streams:
+            stream.unread -= size
+            with contextlib.suppress(ngh2.NGH2Error):
+                self._connection.acknowledge_received_data(size, stream.id)
+
+    def set_writable(self, writable: bool) -> None:
+        """Whether the socket takes more than it has; while not, no bodies are sent."""
+        woken = writable and not self.writable
+        self.writable = writable
+        if woken:
+            self._wake_blocked()
+
+    def drain(self) -> None:
+        """Say that there will be no new streams here: first that the client should open none, and what it has opened meanwhile
+        is still taken; ``drained`` when it has seen that. Those under way go on."""
+        if not self.draining and self.broken is None:
+            self.draining = True
+            with contextlib.suppress(ngh2.NGH2Error):
+                self._connection.send_shutdown_notice()
+                self._connection.ping(_DRAIN)
+
+    def drained(self) -> None:
+        """From now on, new streams are not taken. For a client that does not acknowledge ``drain`` in time, too."""
+        if not self._final and self.broken is None:
+            self.draining = self._final = True
+            with contextlib.suppress(ngh2.NGH2Error):
+                self._connection.send_goaway(Code.NO_ERROR, last_stream_id=self._last)
+
+    def close(self, why: str, code: int = Code.NO_ERROR) -> None:
+        """The connection is over now, with all its streams."""
+        if self.broken is None:
+            self._say_goodbye(code)
+            self._break(why)
+
+    def lost(self, error: BaseException | None) -> None:
+        """The connection is gone: closed by the client (None) or broken."""
+        if self.broken is None:
+            self._break("the client closed the connection" if error is None else f"the connection broke: {said(error)}")
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will happen here."""
+        return self.broken is not None or ((self._final or self._peer_left) and not self.streams)
+
+    def outgoing(self) -> bytes:
+        """What must be written to the client."""
+        self._flush()
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    # -- what the client sends ----------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> bool:
+        """Bytes from the client, ``now`` in seconds. True when there is more work in them than was done now: call again with
+        nothing. Raises nothing: what breaks the connection is ``broken``."""
+        if self.broken is not None:
+            return False
+        self._now = now
+        try:
+            return self._receive(data, now)
+        except Violation as error:
+            if error.code is not None:
+                self._say_goodbye(error.code)
+            self._break(f"the client broke HTTP/2: {said(error)}")
+        except Exception as error:  # noqa: BLE001 (a hostile client must not find the one frame that a library stumbles over)
+            self._say_goodbye(Code.INTERNAL_ERROR)
+            self._break(f"{type(error).__name__}: {error}")
+        return False
+
+    def _receive(self, data: bytes, now: float) -> bool:
+        self._budget.refill(now)
+        violation = self._feed(data) if data else None
+        waiting = self._events
+        flushed = False
+        for _ in range(FRAMES_AT_ONCE):
+            if not waiting:
+                if flushed:
+                    break
+                flushed = True
+                self._flush()  # which tells of what nghttp2 ends by itself
+                if not waiting:
+                    break
+            event = waiting.popleft()
+            # what nearly all frames are, here, and the rest in a function
+            if type(event) is DataReceived:
+                self._data(event)
+            elif type(event) is RequestReceived:
+                self._request(event)
+            elif type(event) is StreamClosed:
+                if event.error_code:
+                    self._ended(event.stream_id, event.error_code)
+            elif type(event) is TrailersReceived:
+                self._trailers(event)
+            elif type(event) is StreamReset:
+                self._resets.add(event.stream_id)
+                stream = self.streams.get(event.stream_id)
+                if stream is not None:
+                    self._given_up(stream, f"the client reset the stream ({name_of(event.error_code)})")
+            else:
+                self._control(event)
+        if violation is not None:
+            raise violation
+        return bool(waiting)
+
+    def _feed(self, data: bytes) -> Violation | None:
+        violation = None
+        try:
+            self._connection.receive_data(self._frames.look(data))
+        except Violation as error:
+            violation = error
+        except ngh2.ConnectionStateError:
+            return None  # nothing is expected of a connection that is going away
+        except ngh2.DenialOfServiceError as error:
+            violation = Violation(said(error), Code.ENHANCE_YOUR_CALM)
+        except ngh2.NGH2Error as error:
+            violation = Violation(said(error))
+        self._events.extend(self._connection.events())
+        return violation
+
+    def _request(self, event: RequestReceived) -> None:
+        headers = event.headers
+        number, end = event.stream_id, event.end_stream
+        self._last = number
+        stream = self.streams[number] = ServerStream(number, read_head(headers, self._tunnels), end, self._now)
+        self._sink.on_request(stream)
+
+    def _data(self, event: DataReceived) -> None:
+        data = event.data
+        size = len(data)
+        if size >= TINY:
+            self._budget.reward(1.0)
+        stream = self.streams.get(event.stream_id)
+        if stream is None:
+            self._connection.acknowledge_received_data(size, event.stream_id)
+            return
+        if size:
+            stream.unread += size
+            self._sink.on_body(stream, data)
+        if event.end_stream:
+            self._request_over(stream)
+
+    def _trailers(self, event: TrailersReceived) -> None:
+        trailers = event.headers
+        stream = self.streams.get(event.stream_id)
+        if stream is None:
+            return
+        if len(trailers) > MAX_HEADERS or len(b"".join(_flat(trailers))) + 4 * len(trailers) > MAX_HEAD_BYTES:
+            self._give_up(stream, Code.ENHANCE_YOUR_CALM)
+            self._sink.on_reset(stream, f"the request's trailers are larger than {MAX_HEAD_BYTES} bytes, or too many")
+            return
+        self._sink.on_trailers(stream, trailers)
+        self._request_over(stream)
+
+    def _request_over(self, stream: ServerStream) -> None:
+        stream.request_over = True
+        if stream.id in self.streams:
+            self._sink.on_end(stream)
+
+    def _control(self, event: Event) -> None:
+        """Of a frame that carries nothing of a request."""
+        if isinstance(event, ConnectionClosed):
+            self._over(event)
+            return
+        if isinstance(event, WindowUpdated | SettingsReceived):
+            self._wake_blocked()
+        elif isinstance(event, PingAcknowledged):
+            if self.draining and event.opaque_data == _DRAIN:
+                self.drained()
+        elif isinstance(event, GoAwayReceived):
+            self._peer_left = True
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _response_over(self, stream: ServerStream) -> None:
+        stream.response_over = True
+        self._blocked.pop(stream, None)
+        self._budget.reward()
+        if stream.request_over:
+            self._gone(stream)
+        else:
+            self._flush()  # the response first: a reset would take it back
+            self._give_up(stream, Code.NO_ERROR)  # the rest of the request is not wanted (RFC 9113, 8.1)
+
+    def _give_up(self, stream: ServerStream, code: int) -> None:
+        self._gone(stream)
+        self._resets.add(stream.id)
+        self._frames.reset(stream.id)
+        with contextlib.suppress(ngh2.NGH2Error):  # there is nothing left to reset
+            self._connection.reset_stream(stream.id, code)
+
+    def _gone(self, stream: ServerStream) -> None:
+        del self.streams[stream.id]
+        self._blocked.pop(stream, None)
+        self._closed += 1
+        if stream.unread:  # others share the connection's window
+            with contextlib.suppress(ngh2.NGH2Error):
+                self._connection.acknowledge_received_data(stream.unread, stream.id)
+            stream.unread = 0
+
+    def _given_up(self, stream: ServerStream, why: str) -> None:
+        """By the client."""
+        wasted = not stream.response_begun and self._now - stream.began <= AT_ONCE
+        self._gone(stream)
+        self._sink.on_reset(stream, why)
+        if wasted:
+            self._wasted()
+
+    def _wasted(self) -> None:
+        self._premature += 1
+        if self._premature * 2 >= max(RESETS_JUDGED, self._closed):
+            raise Violation("it gives up most of its streams as it has opened them", Code.ENHANCE_YOUR_CALM)
+
+    def _ended(self, number: int, code: int) -> None:
+        """nghttp2 has ended a stream; when nobody had told it to, because the client broke the protocol there."""
+        if number in self._resets:
+            self._resets.discard(number)
+            return
+        stream = self.streams.get(number)
+        if stream is not None:
+            self._given_up(stream, f"the client broke HTTP/2 on this stream ({name_of(code)})")
+        else:  # its head was malformed
+            self._closed += 1
+            self._wasted()
+
+    def _over(self, event: ConnectionClosed) -> None:
+        code = event.error_code
+        if self._closing or not code:
+            return
+        detail = event.debug_data.decode("latin-1")
+        raise Violation(f"{name_of(code)}{detail and ': ' + detail}", None)
+
+    def _break(self, why: str) -> None:
+        self.broken = why
+        for stream in list(self.streams.values()):
+            del self.streams[stream.id]
+            self._sink.on_reset(stream, why)
+        self._blocked.clear()
+
+    def _say_goodbye(self, code: int) -> None:
+        self._closing = True
+        try:
+            self._connection.terminate_connection(code, last_stream_id=self._last)
+            self._out.append(self._connection.data_to_send())
+        except ngh2.NGH2Error:  # there is no connection any more: say it ourselves
+            last = self._last.to_bytes(4, "big")
+            self._out.append(b"\0\0\x08\x07\0\0\0\0\0" + last + int(code).to_bytes(4, "big"))
+
+    def _flush(self) -> None:
+        self._promised = 0
+        try:
+            data = self._connection.data_to_send()
+        except ngh2.NGH2Error:
+            return  # it has failed, which ``receive`` tells
+        if data:
+            self._out.append(data)
+        told = self._connection.events()
+        if told:
+            self._events.extend(told)
+
+    def _wake_blocked(self) -> None:
+        for stream in list(self._blocked):
+            if self._blocked.pop(stream, self) is None:
+                self._sink.on_room(stream)

@@ -1,0 +1,49 @@
+"""One request on an HTTP/2 connection of a client, its response, and who is told of it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from meshlib.transport.protocol.http2_codec import Head
+from meshlib.transport.protocol.http2_request import RequestHead
+
+
+class ServerStream:
+    """One request and its response. ``owner`` is for whoever serves it."""
+
+    __slots__ = ("began", "head", "id", "owner", "request_over", "response_begun", "response_over", "unread")
+
+    def __init__(self, number: int, head: RequestHead, request_over: bool, began: float) -> None:
+        self.id = number
+        self.head = head
+        self.request_over = request_over
+        """Nothing more will come of the request."""
+        self.response_begun = False
+        self.response_over = False
+        self.unread = 0
+        """Bytes of the body that were told and not consumed yet."""
+        self.began = began
+        self.owner: Any = None
+
+
+class Sink(Protocol):
+    """Who is told what the client sends, in its order, stream by stream. It may give commands while it is told."""
+
+    def on_request(self, stream: ServerStream) -> None:
+        """A request has begun; ``stream.head.refused`` says why it must go no further, ``stream.request_over`` that it has no
+        body."""
+
+    def on_body(self, stream: ServerStream, data: bytes) -> None:
+        """A piece of its body, to be given back with ``consumed``."""
+
+    def on_trailers(self, stream: ServerStream, trailers: Head) -> None:
+        """After the body."""
+
+    def on_end(self, stream: ServerStream) -> None:
+        """Of the request, after ``on_request`` when that had not said so."""
+
+    def on_reset(self, stream: ServerStream, why: str) -> None:
+        """The stream is over before its end: the client has given it up, has broken the protocol, or is gone."""
+
+    def on_room(self, stream: ServerStream) -> None:
+        """There may be room for more of its response, of which ``send`` had not taken all."""

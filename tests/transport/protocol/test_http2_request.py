@@ -1,0 +1,118 @@
+"""The head of a request over HTTP/2, as HTTP/1.1 writes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshlib.transport.protocol.http2_request import read_head
+
+PSEUDO = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a?b=c"), (b":authority", b"reviews:9080"))
+
+
+def head(*headers: tuple[bytes, bytes], pseudo=PSEUDO, tunnels: bool = False):
+    return read_head((*pseudo, *headers), tunnels)
+
+
+def with_(name: bytes, value: bytes | None):
+    return tuple((key, value if key == name else old) for key, old in PSEUDO if key != name or value is not None)
+
+
+def test_pseudo_headers_become_the_request_line_and_host():
+    read = head((b"x-request-id", b"One"), (b"te", b"trailers"))
+    assert (read.method, read.target, read.authority, read.scheme) == (b"GET", b"/a?b=c", b"reviews:9080", b"http")
+    assert read.lines == b"host: reviews:9080\r\nx-request-id: One\r\nte: trailers\r\n"
+    assert read.lower == b"\r\nhost: reviews:9080\r\nx-request-id: one\r\nte: trailers\r\n"
+    assert read.refused is None
+    assert read.length is None
+
+
+def test_host_stands_in_for_an_authority_that_is_missing():
+    read = head((b"host", b"ratings"), pseudo=with_(b":authority", None))
+    assert read.refused is None
+    assert read.lines == b"host: ratings\r\n"
+
+
+def test_a_host_that_says_the_same_in_other_case_is_not_written_twice():
+    read = head((b"host", b"REVIEWS:9080"))
+    assert read.refused is None
+    assert read.lines == b"host: reviews:9080\r\n"
+
+
+def test_cookies_are_one_header_again():
+    read = head((b"cookie", b"a=1"), (b"x", b"y"), (b"cookie", b"b=2"))
+    assert read.lines == b"host: reviews:9080\r\nx: y\r\ncookie: a=1; b=2\r\n"
+
+
+def test_what_belongs_to_a_connection_is_not_passed_on():
+    assert head((b"http2-settings", b"AAAA")).lines == b"host: reviews:9080\r\n"
+
+
+def test_a_client_that_waits_for_100_is_noticed_and_its_wish_not_passed_on():
+    read = head((b"expect", b"100-Continue"))
+    assert read.expects_continue
+    assert read.refused is None
+    assert b"expect" not in read.lines
+
+
+def test_the_length_of_the_body_is_read():
+    assert head((b"content-length", b"12")).length == 12
+
+
+@pytest.mark.parametrize(
+    ("headers", "pseudo", "status", "detail"),
+    [
+        ([(b"host", b"other")], PSEUDO, 400, "authority_and_host_differ"),
+        ([], with_(b":path", b"/a#b"), 400, "path_has_fragment"),
+        ([], with_(b":path", b"*"), 400, "target_is_not_a_path"),
+        ([], with_(b":scheme", b"ftp"), 400, "invalid_scheme"),
+        ([], with_(b":authority", b"a b"), 400, "invalid_host_header"),
+        ([(b"expect", b"200-maybe")], PSEUDO, 417, "unknown_expectation"),
+        ([(b"expect", b"100-continue")] * 2, PSEUDO, 417, "unknown_expectation"),
+        ([(b"content-length", b"+1")], PSEUDO, 400, "invalid_content_length"),
+        ([(b"x", b"y")] * 101, PSEUDO, 431, "the request has more than 100 headers"),
+        ([(b"x", b"y" * 61440)], PSEUDO, 431, "the request's head is larger than 61440 bytes"),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(headers, pseudo, status, detail):
+    refused = head(*headers, pseudo=pseudo).refused
+    assert refused is not None
+    assert (refused.status, refused.detail, refused.flag) == (status, detail, "DPE")
+
+
+def test_the_first_reason_is_the_one_that_is_given():
+    refused = head(*[(b"x", b"y")] * 101, (b"expect", b"no"), (b"content-length", b"x")).refused
+    assert refused is not None
+    assert refused.status == 431
+
+
+def test_options_may_ask_for_the_server_itself():
+    pseudo = ((b":method", b"OPTIONS"), (b":scheme", b"http"), (b":path", b"*"), (b":authority", b"a"))
+    read = head(pseudo=pseudo)
+    assert read.refused is None
+    assert read.target == b"*"
+
+
+CONNECT = ((b":method", b"CONNECT"), (b":authority", b"db:5432"))
+WEBSOCKET = ((b":method", b"CONNECT"), (b":protocol", b"websocket"), *PSEUDO[1:])
+
+
+@pytest.mark.parametrize("pseudo", [CONNECT, WEBSOCKET])
+def test_tunnels_are_refused_unless_asked_for(pseudo):
+    refused = head(pseudo=pseudo).refused
+    assert refused is not None
+    assert refused.status == 405
+
+
+def test_tunnels_that_are_asked_for():
+    read = head(pseudo=CONNECT, tunnels=True)
+    assert read.refused is None
+    assert (read.method, read.authority, read.target) == (b"CONNECT", b"db:5432", b"")
+    read = head(pseudo=WEBSOCKET, tunnels=True)
+    assert read.refused is None
+    assert (read.protocol, read.target) == (b"websocket", b"/a?b=c")
+
+
+def test_a_tunnel_to_nowhere_is_refused():
+    refused = head(pseudo=(CONNECT[0], (b":authority", b"a b")), tunnels=True).refused
+    assert refused is not None
+    assert refused.detail == "invalid_host_header"
