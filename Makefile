@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# some images set it: every process that a test starts would then compile all of meshlib again, half of what its start costs
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
