@@ -26,9 +26,9 @@ class Scene:
     clusters: tuple[dict[str, Any], ...] = ()
 
 
-def typed(path: str, name: str, **fields: Any) -> dict[str, Any]:
-    """An extension: ``path`` below envoy.extensions, ``name`` of its message."""
-    return {"@type": f"{_TYPES}.{path}.{name}", **fields}
+def typed(package: str, name: str, /, **fields: Any) -> dict[str, Any]:
+    """An extension: ``package`` below envoy.extensions, ``name`` of its message."""
+    return {"@type": f"{_TYPES}.{package}.{name}", **fields}
 
 
 def outbound(listen: int, upstream: int, scene: Scene) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Proxies as processes of their own, pinned to one core; what is not a proxy gets the other one.
 
 ``MESHLIB_BENCH_BASE=../base`` measures the proxy of another tree beside this one's. ``MESHLIB_BENCH_PROXY`` is another command
-in place of ``meshlib proxy``, with {port} and {config} in it. ``MESHLIB_BENCH_REALTIME=1`` (as root) keeps others off the cores
-while proxies and load run: latencies of a machine that is busy with other things tell of these.
+in place of ``meshlib proxy``, with {port} and {config} in it; options are appended. ``MESHLIB_BENCH_REALTIME=1`` (as root)
+keeps others off the cores while proxies and load run: latencies of a machine that is busy with other things tell of these.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def meshlib_proxy(
     way: str = "--outbound",
     tree: Path | None = None,
 ) -> Iterator[Proxy]:
-    """``meshlib proxy`` with one worker, by its command line. ``tree``: of another checkout.
+    """``meshlib proxy`` with one worker, as it has unless told otherwise, by its command line. ``tree``: of another checkout.
 
     Raises:
         NotMeasured: it does not start, or this meshlib has none
@@ -191,10 +191,10 @@ def meshlib_proxy(
     named.mkdir()
     write_resources(named / "mesh.yaml", resources)
     command = [sys.executable, "-c", "from meshlib.cli.main import main; main()", "proxy", "--config", str(named)]
-    command += [way, f"127.0.0.1:{port}", "--workers", "1", *options]
+    command += [way, f"127.0.0.1:{port}", *options]
     other = os.environ.get("MESHLIB_BENCH_PROXY")
     if other and tree is None:
-        command = [each.format(port=port, config=named) for each in shlex.split(other)]
+        command = [each.format(port=port, config=named) for each in shlex.split(other)] + [way, *options]
     kept = ("MESHLIB_PLAIN",)
     environment = {name: v for name, v in os.environ.items() if not name.startswith("MESHLIB_") or name in kept}
     if tree is not None:

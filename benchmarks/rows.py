@@ -44,6 +44,9 @@ from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
 from benchmarks.protection_rows import rate_limits
 from benchmarks.proxy_body_rows import bodies
 from benchmarks.proxy_http1_rows import http1
+from benchmarks.proxy_http2_rows import http2
+from benchmarks.proxy_mtls_rows import mtls
+from benchmarks.proxy_policy_rows import everything_on
 from benchmarks.serve_mtls_rows import serve_mtls
 from benchmarks.span_rows import spans
 from benchmarks.sync_rows import sync_bodies, sync_latency
@@ -349,4 +352,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "wsgi-cost": wsgi_cost,
     "proxy-http1": http1,
     "proxy-bodies": bodies,
+    "proxy-http2": http2,
+    "proxy-mtls": mtls,
+    "proxy-policies": everything_on,
 }

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import proxy_backends, proxy_http1_rows, proxy_tools
+from benchmarks import proxy_backends, proxy_http1_rows, proxy_policy_rows, proxy_tools
 from benchmarks.__main__ import GROUPS, ROWS, main
+from benchmarks.processes import envoy_binary
+from benchmarks.proxy_envoy import Scene, inbound, outbound
 from benchmarks.proxy_http1_rows import counted
 from benchmarks.proxy_load import FIELDS, MANY, Load, read_h2load, read_wrk
 from benchmarks.proxy_processes import BASE, ENVOY, MESHLIB, NotMeasured
@@ -120,12 +126,47 @@ def test_figures_are_those_that_were_asked_for():
     }
 
 
-def test_a_tool_that_cannot_be_had_is_said_and_its_rows_are_not_counted(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [("proxy-http1", "nginx"), ("proxy-http2", "nghttpd"), ("proxy-mtls", "nginx"), ("proxy-policies", "nginx")],
+)
+def test_a_tool_that_cannot_be_had_is_said_and_its_rows_are_not_counted(name, tool, monkeypatch):
     monkeypatch.setattr(proxy_backends, "found", lambda tool: None)
-    result = CliRunner().invoke(main, ["--quick", "--only", "proxy-http1"])
+    monkeypatch.setattr(proxy_backends, "missing", lambda *tools: list(tools))
+    result = CliRunner().invoke(main, ["--quick", "--only", name])
     assert result.exit_code == 0, result.output
-    assert "not measured: no nginx (make proxy-tools)" in result.output
+    assert f"not measured: no {tool} (make proxy-tools)" in result.output
     assert "MISSED" not in result.output
+
+
+@pytest.mark.skipif(envoy_binary() is None, reason="NO ENVOY: bootstraps of the proxy's figures are NOT checked")
+@pytest.mark.parametrize(
+    "scene",
+    [
+        pytest.param(Scene(), id="http1"),
+        pytest.param(Scene(http2=True, retry_on="unavailable"), id="http2"),
+        pytest.param(proxy_policy_rows._scene(Path("/dev/null"), 1), id="everything on"),
+    ],
+)
+def test_a_real_envoy_takes_the_bootstrap(scene, tmp_path):
+    for made in (outbound(1, 2, scene), inbound(1, 2, scene)):
+        file = tmp_path / "envoy.json"
+        file.write_text(json.dumps(made))
+        command = [envoy_binary(), "--mode", "validate", "-c", str(file), "-l", "error"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_tools_of_the_machine_come_before_those_that_were_unpacked(tmp_path, monkeypatch):
+    for folder in ("path", "unpacked/usr/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+        for tool in ("wrk", "h2load") if folder != "path" else ("wrk",):
+            (tmp_path / folder / tool).write_text("#!/bin/sh\n")
+            (tmp_path / folder / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setattr(proxy_tools, "UNPACKED", tmp_path / "unpacked")
+    assert proxy_tools.found("wrk") == str(tmp_path / "path" / "wrk")
+    assert proxy_tools.found("h2load") == str(tmp_path / "unpacked/usr/bin/h2load")
 
 
 def test_proxy_is_all_rows_of_the_proxy():
