@@ -45,6 +45,7 @@ from benchmarks.protection_rows import rate_limits
 from benchmarks.proxy_body_rows import bodies
 from benchmarks.proxy_http1_rows import http1
 from benchmarks.proxy_http2_rows import http2
+from benchmarks.proxy_inprocess_rows import in_process
 from benchmarks.proxy_mtls_rows import mtls
 from benchmarks.proxy_policy_rows import everything_on
 from benchmarks.serve_mtls_rows import serve_mtls
@@ -355,4 +356,5 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "proxy-http2": http2,
     "proxy-mtls": mtls,
     "proxy-policies": everything_on,
+    "proxy-inprocess": in_process,
 }
