@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -370,21 +371,21 @@ def test_the_next_caller_gets_its_own_answer_whatever_was_sent_before(name, http
         def attack(headers: Any, pieces: list[bytes], streamed: bool) -> None:
             nonlocal number
             number += 1
-            before, connections = len(runtime.whole()), runtime.server.connections
+            before, connections = Counter(runtime.whole()), runtime.server.connections
             content = caller.body(pieces) if streamed else b"".join(pieces)
             try:
                 answer = caller.send("POST", f"/one/{number}", headers, content)
             except httpx.LocalProtocolError:
-                seen = runtime.whole()[before:]
+                pass  # what the server has seen of it is looked at below
             else:
                 assert answer.text == f"answer to /one/{number}"
-                assert runtime.whole()[before:] == [f"/one/{number}".encode()]
+                assert runtime.whole()[-1] == f"/one/{number}".encode()
                 assert runtime.bodies()[-1] == b"".join(pieces)
-                seen = []
                 connections = max(1, connections)
                 reused = runtime.server.connections == connections
                 assert reused  # a whole request leaves a connection for the next
-            assert set(seen) <= {f"/one/{number}".encode()}
+            # (the server may hear the last bytes of what was broken off before a little later)
+            assert set(Counter(runtime.whole()) - before) <= {f"/one/{n}".encode() for n in range(1, number + 1)}
             assert caller.send("GET", f"/two/{number}").text == f"answer to /two/{number}"
 
         attack()
