@@ -12,7 +12,7 @@ import trustme
 
 import meshlib
 from meshlib import errors
-from tests.support.proxy import ForwardProxy
+from tests.support.forward_proxy import ForwardProxy
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
 

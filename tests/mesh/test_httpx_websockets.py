@@ -25,8 +25,8 @@ from httpx_ws.transport import ASGIWebSocketTransport
 import meshlib
 from benchmarks.free_ports import free_port
 from tests.support.evil_server import EvilServer
+from tests.support.forward_proxy import ForwardProxy
 from tests.support.h2_server import H2Server
-from tests.support.proxy import ForwardProxy
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.servers import EchoServer
 from tests.support.websockets import EchoSocket
