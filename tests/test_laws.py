@@ -261,7 +261,8 @@ knows_httpx = knows(
 """Errors of calls derive from httpx's; a mesh makes httpx clients; ``httpx_module.py`` finds whichever there is,
 ``testing/mocks.py`` puts its own transports in the place of a mesh's connections, and the upstreams of tests have requests."""
 knows_grpcio = knows(
-    {"grpc", "grpc_health"}, ("transport/grpcio/", "mesh/", "identity/", "ca/", "testing/upstreams/grpc.py")
+    {"grpc", "grpc_health"},
+    ("transport/grpcio/", "mesh/", "identity/", "ca/", "testing/upstreams/grpc.py", "testing/grpc_"),
 )
 """The SPIFFE Workload API and istiod's certificates are gRPC: who asks for an identity, who issues one. Servers of tests."""
 

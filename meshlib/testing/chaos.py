@@ -4,19 +4,25 @@ ratings, everything for a minute. The same seed and the same calls have the same
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import random
 import threading
 import warnings
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from meshlib.testing import injections
 from meshlib.testing.asserts import names
 from meshlib.testing.outage import Kind
+from meshlib.testing.rules import Chance, Nth, matches
+from meshlib.testing.rules import Rule as AnyRule
 from meshlib.testing.seam import Plan, taking_part
+from meshlib.testing.served import Plan as ServedPlan
+from meshlib.testing.served import Request, Served, ServedRule
+from meshlib.testing.served import taking_part as serving_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from meshlib.engine.outcome import Outcome
     from meshlib.testing.outage import Outage
 
+Made = TypeVar("Made", bound="Rule | ServedRule")
 KEPT: Final = 10_000
 """Injections that ``Chaos.injected`` remembers."""
 SHOWN: Final = 20
@@ -36,13 +43,10 @@ class ChaosUnused(UserWarning):
     """What was to go wrong was about no attempt at all."""
 
 
-Nth = int | Container[int] | None
-
-
 @dataclass(frozen=True, slots=True)
 class Injected:
     """One thing that was made go wrong. ``nth``: which of the attempts that its rule is about; ``attempt``: its number within
-    the call, from 1."""
+    the call, from 1. Of a request that was served ``host`` is the workload, ``endpoint`` the path, and ``attempt`` 0."""
 
     kind: Kind
     host: str
@@ -52,51 +56,18 @@ class Injected:
     attempt: int
 
     def __str__(self) -> str:
+        if not self.attempt:
+            return f"{self.kind}: no. {self.nth} to {self.endpoint}, served by {self.host}"
         where = f"{self.host}/{self.subset}" if self.subset else self.host
         again = f" (attempt {self.attempt} of its call)" if self.attempt > 1 else ""
         return f"{self.kind}: no. {self.nth} to {where} at {self.endpoint}{again}"
 
 
-class Rule:
-    """Something that goes wrong until ``end()``, or until the ``with`` block that it stands in is left. ``seen`` counts the
-    attempts that it is about, ``times`` those that it has happened to."""
+class Rule(AnyRule["Send"]):
+    """A rule of attempts of calls."""
 
     def __init__(self, chaos: Chaos, where: Where, kind: Kind, number: int) -> None:
-        self._chaos = chaos
-        self._where = where
-        self._random = f"{chaos.seed}/{number}"
-        self.kind: Kind = kind
-        self.seen = 0
-        self.times = 0
-        self.ended = False
-
-    def end(self) -> None:
-        """It happens no more: an endpoint that was down is up again."""
-        self.ended = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.end()
-
-    def __repr__(self) -> str:
-        return f"<chaos: {self}>"
-
-    def __str__(self) -> str:
-        return f"{self._where}.{self.kind}(): {self.times} of {self.seen} attempts{', ended' if self.ended else ''}"
-
-    def _happens(self, send: Send) -> random.Random | None:
-        """The random numbers of this time; None: not to this attempt. Under the lock of ``chaos``."""
-        where = self._where
-        if self.ended or not where._about(send) or not where._now(self._chaos.clock.monotonic()):
-            return None
-        self.seen += 1
-        # by the number of the attempt: in which order others come does not matter
-        rng = random.Random(f"{self._random}/{self.seen}")
-        if not where._nth_is(self.seen) or rng.random() >= where.rate:
-            return None
-        return rng
+        super().__init__(chaos.seed, chaos.clock, where, kind, number)
 
     def _plan(self, send: Send, rng: random.Random) -> Plan:
         raise NotImplementedError
@@ -143,7 +114,7 @@ class _Changing(Rule):
         return Plan(change=self._change(send))
 
 
-class Where:
+class Where(Chance):
     """Which attempts: made by ``chaos.on``; its methods say what happens to them. Each returns its ``Rule``."""
 
     def __init__(
@@ -157,15 +128,12 @@ class Where:
         rate: float,
         between: tuple[float, float] | None,
     ) -> None:
+        super().__init__(nth, rate, between, chaos.clock.monotonic())
         self._chaos = chaos
         self.host = host
         self.subset = subset
         self.endpoint = endpoint
         self.path = path
-        self.nth = nth
-        self.rate = rate
-        self._between = between
-        self._made = chaos.clock.monotonic()
 
     def latency(self, seconds: float, *, jitter: float = 0.0) -> Rule:
         """They arrive so many ``seconds`` later, more or less by up to ``jitter``; one that would be later than its timeout
@@ -206,9 +174,7 @@ class Where:
             for name in ("subset", "endpoint", "path", "nth")
             if (value := getattr(self, name)) is not None
         ]
-        said += [f"rate={self.rate:g}"] if self.rate < 1 else []
-        said += [f"between={self._between}"] if self._between is not None else []
-        return f"chaos.on({', '.join(said)})"
+        return f"chaos.on({', '.join(said + self._chances())})"
 
     def _failing(self, kind: Kind, outcome: Callable[[Send], Outcome]) -> Rule:
         return self._chaos._add(lambda number: _Failing(self._chaos, self, kind, number, outcome))
@@ -223,25 +189,12 @@ class Where:
         if self.endpoint is not None and send.endpoint.key != self.endpoint:
             return False
         request = send.call.request
-        if self.path is not None and not _matches(request.path, self.path):
+        if self.path is not None and not matches(request.path, self.path):
             return False
         if self.host == "*":
             return True
         namespace = send.call.live.snapshot.workload.namespace
         return names(spec.host, self.host, namespace) or request.dialled.partition(":")[0] == self.host
-
-    def _now(self, now: float) -> bool:
-        if self._between is None:
-            return True
-        start, end = self._between
-        return start <= now - self._made < end
-
-    def _nth_is(self, number: int) -> bool:
-        return self.nth is None or (number == self.nth if isinstance(self.nth, int) else number in self.nth)
-
-
-def _matches(path: str, wanted: str) -> bool:
-    return path.startswith(wanted[:-1]) if wanted.endswith("*") else path == wanted
 
 
 class Chaos:
@@ -251,6 +204,7 @@ class Chaos:
         chaos.on("ratings", rate=0.1).reset()               # one in ten
         chaos.on("reviews").latency(2.0)
         with chaos.on("reviews", "v1").down(): ...          # dead; revived at the end of the block
+        chaos.served("/reviews/*").latency(2.0)             # what this process serves comes late
 
     ``chaos(7)`` begins anew with the seed 7; by default it is the test's (``mesh_seed``). ``injected`` lists what has happened.
     ``clock`` is what ``between`` and outages go by; latency goes by the clock of the mesh that makes the call.
@@ -262,17 +216,21 @@ class Chaos:
         self.seed = seed
         self.clock = clock
         self._taking_part = contextlib.ExitStack()
+        self._inside = self._serves = False
         self._begin()
 
     def __enter__(self) -> Self:
         self._taking_part.enter_context(taking_part(self))
+        self._inside = True
+        self._come_in()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._inside = self._serves = False
         self._taking_part.close()
 
     def _begin(self) -> None:
-        self.rules: list[Rule] = []
+        self.rules: list[Rule | ServedRule] = []
         self.injected: deque[Injected] = deque(maxlen=KEPT)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -300,9 +258,21 @@ class Chaos:
         Of these: the ``nth`` alone, counted from 1 (``nth=3``, ``nth={3, 5}``, ``nth=range(3, 6)``); a random part,
         ``rate=0.1``; those ``between=(start, end)`` seconds from now. An attempt is one try of a call: retries and hedges
         count. Raises ValueError for a rate that is not between 0 and 1."""
-        if not 0 <= rate <= 1:
-            raise ValueError(f"the rate {rate} is not between 0 and 1: one in ten is 0.1")
         return Where(self, host, subset, endpoint, path, nth, rate, between)
+
+    def served(
+        self,
+        path: str = "*",
+        *,
+        workload: str | None = None,
+        nth: Nth = None,
+        rate: float = 1.0,
+        between: tuple[float, float] | None = None,
+    ) -> Served:
+        """The requests to a ``path`` (of gRPC ``/package.Service/Method``; with a ``*`` at its end a prefix) that this
+        process serves with a mesh, or with the mesh of one ``workload``: through MeshASGIMiddleware, MeshWSGIMiddleware and the
+        interceptors of gRPC servers. The rest is as of ``on``."""
+        return Served(self._add_served, self.seed, self.clock, path, workload, nth, rate, between)
 
     def play(self, outages: Iterable[Outage]) -> list[Rule]:
         """Have these happen, each at its time from now; see ``meshlib.testing.scenarios`` and ``strategies``."""
@@ -324,16 +294,19 @@ class Chaos:
             rule.end()
 
     @property
-    def unused(self) -> list[Rule]:
+    def unused(self) -> list[Rule | ServedRule]:
         """Rules that were about no attempt at all: their host may be written wrong, or the test makes no such call."""
         return [rule for rule in self.rules if not rule.seen]
 
     def warn_of_unused(self) -> None:
         """Warn with ``ChaosUnused`` if there are any."""
         for rule in self.unused:
-            warnings.warn(
-                ChaosUnused(f"{rule}: no attempt went there; is its host written as it should be?"), stacklevel=2
+            why = (
+                "no such request was served; is its path written as it should be?"
+                if isinstance(rule, ServedRule)
+                else "no attempt went there; is its host written as it should be?"
             )
+            warnings.warn(ChaosUnused(f"{rule}: {why}"), stacklevel=2)
 
     def __str__(self) -> str:
         left_out = len(self.injected) - SHOWN
@@ -347,8 +320,8 @@ class Chaos:
         plan: Plan | None = None
         with self._lock:
             for rule in self.rules:
-                rng = rule._happens(send)
-                if rng is None:
+                rng = rule._happens(send) if isinstance(rule, Rule) else None
+                if rng is None or not isinstance(rule, Rule):
                     continue
                 if plan is not None and plan.instead is not None:
                     continue  # it fails already
@@ -361,8 +334,40 @@ class Chaos:
                 plan = added if plan is None else plan.and_then(added)
         return plan
 
-    def _add(self, make: Callable[[int], Rule]) -> Rule:
+    def plan_served(self, request: Request) -> ServedPlan | None:
+        """What happens to a request that is served. See ``doors.Planner``."""
+        plan: ServedPlan | None = None
+        with self._lock:
+            for rule in self.rules:
+                rng = rule._happens(request) if isinstance(rule, ServedRule) else None
+                if rng is None or not isinstance(rule, ServedRule) or (plan is not None and plan.reset):
+                    continue
+                rule.times += 1
+                added = rule.plan(rng)
+                self.injected.append(Injected(rule.kind, request.workload, "", request.path, rule.seen, 0))
+                plan = added if plan is None else plan.and_then(added)
+        return plan
+
+    def _add(self, make: Callable[[int], Made]) -> Made:
         with self._lock:
             rule = make(next(self._numbers))
             self.rules.append(rule)
             return rule
+
+    def _add_served(self, make: Callable[[int], ServedRule]) -> ServedRule:
+        rule = self._add(make)
+        self._come_in()
+        return rule
+
+    def _come_in(self) -> None:
+        """Stand between servers and their clients, once there is a rule of that."""
+        if self._inside and not self._serves and any(isinstance(rule, ServedRule) for rule in self.rules):
+            from meshlib.testing import doors
+
+            standing = [doors.stand_in]
+            if importlib.util.find_spec("grpc") is not None:  # else there are no such servers
+                from meshlib.testing import grpc_doors
+
+                standing.append(grpc_doors.stand_in)
+            self._serves = True
+            self._taking_part.enter_context(serving_with(self, standing))

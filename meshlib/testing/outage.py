@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 Kind: TypeAlias = Literal[
-    "down", "reset", "lost_response", "latency", "partial_body", "dns_failure", "expired_certificate"
+    "down",
+    "reset",
+    "lost_response",
+    "latency",
+    "partial_body",
+    "dns_failure",
+    "expired_certificate",
+    "partial_request",
 ]
-"""What can be injected; the methods of ``chaos.on(...)`` have these names."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
+"""What can be injected; the methods of ``chaos.on(...)`` and ``chaos.served(...)`` have these names."""
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "partial_request")
+"""Those of attempts."""
 
 
 @dataclass(frozen=True, slots=True)

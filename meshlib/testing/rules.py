@@ -1,0 +1,105 @@
+"""A rule of chaos: something that goes wrong, which of the attempts or served requests it happens to, and how often it has."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Container
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from meshlib.clock import Clock
+    from meshlib.testing.outage import Kind
+
+Nth = int | Container[int] | None
+Event = TypeVar("Event")
+EventIn = TypeVar("EventIn", contravariant=True)
+
+
+class Where(Protocol[EventIn]):
+    """Which events a rule is about."""
+
+    rate: float
+
+    def _about(self, event: EventIn, /) -> bool: ...
+    def _now(self, now: float, /) -> bool: ...
+    def _nth_is(self, number: int, /) -> bool: ...
+
+
+class Chance:
+    """What all that say where have in common: the ``nth`` of the events, a part of them (``rate``), those of a while
+    (``between``, in seconds from ``made``)."""
+
+    def __init__(self, nth: Nth, rate: float, between: tuple[float, float] | None, made: float) -> None:
+        """Raises ValueError for a rate that is not between 0 and 1."""
+        if not 0 <= rate <= 1:
+            raise ValueError(f"the rate {rate} is not between 0 and 1: one in ten is 0.1")
+        self.nth = nth
+        self.rate = rate
+        self._between = between
+        self._made = made
+
+    def _now(self, now: float) -> bool:
+        if self._between is None:
+            return True
+        start, end = self._between
+        return start <= now - self._made < end
+
+    def _nth_is(self, number: int) -> bool:
+        return self.nth is None or (number == self.nth if isinstance(self.nth, int) else number in self.nth)
+
+    def _chances(self) -> list[str]:
+        """For people."""
+        said = [f"rate={self.rate:g}"] if self.rate < 1 else []
+        return said + ([f"between={self._between}"] if self._between is not None else [])
+
+
+class Rule(Generic[Event]):
+    """Something that goes wrong until ``end()``, or until the ``with`` block that it stands in is left. ``seen`` counts the
+    attempts (or served requests) that it is about, ``times`` those that it has happened to."""
+
+    events = "attempts"
+
+    def __init__(self, seed: int, clock: Clock, where: Where[Event], kind: Kind, number: int) -> None:
+        self._clock = clock
+        self._where = where
+        self._random = f"{seed}/{number}"
+        self.kind: Kind = kind
+        self.seen = 0
+        self.times = 0
+        self.ended = False
+
+    def end(self) -> None:
+        """It happens no more: an endpoint that was down is up again."""
+        self.ended = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.end()
+
+    def __repr__(self) -> str:
+        return f"<chaos: {self}>"
+
+    def __str__(self) -> str:
+        ended = ", ended" if self.ended else ""
+        return f"{self._where}.{self.kind}(): {self.times} of {self.seen} {self.events}{ended}"
+
+    def _happens(self, event: Event) -> random.Random | None:
+        """The random numbers of this time; None: not to this event. Under the lock of ``chaos``."""
+        where = self._where
+        if self.ended or not where._about(event) or not where._now(self._clock.monotonic()):
+            return None
+        self.seen += 1
+        # by the number of the attempt: in which order others come does not matter
+        rng = random.Random(f"{self._random}/{self.seen}")
+        if not where._nth_is(self.seen) or rng.random() >= where.rate:
+            return None
+        return rng
+
+
+def matches(path: str, wanted: str) -> bool:
+    """``wanted`` ends with ``*``: it is a prefix."""
+    return path.startswith(wanted[:-1]) if wanted.endswith("*") else path == wanted
