@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -14,13 +15,16 @@ ROWS = re.findall(r"^\| `(meshlib\.[a-z_]+)` \| ([A-Z]+) \| .{20,} \|$", PAGE, r
 LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "exception": "ERROR"}
 
 
+@functools.cache
 def said() -> set[tuple[str, str]]:
     """Logger and level of each call of a logger in the source, the programs under ``demo/`` aside."""
     found = set()
     for file in Path(meshlib.__file__).parent.rglob("*.py"):
         if "demo" in file.parts:
             continue
-        tree = ast.parse(file.read_text())
+        if "logging.getLogger" not in (text := file.read_text()):
+            continue
+        tree = ast.parse(text)
         names = {
             target.id: node.value.args[0].value
             for node in ast.walk(tree)

@@ -40,13 +40,18 @@ def peak(path: Path) -> int:
     return most
 
 
-def test_a_rule_takes_two_and_a_half_kilobytes_at_most_however_many_there_are(tmp_path: Path) -> None:
+def test_a_rule_takes_two_and_a_half_kilobytes_at_most_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # a file is read into as many bytes as one may have, which are given back at once: all 32 MiB would be the peak
+    monkeypatch.setattr("meshlib.resources.reading.MAX_BYTES", 1 << 20)
     few, many = tmp_path / "few.yaml", tmp_path / "many.yaml"
-    few.write_text(rules(2000))
-    many.write_text(rules(4000))
+    few.write_text(rules(50))
     peak(few)  # imports, and what is made once
+    few.write_text(rules(1000))
+    many.write_text(rules(2000))
     one, two = peak(few), peak(many)
-    assert (two - one) / 2000 < 2500
+    assert 1000 < (two - one) / 1000 < 2500
     assert two < 2.2 * one
 
 
