@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
+from meshlib.proxy.destination import destination
 from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.tunnel import Tunnel
 from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
@@ -45,7 +46,6 @@ _PROTO = b"\r\nx-forwarded-proto:"
 _PROTO_LINE = b"x-forwarded-proto: http\r\n"
 _HOST = b"\r\nhost:"
 _LINE_END = b"\r\n"
-_IN_AUTHORITY = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=:[]%")
 
 
 class Port(Protocol):
@@ -164,7 +164,7 @@ class Http1Downstream(asyncio.Protocol):
             self._refuse(refused)
             return
         self._busy = True
-        self._close = self._close or head.close
+        self._close = self._close or head.close or bool(head.upgrade)  # what follows an upgrade is no HTTP
         self._to_head = head.method == b"HEAD"
         forwarding = self._listener.forwarder.forward(request, self)
         if self._busy:  # the response may have been sent already
@@ -172,14 +172,13 @@ class Http1Downstream(asyncio.Protocol):
 
     def _request_of(self, head: RequestHead) -> ProxyRequest:
         """Raises ``Refused``."""
-        target, lines, lower, authority = head.target, head.lines, head.lower, head.host
-        if target[:1] != b"/":
-            authority, target = _place_of(head)
-            if authority != head.host:
-                lines = _with_host(lines, lower, authority)
-                lower = b"\r\n" + lines.lower()
-        if not authority or not _IN_AUTHORITY.issuperset(authority):
-            raise Refused(400, "the request's host is empty or not one")
+        live = self._listener.forwarder.core.live
+        normalization = "BASE" if live is None else live.snapshot.inbound.default.mesh.path_normalization
+        authority, target = destination(head, normalization)
+        lines, lower = head.lines, head.lower
+        if authority != head.host:
+            lines = _with_host(lines, lower, authority)
+            lower = b"\r\n" + lines.lower()
         if head.upgrade:
             upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
             lines += upgrade
@@ -387,22 +386,6 @@ class _Source:
                 return
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-
-
-def _place_of(head: RequestHead) -> tuple[bytes, bytes]:
-    """Authority and path of a target that is not a path. Raises ``Refused``."""
-    target = head.target
-    if target == b"*" and head.method == b"OPTIONS":
-        return head.host, target
-    if head.method == b"CONNECT":
-        raise Refused(501, "CONNECT is not supported yet")
-    if target[:7].lower() != b"http://":
-        raise Refused(400, "the request's target is neither a path nor an http URL")
-    rest = target[7:]
-    ends = [at for mark in (b"/", b"?") if (at := rest.find(mark)) >= 0]
-    end = min(ends, default=len(rest))
-    path = rest[end:]
-    return rest[:end], path if path[:1] == b"/" else b"/" + path
 
 
 def _with_host(lines: bytes, lower: bytes, authority: bytes) -> bytes:

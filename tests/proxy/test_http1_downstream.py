@@ -30,7 +30,7 @@ def seen(response):
 
 @pytest.mark.parametrize(
     ("target", "path"),
-    [("http://reviews:9080/a?b", "/a?b"), ("HTTP://reviews:9080", "/"), ("http://reviews:9080?b", "/?b")],
+    [("http://reviews:9080/a?b", "/a?b"), ("HTTP://reviews:9080", "/"), ("http://reviews:9080/?b", "/?b")],
 )
 def test_a_url_leads_to_its_host_whatever_host_says(proxy, target, path):
     with proxy.client() as client:
@@ -38,9 +38,46 @@ def test_a_url_leads_to_its_host_whatever_host_says(proxy, target, path):
     assert (found["path"], found["headers"]["host"]) == (path, "reviews:9080")
 
 
-def test_options_may_be_for_the_server_as_a_whole(proxy):
+@pytest.mark.parametrize(
+    ("sent", "forwarded"), [("/a/../b?c/../d", "/b?c/../d"), ("/%61//b", "/a//b"), ("/%2Fa", "/%2Fa")]
+)
+def test_the_path_goes_on_normalized_as_istio_has_it_when_nothing_is_said(proxy, sent, forwarded):
     with proxy.client() as client:
-        assert seen(client.get("*", "OPTIONS"))["path"] == "*"
+        assert seen(client.get(sent))["path"] == forwarded
+
+
+MESH_CONFIG = """
+pathNormalization:
+  normalization: %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("normalization", "forwarded"),
+    [("NONE", "/x/../a//%2Fb"), ("MERGE_SLASHES", "/a/%2Fb"), ("DECODE_AND_MERGE_SLASHES", "/a/b")],
+)
+def test_the_path_is_normalized_as_the_mesh_config_says_before_it_is_routed(server, normalization, forwarded):
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "istio", "namespace": "istio-system"},
+        "data": {"mesh": MESH_CONFIG % normalization},
+    }
+    matches = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "reviews", "namespace": "default"},
+        "spec": {
+            "hosts": ["reviews"],
+            "http": [
+                {"match": [{"uri": {"exact": forwarded}}], "route": [{"destination": {"host": "reviews"}}]},
+                {"directResponse": {"status": 418}},
+            ],
+        },
+    }
+    found = [config, matches, service("reviews"), pod("reviews", "v1", server.port)]
+    with Proxy(found) as proxy, proxy.client() as client:
+        assert seen(client.get("/x/../a//%2Fb"))["path"] == forwarded
 
 
 @pytest.mark.parametrize(
@@ -54,7 +91,12 @@ def test_options_may_be_for_the_server_as_a_whole(proxy):
         ("GET / HTTP/1.1", "", 400),
         ("GET / HTTP/1.1", "a/b", 400),
         ("GET / HTTP/1.0", "reviews:9080", 426),
+        ("GET /%00 HTTP/1.1", "reviews:9080", 400),
+        ("GET /a#b HTTP/1.1", "reviews:9080", 400),
+        ("GET http://reviews:9080?b HTTP/1.1", "reviews:9080", 404),
+        ("OPTIONS * HTTP/1.1", "reviews:9080", 404),
         ("CONNECT reviews:9080 HTTP/1.1", "reviews:9080", 501),
+        ("CONNECT / HTTP/1.1", "reviews:9080", 400),
     ],
 )
 def test_what_is_refused_is_the_last_thing_said(proxy, request_line, host, status):
@@ -118,6 +160,15 @@ def test_what_a_client_sends_ahead_is_not_held_without_bound(proxy, server):
     finally:
         release.set()
         server.behave = None
+
+
+def test_what_follows_an_upgrade_that_the_upstream_declines_is_not_read_as_a_request(proxy, server):
+    with proxy.client() as client:
+        upgrade = b"GET /declined HTTP/1.1\r\nHost: reviews:9080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        client.send(upgrade + b"GET /smuggled HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+        response = client.response()
+        assert (seen(response)["path"], response.header("connection")) == ("/declined", "close")
+        assert client.closed()
 
 
 def test_an_upgraded_connection_carries_bytes_both_ways():

@@ -25,7 +25,12 @@ ROWS: tuple[Row, ...] = (
         "trustDomain", "of this workload, unless Workload (MESHLIB_TRUST_DOMAIN) names one", SETTINGS, "cluster.local"
     ),
     honoured("trustDomainAliases", "identities of these trust domains count as those of trustDomain", SETTINGS),
-    honoured("pathNormalization.normalization", "what AuthorizationPolicies see of a path", SETTINGS, "BASE"),
+    honoured(
+        "pathNormalization.normalization",
+        "what AuthorizationPolicies see of a path; in a proxy, also what rules see",
+        SETTINGS,
+        "BASE",
+    ),
     honoured("outboundTrafficPolicy.mode", "unknown hosts, unless a Sidecar says it", SETTINGS, "ALLOW_ANY"),
     ignored("outboundTrafficPolicy.tls", "hosts outside the mesh are called as the caller says"),
     honoured("defaultHttpRetryPolicy", "of routes that say nothing of retries", SETTINGS, "2 attempts"),

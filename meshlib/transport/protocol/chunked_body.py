@@ -12,6 +12,7 @@ MAX_TRAILERS = 8 * 1024
 MOST_DIGITS = 16
 _LINE_END = b"\r\n"
 _HEX = frozenset(b"0123456789abcdefABCDEF")
+_IN_NAMES = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _IN_EXTENSIONS = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 
@@ -81,7 +82,7 @@ class ChunkedBody:
             if not line:
                 return at, True
             name, colon, _ = line.partition(b":")
-            if not colon or not name or name.strip(b" \t") != name or line.translate(None, _IN_EXTENSIONS):
+            if not colon or not name or name.translate(None, _IN_NAMES) or line.translate(None, _IN_EXTENSIONS):
                 raise InvalidChunk("a trailer of the request is not a header")
             self._trailers += len(line) + 2
 

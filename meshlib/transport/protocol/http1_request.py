@@ -7,6 +7,8 @@ last that this connection has said.
 
 from __future__ import annotations
 
+import re
+
 import httptools
 
 from meshlib.problems import said
@@ -28,24 +30,46 @@ _HOST = b"\r\nhost:"
 _LENGTH = b"\r\ncontent-length:"
 _CODING = b"\r\ntransfer-encoding:"
 _CONNECTION = b"\r\nconnection:"
+_PROXY_CONNECTION = b"\r\nproxy-connection:"
 _EXPECT = b"\r\nexpect:"
 _UPGRADE = b"\r\nupgrade:"
 _BLANK = b" \t"
 
-HOP_BY_HOP = (
-    b"connection",
-    b"keep-alive",
-    b"proxy-connection",
-    b"te",
-    b"upgrade",
-    b"transfer-encoding",
-    b"expect",
-    b"trailer",
-    b"http2-settings",
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"upgrade",
+        b"transfer-encoding",
+        b"expect",
+        b"trailer",
+        b"http2-settings",
+    )
 )
 """Headers that are for this connection only; ``host``, of which a proxy needs one, is never among them."""
 _HOP_LINES = tuple(b"\r\n%b:" % name for name in HOP_BY_HOP)
-_NOT_TO_BE_NAMED = frozenset((b"host", b"content-length", b":authority", b":path", b":method", b":scheme"))
+_NOT_TO_BE_NAMED = frozenset(
+    b"host content-length :authority :path :method :scheme x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+)
+"""By Connection, and so be taken away: what says for whom a request is and where it comes from."""
+
+MOST_NAMED = 10
+"""Headers that Connection may name, as in Envoy."""
+
+METHODS = frozenset(
+    b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT ACL BIND CHECKOUT COPY LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL "
+    b"MOVE NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
+)
+"""Those that Envoy takes."""
+
+_BEGINNING = re.compile(rb"[A-Z]{1,16}(?: |\Z)")
+"""Of a request, however little of it has come."""
+_WEBSOCKET = b"websocket"
+_H2C = b"h2c"
+_TE = b"\r\nte:"
+_TE_LINE = b"te: trailers\r\n"
 
 
 class Refused(Exception):
@@ -63,7 +87,7 @@ class RequestHead:
     ``lines``: the header lines as they came, each with its line end, less those that are for this connection only; ``lower``:
     the same in lower case, behind one line end, to look names up in. ``host``: what Host says. ``length``: of the body, in
     bytes; None: it comes in chunks; 0: there is none. ``close``: the client wants no further response here. ``upgrade``: the
-    protocols it would rather speak, in lower case, b"" for none. ``expects_continue``: it waits for 100 before its body.
+    protocol it would rather speak, as it spells it, b"" for none. ``expects_continue``: it waits for 100 before its body.
     """
 
     __slots__ = ("close", "expects_continue", "host", "length", "lines", "lower", "method", "target", "upgrade")
@@ -131,6 +155,8 @@ class RequestReader:
         method, target, version = parts
         if version != b"HTTP/1.1":
             _refuse_version(version)
+        if method not in METHODS:
+            raise Refused(400, f"the method {method[:40]!r} is not one")
         left = head.translate(None, IN_VALUES)
         ends = head.count(_LINE_END)
         if len(left) != 2 * ends or left != _LINE_END * ends:
@@ -151,6 +177,8 @@ class RequestReader:
                 break
         if made.length is not None:
             made.length = _length_of(lower)
+        if made.upgrade and made.length != 0:
+            raise Refused(400, "a request to speak another protocol has a body")
         self._begin_body(made)
         return made
 
@@ -158,7 +186,7 @@ class RequestReader:
         """What is wrong with a head that is not whole: it need not be waited for."""
         if len(data) > MAX_HEAD_BYTES:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
-        if data[0] in b"\r\n \t\0":
+        if _BEGINNING.match(data) is None:
             raise Refused(400, "the request does not begin with a method")
         ends = data.count(_LINE_END)
         if data.count(b"\n") != ends or data.count(b"\r") - ends > data.endswith(b"\r"):
@@ -184,19 +212,20 @@ class RequestReader:
     def _for_this_connection(self, made: RequestHead, head: bytes) -> None:
         """Headers that are not passed on, and what they say."""
         lower = made.lower
-        named: set[bytes] = set()
-        for value in values_of(lower, _CONNECTION):
-            named.update(token.strip(_BLANK) for token in value.split(b","))
+        tokens = [token.strip(_BLANK) for value in values_of(lower, _CONNECTION) for token in value.split(b",")]
+        named = set(tokens)
+        if len(tokens) > MOST_NAMED:
+            raise Refused(400, f"Connection names more than {MOST_NAMED} headers")
         if not named.isdisjoint(_NOT_TO_BE_NAMED):
-            raise Refused(400, "Connection names a header that every request needs")
-        made.close = b"close" in named
+            raise Refused(400, "Connection names a header that is not for it to take away")
+        made.close = b"close" in named or any(b"close" in value for value in values_of(lower, _PROXY_CONNECTION))
         expected = values_of(lower, _EXPECT)
         if expected:
             if expected != [b"100-continue"]:
                 raise Refused(417, f"Expect is {expected[0][:100]!r}: only 100-continue can be met")
             made.expects_continue = True
-        if b"upgrade" in named:
-            made.upgrade = b",".join(values_of(lower, _UPGRADE))
+        if _UPGRADE in lower:
+            made.upgrade = _upgrade(values_of(lower, _UPGRADE, head), b"upgrade" in named)
         codings = values_of(lower, _CODING)
         if codings:
             if _LENGTH in lower:
@@ -204,9 +233,11 @@ class RequestReader:
             if codings != [b"chunked"]:
                 raise Refused(501, "the request's Transfer-Encoding is not chunked, once")
             made.length = None
-        gone = named.union(HOP_BY_HOP)
+        gone = HOP_BY_HOP if made.upgrade else named.union(HOP_BY_HOP)
         kept = [line for line in head[2:].split(_LINE_END)[:-1] if line.partition(b":")[0].lower() not in gone]
         made.lines = b"".join([line + _LINE_END for line in kept])
+        if _TE in lower and _takes_trailers(lower, lower if b"te" in named else head):
+            made.lines += _TE_LINE  # gRPC asks for it; the rest of TE is for this connection
         made.lower = b"\r\n" + made.lines.lower()
 
     # -- bodies -------------------------------------------------------------------------------------------------------
@@ -254,16 +285,37 @@ class RequestReader:
         return rest
 
 
-def values_of(lower: bytes, name: bytes) -> list[bytes]:
-    """The values of a header among ``lower`` (see ``RequestHead``); ``name``: line end, name in lower case, colon."""
+def values_of(lower: bytes, name: bytes, head: bytes | None = None) -> list[bytes]:
+    """The values of a header among ``lower`` (see ``RequestHead``), or as ``head``, the same bytes, spells them; ``name``: line
+    end, name in lower case, colon."""
     found = []
+    spelled = lower if head is None else head
     at = lower.find(name)
     while at >= 0:
         start = at + len(name)
         end = lower.find(_LINE_END, start)
-        found.append(lower[start:end].strip(_BLANK))
+        found.append(spelled[start:end].strip(_BLANK))
         at = lower.find(name, end)
     return found
+
+
+def _takes_trailers(lower: bytes, head: bytes) -> bool:
+    return any(
+        token.strip(_BLANK) == b"trailers" for value in values_of(lower, _TE, head) for token in value.split(b",")
+    )
+
+
+def _upgrade(asked: list[bytes], named: bool) -> bytes:
+    """The protocol that a request's Upgrade lines ask for (``named``: Connection says so) and that a sidecar passes on:
+    websocket, or none. Raises ``Refused``: 403, as Envoy does."""
+    lower = [each.lower() for each in asked]
+    if b"connect-udp" in lower:
+        raise Refused(404, "no route takes Upgrade: connect-udp")
+    if not named or lower == [_H2C]:
+        return b""  # to be ignored (RFC 9110, 7.8): the request is served as HTTP/1.1
+    if lower != [_WEBSOCKET]:
+        raise Refused(403, f"Upgrade is {asked[0][:100]!r}: only websocket is passed on")
+    return asked[0]
 
 
 def _only(lower: bytes, head: bytes, name: bytes, called: str) -> bytes:

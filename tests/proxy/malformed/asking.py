@@ -165,9 +165,11 @@ class _Client:
             return True
         lower = head.lower()
         size = int(lower.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0] or b"0")
-        if b"\r\ntransfer-encoding: chunked" in lower:
+        if self._to_head:
+            pass
+        elif b"\r\ntransfer-encoding: chunked" in lower:
             await reader.readuntil(b"0\r\n\r\n")
-        elif size and not self._to_head:
+        elif size:
             await reader.readexactly(size)
         self._answered.set()
         return True

@@ -24,6 +24,15 @@ SHORT = 0.4
 """Seconds that a case is watched for which Envoy leaves its client waiting, too."""
 
 
+REFUSALS = (400, 403, 405, 408, 413, 414, 417, 426, 431, 501)
+"""Statuses with which Envoy refuses what it has read, and closes. (It also closes after others, when it has answered before a
+body was over: how fast that comes is not the proxy's doing.)"""
+
+
+UNKNOWN_HOST = 502
+"""A response of the proxy's own, given to the head of a request."""
+
+
 class Verdict(Enum):
     SAME = "same"
     STRICTER = "stricter"
@@ -44,11 +53,13 @@ def verdict(envoys: Result, ours: Result) -> tuple[Verdict, str]:
     """How what came of a case compares with what came of it at Envoy, and why."""
     theirs, made = Counter(map(_comparable, envoys.upstream)), Counter(map(_comparable, ours.upstream))
     more = made - theirs
+    if more and envoys.statuses[-1:] == (UNKNOWN_HOST,) and ours.statuses[: len(envoys.statuses)] == envoys.statuses:
+        return Verdict.OTHER, "answers when a body is over and goes on, where Envoy answers before and closes"
     if more:
         return Verdict.LAXER, _difference(next(iter(more)), [*(theirs - made)])
     if ours.garbage and ours.garbage != envoys.garbage:
         return Verdict.LAXER, f"sends what is no request: {ours.garbage[0]!r}"
-    if ours.in_step and not envoys.in_step and envoys.end != "open":
+    if ours.in_step and not envoys.in_step and envoys.statuses[-1:] != () and envoys.statuses[-1] in REFUSALS:
         return Verdict.LAXER, "goes on where Envoy closes the connection"
     if ours.end != "closed" and envoys.end == "closed":
         return Verdict.HANG, f"{ours.statuses} and the connection stays open"
@@ -66,15 +77,23 @@ def verdict(envoys: Result, ours: Result) -> tuple[Verdict, str]:
     return Verdict.OTHER, f"{ours.statuses}, Envoy {envoys.statuses}"
 
 
+OF_THE_CONNECTION = (b"http2-settings", b"trailer")
+"""Headers that end with the client's connection (RFC 9110, 9113), or say what does not come (trailers are dropped), and that
+Envoy passes on nevertheless."""
+
+
 def _comparable(message: Message) -> Message:
     """Headers without what says nothing: the order of different names, whether a list is written in one line or in several
-    (Envoy joins those that it knows; cookies are no list), and of Connection all but the upgrade."""
+    (Envoy joins those that it knows; cookies are no list), of Connection all but the upgrade, a TE that is empty, and
+    ``OF_THE_CONNECTION``."""
     values: dict[bytes, list[bytes]] = {}
     for name, value in message.headers:
         values.setdefault(name, []).append(value)
     headers: list[tuple[bytes, bytes]] = []
     for name in sorted(values):
         joined = b",".join(values[name])
+        if name in OF_THE_CONNECTION or (name == b"te" and not joined):
+            continue
         if name == b"cookie":
             headers += [(name, value) for value in values[name]]
         elif name == b"connection" and b"upgrade" in joined.lower():

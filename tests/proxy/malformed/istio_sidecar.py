@@ -71,7 +71,8 @@ def sidecar(slots: list[Slot]) -> Iterator[tuple[str, int]]:
 
 def _virtual_host(name: str) -> dict[str, Any]:
     service = f"{name}.default"
-    domains = [name, service, f"{service}.svc", f"{service}.svc.cluster.local", f"{service}.svc.cluster.local."]
+    hosts = [name, service, f"{service}.svc", f"{service}.svc.cluster.local"]
+    domains = [*hosts, *(f"{host}." for host in hosts)]
     return {
         "name": name,
         "domains": domains,

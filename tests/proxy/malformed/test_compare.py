@@ -33,6 +33,8 @@ WAITS = Result((), "wait")
         (FORWARDED, FORWARDED._replace(upstream=(PLAIN._replace(headers=PLAIN.headers[:1]),)), Verdict.LAXER),
         (FORWARDED, FORWARDED._replace(upstream=(PLAIN._replace(framing="chunks"),)), Verdict.LAXER),
         (FORWARDED, FORWARDED._replace(upstream=(PLAIN._replace(surplus=b"GET"),)), Verdict.LAXER),
+        (Result((502,), "closed"), Result((502, 200), "closed", (PLAIN,), (), True), Verdict.OTHER),
+        (Result((502,), "closed"), Result((200,), "closed", (PLAIN,), (), True), Verdict.LAXER),
         (REFUSED, WAITS, Verdict.HANG),
         (FORWARDED, WAITS, Verdict.HANG),
         (FORWARDED, Result((200,), "open", (PLAIN,)), Verdict.HANG),

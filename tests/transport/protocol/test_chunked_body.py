@@ -57,7 +57,7 @@ def test_without_its_last_byte_it_has_not_ended(parts, data):
         b"11111111111111111\r\n",
         b"1\na\n", b"1\r\nab\r\n", b"1\r\na\nb", b"1\r\na\rb", b"1;a\rb\r\na\r\n", b"1;\0\r\na\r\n", b"1;" + b"a" * MAX_LINE,
         b"0\r\na\r\n\r\n", b"0\r\n: a\r\n\r\n", b"0\r\na : b\r\n\r\n", b"0\r\n a: b\r\n\r\n", b"0\r\na: b\n\r\n",
-        b"0\r\na: \0\r\n\r\n",
+        b"0\r\na: \0\r\n\r\n", b"0\r\na,b: c\r\n\r\n", b"0\r\na b: c\r\n\r\n", b"0\r\na(: c\r\n\r\n", b"0\r\na\xe9: c\r\n\r\n",
         b"0\r\na\rb: c\r\n\r\n", b"0\r\na: " + b"b" * MAX_TRAILERS,
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.transport.protocol.http1_request import MAX_HEAD_BYTES, MAX_HEADERS, Refused, RequestReader
+from meshlib.transport.protocol.http1_request import MAX_HEAD_BYTES, MAX_HEADERS, MOST_NAMED, Refused, RequestReader
 
 HOST = b"Host: a\r\n"
 
@@ -75,17 +75,79 @@ def test_what_is_for_this_connection_goes_no_further():
     reader.feed(b"GET / HTTP/1.1\r\n" + lines + b"\r\n")
     head = reader.head()
     assert (head.lines, head.lower, head.close) == (
-        b"Host: a\r\nX-Yours: 2\r\n",
-        b"\r\nhost: a\r\nx-yours: 2\r\n",
+        b"Host: a\r\nX-Yours: 2\r\nte: trailers\r\n",
+        b"\r\nhost: a\r\nx-yours: 2\r\nte: trailers\r\n",
         True,
     )
+
+
+def head_of(*lines, line=b"GET / HTTP/1.1"):
+    reader = RequestReader()
+    reader.feed(b"\r\n".join([line, b"Host: a", *lines, b"", b""]))
+    return reader.head()
+
+
+@pytest.mark.parametrize(
+    ("lines", "passed_on"),
+    [
+        ([b"TE: trailers"], True),
+        ([b"TE: gzip;q=0.5, trailers"], True),
+        ([b"TE: gzip", b"TE: trailers"], True),
+        ([b"TE: Trailers"], False),
+        ([b"TE: Trailers", b"Connection: TE"], True),
+        ([b"TE: trailers", b"Connection: close, te"], True),
+        ([b"TE: trailers;q=1"], False),
+        ([b"TE: gzip"], False),
+        ([b"TE:"], False),
+    ],
+)
+def test_of_te_only_trailers_go_further_as_in_envoy(lines, passed_on):
+    assert head_of(*lines).lines == b"Host: a\r\n" + (b"te: trailers\r\n" if passed_on else b"")
+
+
+def test_the_connection_may_be_closed_by_an_old_name():
+    assert head_of(b"Proxy-Connection: Close").close
+    assert not head_of(b"Proxy-Connection: keep-alive").close
 
 
 def test_an_upgrade_is_told_of():
     reader = RequestReader()
     reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\nahead")
     head = reader.head()
-    assert (head.upgrade, head.lines, reader.all()) == (b"websocket", b"Host: a\r\n", b"ahead")
+    assert (head.upgrade, head.lines, reader.all()) == (b"WebSocket", b"Host: a\r\n", b"ahead")
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "connection", "status"),
+    [
+        (b"foo", b"Upgrade", 403),
+        (b"", b"Upgrade", 403),
+        (b"websocket, h2c", b"Upgrade", 403),
+        (b"websocket\r\nUpgrade: websocket", b"Upgrade", 403),
+        (b"h2c\r\nUpgrade: websocket", b"Upgrade", 403),
+        (b"websocket/13", b"Upgrade", 403),
+        (b"connect-udp", b"close", 404),
+        (b"websocket\r\nContent-Length: 1", b"Upgrade", 400),
+        (b"websocket\r\nTransfer-Encoding: chunked", b"Upgrade", 400),
+    ],
+)
+def test_no_other_protocol_than_websocket_is_passed_on(upgrade, connection, status):
+    with pytest.raises(Refused) as refused:
+        head_of(b"Connection: " + connection, b"Upgrade: " + upgrade)
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMA"],
+        [b"Connection: close", b"Upgrade: foo"],
+        [b"Upgrade: websocket"],
+    ],
+)
+def test_an_upgrade_that_is_not_offered_or_not_meant_is_ignored(lines):
+    head = head_of(*lines)
+    assert (head.upgrade, head.lines) == (b"", b"Host: a\r\n")
 
 
 def test_a_client_that_waits_for_100_is_told_of():
@@ -134,6 +196,11 @@ REFUSED = {
     b"GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n": 417,
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: host\r\n\r\n": 400,
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, Host\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Forwarded-Proto\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + b"x," * MOST_NAMED + b"x\r\n\r\n": 400,
+    b"QUERY / HTTP/1.1\r\nHost: a\r\n\r\n": 400,
+    b"M-SEARCH / HTTP/1.1\r\nHost: a\r\n\r\n": 400,
+    b"get / HTTP/1.1\r\nHost: a\r\n\r\n": 400,
     b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * MAX_HEADERS + b"\r\n": 431,
     b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * MAX_HEAD_BYTES + b"\r\n\r\n": 431,
 }
@@ -142,3 +209,15 @@ REFUSED = {
 @pytest.mark.parametrize(("data", "status"), REFUSED.items(), ids=range(len(REFUSED)))
 def test_what_another_reader_could_understand_otherwise_is_refused(data, status):
     assert status_of(data) == status
+
+
+@pytest.mark.parametrize("data", [b"\x16\x03\x01", b"\x80", b"G\x00", b"g", b"GET:", b"A" * 17, b"\r", b"GET\t"])
+def test_what_cannot_become_a_request_is_not_waited_for(data):
+    assert status_of(data) == 400
+
+
+@pytest.mark.parametrize(
+    "data", [b"G", b"GET", b"GET ", b"UNSUBSCRIBE /", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHo"]
+)
+def test_what_may_become_one_is(data):
+    assert status_of(data) == 0

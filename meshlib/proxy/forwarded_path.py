@@ -1,0 +1,38 @@
+"""The path that a request is routed by and forwarded with: normalized as MeshConfig's pathNormalization says.
+
+In every version of HTTP, and before anything is decided by it: what a rule matches is what the upstream gets.
+"""
+
+from __future__ import annotations
+
+from meshlib.policy.path_spellings import Normalization, normalize
+from meshlib.transport.protocol.http1_request import Refused
+
+_CHANGED = b'%\\"<>^`{|}'
+_KEPT = bytes(byte for byte in range(0x21, 0x100) if byte not in _CHANGED and byte != 0x7F)
+"""Bytes that every normalization leaves as they are, but for dots and slashes."""
+_NUL = b"%00"
+
+
+def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
+    """``target``: path and query, beginning with a slash. The query stays as it is. Raises ``Refused`` (400) for ``%00``, as
+    Envoy does, and, stricter, for a path that would be yet another one if somebody behind us normalized it again:
+    ``/a/%2e%2e;/b``."""
+    path, mark, query = target.partition(b"?")
+    if (
+        not path.translate(None, _KEPT)
+        and b"/." not in path
+        and (b"//" not in path or normalization in ("BASE", "NONE"))
+    ):
+        return target
+    if _NUL in path:
+        raise Refused(400, "the request's path holds %00")
+    if normalization == "NONE":
+        return target
+    text = path.decode("latin-1")
+    made = normalize(text, normalization)
+    if made == text:
+        return target
+    if normalize(made, normalization) != made:
+        raise Refused(400, "the request's path is another one each time it is normalized")
+    return made.encode("latin-1") + mark + query
