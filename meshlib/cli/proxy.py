@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from meshlib.cli.options import EXIT_PROBLEMS, PLACE, identity_options, make_identity
 from meshlib.cli.serve import _mesh, _workload
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from meshlib.mesh import Mesh
+    from meshlib.proxy.options import ProxyOptions
+    from meshlib.proxy.process import Inbound
 
 
 @click.command(
@@ -16,6 +26,7 @@ from meshlib.cli.serve import _mesh, _workload
 Examples:
   meshlib proxy --config mesh/ --outbound 127.0.0.1:15001
   curl -x http://127.0.0.1:15001 http://reviews:9080/reviews/0
+  meshlib proxy --config mesh/ --inbound 0.0.0.0:15006 --app 127.0.0.1:8080 --cert cert.pem --key key.pem --bundle ca.pem
 """
 )
 @click.option(
@@ -23,7 +34,30 @@ Examples:
     help="File, folder or glob of resources. Repeatable.  [env: MESHLIB_CONFIG]",
 )  # fmt: skip
 @click.option(
-    "--outbound", required=True, metavar="HOST:PORT", help="Address that the application sends its requests to."
+    "--outbound",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Address that the application sends its requests to. Repeatable.",
+)
+@click.option(
+    "--inbound",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Address that the application is called at, over TLS or in plain text as PeerAuthentication says. Each with an --app.",
+)
+@click.option(
+    "--app",
+    "apps",
+    multiple=True,
+    metavar="HOST:PORT|unix:PATH",
+    help="Where the application behind the --inbound before it listens, in plain text.",
+)
+@click.option(
+    "--app-port",
+    "app_ports",
+    multiple=True,
+    type=click.IntRange(1, 65535),
+    help="The port by which policies know the application of an --app unix:PATH. Repeatable, in their order.",
 )
 @identity_options
 @click.option("--workload", metavar="NAME", help="Name of this workload.  [env: MESHLIB_WORKLOAD]")
@@ -50,7 +84,10 @@ Examples:
 )
 def proxy(
     configs: tuple[str, ...],
-    outbound: str,
+    outbound: tuple[str, ...],
+    inbound: tuple[str, ...],
+    apps: tuple[str, ...],
+    app_ports: tuple[int, ...],
     cert: str | None,
     key: str | None,
     bundles: tuple[str, ...],
@@ -61,17 +98,19 @@ def proxy(
     drain: int,
     log_level: str,
 ) -> None:
-    """Forward the HTTP requests of an application that is not Python: routing, retries, timeouts and the rest, as the
-    resources of the mesh say. SIGTERM stops it once requests in flight have finished."""
+    """Forward the HTTP requests of an application that is not Python, and those to it: routing, retries, timeouts, mTLS,
+    authorization and the rest, as the resources of the mesh say. SIGTERM stops it once requests in flight have finished."""
     from meshlib.problems import MeshError
+    from meshlib.proxy.options import Given, WrongOptions, checked
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     paths = configs or tuple(filter(None, os.environ.get("MESHLIB_CONFIG", "").split(os.pathsep)))
-    if not paths:
-        raise click.UsageError("give the resources of the mesh: --config mesh/, or MESHLIB_CONFIG")
-    host, colon, port = outbound.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise click.UsageError(f"--outbound {outbound!r} is not HOST:PORT; write it as 127.0.0.1:15001")
+    try:
+        options = checked(Given(paths, outbound, inbound, apps, app_ports, drain=drain))
+    except WrongOptions as error:
+        raise click.UsageError(str(error)) from None
+    for note in options.notes:
+        logging.getLogger("meshlib.proxy").warning("%s", note)
     named = {
         "MESHLIB_WORKLOAD": workload,
         "MESHLIB_NAMESPACE": namespace,
@@ -79,17 +118,36 @@ def proxy(
         "MESHLIB_SERVICE_ACCOUNT": service_account,
     }
     try:
-        from meshlib.proxy.process import ProxySettings, run
-        from meshlib.serving.serve import listen
-
         who = _workload({name: value for name, value in named.items() if value is not None})
-        sock = listen(host.strip("[]"), int(port), "--outbound")
-        with sock, _mesh(paths, who, make_identity(cert, key, bundles, wait=True), None) as mesh:
-            run(mesh, sock, ProxySettings(drain), lambda: _say(sock.getsockname()))
+        _run(options, lambda: _mesh(paths, who, make_identity(cert, key, bundles, wait=True), None))
     except MeshError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(EXIT_PROBLEMS) from None
 
 
-def _say(address: tuple[str, int]) -> None:
-    logging.getLogger("meshlib.proxy").info("forwarding, listening on %s:%d as process %d", *address[:2], os.getpid())
+def _run(options: ProxyOptions, make_mesh: Callable[[], Mesh]) -> None:
+    from meshlib.proxy.inbound_application import address_of
+    from meshlib.proxy.process import Inbound, ProxySettings, run
+    from meshlib.proxy.sockets import listening
+
+    with contextlib.ExitStack() as stack:
+        outbound = [stack.enter_context(listening(place, "--outbound")[0]) for place in options.outbound]
+        inbound = [
+            Inbound(stack.enter_context(listening(pair.listen, "--inbound")[0]), address_of(pair))
+            for pair in options.inbound
+        ]
+        mesh = stack.enter_context(make_mesh())
+        run(mesh, outbound, ProxySettings(options.drain), lambda: _say(outbound, inbound), inbound)
+
+
+def _say(outbound: Sequence[socket.socket], inbound: Sequence[Inbound]) -> None:
+    log, pid = logging.getLogger("meshlib.proxy"), os.getpid()
+    for sock in outbound:
+        log.info("forwarding, listening on %s as process %d", _address(sock), pid)
+    for each in inbound:
+        log.info("serving %s, listening on %s as process %d", each.app, _address(each.sock), pid)
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from meshlib.compiler.proxy_headers import compile_proxy_headers
 from meshlib.compiler.rule_settings import DEFAULT_RETRY, HASHED_RETRY, retry_of
-from meshlib.compiler.telemetry.proxies import exchanges_metadata
+from meshlib.compiler.telemetry.proxies import exchanges_metadata, headers_of_annotation
 from meshlib.policy.peer_metadata import OwnMetadata, own_metadata
-from meshlib.policy.retry import RetryPolicy
+from meshlib.policy.retry import RESET_BEFORE_REQUEST, RetryOn, RetryPolicy
+from meshlib.policy.sidecar_headers import DEFAULT as DEFAULT_HEADERS
+from meshlib.policy.sidecar_headers import ProxyHeaders
 from meshlib.workload import DEFAULT_TRUST_DOMAIN, Workload
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
         RequestBodyInCheck,
     )
 
+INBOUND_RETRY = RetryPolicy(attempts=2, retry_on=RetryOn(RESET_BEFORE_REQUEST), ignore_previous_hosts=False)
+"""What Istio's inbound routes say where MeshConfig says nothing (``defaultInboundHttpRetryPolicy``)."""
 ISTIO_SYSTEM = "istio-system"
 EXT_AUTHZ_TIMEOUT = 600.0
 """Seconds that an authorizer may take when nothing is said (Istio's default)."""
@@ -81,6 +86,8 @@ class MeshSettings:
     resource: str = ""
     auto_mtls: bool = True
     tls13: bool = False  # whether our servers take no older TLS under mTLS of the mesh
+    inbound_retry: RetryPolicy = INBOUND_RETRY  # of requests that a proxy hands to its application
+    proxy_headers: ProxyHeaders = DEFAULT_HEADERS  # of what it hands on
     peer_metadata: OwnMetadata | None = None  # what peers inside the mesh are told of this workload, None: nothing
 
     def facts(self) -> dict[str, object]:
@@ -116,7 +123,9 @@ def mesh_settings(
     if chosen is None and not annotated:
         return settings, problems
     defaults = None if chosen is None else chosen.spec.default_config
-    exchanges = exchanges_metadata(None if defaults is None else defaults.proxy_headers, annotated)
+    said = None if defaults is None else defaults.proxy_headers
+    settings = replace(settings, proxy_headers=compile_proxy_headers([said, headers_of_annotation(annotated)]))
+    exchanges = exchanges_metadata(said, annotated)
     if exchanges:
         w = workload
         own = own_metadata(w.name, w.namespace, w.labels, w.cluster, w.address, domain)
@@ -150,6 +159,7 @@ def _of_config(
         hashed_retry=retry_of(spec.default_http_retry_policy, HASHED_RETRY),
         resource=chosen.id,
         auto_mtls=spec.enable_auto_mtls is not False,
+        inbound_retry=retry_of(spec.default_inbound_http_retry_policy, INBOUND_RETRY),
         tls13=spec.mesh_mtls is not None and spec.mesh_mtls.min_protocol_version == "TLSV1_3",
     )
     return settings, chosen, problems

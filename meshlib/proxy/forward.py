@@ -79,11 +79,21 @@ class Responder(Protocol):
         """Until it does."""
 
 
+class Tells(Protocol):
+    """Whom calls are told to: the mesh's telemetry."""
+
+    def began(self, call: Call[ProxyRequest], /) -> CallSpan | None: ...
+    def spanned(self, span: CallSpan, exchange: Exchange[ProxyRequest], /) -> Exchange[ProxyRequest]: ...
+    def ended(self, call: Call[ProxyRequest], span: CallSpan | None, /) -> None: ...
+    def broken(self, call: Call[ProxyRequest], span: CallSpan | None, /) -> None: ...
+
+
 class Forwarder:
     """Forwards the requests of one event loop by one mesh."""
 
     def __init__(self, core: MeshCore) -> None:
         self.core = core
+        self.telemetry: Tells = core.telemetry
         self.settings = ClientSettings()
         self.runtime = AsyncNetwork(core, self.settings)
         self.upstream = core.loop_upstream()
@@ -147,7 +157,7 @@ class Forwarding:
         """Make the exchange and take its first step."""
         core, call = self._forwarder.core, self._call
         exchange = core.exchange_of(call, brief=not PLAIN)
-        telemetry = core.telemetry
+        telemetry = self._forwarder.telemetry
         self._span = span = telemetry.began(call)
         self._exchange = exchange = exchange if span is None else telemetry.spanned(span, exchange)
         try:
@@ -166,7 +176,7 @@ class Forwarding:
         self._over = True
         self._leave_connection()
         self._exchange.close()
-        self._forwarder.core.telemetry.broken(self._call, self._span)
+        self._forwarder.telemetry.broken(self._call, self._span)
 
     def writable(self, writable: bool) -> None:
         """The client takes (or for now does not take) what is written to it."""
@@ -252,7 +262,7 @@ class Forwarding:
         call.record.status = outcome.status
         call.outcome = outcome
         self._over = True
-        self._forwarder.core.telemetry.ended(call, self._span)
+        self._forwarder.telemetry.ended(call, self._span)
         self._responder.respond(
             outcome.status, outcome.reason, self._headers(outcome, local), outcome.whole or b"", outcome.trailers
         )
@@ -268,7 +278,7 @@ class Forwarding:
         self._over = True
         self._leave_connection()
         self._exchange.close()
-        self._forwarder.core.telemetry.broken(self._call, self._span)
+        self._forwarder.telemetry.broken(self._call, self._span)
         if self._streaming:
             self._responder.cut()
         else:
@@ -305,7 +315,7 @@ class Forwarding:
             self._body_late = False
             self._forwarder.upstream.deadlines.discard(self._too_late)
         finish(self._exchange, cut)
-        self._forwarder.core.telemetry.ended(self._call, self._span)
+        self._forwarder.telemetry.ended(self._call, self._span)
         if cut is None:
             self._responder.end(None)
         else:
@@ -396,7 +406,7 @@ class Forwarding:
     # -- in a task ----------------------------------------------------------------------------------------------------
 
     async def _long_way(self, begun: Step[ProxyRequest] | Deliver) -> None:
-        telemetry, call, exchange = self._forwarder.core.telemetry, self._call, self._exchange
+        telemetry, call, exchange = self._forwarder.telemetry, self._call, self._exchange
         runtime = self._forwarder.runtime
         try:
             delivered: Send[ProxyRequest] | Deliver
@@ -451,7 +461,7 @@ class Forwarding:
             raise
         self._over = True
         finish(self._exchange, cut)
-        self._forwarder.core.telemetry.ended(call, self._span)
+        self._forwarder.telemetry.ended(call, self._span)
         if cut is None:
             responder.end(outcome.trailers)
         else:

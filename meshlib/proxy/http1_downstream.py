@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator
 
-    from meshlib.proxy.forward import Forwarder, Forwarding
+    from meshlib.proxy.forward import Responder
+    from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.upstream.switched import AsyncSwitched
 
 SMALL_BODY = 65536
@@ -43,17 +44,43 @@ read."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ID = b"\r\nx-request-id:"
 _PROTO = b"\r\nx-forwarded-proto:"
-_PROTO_LINE = b"x-forwarded-proto: http\r\n"
 _HOST = b"\r\nhost:"
 _LINE_END = b"\r\n"
+
+
+class UnderWay(Protocol):
+    """A request that was begun."""
+
+    def cancel(self) -> None:
+        """Its client has gone."""
+        ...
+
+    def writable(self, writable: bool) -> None:
+        """Its client takes (or for now does not take) what is written."""
+        ...
+
+
+class Forwards(Protocol):
+    """What takes the requests of a connection: a ``Forwarder``."""
+
+    @property
+    def core(self) -> MeshCore: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    def forward(self, request: ProxyRequest, responder: Responder, /) -> UnderWay | None: ...
 
 
 class Port(Protocol):
     """What a connection came in by: a ``Listener``."""
 
-    forwarder: Forwarder
     rng: random.Random
-    draining: bool
+    proto: bytes
+    """The line of X-Forwarded-Proto for requests that have none."""
+
+    @property
+    def forwarder(self) -> Forwards: ...
+    @property
+    def draining(self) -> bool: ...
 
     def opened(self, connection: Http1Downstream) -> None: ...
     def closed(self, connection: Http1Downstream) -> None: ...
@@ -88,7 +115,7 @@ class Http1Downstream(asyncio.Protocol):
         self._to_head = False  # it is one for the head only
         self._head: ResponseHead | None = None  # of a response whose body is on its way
         self._source: _Source | None = None  # of a body that is still coming
-        self._forwarding: Forwarding | None = None
+        self._forwarding: UnderWay | None = None
         self._paused = False
         self.writable = True
         self._drained: asyncio.Future[None] | None = None
@@ -188,8 +215,8 @@ class Http1Downstream(asyncio.Protocol):
             lines += made
             lower += made
         if _PROTO not in lower:
-            lines += _PROTO_LINE
-            lower += _PROTO_LINE
+            lines += self._listener.proto
+            lower += self._listener.proto
         body = None if head.length == 0 else self._body_of(head)
         return ProxyRequest(head.method, authority, target, lines, lower, body)
 

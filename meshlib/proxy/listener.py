@@ -31,6 +31,8 @@ class Listener:
     """Accepts on ``sock``, which listens already, and forwards what comes by ``forwarder``. ``draining``: responses say that
     they are the last of their connection."""
 
+    proto = b"x-forwarded-proto: http\r\n"
+
     def __init__(self, sock: socket.socket, forwarder: Forwarder, rng: random.Random | None = None) -> None:
         self._sock = sock
         self.forwarder = forwarder

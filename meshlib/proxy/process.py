@@ -7,15 +7,18 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from meshlib.proxy.forward import Forwarder
+from meshlib.proxy.inbound_application import ApplicationAddress
+from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.listener import Listener
 
 if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.runtimes.serving import Server
 
 log = logging.getLogger("meshlib.proxy")
 
@@ -25,7 +28,15 @@ class Proxied(Protocol):
 
     _core: MeshCore
 
+    def _server(self, propagate_deadline: bool = True) -> Server: ...
     def close(self) -> None: ...
+
+
+class Inbound(NamedTuple):
+    """A socket, which listens already, in front of an application."""
+
+    sock: socket.socket
+    app: ApplicationAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +47,27 @@ class ProxySettings:
 
 
 class ProxyProcess:
-    """Forwards what comes on ``outbound``, which listens already, by ``mesh``."""
+    """Forwards what comes on ``outbound``, which listens already, by ``mesh``, and serves what comes on each of ``inbound`` to
+    its application."""
 
-    def __init__(self, mesh: Proxied, outbound: socket.socket, settings: ProxySettings = ProxySettings()) -> None:
+    def __init__(
+        self,
+        mesh: Proxied,
+        outbound: socket.socket | Sequence[socket.socket],
+        settings: ProxySettings = ProxySettings(),
+        inbound: Sequence[Inbound] = (),
+    ) -> None:
         self._mesh = mesh
-        self._sock = outbound
+        self._outbound = [outbound] if isinstance(outbound, socket.socket) else list(outbound)
+        self._inbound = inbound
         self._settings = settings
         self._stopping = asyncio.Event()
-        self.listener: Listener | None = None
+        self.listeners: list[Listener] = []
+
+    @property
+    def listener(self) -> Listener | None:
+        """The first."""
+        return self.listeners[0] if self.listeners else None
 
     def stop(self) -> None:
         """Drain and end."""
@@ -51,9 +75,15 @@ class ProxyProcess:
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Until it is told to stop. ``ready`` is called once connections are accepted."""
-        forwarder = Forwarder(self._mesh._core)
-        self.listener = listener = Listener(self._sock, forwarder)
-        await listener.start()
+        core = self._mesh._core
+        forwarder = Forwarder(core)
+        listeners: list[Listener] = [Listener(sock, forwarder) for sock in self._outbound]
+        if self._inbound:
+            server = self._mesh._server()
+            listeners += [InboundListener(each.sock, server, each.app) for each in self._inbound]
+        self.listeners = listeners
+        for listener in listeners:
+            await listener.start()
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             for each in (signal.SIGTERM, signal.SIGINT):
@@ -62,17 +92,25 @@ class ProxyProcess:
                     undo.callback(loop.remove_signal_handler, each)
             ready()
             await self._stopping.wait()
-            listener.stop()
-            if not await listener.drained(self._settings.drain):
+            for listener in listeners:
+                listener.stop()
+            drained = await asyncio.gather(*(listener.drained(self._settings.drain) for listener in listeners))
+            if not all(drained):
                 log.warning("requests were still under way after %g s of draining: broken off", self._settings.drain)
         await forwarder.close()
 
 
-def run(mesh: Proxied, outbound: socket.socket, settings: ProxySettings, ready: Callable[[], None]) -> None:
+def run(
+    mesh: Proxied,
+    outbound: Sequence[socket.socket],
+    settings: ProxySettings,
+    ready: Callable[[], None],
+    inbound: Sequence[Inbound] = (),
+) -> None:
     """In this thread, on uvloop where it is installed."""
 
     async def work() -> None:
-        await ProxyProcess(mesh, outbound, settings).run(ready)
+        await ProxyProcess(mesh, outbound, settings, inbound).run(ready)
 
     try:
         import uvloop

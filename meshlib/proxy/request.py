@@ -94,6 +94,11 @@ class ProxyRequest:
         return value.decode("latin-1")
 
     @property
+    def lines(self) -> bytes:
+        """The header lines, as they came."""
+        return self._lines
+
+    @property
     def _lines(self) -> bytes:
         received = self._received
         assert type(received) is RawHead

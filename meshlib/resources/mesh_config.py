@@ -13,11 +13,11 @@ from pydantic import Field
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.destination_rule import LocalityLbSetting, ZoneAwareLbSetting
 from meshlib.resources.kubernetes import KubernetesResource, Loose
+from meshlib.resources.proxy_headers import ProxyHeaders
 from meshlib.resources.telemetry_providers import (
     EnvoyFileAccessLog,
     EnvoyOtelAls,
     Number,
-    ProxyHeaders,
     ProxyTracing,
     SpanExporter,
 )

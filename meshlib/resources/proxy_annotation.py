@@ -6,7 +6,8 @@ from pydantic import Field
 
 from meshlib.resources.base import Resource
 from meshlib.resources.kubernetes import Loose
-from meshlib.resources.telemetry_providers import ProxyHeaders, ProxyTracing
+from meshlib.resources.proxy_headers import ProxyHeaders
+from meshlib.resources.telemetry_providers import ProxyTracing
 from meshlib.resources.typed import DEPLOYMENT
 
 ANNOTATION = "proxy.istio.io/config"

@@ -5,14 +5,14 @@ Of exporters of spans only the fields that act here have a type; the others are 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
 from meshlib.resources.base import Model
 from meshlib.resources.kubernetes import Loose
 from meshlib.resources.telemetry import CustomTag
-from meshlib.resources.types import UInt32, is_quoted_number, names
+from meshlib.resources.types import UInt32, is_quoted_number
 
 
 def _unquoted(value: object) -> object:
@@ -64,18 +64,6 @@ class SpanExporter(Loose):
     def samples(self) -> bool:
         """Whether it has a sampler of its own, which decides instead of a percentage."""
         return self.dynatrace_sampler is not None
-
-
-class MetadataExchangeHeaders(Loose):
-    """``proxyHeaders.metadataExchangeHeaders``."""
-
-    mode: Annotated[Literal["UNDEFINED", "IN_MESH"], names("UNDEFINED", "IN_MESH")] | None = None
-
-
-class ProxyHeaders(Loose):
-    """``defaultConfig.proxyHeaders``, and ``proxyHeaders`` of the annotation: only what means something to a library."""
-
-    metadata_exchange_headers: MetadataExchangeHeaders | None = None
 
 
 class ProxyTracing(Loose):

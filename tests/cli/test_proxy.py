@@ -17,14 +17,34 @@ def run(*arguments):
 def test_it_asks_for_resources():
     result = run("--outbound", "127.0.0.1:0")
     assert result.exit_code == 2
-    assert "give the resources of the mesh: --config mesh/" in result.output
+    assert "--config is required: give the folder with the resources of the mesh" in result.output
 
 
 @pytest.mark.parametrize("given", ["15001", "localhost", ":15001", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"])
-def test_an_address_is_a_host_and_a_port(given, tmp_path):
-    result = run("--config", str(tmp_path), "--outbound", given)
+@pytest.mark.parametrize("option", ["--outbound", "--inbound"])
+def test_an_address_is_a_host_and_a_port(given, option, tmp_path):
+    result = run("--config", str(tmp_path), option, given, *(("--app", "127.0.0.1:1") if option == "--inbound" else ()))
     assert result.exit_code == 2
-    assert f"--outbound {given!r} is not HOST:PORT; write it as 127.0.0.1:15001" in result.output
+    assert f"{option} {given}: " in result.output
+    assert "127.0.0.1:15001" in result.output
+
+
+def test_there_must_be_something_to_do(tmp_path):
+    result = run("--config", str(tmp_path))
+    assert result.exit_code == 2
+    assert "give --outbound 127.0.0.1:15001" in result.output
+
+
+def test_every_inbound_has_its_application(tmp_path):
+    result = run("--config", str(tmp_path), "--inbound", "127.0.0.1:0")
+    assert result.exit_code == 2
+    assert "--inbound is given once and --app not at all: they are pairs" in result.output
+
+
+def test_a_unix_socket_is_known_by_a_port(tmp_path):
+    result = run("--config", str(tmp_path), "--inbound", "127.0.0.1:0", "--app", "unix:/run/app.sock")
+    assert result.exit_code == 2
+    assert "give --app-port 8080" in result.output
 
 
 def test_a_port_that_is_taken_is_named_with_the_remedy(tmp_path):
@@ -32,7 +52,7 @@ def test_a_port_that_is_taken_is_named_with_the_remedy(tmp_path):
         port = taken.getsockname()[1]
         result = run("--config", str(tmp_path), "--outbound", f"127.0.0.1:{port}")
     assert result.exit_code == 1
-    assert f"port {port} of 127.0.0.1 is in use" in result.output
+    assert f"port {port} is in use" in result.output
     assert "--outbound" in result.output
 
 

@@ -11,6 +11,7 @@ METRICS = "tests/compiler/telemetry/test_metrics.py"
 SPANS = "tests/compiler/telemetry/test_tracing.py"
 LOGS = "tests/compiler/telemetry/test_logs.py"
 PROVIDERS = "tests/compiler/telemetry/test_providers.py"
+HEADERS = "tests/compiler/test_proxy_headers.py"
 PROXIES = "tests/compiler/telemetry/test_proxies.py"
 EXCHANGE = "tests/telemetry/test_peer_metadata_exchange.py"
 _AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
@@ -129,6 +130,15 @@ ROWS: tuple[Row, ...] = (
         "off unless IN_MESH is said: UNDEFINED, which is Istio's default, tells everybody, outside the mesh as well",
         "UNDEFINED",
     ),
+    *(
+        honoured(f"defaultConfig.proxyHeaders.{field}", does, HEADERS, default)
+        for field, does, default in (
+            ("forwardedClientCert", "meshlib proxy --inbound: X-Forwarded-Client-Cert", "APPEND_FORWARD"),
+            ("setCurrentClientCertDetails", "what is in an element of it", "subject, uri, dns"),
+            ("server", "meshlib proxy --inbound: the header of responses", "istio-envoy"),
+            ("envoyDebugHeaders", "meshlib proxy --inbound: x-envoy-upstream-service-time", "enabled"),
+        )
+    ),
     *(not_here(field, _PROXY) for field in ("proxyListenPort", "proxyInboundListenPort", "proxyHttpPort")),
     ignored("connectTimeout", "10 s, or what a DestinationRule says"),
     ignored("hboneIdleTimeout", "there is no HBONE"),
@@ -185,7 +195,13 @@ ROWS: tuple[Row, ...] = (
     ignored("serviceSettings", "there is one cluster"),
     ignored("serviceScopeConfigs", "there is one cluster"),
     not_here("discoverySelectors", _ISTIOD),
-    ignored("defaultInboundHttpRetryPolicy", "a server calls its application once"),
+    approximated(
+        "defaultInboundHttpRetryPolicy",
+        "meshlib proxy --inbound: of requests to its application",
+        HEADERS,
+        "a server of Python calls its application once",
+        "2 attempts, reset-before-request",
+    ),
     ignored("defaultTrafficPolicy", "only a DestinationRule's acts"),
     ignored("serviceEntryVisibility", _EXPORT),
 )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from meshlib.resources.kubernetes import Deployment, Pod
     from meshlib.resources.mesh_config import ConfigMap, MeshConfig
     from meshlib.resources.proxy_config import ProxyConfig
-    from meshlib.resources.telemetry_providers import ProxyHeaders, ProxyTracing
+    from meshlib.resources.proxy_headers import ProxyHeaders
+    from meshlib.resources.telemetry_providers import ProxyTracing
     from meshlib.workload import Workload
 
 Loc = tuple[str | int, ...]
@@ -84,16 +85,17 @@ def proxy_defaults(
 
 def exchanges_metadata(defaults: ProxyHeaders | None, annotated: Iterable[Deployment | Pod]) -> bool:
     """Whether a workload tells peers inside the mesh who it is (``proxyHeaders.metadataExchangeHeaders.mode: IN_MESH``); the
-    annotation of its own Pod or Deployment counts before ``defaults``, MeshConfig's. What is wrong with an annotation
-    ``proxy_defaults`` says."""
+    annotation of its own Pod or Deployment counts before ``defaults``, MeshConfig's."""
+    return (_mode(headers_of_annotation(annotated)) or _mode(defaults)) == IN_MESH
+
+
+def headers_of_annotation(annotated: Iterable[Deployment | Pod]) -> ProxyHeaders | None:
+    """``proxyHeaders`` of the first annotation that can be read. What is wrong with one ``proxy_defaults`` says."""
     for resource in annotated:
         said, _, _ = annotation_of(resource)
         if said is not None:
-            mode = _mode(said.proxy_headers)
-            if mode is not None:
-                return mode == IN_MESH
-            break
-    return _mode(defaults) == IN_MESH
+            return said.proxy_headers
+    return None
 
 
 def _mode(headers: ProxyHeaders | None) -> str | None:

@@ -32,7 +32,7 @@ def test_what_acts():
         "includeRequestBodyInCheck",
         "includeAdditionalHeadersInCheck",
         *("zipkin", "opentelemetry", "datadog", "skywalking", "dynatraceSampler"),
-        *("sampling", "proxyMetadata", "mode"),
+        *("sampling", "proxyMetadata", "mode", "defaultInboundHttpRetryPolicy"),
     }
 
 

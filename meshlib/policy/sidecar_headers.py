@@ -1,0 +1,135 @@
+"""What a sidecar changes about the headers of a request before anything decides by them, in front of its application: which of
+them are not believed of whoever sends them, and what the application is told of the connection.
+
+As Envoy does it where it does not ``use_remote_address``, which Istio's sidecars do not: X-Forwarded-For stays as it came, and
+its last address is who the request is from; X-Forwarded-Proto is believed, and set where there is none; no request is internal,
+so headers by which Envoy would be told how to route are taken away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshlib.policy.forwarded_client_cert import HEADER as CLIENT_CERT
+from meshlib.policy.forwarded_client_cert import CertDetails, ForwardClientCert, forwarded
+
+ISTIO_ENVOY = "istio-envoy"
+ISTIOS = CertDetails()
+
+NOT_BELIEVED = frozenset(
+    b"x-envoy-" + name
+    for name in (
+        b"expected-rq-timeout-ms",
+        b"force-trace",
+        b"hedge-on-per-try-timeout",
+        b"internal",
+        b"ip-tags",
+        b"max-retries",
+        b"original-url",
+        b"retriable-header-names",
+        b"retriable-status-codes",
+        b"retry-grpc-on",
+        b"retry-on",
+        b"upstream-alt-stat-name",
+        b"upstream-rq-per-try-timeout-ms",
+        b"upstream-rq-timeout-alt-response",
+        b"upstream-rq-timeout-ms",
+    )
+)
+"""Headers that only an internal request may have."""
+
+DECORATOR = b"x-envoy-decorator-operation"
+METADATA = frozenset((b"x-envoy-peer-metadata", b"x-envoy-peer-metadata-id"))
+FOR_THE_PROXY = METADATA | {DECORATOR}
+"""Headers by which one sidecar tells another something: no application sees them."""
+
+_TAKEN_AWAY = NOT_BELIEVED | FOR_THE_PROXY
+_BUT_METADATA = NOT_BELIEVED | {DECORATOR}
+_ENVOYS = b"\r\nx-envoy-"
+_PROTO = b"\r\nx-forwarded-proto:"
+_CERT = b"\r\n%b:" % CLIENT_CERT
+_LINE_END = b"\r\n"
+_BLANK = b" \t"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyHeaders:
+    """``proxyHeaders`` of Istio's ProxyConfig, with its defaults for the inbound side of a sidecar. ``server``: the value of
+    the Server header of responses, "" leaves the application's. ``debug``: whether responses say how long the application
+    took (x-envoy-upstream-service-time)."""
+
+    client_cert: ForwardClientCert = ForwardClientCert.APPEND_FORWARD
+    details: CertDetails = ISTIOS
+    server: str = ISTIO_ENVOY
+    debug: bool = True
+
+
+DEFAULT = ProxyHeaders()
+
+
+def proto_line(secure: bool) -> bytes:
+    """What is said of a connection where X-Forwarded-Proto has not come."""
+    return b"x-forwarded-proto: %b\r\n" % (b"https" if secure else b"http")
+
+
+def inbound_lines(
+    lines: bytes,
+    lower: bytes,
+    proto: bytes,
+    mode: ForwardClientCert,
+    mine: bytes | None,
+    metadata_is_read: bool = False,
+) -> tuple[bytes, bytes]:
+    """Header lines as policies and the application see them, and the same in lower case behind one line end.
+
+    ``lines``: as they came, each with its line end, without those that were for the client's connection; ``lower``: the same in
+    lower case behind one line end. ``proto``: ``proto_line`` of the connection; ``mine``: the element about the certificate
+    that it has shown, None where it has shown none. ``metadata_is_read``: a check reads, and takes away, what the caller's
+    proxy tells of its workload."""
+    away = _BUT_METADATA if metadata_is_read else _TAKEN_AWAY
+    proto_came = _says(lower, _PROTO)
+    sent_cert = _CERT in lower
+    taken = _ENVOYS in lower and not away.isdisjoint(_envoys(lower))
+    if taken or proto_came is False or (sent_cert and mode is not ForwardClientCert.ALWAYS_FORWARD_ONLY):
+        gone = away if mode is ForwardClientCert.ALWAYS_FORWARD_ONLY else away | {CLIENT_CERT}
+        if proto_came is False:
+            gone |= {_PROTO[2:-1]}
+        came: list[bytes] = []
+        kept: list[bytes] = []
+        for line in lines.split(_LINE_END)[:-1]:
+            name, _, value = line.partition(b":")
+            name = name.lower()
+            if name not in gone:
+                kept += (line, _LINE_END)
+            elif name == CLIENT_CERT:
+                came.append(value.strip(_BLANK))
+        lines = b"".join(kept)
+        lower = _LINE_END + lines.lower()
+    else:
+        came = []
+    added = b"" if proto_came else proto
+    if mode is not ForwardClientCert.ALWAYS_FORWARD_ONLY:
+        cert = forwarded(mode, came, mine)
+        if cert is not None:
+            added += b"%b: %b\r\n" % (CLIENT_CERT, cert)
+    return lines + added, lower + added.lower()
+
+
+def _says(lower: bytes, name: bytes) -> bool | None:
+    """Whether a header has a value; None: it is not there."""
+    at = lower.find(name)
+    if at < 0:
+        return None
+    start = at + len(name)
+    return bool(lower[start : lower.find(_LINE_END, start)].strip(_BLANK))
+
+
+def _envoys(lower: bytes) -> set[bytes]:
+    """The names that begin with ``x-envoy-``."""
+    found = set()
+    at = lower.find(_ENVOYS)
+    while at >= 0:
+        end = lower.find(b":", at)
+        found.add(lower[at + 2 : end])
+        at = lower.find(_ENVOYS, end)
+    return found

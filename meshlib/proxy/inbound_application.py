@@ -1,0 +1,140 @@
+"""The application behind the inbound side of the proxy, as a cluster of one endpoint: Istio's ``inbound|port||``, which speaks
+plain text to the workload itself, without a timeout, and sends a request again only if the application cannot have seen it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.clusters import is_name
+from meshlib.compiler.routes import Cluster, Destination, Rule, VirtualHost
+from meshlib.compiler.rules import SOLE
+from meshlib.compiler.snapshot import Snapshot
+from meshlib.engine.live import Live
+from meshlib.policy.circuit_limits import CircuitLimits
+from meshlib.policy.rule_index import RuleIndex
+from meshlib.proxy.places import UnixPlace
+from meshlib.registry.service import Endpoint
+
+if TYPE_CHECKING:
+    from meshlib.proxy.options import InboundPair
+    from meshlib.transport.core.mesh_core import MeshCore
+
+CATCH_ALL = RuleIndex([()])
+OVER_HTTP2 = frozenset(("http2", "grpc", "grpc-web"))
+UNKNOWN = frozenset(("", "sniffed", "tcp"))
+"""Protocols of a port that leave it to the client which HTTP is spoken."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationAddress:
+    """``host`` is an IP, a name, or ``unix:///path``; ``policy_port`` the one that policies know it by, 0: ``port``."""
+
+    host: str
+    port: int = 0
+    policy_port: int = 0
+
+    @property
+    def known_as(self) -> int:
+        """The port of policies."""
+        return self.policy_port or self.port
+
+    def __str__(self) -> str:
+        if self.host.startswith("unix:"):
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address_of(pair: InboundPair) -> ApplicationAddress:
+    """The ``--app`` of a pair, with the port of policies."""
+    app = pair.app
+    if isinstance(app, UnixPlace):
+        return ApplicationAddress(f"unix://{app.path}", 0, pair.app_port)
+    return ApplicationAddress(app.host, app.port, pair.app_port)
+
+
+class Application:
+    """``address`` of ``core``'s workload, by the configuration of this moment."""
+
+    __slots__ = ("_address", "_core", "_live", "_paths", "_seen")
+
+    def __init__(self, core: MeshCore, address: ApplicationAddress) -> None:
+        self._core = core
+        self._address = address
+        self._seen: Snapshot | None = None
+        self._live: Live | None = None
+        self._paths: tuple[VirtualHost, VirtualHost] | None = None
+
+    @property
+    def address(self) -> ApplicationAddress:
+        """Where it is."""
+        return self._address
+
+    def path(self, http2: bool) -> tuple[Live, VirtualHost]:
+        """What is at work now, and the virtual host that leads to the application. ``http2``: the request came so. Raises
+        ``LookupError`` of a mesh that is closed."""
+        live = self._core.live
+        if live is None:
+            raise LookupError("the mesh is closed")
+        if live.snapshot is not self._seen or self._live is None or self._paths is None:
+            self._seen = live.snapshot
+            self._live, self._paths = self._compiled(live.snapshot)
+        return self._live, self._paths[http2]
+
+    def _compiled(self, snapshot: Snapshot) -> tuple[Live, tuple[VirtualHost, VirtualHost]]:
+        port = self._address.known_as
+        mine = _own_cluster(snapshot, port)
+        limits = CircuitLimits() if mine is None else mine.limits
+        protocol = "" if mine is None else mine.protocol
+        key = f"inbound|{port}||"
+        retry = snapshot.inbound.of(port).mesh.inbound_retry
+        clusters: dict[str, Cluster] = {}
+        paths = []
+        for http2 in (False, True):
+            over_http2 = protocol in OVER_HTTP2 or (http2 and protocol in UNKNOWN)
+            name = f"{key}h2" if over_http2 else key
+            if name not in clusters:
+                clusters[name] = self._cluster(name, limits, over_http2)
+            destination = Destination("", "", port, 1, name)
+            rule = Rule(-1, "default", (), (destination,), SOLE, retry)
+            paths.append(VirtualHost("", port, "", (rule,), CATCH_ALL, note="the application", single=rule))
+        made = Snapshot(snapshot.version, snapshot.workload, {}, {}, clusters, paths[0], paths[0])
+        before = self._live
+        live = Live(made, self._core.clock.monotonic(), before, self._core.names.watch)
+        if before is not None:
+            gone: list[object] = []
+            for name, old in live.take_left_of(before).items():
+                now = live.bound.get(name)
+                old.retired = True
+                kept = set(now.targets.values()) if now is not None else set()
+                gone += [target for target in list(old.targets.values()) if target not in kept]
+            self._core.forget_targets(gone)
+        return live, (paths[0], paths[1])
+
+    def _cluster(self, key: str, limits: CircuitLimits, http2: bool) -> Cluster:
+        host = self._address.host
+        endpoint = Endpoint(host, self._address.port)
+        named = is_name(host)
+        return Cluster(
+            key=key,
+            host="",
+            subset="",
+            port=self._address.known_as,
+            endpoints=(endpoint,),
+            limits=limits,
+            balancer="ROUND_ROBIN",
+            http2=http2,
+            resolution="logical_dns" if named else "static",
+        )
+
+
+def _own_cluster(snapshot: Snapshot, port: int) -> Cluster | None:
+    """The cluster of this workload's own service that has its endpoints on ``port``, as clients here see it: connectionPool of
+    its DestinationRule counts for what comes in, too, as in Istio."""
+    service = snapshot.inbound.service
+    if not service:
+        return None
+    for cluster in snapshot.clusters.values():
+        if cluster.host == service and not cluster.subset and any(e.port == port for e in cluster.endpoints):
+            return cluster
+    return None

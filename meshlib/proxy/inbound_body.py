@@ -1,0 +1,71 @@
+"""The body of a request that comes in pieces: counted as it goes to the application, and looked at by checks before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshlib.policy.refusal import Refusal
+
+
+class TooLong(Exception):
+    """More has come than may: ``refusal`` says so to the client."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
+
+
+class ServedBody:
+    """``received`` is told of the size of each piece, and says whether that is too much. Checks look at the beginning by
+    ``peek_async``; the application reads it from its first byte all the same."""
+
+    __slots__ = ("_ended", "_kept", "_pieces", "_received", "too_long")
+
+    def __init__(self, source: AsyncIterable[bytes], received: Callable[[int], Refusal | None]) -> None:
+        self._pieces = aiter(source)
+        self._received = received
+        self._kept: deque[bytes] = deque()
+        self._ended = False
+        self.too_long: Refusal | None = None
+
+    async def peek_async(self, limit: int) -> tuple[bytes, bool]:
+        """As ``engine.body_source`` has it. Raises what the client's end brings about."""
+        seen = b"".join(self._kept)
+        while len(seen) < limit and not self._ended:
+            piece = await anext(self._pieces, None)
+            if piece is None:
+                self._ended = True
+            else:
+                self._kept.append(piece)
+                seen += piece
+        return seen, self._ended
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            if self._kept:
+                piece: bytes | None = self._kept.popleft()
+            else:
+                piece = None if self._ended else await anext(self._pieces, None)
+            if piece is None:
+                self._ended = True
+                return
+            self.too_long = self._received(len(piece))
+            if self.too_long is not None:
+                raise TooLong(self.too_long)
+            yield piece
+
+
+class WholeBody:
+    """One that is all here."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def peek_async(self, _limit: int) -> tuple[bytes, bool]:
+        """All of it."""
+        return self._body, True

@@ -1,0 +1,72 @@
+"""The hop from the inbound side of the proxy to its application: an outbound exchange over one endpoint, of which nothing is
+told but by the request that it is for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from meshlib.engine import replies
+from meshlib.engine.call import NO_TIMEOUTS, Call
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.route import straight
+from meshlib.proxy.forward import Forwarder, Forwarding, Responder
+
+if TYPE_CHECKING:
+    from meshlib.engine.explanation import Exchange
+    from meshlib.proxy.inbound_application import Application
+    from meshlib.proxy.request import ProxyRequest
+    from meshlib.transport.core.mesh_core import MeshCore
+
+AnyExchange = TypeVar("AnyExchange")
+
+
+class Untold:
+    """Records nothing: what the hop comes to is told with the request that was served."""
+
+    def began(self, _call: object) -> None:
+        """No span."""
+
+    def spanned(self, _span: object, exchange: AnyExchange) -> AnyExchange:
+        """As it is."""
+        return exchange
+
+    def ended(self, _call: object, _span: object) -> None:
+        """It is over."""
+
+    def broken(self, _call: object, _span: object) -> None:
+        """It was broken off."""
+
+
+UNTOLD = Untold()
+
+
+class Waiting(Responder, Protocol):
+    """Whom the response goes to: a request that is served."""
+
+    to_application: Exchange | None
+    """What becomes of the hop."""
+
+
+class ApplicationForwarder(Forwarder):
+    """Forwards to ``application``."""
+
+    def __init__(self, core: MeshCore, application: Application) -> None:
+        super().__init__(core)
+        self.telemetry = UNTOLD
+        self._application = application
+
+    def serve(self, request: ProxyRequest, waiting: Waiting, http2: bool) -> Forwarding | None:
+        """Begin; the response may be on its way before this returns. What this returns cancels it; None: the mesh is closed,
+        and the client was told."""
+        try:
+            live, path = self._application.path(http2)
+        except LookupError:
+            reply = replies.for_failure(Outcome(Failure.CLOSED))
+            waiting.respond(reply.status, reply.reason, reply.headers, reply.whole or b"", None)
+            return None
+        core = self.core
+        call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
+        call.record = waiting.to_application = straight(live.snapshot, path)
+        forwarding = Forwarding(self, call, waiting)
+        forwarding.start()
+        return forwarding

@@ -1,0 +1,243 @@
+"""A port of the inbound side of the proxy: TLS and plain text by the mode of the application's port, and what comes of each
+connection served to the application."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import socket
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.mesh_settings import DEFAULTS
+from meshlib.policy import deadline as deadlines
+from meshlib.policy.forwarded_client_cert import element
+from meshlib.policy.sidecar_headers import inbound_lines, proto_line
+from meshlib.proxy.http1_downstream import Http1Downstream
+from meshlib.proxy.inbound_application import Application, ApplicationAddress
+from meshlib.proxy.inbound_hop import ApplicationForwarder
+from meshlib.proxy.inbound_request import ServedRequest, ToApplication
+from meshlib.proxy.inbound_serving import Handle, Serving
+from meshlib.proxy.listener import Listener
+from meshlib.security.shown_certificate import shown_certificate
+from meshlib.serving.acceptor import Acceptor
+from meshlib.serving.port_mode import mode_of
+from meshlib.serving.tls_connections import TlsConnections
+from meshlib.serving.tls_minimum import tls_minimum_of
+from meshlib.transport.asgi.peer import address
+
+if TYPE_CHECKING:
+    from meshlib.compiler.mesh_settings import MeshSettings
+    from meshlib.policy.forwarded_client_cert import CertDetails
+    from meshlib.policy.sidecar_headers import ProxyHeaders
+    from meshlib.policy.spiffe_id import SpiffeId
+    from meshlib.proxy.forward import Responder
+    from meshlib.proxy.listener import Downstream
+    from meshlib.proxy.request import ProxyRequest
+    from meshlib.serving.tls_peer import TlsPeer
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.protocol.http1_request import Refused
+    from meshlib.transport.runtimes.serving import Server
+
+ALPN = ("http/1.1",)
+
+
+class InboundListener(Listener):
+    """Accepts on ``sock``, which listens already, for the application at ``application``, whose port is that of policies."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        server: Server,
+        application: ApplicationAddress,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.server = server
+        self.core = core = server.core
+        self.application = Application(core, application)
+        self.port = application.known_as
+        self.to_application = ApplicationForwarder(core, self.application)
+        super().__init__(sock, self.to_application, rng)
+        self.connections_over_tls = TlsConnections(core.identity, core.peers.identity_of, core.clock, core.real_alarms)
+        self.acceptor = Acceptor(
+            sock,
+            self,
+            lambda: mode_of(core, self.port),
+            core.identity,
+            core.clock,
+            core.real_alarms,
+            self.connections_over_tls,
+            alpn=ALPN,
+            minimum=functools.partial(tls_minimum_of, core),
+        )
+
+    async def start(self) -> None:
+        """Accept from now on."""
+        self.connections_over_tls.start()
+        self.acceptor.start()
+
+    def stop(self) -> None:
+        """Accept no more; every response is the last of its connection, and idle connections close."""
+        self.acceptor.stop()
+        super().stop()
+
+    async def drained(self, seconds: float) -> bool:
+        """As ``Listener``'s, handshakes included."""
+        await self.acceptor.settled()
+        for connection in list(self._connections):
+            connection.drain()
+        done = await super().drained(seconds)
+        self.connections_over_tls.stop()
+        return done
+
+    # -- what the acceptor asks for -------------------------------------------------------------------------------------
+
+    def plain(self) -> asyncio.Protocol:
+        """For a plain text connection."""
+        return InboundDownstream(InboundConnection(self, None))
+
+    def secure(self, peer: TlsPeer) -> asyncio.Protocol:
+        """For a TLS connection of this peer."""
+        return InboundDownstream(InboundConnection(self, peer))
+
+
+class InboundDownstream(Http1Downstream):
+    """A connection of HTTP/1.1, which the judge of TLS connections may end."""
+
+    __slots__ = ()
+
+    def shutdown(self) -> None:
+        """End it when what is under way has ended."""
+        self.drain()
+
+
+class InboundConnection:
+    """One connection of a client, as its requests know it; what its protocol takes for its listener."""
+
+    __slots__ = ("_details", "_element", "_listener", "_local_ip", "_peer", "_tls", "core", "loop", "proto", "rng")
+
+    def __init__(self, listener: InboundListener, tls: TlsPeer | None) -> None:
+        self._listener = listener
+        self._tls = tls  # and with it the connection, which is judged for as long as this serves it
+        self._peer = self._local_ip = ""
+        self._details: CertDetails | None = None  # by which the element was made
+        self._element: bytes | None = None
+        self.proto = proto_line(tls is not None)
+        self.core = listener.core
+        self.loop = listener.forwarder.loop
+        self.rng = listener.rng
+
+    # -- as a listener --------------------------------------------------------------------------------------------------
+
+    @property
+    def forwarder(self) -> InboundConnection:
+        """What takes its requests."""
+        return self
+
+    @property
+    def draining(self) -> bool:
+        """Whether responses are the last of their connection."""
+        return self._listener.draining
+
+    def opened(self, connection: Downstream) -> None:
+        """It is there."""
+        self._peer = _told(connection.transport.get_extra_info("peername"))
+        name = connection.transport.get_extra_info("sockname")
+        self._local_ip = name[0] if isinstance(name, tuple) else ""
+        self._listener.opened(connection)
+
+    def closed(self, connection: Downstream) -> None:
+        """It has gone."""
+        self._listener.closed(connection)
+
+    def refused(self, refused: Refused) -> None:
+        """A request was refused before anything was decided about it."""
+        self._listener.refused(refused)
+
+    # -- requests -------------------------------------------------------------------------------------------------------
+
+    def forward(self, request: ProxyRequest, responder: Responder) -> Handle:
+        """Serve it; the response may be on its way before this returns. What this returns cancels it."""
+        listener = self._listener
+        server, core = listener.server, listener.core
+        mesh = _settings(core, listener.port)
+        settings = mesh.proxy_headers
+        sent = self._sent(request, settings, mesh.peer_metadata is not None)
+        tls = self._tls
+        served = ServedRequest(
+            sent, self._peer, self._local_ip, listener.port, "" if tls is None else tls.sni, tls is not None
+        )
+        if request.version is not None:
+            served.version = request.version
+            served.http2 = request.version[:6] == "HTTP/2"
+        if tls is not None:
+            served.mutual = True
+            found = _identity(core, tls)
+            if found is not None:
+                served.peer_id, served.principal = found, found.text
+        upgrade = served.header("upgrade")
+        serving = Serving(
+            server,
+            listener.to_application,
+            settings,
+            served,
+            responder,
+            None if upgrade else self._deadline(served, server),
+            lasts=upgrade is not None,
+        )
+        serving.start()
+        return Handle(serving)
+
+    def _sent(self, request: ProxyRequest, settings: ProxyHeaders, metadata_is_read: bool) -> ToApplication:
+        lines, lower = inbound_lines(
+            request.lines,
+            request.lower,
+            self.proto,
+            settings.client_cert,
+            self._about_the_peer(settings.details),
+            metadata_is_read,
+        )
+        return ToApplication(
+            request.method.encode("latin-1"),
+            request.authority.encode("latin-1"),
+            request.target,
+            lines,
+            lower,
+            request.body,
+        )
+
+    def _about_the_peer(self, details: CertDetails) -> bytes | None:
+        """The element of X-Forwarded-Client-Cert; None in plain text."""
+        tls = self._tls
+        if tls is None:
+            return None
+        if self._details is not details:
+            self._element = element(shown_certificate(tls.credentials.svid.leaf, tls.leaf, tls.chain), details)
+            self._details = details
+        return self._element
+
+    def _deadline(self, request: ServedRequest, server: Server) -> float | None:
+        """When the caller gives up, by the mesh's clock; None: it does not say."""
+        for name in server.deadline_names():
+            value = request.header(name)
+            if value is not None:
+                seconds = deadlines.read(name, value)
+                if seconds is not None:
+                    return server.clock.monotonic() + seconds
+        return None
+
+
+def _settings(core: MeshCore, port: int) -> MeshSettings:
+    live = core.live
+    return DEFAULTS if live is None else live.inbound.of(port).settings.mesh
+
+
+def _identity(core: MeshCore, tls: TlsPeer) -> SpiffeId | None:
+    """Asked at each request: roots may have been dropped meanwhile."""
+    return core.peers.identity_of(tls.leaf, tls.chain)
+
+
+def _told(name: object) -> str:
+    if isinstance(name, tuple):
+        return address(name[0], name[1])
+    return f"unix:{name}" if isinstance(name, str) and name else ""

@@ -1,0 +1,128 @@
+"""A request that came to the inbound side of the proxy: as policies see it (``ServedRequest``), and as its application gets it
+(``ToApplication``). Both are over the bytes that it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from meshlib.engine.inbound_request import InboundRequest
+from meshlib.proxy.request import ProxyRequest
+from meshlib.transport.protocol.raw_head import RawHead
+
+if TYPE_CHECKING:
+    from meshlib.engine.body_source import BodySource
+    from meshlib.engine.header_changes import HeaderChanges
+    from meshlib.policy.ext_authz import Change
+    from meshlib.policy.header_ops import RawHeaders
+    from meshlib.policy.peer_metadata import PeerMetadata
+    from meshlib.policy.spiffe_id import SpiffeId
+    from meshlib.transport.protocol.request_body import ReplayBody
+
+
+class ToApplication(ProxyRequest):
+    """A request on its way to the application. Which attempt of its sender's it is has been written by a proxy before this one
+    or not at all: Istio's inbound routes count none."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        method: bytes,
+        authority: bytes,
+        target: bytes,
+        lines: bytes,
+        lower: bytes,
+        body: bytes | ReplayBody | None,
+    ) -> None:
+        super().__init__(method, authority, target, lines, lower, body)
+        self.has_envoy_headers = False  # those that say how to route were taken away
+
+    def count_first(self) -> RawHeaders:
+        """Nothing is counted."""
+        return self.headers
+
+    def attempt_headers(self, attempt: int) -> RawHeaders | RawHead:
+        """The same for every attempt."""
+        return self._headers
+
+
+class ServedRequest(InboundRequest):
+    """``sent``: what goes to the application, if policies let it. Of the connection: ``peer``, ``local_ip``, ``sni`` and
+    ``secure``; ``port`` is the application's."""
+
+    # No slots, as AsgiRequest has none: what is the same for most requests stands here, and what few are asked for is made
+    # when it is
+    mutual = False
+    principal = ""
+    peer_id: SpiffeId | None = None
+    peer_metadata: PeerMetadata | None = None
+    claims: Mapping[str, object] | None = None
+    request_principal = ""
+    routed: str | None = None
+    body_source: BodySource | None = None
+    deadline: float | None = None
+    for_application: HeaderChanges | None = None
+    body: bytes | None = None
+    counted = False
+    asked: tuple[str, ...] = ()
+    host_known = True
+    http2 = False
+    _values: dict[str, list[str]] | None = None
+    _sent_headers: RawHeaders | None = None
+    _source_ip: str | None = None
+    _for_caller: tuple[Change, ...] = ()
+    _told: list[tuple[bytes, bytes]] | None = None
+
+    def __init__(self, sent: ToApplication, peer: str, local_ip: str, port: int, sni: str, secure: bool) -> None:
+        self.sent_on = sent
+        self.method = sent.method
+        self.path = sent.path
+        self.query = sent.query
+        self.protocol = sent.protocol
+        self.version = sent.version
+        self.authority = sent.authority
+        self.target = sent.target
+        self.peer = peer
+        self.local_ip = local_ip
+        self.port = port
+        self.sni = sni
+        self.secure = secure
+        self.scheme = "https" if secure else "http"
+
+    @property
+    def _raw(self) -> RawHeaders:  # type: ignore[override]
+        return RawHead(self.sent_on.lines).pairs
+
+    @property
+    def for_caller(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]
+        """Headers that the response gets."""
+        if self._told is None:
+            self._told = []
+        return self._told
+
+    @property
+    def changes_response(self) -> bool:
+        """Whether the response gets other headers than the application's."""
+        return self._told is not None or self._for_caller != ()
+
+    def header(self, name: str) -> str | None:
+        """As ``InboundRequest``'s: found in the bytes until a check changes something."""
+        return self.sent_on.header(name) if self._values is None else super().header(name)
+
+    def header_values(self, name: str) -> list[str] | None:
+        """As ``InboundRequest``'s."""
+        return self.sent_on.header_values(name) if self._values is None else super().header_values(name)
+
+    def header_bytes(self) -> int:
+        """As ``InboundRequest``'s."""
+        return self.sent_on.size - len(self.sent_on.body if isinstance(self.sent_on.body, bytes) else b"")
+
+    def for_the_application(self) -> ToApplication:
+        """What is sent on, as the checks have changed it."""
+        sent, changes = self.sent_on, self.for_application
+        if changes is not None:
+            sent.headers = changes.applied(sent.headers)
+            if changes.target is not None:
+                sent.target = changes.target
+        return sent

@@ -1,0 +1,362 @@
+"""One request that comes to the application behind the proxy: its inbound exchange, then the hop to the application, which is
+an outbound exchange (``forward.py``), and the response on its way back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from meshlib.engine.body_source import NO_BODY
+from meshlib.engine.drivers import finish, run_async
+from meshlib.engine.effects import Ended, Serve
+from meshlib.engine.inbound import CUT, inbound
+from meshlib.engine.wire_headers import size_of
+from meshlib.policy.refusal import Refusal
+from meshlib.proxy.inbound_body import ServedBody, WholeBody
+from meshlib.proxy.server_headers import as_server
+from meshlib.transport.asgi.messages import grpc_status
+from meshlib.transport.asgi.refusals import response_of
+from meshlib.transport.protocol.request_body import ReplayBody
+
+if TYPE_CHECKING:
+    from meshlib.engine.effects import Step
+    from meshlib.engine.explanation import Exchange
+    from meshlib.engine.inbound import InboundCall, InboundExchange
+    from meshlib.engine.plain_request import PlainRequest
+    from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.policy.sidecar_headers import ProxyHeaders
+    from meshlib.proxy.forward import Forwarding, Responder
+    from meshlib.proxy.inbound_hop import ApplicationForwarder
+    from meshlib.proxy.inbound_request import ServedRequest
+    from meshlib.telemetry.inbound_tracing import ServedSpan
+    from meshlib.transport.runtimes.serving import Server
+    from meshlib.transport.upstream.switched import AsyncSwitched
+
+log = logging.getLogger("meshlib.proxy")
+
+BROKEN = Refusal(500, "Internal Server Error", detail="proxy_failed")
+ENDED = {status: Ended(status) for status in range(100, 600)}
+
+
+class Serving:
+    """``responder`` is the client's. As one itself it hears what the application responds; ``handle`` is for who has brought
+    the request."""
+
+    __slots__ = (
+        "_body",
+        "_exchange",
+        "_forwarder",
+        "_forwarding",
+        "_grpc",
+        "_responder",
+        "_server",
+        "_settings",
+        "_span",
+        "_task",
+        "call",
+        "over",
+        "request",
+        "to_application",
+    )
+
+    def __init__(
+        self,
+        server: Server,
+        forwarder: ApplicationForwarder,
+        settings: ProxyHeaders,
+        request: ServedRequest,
+        responder: Responder,
+        deadline: float | None,
+        lasts: bool,
+    ) -> None:
+        self._server = server
+        self._forwarder = forwarder
+        self._settings = settings
+        self.request = request
+        self._responder = responder
+        self._span: ServedSpan | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._forwarding: Forwarding | None = None
+        self._body: ServedBody | None = None
+        self._grpc: int | None = None
+        self.over = False
+        self.call: InboundCall = server.call(request, deadline, lasts=lasts)
+        self._exchange: InboundExchange
+        self.to_application: Exchange | None = None
+        """What became of the hop to it."""
+
+    def start(self) -> None:
+        """Ask the checks; the response may be on its way before this returns."""
+        server, request = self._server, self.request
+        body = request.sent_on.body
+        if isinstance(body, bytes):
+            request.body_source = WholeBody(body)
+        elif body is not None:
+            self._body = request.body_source = ServedBody(aiter(body), self.call.received)
+        else:
+            request.body_source = NO_BODY
+        self._span = server.telemetry.began(self.call)
+        self._exchange = exchange = inbound(self.call)
+        try:
+            effect = next(exchange)
+            if type(effect) is Serve:  # nearly always
+                self._decided(effect)
+            else:
+                self._task = self._forwarder.loop.create_task(self._ask(effect))
+        except Exception:  # noqa: BLE001 (a bug: nobody comes in, the client gets a response and we the traceback)
+            self._broken()
+
+    async def _ask(self, begun: Step[PlainRequest]) -> None:
+        """In a task: a check waits for something."""
+        try:
+            effect = await run_async(self._exchange, self._server.awaited, begun)
+            self._task = None
+            self._decided(effect)
+        except asyncio.CancelledError:  # the client has gone; the exchange is closed
+            self._drop()
+            raise
+        except ConnectionError:  # it has gone while its body was looked at
+            self._drop()
+        except Exception:  # noqa: BLE001 (as in ``start``)
+            self._broken()
+
+    def _decided(self, serve: Serve) -> None:
+        request = self.request
+        request.body_source = None  # they refer to each other
+        if serve.refusal is not None:
+            self._refuse(serve.refusal)
+            return
+        sent = request.for_the_application()
+        body = sent.body
+        if isinstance(body, bytes):
+            too_long = self.call.received(len(body))
+            if too_long is not None:
+                self._cut_off(too_long)
+                return
+        elif self._body is not None:
+            sent.body = ReplayBody(aiter(self._body), 0)
+        self._forwarding = self._forwarder.serve(sent, self, request.http2)
+        if self.over:
+            self._forwarding = None
+
+    # -- what whoever brought the request tells of its client -----------------------------------------------------------
+
+    def cancel(self) -> None:
+        """It has gone."""
+        if self.over:
+            return
+        if self._task is not None:
+            self._task.cancel()
+            return
+        forwarding, self._forwarding = self._forwarding, None
+        if forwarding is not None:
+            forwarding.cancel()
+        self._end(CUT)
+
+    def client_takes(self, writable: bool) -> None:
+        """It takes (or for now does not take) what is written to it."""
+        if self._forwarding is not None:
+            self._forwarding.writable(writable)
+
+    # -- Responder: what the application says ---------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client takes what is written."""
+        return self._responder.writable
+
+    async def drained(self) -> None:
+        """Until it does."""
+        await self._responder.drained()
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """A response that is all here."""
+        if self.over:
+            return
+        body = self._body
+        if body is not None and body.too_long is not None:
+            self._cut_off(body.too_long)
+            return
+        headers = self._head(status, headers)
+        if self.request.method != "HEAD":
+            self.call.response_bytes += len(whole)
+        if trailers:
+            self._grpc = grpc_status(trailers, self._grpc)
+        self._end(self._whole(status))
+        self._responder.respond(status, reason, headers, whole, trailers)
+
+    def begin(self, status: int, reason: bytes, headers: Headers) -> None:
+        """The head of a response whose body follows."""
+        self._responder.begin(status, reason, self._head(status, headers))
+
+    def write(self, data: bytes) -> None:
+        """Some bytes of it."""
+        if not self.over:
+            self.call.response_bytes += len(data)
+            self._responder.write(data)
+
+    def end(self, trailers: RawHeaders | None) -> None:
+        """It is over."""
+        if self.over:
+            return
+        if trailers:
+            self._grpc = grpc_status(trailers, self._grpc)
+        self._end(self._whole(self.call.sent))
+        self._responder.end(trailers)
+
+    def cut(self) -> None:
+        """The application has not ended what it began."""
+        if self.over:
+            return
+        grpc = 2 if self.request.protocol == "grpc" else None
+        self._end(Ended(self.call.sent, grpc, self._flags() or "UC"))
+        self._responder.cut()
+
+    def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
+        """101: another protocol from here on; the request is served until that ends."""
+        headers = self._head(status, headers)
+        self._forwarding = None
+        self._responder.switch(status, reason, headers, SwitchedServing(upstream, self))  # type: ignore[arg-type]
+
+    def left(self) -> None:
+        """What was spoken after 101 has ended."""
+        self._end(Ended(self.call.sent))
+
+    # -- ends -----------------------------------------------------------------------------------------------------------
+
+    def _head(self, status: int, headers: Headers) -> RawHeaders:
+        """The headers of a response as the client gets them, noted."""
+        call, request = self.call, self.request
+        made = self._forwarder_headers(headers)
+        if request.changes_response:
+            made = request.response_headers(made)
+        call.sent = status
+        call.response_head = made
+        call.response_head_bytes = size = size_of(made)
+        call.response_bytes += size
+        if call.tells:
+            call.head_at = call.clock.monotonic()
+        if request.protocol == "grpc":
+            self._grpc = grpc_status(made, None)
+        return made
+
+    def _forwarder_headers(self, headers: Headers) -> RawHeaders:
+        """With who we are, and when it is."""
+        return as_server(headers, self._settings, self.call.clock)
+
+    def _whole(self, status: int) -> Ended:
+        flags = self._flags()
+        if self.request.protocol != "grpc":
+            return Ended(status, None, flags) if flags else ENDED.get(status) or Ended(status)
+        return Ended(status, 2 if self._grpc is None else self._grpc, flags)
+
+    def _flags(self) -> str:
+        """What went wrong on the way to the application."""
+        hop = self.to_application
+        return "" if hop is None else hop.flags
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Respond in place of the application, which is not asked."""
+        status, headers, body = response_of(refusal, self.request)
+        made = self._forwarder_headers(headers)
+        self.call.response_head = made
+        self.call.response_head_bytes = size_of(made)
+        self.call.response_bytes += self.call.response_head_bytes + len(body)
+        self._end(CUT)
+        self._responder.respond(status, b"", made, body, None)
+
+    def _cut_off(self, refusal: Refusal) -> None:
+        """The body is more than may come: in place of what the application would have said, or amid that."""
+        call = self.call
+        call.refusal = refusal
+        if call.sent:
+            self._end(Ended(call.sent))
+            self._responder.cut()
+            return
+        status, headers, body = response_of(refusal, self.request)
+        made = self._forwarder_headers(headers)
+        call.response_head_bytes = size_of(made)
+        call.response_bytes += call.response_head_bytes + len(body)
+        self._end(Ended(refusal.status, refusal.grpc if self.request.protocol == "grpc" else None, refusal.flag))
+        self._responder.respond(status, b"", made, body, None)
+
+    def _end(self, ended: Ended) -> None:
+        """The first time counts."""
+        if self.over:
+            return
+        self.over = True
+        self._forwarding = None
+        call = self.call
+        call.request_head_bytes = self.request.header_bytes()
+        call.request_bytes += call.request_head_bytes
+        finish(self._exchange, ended)
+        self._server.telemetry.ended(call, self._span)
+
+    def _drop(self) -> None:
+        """The exchange was closed with the request undecided."""
+        self._task = None
+        if not self.over:
+            self.over = True
+            self._server.telemetry.broken(self.call, self._span)
+
+    def _broken(self) -> None:
+        """A bug of ours."""
+        log.exception("a request could not be served")
+        self._task = None
+        if self.over:
+            return
+        self.over = True
+        self._exchange.close()
+        self._server.telemetry.broken(self.call, self._span)
+        if self.call.sent:
+            self._responder.cut()
+            return
+        self._responder.respond(
+            BROKEN.status, b"", self._forwarder_headers(BROKEN.http_headers()), BROKEN.content, None
+        )
+
+
+class SwitchedServing:
+    """A connection after 101: ``serving`` is told of its end, once."""
+
+    __slots__ = ("_serving", "_upstream")
+
+    def __init__(self, upstream: AsyncSwitched, serving: Serving) -> None:
+        self._upstream = upstream
+        self._serving = serving
+
+    async def read(self, most: int, timeout: float | None) -> bytes:
+        """As ``AsyncSwitched``'s."""
+        data = await self._upstream.read(most, timeout)
+        self._serving.call.response_bytes += len(data)
+        return data
+
+    async def write(self, data: bytes, timeout: float | None) -> None:
+        """As ``AsyncSwitched``'s."""
+        self._serving.call.request_bytes += len(data)
+        await self._upstream.write(data, timeout)
+
+    async def aclose(self) -> None:
+        """As ``AsyncSwitched``'s."""
+        try:
+            await self._upstream.aclose()
+        finally:
+            self._serving.left()
+
+
+class Handle:
+    """What cancels a request that is being served."""
+
+    __slots__ = ("_serving",)
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    def cancel(self) -> None:
+        """Its client has gone."""
+        self._serving.cancel()
+
+    def writable(self, writable: bool) -> None:
+        """Its client takes what is written, or for now does not."""
+        self._serving.client_takes(writable)

@@ -1,0 +1,42 @@
+"""What a proxy adds to every response, whoever made it, as Envoy does: who has sent it, and when."""
+
+from __future__ import annotations
+
+import operator
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshlib.clock import Clock
+    from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.policy.sidecar_headers import ProxyHeaders
+
+SERVICE_TIME = b"x-envoy-upstream-service-time"
+_NAME = operator.itemgetter(0)
+_date: tuple[int, bytes] = 0, b""
+
+
+def as_server(headers: Headers, settings: ProxyHeaders, clock: Clock) -> RawHeaders:
+    """``headers`` as a client gets them: ``settings.server`` in place of what upstream calls itself, Date where it has none."""
+    names = set(map(bytes.lower, map(_NAME, headers)))
+    made = list(headers)
+    server = settings.server
+    if server and b"server" in names:
+        made = [pair for pair in made if len(pair[0]) != 6 or pair[0].lower() != b"server"]
+    if not settings.debug and SERVICE_TIME in names:
+        made = [pair for pair in made if pair[0].lower() != SERVICE_TIME]
+    if b"date" not in names:
+        made.append((b"date", _now(clock)))
+    if server:
+        made.append((b"server", server.encode("latin-1", "replace")))
+    return made
+
+
+def _now(clock: Clock) -> bytes:
+    """HTTP's date, made once a second."""
+    global _date
+    now = int(clock.time())
+    found = _date
+    if found[0] != now:
+        _date = found = now, formatdate(now, usegmt=True).encode()
+    return found[1]

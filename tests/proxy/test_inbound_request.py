@@ -1,0 +1,70 @@
+"""A request over its bytes, as policies of servers read and change it, and as it goes to the application."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshlib.policy.ext_authz import Change
+from meshlib.proxy.inbound_request import ServedRequest, ToApplication
+
+LINES = b"Host: reviews:9080\r\nX-Two: a\r\nx-two: b\r\nAccept: x\r\n"
+
+
+def request(lines: bytes = LINES, target: bytes = b"/a/b?c=d", body: bytes | None = None) -> ServedRequest:
+    sent = ToApplication(b"GET", b"reviews:9080", target, lines, b"\r\n" + lines.lower(), body)
+    return ServedRequest(sent, "10.0.0.7:4711", "10.0.0.1", 9080, "outbound_.9080_._.reviews", True)
+
+
+def test_policies_see_the_request_and_its_connection():
+    made = request()
+    assert (made.method, made.path, made.query, made.full_path) == ("GET", "/a/b", "c=d", "/a/b?c=d")
+    assert (made.authority, made.host_known, made.scheme) == ("reviews:9080", True, "https")
+    assert (made.source_ip, made.remote_ip, made.local_ip, made.port) == ("10.0.0.7", "10.0.0.7", "10.0.0.1", 9080)
+    assert (made.protocol, made.http2, made.principal, made.mutual) == ("http", False, "", False)
+
+
+def test_headers_are_found_by_their_name():
+    made = request()
+    assert (made.header("accept"), made.header("x-two"), made.header("none")) == ("x", "a,b", None)
+    assert made.header_values("x-two") == ["a", "b"]
+    assert made.header_values("accept") is None
+    assert made.header_lists()["x-two"] == ["a", "b"]
+
+
+def test_what_checks_change_the_next_check_and_the_application_see():
+    made = request()
+    made.put("x-two", b"c")
+    made.add("x-new", b"1")
+    made.take_away("accept")
+    made.retarget("e=f")
+    assert (made.header("x-two"), made.header("x-new"), made.header("accept")) == ("c", "1", None)
+    sent = made.for_the_application()
+    assert sent.headers == [(b"Host", b"reviews:9080"), (b"x-two", b"c"), (b"x-new", b"1")]
+    assert sent.target == b"/a/b?e=f"
+
+
+def test_a_request_that_nobody_changes_goes_on_as_the_bytes_that_came():
+    sent = request().for_the_application()
+    assert sent.attempt_headers(3).lines == LINES
+    assert sent.count_first() == sent.headers
+    assert sent.scheme == "http"
+
+
+def test_the_number_of_the_attempt_that_came_goes_on():
+    lines = LINES + b"x-envoy-attempt-count: 7\r\n"
+    assert request(lines).for_the_application().attempt_headers(1).lines == lines
+
+
+def test_a_response_gets_what_checks_want_it_to():
+    made = request()
+    assert not made.changes_response
+    made.for_caller.append((b"x-limit", b"1"))
+    made.tell_caller((Change("x-a", b"2", "set"),))
+    assert made.changes_response
+    assert made.response_headers([(b"x-a", b"1")]) == [(b"x-limit", b"1"), (b"x-a", b"2")]
+
+
+@pytest.mark.parametrize("body", [None, b"", b"abc"])
+def test_its_head_is_as_long_as_its_names_and_values(body):
+    pairs = sum(len(name) + len(value) for name, value in request().headers)
+    assert request(body=body).header_bytes() == len("GET") + len("/a/b?c=d") + pairs

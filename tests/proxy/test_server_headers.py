@@ -1,0 +1,43 @@
+"""What a proxy adds to every response."""
+
+from __future__ import annotations
+
+from meshlib.policy.sidecar_headers import ProxyHeaders
+from meshlib.proxy.server_headers import as_server
+from tests.support.fake_clock import FakeClock
+
+
+class AtSix(FakeClock):
+    def time(self) -> float:
+        return 784_111_777.0 + self.now - FakeClock().now
+
+
+DATE = (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")
+
+
+def test_who_has_sent_it_and_when():
+    assert as_server([(b"A", b"1")], ProxyHeaders(), AtSix()) == [(b"A", b"1"), DATE, (b"server", b"istio-envoy")]
+
+
+def test_in_place_of_what_the_application_calls_itself_but_with_its_date():
+    headers = [(b"Server", b"nginx"), (b"DATE", b"today"), (b"SeRvEr", b"x")]
+    assert as_server(headers, ProxyHeaders(), AtSix()) == [(b"DATE", b"today"), (b"server", b"istio-envoy")]
+
+
+def test_the_application_may_keep_its_name():
+    headers = [(b"Server", b"nginx")]
+    assert as_server(headers, ProxyHeaders(server=""), AtSix()) == [(b"Server", b"nginx"), DATE]
+
+
+def test_how_long_it_took_can_be_left_out():
+    headers = [(b"X-Envoy-Upstream-Service-Time", b"3")]
+    found = as_server(headers, ProxyHeaders(debug=False), AtSix())
+    assert found == [DATE, (b"server", b"istio-envoy")]
+    assert as_server(headers, ProxyHeaders(), AtSix())[0] == headers[0]
+
+
+def test_the_date_goes_on_with_the_clock():
+    clock = AtSix()
+    first = dict(as_server([], ProxyHeaders(), clock))[b"date"]
+    clock.now += 1
+    assert (first, dict(as_server([], ProxyHeaders(), clock))[b"date"][-6:]) == (DATE[1], b"38 GMT"[-6:])
