@@ -105,12 +105,6 @@ class _Changing(Rule):
         self._change = change
 
     def _plan(self, send: Send, _rng: random.Random) -> Plan:
-        called = getattr(send.call.request, "method_called", None)
-        if called is not None and called.streaming:
-            raise TypeError(
-                f"chaos cannot do {self.kind} to {send.call.request.path}: its responses are a stream, which grpcio hands to "
-                "the caller itself; use an upstream: upstreams.grpc(...).reset(after=...)"
-            )
         return Plan(change=self._change(send))
 
 
@@ -142,18 +136,18 @@ class Where(Chance):
 
     def reset(self, *, after: int | None = None) -> Rule:
         """The connection breaks: before the server has seen the request; or ``after`` so many bytes of the response's body (of
-        a gRPC call: when the server has begun to respond)."""
+        a gRPC call: when the server has begun to respond; of a stream of gRPC so many messages)."""
         if after is None:
             return self._failing("reset", injections.reset)
-        return self._changing("reset", lambda _: injections.cut(after, clean=False))
+        return self._changing("reset", lambda send: injections.cut(send, after, clean=False))
 
     def lost_response(self) -> Rule:
         """The server gets the request and does its work, and the connection breaks before the response begins."""
         return self._changing("lost_response", injections.lose)
 
     def partial_body(self, after: int = 0) -> Rule:
-        """The server closes the connection ``after`` so many bytes of the response's body."""
-        return self._changing("partial_body", lambda _: injections.cut(after, clean=True))
+        """The server closes the connection ``after`` so many bytes of the response's body (of a stream of gRPC: messages)."""
+        return self._changing("partial_body", lambda send: injections.cut(send, after, clean=True))
 
     def down(self) -> Rule:
         """The endpoint is dead: connections are refused. ``rule.end()`` revives it."""

@@ -46,11 +46,16 @@ def reset(_send: Send) -> Outcome:
     return _failed(Failure.RESET, outcome.detail, outcome.error)
 
 
-def cut(after: int, clean: bool) -> Callable[[Outcome], Outcome]:
-    """Cuts a response after so many bytes of its body; ``clean``: the server closes the connection, and does not reset it."""
+def cut(send: Send, after: int, clean: bool) -> Callable[[Outcome], Outcome]:
+    """Cuts a response after so many bytes of its body (a stream of gRPC: messages); ``clean``: the server closes the
+    connection, and does not reset it."""
     detail = f"{BODY_CUT if clean else body_broke(_reset_by_peer())} ({INJECTED})"
 
     def change(outcome: Outcome) -> Outcome:
+        if _streams(send):
+            from meshlib.testing.grpc_streams import cut_stream
+
+            return cut_stream(outcome, after, send.call.messages, detail)
         if _is_grpc(outcome):
             return _ended_in_the_middle(outcome, detail)
         if outcome.whole == b"" or outcome.status in NO_BODY:
@@ -66,6 +71,10 @@ def lose(send: Send) -> Callable[[Outcome], Outcome]:
 
     def change(outcome: Outcome) -> Outcome:
         outcome.drop()
+        if _streams(send):
+            from meshlib.testing.grpc_streams import give_up
+
+            give_up(outcome)
         return reset(send)
 
     return change
@@ -77,6 +86,12 @@ def _reset_by_peer() -> ConnectionResetError:
 
 def _failed(failure: Failure, detail: str, error: BaseException | None = None) -> Outcome:
     return Outcome(failure, f"{detail} ({INJECTED})", error)
+
+
+def _streams(send: Send) -> bool:
+    """Whether its response is a stream of gRPC."""
+    called = getattr(send.call.request, "method_called", None)
+    return called is not None and bool(called.streaming)
 
 
 def _is_grpc(outcome: Outcome) -> bool:

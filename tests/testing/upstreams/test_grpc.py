@@ -239,10 +239,3 @@ def test_a_lost_response_is_of_a_call_that_was_served(upstreams, mesh, chaos, ru
     messages, call = Caller(runtime, mesh).call()
     assert (messages, failures(call)) == ([b"five"], ["reset", "200"])
     assert len(ratings.requests) == 2
-
-
-def test_a_stream_cannot_be_cut_here_and_says_what_can(upstreams, mesh, chaos):
-    upstreams.grpc("ratings")
-    chaos.on("ratings").reset(after=1)
-    with mesh().grpc_channel("ratings:80") as channel, pytest.raises(TypeError, match="use an upstream"):
-        list(channel.unary_stream(METHOD)(b""))

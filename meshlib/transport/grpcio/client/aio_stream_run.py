@@ -79,6 +79,7 @@ class StreamRun(AioRun):
             delivered = await run_async(self.exchange, self.runtime)
             outcome = delivered.outcome
             if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
+                self.messages = self.first = None  # of an attempt that the caller never sees
                 return self.settle(outcome)
             record = self.call.record
             record.status, record.grpc_status = outcome.status, outcome.code

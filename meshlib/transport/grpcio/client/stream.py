@@ -153,7 +153,9 @@ class StreamCall(PublicCall):
             if attempt is None:
                 if run.error is not None:
                     raise run.error
-                if isinstance(run.inner, RpcFailed):  # a policy's own OK
+                if isinstance(run.inner, RpcFailed):  # a policy's own status
+                    if run.inner.code() is not grpc.StatusCode.OK:
+                        raise run.inner
                     raise StopIteration
                 self._read = reader_of(run.shown())
                 return self.__next__()  # ended already: StopIteration, or the server's status

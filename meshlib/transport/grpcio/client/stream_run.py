@@ -122,7 +122,20 @@ class StreamRun(CallbackRun):
                 if wants_headers(attempt.effect):
                     outcome.tell_headers(attempt.inner.initial_metadata(), None, "")
                 attempt.done(outcome)
+                if (
+                    self.inner is not attempt.inner
+                ):  # it is not what the caller gets: a test has made another outcome of it
+                    attempt.state = "ended"
+                    self._forget(attempt)
+                    return False
         return True
+
+    def _forget(self, attempt: StreamAttempt) -> None:
+        """Nobody reads it any more."""
+        with self.changed:
+            if self.current is attempt:
+                self.current = None
+            self.changed.notify_all()
 
     def give_up(self, attempt: StreamAttempt, outcome: Outcome) -> None:
         """The attempt is over without a response."""
@@ -132,10 +145,7 @@ class StreamRun(CallbackRun):
             attempt.state = "ended"
             if attempt.alarm is not None:
                 attempt.alarm.cancel()
-            with self.changed:
-                if self.current is attempt:
-                    self.current = None
-                self.changed.notify_all()
+            self._forget(attempt)
             attempt.done(outcome)
 
     def head_late(self, attempt: StreamAttempt) -> None:
