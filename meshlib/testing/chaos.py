@@ -139,7 +139,7 @@ class Where(Chance):
         a gRPC call: when the server has begun to respond; of a stream of gRPC so many messages)."""
         if after is None:
             return self._failing("reset", injections.reset)
-        return self._changing("reset", lambda send: injections.cut(send, after, clean=False))
+        return self._changing("reset", lambda send: injections.cut(after, False, send))
 
     def lost_response(self) -> Rule:
         """The server gets the request and does its work, and the connection breaks before the response begins."""
@@ -147,7 +147,7 @@ class Where(Chance):
 
     def partial_body(self, after: int = 0) -> Rule:
         """The server closes the connection ``after`` so many bytes of the response's body (of a stream of gRPC: messages)."""
-        return self._changing("partial_body", lambda send: injections.cut(send, after, clean=True))
+        return self._changing("partial_body", lambda send: injections.cut(after, True, send))
 
     def down(self) -> Rule:
         """The endpoint is dead: connections are refused. ``rule.end()`` revives it."""

@@ -46,9 +46,10 @@ def cut_stream(outcome: Outcome, after: int, come: int, detail: str) -> Outcome:
 
 
 def give_up(outcome: Outcome) -> None:
-    """Nobody reads the stream."""
-    if type(outcome) is GrpcOutcome and outcome.grpc_status is None:
-        outcome.call.cancel()
+    """Nobody reads the response any more."""
+    cancel = getattr(outcome.call, "cancel", None) if type(outcome) is GrpcOutcome else None
+    if cancel is not None:
+        cancel()
 
 
 # -- threads ----------------------------------------------------------------------------------------------------------

@@ -46,13 +46,13 @@ def reset(_send: Send) -> Outcome:
     return _failed(Failure.RESET, outcome.detail, outcome.error)
 
 
-def cut(send: Send, after: int, clean: bool) -> Callable[[Outcome], Outcome]:
+def cut(after: int, clean: bool, send: Send | None = None) -> Callable[[Outcome], Outcome]:
     """Cuts a response after so many bytes of its body (a stream of gRPC: messages); ``clean``: the server closes the
     connection, and does not reset it."""
     detail = f"{BODY_CUT if clean else body_broke(_reset_by_peer())} ({INJECTED})"
 
     def change(outcome: Outcome) -> Outcome:
-        if _streams(send):
+        if send is not None and _streams(send):
             from meshlib.testing.grpc_streams import cut_stream
 
             return cut_stream(outcome, after, send.call.messages, detail)
@@ -71,7 +71,7 @@ def lose(send: Send) -> Callable[[Outcome], Outcome]:
 
     def change(outcome: Outcome) -> Outcome:
         outcome.drop()
-        if _streams(send):
+        if _is_grpc(outcome) and _streams(send):
             from meshlib.testing.grpc_streams import give_up
 
             give_up(outcome)
