@@ -313,6 +313,13 @@ class Telemetry(Watcher[Call, CallSpan]):
         """``exchange``, with a span for each attempt."""
         return spanned(span, exchange, self._do)
 
+    def broken(self, call: Call, span: CallSpan | None) -> None:
+        """A call is over amid its work. What is noted of it keeps no connection: the body of its response has other owners."""
+        outcome = call.outcome
+        if outcome is not None:
+            outcome.body = None
+        super().broken(call, span)
+
     def _do(self, method: Callable[..., None], *arguments: object) -> None:
         try:
             method(*arguments)

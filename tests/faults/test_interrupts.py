@@ -78,14 +78,6 @@ def books(mesh: meshlib.Mesh) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def only_our_collections():
-    """Whatever a call leaves is of the youngest generation still when it is looked for."""
-    gc.disable()
-    yield
-    gc.enable()
-
-
 def interrupt_everywhere(mesh: meshlib.Mesh, client: Any, call: Callable[[], Any], at_least: int) -> None:
     call()
     idle = books(mesh)

@@ -29,6 +29,7 @@ from meshlib.telemetry.families import BUCKETS, LABELS, families
 from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.tables import LockedCallSeries, LockedCountSeries, WrittenCalls
 from meshlib.workload import Workload
+from tests.support.evil_server import EvilServer
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
@@ -241,3 +242,15 @@ def test_what_was_made_to_count_quickly_goes_with_the_configuration_it_was_made_
         assert kept() <= before + 5
         mesh.status()
         assert counted(registry) == 175
+
+
+def test_what_is_noted_of_a_call_that_was_broken_off_keeps_no_connection():
+    """It is recorded at the next call or scrape, which may be hours away."""
+    with EvilServer([b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsome"]) as server:
+        found = [service("reviews"), pod("reviews", "v1", server.port)]
+        with meshlib.Mesh.from_resources(found, registry=CollectorRegistry()) as mesh, mesh.client() as client:
+            response = client.send(client.build_request("GET", "http://reviews:9080/"), stream=True)
+            assert len(mesh._core.upstream._busy) == 1
+            del response
+            gc.collect()
+            assert len(mesh._core.upstream._busy) == 0

@@ -32,7 +32,7 @@ class _Body:
     def __init__(
         self, outcome: Outcome, call: Call[HttpxRequest], exchange: Exchange[HttpxRequest], request: httpx.Request
     ) -> None:
-        self._outcome = outcome
+        self._body = outcome.body
         self._call = call
         self._exchange: Exchange[HttpxRequest] | None = exchange
         self._request = request
@@ -56,7 +56,7 @@ class SyncBodyStream(_Body, SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            body = self._outcome.body
+            body = self._body
             assert is_blocking(body)
             call = self._call
             call.streamed = 0
@@ -69,7 +69,7 @@ class SyncBodyStream(_Body, SyncByteStream):
 
     def close(self) -> None:
         """Read no more."""
-        body = self._outcome.body
+        body = self._body
         assert is_blocking(body)
         body.close()
         self._drop()
@@ -80,7 +80,7 @@ class AsyncBodyStream(_Body, AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            body = self._outcome.body
+            body = self._body
             assert is_awaited(body)
             call = self._call
             call.streamed = 0
@@ -94,6 +94,6 @@ class AsyncBodyStream(_Body, AsyncByteStream):
     async def aclose(self) -> None:
         """Read no more."""
         self._drop()
-        body = self._outcome.body
+        body = self._body
         assert is_awaited(body)
         await body.aclose()
