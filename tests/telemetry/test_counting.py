@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
 import subprocess
 import sys
 import threading
+import unittest.mock
 from types import SimpleNamespace
 
 import httpx
@@ -40,6 +42,7 @@ _RECORD = SimpleNamespace(
     status=200,
     flags="",
     grpc_status=None,
+    peer_metadata=None,
     host="reviews.default.svc.cluster.local",
     started=0.0,
     virtual_host=object(),
@@ -244,13 +247,17 @@ def test_what_was_made_to_count_quickly_goes_with_the_configuration_it_was_made_
         assert counted(registry) == 175
 
 
-def test_what_is_noted_of_a_call_that_was_broken_off_keeps_no_connection():
+def test_what_is_noted_of_a_call_that_was_broken_off_keeps_no_connection(monkeypatch):
     """It is recorded at the next call or scrape, which may be hours away."""
     with EvilServer([b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsome"]) as server:
         found = [service("reviews"), pod("reviews", "v1", server.port)]
         with meshlib.Mesh.from_resources(found, registry=CollectorRegistry()) as mesh, mesh.client() as client:
-            response = client.send(client.build_request("GET", "http://reviews:9080/"), stream=True)
-            assert len(mesh._core.upstream._busy) == 1
-            del response
+            interrupt = unittest.mock.Mock(side_effect=KeyboardInterrupt)
+            monkeypatch.setattr("meshlib.transport.httpx.response.fill_response", interrupt)
+            with contextlib.suppress(KeyboardInterrupt):
+                client.get("http://reviews:9080/")
+            interrupt.assert_called_once()
+            interrupt.reset_mock()  # it keeps what it was called with
             gc.collect()
+            assert len(mesh._core.telemetry._closed) == 1
             assert len(mesh._core.upstream._busy) == 0
