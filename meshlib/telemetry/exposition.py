@@ -47,7 +47,9 @@ def exposition(registry: CollectorRegistry | None = None, accept: str = "", name
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder and written_elsewhere():
         read = _of_all_processes(folder)
-    if names:
+        if names:
+            read = _Named(read, frozenset(names))
+    elif names:
         read = read.restricted_registry(names)  # type: ignore[attr-defined]  # of every registry
     encode, content_type = choose_encoder(accept)
     return Exposition(
@@ -62,6 +64,25 @@ def _of_all_processes(folder: str) -> CollectorRegistry:
     found = CollectorRegistry()
     MultiProcessCollector(found, folder)  # type: ignore[no-untyped-call]
     return found
+
+
+class _Named:
+    """A registry with the samples of some names. (That of prometheus_client finds none where nothing says beforehand what there
+    is, as in the files of several processes.)"""
+
+    def __init__(self, registry: Collector, names: frozenset[str]) -> None:
+        self._registry = registry
+        self._names = names
+
+    def collect(self) -> Iterable[Metric]:
+        from prometheus_client import Metric
+
+        for family in self._registry.collect():
+            samples = [sample for sample in family.samples if sample.name in self._names]
+            if samples:
+                found = Metric(family.name, family.documentation, family.type, family.unit)
+                found.samples = samples
+                yield found
 
 
 class _One:
