@@ -14,6 +14,7 @@ from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.destination import destination
 from meshlib.proxy.request import ProxyRequest
+from meshlib.proxy.slow_clients import Wait
 from meshlib.proxy.tunnel import Tunnel
 from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
 from meshlib.transport.protocol.http1_response import (
@@ -102,6 +103,7 @@ class Http1Downstream(asyncio.Protocol):
         "_source",
         "_to_head",
         "_tunnel",
+        "_turn",
         "transport",
         "writable",
     )
@@ -120,6 +122,7 @@ class Http1Downstream(asyncio.Protocol):
         self.writable = True
         self._drained: asyncio.Future[None] | None = None
         self._tunnel: Tunnel | None = None
+        self._turn = 0  # requests and pieces of bodies that have come
 
     # -- asyncio's callbacks --------------------------------------------------------------------------------------------
 
@@ -180,6 +183,27 @@ class Http1Downstream(asyncio.Protocol):
         if not self._busy and self._tunnel is None:
             self.transport.close()
 
+    def waits(self) -> tuple[Wait, int] | None:
+        """What the client is waited for, and how far it is (``slow_clients.py``)."""
+        if self._tunnel is not None or self.transport.is_closing():
+            return None
+        if not self._busy:
+            return (Wait.HEAD if self._reader.waiting else Wait.NEXT), self._turn
+        if self._source is not None and self._head is None and not self._paused:
+            return Wait.BODY, self._turn
+        return None
+
+    def give_up(self, wait: Wait) -> None:
+        """It has been waited for too long."""
+        if wait is Wait.NEXT:
+            self.transport.close()
+            return
+        late = Refused(408, f"{wait.value} did not come in time")
+        source, self._source = self._source, None
+        if source is not None:
+            source.fail(late)
+        self._refuse(late)
+
     def _next(self) -> None:
         """The next request, if it has come."""
         try:
@@ -191,6 +215,7 @@ class Http1Downstream(asyncio.Protocol):
             self._refuse(refused)
             return
         self._busy = True
+        self._turn += 1
         self._close = self._close or head.close or bool(head.upgrade)  # what follows an upgrade is no HTTP
         self._to_head = head.method == b"HEAD"
         forwarding = self._listener.forwarder.forward(request, self)
@@ -239,6 +264,7 @@ class Http1Downstream(asyncio.Protocol):
         """More of a body has come."""
         source, reader = self._source, self._reader
         assert source is not None
+        self._turn += 1
         try:
             come = reader.body()
         except Refused as refused:

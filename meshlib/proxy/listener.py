@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.proxy.http1_downstream import Http1Downstream
+from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients
 
 if TYPE_CHECKING:
     from meshlib.proxy.forward import Forwarder
@@ -33,8 +34,16 @@ class Listener:
 
     proto = b"x-forwarded-proto: http\r\n"
 
-    def __init__(self, sock: socket.socket, forwarder: Forwarder, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        forwarder: Forwarder,
+        rng: random.Random | None = None,
+        limits: ClientLimits = ClientLimits(),
+    ) -> None:
         self._sock = sock
+        self._slow_clients = SlowClients(limits)
+        self._looks = False  # for them, now and then: while there are connections
         self.forwarder = forwarder
         self.rng = rng or random.Random()
         self.draining = False
@@ -49,6 +58,17 @@ class Listener:
         """Accept from now on."""
         self._server = await self.forwarder.loop.create_server(lambda: Http1Downstream(self), sock=self._sock)
 
+    def look(self) -> None:
+        """For clients that let us wait too long, and give them up."""
+        clients = [each for each in self._connections if isinstance(each, Http1Downstream)]
+        self._slow_clients.look(clients, self.forwarder.core.clock.monotonic())
+
+    def _look_again(self) -> None:
+        self.look()
+        self._looks = bool(self._connections)
+        if self._looks:
+            self.forwarder.loop.call_later(EVERY, self._look_again)
+
     @property
     def connections(self) -> int:
         """How many are open."""
@@ -58,6 +78,9 @@ class Listener:
         """A client has connected."""
         self.accepted += 1
         self._connections.add(connection)
+        if not self._looks:
+            self._looks = True
+            self.forwarder.loop.call_later(EVERY, self._look_again)
 
     def closed(self, connection: Downstream) -> None:
         """It has gone."""
