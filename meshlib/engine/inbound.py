@@ -23,9 +23,11 @@ from meshlib.policy.refusal import Refusal
 
 if TYPE_CHECKING:
     from meshlib.compiler.inbound import Inbound
+    from meshlib.engine.call import Call
     from meshlib.engine.check import Asking, Check
     from meshlib.engine.effects import Step
     from meshlib.engine.inbound_admission import Active, Admission
+    from meshlib.engine.message import Request
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.policy.inbound_view import InboundView
 
@@ -106,6 +108,8 @@ class InboundCall:
     head_at = 0.0
     """The headers of the response, and when it began: where ``tells``, for an access log."""
     tells = False
+    hop: Call[Request] | None = None
+    """The call to the application, where that is behind a proxy and not in this process."""
 
     def __init__(
         self,

@@ -251,9 +251,7 @@ class Http1Downstream(asyncio.Protocol):
         come = reader.body()
         if reader.ended and len(come) <= SMALL_BODY:
             return come
-        if head.expects_continue and not come:
-            self.transport.write(_CONTINUE)
-        self._source = source = _Source(self)
+        self._source = source = _Source(self, head.expects_continue and not come)
         source.put(come)
         if reader.ended:
             source.end()
@@ -279,6 +277,11 @@ class Http1Downstream(asyncio.Protocol):
         elif source.size > PIPELINED and not self._paused:
             self._paused = True
             self.transport.pause_reading()
+
+    def wanted(self) -> None:
+        """Somebody wants the body that the client holds back until it is told to send it."""
+        if self._busy and self._head is None and not self.transport.is_closing():
+            self.transport.write(_CONTINUE)
 
     def taken(self, left: int) -> None:
         """A body's reader has taken some; so many bytes are left for it."""
@@ -394,10 +397,11 @@ class Http1Downstream(asyncio.Protocol):
 class _Source:
     """The pieces of a request's body, as they come from the client."""
 
-    __slots__ = ("_downstream", "_ended", "_failed", "_parts", "_waiter", "size")
+    __slots__ = ("_downstream", "_ended", "_failed", "_held_back", "_parts", "_waiter", "size")
 
-    def __init__(self, downstream: Http1Downstream) -> None:
+    def __init__(self, downstream: Http1Downstream, held_back: bool) -> None:
         self._downstream = downstream
+        self._held_back = held_back
         self._parts: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
@@ -427,6 +431,8 @@ class _Source:
             waiter.set_result(None)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._held_back and not self._parts:
+            self._downstream.wanted()
         while True:
             while self._parts:
                 part = self._parts.popleft()

@@ -78,10 +78,10 @@ class Application:
             raise LookupError("the mesh is closed")
         if live.snapshot is not self._seen or self._live is None or self._paths is None:
             self._seen = live.snapshot
-            self._live, self._paths = self._compiled(live.snapshot)
+            self._live, self._paths = self._compiled(live.snapshot, live.inbound.of(self._address.known_as).tells)
         return self._live, self._paths[http2]
 
-    def _compiled(self, snapshot: Snapshot) -> tuple[Live, tuple[VirtualHost, VirtualHost]]:
+    def _compiled(self, snapshot: Snapshot, tells: bool) -> tuple[Live, tuple[VirtualHost, VirtualHost]]:
         port = self._address.known_as
         mine = _own_cluster(snapshot, port)
         limits = CircuitLimits() if mine is None else mine.limits
@@ -101,6 +101,7 @@ class Application:
         made = Snapshot(snapshot.version, snapshot.workload, {}, {}, clusters, paths[0], paths[0])
         before = self._live
         live = Live(made, self._core.clock.monotonic(), before, self._core.names.watch)
+        live.tells = tells
         if before is not None:
             gone: list[object] = []
             for name, old in live.take_left_of(before).items():

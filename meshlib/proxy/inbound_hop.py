@@ -12,7 +12,7 @@ from meshlib.engine.route import straight
 from meshlib.proxy.forward import Forwarder, Forwarding, Responder
 
 if TYPE_CHECKING:
-    from meshlib.engine.explanation import Exchange
+    from meshlib.engine.inbound import InboundCall
     from meshlib.proxy.inbound_application import Application
     from meshlib.proxy.request import ProxyRequest
     from meshlib.transport.core.mesh_core import MeshCore
@@ -43,8 +43,8 @@ UNTOLD = Untold()
 class Waiting(Responder, Protocol):
     """Whom the response goes to: a request that is served."""
 
-    to_application: Exchange | None
-    """What becomes of the hop."""
+    call: InboundCall
+    """What it comes to. ``hop`` is noted on it."""
 
 
 class ApplicationForwarder(Forwarder):
@@ -66,7 +66,8 @@ class ApplicationForwarder(Forwarder):
             return None
         core = self.core
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
-        call.record = waiting.to_application = straight(live.snapshot, path)
+        call.record = straight(live.snapshot, path)
+        waiting.call.hop = call
         forwarding = Forwarding(self, call, waiting)
         forwarding.start()
         return forwarding

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import random
 import socket
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.policy import deadline as deadlines
 from meshlib.policy.forwarded_client_cert import element
+from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import inbound_lines, proto_line
 from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.runtimes.serving import Server
+
+log = logging.getLogger("meshlib.proxy")
 
 ALPN = ("http/1.1",)
 
@@ -75,6 +79,31 @@ class InboundListener(Listener):
         """Accept from now on."""
         self.connections_over_tls.start()
         self.acceptor.start()
+        why = self.why_not_ready()
+        if why:
+            log.error(
+                "%s is not served: %s. Give --cert, --key and --bundle, or MESHLIB_CERT, MESHLIB_KEY and MESHLIB_BUNDLE",
+                self.application.address,
+                why,
+            )
+
+    def why_not_ready(self) -> str:
+        """Why nobody can be let in, in words; "" when somebody can."""
+        core = self.core
+        if core.live is None:
+            return "the mesh is closed"
+        if mode_of(core, self.port) is not MtlsMode.STRICT:
+            return ""
+        identity = core.identity
+        current = None if identity is None else identity.current()
+        strict = f"PeerAuthentication says STRICT for port {self.port} and "
+        if identity is None:
+            return f"{strict}the proxy has no certificate"
+        if current is None:
+            return f"{strict}there is no certificate yet ({identity.problem or 'none has been received'})"
+        if current.svid.not_after <= core.clock.time():
+            return f"{strict}the certificate has expired"
+        return ""
 
     def stop(self) -> None:
         """Accept no more; every response is the last of its connection, and idle connections close."""

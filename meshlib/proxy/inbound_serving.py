@@ -21,7 +21,6 @@ from meshlib.transport.protocol.request_body import ReplayBody
 
 if TYPE_CHECKING:
     from meshlib.engine.effects import Step
-    from meshlib.engine.explanation import Exchange
     from meshlib.engine.inbound import InboundCall, InboundExchange
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.policy.header_ops import Headers, RawHeaders
@@ -57,7 +56,6 @@ class Serving:
         "call",
         "over",
         "request",
-        "to_application",
     )
 
     def __init__(
@@ -83,8 +81,6 @@ class Serving:
         self.over = False
         self.call: InboundCall = server.call(request, deadline, lasts=lasts)
         self._exchange: InboundExchange
-        self.to_application: Exchange | None = None
-        """What became of the hop to it."""
 
     def start(self) -> None:
         """Ask the checks; the response may be on its way before this returns."""
@@ -253,8 +249,8 @@ class Serving:
 
     def _flags(self) -> str:
         """What went wrong on the way to the application."""
-        hop = self.to_application
-        return "" if hop is None else hop.flags
+        hop = self.call.hop
+        return "" if hop is None else hop.record.flags
 
     def _refuse(self, refusal: Refusal) -> None:
         """Respond in place of the application, which is not asked."""

@@ -10,6 +10,7 @@ import pytest
 
 from meshlib.proxy.inbound_hop import UNTOLD
 from tests.support.eventually import eventually
+from tests.support.inbound_policies import authorization_policy
 from tests.support.inbound_proxy import InboundProxy
 from tests.support.resources import destination_rule
 from tests.support.servers import EchoServer
@@ -79,3 +80,40 @@ def test_nobody_is_told_of_the_hop_itself(method):
     arguments = (object(),) if method == "began" else (object(), None)
     assert getattr(UNTOLD, method)(*arguments) is None
     assert UNTOLD.spanned(None, "exchange") == "exchange"
+
+
+LINE = (
+    "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% "
+    "%UPSTREAM_REQUEST_ATTEMPT_COUNT%\n"
+)
+
+
+def logged(tmp_path, port, *resources):
+    """The line of one request."""
+    file = tmp_path / "access.log"
+    options = {"access_log": str(file), "access_log_format": LINE}
+    with InboundProxy(port, *resources, policy_port=9080, **options) as proxy, proxy.client() as client:
+        client.get()
+        assert eventually(lambda: file.exists() and file.read_text().endswith("\n"))
+    return file.read_text()
+
+
+def test_the_access_log_says_where_it_went(tmp_path):
+    with EchoServer() as app:
+        line = logged(tmp_path, app.port)
+    assert line == f"200 - via_upstream 127.0.0.1:{app.port} inbound|9080|| 1\n"
+
+
+def test_the_access_log_says_what_went_wrong_on_the_way(tmp_path):
+    with EchoServer() as app:
+        port = app.port
+    line = logged(tmp_path, port)
+    assert line.startswith("503 UF,URX upstream_reset_before_response_started{remote_connection_failure|")
+    assert line.endswith(f" 127.0.0.1:{port} inbound|9080|| 3\n")
+
+
+def test_the_access_log_says_nothing_of_a_hop_that_was_not_made(tmp_path):
+    with EchoServer() as app:
+        line = logged(tmp_path, app.port, authorization_policy("p", "DENY", {}))
+    assert line.startswith("403 - rbac_access_denied_matched_policy")
+    assert line.endswith(" - inbound|9080|| -\n")

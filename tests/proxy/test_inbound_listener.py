@@ -98,10 +98,23 @@ def test_the_mode_is_that_of_the_applications_port(app, world):
             client.get()
 
 
-def test_without_a_certificate_of_its_own_nothing_comes_in_under_strict(app):
+def test_without_a_certificate_of_its_own_nothing_comes_in_under_strict_and_that_is_said(app, caplog):
     with InboundProxy(app.port, strict()) as proxy, proxy.client() as client:
         with pytest.raises(ConnectionResetError):
             client.get()
+        (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert said.startswith(
+            f"127.0.0.1:{app.port} is not served: PeerAuthentication says STRICT for port {app.port} and"
+        )
+        assert "Give --cert, --key and --bundle" in said
+        assert proxy.listener.why_not_ready().endswith("the proxy has no certificate")
+
+
+def test_why_it_is_not_ready_is_for_probes_to_ask(app, world):
+    with InboundProxy(app.port, strict(), identity=world.identity) as proxy:
+        assert proxy.listener.why_not_ready() == ""
+        proxy.mesh.close()
+        assert proxy.listener.why_not_ready() == "the mesh is closed"
 
 
 def test_a_client_without_a_certificate_is_not_spoken_to(app, world):

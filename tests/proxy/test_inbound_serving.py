@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.inbound_policies import authorization_policy, on_paths
-from tests.support.inbound_proxy import InboundProxy
+from tests.support.inbound_proxy import SERVICE, InboundProxy
 from tests.support.mesh_config import mesh_config
 from tests.support.protection import protection
 from tests.support.servers import EchoServer
@@ -286,6 +286,44 @@ def test_a_body_without_a_length_is_cut_off_where_it_is_too_long(app):
         client.send(b"40\r\n" + b"x" * 64 + b"\r\n0\r\n\r\n")
         assert (client.response().status, app.seen) == (413, [])
         assert proxy.metric("istio_requests_total", response_code="413") == 1
+
+
+@pytest.mark.parametrize(("path", "first"), [("/a", b"HTTP/1.1 100 Continue"), ("/admin", b"HTTP/1.1 403 Forbidden")])
+def test_a_client_that_waits_for_100_is_told_to_go_on_only_if_it_may_come_in(app, path, first):
+    with (
+        InboundProxy(app.port, authorization_policy("p", "DENY", on_paths("/admin"))) as proxy,
+        proxy.client() as client,
+    ):
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+        client.send(head.encode())
+        assert client.until(b"\r\n") == first + b"\r\n"
+        if path == "/a":
+            client.until(b"\r\n")
+            client.send(b"abc")
+            assert seen(client.response())["body"] == "abc"
+
+
+# -- reloads and clients that leave ---------------------------------------------------------------------------------------
+
+
+def test_a_reload_counts_on_connections_that_are_open(app):
+    with InboundProxy(app.port) as proxy, proxy.client() as client:
+        assert client.get("/admin").status == 200
+        proxy.mesh.apply([*SERVICE, authorization_policy("p", "DENY", on_paths("/admin"))])
+        assert client.get("/admin").status == 403
+        assert client.get("/a").status == 200
+
+
+def test_clients_that_leave_at_any_moment_are_counted_once_each_and_break_nothing(app, caplog):
+    with InboundProxy(app.port) as proxy:
+        for number in range(40):
+            with proxy.client() as client:
+                client.send(b"POST /%d HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n" % number)
+                client.send(b"3\r\nabc\r\n" + (b"0\r\n\r\n" if number % 2 else b""))
+        assert eventually(lambda: proxy.metric("istio_requests_total", reporter="destination") == 40)
+        with proxy.client() as client:
+            assert client.get().status == 200
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 # -- upgrades ---------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """An entry of a call that this program has served: what a sidecar before it would have logged of its inbound side.
 
-The application is in this process: there is no connection to it, and no address.
+Where the application is in this process there is no connection to it, and no address. Behind a proxy there is a hop, which is
+a call that was made (``MadeEntry``).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
+from meshlib.telemetry.access_log.made import MadeEntry
 
 if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall
@@ -27,7 +29,7 @@ BY_FLAG = {
 class ServedEntry(Entry):
     """Of an ``InboundCall``."""
 
-    __slots__ = ("_call", "_request")
+    __slots__ = ("_call", "_hop", "_request")
 
     def __init__(self, call: InboundCall, now: float, today: float, traced: Traced | None, _cut: bool) -> None:
         self._call = call
@@ -40,6 +42,8 @@ class ServedEntry(Entry):
         self.flags = call.flags
         self.grpc = call.grpc_status
         self.traced = traced
+        hop = call.hop
+        self._hop = None if hop is None else MadeEntry(hop, now, today, None, False)
 
     def authority(self) -> str | None:
         """As ``Entry``'s."""
@@ -81,6 +85,8 @@ class ServedEntry(Entry):
         call = self._call
         if call.refusal is not None:
             return call.refusal.detail or "direct_response"
+        if self._hop is not None and (found := self._hop.details()) not in (None, "via_upstream"):
+            return found
         if not call.flags:
             return "via_upstream"
         return next((BY_FLAG[flag] for flag in call.flags.split(",") if flag in BY_FLAG), "via_upstream")
@@ -105,6 +111,34 @@ class ServedEntry(Entry):
     def head_at(self) -> float | None:
         """As ``Entry``'s."""
         return self._call.head_at or None
+
+    def upstream(self) -> str | None:
+        """As ``Entry``'s."""
+        return None if self._hop is None else self._hop.upstream()
+
+    def attempted(self) -> list[str]:
+        """As ``Entry``'s."""
+        return [] if self._hop is None else self._hop.attempted()
+
+    def attempts(self) -> int | None:
+        """As ``Entry``'s."""
+        return None if self._hop is None else self._hop.attempts()
+
+    def upstream_protocol(self) -> str | None:
+        """As ``Entry``'s."""
+        return None if self._hop is None else self._hop.upstream_protocol()
+
+    def upstream_local(self) -> str | None:
+        """As ``Entry``'s."""
+        return None if self._hop is None else self._hop.upstream_local()
+
+    def transport_failure(self) -> str | None:
+        """As ``Entry``'s."""
+        return None if self._hop is None else self._hop.transport_failure()
+
+    def sent_at(self) -> float | None:
+        """As ``Entry``'s."""
+        return None if self._hop is None else self._hop.sent_at()
 
     def cluster(self) -> str | None:
         """As ``Entry``'s."""
