@@ -87,6 +87,8 @@ def lines(call: RecentCall) -> list[str]:
         found.append(f"  {call['route'] or 'no VirtualService'} -> {where}  (config {call['config_version']})")
     if call["detail"]:
         found.append(f"  {call['detail']}")
+    if call.get("trace_id"):  # an older process does not say it
+        found.append(f"  trace {call['trace_id']}")
     found += [f"  attempt {number}: {_attempt(each)}" for number, each in enumerate(call["attempts"], 1)]
     return found
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Sequence
 
+from meshlib.policy.unsigned import unsigned
+from meshlib.problems import MeshError
 from meshlib.telemetry.dropped import dropped
 
 log = logging.getLogger("meshlib.telemetry")
@@ -12,12 +15,23 @@ log = logging.getLogger("meshlib.telemetry")
 Labels = tuple[str, ...]
 
 MOST_SERIES = 10_000
-"""Label sets of one metric. More than that are counted together, as ``OTHER``."""
+"""Label sets of one metric, unless ``VARIABLE`` says another number. More than that are counted together, as ``OTHER``."""
+VARIABLE = "MESHLIB_METRIC_LABEL_SETS"
 OTHER = "other"
 KEPT = frozenset(("reporter", "request_protocol", "response_code", "connection_security_policy"))
 """Labels that keep their values then: they have few."""
 LONGEST = 2048
 """Characters of a value; a SPIFFE ID has no more."""
+
+
+def most_label_sets(said: str) -> int:
+    """The number that an operator has said; MOST_SERIES of "". Raises ``MeshError`` for what is not a number from 1 on."""
+    if not said:
+        return MOST_SERIES
+    number = unsigned(said)
+    if not number:
+        raise MeshError(f"{VARIABLE} must be a whole number from 1 on, such as {MOST_SERIES}, not {said!r}")
+    return number
 
 
 class LabelSets:
@@ -30,7 +44,7 @@ class LabelSets:
         self._kept = tuple(name in KEPT for name in names)
         self._full = False
         self.folded = 0
-        self.most = MOST_SERIES
+        self.most = most_label_sets(os.environ.get(VARIABLE, ""))
 
     def admit(self, labels: Labels, there: Collection[Labels]) -> Labels:
         """The labels that stand for ``labels``, which are not ``there``."""
@@ -44,10 +58,11 @@ class LabelSets:
             self._full = True
             log.warning(
                 "%s has %d label sets, as many as it may: further ones are counted as %r. What varies without bound (names of "
-                "hosts, principals) does not belong into labels: remove that tag by a Telemetry resource",
+                "hosts, principals) does not belong into labels: remove that tag by a Telemetry resource; %s allows more",
                 self._metric,
                 count,
                 OTHER,
+                VARIABLE,
             )
         return tuple(value if kept else OTHER for value, kept in zip(clean, self._kept, strict=True))
 

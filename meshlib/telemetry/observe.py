@@ -94,8 +94,9 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         self.failures = 0
         self.settings: TelemetrySettings = DEFAULT_SETTINGS
         """What is to be told of calls, as the newest resources say it."""
-        self.remember: Callable[[WatchedCall, float], None] | None = None
-        """Keeps the last calls (``recent.py``), from when they are over; None: nobody asks for them."""
+        self.remember: Callable[[WatchedCall, float, str], None] | None = None
+        """Keeps the last calls (``recent.py``), from when they are over, with the trace of their span ("": they have none);
+        None: nobody asks for them."""
         self._logs: AccessLogs[WatchedCall] | None = None
         """None: nobody wants lines."""
         """Attributes of spans that are made of a call that is over; None: there are none."""
@@ -140,7 +141,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
                 trace = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
                 self._metrics.traced(call, now, trace)
             if self.remember is not None:
-                self.remember(call, now)
+                self.remember(call, now, "" if span is None else f"{self._context_of(span).trace_id:032x}")
         except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
             self._failed()
 

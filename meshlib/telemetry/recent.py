@@ -20,6 +20,7 @@ KEPT = 512
 LONGEST_PATH = 200
 LONGEST_NAME = 100
 LONGEST_WORDS = 300
+_HEX = frozenset("0123456789abcdef")
 MOST_ATTEMPTS = 20
 """Of one call, the last ones."""
 
@@ -36,9 +37,10 @@ class RecentAttempt(TypedDict):
 
 
 class RecentCall(TypedDict):
-    """``at`` is when it was over, in seconds since 1970, ``ms`` how long it took. ``direction`` is "made" or "served". ``path``
-    ends in ``?...`` when there was a query. ``route`` is the VirtualService with the rule's position; ``principal`` is the
-    caller's of a call that was served, "" of others; ``detail`` says why there was no endpoint, or why it was refused."""
+    """``at`` is when it was over, in seconds since 1970, ``ms`` how long it took. ``direction`` is "made" or "served".
+    ``path`` ends in ``?...`` when there was a query. ``route`` is the VirtualService with the rule's position;
+    ``principal`` is the caller's of a call that was served, "" of others; ``detail`` says why there was no endpoint, or why
+    it was refused; ``trace_id`` is of the span, or of the trace context that the request came with, "" without either."""
 
     number: int
     at: float
@@ -57,6 +59,7 @@ class RecentCall(TypedDict):
     grpc_status: int | None
     flags: str
     detail: str
+    trace_id: str
     config_version: str
     attempts: list[RecentAttempt]
 
@@ -80,6 +83,7 @@ class _Kept(NamedTuple):
     grpc_status: int | None
     flags: str
     detail: str
+    trace_id: str
     version: str
     attempts: tuple[tuple[str, int, str, float | None, float], ...]
 
@@ -96,8 +100,9 @@ class Recent:
         self.endpoints = EndpointCounts()
         """What came of the attempts at each endpoint, since the mesh was made."""
 
-    def made(self, call: Call, now: float) -> None:
-        """A call that this process has made is over since ``now``, by the mesh's monotonic clock."""
+    def made(self, call: Call, now: float, trace_id: str = "") -> None:
+        """A call that this process has made is over since ``now``, by the mesh's monotonic clock. ``trace_id``: of its span, ""
+        without one."""
         record, request = call.record, call.request
         attempts, started, destination = record.attempts, record.started, record.destination
         if destination is not None and attempts:
@@ -123,6 +128,7 @@ class Recent:
                 record.grpc_status,
                 record.flags,
                 record.lack[:LONGEST_WORDS],
+                trace_id or _trace_of(request.header),
                 record.version,
                 tuple(
                     (
@@ -137,7 +143,7 @@ class Recent:
             )
         )
 
-    def served(self, call: InboundCall, now: float) -> None:
+    def served(self, call: InboundCall, now: float, trace_id: str = "") -> None:
         """A call that this process has served is over."""
         request, refusal = call.request, call.refusal
         self._number = number = self._number + 1
@@ -161,6 +167,7 @@ class Recent:
                 call.grpc_status,
                 call.flags,
                 "" if refusal is None else refusal.detail[:LONGEST_WORDS],
+                trace_id or _trace_of(request.header),
                 "",
                 (),
             )
@@ -190,6 +197,7 @@ class Recent:
                 "grpc_status": kept.grpc_status,
                 "flags": kept.flags,
                 "detail": kept.detail,
+                "trace_id": kept.trace_id,
                 "config_version": kept.version,
                 "attempts": [
                     {
@@ -213,3 +221,10 @@ class Recent:
 def _path(path: str, query: str) -> str:
     shown = path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}..."
     return f"{shown}?..." if query else shown
+
+
+def _trace_of(header: Callable[[str], str | None]) -> str:
+    """Of the W3C or B3 context of a request: anybody may have written it."""
+    _, _, rest = (header("traceparent") or "").partition("-")
+    found = rest.partition("-")[0] or header("x-b3-traceid") or (header("b3") or "").partition("-")[0]
+    return found if len(found) in (16, 32) and _HEX.issuperset(found) else ""

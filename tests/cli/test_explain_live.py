@@ -16,7 +16,7 @@ MADE: RecentCall = {
     "number": 1, "at": 1_700_000_000.0625, "ms": 12.34, "direction": "made", "protocol": "http", "method": "GET",
     "authority": "reviews:9080", "path": "/a?...", "route": "VirtualService/default/reviews http[1]", "host": "reviews.d",
     "subset": "v2", "endpoint": "a:1", "principal": "", "status": 503, "grpc_status": None, "flags": "UF,URX", "detail": "",
-    "config_version": "1a2b",
+    "trace_id": "", "config_version": "1a2b",
     "attempts": [
         {"endpoint": "a:1", "status": 0, "failure": "connect_failed", "at": 0.0, "ms": 1.5},
         {"endpoint": "b:1", "status": 0, "failure": "lost to a hedge", "at": None, "ms": 0.0},
@@ -62,3 +62,8 @@ def test_what_there_is_none_of_is_said(monkeypatch, tmp_path):
         result = CliRunner().invoke(main, ["explain", "--live", "reviews", "--failed"])
     assert result.exit_code == 0
     assert "has had no failed calls of reviews that it remembers" in result.output
+
+
+def test_the_trace_is_told_where_there_is_one():
+    assert "  trace 4bf92f3577b34da6a3ce929d0e0e4736" in lines({**MADE, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})
+    assert not [line for line in lines({**MADE, "trace_id": ""}) if "trace" in line]

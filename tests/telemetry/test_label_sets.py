@@ -8,10 +8,12 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+import meshlib
+from meshlib.problems import MeshError
 from meshlib.telemetry.dropped import dropped
 from meshlib.telemetry.exposition import exposition
 from meshlib.telemetry.families import BUCKETS, LABELS, families
-from meshlib.telemetry.label_sets import LONGEST, OTHER, Admitted, LabelSets, cleaned
+from meshlib.telemetry.label_sets import LONGEST, MOST_SERIES, OTHER, VARIABLE, Admitted, LabelSets, cleaned
 from meshlib.telemetry.tables import CallTable, CountTable, WrittenCalls, WrittenCounts
 
 NAMES = ("reporter", "destination_service", "response_code")
@@ -114,3 +116,22 @@ def test_what_is_admitted_once_is_known() -> None:
     admitted = Admitted("m", NAMES)
     assert admitted.of(("a", "\udc80", "c")) == admitted.of(("a", "\udc80", "c")) == ("a", "?", "c")
     assert admitted.label_sets.folded == 0
+
+
+def test_an_operator_says_how_many_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "2")
+    table = CountTable("things_total", "", NAMES)
+    for n in range(5):
+        table.labels("source", f"host-{n}", "200").inc()
+    assert (len(list(table.rows())), table.label_sets.most) == (3, 2)
+    monkeypatch.delenv(VARIABLE)
+    assert CountTable("things_total", "", NAMES).label_sets.most == MOST_SERIES
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "many", "1.5", "1" * 30])
+def test_what_is_no_number_of_label_sets_is_told_where_the_mesh_is_made(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, said)
+    with pytest.raises(MeshError, match=f"{VARIABLE} must be a whole number from 1 on, such as 10000, not '{said}'"):
+        meshlib.Mesh.from_resources([], registry=CollectorRegistry())

@@ -6,6 +6,7 @@ import sys
 
 import httpx
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -190,3 +191,48 @@ def test_a_child_begins_with_none(mesh, recent):
     recent.after_fork()
     assert list(recent.calls()) == []
     assert recent.endpoints.of("outbound|9080||reviews.default.svc.cluster.local", "127.0.0.1:9081") is None
+
+
+# -- traces
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_a_call_has_the_trace_of_its_span(clock):
+    provider = TracerProvider()
+    with meshlib.Mesh.from_resources(RETRIED, clock=clock, tracer_provider=provider) as mesh:
+        recent = Recent(clock.time)
+        mesh._core.telemetry.remember = recent.made
+        with provider.get_tracer("test").start_as_current_span("around") as span, client(mesh) as calls:
+            calls.get("http://reviews:9080/")
+        (call,) = recent.calls()
+    assert call["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+
+
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ({}, ""),
+        ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, TRACE),
+        ({"x-b3-traceid": TRACE[:16]}, TRACE[:16]),
+        ({"b3": f"{TRACE}-00f067aa0ba902b7-1"}, TRACE),
+        ({"traceparent": "00-<script>-1-1"}, ""),
+        ({"traceparent": f"00-{TRACE.upper()}-00f067aa0ba902b7-01"}, ""),
+        ({"b3": "0"}, ""),
+    ],
+)
+def test_without_a_span_it_is_that_of_the_context_that_came(mesh, recent, headers, wanted):
+    with client(mesh) as calls:
+        calls.get("http://reviews:9080/", headers=headers)
+    (call,) = recent.calls()
+    assert call["trace_id"] == wanted
+
+
+def test_a_served_call_has_it_as_well(mesh, clock):
+    recent = Recent(clock.time)
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("ok"))])
+    with TestClient(meshlib.MeshASGIMiddleware(app, mesh)) as calls:
+        mesh._telemetry_of_servers().remember = recent.served
+        calls.get("/", headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"})
+    (call,) = recent.calls()
+    assert call["trace_id"] == TRACE

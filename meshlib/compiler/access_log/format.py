@@ -55,7 +55,8 @@ ISTIO_LABELS: Mapping[str, str] = {
 """The same with ``accessLogEncoding: JSON``."""
 
 _COMMAND = re.compile(r"%([A-Z0-9_]+)(?:\(([^)]*)\))?(?::([0-9]+))?%")
-KNOWN = ", ".join(sorted(name for name, spec in OPERATORS.items() if spec.side != "neither"))
+NEAREST = 3
+"""Names of operators that a message about an unknown one has, at most."""
 MOST_NESTED = 16
 """Objects and lists in each other, and operators in COALESCE."""
 
@@ -178,9 +179,7 @@ def _checked(name: str, argument: str | None, limit: int | None, at: int, depth:
     spec = OPERATORS.get(name)
     argument = argument or None  # empty parentheses are none
     if spec is None:
-        near = difflib.get_close_matches(name, OPERATORS, 1)
-        hint = f" (did you mean %{near[0]}%?)" if near else ""
-        raise FormatError(f"unknown operator %{name}%{hint}; known here are {KNOWN}", at)
+        raise FormatError(f"unknown operator %{name}%{_nearest(name)}", at)
     if spec.takes == "argument" and argument is None:
         raise FormatError(f"%{name}% needs an argument: %{name}(...)%", at)
     if spec.takes == "nothing" and argument is not None:
@@ -192,6 +191,17 @@ def _checked(name: str, argument: str | None, limit: int | None, at: int, depth:
         raise FormatError(f"%{name}({argument})%: {wrong}", at)
     nested = _nested(argument or "", at, depth + 1) if name == "COALESCE" else ()
     return Operator(name, argument, limit, nested)
+
+
+def _nearest(name: str) -> str:
+    """The operators that may be meant: those that are written alike, else those that share a word."""
+    near = difflib.get_close_matches(name, OPERATORS, NEAREST)
+    if not near:
+        words = set(name.split("_"))
+        near = [each for each in OPERATORS if words & set(each.split("_"))][:NEAREST]
+    if near:
+        return f": did you mean {' or '.join(f'%{each}%' for each in near)}?"
+    return ": the operators are Envoy's (docs/access-log.md), %REQ(X)%, %RESPONSE_CODE% and %DURATION% for example"
 
 
 def _nested(argument: str, at: int, depth: int) -> tuple[Operator, ...]:

@@ -59,8 +59,10 @@ def test_the_default_formats_are_read() -> None:
         (
             "x %DURATIN% y",
             2,
-            r"unknown operator %DURATIN% \(did you mean %DURATION%\?\); known here are ACCESS_LOG_TYPE, ",
+            r"unknown operator %DURATIN%: did you mean %DURATION% or %COMMON_DURATION% or %REQUEST_DURATION%\?$",
         ),
+        ("%FLAGS%", 0, r"unknown operator %FLAGS%: did you mean %RESPONSE_FLAGS% or %RESPONSE_FLAGS_LONG%"),
+        ("%QQQQ%", 0, r"unknown operator %QQQQ%: the operators are Envoy's \(docs/access-log.md\), %REQ\(X\)%"),
         ("%REQ%", 0, "needs an argument"),
         ("%DURATION(1)%", 0, "takes no argument"),
         ("%DURATION:5%", 0, "takes no length"),

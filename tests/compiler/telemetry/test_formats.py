@@ -45,7 +45,7 @@ spec:
             (6, 3),
             "key a, character 1: unknown operator %NOPE%",
         ),
-        (TAGS, (9, 11), "unknown operator %DURATON% (did you mean %DURATION%?); known here are ACCESS_LOG_TYPE"),
+        (TAGS, (9, 11), "unknown operator %DURATON%: did you mean %DURATION% or %"),
     ],
 )
 def test_an_operator_that_does_not_exist_is_told_where_it_stands(text, place, message):
