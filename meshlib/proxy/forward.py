@@ -20,11 +20,11 @@ from meshlib.engine.effects import Deliver, Send, Spawn
 from meshlib.engine.message import is_awaited
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.route import route
+from meshlib.proxy import grpc
 from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
 from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
 from meshlib.transport.protocol.request_head import InvalidHead, encode_head
 from meshlib.transport.protocol.shortcuts import PLAIN
-from meshlib.transport.runtimes.loop import AsyncNetwork
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_settings import ClientSettings
@@ -95,7 +95,7 @@ class Forwarder:
         self.core = core
         self.telemetry: Tells = core.telemetry
         self.settings = ClientSettings()
-        self.runtime = AsyncNetwork(core, self.settings)
+        self.runtime = grpc.Network(core, self.settings)
         self.upstream = core.loop_upstream()
         self.loop = self.upstream.loop
 
@@ -259,7 +259,12 @@ class Forwarding:
         if outcome.failure is not None:
             outcome = change_response(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
             local = True
-        call.record.status = outcome.status
+        record = call.record
+        if call.request.protocol == "grpc":
+            if local:
+                outcome = grpc.local_reply(outcome)
+            record.grpc_status = grpc.status_of(outcome, ended=True)
+        record.status = outcome.status
         call.outcome = outcome
         self._over = True
         self._forwarder.telemetry.ended(call, self._span)
@@ -460,6 +465,8 @@ class Forwarding:
             body.abort()
             raise
         self._over = True
+        if call.request.protocol == "grpc":
+            call.record.grpc_status = grpc.status_of(outcome, ended=cut is None)
         finish(self._exchange, cut)
         self._forwarder.telemetry.ended(call, self._span)
         if cut is None:

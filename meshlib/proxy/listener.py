@@ -9,7 +9,9 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.proxy.http1_downstream import Http1Downstream
-from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients
+from meshlib.proxy.http2_downstream import Http2Downstream
+from meshlib.proxy.http_version import Chosen, HttpVersion
+from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients, Wait
 
 if TYPE_CHECKING:
     from meshlib.proxy.forward import Forwarder
@@ -24,6 +26,9 @@ class Downstream(Protocol):
     def drain(self) -> None:
         """The response that is on its way is the last one."""
         ...
+
+    def waits(self) -> tuple[Wait, int] | None: ...
+    def give_up(self, wait: Wait) -> None: ...
 
     transport: asyncio.Transport
 
@@ -56,12 +61,14 @@ class Listener:
 
     async def start(self) -> None:
         """Accept from now on."""
-        self._server = await self.forwarder.loop.create_server(lambda: Http1Downstream(self), sock=self._sock)
+        self._server = await self.forwarder.loop.create_server(lambda: Chosen(self, self._reader), sock=self._sock)
+
+    def _reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
+        return Http1Downstream(self) if version is HttpVersion.HTTP1 else Http2Downstream(self)
 
     def look(self) -> None:
         """For clients that let us wait too long, and give them up."""
-        clients = [each for each in self._connections if isinstance(each, Http1Downstream)]
-        self._slow_clients.look(clients, self.forwarder.core.clock.monotonic())
+        self._slow_clients.look(list(self._connections), self.forwarder.core.clock.monotonic())
 
     def _look_again(self) -> None:
         self.look()
@@ -81,6 +88,11 @@ class Listener:
         if not self._looks:
             self._looks = True
             self.forwarder.loop.call_later(EVERY, self._look_again)
+
+    def passed_on(self, connection: Downstream) -> None:
+        """It goes on as another object, which has yet to say that it is open."""
+        self.accepted -= 1
+        self._connections.discard(connection)
 
     def closed(self, connection: Downstream) -> None:
         """It has gone."""

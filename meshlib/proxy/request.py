@@ -20,6 +20,7 @@ _LINE_END = b"\r\n"
 _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
 GRPC = b"\r\ncontent-type: application/grpc"
+_AFTER_GRPC = b"\r+; "
 
 
 class ProxyRequest:
@@ -68,7 +69,7 @@ class ProxyRequest:
         self.path, _, self.query = full_path.partition("?")
         self.lower = lower
         self.has_envoy_headers = b"\r\nx-envoy-" in lower
-        self.protocol = "grpc" if GRPC in lower else "http"
+        self.protocol = "grpc" if is_grpc(lower) else "http"
         self._received: RawHead | RawHeaders = RawHead(lines)
         self._headers: RawHead | RawHeaders = self._received
         self.body = body
@@ -187,6 +188,13 @@ class ProxyRequest:
             (name, shadow_host(value)) if name.lower() == HOST else (name, value) for name, value in self.headers
         ]
         return copy
+
+
+def is_grpc(lower: bytes) -> bool:
+    """Whether the headers say so, as Envoy reads them: ``application/grpc`` and ``application/grpc+proto`` do,
+    ``application/grpc-web`` does not."""
+    at = lower.find(GRPC)
+    return at >= 0 and lower[at + len(GRPC)] in _AFTER_GRPC
 
 
 def _key_of(name: str) -> bytes:

@@ -74,3 +74,18 @@ def test_a_mirror_has_its_own_host():
 def test_what_is_all_here_can_be_sent_again(body):
     request = request_of(body=body)
     assert (request.replayable, request.whole, request.sent) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "protocol"),
+    [
+        (b"application/grpc", "grpc"),
+        (b"application/grpc+proto", "grpc"),
+        (b"application/grpc;x=y", "grpc"),
+        (b"application/grpc-web", "http"),
+        (b"application/json", "http"),
+    ],
+)
+def test_what_is_grpc_is_what_envoy_takes_for_it(content_type, protocol):
+    lines = b"content-type: %b\r\n" % content_type
+    assert ProxyRequest(b"POST", b"a", b"/", lines, b"\r\n" + lines, None).protocol == protocol

@@ -111,10 +111,10 @@ class Http2Session:
                 self._request_over(stream)
         return taken
 
-    def end(self, stream: Stream) -> None:
-        """The request's body is over."""
+    def end(self, stream: Stream, trailers: Head = ()) -> None:
+        """The request's body is over, with these trailers."""
         if stream.id in self.streams and not stream.sent:
-            self._codec.end(stream.id)
+            self._codec.end(stream.id, trailers)
             self._request_over(stream)
 
     def set_writable(self, writable: bool) -> None:

@@ -112,8 +112,8 @@ class Codec(Protocol):
         """As much of ``data`` as the windows allow, ``SEND_AT_ONCE`` at most, and the end of the request if it is all and
         ``end``. Returns the number of bytes."""
 
-    def end(self, number: int) -> None:
-        """The request is over."""
+    def end(self, number: int, trailers: Head = ()) -> None:
+        """The request is over, with these trailers."""
 
     def reset(self, number: int, code: int) -> None:
         """RST_STREAM. Nothing for a stream that is over, perhaps by what was not told yet."""

@@ -92,8 +92,11 @@ class H2Codec:
             taken += piece
         return taken
 
-    def end(self, number: int) -> None:
-        self._connection.end_stream(number)
+    def end(self, number: int, trailers: Head = ()) -> None:
+        if trailers:
+            self._connection.send_headers(number, list(trailers), end_stream=True)
+        else:
+            self._connection.end_stream(number)
 
     def reset(self, number: int, code: int) -> None:
         with contextlib.suppress(h2.exceptions.H2Error):

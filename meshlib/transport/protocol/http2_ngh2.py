@@ -144,11 +144,14 @@ class Ngh2Codec:
             self._flush()
         return taken
 
-    def end(self, number: int) -> None:
+    def end(self, number: int, trailers: Head = ()) -> None:
         if self._fresh:
             self._flush()
         with contextlib.suppress(ngh2.NGH2Error):  # the stream, or the connection, is over: its owner hears that next
-            self._connection.end_stream(number)
+            if trailers:
+                self._connection.send_trailers(number, trailers)
+            else:
+                self._connection.end_stream(number)
             self._flush()
 
     def reset(self, number: int, code: int) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
 from itertools import compress, repeat
 from operator import itemgetter
 from typing import NamedTuple
 
+from meshlib.policy.header_ops import Headers
 from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
 from meshlib.transport.protocol.request_head import IN_VALUES
 
@@ -44,7 +44,7 @@ def _plan(names: tuple[bytes, ...]) -> _Plan:
     )
 
 
-def fields(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def fields(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Headers (or trailers) as HTTP/2 writes them: names in lower case, none that belongs to a connection of HTTP/1.1 or that
     is no header at all, as a pseudo one among trailers. A value that could end a line is left out with its name."""
     if not headers:
@@ -61,6 +61,6 @@ def fields(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return rest
 
 
-def response_head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def response_head(status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
     """``:status`` and headers."""
     return [(b":status", _STATUSES[status]), *fields(headers)]

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any
 
+from meshlib.policy.header_ops import RawHeaders
+
 REPLAY_LIMIT = 1024 * 1024
 CONTINUE_SECONDS = 1.0
 """How long a server is waited for that was asked with ``Expect: 100-continue``; then the body is sent anyway."""
@@ -27,6 +29,14 @@ class ReplayBody:
     """A one-shot source (iterator of bytes, blocking or async) that several attempts can read from the start."""
 
     __slots__ = ("_kept", "_limit", "_source", "ended", "replayable", "size")
+
+    duplex = False
+    """Whether the response may come while it is still read: over HTTP/2, its head is not kept until the body is over."""
+
+    @property
+    def trailers(self) -> RawHeaders:
+        """What follows the body, known at its end; HTTP/1.1 has no place for it."""
+        return []
 
     def __init__(self, source: Any, limit: int = REPLAY_LIMIT) -> None:
         self._source = source

@@ -26,6 +26,7 @@ from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.http2_call import copy_of, exchange, greeting_problem, no_streams
 from meshlib.transport.upstream.http2_loop_body import Http2Body
 from meshlib.transport.upstream.http2_loop_connection import Connection
+from meshlib.transport.upstream.http2_loop_duplex import respond
 from meshlib.transport.upstream.http2_loop_waiter import Waiter
 from meshlib.transport.upstream.loop_dial import hear_refusal
 from meshlib.transport.upstream.mutual import WORTHLESS
@@ -120,6 +121,10 @@ class AsyncioHttp2:
         head_by = None if timeout is None else began + timeout
         if end and trace is None and not PLAIN:
             return await connection.respond(stream, waiter, attempt, head_by)
+        if isinstance(framing.body, ReplayBody) and framing.body.duplex:
+            outcome = await respond(connection, stream, waiter, attempt, framing, head_by)
+            outcome.stream = connection.stream
+            return outcome
         steps = exchange(connection.session, stream, framing, attempt, head_by, self.loop.time)
         if trace is not None:
             try:

@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         self.session = Http2Session(self.loop.time(), target.max_concurrent_streams)
         self.greeted: asyncio.Future[None] = self.loop.create_future()
         self._owner = owner
-        self._deadlines = owner.deadlines
+        self.deadlines = owner.deadlines
         self._idle_timer: Cancellable | None = None
         self._behind = False  # there are frames that have not been looked at
         self._flushing = False  # there will be a write for all of this turn of the loop
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         if self.closed or self.retiring or transport is None or transport.is_closing():
             self.close_if_over()
             return None
-        waiter = Waiter(self.loop, self._deadlines)
+        waiter = Waiter(self.loop, self.deadlines)
         stream = self.session.open(head, end, head_request, waiter.wake)
         if stream is None:
             self.close_if_over()
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
                     self.flush()
                     step = steps.send(None)
                 else:
-                    self._flush_with_others()
+                    self.flush_with_others()
                     step = steps.send(await waiter.wait(step))
         except StopIteration as over:
             made: T = over.value
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
             self.session.cancel(stream)
             raise
         finally:
-            self._flush_with_others()
+            self.flush_with_others()
             self.close_if_over()
 
     async def respond(self, stream: Stream, waiter: Waiter, attempt: Attempt, head_by: float | None) -> Outcome:
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
         session, owner = self.session, self._owner
         try:
             if not self._flushing:
-                self._flush_with_others()
+                self.flush_with_others()
             while not stream.head_done:
                 if stream.failed is not None:
                     return failed(stream.failed)
@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
         finally:
             waiter.over()
             if not self._flushing:
-                self._flush_with_others()
+                self.flush_with_others()
             if not session.streams:
                 self.close_if_over()
 
@@ -292,7 +292,7 @@ class Connection(asyncio.Protocol):
         if transport.get_write_buffer_size() > BACKLOG_MOST:
             self.abort("the server does not read what it is sent")
 
-    def _flush_with_others(self) -> None:
+    def flush_with_others(self) -> None:
         """One write for all calls that this turn of the loop lets go on: a write of its own for each of them is half of what
         a small call costs (row "HTTP/2 at 32 in flight"). A call that is alone does not wait for others: those that wait for
         their responses on other connections of the loop count, as they may go on over this one."""

@@ -960,3 +960,14 @@ def test_te_trailers_stays():
 def test_a_request_that_cannot_be_written_safely_is_refused(method, target, headers):
     with pytest.raises(InvalidHead):
         request_head(method, target, headers, b"http")
+
+
+def test_a_request_may_end_with_trailers():
+    pair = Pair()
+    stream = pair.client.open(HEAD, False, False, lambda: None)
+    assert stream is not None
+    pair.client.send(stream, memoryview(b"x"), False)
+    pair.client.end(stream, [(b"checksum", b"1")])
+    pair.move()
+    (event,) = [one for one in pair.events if isinstance(one, h2.events.TrailersReceived)]
+    assert [(bytes(name), bytes(value)) for name, value in event.headers] == [(b"checksum", b"1")]

@@ -1,0 +1,69 @@
+"""gRPC as a proxy sees it: HTTP whose status is in a trailer, or in the head of a response that has nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote_from_bytes
+
+from meshlib.engine.outcome import Outcome
+from meshlib.policy.grpc_status import grpc_of_http
+from meshlib.transport.runtimes.loop import AsyncNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
+    from meshlib.engine.effects import Send
+    from meshlib.transport.runtimes.network_request import NetworkRequest
+
+CONTENT_TYPE = (b"content-type", b"application/grpc")
+_STATUS = b"grpc-status"
+_OF_A_BODY = (b"content-length", b"content-type")
+_AS_IT_IS = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x25).decode()
+"""What grpc-message does not escape."""
+
+
+def local_reply(outcome: Outcome) -> Outcome:
+    """A response that the mesh has made, as a caller of gRPC gets it from Envoy: 200 without a body, its status and text in the
+    head. ``grpc_status`` of the result is the status."""
+    status = grpc_of_http(outcome.status) if outcome.grpc_status is None else outcome.grpc_status
+    headers = [CONTENT_TYPE, (_STATUS, b"%d" % status)]
+    if outcome.whole:
+        headers.append((b"grpc-message", quote_from_bytes(outcome.whole, _AS_IT_IS).encode()))
+    headers += [pair for pair in outcome.headers if pair[0].lower() not in _OF_A_BODY]
+    made = Outcome(status=200, headers=headers, whole=b"", detail=outcome.detail)
+    made.grpc_status = status
+    return made
+
+
+def status_in(headers: Iterable[tuple[bytes, bytes]] | None) -> int | None:
+    """The status that trailers, or the head of a response without any, say; None when they say none that is one."""
+    for name, value in headers or ():
+        if name.lower() == _STATUS:
+            return int(value) if value.isdigit() and len(value) <= 9 else None
+    return None
+
+
+def status_of(outcome: Outcome, ended: bool) -> int | None:
+    """The status of a call; ``ended``: its response is over. A response of gRPC that says none has ended as UNKNOWN, and one
+    that is not gRPC's at all by its HTTP status, as for gRPC's clients."""
+    status = status_in(outcome.trailers)
+    if status is None:
+        status = status_in(outcome.headers)
+    if status is None and ended:
+        return 2 if outcome.status == 200 else grpc_of_http(outcome.status)
+    return status
+
+
+class Network(AsyncNetwork):
+    """Attempts, of which those of gRPC have the status of a response that ended with its head: what retries, outlier detection
+    and breakers judge by, as in Envoy."""
+
+    def send(self, effect: Send[NetworkRequest]) -> Coroutine[object, object, Outcome]:
+        sent = super().send(effect)
+        return sent if effect.call.request.protocol != "grpc" else _judged(sent)
+
+
+async def _judged(sent: Coroutine[object, object, Outcome]) -> Outcome:
+    outcome = await sent
+    outcome.grpc_status = status_in(outcome.headers)
+    return outcome

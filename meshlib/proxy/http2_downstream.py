@@ -1,0 +1,457 @@
+"""One connection of a client that speaks HTTP/2 to the proxy: its requests, any number at a time, and their responses.
+
+What a batch of reads brings is begun when all of it has been read, and what is said in one turn of the loop is one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from meshlib.engine import replies
+from meshlib.policy.header_ops import Headers, RawHeaders
+from meshlib.policy.request_ids import new_request_id
+from meshlib.proxy import grpc
+from meshlib.proxy.forwarded_path import forwarded_path
+from meshlib.proxy.http2_body import ClientBody, Source
+from meshlib.proxy.request import ProxyRequest, is_grpc
+from meshlib.proxy.slow_clients import Wait
+from meshlib.transport.protocol.http1_request import Refused
+from meshlib.transport.protocol.http2_codec import Code, Head
+from meshlib.transport.protocol.http2_response import fields, response_head
+from meshlib.transport.protocol.http2_server import ServerSession
+from meshlib.transport.protocol.http2_server_stream import ServerStream
+
+if TYPE_CHECKING:
+    import random
+
+    from meshlib.proxy.forward import Forwarder, Forwarding
+    from meshlib.transport.protocol.http2_request import RequestHead
+    from meshlib.transport.upstream.switched import AsyncSwitched
+
+SMALL_BODY = 65536
+"""Bytes of a request's body that are handed on whole when they have come with its head."""
+
+AHEAD = 64 * 1024
+"""Bytes of a response that wait for the client until its upstream is no longer read."""
+
+BACKLOG_MOST = 4 * 1024 * 1024
+"""Bytes that a client leaves unread before it counts as hostile: no body is written to a socket that is full, so that they are
+words of the protocol only."""
+
+ACKNOWLEDGED_IN = 1.0
+"""Seconds that a client has to see that the connection is to close; then streams are no longer taken."""
+
+_ID = b"\r\nx-request-id:"
+_PROTO = b"\r\nx-forwarded-proto:"
+_BODILESS = (204, 304)
+_CONTINUE = response_head(100, [])
+
+
+class Port(Protocol):
+    """What a connection came in by: a ``Listener``."""
+
+    forwarder: Forwarder
+    rng: random.Random
+    draining: bool
+    proto: bytes
+    """The line of x-forwarded-proto."""
+
+    def opened(self, connection: Http2Downstream) -> None: ...
+    def closed(self, connection: Http2Downstream) -> None: ...
+    def refused(self, refused: Refused) -> None: ...
+
+
+class Http2Request(ProxyRequest):
+    """A request that came over HTTP/2."""
+
+    __slots__ = ()
+
+    version = "HTTP/2"
+
+
+class Http2Downstream(asyncio.Protocol):
+    """A connection of ``listener``, and the ``Sink`` of its session."""
+
+    __slots__ = (
+        "_behind",
+        "_calls",
+        "_flushing",
+        "_listener",
+        "_new",
+        "_progress",
+        "loop",
+        "session",
+        "transport",
+    )
+
+    def __init__(self, listener: Port) -> None:
+        self._listener = listener
+        self.loop = loop = listener.forwarder.loop
+        self.session = ServerSession(self, loop.time())
+        self.transport: Any = None
+        self._new: list[_Call] = []  # whose heads came in this batch of reads
+        self._calls: set[_Call] = set()
+        self._behind = False  # there are frames that have not been looked at
+        self._flushing = False  # there will be a write for all of this turn of the loop
+        self._progress = 0
+
+    # -- asyncio's callbacks --------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._listener.opened(self)
+        if self._listener.draining:
+            self.drain()
+
+    def data_received(self, data: bytes) -> None:
+        if self.session.over:
+            return
+        self._flushing = True
+        self._progress += 1
+        behind = self.session.receive(data, self.loop.time())
+        if behind != self._behind:
+            self._behind = behind
+            if behind:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+        if behind:
+            self.loop.call_soon(self._catch_up)
+        new, self._new = self._new, []
+        for call in new:
+            call.begin_request()
+        self._flush()
+
+    def _catch_up(self) -> None:
+        """The rest of what was received, now that others had their turn."""
+        if self._behind:
+            self.data_received(b"")
+
+    def eof_received(self) -> bool:
+        return False  # as in Envoy, a client that sends no more wants no more either
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._behind = False
+        self._listener.closed(self)
+        self.session.lost(error)
+
+    def pause_writing(self) -> None:
+        self.session.set_writable(False)
+
+    def resume_writing(self) -> None:
+        self.session.set_writable(True)
+        self.flush_soon()
+
+    # -- writing --------------------------------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        """One write for all that is said in this turn of the loop."""
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        session, transport = self.session, self.transport
+        if transport.is_closing():
+            return
+        out = session.outgoing()
+        if out:
+            transport.write(out)
+        if session.over:
+            transport.close()
+        elif transport.get_write_buffer_size() > BACKLOG_MOST:
+            transport.abort()
+
+    # -- ends -----------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """The streams that are on their way are the last ones."""
+        self.session.drain()
+        self._flush()
+        self.loop.call_later(ACKNOWLEDGED_IN, self._drained)
+
+    def _drained(self) -> None:
+        self.session.drained()
+        self._flush()
+
+    def waits(self) -> tuple[Wait, int] | None:
+        """What the client is waited for, and how far it is (``slow_clients.py``)."""
+        if self.transport.is_closing():
+            return None
+        if not self._calls:
+            return Wait.NEXT, self._progress
+        return (Wait.BODY, self._progress) if any(call.waits for call in self._calls) else None
+
+    def give_up(self, wait: Wait) -> None:
+        """It is not waited for any longer."""
+        if wait is Wait.BODY:
+            for call in [call for call in self._calls if call.waits]:
+                call.too_late()
+            self._flush()
+        else:
+            self.drain()
+
+    def over(self, call: _Call) -> None:
+        """Its response has been given to the session, or nobody wants it."""
+        self._calls.discard(call)
+        self.flush_soon()
+
+    # -- Sink -----------------------------------------------------------------------------------------------------------
+
+    def on_request(self, stream: ServerStream) -> None:
+        """The session's."""
+        head = stream.head
+        stream.owner = call = _Call(self, stream)
+        if head.refused is not None:
+            call.refuse(Refused(head.refused.status, head.refused.detail))
+            return
+        self._calls.add(call)
+        self._new.append(call)
+        if head.expects_continue and not stream.request_over:
+            self.session.interim(stream, _CONTINUE)
+
+    def on_body(self, stream: ServerStream, data: bytes) -> None:
+        """The session's."""
+        stream.owner.source.put(data)
+
+    def on_trailers(self, stream: ServerStream, trailers: Head) -> None:
+        """The session's."""
+        stream.owner.source.trailers = fields(list(trailers))
+
+    def on_end(self, stream: ServerStream) -> None:
+        """The session's."""
+        stream.owner.source.end()
+
+    def on_reset(self, stream: ServerStream, why: str) -> None:
+        """The session's."""
+        stream.owner.gone(why)
+
+    def on_room(self, stream: ServerStream) -> None:
+        """The session's."""
+        stream.owner.pump()
+        self.flush_soon()
+
+    # -- requests -------------------------------------------------------------------------------------------------------
+
+    def target(self, head: RequestHead) -> bytes:
+        """Path and query, as they are sent on and policy reads them. Raises ``Refused``."""
+        if head.target == b"*":
+            raise Refused(404, "no route takes OPTIONS *")
+        live = self._listener.forwarder.core.live
+        return forwarded_path(
+            head.target, "BASE" if live is None else live.snapshot.inbound.default.mesh.path_normalization
+        )
+
+    def refused(self, refused: Refused) -> None:
+        """A request goes no further."""
+        self._listener.refused(refused)
+
+    def forward(self, call: _Call, target: bytes, body: bytes | ClientBody | None) -> Forwarding | None:
+        """Begin what the client has asked for."""
+        head = call.stream.head
+        lines, lower = head.lines, head.lower
+        if _ID not in lower:
+            made = b"x-request-id: %b\r\n" % new_request_id(self._listener.rng).encode()
+            lines += made
+            lower += made
+        if _PROTO not in lower:
+            lines += self._listener.proto
+            lower += self._listener.proto
+        request = Http2Request(head.method, head.authority, target, lines, lower, body)
+        return self._listener.forwarder.forward(request, call)
+
+
+class _Call:
+    """One request and, as its ``Responder``, the response."""
+
+    __slots__ = (
+        "_bodiless",
+        "_down",
+        "_drained",
+        "_ended",
+        "_forwarding",
+        "_has_body",
+        "_over",
+        "_pending",
+        "_trailers",
+        "_waiting",
+        "source",
+        "stream",
+    )
+
+    def __init__(self, down: Http2Downstream, stream: ServerStream) -> None:
+        self._down = down
+        self.stream = stream
+        self.source = Source(self._took)
+        self._forwarding: Forwarding | None = None
+        # a request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits
+        # for ever for its first message
+        self._has_body = not stream.request_over
+        self._bodiless = stream.head.method == b"HEAD"
+        self._pending: deque[bytes] = deque()  # of the body
+        self._waiting = 0  # bytes of that
+        self._ended = False  # all of the body has been given here
+        self._trailers: RawHeaders = []
+        self._over = False
+        self._drained: asyncio.Future[None] | None = None
+
+    # -- the request ------------------------------------------------------------------------------------------------------
+
+    def begin_request(self) -> None:
+        """All that came with the head is here."""
+        if self._over:
+            return  # the client has reset it already
+        source, stream = self.source, self.stream
+        try:
+            target = self._down.target(stream.head)
+        except Refused as refused:
+            self.refuse(refused)
+            return
+        body: bytes | ClientBody | None = None
+        if self._has_body:
+            if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
+                body = source.all()
+            else:
+                body = ClientBody(source)
+        forwarding = self._down.forward(self, target, body)
+        if not self._over:  # the response may have been given already
+            self._forwarding = forwarding
+
+    def _took(self, size: int) -> None:
+        self._down.session.consumed(self.stream, size)
+        self._down.flush_soon()
+
+    def gone(self, why: str) -> None:
+        """The client does not want it any more."""
+        if self._over:
+            return
+        forwarding = self._forwarding
+        self._finish()
+        self._pending.clear()
+        self.source.fail(ConnectionResetError(why))
+        if forwarding is not None:
+            forwarding.cancel()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is the client that its response waits for. (A stream of gRPC may be silent for long.)"""
+        stream = self.stream
+        return not stream.request_over and not stream.response_begun and not is_grpc(stream.head.lower)
+
+    def too_late(self) -> None:
+        """The client has let its response wait for too long."""
+        forwarding, self._forwarding = self._forwarding, None
+        self.source.fail(TimeoutError("the rest of the request's body did not come"))
+        if forwarding is not None:
+            forwarding.cancel()
+        self.refuse(Refused(408, "the rest of the request's body did not come"))
+
+    def refuse(self, refused: Refused) -> None:
+        """A request that goes no further."""
+        self._down.refused(refused)
+        outcome = replies.reply(refused.status)
+        if is_grpc(self.stream.head.lower):
+            outcome = grpc.local_reply(outcome)
+        self.respond(outcome.status, b"", outcome.headers, b"", None)
+
+    # -- Responder --------------------------------------------------------------------------------------------------------
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """A response that is all here."""
+        bodiless = self._bodiless or status in _BODILESS
+        end = bodiless or not (whole or trailers)
+        self._down.session.respond(self.stream, response_head(status, headers), end)
+        if end:
+            self._finish()
+            return
+        if whole:
+            self._pending.append(whole)
+            self._waiting = len(whole)
+        self.end(trailers)
+
+    def begin(self, status: int, reason: bytes, headers: Headers) -> None:
+        """The head of a response whose body follows."""
+        self._bodiless = self._bodiless or status in _BODILESS
+        self._down.session.respond(self.stream, response_head(status, headers), False)
+        self._down.flush_soon()
+
+    def write(self, data: bytes) -> None:
+        """Some bytes of the body."""
+        if self._bodiless or self._over:
+            return
+        self._pending.append(data)
+        self._waiting += len(data)
+        self.pump()
+        if self._waiting > AHEAD and self._forwarding is not None:
+            self._forwarding.writable(False)
+        self._down.flush_soon()
+
+    def end(self, trailers: RawHeaders | None) -> None:
+        """The body is over."""
+        self._ended = True
+        self._trailers = fields(trailers) if trailers else []
+        self.pump()
+        self._down.flush_soon()
+
+    def pump(self) -> None:
+        """Give the session what it takes."""
+        session, stream, pending = self._down.session, self.stream, self._pending
+        while pending:
+            data = pending[0]
+            last = self._ended and len(pending) == 1 and not self._trailers
+            sent = session.send(stream, data, last)
+            if not sent:
+                return
+            self._waiting -= sent
+            if sent < len(data):
+                pending[0] = data[sent:]
+                continue
+            pending.popleft()
+            if last:
+                self._finish()
+                return
+        if self._ended:
+            if not self._over:
+                session.trailers(stream, self._trailers)
+                self._finish()
+            return
+        if self._forwarding is not None:
+            self._forwarding.writable(True)
+        self._wake()
+
+    def cut(self) -> None:
+        """The response cannot be finished: the client must see that."""
+        self._pending.clear()
+        self._down.session.reset(self.stream, Code.INTERNAL_ERROR)
+        self._finish()
+
+    def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
+        """Of a request that asked for nothing of the kind."""
+        upstream.abort()
+        self.cut()
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client takes what is written."""
+        return self._waiting <= AHEAD
+
+    async def drained(self) -> None:
+        """Until it does."""
+        while self._waiting and not self._over:
+            if self._drained is None:
+                self._drained = self._down.loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def _wake(self) -> None:
+        waiting, self._drained = self._drained, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _finish(self) -> None:
+        self._over = True
+        self._forwarding = None
+        self._wake()
+        self._down.over(self)

@@ -1,0 +1,644 @@
+"""Clients that speak HTTP/2 to the proxy, over real sockets: requests, streams both ways, drains, clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+
+import h2.events
+import pytest
+from hyperframe.frame import RstStreamFrame, SettingsFrame, WindowUpdateFrame
+
+from meshlib.proxy import http2_downstream
+from meshlib.proxy.http2_downstream import Http2Downstream
+from meshlib.proxy.slow_clients import Wait
+from meshlib.transport.protocol.http2_client_frames import PREFACE
+from tests.support import h2_server
+from tests.support.eventually import eventually
+from tests.support.h2_client import Answer, H2Client
+from tests.support.h2_server import H2Server
+from tests.support.http2_client import GET, POST, Client
+from tests.support.proxy import Proxy
+from tests.support.resources import pod, service, to, virtual_service
+from tests.support.servers import EchoServer
+
+MANY = [f"x_{number}" for number in range(110)]
+GRPC = {"content_type": "application/grpc", "te": "trailers"}
+
+
+@pytest.fixture
+def server():
+    with EchoServer("v1") as made:
+        yield made
+
+
+def http1(server: EchoServer, *rules: dict) -> list[dict]:
+    found = [service("reviews"), pod("reviews", "v1", server.port)]
+    return [*found, virtual_service("reviews", *rules)] if rules else found
+
+
+def http2(server: H2Server, *rules: dict) -> list[dict]:
+    ports = [{"name": "grpc", "port": 9080, "targetPort": "http"}]
+    found = [service("reviews", ports=ports), pod("reviews", "v1", server.port)]
+    return [*found, virtual_service("reviews", *rules)] if rules else found
+
+
+def seen(answer):
+    return json.loads(answer.body)
+
+
+# -- to an upstream of HTTP/1.1 ---------------------------------------------------------------------------------------------
+
+
+def test_a_request_goes_on_as_http1_and_its_response_comes_back_as_http2(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        answer = client.get("/reviews/1?a=b", x_mine="1", te="trailers")
+        found = seen(answer)
+        assert (answer.status, found["path"], found["method"]) == (200, "/reviews/1?a=b", "GET")
+        headers = found["headers"]
+        assert (headers["host"], headers["x-mine"], headers["x-forwarded-proto"]) == ("reviews:9080", "1", "http")
+        assert len(headers["x-request-id"]) == 36
+        assert "x-envoy-upstream-service-time" in answer.headers
+        assert "connection" not in answer.headers
+        assert proxy.metric("istio_requests_total", response_code="200", request_protocol="http") == 1
+
+
+def test_http1_and_http2_are_spoken_on_one_port(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client, proxy.client() as other:
+        assert other.get("/1").status == 200
+        assert client.get("/2").status == 200
+        assert proxy.process.listener is not None
+        assert proxy.process.listener.accepted == 2
+
+
+def test_what_the_client_says_of_itself_is_kept(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        headers = seen(client.get("/", x_request_id="mine", x_forwarded_proto="https"))["headers"]
+    assert (headers["x-request-id"], headers["x-forwarded-proto"]) == ("mine", "https")
+
+
+@pytest.mark.parametrize("size", [0, 5, 1_000_000])
+@pytest.mark.parametrize("declared", [True, False])
+def test_bodies_of_any_size_go_on(server, size, declared):
+    body = bytes(65 + number % 26 for number in range(1000)) * (size // 1000) or b"x" * size
+    length = {"content_length": str(size)} if declared else {}
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        stream = client.open("/", "POST", end=False, **length)
+        client.send(stream, body, end=True)
+        assert seen(client.answer(stream))["body"] == body.decode()
+
+
+def test_many_requests_at_a_time_share_one_connection(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        streams = [client.open(f"/{number}") for number in range(50)]
+        assert [seen(client.answer(stream))["path"] for stream in streams] == [f"/{number}" for number in range(50)]
+
+
+def test_a_client_that_asks_first_is_told_to_continue(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        stream = client.open("/", "POST", end=False, expect="100-continue")
+        client.until(lambda: client.answers[stream].interim == ["100"])
+        client.send(stream, b"now", end=True)
+        found = seen(client.answer(stream))
+    assert (found["body"], "expect" in found["headers"]) == ("now", False)
+
+
+def test_a_head_is_answered_without_a_body(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        answer = client.get("/", "HEAD")
+    assert (answer.status, bytes(answer.body), answer.reset) == (200, b"", None)
+    assert int(answer.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_response_that_has_no_body(server, status):
+    server.behave = lambda handler: handler.answer(status) or True
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        answer = client.get()
+    assert (answer.status, bytes(answer.body)) == (status, b"")
+
+
+def test_a_large_response_comes_whole_and_only_as_the_client_reads(server):
+    body = bytes(range(256)) * 20_000
+    server.behave = lambda handler: handler.answer(200, body) or True
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port, reads=False) as client:
+        stream = client.open()
+        client.until(lambda: len(client.answers[stream].body) == 65535)
+        other = client.open("/other", "HEAD")
+        assert client.answer(other).status == 200  # one stream that waits does not hold up another
+        client.reads = True
+        client.h2.acknowledge_received_data(65535, stream)
+        client.flush()
+        assert bytes(client.answer(stream).body) == body
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"host_": "other"}, 400), ({"expect": "the-worst"}, 417), (dict.fromkeys(MANY, "y"), 431)],
+)
+def test_what_could_be_read_in_two_ways_goes_no_further(server, headers, status):
+    headers = {name.rstrip("_"): value for name, value in headers.items()}
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        number = client.h2.get_next_available_stream_id()
+        if "host" in headers:
+            client.h2.config.validate_outbound_headers = False
+            pairs = [(":method", "GET"), (":scheme", "http"), (":authority", "reviews:9080"), (":path", "/")]
+            client.answers[number] = Answer()
+            client.h2.send_headers(number, [*pairs, ("host", "other")], end_stream=True)
+            client.flush()
+        else:
+            client.open(**headers)
+        assert client.answer(number).status == status
+        assert client.get().status == 200
+        assert proxy.process.listener is not None
+        assert proxy.process.listener.refusals == {status: 1}
+    assert len(server.seen) == 1
+
+
+def test_paths_are_normalized_before_anything_reads_them(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        assert seen(client.get("/a/../b?c=/../d"))["path"] == "/b?c=/../d"
+        assert client.get("*", "OPTIONS").status == 404
+        assert client.get("/%00").status == 400
+
+
+def test_a_host_that_nobody_has_is_answered_by_the_mesh(server):
+    with Proxy(http1(server, {"match": [{"uri": {"exact": "/x"}}], "route": [to("reviews")]})) as proxy:
+        with H2Client(proxy.port) as client:
+            assert client.get("/other").status == 404
+            answer = client.get("/other", "POST", **GRPC)
+    assert (answer.status, answer.headers["grpc-status"], bytes(answer.body)) == (200, "12", b"")
+    assert answer.headers["content-type"] == "application/grpc"
+
+
+def test_a_request_that_is_refused_is_a_status_to_grpc(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        answer = client.get("/", "POST", expect="the-worst", **GRPC)
+    assert (answer.status, answer.headers["grpc-status"]) == (200, "2")
+
+
+def test_an_upstream_that_is_not_there_is_unavailable_to_grpc():
+    with EchoServer() as server:
+        resources = http1(server)
+    with Proxy(resources) as proxy, H2Client(proxy.port) as client:
+        answer = client.get("/", "POST", **GRPC)
+        assert answer.headers["grpc-status"] == "14"
+        assert "remote connection failure" in answer.headers["grpc-message"]
+        labels = {"request_protocol": "grpc", "grpc_response_status": "14", "response_flags": "UF,URX"}
+        assert proxy.metric("istio_requests_total", **labels) == 1
+
+
+# -- to an upstream of HTTP/2 -----------------------------------------------------------------------------------------------
+
+
+def echo(peer, request):
+    if request.ended or not peer.server.early:
+        peer.respond(request, bytes(request.body), trailers=[(b"grpc-status", b"0")])
+
+
+def test_a_unary_call_of_grpc_with_trailers():
+    with H2Server(echo) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        stream = client.open("/shop.Catalog/Get", "POST", end=False, **GRPC)
+        client.send(stream, b"\0\0\0\0\1x", end=True)
+        answer = client.answer(stream)
+        assert (answer.status, bytes(answer.body)) == (200, b"\0\0\0\0\1x")
+        assert answer.trailers == {"grpc-status": "0"}
+        assert server.requests[0].header(b"te") == b"trailers"
+        assert proxy.metric("istio_requests_total", request_protocol="grpc", grpc_response_status="0") == 1
+
+
+def test_both_directions_of_a_stream_go_on_at_once():
+    peers = []
+    with H2Server(lambda peer, request: peers.append((peer, request)), early=True) as server:
+        with Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+            stream = client.open("/shop.Catalog/Chat", "POST", end=False, **GRPC)
+            eventually(lambda: peers)
+            peer, request = peers[0]
+            peer.head(request, headers=[(b"content-type", b"application/grpc")])
+            client.until(lambda: client.answers[stream].headers)
+            for piece in (b"one", b"two", b"three"):
+                client.send(stream, piece)
+                eventually(lambda piece=piece: bytes(request.body).endswith(piece))
+                peer.some(request, b"re:" + piece)
+                client.until(lambda piece=piece: client.answers[stream].body.endswith(b"re:" + piece))
+            client.send(stream, b"", end=True)
+            eventually(lambda: request.ended)
+            peer.data(request, b"", [(b"grpc-status", b"0")])
+            assert client.answer(stream).trailers == {"grpc-status": "0"}
+
+
+def test_trailers_of_a_request_go_on():
+    ended = threading.Event()
+    with H2Server(lambda peer, request: (echo(peer, request), ended.set())) as server:
+        trailers = []
+        before = h2_server.Peer._handle
+
+        def noticed(self, event):
+            if isinstance(event, h2.events.TrailersReceived):
+                trailers.extend((bytes(name), bytes(value)) for name, value in event.headers)
+            before(self, event)
+
+        h2_server.Peer._handle = noticed  # type: ignore[method-assign]
+        try:
+            with Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+                stream = client.open("/", "POST", end=False)
+                client.send(stream, b"body")
+                client.trailers(stream, checksum="7")
+                assert bytes(client.answer(stream).body) == b"body"
+        finally:
+            h2_server.Peer._handle = before  # type: ignore[method-assign]
+    assert trailers == [(b"checksum", b"7")]
+
+
+def test_a_request_that_ends_after_its_head_is_sent_on_as_one():
+    with H2Server(echo) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        stream = client.open("/", "POST", end=False, **GRPC)
+        client.send(stream, b"", end=True)
+        assert client.answer(stream).trailers == {"grpc-status": "0"}
+
+
+def test_a_call_of_grpc_is_tried_again_on_its_status():
+    calls = []
+
+    def answer(peer, request):
+        calls.append(request)
+        if len(calls) == 1:
+            peer.head(request, headers=[(b"content-type", b"application/grpc"), (b"grpc-status", b"14")], end=True)
+        else:
+            echo(peer, request)
+
+    rule = {"route": [to("reviews")], "retries": {"attempts": 2, "retryOn": "unavailable"}}
+    with H2Server(answer) as server, Proxy(http2(server, rule)) as proxy, H2Client(proxy.port) as client:
+        stream = client.open("/", "POST", end=False, **GRPC)
+        client.send(stream, b"message", end=True)
+        answer = client.answer(stream)
+    assert (answer.trailers["grpc-status"], len(calls), bytes(answer.body)) == ("0", 2, b"message")
+
+
+def test_a_stream_that_breaks_upstream_is_reset_and_not_ended():
+    def answer(peer, request):
+        peer.head(request)
+        peer.some(request, b"half")
+        peer.once_read(lambda: peer.reset(request))
+
+    with H2Server(answer) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        answer = client.get()
+        assert (bytes(answer.body), answer.ended, answer.reset) == (b"half", False, 2)
+        assert client.goaway is None
+
+
+def test_a_stream_that_the_client_resets_is_reset_upstream():
+    with H2Server(lambda peer, request: None, early=True) as server:
+        with Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+            stream = client.open("/", "POST", end=False, **GRPC)
+            client.send(stream, b"some")
+            eventually(lambda: server.requests and bytes(server.requests[0].body) == b"some")
+            client.reset(stream)
+            assert server.changed.wait(10)
+            assert server.peers[0].resets[0][1] == 8
+
+
+def test_a_client_that_goes_away_takes_its_calls_with_it():
+    with H2Server(lambda peer, request: None, early=True) as server, Proxy(http2(server)) as proxy:
+        with H2Client(proxy.port) as client:
+            client.open("/", "POST", end=False, **GRPC)
+            client.open("/2")
+            eventually(lambda: len(server.requests) == 2)
+        eventually(lambda: server.peers and len(server.peers[0].resets) == 2)
+        assert proxy.process.listener is not None
+        eventually(lambda: proxy.process.listener.connections == 0)
+
+
+def test_a_response_before_the_request_is_over_ends_it():
+    with H2Server(lambda peer, request: peer.respond(request, b"enough"), early=True) as server:
+        with Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+            stream = client.open("/", "POST", end=False)
+            client.until(lambda: client.answers[stream].ended)
+            assert bytes(client.answers[stream].body) == b"enough"
+            assert client.get("/next").status == 200
+
+
+# -- connections --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_drain_finishes_what_is_under_way():
+    release = threading.Event()
+
+    def answer(peer, request):
+        threading.Thread(target=lambda: (release.wait(10), peer.respond(request, b"late"))).start()
+
+    with H2Server(answer) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        stream = client.open()
+        eventually(lambda: server.requests)
+        proxy.stop()
+        client.until(lambda: client.goaway is not None)
+        release.set()
+        assert bytes(client.answer(stream).body) == b"late"
+        client.until(lambda: client.closed)
+        assert proxy.join()
+
+
+def test_an_idle_connection_closes_when_the_proxy_drains(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        client.get()
+        proxy.stop()
+        client.until(lambda: client.closed)
+        assert client.goaway is not None
+        assert proxy.join()
+
+
+def test_a_client_that_breaks_the_protocol_loses_its_connection_only(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client, H2Client(proxy.port) as other:
+        client.sock.sendall(b"\0\0\1\0\0\0\0\0\7x")
+        client.until(lambda: client.closed)
+        assert client.goaway is not None
+        assert other.get().status == 200
+
+
+# -- without a network -------------------------------------------------------------------------------------------------------
+
+
+class Transport(asyncio.Transport):
+    """A socket; ``waiting``: bytes that the client has not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.waiting = 0
+
+    def write(self, data) -> None:
+        self.said.append("write")
+
+    def close(self) -> None:
+        self.said.append("close")
+
+    def abort(self) -> None:
+        self.said.append("abort")
+
+    def pause_reading(self) -> None:
+        self.said.append("pause")
+
+    def resume_reading(self) -> None:
+        self.said.append("resume")
+
+    def is_closing(self) -> bool:
+        return "close" in self.said or "abort" in self.said
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+
+class Loop:
+    """Time and timers."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self.timers: list[tuple[float, object]] = []
+        self.soon: list[object] = []
+
+    def time(self) -> float:
+        return self.at
+
+    def call_later(self, seconds, call):
+        self.timers.append((self.at + seconds, call))
+
+    def call_soon(self, call, *args):
+        self.soon.append(call)
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.forwarder = self
+        self.loop = Loop()
+        self.draining = False
+        self.proto = b"x-forwarded-proto: http\r\n"
+        self.core = self
+        self.live = None
+        self.said: list[str] = []
+        self.refusals: list[int] = []
+
+    def refused(self, refused) -> None:
+        self.refusals.append(refused.status)
+
+    def opened(self, connection) -> None:
+        self.said.append("opened")
+
+    def closed(self, connection) -> None:
+        self.said.append("closed")
+
+
+def connected(draining: bool = False):
+    listener = Listener()
+    listener.draining = draining
+    down, transport = Http2Downstream(listener), Transport()  # type: ignore[arg-type]
+    down.connection_made(transport)
+    return down, transport, listener
+
+
+def test_a_connection_without_a_stream_is_waited_for_until_it_is_drained():
+    down, transport, listener = connected()
+    assert down.waits() == (Wait.NEXT, 0)
+    down.data_received(PREFACE + SettingsFrame(0).serialize())
+    assert down.waits() == (Wait.NEXT, 1)
+    down.give_up(Wait.NEXT)
+    assert down.session.draining
+    ((due, drained),) = listener.loop.timers
+    assert due == http2_downstream.ACKNOWLEDGED_IN
+    drained()
+    assert transport.said[-1] == "close"
+    assert down.waits() is None
+    down.connection_lost(None)
+    assert listener.said == ["opened", "closed"]
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_without_end():
+    down, _, listener = connected()
+    forwarding = Forwarding()
+    listener.rng = random.Random(1)
+    listener.forward = lambda request, responder: forwarding
+    client = Client(greet=False)
+    grpc = [*POST, ("content-type", "application/grpc")]
+    heads = [client.head(1, POST, False), client.head(3, GET), client.head(5, grpc, False)]
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + b"".join(head.serialize() for head in heads))
+    assert down.waits() == (Wait.BODY, 1)
+    down.give_up(Wait.BODY)
+    assert sorted(down.session.streams) == [3, 5]
+    assert forwarding.said == ["cancel"]
+    assert listener.refusals == [408]
+    assert down.waits() is None
+
+
+def test_a_body_is_not_waited_for_either_when_nobody_forwards_its_request():
+    down, _, listener = connected()
+    listener.rng = random.Random(1)
+    listener.forward = lambda request, responder: None
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + Client(greet=False).head(1, POST, False).serialize())
+    down.give_up(Wait.BODY)
+    assert not down.session.streams
+
+
+def test_a_connection_that_comes_while_the_listener_drains_is_told_so():
+    down, _, _ = connected(draining=True)
+    assert down.session.draining
+
+
+def test_a_client_that_does_not_read_what_it_asks_for_is_dropped():
+    down, transport, _ = connected()
+    transport.waiting = http2_downstream.BACKLOG_MOST + 1
+    down._flush()
+    assert transport.said[-1] == "abort"
+    down._flush()
+    down.flush_soon()
+    down.flush_soon()
+
+
+def test_a_client_that_floods_is_read_in_turns():
+    down, transport, listener = connected()
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+    down.data_received(preface + b"\0\0\x08\6\0\0\0\0\0" + b"12345678" + b"\0\0\x08\6\1\0\0\0\0" + b"12345678")
+    down.data_received(b"\0\0\x08\6\1\0\0\0\0" + b"12345678")
+    flood = b"\0\0\x08\6\1\0\0\0\0" + b"12345678"
+    down.data_received(flood * 600)
+    assert "pause" in transport.said
+    listener.loop.soon[-1]()
+    assert transport.said[-1] != "pause"
+    assert "resume" in transport.said
+    listener.loop.soon[-1]()
+
+
+# -- one call, with a forwarder that its test plays ----------------------------------------------------------------------------
+
+
+class Forwarding:
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def writable(self, writable: bool) -> None:
+        self.said.append(writable)
+
+    def cancel(self) -> None:
+        self.said.append("cancel")
+
+
+def called(respond=None):
+    """A connection with one request for a body of any length, and what forwards it."""
+    down, transport, listener = connected()
+    forwarding, calls = Forwarding(), []
+    listener.rng = random.Random(1)
+
+    def forward(request, responder):
+        calls.append(responder)
+        if respond is not None:
+            respond(responder)
+        return forwarding
+
+    listener.forward = forward
+    client = Client(greet=False)
+    head = client.head(1, GET).serialize()
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + head)
+    return down, transport, listener, forwarding, calls
+
+
+def test_an_upstream_is_read_no_further_while_its_client_is_behind():
+    down, _, listener, forwarding, (call,) = called()
+    call.begin(200, b"", [])
+    call.write(b"x" * 60_000)
+    assert (call.writable, forwarding.said) == (True, [True])
+    call.write(b"x" * 100_000)
+    assert (call.writable, forwarding.said[1:]) == (False, [False])
+    down.pause_writing()
+    down.data_received(WindowUpdateFrame(0, window_increment=1 << 20).serialize())
+    down.data_received(WindowUpdateFrame(1, window_increment=1 << 20).serialize())
+    assert not call.writable
+    down.resume_writing()
+    assert (call.writable, forwarding.said[-1]) == (True, True)
+    assert listener.loop.soon[-1] == down._flush
+    call.end([(b"t", b"1")])
+    call.write(b"nobody hears this")
+    call.gone("nor this")
+    assert forwarding.said[-1] is True
+
+
+def test_whoever_waits_for_the_client_hears_when_it_has_taken_all_or_has_gone():
+    async def work() -> None:
+        for ends in ("takes", "goes"):
+            down, _, listener, forwarding, (call,) = called()
+            listener.loop.create_future = asyncio.get_running_loop().create_future  # type: ignore[attr-defined]
+            await call.drained()
+            call.begin(200, b"", [])
+            call.write(b"x" * 200_000)
+            waits = [asyncio.ensure_future(call.drained()) for _ in range(2)]
+            await asyncio.sleep(0)
+            if ends == "takes":
+                down.data_received(WindowUpdateFrame(0, window_increment=1 << 20).serialize())
+                down.data_received(WindowUpdateFrame(1, window_increment=1 << 20).serialize())
+            else:
+                down.data_received(RstStreamFrame(1, error_code=8).serialize())
+                assert forwarding.said[-1] == "cancel"
+            await asyncio.gather(*waits)
+
+    asyncio.run(work())
+
+
+def test_a_response_to_head_may_come_in_pieces_that_nobody_gets():
+    _, _, _, _, (call,) = called()
+    call._bodiless = True
+    call.begin(200, b"", [(b"content-length", b"5")])
+    call.write(b"12345")
+    call.end(None)
+    assert call._over
+    call.pump()
+
+
+def test_a_response_may_be_there_before_its_request_is_said_to_be_forwarded():
+    _, _, _, forwarding, (call,) = called(lambda call: call.respond(200, b"", [], b"all", None))
+    assert call._over
+    call.gone("late")
+    assert forwarding.said == []
+
+
+def test_a_client_may_go_before_its_call_is_known():
+    calls = []
+
+    def respond(call) -> None:
+        calls.append(call)
+        call.gone("at once")
+
+    _, _, _, forwarding, _ = called(respond)
+    assert calls[0]._over
+    assert forwarding.said == []
+
+
+def test_a_request_that_is_reset_with_its_head_is_not_forwarded():
+    down, _, listener = connected()
+    listener.forward = None
+    client = Client(greet=False)
+    frames = client.head(1, POST, False).serialize() + RstStreamFrame(1, error_code=8).serialize()
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + frames)
+
+
+def test_an_upstream_that_switches_protocols_is_left():
+    class Switched:
+        aborted = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    down, _, _, _, (call,) = called()
+    switched = Switched()
+    call.switch(101, b"", [], switched)
+    assert switched.aborted
+    assert not down.session.streams
+
+
+def test_nothing_is_read_after_the_end():
+    down, transport, _ = connected()
+    down.data_received(b"GET / HTTP/1.1\r\n\r\n        ")
+    assert transport.said[-1] == "close"
+    said = len(transport.said)
+    down.data_received(b"more")
+    down._catch_up()
+    assert len(transport.said) == said
+    assert down.eof_received() is False
