@@ -42,7 +42,8 @@ _NO_CONTEXT = Context()
 
 
 class Spoken(NamedTuple):
-    """What is written. ``names`` are the headers of it; ``others`` writes what is none of ours, None: there is nothing."""
+    """What is written. ``names`` are the headers that are replaced by it; ``others`` writes what is none of ours, None: there
+    is nothing."""
 
     w3c: bool
     b3: bool
@@ -155,9 +156,8 @@ def _spoken(provider: str, textmap: TextMapPropagator) -> Spoken:
         w3c, b3, single, others = False, True, False, None
     elif provider == "opentelemetry":
         w3c, b3, single, others = True, False, False, None
-    names = (W3C_NAMES if w3c else frozenset()) | (B3_NAMES if b3 else frozenset())
-    if single:
-        names |= SINGLE_NAMES
+    # B3 in its other form would be another context: whoever reads that first would not find our span
+    names = (W3C_NAMES if w3c else frozenset()) | (B3_NAMES | SINGLE_NAMES if b3 or single else frozenset())
     if others is not None:
         names |= {name.encode() for name in fields - {"baggage"}}
     return Spoken(w3c, b3, single, "baggage" in fields, others, names)

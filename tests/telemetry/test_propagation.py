@@ -170,6 +170,19 @@ def test_a_trace_that_the_request_carries_goes_on(kept, name):
     assert got["traceparent"] == f"00-{T}-{attempt.context.span_id:016x}-01"
 
 
+@pytest.mark.parametrize(
+    ("came", "speaks_single"),
+    [({"b3": f"{T}-{S}-1"}, False), ({"x-b3-traceid": T, "x-b3-spanid": S, "x-b3-parentspanid": S}, True)],
+)
+def test_b3_in_the_form_that_is_not_written_goes_as_it_would_contradict(kept, speaks, came, speaks_single):
+    speaks(B3SingleFormat() if speaks_single else B3MultiFormat())
+    head = sent(kept, headers=came)
+    assert ("b3" in head, "x-b3-spanid" in head) == (speaks_single, not speaks_single)
+    told = head["b3"].split("-") if speaks_single else [head["x-b3-traceid"], head["x-b3-spanid"]]
+    assert told[0] == T
+    assert told[1] != S
+
+
 def test_a_context_copied_from_the_request_that_is_served_is_replaced_by_that_of_the_attempt(kept):
     """As Istio asks of applications: the call is below the span of what is served, not beside it."""
     copied = {"traceparent": f"00-{T}-{S}-01"}
