@@ -191,8 +191,9 @@ class InboundConnection:
         server, core = listener.server, listener.core
         mesh = _settings(core, listener.port)
         settings = mesh.proxy_headers
-        sent = self._sent(request, settings, mesh.peer_metadata is not None)
         tls = self._tls
+        found = None if tls is None else _identity(core, tls)
+        sent = self._sent(request, settings, mesh.peer_metadata is not None, found is not None)
         served = ServedRequest(
             sent, self._peer, self._local_ip, listener.port, "" if tls is None else tls.sni, tls is not None
         )
@@ -201,7 +202,6 @@ class InboundConnection:
             served.http2 = request.version[:6] == "HTTP/2"
         if tls is not None:
             served.mutual = True
-            found = _identity(core, tls)
             if found is not None:
                 served.peer_id, served.principal = found, found.text
         upgrade = served.header("upgrade")
@@ -217,13 +217,16 @@ class InboundConnection:
         serving.start()
         return Handle(serving)
 
-    def _sent(self, request: ProxyRequest, settings: ProxyHeaders, metadata_is_read: bool) -> ToApplication:
+    def _sent(
+        self, request: ProxyRequest, settings: ProxyHeaders, metadata_is_read: bool, known: bool
+    ) -> ToApplication:
+        """``known``: the peer has an identity. The certificate of one that has none, whoever has signed it, is not told of."""
         lines, lower = inbound_lines(
             request.lines,
             request.lower,
             self.proto,
             settings.client_cert,
-            self._about_the_peer(settings.details),
+            self._about_the_peer(settings.details) if known else None,
             metadata_is_read,
         )
         return ToApplication(

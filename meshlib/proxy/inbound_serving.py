@@ -17,6 +17,7 @@ from meshlib.proxy.inbound_body import ServedBody, WholeBody
 from meshlib.proxy.server_headers import as_server
 from meshlib.transport.asgi.messages import grpc_status
 from meshlib.transport.asgi.refusals import response_of
+from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.request_body import ReplayBody
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Serving:
         except asyncio.CancelledError:  # the client has gone; the exchange is closed
             self._drop()
             raise
-        except ConnectionError:  # it has gone while its body was looked at
+        except (ConnectionError, Refused):  # it has gone, or sent nonsense, while its body was looked at
             self._drop()
         except Exception:  # noqa: BLE001 (as in ``start``)
             self._broken()

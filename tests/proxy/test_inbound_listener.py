@@ -4,6 +4,7 @@ when they stand."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import ssl
@@ -11,6 +12,7 @@ import ssl
 import pytest
 
 from meshlib.security.authority import Authority
+from meshlib.security.trust_bundles import TrustBundles
 from tests.support.eventually import eventually
 from tests.support.identities import CLIENT, SERVER, World
 from tests.support.inbound_policies import authorization_policy
@@ -138,6 +140,18 @@ def test_the_application_learns_whose_certificate_it_was(app, world):
         with proxy.client() as client:
             plain = headers(client.get("/", "GET", "reviews", f"x-forwarded-client-cert: URI={CLIENT}"))
         assert "x-forwarded-client-cert" not in plain
+
+
+def test_a_certificate_that_no_root_of_its_own_trust_domain_has_signed_is_not_told_of(app, world):
+    other = Authority.root("other.org", world.now)
+    bundles = {"cluster.local": (world.root.root_der,), "other.org": (other.root_der,)}
+    world.source.publish(world.root.issue(SERVER, world.now, ttl=86400), TrustBundles(bundles))
+    claims = dataclasses.replace(other, trust_domain="cluster.local")  # to be who it is not
+    context = world.client(claims)
+    with InboundProxy(app.port, identity=world.identity) as proxy:
+        found = headers(told(proxy, world, context, "x-forwarded-client-cert: By=a"))
+        assert "x-forwarded-client-cert" not in found
+        assert "x-forwarded-client-cert" in headers(told(proxy, world))
 
 
 def test_mesh_config_may_have_it_otherwise(app, world):
