@@ -23,6 +23,8 @@ from meshlib.engine.route import route
 from meshlib.proxy import grpc
 from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
 from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
+from meshlib.transport.protocol.raw_response import RawResponseReader
+from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.protocol.request_head import InvalidHead, encode_head
 from meshlib.transport.protocol.shortcuts import PLAIN
 from meshlib.transport.runtimes.targets import find_target
@@ -97,6 +99,7 @@ class Forwarder:
         self.settings = ClientSettings()
         self.runtime = grpc.Network(core, self.settings)
         self.upstream = core.loop_upstream()
+        self.upstream.reader = RawResponseReader
         self.loop = self.upstream.loop
 
     def forward(self, request: ProxyRequest, responder: Responder) -> Forwarding | None:
@@ -216,17 +219,20 @@ class Forwarding:
         target = find_target(forwarder.core, send.cluster, send.endpoint, request, forwarder.settings)
         if target.http2 or forwarder.upstream.closed:
             return False
-        headers = request.attempt_headers(send.attempt)
-        try:
-            framing = framing_of(headers, body)
-            data = encode_head(request.method.encode("latin-1"), request.target, framing.headers)
-        except InvalidHead:
-            return False
         connection = forwarder.upstream.take(target)
         if connection is None:
             return False
-        if not isinstance(framing, NoBody):
-            data += _whole(framing)
+        headers = request.attempt_headers(send.attempt)
+        data = request.encoded(headers)
+        if data is None:
+            try:
+                framing = framing_of(headers, body)
+                data = encode_head(request.method.encode("latin-1"), request.target, framing.headers)
+            except InvalidHead:
+                forwarder.upstream.release(connection)
+                return False
+            if not isinstance(framing, NoBody):
+                data += _whole(framing)
         self._send = send
         self._connection = connection
         self._unsent = False
@@ -275,7 +281,8 @@ class Forwarding:
     def _headers(self, outcome: Outcome, local: bool) -> Headers:
         if local:
             return outcome.headers
-        return [*outcome.headers, (SERVICE_TIME, b"%d" % (self._call.record.upstream_ms or 0))]
+        headers, took = outcome.headers, b"%d" % (self._call.record.upstream_ms or 0)
+        return headers.plus(SERVICE_TIME, took) if type(headers) is ReceivedHead else [*headers, (SERVICE_TIME, took)]
 
     def _broken(self) -> None:
         """A bug: the client is told that there was one, and the log what."""

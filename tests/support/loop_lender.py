@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.upstream.loop_connection import Connection
 from meshlib.transport.upstream.target import Target
 
@@ -59,6 +60,8 @@ class Deadlines:
 
 class LoopLender:
     """A ``Lender`` of one connection. ``fates`` is what became of it."""
+
+    reader = ResponseReader
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None, target: Target = TARGET) -> None:
         self.loop = loop

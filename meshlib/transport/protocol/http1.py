@@ -87,6 +87,9 @@ class ResponseReader:
         "trailers",
     )
 
+    known = known
+    """Heads that readers of this kind have read before."""
+
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self.poisoned = False
@@ -139,7 +142,7 @@ class ResponseReader:
                     self._misses = FEW_MISSES - 1
             elif self._bare is None:
                 head_end = data.find(_END_OF_HEAD, 0, LONGEST_HEAD) + 4
-                found = known.get(data[:head_end])
+                found = self.known.get(data[:head_end])
                 if (
                     found is not None and len(data) == head_end + found[3]
                 ):  # all of a response whose head was read before
@@ -190,7 +193,14 @@ class ResponseReader:
             return
         body = data[head_end:]
         if self._has_length() and b"".join(self.chunks) == body:
-            remember(data[:head_end], (status, self.reason, self.headers.copy(), len(body)))
+            remember(self.known, data[:head_end], (status, self.reason, self.headers.copy(), len(body)))
+
+    def _codings(self) -> list[bytes]:
+        """The values of Transfer-Encoding."""
+        headers = self.headers
+        if 17 not in map(len, map(_NAME, headers)):  # the common case without a step of bytecode a header
+            return []
+        return [value for name, value in headers if len(name) == 17 and name.lower() == b"transfer-encoding"]
 
     def _has_length(self) -> bool:
         return any(len(name) == 14 and name.lower() == b"content-length" for name, _ in self.headers)
@@ -317,7 +327,7 @@ class ResponseReader:
             self._unusual = True
             self._explained += _size(headers)
             return  # 100, 103: a whole message without a body; the response is still to come
-        codings = _codings(headers)
+        codings = self._codings()
         if codings:
             self._unusual = self.chunked = True
             self._explained += _size(headers)
@@ -356,13 +366,6 @@ class ResponseReader:
             return
         self.keep_alive = self._parser.should_keep_alive()
         self.complete = True
-
-
-def _codings(headers: RawHeaders) -> list[bytes]:
-    """The values of Transfer-Encoding."""
-    if 17 not in map(len, map(_NAME, headers)):  # the common case without a step of bytecode a header
-        return []
-    return [value for name, value in headers if len(name) == 17 and name.lower() == b"transfer-encoding"]
 
 
 def _size(headers: RawHeaders) -> int:

@@ -6,19 +6,7 @@ import operator
 from http import HTTPStatus
 
 from meshlib.policy.header_ops import Headers, RawHeaders
-
-HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"transfer-encoding",
-        b"te",
-        b"upgrade",
-        b"trailer",
-    )
-)
-"""Headers that were for the connection to the upstream only."""
+from meshlib.transport.protocol.received_head import HOP_BY_HOP, ReceivedHead
 
 _NAME = operator.itemgetter(0)
 _line = b": ".join
@@ -46,20 +34,24 @@ class ResponseHead:
 def response_head(status: int, reason: bytes, headers: Headers, to_head: bool, whole: int | None) -> ResponseHead:
     """Of a response to a request (``to_head``: to HEAD). ``whole``: bytes of its body, None when they are still to come."""
     # no step of bytecode a header: what is asked here is one pass in C (row "proxy: HTTP/1.1")
-    names = set(map(bytes.lower, map(_NAME, headers)))
-    if not HOP_BY_HOP.isdisjoint(names):
-        headers = _end_to_end(headers)
-    lines = b"%b\r\n" % _LINE_END.join(map(_line, headers)) if headers else b""
+    if type(headers) is ReceivedHead:
+        lines, sized, coded = headers.passed, headers.sized, headers.coded
+    else:
+        names = set(map(bytes.lower, map(_NAME, headers)))
+        sized, coded = b"content-length" in names, b"transfer-encoding" in names
+        if not HOP_BY_HOP.isdisjoint(names):
+            headers = _end_to_end(headers)
+        lines = b"%b\r\n" % _LINE_END.join(map(_line, headers)) if headers else b""
     phrase = reason or _REASONS.get(status, b"")
     bodiless = to_head or status in _BODILESS
     chunked = False
     framing = b""
-    if not bodiless and b"content-length" not in names:
-        if whole == 0 and b"transfer-encoding" not in names:
+    if not bodiless and not sized:
+        if whole == 0 and not coded:
             framing = b"content-length: 0\r\n"
         else:
             chunked, framing = True, _CHUNKED
-    elif to_head and b"transfer-encoding" in names:
+    elif to_head and coded:
         framing = _CHUNKED  # as the response to GET would say
     return ResponseHead(b"HTTP/1.1 %d %b\r\n%b%b" % (status, phrase, lines, framing), chunked, bodiless)
 

@@ -25,10 +25,10 @@ KnownHead = tuple[int, bytes, "RawHeaders", int]
 known: dict[bytes, KnownHead] = {}
 
 
-def remember(head: bytes, what: KnownHead) -> None:
-    """From any thread."""
+def remember(table: dict[bytes, KnownHead], head: bytes, what: KnownHead) -> None:
+    """In ``known``, or another table of one kind of readers. From any thread."""
     if PLAIN:
         return
-    if len(known) >= MOST_HEADS:
-        known.clear()  # in one step; those in use are back at once
-    known[head] = what
+    if len(table) >= MOST_HEADS:
+        table.clear()  # in one step; those in use are back at once
+    table[head] = what

@@ -17,6 +17,7 @@ from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.identity.servers import Standing, Vouched
 from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
+from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.protocol.sent_head import SentHead
 from meshlib.transport.upstream.attempt import Attempt
@@ -50,7 +51,10 @@ SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
 
 
 class AsyncioUpstream:
-    """The connections of one event loop. Not thread-safe: it lives on its loop."""
+    """The connections of one event loop. Not thread-safe: it lives on its loop. ``reader``: what reads the responses of
+    connections that are made from now on."""
+
+    reader: type[ResponseReader] = ResponseReader
 
     def __init__(self, loop: asyncio.AbstractEventLoop, names: Names, alarms: Alarms | None = None) -> None:
         self.loop = loop

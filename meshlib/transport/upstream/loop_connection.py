@@ -72,6 +72,7 @@ class Lender(Protocol):
     loop: asyncio.AbstractEventLoop
     now: Callable[[], float]
     deadlines: Deadlines
+    reader: type[ResponseReader]
 
     def release(self, connection: Connection) -> None:
         """The response is over: keep the connection if it is good for another."""
@@ -112,7 +113,7 @@ class Connection(asyncio.Protocol):
         self.transport: Any = None
         self.lost_by: Exception | None = None
         self.tls: object = None  # what asyncio calls the "ssl_object"
-        self.reader = ResponseReader()
+        self.reader = lender.reader()
         self.requests = 0
         self.opened = lender.now()
         self.idle_since = 0.0

@@ -1,0 +1,82 @@
+"""The headers of a response as the bytes they came in: passed on without a list of them being made."""
+
+from __future__ import annotations
+
+from meshlib.transport.protocol.raw_head import RawHead
+from meshlib.transport.protocol.request_head import IN_VALUES
+
+HOP_BY_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"te", b"upgrade", b"trailer")
+)
+"""Headers that were for the connection to the upstream only."""
+
+_LINE_END = b"\r\n"
+_HOPS = tuple(b"\r\n%b:" % name for name in sorted(HOP_BY_HOP))
+_KEPT = b"\r\nconnection: keep-alive\r\n"
+_BLANK = b" \t"
+
+
+class ReceivedHead(RawHead):
+    """``lines`` are those of one response, checked by ``received``. ``sized``: it has a Content-Length; ``coded``: it has a
+    Transfer-Encoding; ``passed``: the lines that go on, without those for the upstream's connection."""
+
+    __slots__ = ("_lower", "_passed", "coded", "sized")
+
+    def __init__(self, lines: bytes) -> None:
+        self.lines = lines
+        self._pairs = None
+        self._lower = lower = b"\r\n" + lines.lower()
+        self._passed: bytes | None = None
+        self.sized = b"\r\ncontent-length:" in lower
+        self.coded = b"\r\ntransfer-encoding:" in lower
+
+    @property
+    def passed(self) -> bytes:
+        """Found out once."""
+        passed = self._passed
+        if passed is None:
+            lines, lower = self.lines, self._lower
+            at = lower.find(_KEPT)
+            if at >= 0:  # what most servers say
+                end = at + len(_KEPT) - 2
+                lines, lower = lines[:at] + lines[end:], lower[:at] + lower[end:]
+            for hop in _HOPS:
+                if hop in lower:
+                    lines = self._end_to_end()
+                    break
+            self._passed = passed = lines
+        return passed
+
+    def _end_to_end(self) -> bytes:
+        gone = set(HOP_BY_HOP)
+        for value in self.values(b"connection"):
+            gone.update(token.strip(_BLANK).lower() for token in value.split(b","))
+        gone.discard(b"content-length")
+        kept = [line for line in self.lines.split(_LINE_END)[:-1] if line.partition(b":")[0].lower() not in gone]
+        return b"".join([line + _LINE_END for line in kept])
+
+    def plus(self, name: bytes, value: bytes) -> ReceivedHead:
+        """The same with one more line at the end, of a header that goes on."""
+        made = ReceivedHead.__new__(ReceivedHead)
+        line = b"%b: %b\r\n" % (name, value)
+        made.lines = self.lines + line
+        made._pairs = None
+        made._lower = self._lower
+        made._passed = self.passed + line
+        made.sized = self.sized
+        made.coded = self.coded
+        return made
+
+    def copy(self) -> ReceivedHead:
+        """Itself: it never changes."""
+        return self
+
+
+def received(head: bytes) -> ReceivedHead | None:
+    """The headers of ``head``, from the status line to the empty line, which llhttp has taken. None: there is more than one way
+    to read it, for somebody who gets these bytes."""
+    left = head.translate(None, IN_VALUES)
+    ends = head.count(_LINE_END)
+    if len(left) != 2 * ends or left != _LINE_END * ends or b"\r\n " in head or b"\r\n\t" in head:
+        return None
+    return ReceivedHead(head[head.find(_LINE_END) + 2 : -2])

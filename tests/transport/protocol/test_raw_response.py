@@ -1,0 +1,66 @@
+"""Responses for somebody who passes them on: read as by every reader, with heads that stay bytes."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshlib.transport.protocol.http1 import ResponseReader
+from meshlib.transport.protocol.raw_response import RawResponseReader
+from meshlib.transport.protocol.received_head import ReceivedHead
+
+OK = b"HTTP/1.1 200 Fine\r\nX-A: 1\r\nx-a:  2\r\n"
+RESPONSES = [
+    OK + b"Content-Length: 3\r\n\r\nabc",
+    OK + b"Content-Length: 0\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\nX-I: 1\r\n\r\nHTTP/1.1 103 Hints\r\n\r\n" + OK + b"Content-Length: 3\r\n\r\nabc",
+    b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+    OK + b"\r\nuntil the end",
+    b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 101 + b"\r\n",
+    OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+    OK + b"Transfer-Encoding: gzip\r\n\r\n",
+    b"nonsense\r\n\r\n",
+    b"HTTP/1.1 099 Odd\r\n\r\n",
+]
+
+
+def told(reader, pieces, head_request):
+    reader.begin(head_request)
+    for piece in pieces:
+        reader.feed(piece)
+    ended = not reader.error and reader.feed_eof()
+    failed = bool(reader.error)
+    return (failed, reader.status, reader.reason, failed or list(reader.headers), reader.take(), reader.complete, ended,
+            reader.continue_seen, reader.http_version, failed or reader.reusable)  # fmt: skip
+
+
+@pytest.mark.parametrize("head_request", [False, True])
+@given(st.sampled_from(RESPONSES), st.lists(st.integers(1, 120), max_size=5))
+def test_it_reads_what_every_reader_reads(head_request, data, cuts):
+    places = sorted({0, len(data), *[cut for cut in cuts if cut < len(data)]})
+    pieces = [data[a:b] for a, b in itertools.pairwise(places)]
+    assert told(RawResponseReader(), pieces, head_request) == told(ResponseReader(), pieces, head_request)
+
+
+def test_a_head_stays_the_bytes_that_it_came_in():
+    reader = RawResponseReader()
+    for number in range(3):  # and is known when it comes again
+        reader.begin(False)
+        reader.feed(OK + b"Content-Length: 3\r\n\r\n%03d" % number)
+        assert type(reader.headers) is ReceivedHead
+        assert reader.headers.lines == b"X-A: 1\r\nx-a:  2\r\nContent-Length: 3\r\n"
+        assert (reader.take(), reader.reusable) == (b"%03d" % number, True)
+
+
+@pytest.mark.parametrize("line", [b"A: b\nC: d\r\n", b"A: b\r\n c\r\n"])
+def test_what_can_be_read_in_two_ways_is_an_error(line):
+    reader = RawResponseReader()
+    reader.begin(False)
+    reader.feed(b"HTTP/1.1 200 OK\r\n" + line + b"Content-Length: 0\r\n\r\n")
+    assert reader.error
+    assert not reader.reusable

@@ -1,0 +1,63 @@
+"""The headers of a response as bytes: what goes on of them, and heads that are not passed on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshlib.transport.protocol.http1_response import keeping, response_head
+from meshlib.transport.protocol.received_head import ReceivedHead, received
+
+
+def head_of(*lines):
+    return ReceivedHead(b"".join(line + b"\r\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("lines", "passed"),
+    [
+        ([b"Server: a", b"X: b"], b"Server: a\r\nX: b\r\n"),
+        ([b"A: a", b"Connection: keep-alive", b"B: b"], b"A: a\r\nB: b\r\n"),
+        ([b"connection: Keep-Alive"], b""),
+        ([b"Connection: keep-alive", b"Keep-Alive: timeout=5", b"B: b"], b"B: b\r\n"),
+        ([b"Connection: x-mine, close", b"X-Mine: 1", b"B: b"], b"B: b\r\n"),
+        ([b"Connection: content-length", b"Content-Length: 3"], b"Content-Length: 3\r\n"),
+        ([b"Transfer-Encoding: chunked", b"Trailer: x", b"B: b"], b"B: b\r\n"),
+    ],
+)
+def test_what_was_for_the_upstreams_connection_goes_no_further(lines, passed):
+    assert head_of(*lines).passed == passed
+
+
+def test_a_line_more_is_at_the_end_and_changes_nothing_else():
+    head = head_of(b"Connection: keep-alive", b"Content-Length: 3").plus(b"x", b"1")
+    assert (head.passed, head.sized, head.coded) == (b"Content-Length: 3\r\nx: 1\r\n", True, False)
+    assert list(head) == [(b"Connection", b"keep-alive"), (b"Content-Length", b"3"), (b"x", b"1")]
+
+
+NAMES = st.sampled_from(
+    [b"Connection", b"Keep-Alive", b"X-A", b"Content-Length", b"transfer-encoding", b"Te", b"Upgrade"]
+)
+VALUES = st.sampled_from([b"keep-alive", b"close", b"x-a", b"X-A, keep-alive", b"3", b"chunked", b"te"])
+
+
+@given(
+    st.lists(st.tuples(NAMES, VALUES), max_size=6),
+    st.sampled_from([200, 204]),
+    st.booleans(),
+    st.sampled_from([None, 0, 3]),
+)
+def test_it_is_written_as_a_list_of_the_same_headers_is(pairs, status, to_head, whole):
+    head = head_of(*[b"%b: %b" % pair for pair in pairs])
+    ours = response_head(status, b"", head, to_head, whole)
+    lists = response_head(status, b"", pairs, to_head, whole)
+    assert (keeping(ours), ours.chunked, ours.bodiless) == (keeping(lists), lists.chunked, lists.bodiless)
+
+
+@pytest.mark.parametrize(
+    "lines", [b"A: b\nC: d\r\n", b"A: b\rC: d\r\n", b"A: \x01\r\n", b"A: b\r\n c\r\n", b"A: b\r\n\tc\r\n"]
+)
+def test_what_can_be_read_in_two_ways_is_not_passed_on(lines):
+    assert received(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n") is None
+    assert received(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n").lines == b"A: b\r\n"
