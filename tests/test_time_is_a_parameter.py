@@ -42,6 +42,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("alarms.py", "changed.wait"): "how long an idle thread stays",
     ("alarms.py", "loop.call_later"): "only where the Clock is the machine's",
     ("transport/upstream/loop_pending.py", "loop.time"): NETWORK,
+    ("proxy/forward.py", "forwarder.loop.time"): NETWORK,
+    ("proxy/listener.py", "asyncio.wait_for"): "how long clients may take to end what is under way",
     ("transport/runtimes/lateness.py", "self._loop.time"): "how late a loop runs is told by the loop's own time",
     ("transport/runtimes/lateness.py", "self._loop.call_at"): "how late a loop runs is told by the loop's own time",
     ("transport/upstream/loop_pending.py", "lender.loop.time"): NETWORK,

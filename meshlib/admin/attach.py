@@ -23,20 +23,31 @@ class Gone(MeshError):
 
 
 class Attached:
-    """The admin endpoint at an address. ``pid``: of which process, 0 when it was given by its address."""
+    """The admin endpoint at an address. ``pid``: of which process, 0 when it was given by its address. ``patience``: seconds
+    that it has."""
 
-    def __init__(self, address: Address, pid: int = 0) -> None:
+    def __init__(self, address: Address, pid: int = 0, patience: float | None = None) -> None:
         self.address = address
         self.pid = pid
+        self._patience = SECONDS if patience is None else patience
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.address})" if self.pid else str(self.address)
 
     def get(self, path: str) -> bytes:
         """The page. Raises ``Gone`` when nothing listens there, else ``MeshError``."""
-        connection = _Connection(self.address)
+        status, _, body = self.ask("GET", path)
+        if status != 200:
+            said = body[:500].decode("utf-8", "replace").strip()
+            raise MeshError(f"{self} responded to {path.partition('?')[0]} with {status}: {said}")
+        return body
+
+    def ask(self, method: str, path: str) -> tuple[int, str, bytes]:
+        """Status, kind (Content-Type) and body of a page, whatever the status. Raises ``Gone`` when nothing listens there, else
+        ``MeshError``."""
+        connection = _Connection(self.address, self._patience)
         try:
-            connection.request("GET", path, headers={"Host": "localhost"})
+            connection.request(method, path, headers={"Host": "localhost"})
             response = connection.getresponse()
             body = response.read(MOST_BYTES)
         except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError) as error:
@@ -46,15 +57,12 @@ class Attached:
                 f"{self} belongs to another user: ask as that user, or as root ({error.strerror})"
             ) from error
         except TimeoutError as error:
-            raise MeshError(f"{self} did not respond within {SECONDS:g} s; it may be stopped") from error
+            raise MeshError(f"{self} did not respond within {self._patience:g} s; it may be stopped") from error
         except (OSError, HTTPException) as error:
             raise MeshError(f"{self} could not be asked: {str(error) or type(error).__name__}") from error
         finally:
             connection.close()
-        if response.status != 200:
-            said = body[:500].decode("utf-8", "replace").strip()
-            raise MeshError(f"{self} responded to {path.partition('?')[0]} with {response.status}: {said}")
-        return body
+        return response.status, response.headers.get("content-type", ""), body
 
     def json(self, path: str) -> Any:
         """The page's value."""
@@ -197,15 +205,16 @@ def _parent(pid: int) -> int:
 
 
 class _Connection(HTTPConnection):
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, patience: float) -> None:
         host, port = ("localhost", 80) if isinstance(address, UnixAddress) else (address.host, address.port)
-        super().__init__(host, port, timeout=SECONDS)
+        super().__init__(host, port, timeout=patience)
         self._address = address
+        self._patience = patience
 
     def connect(self) -> None:
         if not isinstance(self._address, UnixAddress):
             super().connect()
             return
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(SECONDS)
+        self.sock.settimeout(self._patience)
         self.sock.connect(self._address.path)

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -111,11 +111,13 @@ def _stats(seen: Seen, request: AdminRequest) -> Page:
 
 
 def _index(seen: Seen, _request: AdminRequest) -> Page:
-    rows = "".join(
-        f'<tr><td><a href="{path}">{path}</a></td><td>{html.escape(what)}</td></tr>'
-        for path, (_, what) in PAGES.items()
-        if what
-    )
+    return index_page(seen, {path: what for path, (_, what) in PAGES.items() if what})
+
+
+def index_page(seen: Seen, pages: Mapping[str, str]) -> Page:
+    """What there is, by path; one that changes something ("POST /path") is no link."""
+    links = {path: f'<a href="{path}">{path}</a>' if path[0] == "/" else path for path in pages}
+    rows = "".join(f"<tr><td>{links[path]}</td><td>{html.escape(what)}</td></tr>" for path, what in pages.items())
     name = html.escape(f"{seen.workload.name}.{seen.workload.namespace}")
     return text(
         f"<!doctype html><meta charset=utf-8><title>meshlib {name}</title>"

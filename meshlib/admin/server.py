@@ -56,7 +56,7 @@ class _Connection:
 class AdminServer:
     """Serves ``listener`` (a non-blocking socket that listens) with what ``respond`` makes of each request. ``requests`` and
     ``failures`` count those answered, and pages that could not be made; ``dropped`` counts connections that were given up.
-    ``changing``: where POST is taken."""
+    ``changing``: where POST is taken. ``any_host``: others than this machine call it, by whatever name (a port for probes)."""
 
     def __init__(
         self,
@@ -64,12 +64,14 @@ class AdminServer:
         respond: Respond,
         now: Callable[[], float] = machine_seconds,
         changing: Container[str] = NOTHING,
+        *,
+        any_host: bool = False,
     ) -> None:
         self._listener = listener
         self._respond = respond
         self._now = now
         self._changing = changing
-        self._local = listener.family == socket.AF_UNIX
+        self._local = any_host or listener.family == socket.AF_UNIX
         self._connections: dict[int, _Connection] = {}
         self._wake, self._woken = socket.socketpair()
         self._woken.setblocking(False)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING
 
 import click
 
-from meshlib.cli.options import EXIT_PROBLEMS, PLACE, identity_options, make_identity
+from meshlib.cli.options import EXIT_PROBLEMS, EXIT_USAGE, PLACE, identity_options, make_identity
 from meshlib.cli.serve import _mesh, _workload
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from meshlib.mesh import Mesh
-    from meshlib.proxy.options import ProxyOptions
-    from meshlib.proxy.process import Inbound
+    from meshlib.proxy.options import Given, ProxyOptions
 
 
 @click.command(
@@ -27,6 +24,8 @@ Examples:
   meshlib proxy --config mesh/ --outbound 127.0.0.1:15001
   curl -x http://127.0.0.1:15001 http://reviews:9080/reviews/0
   meshlib proxy --config mesh/ --inbound 0.0.0.0:15006 --app 127.0.0.1:8080 --cert cert.pem --key key.pem --bundle ca.pem
+  meshlib proxy --config mesh/ --outbound 127.0.0.1:15001 --workers auto --admin 127.0.0.1:15000 --health 0.0.0.0:15021
+  meshlib proxy --config mesh/ --outbound 127.0.0.1:15001 --check
 """
 )
 @click.option(
@@ -69,12 +68,53 @@ Examples:
     "--service-account", metavar="NAME", help="Service account of this workload.  [env: MESHLIB_SERVICE_ACCOUNT]"
 )
 @click.option(
-    "--drain",
-    default=5,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Seconds that requests in flight have to finish after SIGTERM.",
+    "--workers", default="1", show_default=True, metavar="N|auto", help="Number of processes; auto: one for each core."
 )
+@click.option(
+    "--reuse-port",
+    is_flag=True,
+    help="Share the ports with another proxy that has this option, too: start the new one, then stop the old one.",
+)
+@click.option(
+    "--drain",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds from SIGTERM to the end, in which requests in flight finish (Istio's terminationDrainDuration).",
+)
+@click.option(
+    "--exit-on-zero-connections",
+    is_flag=True,
+    envvar="EXIT_ON_ZERO_ACTIVE_CONNECTIONS",
+    show_envvar=True,
+    help="After SIGTERM end when the last connection has closed, however long that takes.",
+)
+@click.option(
+    "--admin", metavar="unix|unix:PATH|HOST:PORT", envvar="MESHLIB_ADMIN", show_envvar=True,
+    help="Where the proxy shows its state, at Envoy's paths, on this machine (docs/proxy.md).",
+)  # fmt: skip
+@click.option(
+    "--health", metavar="HOST:PORT",
+    help="Port for probes from other machines: /healthz/ready (Istio: 15021) and /stats/prometheus (15020).",
+)  # fmt: skip
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1),
+    help="Connections of clients at once; more are reset.  [default: by RLIMIT_NOFILE]",
+)
+@click.option(
+    "--max-memory",
+    type=click.IntRange(1),
+    metavar="MIB",
+    help="Resident memory of a process beyond which new requests get 503.",
+)
+@click.option(
+    "--max-lag",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="How late the event loop may be; beyond it new requests get 503.",
+)
+@click.option("--check", is_flag=True, help="Check the options, resources and certificates, bind nothing; exit 0 or 1.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -95,22 +135,42 @@ def proxy(
     namespace: str | None,
     labels: str | None,
     service_account: str | None,
-    drain: int,
+    workers: str,
+    reuse_port: bool,
+    drain: float,
+    exit_on_zero_connections: bool,
+    admin: str | None,
+    health: str | None,
+    max_connections: int | None,
+    max_memory: int | None,
+    max_lag: float | None,
+    check: bool,
     log_level: str,
 ) -> None:
     """Forward the HTTP requests of an application that is not Python, and those to it: routing, retries, timeouts, mTLS,
-    authorization and the rest, as the resources of the mesh say. SIGTERM stops it once requests in flight have finished."""
+    authorization and the rest, as the resources of the mesh say. Changes to certificates and resources take effect while it
+    runs. SIGTERM stops it once requests in flight have finished; SIGHUP reloads resources, and SIGUSR1 opens the files of
+    access logs again."""
     from meshlib.problems import MeshError
-    from meshlib.proxy.options import Given, WrongOptions, checked
+    from meshlib.proxy.options import Given
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    paths = configs or tuple(filter(None, os.environ.get("MESHLIB_CONFIG", "").split(os.pathsep)))
-    try:
-        options = checked(Given(paths, outbound, inbound, apps, app_ports, drain=drain))
-    except WrongOptions as error:
-        raise click.UsageError(str(error)) from None
-    for note in options.notes:
-        logging.getLogger("meshlib.proxy").warning("%s", note)
+    given = Given(
+        configs or tuple(filter(None, os.environ.get("MESHLIB_CONFIG", "").split(os.pathsep))),
+        outbound,
+        inbound,
+        apps,
+        app_ports,
+        admin=admin or "",
+        health=health or "",
+        workers=workers,
+        drain=drain,
+        exit_on_zero=exit_on_zero_connections,
+        max_connections=max_connections,
+        max_memory=max_memory,
+        max_lag=max_lag,
+    )
+    options = _options(given, check)
     named = {
         "MESHLIB_WORKLOAD": workload,
         "MESHLIB_NAMESPACE": namespace,
@@ -119,35 +179,44 @@ def proxy(
     }
     try:
         who = _workload({name: value for name, value in named.items() if value is not None})
-        _run(options, lambda: _mesh(paths, who, make_identity(cert, key, bundles, wait=True), None))
+        if check:
+            _check(options, lambda: _mesh(options.configs, who, make_identity(cert, key, bundles), None))
+            return
+        from meshlib.proxy.launch import launch
+
+        make_identity(cert, key, bundles, wait=True)  # what is missing is a usage error, before anything is bound
+        code = launch(
+            options,
+            lambda: _mesh(options.configs, who, make_identity(cert, key, bundles, wait=True), None),
+            share=reuse_port,
+        )
     except MeshError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(EXIT_PROBLEMS) from None
+    except click.UsageError as error:
+        if check:
+            click.echo(f"error: {error.message}", err=True)
+            raise SystemExit(EXIT_PROBLEMS) from None
+        raise
+    raise SystemExit(code)
 
 
-def _run(options: ProxyOptions, make_mesh: Callable[[], Mesh]) -> None:
-    from meshlib.proxy.inbound_application import address_of
-    from meshlib.proxy.process import Inbound, ProxySettings, run
-    from meshlib.proxy.sockets import listening
+def _options(given: Given, check: bool) -> ProxyOptions:
+    """Every wrong one is told at once."""
+    from meshlib.proxy.options import WrongOptions, checked
 
-    with contextlib.ExitStack() as stack:
-        outbound = [stack.enter_context(listening(place, "--outbound")[0]) for place in options.outbound]
-        inbound = [
-            Inbound(stack.enter_context(listening(pair.listen, "--inbound")[0]), address_of(pair))
-            for pair in options.inbound
-        ]
-        mesh = stack.enter_context(make_mesh())
-        run(mesh, outbound, ProxySettings(options.drain), lambda: _say(outbound, inbound), inbound)
+    try:
+        return checked(given)
+    except WrongOptions as error:
+        for sentence in error.sentences:
+            click.echo(f"error: {sentence}", err=True)
+        raise SystemExit(EXIT_PROBLEMS if check else EXIT_USAGE) from None
 
 
-def _say(outbound: Sequence[socket.socket], inbound: Sequence[Inbound]) -> None:
-    log, pid = logging.getLogger("meshlib.proxy"), os.getpid()
-    for sock in outbound:
-        log.info("forwarding, listening on %s as process %d", _address(sock), pid)
-    for each in inbound:
-        log.info("serving %s, listening on %s as process %d", each.app, _address(each.sock), pid)
+def _check(options: ProxyOptions, make: Callable[[], Mesh]) -> None:
+    from meshlib.proxy.launch import check
 
-
-def _address(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    said, found = check(options, make)
+    for sentence in said:
+        click.echo(sentence if ": warning: " in sentence or ": notice: " in sentence else f"warning: {sentence}")
+    click.echo(f"ok: {found}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from meshlib.admin.page import Page
     from meshlib.admin.request import AdminRequest
     from meshlib.admin.seen import Seen
+    from meshlib.admin.server import Respond
     from meshlib.resources.base import Resource
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.telemetry.recent import Recent
@@ -92,18 +93,27 @@ def endpoint_of(
     """The endpoint, which does not listen yet."""
     from meshlib.admin.address import parse_address
     from meshlib.admin.endpoint import AdminEndpoint
+
+    return AdminEndpoint(parse_address(given), responding(mesh, began, pages, recent), changing)
+
+
+def responding(mesh: Shown, began: float, pages: Pages | None = None, recent: Recent | None = None) -> Respond:
+    """What responds to requests with the pages of a mesh, without keeping it alive. ``recent`` None: calls are not
+    remembered."""
     from meshlib.admin.pages import respond
+    from meshlib.telemetry.recent import Recent
 
     me = weakref.ref(mesh)
     shown = pages or respond
+    remembered = recent or Recent(mesh._core.clock.time)
 
     def made(request: AdminRequest) -> Page:
         found = me()
         if found is None:
             raise MeshError("the mesh is gone")
-        return shown(_Seen(found, began, recent), request)
+        return shown(_Seen(found, began, remembered), request)
 
-    return AdminEndpoint(parse_address(given), made, changing)
+    return made
 
 
 class _Seen:

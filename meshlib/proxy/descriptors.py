@@ -54,6 +54,11 @@ def make_room(wanted: int | None = None, limits: Limits = resource) -> Room:
     return room(now, wanted)
 
 
+def possible(limits: Limits = resource) -> int:
+    """The descriptors that ``make_room`` would make room for, without doing so."""
+    return raised(*limits.getrlimit(resource.RLIMIT_NOFILE))
+
+
 def raised(soft: int, hard: int) -> int:
     """What a limit is raised to."""
     if soft == resource.RLIM_INFINITY:
@@ -63,27 +68,27 @@ def raised(soft: int, hard: int) -> int:
 
 def room(descriptors: int, wanted: int | None) -> Room:
     """What a number of descriptors has room for. Raises ``MeshError`` as ``make_room``. Pure."""
-    possible = max(0, (descriptors - RESERVE) // EACH)
-    if possible < LEAST:
+    most = max(0, (descriptors - RESERVE) // EACH)
+    if most < LEAST:
         raise MeshError(
-            f"RLIMIT_NOFILE is {descriptors}, its hard limit too: there is room for {possible} connections, and a proxy needs "
+            f"RLIMIT_NOFILE is {descriptors}, its hard limit too: there is room for {most} connections, and a proxy needs "
             f"{LEAST} at least; allow more descriptors ({_how()})"
         )
-    if wanted is not None and wanted > possible:
+    if wanted is not None and wanted > most:
         return Room(
             descriptors,
             wanted,
-            f"--max-connections {wanted}: RLIMIT_NOFILE is {descriptors}, which has room for about {possible} (a connection "
+            f"--max-connections {wanted}: RLIMIT_NOFILE is {descriptors}, which has room for about {most} (a connection "
             f"and one to an endpoint each); connections beyond it wait. Allow {wanted * EACH + RESERVE} descriptors ({_how()})",
         )
-    if wanted is None and possible < FEW:
+    if wanted is None and most < FEW:
         return Room(
             descriptors,
-            possible,
-            f"RLIMIT_NOFILE is {descriptors}, its hard limit too: no more than {possible} connections are accepted at once. "
+            most,
+            f"RLIMIT_NOFILE is {descriptors}, its hard limit too: no more than {most} connections are accepted at once. "
             f"Allow more descriptors ({_how()})",
         )
-    return Room(descriptors, possible if wanted is None else wanted)
+    return Room(descriptors, most if wanted is None else wanted)
 
 
 def _how() -> str:

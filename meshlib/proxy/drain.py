@@ -55,6 +55,11 @@ class Drain:
         """Whether the process is to end."""
         return self._since is not None
 
+    @property
+    def closes_all(self) -> bool:
+        """Whether listeners were told to close, all of them, and not just those that callers come to."""
+        return self._only_listeners or self._forced
+
     def begin(self) -> None:
         """SIGTERM, /quitquitquit. A second time: at once."""
         if self._since is None:

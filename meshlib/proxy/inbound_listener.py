@@ -21,6 +21,7 @@ from meshlib.proxy.inbound_hop import ApplicationForwarder
 from meshlib.proxy.inbound_request import ServedRequest, ToApplication
 from meshlib.proxy.inbound_serving import Handle, Serving
 from meshlib.proxy.listener import Listener
+from meshlib.proxy.shedding import turn_away
 from meshlib.security.shown_certificate import shown_certificate
 from meshlib.serving.acceptor import Acceptor
 from meshlib.serving.port_mode import mode_of
@@ -185,9 +186,13 @@ class InboundConnection:
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
-    def forward(self, request: ProxyRequest, responder: Responder) -> Handle:
-        """Serve it; the response may be on its way before this returns. What this returns cancels it."""
+    def forward(self, request: ProxyRequest, responder: Responder) -> Handle | None:
+        """Serve it; the response may be on its way before this returns. What this returns cancels it; None: it was turned
+        away, and the client was told."""
         listener = self._listener
+        if listener.overload is not None and listener.overload.refuses_request():
+            turn_away(responder)
+            return None
         server, core = listener.server, listener.core
         mesh = _settings(core, listener.port)
         settings = mesh.proxy_headers

@@ -14,7 +14,10 @@ from meshlib.proxy.http_version import Chosen, HttpVersion
 from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients, Wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshlib.proxy.forward import Forwarder
+    from meshlib.proxy.overload import Overload
     from meshlib.transport.protocol.http1_request import Refused
 
 log = logging.getLogger("meshlib.proxy")
@@ -52,6 +55,10 @@ class Listener:
         self.forwarder = forwarder
         self.rng = rng or random.Random()
         self.draining = False
+        self.stopped = False  # whether its process has told it to stop
+        self.overload: Overload | None = None
+        self.all_connections: Callable[[], int] = lambda: len(self._connections)
+        """Those of all listeners of the process."""
         self.accepted = 0
         self.refusals: dict[int, int] = {}
         """Requests that were no requests, by the status that said so."""
@@ -83,6 +90,9 @@ class Listener:
 
     def opened(self, connection: Downstream) -> None:
         """A client has connected."""
+        if self.overload is not None and not self.overload.takes_connection(self.all_connections()):
+            connection.transport.abort()
+            return
         self.accepted += 1
         self._connections.add(connection)
         if not self._looks:

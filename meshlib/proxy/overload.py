@@ -1,9 +1,8 @@
 """When the proxy has more than it can do: connections, memory, and how late its event loop runs.
 
-One connection too many is not accepted any more (it waits in the kernel, as with Envoy's
-``global_downstream_max_connections``, or is refused with a reset where others wait already). While memory or lateness is beyond
-its limit new requests get 503 with ``x-envoy-overloaded: true``, which tells Envoys not to try again, and connections are told
-to close. Pure: the clock and both probes are handed in, and are asked no more often than every ``LOOK`` seconds.
+A connection too many is reset (Envoy's ``global_downstream_max_connections``). While memory or lateness is beyond its limit new
+requests get 503 with ``x-envoy-overloaded: true``, which tells Envoys not to try again. Pure: the clock and both probes are
+handed in, and are asked no more often than every ``LOOK`` seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ BACK = 0.95
 BODY = b"envoy overloaded"
 """Of the response, Envoy's."""
 STATUS = 503
-HEADERS = [(b"x-envoy-overloaded", b"true"), (b"content-type", b"text/plain"), (b"connection", b"close")]
+HEADERS = [(b"x-envoy-overloaded", b"true"), (b"content-type", b"text/plain")]
 
 NOTHING = ""
 MEMORY, LAG, CONNECTIONS = "memory", "lag", "connections"

@@ -1,35 +1,47 @@
-"""A proxy at work: a mesh, its listeners, and the signals that stop it."""
+"""A proxy at work: a mesh, its listeners, and what is done to them: by signals, by the admin endpoint, by too much load."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from meshlib.mesh.admin import MeshAdmin, Shown, responding
+from meshlib.problems import MeshError
+from meshlib.proxy.drain import Drain, Phase
 from meshlib.proxy.forward import Forwarder
+from meshlib.proxy.health import HealthPort
 from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.listener import Listener
+from meshlib.proxy.overload import Overload, ResidentMemory
+from meshlib.proxy.pages import CHANGING, proxy_pages
+from meshlib.proxy.shedding import Shedding
+from meshlib.transport.runtimes.lateness import LoopLateness
 
 if TYPE_CHECKING:
-    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.proxy.metrics import ProxyMetrics
     from meshlib.transport.runtimes.serving import Server
 
 log = logging.getLogger("meshlib.proxy")
 
+LOOK = 0.05
+"""Seconds between two looks at whether a drain is over."""
+OUTBOUND = "outbound"
 
-class Proxied(Protocol):
+
+class Proxied(Shown, Protocol):
     """A ``Mesh``."""
-
-    _core: MeshCore
 
     def _server(self, propagate_deadline: bool = True) -> Server: ...
     def close(self) -> None: ...
+    def reload(self) -> None: ...
 
 
 class Inbound(NamedTuple):
@@ -41,14 +53,22 @@ class Inbound(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """``drain``: seconds that requests under way have once the proxy is told to stop (Istio's terminationDrainDuration)."""
+    """``drain``: seconds that requests under way have once the proxy is told to stop (Istio's terminationDrainDuration).
+    ``exit_on_zero``, ``most_connections`` (of one process), ``most_memory`` and ``most_lag`` as of ``Drain`` and ``Overload``.
+    ``admin``: the address of the admin endpoint, "" for none."""
 
     drain: float = 5.0
+    exit_on_zero: bool = False
+    most_connections: int | None = None
+    most_memory: int | None = None
+    most_lag: float | None = None
+    admin: str = ""
 
 
 class ProxyProcess:
-    """Forwards what comes on ``outbound``, which listens already, by ``mesh``, and serves what comes on each of ``inbound`` to
-    its application."""
+    """Forwards what comes on ``outbound`` by ``mesh``, and serves what comes on each of ``inbound`` to its application; all
+    listen already, and so does ``health``, the port for probes. ``parent`` is a descriptor that ends with the process that has
+    begun this one, -1 for none."""
 
     def __init__(
         self,
@@ -56,61 +76,231 @@ class ProxyProcess:
         outbound: socket.socket | Sequence[socket.socket],
         settings: ProxySettings = ProxySettings(),
         inbound: Sequence[Inbound] = (),
+        *,
+        health: socket.socket | None = None,
+        parent: int = -1,
     ) -> None:
         self._mesh = mesh
         self._outbound = [outbound] if isinstance(outbound, socket.socket) else list(outbound)
         self._inbound = inbound
+        self._health = health
+        self._parent = parent
         self._settings = settings
-        self._stopping = asyncio.Event()
-        self.listeners: list[Listener] = []
+        self._changed = asyncio.Event()
+        self._drain = Drain(settings.drain, mesh._core.clock.monotonic, on_zero=settings.exit_on_zero)
+        self._memory = ResidentMemory() if settings.most_memory is not None else None
+        self.overload: Overload | None = None
+        self._listeners: dict[str, Listener] = {}
+        self._where: dict[str, str] = {}
+        self._inbound_only = False
+        self._over = False
+        self._loop: asyncio.AbstractEventLoop
+        self._reloading: asyncio.Task[None] | None = None
+
+    # -- what is done to it -------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Accept no more, let what is under way end, and end. A second time: at once."""
+        self._drain.close_listeners()
+        self.terminate()
+
+    def terminate(self) -> None:
+        """As SIGTERM does: tell clients to go, then as ``stop``. A second time: at once."""
+        self._drain.begin()
+        for listener in self._listeners.values():
+            listener.draining = True
+        self._changed.set()
+
+    def close_listeners(self, inbound_only: bool) -> None:
+        """Accept no more, and go on with what there is."""
+        self._inbound_only = inbound_only
+        self._drain.close_listeners()
+        self._changed.set()
+
+    def _hangup(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = self._loop.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            await asyncio.to_thread(self._mesh.reload)
+        except MeshError as error:
+            log.error("%s", error)
+
+    def _reopen_logs(self) -> None:
+        from meshlib.telemetry.access_log.writer import reopen_all
+
+        self._loop.run_in_executor(None, reopen_all)  # a disk may be slow
+
+    def _orphaned(self) -> None:
+        self._loop.remove_reader(self._parent)
+        self.stop()
+
+    # -- what is seen of it, from any thread --------------------------------------------------------------------------
 
     @property
     def listener(self) -> Listener | None:
         """The first."""
-        return self.listeners[0] if self.listeners else None
+        return next(iter(self._listeners.values()), None)
 
-    def stop(self) -> None:
-        """Drain and end."""
-        self._stopping.set()
+    @property
+    def connections(self) -> int:
+        """Of clients, open now."""
+        return sum(listener.connections for listener in self._listeners.values())
+
+    @property
+    def state(self) -> str:
+        """As of ``Phase``."""
+        return self._drain.phase(self.connections).value
+
+    def listeners(self) -> Sequence[tuple[str, str, Listener]]:
+        """Name and address of each."""
+        return [(name, self._where[name], listener) for name, listener in self._listeners.items()]
+
+    def drain_listeners(self, inbound_only: bool) -> None:
+        """``close_listeners`` from another thread."""
+        self._loop.call_soon_threadsafe(self.close_listeners, inbound_only)
+
+    def quit(self) -> None:
+        """``terminate`` from another thread."""
+        self._loop.call_soon_threadsafe(self.terminate)
+
+    # -- at work ------------------------------------------------------------------------------------------------------
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Until it is told to stop. ``ready`` is called once connections are accepted."""
-        core = self._mesh._core
-        forwarder = Forwarder(core)
-        listeners: list[Listener] = [Listener(sock, forwarder) for sock in self._outbound]
-        if self._inbound:
-            server = self._mesh._server()
-            listeners += [InboundListener(each.sock, server, each.app) for each in self._inbound]
-        self.listeners = listeners
-        for listener in listeners:
-            await listener.start()
-        loop = asyncio.get_running_loop()
+        """Until it is told to stop. ``ready`` is called once connections are accepted. Raises ``MeshError`` for an admin
+        address that cannot be listened at."""
+        self._loop = asyncio.get_running_loop()
+        self._overloaded()
+        forwarder = self._forwarder()
         with contextlib.ExitStack() as undo:
-            for each in (signal.SIGTERM, signal.SIGINT):
-                with contextlib.suppress(RuntimeError, ValueError):  # not in the main thread
-                    loop.add_signal_handler(each, self.stop)
-                    undo.callback(loop.remove_signal_handler, each)
+            metrics = self._metrics()
+            undo.callback(metrics.close)
+            await self._listen(forwarder)
+            self._handle_signals(undo)
+            self._show(undo)
             ready()
-            await self._stopping.wait()
-            for listener in listeners:
-                listener.stop()
-            drained = await asyncio.gather(*(listener.drained(self._settings.drain) for listener in listeners))
-            if not all(drained):
-                log.warning("requests were still under way after %g s of draining: broken off", self._settings.drain)
+            await self._until_over()
+        if self._memory is not None:
+            self._memory.close()
         await forwarder.close()
 
+    def _overloaded(self) -> None:
+        settings = self._settings
+        if settings.most_connections is None and settings.most_memory is None and settings.most_lag is None:
+            return
+        self.overload = Overload(
+            self._mesh._core.clock.monotonic,
+            self._memory or (lambda: 0),
+            LoopLateness(self._loop).seconds,
+            most_connections=settings.most_connections,
+            most_memory=settings.most_memory,
+            most_lag=settings.most_lag,
+        )
 
-def run(
-    mesh: Proxied,
-    outbound: Sequence[socket.socket],
-    settings: ProxySettings,
-    ready: Callable[[], None],
-    inbound: Sequence[Inbound] = (),
-) -> None:
+    def _forwarder(self) -> Forwarder:
+        settings = self._settings
+        if self.overload is None or (settings.most_memory is None and settings.most_lag is None):
+            return Forwarder(self._mesh._core)
+        return Shedding(self._mesh._core, self.overload)
+
+    def _metrics(self) -> ProxyMetrics:
+        from meshlib.proxy.metrics import ProxyMetrics
+
+        return ProxyMetrics(self._mesh._registry, self)
+
+    async def _listen(self, forwarder: Forwarder) -> None:
+        for number, sock in enumerate(self._outbound):
+            self._add(f"{OUTBOUND}-{number + 1}" if number else OUTBOUND, sock, Listener(sock, forwarder))
+        server = self._mesh._server() if self._inbound else None
+        for each in self._inbound:
+            assert server is not None
+            port = each.app.known_as
+            name = f"inbound:{port}" if f"inbound:{port}" not in self._where else f"inbound:{port}-{len(self._where)}"
+            self._add(name, each.sock, InboundListener(each.sock, server, each.app))
+        for listener in self._listeners.values():
+            listener.overload = self.overload
+            listener.all_connections = lambda: self.connections
+            await listener.start()
+
+    def _add(self, name: str, sock: socket.socket, listener: Listener) -> None:
+        self._listeners[name] = listener
+        self._where[name] = address_of(sock)
+
+    def _handle_signals(self, undo: contextlib.ExitStack) -> None:
+        loop = self._loop
+        handled = {
+            signal.SIGTERM: self.terminate,
+            signal.SIGINT: self.stop,
+            signal.SIGHUP: self._hangup,
+            signal.SIGUSR1: self._reopen_logs,
+        }
+        for each, handler in handled.items():
+            with contextlib.suppress(RuntimeError, ValueError):  # not in the main thread
+                loop.add_signal_handler(each, handler)
+                undo.callback(loop.remove_signal_handler, each)
+        if self._parent >= 0:
+            loop.add_reader(self._parent, self._orphaned)
+            undo.callback(loop.remove_reader, self._parent)
+
+    def _show(self, undo: contextlib.ExitStack) -> None:
+        """The admin endpoint, and the port for probes."""
+        began, pages = self._mesh._core.clock.monotonic(), proxy_pages(self)
+        if self._settings.admin:
+            admin = MeshAdmin(self._mesh, self._settings.admin, began, pages, CHANGING)
+            undo.callback(admin.close)
+            admin.start()
+        if self._health is not None:
+            health = HealthPort(self._health, responding(self._mesh, began, pages))
+            undo.callback(health.close)
+            health.start()
+
+    async def _until_over(self) -> None:
+        alarms = self._mesh._core.real_alarms
+        while (phase := self._drain.phase(self.connections)) is not Phase.OVER:
+            if phase is Phase.CLOSING:
+                self._close()
+            self._changed.clear()
+            alarm = None if phase is Phase.SERVING else alarms.on_loop(self._loop, LOOK, self._changed.set)
+            await self._changed.wait()
+            if alarm is not None:
+                alarm.cancel()
+        self._over, self._inbound_only = True, False
+        self._close()
+        cut = [name for name, listener in self._listeners.items() if not await listener.drained(0.0)]
+        if cut:
+            log.warning(
+                "requests were still under way after %g s of draining: broken off (%s)",
+                self._settings.drain,
+                ", ".join(cut),
+            )
+
+    def _close(self) -> None:
+        """Listeners accept no more. Those of the application's own requests stay open as long as there are others: it may need
+        them to end well."""
+        keeps = self._inbound_only or (bool(self._inbound) and not self._drain.closes_all and not self._over)
+        for name, listener in self._listeners.items():
+            if not listener.stopped and not (keeps and name.startswith(OUTBOUND)):
+                listener.stopped = True
+                listener.stop()
+
+
+def address_of(sock: socket.socket) -> str:
+    """Where it listens."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def connections_each(most: int | None, workers: int) -> int | None:
+    """What one of several workers may have of so many connections."""
+    return None if most is None else math.ceil(most / workers)
+
+
+def run(process: Callable[[], ProxyProcess], ready: Callable[[], None] = lambda: None) -> None:
     """In this thread, on uvloop where it is installed."""
 
     async def work() -> None:
-        await ProxyProcess(mesh, outbound, settings, inbound).run(ready)
+        await process().run(ready)
 
     try:
         import uvloop

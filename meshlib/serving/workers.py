@@ -47,7 +47,11 @@ def backoff(failures: int) -> float:
 class Workers:
     """``run`` returns when all have ended: 0 after a signal, else the exit code of the one that could not start."""
 
-    def __init__(self, count: int, work: Work, clock: Clock, drain: float) -> None:
+    def __init__(
+        self, count: int, work: Work, clock: Clock, drain: float, told: Callable[[str], object] = lambda _: None
+    ) -> None:
+        """``told`` is called with "ready", once all serve, and "stopping"."""
+        self._told = told
         self._count = count
         self._work = work
         self._clock = clock
@@ -59,9 +63,21 @@ class Workers:
         self._code = 0
         self._until: float | None = None  # when those that are told to stop are killed
         self._ever_ready = False
+        self._serving: set[int] = set()  # slots that have ever been ready
+        self._said_ready = False
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake = socket.socketpair()
         self._ours, self._parents = os.pipe()  # its end tells workers that we are gone
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """By slot, of those that run. From any thread."""
+        return {worker.slot: pid for pid, worker in list(self._running.items())}
+
+    @property
+    def stopping(self) -> bool:
+        """Whether they have been told to end."""
+        return self._until is not None
 
     def run(self) -> int:
         """In the main thread of a process without others."""
@@ -116,6 +132,7 @@ class Workers:
 
     def _stop(self, code: int) -> None:
         if self._until is None:
+            self._told("stopping")
             self._code = code
             self._until = self._clock.monotonic() + self._drain + BEYOND_DRAIN
             self._tell(signal.SIGTERM)
@@ -131,6 +148,10 @@ class Workers:
         if os.read(worker.pipe, 1):
             worker.ready_at = self._clock.monotonic()
             self._ever_ready = True
+            self._serving.add(worker.slot)
+            if len(self._serving) == self._count and not self._said_ready:
+                self._said_ready = True
+                self._told("ready")
         self._selector.unregister(worker.pipe)
         os.close(worker.pipe)
         worker.pipe = -1

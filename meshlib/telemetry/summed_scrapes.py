@@ -17,7 +17,7 @@ ADDED = frozenset({
     "process_open_fds",
     "process_resident_memory_bytes",
     "process_virtual_memory_bytes",
-    "meshlib_proxy_downstream_connections",
+    "meshlib_proxy_downstream_connections_active",
 })  # fmt: skip
 """Gauges of which each worker has a part."""
 SMALLEST = frozenset({*(family.name for family in LEAST), "process_start_time_seconds"})

@@ -17,7 +17,7 @@ def run(*arguments):
 def test_it_asks_for_resources():
     result = run("--outbound", "127.0.0.1:0")
     assert result.exit_code == 2
-    assert "--config is required: give the folder with the resources of the mesh" in result.output
+    assert "--config is required: give the folder with the resources of the mesh, --config mesh/" in result.output
 
 
 @pytest.mark.parametrize("given", ["15001", "localhost", ":15001", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"])
@@ -47,13 +47,75 @@ def test_a_unix_socket_is_known_by_a_port(tmp_path):
     assert "give --app-port 8080" in result.output
 
 
+def test_all_that_is_wrong_is_said_at_once():
+    result = run("--outbound", "15001", "--workers", "0", "--admin", "0.0.0.0:15000", "--check")
+    assert result.exit_code == 1, "--check"
+    assert [line.split(" ")[1] for line in result.output.splitlines()] == [
+        "--config",
+        "--outbound",
+        "--admin",
+        "--workers",
+    ]
+
+
 def test_a_port_that_is_taken_is_named_with_the_remedy(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = run("--config", str(tmp_path), "--outbound", f"127.0.0.1:{port}")
     assert result.exit_code == 1
-    assert f"port {port} is in use" in result.output
-    assert "--outbound" in result.output
+    assert f"--outbound 127.0.0.1:{port}: port {port} is in use; stop who has it" in result.output
+
+
+GOOD = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews, namespace: shop}
+spec:
+  hosts: [reviews]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ratings, namespace: shop}
+spec: {selector: {matchLabels: {app: ratings}}}
+"""
+
+
+def test_check_says_what_there_is_and_binds_nothing(tmp_path):
+    (tmp_path / "a.yaml").write_text(GOOD)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("--config", str(tmp_path), "--outbound", f"127.0.0.1:{port}", "-n", "shop", "--check")
+    assert result.exit_code == 0, result.output
+    assert "ok: 2 resources, workload unknown in shop, identity none" in result.output
+    assert "for other workloads, without effect in this proxy" in result.output
+    assert "give --labels, or MESHLIB_LABELS" in result.output
+
+
+def test_check_refuses_resources_that_are_wrong(tmp_path):
+    (tmp_path / "a.yaml").write_text(GOOD.replace("kind: ServiceEntry", "kind: VirtualService"))
+    result = run("--config", str(tmp_path), "--outbound", "127.0.0.1:15001", "--check")
+    assert result.exit_code == 1
+    assert "a.yaml:" in result.output
+
+
+@pytest.mark.parametrize("check", [["--check"], []])
+def test_a_certificate_without_its_key_is_told(check, tmp_path):
+    (tmp_path / "a.yaml").write_text(GOOD)
+    result = run("--config", str(tmp_path), "--outbound", "127.0.0.1:0", "--cert", "cert.pem", *check)
+    assert result.exit_code == (1 if check else 2)
+    assert "--key and --bundle are required with --cert" in result.output
+
+
+def test_check_refuses_a_certificate_that_is_not_there(tmp_path):
+    (tmp_path / "a.yaml").write_text(GOOD)
+    missing = [f"--{what}={tmp_path}/{what}.pem" for what in ("cert", "key", "bundle")]
+    result = run("--config", str(tmp_path), "--outbound", "127.0.0.1:0", *missing, "--check")
+    assert result.exit_code == 1
+    assert f"{tmp_path}/" in result.output
+    assert ".pem" in result.output
 
 
 def test_resources_that_are_wrong_are_named_with_their_place(tmp_path):

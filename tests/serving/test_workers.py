@@ -34,7 +34,8 @@ def say(*words):
 def work(ready, parent, slot):
     {work}
 
-code = Workers({count}, work, SystemClock(), {drain}).run()
+workers = Workers({count}, work, SystemClock(), {drain}, {told})
+code = workers.run()
 say("parent", code)
 sys.exit(code)
 """
@@ -43,8 +44,10 @@ sys.exit(code)
 class Parent:
     """A parent with its workers, in a process of its own; what they print is read line by line."""
 
-    def __init__(self, work: str, count: int = 2, drain: float = 20) -> None:
-        source = PARENT.format(work=textwrap.indent(textwrap.dedent(work), "    ").lstrip(), count=count, drain=drain)
+    def __init__(self, work: str, count: int = 2, drain: float = 20, told: str = "id") -> None:
+        source = PARENT.format(
+            work=textwrap.indent(textwrap.dedent(work), "    ").lstrip(), count=count, drain=drain, told=told
+        )
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         self.process = subprocess.Popen(
             [sys.executable, "-c", source],
@@ -148,3 +151,23 @@ def test_workers_hear_that_their_parent_has_gone(count: int) -> None:
             assert parent.line() == "ready"
         parent.process.kill()
         assert {parent.line() for _ in range(count)} == {"orphan"}
+
+
+def test_a_replacement_has_the_slot_of_the_one_that_died_and_the_parent_is_told_when_all_serve() -> None:
+    work = """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    say("slot", slot, os.getpid())
+    ready()
+    time.sleep(1000)
+    """
+    told = "lambda what: say('told', what, *sorted(workers.pids), workers.stopping)"
+    with Parent(work, count=2, told=told) as parent:
+        lines = [parent.line() for _ in range(3)]
+        assert lines.pop(next(i for i, line in enumerate(lines) if "told" in line)) == "told ready 0 1 False"
+        pids = {int(line.split()[1]): int(line.split()[2]) for line in lines}
+        assert sorted(pids) == [0, 1]
+        os.kill(pids[1], 9)
+        assert parent.line().startswith("slot 1 ")
+        parent.process.terminate()
+        assert parent.line() == "told stopping 0 1 False"
+        assert parent.line() == "parent 0"

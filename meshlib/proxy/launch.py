@@ -1,0 +1,102 @@
+"""From checked options to a proxy at work: descriptors, sockets, the mesh, and one process or several."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from meshlib.clock import SystemClock
+from meshlib.proxy.descriptors import make_room, possible, room
+from meshlib.proxy.inbound_application import address_of as app_address
+from meshlib.proxy.notify import notify
+from meshlib.proxy.process import Inbound, ProxyProcess, ProxySettings, address_of, connections_each, run
+from meshlib.proxy.scope import about_others
+from meshlib.proxy.sockets import listening
+from meshlib.proxy.supervise import Fleet, Slots
+
+if TYPE_CHECKING:
+    from meshlib.mesh import Mesh
+    from meshlib.proxy.inbound_application import ApplicationAddress
+    from meshlib.proxy.options import ProxyOptions
+
+log = logging.getLogger("meshlib.proxy")
+
+
+def check(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], str]:
+    """What is worth a warning, and what there is in a sentence. Raises ``MeshError`` for what is wrong. Binds nothing."""
+    with make() as mesh:
+        who, identity = mesh.workload, mesh._core.identity
+        said = [*options.notes, room(possible(), options.max_connections).note]
+        said += [*map(str, mesh.problems), *about_others(mesh._resources, who)]
+        name = "none" if identity is None or identity.latest is None else identity.latest.svid.identity.text
+        found = f"{len(mesh._resources)} resources, workload {who.name} in {who.namespace}, identity {name}"
+    return [each for each in said if each], found
+
+
+def launch(options: ProxyOptions, make: Callable[[], Mesh], *, share: bool = False) -> int:
+    """Forward until it is told to stop; the exit code. ``share``: another proxy may have the same ports. Raises ``MeshError``
+    for what it cannot begin with."""
+    space = make_room(options.max_connections)
+    for note in filter(None, [*options.notes, space.note]):
+        log.warning("%s", note)
+    with contextlib.ExitStack() as undo:
+        outbound = [
+            _opened(undo, listening(each, "--outbound", options.workers, share=share)) for each in options.outbound
+        ]
+        inbound = [
+            (_opened(undo, listening(pair.listen, "--inbound", options.workers, share=share)), app_address(pair))
+            for pair in options.inbound
+        ]
+        health = None
+        if options.health is not None:
+            health = _opened(undo, listening(options.health, "--health", share=share))[0]
+        mesh = make()
+        undo.callback(mesh.close)
+        undo.callback(notify, "STOPPING=1")
+        for note in about_others(mesh._resources, mesh.workload):
+            log.info("%s", note)
+        settings = _settings(options, space.connections)
+        if options.workers > 1:
+
+            def all_ready() -> None:
+                _ready(outbound, inbound)
+
+            clock = SystemClock()
+            return Fleet(mesh, options.workers, clock, settings, outbound, inbound, health, all_ready).run()
+
+        def ready() -> None:
+            notify("READY=1")
+            _ready(outbound, inbound)
+
+        mine = [Inbound(sockets[0], app) for sockets, app in inbound]
+        run(lambda: ProxyProcess(mesh, [each[0] for each in outbound], settings, mine, health=health), ready)
+    return 0
+
+
+def _opened(undo: contextlib.ExitStack, sockets: Sequence[socket.socket]) -> Sequence[socket.socket]:
+    for each in sockets:
+        undo.callback(each.close)
+    return sockets
+
+
+def _settings(options: ProxyOptions, connections: int) -> ProxySettings:
+    return ProxySettings(
+        options.drain,
+        options.exit_on_zero,
+        # what RLIMIT_NOFILE has room for is of each process
+        connections if options.max_connections is None else connections_each(connections, options.workers),
+        options.max_memory,
+        options.max_lag,
+        options.admin,
+    )
+
+
+def _ready(outbound: Sequence[Slots], inbound: Sequence[tuple[Slots, ApplicationAddress]]) -> None:
+    for sockets in outbound:
+        log.info("forwarding, listening on %s as process %d", address_of(sockets[0]), os.getpid())
+    for sockets, app in inbound:
+        log.info("serving %s, listening on %s as process %d", app, address_of(sockets[0]), os.getpid())

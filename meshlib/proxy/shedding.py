@@ -1,0 +1,32 @@
+"""A forwarder that turns requests away while the process has more than it can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.proxy.forward import Forwarder, Forwarding, Responder
+from meshlib.proxy.overload import BODY, HEADERS, STATUS, Overload
+
+if TYPE_CHECKING:
+    from meshlib.proxy.request import ProxyRequest
+    from meshlib.transport.core.mesh_core import MeshCore
+
+
+class Shedding(Forwarder):
+    """Forwards what ``overload`` lets through."""
+
+    def __init__(self, core: MeshCore, overload: Overload) -> None:
+        super().__init__(core)
+        self._overload = overload
+
+    def forward(self, request: ProxyRequest, responder: Responder) -> Forwarding | None:
+        """As of ``Forwarder``; None too when it was turned away: the client was told."""
+        if self._overload.refuses_request():
+            turn_away(responder)
+            return None
+        return super().forward(request, responder)
+
+
+def turn_away(responder: Responder) -> None:
+    """Envoy's response."""
+    responder.respond(STATUS, b"Service Unavailable", HEADERS, BODY, None)

@@ -1,0 +1,135 @@
+"""A proxy of several processes: resources are read and compiled once, by the parent, and the workers are forked with them.
+
+What they have of it they share with the parent until somebody writes to it, so all that was made is put aside from the garbage
+collector first (``gc.freeze``), which would touch every object. Later changes of the files each worker reads for itself, and
+the parent for those that will replace one.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from meshlib.admin.address import Address, UnixAddress, parse_address
+from meshlib.admin.endpoint import AdminEndpoint
+from meshlib.admin.runtime_folder import name, own_folder
+from meshlib.problems import MeshError
+from meshlib.proxy.health import HealthPort
+from meshlib.proxy.notify import notify
+from meshlib.proxy.pages import CHANGING
+from meshlib.proxy.process import Inbound, ProxyProcess, ProxySettings, run
+from meshlib.proxy.worker_pages import WorkerPages, asker, socket_of
+from meshlib.serving.workers import Workers
+
+if TYPE_CHECKING:
+    from meshlib.clock import Clock
+    from meshlib.proxy.inbound_application import ApplicationAddress
+    from meshlib.proxy.process import Proxied
+
+log = logging.getLogger("meshlib.proxy")
+
+Slots = Sequence[socket.socket]
+"""A listening socket for each worker."""
+
+
+class Fleet:
+    """``outbound`` and each of ``inbound`` have a socket for each of ``count`` workers, which forward by ``mesh``. ``settings``
+    are those of one worker, but ``admin``, which is the parent's; ``health`` is the port for probes."""
+
+    def __init__(
+        self,
+        mesh: Proxied,
+        count: int,
+        clock: Clock,
+        settings: ProxySettings,
+        outbound: Sequence[Slots],
+        inbound: Sequence[tuple[Slots, ApplicationAddress]] = (),
+        health: socket.socket | None = None,
+        ready: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._mesh = mesh
+        self._settings = settings
+        self._outbound = outbound
+        self._inbound = inbound
+        self._health = health
+        self._ready = ready
+        self._folder = tempfile.mkdtemp(prefix="meshlib-proxy-")  # of mode 0700
+        self.workers = Workers(count, self._work, clock, settings.drain, self._told)
+        self._pages = WorkerPages(
+            lambda: self.workers.pids,
+            asker(self._folder),
+            lambda: self.workers.stopping,
+            lambda: os.kill(os.getpid(), signal.SIGTERM),
+        )
+        self._admin = AdminEndpoint(_one(settings.admin), self._pages.respond, CHANGING) if settings.admin else None
+        self._port = None if health is None else HealthPort(health, self._pages.respond)
+
+    def run(self) -> int:
+        """In the main thread, until it is told to stop; the exit code. Raises ``MeshError`` for an admin address that cannot be
+        listened at."""
+        try:
+            if self._admin is not None:
+                self._admin.start()
+            if self._port is not None:
+                self._port.start()
+            gc.collect()
+            gc.freeze()
+            return self.workers.run()
+        finally:
+            gc.unfreeze()
+            if self._admin is not None:
+                self._admin.close()
+            if self._port is not None:
+                self._port.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _told(self, what: str) -> None:
+        if what == "ready":
+            notify("READY=1")
+            self._ready()
+        else:
+            notify("STOPPING=1")
+
+    def _work(self, ready: Callable[[], None], parent: int, slot: int) -> int:
+        """In a worker."""
+        if self._admin is not None:
+            self._admin.after_fork()
+        if self._port is not None:
+            self._port.abandon()
+        _keep(slot, [*self._outbound, *(slots for slots, _ in self._inbound)])
+        settings = replace(self._settings, admin=f"unix:{socket_of(self._folder, slot)}")
+        outbound = [slots[slot] for slots in self._outbound]
+        inbound = [Inbound(slots[slot], app) for slots, app in self._inbound]
+        try:
+            run(lambda: ProxyProcess(self._mesh, outbound, settings, inbound, parent=parent), ready)
+        except MeshError as error:
+            log.error("%s", error)
+            return 1
+        finally:
+            self._mesh.close()
+        return 0
+
+
+def _keep(slot: int, places: Sequence[Slots]) -> None:
+    """Close what the other workers listen with."""
+    for slots in places:
+        for number, each in enumerate(slots):
+            if number != slot:
+                each.close()
+
+
+def _one(admin: str) -> Address:
+    """The address of the parent alone: a worker that is forked has its own."""
+    address = parse_address(admin, "--admin")
+    if isinstance(address, UnixAddress) and address.each_process:
+        pid = os.getpid()
+        return UnixAddress(address.of(pid) if address.path else name(own_folder(), pid, 1, "sock"))
+    return address
