@@ -63,6 +63,7 @@ class Listener:
         self.refusals: dict[int, int] = {}
         """Requests that were no requests, by the status that said so."""
         self._connections: set[Downstream] = set()
+        self._arriving: set[asyncio.Task[None]] = set()  # accepted as it stopped
         self._server: asyncio.Server | None = None
         self._emptied: asyncio.Event | None = None
 
@@ -86,7 +87,7 @@ class Listener:
     @property
     def connections(self) -> int:
         """How many are open."""
-        return len(self._connections)
+        return len(self._connections) + len(self._arriving)
 
     def opened(self, connection: Downstream) -> None:
         """A client has connected."""
@@ -119,9 +120,28 @@ class Listener:
         """Accept no more; every response is the last of its connection, and idle connections close."""
         self.draining = True
         if self._server is not None:
+            self._accept_the_rest()
             self._server.close()
         for connection in list(self._connections):
             connection.drain()
+
+    def _accept_the_rest(self) -> None:
+        """What the kernel has accepted would be reset as the socket closes."""
+        while True:
+            try:
+                accepted, _ = self._sock.accept()
+            except OSError:  # nothing more, or no descriptor for it
+                return
+            accepted.setblocking(False)
+            task = self.forwarder.loop.create_task(self._greet(accepted))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    async def _greet(self, accepted: socket.socket) -> None:
+        try:
+            await self.forwarder.loop.connect_accepted_socket(lambda: Http1Downstream(self), accepted)
+        except OSError:  # it has gone
+            accepted.close()
 
     async def drained(self, seconds: float) -> bool:
         """Wait until no connection is left, at most so long. False: some were; they are broken off."""

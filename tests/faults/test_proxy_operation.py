@@ -54,25 +54,29 @@ def test_no_request_fails_while_resources_are_reloaded(tmp_path: Path, server: E
         assert load.again == 0, "no connection was closed under a client"
 
 
-def test_no_request_fails_while_a_proxy_is_replaced_by_another_at_the_same_port(tmp_path: Path, server: EchoServer) -> None:
+def test_no_request_fails_while_a_proxy_is_replaced_by_another_at_the_same_port(
+    tmp_path: Path, server: EchoServer
+) -> None:
     options = ("--reuse-port", "--drain", "2")
     with contextlib.ExitStack() as stack:
         old = stack.enter_context(ProxyCommand(tmp_path, server.port, *options))
         port = old.port
-        load = stack.enter_context(Load(port))
-        load.more()
-        for _ in range(RESTARTS):
-            new = stack.enter_context(ProxyCommand(tmp_path, server.port, *options, port=port))
-            assert new.port == port
-            load.more(20)
-            old.process.send_signal(signal.SIGTERM)
-            assert old.ends() == 0
-            load.more(20)
-            old = new
+        with Load(port) as load:
+            load.more()
+            for _ in range(RESTARTS):
+                new = stack.enter_context(ProxyCommand(tmp_path, server.port, *options, port=port))
+                assert new.port == port
+                load.more(20)
+                old.process.send_signal(signal.SIGTERM)
+                assert old.ends() == 0
+                load.more(20)
+                old = new
     assert load.failed == []
 
 
-def test_a_worker_that_is_killed_costs_the_requests_that_it_had_and_no_others(tmp_path: Path, server: EchoServer) -> None:
+def test_a_worker_that_is_killed_costs_the_requests_that_it_had_and_no_others(
+    tmp_path: Path, server: EchoServer
+) -> None:
     admin = free_port()
     with ProxyCommand(tmp_path, server.port, "--workers", "2", "--admin", f"127.0.0.1:{admin}") as proxy:
         with Load(proxy.port, threads=4) as load:

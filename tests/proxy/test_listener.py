@@ -77,3 +77,22 @@ def test_what_takes_longer_than_it_may_is_broken_off(server, caplog):
         assert proxy.join()
         go_on.set()
     assert "still under way after 0.05 s of draining" in caplog.text
+
+
+def test_a_connection_that_the_kernel_has_accepted_is_served_though_it_stops(server):
+    with Proxy(mesh_of(server), ProxySettings(drain=20)) as proxy:
+
+        def connect_and_stop():
+            late = proxy.client()  # the loop is here: it cannot accept before it is told to stop
+            late.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+            proxy.process.stop()
+            proxy.process.listener.stop()
+            came.append(late)
+            done.set()
+
+        came, done = [], threading.Event()
+        proxy.loop.call_soon_threadsafe(connect_and_stop)
+        assert done.wait(20)
+        with came[0] as late:
+            response = late.response()
+            assert (response.status, response.header("connection")) == (200, "close")
