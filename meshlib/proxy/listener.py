@@ -139,7 +139,7 @@ class Listener:
 
     async def _greet(self, accepted: socket.socket) -> None:
         try:
-            await self.forwarder.loop.connect_accepted_socket(lambda: Http1Downstream(self), accepted)
+            await self.forwarder.loop.connect_accepted_socket(lambda: Chosen(self, self._reader), accepted)
         except OSError:  # it has gone
             accepted.close()
 
