@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.telemetry.families import PEER_LABELS, families, message_families, size_families
 from meshlib.telemetry.metrics import ShortCuts
-from meshlib.telemetry.peer_labels import NOBODY, namespace_of, of_workload, with_told
+from meshlib.telemetry.peer_labels import NOBODY, ToldPeers, namespace_of, of_workload
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.tables import CallSeries
 from meshlib.telemetry.tag_overrides import AS_THEY_ARE
@@ -38,7 +38,7 @@ class _Series(NamedTuple):
 class InboundMetrics:
     """Counts the calls that one workload serves."""
 
-    __slots__ = ("_calls", "_destination", "_evaluated", "_registry", "_series", "_tags", "_workload")
+    __slots__ = ("_calls", "_destination", "_evaluated", "_registry", "_series", "_tags", "_told", "_workload")
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
         self._calls = families(registry).calls
@@ -46,6 +46,7 @@ class InboundMetrics:
         self._series: ShortCuts[_Series] = ShortCuts()
         self._workload = workload
         self._destination = of_workload(workload)
+        self._told = ToldPeers()
         self._tags: TagOverrides[InboundCall] | AsTheyAre = AS_THEY_ARE
         self._evaluated: TagOverrides[InboundCall] | None = None
 
@@ -97,7 +98,7 @@ class InboundMetrics:
         principal = ""
         if request.mutual:
             principal = self._workload.in_trust_domain(call.inbound.mesh.trust_domain).principal
-        caller = NOBODY if request.peer_metadata is None else with_told(NOBODY, request.peer_metadata)
+        caller = self._told.labelled(NOBODY, request.peer_metadata)
         verified = namespace_of(request.principal)
         if verified:
             caller = caller._replace(namespace=verified)

@@ -14,7 +14,7 @@ from meshlib.policy.endpoint import UNREGISTERED
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.grpc_status import http_of_grpc
 from meshlib.telemetry.families import PEER_LABELS, families, message_families, size_families
-from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, namespace_of, of_endpoint, of_workload, with_told
+from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, ToldPeers, namespace_of, of_endpoint, of_workload
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.sizes import messages, response_size
 from meshlib.telemetry.tables import CallSeries, CountSeries, NewCount
@@ -89,7 +89,7 @@ class Metrics:
 
     __slots__ = (
         *("_cluster", "_evaluated", "_failed", "_families", "_labelled", "_registry", "_series", "_source", "_tags"),
-        *("_served", "_served_of", "codes"),
+        *("_served", "_served_of", "_told", "codes"),
     )
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
@@ -103,6 +103,7 @@ class Metrics:
         self._served_of = self._served.of
         self._source = of_workload(workload)
         self._cluster = workload.cluster
+        self._told = ToldPeers()
         self._labelled: set[str] = set()
         self._tags: TagOverrides[Call] | AsTheyAre = AS_THEY_ARE
         self._evaluated: TagOverrides[Call] | None = None
@@ -215,8 +216,7 @@ class Metrics:
         peer, ours, theirs = NOBODY, "", ""
         if state is not None and state.endpoint is not UNREGISTERED and service is not UNKNOWN:
             peer = of_endpoint(state.endpoint, namespace, self._cluster)
-            if record.peer_metadata is not None:
-                peer = with_told(peer, record.peer_metadata)
+            peer = self._told.labelled(peer, record.peer_metadata)
         if state is not None and "UF" not in record.flags.split(","):
             self._labelled.add(record.endpoint)
             if state.principals is not None and bound is not None and _is_mutual(bound, state, request.scheme):

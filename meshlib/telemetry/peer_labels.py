@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.policy.peer_metadata import CANONICAL_NAMES, CANONICAL_REVISIONS, first_label
+from meshlib.telemetry.dropped import dropped
 
 if TYPE_CHECKING:
     from meshlib.policy.endpoint import Address
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from meshlib.workload import Workload
 
 UNKNOWN = "unknown"
+MOST_PEERS = 1000
+"""Workloads that make labels by what they tell, of one mesh and direction."""
 LATEST = "latest"
 
 
@@ -96,6 +99,27 @@ def with_told(known: PeerLabels, peer: PeerMetadata) -> PeerLabels:
         peer.version or known.version,
         peer.cluster or known.cluster,
     )
+
+
+class ToldPeers:
+    """The workloads that have told of themselves, so many as make labels: a stranger who makes up a name for each request must
+    not crowd out those that are there. The others are as unknown as if they had said nothing, and counted."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: set[PeerMetadata] = set()
+
+    def labelled(self, known: PeerLabels, peer: PeerMetadata | None) -> PeerLabels:
+        """``known`` with what the peer has told, if it has."""
+        if peer is None:
+            return known
+        if peer not in self._known:
+            if len(self._known) >= MOST_PEERS:
+                dropped.add("peer_metadata")
+                return known
+            self._known.add(peer)
+        return with_told(known, peer)
 
 
 def namespace_of(principal: str) -> str:

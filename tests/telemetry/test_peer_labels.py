@@ -6,7 +6,16 @@ import pytest
 
 from meshlib.policy.peer_metadata import PeerMetadata
 from meshlib.registry.service import Endpoint
-from meshlib.telemetry.peer_labels import NOBODY, described, namespace_of, of_endpoint, of_workload, with_told
+from meshlib.telemetry.dropped import dropped
+from meshlib.telemetry.peer_labels import (
+    NOBODY,
+    ToldPeers,
+    described,
+    namespace_of,
+    of_endpoint,
+    of_workload,
+    with_told,
+)
 from meshlib.workload import Workload
 
 
@@ -60,6 +69,15 @@ def test_what_a_peer_tells_counts_before_what_resources_say_and_fills_what_they_
     )
     full = PeerMetadata("w", "ns", "east", "c", "r", "a", "v")
     assert with_told(NOBODY, full).source("") == ("w", "c", "r", "ns", "unknown", "a", "v", "east")
+
+
+def test_who_makes_up_a_workload_for_each_request_makes_no_more_than_so_many_labels(monkeypatch):
+    monkeypatch.setattr("meshlib.telemetry.peer_labels.MOST_PEERS", 2)
+    before, told = dropped.counts().get("peer_metadata", 0), ToldPeers()
+    found = [told.labelled(NOBODY, PeerMetadata(name)).workload for name in ("a", "b", "c", "a", "d", "b")]
+    assert found == ["a", "b", "unknown", "a", "unknown", "b"]
+    assert dropped.counts()["peer_metadata"] - before == 2
+    assert told.labelled(NOBODY, None) is NOBODY
 
 
 def test_a_workload_is_what_it_says_of_itself():

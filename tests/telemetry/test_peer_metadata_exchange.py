@@ -330,3 +330,19 @@ def test_two_workloads_behind_one_address_are_counted_apart() -> None:
         for name in ("a", "b", "a"):
             call(mesh, headers=lie(meshlib.Workload(name, "x")))
     assert sorted(found["source_workload"] for found in series(server)) == ["a", "b"]
+
+
+def test_a_stranger_who_makes_up_workloads_crowds_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshlib.telemetry.peer_labels.MOST_PEERS", 3)
+    with meshes(ours=()) as (mesh, _, server, _):
+        call(mesh, headers=lie(WEB))
+        for number in range(10):
+            call(mesh, headers=lie(meshlib.Workload(f"made-up-{number}", "x")))
+        call(mesh, headers=lie(WEB))
+    counted = {
+        s.labels["source_workload"]: s.value
+        for family in server.collect()
+        for s in family.samples
+        if s.name == "istio_requests_total"
+    }
+    assert counted == {"web-v1": 2, "made-up-0": 1, "made-up-1": 1, "unknown": 8}
