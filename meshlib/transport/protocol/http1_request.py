@@ -109,12 +109,13 @@ class RequestReader:
     is whole, then ``body`` gives what has come of its body until ``ended``; then ``head`` again. Bytes of the next request wait
     until it is asked for. ``head`` and ``body`` raise ``Refused``."""
 
-    __slots__ = ("_chunks", "_left", "_parser", "_rest", "_seen", "_validated", "ended")
+    __slots__ = ("_after_empty_line", "_chunks", "_left", "_parser", "_rest", "_seen", "_validated", "ended")
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._rest = b""
         self._validated = False
+        self._after_empty_line = False
         self._seen = 0  # bytes of a head that is not whole yet, which were looked through already
         self._left = 0  # bytes of the body that are still to come
         self._chunks: ChunkedBody | None = None
@@ -135,6 +136,8 @@ class RequestReader:
     def head(self) -> RequestHead | None:
         """The next request, None while its head is not whole. Raises ``Refused``."""
         data = self._rest
+        if data[:1] == b"\r" and not self._after_empty_line:
+            data = self._without_empty_line(data)
         if not data:
             return None
         end = data.find(_END_OF_HEAD, max(0, self._seen - 3))
@@ -145,6 +148,7 @@ class RequestReader:
         if end > MAX_HEAD_BYTES:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
         self._seen = 0
+        self._after_empty_line = False
         end += 4
         self._rest = data[end:]
         head = data[:end] if self._rest else data
@@ -181,6 +185,15 @@ class RequestReader:
             raise Refused(400, "a request to speak another protocol has a body")
         self._begin_body(made)
         return made
+
+    def _without_empty_line(self, data: bytes) -> bytes:
+        """One empty line before a request is passed over (RFC 9112, 2.2): there are clients that end a body with one."""
+        if data == b"\r":
+            return b""
+        if data[1] == 10:
+            self._after_empty_line = True
+            self._rest = data = data[2:]
+        return data
 
     def _refuse_early(self, data: bytes) -> None:
         """What is wrong with a head that is not whole: it need not be waited for."""

@@ -60,6 +60,14 @@ def test_requests_follow_each_other_with_bodies_of_both_kinds():
     assert [(method, target, body) for method, target, _, body in bytewise] == whole
 
 
+def test_one_empty_line_before_a_request_is_passed_over():
+    get = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+    data = b"\r\n" + get % 1 + b"\r\n" + get % 2
+    for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
+        assert [target for _, target, _, _ in requests_of(*pieces)] == [b"/1", b"/2"]
+    assert requests_of(b"\r") == requests_of(b"\r\n") == []
+
+
 @given(st.lists(st.integers(1, 200), max_size=6))
 def test_however_it_is_cut_the_request_is_the_same(cuts):
     head = b"POST /1 HTTP/1.1\r\nHost: a\r\nConnection: x-gone\r\nX-Gone: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -170,7 +178,9 @@ REFUSED = {
     b"GET /#a HTTP/1.1\r\nHost: a\r\n\r\n": 400,
     b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n": 400,
     b"G\x00T / HTTP/1.1\r\nHost: a\r\n\r\n": 400,
-    b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n": 400,
+    b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n": 400,
+    b"\rGET / HTTP/1.1\r\nHost: a\r\n\r\n": 400,
+    b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n": 400,
     b" GET / HTTP/1.1\r\nHost: a\r\n\r\n": 400,
     b"GET / HTTP/1.1\nHost: a\n\n": 400,
     b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n": 400,
@@ -211,7 +221,9 @@ def test_what_another_reader_could_understand_otherwise_is_refused(data, status)
     assert status_of(data) == status
 
 
-@pytest.mark.parametrize("data", [b"\x16\x03\x01", b"\x80", b"G\x00", b"g", b"GET:", b"A" * 17, b"\r", b"GET\t"])
+@pytest.mark.parametrize(
+    "data", [b"\x16\x03\x01", b"\x80", b"G\x00", b"g", b"GET:", b"A" * 17, b"\rG", b"\r\n\r", b"\n", b"GET\t"]
+)
 def test_what_cannot_become_a_request_is_not_waited_for(data):
     assert status_of(data) == 400
 
