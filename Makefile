@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # some images set it: every process that a test starts would then compile all of meshlib again, half of what its start costs
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools
+.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -27,6 +27,7 @@ help:
 	@echo "make guests   OpenAI's SDK, MCP, gql, google-cloud-tasks, Sentry ... through the mesh; before a release"
 	@echo "make prometheus   a real Prometheus for the tests that ask one: Debian's package, unpacked into .venv"
 	@echo "make proxy-tools   wrk, nginx, h2load and nghttpd for the proxy's figures: Debian's packages, unpacked into .venv"
+	@echo "make h2spec   h2spec, nghttp2 and curl judge the proxy's HTTP/2; make grpc-interop   grpc-go's interop suite through the proxy"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
@@ -139,6 +140,15 @@ prometheus: $(STAMP)
 # where they cannot be had, the figures that need them are not measured, and this says so
 proxy-tools: $(STAMP)
 	@$(BIN)/python -m benchmarks.proxy_tools
+
+# judges of HTTP/2 and gRPC, in Go; where they cannot be had, the tests are skipped, and this says so
+h2spec: $(STAMP)
+	@$(BIN)/python -m tests.support.go_tools h2spec
+	$(BIN)/python -m pytest -q -rs tests/interop/test_http2_judges.py -k "not grpc"
+
+grpc-interop: $(STAMP)
+	@$(BIN)/python -m tests.support.go_tools interop-client interop-server
+	$(BIN)/python -m pytest -q -rs tests/interop/test_http2_judges.py -k grpc
 
 # a venv of its own: it binds an old OpenSSL, and other versions of what meshlib uses
 sslyze: $(STAMP)

@@ -18,11 +18,16 @@ class Proxy:
     """``meshlib proxy`` for these resources, on a loop of its own."""
 
     def __init__(
-        self, resources: list[dict[str, Any]], settings: ProxySettings = ProxySettings(drain=2), **mesh: Any
+        self,
+        resources: list[dict[str, Any]],
+        settings: ProxySettings = ProxySettings(drain=2),
+        port: int = 0,
+        **mesh: Any,
     ) -> None:
+        """``port``: where it listens, 0: anywhere."""
         self.registry = CollectorRegistry()
         self.mesh = meshlib.Mesh.from_resources(resources, registry=self.registry, **mesh)
-        self._sock = listen("127.0.0.1", 0, "--outbound")
+        self._sock = listen("127.0.0.1", port, "--outbound")
         self.port: int = self._sock.getsockname()[1]
         self._settings = settings
         self._up = threading.Event()

@@ -2,11 +2,14 @@
 
 - Frames that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM, unknown and empty ones) have a budget: a
   flood ends the connection, however little of it nghttp2 tells.
+- WINDOW_UPDATE that makes the window of a stream larger than it may be ends the stream, not the connection with it.
 - A frame on a stream that the client itself has ended, one of a stream that it never opened, and PRIORITY that depends on
   itself or is on stream 0 are ignored by nghttp2; RFC 9113 (5.1, 5.1.1, 6.3) and h2spec want the connection to end.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from meshlib.transport.protocol.http2_codec import Code, Violation
 from meshlib.transport.protocol.http2_frames import FRAME_HEAD, FrameBudget
@@ -17,19 +20,23 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 REMEMBERED = 1024
 """Streams that are over, of which it is known who has ended them."""
 
-_DATA, _HEADERS, _PRIORITY, _RST_STREAM = 0, 1, 2, 3
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _WINDOW_UPDATE = 0, 1, 2, 3, 8
 _END_STREAM, _PADDED = 1, 8
 _PRIORITY_SIZE = 5
 _PADDING = 256
+_WINDOW_SIZE = 4
+_LARGE = 0x40  # the first byte of half of the largest window: a smaller increment is not looked at
 
 
 class ClientFrames:
     """One connection's. ``look`` at what arrives; what it returns is for nghttp2. ``budget`` is charged for frames that carry
-    nothing."""
+    nothing; ``overflows(stream, increment)`` says whether a WINDOW_UPDATE is more than its stream can have, and not to be
+    passed on."""
 
-    __slots__ = ("_ended", "_newest", "_open", "_part", "_reset", "_skip", "budget")
+    __slots__ = ("_ended", "_newest", "_open", "_part", "_reset", "_skip", "budget", "overflows")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, overflows: Callable[[int, int], bool] = lambda stream, increment: False) -> None:
+        self.overflows = overflows
         self.budget = FrameBudget(now, "client")
         self._part = b""  # of a frame's head, or of a PRIORITY frame, which is looked at when it is whole
         self._skip = len(PREFACE)  # bytes of a frame that have not come yet
@@ -56,6 +63,13 @@ class ClientFrames:
                     _check_priority(data[at + 5 : at + 13])
                 elif kind == _RST_STREAM:
                     self._over(int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF)
+                elif kind == _WINDOW_UPDATE and length == _WINDOW_SIZE:
+                    if at + FRAME_HEAD + length > size:
+                        break
+                    if data[at + FRAME_HEAD] & 0x7F >= _LARGE and self.overflows(*_numbers(data[at + 5 : at + 13])):
+                        data = data[:at] + data[at + FRAME_HEAD + length :]
+                        size = len(data)
+                        continue
             at += FRAME_HEAD + length
         if at >= size:
             self._skip = at - size
@@ -101,9 +115,14 @@ class ClientFrames:
                 del self._reset[next(iter(self._reset))]
 
 
+def _numbers(frame: bytes) -> tuple[int, int]:
+    """That of the stream, and the one that the frame begins with."""
+    return int.from_bytes(frame[:4], "big") & 0x7FFFFFFF, int.from_bytes(frame[4:], "big") & 0x7FFFFFFF
+
+
 def _check_priority(frame: bytes) -> None:
     """``frame``: the number of the stream, and the one that it depends on."""
-    stream, other = int.from_bytes(frame[:4], "big") & 0x7FFFFFFF, int.from_bytes(frame[4:], "big") & 0x7FFFFFFF
+    stream, other = _numbers(frame)
     if not stream:
         raise Violation("PRIORITY on stream 0")
     if stream == other:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from itertools import chain
-from typing import Final
 
 import ngh2
 from ngh2.events import (
@@ -37,39 +36,20 @@ from meshlib.transport.protocol.http2_client_frames import ClientFrames
 from meshlib.transport.protocol.http2_codec import HEADER_TABLE, MAX_FRAME, SEND_AT_ONCE, Code, Head, Violation, name_of
 from meshlib.transport.protocol.http2_frames import FRAMES_AT_ONCE, TINY
 from meshlib.transport.protocol.http2_request import read_head
+from meshlib.transport.protocol.http2_server_limits import (
+    AT_ONCE,
+    CONFIGURATION,
+    CONNECTION_WINDOW,
+    FIRST_WINDOW,
+    LARGEST_WINDOW,
+    MAX_STREAMS,
+    RESETS_JUDGED,
+    STREAM_WINDOW,
+)
 from meshlib.transport.protocol.http2_server_stream import ServerStream, Sink
 
-MAX_STREAMS = 1024
-"""Streams open at a time (Envoy's max_concurrent_streams)."""
-
-STREAM_WINDOW = 256 * 1024
-"""Bytes of a request that may wait for its consumer."""
-
-CONNECTION_WINDOW = 16 * 1024 * 1024
-"""Bytes of all requests of a connection that may wait."""
-
-RESETS_JUDGED = 500
-"""Streams after which a connection is closed when half of them were given up at once; or as soon as that is certain (Envoy's
-premature_reset_total_stream_count)."""
-
-AT_ONCE = 1.0
-"""Seconds: a client that resets a stream within them, before the response has begun, has made work for nothing (Envoy's
-premature_reset_min_stream_lifetime_seconds)."""
-
-_BLOCK_MOST = (
-    4 * MAX_HEAD_BYTES
-)  # of a head; one between MAX_HEAD_BYTES and this is refused, beyond it the connection ends
 _DRAIN = b"draining"  # of the PING whose acknowledgement says that the client has seen the first GOAWAY
 _SERVER = ngh2.Role.SERVER
-_CONFIGURATION: Final = ngh2.Configuration(
-    auto_window_update=False,
-    max_deflate_dynamic_table_size=HEADER_TABLE,
-    max_inbound_header_list_size=_BLOCK_MOST,
-    max_inbound_header_count=4096,
-    # sooner than this, ``RESETS_JUDGED`` ends a connection whose streams are given up for nothing; a client whose calls have
-    # deadlines may reset many
-    stream_reset_rate_limit=(20_000, 2_000),
-)
 _flat = chain.from_iterable
 
 
@@ -92,6 +72,7 @@ class ServerSession:
         "_last",
         "_now",
         "_out",
+        "_overflowed",
         "_peer_left",
         "_premature",
         "_promised",
@@ -116,7 +97,7 @@ class ServerSession:
         """``tunnels``: CONNECT, also the extended one of WebSockets (RFC 8441), is taken. Windows in bytes, 65535 at least for
         the connection."""
         self._sink = sink
-        self._connection = connection = ngh2.Connection(_SERVER, _CONFIGURATION)
+        self._connection = connection = ngh2.Connection(_SERVER, CONFIGURATION)
         settings = {
             ngh2.Setting.HEADER_TABLE_SIZE: HEADER_TABLE,
             ngh2.Setting.MAX_CONCURRENT_STREAMS: max_streams,
@@ -130,7 +111,8 @@ class ServerSession:
         if connection_window > 65535:
             connection.set_local_window_size(connection_window)
         self._tunnels = tunnels
-        self._frames = ClientFrames(now)
+        self._frames = ClientFrames(now, self._overflows)
+        self._overflowed: list[int] = []  # streams
         self._budget = self._frames.budget
         self._events: deque[Event] = deque()
         self._out: list[bytes] = []
@@ -326,7 +308,11 @@ class ServerSession:
                 self._control(event)
         if violation is not None:
             raise violation
-        return bool(waiting)
+        if waiting:
+            return True
+        if self._overflowed:
+            self._end_overflowed()
+        return False
 
     def _feed(self, data: bytes) -> Violation | None:
         violation = None
@@ -342,6 +328,30 @@ class ServerSession:
             violation = Violation(said(error))
         self._events.extend(self._connection.events())
         return violation
+
+    def _overflows(self, number: int, increment: int) -> bool:
+        if not number:
+            return False  # the connection's
+        window = FIRST_WINDOW  # of a stream that is opened by the same bytes
+        if number <= self._last:
+            try:
+                window = self._connection.stream_remote_window_size(number)
+            except ngh2.NGH2Error:
+                return False  # it is over
+        if window + increment <= LARGEST_WINDOW:
+            return False
+        self._overflowed.append(number)
+        return True
+
+    def _end_overflowed(self) -> None:
+        numbers, self._overflowed = self._overflowed, []
+        for number in numbers:
+            stream = self.streams.get(number)
+            if stream is not None:
+                self._give_up(stream, Code.FLOW_CONTROL_ERROR)
+                self._sink.on_reset(stream, "the client made the stream's window larger than it may be")
+            elif number > self._last:
+                raise Violation("WINDOW_UPDATE on an idle stream")
 
     def _request(self, event: RequestReceived) -> None:
         headers = event.headers

@@ -62,6 +62,23 @@ def test_of_a_stream_that_we_have_reset_more_may_be_under_way():
         looked.look(head(1).serialize())
 
 
+@pytest.mark.parametrize("piece", [1, 5, 11, 1000])
+def test_a_window_that_overflows_is_not_passed_on(piece):
+    asked: list[tuple[int, int]] = []
+
+    def overflows(stream: int, increment: int) -> bool:
+        asked.append((stream, increment))
+        return stream == 1
+
+    frames = [WindowUpdateFrame(3, window_increment=2**30), WindowUpdateFrame(1, window_increment=2**31 - 1)]
+    last = PingFrame(0, b"12345678")
+    data = made(WindowUpdateFrame(1, window_increment=5), *frames, last)
+    looked = ClientFrames(0.0, overflows)
+    passed = b"".join([looked.look(data[at : at + piece]) for at in range(0, len(data), piece)])
+    assert passed == made(WindowUpdateFrame(1, window_increment=5), frames[0], last)
+    assert asked == [(3, 2**30), (1, 2**31 - 1)]
+
+
 def test_what_is_remembered_of_streams_that_are_over_is_bounded(monkeypatch):
     monkeypatch.setattr(http2_client_frames, "REMEMBERED", 2)
     looked = ClientFrames(0.0)

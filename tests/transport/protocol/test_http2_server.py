@@ -24,11 +24,11 @@ from hyperframe.frame import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshlib.transport.protocol import http2_server
 from meshlib.transport.protocol.http2_client_frames import PREFACE
 from meshlib.transport.protocol.http2_codec import Code
 from meshlib.transport.protocol.http2_response import response_head
 from meshlib.transport.protocol.http2_server import ServerSession
+from meshlib.transport.protocol.http2_server_limits import MAX_STREAMS
 from tests.support.http2_client import GET, POST, Client, Told
 
 OK = response_head(200, [])
@@ -319,6 +319,36 @@ def test_data_for_a_stream_that_was_reset_in_the_same_batch_is_given_back():
     client.send(batch, client.head(1, [("a", "b")]))
     assert client.got.windows == [(0, 48_000)]
     assert client.told.calls == []
+
+
+LARGEST = WindowUpdateFrame(1, window_increment=2**31 - 1)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_window_larger_than_it_may_be_ends_its_stream_only(together):
+    client = Client()
+    head, other = client.head(1, POST, False), client.head(3, POST, False)
+    if together:
+        client.send(head, other, LARGEST, LARGEST)
+    else:
+        client.send(head, other)
+        client.send(WindowUpdateFrame(3, window_increment=2**30), LARGEST)
+        client.send(LARGEST)
+    assert client.got.resets == {1: Code.FLOW_CONTROL_ERROR}
+    assert client.told.of("reset") == [("reset", 1, "the client made the stream's window larger than it may be")]
+    assert client.session.broken is None
+
+
+def test_the_window_of_the_connection_may_not_be_larger_either():
+    client = Client()
+    client.send(WindowUpdateFrame(0, window_increment=2**31 - 1))
+    assert client.got.goaways == [(0, Code.FLOW_CONTROL_ERROR)]
+
+
+def test_a_stream_that_was_never_opened_has_no_window():
+    client = Client()
+    client.send(LARGEST)
+    assert client.got.goaways == [(0, Code.PROTOCOL_ERROR)]
 
 
 # -- what is refused ------------------------------------------------------------------------------------------------------
@@ -834,4 +864,4 @@ def test_no_order_of_frames_raises(frames):
         head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
         client.session.receive(head + payload, 0.0)
         client.session.outgoing()
-    assert len(client.session.streams) <= http2_server.MAX_STREAMS
+    assert len(client.session.streams) <= MAX_STREAMS

@@ -1,0 +1,65 @@
+"""Judges that are written in Go: h2spec, and the client and server of grpc-go's interop suite.
+
+They come from ``make h2spec`` and ``make grpc-interop``, which build them into .venv/go-tools. Where there is no Go, or no way
+to its modules, tests are skipped and say so (``needs``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+BUILT = Path(__file__).parents[2] / ".venv" / "go-tools"
+SECONDS = 600
+MODULES = {
+    "h2spec": "github.com/summerwind/h2spec/cmd/h2spec@latest",
+    "interop-client": "google.golang.org/grpc/interop/client@v1.66.0",
+    "interop-server": "google.golang.org/grpc/interop/server@v1.66.0",
+}
+
+
+def found(tool: str) -> str | None:
+    """Where it is; None: nowhere."""
+    built = BUILT / tool
+    return str(built) if built.exists() else shutil.which(tool)
+
+
+def needs(*tools: str) -> pytest.MarkDecorator:
+    """Skips a test, out loud, where one of them is missing."""
+    missing = [tool for tool in tools if found(tool) is None]
+    how = "make h2spec" if "h2spec" in tools else "make grpc-interop"
+    return pytest.mark.skipif(
+        bool(missing), reason=f"NO {' and NO '.join(missing)}: what a real one says is NOT tested ({how})"
+    )
+
+
+def build(tool: str) -> None:
+    """Build one that is missing.
+
+    Raises:
+        OSError: there is no Go, or a file cannot be written
+        subprocess.SubprocessError: Go failed; what it said is on stderr
+    """
+    BUILT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="go-tools-") as folder:
+        subprocess.run(
+            ["go", "install", MODULES[tool]], env={**os.environ, "GOBIN": folder}, check=True, timeout=SECONDS
+        )
+        (made,) = Path(folder).iterdir()
+        shutil.move(made, BUILT / tool)
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:]:
+        if found(wanted) is None:
+            try:
+                build(wanted)
+            except (OSError, subprocess.SubprocessError) as failure:
+                sys.stdout.write(f"{wanted}: NOT BUILT: {failure}\n")
+        sys.stdout.write(f"{wanted}: {found(wanted) or 'NOT FOUND'}\n")
