@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -20,12 +21,16 @@ from prometheus_client import CollectorRegistry
 
 import meshlib
 from meshlib.policy.peer_metadata import own_metadata, read
+from tests.support.eventually import eventually
 from tests.support.h2_server import H2Server, Peer, Request
+from tests.support.inbound_proxy import InboundProxy
 from tests.support.mesh_config import mesh_config
 from tests.support.mesh_server import MeshServer
 from tests.support.mesh_tls import CLIENT, REVIEWS, identity, svid
 from tests.support.peer_authentication import peer_authentication
+from tests.support.proxy import Proxy
 from tests.support.resources import destination_rule, service_entry, to, virtual_service
+from tests.support.servers import EchoServer
 from tests.telemetry.test_istio_labels import one, series
 
 METADATA = "x-envoy-peer-metadata"
@@ -346,3 +351,16 @@ def test_a_stranger_who_makes_up_workloads_crowds_nobody_out(monkeypatch: pytest
         if s.name == "istio_requests_total"
     }
     assert counted == {"web-v1": 2, "made-up-0": 1, "made-up-1": 1, "unknown": 8}
+
+
+def test_two_proxies_tell_each_other_whose_they_are() -> None:
+    with EchoServer("app") as app, InboundProxy(app.port, EXCHANGED, workload=REMOTE) as inbound:
+        with Proxy([entry(inbound.port), EXCHANGED], workload=WEB) as outbound, outbound.client() as client:
+            responses = [client.get("/", "GET", "api.example") for _ in range(2)]
+            for response in responses:
+                assert response.status == 200
+                told = [*json.loads(response.body)["headers"], *(name for name, _ in response.headers)]
+                assert not [name for name in told if name.startswith(METADATA)]
+            made, served = {"reporter": "source", **AS_DESTINATION}, {"reporter": "destination", **AS_SOURCE}
+            assert eventually(lambda: outbound.metric("istio_requests_total", **made) == 2)
+            assert eventually(lambda: inbound.metric("istio_requests_total", **served) == 2)
