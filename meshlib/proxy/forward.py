@@ -81,6 +81,28 @@ class Responder(Protocol):
         """Until it does."""
 
 
+class UnderWay(Protocol):
+    """A request that was begun."""
+
+    def cancel(self) -> None:
+        """Its client has gone."""
+        ...
+
+    def writable(self, writable: bool) -> None:
+        """Its client takes (or for now does not take) what is written."""
+        ...
+
+
+class Forwards(Protocol):
+    """What takes the requests of a connection: a ``Forwarder``."""
+
+    @property
+    def core(self) -> MeshCore: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    def forward(self, request: ProxyRequest, responder: Responder, /) -> UnderWay | None: ...
+
+
 class Tells(Protocol):
     """Whom calls are told to: the mesh's telemetry."""
 

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator
 
-    from meshlib.proxy.forward import Responder
-    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.proxy.forward import Forwards, UnderWay
     from meshlib.transport.upstream.switched import AsyncSwitched
 
 SMALL_BODY = 65536
@@ -47,28 +46,6 @@ _ID = b"\r\nx-request-id:"
 _PROTO = b"\r\nx-forwarded-proto:"
 _HOST = b"\r\nhost:"
 _LINE_END = b"\r\n"
-
-
-class UnderWay(Protocol):
-    """A request that was begun."""
-
-    def cancel(self) -> None:
-        """Its client has gone."""
-        ...
-
-    def writable(self, writable: bool) -> None:
-        """Its client takes (or for now does not take) what is written."""
-        ...
-
-
-class Forwards(Protocol):
-    """What takes the requests of a connection: a ``Forwarder``."""
-
-    @property
-    def core(self) -> MeshCore: ...
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-    def forward(self, request: ProxyRequest, responder: Responder, /) -> UnderWay | None: ...
 
 
 class Port(Protocol):

@@ -26,7 +26,7 @@ from meshlib.transport.protocol.http2_server_stream import ServerStream
 if TYPE_CHECKING:
     import random
 
-    from meshlib.proxy.forward import Forwarder, Forwarding
+    from meshlib.proxy.forward import Forwards, UnderWay
     from meshlib.transport.protocol.http2_request import RequestHead
     from meshlib.transport.upstream.switched import AsyncSwitched
 
@@ -52,11 +52,14 @@ _CONTINUE = response_head(100, [])
 class Port(Protocol):
     """What a connection came in by: a ``Listener``."""
 
-    forwarder: Forwarder
     rng: random.Random
-    draining: bool
     proto: bytes
     """The line of x-forwarded-proto."""
+
+    @property
+    def forwarder(self) -> Forwards: ...
+    @property
+    def draining(self) -> bool: ...
 
     def opened(self, connection: Http2Downstream) -> None: ...
     def closed(self, connection: Http2Downstream) -> None: ...
@@ -249,7 +252,7 @@ class Http2Downstream(asyncio.Protocol):
         """A request goes no further."""
         self._listener.refused(refused)
 
-    def forward(self, call: _Call, target: bytes, body: bytes | ClientBody | None) -> Forwarding | None:
+    def forward(self, call: _Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for."""
         head = call.stream.head
         lines, lower = head.lines, head.lower
@@ -286,7 +289,7 @@ class _Call:
         self._down = down
         self.stream = stream
         self.source = Source(self._took)
-        self._forwarding: Forwarding | None = None
+        self._forwarding: UnderWay | None = None
         # a request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits
         # for ever for its first message
         self._has_body = not stream.request_over

@@ -6,6 +6,9 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from meshlib.policy.header_ops import RawHeaders
+from meshlib.transport.protocol.request_body import ReplayBody
+
 if TYPE_CHECKING:
     from meshlib.policy.refusal import Refusal
 
@@ -56,6 +59,23 @@ class ServedBody:
             if self.too_long is not None:
                 raise TooLong(self.too_long)
             yield piece
+
+
+class OnceBody(ReplayBody):
+    """``body`` on its way to the application: what has gone is not kept, as nothing that the application may have seen is sent
+    again. ``came``: as the client's connection has it."""
+
+    __slots__ = ("_came", "duplex")
+
+    def __init__(self, body: ServedBody, came: ReplayBody) -> None:
+        super().__init__(aiter(body), 0)
+        self._came = came
+        self.duplex = came.duplex
+
+    @property
+    def trailers(self) -> RawHeaders:
+        """What follows it, once it has ended."""
+        return self._came.trailers
 
 
 class WholeBody:

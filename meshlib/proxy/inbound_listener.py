@@ -16,6 +16,8 @@ from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import inbound_lines, proto_line
 from meshlib.proxy.http1_downstream import Http1Downstream
+from meshlib.proxy.http2_downstream import Http2Downstream
+from meshlib.proxy.http_version import Chosen, HttpVersion
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import ApplicationForwarder
 from meshlib.proxy.inbound_request import ServedRequest, ToApplication
@@ -28,6 +30,7 @@ from meshlib.serving.port_mode import mode_of
 from meshlib.serving.tls_connections import TlsConnections
 from meshlib.serving.tls_minimum import tls_minimum_of
 from meshlib.transport.asgi.peer import address
+from meshlib.transport.protocol.http2_choice import installed
 
 if TYPE_CHECKING:
     from meshlib.compiler.mesh_settings import MeshSettings
@@ -44,7 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.proxy")
 
-ALPN = ("http/1.1",)
+ALPN = ("h2", "http/1.1")
+"""Istio's, of inbound listeners."""
 
 
 class InboundListener(Listener):
@@ -72,7 +76,7 @@ class InboundListener(Listener):
             core.clock,
             core.real_alarms,
             self.connections_over_tls,
-            alpn=ALPN,
+            alpn=ALPN if installed() else ALPN[1:],
             minimum=functools.partial(tls_minimum_of, core),
         )
 
@@ -89,7 +93,7 @@ class InboundListener(Listener):
             )
 
     def why_not_ready(self) -> str:
-        """Why nobody can be let in, in words; "" when somebody can."""
+        """Why nobody can be let in, in words; "" when somebody can. From any thread."""
         core = self.core
         if core.live is None:
             return "the mesh is closed"
@@ -124,21 +128,11 @@ class InboundListener(Listener):
 
     def plain(self) -> asyncio.Protocol:
         """For a plain text connection."""
-        return InboundDownstream(InboundConnection(self, None))
+        return InboundConnection(self, None).protocol()
 
     def secure(self, peer: TlsPeer) -> asyncio.Protocol:
         """For a TLS connection of this peer."""
-        return InboundDownstream(InboundConnection(self, peer))
-
-
-class InboundDownstream(Http1Downstream):
-    """A connection of HTTP/1.1, which the judge of TLS connections may end."""
-
-    __slots__ = ()
-
-    def shutdown(self) -> None:
-        """End it when what is under way has ended."""
-        self.drain()
+        return InboundConnection(self, peer).protocol()
 
 
 class InboundConnection:
@@ -168,6 +162,17 @@ class InboundConnection:
     def draining(self) -> bool:
         """Whether responses are the last of their connection."""
         return self._listener.draining
+
+    def protocol(self) -> asyncio.Protocol:
+        """What reads it, by ALPN or by its first bytes."""
+        return Chosen(self, self._reader)
+
+    def _reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
+        return Http1Downstream(self) if version is HttpVersion.HTTP1 else Http2Downstream(self)
+
+    def passed_on(self, connection: Downstream) -> None:
+        """It goes on as another object."""
+        self._listener.passed_on(connection)
 
     def opened(self, connection: Downstream) -> None:
         """It is there."""

@@ -13,12 +13,11 @@ from meshlib.engine.effects import Ended, Serve
 from meshlib.engine.inbound import CUT, inbound
 from meshlib.engine.wire_headers import size_of
 from meshlib.policy.refusal import Refusal
-from meshlib.proxy.inbound_body import ServedBody, WholeBody
+from meshlib.proxy.inbound_body import OnceBody, ServedBody, WholeBody
 from meshlib.proxy.server_headers import as_server
 from meshlib.transport.asgi.messages import grpc_status
 from meshlib.transport.asgi.refusals import response_of
 from meshlib.transport.protocol.http1_request import Refused
-from meshlib.transport.protocol.request_body import ReplayBody
 
 if TYPE_CHECKING:
     from meshlib.engine.effects import Step
@@ -131,8 +130,8 @@ class Serving:
             if too_long is not None:
                 self._cut_off(too_long)
                 return
-        elif self._body is not None:
-            sent.body = ReplayBody(aiter(self._body), 0)
+        elif body is not None and self._body is not None:
+            sent.body = OnceBody(self._body, body)
         self._forwarding = self._forwarder.serve(sent, self, request.http2)
         if self.over:
             self._forwarding = None

@@ -67,6 +67,10 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._emptied: asyncio.Event | None = None
 
+    def why_not_ready(self) -> str:
+        """Why nobody can be served here, in words; "" when somebody can. From any thread."""
+        return ""
+
     async def start(self) -> None:
         """Accept from now on."""
         self._server = await self.forwarder.loop.create_server(lambda: Chosen(self, self._reader), sock=self._sock)

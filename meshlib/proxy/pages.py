@@ -27,6 +27,9 @@ class Connected(Protocol):
 
     @property
     def connections(self) -> int: ...
+    def why_not_ready(self) -> str:
+        """Why nobody can be served here; "" when somebody can."""
+        ...
 
 
 class Controls(Protocol):
@@ -62,7 +65,8 @@ def proxy_pages(controls: Controls) -> Callable[[Seen, AdminRequest], Page]:
 
 def why_not_ready(controls: Controls, seen: Seen) -> str:
     """Why no requests should be sent here; "" when they may."""
-    return not_ready(seen) or (controls.state if controls.state != "LIVE" else "")
+    why = not_ready(seen) or (controls.state if controls.state != "LIVE" else "")
+    return why or next(filter(None, (each.why_not_ready() for _, _, each in controls.listeners())), "")
 
 
 def _ready(controls: Controls, seen: Seen, _request: AdminRequest) -> Page:

@@ -134,8 +134,10 @@ def why_over(peer: TlsPeer, current: Credentials | None, now: float) -> str:
 
 
 def end(transport: asyncio.Transport) -> None:
-    """End a connection when what is under way on it has ended (``shutdown()`` of its protocol), else now."""
-    shutdown = getattr(transport.get_protocol(), "shutdown", None)
+    """End a connection when what is under way on it has ended (``shutdown()`` of its protocol, ``drain()`` of the proxy's),
+    else now."""
+    protocol = transport.get_protocol()
+    shutdown = getattr(protocol, "shutdown", None) or getattr(protocol, "drain", None)
     if shutdown is None:
         transport.close()
     else:

@@ -21,11 +21,12 @@ class FakeControls:
     def __init__(self) -> None:
         self.state = "LIVE"
         self.done: list[str] = []
+        self.why = ""
 
     def listeners(self) -> list[tuple[str, str, SimpleNamespace]]:
         return [
-            ("outbound", "127.0.0.1:15001", SimpleNamespace(connections=3)),
-            ("inbound", "0.0.0.0:15006", SimpleNamespace(connections=0)),
+            ("outbound", "127.0.0.1:15001", SimpleNamespace(connections=3, why_not_ready=lambda: "")),
+            ("inbound", "0.0.0.0:15006", SimpleNamespace(connections=0, why_not_ready=lambda: self.why)),
         ]
 
     def drain_listeners(self, inbound_only: bool) -> None:
@@ -68,6 +69,12 @@ def test_server_info_has_the_state(controls: FakeControls, mesh: meshlib.Mesh) -
     assert json.loads(body(controls, mesh, "/server_info")[1])["state"] == "LIVE"
     controls.state = "CLOSING"
     assert json.loads(body(controls, mesh, "/server_info")[1])["state"] == "DRAINING"
+
+
+def test_it_is_not_ready_while_a_listener_can_serve_nobody(controls: FakeControls, mesh: meshlib.Mesh) -> None:
+    controls.why = "PeerAuthentication says STRICT for port 8080 and the proxy has no certificate"
+    page, text = body(controls, mesh, "/ready")
+    assert (page.status, text) == (503, f"{controls.why}\n")
 
 
 def test_listeners_are_shown_with_their_connections(controls: FakeControls, mesh: meshlib.Mesh) -> None:

@@ -31,12 +31,11 @@ class InboundProxy:
         policy_port: int = 0,
         drain: float = 2.0,
         workload: meshlib.Workload = REVIEWS,
+        own: list[dict[str, Any]] = SERVICE,
         **mesh: Any,
     ) -> None:
         self.registry = CollectorRegistry()
-        self.mesh = meshlib.Mesh.from_resources(
-            [*SERVICE, *resources], registry=self.registry, workload=workload, **mesh
-        )
+        self.mesh = meshlib.Mesh.from_resources([*own, *resources], registry=self.registry, workload=workload, **mesh)
         self._sock = listen("127.0.0.1", 0, "--inbound")
         self.port: int = self._sock.getsockname()[1]
         host = "127.0.0.1" if isinstance(app, int) else app
