@@ -73,7 +73,7 @@ check: $(STAMP)
 # JOBS: processes that share the test files; auto is one a core
 JOBS ?= auto
 test: check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # the long way, which every shortcut is held to: whatever has one
 PLAIN_TESTS := $(addprefix tests/transport/,httpx protocol upstream runtimes asgi wsgi)

@@ -4,6 +4,7 @@ no test leaves an OpenTelemetry provider behind for those that come after it in 
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,18 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
     finally:
         gc.enable()
+
+
+SLOW = ("slow", "fault", "differential")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among the processes of xdist, files with slow tests go first, then those with many: the last ones that run beside nothing
+    are short. (xdist itself counts tests alone; ``--no-loadscope-reorder`` keeps to this order.)"""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if any(item.get_closest_marker(name) for name in SLOW)}
+        tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,8 @@ from tests.support.gunicorn_server import LONG, gunicorn
 from tests.support.identities import CLIENT, World
 from tests.support.mesh_config import mesh_config
 
+pytestmark = pytest.mark.slow
+
 APP = """
 import json
 import meshlib

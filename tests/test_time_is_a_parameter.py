@@ -4,6 +4,7 @@ mesh's Clock, or is named here with the reason why it is the machine's time."""
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,7 @@ def reads_time(node: ast.AST) -> str | None:
     return None
 
 
+@functools.cache
 def found() -> set[tuple[str, str]]:
     places = set()
     for file in PACKAGE.rglob("*.py"):

@@ -15,6 +15,8 @@ from benchmarks.grpc_rows import client_samples
 from benchmarks.measure import Row, interleaved, median_us, percentile_us
 from benchmarks.sync_rows import all_answered
 
+pytestmark = pytest.mark.slow
+
 
 def test_medians_and_percentiles_are_of_all_samples():
     samples = [n / 1e6 for n in range(1, 102)]

@@ -9,6 +9,8 @@ from tests.support.frozen import frozen  # noqa: F401 (for the whole module)
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: no server to be called")
 
+pytestmark = pytest.mark.slow
+
 
 def test_five_hundred_handshakes_leave_memory_where_it_was() -> None:
     rows = churn(quick=True)

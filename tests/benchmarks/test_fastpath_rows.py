@@ -10,6 +10,8 @@ from benchmarks.processes import backend
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: nothing to measure against")
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_round_is_told_over_aiohttps_of_that_round() -> None:
     assert over([2.0, 9.0], [4.0, 3.0]) == [0.5, 3.0]

@@ -20,6 +20,8 @@ from meshlib.cli.main import main
 from tests.support.identities import World
 from tests.support.serve_process import SECONDS, ServeProcess
 
+pytestmark = pytest.mark.slow
+
 STRICT = """
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
