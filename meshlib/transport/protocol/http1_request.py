@@ -64,7 +64,8 @@ METHODS = frozenset(
 )
 """Those that Envoy takes."""
 
-_BEGINNING = re.compile(rb"[A-Z]{1,16}(?: |\Z)")
+_LONGEST_METHOD = 16
+_BEGINNING = re.compile(rb"[A-Z]{1,%d}(?: |\Z)" % _LONGEST_METHOD)
 """Of a request, however little of it has come."""
 _WEBSOCKET = b"websocket"
 _H2C = b"h2c"
@@ -109,7 +110,7 @@ class RequestReader:
     is whole, then ``body`` gives what has come of its body until ``ended``; then ``head`` again. Bytes of the next request wait
     until it is asked for. ``head`` and ``body`` raise ``Refused``."""
 
-    __slots__ = ("_after_empty_line", "_chunks", "_left", "_parser", "_rest", "_seen", "_validated", "ended")
+    __slots__ = ("_after_empty_line", "_chunks", "_ends", "_left", "_parser", "_rest", "_seen", "_validated", "ended")
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
@@ -117,6 +118,7 @@ class RequestReader:
         self._validated = False
         self._after_empty_line = False
         self._seen = 0  # bytes of a head that is not whole yet, which were looked through already
+        self._ends = 0  # of lines among them
         self._left = 0  # bytes of the body that are still to come
         self._chunks: ChunkedBody | None = None
         self.ended = True
@@ -147,7 +149,7 @@ class RequestReader:
             return None
         if end > MAX_HEAD_BYTES:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
-        self._seen = 0
+        self._seen = self._ends = 0
         self._after_empty_line = False
         end += 4
         self._rest = data[end:]
@@ -199,12 +201,16 @@ class RequestReader:
         """What is wrong with a head that is not whole: it need not be waited for."""
         if len(data) > MAX_HEAD_BYTES:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
-        if _BEGINNING.match(data) is None:
+        seen, size = self._seen, len(data)
+        if seen <= _LONGEST_METHOD and _BEGINNING.match(data) is None:
             raise Refused(400, "the request does not begin with a method")
-        ends = data.count(_LINE_END)
-        if data.count(b"\n") != ends or data.count(b"\r") - ends > data.endswith(b"\r"):
+        # only what is new, and the byte before it: a head that comes byte by byte costs no more than its bytes
+        before = max(0, seen - 1)
+        ends = data.count(_LINE_END, before)
+        if data.count(b"\n", seen) != ends or data.count(b"\r", before, size - 1) != ends:
             raise Refused(400, "the request's head holds a bare line break")
-        if ends > MAX_HEADERS + 1:
+        self._ends += ends
+        if self._ends > MAX_HEADERS + 1:
             raise Refused(431, f"the request has more than {MAX_HEADERS} headers")
 
     def _validate(self, head: bytes) -> None:

@@ -233,3 +233,54 @@ def test_what_cannot_become_a_request_is_not_waited_for(data):
 )
 def test_what_may_become_one_is(data):
     assert status_of(data) == 0
+
+
+class Watched(bytes):
+    """Counts the bytes that are searched."""
+
+    searched = 0
+
+    def __add__(self, other):
+        return Watched(bytes(self) + other)
+
+    def count(self, what, start=0, end=None):
+        end = len(self) if end is None else end
+        Watched.searched += end - start
+        return bytes.count(self, what, start, end)
+
+
+def test_a_head_that_comes_byte_by_byte_is_looked_through_once():
+    data = b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 90 + b"Y: " + b"z" * 20_000
+    reader, Watched.searched = RequestReader(), 0
+    for at in range(len(data)):
+        reader.feed(Watched(data[at : at + 1]))
+        assert reader.head() is None
+    assert type(reader._rest) is Watched
+    assert Watched.searched < 8 * len(data)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\nHost", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\nX", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\rX", 400),
+        (b"GET / HTTP/1.1\r\r", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r", 0),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 99, 0),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101, 431),
+    ],
+)
+def test_a_head_that_is_not_whole_is_refused_however_it_comes(data, status, size):
+    reader = RequestReader()
+    found = 0
+    for at in range(0, len(data), size):
+        reader.feed(data[at : at + size])
+        try:
+            assert reader.head() is None
+        except Refused as refused:
+            found = refused.status
+            break
+    assert found == status
