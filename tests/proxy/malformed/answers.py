@@ -7,13 +7,19 @@ import hashlib
 import json
 import lzma
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.proxy.malformed.asking import Result
 from tests.proxy.malformed.case import Case
 from tests.proxy.malformed.upstream import Message
 
-FILE = Path(__file__).with_name("envoy.jsonl.xz")
+Side = Literal["outbound", "inbound"]
+"""Of the sidecar."""
+
+
+def file_of(side: Side) -> Path:
+    """Where its answers are kept."""
+    return Path(__file__).with_name(f"envoy-{side}.jsonl.xz")
 
 
 def digest(case: Case) -> str:
@@ -21,19 +27,19 @@ def digest(case: Case) -> str:
     return hashlib.sha256(repr(tuple(case)[1:]).encode()).hexdigest()[:12]
 
 
-def write(cases: tuple[Case, ...], answers: dict[str, Result], of: str) -> None:
+def write(side: Side, cases: tuple[Case, ...], answers: dict[str, Result], of: str) -> None:
     """``of``: the version of Envoy."""
     lines = [json.dumps({"envoy": of})]
     for case in cases:
         if case.id in answers:
             lines.append(json.dumps([case.id, digest(case), *_to_json(answers[case.id])], separators=(",", ":")))
-    FILE.write_bytes(lzma.compress("\n".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))
+    file_of(side).write_bytes(lzma.compress("\n".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
 @functools.cache
-def recorded() -> tuple[str, dict[str, tuple[str, Result]]]:
+def recorded(side: Side = "outbound") -> tuple[str, dict[str, tuple[str, Result]]]:
     """The version of Envoy, and for each id the digest of its case and the answer."""
-    first, *lines = lzma.decompress(FILE.read_bytes()).decode().split("\n")
+    first, *lines = lzma.decompress(file_of(side).read_bytes()).decode().split("\n")
     found = {}
     for line in lines:
         name, of, *result = json.loads(line)

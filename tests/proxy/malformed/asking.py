@@ -48,7 +48,9 @@ class Result(NamedTuple):
 
 
 class Slot:
-    """A host of the proxy's and its upstream."""
+    """A host of the proxy's and its upstream. ``proxy``: where it is asked for, if not where all are."""
+
+    proxy: tuple[str, int] | None = None
 
     def __init__(self, at: int, port: int = 0) -> None:
         self.host = b"shop%02d" % at
@@ -90,7 +92,7 @@ async def ask(proxy: tuple[str, int], slot: Slot, case: Case, patience: float) -
     client = _Client(slot, case)
     with contextlib.suppress(TimeoutError, OSError):
         async with asyncio.timeout(patience):
-            await client.talk(proxy)
+            await client.talk(slot.proxy or proxy)
     client.close()
     statuses, end = client.statuses, client.end
     whole, garbage, in_step = [], [], False

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
-from tests.proxy.malformed.answers import as_recorded, digest, recorded
+from tests.proxy.malformed.answers import Side, as_recorded, digest, recorded
 from tests.proxy.malformed.asking import Result, Slot, ask_all, slots
 from tests.proxy.malformed.case import Case
 from tests.proxy.malformed.corpus import all_cases
@@ -77,7 +77,7 @@ def verdict(envoys: Result, ours: Result) -> tuple[Verdict, str]:
     return Verdict.OTHER, f"{ours.statuses}, Envoy {envoys.statuses}"
 
 
-OF_THE_CONNECTION = (b"http2-settings", b"trailer")
+OF_THE_CONNECTION = (b"http2-settings", b"trailer", b"expect")
 """Headers that end with the client's connection (RFC 9110, 9113), or say what does not come (trailers are dropped), and that
 Envoy passes on nevertheless."""
 
@@ -114,9 +114,11 @@ def _difference(ours: Message, theirs: list[Message]) -> str:
     )
 
 
-async def compared(proxy: tuple[str, int], made: list[Slot], cases: Iterable[Case], limit: float) -> list[Finding]:
+async def compared(
+    proxy: tuple[str, int], made: list[Slot], cases: Iterable[Case], limit: float, side: Side = "outbound"
+) -> list[Finding]:
     """A finding for each of the cases whose answer was recorded. ``limit``: seconds until a case counts as a hang."""
-    _, answers = recorded()
+    _, answers = recorded(side)
     known = [case for case in cases if case.id in answers and answers[case.id][0] == digest(case)]
 
     def patience(case: Case) -> float:

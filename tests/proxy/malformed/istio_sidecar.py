@@ -1,4 +1,5 @@
-"""A real Envoy whose listener is Istio's for a sidecar's explicit proxy port, with a host for each slot.
+"""A real Envoy whose listeners are those of Istio's sidecar: that of its explicit proxy port, with a host for each slot, and
+inbound ones.
 
 As ``buildHTTPConnectionManager`` and ``buildHTTPProxy`` of istiod set it: normalize_path (BASE), nothing merged or unescaped,
 HTTP/1.0 refused, absolute targets taken, websocket the only upgrade, no stream idle timeout, Envoy's own limits for heads (60
@@ -30,43 +31,69 @@ MANAGER: dict[str, Any] = {
 }
 
 
+INBOUND: dict[str, Any] = {
+    **MANAGER,
+    "stat_prefix": "inbound",
+    "http_protocol_options": {},
+    "server_name": "istio-envoy",
+    "proxy_100_continue": True,
+    "forward_client_cert_details": "APPEND_FORWARD",
+    "set_current_client_cert_details": {"subject": True, "uri": True, "dns": True},
+}
+"""What ``buildSidecarInboundHTTPOpts`` sets beside."""
+
+
 @contextlib.contextmanager
 def sidecar(slots: list[Slot]) -> Iterator[tuple[str, int]]:
-    """Where it listens."""
+    """Outbound. Where it listens."""
     listen, admin = free_port(), free_port()
     hosts = [(slot.host.decode(), slot.upstream.port) for slot in slots]
+    routes = {
+        "ignore_port_in_host_matching": True,
+        "virtual_hosts": [*(_virtual_host(name) for name, _ in hosts), _UNKNOWN],
+    }
+    clusters = [cluster(name, [port]) for name, port in hosts]
+    with running(_config(admin, [_listener(listen, MANAGER, routes)], clusters), admin):
+        yield "127.0.0.1", listen
+
+
+@contextlib.contextmanager
+def inbound_sidecar(slots: list[Slot]) -> Iterator[tuple[str, int]]:
+    """Inbound, a listener for each slot, whose application is the slot's upstream."""
+    admin = free_port()
+    listeners, clusters = [], []
+    for slot in slots:
+        name, port = slot.host.decode(), free_port()
+        slot.proxy = ("127.0.0.1", port)
+        listeners.append(_listener(port, INBOUND, {"virtual_hosts": [{**_virtual_host(name), "domains": ["*"]}]}))
+        clusters.append(cluster(name, [slot.upstream.port]))
+    with running(_config(admin, listeners, clusters), admin):
+        yield "127.0.0.1", 0
+
+
+def _config(admin: int, listeners: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
+        "layered_runtime": ISTIOS_RUNTIME,
+        "static_resources": {"listeners": listeners, "clusters": clusters},
+    }
+
+
+def _listener(port: int, settings: dict[str, Any], routes: dict[str, Any]) -> dict[str, Any]:
     manager = {
         "@type": f"{TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
-        **MANAGER,
+        **settings,
         "http_filters": [
             {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{TYPES}.http.router.v3.Router"}}
         ],
-        "route_config": {
-            "ignore_port_in_host_matching": True,
-            "virtual_hosts": [*(_virtual_host(name) for name, _ in hosts), _UNKNOWN],
-        },
+        "route_config": routes,
     }
-    config = {
-        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
-        "layered_runtime": ISTIOS_RUNTIME,
-        "static_resources": {
-            "listeners": [
-                {
-                    "address": {"socket_address": {"address": "127.0.0.1", "port_value": listen}},
-                    "filter_chains": [
-                        {
-                            "filters": [
-                                {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-                            ]
-                        }
-                    ],
-                }
-            ],
-            "clusters": [cluster(name, [port]) for name, port in hosts],
-        },
+    return {
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
     }
-    with running(config, admin):
-        yield "127.0.0.1", listen
 
 
 def _virtual_host(name: str) -> dict[str, Any]:

