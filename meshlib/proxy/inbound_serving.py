@@ -18,6 +18,7 @@ from meshlib.proxy.server_headers import as_server
 from meshlib.transport.asgi.messages import grpc_status
 from meshlib.transport.asgi.refusals import response_of
 from meshlib.transport.protocol.http1_request import Refused
+from meshlib.transport.protocol.received_head import ReceivedHead
 
 if TYPE_CHECKING:
     from meshlib.engine.effects import Step
@@ -221,15 +222,15 @@ class Serving:
 
     # -- ends -----------------------------------------------------------------------------------------------------------
 
-    def _head(self, status: int, headers: Headers) -> RawHeaders:
+    def _head(self, status: int, headers: Headers) -> RawHeaders | ReceivedHead:
         """The headers of a response as the client gets them, noted."""
         call, request = self.call, self.request
-        made = self._forwarder_headers(headers)
+        made = as_server(headers, self._settings, call.clock)
         if request.changes_response:
             made = request.response_headers(made)
         call.sent = status
         call.response_head = made
-        call.response_head_bytes = size = size_of(made)
+        call.response_head_bytes = size = made.size if type(made) is ReceivedHead else size_of(made)
         call.response_bytes += size
         if call.tells:
             call.head_at = call.clock.monotonic()
@@ -237,9 +238,9 @@ class Serving:
             self._grpc = grpc_status(made, None)
         return made
 
-    def _forwarder_headers(self, headers: Headers) -> RawHeaders:
-        """With who we are, and when it is."""
-        return as_server(headers, self._settings, self.call.clock)
+    def _local_headers(self, headers: RawHeaders) -> RawHeaders:
+        """Of a response that is made here."""
+        return list(as_server(headers, self._settings, self.call.clock))
 
     def _whole(self, status: int) -> Ended:
         flags = self._flags()
@@ -255,7 +256,7 @@ class Serving:
     def _refuse(self, refusal: Refusal) -> None:
         """Respond in place of the application, which is not asked."""
         status, headers, body = response_of(refusal, self.request)
-        made = self._forwarder_headers(headers)
+        made = self._local_headers(headers)
         self.call.response_head = made
         self.call.response_head_bytes = size_of(made)
         self.call.response_bytes += self.call.response_head_bytes + len(body)
@@ -271,7 +272,7 @@ class Serving:
             self._responder.cut()
             return
         status, headers, body = response_of(refusal, self.request)
-        made = self._forwarder_headers(headers)
+        made = self._local_headers(headers)
         call.response_head_bytes = size_of(made)
         call.response_bytes += call.response_head_bytes + len(body)
         self._end(Ended(refusal.status, refusal.grpc if self.request.protocol == "grpc" else None, refusal.flag))
@@ -308,9 +309,7 @@ class Serving:
         if self.call.sent:
             self._responder.cut()
             return
-        self._responder.respond(
-            BROKEN.status, b"", self._forwarder_headers(BROKEN.http_headers()), BROKEN.content, None
-        )
+        self._responder.respond(BROKEN.status, b"", self._local_headers(BROKEN.http_headers()), BROKEN.content, None)
 
 
 class SwitchedServing:

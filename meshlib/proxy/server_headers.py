@@ -6,6 +6,8 @@ import operator
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from meshlib.transport.protocol.received_head import ReceivedHead
+
 if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.policy.header_ops import Headers, RawHeaders
@@ -16,8 +18,11 @@ _NAME = operator.itemgetter(0)
 _date: tuple[int, bytes] = 0, b""
 
 
-def as_server(headers: Headers, settings: ProxyHeaders, clock: Clock) -> RawHeaders:
-    """``headers`` as a client gets them: ``settings.server`` in place of what upstream calls itself, Date where it has none."""
+def as_server(headers: Headers, settings: ProxyHeaders, clock: Clock) -> RawHeaders | ReceivedHead:
+    """``headers`` as a client gets them: ``settings.server`` in place of what upstream calls itself, Date where it has none.
+    Bytes stay bytes."""
+    if type(headers) is ReceivedHead:
+        return _in_bytes(headers, settings, clock)
     # no step of bytecode a header: what is asked here is one pass in C
     made = list(headers)
     names = list(map(bytes.lower, map(_NAME, made)))
@@ -31,6 +36,17 @@ def as_server(headers: Headers, settings: ProxyHeaders, clock: Clock) -> RawHead
     if server:
         made.append((b"server", server.encode("latin-1", "replace")))
     return made
+
+
+def _in_bytes(headers: ReceivedHead, settings: ProxyHeaders, clock: Clock) -> ReceivedHead:
+    server = settings.server
+    if server:
+        headers = headers.without(b"server")
+    if not settings.debug:
+        headers = headers.without(SERVICE_TIME)
+    if not headers.says(b"date"):
+        headers = headers.plus(b"date", _now(clock))
+    return headers.plus(b"server", server.encode("latin-1", "replace")) if server else headers
 
 
 def _take_away(name: bytes, names: list[bytes], headers: RawHeaders) -> None:

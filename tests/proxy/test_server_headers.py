@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from meshlib.policy.sidecar_headers import ProxyHeaders
 from meshlib.proxy.server_headers import as_server
+from meshlib.transport.protocol.received_head import ReceivedHead
 from tests.support.fake_clock import FakeClock
 
 
@@ -41,3 +44,31 @@ def test_the_date_goes_on_with_the_clock():
     first = dict(as_server([], ProxyHeaders(), clock))[b"date"]
     clock.now += 1
     assert (first, dict(as_server([], ProxyHeaders(), clock))[b"date"][-6:]) == (DATE[1], b"38 GMT"[-6:])
+
+
+@pytest.mark.parametrize("settings", [ProxyHeaders(), ProxyHeaders(server="", debug=False)])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"",
+        b"Server: a\r\n",
+        b"A: 1\r\nServer: a\r\nserver: b\r\nConnection: keep-alive\r\nB: 2\r\n",
+        b"Content-Length: 3\r\nDATE: today\r\nX-Envoy-Upstream-Service-Time: 1\r\nX-Server: no\r\n",
+    ],
+)
+def test_of_a_head_that_is_bytes_they_are_the_same(settings, lines):
+    found = as_server(ReceivedHead(lines), settings, AtSix())
+    assert list(found) == as_server(ReceivedHead(lines).pairs, settings, AtSix())
+    assert found.sized == (b"Length" in lines)
+    assert found.size == sum(len(name) + len(value) for name, value in found)
+    assert b"onnection" not in found.passed
+    assert b"".join(b"%b: %b\r\n" % pair for pair in found if pair[0] != b"Connection") == found.passed
+
+
+def test_a_line_that_was_added_to_them_can_be_left_out_as_well():
+    head = ReceivedHead(b"A: 1\r\n").plus(b"x-envoy-upstream-service-time", b"3").plus(b"Server", b"x")
+    assert list(as_server(head, ProxyHeaders(server="y", debug=False), AtSix())) == [
+        (b"A", b"1"),
+        DATE,
+        (b"server", b"y"),
+    ]

@@ -67,6 +67,39 @@ class ReceivedHead(RawHead):
         made.coded = self.coded
         return made
 
+    def says(self, name: bytes) -> bool:
+        """Whether a header of this name (in lower case) is there."""
+        return b"\r\n%b:" % name in self._all_lower()
+
+    def _all_lower(self) -> bytes:
+        """Of the lines that were added, too."""
+        lower = self._lower
+        return lower if len(lower) == len(self.lines) + 2 else b"\r\n" + self.lines.lower()
+
+    def without(self, name: bytes) -> ReceivedHead:
+        """The same without headers of this name (in lower case), none of those that say how long the body is."""
+        wanted, lines, lower = b"\r\n%b:" % name, self.lines, self._all_lower()
+        at = lower.find(wanted)
+        if at < 0:
+            return self
+        while at >= 0:
+            end = lower.find(_LINE_END, at + 2)
+            lines, lower = lines[:at] + lines[end:], lower[:at] + lower[end:]
+            at = lower.find(wanted, at)
+        made = ReceivedHead.__new__(ReceivedHead)
+        made.lines = lines
+        made._pairs = None
+        made._lower = lower
+        made._passed = None
+        made.sized = self.sized
+        made.coded = self.coded
+        return made
+
+    @property
+    def size(self) -> int:
+        """Bytes of names and values, as nearly all servers write them."""
+        return len(self.lines) - 4 * len(self)
+
     def copy(self) -> ReceivedHead:
         """Itself: it never changes."""
         return self
