@@ -180,14 +180,14 @@ def proxy(
     try:
         who = _workload({name: value for name, value in named.items() if value is not None})
         if check:
-            _check(options, lambda: _mesh(options.configs, who, make_identity(cert, key, bundles), None))
+            _check(options, lambda: _mesh(options.configs, who, make_identity(cert, key, bundles), None, watch=False))
             return
         from meshlib.proxy.launch import launch
 
         make_identity(cert, key, bundles, wait=True)  # what is missing is a usage error, before anything is bound
         code = launch(
             options,
-            lambda: _mesh(options.configs, who, make_identity(cert, key, bundles, wait=True), None),
+            lambda watch: _mesh(options.configs, who, make_identity(cert, key, bundles, wait=True), None, watch=watch),
             share=reuse_port,
         )
     except MeshError as error:

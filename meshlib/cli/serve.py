@@ -210,13 +210,16 @@ def _workload(named: dict[str, str]) -> Workload:
     return workload_from_env({**os.environ, **named})
 
 
-def _mesh(paths: tuple[str, ...], workload: Workload, identity: Identity | None, admin: str | None) -> Mesh:
+def _mesh(
+    paths: tuple[str, ...], workload: Workload, identity: Identity | None, admin: str | None, *, watch: bool = True
+) -> Mesh:
     from meshlib.mesh import Mesh
     from meshlib.mesh.access_log import from_env
 
     to, form, rate = from_env(os.environ)
     return Mesh.from_path(
         *paths,
+        watch=watch,
         workload=workload,
         identity=identity,
         admin=admin,

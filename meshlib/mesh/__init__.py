@@ -298,6 +298,16 @@ class Mesh(Doors):
         """
         self._reload(by_hand=True, accept=accept_removals)
 
+    def _follow(self) -> None:
+        """In a worker that was forked with a mesh that does not watch its files: watch them from now on, and read what has
+        changed since they were loaded. Raises ``MeshError`` when they cannot be read; the configuration stays."""
+        source = self._source
+        if source is None:
+            return
+        source.watch(self._reload_watched)
+        if source.changed:
+            self._reload(by_hand=False, accept=False)
+
     def _reload_watched(self) -> None:
         # in slices: event loops and threads of this process go on while files are read and compiled
         stopping = self._source.stopping if self._source is not None else None

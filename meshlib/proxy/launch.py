@@ -37,9 +37,9 @@ def check(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], s
     return [each for each in said if each], found
 
 
-def launch(options: ProxyOptions, make: Callable[[], Mesh], *, share: bool = False) -> int:
-    """Forward until it is told to stop; the exit code. ``share``: another proxy may have the same ports. Raises ``MeshError``
-    for what it cannot begin with."""
+def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool = False) -> int:
+    """Forward until it is told to stop; the exit code. ``make``: the mesh, which is to watch its files or not. ``share``:
+    another proxy may have the same ports. Raises ``MeshError`` for what it cannot begin with."""
     space = make_room(options.max_connections)
     for note in filter(None, [*options.notes, space.note]):
         log.warning("%s", note)
@@ -54,7 +54,7 @@ def launch(options: ProxyOptions, make: Callable[[], Mesh], *, share: bool = Fal
         health = None
         if options.health is not None:
             health = _opened(undo, listening(options.health, "--health", share=share))[0]
-        mesh = make()
+        mesh = make(options.workers == 1)  # workers watch for themselves: where threads are, forks are not safe
         undo.callback(mesh.close)
         undo.callback(notify, "STOPPING=1")
         for note in about_others(mesh._resources, mesh.workload):

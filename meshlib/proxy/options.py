@@ -4,6 +4,7 @@ remedy, and all of them are said at once. Nothing is opened or bound here.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -229,11 +230,22 @@ def _no_circles(outbound: Sequence[TcpPlace], inbound: Sequence[InboundPair], wr
 
 def _workers(text: str, cores: int | None, wrong: list[str]) -> int:
     if text == "auto":
-        return cores if cores is not None else len(os.sched_getaffinity(0))
+        return usable_cores() if cores is None else cores
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MOST_WORKERS:
         wrong.append(f"--workers {text}: write a number from 1 to {MOST_WORKERS}, or auto for one a core")
         return 1
     return int(text)
+
+
+def usable_cores(quota: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Cores that this process may run on, and that its container's CPU limit pays for (rounded up, at least one)."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        with open(quota) as file:
+            most, period = file.read().split()[:2]
+        return cores if most == "max" else max(1, min(cores, math.ceil(int(most) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # no such limit here
+        return cores
 
 
 def _notes(outbound: Sequence[TcpPlace]) -> list[str]:

@@ -1,8 +1,9 @@
 """A proxy of several processes: resources are read and compiled once, by the parent, and the workers are forked with them.
 
 What they have of it they share with the parent until somebody writes to it, so all that was made is put aside from the garbage
-collector first (``gc.freeze``), which would touch every object. Later changes of the files each worker reads for itself, and
-the parent for those that will replace one.
+collector first (``gc.freeze``), which would touch every object. Changes of the files each worker reads for itself, one that
+replaces another before it serves. The parent watches nothing: a fork amid what another thread does (an import, for one) leaves
+its locks held in the worker.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class Fleet:
             asker(self._folder),
             lambda: self.workers.stopping,
             lambda: os.kill(os.getpid(), signal.SIGTERM),
+            self._let_go,
+        )
+        self._drained: bool | None = (
+            None  # whether listeners are to accept no more: those for callers alone, or (False) all
         )
         self._admin = AdminEndpoint(_one(settings.admin), self._pages.respond, CHANGING) if settings.admin else None
         self._port = None if health is None else HealthPort(health, self._pages.respond)
@@ -97,6 +102,24 @@ class Fleet:
             self._ready()
         else:
             notify("STOPPING=1")
+            self._let_go(inbound_only=False)
+
+    def _let_go(self, inbound_only: bool) -> None:
+        """Have workers alone hold the sockets: what they close is closed, and not a queue that nobody serves."""
+        if self._drained is not False:
+            self._drained = inbound_only
+        for slots in [*(slots for slots, _ in self._inbound), *([] if inbound_only else self._outbound)]:
+            for each in slots:
+                each.close()
+
+    def _process(self, slot: int, parent: int) -> ProxyProcess:
+        settings = replace(self._settings, admin=f"unix:{socket_of(self._folder, slot)}")
+        outbound = [slots[slot] for slots in self._outbound if slots[slot].fileno() >= 0]
+        inbound = [Inbound(slots[slot], app) for slots, app in self._inbound if slots[slot].fileno() >= 0]
+        process = ProxyProcess(self._mesh, outbound, settings, inbound, parent=parent)
+        if self._drained is not None:
+            process.close_listeners(self._drained)
+        return process
 
     def _work(self, ready: Callable[[], None], parent: int, slot: int) -> int:
         """In a worker."""
@@ -105,11 +128,12 @@ class Fleet:
         if self._port is not None:
             self._port.abandon()
         _keep(slot, [*self._outbound, *(slots for slots, _ in self._inbound)])
-        settings = replace(self._settings, admin=f"unix:{socket_of(self._folder, slot)}")
-        outbound = [slots[slot] for slots in self._outbound]
-        inbound = [Inbound(slots[slot], app) for slots, app in self._inbound]
         try:
-            run(lambda: ProxyProcess(self._mesh, outbound, settings, inbound, parent=parent), ready)
+            self._mesh._follow()
+        except MeshError as error:
+            log.error("%s", error)
+        try:
+            run(lambda: self._process(slot, parent), ready)
         except MeshError as error:
             log.error("%s", error)
             return 1

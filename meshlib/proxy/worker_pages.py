@@ -7,6 +7,7 @@ Each worker has an admin endpoint of its own, at a unix socket that only this us
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote, urlencode
 
@@ -57,7 +58,8 @@ def socket_of(folder: str, slot: int) -> str:
 
 class WorkerPages:
     """``workers``: the pid of each slot that is filled; ``stopping``: whether the parent has been told to end; ``end`` tells
-    it to."""
+    it to. ``let_go`` closes the parent's own copies of listening sockets before workers are told to close theirs: True for
+    those of callers alone."""
 
     def __init__(
         self,
@@ -65,11 +67,13 @@ class WorkerPages:
         ask: Ask,
         stopping: Callable[[], bool],
         end: Callable[[], None],
+        let_go: Callable[[bool], None],
     ) -> None:
         self._workers = workers
         self._ask = ask
         self._stopping = stopping
         self._end = end
+        self._let_go = let_go
         self._sums = ScrapeSums()
 
     def respond(self, request: AdminRequest) -> Page:
@@ -127,9 +131,10 @@ class WorkerPages:
             workers.append({"worker": slot, "pid": pid, "state": theirs.get("state", "SILENT")})
         if self._stopping():
             found["state"] = "DRAINING"
-        return as_json({**found, "concurrency": len(workers), "workers": workers})
+        return as_json({**found, "pid": os.getpid(), "concurrency": len(workers), "workers": workers})
 
     def _tell_all(self, request: AdminRequest) -> Page:
+        self._let_go("inboundonly" in request.query)
         silent = [slot for slot, _, answer in self._asked(request.method, _target(request)) if answer is None]
         if silent:
             return text(f"workers {', '.join(map(str, silent))} did not respond, the others have been told\n", 503)

@@ -36,6 +36,7 @@ class FileSource:
         self._look_again: float | None = None
         self._stand_ins: list[Guarding] = []
         self._watcher: Watcher | None = None
+        self._loaded: Hashable = None
         self._lock = threading.Lock()
 
     def __str__(self) -> str:
@@ -43,6 +44,7 @@ class FileSource:
 
     def load(self) -> tuple[list[Resource], list[Problem]]:
         """Every resource that is good and every problem of those that are not."""
+        self._loaded = self._signature()  # before: what changes while they are read is a change
         result = self._load(read_all=False)
         self._removals.saw(self._look(result), self._clock.monotonic())
         return result.resources, result.problems
@@ -123,6 +125,11 @@ class FileSource:
 
         with self._lock:
             self._watcher = Watcher(self.paths, self._signature, tell, due)
+
+    @property
+    def changed(self) -> bool:
+        """Whether files are not as they were at ``load``."""
+        return self._signature() != self._loaded
 
     @property
     def stopping(self) -> threading.Event | None:

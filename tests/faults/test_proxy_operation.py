@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from meshlib.clock import SystemClock
 from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
 from tests.support.proxy_command import Load, ProxyCommand, ask, free_port, workers_of
+from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
 
 pytestmark = pytest.mark.fault
@@ -101,3 +104,21 @@ def test_a_full_disk_stops_the_access_log_and_no_request(tmp_path: Path, server:
             load.more()
         assert load.failed == []
         assert load.again == 0
+
+
+class Jumping(SystemClock):
+    """The wall clock of a machine that was set by hand; what only grows goes on growing."""
+
+    off = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.off
+
+
+def test_a_wall_clock_that_jumps_costs_nothing(server: EchoServer) -> None:
+    clock = Jumping()
+    with Proxy([service("reviews"), pod("reviews", "v1", server.port)], clock=clock) as proxy, proxy.client() as client:
+        for clock.off in (0.0, -365 * 86400.0, 10 * 365 * 86400.0, 0.0):
+            for _ in range(10):
+                assert client.get().status == 200
+        assert proxy.metric("istio_requests_total", response_code="200") == 40

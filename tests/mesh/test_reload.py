@@ -437,3 +437,19 @@ def test_a_resource_that_moves_to_another_file_is_served_throughout(tmp_path, ca
         wait_for(lambda: subset(mesh) == "v2")
         assert resources(mesh) == had
         assert not [r for r in caplog.records if r.levelname == "WARNING"]
+
+
+def test_a_worker_that_is_forked_later_has_what_changed_since_its_parent_read_the_files(tmp_path):
+    file = tmp_path / "mesh.json"
+    write(file, *BASE, route_to("v1"))
+    with meshlib.Mesh.from_path(tmp_path, watch=False) as mesh:
+        version = mesh.status()["version"]
+        write(file, *BASE, route_to("v2"))
+        assert subset(mesh) == "v1"
+        mesh._follow()
+        assert subset(mesh) == "v2", "before a request is served"
+        write(file, *BASE, route_to("v1"))
+        wait_for(lambda: subset(mesh) == "v1")
+        assert mesh.status()["version"] == version
+    with meshlib.Mesh.from_resources(BASE) as mesh:
+        mesh._follow()  # it has no files

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.test_supervise import BLOCKED
+from tests.proxy.test_supervise import BLOCKED, refused
 from tests.support.eventually import eventually
+from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand, ask, free_port
 from tests.support.servers import EchoServer
 
@@ -70,17 +71,30 @@ def test_listeners_drained_by_hand_accept_no_more_and_the_process_goes_on(tmp_pa
         port = proxy.port
         assert ask(admin, "/listeners") == (200, f"outbound::127.0.0.1:{port}\n")
         assert ask(admin, "/drain_listeners", "POST") == (200, "OK\n")
-        assert eventually(lambda: refused(proxy))
+        assert eventually(lambda: refused(port))
         assert ask(admin, "/ready")[0] == 503
         assert proxy.process.poll() is None
 
 
-def refused(proxy: ProxyCommand) -> bool:
-    try:
-        proxy.client().sock.close()
-    except ConnectionRefusedError:
-        return True
-    return False
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_inbound_and_outbound_are_of_one_process_and_inbound_can_be_drained_alone(
+    tmp_path: Path, server: EchoServer, workers: str
+) -> None:
+    admin, port = free_port(), free_port()
+    pair = ("--inbound", f"127.0.0.1:{port}", "--app", f"127.0.0.1:{server.port}")
+    with ProxyCommand(tmp_path, server.port, *pair, "--workers", workers, "--admin", f"127.0.0.1:{admin}") as proxy:
+        proxy.says(rf"serving 127\.0\.0\.1:{server.port}, listening on 127\.0\.0\.1:{port}")
+        for _ in range(4):
+            with Client(port) as caller, proxy.client() as application:
+                assert caller.get("/in").status == 200
+                assert application.get("/out").status == 200
+        shown = ask(admin, "/listeners")[1].splitlines()
+        assert shown == [f"outbound::127.0.0.1:{proxy.port}", f"inbound:{server.port}::127.0.0.1:{port}"]
+        assert ask(admin, "/drain_listeners?inboundonly", "POST") == (200, "OK\n")
+        assert eventually(lambda: refused(port))
+        with proxy.client() as application:
+            assert application.get().status == 200
+    assert [each["path"] for each in server.seen].count("/in") == 4
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

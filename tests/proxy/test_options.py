@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from meshlib.proxy.options import Given, InboundPair, ProxyOptions, WrongOptions, checked
+from meshlib.proxy.options import Given, InboundPair, ProxyOptions, WrongOptions, checked, usable_cores
 from meshlib.proxy.places import TcpPlace, UnixPlace
 
 OUT = ("127.0.0.1:15001",)
@@ -102,6 +105,16 @@ def test_free_ports_are_nobodys_twin_and_an_app_on_another_host_is_no_circle() -
 def test_workers_may_be_one_a_core() -> None:
     assert checked(Given(("mesh/",), OUT, workers="auto"), cores=7).workers == 7
     assert good(workers="auto").workers >= 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [("50000 100000", 1), ("100000 100000", 1), ("150000 100000", 2), ("max 100000", 99)]
+)
+def test_one_a_core_is_no_more_than_the_containers_cpu_limit_pays_for(tmp_path: Path, limit: str, most: int) -> None:
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    here = len(os.sched_getaffinity(0))
+    assert usable_cores(str(tmp_path / "cpu.max")) == min(here, most)
+    assert usable_cores(str(tmp_path / "none")) == here
 
 
 def test_an_outbound_listener_that_others_can_reach_is_warned_of() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand, ask, free_port, workers_of
 from tests.support.servers import EchoServer
 
@@ -91,3 +92,26 @@ def test_a_worker_that_cannot_begin_ends_all_with_its_reason(tmp_path: Path, ser
     with ProxyCommand(tmp_path, server.port, "--workers", "2", "--admin", f"127.0.0.1:{server.port}") as proxy:
         assert proxy.ends() == 1
         assert any(f"the admin address 127.0.0.1:{server.port} is taken" in line for line in proxy.lines)
+
+
+def test_drained_listeners_stay_closed_whoever_replaces_a_worker_and_leave_no_queue_behind(
+    tmp_path: Path, server: EchoServer
+) -> None:
+    admin = free_port()
+    with ProxyCommand(tmp_path, server.port, "--workers", "2", "--admin", f"127.0.0.1:{admin}") as proxy:
+        port = proxy.port
+        assert ask(admin, "/drain_listeners", "POST") == (200, "OK\n")
+        assert eventually(lambda: refused(port))
+        pids = workers_of(admin, "DRAINING")
+        os.kill(pids[0], signal.SIGKILL)
+        assert eventually(lambda: workers_of(admin, "DRAINING").get(0, pids[0]) != pids[0])
+        assert refused(port)
+        assert ask(admin, "/ready")[0] == 503
+
+
+def refused(port: int) -> bool:
+    try:
+        Client(port).sock.close()
+    except ConnectionRefusedError:
+        return True
+    return False

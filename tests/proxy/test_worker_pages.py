@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ class Fleet:
         self.asked: list[tuple[int, str, str]] = []
         self.stopping = False
         self.ended = 0
-        self.shown = WorkerPages(lambda: self.pids, self.ask, lambda: self.stopping, self.end)
+        self.shown = WorkerPages(lambda: self.pids, self.ask, lambda: self.stopping, self.end, self.let_go)
 
     def ask(self, slot: int, method: str, path: str) -> Answer:
         self.asked.append((slot, method, path))
@@ -35,6 +36,9 @@ class Fleet:
 
     def end(self) -> None:
         self.ended += 1
+
+    def let_go(self, inbound_only: bool) -> None:
+        self.asked.append((-1, "let go", str(inbound_only)))
 
     def get(self, path: str, method: str = "GET", **query: str) -> tuple[int, str]:
         page: Page = self.shown.respond(AdminRequest(method, path, query))
@@ -74,7 +78,9 @@ def test_server_info_lists_the_workers(fleet: Fleet) -> None:
     fleet.pages[0, "/server_info"] = (200, json.dumps({"version": "v", "state": "LIVE", "pid": 100}))
     fleet.silent = {1}
     found = json.loads(fleet.get("/server_info")[1])
-    assert (found["version"], found["concurrency"]) == ("v", 2)
+    assert (found["version"], found["concurrency"], found["pid"]) == ("v", 2, os.getpid()), (
+        "the parent is what is asked"
+    )
     assert found["workers"] == [
         {"worker": 0, "pid": 100, "state": "LIVE"},
         {"worker": 1, "pid": 101, "state": "SILENT"},
@@ -83,7 +89,11 @@ def test_server_info_lists_the_workers(fleet: Fleet) -> None:
 
 def test_all_are_told_to_drain_and_the_parent_to_end(fleet: Fleet) -> None:
     assert fleet.get("/drain_listeners", "POST", inboundonly="") == (200, "OK\n")
-    assert fleet.asked == [(0, "POST", "/drain_listeners?inboundonly="), (1, "POST", "/drain_listeners?inboundonly=")]
+    assert fleet.asked == [
+        (-1, "let go", "True"),
+        (0, "POST", "/drain_listeners?inboundonly="),
+        (1, "POST", "/drain_listeners?inboundonly="),
+    ]
     fleet.silent = {1}
     assert fleet.get("/drain_listeners", "POST") == (503, "workers 1 did not respond, the others have been told\n")
     assert fleet.get("/quitquitquit", "POST") == (200, "OK\n")

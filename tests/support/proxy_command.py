@@ -137,10 +137,10 @@ def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
         connection.close()
 
 
-def workers_of(admin: int) -> dict[int, int]:
-    """The pids of a proxy's workers that serve, by their numbers."""
+def workers_of(admin: int, state: str = "LIVE") -> dict[int, int]:
+    """The pids of a proxy's workers that are in a state, by their numbers."""
     info = json.loads(ask(admin, "/server_info")[1])
-    return {each["worker"]: each["pid"] for each in info["workers"] if each["state"] == "LIVE"}
+    return {each["worker"]: each["pid"] for each in info["workers"] if each["state"] == state}
 
 
 class Load:
