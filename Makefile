@@ -7,11 +7,12 @@ STAMP  := $(VENV)/.installed
 # some images set it: every process that a test starts would then compile all of meshlib again, half of what its start costs
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help site demo demo-grpc demo-secure protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
+.PHONY: help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
 	@echo "make demo-secure   Bookinfo with identities: mTLS by our own CA, rotations, tokens, policies, a real Envoy"
+	@echo "make demo-sidecar  Bookinfo of services that know nothing of a mesh, a meshlib proxy beside each"
 	@echo "make test    lint, types, import direction and all tests"
 	@echo "make plain   the tests of what has shortcuts, without any of them (MESHLIB_PLAIN=1)"
 	@echo "make httpx-versions   generated requests through mesh clients and httpx's own, over other versions of httpx"
@@ -54,6 +55,9 @@ demo-grpc: $(STAMP)
 
 demo-secure: $(STAMP)
 	$(BIN)/meshlib demo secure $(ARGS)
+
+demo-sidecar: $(STAMP)
+	$(BIN)/meshlib demo sidecar $(ARGS)
 
 # an old generator: its stubs work with every protobuf and grpcio that meshlib allows, those of a newer one ask for as new a
 # runtime. A test regenerates with the newest and compares.

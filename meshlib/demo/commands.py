@@ -92,3 +92,26 @@ def secure(once: bool) -> None:
     from meshlib.demo.secure.runner import run
 
     raise SystemExit(run(once=once))
+
+
+@demo.command(
+    epilog="""\b
+Examples:
+  meshlib demo sidecar             play all scenarios, then leave the application up
+  meshlib demo sidecar --once      the same, then exit (for CI; about a minute)
+"""
+)
+@click.option("--once", is_flag=True, help="Exit after the scenarios instead of leaving the application up.")
+@click.option(
+    "--requests", type=click.IntRange(min=1), default=200, show_default=True, help="Requests for each observation."
+)
+def sidecar(once: bool, requests: int) -> None:
+    """Bookinfo of services that know nothing of the mesh, each behind a `meshlib proxy`, with the scenarios of the demo
+    bookinfo: twelve processes on loopback.
+
+    Each scenario prints what was expected, what was observed and a verdict. Exit code 0: all pass; 1: some fail; 2: it
+    could not be played.
+    """
+    from meshlib.demo.sidecar.runner import run
+
+    raise SystemExit(run(once=once, requests=requests))

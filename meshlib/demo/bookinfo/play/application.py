@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ from meshlib.compiler.compile import compile_snapshot
 from meshlib.compiler.snapshot import Snapshot
 from meshlib.demo.bookinfo.play.mesh_folder import MeshFolder
 from meshlib.demo.bookinfo.play.process import Child
+from meshlib.demo.bookinfo.play.where_to_look import where_to_look, write_prometheus
 from meshlib.demo.bookinfo.services.serve import workload_of
 from meshlib.mesh import Mesh
 from meshlib.resources.loader import load
@@ -43,6 +44,12 @@ class NotConverged(RuntimeError):
 class Application:
     """A context manager. ``folder`` is where the mesh's YAML lies; ``children`` the running replicas; ``otlp`` is the URL that
     their spans go to; ``keep_files`` leaves YAML and logs behind at the end (an error does so, too)."""
+
+    processes = "productpage, details, reviews v1 v2 v3, ratings"
+    """What is started, for a person."""
+
+    traced = True
+    """Whether its processes can send spans."""
 
     def __init__(self, port: int = 0, otlp: str = "") -> None:
         self._otlp = otlp
@@ -74,6 +81,12 @@ class Application:
     def url(self) -> str:
         """The page, for a browser."""
         return f"{self.find('productpage').address}/productpage"
+
+    def where_to_look(self) -> Iterable[str]:
+        """Sentences for who wants to see more while the page is up."""
+        file = self.root / "prometheus.yml"
+        write_prometheus(file, self.children)
+        return where_to_look(file, self.children)
 
     def find(self, service: str, version: str = "v1") -> Child:
         """The first replica of a service's version."""

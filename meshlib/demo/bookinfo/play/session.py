@@ -17,7 +17,6 @@ from meshlib.demo.bookinfo.play.files import NothingToPlay, play_files, read_fol
 from meshlib.demo.bookinfo.play.outlier import play_outlier
 from meshlib.demo.bookinfo.play.scenario import play_scenario
 from meshlib.demo.bookinfo.play.scenarios import SCENARIOS
-from meshlib.demo.bookinfo.play.where_to_look import where_to_look, write_prometheus
 from meshlib.demo.process import ChildDied
 from meshlib.demo.report import Report
 from meshlib.policy.secret_values import url_shown
@@ -30,8 +29,18 @@ class CannotPlay(RuntimeError):
     """The demo could not be played to its end: a process died, the folder is empty, the run was stopped half-way."""
 
 
-async def play(report: Report, *, once: bool, config: Path | None, requests: int, port: int, otlp: str = "") -> None:
-    """Play everything, then, without ``once``, leave the page up until a signal. Raises CannotPlay."""
+async def play(
+    report: Report,
+    *,
+    once: bool,
+    config: Path | None,
+    requests: int,
+    port: int,
+    otlp: str = "",
+    kind: type[Application] = Application,
+) -> None:
+    """Play everything on an application of this ``kind``, then, without ``once``, leave the page up until a signal. Raises
+    CannotPlay."""
     task = asyncio.current_task()
     assert task is not None
     restore = _end_on_signals(task)
@@ -39,11 +48,12 @@ async def play(report: Report, *, once: bool, config: Path | None, requests: int
     done = False
     try:
         files = read_folder(config) if config is not None else []
-        report.say("starting Bookinfo: productpage, details, reviews v1 v2 v3, ratings ...")
-        with Application(port, otlp) as app:
+        report.say(f"starting Bookinfo: {kind.processes} ...")
+        with kind(port, otlp) as app:
             report.say(f"ready after {time.monotonic() - started:.1f} s")
             report.say(f"mesh YAML in {app.folder.path}, logs in {app.logs}")
-            report.say(where_spans_are(otlp))
+            if kind.traced:
+                report.say(where_spans_are(otlp))
             provider = None
             if otlp:
                 from meshlib import otel
@@ -118,9 +128,7 @@ async def _play_scenarios(app: Application, client: httpx.AsyncClient, report: R
 
 async def _stay_up(app: Application, report: Report) -> None:
     report.say(f"The page is up: {app.url}  (sign in as jason)")
-    file = app.root / "prometheus.yml"
-    write_prometheus(file, app.children)
-    for sentence in where_to_look(file, app.children):
+    for sentence in app.where_to_look():
         report.say_whole(sentence)
     report.say(f"Edit the rules while it runs: {app.folder.path / 'traffic.yaml'}")
     report.say("Ctrl-C ends it.")

@@ -1,0 +1,2 @@
+"""Bookinfo without a line of the mesh in its services: each has ``meshlib proxy`` beside it, for what it calls and for what it
+serves. The scenarios, and what a visitor must see, are those of ``meshlib demo bookinfo``."""
