@@ -20,7 +20,8 @@ from meshlib.engine.effects import Deliver, Send, Spawn
 from meshlib.engine.message import is_awaited
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.route import route
-from meshlib.proxy import grpc
+from meshlib.proxy import grpc, http2_attempt
+from meshlib.proxy.http2_attempt import Http2Attempt
 from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
 from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
 from meshlib.transport.protocol.raw_response import RawResponseReader
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from meshlib.telemetry.attempt_spans import CallSpan
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.upstream.loop_connection import Connection
+    from meshlib.transport.upstream.target import Target
 
 log = logging.getLogger("meshlib.proxy")
 
@@ -155,6 +157,7 @@ class Forwarding:
         "_exchange",
         "_forwarder",
         "_head_late",
+        "_http2",
         "_over",
         "_responder",
         "_send",
@@ -172,6 +175,7 @@ class Forwarding:
         self._exchange: Exchange[ProxyRequest]
         self._send: Send[ProxyRequest] | None = None  # under way without a task
         self._connection: Connection | None = None  # that it is on
+        self._http2: Http2Attempt | None = None
         self._task: asyncio.Task[None] | None = None
         self._head_late = self._body_late = False  # whether a deadline is set
         self._unsent = False  # the system has not taken all of the request
@@ -239,7 +243,9 @@ class Forwarding:
         if body is not None and type(body) is not bytes:
             return False
         target = find_target(forwarder.core, send.cluster, send.endpoint, request, forwarder.settings)
-        if target.http2 or forwarder.upstream.closed:
+        if target.http2:
+            return self._begin_http2(send, target)
+        if forwarder.upstream.closed:
             return False
         connection = forwarder.upstream.take(target)
         if connection is None:
@@ -263,6 +269,29 @@ class Forwarding:
             self._head_late = True
             forwarder.upstream.deadlines.add(self._no_head, forwarder.loop.time() + send.timeout)
         return True
+
+    def _begin_http2(self, send: Send[ProxyRequest], target: Target) -> bool:
+        """The same on a stream of a connection over HTTP/2."""
+        forwarder, request = self._forwarder, self._call.request
+        http2, body = forwarder.upstream.http2, request.body
+        head = request.http2_head(send.attempt, target.scheme)
+        if http2 is None or head is None or (body is not None and len(body) > http2_attempt.SMALL_BODY):  # type: ignore[arg-type]
+            return False
+        started = Http2Attempt(self._http2_ended, lambda: self._attempt_of(send))
+        self._send, self._http2 = send, started
+        if not started.begin(http2, target, head, body, request.method == "HEAD"):  # type: ignore[arg-type]
+            self._send = self._http2 = None
+            return False
+        if send.timeout is not None:
+            self._head_late = True
+            forwarder.upstream.deadlines.add(self._no_head, forwarder.loop.time() + send.timeout)
+        return True
+
+    def _http2_ended(self, outcome: Outcome) -> None:
+        self._http2 = None
+        if self._call.request.protocol == "grpc":
+            outcome.grpc_status = grpc.status_in(outcome.headers)
+        self._ended(outcome)
 
     def _ended(self, outcome: Outcome) -> None:
         """The attempt that was begun here has come to this: go on."""
@@ -369,7 +398,10 @@ class Forwarding:
     def _attempt_of(self, send: Send[ProxyRequest]) -> Attempt:
         request, forwarder = self._call.request, self._forwarder
         target = find_target(forwarder.core, send.cluster, send.endpoint, request, forwarder.settings)
-        return Attempt(b"", b"", [], None, target, send.timeout)
+        deadline = send.deadline
+        if deadline is not None:
+            deadline += forwarder.loop.time() - forwarder.core.clock.monotonic()
+        return Attempt(b"", b"", [], None, target, send.timeout, deadline)
 
     def _leave_connection(self) -> None:
         """Give up the request that the connection is busy with, if any, and the connection."""
@@ -383,6 +415,9 @@ class Forwarding:
             deadlines.discard(self._too_late)
         if connection is not None:
             self._forwarder.upstream.drop(connection)
+        http2, self._http2 = self._http2, None
+        if http2 is not None:
+            http2.cancel()
 
     # -- Handler ------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from meshlib.transport.protocol.http2_codec import Code, Head
 from meshlib.transport.protocol.http2_response import fields, response_head
 from meshlib.transport.protocol.http2_server import ServerSession
 from meshlib.transport.protocol.http2_server_stream import ServerStream
+from meshlib.transport.protocol.raw_head import RawHead
 
 if TYPE_CHECKING:
     import random
@@ -45,6 +46,9 @@ ACKNOWLEDGED_IN = 1.0
 
 _ID = b"\r\nx-request-id:"
 _PROTO = b"\r\nx-forwarded-proto:"
+_AUTHORIZATION = b"authorization:"
+_COOKIE = b"\r\ncookie:"
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _BODILESS = (204, 304)
 _CONTINUE = response_head(100, [])
 
@@ -72,6 +76,21 @@ class Http2Request(ProxyRequest):
     __slots__ = ()
 
     version = "HTTP/2"
+
+    def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
+        """As HTTP/2 writes it for this attempt, where rules have changed nothing and nothing is secret; else None."""
+        headers, lower = self.attempt_headers(attempt), self.lower
+        if type(headers) is not RawHead or _AUTHORIZATION in lower or _COOKIE in lower or self.method not in _METHODS:
+            return None
+        # as nghttp2 has taken them: tokens in lower case, and none that is for one connection
+        first, *rest = headers.pairs
+        return [
+            (b":method", self.method.encode()),
+            (b":scheme", scheme),
+            (b":authority", first[1]),
+            (b":path", self.target),
+            *rest,
+        ]
 
 
 class Http2Downstream(asyncio.Protocol):

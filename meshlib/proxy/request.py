@@ -10,6 +10,7 @@ from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.raw_head import RawHead
 
 if TYPE_CHECKING:
+    from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.request_body import ReplayBody
     from meshlib.transport.upstream.trace import Trace
 
@@ -172,6 +173,10 @@ class ProxyRequest:
             return [*self._uncounted(), (ATTEMPT_COUNT, b"%d" % attempt)]
         count = (ATTEMPT_COUNT, b"%d" % attempt)
         return [count if pair[0] == ATTEMPT_COUNT else pair for pair in self.headers]
+
+    def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
+        """As HTTP/2 writes it for this attempt; None: whoever asks has to look at each header."""
+        return None
 
     def encoded(self, headers: RawHeaders | RawHead) -> bytes | None:
         """The request with these headers as HTTP/1.1 writes it, where it needs no look: they are those that its reader has

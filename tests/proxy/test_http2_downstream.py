@@ -12,7 +12,7 @@ import pytest
 from hyperframe.frame import RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
 from meshlib.proxy import http2_downstream
-from meshlib.proxy.http2_downstream import Http2Downstream
+from meshlib.proxy.http2_downstream import Http2Downstream, Http2Request
 from meshlib.proxy.slow_clients import Wait
 from meshlib.transport.protocol.http2_client_frames import PREFACE
 from tests.support import h2_server
@@ -642,3 +642,70 @@ def test_nothing_is_read_after_the_end():
     down._catch_up()
     assert len(transport.said) == said
     assert down.eof_received() is False
+
+
+# -- as an upstream of HTTP/2 gets it ------------------------------------------------------------------------------------------
+
+
+def request_of(*lines: bytes, method: bytes = b"POST") -> Http2Request:
+    text = b"".join(line + b"\r\n" for line in (b"host: reviews", *lines))
+    return Http2Request(method, b"reviews", b"/a", text, b"\r\n" + text, None)
+
+
+def test_a_request_that_rules_have_not_changed_goes_on_as_it_came():
+    assert request_of(b"te: trailers", b"x: y").http2_head(2, b"http") == [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":authority", b"reviews"),
+        (b":path", b"/a"),
+        (b"te", b"trailers"),
+        (b"x", b"y"),
+        (b"x-envoy-attempt-count", b"2"),
+    ]
+
+
+@pytest.mark.parametrize("line", [b"authorization: Bearer x", b"cookie: a=b", b"proxy-authorization: x"])
+def test_secrets_stay_out_of_the_compression_tables_the_long_way(line):
+    assert request_of(line).http2_head(1, b"http") is None
+
+
+def test_what_rules_have_changed_and_unknown_methods_are_looked_at():
+    assert request_of(method=b"BREW").http2_head(1, b"http") is None
+    request = request_of()
+    request.headers = [(b"Host", b"other")]
+    assert request.http2_head(1, b"http") is None
+
+
+def test_calls_on_a_connection_that_is_there_need_no_task():
+    with H2Server(echo) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        for number in range(5):
+            stream = client.open("/shop.Catalog/Get", "POST", end=False, **GRPC)
+            client.send(stream, b"%d" % number, end=True)
+            answer = client.answer(stream)
+            assert (bytes(answer.body), answer.trailers) == (b"%d" % number, {"grpc-status": "0"})
+        assert server.connections == 1
+        assert proxy.metric("istio_requests_total", request_protocol="grpc", grpc_response_status="0") == 5
+
+
+def test_a_head_that_does_not_come_in_time_resets_the_stream():
+    def answer(peer, request):
+        if request.path == "/first":
+            echo(peer, request)
+
+    rule = {"route": [to("reviews")], "timeout": "0.3s"}
+    with H2Server(answer) as server, Proxy(http2(server, rule)) as proxy, H2Client(proxy.port) as client:
+        client.get("/first")
+        answer = client.get("/never", "POST", **GRPC)
+        assert answer.headers["grpc-status"] == "14"
+        assert client.get("/never").status == 504
+        eventually(lambda: len(server.peers[0].resets) == 2)
+
+
+def test_a_client_that_resets_a_call_without_a_task_resets_it_upstream():
+    with H2Server(lambda peer, request: request.path == "/first" and echo(peer, request)) as server:
+        with Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+            client.get("/first")
+            stream = client.open("/never")
+            eventually(lambda: len(server.requests) == 2)
+            client.reset(stream)
+            assert server.changed.wait(10)

@@ -89,3 +89,7 @@ def test_what_is_all_here_can_be_sent_again(body):
 def test_what_is_grpc_is_what_envoy_takes_for_it(content_type, protocol):
     lines = b"content-type: %b\r\n" % content_type
     assert ProxyRequest(b"POST", b"a", b"/", lines, b"\r\n" + lines, None).protocol == protocol
+
+
+def test_only_requests_of_http2_are_written_as_http2_without_a_look():
+    assert request_of().http2_head(1, b"http") is None

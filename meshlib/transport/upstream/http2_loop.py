@@ -93,6 +93,20 @@ class AsyncioHttp2:
         connection, stream, waiter = found
         return connection.respond(stream, waiter, attempt, head_by)
 
+    def stream(
+        self, target: Target, head: Head, end: bool, head_request: bool, wake: Callable[[], None]
+    ) -> tuple[Connection, Stream] | None:
+        """A stream of a connection that there is, which tells ``wake`` of its changes; None: ``send`` the attempt."""
+        pool = self._pools.get(target)
+        if pool is not None and not self._http1:
+            for connection in pool.connections:
+                stream = connection.open_stream(head, end, head_request, wake)
+                if stream is not None:
+                    return connection, stream
+                if not connection.usable:
+                    pool.discard(connection)
+        return None
+
     def send(self, attempt: Attempt, framing: Framing) -> Coroutine[object, object, Outcome | None]:
         """One attempt, as ``AsyncioUpstream.send``; None when the server speaks HTTP/1.1 only."""
         began = self.loop.time()

@@ -85,7 +85,13 @@ class Connection(asyncio.Protocol):
     # -- use --------------------------------------------------------------------------------------------------------
 
     def open(self, head: Head, end: bool, head_request: bool) -> tuple[Stream, Waiter] | None:
-        """A stream of this connection; None when it takes no more."""
+        """A stream of this connection, and what waits for it; None when it takes no more."""
+        waiter = Waiter(self.loop, self.deadlines)
+        stream = self.open_stream(head, end, head_request, waiter.wake)
+        return None if stream is None else (stream, waiter)
+
+    def open_stream(self, head: Head, end: bool, head_request: bool, wake: Callable[[], None]) -> Stream | None:
+        """A stream of this connection that tells ``wake`` of its changes; None when it takes no more."""
         target = self.target
         if target.wears and worn_out(self, self._now()):
             self.retiring = True
@@ -93,13 +99,12 @@ class Connection(asyncio.Protocol):
         if self.closed or self.retiring or transport is None or transport.is_closing():
             self.close_if_over()
             return None
-        waiter = Waiter(self.loop, self.deadlines)
-        stream = self.session.open(head, end, head_request, waiter.wake)
+        stream = self.session.open(head, end, head_request, wake)
         if stream is None:
             self.close_if_over()
             return None
         self.requests += 1
-        return stream, waiter
+        return stream
 
     async def perform(
         self,

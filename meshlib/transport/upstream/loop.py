@@ -436,6 +436,11 @@ class AsyncioUpstream:
         except (OSError, PeerNameMismatch) as error:
             return Outcome(Failure.CONNECT_FAILED, connect_problem(attempt.target, error), error)
 
+    @property
+    def http2(self) -> AsyncioHttp2 | None:
+        """Its connections over HTTP/2; None: there were none yet."""
+        return None if self.closed else self._http2
+
     def _over_http2(self, attempt: Attempt) -> AsyncioHttp2 | Outcome | None:
         """The connections over HTTP/2; None when HTTP/1.1 it has to be."""
         target = attempt.target

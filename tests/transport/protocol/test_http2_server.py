@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import h2.config
 import h2.connection
@@ -29,6 +30,7 @@ from meshlib.transport.protocol.http2_codec import Code
 from meshlib.transport.protocol.http2_response import response_head
 from meshlib.transport.protocol.http2_server import ServerSession
 from meshlib.transport.protocol.http2_server_limits import MAX_STREAMS
+from meshlib.transport.protocol.request_head import IN_VALUES
 from tests.support.http2_client import GET, POST, Client, Told
 
 OK = response_head(200, [])
@@ -390,6 +392,38 @@ def test_a_malformed_request_ends_its_stream_and_nobody_hears_of_it(headers):
     assert client.got.resets == {1: Code.PROTOCOL_ERROR}
     client.request(3)
     assert client.told.calls == [("request", 3, True)]
+
+
+@pytest.mark.parametrize("place", ["name", "value", ":path", ":authority", ":method"])
+def test_nothing_that_is_taken_makes_another_line_of_http1(place):
+    client = Client(max_streams=2000)
+    for number, byte in enumerate(range(256)):
+        text = bytes([97, byte, 98])
+        fields = {name.encode(): value.encode() for name, value in GET}
+        if place == "name":
+            fields[text] = b"x"
+        elif place == "value":
+            fields[b"x"] = text
+        else:
+            fields[place.encode()] = {b":path": b"/"}.get(place.encode(), b"") + text
+        block = client.encoder.encode(list(fields.items()), huffman=False)
+        client.now += 2.0
+        client.send(HeadersFrame(2 * number + 1, block, flags=["END_HEADERS", "END_STREAM"]))
+        client.session.broken = None
+        stream = client.told.streams.get(2 * number + 1)
+        if stream is None or stream.head.refused is not None:
+            continue
+        head = stream.head
+        written = b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, head.lines)
+        lines = written.split(b"\r\n")[:-1]
+        assert len(lines) == len(fields) - 2, (
+            text
+        )  # all but :scheme and :path have a line, and the first has two of them
+        assert not written.translate(None, IN_VALUES + b"\r\n"), text
+        assert written.count(b"\n") == written.count(b"\r") == len(lines)
+        assert lines[0].count(b" ") == 2
+        assert place != "name" or re.fullmatch(rb"[!#$%&'*+\-.^_`|~0-9a-z]+", text), text
+    assert len(client.told.streams) > 50
 
 
 def test_what_can_be_read_in_two_ways_is_handed_on_as_refused():

@@ -1,0 +1,85 @@
+"""One attempt on a stream of an HTTP/2 connection that is there, without a task: what nearly all calls of gRPC are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.transport.upstream.http2_call import failed, response_of
+from meshlib.transport.upstream.http2_loop_body import Http2Body
+from meshlib.transport.upstream.http2_loop_waiter import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlib.engine.outcome import Outcome
+    from meshlib.transport.protocol.http2_codec import Head
+    from meshlib.transport.protocol.http2_stream import Stream
+    from meshlib.transport.upstream.attempt import Attempt
+    from meshlib.transport.upstream.http2_loop import AsyncioHttp2
+    from meshlib.transport.upstream.http2_loop_connection import Connection
+    from meshlib.transport.upstream.target import Target
+
+SMALL_BODY = 16 * 1024
+"""Bytes of a request's body that are sent so."""
+
+
+class Http2Attempt:
+    """``done`` hears of its outcome once the head of the response is there, or will not be; ``body`` of that reads on.
+    ``attempt`` makes the attempt that such a body goes by."""
+
+    __slots__ = ("_attempt", "_connection", "_done", "_rest", "_stream")
+
+    def __init__(self, done: Callable[[Outcome], None], attempt: Callable[[], Attempt]) -> None:
+        self._done: Callable[[Outcome], None] | None = done
+        self._attempt = attempt
+        self._connection: Connection
+        self._stream: Stream
+        self._rest: memoryview | None = None  # of the request's body
+
+    def begin(self, http2: AsyncioHttp2, target: Target, head: Head, body: bytes | None, head_request: bool) -> bool:
+        """False: there is no connection that takes it."""
+        opened = http2.stream(target, head, body is None, head_request, self._changed)
+        if opened is None:
+            return False
+        self._connection, self._stream = opened
+        if body is not None:
+            self._rest = memoryview(body)
+            self._send()
+        self._connection.flush_with_others()
+        return True
+
+    def cancel(self) -> None:
+        """Nobody wants its outcome."""
+        self._done = None
+        self._connection.cancel(self._stream)
+
+    def _send(self) -> None:
+        session, stream, rest = self._connection.session, self._stream, self._rest
+        while rest:
+            sent = session.send(stream, rest, True)
+            if not sent:
+                break
+            rest = rest[sent:]
+        self._rest = rest or None
+
+    def _changed(self) -> None:
+        """The stream has."""
+        done, stream, connection = self._done, self._stream, self._connection
+        if self._rest is not None and not stream.settled:
+            self._send()
+            connection.flush_with_others()
+        if done is None:
+            return
+        if stream.head_done:
+            outcome = response_of(stream)
+            if outcome.whole is None and outcome.failure is None:
+                waiter = Waiter(connection.loop, connection.deadlines)
+                stream.wake = waiter.wake
+                outcome.body = Http2Body(connection, stream, waiter, self._attempt())
+        elif stream.failed is not None:
+            outcome = failed(stream.failed)
+        else:
+            return
+        self._done = None
+        done(outcome)
+        connection.close_if_over()
