@@ -25,14 +25,18 @@ def alarms():
     made.close()
 
 
-def test_they_ring_in_order_and_cancelled_ones_do_not(alarms):
+def test_they_ring_in_order_and_cancelled_ones_do_not():
+    clock = FakeClock()
+    alarms = Alarms(clock)
     rung, done = [], threading.Event()
-    alarms.after(0.03, done.set)
-    alarms.after(0.02, lambda: rung.append("late"))
-    alarms.after(0.01, lambda: rung.append("early"))
-    alarms.after(0.015, lambda: rung.append("cancelled")).cancel()
+    alarms.after(3.0, done.set)
+    alarms.after(2.0, lambda: rung.append("late"))
+    alarms.after(1.0, lambda: rung.append("early"))
+    alarms.after(1.5, lambda: rung.append("cancelled")).cancel()
+    clock.advance(3.0)
     assert done.wait(5)
     assert rung == ["early", "late"]
+    alarms.close()
 
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError("no"), SystemExit(3), KeyboardInterrupt()])

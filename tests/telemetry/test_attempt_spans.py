@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 import meshlib
 from benchmarks.free_ports import free_port
+from tests.support.fake_clock import FakeClock
 from tests.support.grpc_echo import eventually
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.servers import EchoServer, failing
@@ -41,11 +42,11 @@ def kept():
     made.provider.shutdown()
 
 
-def mesh_of(port, kept, *more, policy=None, **rule):
+def mesh_of(port, kept, *more, policy=None, clock=None, **rule):
     rules = destination_rule("reviews", "v1", **(policy or {}))
     made = [service("reviews"), pod("reviews", "v1", port), rules, *more]
     made.append(virtual_service("reviews", {"name": "all", "route": [to("reviews", "v1")], **rule}))
-    options = {"tracer_provider": kept.provider, "registry": CollectorRegistry()}
+    options = {"tracer_provider": kept.provider, "registry": CollectorRegistry(), "clock": clock}
     return meshlib.Mesh.from_resources(made, workload=meshlib.Workload("page-v1", labels={"app": "page"}), **options)
 
 
@@ -183,10 +184,12 @@ def test_a_fault_is_an_event(server, kept, runtime, fault, told):
 
 def test_a_hedge_is_an_event_and_an_attempt_with_a_context_of_its_own(server, kept, runtime):
     first = []
+    clock = FakeClock()
 
     def hang(handler):
         if not first:
             first.append(True)
+            clock.advance(1.0)  # the first attempt is here: only now it is time for another
             released.wait(20)
         return False
 
@@ -202,7 +205,7 @@ def test_a_hedge_is_an_event_and_an_attempt_with_a_context_of_its_own(server, ke
         },
     }
     try:
-        with mesh_of(server.port, kept, policy) as mesh:
+        with mesh_of(server.port, kept, policy, clock=clock) as mesh:
             assert call(mesh, runtime).status_code == 200
             released.set()
     finally:
