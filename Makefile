@@ -74,8 +74,8 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# JOBS: processes that share the test files; auto is one a core
-JOBS ?= auto
+# JOBS: processes that share the test files. Half of what a test takes it waits, for a server or a process: three for two cores
+JOBS ?= $(shell $(PYTHON) -c "import os; print((3 * (os.cpu_count() or 1) + 1) // 2)")
 test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
