@@ -9,15 +9,16 @@ from meshlib.policy.path_spellings import Normalization, normalize
 from meshlib.transport.protocol.http1_request import Refused
 
 _CHANGED = b'%\\"<>^`{|}'
-_KEPT = bytes(byte for byte in range(0x21, 0x100) if byte not in _CHANGED and byte != 0x7F)
+_IN_PATHS = bytes(range(0x21, 0x7F))
+_KEPT = _IN_PATHS.translate(None, _CHANGED)
 """Bytes that every normalization leaves as they are, but for dots and slashes."""
 _NUL = b"%00"
 
 
 def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
     """``target``: path and query, beginning with a slash. The query stays as it is. Raises ``Refused`` (400) for ``%00``, as
-    Envoy does, and, stricter, for a path that would be yet another one if somebody behind us normalized it again:
-    ``/a/%2e%2e;/b``."""
+    Envoy does, and, stricter, for a byte that is not ASCII (HTTP/2 lets them pass, and Envoy escapes them) and for a path
+    that would be yet another one if somebody behind us normalized it again: ``/a/%2e%2e;/b``."""
     path, mark, query = target.partition(b"?")
     if (
         not path.translate(None, _KEPT)
@@ -25,8 +26,8 @@ def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
         and (b"//" not in path or normalization in ("BASE", "NONE"))
     ):
         return target
-    if _NUL in path:
-        raise Refused(400, "the request's path holds %00")
+    if _NUL in path or path.translate(None, _IN_PATHS):
+        raise Refused(400, "the request's path holds %00, or a byte that no path has")
     if normalization == "NONE":
         return target
     text = path.decode("latin-1")

@@ -65,6 +65,14 @@ def test_nul_is_refused_whatever_the_normalization(normalization: str) -> None:
     assert forwarded_path(b"/a?%00", normalization) == b"/a?%00"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("byte", [b"\x80", b"\xe9", b"\xff", b"\x7f", b" ", b"\0"])
+def test_a_byte_that_no_path_has_is_refused_and_in_a_query_it_is_not_ours_to_judge(byte: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        forwarded_path(b"/a" + byte, "NONE")
+    assert refused.value.status == 400
+    assert forwarded_path(b"/a?" + byte, "BASE") == b"/a?" + byte
+
+
 def test_a_path_that_would_be_another_one_behind_the_next_proxy_is_refused() -> None:
     assert normalize("/a/%2e%2e;/b", "BASE") == "/a/..;/b"  # which is /b once more
     with pytest.raises(Refused, match="another one each time"):

@@ -67,7 +67,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
             authority = host
         elif host.lower() != authority.lower():
             refused = _bad("authority_and_host_differ")
-    if len(rest) > MAX_HEADERS:
+    if len(headers) > MAX_HEADERS:  # pseudo headers are counted, as in Envoy
         refused = _too_large(f"the request has more than {MAX_HEADERS} headers")
     elif len(b"".join(_flat(headers))) + BESIDE * len(headers) > MAX_HEAD_BYTES:
         refused = _too_large(f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
@@ -107,6 +107,8 @@ def _refused(
         method = b"GET"  # an extended one, whose path is that of a GET
     if scheme not in _SCHEMES:
         return _bad("invalid_scheme")
+    if method == b"QUERY":
+        return _bad("unknown_method")  # the only one that Envoy refuses
     read = read_target(
         method.decode("latin-1"), pseudo.get(b":path", b"").decode("latin-1"), authority.decode("latin-1")
     )
@@ -116,6 +118,9 @@ def _refused(
 def _lines(authority: bytes, headers: Head, names: list[bytes]) -> tuple[bytes, bytes]:
     """Header lines with Host, and with one line of cookies, as HTTP/1.1 has them."""
     # no step of bytecode a header but where one is not sent on as it came
+    if b"te" in names and (b"te", b"trailers") not in headers:
+        # nghttp2 takes any case of it, an upstream may not
+        headers = [pair for pair in headers if pair[0] != b"te"]
     if not _NOT_AS_IT_CAME.isdisjoint(names):
         cookies = [value for name, value in headers if name == b"cookie"]
         headers = [pair for pair in headers if pair[0] not in _NOT_AS_IT_CAME]

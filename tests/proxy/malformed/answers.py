@@ -7,14 +7,11 @@ import hashlib
 import json
 import lzma
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tests.proxy.malformed.asking import Result
-from tests.proxy.malformed.case import Case
+from tests.proxy.malformed.case import Case, Side
 from tests.proxy.malformed.upstream import Message
-
-Side = Literal["outbound", "inbound"]
-"""Of the sidecar."""
 
 
 def file_of(side: Side) -> Path:

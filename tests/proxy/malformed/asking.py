@@ -14,6 +14,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import NamedTuple
 
+from hpack import Decoder
+
 from tests.proxy.malformed.case import SHOP, Case
 from tests.proxy.malformed.upstream import Garbage, Message, Upstream, read
 
@@ -89,7 +91,7 @@ async def ask_all(
 
 async def ask(proxy: tuple[str, int], slot: Slot, case: Case, patience: float) -> Result:
     """What came of one case."""
-    client = _Client(slot, case)
+    client = (Http2Client if case.family.startswith("h2-") else _Client)(slot, case)
     with contextlib.suppress(TimeoutError, OSError):
         async with asyncio.timeout(patience):
             await client.talk(slot.proxy or proxy)
@@ -179,3 +181,48 @@ class _Client:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.transport.abort()
+
+
+class Http2Client:
+    """Sends a connection of HTTP/2 and reads what comes of its stream 1. Other streams would go on in any case: none is
+    begun."""
+
+    sent_sentinel = False
+
+    def __init__(self, slot: Slot, case: Case) -> None:
+        self.statuses: list[int] = []
+        self.end = "wait"
+        self._slot, self._case = slot, case
+        self._decoder = Decoder()
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def talk(self, proxy: tuple[str, int]) -> None:
+        reader, self._writer = await asyncio.open_connection(*proxy)
+        self._writer.write(b"".join(self._case.pieces(self._slot.host)))
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while not await self._frame(reader):
+                pass
+        self.end = "closed"
+
+    async def _frame(self, reader: asyncio.StreamReader) -> bool:
+        """Read one; whether it is the last word about stream 1."""
+        start = await reader.readexactly(9)
+        payload = await reader.readexactly(int.from_bytes(start[:3], "big"))
+        kind, flags, stream = start[3], start[4], int.from_bytes(start[5:], "big")
+        if kind == GOAWAY:
+            return payload[4:8] != bytes(4)
+        if stream != 1:
+            return False
+        if kind == HEADERS:
+            fields = dict(self._decoder.decode(payload, raw=True))
+            if b":status" in fields:
+                self.statuses.append(int(fields[b":status"]))
+        return kind == RST_STREAM or bool(kind in (DATA, HEADERS) and flags & END_STREAM)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
+DATA, HEADERS, RST_STREAM, GOAWAY = 0, 1, 3, 7
+END_STREAM = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 SHOP = b"shop00"
 """The host of every case. Whoever sends one puts the name of a host of its own there, as long as this: so what is sent to it
@@ -48,6 +48,10 @@ INTERESTING = bytes(
 )
 """Bytes on which parsers differ."""
 EVERY = bytes(range(256))
+
+
+Side = Literal["outbound", "inbound", "http2"]
+"""Of the sidecar; ``http2`` is the outbound one."""
 
 
 class Case(NamedTuple):

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
-from tests.proxy.malformed.answers import Side, as_recorded, digest, recorded
+from tests.proxy.malformed.answers import as_recorded, digest, recorded
 from tests.proxy.malformed.asking import Result, Slot, ask_all, slots
-from tests.proxy.malformed.case import Case
+from tests.proxy.malformed.case import Case, Side
 from tests.proxy.malformed.corpus import all_cases
 from tests.proxy.malformed.upstream import Message
 

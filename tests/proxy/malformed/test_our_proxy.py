@@ -17,10 +17,10 @@ from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.listener import Listener
-from tests.proxy.malformed.answers import Side
 from tests.proxy.malformed.asking import Slot, slots
+from tests.proxy.malformed.case import Side
 from tests.proxy.malformed.compare import Verdict, compared, resources, table
-from tests.proxy.malformed.corpus import all_cases
+from tests.proxy.malformed.corpus import cases_of
 
 EVERY = os.environ.get("MESHLIB_MALFORMED_EVERY", "")
 LIMIT = 20.0
@@ -64,10 +64,10 @@ async def inbound(made: list[Slot]) -> AsyncIterator[tuple[str, int]]:
 
 @pytest.mark.differential
 @pytest.mark.slow
-@pytest.mark.parametrize(("side", "every"), [("outbound", 3), ("inbound", 10)])
+@pytest.mark.parametrize(("side", "every"), [("outbound", 3), ("inbound", 10), ("http2", 1)])
 async def test_no_case_is_laxer_than_envoy_and_none_hangs(side: Side, every: int) -> None:
-    async with slots(24) as made, (outbound if side == "outbound" else inbound)(made) as proxy:
-        found = await compared(proxy, made, all_cases()[:: int(EVERY or every)], LIMIT, side)
+    async with slots(24) as made, (inbound if side == "inbound" else outbound)(made) as proxy:
+        found = await compared(proxy, made, cases_of(side)[:: int(EVERY or every)], LIMIT, side)
     print(table(found))
     wrong = [each for each in found if each.verdict in (Verdict.LAXER, Verdict.HANG)]
     assert not [(each.case.id, each.verdict.value, each.why, each.case.data[:300]) for each in wrong]

@@ -47,6 +47,16 @@ def test_what_belongs_to_a_connection_is_not_passed_on():
     assert head((b"http2-settings", b"AAAA")).lines == b"host: reviews:9080\r\n"
 
 
+def test_of_te_only_trailers_goes_on_and_in_this_spelling_as_in_envoy():
+    assert head((b"te", b"trailers"), (b"x", b"y")).lines == b"host: reviews:9080\r\nte: trailers\r\nx: y\r\n"
+    assert head((b"te", b"Trailers"), (b"x", b"y")).lines == b"host: reviews:9080\r\nx: y\r\n"
+
+
+def test_pseudo_headers_count_as_headers():
+    assert head(*[(b"x", b"y")] * 96).refused is None
+    assert head(*[(b"x", b"y")] * 97).refused.status == 431
+
+
 def test_a_client_that_waits_for_100_is_noticed_and_its_wish_not_passed_on():
     read = head((b"expect", b"100-Continue"))
     assert read.expects_continue
@@ -65,6 +75,7 @@ def test_the_length_of_the_body_is_read():
         ([], with_(b":path", b"/a#b"), 400, "path_has_fragment"),
         ([], with_(b":path", b"*"), 400, "target_is_not_a_path"),
         ([], with_(b":scheme", b"ftp"), 400, "invalid_scheme"),
+        ([], with_(b":method", b"QUERY"), 400, "unknown_method"),
         ([], with_(b":authority", b"a b"), 400, "invalid_host_header"),
         ([(b"expect", b"200-maybe")], PSEUDO, 417, "unknown_expectation"),
         ([(b"expect", b"100-continue")] * 2, PSEUDO, 417, "unknown_expectation"),
