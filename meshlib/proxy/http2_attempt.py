@@ -72,14 +72,21 @@ class Http2Attempt:
             return
         if stream.head_done:
             outcome = response_of(stream)
+            if self._rest is None:
+                stream.wake = _deaf  # else they would refer to each other
             if outcome.whole is None and outcome.failure is None:
                 waiter = Waiter(connection.loop, connection.deadlines)
                 stream.wake = waiter.wake
                 outcome.body = Http2Body(connection, stream, waiter, self._attempt())
         elif stream.failed is not None:
             outcome = failed(stream.failed)
+            stream.wake = _deaf
         else:
             return
         self._done = None
         done(outcome)
         connection.close_if_over()
+
+
+def _deaf() -> None:
+    """What a stream tells that nobody listens to any more."""

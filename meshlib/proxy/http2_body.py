@@ -11,15 +11,18 @@ from meshlib.transport.protocol.request_body import ReplayBody
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshlib.transport.protocol.http2_server_stream import ServerStream
+
 
 class Source:
-    """The pieces. ``took(size)`` is called for each that its one reader takes. A reader may be cancelled while it waits: the
-    next one goes on where it was."""
+    """The pieces. ``took(stream, size)`` is called for each that its one reader takes. A reader may be cancelled while it
+    waits: the next one goes on where it was."""
 
-    __slots__ = ("_ended", "_failed", "_parts", "_took", "_waiter", "size", "trailers")
+    __slots__ = ("_ended", "_failed", "_parts", "_stream", "_took", "_waiter", "size", "trailers")
 
-    def __init__(self, took: Callable[[int], None]) -> None:
+    def __init__(self, took: Callable[[ServerStream, int], None], stream: ServerStream) -> None:
         self._took = took
+        self._stream = stream
         self._parts: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
@@ -49,7 +52,7 @@ class Source:
         parts, self._parts = self._parts, []
         size, self.size = self.size, 0
         if size:
-            self._took(size)
+            self._took(self._stream, size)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _wake(self) -> None:

@@ -48,7 +48,7 @@ _ID = b"\r\nx-request-id:"
 _PROTO = b"\r\nx-forwarded-proto:"
 _AUTHORIZATION = b"authorization:"
 _COOKIE = b"\r\ncookie:"
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _BODILESS = (204, 304)
 _CONTINUE = response_head(100, [])
 
@@ -79,18 +79,14 @@ class Http2Request(ProxyRequest):
 
     def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
         """As HTTP/2 writes it for this attempt, where rules have changed nothing and nothing is secret; else None."""
-        headers, lower = self.attempt_headers(attempt), self.lower
-        if type(headers) is not RawHead or _AUTHORIZATION in lower or _COOKIE in lower or self.method not in _METHODS:
+        headers, lower, method = self.attempt_headers(attempt), self.lower, _METHODS.get(self.method)
+        if type(headers) is not RawHead or _AUTHORIZATION in lower or _COOKIE in lower or method is None:
             return None
-        # as nghttp2 has taken them: tokens in lower case, and none that is for one connection
-        first, *rest = headers.pairs
-        return [
-            (b":method", self.method.encode()),
-            (b":scheme", scheme),
-            (b":authority", first[1]),
-            (b":path", self.target),
-            *rest,
-        ]
+        # as nghttp2 has taken them: tokens in lower case, no blanks around values, and none that is for one connection
+        first, *rest = [line.split(b": ", 1) for line in headers.lines[:-2].split(b"\r\n")]
+        head: Any = [(b":method", method), (b":scheme", scheme), (b":authority", first[1]), (b":path", self.target)]
+        head += map(tuple, rest)
+        return head  # type: ignore[no-any-return]
 
 
 class Http2Downstream(asyncio.Protocol):
@@ -216,6 +212,11 @@ class Http2Downstream(asyncio.Protocol):
         else:
             self.drain()
 
+    def took(self, stream: ServerStream, size: int) -> None:
+        """So much of the body of a stream has been taken."""
+        self.session.consumed(stream, size)
+        self.flush_soon()
+
     def over(self, call: _Call) -> None:
         """Its response has been given to the session, or nobody wants it."""
         self._calls.discard(call)
@@ -307,7 +308,7 @@ class _Call:
     def __init__(self, down: Http2Downstream, stream: ServerStream) -> None:
         self._down = down
         self.stream = stream
-        self.source = Source(self._took)
+        self.source = Source(down.took, stream)
         self._forwarding: UnderWay | None = None
         # a request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits
         # for ever for its first message
@@ -341,10 +342,6 @@ class _Call:
         forwarding = self._down.forward(self, target, body)
         if not self._over:  # the response may have been given already
             self._forwarding = forwarding
-
-    def _took(self, size: int) -> None:
-        self._down.session.consumed(self.stream, size)
-        self._down.flush_soon()
 
     def gone(self, why: str) -> None:
         """The client does not want it any more."""
@@ -474,6 +471,7 @@ class _Call:
 
     def _finish(self) -> None:
         self._over = True
+        self.stream.owner = None  # they refer to each other, and the session says nothing more of it
         self._forwarding = None
         self._wake()
         self._down.over(self)

@@ -7,12 +7,17 @@ import asyncio
 import pytest
 
 from meshlib.proxy.http2_body import ClientBody, Source
+from meshlib.transport.protocol.http2_request import read_head
+from meshlib.transport.protocol.http2_server_stream import ServerStream
 from meshlib.transport.protocol.request_body import SourceFailed
+
+HEAD = read_head(((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")))
+STREAM = ServerStream(1, HEAD, False, 0.0)
 
 
 def test_the_window_is_given_back_as_pieces_are_taken():
     took: list[int] = []
-    source = Source(took.append)
+    source = Source(lambda stream, size: took.append(size), STREAM)
     source.put(b"ab")
     source.put(b"c")
     assert source.size == 3
@@ -23,7 +28,7 @@ def test_the_window_is_given_back_as_pieces_are_taken():
 
 def test_a_reader_waits_for_what_comes_and_for_the_end():
     async def read() -> list[bytes]:
-        source = Source(lambda size: None)
+        source = Source(lambda stream, size: None, STREAM)
         pieces = []
 
         async def reader() -> None:
@@ -46,7 +51,7 @@ def test_a_reader_waits_for_what_comes_and_for_the_end():
 
 def test_a_body_that_breaks_off_is_not_one_that_ends():
     async def read() -> None:
-        source = Source(lambda size: None)
+        source = Source(lambda stream, size: None, STREAM)
         source.put(b"a")
         source.fail(ConnectionResetError("gone"))
         async for piece in ClientBody(source):
@@ -58,7 +63,7 @@ def test_a_body_that_breaks_off_is_not_one_that_ends():
 
 def test_the_next_attempt_goes_on_where_a_cancelled_one_was():
     async def read() -> bytes:
-        source = Source(lambda size: None)
+        source = Source(lambda stream, size: None, STREAM)
         body = ClientBody(source)
         source.put(b"a")
 
@@ -78,7 +83,7 @@ def test_the_next_attempt_goes_on_where_a_cancelled_one_was():
 
 def test_a_reader_of_pieces_needs_nothing_but_them():
     async def read() -> list[bytes]:
-        source = Source(lambda size: None)
+        source = Source(lambda stream, size: None, STREAM)
         source.put(b"a")
         source.end()
         source.end()
@@ -88,7 +93,7 @@ def test_a_reader_of_pieces_needs_nothing_but_them():
 
 
 def test_trailers_are_known_at_the_end():
-    source = Source(lambda size: None)
+    source = Source(lambda stream, size: None, STREAM)
     body = ClientBody(source)
     assert (body.duplex, body.trailers) == (True, [])
     source.trailers = [(b"a", b"b")]

@@ -51,7 +51,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
     pseudo: dict[bytes, bytes] = {}
     fields = 0
     for name, value in headers:
-        if not name.startswith(b":"):
+        if name[:1] != b":":
             break
         pseudo[name] = value
         fields += 1
@@ -69,7 +69,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
             refused = _bad("authority_and_host_differ")
     if len(headers) > MAX_HEADERS:  # pseudo headers are counted, as in Envoy
         refused = _too_large(f"the request has more than {MAX_HEADERS} headers")
-    elif len(b"".join(_flat(headers))) + BESIDE * len(headers) > MAX_HEAD_BYTES:
+    elif BESIDE * len(headers) + sum(map(len, _flat(headers))) > MAX_HEAD_BYTES:
         refused = _too_large(f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
     expects_continue = False
     if b"expect" in names:
