@@ -82,6 +82,8 @@ def read_wrk(said: str) -> Load:
     requests, rate = re.search(r"(\d+) requests in", said), re.search(r"Requests/sec: +([\d.]+)", said)
     if requests is None or rate is None or int(requests[1]) == 0:
         raise NotMeasured("the load was not served: no response came")
+    if times.keys() != {"50", "99"}:
+        raise RuntimeError(f"wrk said no percentiles: {said}")
     return Load(int(requests[1]), float(rate[1]), times["50"], times["99"])
 
 
