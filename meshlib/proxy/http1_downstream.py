@@ -42,8 +42,8 @@ PIPELINED = 64 * 1024
 read."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_ID = b"\r\nx-request-id:"
-_PROTO = b"\r\nx-forwarded-proto:"
+_ID = b"x-request-id:"
+_PROTO = b"x-forwarded-proto:"
 _HOST = b"\r\nhost:"
 _LINE_END = b"\r\n"
 
@@ -212,15 +212,15 @@ class Http1Downstream(asyncio.Protocol):
             upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
             lines += upgrade
             lower += upgrade
-        if _ID not in lower:
-            made = b"x-request-id: %b\r\n" % new_request_id(self._listener.rng).encode()
-            lines += made
-            lower += made
-        if _PROTO not in lower:
-            lines += self._listener.proto
-            lower += self._listener.proto
+        special = head.special
+        more = b"" if _PROTO in special else self._listener.proto
+        if _ID not in special:
+            more = b"x-request-id: %b\r\n%b" % (new_request_id(self._listener.rng).encode(), more)
+        if more:
+            lines += more
+            lower += more
         body = None if head.length == 0 else self._body_of(head)
-        return ProxyRequest(head.method, authority, target, lines, lower, body)
+        return ProxyRequest(head.method, authority, target, lines, lower, body, "http", special)
 
     def _body_of(self, head: RequestHead) -> bytes | ReplayBody:
         """All of it where it has come with its head. Raises ``Refused``."""

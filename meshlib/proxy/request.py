@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
+from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.raw_head import RawHead
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.request_body import ReplayBody
     from meshlib.transport.upstream.trace import Trace
@@ -27,7 +30,7 @@ _AFTER_GRPC = b"\r+; "
 class ProxyRequest:
     """A ``Request`` (``engine/message.py``). ``lines``: its header lines, Host among them, without those of the client's
     connection; ``lower``: the same in lower case behind a line end. ``authority``: what Host says, ``target``: path and query.
-    ``body``: None, all its bytes, or what keeps it while it is sent."""
+    ``body``: None, all its bytes, or what keeps it while it is sent. ``special``: what ``SPECIAL`` finds in ``lower``."""
 
     __slots__ = (
         "_headers",
@@ -61,6 +64,7 @@ class ProxyRequest:
         lower: bytes,
         body: bytes | ReplayBody | None,
         scheme: str = "http",
+        special: Collection[bytes] | None = None,
     ) -> None:
         self.method = method.decode("latin-1")
         self.scheme = scheme
@@ -69,8 +73,10 @@ class ProxyRequest:
         self.full_path = full_path = target.decode("latin-1")
         self.path, _, self.query = full_path.partition("?")
         self.lower = lower
-        self.has_envoy_headers = b"\r\nx-envoy-" in lower
-        self.protocol = "grpc" if is_grpc(lower) else "http"
+        if special is None:
+            special = SPECIAL.findall(lower)
+        self.has_envoy_headers = b"x-envoy-" in special
+        self.protocol = "grpc" if GRPC[2:] in special and is_grpc(lower) else "http"
         self._received: RawHead | RawHeaders = RawHead(lines)
         self._headers: RawHead | RawHeaders = self._received
         self.body = body

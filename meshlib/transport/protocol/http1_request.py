@@ -50,9 +50,7 @@ HOP_BY_HOP = frozenset(
 )
 """Headers that are for this connection only; ``host``, of which a proxy needs one, is never among them."""
 _SEEN = (b"host", b"content-length", b"x-request-id", b"x-forwarded-proto")
-_SPECIAL = re.compile(
-    rb"\r\n([ \t]|x-envoy-|content-type: application/grpc|(?:%b):)" % b"|".join((*_SEEN, *HOP_BY_HOP))
-)
+SPECIAL = re.compile(rb"\r\n([ \t]|x-envoy-|content-type: application/grpc|(?:%b):)" % b"|".join((*_SEEN, *HOP_BY_HOP)))
 """Beginnings of lines that somebody looks for. Each look for one name costs as much as this, which is one pass (row
 "proxy-inprocess")."""
 _USUAL = frozenset((*[name + b":" for name in _SEEN], b"x-envoy-", b"content-type: application/grpc"))
@@ -97,7 +95,7 @@ class RequestHead:
     the same in lower case, behind one line end, to look names up in. ``host``: what Host says. ``length``: of the body, in
     bytes; None: it comes in chunks; 0: there is none. ``close``: the client wants no further response here. ``upgrade``: the
     protocol it would rather speak, as it spells it, b"" for none. ``expects_continue``: it waits for 100 before its body.
-    ``special``: beginnings of the lines that are looked for (``_SPECIAL``).
+    ``special``: beginnings of the lines that are looked for (``SPECIAL``).
     """
 
     __slots__ = (
@@ -195,14 +193,14 @@ class RequestReader:
             raise Refused(400, "the request's target holds a fragment or a control character")
         lines = head[first + 2 : -2]
         lower = head[first:-2].lower()
-        special = _SPECIAL.findall(lower)
+        special = SPECIAL.findall(lower)
         if not _FOLDED.isdisjoint(special):
             raise Refused(400, "a header is folded over several lines")
         made = RequestHead(method, target, lines, lower, _only(lower, head[first:-2], special))
         made.special = special
         if not _USUAL.issuperset(special):
             self._for_this_connection(made, head[first:-2])
-            made.special = _SPECIAL.findall(made.lower)
+            made.special = SPECIAL.findall(made.lower)
         if made.length is not None and b"content-length:" in special:
             made.length = _length_of(lower)
         if made.upgrade and made.length != 0:

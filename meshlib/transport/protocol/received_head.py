@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.request_head import IN_VALUES
 
@@ -11,40 +13,44 @@ HOP_BY_HOP = frozenset(
 """Headers that were for the connection to the upstream only."""
 
 _LINE_END = b"\r\n"
-_HOPS = tuple(b"\r\n%b:" % name for name in sorted(HOP_BY_HOP))
+_SPECIAL = re.compile(rb"\r\n([ \t]|(?:content-length|%b):)" % b"|".join(sorted(HOP_BY_HOP)))
+"""Beginnings of lines that somebody looks for; each look for one name costs as much (row "proxy-inprocess")."""
+_FOLDED = frozenset((b" ", b"\t"))
+_USUAL = frozenset((b"content-length:", b"connection:"))
 _KEPT = b"\r\nconnection: keep-alive\r\n"
 _BLANK = b" \t"
 
 
 class ReceivedHead(RawHead):
-    """``lines`` are those of one response, checked by ``received``. ``sized``: it has a Content-Length; ``coded``: it has a
-    Transfer-Encoding; ``passed``: the lines that go on, without those for the upstream's connection."""
+    """``lines`` are those of one response, checked by ``received``. ``special``: what ``_SPECIAL`` finds in them. ``sized``: it
+    has a Content-Length; ``coded``: it has a Transfer-Encoding; ``folded``: a line belongs to that before it; ``passed``: the
+    lines that go on, without those for the upstream's connection."""
 
-    __slots__ = ("_lower", "_passed", "coded", "sized")
+    __slots__ = ("_lower", "_passed", "coded", "folded", "sized", "special")
 
     def __init__(self, lines: bytes) -> None:
         self.lines = lines
         self._pairs = None
         self._lower = lower = b"\r\n" + lines.lower()
         self._passed: bytes | None = None
-        self.sized = b"\r\ncontent-length:" in lower
-        self.coded = b"\r\ntransfer-encoding:" in lower
+        self.special: list[bytes] = _SPECIAL.findall(lower)
+        self.sized = b"content-length:" in self.special
+        self.coded = b"transfer-encoding:" in self.special
+        self.folded = not _FOLDED.isdisjoint(self.special)
 
     @property
     def passed(self) -> bytes:
         """Found out once."""
         passed = self._passed
         if passed is None:
-            lines, lower = self.lines, self._lower
-            at = lower.find(_KEPT)
-            if at >= 0:  # what most servers say
-                end = at + len(_KEPT) - 2
-                lines, lower = lines[:at] + lines[end:], lower[:at] + lower[end:]
-            for hop in _HOPS:
-                if hop in lower:
-                    lines = self._end_to_end()
-                    break
-            self._passed = passed = lines
+            passed, special = self.lines, self.special
+            if b"connection:" in special or not _USUAL.issuperset(special):
+                at = self._lower.find(_KEPT)  # what most servers say
+                if at >= 0 and _USUAL.issuperset(special) and special.count(b"connection:") == 1:
+                    passed = passed[:at] + passed[at + len(_KEPT) - 2 :]
+                else:
+                    passed = self._end_to_end()
+            self._passed = passed
         return passed
 
     def _end_to_end(self) -> bytes:
@@ -63,8 +69,10 @@ class ReceivedHead(RawHead):
         made._pairs = None
         made._lower = self._lower
         made._passed = self.passed + line
+        made.special = self.special
         made.sized = self.sized
         made.coded = self.coded
+        made.folded = self.folded
         return made
 
     def says(self, name: bytes) -> bool:
@@ -110,6 +118,7 @@ def received(head: bytes) -> ReceivedHead | None:
     to read it, for somebody who gets these bytes."""
     left = head.translate(None, IN_VALUES)
     ends = head.count(_LINE_END)
-    if len(left) != 2 * ends or left != _LINE_END * ends or b"\r\n " in head or b"\r\n\t" in head:
+    if len(left) != 2 * ends or left != _LINE_END * ends:
         return None
-    return ReceivedHead(head[head.find(_LINE_END) + 2 : -2])
+    found = ReceivedHead(head[head.find(_LINE_END) + 2 : -2])
+    return None if found.folded else found

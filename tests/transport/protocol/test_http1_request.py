@@ -284,3 +284,29 @@ def test_a_head_that_is_not_whole_is_refused_however_it_comes(data, status, size
             found = refused.status
             break
     assert found == status
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["Accept", "X-Request-ID", "x-forwarded-proto", "X-Envoy-A", "x-hosts", "te-x", "Content-Type", "xte"]
+        ),
+        max_size=8,
+    )
+)
+def test_lines_that_somebody_looks_for_are_found_in_one_pass(names):
+    lines = [f"{name}: application/grpc" for name in ["Host", *names]]
+    reader = RequestReader()
+    reader.feed(("GET / HTTP/1.1\r\n" + "".join(f"{line}\r\n" for line in lines) + "\r\n").encode())
+    head = reader.head()
+    assert head is not None
+    wanted = ("host:", "x-request-id:", "x-forwarded-proto:", "x-envoy-", "content-type: application/grpc")
+    assert head.special == [each.encode() for line in lines for each in wanted if line.lower().startswith(each)]
+
+
+def test_what_is_found_is_what_goes_further():
+    reader = RequestReader()
+    reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Request-Id\r\nX-Request-Id: 1\r\n\r\n")
+    head = reader.head()
+    assert head is not None
+    assert head.special == [b"host:"]
