@@ -29,8 +29,8 @@ from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket
 KEPT, NEW = 64, 16
 """Connections of callers: whose upstream connections are kept, and that need new ones."""
 INBOUND_KEPT = 16
-HANDSHAKES = 0.8
-"""Of requests at least; those that are kept from before serve one more each."""
+HANDSHAKES = 0.5
+"""Of requests at least; connections that are kept from before serve one more each, which the first rounds meet."""
 SECONDS = 30.0
 
 

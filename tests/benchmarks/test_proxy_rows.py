@@ -146,6 +146,7 @@ def test_a_tool_that_cannot_be_had_is_said_and_its_rows_are_not_counted(name, to
         pytest.param(Scene(), id="http1"),
         pytest.param(Scene(http2=True, retry_on="unavailable"), id="http2"),
         pytest.param(proxy_policy_rows._scene(Path("/dev/null"), 1), id="everything on"),
+        pytest.param(proxy_policy_rows._scene(Path("/dev/null"), None), id="without traces"),
     ],
 )
 def test_a_real_envoy_takes_the_bootstrap(scene, tmp_path):
