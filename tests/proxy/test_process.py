@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import signal
 import subprocess
 import sys
 
+from meshlib.proxy.process import COLLECTED, run
 from tests.support.proxy import Client
 from tests.support.servers import EchoServer
 
@@ -55,3 +57,15 @@ def test_it_forwards_until_it_is_told_to_stop(tmp_path):
             process.wait()
             process.stderr.close()
     assert server.seen[0]["path"] == "/a"
+
+
+def test_a_process_that_forwards_is_seldom_collected_and_others_as_before():
+    before, seen = gc.get_threshold(), []
+
+    class Process:
+        async def run(self, ready):
+            seen.append(gc.get_threshold())
+
+    run(Process)
+    assert seen == [COLLECTED]
+    assert gc.get_threshold() == before
