@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from meshlib.mesh import Mesh
     from meshlib.proxy.options import Given, ProxyOptions
+    from meshlib.proxy.spans import SpansByProcess
+    from meshlib.workload import Workload
 
 
 @click.command(
@@ -98,6 +100,10 @@ Examples:
     help="Port for probes from other machines: /healthz/ready (Istio: 15021) and /stats/prometheus (15020).",
 )  # fmt: skip
 @click.option(
+    "--otlp", metavar="URL", envvar="MESHLIB_OTLP", show_envvar=True,
+    help="OpenTelemetry collector that spans go to: http://localhost:4318, or grpc://localhost:4317 (extra otel).",
+)  # fmt: skip
+@click.option(
     "--max-connections",
     type=click.IntRange(1),
     help="Connections of clients at once; more are reset.  [default: by RLIMIT_NOFILE]",
@@ -141,6 +147,7 @@ def proxy(
     exit_on_zero_connections: bool,
     admin: str | None,
     health: str | None,
+    otlp: str | None,
     max_connections: int | None,
     max_memory: int | None,
     max_lag: float | None,
@@ -179,6 +186,7 @@ def proxy(
     }
     try:
         who = _workload({name: value for name, value in named.items() if value is not None})
+        spans = _spans(otlp, who)
         if check:
             _check(options, lambda: _mesh(options.configs, who, make_identity(cert, key, bundles), None, watch=False))
             return
@@ -187,7 +195,14 @@ def proxy(
         make_identity(cert, key, bundles, wait=True)  # what is missing is a usage error, before anything is bound
         code = launch(
             options,
-            lambda watch: _mesh(options.configs, who, make_identity(cert, key, bundles, wait=True), None, watch=watch),
+            lambda watch: _mesh(
+                options.configs,
+                who,
+                make_identity(cert, key, bundles, wait=True),
+                None,
+                watch=watch,
+                tracer_provider=spans,
+            ),
             share=reuse_port,
         )
     except MeshError as error:
@@ -199,6 +214,14 @@ def proxy(
             raise SystemExit(EXIT_PROBLEMS) from None
         raise
     raise SystemExit(code)
+
+
+def _spans(otlp: str | None, who: Workload) -> SpansByProcess | None:
+    if not otlp:
+        return None
+    from meshlib.proxy.spans import spans_to
+
+    return spans_to(otlp, who.name)
 
 
 def _options(given: Given, check: bool) -> ProxyOptions:

@@ -11,6 +11,8 @@ import click
 from meshlib.cli.options import EXIT_PROBLEMS, FOLDER, PLACE, identity_options, make_identity
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
     from meshlib.identity.identity import Identity
     from meshlib.mesh import Mesh
     from meshlib.workload import Workload
@@ -211,7 +213,13 @@ def _workload(named: dict[str, str]) -> Workload:
 
 
 def _mesh(
-    paths: tuple[str, ...], workload: Workload, identity: Identity | None, admin: str | None, *, watch: bool = True
+    paths: tuple[str, ...],
+    workload: Workload,
+    identity: Identity | None,
+    admin: str | None,
+    *,
+    watch: bool = True,
+    tracer_provider: TracerProvider | None = None,
 ) -> Mesh:
     from meshlib.mesh import Mesh
     from meshlib.mesh.access_log import from_env
@@ -223,6 +231,7 @@ def _mesh(
         workload=workload,
         identity=identity,
         admin=admin,
+        tracer_provider=tracer_provider,
         access_log=to,
         access_log_format=form,
         access_log_rate=rate,

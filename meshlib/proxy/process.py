@@ -24,9 +24,12 @@ from meshlib.proxy.listener import Listener
 from meshlib.proxy.overload import Overload, ResidentMemory
 from meshlib.proxy.pages import CHANGING, proxy_pages
 from meshlib.proxy.shedding import Shedding
+from meshlib.proxy.spans import SpansByProcess
 from meshlib.transport.runtimes.lateness import LoopLateness
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
     from meshlib.proxy.metrics import ProxyMetrics
     from meshlib.transport.runtimes.serving import Server
 
@@ -42,6 +45,8 @@ OUTBOUND = "outbound"
 
 class Proxied(Shown, Protocol):
     """A ``Mesh``."""
+
+    _tracer_provider: TracerProvider | None
 
     def _server(self, propagate_deadline: bool = True) -> Server: ...
     def close(self) -> None: ...
@@ -189,6 +194,14 @@ class ProxyProcess:
         if self._memory is not None:
             self._memory.close()
         await forwarder.close()
+        self._end_spans()
+
+    def _end_spans(self) -> None:
+        """Those of requests that were cut, too, as far as the collector takes them within a few seconds."""
+        spans = self._mesh._tracer_provider
+        if isinstance(spans, SpansByProcess):
+            self._mesh._core.telemetry.catch_up()
+            spans.shutdown()
 
     def _overloaded(self) -> None:
         settings = self._settings

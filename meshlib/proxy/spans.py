@@ -1,0 +1,97 @@
+"""Spans of the proxy, sent by OTLP: each process has a provider of its own, made with its first span. A provider has threads,
+and where threads are, forks are not safe."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from opentelemetry.trace import Span, Tracer, TracerProvider
+
+if TYPE_CHECKING:
+    from opentelemetry.util import types
+
+
+class Provider(Protocol):
+    """The SDK's."""
+
+    def get_tracer(self, name: str, /) -> Tracer: ...
+    def shutdown(self) -> None: ...
+
+
+class SpansByProcess(TracerProvider):
+    """``make`` makes the provider of a process."""
+
+    def __init__(self, make: Callable[[], Provider]) -> None:
+        self._make = make
+        self._made: tuple[int, Provider] | None = None
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+
+    def here(self) -> Provider:
+        """This process's."""
+        made = self._made
+        if made is None or made[0] != os.getpid():
+            with self._lock:
+                made = self._made
+                if made is None or made[0] != os.getpid():
+                    made = self._made = os.getpid(), self._make()
+        return made[1]
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: types.Attributes = None,
+    ) -> Tracer:
+        """One whose spans are made by the provider of the process that it is used in."""
+        return _Here(self, instrumenting_module_name)
+
+    def shutdown(self) -> None:
+        """Send what waits in this process, and end."""
+        made = self._made
+        if made is not None and made[0] == os.getpid():
+            made[1].shutdown()
+
+
+class _Here(Tracer):
+    def __init__(self, spans: SpansByProcess, name: str) -> None:
+        self._spans = spans
+        self._name = name
+        self._found: tuple[int, Tracer] | None = None
+
+    def _tracer(self) -> Tracer:
+        found = self._found
+        if found is None or found[0] != os.getpid():
+            found = self._found = os.getpid(), self._spans.here().get_tracer(self._name)
+        return found[1]
+
+    def start_span(self, *arguments: Any, **named: Any) -> Span:
+        """As the SDK's."""
+        return self._tracer().start_span(*arguments, **named)
+
+    @contextmanager  # the API's own works for coroutines as well, and is private
+    def start_as_current_span(  # type: ignore[override]
+        self, *arguments: Any, **named: Any
+    ) -> Iterator[Span]:
+        """As the SDK's."""
+        with self._tracer().start_as_current_span(*arguments, **named) as span:
+            yield span
+
+
+def spans_to(endpoint: str, service: str) -> SpansByProcess:
+    """To the collector at this URL, in the name of this service. Raises ``MeshError`` for what is not a URL of a collector, and
+    where the exporter is not installed (extra ``otel``)."""
+    from meshlib import otel
+
+    otel.tracer_provider(
+        endpoint, service=service
+    ).shutdown()  # says what is wrong with the URL, before anything begins
+    return SpansByProcess(lambda: otel.tracer_provider(endpoint, service=service))

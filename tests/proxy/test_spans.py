@@ -1,0 +1,67 @@
+"""Spans of the proxy: to a collector, from each process by a provider of its own."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from meshlib.problems import MeshError
+from meshlib.proxy.spans import SpansByProcess, spans_to
+from tests.support.otlp_receiver import OtlpReceiver
+from tests.support.proxy import Proxy
+from tests.support.resources import pod, service
+from tests.support.servers import EchoServer
+
+
+def test_a_process_makes_its_provider_with_its_first_span():
+    made = []
+
+    def make():
+        made.append(TracerProvider())
+        return made[-1]
+
+    spans = SpansByProcess(make)
+    tracer = spans.get_tracer("meshlib")
+    assert made == []
+    with tracer.start_as_current_span("a") as span:
+        assert span.get_span_context().is_valid
+    tracer.start_span("b").end()
+    assert len(made) == 1
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            tracer.start_span("c").end()
+            os.write(write, b"%d" % len(made))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 9) == b"2"
+    os.close(read)
+    os.close(write)
+    spans.shutdown()
+
+
+def test_what_is_shut_down_is_what_this_process_has_made():
+    SpansByProcess(lambda: pytest.fail("there was no span")).shutdown()
+
+
+def test_a_collector_has_a_url():
+    with pytest.raises(MeshError, match="jaeger:4318"):
+        spans_to("jaeger:4318", "web")
+
+
+def test_the_proxy_tells_a_collector_of_its_calls_and_goes_on_with_the_clients_trace():
+    trace = "80f198ee56343ba864fe8b2a57d3eff7"
+    with OtlpReceiver() as receiver, EchoServer("v1") as server:
+        found = [service("reviews"), pod("reviews", "v1", server.port)]
+        with Proxy(found, tracer_provider=spans_to(receiver.http, "web")) as proxy, proxy.client() as client:
+            for _ in range(2):
+                assert (
+                    client.get("/", "GET", "reviews:9080", f"traceparent: 00-{trace}-e457b5a2e4d86bd1-01").status == 200
+                )
+        told = receiver.spans
+    assert [seen["headers"]["traceparent"].split("-")[1] for seen in server.seen] == [trace] * 2
+    assert len(told) == 4  # a call and its attempt, twice
