@@ -15,6 +15,7 @@ from meshlib.policy.sidecar_headers import NOT_BELIEVED
 from tests.differential.envoy_process import require_envoy
 from tests.differential.inbound_envoy import HeadEcho, ask, free_port, inbound_envoy, listener, mutual
 from tests.support.credential_files import Files
+from tests.support.h2_client import Answer, H2Client
 from tests.support.identities import ByHand, World
 from tests.support.inbound_proxy import InboundProxy
 from tests.support.mesh_config import mesh_config
@@ -104,7 +105,7 @@ def sides(world: World, tmp_path_factory: Any) -> Iterator[dict[tuple[str, bool]
         try:
             for mode in MODES:
                 mesh = mesh_config(defaultConfig={"proxyHeaders": {"forwardedClientCert": mode}})
-                proxies.append(InboundProxy(app.port, mesh, identity=identity_of(world)).__enter__())
+                proxies.append(InboundProxy(app.port, mesh, identity=identity_of(world), policy_port=9080).__enter__())
             ours = dict(zip(MODES, proxies, strict=True))
             yield {(mode, secure): (port, ours[mode].port) for (mode, secure), port in ports.items()}
         finally:
@@ -120,6 +121,37 @@ def test_the_application_sees_the_same_headers(world: World, sides: dict[tuple[s
         envoy, ours = (seen(ask(port, request, context if secure else None)) for port in sides[mode, secure])
         if envoy != ours:
             differ.append((mode, secure, request, envoy, ours))
+    assert not differ, f"{len(differ)} of {CASES}, the first: {differ[0]}"
+
+
+def over_http2(port: int, request: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """``seen``, of the same request over HTTP/2 by prior knowledge."""
+    first, *lines = request.split(b"\r\n")[:-2]
+    headers = [(":method", "GET"), (":scheme", "http"), (":authority", "reviews:9080"), (":path", "/a/b?c=d")]
+    for line in lines:
+        name, _, value = line.partition(b": ")
+        if name.lower() not in NOT_IN_HTTP2:
+            headers.append((name.lower().decode(), value.decode("latin-1")))
+    with H2Client(port) as client:
+        stream = client.h2.get_next_available_stream_id()
+        client.h2.send_headers(stream, headers, end_stream=True)
+        client.answers[stream] = Answer()
+        client.flush()
+        answer = client.answer(stream)
+    return seen((b"HTTP/1.1 %d" % answer.status, bytes(answer.body)))
+
+
+NOT_IN_HTTP2 = (b"host", b"connection", b"keep-alive", b"proxy-connection")
+
+
+def test_the_application_sees_the_same_headers_of_what_came_over_http2(sides: dict[tuple[str, bool], tuple[int, int]]):
+    differ = []
+    for mode, _, request in cases():
+        if b"\xe9" in request:
+            continue  # the client of these tests speaks ASCII
+        envoy, ours = (over_http2(port, request) for port in sides[mode, False])
+        if envoy != ours:
+            differ.append((mode, request, envoy, ours))
     assert not differ, f"{len(differ)} of {CASES}, the first: {differ[0]}"
 
 
