@@ -1,5 +1,5 @@
-"""What a sidecar changes about the headers of a request before anything decides by them, in front of its application: which of
-them are not believed of whoever sends them, and what the application is told of the connection.
+"""What a sidecar changes about the headers of a request before anything decides by them: which of them are not believed of
+whoever sends them, and what an application behind it is told of the connection.
 
 As Envoy does it where it does not ``use_remote_address``, which Istio's sidecars do not: X-Forwarded-For stays as it came, and
 its last address is who the request is from; X-Forwarded-Proto is believed, and set where there is none; no request is internal,
@@ -44,6 +44,7 @@ FOR_THE_PROXY = METADATA | {DECORATOR}
 """Headers by which one sidecar tells another something: no application sees them."""
 
 _TAKEN_AWAY = NOT_BELIEVED | FOR_THE_PROXY
+_NOT_OUT = NOT_BELIEVED | {CLIENT_CERT}
 _BUT_METADATA = NOT_BELIEVED | {DECORATOR}
 _ENVOYS = b"\r\nx-envoy-"
 _PROTO = b"\r\nx-forwarded-proto:"
@@ -113,6 +114,16 @@ def inbound_lines(
         if cert is not None:
             added += b"%b: %b\r\n" % (CLIENT_CERT, cert)
     return lines + added, lower + added.lower()
+
+
+def outbound_lines(lines: bytes, lower: bytes) -> tuple[bytes, bytes]:
+    """The same of an application's own request, on its way out. Its proxy is the first to be asked, in plain text, so nobody
+    before has verified a certificate, and no request is internal: what the application says of either is taken away."""
+    if _CERT not in lower and not (_ENVOYS in lower and not NOT_BELIEVED.isdisjoint(_envoys(lower))):
+        return lines, lower
+    kept = [line for line in lines.split(_LINE_END)[:-1] if line.partition(b":")[0].lower() not in _NOT_OUT]
+    lines = b"".join([line + _LINE_END for line in kept])
+    return lines, _LINE_END + lines.lower()
 
 
 def _says(lower: bytes, name: bytes) -> bool | None:

@@ -20,6 +20,7 @@ from meshlib.engine.effects import Deliver, Send, Spawn
 from meshlib.engine.message import is_awaited
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.route import route
+from meshlib.policy.sidecar_headers import outbound_lines
 from meshlib.proxy import grpc, http2_attempt
 from meshlib.proxy.http2_attempt import Http2Attempt
 from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.proxy")
 
+CLIENT_CERT = b"\r\nx-forwarded-client-cert:"
 SERVICE_TIME = b"x-envoy-upstream-service-time"
 
 
@@ -135,6 +137,8 @@ class Forwarder:
             reply = replies.for_failure(Outcome(Failure.CLOSED))
             responder.respond(reply.status, reply.reason, reply.headers, reply.whole or b"", None)
             return None
+        if request.has_envoy_headers or CLIENT_CERT in request.lower:
+            request.relined(*outbound_lines(request.lines, request.lower))
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = route(live.snapshot, request)
         forwarding = Forwarding(self, call, responder)

@@ -101,6 +101,12 @@ class ProxyRequest:
             at = lower.find(key, start)
         return value.decode("latin-1")
 
+    def relined(self, lines: bytes, lower: bytes) -> None:
+        """It came with these header lines: before anybody has decided by others."""
+        self.lower = lower
+        self.has_envoy_headers = b"\r\nx-envoy-" in lower
+        self._received = self._headers = RawHead(lines)
+
     @property
     def lines(self) -> bytes:
         """The header lines, as they came."""

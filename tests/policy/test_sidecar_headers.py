@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.policy.forwarded_client_cert import ForwardClientCert
-from meshlib.policy.sidecar_headers import FOR_THE_PROXY, NOT_BELIEVED, inbound_lines, proto_line
+from meshlib.policy.sidecar_headers import FOR_THE_PROXY, NOT_BELIEVED, inbound_lines, outbound_lines, proto_line
 
 APPEND = ForwardClientCert.APPEND_FORWARD
 MINE = b'By=spiffe://td/a;Hash=1;Subject="";URI=spiffe://td/b'
@@ -109,3 +109,31 @@ def test_every_other_line_passes_in_its_order(pairs, secure):
         b"x-forwarded-proto",
         b"x-forwarded-client-cert",
     }
+
+
+# -- on the way out
+
+
+def sent(*lines: bytes) -> list[bytes]:
+    came = b"".join(line + b"\r\n" for line in lines)
+    lines_after, lower = outbound_lines(came, b"\r\n" + came.lower())
+    assert lower == b"\r\n" + lines_after.lower()
+    return lines_after.split(b"\r\n")[:-1]
+
+
+@pytest.mark.parametrize("name", [*sorted(NOT_BELIEVED), b"x-forwarded-client-cert"])
+def test_what_an_application_says_of_certificates_and_of_routing_does_not_go_out(name):
+    assert sent(b"Host: a", name.title() + b": 1", name + b":2", b"b: c") == [b"Host: a", b"b: c"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"X-Forwarded-For: 1.2.3.4",
+        b"X-Forwarded-Proto: https",
+        b"x-envoy-original-path: /",
+        b"X-Envoy-Peer-Metadata: a",
+    ],
+)
+def test_everything_else_goes_out_as_it_came(line):
+    assert sent(b"Host: a", line) == [b"Host: a", line]

@@ -19,6 +19,8 @@ from tests.support.h2_client import Answer, H2Client
 from tests.support.identities import ByHand, World
 from tests.support.inbound_proxy import InboundProxy
 from tests.support.mesh_config import mesh_config
+from tests.support.proxy import Proxy
+from tests.support.resources import pod, service
 
 CASES = 120
 MODES = [mode.value for mode in ForwardClientCert]
@@ -152,6 +154,23 @@ def test_the_application_sees_the_same_headers_of_what_came_over_http2(sides: di
         envoy, ours = (over_http2(port, request) for port in sides[mode, False])
         if envoy != ours:
             differ.append((mode, request, envoy, ours))
+    assert not differ, f"{len(differ)} of {CASES}, the first: {differ[0]}"
+
+
+def test_an_upstream_sees_the_same_headers_of_what_an_application_sends():
+    """On the way out: by the listener of Istio's outbound side."""
+    require_envoy()
+    port, differ = free_port(), []
+    out = listener("outbound", port, {"forward_client_cert_details": "SANITIZE", "server_name": "envoy"})
+    with HeadEcho() as app, inbound_envoy([out], app.port):
+        mesh = [service("reviews"), pod("reviews", "v1", app.port)]
+        with Proxy(mesh) as proxy:
+            for _, _, request in cases():
+                envoy, ours = (seen(ask(each, request)) for each in (port, proxy.port))
+                for _, headers in (envoy, ours):
+                    headers.pop(b"x-envoy-attempt-count", None)  # counted by the virtual host
+                if envoy != ours:
+                    differ.append((request, envoy, ours))
     assert not differ, f"{len(differ)} of {CASES}, the first: {differ[0]}"
 
 
