@@ -99,8 +99,10 @@ class ReceivedHead(RawHead):
         made._pairs = None
         made._lower = lower
         made._passed = None
+        made.special = self.special
         made.sized = self.sized
         made.coded = self.coded
+        made.folded = self.folded
         return made
 
     @property
