@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.engine import replies
+from meshlib.engine.wire_headers import ATTEMPT_COUNT
 from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy import grpc
@@ -22,7 +23,6 @@ from meshlib.transport.protocol.http2_codec import Code, Head
 from meshlib.transport.protocol.http2_response import fields, response_head
 from meshlib.transport.protocol.http2_server import ServerSession
 from meshlib.transport.protocol.http2_server_stream import ServerStream
-from meshlib.transport.protocol.raw_head import RawHead
 
 if TYPE_CHECKING:
     import random
@@ -46,6 +46,7 @@ ACKNOWLEDGED_IN = 1.0
 
 _ID = b"\r\nx-request-id:"
 _PROTO = b"\r\nx-forwarded-proto:"
+_PROTO_VALUE = len("x-forwarded-proto: ")
 _AUTHORIZATION = b"authorization:"
 _COOKIE = b"\r\ncookie:"
 _METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
@@ -73,20 +74,29 @@ class Port(Protocol):
 class Http2Request(ProxyRequest):
     """A request that came over HTTP/2."""
 
-    __slots__ = ()
+    __slots__ = ("fields", "host")
 
     version = "HTTP/2"
+    fields: list[tuple[bytes, bytes]]
+    """As they came, but for Host."""
+    host: bytes
 
     def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
         """As HTTP/2 writes it for this attempt, where rules have changed nothing and nothing is secret; else None."""
-        headers, lower, method = self.attempt_headers(attempt), self.lower, _METHODS.get(self.method)
-        if type(headers) is not RawHead or _AUTHORIZATION in lower or _COOKIE in lower or method is None:
+        lower, method = self.lower, _METHODS.get(self.method)
+        if self._headers is not self._received or self.has_envoy_headers or method is None:
+            return None
+        if _AUTHORIZATION in lower or _COOKIE in lower:
             return None
         # as nghttp2 has taken them: tokens in lower case, no blanks around values, and none that is for one connection
-        first, *rest = [line.split(b": ", 1) for line in headers.lines[:-2].split(b"\r\n")]
-        head: Any = [(b":method", method), (b":scheme", scheme), (b":authority", first[1]), (b":path", self.target)]
-        head += map(tuple, rest)
-        return head  # type: ignore[no-any-return]
+        return [
+            (b":method", method),
+            (b":scheme", scheme),
+            (b":authority", self.host),
+            (b":path", self.target),
+            *self.fields,
+            (ATTEMPT_COUNT, b"%d" % attempt),
+        ]
 
 
 class Http2Downstream(asyncio.Protocol):
@@ -275,15 +285,20 @@ class Http2Downstream(asyncio.Protocol):
     def forward(self, call: _Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for."""
         head = call.stream.head
-        lines, lower = head.lines, head.lower
+        lines, lower, fields = head.lines, head.lower, list(head.fields)
         if _ID not in lower:
-            made = b"x-request-id: %b\r\n" % new_request_id(self._listener.rng).encode()
+            number = new_request_id(self._listener.rng).encode()
+            fields.append((b"x-request-id", number))
+            made = b"x-request-id: %b\r\n" % number
             lines += made
             lower += made
         if _PROTO not in lower:
-            lines += self._listener.proto
-            lower += self._listener.proto
+            made = self._listener.proto
+            fields.append((b"x-forwarded-proto", made[_PROTO_VALUE:-2]))
+            lines += made
+            lower += made
         request = Http2Request(head.method, head.authority, target, lines, lower, body)
+        request.host, request.fields = head.authority, fields
         return self._listener.forwarder.forward(request, call)
 
 

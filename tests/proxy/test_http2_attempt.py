@@ -93,8 +93,8 @@ def test_the_rest_of_a_response_is_read_by_whoever_wants_it():
         assert b"".join([piece async for piece in outcome.body]) == b"later"
 
     def answer(peer: Peer, request: Request) -> None:
-        peer.head(request)
         held.append((peer, request))
+        peer.head(request)
 
     warm(answer, work)
 

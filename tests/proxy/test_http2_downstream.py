@@ -649,7 +649,10 @@ def test_nothing_is_read_after_the_end():
 
 def request_of(*lines: bytes, method: bytes = b"POST") -> Http2Request:
     text = b"".join(line + b"\r\n" for line in (b"host: reviews", *lines))
-    return Http2Request(method, b"reviews", b"/a", text, b"\r\n" + text, None)
+    request = Http2Request(method, b"reviews", b"/a", text, b"\r\n" + text, None)
+    request.host = b"reviews"
+    request.fields = [tuple(line.split(b": ")) for line in lines]  # type: ignore[misc]
+    return request
 
 
 def test_a_request_that_rules_have_not_changed_goes_on_as_it_came():
@@ -674,6 +677,7 @@ def test_what_rules_have_changed_and_unknown_methods_are_looked_at():
     request = request_of()
     request.headers = [(b"Host", b"other")]
     assert request.http2_head(1, b"http") is None
+    assert request_of(b"x-envoy-attempt-count: 9").http2_head(1, b"http") is None
 
 
 def test_calls_on_a_connection_that_is_there_need_no_task():

@@ -30,7 +30,8 @@ _line = b": ".join
 
 
 class RequestHead(NamedTuple):
-    """``lines``: header lines, each with its line end, Host first; ``lower``: the same in lower case behind a line end.
+    """``fields``: headers but for Host; ``lines``: header lines, each with its line end, Host first; ``lower``: the same in
+    lower case behind a line end.
     ``length``: of the body in bytes, None: nothing says. ``expects_continue``: the client waits for 100 before it sends it.
     ``protocol``: of an extended CONNECT, else b"". ``refused``: why the request goes no further, None: it does."""
 
@@ -38,6 +39,7 @@ class RequestHead(NamedTuple):
     target: bytes
     authority: bytes
     scheme: bytes
+    fields: Head
     lines: bytes
     lower: bytes
     length: int | None
@@ -115,8 +117,8 @@ def _refused(
     return read if isinstance(read, Refusal) else None
 
 
-def _lines(authority: bytes, headers: Head, names: list[bytes]) -> tuple[bytes, bytes]:
-    """Header lines with Host, and with one line of cookies, as HTTP/1.1 has them."""
+def _lines(authority: bytes, headers: Head, names: list[bytes]) -> tuple[Head, bytes, bytes]:
+    """Headers, and header lines with Host, with one line of cookies, as HTTP/1.1 has them."""
     # no step of bytecode a header but where one is not sent on as it came
     if b"te" in names and (b"te", b"trailers") not in headers:
         # nghttp2 takes any case of it, an upstream may not
@@ -127,7 +129,7 @@ def _lines(authority: bytes, headers: Head, names: list[bytes]) -> tuple[bytes, 
         if cookies:
             headers.append((b"cookie", b"; ".join(cookies)))
     lines = b"\r\n".join([b"host: " + authority, *map(_line, headers), b""])
-    return lines, b"\r\n" + lines.lower()
+    return headers, lines, b"\r\n" + lines.lower()
 
 
 def _bad(why: str) -> Refusal:
