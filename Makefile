@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # some images set it: every process that a test starts would then compile all of meshlib again, half of what its start costs
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
+.PHONY: binary help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -32,6 +32,7 @@ help:
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
+	@echo "make binary  meshlib without Python, as dist/meshlib-linux-ARCH.tar.xz; as root also tried in an empty root"
 	@echo "make release [GO=1]   make package, and what is in the way of a release; GO=1 tags it (docs/releasing.md)"
 	@echo "make typing  pyright on a sample application (mypy does so in make test)"
 	@echo "make clean   remove .venv and caches"
@@ -175,6 +176,14 @@ package: $(STAMP) $(RELEASE)/.installed
 	$(RELEASE)/bin/twine check --strict dist/*
 	$(BIN)/python -m pytest -q tests/packaging
 	$(BIN)/python -m tests.packaging.extras --quick --wheel dist/sidecarless-*.whl
+
+# the standalone binary, in a venv that has nothing else
+BINARY := $(VENV)-binary
+binary: $(STAMP)
+	@test -x $(BINARY)/bin/python || $(PYTHON) -m venv $(BINARY)
+	@$(BINARY)/bin/python -m pip install --quiet --disable-pip-version-check ".[http2,security,watch]" uvloop "pyinstaller>=6.11"
+	@$(BINARY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	$(BIN)/python -m tests.packaging.binary $(BINARY)/bin/python
 
 extras: $(STAMP)
 	$(BIN)/python -m tests.packaging.extras $(ARGS)

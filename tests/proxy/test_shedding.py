@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from meshlib.proxy.overload import Overload
 from meshlib.proxy.process import ProxySettings
+from tests.support.inbound_proxy import InboundProxy
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
@@ -30,3 +32,13 @@ def test_below_its_limits_nothing_is_turned_away() -> None:
         with Proxy(resources, settings) as proxy, proxy.client() as client:
             assert client.get().status == 200
             assert client.get().status == 200
+
+
+def test_requests_to_the_application_are_turned_away_too() -> None:
+    with EchoServer("v1") as server, InboundProxy(server.port) as proxy:
+        proxy.listener.overload = overload = Overload(lambda: 0.0, lambda: 2, lambda: 0.0, most_memory=1)
+        with proxy.client() as client:
+            response = client.get()
+            assert (response.status, response.header("x-envoy-overloaded")) == (503, "true")
+        assert overload.shed["memory"] == 1
+    assert server.seen == []

@@ -1,0 +1,164 @@
+"""``make binary``: the standalone ``meshlib`` of this tree, and whether it runs where there is no Python.
+
+PyInstaller makes a folder with everything, in a venv that has nothing else; ``dist/meshlib-linux-ARCH.tar.xz`` is that folder.
+Then, as root, an empty root with nothing but the C library and zlib is made, and the proxy in it forwards a request to a server
+outside. Where nobody is root that is said and left out.
+"""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).parents[2]
+WORK = ROOT / "build" / "binary"
+MEBIBYTE = 1024 * 1024
+SECONDS = 60.0
+MESH = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews, namespace: default}
+spec:
+  hosts: [reviews]
+  ports: [{number: 9080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1, ports: {http: PORT}}]
+"""
+
+
+def build(python: str) -> Path:
+    """The archive, made by the PyInstaller of ``python``'s venv."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    subprocess.run(
+        [
+            *(python, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "WARN"),
+            *("--onedir", "--strip", "--name", "meshlib", "--specpath", WORK, "--workpath", WORK / "work"),
+            *("--distpath", WORK, "--collect-submodules", "meshlib", "--collect-data", "meshlib"),
+            *("--exclude-module", "meshlib.testing", "--exclude-module", "meshlib.gunicorn"),
+            *("--copy-metadata", "sidecarless", "--copy-metadata", "opentelemetry-api"),
+            *(
+                word
+                for name in ("uvloop", "httptools", "ngh2", "h2", "watchfiles")
+                for word in ("--hidden-import", name)
+            ),
+            ROOT / "integrations" / "command" / "binary.py",
+        ],
+        check=True,
+        cwd=WORK,
+    )
+    archive = ROOT / "dist" / f"meshlib-linux-{platform.machine()}.tar.xz"
+    archive.parent.mkdir(exist_ok=True)
+    subprocess.run(["tar", "-C", WORK, "-cJf", archive, "meshlib"], check=True)
+    return archive
+
+
+def libraries(program: Path) -> list[Path]:
+    """What the loader needs for a program: itself, the C library, zlib; of the C library also what is loaded later."""
+    said = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    found = {Path(path) for path in re.findall(r"(/\S+)", said)}
+    of_c = next(path for path in found if path.name.startswith("libc.so"))
+    later = (
+        "libm.so.6",
+        "libpthread.so.0",
+        "libdl.so.2",
+        "librt.so.1",
+        "libutil.so.1",
+        "libresolv.so.2",
+        "libnss_dns.so.2",
+    )
+    return sorted(found | {of_c.parent / name for name in later if (of_c.parent / name).exists()})
+
+
+def empty_root(folder: Path, archive: Path) -> None:
+    """A root with the archive's content in /opt and the libraries that any distribution has."""
+    for name in ("opt", "tmp", "mesh", "dev", "etc"):
+        (folder / name).mkdir()
+    subprocess.run(["tar", "-C", folder / "opt", "-xJf", archive], check=True)
+    for library in libraries(folder / "opt" / "meshlib" / "meshlib"):
+        to = folder / library.relative_to("/")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(os.path.realpath(library), to)
+        to.chmod(0o755)
+
+
+class Hello(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def forwards(folder: Path) -> None:
+    """The proxy in the root ``folder`` checks its resources and forwards a request, with one process and with two."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (folder / "mesh" / "mesh.yaml").write_text(MESH.replace("PORT", str(server.server_address[1])))
+        command = [
+            "chroot",
+            str(folder),
+            "/opt/meshlib/meshlib",
+            "proxy",
+            "--config",
+            "/mesh",
+            "--outbound",
+            "127.0.0.1:0",
+        ]
+        checked = subprocess.run([*command, "--check"], capture_output=True, text=True, timeout=SECONDS)
+        assert checked.returncode == 0, checked.stderr
+        click.echo(checked.stdout.strip())
+        for workers in ("1", "2"):
+            process = subprocess.Popen([*command, "--workers", workers], stderr=subprocess.PIPE, text=True)
+            try:
+                assert process.stderr is not None
+                lines: list[str] = []
+                while not (found := re.search(r"listening on 127\.0\.0\.1:(\d+)", lines[-1] if lines else "")):
+                    line = process.stderr.readline()
+                    assert line, "".join(lines)
+                    lines.append(line)
+                client = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=SECONDS)
+                client.request("GET", "/", headers={"Host": "reviews:9080"})
+                assert client.getresponse().read() == b"hello"
+                client.close()
+                process.send_signal(2)
+                assert process.wait(SECONDS) == 0
+            finally:
+                process.kill()
+                process.wait()
+            click.echo(f"forwards in a root without Python, --workers {workers}")
+        server.shutdown()
+
+
+def main() -> None:
+    archive = build(sys.argv[1])
+    unpacked = sum(
+        path.stat().st_size for path in (WORK / "meshlib").rglob("*") if path.is_file() and not path.is_symlink()
+    )
+    click.echo(
+        f"{archive.relative_to(ROOT)}: {archive.stat().st_size / MEBIBYTE:.0f} MiB, {unpacked / MEBIBYTE:.0f} unpacked"
+    )
+    if os.geteuid() != 0:
+        click.echo("NOT TRIED in a root without Python: chroot needs root")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        empty_root(Path(folder), archive)
+        forwards(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
