@@ -16,12 +16,12 @@ from meshlib.proxy.notify import notify
 from meshlib.proxy.process import Inbound, ProxyProcess, ProxySettings, address_of, connections_each, run
 from meshlib.proxy.scope import about_others
 from meshlib.proxy.sockets import listening
-from meshlib.proxy.supervise import Fleet, Slots
 
 if TYPE_CHECKING:
     from meshlib.mesh import Mesh
     from meshlib.proxy.inbound_application import ApplicationAddress
     from meshlib.proxy.options import ProxyOptions
+    from meshlib.proxy.supervise import Slots
 
 log = logging.getLogger("meshlib.proxy")
 
@@ -61,6 +61,7 @@ def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool =
             log.info("%s", note)
         settings = _settings(options, space.connections)
         if options.workers > 1:
+            from meshlib.proxy.supervise import Fleet
 
             def all_ready() -> None:
                 _ready(outbound, inbound)

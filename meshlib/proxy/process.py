@@ -17,12 +17,10 @@ from meshlib.mesh.admin import MeshAdmin, Shown, responding
 from meshlib.problems import MeshError
 from meshlib.proxy.drain import Drain, Phase
 from meshlib.proxy.forward import Forwarder
-from meshlib.proxy.health import HealthPort
 from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.listener import Listener
 from meshlib.proxy.overload import Overload, ResidentMemory
-from meshlib.proxy.pages import CHANGING, proxy_pages
 from meshlib.proxy.shedding import Shedding
 from meshlib.proxy.spans import SpansByProcess
 from meshlib.transport.runtimes.lateness import LoopLateness
@@ -263,6 +261,11 @@ class ProxyProcess:
 
     def _show(self, undo: contextlib.ExitStack) -> None:
         """The admin endpoint, and the port for probes."""
+        if not self._settings.admin and self._health is None:
+            return
+        from meshlib.proxy.health import HealthPort
+        from meshlib.proxy.pages import CHANGING, proxy_pages
+
         began, pages = self._mesh._core.clock.monotonic(), proxy_pages(self)
         if self._settings.admin:
             admin = MeshAdmin(self._mesh, self._settings.admin, began, pages, CHANGING)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import shutil
 import signal
@@ -63,7 +64,9 @@ class Fleet:
         self._health = health
         self._ready = ready
         self._folder = tempfile.mkdtemp(prefix="meshlib-proxy-")  # of mode 0700
-        self.workers = Workers(count, self._work, clock, settings.drain, self._told)
+        self.workers = Workers(
+            count, self._work, clock, math.inf if settings.exit_on_zero else settings.drain, self._told
+        )
         self._pages = WorkerPages(
             lambda: self.workers.pids,
             asker(self._folder),

@@ -32,6 +32,8 @@ WELL = 10.0
 """Seconds after which a worker that dies has served well: it is replaced at once."""
 BEYOND_DRAIN = 5.0
 """Seconds beyond its own drain that a worker has to end."""
+LONGEST_WAIT = 3600.0
+"""Seconds that the system is asked to wait at once: it refuses very long ones."""
 FAILED = 1
 
 Work = Callable[[Callable[[], None], int, int], int]
@@ -45,7 +47,8 @@ def backoff(failures: int) -> float:
 
 
 class Workers:
-    """``run`` returns when all have ended: 0 after a signal, else the exit code of the one that could not start."""
+    """``run`` returns when all have ended: 0 after a signal, else the exit code of the one that could not start. ``drain``:
+    seconds that they have, ``math.inf`` for as long as they want."""
 
     def __init__(
         self, count: int, work: Work, clock: Clock, drain: float, told: Callable[[str], object] = lambda _: None
@@ -114,7 +117,7 @@ class Workers:
         waits = [max(0.0, due - now) for due, _ in self._due if self._until is None]
         if self._until is not None:
             waits.append(max(0.0, self._until - now))
-        for key, _ in self._selector.select(min(waits, default=None)):
+        for key, _ in self._selector.select(min([*waits, LONGEST_WAIT]) if waits else None):
             if key.fileobj is self._woken:
                 self._hear()
             else:

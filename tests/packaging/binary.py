@@ -145,7 +145,7 @@ def forwards(folder: Path) -> None:
 
 
 def main() -> None:
-    archive = build(sys.argv[1])
+    archive = build(os.path.abspath(sys.argv[1]))
     unpacked = sum(
         path.stat().st_size for path in (WORK / "meshlib").rglob("*") if path.is_file() and not path.is_symlink()
     )

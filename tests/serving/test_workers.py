@@ -44,7 +44,7 @@ sys.exit(code)
 class Parent:
     """A parent with its workers, in a process of its own; what they print is read line by line."""
 
-    def __init__(self, work: str, count: int = 2, drain: float = 20, told: str = "id") -> None:
+    def __init__(self, work: str, count: int = 2, drain: float | str = 20, told: str = "id") -> None:
         source = PARENT.format(
             work=textwrap.indent(textwrap.dedent(work), "    ").lstrip(), count=count, drain=drain, told=told
         )
@@ -171,3 +171,10 @@ def test_a_replacement_has_the_slot_of_the_one_that_died_and_the_parent_is_told_
         parent.process.terminate()
         assert parent.line() == "told stopping 0 1 False"
         assert parent.line() == "parent 0"
+
+
+def test_workers_may_drain_as_long_as_they_want() -> None:
+    with Parent(SERVES, drain="float('inf')") as parent:
+        assert {parent.line()[:5], parent.line()[:5]} == {"ready"}
+        parent.process.terminate()
+        assert [parent.line() for _ in range(3)] == ["drained", "drained", "parent 0"]
