@@ -247,7 +247,8 @@ class ProxyProcess:
         loop = self._loop
         handled = {
             signal.SIGTERM: self.terminate,
-            signal.SIGINT: self.stop,
+            # Ctrl-C reaches workers, too, and their parent tells them: once is enough
+            signal.SIGINT: self.stop if self._parent < 0 else lambda: None,
             signal.SIGHUP: self._hangup,
             signal.SIGUSR1: self._reopen_logs,
         }

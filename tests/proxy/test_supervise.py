@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +109,25 @@ def test_drained_listeners_stay_closed_whoever_replaces_a_worker_and_leave_no_qu
         assert eventually(lambda: workers_of(admin, "DRAINING").get(0, pids[0]) != pids[0])
         assert refused(port)
         assert ask(admin, "/ready")[0] == 503
+
+
+def test_ctrl_c_reaches_all_and_what_is_under_way_is_finished(tmp_path: Path, server: EchoServer) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_handler: Any) -> bool:
+        begun.set()
+        go_on.wait(20)
+        return False
+
+    server.behave = wait
+    with ProxyCommand(tmp_path, server.port, "--workers", "2", "--drain", "20") as proxy, proxy.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+        assert begun.wait(20)
+        os.killpg(proxy.process.pid, signal.SIGINT)
+        with proxy.client() as late:
+            late.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+            go_on.set()
+            assert (client.response().status, late.response().status) == (200, 200)
 
 
 def refused(port: int) -> bool:
