@@ -77,6 +77,7 @@ def test_status_tells_what_counts():
             "enableAutoMtls": True,
             "meshMTLS": {"minProtocolVersion": "TLSV1_2"},
             "extensionProviders": {"authz": "", "bad": "port 0 is outside 1..65535"},
+            "metadataExchangeHeaders": "UNDEFINED",
         }
 
 
