@@ -19,6 +19,7 @@ import trustme
 from benchmarks import proxy_tools
 from tests.support.eventually import eventually
 from tests.support.go_tools import found, needs
+from tests.support.inbound_proxy import InboundProxy
 from tests.support.proxy import Proxy
 from tests.support.resources import destination_rule, pod, service
 from tests.support.servers import EchoServer
@@ -74,9 +75,15 @@ def upstream():
         yield made
 
 
+def before_an_application(upstream):
+    return InboundProxy(upstream.port, own=resources("reviews", "http", upstream.port, upstream.port))
+
+
 @needs("h2spec")
-def test_h2spec_passes_144_of_145(upstream):
-    with proxy_before("http", upstream.port) as proxy:
+@pytest.mark.parametrize("side", ["outbound", "inbound"])
+def test_h2spec_passes_144_of_145(upstream, side):
+    made = proxy_before("http", upstream.port) if side == "outbound" else before_an_application(upstream)
+    with made as proxy:
         done = subprocess.run(
             [found("h2spec") or "", "-h", "localhost", "-p", str(proxy.port), "-o", "3"],
             capture_output=True,
@@ -127,9 +134,16 @@ def over_tls(tmp_path_factory):
         yield proxy
 
 
+@pytest.fixture(scope="module")
+def inbound():
+    with interop_server() as port:
+        with InboundProxy(port, own=resources("reviews", "grpc", port, port)) as proxy:
+            yield proxy
+
+
 @needs("interop-client", "interop-server")
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("way", ["plaintext", "over_tls"])
+@pytest.mark.parametrize("way", ["plaintext", "over_tls", "inbound"])
 def test_grpc_go_talks_to_grpc_go_through_the_proxy(request, way, case):
     proxy = request.getfixturevalue(way)
     command = [found("interop-client") or "", "-server_host", "localhost", "-server_port", str(proxy.port)]
