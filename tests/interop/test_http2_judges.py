@@ -85,7 +85,7 @@ def test_h2spec_passes_144_of_145(upstream, side):
     made = proxy_before("http", upstream.port) if side == "outbound" else before_an_application(upstream)
     with made as proxy:
         done = subprocess.run(
-            [found("h2spec") or "", "-h", "localhost", "-p", str(proxy.port), "-o", "3"],
+            [found("h2spec") or "", "-h", "localhost", "-p", str(proxy.port), "-o", str(SECONDS // 4)],
             capture_output=True,
             text=True,
             timeout=SECONDS,
