@@ -13,6 +13,7 @@ help:
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
 	@echo "make demo-secure   Bookinfo with identities: mTLS by our own CA, rotations, tokens, policies, a real Envoy"
 	@echo "make demo-sidecar  Bookinfo of services that know nothing of a mesh, a meshlib proxy beside each"
+	@echo "make demo-polyglot   a shop in Node.js and Go behind meshlib proxy, and Python: mTLS, canary, retries (examples/polyglot)"
 	@echo "make test    lint, types, import direction and all tests"
 	@echo "make plain   the tests of what has shortcuts, without any of them (MESHLIB_PLAIN=1)"
 	@echo "make httpx-versions   generated requests through mesh clients and httpx's own, over other versions of httpx"
@@ -59,6 +60,10 @@ demo-secure: $(STAMP)
 
 demo-sidecar: $(STAMP)
 	$(BIN)/meshlib demo sidecar $(ARGS)
+
+.PHONY: demo-polyglot
+demo-polyglot: $(STAMP)
+	$(BIN)/python examples/polyglot/run.py $(ARGS)
 
 # an old generator: its stubs work with every protobuf and grpcio that meshlib allows, those of a newer one ask for as new a
 # runtime. A test regenerates with the newest and compares.
