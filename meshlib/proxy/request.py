@@ -105,7 +105,10 @@ class ProxyRequest:
         """It came with these header lines: before anybody has decided by others."""
         self.lower = lower
         self.has_envoy_headers = b"\r\nx-envoy-" in lower
-        self._received = self._headers = RawHead(lines)
+        self._received = RawHead(lines)
+        self._headers = RawHead(
+            lines
+        )  # another one: what was noted of the head as it came does not go out (``http2_head``)
 
     @property
     def lines(self) -> bytes:

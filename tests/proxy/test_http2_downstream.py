@@ -209,6 +209,15 @@ def test_a_unary_call_of_grpc_with_trailers():
         assert proxy.metric("istio_requests_total", request_protocol="grpc", grpc_response_status="0") == 1
 
 
+def test_what_an_application_says_of_certificates_and_routing_does_not_go_out():
+    with H2Server(echo) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(3):  # on a new connection, and on one that is there
+            assert client.get("/", x_forwarded_client_cert="By=a", x_envoy_retry_on="5xx", x_mine="1").status == 200
+        said = [[name for name, _ in request.headers] for request in server.requests]
+        assert all(b"x-mine" in names for names in said)
+        assert not any(b"x-forwarded-client-cert" in names or b"x-envoy-retry-on" in names for names in said)
+
+
 def test_both_directions_of_a_stream_go_on_at_once():
     peers = []
     with H2Server(lambda peer, request: peers.append((peer, request)), early=True) as server:
