@@ -70,10 +70,11 @@ class Fleet:
         self._pages = WorkerPages(
             lambda: self.workers.pids,
             asker(self._folder),
-            lambda: self.workers.stopping,
-            lambda: os.kill(os.getpid(), signal.SIGTERM),
+            lambda: self._ending or self.workers.stopping,
+            self._end,
             self._let_go,
         )
+        self._ending = False  # from the moment that it is asked to
         self._drained: bool | None = (
             None  # whether listeners are to accept no more: those for callers alone, or (False) all
         )
@@ -106,6 +107,11 @@ class Fleet:
         else:
             notify("STOPPING=1")
             self._let_go(inbound_only=False)
+
+    def _end(self) -> None:
+        """As SIGTERM does, from another thread."""
+        self._ending = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _let_go(self, inbound_only: bool) -> None:
         """Have workers alone hold the sockets: what they close is closed, and not a queue that nobody serves."""
