@@ -186,7 +186,7 @@ def echo_servers(*scripts: Any) -> Iterator[list[EchoServer]]:
         ]
 
 
-def eventually(condition: Any, seconds: float = 5.0) -> bool:
+def eventually(condition: Any, seconds: float = 20.0) -> bool:
     """Wait for what other threads do; False when it did not come."""
     end = time.monotonic() + seconds
     while not condition():
