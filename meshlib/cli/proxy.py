@@ -188,7 +188,12 @@ def proxy(
         who = _workload({name: value for name, value in named.items() if value is not None})
         spans = _spans(otlp, who)
         if check:
-            _check(options, lambda: _mesh(options.configs, who, make_identity(cert, key, bundles), None, watch=False))
+            _check(
+                options,
+                lambda: _mesh(
+                    options.configs, who, make_identity(cert, key, bundles), None, watch=False, https_rules="istio"
+                ),
+            )
             return
         from meshlib.proxy.launch import launch
 
@@ -202,6 +207,7 @@ def proxy(
                 None,
                 watch=watch,
                 tracer_provider=spans,
+                https_rules="istio",
             ),
             share=reuse_port,
         )

@@ -13,6 +13,7 @@ from meshlib.cli.options import EXIT_PROBLEMS, FOLDER, PLACE, identity_options, 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
+    from meshlib.compiler.compile import HttpsRules
     from meshlib.identity.identity import Identity
     from meshlib.mesh import Mesh
     from meshlib.workload import Workload
@@ -220,6 +221,7 @@ def _mesh(
     *,
     watch: bool = True,
     tracer_provider: TracerProvider | None = None,
+    https_rules: HttpsRules | None = None,
 ) -> Mesh:
     from meshlib.mesh import Mesh
     from meshlib.mesh.access_log import from_env
@@ -232,6 +234,7 @@ def _mesh(
         identity=identity,
         admin=admin,
         tracer_provider=tracer_provider,
+        https_rules=https_rules or "mesh",
         access_log=to,
         access_log_format=form,
         access_log_rate=rate,

@@ -308,6 +308,7 @@ def _with_tcp(limits: CircuitLimits, tcp: TcpPool) -> CircuitLimits:
         max_connections=tcp.max_connections or limits.max_connections,
         connect_timeout=tcp.connect_timeout or limits.connect_timeout,
         idle_timeout=tcp.idle_timeout or limits.idle_timeout,
+        tcp_idle_timeout=limits.tcp_idle_timeout if tcp.idle_timeout is None else tcp.idle_timeout,
         max_connection_duration=tcp.max_connection_duration or None,
         tcp_keepalive=keepalive,
     )

@@ -18,7 +18,7 @@ from meshlib.policy.fault import FaultPolicy, draw
 from meshlib.policy.retry import ASKED, asked_timeouts, merge_request_headers
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import Rule
+    from meshlib.compiler.routes import Destination, Rule
     from meshlib.engine.call import Call
     from meshlib.engine.explanation import Exchange
     from meshlib.engine.tally import Tally
@@ -42,6 +42,12 @@ def no_route(call: Call) -> Outcome:
     return replies.no_route()
 
 
+def no_cluster(call: Call, destination: Destination) -> Outcome:
+    """The rule leads to a host, subset or port that does not exist."""
+    call.record.add_flag("NC")
+    return replies.no_cluster(_noted(call.record, destination.lack))
+
+
 def caller_gave_up(call: Call) -> Outcome:
     """The caller's read timeout has passed: as if it had hung up on a sidecar."""
     call.record.add_flag("DC")
@@ -54,7 +60,7 @@ def before_sending(call: Call, rule: Rule, caller_deadline: float) -> Generator[
         response = yield from _inject(call, rule.fault, caller_deadline)
         if response is not None:
             return response
-    record, destination = call.record, call.record.destination
+    destination = call.record.destination
     if rule.cors is not None:
         allowed = rule.cors.preflight(call.request.method, call.request.header)
         if allowed is not None:
@@ -62,8 +68,7 @@ def before_sending(call: Call, rule: Rule, caller_deadline: float) -> Generator[
     if destination is None:
         return change_response(call, own_response(call, rule))
     if not destination.cluster:
-        record.add_flag("NC")
-        return change_response(call, replies.no_cluster(_noted(record, destination.lack)))
+        return change_response(call, no_cluster(call, destination))
     if rule.rewrite is not None or destination.request_ops or destination.authority:
         change_request(call, rule, destination)
     return None

@@ -26,6 +26,16 @@ def route(snapshot: Snapshot, view: RequestView) -> Exchange:
     return Exchange(vhost, rule, snapshot.version)
 
 
+def route_connection(snapshot: Snapshot, authority: str) -> Exchange:
+    """Where a connection goes whose bytes nobody reads: to ``authority``, a host and port, as a sidecar forwards one whose
+    server name (SNI) is that host. Needs a snapshot of ``https_rules="istio"``. HTTP that is told apart by its requests is
+    none of them: its ports know no such connection, and it is as one to outside the mesh."""
+    vhost = snapshot.virtual_host(authority, "https")
+    if not (vhost.tcp or snapshot.is_unknown(vhost)):
+        vhost = snapshot.passthrough if snapshot.allow_any else snapshot.blocked
+    return Exchange(vhost, vhost.single or next(iter(vhost.rules), None), snapshot.version)
+
+
 def straight(snapshot: Snapshot, path: VirtualHost) -> Exchange:
     """The one rule of a virtual host that was compiled for a call of the mesh's own. Where a reload has taken its cluster away
     meanwhile, there is none."""

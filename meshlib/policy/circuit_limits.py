@@ -14,13 +14,14 @@ UNLIMITED = 2**32 - 1
 @dataclass(frozen=True, slots=True)
 class CircuitLimits:
     """Counts per client process and cluster; times in seconds (None: no limit). ``max_requests_per_connection`` 0 means
-    no limit; ``http2_keepalive`` is (interval, timeout). Despite their names ``http1_max_pending_requests`` and
-    ``http2_max_requests`` count for both protocols."""
+    no limit, as ``tcp_idle_timeout`` (of connections that are no HTTP) 0; ``http2_keepalive`` is (interval, timeout). Despite
+    their names ``http1_max_pending_requests`` and ``http2_max_requests`` count for both protocols."""
 
     max_connections: int = UNLIMITED
     connect_timeout: float = 10.0
     idle_timeout: float = 3600.0
     max_connection_duration: float | None = None
+    tcp_idle_timeout: float = 3600.0
     http1_max_pending_requests: int = UNLIMITED
     http2_max_requests: int = UNLIMITED
     max_requests_per_connection: int = 0

@@ -1,8 +1,9 @@
-"""Where an HTTP/1.1 request wants to go: authority and path, out of its target and its Host."""
+"""Where an HTTP/1.1 request wants to go: authority and path, out of its target and its Host; of CONNECT host and port."""
 
 from __future__ import annotations
 
 import re
+import socket
 from typing import TYPE_CHECKING
 
 from meshlib.proxy.forwarded_path import forwarded_path
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 _URL = re.compile(rb"(?i:http)://([^/?]*)(.*)", re.DOTALL)
 _NAMED = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 """The authority of a URL, of which Envoy takes less than of Host; no userinfo."""
+_HOST_AND_PORT = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
 MAX_PORT = 65535
+MAX_NAME = 255
+"""Bytes of a name, or of an address in brackets."""
 
 
 def destination(head: RequestHead, normalization: Normalization) -> tuple[bytes, bytes]:
@@ -24,12 +28,38 @@ def destination(head: RequestHead, normalization: Normalization) -> tuple[bytes,
     ``Refused``."""
     target, authority = head.target, head.host
     if head.method == b"CONNECT":
-        raise Refused(501 if target[:1] != b"/" else 400, "CONNECT is not supported yet")
+        raise Refused(501 if target[:1] != b"/" else 400, "CONNECT is not taken here")
     if target[:1] != b"/":
         authority, target = _of_url(head)
     elif not is_authority(authority.decode("latin-1")):
         raise Refused(400, "the request's Host is empty or not one")
     return authority, forwarded_path(target, normalization)
+
+
+def connect_authority(head: RequestHead) -> bytes:
+    """Host and port that a CONNECT asks for (RFC 9112, 3.2.3), both of them said, and said once: a Host that names another one
+    is refused, as is a body. Raises ``Refused``."""
+    target = head.target
+    if _HOST_AND_PORT.fullmatch(target) is None:
+        raise Refused(400, "the target of CONNECT is not HOST:PORT")
+    name, _, port = target.rpartition(b":")
+    if int(port) > MAX_PORT or len(name) > MAX_NAME or b".." in name or (name[:1] == b"[" and not _is_ipv6(name)):
+        raise Refused(400, "the target of CONNECT has no host or no port that could be one")
+    if head.host.lower() not in (target.lower(), name.lower()):
+        raise Refused(400, "Host names something else than the target of CONNECT")
+    if head.length != 0:
+        raise Refused(400, "CONNECT has a body")
+    if head.upgrade:
+        raise Refused(400, "CONNECT asks for another protocol, too")
+    return target
+
+
+def _is_ipv6(name: bytes) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, name[1:-1].decode("ascii"))
+    except OSError:
+        return False
+    return True
 
 
 def _of_url(head: RequestHead) -> tuple[bytes, bytes]:

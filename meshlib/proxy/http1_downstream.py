@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
-from meshlib.proxy.destination import destination
+from meshlib.proxy.connect_request import ConnectRequest
+from meshlib.proxy.destination import connect_authority, destination
 from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.slow_clients import Wait
-from meshlib.proxy.tunnel import Tunnel
+from meshlib.proxy.tunnel import Leaves, Tunnel
 from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
 from meshlib.transport.protocol.http1_response import (
     LAST_CHUNK,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator
 
+    from meshlib.proxy.connect import ConnectClient
+    from meshlib.proxy.connect_tunnel import ConnectTunnel
     from meshlib.proxy.forward import Forwards, UnderWay
     from meshlib.transport.upstream.switched import AsyncSwitched
 
@@ -41,11 +44,18 @@ PIPELINED = 64 * 1024
 """Bytes that a client may send ahead of its turn, and of a body that nobody has taken yet, until its connection is no longer
 read."""
 
+_CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ID = b"x-request-id:"
 _PROTO = b"x-forwarded-proto:"
 _HOST = b"\r\nhost:"
 _LINE_END = b"\r\n"
+
+
+class Connects(Protocol):
+    """What makes tunnels: a ``Listener`` of the outbound side."""
+
+    def connect(self, request: ConnectRequest, client: ConnectClient, /) -> UnderWay | None: ...
 
 
 class Port(Protocol):
@@ -59,6 +69,10 @@ class Port(Protocol):
     def forwarder(self) -> Forwards: ...
     @property
     def draining(self) -> bool: ...
+    @property
+    def tunnels(self) -> Connects | None:
+        """What takes CONNECT; None: it is not taken here."""
+        ...
 
     def opened(self, connection: Http1Downstream) -> None: ...
     def closed(self, connection: Http1Downstream) -> None: ...
@@ -98,7 +112,7 @@ class Http1Downstream(asyncio.Protocol):
         self._paused = False
         self.writable = True
         self._drained: asyncio.Future[None] | None = None
-        self._tunnel: Tunnel | None = None
+        self._tunnel: Leaves | None = None
         self._turn = 0  # requests and pieces of bodies that have come
 
     # -- asyncio's callbacks --------------------------------------------------------------------------------------------
@@ -122,7 +136,8 @@ class Http1Downstream(asyncio.Protocol):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        return False  # as in Envoy, a client that sends no more wants no more either
+        # as in Envoy, a client of HTTP that sends no more wants no more either
+        return self._tunnel is not None and self._tunnel.ended()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener.closed(self)
@@ -187,15 +202,21 @@ class Http1Downstream(asyncio.Protocol):
             head = self._reader.head()
             if head is None:
                 return
-            request = self._request_of(head)
+            connects = self._listener.tunnels if head.method == b"CONNECT" else None
+            request = self._request_of(head) if connects is None else _tunnel_of(head)
         except Refused as refused:
             self._refuse(refused)
             return
         self._busy = True
         self._turn += 1
-        self._close = self._close or head.close or bool(head.upgrade)  # what follows an upgrade is no HTTP
         self._to_head = head.method == b"HEAD"
-        forwarding = self._listener.forwarder.forward(request, self)
+        forwarding: UnderWay | None
+        if connects is not None and isinstance(request, ConnectRequest):
+            self._close = True  # what follows may be no HTTP, even where it has come to nothing
+            forwarding = connects.connect(request, self)
+        else:
+            self._close = self._close or head.close or bool(head.upgrade)  # what follows an upgrade is no HTTP
+            forwarding = self._listener.forwarder.forward(request, self)
         if self._busy:  # the response may have been sent already
             self._forwarding = forwarding
 
@@ -324,13 +345,26 @@ class Http1Downstream(asyncio.Protocol):
         self._forwarding = None
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
         self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines))
-        self._tunnel = Tunnel(self._listener.forwarder.loop, self.transport, upstream)
+        self._leave(Tunnel(self._listener.forwarder.loop, self.transport, upstream))
+
+    def connected(self, tunnel: ConnectTunnel) -> None:
+        """200 to CONNECT: bytes go both ways from here on."""
+        self._forwarding = None
+        self.transport.write(_CONNECTED)
+        tunnel.join(self.transport)
+        self._leave(tunnel)
+        if not self.writable:
+            tunnel.writable(False)
+
+    def _leave(self, tunnel: Leaves) -> None:
+        """No HTTP any more: what has come ahead is the first of the rest."""
+        self._tunnel = tunnel
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
         ahead = self._reader.all()
         if ahead:
-            self._tunnel.received(ahead)
+            tunnel.received(ahead)
 
     async def drained(self) -> None:
         """Until the client takes more."""
@@ -422,6 +456,11 @@ class _Source:
                 return
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+
+
+def _tunnel_of(head: RequestHead) -> ConnectRequest:
+    """Raises ``Refused``."""
+    return ConnectRequest(connect_authority(head), head.lines, head.lower)
 
 
 def _with_host(lines: bytes, lower: bytes, authority: bytes) -> bytes:

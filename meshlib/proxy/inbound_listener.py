@@ -140,6 +140,9 @@ class InboundConnection:
 
     __slots__ = ("_details", "_element", "_listener", "_local_ip", "_peer", "_tls", "core", "loop", "proto", "rng")
 
+    tunnels = None
+    """CONNECT is not for an application."""
+
     def __init__(self, listener: InboundListener, tls: TlsPeer | None) -> None:
         self._listener = listener
         self._tls = tls  # and with it the connection, which is judged for as long as this serves it

@@ -8,14 +8,18 @@ import random
 import socket
 from typing import TYPE_CHECKING, Protocol
 
+from meshlib.proxy.connect import connect
 from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.http2_downstream import Http2Downstream
 from meshlib.proxy.http_version import Chosen, HttpVersion
+from meshlib.proxy.shedding import turn_away
 from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshlib.proxy.connect import ConnectClient, Connecting
+    from meshlib.proxy.connect_request import ConnectRequest
     from meshlib.proxy.forward import Forwarder
     from meshlib.proxy.overload import Overload
     from meshlib.transport.protocol.http1_request import Refused
@@ -103,6 +107,18 @@ class Listener:
         if not self._looks:
             self._looks = True
             self.forwarder.loop.call_later(EVERY, self._look_again)
+
+    @property
+    def tunnels(self) -> Listener | None:
+        """What takes CONNECT."""
+        return self
+
+    def connect(self, request: ConnectRequest, client: ConnectClient) -> Connecting | None:
+        """Begin a tunnel; ``client`` is told. None: it is not begun."""
+        if self.overload is not None and self.overload.refuses_request():
+            turn_away(client)
+            return None
+        return connect(self.forwarder, request, client)
 
     def passed_on(self, connection: Downstream) -> None:
         """It goes on as another object, which has yet to say that it is open."""

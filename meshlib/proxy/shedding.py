@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.proxy.forward import Forwarder, Forwarding, Responder
 from meshlib.proxy.overload import BODY, HEADERS, STATUS, Overload
 
 if TYPE_CHECKING:
+    from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.request import ProxyRequest
     from meshlib.transport.core.mesh_core import MeshCore
 
@@ -27,6 +28,14 @@ class Shedding(Forwarder):
         return super().forward(request, responder)
 
 
-def turn_away(responder: Responder) -> None:
+class Told(Protocol):
+    """Who is told: a ``Responder``, or who has sent CONNECT."""
+
+    def respond(
+        self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None, /
+    ) -> None: ...
+
+
+def turn_away(responder: Told) -> None:
     """Envoy's response."""
     responder.respond(STATUS, b"Service Unavailable", HEADERS, BODY, None)

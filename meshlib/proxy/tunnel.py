@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
 
 from meshlib.transport.upstream.switched import AsyncSwitched
 
 AHEAD = 256 * 1024
 """Bytes of a client that wait for the upstream until the client is no longer read."""
 READ = 64 * 1024
+
+
+class Leaves(Protocol):
+    """What the bytes of a connection go through that speaks HTTP no more: a ``Tunnel`` or a ``ConnectTunnel``."""
+
+    def received(self, data: bytes) -> None:
+        """From the client."""
+        ...
+
+    def ended(self) -> bool:
+        """The client sends no more. Whether it may still be written to."""
+        ...
+
+    def writable(self, writable: bool) -> None:
+        """Whether the client takes what is written."""
+        ...
+
+    def lost(self) -> None:
+        """The client has gone."""
+        ...
 
 
 class Tunnel:
@@ -37,6 +57,10 @@ class Tunnel:
         if self._size > AHEAD and not self._paused:
             self._paused = True
             self._downstream.pause_reading()
+
+    def ended(self) -> bool:
+        """The client sends no more, and so, as in Envoy, wants no more."""
+        return False
 
     def writable(self, writable: bool) -> None:
         """Whether the client takes what is written."""

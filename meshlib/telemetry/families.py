@@ -57,6 +57,9 @@ LABELS = (
 PEER_LABELS = LABELS[: LABELS.index("request_protocol")]
 """Those of the two peers: gRPC messages are counted by them, and by nothing of the response."""
 
+CONNECTION_LABELS = (*PEER_LABELS, "request_protocol", "response_flags", "connection_security_policy")
+"""Of connections whose bytes nobody reads."""
+
 BUCKETS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000,
            3_600_000)  # fmt: skip
 
@@ -76,6 +79,15 @@ class MessageFamilies(NamedTuple):
     responses: CountsByNames
 
 
+class TcpFamilies(NamedTuple):
+    """What is counted of connections whose bytes nobody reads."""
+
+    opened: CountsByNames
+    closed: CountsByNames
+    sent: CountsByNames
+    received: CountsByNames
+
+
 class SizeFamilies(NamedTuple):
     """Bytes of heads and bodies."""
 
@@ -85,6 +97,7 @@ class SizeFamilies(NamedTuple):
 
 _families: weakref.WeakKeyDictionary[CollectorRegistry, Families] = weakref.WeakKeyDictionary()
 _message_families: weakref.WeakKeyDictionary[CollectorRegistry, MessageFamilies] = weakref.WeakKeyDictionary()
+_tcp_families: weakref.WeakKeyDictionary[CollectorRegistry, TcpFamilies] = weakref.WeakKeyDictionary()
 _size_families: weakref.WeakKeyDictionary[CollectorRegistry, SizeFamilies] = weakref.WeakKeyDictionary()
 
 
@@ -117,6 +130,20 @@ def message_families(registry: CollectorRegistry) -> MessageFamilies:
         found = _message_families[registry] = MessageFamilies(
             _counts(registry, "istio_request_messages_total", "Messages of gRPC requests.", PEER_LABELS),
             _counts(registry, "istio_response_messages_total", "Messages of gRPC responses.", PEER_LABELS),
+        )
+    return found
+
+
+def tcp_families(registry: CollectorRegistry) -> TcpFamilies:
+    """Those of a registry; who forwards no connections does not register them."""
+    found = _tcp_families.get(registry)
+    if found is None:
+        labels = CONNECTION_LABELS
+        found = _tcp_families[registry] = TcpFamilies(
+            _counts(registry, "istio_tcp_connections_opened_total", "Connections that were opened.", labels),
+            _counts(registry, "istio_tcp_connections_closed_total", "Connections that were closed.", labels),
+            _counts(registry, "istio_tcp_sent_bytes_total", "Bytes to who has connected.", labels),
+            _counts(registry, "istio_tcp_received_bytes_total", "Bytes from who has connected.", labels),
         )
     return found
 

@@ -19,6 +19,7 @@ from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.sizes import messages, response_size
 from meshlib.telemetry.tables import CallSeries, CountSeries, NewCount
 from meshlib.telemetry.tag_overrides import AS_THEY_ARE
+from meshlib.telemetry.tcp_series import TcpSeries, tcp_series
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -143,6 +144,14 @@ class Metrics:
             if found.served is not None and self._evaluated is None:
                 self._served.learn(key, found.served)
         found.observe(call, (now - call.record.started) * 1000.0)
+
+    def connection(self, call: Call, now: float) -> TcpSeries:
+        """Where a connection that is open, or has failed, is counted."""
+        why = _failure(call.record)
+        if why:
+            self._failed.setdefault(why, NewCount()).inc()
+        values = () if self._evaluated is None else self._evaluated.values(call, now, self._labels)
+        return tcp_series(self._registry, self._tags, self._labels(call), values)
 
     def traced(self, call: Call, now: float, trace: Mapping[str, str]) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""

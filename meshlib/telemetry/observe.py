@@ -28,6 +28,7 @@ from meshlib.telemetry.inbound_metrics import InboundMetrics
 from meshlib.telemetry.inbound_tracing import InboundTracing, ServedSpan
 from meshlib.telemetry.metrics import Metrics
 from meshlib.telemetry.tag_overrides import made, overrides_of, served
+from meshlib.telemetry.tcp_series import UNCOUNTED, TcpSeries
 from meshlib.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -320,6 +321,32 @@ class Telemetry(Watcher[Call, CallSpan]):
         if outcome is not None:
             outcome.body = None
         super().broken(call, span)
+
+    def connected(self, call: Call) -> TcpSeries:
+        """A connection is open whose bytes nobody reads: where they are counted, and who ``disconnected``."""
+        try:
+            series = self._metrics.connection(call, self._clock())
+            series.opened.inc()
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the connection goes on)
+            self._failed()
+            return UNCOUNTED
+        return series
+
+    def disconnected(self, call: Call, series: TcpSeries) -> None:
+        """It is over."""
+        now = self._clock()
+        try:
+            series.closed.inc()
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the connection has ended well)
+            self._failed()
+        if self.remember is not None:
+            self._tell(call, None, now, late=False)
+        if self._logs is not None:
+            self._write(self._logs, call, None, now)
+
+    def not_connected(self, call: Call) -> None:
+        """There was none to be had: opened and closed at once, with the flags of what was wrong."""
+        self.disconnected(call, self.connected(call))
 
     def _do(self, method: Callable[..., None], *arguments: object) -> None:
         try:

@@ -111,6 +111,10 @@ class AsTheyAre:
         """As ``TagOverrides``'."""
         return table.labels(*labels)
 
+    def counts(self, _metric: str, table: CountsByNames, _names: Labels, labels: Labels, _values: Labels) -> Count:
+        """As ``TagOverrides``'."""
+        return table.labels(*labels)
+
 
 AS_THEY_ARE = AsTheyAre()
 
@@ -207,12 +211,16 @@ class TagOverrides(Generic[CallIn]):
     def messages(self, metric: str, table: CountsByNames, labels: Labels, values: Labels) -> Count:
         """Where messages of gRPC are counted: ``request_messages_total`` or ``response_messages_total``, which have just the
         first of Istio's labels."""
+        return self.counts(metric, table, TAGS[: len(labels)], labels, values)
+
+    def counts(self, metric: str, table: CountsByNames, names: Labels, labels: Labels, values: Labels) -> Count:
+        """Where something is counted by ``labels`` of these ``names``, some of Istio's."""
         change = self._change(metric)
         if change is None:
             return NOTHING
         if change is AS_ISTIO:
             return table.labels(*labels)
-        recipe = self._recipe(metric, TAGS[: len(labels)])
+        recipe = self._recipe(metric, names)
         return table.counted(recipe.names, recipe.values(labels, values))
 
     def _change(self, metric: str) -> MetricOverride | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.proxy.destination import destination
+from meshlib.proxy.destination import connect_authority, destination
 from meshlib.transport.protocol.http1_request import Refused, RequestReader
 
 
@@ -71,3 +71,85 @@ def test_a_host_that_is_not_one_is_refused(host: bytes) -> None:
     with pytest.raises(Refused) as refused:
         destination_of(b"/", host)
     assert refused.value.status == 400
+
+
+def connects_to(target: bytes, host: bytes | None = None, *more: bytes) -> bytes:
+    reader = RequestReader()
+    lines = b"".join(line + b"\r\n" for line in (b"Host: " + (target if host is None else host), *more))
+    reader.feed(b"CONNECT %b HTTP/1.1\r\n%b\r\n" % (target, lines))
+    head = reader.head()
+    assert head is not None
+    return connect_authority(head)
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"db.test:5432", b"db.test:5432"),
+        (b"db.test:5432", b"db.test"),
+        (b"DB.test:5432", b"db.TEST:5432"),
+        (b"db_1:1", b"db_1:1"),
+        (b"db.test.:65535", b"db.test.:65535"),
+        (b"127.0.0.1:443", b"127.0.0.1:443"),
+        (b"[::1]:443", b"[::1]:443"),
+    ],
+)
+def test_connect_names_a_host_and_a_port(target: bytes, host: bytes) -> None:
+    assert connects_to(target, host) == target
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"db.test",
+        b"db.test:",
+        b":443",
+        b"db.test:0",
+        b"db.test:0443",
+        b"db.test:65536",
+        b"db.test:443:443",
+        b"db.test:https",
+        b"db..test:443",
+        b"-db.test:443",
+        b"user@db.test:443",
+        b"db.test:443/",
+        b"/db.test:443",
+        b"http://db.test:443",
+        b"d%62.test:443",
+        b"::1:443",
+        b"[::1]443",
+        b"[1:2]:443",
+        b"[127.0.0.1]:443",
+        b"[]:443",
+        b"*:443",
+        b"a" * 256 + b":443",
+    ],
+)
+def test_connect_to_what_is_not_one_host_and_one_port_is_refused(target: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        connects_to(target, b"db.test:443")
+    assert refused.value.status == 400
+    with pytest.raises(Refused) as refused:
+        connects_to(target)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "more"),
+    [
+        (b"other.test:443", ()),
+        (b"db.test:444", ()),
+        (b"", ()),
+        (b"db.test:443", (b"Content-Length: 3",)),
+        (b"db.test:443", (b"Transfer-Encoding: chunked",)),
+        (b"db.test:443", (b"Connection: upgrade", b"Upgrade: websocket")),
+    ],
+)
+def test_connect_that_says_two_things_is_refused(host: bytes, more: tuple[bytes, ...]) -> None:
+    with pytest.raises(Refused) as refused:
+        connects_to(b"db.test:443", host, *more)
+    assert refused.value.status == 400
+
+
+def test_connect_may_say_that_it_has_no_body() -> None:
+    assert connects_to(b"db.test:443", None, b"Content-Length: 0") == b"db.test:443"

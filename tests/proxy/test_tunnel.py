@@ -119,3 +119,11 @@ async def test_a_client_that_is_behind_is_not_written_to():
     tunnel.lost()
     upstream.to_read.put_nowait(b"")
     await turns()
+
+
+async def test_a_client_that_says_no_more_is_not_written_to_either_as_in_envoy():
+    _, upstream, tunnel = await made()
+    assert tunnel.ended() is False
+    tunnel.lost()
+    upstream.to_read.put_nowait(b"")
+    await turns()

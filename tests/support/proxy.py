@@ -26,7 +26,7 @@ class Proxy:
     ) -> None:
         """``port``: where it listens, 0: anywhere."""
         self.registry = CollectorRegistry()
-        self.mesh = meshlib.Mesh.from_resources(resources, registry=self.registry, **mesh)
+        self.mesh = meshlib.Mesh.from_resources(resources, registry=self.registry, **{"https_rules": "istio", **mesh})
         self._sock = listen("127.0.0.1", port, "--outbound")
         self.port: int = self._sock.getsockname()[1]
         self._settings = settings

@@ -54,7 +54,10 @@ LEVEL: tuple[Row, ...] = (
     ignored("loadBalancer.zoneAwareLbSetting", "zone aware routing needs to know how many callers each zone has"),
     ignored("loadBalancer.backendUtilization", "load reports of backends (ORCA) are not read"),
     honoured(
-        "connectionPool.tcp.maxConnections", "connections of the cluster; more calls wait in line", LIMITS, "no limit"
+        "connectionPool.tcp.maxConnections",
+        "connections of the cluster; more calls wait in line, tunnels of the proxy get 503",
+        LIMITS,
+        "no limit",
     ),
     honoured("connectionPool.tcp.connectTimeout", "TCP and TLS, name look-up included", CONNECTIONS, "10s"),
     honoured("connectionPool.tcp.idleTimeout", "idle connections are closed", CONNECTIONS, "1h"),

@@ -69,7 +69,7 @@ class MadeEntry(Entry):
 
     def path(self) -> str | None:
         """As ``Entry``'s."""
-        return self._request.target.decode("latin-1")
+        return self._request.target.decode("latin-1") or None
 
     def authority(self) -> str | None:
         """As ``Entry``'s."""
@@ -193,7 +193,7 @@ class MadeEntry(Entry):
     def upstream_protocol(self) -> str | None:
         """As ``Entry``'s."""
         outcome = self._outcome
-        if outcome is None or self._local or outcome.failure is not None:
+        if outcome is None or self._local or outcome.failure is not None or self._request.protocol == "tcp":
             return None
         return "HTTP/2" if self._request.protocol == "grpc" or outcome.http_version == b"HTTP/2" else "HTTP/1.1"
 

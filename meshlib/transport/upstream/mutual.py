@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 HTTP1_OFFER = ("istio-http/1.1", "istio", "http/1.1")
 HTTP2_OFFER = ("istio-h2", "istio", "h2")
+OPAQUE_OFFER = ("istio",)
+"""Of connections whose bytes are no HTTP: the server's sidecar forwards them unread."""
 """ALPN, as Istio's sidecars offer it."""
 
 WORTHLESS = "the certificates of the mTLS connection are no longer valid: a root was removed, or one has expired"
@@ -58,10 +60,10 @@ class MutualTls:
         self._counted: Credentials | None = None
         self._futile = 0  # handshakes by these that resumed nothing, since the last that did
 
-    def begin(self, http2: bool) -> Handshake:
-        """A handshake by the current credentials. Raises ``NoCertificate``."""
+    def begin(self, http2: bool, opaque: bool = False) -> Handshake:
+        """A handshake by the current credentials, for HTTP or for bytes of whatever kind. Raises ``NoCertificate``."""
         credentials = self._servers.credentials(self.wanted_by)
-        context = credentials.client_context(HTTP2_OFFER if http2 else HTTP1_OFFER)
+        context = credentials.client_context(OPAQUE_OFFER if opaque else HTTP2_OFFER if http2 else HTTP1_OFFER)
         return Handshake(self, credentials, context, self._kept.get(context))
 
     def judge(self, peer: ssl.SSLObject, credentials: Credentials, kept: _Kept | None) -> Vouched:

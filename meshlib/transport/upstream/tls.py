@@ -56,6 +56,8 @@ def certificate_of(peer: ssl.SSLObject) -> Certificate:
 
 UNREADABLE = "the names of the server's certificate cannot be read"
 HTTP1_ONLY = ("http/1.1",)
+OPAQUE: Sequence[str] = ()
+"""Of connections whose bytes nobody here reads."""
 HTTP2_OR_1 = ("h2", "http/1.1")
 
 _offering = threading.Lock()
@@ -111,7 +113,9 @@ def context_of(tls: Context) -> ssl.SSLContext:
 def handshake_of(tls: Context | MutualTls, protocols: Sequence[str]) -> Offering | Handshake:
     """The handshake of a new connection that offers ``protocols``; mTLS of the mesh has its own names for them. Raises
     ``UnusableFiles``, ``NoCertificate``."""
-    return tls.begin("h2" in protocols) if isinstance(tls, MutualTls) else Offering(context_of(tls), protocols)
+    if isinstance(tls, MutualTls):
+        return tls.begin("h2" in protocols, not protocols)
+    return Offering(context_of(tls), protocols)
 
 
 def chose_http1(tls: Context | MutualTls | None, selected: str | None) -> bool:

@@ -61,3 +61,11 @@ def test_it_is_written_as_a_list_of_the_same_headers_is(pairs, status, to_head, 
 def test_what_can_be_read_in_two_ways_is_not_passed_on(lines):
     assert received(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n") is None
     assert received(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n").lines == b"A: b\r\n"
+
+
+def test_a_head_without_one_header_and_with_another_still_knows_what_goes_on() -> None:
+    found = received(b"HTTP/1.1 200 OK\r\nServer: a\r\nTE: b\r\nX: c\r\n\r\n")
+    assert found is not None
+    changed = found.without(b"server").plus(b"server", b"d").without(b"te")
+    assert changed.passed == b"X: c\r\nserver: d\r\n"
+    assert not changed.folded

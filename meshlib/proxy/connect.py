@@ -1,0 +1,166 @@
+"""CONNECT: a tunnel to where the mesh's rules of connections lead, and what is told of it.
+
+The exchange is ``engine/connection.py``; here it gets its connection, by the dialling that all upstreams have, and is over when
+the client's connection has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.engine import replies
+from meshlib.engine.call import NO_TIMEOUTS, Call
+from meshlib.engine.connection import CONNECTED, connection
+from meshlib.engine.drivers import finish
+from meshlib.engine.effects import Deliver, Send
+from meshlib.engine.outcome import Failure, Outcome
+from meshlib.engine.route import route_connection
+from meshlib.policy.circuit_limits import CircuitLimits
+from meshlib.proxy.connect_tunnel import ConnectTunnel
+from meshlib.transport.runtimes.targets import find_target
+from meshlib.transport.upstream.loop_dial import hear_refusal
+from meshlib.transport.upstream.problems import connect_problem, mesh_closed
+from meshlib.transport.upstream.tls import OPAQUE, PeerNameMismatch
+
+if TYPE_CHECKING:
+    from meshlib.engine.effects import Exchange
+    from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.proxy.connect_request import ConnectRequest
+    from meshlib.proxy.forward import Forwarder
+    from meshlib.telemetry.tcp_series import TcpSeries
+
+DEFAULT_LIMITS = CircuitLimits()
+log = logging.getLogger("meshlib.proxy")
+
+
+class ConnectClient(Protocol):
+    """Who has sent CONNECT: told one of the two, once."""
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """There is no tunnel."""
+
+    def connected(self, tunnel: ConnectTunnel) -> None:
+        """There is one. ``lost`` of the tunnel is called when the client's connection has gone."""
+
+
+def connect(forwarder: Forwarder, request: ConnectRequest, client: ConnectClient) -> Connecting | None:
+    """Begin. What this returns cancels it, until the client is told; None: the mesh is closed, and the client was told."""
+    core = forwarder.core
+    live = core.live
+    if live is None:
+        _respond(client, replies.for_failure(Outcome(Failure.CLOSED)))
+        return None
+    call: Call[ConnectRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS)
+    call.record = route_connection(live.snapshot, request.authority)
+    return Connecting(forwarder, call, client)
+
+
+class Connecting:
+    """One CONNECT on its way, and its tunnel's exchange until that is over."""
+
+    __slots__ = ("_call", "_client", "_exchange", "_forwarder", "_series", "_task", "_tunnel")
+
+    def __init__(self, forwarder: Forwarder, call: Call[ConnectRequest], client: ConnectClient) -> None:
+        self._forwarder = forwarder
+        self._call = call
+        self._client = client
+        self._exchange: Exchange[ConnectRequest] = connection(call)
+        self._tunnel = ConnectTunnel(forwarder.loop, forwarder.upstream.alarms)
+        self._series: TcpSeries
+        self._task = forwarder.loop.create_task(self._run())
+
+    def cancel(self) -> None:
+        """The client has gone before there was a tunnel."""
+        self._task.cancel()
+
+    def writable(self, _writable: bool) -> None:
+        """Nothing is written yet."""
+
+    async def _run(self) -> None:
+        call, exchange = self._call, self._exchange
+        limits = DEFAULT_LIMITS
+        try:
+            effect = next(exchange)
+            if type(effect) is Send:
+                limits = effect.cluster.spec.limits
+                effect.outcome = await self._dialled(effect)
+                effect = next(exchange)
+            assert type(effect) is Deliver
+            outcome = effect.outcome
+            if effect.local or outcome.failure is not None:
+                self._refuse(outcome)
+            else:
+                self._open(outcome, limits)
+        except asyncio.CancelledError:
+            call.record.add_flag("DC")
+            self._abandon()
+            self._forwarder.core.telemetry.not_connected(call)
+            raise
+        except Exception:  # a bug of ours: the client gets a response, we the traceback
+            log.exception("a tunnel could not be made")
+            self._abandon()
+            _respond(self._client, replies.reply(500))
+
+    async def _dialled(self, send: Send[ConnectRequest]) -> Outcome:
+        """A connection to the endpoint, for the tunnel."""
+        forwarder, tunnel = self._forwarder, self._tunnel
+        upstream = forwarder.upstream
+        target = find_target(forwarder.core, send.cluster, send.endpoint, self._call.request, forwarder.settings)
+        limit = target.connect_timeout
+        try:
+            async with upstream.until_closed(limit):
+                await hear_refusal(await upstream.dial(tunnel, target, OPAQUE))
+                if tunnel.upstream_lost and tunnel.lost_by is not None:
+                    raise tunnel.lost_by
+        except TimeoutError as error:
+            self._abort()
+            if upstream.closed:
+                return mesh_closed(error)
+            return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit:g} s", error)
+        except (OSError, PeerNameMismatch) as error:
+            self._abort()
+            return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
+        return Outcome(status=CONNECTED)
+
+    def _refuse(self, outcome: Outcome) -> None:
+        """No tunnel: what the client is told is Envoy's."""
+        call = self._call
+        reply = replies.for_failure(outcome) if outcome.failure is not None else outcome
+        call.record.status = reply.status
+        finish(self._exchange)
+        self._forwarder.core.telemetry.not_connected(call)
+        _respond(self._client, reply)
+
+    def _open(self, outcome: Outcome, limits: CircuitLimits) -> None:
+        call, forwarder = self._call, self._forwarder
+        call.record.status = outcome.status
+        self._series = series = forwarder.core.telemetry.connected(call)
+        self._tunnel.begin(series, limits.tcp_idle_timeout, limits.max_connection_duration, self._over)
+        self._client.connected(self._tunnel)
+
+    def _over(self) -> None:
+        """The tunnel has ended."""
+        call, tunnel = self._call, self._tunnel
+        call.request.received = tunnel.bytes_received
+        call.streamed = tunnel.bytes_sent
+        if tunnel.why:
+            log.debug("the tunnel to %s has ended: %s", call.record.endpoint, tunnel.why)
+        if tunnel.flag:
+            call.record.add_flag(tunnel.flag)
+        finish(self._exchange)
+        self._forwarder.core.telemetry.disconnected(call, self._series)
+
+    def _abandon(self) -> None:
+        self._abort()
+        self._exchange.close()
+
+    def _abort(self) -> None:
+        tunnel = self._tunnel
+        if tunnel.upstream is not None and not tunnel.upstream_lost:
+            tunnel.upstream.abort()
+
+
+def _respond(client: ConnectClient, reply: Outcome) -> None:
+    client.respond(reply.status, reply.reason, reply.headers, reply.whole or b"", None)

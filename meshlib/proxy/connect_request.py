@@ -1,0 +1,27 @@
+"""CONNECT as policy and telemetry see it: a request of which the host and port count, and bytes that are no part of it."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from meshlib.proxy.request import ProxyRequest
+
+
+class ConnectRequest(ProxyRequest):
+    """For ``authority``, a host and port. ``received``: bytes that the client has sent through the tunnel, known at its end."""
+
+    __slots__ = ("received",)
+
+    def __init__(self, authority: bytes, lines: bytes, lower: bytes) -> None:
+        super().__init__(b"CONNECT", authority, b"", lines, lower, None)
+        self.protocol = "tcp"
+        self.received = 0
+
+    def shadow(self) -> Self:
+        """Nothing mirrors a tunnel."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """Bytes of the head, and of what came through the tunnel."""
+        return super().size + self.received
