@@ -189,8 +189,8 @@ def test_what_a_sidecar_says_of_hosts_and_endpoints_that_are_not_there(server):
 def test_a_late_response_is_a_504_and_its_connection_is_not_used_again(server):
     gone = threading.Event()
     server.behave = lambda handler: server.seen[-1]["path"] == "/late" and (gone.wait(20) or True)
-    rule = {"route": [to("reviews")], "timeout": "200ms"}
-    with Proxy(mesh_of(server, rule)) as proxy, proxy.client() as client:
+    late = {"match": [{"uri": {"exact": "/late"}}], "route": [to("reviews")], "timeout": "200ms"}
+    with Proxy(mesh_of(server, late, {"route": [to("reviews")]})) as proxy, proxy.client() as client:
         assert client.get("/").status == 200
         response = client.get("/late")
         assert (response.status, response.body) == (504, b"upstream request timeout")
