@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -47,5 +48,10 @@ def _line(row: Row) -> str:
     return f"{row.name:<64} {row.value:>8.2f} {row.unit:<3} {units:>12} {target:<20} {row.details}".rstrip()
 
 
+def _told_to_end(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _told_to_end)  # the processes that were started end, too
     main()
