@@ -30,7 +30,6 @@ from meshlib.transport.protocol.request_body import ReplayBody
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator
 
     from meshlib.proxy.connect import ConnectClient
     from meshlib.proxy.connect_tunnel import ConnectTunnel
@@ -254,7 +253,7 @@ class Http1Downstream(asyncio.Protocol):
         if reader.ended:
             source.end()
             self._source = None
-        return ReplayBody(aiter(source))
+        return ReplayBody(source)
 
     def _more(self) -> None:
         """More of a body has come."""
@@ -441,21 +440,26 @@ class _Source:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> _Source:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece. A reader may be cancelled while it waits: the next one goes on where it was. (That is why this is no
+        generator: one that is cancelled has ended, and with it a body that has not.)"""
         if self._held_back and not self._parts:
+            self._held_back = False
             self._downstream.wanted()
-        while True:
-            while self._parts:
-                part = self._parts.popleft()
-                self.size -= len(part)
-                self._downstream.taken(self.size)
-                yield part
+        while not self._parts:
             if self._failed is not None:
                 raise self._failed
             if self._ended:
-                return
+                raise StopAsyncIteration("the body is over")
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        part = self._parts.popleft()
+        self.size -= len(part)
+        self._downstream.taken(self.size)
+        return part
 
 
 def _tunnel_of(head: RequestHead) -> ConnectRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +27,11 @@ def version_of(first: bytes) -> HttpVersion | None:
     if first[: len(PREFACE)] == PREFACE:
         return HttpVersion.HTTP2
     return None if PREFACE.startswith(first) else HttpVersion.HTTP1
+
+
+def speaks_http2() -> bool:
+    """Whether clients can be spoken to in HTTP/2: nghttp2 is there (extra ``proxy``)."""
+    return importlib.util.find_spec("ngh2") is not None
 
 
 class Chosen(asyncio.Protocol):

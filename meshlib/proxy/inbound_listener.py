@@ -16,13 +16,12 @@ from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import inbound_lines, proto_line
 from meshlib.proxy.http1_downstream import Http1Downstream
-from meshlib.proxy.http2_downstream import Http2Downstream
-from meshlib.proxy.http_version import Chosen, HttpVersion
+from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import ApplicationForwarder
 from meshlib.proxy.inbound_request import ServedRequest, ToApplication
 from meshlib.proxy.inbound_serving import Handle, Serving
-from meshlib.proxy.listener import Listener
+from meshlib.proxy.listener import Listener, http2_reader
 from meshlib.proxy.shedding import turn_away
 from meshlib.security.shown_certificate import shown_certificate
 from meshlib.serving.acceptor import Acceptor
@@ -30,7 +29,6 @@ from meshlib.serving.port_mode import mode_of
 from meshlib.serving.tls_connections import TlsConnections
 from meshlib.serving.tls_minimum import tls_minimum_of
 from meshlib.transport.asgi.peer import address
-from meshlib.transport.protocol.http2_choice import installed
 
 if TYPE_CHECKING:
     from meshlib.compiler.mesh_settings import MeshSettings
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.forward import Responder
+    from meshlib.proxy.http2_downstream import Http2Downstream
     from meshlib.proxy.listener import Downstream
     from meshlib.proxy.request import ProxyRequest
     from meshlib.serving.tls_peer import TlsPeer
@@ -76,7 +75,7 @@ class InboundListener(Listener):
             core.clock,
             core.real_alarms,
             self.connections_over_tls,
-            alpn=ALPN if installed() else ALPN[1:],
+            alpn=ALPN if speaks_http2() else ALPN[1:],
             minimum=functools.partial(tls_minimum_of, core),
         )
 
@@ -171,7 +170,7 @@ class InboundConnection:
         return Chosen(self, self._reader)
 
     def _reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
-        return Http1Downstream(self) if version is HttpVersion.HTTP1 else Http2Downstream(self)
+        return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
 
     def passed_on(self, connection: Downstream) -> None:
         """It goes on as another object."""

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshlib.proxy.connect import connect
 from meshlib.proxy.http1_downstream import Http1Downstream
-from meshlib.proxy.http2_downstream import Http2Downstream
-from meshlib.proxy.http_version import Chosen, HttpVersion
+from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.shedding import turn_away
 from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients, Wait
 
@@ -21,10 +20,19 @@ if TYPE_CHECKING:
     from meshlib.proxy.connect import ConnectClient, Connecting
     from meshlib.proxy.connect_request import ConnectRequest
     from meshlib.proxy.forward import Forwarder
+    from meshlib.proxy.http2_downstream import Http2Downstream
+    from meshlib.proxy.http2_downstream import Port as Http2Port
     from meshlib.proxy.overload import Overload
     from meshlib.transport.protocol.http1_request import Refused
 
 log = logging.getLogger("meshlib.proxy")
+
+
+def http2_reader(listener: Http2Port) -> Http2Downstream:
+    """What reads a connection that speaks HTTP/2; imported now, as it needs nghttp2."""
+    from meshlib.proxy.http2_downstream import Http2Downstream
+
+    return Http2Downstream(listener)
 
 
 class Downstream(Protocol):
@@ -80,7 +88,7 @@ class Listener:
         self._server = await self.forwarder.loop.create_server(lambda: Chosen(self, self._reader), sock=self._sock)
 
     def _reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
-        return Http1Downstream(self) if version is HttpVersion.HTTP1 else Http2Downstream(self)
+        return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
 
     def look(self) -> None:
         """For clients that let us wait too long, and give them up."""

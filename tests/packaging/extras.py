@@ -18,7 +18,14 @@ from packaging.requirements import Requirement
 
 from tests.packaging.builds import ROOT, build, files_of
 
-CORE = ("meshlib.mesh", "meshlib.errors", "meshlib.cli.main", "meshlib.testing.callers", "meshlib.compiler.compile")
+CORE = (
+    "meshlib.mesh",
+    "meshlib.errors",
+    "meshlib.cli.main",
+    "meshlib.testing.callers",
+    "meshlib.compiler.compile",
+    "meshlib.proxy.launch",
+)
 IMPORTS: dict[str, tuple[str, ...]] = {
     "": ("meshlib.transport.asgi.middleware", "meshlib.transport.wsgi.middleware"),
     "all": ("meshlib_fastapi", "meshlib_flask", "meshlib.serving.http_server", "meshlib.serving.grpc_ports"),
@@ -36,6 +43,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "http2": ("meshlib.transport.protocol.http2_ngh2", "meshlib.transport.protocol.http2_h2"),
     "cel": ("meshlib.telemetry.cel", "cel_expr_python.cel"),
     "otel": ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter"),
+    "proxy": ("meshlib.proxy.supervise", "meshlib.proxy.http2_downstream", "uvloop"),
     "redis": ("meshlib.transport.core.shared_breaker", "meshlib.transport.core.shared_limits", "redis", "limits"),
     "security": ("meshlib.identity.identity", "meshlib.ca.store", "meshlib.security.svid"),
     "serve": ("meshlib.serving.http_server", "meshlib.serving.wsgi_application", "meshlib.cli.serve"),

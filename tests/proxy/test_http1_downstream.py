@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from meshlib.proxy.http1_downstream import _Source
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
@@ -199,3 +201,43 @@ def test_an_upgraded_connection_carries_bytes_both_ways():
     thread.join(20)
     assert not thread.is_alive()
     listening.close()
+
+
+class Taking:
+    """A downstream that hears what is taken of a body."""
+
+    def __init__(self):
+        self.left, self.asked = [], 0
+
+    def taken(self, left):
+        self.left.append(left)
+
+    def wanted(self):
+        self.asked += 1
+
+
+async def test_a_reader_of_a_body_that_is_cancelled_has_taken_nothing_from_the_next_one():
+    """An attempt of a hedge may be: the other one must not take the body for shorter than it is."""
+    downstream = Taking()
+    source = _Source(downstream, True)
+    waiting = asyncio.ensure_future(anext(source))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    source.put(b"abc")
+    assert await anext(source) == b"abc"
+    source.end()
+    with pytest.raises(StopAsyncIteration):
+        await anext(source)
+    assert (downstream.left, downstream.asked) == ([0], 1)
+
+
+def test_without_nghttp2_a_client_of_http2_is_refused_and_others_are_served(proxy, monkeypatch):
+    monkeypatch.setattr("meshlib.proxy.listener.speaks_http2", lambda: False)
+    with proxy.client() as client:
+        client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert client.response().status == 400
+        assert client.closed()
+    with proxy.client() as client:
+        assert client.get().status == 200
