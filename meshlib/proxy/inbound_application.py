@@ -131,11 +131,16 @@ class Application:
 
 def _own_cluster(snapshot: Snapshot, port: int) -> Cluster | None:
     """The cluster of this workload's own service that has its endpoints on ``port``, as clients here see it: connectionPool of
-    its DestinationRule counts for what comes in, too, as in Istio."""
+    its DestinationRule counts for what comes in, too, as in Istio. Where nothing intercepts connections, endpoints are at the
+    proxy's port and none is at the application's: then the service's port of that number."""
     service = snapshot.inbound.service
     if not service:
         return None
+    numbered: Cluster | None = None
     for cluster in snapshot.clusters.values():
-        if cluster.host == service and not cluster.subset and any(e.port == port for e in cluster.endpoints):
-            return cluster
-    return None
+        if cluster.host == service and not cluster.subset:
+            if any(e.port == port for e in cluster.endpoints):
+                return cluster
+            if cluster.port == port:
+                numbered = cluster
+    return numbered

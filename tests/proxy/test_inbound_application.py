@@ -76,6 +76,26 @@ def test_a_port_of_grpc_is_called_over_http2_and_one_that_is_not_declared_as_its
         assert [cluster(*http.path(http2)).spec.http2 for http2 in (False, True)] == [False, False]
 
 
+def test_where_endpoints_are_at_the_proxys_port_the_services_port_of_the_applications_number_counts():
+    """Without interception whoever calls is sent to ``--inbound``: no endpoint is at the port of the application."""
+    pool = {"tcp": {"maxConnections": 3}}
+    resources = [service("reviews"), pod("reviews", "v1", 15006), destination_rule("reviews", connectionPool=pool)]
+    with meshlib.Mesh.from_resources(resources, workload=REVIEWS) as mesh:
+        application = Application(mesh._core, ApplicationAddress("unix:///run/app.sock", 0, 9080))
+        found = [cluster(*application.path(http2)).spec for http2 in (False, True)]
+        assert [(each.http2, each.limits.max_connections) for each in found] == [(False, 3), (False, 3)]
+        other = Application(mesh._core, ApplicationAddress("127.0.0.1", 1))
+        assert [cluster(*other.path(http2)).spec.http2 for http2 in (False, True)] == [False, True]
+
+
+def test_a_port_that_an_endpoint_is_at_comes_before_the_service_port_of_the_same_number():
+    ports = [{"name": "grpc", "port": 9080, "targetPort": 9090}, {"name": "http", "port": 80, "targetPort": 9080}]
+    pods = pod("reviews", "v1", 9080)
+    with meshlib.Mesh.from_resources([service("reviews", ports=ports), pods], workload=REVIEWS) as mesh:
+        application = Application(mesh._core, ApplicationAddress("127.0.0.1", 9080))
+        assert [cluster(*application.path(http2)).spec.http2 for http2 in (False, True)] == [False, False]
+
+
 def test_a_reload_keeps_its_connections_unless_it_changes_what_they_are():
     async def scene(mesh):
         application = Application(mesh._core, ApplicationAddress("127.0.0.1", 9080))
