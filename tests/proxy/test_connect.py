@@ -15,6 +15,7 @@ import trustme
 from meshlib.proxy.process import ProxySettings
 from tests.support.eventually import eventually
 from tests.support.fake_clock import FakeClock
+from tests.support.inbound_proxy import InboundProxy
 from tests.support.mesh_config import mesh_config
 from tests.support.mesh_tls import CLIENT, REVIEWS, Gate, credentials, identity, svid
 from tests.support.proxy import Client, Proxy
@@ -463,3 +464,22 @@ def test_a_connect_that_can_be_read_in_two_ways_is_refused(server, head, status)
         client.send(head)
         assert client.response().status == status
         assert client.closed()
+
+
+def test_an_inbound_port_takes_no_connect_whatever_is_behind_it(server):
+    with InboundProxy(server.port) as proxy, proxy.client() as client:
+        asked(client, f"127.0.0.1:{server.port}")
+        assert client.response().status == 501
+        assert client.closed()
+
+
+def test_a_tunnel_is_turned_away_while_there_is_too_much_to_do(server):
+    with Proxy([outside("db.test", 5432, server.port)], ProxySettings(drain=2, most_memory=1)) as proxy:
+        assert refusal(proxy, "db.test:5432") == (503, "envoy overloaded")
+
+
+def test_a_tunnel_outlives_a_reload_that_takes_its_service_away(server):
+    with Proxy([outside("db.test", 5432, server.port)]) as proxy, proxy.client() as client:
+        tunnelled(client, "db.test:5432")
+        proxy.mesh.apply([])
+        assert says_of(client, b"still here") == b"still here"
