@@ -225,6 +225,7 @@ def _mesh(
 ) -> Mesh:
     from meshlib.mesh import Mesh
     from meshlib.mesh.access_log import from_env
+    from meshlib.sources.environment import endpoints_from_env
 
     to, form, rate = from_env(os.environ)
     return Mesh.from_path(
@@ -235,6 +236,7 @@ def _mesh(
         admin=admin,
         tracer_provider=tracer_provider,
         https_rules=https_rules or "mesh",
+        endpoints=endpoints_from_env(os.environ, workload.namespace),
         access_log=to,
         access_log_format=form,
         access_log_rate=rate,

@@ -94,6 +94,16 @@ def test_check_says_what_there_is_and_binds_nothing(tmp_path):
     assert "give --labels, or MESHLIB_LABELS" in result.output
 
 
+def test_endpoints_are_those_of_the_environment(tmp_path):
+    (tmp_path / "a.yaml").write_text(GOOD)
+    options = ["proxy", "--config", str(tmp_path), "--outbound", "127.0.0.1:15001", "--check"]
+    assert CliRunner().invoke(main, options, env={"MESHLIB_ENDPOINTS": "dns"}).exit_code == 0
+    result = CliRunner().invoke(main, options, env={"MESHLIB_ENDPOINTS": "reviews=:99999"})
+    assert result.exit_code == 1
+    assert "MESHLIB_ENDPOINTS" in result.output
+    assert "99999" in result.output
+
+
 def test_check_refuses_resources_that_are_wrong(tmp_path):
     (tmp_path / "a.yaml").write_text(GOOD.replace("kind: ServiceEntry", "kind: VirtualService"))
     result = run("--config", str(tmp_path), "--outbound", "127.0.0.1:15001", "--check")
