@@ -86,9 +86,12 @@ class Pending:
         self._wake()
 
     def on_end(self, reader: ResponseReader) -> None:
+        self.ended = True
         if reader.chunks:
             self._keep(reader.take())
-        self.ended = True
+        if self._paused:
+            self._paused = False
+            self._connection.resume()  # its next call shall not wait for the reader of this one, who may never come
         if self._connection.slot is None:
             self._lender.release(self._connection)
         else:
@@ -217,7 +220,7 @@ class Pending:
             self._chunks = deque()
         self._chunks.append(data)
         self._buffered += len(data)
-        if self._buffered > HIGH_WATER and not self._paused:
+        if self._buffered > HIGH_WATER and not self._paused and not self.ended:
             self._paused = True
             self._connection.pause()
 

@@ -77,6 +77,24 @@ async def test_a_reader_that_is_behind_stops_the_connection_until_it_has_caught_
     assert lent.fates == ["dropped"]
 
 
+async def test_a_connection_is_not_given_back_paused_by_the_end_of_a_large_response(lent):
+    """A reader that has not come yet, or never does, is no concern of the next call on it."""
+    pending = begin(lent)
+    lent.connection.data_received(head(HIGH_WATER + 8) + bytes(HIGH_WATER))
+    await pending.outcome
+    lent.connection.data_received(bytes(8))
+    assert (lent.transport.calls, lent.fates) == ([], ["released"])
+
+
+async def test_a_connection_that_was_paused_is_read_again_when_its_response_is_over(lent):
+    pending = begin(lent)
+    lent.connection.data_received(head(2 * HIGH_WATER) + bytes(HIGH_WATER + 1))
+    outcome = await pending.outcome
+    lent.connection.data_received(bytes(HIGH_WATER - 1))  # was on its way already
+    outcome.body.abort()
+    assert (lent.transport.calls, lent.fates) == (["pause", "resume"], ["released"])
+
+
 async def test_no_head_in_time_drops_the_connection_and_is_said_once(lent):
     pending = begin(lent, head_timeout=0.5)
     pending.head_timed_out()
