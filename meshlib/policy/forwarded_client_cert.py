@@ -7,12 +7,14 @@ as far as the mode says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import quote
 
 HEADER = b"x-forwarded-client-cert"
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ForwardClientCert(Enum):
@@ -66,7 +68,7 @@ def element(shown: ShownCertificate, details: CertDetails) -> bytes:
     if details.chain and shown.chain_pem:
         parts.append(f'Chain="{_in_url(shown.chain_pem)}"')
     if details.subject:
-        parts.append(f'Subject="{shown.subject}"')
+        parts.append(f'Subject="{_subject(shown.subject)}"')
     if details.uri:
         parts += [f"URI={_value(uri)}" for uri in shown.uris] or ["URI="]
     if details.dns:
@@ -97,9 +99,16 @@ def _in_url(pem: str) -> str:
     return quote(pem, safe="-_.~")
 
 
+def _subject(text: str) -> str:
+    """Control characters as RFC 4514 writes any byte: what made the text leaves them as they are, and a line break in a
+    certificate would end this header and begin others."""
+    return _CONTROLS.sub(lambda found: f"\\{ord(found[0]):02X}", text)
+
+
 def _value(text: str) -> str:
     """In double quotes where it has what separates pairs and elements (Envoy leaves such URIs and DNS names as they are, so
-    that a certificate could write elements of its own)."""
+    that a certificate could write elements of its own). Control characters as in URLs."""
+    text = _CONTROLS.sub(lambda found: f"%{ord(found[0]):02X}", text)
     if any(each in text for each in ',;="'):
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return text

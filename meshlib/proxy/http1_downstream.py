@@ -1,7 +1,7 @@
 """One connection of a client that speaks HTTP/1.1 to the proxy: its requests, one after another, and their responses.
 
 Callbacks only: a task is there while a request needs one (``forward.py``). What a client has sent ahead of its turn waits, up
-to ``PIPELINED`` bytes.
+to ``PIPELINED`` bytes; its turn comes when it has taken enough of the responses before.
 """
 
 from __future__ import annotations
@@ -127,10 +127,11 @@ class Http1Downstream(asyncio.Protocol):
         reader = self._reader
         reader.feed(data)
         if not self._busy:
-            self._next()
+            if self.writable:
+                self._next()
         elif self._source is not None:
             self._more()
-        if reader.waiting > PIPELINED and self._busy and not self._paused:
+        if reader.waiting > PIPELINED and (self._busy or not self.writable) and not self._paused:
             self._paused = True
             self.transport.pause_reading()
 
@@ -165,6 +166,8 @@ class Http1Downstream(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.writable(True)
         self._wake()
+        if self._reader.waiting:
+            self._listener.forwarder.loop.call_soon(self._go_on)
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
@@ -179,6 +182,8 @@ class Http1Downstream(asyncio.Protocol):
         if self._tunnel is not None or self.transport.is_closing():
             return None
         if not self._busy:
+            if not self.writable:
+                return None  # it has requests enough, and does not take their responses
             return (Wait.HEAD if self._reader.waiting else Wait.NEXT), self._turn
         if self._source is not None and self._head is None and not self._paused:
             return Wait.BODY, self._turn
@@ -400,7 +405,7 @@ class Http1Downstream(asyncio.Protocol):
             self._listener.forwarder.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        if not self._busy and self._tunnel is None and not self.transport.is_closing():
+        if not self._busy and self.writable and self._tunnel is None and not self.transport.is_closing():
             self._next()
 
 

@@ -44,6 +44,15 @@ def test_a_name_that_would_write_pairs_or_elements_of_its_own_is_put_in_quotes(e
     assert found == 'Hash=0a;URI="' + evil.replace('"', '\\"') + '"'
 
 
+@pytest.mark.parametrize("control", ["\r\n", "\n", "\0", "\x7f"])
+def test_no_name_in_a_certificate_ends_the_header_or_the_head(control):
+    evil = f"a{control}x-admin: 1{control}{control}GET / HTTP/1.1"
+    found = element(ShownCertificate((evil,), "0a", f"CN={evil}", (evil,), (evil,)), CertDetails())
+    assert not found.translate(None, bytes(range(0x20, 0x7F)))
+    written = "".join([f"\\{ord(each):02X}" for each in control])
+    assert f'Subject="CN=a{written}x-admin'.encode() in found
+
+
 @pytest.mark.parametrize(
     ("mode", "over_mtls", "in_plain_text"),
     [

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from meshlib.proxy.http1_downstream import _Source
+from meshlib.proxy.http1_downstream import Http1Downstream, _Source
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
@@ -160,6 +160,26 @@ def test_what_a_client_sends_ahead_is_not_held_without_bound(proxy, server):
             assert sent < 50_000_000
     finally:
         release.set()
+        server.behave = None
+
+
+def test_a_client_that_takes_no_responses_gets_no_further_ones_made(proxy, server):
+    """Requests of a few bytes would make the proxy hold any number of responses."""
+    served = []
+    server.behave = lambda handler: served.append(1) or handler.answer(200, b"x" * 60_000) or True
+    many = 300
+    try:
+        with proxy.client() as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n" * many)
+
+            def rests():
+                found = [each for each in list(proxy.process.listener._connections) if type(each) is Http1Downstream]
+                return any(not each.writable and not each._busy and each._reader.waiting for each in found)
+
+            assert eventually(lambda: rests() or len(served) == many)
+            assert len(served) < many
+            assert [client.response().status for _ in range(many)] == [200] * many
+    finally:
         server.behave = None
 
 
