@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
 from meshlib.engine.actions import change_response
@@ -23,7 +23,8 @@ from meshlib.engine.route import route
 from meshlib.policy.sidecar_headers import outbound_lines
 from meshlib.proxy import grpc, http2_attempt
 from meshlib.proxy.http2_attempt import Http2Attempt
-from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
+from meshlib.proxy.responder import mesh_closed
+from meshlib.transport.protocol.framing import NoBody, framing_of
 from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
 from meshlib.transport.protocol.raw_response import RawResponseReader
 from meshlib.transport.protocol.received_head import ReceivedHead
@@ -38,8 +39,9 @@ from meshlib.transport.upstream.switched import AsyncSwitched
 
 if TYPE_CHECKING:
     from meshlib.engine.effects import Exchange, Step
-    from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.policy.header_ops import Headers
     from meshlib.proxy.request import ProxyRequest
+    from meshlib.proxy.responder import Responder, Tells
     from meshlib.telemetry.attempt_spans import CallSpan
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.upstream.loop_connection import Connection
@@ -49,71 +51,6 @@ log = logging.getLogger("meshlib.proxy")
 
 CLIENT_CERT = b"\r\nx-forwarded-client-cert:"
 SERVICE_TIME = b"x-envoy-upstream-service-time"
-
-
-class Responder(Protocol):
-    """Whom a response goes to: one request of a client, whatever version of HTTP that speaks.
-
-    ``respond``, or ``begin`` with any number of ``write`` and one ``end`` or ``cut``; ``switch`` in their place. ``headers``
-    are the upstream's, those of its connection among them. After the last of them the request is over: nothing more is said
-    to it."""
-
-    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
-        """A response that is all here."""
-
-    def begin(self, status: int, reason: bytes, headers: Headers) -> None:
-        """The head of a response whose body follows."""
-
-    def write(self, data: bytes) -> None:
-        """Some bytes of the body, at least one."""
-
-    def end(self, trailers: RawHeaders | None) -> None:
-        """The body is over."""
-
-    def cut(self) -> None:
-        """The response cannot be finished: the client must see that."""
-
-    def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
-        """101: client and upstream speak another protocol from here on."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether the client takes what is written."""
-        ...
-
-    async def drained(self) -> None:
-        """Until it does."""
-
-
-class UnderWay(Protocol):
-    """A request that was begun."""
-
-    def cancel(self) -> None:
-        """Its client has gone."""
-        ...
-
-    def writable(self, writable: bool) -> None:
-        """Its client takes (or for now does not take) what is written."""
-        ...
-
-
-class Forwards(Protocol):
-    """What takes the requests of a connection: a ``Forwarder``."""
-
-    @property
-    def core(self) -> MeshCore: ...
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-    def forward(self, request: ProxyRequest, responder: Responder, /) -> UnderWay | None: ...
-
-
-class Tells(Protocol):
-    """Whom calls are told to: the mesh's telemetry."""
-
-    def began(self, call: Call[ProxyRequest], /) -> CallSpan | None: ...
-    def spanned(self, span: CallSpan, exchange: Exchange[ProxyRequest], /) -> Exchange[ProxyRequest]: ...
-    def ended(self, call: Call[ProxyRequest], span: CallSpan | None, /) -> None: ...
-    def broken(self, call: Call[ProxyRequest], span: CallSpan | None, /) -> None: ...
 
 
 class Forwarder:
@@ -134,8 +71,7 @@ class Forwarder:
         core = self.core
         live = core.live
         if live is None:
-            reply = replies.for_failure(Outcome(Failure.CLOSED))
-            responder.respond(reply.status, reply.reason, reply.headers, reply.whole or b"", None)
+            mesh_closed(responder)
             return None
         if request.has_envoy_headers or CLIENT_CERT in request.lower:
             request.relined(*outbound_lines(request.lines, request.lower))
@@ -162,6 +98,7 @@ class Forwarding:
         "_forwarder",
         "_head_late",
         "_http2",
+        "_in_task",
         "_over",
         "_responder",
         "_send",
@@ -181,6 +118,7 @@ class Forwarding:
         self._connection: Connection | None = None  # that it is on
         self._http2: Http2Attempt | None = None
         self._task: asyncio.Task[None] | None = None
+        self._in_task = False  # it has taken its first step: one that is cancelled before never does
         self._head_late = self._body_late = False  # whether a deadline is set
         self._unsent = False  # the system has not taken all of the request
         self._streaming = False
@@ -205,7 +143,8 @@ class Forwarding:
         self._call.record.add_flag("DC")
         if self._task is not None:
             self._task.cancel()
-            return
+            if self._in_task:
+                return  # which does the rest
         self._over = True
         self._leave_connection()
         self._exchange.close()
@@ -215,10 +154,7 @@ class Forwarding:
         """The client takes (or for now does not take) what is written to it."""
         connection = self._connection
         if connection is not None and self._streaming:
-            if writable:
-                connection.resume()
-            else:
-                connection.pause()
+            (connection.resume if writable else connection.pause)()
 
     # -- effects ------------------------------------------------------------------------------------------------------
 
@@ -264,7 +200,7 @@ class Forwarding:
                 forwarder.upstream.release(connection)
                 return False
             if not isinstance(framing, NoBody):
-                data += _whole(framing)
+                data += framing.whole(body or b"")
         self._send = send
         self._connection = connection
         self._unsent = False
@@ -369,6 +305,8 @@ class Forwarding:
             forwarder.upstream.deadlines.add(self._too_late, forwarder.loop.time() + left)
         self._responder.begin(outcome.status, outcome.reason, self._headers(outcome, local=False))
         self._write(connection.reader.take())
+        if not self._responder.writable:  # since before: nobody will say so again
+            connection.pause()
 
     def _write(self, data: bytes) -> None:
         if data:
@@ -381,8 +319,12 @@ class Forwarding:
         if self._body_late:
             self._body_late = False
             self._forwarder.upstream.deadlines.discard(self._too_late)
-        finish(self._exchange, cut)
-        self._forwarder.telemetry.ended(self._call, self._span)
+        try:
+            finish(self._exchange, cut)
+            self._forwarder.telemetry.ended(self._call, self._span)
+        except Exception:  # noqa: BLE001 (as in ``start``; nobody else would tell the client)
+            self._broken()
+            return
         if cut is None:
             self._responder.end(None)
         else:
@@ -479,6 +421,7 @@ class Forwarding:
     # -- in a task ----------------------------------------------------------------------------------------------------
 
     async def _long_way(self, begun: Step[ProxyRequest] | Deliver) -> None:
+        self._in_task = True
         telemetry, call, exchange = self._forwarder.telemetry, self._call, self._exchange
         runtime = self._forwarder.runtime
         try:
@@ -554,9 +497,3 @@ class _Streaming:
     def abort(self) -> None:
         """Nobody wants it: there is another attempt."""
         self._forwarding._leave_connection()
-
-
-def _whole(framing: Sized | Chunked) -> bytes:
-    body = framing.body
-    assert isinstance(body, bytes)
-    return framing.whole(body)

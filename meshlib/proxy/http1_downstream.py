@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from meshlib.proxy.connect import ConnectClient
     from meshlib.proxy.connect_tunnel import ConnectTunnel
-    from meshlib.proxy.forward import Forwards, UnderWay
+    from meshlib.proxy.responder import Forwards, UnderWay
     from meshlib.transport.upstream.switched import AsyncSwitched
 
 SMALL_BODY = 65536
@@ -127,7 +127,7 @@ class Http1Downstream(asyncio.Protocol):
         reader = self._reader
         reader.feed(data)
         if not self._busy:
-            if self.writable:
+            if self.writable:  # else what it has asked for before comes first
                 self._next()
         elif self._source is not None:
             self._more()
@@ -150,6 +150,7 @@ class Http1Downstream(asyncio.Protocol):
             forwarding.cancel()
         if self._source is not None:
             self._source.fail(ConnectionResetError("the client has gone"))
+        self.writable = True  # nobody need wait for it
         self._wake()
 
     def pause_writing(self) -> None:
@@ -165,9 +166,9 @@ class Http1Downstream(asyncio.Protocol):
             self._forwarding.writable(True)
         if self._tunnel is not None:
             self._tunnel.writable(True)
+        elif not self._busy and not self.transport.is_closing():
+            self._go_further()
         self._wake()
-        if self._reader.waiting:
-            self._listener.forwarder.loop.call_soon(self._go_on)
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
@@ -182,9 +183,7 @@ class Http1Downstream(asyncio.Protocol):
         if self._tunnel is not None or self.transport.is_closing():
             return None
         if not self._busy:
-            if not self.writable:
-                return None  # it has requests enough, and does not take their responses
-            return (Wait.HEAD if self._reader.waiting else Wait.NEXT), self._turn
+            return (Wait.HEAD if self._reader.waiting and self.writable else Wait.NEXT), self._turn
         if self._source is not None and self._head is None and not self._paused:
             return Wait.BODY, self._turn
         return None
@@ -357,12 +356,12 @@ class Http1Downstream(asyncio.Protocol):
         self.transport.write(_CONNECTED)
         tunnel.join(self.transport)
         self._leave(tunnel)
-        if not self.writable:
-            tunnel.writable(False)
 
     def _leave(self, tunnel: Leaves) -> None:
         """No HTTP any more: what has come ahead is the first of the rest."""
         self._tunnel = tunnel
+        if not self.writable:
+            tunnel.writable(False)
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
@@ -372,7 +371,7 @@ class Http1Downstream(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Until the client takes more."""
-        while not self.writable and not self.transport.is_closing():
+        while not self.writable:  # also one that sends no more, and whose transport waits to close
             if self._drained is None:
                 self._drained = self._listener.forwarder.loop.create_future()
             await asyncio.shield(self._drained)
@@ -396,6 +395,12 @@ class Http1Downstream(asyncio.Protocol):
         if self._close or not self._reader.ended:
             self._busy = True  # nothing more is read
             self.transport.close()
+            return
+        self._go_further()
+
+    def _go_further(self) -> None:
+        """To the next request: not while the client leaves responses unread, which would be kept for it without bound."""
+        if not self.writable:
             return
         if self._paused:
             self._paused = False

@@ -27,7 +27,7 @@ from meshlib.transport.protocol.http2_server_stream import ServerStream
 if TYPE_CHECKING:
     import random
 
-    from meshlib.proxy.forward import Forwards, UnderWay
+    from meshlib.proxy.responder import Forwards, UnderWay
     from meshlib.transport.protocol.http2_request import RequestHead
     from meshlib.transport.upstream.switched import AsyncSwitched
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from meshlib.engine import replies
 from meshlib.engine.call import NO_TIMEOUTS, Call
-from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.route import straight
-from meshlib.proxy.forward import Forwarder, Forwarding, Responder
+from meshlib.proxy.forward import Forwarder, Forwarding
+from meshlib.proxy.responder import Responder, mesh_closed
 
 if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall
@@ -61,8 +60,7 @@ class ApplicationForwarder(Forwarder):
         try:
             live, path = self._application.path(http2)
         except LookupError:
-            reply = replies.for_failure(Outcome(Failure.CLOSED))
-            waiting.respond(reply.status, reply.reason, reply.headers, reply.whole or b"", None)
+            mesh_closed(waiting)
             return None
         core = self.core
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from meshlib.policy.forwarded_client_cert import CertDetails
     from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.policy.spiffe_id import SpiffeId
-    from meshlib.proxy.forward import Responder
     from meshlib.proxy.http2_downstream import Http2Downstream
     from meshlib.proxy.listener import Downstream
     from meshlib.proxy.request import ProxyRequest
+    from meshlib.proxy.responder import Responder
     from meshlib.serving.tls_peer import TlsPeer
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused

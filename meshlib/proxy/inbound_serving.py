@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.policy.sidecar_headers import ProxyHeaders
-    from meshlib.proxy.forward import Forwarding, Responder
+    from meshlib.proxy.forward import Forwarding
     from meshlib.proxy.inbound_hop import ApplicationForwarder
     from meshlib.proxy.inbound_request import ServedRequest
+    from meshlib.proxy.responder import Responder
     from meshlib.telemetry.inbound_tracing import ServedSpan
     from meshlib.transport.runtimes.serving import Server
     from meshlib.transport.upstream.switched import AsyncSwitched
@@ -49,6 +50,7 @@ class Serving:
         "_forwarder",
         "_forwarding",
         "_grpc",
+        "_in_task",
         "_responder",
         "_server",
         "_settings",
@@ -76,6 +78,7 @@ class Serving:
         self._responder = responder
         self._span: ServedSpan | None = None
         self._task: asyncio.Task[None] | None = None
+        self._in_task = False  # it has taken its first step
         self._forwarding: Forwarding | None = None
         self._body: ServedBody | None = None
         self._grpc: int | None = None
@@ -106,6 +109,7 @@ class Serving:
 
     async def _ask(self, begun: Step[PlainRequest]) -> None:
         """In a task: a check waits for something."""
+        self._in_task = True
         try:
             effect = await run_async(self._exchange, self._server.awaited, begun)
             self._task = None
@@ -145,6 +149,9 @@ class Serving:
             return
         if self._task is not None:
             self._task.cancel()
+            if not self._in_task:  # nor will it ever be
+                self._exchange.close()
+                self._drop()
             return
         forwarding, self._forwarding = self._forwarding, None
         if forwarding is not None:

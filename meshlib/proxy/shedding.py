@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from meshlib.proxy.forward import Forwarder, Forwarding, Responder
+from meshlib.proxy.forward import Forwarder, Forwarding
 from meshlib.proxy.overload import BODY, HEADERS, STATUS, Overload
 
 if TYPE_CHECKING:
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.request import ProxyRequest
+    from meshlib.proxy.responder import Responder
     from meshlib.transport.core.mesh_core import MeshCore
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+from types import SimpleNamespace
 
 import pytest
 
-from meshlib.proxy.http1_downstream import Http1Downstream, _Source
+from meshlib.proxy import http1_downstream
+from meshlib.proxy.http1_downstream import PIPELINED, Http1Downstream, _Source
+from meshlib.proxy.slow_clients import Wait
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
@@ -261,3 +265,117 @@ def test_without_nghttp2_a_client_of_http2_is_refused_and_others_are_served(prox
         assert client.closed()
     with proxy.client() as client:
         assert client.get().status == 200
+
+
+class Transport:
+    """A client's. ``full``: the system takes nothing, and so it says ``pause_writing`` at the next write."""
+
+    def __init__(self):
+        self.down: Http1Downstream
+        self.full = self.closing = False
+        self.calls = []
+
+    def write(self, data):
+        if self.full and self.down.writable:
+            self.down.pause_writing()
+
+    def is_closing(self):
+        return self.closing
+
+    def pause_reading(self):
+        self.calls.append("pause")
+
+    def resume_reading(self):
+        self.calls.append("resume")
+
+
+class Port:
+    """Responds to each request at once."""
+
+    proto, draining, tunnels = b"", False, None
+
+    def __init__(self):
+        self.rng, self.forwarder, self.core, self.loop = random.Random(1), self, SimpleNamespace(live=None), self
+        self.served, self.soon = [], []
+
+    def create_future(self):
+        return asyncio.get_running_loop().create_future()
+
+    def call_soon(self, call):
+        self.soon.append(call)
+
+    def turn(self):
+        soon, self.soon = self.soon, []
+        for call in soon:
+            call()
+
+    def forward(self, request, responder):
+        self.served.append(request.target)
+        responder.respond(200, b"OK", [], b"whole", None)
+
+    def opened(self, connection):
+        pass
+
+    closed = opened
+
+
+def connected():
+    port, transport = Port(), Transport()
+    transport.down = down = Http1Downstream(port)
+    down.connection_made(transport)
+    return down, transport, port
+
+
+def asked(number):
+    return b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number
+
+
+def test_a_client_that_does_not_read_responses_gets_no_more_of_them():
+    """It could have any number of them kept for it, sending requests ahead."""
+    down, transport, port = connected()
+    transport.full = True
+    down.data_received(asked(1) + asked(2) + asked(3))
+    port.turn()
+    assert port.served == [b"/1"]
+    assert down.waits() == (Wait.NEXT, 1)  # not for a head, and so it hears no 408
+    transport.full = False
+    down.resume_writing()
+    for _ in range(3):
+        port.turn()
+    assert port.served == [b"/1", b"/2", b"/3"]
+
+
+def test_nor_does_it_when_it_asks_later_and_what_it_asks_is_read_no_further():
+    down, transport, port = connected()
+    transport.full = True
+    down.data_received(asked(1))
+    for _ in range(2):
+        down.data_received(asked(2) * (PIPELINED // 20))
+    assert (port.served, transport.calls) == ([b"/1"], ["pause"])
+    transport.full = False
+    down.resume_writing()
+    port.turn()
+    assert (port.served, transport.calls) == ([b"/1", b"/2"], ["pause", "resume"])
+
+
+async def test_who_waits_for_a_client_that_sends_no_more_waits_until_it_reads_or_has_gone():
+    """Its transport is closing: what is written meanwhile would be kept, all of it."""
+    down, transport, _ = connected()
+    down.pause_writing()
+    transport.closing = True
+    waiting = asyncio.ensure_future(down.drained())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    down.connection_lost(None)
+    await asyncio.wait_for(waiting, 20)
+
+
+def test_a_client_that_is_behind_when_it_leaves_http_is_behind_in_the_tunnel(monkeypatch):
+    said = []
+    tunnel = SimpleNamespace(writable=said.append, received=None)
+    monkeypatch.setattr(http1_downstream, "Tunnel", lambda *_: tunnel)
+    down, transport, _ = connected()
+    transport.full = True
+    down.switch(101, b"Switching Protocols", [], None)  # type: ignore[arg-type]
+    assert said == [False]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from meshlib.engine.effects import Sleep
+from meshlib.proxy import inbound_serving
+from meshlib.proxy.inbound_serving import Serving
 from tests.support.eventually import eventually
 from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.inbound_proxy import SERVICE, InboundProxy
@@ -371,3 +376,31 @@ def test_nothing_comes_in_once_the_mesh_is_closed(app):
         assert client.get().status == 200
         proxy.mesh.close()
         assert (client.get().status, len(app.seen)) == (503, 1)
+
+
+@pytest.mark.parametrize("turns", [0, 3])
+async def test_a_client_that_goes_ends_its_request_once_whether_its_checks_have_begun_or_not(turns, monkeypatch):
+    said = []
+
+    def checks(_call):
+        try:
+            yield Sleep(20)
+        finally:
+            said.append("closed")
+
+    monkeypatch.setattr(inbound_serving, "inbound", checks)
+    telemetry = SimpleNamespace(began=lambda call: None, broken=lambda call, span: said.append("broken"))
+    server = SimpleNamespace(
+        call=lambda *_, **__: None, telemetry=telemetry, awaited=SimpleNamespace(sleep=asyncio.sleep)
+    )
+    forwarder = SimpleNamespace(loop=asyncio.get_running_loop())
+    request = SimpleNamespace(sent_on=SimpleNamespace(body=None), body_source=None)
+    serving = Serving(server, forwarder, None, request, None, None, False)  # type: ignore[arg-type]
+    serving.start()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    serving.cancel()
+    serving.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert (said, serving.over) == (["closed", "broken"], True)

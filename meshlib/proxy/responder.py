@@ -1,0 +1,91 @@
+"""What is on the two sides of a request that is forwarded, besides the connections: whom its response goes to, who can still
+change its fate, and who is told of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.engine import replies
+from meshlib.engine.outcome import Failure, Outcome
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from meshlib.engine.call import Call
+    from meshlib.engine.effects import Exchange
+    from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.proxy.request import ProxyRequest
+    from meshlib.telemetry.attempt_spans import CallSpan
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.upstream.switched import AsyncSwitched
+
+
+class Responder(Protocol):
+    """Whom a response goes to: one request of a client, whatever version of HTTP that speaks.
+
+    ``respond``, or ``begin`` with any number of ``write`` and one ``end`` or ``cut``; ``switch`` in their place. ``headers``
+    are the upstream's, those of its connection among them. After the last of them the request is over: nothing more is said
+    to it."""
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """A response that is all here."""
+
+    def begin(self, status: int, reason: bytes, headers: Headers) -> None:
+        """The head of a response whose body follows."""
+
+    def write(self, data: bytes) -> None:
+        """Some bytes of the body, at least one."""
+
+    def end(self, trailers: RawHeaders | None) -> None:
+        """The body is over."""
+
+    def cut(self) -> None:
+        """The response cannot be finished: the client must see that."""
+
+    def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
+        """101: client and upstream speak another protocol from here on."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client takes what is written."""
+        ...
+
+    async def drained(self) -> None:
+        """Until it does."""
+
+
+class UnderWay(Protocol):
+    """A request that was begun."""
+
+    def cancel(self) -> None:
+        """Its client has gone."""
+        ...
+
+    def writable(self, writable: bool) -> None:
+        """Its client takes (or for now does not take) what is written."""
+        ...
+
+
+class Forwards(Protocol):
+    """What takes the requests of a connection: a ``Forwarder``."""
+
+    @property
+    def core(self) -> MeshCore: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    def forward(self, request: ProxyRequest, responder: Responder, /) -> UnderWay | None: ...
+
+
+class Tells(Protocol):
+    """Whom calls are told to: the mesh's telemetry."""
+
+    def began(self, call: Call[ProxyRequest], /) -> CallSpan | None: ...
+    def spanned(self, span: CallSpan, exchange: Exchange[ProxyRequest], /) -> Exchange[ProxyRequest]: ...
+    def ended(self, call: Call[ProxyRequest], span: CallSpan | None, /) -> None: ...
+    def broken(self, call: Call[ProxyRequest], span: CallSpan | None, /) -> None: ...
+
+
+def mesh_closed(responder: Responder) -> None:
+    """Nothing is forwarded any more."""
+    reply = replies.for_failure(Outcome(Failure.CLOSED))
+    responder.respond(reply.status, reply.reason, reply.headers, reply.whole or b"", None)
