@@ -85,6 +85,7 @@ class Listener:
 
     async def start(self) -> None:
         """Accept from now on."""
+        self.forwarder.upstream.own.add(self._sock.getsockname()[:2])
         self._server = await self.forwarder.loop.create_server(lambda: Chosen(self, self._reader), sock=self._sock)
 
     def _reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:

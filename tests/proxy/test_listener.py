@@ -31,6 +31,16 @@ def test_it_knows_its_connections(server):
         assert eventually(lambda: listener.connections == 0)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize("method", ["GET", "CONNECT"])
+def test_a_request_for_the_proxy_itself_is_not_sent_round_and_round(server, host, method):
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        itself = f"{host}:{proxy.port}"
+        client.sock.settimeout(5)
+        assert client.get("/" if method == "GET" else itself, method, itself).status == 503
+        assert proxy.process.listener.accepted <= 4  # the client's, an attempt and two retries
+
+
 def test_idle_connections_close_when_it_is_to_stop(server):
     with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
         assert client.get().status == 200

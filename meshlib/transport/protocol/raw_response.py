@@ -8,7 +8,9 @@ from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.protocol.known_heads import KnownHead
 from meshlib.transport.protocol.received_head import ReceivedHead, received
 
+NO_CONTENT = 204
 _END_OF_HEAD = b"\r\n\r\n"
+_LENGTH = b"content-length"
 _known: dict[bytes, KnownHead] = {}
 
 
@@ -45,6 +47,17 @@ class RawResponseReader(ResponseReader):
         self._raw = raw[end:]  # of an interim response: the next one
         self.headers = found  # type: ignore[assignment]
         super().on_headers_complete()
+        status = self.status
+        if (status < 200 or status == NO_CONTENT) and (found.sized or found.coded):
+            self._without_content(found)
+
+    def _without_content(self, found: ReceivedHead) -> None:
+        """Of a status that has no content, whatever its head says: who gets that head might wait for some, and take the next
+        response for it (RFC 9110, 8.6; RFC 9112, 6.1). As in Envoy a length of 0 is dropped, and nothing else taken."""
+        if found.coded or found.values(_LENGTH) != [b"0"]:
+            self._fail(f"the response says how long its body is, and its status, {self.status}, has none")
+        elif self.head_done:
+            self.headers = found.without(_LENGTH)  # type: ignore[assignment]
 
     def _codings(self) -> list[bytes]:
         found = cast("ReceivedHead", self.headers)

@@ -85,7 +85,7 @@ class ReceivedHead(RawHead):
         return lower if len(lower) == len(self.lines) + 2 else b"\r\n" + self.lines.lower()
 
     def without(self, name: bytes) -> ReceivedHead:
-        """The same without headers of this name (in lower case), none of those that say how long the body is."""
+        """The same without headers of this name (in lower case), which is not Transfer-Encoding."""
         wanted, lines, lower = b"\r\n%b:" % name, self.lines, self._all_lower()
         at = lower.find(wanted)
         if at < 0:
@@ -100,7 +100,7 @@ class ReceivedHead(RawHead):
         made._lower = lower
         made._passed = None
         made.special = self.special
-        made.sized = self.sized
+        made.sized = self.sized and name != b"content-length"
         made.coded = self.coded
         made.folded = self.folded
         return made

@@ -25,7 +25,7 @@ from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.forked import this_process
 from meshlib.transport.upstream.loop_connection import Connection, connection_to
 from meshlib.transport.upstream.loop_deadlines import Deadlines
-from meshlib.transport.upstream.loop_dial import dial, hear_refusal
+from meshlib.transport.upstream.loop_dial import dial, hear_refusal, leads_to
 from meshlib.transport.upstream.loop_pending import Pending
 from meshlib.transport.upstream.mutual import WORTHLESS, MutualTls
 from meshlib.transport.upstream.names import Names
@@ -72,6 +72,8 @@ class AsyncioUpstream:
         self._waits: set[asyncio.Timeout] = set()
         self.closed = False
         self._http2: AsyncioHttp2 | None = None
+        self.own: set[tuple[str, int]] = set()
+        """Where this process itself takes requests to be sent on: no connection leads there."""
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -122,8 +124,13 @@ class AsyncioUpstream:
     async def dial(
         self, protocol: asyncio.Protocol, target: Target, protocols: Sequence[str], trace: Trace | None = None
     ) -> asyncio.Transport:
-        """See ``loop_dial.dial``."""
-        return await dial(self.loop, self._names, protocol, target, protocols, trace)
+        """See ``loop_dial.dial``. Raises OSError for a connection to ourselves, on which each request would be sent again, and
+        so on, until there are no descriptors."""
+        transport = await dial(self.loop, self._names, protocol, target, protocols, trace)
+        if self.own and leads_to(self.own, transport):
+            transport.abort()
+            raise OSError(f"{target} is this proxy itself")
+        return transport
 
     def adopt(self, transport: asyncio.Transport, target: Target) -> None:
         """A connection that was made for HTTP/2 and whose server chose HTTP/1.1: use it for the next call."""

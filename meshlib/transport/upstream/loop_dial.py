@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.transport.upstream.loop_tls import LoopTls
@@ -61,6 +62,25 @@ async def dial(
         if target.keepalive is not None:
             keep_alive(sock, target.keepalive)
     return transport
+
+
+def leads_to(own: Collection[tuple[str, int]], transport: asyncio.Transport) -> bool:
+    """Whether a connection has its other end at one of ``own``, addresses at which this process listens, all of its machine's
+    (0.0.0.0, ::) among them."""
+    there, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    if not isinstance(there, tuple) or not isinstance(here, tuple):
+        return False  # a unix socket, or it is lost already
+    mine = {_ip(host) for host, port in own if port == there[1]}
+    if not mine:
+        return False
+    other = _ip(there[0])
+    return other in mine or (any(ip.is_unspecified for ip in mine) and (other.is_loopback or other == _ip(here[0])))
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Of a socket's name; of an IPv4 address that is written as one of IPv6, that."""
+    found = ipaddress.ip_address(host.partition("%")[0])
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 READING_TURNS = 4

@@ -64,3 +64,25 @@ def test_what_can_be_read_in_two_ways_is_an_error(line):
     reader.feed(b"HTTP/1.1 200 OK\r\n" + line + b"Content-Length: 0\r\n\r\n")
     assert reader.error
     assert not reader.reusable
+
+
+@pytest.mark.parametrize("line", [b"Content-Length: 5", b"Content-Length: 00", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("status", [b"103 Hints", b"204 No Content"])
+@pytest.mark.parametrize("head_request", [False, True])
+def test_a_length_where_there_can_be_no_body_is_an_error(line, status, head_request):
+    """Who is passed it on may wait for the body, and take the next response for it."""
+    reader = RawResponseReader()
+    reader.begin(head_request)
+    reader.feed(b"HTTP/1.1 " + status + b"\r\n" + line + b"\r\n\r\n")
+    assert reader.error
+    assert not reader.reusable
+
+
+def test_a_length_of_0_where_there_can_be_no_body_goes_no_further():
+    reader = RawResponseReader()
+    for _ in range(2):
+        reader.begin(False)
+        reader.feed(b"HTTP/1.1 204 No Content\r\nX-A: 1\r\nContent-Length: 0\r\nX-B: 1\r\n\r\n")
+        assert reader.reusable
+        assert reader.headers.passed == b"X-A: 1\r\nX-B: 1\r\n"
+        assert not reader.headers.sized

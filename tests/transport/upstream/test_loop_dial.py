@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from meshlib.policy.circuit_limits import TcpKeepalive
-from meshlib.transport.upstream.loop_dial import dial
+from meshlib.transport.upstream.loop_dial import dial, leads_to
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import HTTP1_ONLY, PeerNameMismatch
@@ -139,3 +139,33 @@ async def test_a_guarded_target_is_connected_to_its_other_addresses(listening, t
     transport = await dialled(names, Target("a.test", listening[1], guarded=True), trace and trace())
     transport.abort()
     names.close()
+
+
+class Connected:
+    """The transport of a connection with these ends."""
+
+    def __init__(self, **names) -> None:
+        self.names = names
+
+    def get_extra_info(self, name):
+        return self.names.get(name)
+
+
+@pytest.mark.parametrize(
+    ("own", "there", "here", "ourselves"),
+    [
+        ("127.0.0.1", ("127.0.0.1", 15001), "127.0.0.1", True),
+        ("127.0.0.1", ("::ffff:127.0.0.1", 15001, 0, 0), "::ffff:127.0.0.1", True),
+        ("127.0.0.1", ("127.0.0.1", 15002), "127.0.0.1", False),
+        ("127.0.0.1", ("127.0.0.2", 15001), "127.0.0.1", False),
+        ("0.0.0.0", ("127.0.0.2", 15001), "127.0.0.1", True),
+        ("0.0.0.0", ("10.0.0.1", 15001), "10.0.0.1", True),
+        ("0.0.0.0", ("10.0.0.2", 15001), "10.0.0.1", False),
+        ("::", ("fe80::1%eth0", 15001, 0, 2), "fe80::1%eth0", True),
+        ("::1", ("::1", 15001, 0, 0), "::1", True),
+        ("127.0.0.1", "/run/app.sock", "", False),
+    ],
+)
+def test_a_connection_to_where_we_listen_is_known(own, there, here, ourselves):
+    made = Connected(peername=there, sockname=(here, 40000) if here else "")
+    assert leads_to({(own, 15001)}, made) is ourselves
