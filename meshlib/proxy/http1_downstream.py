@@ -152,6 +152,7 @@ class Http1Downstream(asyncio.Protocol):
             self._source.fail(ConnectionResetError("the client has gone"))
         self.writable = True  # nobody need wait for it
         self._wake()
+        self._reader.over()
 
     def pause_writing(self) -> None:
         self.writable = False

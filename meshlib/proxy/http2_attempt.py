@@ -27,7 +27,7 @@ class Http2Attempt:
     """``done`` hears of its outcome once the head of the response is there, or will not be; ``body`` of that reads on.
     ``attempt`` makes the attempt that such a body goes by."""
 
-    __slots__ = ("_attempt", "_connection", "_done", "_rest", "_stream")
+    __slots__ = ("_attempt", "_connection", "_done", "_reader", "_rest", "_stream")
 
     def __init__(self, done: Callable[[Outcome], None], attempt: Callable[[], Attempt]) -> None:
         self._done: Callable[[Outcome], None] | None = done
@@ -35,6 +35,7 @@ class Http2Attempt:
         self._connection: Connection
         self._stream: Stream
         self._rest: memoryview | None = None  # of the request's body
+        self._reader: Callable[[], None] | None = None  # of the response's, while there is a rest: it hears, too
 
     def begin(self, http2: AsyncioHttp2, target: Target, head: Head, body: bytes | None, head_request: bool) -> bool:
         """False: there is no connection that takes it."""
@@ -68,15 +69,24 @@ class Http2Attempt:
         if self._rest is not None and not stream.settled:
             self._send()
             connection.flush_with_others()
+        reader = self._reader
+        if reader is not None:
+            if self._rest is None or stream.settled:
+                self._reader = None
+                stream.wake = reader
+            reader()
         if done is None:
             return
         if stream.head_done:
             outcome = response_of(stream)
-            if self._rest is None:
+            if self._rest is None or stream.settled:
                 stream.wake = _deaf  # else they would refer to each other
             if outcome.whole is None and outcome.failure is None:
                 waiter = Waiter(connection.loop, connection.deadlines)
-                stream.wake = waiter.wake
+                if stream.wake is _deaf:
+                    stream.wake = waiter.wake
+                else:  # the rest of the request goes on beside it
+                    self._reader = waiter.wake
                 outcome.body = Http2Body(connection, stream, waiter, self._attempt())
         elif stream.failed is not None:
             outcome = failed(stream.failed)

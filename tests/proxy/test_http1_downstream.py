@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from meshlib.proxy import http1_downstream
 from meshlib.proxy.http1_downstream import PIPELINED, Http1Downstream, _Source
 from meshlib.proxy.slow_clients import Wait
+from meshlib.transport.protocol.http1_request import RequestReader
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
@@ -379,3 +381,21 @@ def test_a_client_that_is_behind_when_it_leaves_http_is_behind_in_the_tunnel(mon
     transport.full = True
     down.switch(101, b"Switching Protocols", [], None)  # type: ignore[arg-type]
     assert said == [False]
+
+
+def test_a_connection_that_is_over_is_not_kept_until_the_garbage_collector_comes():
+    def readers():
+        return sum(type(each) is RequestReader for each in gc.get_objects())
+
+    before = readers()
+    gc.disable()
+    try:
+        down, transport, port = connected()
+        down.data_received(asked(1) + asked(2))
+        assert readers() == before + 1
+        down.connection_lost(None)
+        port.soon.clear()
+        del down, transport.down, transport, port
+        assert readers() == before
+    finally:
+        gc.enable()

@@ -119,6 +119,27 @@ def test_a_body_waits_for_the_window():
     warm(lambda peer, request: peer.respond(request), work, settings={SETTINGS.INITIAL_WINDOW_SIZE: 1000})
 
 
+def test_a_response_that_begins_first_does_not_stop_the_rest_of_the_body():
+    """Of a server that responds while it reads: it would wait for the request, and the client for it."""
+    held: list[tuple[Peer, Request]] = []
+
+    async def work(server, begin, outcomes) -> None:
+        begin(b"x" * 5000)
+        await soon(lambda: outcomes)
+        (outcome,) = outcomes
+        assert outcome.whole is None
+        ((peer, request),) = held
+        await soon(lambda: request.ended)
+        peer.data(request, b"%d" % len(request.body))
+        assert b"".join([piece async for piece in outcome.body]) == b"5000"
+
+    def answer(peer: Peer, request: Request) -> None:
+        held.append((peer, request))
+        peer.head(request)
+
+    warm(answer, work, settings={SETTINGS.INITIAL_WINDOW_SIZE: 1000}, early=True)
+
+
 def test_of_an_attempt_that_is_cancelled_nobody_hears():
     seen: list[Request] = []
 

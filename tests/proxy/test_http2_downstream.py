@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import threading
@@ -15,6 +16,7 @@ from meshlib.proxy import http2_downstream
 from meshlib.proxy.http2_downstream import Http2Downstream, Http2Request
 from meshlib.proxy.slow_clients import Wait
 from meshlib.transport.protocol.http2_client_frames import PREFACE
+from meshlib.transport.protocol.http2_server import ServerSession
 from tests.support import h2_server
 from tests.support.eventually import eventually
 from tests.support.h2_client import Answer, H2Client
@@ -722,3 +724,23 @@ def test_a_client_that_resets_a_call_without_a_task_resets_it_upstream():
             eventually(lambda: len(server.requests) == 2)
             client.reset(stream)
             assert server.changed.wait(10)
+
+
+def test_a_connection_that_is_over_is_not_kept_until_the_garbage_collector_comes():
+    """nghttp2 keeps tens of kilobytes of each, which the collector does not count."""
+
+    def sessions():
+        return sum(type(each) is ServerSession for each in gc.get_objects())
+
+    gc.disable()
+    try:
+        down, transport, listener, _, (call,) = called()
+        call.respond(200, b"", [], b"whole", None)
+        there = sessions()
+        down.connection_lost(None)
+        listener.loop.soon.clear()
+        listener.forward = None  # remembers the call
+        del down, transport, listener, call, _
+        assert sessions() == there - 1
+    finally:
+        gc.enable()

@@ -8,6 +8,7 @@ last that this connection has said.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import httptools
 
@@ -132,7 +133,7 @@ class RequestReader:
     __slots__ = ("_after_empty_line", "_chunks", "_ends", "_left", "_parser", "_rest", "_seen", "_validated", "ended")
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._rest = b""
         self._validated = False
         self._after_empty_line = False
@@ -317,6 +318,11 @@ class RequestReader:
             self._left = 0
         self.ended = not self._left
         return data
+
+    def over(self) -> None:
+        """Nothing more is asked for. (It and its parser refer to each other: they would stay for the garbage collector.)"""
+        self._rest = b""
+        self._parser = None
 
     def all(self) -> bytes:
         """What has come and was not asked for, of a connection that speaks HTTP no more."""

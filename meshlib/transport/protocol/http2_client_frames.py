@@ -28,6 +28,11 @@ _WINDOW_SIZE = 4
 _LARGE = 0x40  # the first byte of half of the largest window: a smaller increment is not looked at
 
 
+def never(_stream: int, _increment: int) -> bool:
+    """No window is too large."""
+    return False
+
+
 class ClientFrames:
     """One connection's. ``look`` at what arrives; what it returns is for nghttp2. ``budget`` is charged for frames that carry
     nothing; ``overflows(stream, increment)`` says whether a WINDOW_UPDATE is more than its stream can have, and not to be
@@ -35,7 +40,7 @@ class ClientFrames:
 
     __slots__ = ("_ended", "_newest", "_open", "_part", "_reset", "_skip", "budget", "overflows")
 
-    def __init__(self, now: float, overflows: Callable[[int, int], bool] = lambda stream, increment: False) -> None:
+    def __init__(self, now: float, overflows: Callable[[int, int], bool] = never) -> None:
         self.overflows = overflows
         self.budget = FrameBudget(now, "client")
         self._part = b""  # of a frame's head, or of a PRIORITY frame, which is looked at when it is whole

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from itertools import chain
+from typing import cast
 
 import ngh2
 from ngh2.events import (
@@ -32,7 +33,7 @@ from ngh2.events import (
 
 from meshlib.problems import said
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
-from meshlib.transport.protocol.http2_client_frames import ClientFrames
+from meshlib.transport.protocol.http2_client_frames import ClientFrames, never
 from meshlib.transport.protocol.http2_codec import HEADER_TABLE, MAX_FRAME, SEND_AT_ONCE, Code, Head, Violation, name_of
 from meshlib.transport.protocol.http2_frames import FRAMES_AT_ONCE, TINY
 from meshlib.transport.protocol.http2_request import read_head
@@ -240,6 +241,9 @@ class ServerSession:
         """The connection is gone: closed by the client (None) or broken."""
         if self.broken is None:
             self._break("the client closed the connection" if error is None else f"the connection broke: {said(error)}")
+        # they refer to this: with what nghttp2 keeps of a connection it would stay until the garbage collector comes
+        self._sink = cast("Sink", None)  # is told nothing more
+        self._frames.overflows = never
 
     @property
     def over(self) -> bool:
