@@ -8,6 +8,7 @@ so headers by which Envoy would be told how to route are taken away.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from meshlib.policy.forwarded_client_cert import HEADER as CLIENT_CERT
@@ -49,6 +50,8 @@ _BUT_METADATA = NOT_BELIEVED | {DECORATOR}
 _ENVOYS = b"\r\nx-envoy-"
 _PROTO = b"\r\nx-forwarded-proto:"
 _CERT = b"\r\n%b:" % CLIENT_CERT
+_LIKE_CERT = re.compile(rb"\r\nx[-_]forwarded[-_]client[-_]cert:")
+"""To an application that reads headers as CGI names them, ``_`` in a name is ``-``: WSGI, PHP, Rack."""
 _LINE_END = b"\r\n"
 _BLANK = b" \t"
 
@@ -89,10 +92,12 @@ def inbound_lines(
     proxy tells of its workload."""
     away = _BUT_METADATA if metadata_is_read else _TAKEN_AWAY
     proto_came = _says(lower, _PROTO)
-    sent_cert = _CERT in lower
+    sent_cert = _LIKE_CERT.search(lower) is not None
     taken = _ENVOYS in lower and not away.isdisjoint(_envoys(lower))
     if taken or proto_came is False or (sent_cert and mode is not ForwardClientCert.ALWAYS_FORWARD_ONLY):
-        gone = away if mode is ForwardClientCert.ALWAYS_FORWARD_ONLY else away | {CLIENT_CERT}
+        gone, like = away, frozenset[bytes]()
+        if mode is not ForwardClientCert.ALWAYS_FORWARD_ONLY:
+            gone, like = away | {CLIENT_CERT}, frozenset((CLIENT_CERT,))
         if proto_came is False:
             gone |= {_PROTO[2:-1]}
         came: list[bytes] = []
@@ -100,7 +105,7 @@ def inbound_lines(
         for line in lines.split(_LINE_END)[:-1]:
             name, _, value = line.partition(b":")
             name = name.lower()
-            if name not in gone:
+            if name not in gone and name.replace(b"_", b"-") not in like:
                 kept += (line, _LINE_END)
             elif name == CLIENT_CERT:
                 came.append(value.strip(_BLANK))

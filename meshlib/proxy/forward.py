@@ -381,6 +381,12 @@ class Forwarding:
             connection, self._connection = self._connection, None
             if connection is not None:
                 self._forwarder.upstream.release(connection)
+        elif reader.switched is not None:  # 101: what follows is no body
+            connection, self._connection = self._connection, None
+            assert connection is not None
+            connection.leave_http()
+            loop = self._forwarder.loop
+            outcome.body = AsyncSwitched(loop, connection.transport, reader.switched, connection.left)
         else:
             outcome.size = reader.head_size
             outcome.body = _Streaming(self)

@@ -36,7 +36,7 @@ class ServedBody:
 
     async def peek_async(self, limit: int) -> tuple[bytes, bool]:
         """As ``engine.body_source`` has it. Raises what the client's end brings about."""
-        seen = b"".join(self._kept)
+        seen = bytearray().join(self._kept)
         while len(seen) < limit and not self._ended:
             piece = await anext(self._pieces, None)
             if piece is None:
@@ -44,7 +44,7 @@ class ServedBody:
             else:
                 self._kept.append(piece)
                 seen += piece
-        return seen, self._ended
+        return bytes(seen), self._ended
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:

@@ -71,6 +71,15 @@ def test_a_client_certificate_in_plain_text_is_nobodys():
     ]
 
 
+@pytest.mark.parametrize("name", [b"X_Forwarded_Client_Cert", b"x-forwarded_client-cert", b"x_forwarded_client_cert"])
+def test_nor_is_one_that_an_application_would_read_as_it(name):
+    """WSGI, PHP and Rack make the same name of ``-`` and ``_``."""
+    evil = name + b": By=x;URI=spiffe://td/admin"
+    assert seen(evil, b"a_b: c") == [b"a_b: c", b"x-forwarded-proto: http"]
+    assert seen(evil, secure=True, mine=MINE) == [b"x-forwarded-proto: https", b"x-forwarded-client-cert: " + MINE]
+    assert evil in seen(evil, mode=ForwardClientCert.ALWAYS_FORWARD_ONLY)
+
+
 def test_over_mtls_the_applications_learns_whose_certificate_it_was():
     assert seen(b"a: b", secure=True, mine=MINE)[-1] == b"x-forwarded-client-cert: " + MINE
     came = seen(b"x-forwarded-client-cert: one", b"X-Forwarded-Client-Cert:  two ", secure=True, mine=MINE)

@@ -198,7 +198,9 @@ def test_what_follows_an_upgrade_that_the_upstream_declines_is_not_read_as_a_req
         assert client.closed()
 
 
-def test_an_upgraded_connection_carries_bytes_both_ways():
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_upgraded_connection_carries_bytes_both_ways(kept):
+    """``kept``: the upstream's connection has been used before."""
     import socket
     import threading
 
@@ -206,9 +208,12 @@ def test_an_upgraded_connection_carries_bytes_both_ways():
 
     def serve():
         sock, _ = listening.accept()
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += sock.recv(4096)
+        for _ in range(1 + kept):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += sock.recv(4096)
+            if b"GET /before" in head:
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         assert b"upgrade: websocket\r\n" in head.lower()
         sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello")
         while data := sock.recv(4096):
@@ -219,8 +224,12 @@ def test_an_upgraded_connection_carries_bytes_both_ways():
     thread.start()
     found = [service("reviews"), pod("reviews", "v1", listening.getsockname()[1])]
     with Proxy(found) as proxy, proxy.client() as client:
+        if kept:
+            assert client.get("/before").status == 200
+        client.sock.settimeout(5)
         client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nahead")
-        assert client.head().status == 101
+        switched = client.head()
+        assert (switched.status, switched.header("transfer-encoding")) == (101, None)
         assert client.exactly(5) == b"hello"
         client.send(b" and more")
         assert client.exactly(14) == b"AHEAD AND MORE"
