@@ -15,7 +15,7 @@ from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.connect_request import ConnectRequest
 from meshlib.proxy.destination import connect_authority, destination
 from meshlib.proxy.request import ProxyRequest
-from meshlib.proxy.slow_clients import Wait
+from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.proxy.tunnel import Leaves, Tunnel
 from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
 from meshlib.transport.protocol.http1_response import (
@@ -181,7 +181,9 @@ class Http1Downstream(asyncio.Protocol):
 
     def waits(self) -> tuple[Wait, int] | None:
         """What the client is waited for, and how far it is (``slow_clients.py``)."""
-        if self._tunnel is not None or self.transport.is_closing():
+        if self.transport.is_closing():
+            return leaves(self.transport)
+        if self._tunnel is not None:
             return None
         if not self._busy:
             return (Wait.HEAD if self._reader.waiting and self.writable else Wait.NEXT), self._turn
@@ -191,8 +193,8 @@ class Http1Downstream(asyncio.Protocol):
 
     def give_up(self, wait: Wait) -> None:
         """It has been waited for too long."""
-        if wait is Wait.NEXT:
-            self.transport.close()
+        if wait is Wait.NEXT or wait is Wait.LEAVE:
+            (self.transport.close if wait is Wait.NEXT else self.transport.abort)()
             return
         late = Refused(408, f"{wait.value} did not come in time")
         source, self._source = self._source, None

@@ -17,7 +17,7 @@ from meshlib.proxy import grpc
 from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.http2_body import ClientBody, Source
 from meshlib.proxy.request import ProxyRequest, is_grpc
-from meshlib.proxy.slow_clients import Wait
+from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.http2_codec import Code, Head
 from meshlib.transport.protocol.http2_response import fields, response_head
@@ -208,7 +208,7 @@ class Http2Downstream(asyncio.Protocol):
     def waits(self) -> tuple[Wait, int] | None:
         """What the client is waited for, and how far it is (``slow_clients.py``)."""
         if self.transport.is_closing():
-            return None
+            return leaves(self.transport)
         if not self._calls:
             return Wait.NEXT, self._progress
         return (Wait.BODY, self._progress) if any(call.waits for call in self._calls) else None
@@ -219,6 +219,8 @@ class Http2Downstream(asyncio.Protocol):
             for call in [call for call in self._calls if call.waits]:
                 call.too_late()
             self._flush()
+        elif wait is Wait.LEAVE:
+            self.transport.abort()
         else:
             self.drain()
 

@@ -10,6 +10,8 @@ from meshlib.transport.upstream.switched import AsyncSwitched
 AHEAD = 256 * 1024
 """Bytes of a client that wait for the upstream until the client is no longer read."""
 READ = 64 * 1024
+LINGER = 5.0
+"""Seconds that an upstream has to take what a client that has gone said last."""
 
 
 class Leaves(Protocol):
@@ -36,9 +38,21 @@ class Tunnel:
     """Between ``downstream``, a transport, and ``upstream``. Whichever ends first ends the other, when what it has sent is
     written."""
 
-    __slots__ = ("_downstream", "_drained", "_ended", "_paused", "_size", "_tasks", "_to_send", "_upstream", "_woken")
+    __slots__ = (
+        "_downstream",
+        "_drained",
+        "_ended",
+        "_loop",
+        "_paused",
+        "_size",
+        "_tasks",
+        "_to_send",
+        "_upstream",
+        "_woken",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, downstream: Any, upstream: AsyncSwitched) -> None:
+        self._loop = loop
         self._downstream = downstream
         self._upstream = upstream
         self._to_send: list[bytes] = []
@@ -74,6 +88,12 @@ class Tunnel:
         self._ended = True
         self._woken.set()
         self._drained.set()
+        self._loop.call_later(LINGER, self._give_up)
+
+    def _give_up(self) -> None:
+        """An upstream that reads no more would keep its connection, and the request that is served there, for ever."""
+        for task in self._tasks:
+            task.cancel()
 
     async def _up(self) -> None:
         try:

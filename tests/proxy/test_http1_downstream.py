@@ -284,6 +284,7 @@ class Transport:
     def __init__(self):
         self.down: Http1Downstream
         self.full = self.closing = False
+        self.unsent = 0
         self.calls = []
 
     def write(self, data):
@@ -292,6 +293,16 @@ class Transport:
 
     def is_closing(self):
         return self.closing
+
+    def close(self):
+        self.closing = True
+        self.calls.append("close")
+
+    def abort(self):
+        self.calls.append("abort")
+
+    def get_write_buffer_size(self):
+        return self.unsent
 
     def pause_reading(self):
         self.calls.append("pause")
@@ -408,3 +419,13 @@ def test_a_connection_that_is_over_is_not_kept_until_the_garbage_collector_comes
         assert readers() == before
     finally:
         gc.enable()
+
+
+def test_a_client_that_does_not_take_its_last_response_is_not_waited_for_without_end():
+    down, transport, _ = connected()
+    down.drain()
+    assert (transport.calls, down.waits()) == (["close"], None)
+    transport.unsent = 70_000
+    assert down.waits() == (Wait.LEAVE, 70_000)
+    down.give_up(Wait.LEAVE)
+    assert transport.calls == ["close", "abort"]

@@ -744,3 +744,12 @@ def test_a_connection_that_is_over_is_not_kept_until_the_garbage_collector_comes
         assert sessions() == there - 1
     finally:
         gc.enable()
+
+
+def test_a_client_that_does_not_take_the_last_bytes_is_not_waited_for_without_end():
+    down, transport, _ = connected()
+    transport.close()
+    transport.waiting = 70_000
+    assert down.waits() == (Wait.LEAVE, 70_000)
+    down.give_up(Wait.LEAVE)
+    assert transport.said[-1] == "abort"

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from meshlib.proxy import tunnel as module
 from meshlib.proxy.tunnel import AHEAD, Tunnel
 
 
@@ -127,3 +128,16 @@ async def test_a_client_that_says_no_more_is_not_written_to_either_as_in_envoy()
     tunnel.lost()
     upstream.to_read.put_nowait(b"")
     await turns()
+
+
+async def test_an_upstream_that_takes_nothing_of_a_client_that_has_gone_is_left(monkeypatch):
+    """It would keep both tasks, its connection and what is served there for ever."""
+    monkeypatch.setattr(module, "LINGER", 0.0)
+    _, upstream, tunnel = await made()
+    upstream.takes.clear()
+    tunnel.received(b"x")
+    await turns()
+    tunnel.lost()
+    await turns()
+    assert upstream.closed
+    assert all(task.done() for task in tunnel._tasks)
