@@ -22,7 +22,7 @@ help:
 	@echo "make bench   the figures, as ratios measured in one run"
 	@echo "make differential N=1000000   random decisions of routes and of who may come in, through meshlib and a real Envoy, compared"
 	@echo "make istiod  routes and verdicts against those of the real istiod (its answers lie beside the repository)"
-	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every runtime, dying servers, reloads, forks"
+	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every runtime, dying servers, reloads, forks; then the proxy"
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
 	@echo "make fuzz MINUTES=1 [TARGET=name]   coverage-guided fuzzers of tests/fuzz, so many minutes each"
 	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
@@ -123,6 +123,7 @@ istiod: $(STAMP)
 MINUTES ?= 5
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
+	$(BIN)/python -m tests.soak.proxy --minutes $(MINUTES) --seed $(SEED)
 
 fuzz: MINUTES = 1
 fuzz: $(STAMP)
