@@ -43,6 +43,7 @@ from benchmarks.mtls_rows import mtls_calls
 from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
 from benchmarks.protection_rows import rate_limits
 from benchmarks.proxy_body_rows import bodies
+from benchmarks.proxy_grpc_inprocess_rows import grpc_in_process
 from benchmarks.proxy_http1_rows import http1
 from benchmarks.proxy_http2_rows import http2
 from benchmarks.proxy_inprocess_rows import in_process
@@ -357,4 +358,5 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "proxy-mtls": mtls,
     "proxy-policies": everything_on,
     "proxy-inprocess": in_process,
+    "proxy-grpc-inprocess": grpc_in_process,
 }
