@@ -11,7 +11,8 @@ from meshlib.transport.protocol.received_head import HOP_BY_HOP, ReceivedHead
 _NAME = operator.itemgetter(0)
 _line = b": ".join
 _LINE_END = b"\r\n"
-_BODILESS = frozenset((204, 304))
+NO_CONTENT = 204
+_BODILESS = frozenset((NO_CONTENT, 304))
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
 _CLOSE = b"connection: close\r\n"
 _CHUNKED = b"transfer-encoding: chunked\r\n"
@@ -41,6 +42,8 @@ def response_head(status: int, reason: bytes, headers: Headers, to_head: bool, w
         sized, coded = b"content-length" in names, b"transfer-encoding" in names
         if not HOP_BY_HOP.isdisjoint(names):
             headers = _end_to_end(headers)
+        if sized and status == NO_CONTENT:  # of a directResponse: who reads it might wait for what it says
+            headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
         lines = b"%b\r\n" % _LINE_END.join(map(_line, headers)) if headers else b""
     phrase = reason or _REASONS.get(status, b"")
     bodiless = to_head or status in _BODILESS

@@ -18,6 +18,7 @@ NOT_SENT_ON = CONNECTION_SPECIFIC | {b"te", b"trailer"}
 
 _NOMINATE_NOTHING = (b"keep-alive", b"close")
 _STATUSES = {status: b"%d" % status for status in range(100, 1000)}
+NO_CONTENT = 204
 _BLANK = b" \t"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 
@@ -63,4 +64,7 @@ def fields(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 def response_head(status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
     """``:status`` and headers."""
-    return [(b":status", _STATUSES[status]), *fields(headers)]
+    written = fields(headers)
+    if status == NO_CONTENT:  # clients may refuse a length with it
+        written = [pair for pair in written if pair[0] != b"content-length"]
+    return [(b":status", _STATUSES[status]), *written]

@@ -57,6 +57,7 @@ def test_connection_does_not_take_the_length_away():
         (200, [CHUNKS], True, 0, False, True, b"transfer-encoding: chunked"),
         (200, [], True, 0, False, True, b""),
         (204, [], False, 0, False, True, b""),
+        (204, [LENGTH], False, 2, False, True, b""),
         (304, [LENGTH], False, 0, False, True, b"content-length: 2"),
     ],
 )

@@ -17,6 +17,7 @@ def test_names_are_written_in_lower_case_behind_the_status():
 
 def test_a_head_may_be_only_a_status():
     assert response_head(204, []) == [(b":status", b"204")]
+    assert response_head(204, [(b"Content-Length", b"2")]) == [(b":status", b"204")]
 
 
 @pytest.mark.parametrize(
