@@ -21,6 +21,10 @@ _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 CLOSED_EARLY = "the server closed the connection during the TLS handshake"
 
 
+_NOBODY = asyncio.Protocol()
+"""Who hears of a connection that is gone."""
+
+
 class LoopTls(asyncio.Transport, asyncio.Protocol):
     """The protocol of the transport below, and the transport of the ``inner`` protocol, which hears of it once the handshake is
     over. ``handshake``: done then, or failed (OSError, UnicodeDecodeError of a certificate that cannot be read). ``wraps``
@@ -98,6 +102,7 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         error = self._error or error
         if self._made:
             self._inner.connection_lost(error)
+            self._inner = _NOBODY  # as asyncio's transports do: they refer to each other, and to what OpenSSL keeps
         if not self.handshake.done():
             self.handshake.set_exception(error or ConnectionResetError(CLOSED_EARLY))
 

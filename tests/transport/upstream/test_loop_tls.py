@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
@@ -494,3 +495,25 @@ async def test_a_server_accepts_a_client_and_hears_of_one_that_is_refused() -> N
     refusing.data_received(b"GET / HTTP/1.1\r\n\r\n")
     with pytest.raises(ssl.SSLError, match="HTTP_REQUEST"):
         await refusing.handshake
+
+
+@on_a_loop
+async def test_a_connection_that_is_gone_is_not_kept_until_the_garbage_collector_comes() -> None:
+    """OpenSSL keeps tens of kilobytes of each, which the collector does not count."""
+
+    def connections() -> int:
+        return sum(type(each) is LoopTls for each in gc.get_objects())
+
+    gc.disable()
+    try:
+        before = connections()
+        ends = Ends()
+        ends.inner.on_data = ends.tls.resume_reading  # whoever hears has the transport, to write to
+        ends.shake()
+        await ends.tls.handshake
+        ends.tls.connection_lost(None)
+        del ends
+        await asyncio.sleep(0)
+        assert connections() == before
+    finally:
+        gc.enable()
