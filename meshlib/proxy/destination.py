@@ -28,11 +28,11 @@ def destination(head: RequestHead, normalization: Normalization) -> tuple[bytes,
     ``Refused``."""
     target, authority = head.target, head.host
     if head.method == b"CONNECT":
-        raise Refused(501 if target[:1] != b"/" else 400, "CONNECT is not taken here")
+        raise Refused(501 if target[:1] != b"/" else 400, "CONNECT is for outbound ports")
     if target[:1] != b"/":
         authority, target = _of_url(head)
     elif not is_authority(authority.decode("latin-1")):
-        raise Refused(400, "the request's Host is empty or not one")
+        raise Refused(400, f"Host is {authority[:100]!r}, which is not a host with or without a port")
     return authority, forwarded_path(target, normalization)
 
 
@@ -44,13 +44,13 @@ def connect_authority(head: RequestHead) -> bytes:
         raise Refused(400, "the target of CONNECT is not HOST:PORT")
     name, _, port = target.rpartition(b":")
     if int(port) > MAX_PORT or len(name) > MAX_NAME or b".." in name or (name[:1] == b"[" and not _is_ipv6(name)):
-        raise Refused(400, "the target of CONNECT has no host or no port that could be one")
+        raise Refused(400, f"the target of CONNECT, {target[:300]!r}, is not a valid host and port")
     if head.host.lower() not in (target.lower(), name.lower()):
-        raise Refused(400, "Host names something else than the target of CONNECT")
+        raise Refused(400, f"Host is {head.host[:300]!r}, which is not the target of CONNECT")
     if head.length != 0:
         raise Refused(400, "CONNECT has a body")
     if head.upgrade:
-        raise Refused(400, "CONNECT asks for another protocol, too")
+        raise Refused(400, "CONNECT has an Upgrade, too")
     return target
 
 
@@ -71,7 +71,9 @@ def _of_url(head: RequestHead) -> tuple[bytes, bytes]:
     authority, path = url[1], url[2]
     named = _NAMED.fullmatch(authority)
     if named is None or int(named[1] or 0) > MAX_PORT:
-        raise Refused(400, "the request's URL has no host, or one that is not a name or an address")
+        raise Refused(
+            400, "the request's URL has no host, or one that is not a name or an address with or without a port"
+        )
     if path[:1] == b"?":
         raise Refused(404, "the request's URL has a query and no path: no route takes it")
     return authority, path or b"/"

@@ -24,7 +24,7 @@ def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
         return target  # nearly all: that a query may look like something to normalize only costs the longer way
     path, mark, query = target.partition(b"?")
     if _NUL in path or path.translate(None, _IN_PATHS):
-        raise Refused(400, "the request's path holds %00, or a byte that no path has")
+        raise Refused(400, "the request's path holds %00, or a byte that has to be escaped")
     if normalization == "NONE":
         return target
     text = path.decode("latin-1")
@@ -32,5 +32,5 @@ def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
     if made == text:
         return target
     if normalize(made, normalization) != made:
-        raise Refused(400, "the request's path is another one each time it is normalized")
+        raise Refused(400, "the request's path changes each time it is normalized, so that two readers see two paths")
     return made.encode("latin-1") + mark + query

@@ -75,7 +75,7 @@ class Port(Protocol):
 
     def opened(self, connection: Http1Downstream) -> None: ...
     def closed(self, connection: Http1Downstream) -> None: ...
-    def refused(self, refused: Refused) -> None: ...
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, /) -> None: ...
 
 
 class Http1Downstream(asyncio.Protocol):
@@ -295,7 +295,7 @@ class Http1Downstream(asyncio.Protocol):
 
     def _refuse(self, refused: Refused) -> None:
         """The last that is said on this connection."""
-        self._listener.refused(refused)
+        self._listener.refused(refused, self.transport)
         forwarding, self._forwarding = self._forwarding, None
         if forwarding is not None:
             forwarding.cancel()

@@ -68,7 +68,8 @@ class Port(Protocol):
 
     def opened(self, connection: Http2Downstream) -> None: ...
     def closed(self, connection: Http2Downstream) -> None: ...
-    def refused(self, refused: Refused) -> None: ...
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, /) -> None: ...
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, /) -> None: ...
 
 
 class Http2Request(ProxyRequest):
@@ -189,8 +190,11 @@ class Http2Downstream(asyncio.Protocol):
         if out:
             transport.write(out)
         if session.over:
+            if session.broken:
+                self._listener.broken(session.broken, session.bug, transport)
             transport.close()
         elif transport.get_write_buffer_size() > BACKLOG_MOST:
+            self._listener.broken("the client does not read what it asks for", False, transport)
             transport.abort()
 
     # -- ends -----------------------------------------------------------------------------------------------------------
@@ -282,7 +286,7 @@ class Http2Downstream(asyncio.Protocol):
 
     def refused(self, refused: Refused) -> None:
         """A request goes no further."""
-        self._listener.refused(refused)
+        self._listener.refused(refused, self.transport)
 
     def forward(self, call: _Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for."""

@@ -187,9 +187,13 @@ class InboundConnection:
         """It has gone."""
         self._listener.closed(connection)
 
-    def refused(self, refused: Refused) -> None:
+    def refused(self, refused: Refused, client: asyncio.BaseTransport) -> None:
         """A request was refused before anything was decided about it."""
-        self._listener.refused(refused)
+        self._listener.refused(refused, client)
+
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
+        """The connection over HTTP/2 had to be closed."""
+        self._listener.broken(why, bug, client)
 
     # -- requests -------------------------------------------------------------------------------------------------------
 

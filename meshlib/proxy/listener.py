@@ -13,6 +13,7 @@ from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.shedding import turn_away
 from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients, Wait
+from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from meshlib.transport.protocol.http1_request import Refused
 
 log = logging.getLogger("meshlib.proxy")
+
+
+def where(name: object) -> str:
+    """What a socket says of itself (``sockname``, ``peername``), in words."""
+    return (
+        address(name[0], name[1]) if isinstance(name, tuple) else f"unix:{name}" if name else "a client that has gone"
+    )
 
 
 def http2_reader(listener: Http2Port) -> Http2Downstream:
@@ -140,10 +148,17 @@ class Listener:
         if not self._connections and self._emptied is not None:
             self._emptied.set()
 
-    def refused(self, refused: Refused) -> None:
-        """A request was refused before anything was decided about it."""
+    def refused(self, refused: Refused, client: asyncio.BaseTransport) -> None:
+        """A request of this client was refused before anything was decided about it."""
         self.refusals[refused.status] = self.refusals.get(refused.status, 0) + 1
-        log.debug("%d: %s", refused.status, refused.why)
+        if log.isEnabledFor(logging.DEBUG):
+            at, who = (where(client.get_extra_info(name)) for name in ("sockname", "peername"))
+            log.debug("a request of %s to %s is refused with %d: %s", who, at, refused.status, refused.why)
+
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
+        """The connection of this client over HTTP/2 had to be closed; ``bug``: by a fault of ours."""
+        who = where(client.get_extra_info("peername"))
+        log.log(logging.ERROR if bug else logging.DEBUG, "the HTTP/2 connection of %s is closed: %s", who, why)
 
     def stop(self) -> None:
         """Accept no more; every response is the last of its connection, and idle connections close."""

@@ -75,7 +75,7 @@ def test_a_byte_that_no_path_has_is_refused_and_in_a_query_it_is_not_ours_to_jud
 
 def test_a_path_that_would_be_another_one_behind_the_next_proxy_is_refused() -> None:
     assert normalize("/a/%2e%2e;/b", "BASE") == "/a/..;/b"  # which is /b once more
-    with pytest.raises(Refused, match="another one each time"):
+    with pytest.raises(Refused, match="changes each time"):
         forwarded_path(b"/a/%2e%2e;/b", "BASE")
     assert forwarded_path(b"/a/%2e%2e;/b", "NONE") == b"/a/%2e%2e;/b"
 

@@ -430,8 +430,11 @@ class Listener:
         self.said: list[str] = []
         self.refusals: list[int] = []
 
-    def refused(self, refused) -> None:
+    def refused(self, refused, client) -> None:
         self.refusals.append(refused.status)
+
+    def broken(self, why, bug, client) -> None:
+        self.said.append(f"{'bug' if bug else 'broken'}: {why}")
 
     def opened(self, connection) -> None:
         self.said.append("opened")

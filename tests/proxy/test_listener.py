@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from meshlib.proxy.listener import Listener
 from meshlib.proxy.process import ProxySettings
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -39,6 +42,39 @@ def test_a_request_for_the_proxy_itself_is_not_sent_round_and_round(server, host
         client.sock.settimeout(5)
         assert client.get("/" if method == "GET" else itself, method, itself).status == 503
         assert proxy.process.listener.accepted <= 4  # the client's, an attempt and two retries
+
+
+def test_a_request_that_is_refused_is_logged_with_who_where_and_why(server, caplog):
+    caplog.set_level("DEBUG", "meshlib.proxy")
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.response().status == 426
+        ((_, at, _),) = proxy.process.listeners()
+    (line,) = [each for each in caplog.messages if "refused" in each]
+    assert re.fullmatch(
+        rf"a request of 127\.0\.0\.1:\d+ to {at} is refused with 426: the client speaks HTTP/1.0: .* is needed .*", line
+    )
+
+
+def test_a_connection_over_http2_that_breaks_the_protocol_is_logged_with_who_and_why(server, caplog):
+    caplog.set_level("DEBUG", "meshlib.proxy")
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0" + b"\0\0\1\0\0\0\0\0\7x")
+        assert eventually(lambda: any("HTTP/2 connection" in each for each in caplog.messages))
+    (line,) = [each for each in caplog.records if "HTTP/2 connection" in each.getMessage()]
+    assert line.levelname == "DEBUG"
+    assert re.match(
+        r"the HTTP/2 connection of 127\.0\.0\.1:\d+ is closed: the client broke HTTP/2: ", line.getMessage()
+    )
+
+
+def test_a_fault_of_ours_that_ends_a_connection_over_http2_is_an_error_in_the_log(caplog):
+    Listener.broken(None, "ZeroDivisionError: oh", True, SimpleNamespace(get_extra_info=lambda _: ("::1", 4711)))
+    (line,) = caplog.records
+    assert (line.levelname, line.getMessage()) == (
+        "ERROR",
+        "the HTTP/2 connection of [::1]:4711 is closed: ZeroDivisionError: oh",
+    )
 
 
 def test_idle_connections_close_when_it_is_to_stop(server):

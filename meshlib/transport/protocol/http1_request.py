@@ -182,7 +182,7 @@ class RequestReader:
         if version != b"HTTP/1.1":
             _refuse_version(version)
         if method not in METHODS:
-            raise Refused(400, f"the method {method[:40]!r} is not one")
+            raise Refused(400, f"the method {method[:40]!r} is not known")
         left = head.translate(None, IN_VALUES)
         ends = head.count(_LINE_END)
         if len(left) != 2 * ends or left != _LINE_END * ends:
@@ -191,7 +191,7 @@ class RequestReader:
             raise Refused(431, f"the request has more than {MAX_HEADERS} headers")
         self._validate(head)
         if target.translate(None, IN_TARGETS) or b"#" in target:
-            raise Refused(400, "the request's target holds a fragment or a control character")
+            raise Refused(400, "the request's target holds #, or a character that has to be escaped")
         lines = head[first + 2 : -2]
         lower = head[first:-2].lower()
         special = SPECIAL.findall(lower)
@@ -205,7 +205,7 @@ class RequestReader:
         if made.length is not None and b"content-length:" in special:
             made.length = _length_of(lower)
         if made.upgrade and made.length != 0:
-            raise Refused(400, "a request to speak another protocol has a body")
+            raise Refused(400, "a request with Upgrade has a body")
         self._begin_body(made)
         return made
 
@@ -257,7 +257,7 @@ class RequestReader:
         if len(tokens) > MOST_NAMED:
             raise Refused(400, f"Connection names more than {MOST_NAMED} headers")
         if not named.isdisjoint(_NOT_TO_BE_NAMED):
-            raise Refused(400, "Connection names a header that is not for it to take away")
+            raise Refused(400, f"Connection names {min(named & _NOT_TO_BE_NAMED)!r}, which must not be removed")
         made.close = b"close" in named or any(b"close" in value for value in values_of(lower, _PROXY_CONNECTION))
         expected = values_of(lower, _EXPECT)
         if expected:
@@ -271,7 +271,9 @@ class RequestReader:
             if _LENGTH in lower:
                 raise Refused(400, "the request has both a Content-Length and a Transfer-Encoding")
             if codings != [b"chunked"]:
-                raise Refused(501, "the request's Transfer-Encoding is not chunked, once")
+                raise Refused(
+                    501, f"Transfer-Encoding is {b', '.join(codings)[:100]!r}: only chunked, once, is accepted"
+                )
             made.length = None
         gone = HOP_BY_HOP if made.upgrade else named.union(HOP_BY_HOP)
         kept = [line for line in head[2:].split(_LINE_END)[:-1] if line.partition(b":")[0].lower() not in gone]
@@ -378,11 +380,11 @@ def _length_of(lower: bytes) -> int:
         raise Refused(400, "the request has two Content-Length headers")
     digits = lower[start : lower.find(_LINE_END, start)].strip(_BLANK)
     if not digits.isdigit() or len(digits) > MOST_DIGITS:
-        raise Refused(400, "the request's Content-Length is not a number of bytes")
+        raise Refused(400, f"Content-Length is {digits[:40]!r}, not a number of at most {MOST_DIGITS} digits")
     return int(digits)
 
 
 def _refuse_version(version: bytes) -> None:
     if version == b"HTTP/1.0":
-        raise Refused(426, "the request speaks HTTP/1.0")
-    raise Refused(400, "the request does not speak HTTP/1.1")
+        raise Refused(426, "the client speaks HTTP/1.0: HTTP/1.1 or HTTP/2 is needed (nginx: proxy_http_version 1.1)")
+    raise Refused(400, f"the request line ends with {version[:40]!r}, not with HTTP/1.1")

@@ -58,7 +58,7 @@ class ServerSession:
     """One connection. Not thread-safe. After every call, or after a few of them, what ``outgoing`` returns must be written; and
     when ``over``, the connection be closed.
 
-    ``broken``: why the connection is over before its time. ``draining``: it is about to take no new streams.
+    ``broken``: why the connection is over before its time; ``bug``: by a fault of ours. ``draining``: no new streams are taken.
     """
 
     __slots__ = (
@@ -81,6 +81,7 @@ class ServerSession:
         "_sink",
         "_tunnels",
         "broken",
+        "bug",
         "draining",
         "streams",
         "writable",
@@ -95,8 +96,7 @@ class ServerSession:
         stream_window: int = STREAM_WINDOW,
         connection_window: int = CONNECTION_WINDOW,
     ) -> None:
-        """``tunnels``: CONNECT, also the extended one of WebSockets (RFC 8441), is taken. Windows in bytes, 65535 at least for
-        the connection."""
+        """``tunnels``: CONNECT, RFC 8441's too, is taken. Windows in bytes, 65535 at least for the connection."""
         self._sink = sink
         self._connection = connection = ngh2.Connection(_SERVER, CONFIGURATION)
         settings = {
@@ -122,10 +122,9 @@ class ServerSession:
         self._last = 0  # the newest stream
         self._resets: set[int] = set()  # streams that were reset, and nghttp2 has not told that they are closed
         self._closed = self._premature = 0  # streams that ended, and those given up at once
-        self._closing = self._final = self._peer_left = False
+        self._closing = self._final = self._peer_left = self.draining = self.bug = False
         self._now = now
         self.streams: dict[int, ServerStream] = {}
-        self.draining = False
         self.broken: str | None = None
         self.writable = True
 
@@ -275,6 +274,7 @@ class ServerSession:
                 self._say_goodbye(error.code)
             self._break(f"the client broke HTTP/2: {said(error)}")
         except Exception as error:  # noqa: BLE001 (a hostile client must not find the one frame that a library stumbles over)
+            self.bug = True
             self._say_goodbye(Code.INTERNAL_ERROR)
             self._break(f"{type(error).__name__}: {error}")
         return False
