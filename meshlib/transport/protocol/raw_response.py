@@ -39,6 +39,9 @@ class RawResponseReader(ResponseReader):
         if self.complete or self.error:
             return
         raw = self._raw
+        if raw[:1] != b"H":  # behind an interim one: llhttp has passed over empty lines, and these bytes have them
+            self._fail("the response does not begin with HTTP/1")
+            return
         end = raw.find(_END_OF_HEAD) + 4
         found = received(raw[:end]) if end > 3 else None
         if found is None:

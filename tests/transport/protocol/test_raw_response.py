@@ -86,3 +86,16 @@ def test_a_length_of_0_where_there_can_be_no_body_goes_no_further():
         assert reader.reusable
         assert reader.headers.passed == b"X-A: 1\r\nX-B: 1\r\n"
         assert not reader.headers.sized
+
+
+@pytest.mark.parametrize("empty", [b"\r\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_empty_lines_before_a_head_are_an_error_behind_an_interim_one_too(empty, apart):
+    """They would be read as its end, or its first line as a header."""
+    reader = RawResponseReader()
+    reader.begin(False)
+    interim, final = b"HTTP/1.1 103 Hints\r\n\r\n", empty + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
+    for data in (interim, final) if apart else (interim + final,):
+        reader.feed(data)
+    assert reader.error
+    assert not reader.reusable
