@@ -28,37 +28,44 @@ Examples:
   meshlib proxy --config mesh/ --inbound 0.0.0.0:15006 --app 127.0.0.1:8080 --cert cert.pem --key key.pem --bundle ca.pem
   meshlib proxy --config mesh/ --outbound 127.0.0.1:15001 --workers auto --admin 127.0.0.1:15000 --health 0.0.0.0:15021
   meshlib proxy --config mesh/ --outbound 127.0.0.1:15001 --check
+
+\b
+SIGTERM drains and stops it, SIGHUP reloads resources, SIGUSR1 opens the files of access logs again.
+Exit code: 0 stopped, or nothing wrong; 1 it could not begin, or --check found something wrong; 2 wrong usage.
+All options, and what to do when a request fails: docs/proxy.md.
 """
 )
 @click.option(
     "--config", "configs", multiple=True, type=PLACE, metavar="PATH",
-    help="File, folder or glob of resources. Repeatable.  [env: MESHLIB_CONFIG]",
+    help="File, folder or glob of resources. Required, repeatable.  [env: MESHLIB_CONFIG]",
 )  # fmt: skip
 @click.option(
     "--outbound",
     multiple=True,
     metavar="HOST:PORT",
-    help="Address that the application sends its requests to. Repeatable.",
+    help="Where to listen for the application's own requests; port 0 picks a free one. Repeatable.",
 )
 @click.option(
     "--inbound",
     multiple=True,
     metavar="HOST:PORT",
-    help="Address that the application is called at, over TLS or in plain text as PeerAuthentication says. Each with an --app.",
+    help="Where to listen for requests to the application, over TLS or in plain text as PeerAuthentication says. "
+    "Repeatable, each with an --app.",
 )
 @click.option(
     "--app",
     "apps",
     multiple=True,
     metavar="HOST:PORT|unix:PATH",
-    help="Where the application behind the --inbound before it listens, in plain text.",
+    help="Where the application listens, in plain text; the first --app is behind the first --inbound, and so on.",
 )
 @click.option(
     "--app-port",
     "app_ports",
     multiple=True,
     type=click.IntRange(1, 65535),
-    help="The port by which policies know the application of an --app unix:PATH. Repeatable, in their order.",
+    metavar="PORT",
+    help="Port by which policies know the application of an --app unix:PATH. Repeatable, in their order.",
 )
 @identity_options
 @click.option("--workload", metavar="NAME", help="Name of this workload.  [env: MESHLIB_WORKLOAD]")
@@ -70,7 +77,7 @@ Examples:
     "--service-account", metavar="NAME", help="Service account of this workload.  [env: MESHLIB_SERVICE_ACCOUNT]"
 )
 @click.option(
-    "--workers", default="1", show_default=True, metavar="N|auto", help="Number of processes; auto: one for each core."
+    "--workers", default="1", show_default=True, metavar="N|auto", help="Number of processes; auto: one a core."
 )
 @click.option(
     "--reuse-port",
@@ -82,6 +89,7 @@ Examples:
     default=5.0,
     show_default=True,
     type=click.FloatRange(0),
+    metavar="SECONDS",
     help="Seconds from SIGTERM to the end, in which requests in flight finish (Istio's terminationDrainDuration).",
 )
 @click.option(
@@ -106,19 +114,20 @@ Examples:
 @click.option(
     "--max-connections",
     type=click.IntRange(1),
-    help="Connections of clients at once; more are reset.  [default: by RLIMIT_NOFILE]",
+    metavar="N",
+    help="Connections of clients at once, over all workers; more are reset.  [default: by RLIMIT_NOFILE]",
 )
 @click.option(
     "--max-memory",
     type=click.IntRange(1),
     metavar="MIB",
-    help="Resident memory of a process beyond which new requests get 503.",
+    help="Resident memory of a process beyond which new requests get 503.  [default: no limit]",
 )
 @click.option(
     "--max-lag",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="How late the event loop may be; beyond it new requests get 503.",
+    help="How late the event loop may be; beyond it new requests get 503.  [default: no limit]",
 )
 @click.option("--check", is_flag=True, help="Check the options, resources and certificates, bind nothing; exit 0 or 1.")
 @click.option(
@@ -154,10 +163,9 @@ def proxy(
     check: bool,
     log_level: str,
 ) -> None:
-    """Forward the HTTP requests of an application that is not Python, and those to it: routing, retries, timeouts, mTLS,
-    authorization and the rest, as the resources of the mesh say. Changes to certificates and resources take effect while it
-    runs. SIGTERM stops it once requests in flight have finished; SIGHUP reloads resources, and SIGUSR1 opens the files of
-    access logs again."""
+    """Forward the requests of an application that is not Python (--outbound), and those to it (--inbound, --app): routing,
+    retries, timeouts, mTLS, authorization and the rest, as the resources of the mesh say. Changes to certificates and
+    resources take effect while it runs."""
     from meshlib.problems import MeshError
     from meshlib.proxy.options import Given
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from meshlib.cli.main import main
+from meshlib.cli.proxy import proxy
 
 
 def run(*arguments):
@@ -64,6 +66,21 @@ def test_a_port_that_is_taken_is_named_with_the_remedy(tmp_path):
         result = run("--config", str(tmp_path), "--outbound", f"127.0.0.1:{port}")
     assert result.exit_code == 1
     assert f"--outbound 127.0.0.1:{port}: port {port} is in use; stop who has it" in result.output
+
+
+def test_every_option_and_its_variable_is_in_the_docs():
+    page = (Path(__file__).parents[2] / "docs/proxy.md").read_text()
+    for option in proxy.params:
+        assert f"`{option.opts[0]}" in page, option.opts
+        assert option.envvar is None or f"`{option.envvar}`" in page
+
+
+def test_help_shows_examples_exit_codes_and_where_to_read_on():
+    shown = run("--help").output
+    assert "Examples:\n  meshlib proxy --config mesh/ --outbound 127.0.0.1:15001\n" in shown.replace("\n    ", "\n  ")
+    assert "Exit code: 0 stopped, or nothing wrong; 1 it could not begin" in shown
+    assert "docs/proxy.md" in shown
+    assert "FLOAT RANGE" not in shown
 
 
 GOOD = """
