@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from meshlib.transport.protocol.http1_response import closing, keeping, response_head
+from meshlib.transport.protocol.http1_response import LAST_CHUNK, chunk, closing, keeping, response_head
+from meshlib.transport.protocol.raw_response import RawResponseReader
 
 LENGTH = (b"content-length", b"2")
 CHUNKS = (b"Transfer-Encoding", b"chunked")
@@ -67,3 +70,38 @@ def test_how_its_body_is_framed(status, headers, to_head, whole, chunked, bodile
     assert (head.chunked, head.bodiless) == (chunked, bodiless)
     assert framing in text
     assert text.count(b"content-length") + text.count(b"transfer-encoding") == bool(framing)
+
+
+LINES = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 204 N\r\n", b"HTTP/1.1 304 N\r\n", b"HTTP/1.1 103 H\r\n\r\n", b"HTTP/1.0 200 OK\r\n",
+    b"Content-Length: 3\r\n", b"content-length:0\r\n", b"Transfer-Encoding: chunked\r\n", b"transfer-encoding:\tchunked\r\n",
+    b"Connection: close\r\n", b"Connection: Content-Length\r\n", b"Connection: Transfer-Encoding, x\r\n", b"X: y\r\n",
+    b"X : y\r\n", b" folded\r\n", b"\r\n", b"abc", b"3\r\nabc\r\n0\r\n\r\n", b"0\r\nT: 1\r\n\r\n", b"\n",
+]  # fmt: skip
+
+
+def test_what_is_written_is_read_as_what_was_read():
+    """Whatever an upstream sends: one response, with the same body, and nothing behind it."""
+    rng, taken = random.Random(1), 0
+    for _ in range(4000):
+        lines = [LINES[rng.randrange(5)], *rng.choices(LINES[5:15], k=rng.randrange(4)), b"\r\n"]
+        data = b"".join([*lines, *rng.choices(LINES, k=rng.randrange(3))])
+        to_head = rng.random() < 0.25
+        came = _read(data, to_head)
+        if came.error or not (came.complete or came.feed_eof()):
+            continue
+        taken += 1
+        body = came.take()
+        head = response_head(came.status, came.reason, came.headers, to_head, len(body))
+        framed = (chunk(body) if body else b"") + LAST_CHUNK if head.chunked else body
+        again = _read(keeping(head) + (b"" if head.bodiless else framed), to_head)
+        assert (again.error, again.complete, again.poisoned, again.status) == ("", True, False, came.status), data
+        assert again.take() == (b"" if head.bodiless else body), data
+    assert taken > 500
+
+
+def _read(data, to_head):
+    reader = RawResponseReader()
+    reader.begin(to_head)
+    reader.feed(data)
+    return reader
