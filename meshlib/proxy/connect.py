@@ -99,7 +99,7 @@ class Connecting:
             self._forwarder.core.telemetry.not_connected(call)
             raise
         except Exception:  # a bug of ours: the client gets a response, we the traceback
-            log.exception("a tunnel could not be made")
+            log.exception("no tunnel to %s could be made: a fault of meshlib, please report it", call.request.authority)
             self._abandon()
             _respond(self._client, replies.reply(500))
 

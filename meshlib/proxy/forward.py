@@ -277,7 +277,9 @@ class Forwarding:
 
     def _broken(self) -> None:
         """A bug: the client is told that there was one, and the log what."""
-        log.exception("a request could not be forwarded")
+        log.exception(
+            "a request to %s could not be forwarded: a fault of meshlib, please report it", self._call.request.authority
+        )
         self._over = True
         self._leave_connection()
         self._exchange.close()

@@ -306,7 +306,9 @@ class Serving:
 
     def _broken(self) -> None:
         """A bug of ours."""
-        log.exception("a request could not be served")
+        log.exception(
+            "a request to %s could not be served: a fault of meshlib, please report it", self.request.authority
+        )
         self._task = None
         if self.over:
             return

@@ -100,7 +100,7 @@ class Listener:
         return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
 
     def look(self) -> None:
-        """For clients that let us wait too long, and give them up."""
+        """For clients that have let the proxy wait for too long, and give them up (``SlowClients``)."""
         self._slow_clients.look(list(self._connections), self.forwarder.core.clock.monotonic())
 
     def _look_again(self) -> None:
@@ -131,7 +131,7 @@ class Listener:
         return self
 
     def connect(self, request: ConnectRequest, client: ConnectClient) -> Connecting | None:
-        """Begin a tunnel; ``client`` is told. None: it is not begun."""
+        """Begin a tunnel; ``client`` is told. None: the proxy has too much to do, and the client was told 503."""
         if self.overload is not None and self.overload.refuses_request():
             turn_away(client)
             return None

@@ -292,7 +292,7 @@ class ProxyProcess:
         cut = [name for name, listener in self._listeners.items() if not await listener.drained(0.0)]
         if cut:
             log.warning(
-                "requests were still under way after %g s of draining: broken off (%s)",
+                "requests were still under way after %g s of draining and are broken off (%s); a longer --drain lets them end",
                 self._settings.drain,
                 ", ".join(cut),
             )
