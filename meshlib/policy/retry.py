@@ -9,6 +9,7 @@ import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from meshlib.policy.unsigned import milliseconds, unsigned
@@ -63,6 +64,7 @@ _GRPC_BIT_OF_STATUS = {
     b"13": GRPC_INTERNAL,
     b"14": GRPC_UNAVAILABLE,
 }
+_name = itemgetter(0)
 _GRPC_BITS = GRPC_CANCELLED | GRPC_DEADLINE_EXCEEDED | GRPC_INTERNAL | GRPC_RESOURCE_EXHAUSTED | GRPC_UNAVAILABLE
 
 _ANY_RESET = ANY_5XX | GATEWAY_ERROR | RESET
@@ -173,11 +175,11 @@ def asks_for_retry(policy: RetryPolicy, status: int, headers: Headers) -> bool:
     if bits & _GRPC_BITS:
         # trailers-only responses carry grpc-status among the headers; a status in real trailers comes too late to retry
         if isinstance(headers, list):
-            for name, value in headers:
-                if len(name) == 11 and name.lower() == b"grpc-status":
-                    if bits & _GRPC_BIT_OF_STATUS.get(value.strip(), 0):
-                        return True
-                    break
+            names = list(map(bytes.lower, map(_name, headers)))  # no step of bytecode a header
+            if b"grpc-status" in names:
+                value = headers[names.index(b"grpc-status")][1]
+                if bits & _GRPC_BIT_OF_STATUS.get(value.strip(), 0):
+                    return True
         elif (said := headers.values(b"grpc-status")) and bits & _GRPC_BIT_OF_STATUS.get(said[0], 0):
             return True
     return bits & STATUS_CODES != 0 and status in conditions.codes

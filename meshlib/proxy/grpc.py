@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = (b"content-type", b"application/grpc")
 _STATUS = b"grpc-status"
+_name = itemgetter(0)
 _OF_A_BODY = (b"content-length", b"content-type")
 _AS_IT_IS = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x25).decode()
 """What grpc-message does not escape."""
@@ -37,10 +39,14 @@ def local_reply(outcome: Outcome) -> Outcome:
 
 def status_in(headers: Iterable[tuple[bytes, bytes]] | None) -> int | None:
     """The status that trailers, or the head of a response without any, say; None when they say none that is one."""
-    for name, value in headers or ():
-        if name.lower() == _STATUS:
-            return int(value) if value.isdigit() and len(value) <= 9 else None
-    return None
+    if not headers:
+        return None
+    pairs = list(headers)
+    names = list(map(bytes.lower, map(_name, pairs)))  # no step of bytecode a header
+    if _STATUS not in names:
+        return None
+    value = pairs[names.index(_STATUS)][1]
+    return int(value) if value.isdigit() and len(value) <= 9 else None
 
 
 def status_of(outcome: Outcome, ended: bool) -> int | None:

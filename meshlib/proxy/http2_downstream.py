@@ -291,18 +291,18 @@ class Http2Downstream(asyncio.Protocol):
     def forward(self, call: _Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for."""
         head = call.stream.head
-        lines, lower, fields = head.lines, head.lower, list(head.fields)
+        lines, lower, fields, more = head.lines, head.lower, list(head.fields), b""
         if _ID not in lower:
             number = new_request_id(self._listener.rng).encode()
             fields.append((b"x-request-id", number))
-            made = b"x-request-id: %b\r\n" % number
-            lines += made
-            lower += made
+            more = b"x-request-id: %b\r\n" % number
         if _PROTO not in lower:
             made = self._listener.proto
             fields.append((b"x-forwarded-proto", made[_PROTO_VALUE:-2]))
-            lines += made
-            lower += made
+            more += made
+        if more:
+            lines += more
+            lower += more
         request = Http2Request(head.method, head.authority, target, lines, lower, body)
         request.host, request.fields = head.authority, fields
         return self._listener.forwarder.forward(request, call)

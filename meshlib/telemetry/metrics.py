@@ -66,7 +66,7 @@ class Series(NamedTuple):
     request_bytes: Calls
     response_bytes: Calls
     served: Served | None
-    """All three, where they are plain numbers of this process and nothing else is counted."""
+    """All three, where they are plain numbers of this process and the calls have not failed."""
     failed: CountSeries | None
     """Calls that failed are counted for ``mesh.status()`` too."""
     request_messages: Count | None
@@ -74,9 +74,13 @@ class Series(NamedTuple):
 
     def observe(self, call: Call, milliseconds: float) -> None:
         """One call has ended."""
-        self.calls.observe(milliseconds)
-        self.request_bytes.observe(call.request.size)
-        self.response_bytes.observe(response_size(call))
+        served = self.served
+        if served is not None:
+            served.note(milliseconds, call.request.size, response_size(call))
+        else:
+            self.calls.observe(milliseconds)
+            self.request_bytes.observe(call.request.size)
+            self.response_bytes.observe(response_size(call))
         if self.failed is not None:
             self.failed.inc()
         if self.request_messages is not None and self.response_messages is not None:
@@ -141,7 +145,7 @@ class Metrics:
         found = self._series.of(key)
         if found is None:
             found = self._series.learn(key, self._make(call, values))
-            if found.served is not None and self._evaluated is None:
+            if found.served is not None and found.request_messages is None and self._evaluated is None:
                 self._served.learn(key, found.served)
         found.observe(call, (now - call.record.started) * 1000.0)
 
@@ -179,12 +183,12 @@ class Metrics:
         responses = tags.sizes("response_bytes", sizes.responses, labels, values)
         why = _failure(call.record)
         failed = self._failed.setdefault(why, NewCount()) if why else None
+        served = None if failed is not None else served_by(calls, requests, responses)
         if call.request.protocol == "grpc":
             families, peers = message_families(self._registry), labels[: len(PEER_LABELS)]
             sent = tags.messages("request_messages_total", families.requests, peers, values)
             received = tags.messages("response_messages_total", families.responses, peers, values)
-            return Series(calls, requests, responses, None, failed, sent, received)
-        served = None if failed is not None else served_by(calls, requests, responses)
+            return Series(calls, requests, responses, served, failed, sent, received)
         return Series(calls, requests, responses, served, failed, None, None)
 
     def override(self, tags: TagOverrides[Call] | None) -> None:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 from meshlib.transport.protocol.http2_codec import Code, Violation
@@ -25,6 +26,8 @@ _END_STREAM, _PADDED = 1, 8
 _PRIORITY_SIZE = 5
 _PADDING = 256
 _WINDOW_SIZE = 4
+_read_head = struct.Struct(">HBBBI").unpack_from
+"""Of a frame: its length but for the last byte, that, kind, flags, and the stream."""
 _LARGE = 0x40  # the first byte of half of the largest window: a smaller increment is not looked at
 
 
@@ -56,10 +59,10 @@ class ClientFrames:
             data, self._part = self._part + data, b""
         size, at = len(data), self._skip
         while at + FRAME_HEAD <= size:
-            length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
-            kind = data[at + 3]
+            length, last, kind, flags, stream = _read_head(data, at)
+            length = length << 8 | last
             if kind <= _HEADERS:
-                self._of_request(kind, data[at + 4], int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF, length)
+                self._of_request(kind, flags, stream & 0x7FFFFFFF, length)
             else:
                 self.budget.charge()
                 if kind == _PRIORITY and length == _PRIORITY_SIZE:
@@ -67,7 +70,7 @@ class ClientFrames:
                         break
                     _check_priority(data[at + 5 : at + 13])
                 elif kind == _RST_STREAM:
-                    self._over(int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF)
+                    self._over(stream & 0x7FFFFFFF)
                 elif kind == _WINDOW_UPDATE and length == _WINDOW_SIZE:
                     if at + FRAME_HEAD + length > size:
                         break

@@ -70,7 +70,8 @@ class FrameBudget:
 
     def reward(self, amount: float = BUDGET_A_FRAME) -> None:
         """Something useful happened: the server may send more frames about it."""
-        self._left = min(BUDGET_MOST, self._left + amount)
+        left = self._left + amount
+        self._left = left if left < BUDGET_MOST else BUDGET_MOST
 
     def opened(self, streams: int = 1) -> None:
         """Streams were opened: there will be responses."""

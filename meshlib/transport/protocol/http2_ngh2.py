@@ -46,6 +46,7 @@ from meshlib.transport.protocol.http2_codec import (
     name_of,
 )
 from meshlib.transport.protocol.http2_frames import BUDGET, BUDGET_A_SECOND, FRAME_HEAD, FRAMES_AT_ONCE, FrameBudget
+from meshlib.transport.protocol.http2_server_limits import FIRST_WINDOW
 
 _SETTINGS, _ACK = 4, 1
 _CLIENT = ngh2.Role.CLIENT
@@ -78,11 +79,13 @@ class Ngh2Codec:
         "_connection",
         "_events",
         "_first",
+        "_first_window",
         "_fresh",
         "_goaway",
         "_ignored",
         "_opened",
         "_out",
+        "_promised",
         "_unexplained",
         "_violation",
         "max_streams",
@@ -112,8 +115,10 @@ class Ngh2Codec:
         self._opened = 0  # streams that the budget has not been told of
         self._out: list[bytes] = []
         self._fresh = (
-            False  # opened, and not known to nghttp2, which knows a stream from the moment that its head is written
+            0  # the newest stream, not known to nghttp2, which knows one from the moment that its head is written
         )
+        self._first_window = FIRST_WINDOW  # of a stream that is opened
+        self._promised = 0  # bytes of bodies that nghttp2 has and has not written
         self.max_streams = ALL_STREAMS
         self._flush()
 
@@ -125,14 +130,20 @@ class Ngh2Codec:
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError):
             return None
         self._opened += 1
-        self._fresh = True
+        self._fresh = number
         return number
 
     def send(self, number: int, data: memoryview, end: bool) -> int:
-        if self._fresh:
-            self._flush()
         connection, size = self._connection, len(data)
         try:
+            if number == self._fresh and 0 < size <= self._room():
+                # nearly all messages of gRPC: head and body are written together, with those of other calls
+                connection.send_data(number, bytes(data), end_stream=end)
+                self._promised += size
+                self._budget.reward()
+                return size
+            if self._fresh or self._promised:
+                self._flush()
             window = min(connection.remote_window_size, connection.stream_remote_window_size(number))
             taken = min(size, SEND_AT_ONCE, max(0, window))
             if taken:
@@ -143,6 +154,10 @@ class Ngh2Codec:
             self._budget.reward()
             self._flush()
         return taken
+
+    def _room(self) -> int:
+        """Bytes of the body of a stream that nghttp2 does not know yet."""
+        return min(self._first_window, SEND_AT_ONCE, self._connection.remote_window_size - self._promised)
 
     def end(self, number: int, trailers: Head = ()) -> None:
         if self._fresh:
@@ -188,7 +203,7 @@ class Ngh2Codec:
         return data
 
     def _flush(self) -> None:
-        self._fresh = False
+        self._fresh = self._promised = 0
         try:
             data = self._connection.data_to_send()
         except ngh2.NGH2Error:
@@ -239,6 +254,13 @@ class Ngh2Codec:
                 if event.error_code:
                     self._unexplained -= self._ignored
                 sink.on_broken(event.stream_id, event.error_code)
+            elif type(event) is TrailersReceived:
+                budget.charge()
+                headers = event.headers
+                if self._unexplained > 0:
+                    self._explain_block(headers)
+                sink.on_trailers(event.stream_id, headers)
+                sink.on_end(event.stream_id)
             else:
                 self._tell(event, sink)
         if waiting:
@@ -282,18 +304,13 @@ class Ngh2Codec:
     # -- what nghttp2 tells -----------------------------------------------------------------------------------------
 
     def _tell(self, event: Event, sink: Sink) -> None:
-        """What is neither a response's head nor its body, nor the end of a stream."""
+        """What is nothing of a final response, nor the end of a stream."""
         if isinstance(event, ConnectionClosed):
             self._over(event)
         elif isinstance(event, InformationalResponseReceived):
             self._budget.charge()
             self._explain_block(event.headers)
             sink.on_interim(event.stream_id, event.headers)
-        elif isinstance(event, TrailersReceived):
-            self._budget.charge()
-            self._explain_block(event.headers)
-            sink.on_trailers(event.stream_id, event.headers)
-            sink.on_end(event.stream_id)
         elif isinstance(event, PushedStreamReceived | RequestReceived):
             raise Violation("the server opened a stream, which was not allowed to it")
         else:
@@ -312,6 +329,7 @@ class Ngh2Codec:
             settings = event.settings
             self._explain(6 * len(settings))
             self.max_streams = settings.get(ngh2.Setting.MAX_CONCURRENT_STREAMS, self.max_streams)
+            self._first_window = settings.get(ngh2.Setting.INITIAL_WINDOW_SIZE, self._first_window)
             sink.on_settings()
         elif isinstance(event, GoAwayReceived):
             self._explain(8 + len(event.debug_data))

@@ -7,6 +7,8 @@ still be read in two ways is refused here, as HTTP/1.1's reader does.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
@@ -16,6 +18,7 @@ from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
 from meshlib.transport.protocol.request_target import is_authority, read_target
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 BESIDE = 4
 """Bytes of a header line besides its name and value."""
@@ -24,7 +27,16 @@ _NOT_AS_IT_CAME = CONNECTION_SPECIFIC | {b"host", b"expect", b"cookie"}
 _LENGTH_DIGITS = 18
 _SCHEMES = (b"http", b"https")
 
+KNOWN_PLANS = 256
+"""How many lists of names are remembered at most."""
+
+_PSEUDO = (b":method", b":path", b":scheme", b":authority")
+_HAVE_A_SAY = _NOT_AS_IT_CAME | {b"content-length"}
+_ROOM = 256
+"""Bytes: more than pseudo headers have, but for the path."""
+
 _name = itemgetter(0)
+_value = itemgetter(1)
 _flat = chain.from_iterable
 _line = b": ".join
 
@@ -48,8 +60,47 @@ class RequestHead(NamedTuple):
     refused: Refusal | None
 
 
+class _Plan(NamedTuple):
+    """Where the values of ``_PSEUDO`` stand among headers with certain names in a certain order, and that of TE (-1:
+    nowhere)."""
+
+    pseudo: Callable[[list[bytes]], tuple[bytes, bytes, bytes, bytes]]
+    te: int
+
+
+@functools.lru_cache(KNOWN_PLANS)
+def _plan(names: tuple[bytes, ...]) -> _Plan | None:
+    """None: values of other headers have a say, too, or these are not the four pseudo headers of nearly all requests."""
+    count = len(_PSEUDO)
+    first, rest = names[:count], names[count:]
+    if set(first) != set(_PSEUDO) or len(names) > MAX_HEADERS or rest.count(b"te") > 1:
+        return None
+    if not _HAVE_A_SAY.isdisjoint(rest) or any(name[:1] == b":" for name in rest):
+        return None
+    te = names.index(b"te") if b"te" in rest else -1
+    return _Plan(itemgetter(*map(names.index, _PSEUDO)), te)
+
+
 def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
     """``tunnels``: CONNECT is taken. Raises nothing: what is wrong is ``refused``, with as much of the rest as can be told."""
+    plan = None if PLAIN else _plan(tuple(map(_name, headers)))
+    if plan is not None:
+        # a program's requests have the same few lists of names: no step of bytecode a header (row "proxy-grpc-inprocess")
+        values = list(map(_value, headers))
+        method, target, scheme, authority = plan.pseudo(values)
+        rest = headers[len(_PSEUDO) :]
+        lines = b"\r\n".join([b"host: " + authority, *map(_line, rest), b""])
+        fits = len(lines) + len(target) + len(method) <= MAX_HEAD_BYTES - _ROOM
+        if fits and scheme in _SCHEMES and (plan.te < 0 or values[plan.te] == b"trailers"):
+            pseudo = {b":path": target}
+            refused = _refused(method, pseudo, authority, scheme, tunnels)
+            lower = b"\r\n" + lines.lower()
+            return RequestHead(method, target, authority, scheme, rest, lines, lower, None, False, b"", refused)
+    return _one_by_one(headers, tunnels)
+
+
+def _one_by_one(headers: Head, tunnels: bool) -> RequestHead:
+    """The same of any headers."""
     pseudo: dict[bytes, bytes] = {}
     fields = 0
     for name, value in headers:

@@ -33,16 +33,15 @@ class _Plan(NamedTuple):
     written: tuple[bool, ...]
     connections: tuple[int, ...]
     """Where Connection stands."""
+    all: bool
+    """All of them are written."""
 
 
 @functools.lru_cache(KNOWN_PLANS)
 def _plan(names: tuple[bytes, ...]) -> _Plan:
     lower = tuple(map(bytes.lower, names))
-    return _Plan(
-        lower,
-        tuple(name not in NOT_SENT_ON and _TOKEN.fullmatch(name) is not None for name in lower),
-        tuple(at for at, name in enumerate(lower) if name == b"connection"),
-    )
+    written = tuple(name not in NOT_SENT_ON and _TOKEN.fullmatch(name) is not None for name in lower)
+    return _Plan(lower, written, tuple(at for at, name in enumerate(lower) if name == b"connection"), all(written))
 
 
 def fields(headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -52,6 +51,8 @@ def fields(headers: Headers) -> list[tuple[bytes, bytes]]:
         return []
     values = list(map(bytes.strip, map(_value, headers), repeat(_BLANK)))
     plan = _plan(tuple(map(_name, headers)))
+    if plan.all and not b"".join(values).translate(None, IN_VALUES):
+        return list(zip(plan.names, values, strict=True))
     rest = list(compress(zip(plan.names, values, strict=True), plan.written))
     for at in plan.connections:
         if values[at].lower() not in _NOMINATE_NOTHING:

@@ -15,6 +15,7 @@ from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 
 _UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
 _name = itemgetter(0)
+_value = itemgetter(1)
 _flat = chain.from_iterable
 Received = Sequence[tuple[bytes, bytes]]
 _STATUSES = {b"%d" % status: status for status in range(100, 1000)}
@@ -159,7 +160,7 @@ class Stream:
             return f"the response has more than {MAX_HEADERS} headers and trailers"
         if len(b"".join(_flat(together))) + 4 * len(together) > MAX_HEAD_BYTES:
             return f"the trailers of the response are, with its head, larger than {MAX_HEAD_BYTES} bytes"
-        if any(_UNSAFE.search(value) for _, value in headers):
+        if _UNSAFE.search(b"".join(map(_value, headers))):
             return "a trailer of the response holds a line break"
         self.trailers.extend(headers)
         return None

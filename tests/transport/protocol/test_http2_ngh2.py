@@ -91,6 +91,25 @@ def test_a_body_goes_as_far_as_windows_and_others_allow(codec):
     assert codec.send(number, data, True) == SEND_AT_ONCE
 
 
+def test_small_bodies_go_with_their_heads_and_no_further_than_the_windows(codec):
+    codec.receive(WindowUpdateFrame(0, window_increment=35_000).serialize(), 0.0, Told())
+    numbers = [codec.open(HEAD, False) for _ in range(3)]
+    assert not codec._out  # nothing is written call by call
+    last = numbers[-1]
+    assert codec.send(last, memoryview(b"x" * 60_000), True) == 60_000
+    other = codec.open(HEAD, False)
+    assert codec.send(other, memoryview(b"x" * 60_000), True) == 100_535 - 60_000  # what the connection has left
+    first = [frame.stream_id for frame in frames_of(codec.outgoing()) if isinstance(frame, HeadersFrame)]
+    assert first == [*numbers, other]
+
+
+def test_the_servers_first_window_bounds_a_body_that_goes_with_its_head():
+    codec = made()
+    codec.receive(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 10}).serialize(), 0.0, Told())
+    codec.outgoing()
+    assert codec.send(codec.open(HEAD, False), memoryview(b"x" * 11), True) == 10
+
+
 def test_what_nobody_reads_is_not_given_back_to_its_stream(codec):
     number = codec.open(HEAD, True)
     codec.receive(response_head(number), 0.0, Told())

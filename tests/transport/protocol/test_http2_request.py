@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from meshlib.transport.protocol.http2_request import read_head
+from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
+from meshlib.transport.protocol.http2_request import _one_by_one, read_head
 
 PSEUDO = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a?b=c"), (b":authority", b"reviews:9080"))
 
@@ -127,3 +130,28 @@ def test_a_tunnel_to_nowhere_is_refused():
     refused = head(pseudo=(CONNECT[0], (b":authority", b"a b")), tunnels=True).refused
     assert refused is not None
     assert refused.detail == "invalid_host_header"
+
+
+VALUES = {
+    b":method": [b"GET", b"POST", b"CONNECT", b"QUERY", b"OPTIONS"],
+    b":scheme": [b"http", b"HTTPS", b"ftp"],
+    b":path": [b"/a", b"*", b"no", b"/a#b", b"/" + b"x" * (MAX_HEAD_BYTES - 300)],
+    b":authority": [b"reviews:9080", b"a,b", b""],
+    b":protocol": [b"websocket"],
+    b"host": [b"reviews:9080", b"other"],
+    b"te": [b"trailers", b"Trailers"],
+    b"expect": [b"100-continue", b"nothing"],
+    b"content-length": [b"5", b"x"],
+    b"cookie": [b"a=b"],
+    b"content-type": [b"application/grpc", b"x" * 150],
+    b"x-any": [b"", b"A"],
+}
+PAIRS = st.sampled_from(sorted(VALUES)).flatmap(lambda name: st.tuples(st.just(name), st.sampled_from(VALUES[name])))
+
+
+@given(st.permutations(PSEUDO), st.lists(PAIRS, max_size=6), st.booleans())
+def test_a_plan_for_a_list_of_names_reads_as_who_looks_at_each_header_does(pseudo, more, tunnels):
+    first = {name: value for name, value in more if name.startswith(b":")}
+    headers = [(name, first.pop(name, value)) for name, value in pseudo]
+    headers += [*first.items(), *((name, value) for name, value in more if not name.startswith(b":"))]
+    assert read_head(headers, tunnels) == _one_by_one(headers, tunnels)
