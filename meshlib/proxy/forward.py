@@ -23,7 +23,7 @@ from meshlib.engine.route import route
 from meshlib.policy.sidecar_headers import outbound_lines
 from meshlib.proxy import grpc, http2_attempt
 from meshlib.proxy.http2_attempt import Http2Attempt
-from meshlib.proxy.responder import mesh_closed
+from meshlib.proxy.responder import Streaming, mesh_closed
 from meshlib.transport.protocol.framing import NoBody, framing_of
 from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
 from meshlib.transport.protocol.raw_response import RawResponseReader
@@ -148,6 +148,7 @@ class Forwarding:
         self._over = True
         self._leave_connection()
         self._exchange.close()
+        self._drop()
         self._forwarder.telemetry.broken(self._call, self._span)
 
     def writable(self, writable: bool) -> None:
@@ -171,7 +172,7 @@ class Forwarding:
                 finish(self._exchange)
                 self._conclude(outcome, effect.local)
                 return
-            if type(outcome.body) is _Streaming:
+            if type(outcome.body) is Streaming:
                 self._stream(effect)
                 return
         self._task = self._forwarder.loop.create_task(self._long_way(effect))
@@ -285,6 +286,7 @@ class Forwarding:
         self._exchange.close()
         self._forwarder.telemetry.broken(self._call, self._span)
         if self._streaming:
+            self._drop()
             self._responder.cut()
         else:
             reply = replies.reply(500)
@@ -324,6 +326,7 @@ class Forwarding:
         try:
             finish(self._exchange, cut)
             self._forwarder.telemetry.ended(self._call, self._span)
+            self._drop()
         except Exception:  # noqa: BLE001 (as in ``start``; nobody else would tell the client)
             self._broken()
             return
@@ -331,6 +334,10 @@ class Forwarding:
             self._responder.end(None)
         else:
             self._responder.cut()
+
+    def _drop(self) -> None:
+        if self._call.outcome is not None:
+            self._call.outcome.drop()  # its body refers to this
 
     def _too_late(self) -> None:
         self._leave_connection()
@@ -391,7 +398,7 @@ class Forwarding:
             outcome.body = AsyncSwitched(loop, connection.transport, reader.switched, connection.left)
         else:
             outcome.size = reader.head_size
-            outcome.body = _Streaming(self)
+            outcome.body = Streaming(self._leave_connection)
         self._ended(outcome)
 
     def on_data(self, reader: ResponseReader) -> None:
@@ -492,16 +499,3 @@ class Forwarding:
             responder.end(outcome.trailers)
         else:
             responder.cut()
-
-
-class _Streaming:
-    """The body of a response that is passed on as it comes."""
-
-    __slots__ = ("_forwarding",)
-
-    def __init__(self, forwarding: Forwarding) -> None:
-        self._forwarding = forwarding
-
-    def abort(self) -> None:
-        """Nobody wants it: there is another attempt."""
-        self._forwarding._leave_connection()

@@ -10,6 +10,7 @@ from meshlib.engine.outcome import Failure, Outcome
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange
@@ -83,6 +84,22 @@ class Tells(Protocol):
     def spanned(self, span: CallSpan, exchange: Exchange[ProxyRequest], /) -> Exchange[ProxyRequest]: ...
     def ended(self, call: Call[ProxyRequest], span: CallSpan | None, /) -> None: ...
     def broken(self, call: Call[ProxyRequest], span: CallSpan | None, /) -> None: ...
+
+
+class Streaming:
+    """The body of a response that is passed on in callbacks, as it comes. ``leave`` gives up its connection; it is called once,
+    and refers to the request, which refers to this until then."""
+
+    __slots__ = ("_leave",)
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave: Callable[[], None] | None = leave
+
+    def abort(self) -> None:
+        """Nobody wants it: there is another attempt, or it is over."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
 
 
 def mesh_closed(responder: Responder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from types import SimpleNamespace
@@ -12,7 +13,8 @@ import pytest
 from meshlib.engine.effects import Deliver, Sleep
 from meshlib.engine.outcome import Outcome
 from meshlib.proxy import forward
-from meshlib.proxy.forward import Forwarding, _Streaming
+from meshlib.proxy.forward import Forwarding
+from meshlib.proxy.responder import Streaming
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
@@ -283,22 +285,12 @@ def test_a_policy_that_breaks_at_the_end_of_a_response_cuts_it(server, monkeypat
     """The client would wait for ever."""
     come = threading.Event()
 
-    def two_parts(handler):
-        handler.send_response(200)
-        handler.send_header("content-length", "6")
-        handler.end_headers()
-        handler.wfile.write(b"one")
-        handler.wfile.flush()
-        come.wait(20)
-        handler.wfile.write(b"two")
-        return True
-
     def breaks(_exchange, _end=None):
         raise ZeroDivisionError
 
     with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
         client.get()  # a connection to the upstream is there
-        server.behave = two_parts
+        server.behave = lambda handler: in_two(handler, come)
         client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
         assert client.head().status == 200
         assert client.exactly(3) == b"one"
@@ -315,6 +307,7 @@ class Told:
     def __init__(self, exchange=None):
         self.said = []
         self.writable = True
+        self.outcome = None
         self.record = SimpleNamespace(add_flag=self.said.append, upstream_ms=1.0)
         self.forwarder = SimpleNamespace(
             core=SimpleNamespace(exchange_of=lambda call, brief: exchange),
@@ -366,5 +359,39 @@ async def test_an_upstream_is_not_read_on_for_a_client_that_was_behind_before():
     told.writable = False
     forwarding = Forwarding(told.forwarder, told, told)
     forwarding._connection = SimpleNamespace(reader=SimpleNamespace(take=lambda: b"first"), pause=told.pause)
-    forwarding._perform(Deliver(Outcome(status=200, reason=b"OK", headers=[], body=_Streaming(forwarding)), None))
+    forwarding._perform(
+        Deliver(Outcome(status=200, reason=b"OK", headers=[], body=Streaming(forwarding._leave_connection)), None)
+    )
     assert told.said == [200, b"first", "pause"]
+
+
+def test_a_response_that_comes_in_pieces_leaves_nothing_to_the_garbage_collector(server):
+    def forwardings():
+        return sum(type(each) is Forwarding for each in gc.get_objects())
+
+    come = threading.Event()
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        client.get()  # a connection to the upstream is there
+        server.behave = lambda handler: in_two(handler, come)
+        assert eventually(lambda: gc.collect() >= 0 and forwardings() == 0)
+        gc.disable()
+        try:
+            client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+            assert client.head().status == 200
+            assert forwardings() == 1
+            come.set()
+            assert client.exactly(6) == b"onetwo"
+            assert eventually(lambda: forwardings() == 0)
+        finally:
+            gc.enable()
+
+
+def in_two(handler, come):
+    handler.send_response(200)
+    handler.send_header("content-length", "6")
+    handler.end_headers()
+    handler.wfile.write(b"one")
+    handler.wfile.flush()
+    come.wait(20)
+    handler.wfile.write(b"two")
+    return True

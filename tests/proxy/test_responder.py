@@ -6,7 +6,7 @@ import pytest
 
 from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.inbound_serving import Serving
-from meshlib.proxy.responder import Responder, mesh_closed
+from meshlib.proxy.responder import Responder, Streaming, mesh_closed
 
 HEARD = [name for name in vars(Responder) if not name.startswith("_")]
 
@@ -26,3 +26,11 @@ def test_where_the_mesh_is_closed_that_is_what_is_said():
 
     mesh_closed(Client())  # type: ignore[arg-type]
     assert said == [(503, None)]
+
+
+def test_a_body_gives_up_its_connection_once():
+    left = []
+    body = Streaming(lambda: left.append(1))
+    body.abort()
+    body.abort()
+    assert left == [1]

@@ -9,6 +9,7 @@ odd was seen is never used again.
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import httptools
 
@@ -91,7 +92,7 @@ class ResponseReader:
     """Heads that readers of this kind have read before."""
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self.poisoned = False
         self.request_headers: Headers = []  # looked at when the server switches protocols
         self.switched: bytes | None = None  # after 101: what came behind the head, which is not HTTP
@@ -245,6 +246,10 @@ class ResponseReader:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         return data
+
+    def over(self) -> None:
+        """Nothing more comes. (It and its parser refer to each other: they would stay for the garbage collector.)"""
+        self._parser = None
 
     @property
     def head_size(self) -> int:

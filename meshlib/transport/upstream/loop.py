@@ -395,6 +395,7 @@ class AsyncioUpstream:
             pending.abort()  # not drop: a response that is over has given the connection back, maybe to another call
             raise
         finally:
+            pending.told()
             if timeout is not None:
                 self.deadlines.discard(late)
 

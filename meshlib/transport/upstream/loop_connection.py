@@ -247,6 +247,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
+        self.reader.over()
         if self.slot is not None:
             self.give_slot_back()
         handler = self._handler

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import cast
 
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, Sized
@@ -18,6 +19,16 @@ from meshlib.transport.upstream.switched import AsyncSwitched
 HIGH_WATER = 256 * 1024  # unread bytes of a response at which its connection stops reading
 LOW_WATER = 64 * 1024
 PIECE = 256 * 1024  # bytes of a request that wait in user space for the socket
+
+
+class _Told:
+    """In place of an outcome that was taken."""
+
+    def done(self) -> bool:
+        return True
+
+
+_TOLD = cast("asyncio.Future[Outcome]", _Told())
 
 
 class Pending:
@@ -51,6 +62,10 @@ class Pending:
         self._failed: BodyFailed | None = None
         self._chunks: deque[bytes] | None = None  # made for the first
         self._buffered = 0
+
+    def told(self) -> None:
+        """Whoever waited has the outcome, or is gone. (Its body refers to this, which would stay for the garbage collector.)"""
+        self.outcome = _TOLD
 
     # -- Handler ----------------------------------------------------------------------------------------------------
 

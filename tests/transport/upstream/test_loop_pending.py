@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -158,3 +159,19 @@ async def test_a_response_before_the_request_is_over_is_the_last_on_its_connecti
     assert await sending is None
     assert (await pending.outcome).whole == b"no"
     assert not lent.connection.reader.reusable
+
+
+async def test_a_body_that_nobody_reads_goes_with_whoever_held_it_and_drops_its_connection(lent):
+    """Without the garbage collector."""
+    gc.disable()
+    try:
+        pending = begin(lent)
+        lent.connection.data_received(head(4) + b"ab")
+        outcome = await pending.outcome
+        pending.told()
+        del pending, outcome
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert lent.fates == ["dropped"]
+    finally:
+        gc.enable()
