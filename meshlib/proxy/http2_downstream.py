@@ -291,19 +291,15 @@ class Http2Downstream(asyncio.Protocol):
     def forward(self, call: _Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for."""
         head = call.stream.head
-        lines, lower, fields, more = head.lines, head.lower, list(head.fields), b""
+        lines, lower, fields, more = head.lines, head.lower, list(head.fields), b""  # more: lines
         if _ID not in lower:
             number = new_request_id(self._listener.rng).encode()
             fields.append((b"x-request-id", number))
             more = b"x-request-id: %b\r\n" % number
         if _PROTO not in lower:
-            made = self._listener.proto
-            fields.append((b"x-forwarded-proto", made[_PROTO_VALUE:-2]))
-            more += made
-        if more:
-            lines += more
-            lower += more
-        request = Http2Request(head.method, head.authority, target, lines, lower, body)
+            fields.append((b"x-forwarded-proto", self._listener.proto[_PROTO_VALUE:-2]))
+            more += self._listener.proto
+        request = Http2Request(head.method, head.authority, target, lines + more, lower + more, body)
         request.host, request.fields = head.authority, fields
         return self._listener.forwarder.forward(request, call)
 
@@ -408,8 +404,13 @@ class _Call:
             self._finish()
             return
         if whole:
-            self._pending.append(whole)
-            self._waiting = len(whole)
+            sent = self._down.session.send(self.stream, whole, False) if trailers else 0
+            if trailers and sent == len(whole):  # nearly all of gRPC
+                self._down.session.trailers(self.stream, fields(trailers))
+                self._finish()
+                return
+            self._pending.append(whole[sent:])
+            self._waiting = len(whole) - sent
         self.end(trailers)
 
     def begin(self, status: int, reason: bytes, headers: Headers) -> None:

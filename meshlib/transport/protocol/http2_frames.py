@@ -49,7 +49,7 @@ class FrameBudget:
     """How many frames that bring nothing, or hardly anything, a server (or a client) may send. Raises ``Violation`` when it
     is spent."""
 
-    __slots__ = ("_left", "_peer", "_seen", "_tiny")
+    __slots__ = ("_left", "_peer", "_seen", "_tiny", "earned")
 
     def __init__(self, now: float, peer: str = "server") -> None:
         """``peer``: whom to blame."""
@@ -57,9 +57,14 @@ class FrameBudget:
         self._left = BUDGET
         self._tiny = TINY_BUDGET
         self._seen = now
+        self.earned = 0.0
+        """Frames that the peer may send more of by the next ``refill``, for something useful that has happened."""
 
     def refill(self, now: float) -> float:
         """Time brings some of it back. Returns the seconds since the last time."""
+        if self.earned:
+            self.reward(self.earned)
+            self.earned = 0.0
         passed = now - self._seen
         if passed <= 0:
             return 0.0

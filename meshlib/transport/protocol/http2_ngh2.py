@@ -45,7 +45,14 @@ from meshlib.transport.protocol.http2_codec import (
     Violation,
     name_of,
 )
-from meshlib.transport.protocol.http2_frames import BUDGET, BUDGET_A_SECOND, FRAME_HEAD, FRAMES_AT_ONCE, FrameBudget
+from meshlib.transport.protocol.http2_frames import (
+    BUDGET,
+    BUDGET_A_FRAME,
+    BUDGET_A_SECOND,
+    FRAME_HEAD,
+    FRAMES_AT_ONCE,
+    FrameBudget,
+)
 from meshlib.transport.protocol.http2_server_limits import FIRST_WINDOW
 
 _SETTINGS, _ACK = 4, 1
@@ -140,7 +147,7 @@ class Ngh2Codec:
                 # nearly all messages of gRPC: head and body are written together, with those of other calls
                 connection.send_data(number, bytes(data), end_stream=end)
                 self._promised += size
-                self._budget.reward()
+                self._budget.earned += BUDGET_A_FRAME
                 return size
             if self._fresh or self._promised:
                 self._flush()
@@ -151,7 +158,7 @@ class Ngh2Codec:
         except ngh2.NGH2Error:  # the stream is over, which its owner hears next
             return 0
         if taken:
-            self._budget.reward()
+            self._budget.earned += BUDGET_A_FRAME
             self._flush()
         return taken
 

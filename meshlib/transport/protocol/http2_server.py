@@ -35,7 +35,7 @@ from meshlib.problems import said
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http2_client_frames import ClientFrames, never
 from meshlib.transport.protocol.http2_codec import HEADER_TABLE, MAX_FRAME, SEND_AT_ONCE, Code, Head, Violation, name_of
-from meshlib.transport.protocol.http2_frames import FRAMES_AT_ONCE, TINY
+from meshlib.transport.protocol.http2_frames import BUDGET_A_FRAME, FRAMES_AT_ONCE, TINY
 from meshlib.transport.protocol.http2_request import read_head
 from meshlib.transport.protocol.http2_server_limits import (
     AT_ONCE,
@@ -164,7 +164,7 @@ class ServerSession:
                     last = end and taken == size
                     connection.send_data(stream.id, data if taken == size else data[:taken], end_stream=last)
                     self._promised += taken
-                    self._budget.reward()
+                    self._budget.earned += BUDGET_A_FRAME
             except ngh2.NGH2Error:
                 return 0  # as above
         if taken == size:
@@ -368,7 +368,7 @@ class ServerSession:
         data = event.data
         size = len(data)
         if size >= TINY:
-            self._budget.reward(1.0)
+            self._budget.earned += 1.0
         stream = self.streams.get(event.stream_id)
         if stream is None:
             self._connection.acknowledge_received_data(size, event.stream_id)
@@ -414,7 +414,7 @@ class ServerSession:
     def _response_over(self, stream: ServerStream) -> None:
         stream.response_over = True
         self._blocked.pop(stream, None)
-        self._budget.reward()
+        self._budget.earned += BUDGET_A_FRAME
         if stream.request_over:
             self._gone(stream)
         else:

@@ -32,6 +32,18 @@ def test_the_budget_is_bounded_however_much_is_earned():
     assert spent(budget) == http2_frames.BUDGET_MOST
 
 
+def test_what_is_earned_counts_from_the_next_refill_on_and_once():
+    budget = FrameBudget(0.0)
+    budget._left = 0.0
+    budget.earned += 2.0
+    budget.refill(0.0)
+    budget.refill(0.0)
+    budget.charge()
+    budget.charge()
+    with pytest.raises(Violation, match="frames that carry nothing"):
+        budget.charge()
+
+
 def test_time_streams_and_data_bring_some_of_it_back():
     budget = FrameBudget(0.0)
     assert spent(budget) == http2_frames.BUDGET
