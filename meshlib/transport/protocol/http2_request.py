@@ -31,7 +31,6 @@ KNOWN_PLANS = 256
 """How many lists of names are remembered at most."""
 
 _PSEUDO = (b":method", b":path", b":scheme", b":authority")
-_HAVE_A_SAY = _NOT_AS_IT_CAME | {b"content-length"}
 _ROOM = 256
 """Bytes: more than pseudo headers have, but for the path."""
 
@@ -61,11 +60,12 @@ class RequestHead(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """Where the values of ``_PSEUDO`` stand among headers with certain names in a certain order, and that of TE (-1:
-    nowhere)."""
+    """Where the values of ``_PSEUDO`` stand among headers with certain names in a certain order, and those of TE and
+    Content-Length (-1: nowhere)."""
 
     pseudo: Callable[[list[bytes]], tuple[bytes, bytes, bytes, bytes]]
     te: int
+    length: int
 
 
 @functools.lru_cache(KNOWN_PLANS)
@@ -73,12 +73,17 @@ def _plan(names: tuple[bytes, ...]) -> _Plan | None:
     """None: values of other headers have a say, too, or these are not the four pseudo headers of nearly all requests."""
     count = len(_PSEUDO)
     first, rest = names[:count], names[count:]
-    if set(first) != set(_PSEUDO) or len(names) > MAX_HEADERS or rest.count(b"te") > 1:
+    if (
+        set(first) != set(_PSEUDO)
+        or len(names) > MAX_HEADERS
+        or rest.count(b"te") > 1
+        or rest.count(b"content-length") > 1
+    ):
         return None
-    if not _HAVE_A_SAY.isdisjoint(rest) or any(name[:1] == b":" for name in rest):
+    if not _NOT_AS_IT_CAME.isdisjoint(rest) or any(name[:1] == b":" for name in rest):
         return None
-    te = names.index(b"te") if b"te" in rest else -1
-    return _Plan(itemgetter(*map(names.index, _PSEUDO)), te)
+    te, length = (names.index(name) if name in rest else -1 for name in (b"te", b"content-length"))
+    return _Plan(itemgetter(*map(names.index, _PSEUDO)), te, length)
 
 
 def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
@@ -91,11 +96,14 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
         rest = headers[len(_PSEUDO) :]
         lines = b"\r\n".join([b"host: " + authority, *map(_line, rest), b""])
         fits = len(lines) + len(target) + len(method) <= MAX_HEAD_BYTES - _ROOM
-        if fits and scheme in _SCHEMES and (plan.te < 0 or values[plan.te] == b"trailers"):
+        digits = b"0" if plan.length < 0 else values[plan.length]
+        sized = digits.isdigit() and len(digits) <= _LENGTH_DIGITS
+        if fits and sized and scheme in _SCHEMES and (plan.te < 0 or values[plan.te] == b"trailers"):
             pseudo = {b":path": target}
             refused = _refused(method, pseudo, authority, scheme, tunnels)
             lower = b"\r\n" + lines.lower()
-            return RequestHead(method, target, authority, scheme, rest, lines, lower, None, False, b"", refused)
+            length = None if plan.length < 0 else int(digits)
+            return RequestHead(method, target, authority, scheme, rest, lines, lower, length, False, b"", refused)
     return _one_by_one(headers, tunnels)
 
 

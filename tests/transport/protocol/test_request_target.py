@@ -124,3 +124,9 @@ def test_whatever_is_sent_is_read_to_the_letter_or_refused(method: str, target: 
     assert "?" not in found.path
     sent = found.path + (f"?{found.query}" if found.query or target.endswith("?") else "")
     assert target == sent or target.lower().endswith(sent.lower().removeprefix("/"))
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=3))
+def test_a_target_that_is_clear_at_a_glance_has_nothing_unclear(rest):
+    refused = read_target("GET", f"/{rest}", "a") in (FRAGMENT, CHARACTERS)
+    assert refused == any(not ("!" <= each <= "~" or each >= "\x80") or each == "#" for each in rest)
