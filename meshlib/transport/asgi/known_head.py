@@ -40,7 +40,7 @@ class KnownHead:
     body, whatever the application says; ``noting``: where whole responses without
     flags are noted, by their status."""
 
-    __slots__ = ("_told", "bodiless", "bound", "noting", "now", "port", "server", "size", "who")
+    __slots__ = ("_told", "bodiless", "bound", "noting", "now", "port", "server", "size", "tells", "who")
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class KnownHead:
         self.server = server
         self.now = server.now
         self.bound = bound
+        self.tells = bound.tells
         self._told = told
         self.port = port
         self.who = who

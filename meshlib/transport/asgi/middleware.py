@@ -6,8 +6,8 @@ import logging
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
+from meshlib.engine import deadlines
 from meshlib.engine.body_source import NO_BODY
-from meshlib.engine.deadlines import current as deadline_around
 from meshlib.engine.drivers import run_async
 from meshlib.engine.effects import Serve
 from meshlib.engine.inbound import asked_at_once, inbound
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from meshlib.transport.runtimes.serving import Serves
 
 log = logging.getLogger("meshlib.asgi")
+
+# bound once: CPython 3.11 would bind them anew at each call (row asgi-cost of the benchmarks)
+deadline_around = deadlines.current.get
+set_current, reset_current = current.set, current.reset
 
 CALL = "meshlib.call"
 """Where the call is in the scope that the application gets, for who serves it to look at."""
@@ -114,19 +118,20 @@ class MeshASGIMiddleware:
                 # in this coroutine: another one would cost as much as the counting (row asgi-cost of the benchmarks)
                 tracing = self._tracing
                 tokens = None
-                if tracing.unrecorded > 0 and deadline_around.get() is None:
+                if tracing.unrecorded > 0 and deadline_around() is None:
                     tracing.unrecorded -= 1  # all that ``began`` and ``enter`` would do
-                    token = current.set(straight)
+                    token = set_current(straight)
                 else:
                     straight.began()
                     scope = straight.scope
-                    if straight.around is None and deadline_around.get() is None:
-                        token = current.set(straight)
+                    if straight.around is None and deadline_around() is None:
+                        token = set_current(straight)
                     else:
                         tokens = enter(straight)
                 scope[CALL] = straight
+                app = self._app
                 try:
-                    await self._app(scope, straight.receive, straight.send)
+                    await app(scope, straight.receive, straight.send)
                 except BaseException as error:
                     straight.raised(error)
                     raise
@@ -135,7 +140,7 @@ class MeshASGIMiddleware:
                         straight.returned()
                 finally:
                     if tokens is None:
-                        current.reset(token)
+                        reset_current(token)
                     else:
                         leave(straight, tokens)
                     scope.pop(CALL, None)  # they refer to each other: not one request is left to the garbage collector
