@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
+from operator import itemgetter
 from typing import Any
 
 from fastapi import FastAPI
@@ -56,6 +58,50 @@ def scope(headers: list[tuple[bytes, bytes]], tls: dict[str, Any] | None) -> dic
     return made
 
 
+class Floor:
+    """What no middleware of this kind can do without: it looks up what it knows of a head, is the current call and in the
+    scope, and has ``receive`` and ``send`` of its own, which see the status. It records nothing."""
+
+    _line = itemgetter("method", "raw_path", "path", "query_string", "root_path", "server")
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._known: dict[Any, Any] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        key = self._line(scope), tuple(scope["headers"])
+        if self._known.get(key) is None:
+            self._known[key] = key
+        call = FloorCall(receive, send)
+        token = _current.set(call)
+        scope["meshlib.call"] = call
+        try:
+            await self._app(scope, call.receive, call.send)
+        finally:
+            _current.reset(token)
+            del scope["meshlib.call"]
+
+
+class FloorCall:
+    __slots__ = ("_receive", "_send", "status")
+
+    def __init__(self, receive: Any, send: Any) -> None:
+        self._receive = receive
+        self._send = send
+        self.status = 0
+
+    async def receive(self) -> Any:
+        return await self._receive()
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+_current: ContextVar[FloorCall | None] = ContextVar("floor", default=None)
+
+
 async def _receive() -> dict[str, Any]:
     return BODY
 
@@ -88,6 +134,7 @@ async def _asgi_cost(rounds: int, calls: int) -> list[Row]:
         (meshlib.MeshASGIMiddleware(hello(), plain), HEADERS, None),
         (hello(), headers, tls),
         (meshlib.MeshASGIMiddleware(hello(), policed), headers, tls),
+        (Floor(hello()), HEADERS, None),
     ]
     await _must_serve(cases)
     best = [float("inf")] * len(cases)
@@ -100,6 +147,7 @@ async def _asgi_cost(rounds: int, calls: int) -> list[Row]:
             best[n] = min(best[n], await _round(app, sent, peer, calls))
     for mesh in (plain, policed):
         mesh.close()
+    floor = f"; one that records nothing {best[4] / best[0] - 1:.2f} x"
     rows = []
     for name, bare, meshed, target in (("telemetry only", 0, 1, 0.15), ("20 rules, cached JWT, metrics", 2, 3, 0.25)):
         added = best[meshed] - best[bare]
@@ -109,7 +157,7 @@ async def _asgi_cost(rounds: int, calls: int) -> list[Row]:
                 added / best[bare],
                 "x",
                 target,
-                details=f"{added * 1e6:.1f} us over {best[bare] * 1e6:.1f} us",
+                details=f"{added * 1e6:.1f} us over {best[bare] * 1e6:.1f} us{floor}",
                 json=added * 1e6 / unit.us,
             )
         )
