@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -37,6 +38,7 @@ from meshlib.registry.original_destinations import original_destinations
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from meshlib.compiler.routes import Target
     from meshlib.problems import Problem
     from meshlib.registry.registry import Registry
     from meshlib.registry.service import Service
@@ -111,8 +113,16 @@ class Compilation:
         self.contested: set[str] = set()
         self._virtual_hosts: dict[tuple[str, int, str], VirtualHost | None] = {}
         self._made_rules: dict[str, dict[int, _Rules]] = {}
+        # the two ask each other: by a weak link one way, or each compilation would leave a cycle, and a reload its garbage
+        of_model = weakref.WeakMethod(self.destinations.of_model)
+
+        def destination(model: Target, namespace: str, dialled_port: int) -> Destination:
+            asked = of_model()
+            assert asked is not None  # this compilation has it
+            return asked(model, namespace, dialled_port)
+
         self.policies = ResiliencePolicies(
-            kinds.resilience_policies, workload, domain, self.destinations.of_model, settings.root_namespace
+            kinds.resilience_policies, workload, domain, destination, settings.root_namespace
         )
         self.destinations.resilience = self.policies.find
 

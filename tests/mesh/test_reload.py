@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -453,3 +454,24 @@ def test_a_worker_that_is_forked_later_has_what_changed_since_its_parent_read_th
         assert mesh.status()["version"] == version
     with meshlib.Mesh.from_resources(BASE) as mesh:
         mesh._follow()  # it has no files
+
+
+def test_a_reload_leaves_nothing_for_the_garbage_collector():
+    """It looks at what is old rarely, and with thousands of resources a reload's cycles are megabytes until then."""
+    policy = {"apiVersion": "meshlib.dev/v1", "kind": "ResiliencePolicy", "metadata": {"name": "reviews"},
+              "spec": {"host": "reviews", "bulkhead": {"maxConcurrent": 9}}}  # fmt: skip
+    with meshlib.Mesh.from_resources([*BASE, policy, route_to("v1")]) as mesh:
+        for version in ("v2", "v1"):
+            mesh.apply([*BASE, policy, route_to(version)])
+        gc.collect()
+        gc.disable()
+        try:
+            mesh.apply([*BASE, policy, route_to("v2")])
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            ours = [each for each in gc.garbage if type(each).__module__.startswith("meshlib.")]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert ours == []

@@ -121,7 +121,7 @@ apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{name: soak, namespace: default}}
 spec:
-  hosts: [soak]
+  hosts: [soak.example]
   ports: [{{number: 80, name: http, protocol: HTTP}}, {{number: 81, name: tcp, protocol: TCP, targetPort: {ports[0]}}}]
   resolution: STATIC
   endpoints: [{endpoints}]
@@ -130,11 +130,12 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {{name: soak, namespace: default}}
 spec:
-  hosts: [soak]
+  hosts: [soak.example]
   http:
   - timeout: {20 + number % 7}s
     retries: {{attempts: 4, retryOn: "connect-failure,reset,gateway-error", backoff: 5ms}}
-    route: [{{destination: {{host: soak, port: {{number: 80}}}}, headers: {{response: {{set: {{x-version: "{number}"}}}}}}}}]
+    headers: {{response: {{set: {{x-version: "{number}"}}}}}}
+    route: [{{destination: {{host: soak.example, port: {{number: 80}}}}}}]
 """
 
 
@@ -186,7 +187,7 @@ class Client:
 
     @staticmethod
     def _head(method: str, how: str, name: str, *lines: str) -> bytes:
-        return "\r\n".join([f"{method} /{how}/{name} HTTP/1.1", "Host: soak", *lines, "", ""]).encode()
+        return "\r\n".join([f"{method} /{how}/{name} HTTP/1.1", "Host: soak.example", *lines, "", ""]).encode()
 
     async def _response(self, reader: asyncio.StreamReader, name: str, size: int = 0) -> None:
         status, body = await self._read(reader)
@@ -251,14 +252,16 @@ class Client:
             self._verdict.problem("a response that was cut came whole")
 
     async def nonsense(self) -> None:
-        reader = await self._send(b"GET / HTTP/1.1\r\nHost: soak\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")
+        reader = await self._send(
+            b"GET / HTTP/1.1\r\nHost: soak.example\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"
+        )
         status, _ = await self._read(reader)
         if status != 400:
             self._verdict.problem(f"nonsense got {status}")
 
     async def tunnel(self) -> None:
         self.leave()
-        reader = await self._send(b"CONNECT soak:81 HTTP/1.1\r\nHost: soak:81\r\n\r\n")
+        reader = await self._send(b"CONNECT soak.example:81 HTTP/1.1\r\nHost: soak.example:81\r\n\r\n")
         if not (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200"):
             raise ConnectionError("no tunnel")
         name = self._id()
@@ -380,7 +383,7 @@ def main() -> int:
                     time.sleep(0.05)
                 proxy.configure(resources(replicas.ports, 0))
                 proxy.process.send_signal(signal.SIGHUP)
-                while '"soak' not in ask(admin, "/config_dump")[1]:
+                while '"soak.example' not in ask(admin, "/config_dump")[1]:
                     time.sleep(0.05)
                 verdict = asyncio.run(soak(proxy, replicas, given.minutes, given.seed))
                 while any(each["connections"] for each in listeners(admin)):
