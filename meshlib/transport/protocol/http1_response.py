@@ -35,14 +35,14 @@ class ResponseHead:
 def response_head(status: int, reason: bytes, headers: Headers, to_head: bool, whole: int | None) -> ResponseHead:
     """Of a response to a request (``to_head``: to HEAD). ``whole``: bytes of its body, None when they are still to come."""
     # no step of bytecode a header: what is asked here is one pass in C (row "proxy: HTTP/1.1")
-    if type(headers) is ReceivedHead:
+    if type(headers) is ReceivedHead and not (headers.sized and status == NO_CONTENT):
         lines, sized, coded = headers.passed, headers.sized, headers.coded
     else:
         names = set(map(bytes.lower, map(_NAME, headers)))
         sized, coded = b"content-length" in names, b"transfer-encoding" in names
         if not HOP_BY_HOP.isdisjoint(names):
             headers = _end_to_end(headers)
-        if sized and status == NO_CONTENT:  # of a directResponse: who reads it might wait for what it says
+        if sized and status == NO_CONTENT:  # who reads it might wait for what it says
             headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
         lines = b"%b\r\n" % _LINE_END.join(map(_line, headers)) if headers else b""
     phrase = reason or _REASONS.get(status, b"")

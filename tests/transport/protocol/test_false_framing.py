@@ -275,10 +275,10 @@ def test_a_mirror_of_a_false_request_sends_nothing_either(caller):
             with pytest.raises(httpx.LocalProtocolError):
                 caller.send("POST", "/false", [(LENGTH, b"3")], b"abc" + SMUGGLED)
             assert caller.send("POST", "/true", content=b"abc").text == "answer to /true"
-            while not copies.whole:
+            while b"/true" not in copies.whole:  # mirrors go beside their calls, in whatever order
                 caller.send("GET", "/more")
-            assert b"/smuggled" not in [*copies.whole, *server.whole]
-            assert copies.whole[0] == b"/true"
+            assert set(copies.whole) <= {b"/true", b"/more"}
+            assert b"/smuggled" not in server.whole
 
 
 def test_a_retry_counts_the_body_from_its_start(caller):
