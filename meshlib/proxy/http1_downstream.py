@@ -7,6 +7,7 @@ to ``PIPELINED`` bytes; its turn comes when it has taken enough of the responses
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,12 +37,16 @@ if TYPE_CHECKING:
     from meshlib.proxy.responder import Forwards, UnderWay
     from meshlib.transport.upstream.switched import AsyncSwitched
 
+log = logging.getLogger("meshlib.proxy")
+
 SMALL_BODY = 65536
 """Bytes of a request's body that are waited for no longer than they have come already: such requests need no task."""
 
 PIPELINED = 64 * 1024
 """Bytes that a client may send ahead of its turn, and of a body that nobody has taken yet, until its connection is no longer
 read."""
+
+BROKEN = "a request could not be forwarded: a fault of meshlib, please report it"
 
 _CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -208,23 +213,24 @@ class Http1Downstream(asyncio.Protocol):
             head = self._reader.head()
             if head is None:
                 return
+            self._busy = True
             connects = self._listener.tunnels if head.method == b"CONNECT" else None
             request = self._request_of(head) if connects is None else _tunnel_of(head)
+            self._turn += 1
+            self._to_head = head.method == b"HEAD"
+            forwarding: UnderWay | None
+            if connects is not None and isinstance(request, ConnectRequest):
+                self._close = True  # what follows may be no HTTP, even where it has come to nothing
+                forwarding = connects.connect(request, self)
+            else:
+                self._close = self._close or head.close or bool(head.upgrade)  # what follows an upgrade is no HTTP
+                forwarding = self._listener.forwarder.forward(request, self)
+            if self._busy:  # the response may have been sent already
+                self._forwarding = forwarding
         except Refused as refused:
             self._refuse(refused)
-            return
-        self._busy = True
-        self._turn += 1
-        self._to_head = head.method == b"HEAD"
-        forwarding: UnderWay | None
-        if connects is not None and isinstance(request, ConnectRequest):
-            self._close = True  # what follows may be no HTTP, even where it has come to nothing
-            forwarding = connects.connect(request, self)
-        else:
-            self._close = self._close or head.close or bool(head.upgrade)  # what follows an upgrade is no HTTP
-            forwarding = self._listener.forwarder.forward(request, self)
-        if self._busy:  # the response may have been sent already
-            self._forwarding = forwarding
+        except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
+            self._broken()
 
     def _request_of(self, head: RequestHead) -> ProxyRequest:
         """Raises ``Refused``."""
@@ -292,6 +298,14 @@ class Http1Downstream(asyncio.Protocol):
         if self._paused and left <= PIPELINED // 2 and self._reader.waiting <= PIPELINED:
             self._paused = False
             self.transport.resume_reading()
+
+    def _broken(self) -> None:
+        """A bug, before the request was anybody's who would say so."""
+        log.exception(BROKEN)
+        if not self._busy or self.transport.is_closing():  # it has its response
+            self.transport.abort()
+            return
+        self._refuse(Refused(500, BROKEN))
 
     def _refuse(self, refused: Refused) -> None:
         """The last that is said on this connection."""

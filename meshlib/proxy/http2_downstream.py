@@ -6,6 +6,7 @@ What a batch of reads brings is begun when all of it has been read, and what is 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,7 @@ from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy import grpc
 from meshlib.proxy.forwarded_path import forwarded_path
+from meshlib.proxy.http1_downstream import BROKEN
 from meshlib.proxy.http2_body import ClientBody, Source
 from meshlib.proxy.request import ProxyRequest, is_grpc
 from meshlib.proxy.slow_clients import Wait, leaves
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from meshlib.proxy.responder import Forwards, UnderWay
     from meshlib.transport.protocol.http2_request import RequestHead
     from meshlib.transport.upstream.switched import AsyncSwitched
+
+log = logging.getLogger("meshlib.proxy")
 
 SMALL_BODY = 65536
 """Bytes of a request's body that are handed on whole when they have come with its head."""
@@ -347,18 +351,19 @@ class _Call:
         source, stream = self.source, self.stream
         try:
             target = self._down.target(stream.head)
+            body: bytes | ClientBody | None = None
+            if self._has_body:
+                if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
+                    body = source.all()
+                else:
+                    body = ClientBody(source)
+            forwarding = self._down.forward(self, target, body)
+            if not self._over:  # the response may have been given already
+                self._forwarding = forwarding
         except Refused as refused:
             self.refuse(refused)
-            return
-        body: bytes | ClientBody | None = None
-        if self._has_body:
-            if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
-                body = source.all()
-            else:
-                body = ClientBody(source)
-        forwarding = self._down.forward(self, target, body)
-        if not self._over:  # the response may have been given already
-            self._forwarding = forwarding
+        except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
+            self._broken()
 
     def gone(self, why: str) -> None:
         """The client does not want it any more."""
@@ -384,6 +389,16 @@ class _Call:
         if forwarding is not None:
             forwarding.cancel()
         self.refuse(Refused(408, "the rest of the request's body did not come"))
+
+    def _broken(self) -> None:
+        """A bug, before the request was anybody's who would say so."""
+        log.exception(BROKEN)
+        if self._over or self._ended:  # it has its response
+            return
+        if self.stream.response_begun:
+            self.cut()
+        else:
+            self.refuse(Refused(500, BROKEN))
 
     def refuse(self, refused: Refused) -> None:
         """A request that goes no further."""

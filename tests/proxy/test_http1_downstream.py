@@ -115,6 +115,45 @@ def test_what_is_refused_is_the_last_thing_said(proxy, request_line, host, statu
     assert proxy.process.listener.refusals[status] >= 1
 
 
+def broken(*_):
+    raise RuntimeError("a rule that cannot be")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "where"),
+    [
+        ("GET / HTTP/1.1", "forward.route"),
+        ("GET / HTTP/1.1", "http1_downstream.destination"),
+        ("CONNECT reviews:9080 HTTP/1.1", "connect.route_connection"),
+    ],
+)
+def test_a_bug_before_a_request_is_forwarded_is_500_to_its_client_and_a_traceback_to_us(
+    proxy, monkeypatch, caplog, request_line, where
+):
+    before = proxy.process.listener.refusals.get(500, 0)
+    monkeypatch.setattr(f"meshlib.proxy.{where}", broken)
+    with proxy.client() as client:
+        client.send(f"{request_line}\r\nHost: reviews:9080\r\n\r\n".encode())
+        response = client.response()
+        assert (response.status, response.header("connection"), response.body) == (500, "close", b"")
+        assert client.closed()
+    assert proxy.process.listener.refusals[500] == before + 1
+    assert "a fault of meshlib, please report it" in caplog.text
+    assert "a rule that cannot be" in caplog.text
+
+
+def test_a_bug_after_the_response_breaks_the_connection_and_says_nothing_more(proxy, monkeypatch, caplog):
+    def responds_and_breaks(request, responder):
+        responder.respond(200, b"", [(b"content-length", b"0")], b"", None)
+        raise RuntimeError("too late")
+
+    monkeypatch.setattr(proxy.process.listener.forwarder, "forward", responds_and_breaks)
+    with proxy.client() as client:
+        assert client.get().status == 200
+        assert client.closed()
+    assert "too late" in caplog.text
+
+
 def test_a_client_that_wants_no_more_gets_no_more(proxy):
     with proxy.client() as client:
         response = client.get("/", "GET", "reviews:9080", "Connection: close")

@@ -181,6 +181,33 @@ def test_a_request_that_is_refused_is_a_status_to_grpc(server):
     assert (answer.status, answer.headers["grpc-status"]) == (200, "2")
 
 
+def broken(*_):
+    raise RuntimeError("a rule that cannot be")
+
+
+def test_a_bug_before_a_request_is_forwarded_is_500_to_its_stream_and_to_no_other(server, monkeypatch, caplog):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        monkeypatch.setattr("meshlib.proxy.forward.route", broken)
+        assert client.get("/").status == 500
+        assert client.get("/", "POST", **GRPC).headers["grpc-status"] == "2"
+        monkeypatch.undo()
+        assert client.get("/").status == 200
+        assert proxy.process.listener.refusals == {500: 2}
+    assert caplog.text.count("a fault of meshlib, please report it") == 2
+
+
+def test_a_bug_amid_a_response_resets_its_stream(server, monkeypatch):
+    def begins_and_breaks(request, responder):
+        responder.begin(200, b"", [])
+        raise RuntimeError("too late")
+
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        monkeypatch.setattr(proxy.process.listener.forwarder, "forward", begins_and_breaks)
+        assert client.get("/").reset == 2
+        monkeypatch.undo()
+        assert client.get("/").status == 200
+
+
 def test_an_upstream_that_is_not_there_is_unavailable_to_grpc():
     with EchoServer() as server:
         resources = http1(server)

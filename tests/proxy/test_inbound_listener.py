@@ -265,3 +265,14 @@ def test_a_request_that_is_none_is_refused_before_policies(app):
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
         assert client.response().status == 400
         assert (proxy.listener.refusals, app.seen) == ({400: 1}, [])
+
+
+def test_a_bug_before_a_request_is_served_is_500_and_lets_nobody_in(app, monkeypatch, caplog):
+    def broken(*_):
+        raise RuntimeError("lines that cannot be")
+
+    with InboundProxy(app.port) as proxy, proxy.client() as client:
+        monkeypatch.setattr("meshlib.proxy.inbound_listener.inbound_lines", broken)
+        assert client.get().status == 500
+        assert (proxy.listener.refusals, app.seen) == ({500: 1}, [])
+    assert "a fault of meshlib, please report it" in caplog.text
