@@ -25,6 +25,7 @@ COMMANDS = {
     "ca": "meshlib.cli.ca:ca",
     "completion": "meshlib.cli.completion:completion",
     "demo": "meshlib.demo.commands:demo",
+    "bench": "meshlib.cli.bench:bench",
 }
 SUMMARIES = {
     "validate": "Check resources and report every problem with its file, line and fix.",
@@ -39,6 +40,7 @@ SUMMARIES = {
     "ca": "Run a certificate authority for development.",
     "completion": "Print a shell completion script.",
     "demo": "Run demo applications that show meshlib at work.",
+    "bench": "Tell what meshlib costs, and compare two reports of it.",
 }
 
 

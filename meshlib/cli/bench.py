@@ -1,0 +1,15 @@
+"""``meshlib bench``."""
+
+from __future__ import annotations
+
+import click
+
+from meshlib.cli.bench_compare import compare
+
+
+@click.group()
+def bench() -> None:
+    """Tell what meshlib costs, and compare two reports of it."""
+
+
+bench.add_command(compare)
