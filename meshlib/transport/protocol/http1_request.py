@@ -72,6 +72,8 @@ METHODS = frozenset(
 """Those that Envoy takes."""
 
 _LONGEST_METHOD = 16
+_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
+"""Headers."""
 _BEGINNING = re.compile(rb"[A-Z]{1,%d}(?: |\Z)" % _LONGEST_METHOD)
 """Of a request, however little of it has come."""
 _WEBSOCKET = b"websocket"
@@ -130,7 +132,18 @@ class RequestReader:
     is whole, then ``body`` gives what has come of its body until ``ended``; then ``head`` again. Bytes of the next request wait
     until it is asked for. ``head`` and ``body`` raise ``Refused``."""
 
-    __slots__ = ("_after_empty_line", "_chunks", "_ends", "_left", "_parser", "_rest", "_seen", "_validated", "ended")
+    __slots__ = (
+        "_after_empty_line",
+        "_chunks",
+        "_ends",
+        "_left",
+        "_looked_at",
+        "_parser",
+        "_rest",
+        "_seen",
+        "_validated",
+        "ended",
+    )
 
     def __init__(self) -> None:
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -139,6 +152,7 @@ class RequestReader:
         self._after_empty_line = False
         self._seen = 0  # bytes of a head that is not whole yet, which were looked through already
         self._ends = 0  # of lines among them
+        self._looked_at = 0  # bytes of such lines that were looked at
         self._left = 0  # bytes of the body that are still to come
         self._chunks: ChunkedBody | None = None
         self.ended = True
@@ -169,7 +183,7 @@ class RequestReader:
             return None
         if end > MAX_HEAD_BYTES:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
-        self._seen = self._ends = 0
+        self._seen = self._ends = self._looked_at = 0
         self._after_empty_line = False
         end += 4
         self._rest = data[end:]
@@ -233,6 +247,24 @@ class RequestReader:
         self._ends += ends
         if self._ends > MAX_HEADERS + 1:
             raise Refused(431, f"the request has more than {MAX_HEADERS} headers")
+        if ends:
+            self._refuse_lines(data)
+
+    def _refuse_lines(self, data: bytes) -> None:
+        """What is wrong with the lines of such a head that have ended since they were last looked at."""
+        start, end = self._looked_at, data.rfind(_LINE_END) + 2
+        if not start:
+            start = data.find(_LINE_END) + 2
+            parts = data[: start - 2].split(b" ")
+            if len(parts) != 3:
+                raise Refused(400, "the request line is not METHOD TARGET HTTP/1.1")
+            if parts[2] != b"HTTP/1.1":
+                _refuse_version(parts[2])
+            if _is_no_target(parts[1]):
+                raise Refused(400, "the request's target holds a character that has to be escaped, or names no host")
+        if _LINES.fullmatch(data, start, end) is None:
+            raise Refused(400, "a line of the request's head is not NAME: VALUE")
+        self._looked_at = end
 
     def _validate(self, head: bytes) -> None:
         self._validated = False
@@ -382,6 +414,13 @@ def _length_of(lower: bytes) -> int:
     if not digits.isdigit() or len(digits) > MOST_DIGITS:
         raise Refused(400, f"Content-Length is {digits[:40]!r}, not a number of at most {MOST_DIGITS} digits")
     return int(digits)
+
+
+def _is_no_target(target: bytes) -> bool:
+    """Whether that can be told by the target alone."""
+    if target[:1] == b"/":
+        return bool(target.translate(None, IN_TARGETS))
+    return not (target.partition(b"://")[2].partition(b"/")[0] or target).isascii()
 
 
 def _refuse_version(version: bytes) -> None:

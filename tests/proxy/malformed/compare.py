@@ -84,7 +84,7 @@ Envoy passes on nevertheless."""
 
 def _comparable(message: Message) -> Message:
     """Headers without what says nothing: the order of different names, whether a list is written in one line or in several
-    (Envoy joins those that it knows; cookies are no list), of Connection all but the upgrade, a TE that is empty, and
+    (Envoy joins those that it knows; cookies are no list), of Connection all but the upgrade, of TE all but trailers, and
     ``OF_THE_CONNECTION``."""
     values: dict[bytes, list[bytes]] = {}
     for name, value in message.headers:
@@ -92,7 +92,11 @@ def _comparable(message: Message) -> Message:
     headers: list[tuple[bytes, bytes]] = []
     for name in sorted(values):
         joined = b",".join(values[name])
-        if name in OF_THE_CONNECTION or (name == b"te" and not joined):
+        if name in OF_THE_CONNECTION:
+            continue
+        if name == b"te":  # but for trailers it is for one connection; beside an upgrade Envoy passes all of it on
+            if b"trailers" in [token.strip() for token in joined.split(b",")]:
+                headers.append((name, b"trailers"))
             continue
         if name == b"cookie":
             headers += [(name, value) for value in values[name]]

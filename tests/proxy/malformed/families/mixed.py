@@ -76,14 +76,19 @@ COUNT = 1_500
 def cases() -> Iterator[Case]:
     rng = random.Random(40_56)
     for at in range(COUNT):
-        odd = rng.sample(range(5), k=rng.randint(1, 3))
-        line, host, length, coding = (
-            rng.choice(many) if n in odd else many[0] for n, many in enumerate((LINES, HOSTS, LENGTHS, CODINGS))
-        )
-        headers = [host, length, coding, *(rng.choices(OTHERS, k=2) if 4 in odd else ())]
-        if rng.random() < 0.3:
-            rng.shuffle(headers)
-        body = rng.choice(BODIES if length or coding else BODIES[:1] + BODIES[-2:-1])
-        data = b"\r\n".join([line, *(header for header in headers if header), b"", body])
-        cuts = tuple(sorted(rng.sample(range(1, len(data)), k=2))) if rng.random() < 0.2 else ()
-        yield Case(f"mixed/{at}", data, cuts)
+        yield drawn(rng, f"mixed/{at}")
+
+
+def drawn(rng: random.Random, name: str) -> Case:
+    """One case."""
+    odd = rng.sample(range(5), k=rng.randint(1, 3))
+    line, host, length, coding = (
+        rng.choice(many) if n in odd else many[0] for n, many in enumerate((LINES, HOSTS, LENGTHS, CODINGS))
+    )
+    headers = [host, length, coding, *(rng.choices(OTHERS, k=2) if 4 in odd else ())]
+    if rng.random() < 0.3:
+        rng.shuffle(headers)
+    body = rng.choice(BODIES if length or coding else BODIES[:1] + BODIES[-2:-1])
+    data = b"\r\n".join([line, *(header for header in headers if header), b"", body])
+    cuts = tuple(sorted(rng.sample(range(1, len(data)), k=2))) if rng.random() < 0.2 else ()
+    return Case(name, data, cuts)
