@@ -47,6 +47,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("proxy/http2_downstream.py", "loop.time"): NETWORK,
     ("proxy/http2_downstream.py", "self.loop.time"): NETWORK,
     ("proxy/http2_downstream.py", "self.loop.call_later"): NETWORK,
+    ("proxy/closing.py", "loop.call_later"): NETWORK,
+    ("proxy/closing.py", "self._loop.call_later"): NETWORK,
     ("proxy/tunnel.py", "self._loop.call_later"): NETWORK,
     ("proxy/listener.py", "asyncio.wait_for"): "how long clients may take to end what is under way",
     (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
+from meshlib.proxy.closing import Leaving
 from meshlib.proxy.connect_request import ConnectRequest
 from meshlib.proxy.destination import connect_authority, destination
 from meshlib.proxy.request import ProxyRequest
@@ -319,7 +320,7 @@ class Http1Downstream(asyncio.Protocol):
         self._busy = True
         head = response_head(refused.status, b"", [(b"content-length", b"0")], False, 0)
         self.transport.write(closing(head))
-        self.transport.close()
+        self._close_gently()
 
     # -- Responder ------------------------------------------------------------------------------------------------------
 
@@ -409,11 +410,18 @@ class Http1Downstream(asyncio.Protocol):
         """The response has been written."""
         self._forwarding = None
         self._busy = False
-        if self._close or not self._reader.ended:
+        reader = self._reader
+        if self._close or not reader.ended:
             self._busy = True  # nothing more is read
-            self.transport.close()
+            if not reader.ended or reader.waiting or self._listener.draining:
+                self._close_gently()  # it may be sending
+            else:
+                self.transport.close()
             return
         self._go_further()
+
+    def _close_gently(self) -> None:
+        self.transport = Leaving(self.transport, self, self._listener.forwarder.loop)
 
     def _go_further(self) -> None:
         """To the next request: not while the client leaves responses unread, which would be kept for it without bound."""

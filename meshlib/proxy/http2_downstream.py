@@ -15,6 +15,7 @@ from meshlib.engine.wire_headers import ATTEMPT_COUNT
 from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy import grpc
+from meshlib.proxy.closing import Leaving
 from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.http1_downstream import BROKEN
 from meshlib.proxy.http2_body import ClientBody, Source
@@ -196,7 +197,7 @@ class Http2Downstream(asyncio.Protocol):
         if session.over:
             if session.broken:
                 self._listener.broken(session.broken, session.bug, transport)
-            transport.close()
+            self.transport = Leaving(transport, self, self.loop)  # it may be sending
         elif transport.get_write_buffer_size() > BACKLOG_MOST:
             self._listener.broken("the client does not read what it asks for", False, transport)
             transport.abort()
