@@ -28,7 +28,7 @@ from meshlib.transport.protocol.http1_response import (
     keeping,
     response_head,
 )
-from meshlib.transport.protocol.request_body import ReplayBody
+from meshlib.transport.protocol.request_body import DuplexBody
 
 if TYPE_CHECKING:
     import random
@@ -256,7 +256,7 @@ class Http1Downstream(asyncio.Protocol):
         body = None if head.length == 0 else self._body_of(head)
         return ProxyRequest(head.method, authority, target, lines, lower, body, "http", special)
 
-    def _body_of(self, head: RequestHead) -> bytes | ReplayBody:
+    def _body_of(self, head: RequestHead) -> bytes | DuplexBody:
         """All of it where it has come with its head. Raises ``Refused``."""
         reader = self._reader
         come = reader.body()
@@ -267,7 +267,7 @@ class Http1Downstream(asyncio.Protocol):
         if reader.ended:
             source.end()
             self._source = None
-        return ReplayBody(source)
+        return DuplexBody(source)
 
     def _more(self) -> None:
         """More of a body has come."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from meshlib.policy.header_ops import RawHeaders
-from meshlib.transport.protocol.request_body import ReplayBody
+from meshlib.transport.protocol.request_body import DuplexBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,12 +74,10 @@ class Source:
         return self.all()
 
 
-class ClientBody(ReplayBody):
-    """A body that is read while the response may come already."""
+class ClientBody(DuplexBody):
+    """A body that is read while the response may come already, and what follows it."""
 
     __slots__ = ()
-
-    duplex = True
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)

@@ -213,6 +213,9 @@ class Serving:
         """The application has not ended what it began."""
         if self.over:
             return
+        if self._body is not None and self._body.too_long is not None:
+            self._cut_off(self._body.too_long)
+            return
         grpc = 2 if self.request.protocol == "grpc" else None
         self._end(Ended(self.call.sent, grpc, self._flags() or "UC"))
         self._responder.cut()

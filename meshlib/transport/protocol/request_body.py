@@ -31,7 +31,8 @@ class ReplayBody:
     __slots__ = ("_kept", "_limit", "_source", "ended", "replayable", "size")
 
     duplex = False
-    """Whether the response may come while it is still read: over HTTP/2, its head is not kept until the body is over."""
+    """Whether the response may come while it is still read, and its head is not kept until the body is over: of clients of a
+    proxy."""
 
     @property
     def trailers(self) -> RawHeaders:
@@ -92,6 +93,14 @@ class ReplayBody:
             if chunk:
                 self._keep(chunk)
                 yield chunk
+
+
+class DuplexBody(ReplayBody):
+    """A body that is read while the response may come already."""
+
+    __slots__ = ()
+
+    duplex = True
 
 
 def body_of(request: Any, sync: bool, module: ModuleType) -> bytes | ReplayBody | None:

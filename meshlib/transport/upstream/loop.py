@@ -26,6 +26,7 @@ from meshlib.transport.upstream.forked import this_process
 from meshlib.transport.upstream.loop_connection import Connection, connection_to
 from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.loop_dial import dial, hear_refusal, leads_to
+from meshlib.transport.upstream.loop_duplex import is_duplex
 from meshlib.transport.upstream.loop_pending import Pending
 from meshlib.transport.upstream.mutual import WORTHLESS, MutualTls
 from meshlib.transport.upstream.names import Names
@@ -378,7 +379,9 @@ class AsyncioUpstream:
             connection.start(data, attempt.method == b"HEAD", pending, attempt.headers)
             if timeout is not None:
                 self.deadlines.add(late, began + timeout)
-            if rest is not None or not pending.writable:
+            if is_duplex(rest):
+                pending.send_beside(rest)
+            elif rest is not None or not pending.writable:
                 problem = await self._send_rest(pending, rest)
                 if problem is not None:
                     pending.abort()

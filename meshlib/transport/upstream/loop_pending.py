@@ -13,6 +13,7 @@ from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.loop_connection import Connection
+from meshlib.transport.upstream.loop_duplex import Upload
 from meshlib.transport.upstream.problems import BODY_TOO_LATE, body_silent, no_head, not_written
 from meshlib.transport.upstream.switched import AsyncSwitched
 
@@ -44,6 +45,7 @@ class Pending:
         "_lender",
         "_paused",
         "_sending",
+        "_upload",
         "_waiter",
         "ended",
         "outcome",
@@ -57,6 +59,7 @@ class Pending:
         self._attempt = attempt
         self.outcome: asyncio.Future[Outcome] = lender.loop.create_future()
         self._waiter: asyncio.Future[bool] | None = None
+        self._upload: Upload | None = None  # of a body that goes on beside the response
         self.writable = True
         self._sending = self._paused = self.ended = self.unread = False
         self._failed: BodyFailed | None = None
@@ -75,7 +78,7 @@ class Pending:
         outcome = Outcome(
             status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
         )
-        if self._sending or not self.writable:
+        if self._upload is None and (self._sending or not self.writable):
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
         connection = self._connection
         outcome.stream = connection.stream
@@ -102,6 +105,8 @@ class Pending:
 
     def on_end(self, reader: ResponseReader) -> None:
         self.ended = True
+        if self._upload is not None and not self._end_upload():
+            reader.poisoned = True  # the server has said all, and has not heard all
         if reader.chunks:
             self._keep(reader.take())
         if self._paused:
@@ -121,11 +126,17 @@ class Pending:
         else:
             self._failed = BodyFailed(failure, detail, error)
         self.ended = True
+        if self._upload is not None:
+            self._end_upload()
         self._wake()
 
     def on_writable(self, writable: bool) -> None:
         self.writable = writable
-        if writable:
+        if not writable:
+            return
+        if self._upload is not None:
+            self._upload.wake()
+        else:
             self._wake()
 
     def on_interim(self, reader: ResponseReader) -> None:
@@ -138,9 +149,36 @@ class Pending:
             self._lender.drop(self._connection)
             self.outcome.set_result(no_head(self._attempt))
             self.ended = True
+            if self._upload is not None:
+                self._end_upload()
             self._wake()
 
     # -- the request's body -----------------------------------------------------------------------------------------
+
+    def send_beside(self, framing: Sized | Chunked) -> None:
+        """Send the body while the response may come (``loop_duplex.py``)."""
+        self._upload = Upload(self, self._connection, framing)
+
+    def upload_failed(self, outcome: Outcome) -> None:
+        """The upload's."""
+        self._upload = None
+        if self.ended:
+            return
+        self._lender.drop(self._connection)
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+        else:
+            self._failed = BodyFailed(outcome.failure or Failure.REQUEST_BODY_FAILED, outcome.detail, outcome.error)
+        self.ended = True
+        self._wake()
+
+    def _end_upload(self) -> bool:
+        """Whether it was over."""
+        upload, self._upload = self._upload, None
+        assert upload is not None
+        if not upload.over:
+            upload.task.cancel()
+        return upload.over
 
     async def send_body(self, framing: Sized | Chunked | None) -> Outcome | None:
         """Send until the body ends or a response comes; None: all is written, but the system has not taken it yet. An
@@ -270,6 +308,8 @@ class Pending:
         if not self.ended:
             self.ended = True
             self._lender.drop(self._connection)
+        if self._upload is not None:
+            self._end_upload()
         self._give_back()
         self._chunks = None
 
