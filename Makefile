@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # some images set it: every process that a test starts would then compile all of meshlib again, half of what its start costs
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: binary help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
+.PHONY: browser binary help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -28,6 +28,7 @@ help:
 	@echo "make interop HTTPX_TESTS=dir   httpx's own tests through the mesh (from its sdist), and nghttp2"
 	@echo "make guests   OpenAI's SDK, MCP, gql, google-cloud-tasks, Sentry ... through the mesh; before a release"
 	@echo "make prometheus   a real Prometheus for the tests that ask one: Debian's package, unpacked into .venv"
+	@echo "make browser   a real Chromium for the tests that look at pages in one: Debian's package, unpacked into .venv"
 	@echo "make proxy-tools   wrk, nginx, h2load and nghttpd for the proxy's figures: Debian's packages, unpacked into .venv"
 	@echo "make h2spec   h2spec, nghttp2 and curl judge the proxy's HTTP/2; make grpc-interop   grpc-go's interop suite through the proxy"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
@@ -147,6 +148,10 @@ guests:
 # where it cannot be had, the tests that need it are skipped, and this says so
 prometheus: $(STAMP)
 	@$(BIN)/python -m tests.support.prometheus
+
+# where it cannot be had, the tests that need it are skipped, and this says so
+browser: $(STAMP)
+	@$(BIN)/python -m tests.support.browser
 
 # where they cannot be had, the figures that need them are not measured, and this says so
 proxy-tools: $(STAMP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from meshlib.cli.bench_compare import compare
+from meshlib.cli.bench_report import report
 
 
 @click.group()
@@ -13,3 +14,4 @@ def bench() -> None:
 
 
 bench.add_command(compare)
+bench.add_command(report)
