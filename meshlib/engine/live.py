@@ -14,6 +14,7 @@ from meshlib.engine.guard import Guard, Report, Storage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshlib.compiler.routes import Rule
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.policy.outlier import Ejection
 
@@ -36,6 +37,7 @@ class Live:
         "bound",
         "check_failures",
         "guards",
+        "plain",
         "snapshot",
         "states",
         "tells",
@@ -62,6 +64,8 @@ class Live:
         self._lock = RLock()
         self._on_bind = on_bind
         self.bound: dict[str, BoundCluster] = {}
+        self.plain: dict[Rule, bool] = {}
+        """Of rules that calls have taken: whether they ask for nothing but an attempt (``plain_call.py``)."""
         self.states: dict[str, ClusterState] = {}
         self._left: dict[str, BoundCluster] = {}
         self._followed = 0

@@ -38,7 +38,7 @@ from meshlib.engine.verdicts import (
 from meshlib.policy.retry import asks_for_retry, backoff
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import Rule
+    from meshlib.compiler.routes import Destination, Rule
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.effects import Exchange
@@ -48,23 +48,21 @@ if TYPE_CHECKING:
 INFINITE = float("inf")
 
 
-def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
+def outbound(call: Call[R], brief: bool = False, begun: Send[R] | None = None) -> Exchange[R]:
     """Drive with a driver of ``engine.drivers``. ``call.record`` holds the route and is filled with what happens. ``brief``: it
     may end without ``Deliver`` where all it asks for is one ``Send`` and the response of that comes whole, as nearly always;
-    ``run_brief`` drives it (rows "policy cost of one call")."""
+    ``run_brief`` drives it (rows "policy cost of one call"). ``begun``: the attempt of ``plain_call.py`` it begins with."""
     record, clock = call.record, call.clock.monotonic
     rule = record.rule_object
-    started = now = record.started = clock()
+    if begun is None:
+        record.started = clock()
+    started = now = record.started
 
     # -- what needs no server -----------------------------------------------------------------------------------------
     if rule is None:
         yield made_here(call, no_route(call))
         return
-    destination = None
-    destinations = rule.destinations
-    if destinations:
-        destination = destinations[0 if len(destinations) == 1 else rule.choice.pick(call.rng)]
-        record.destination = destination
+    destination = _chosen(call, rule) if begun is None else record.destination
     caller_deadline = started + call.timeouts.patience
     if caller_deadline <= started:
         yield made_here(call, caller_gave_up(call))
@@ -74,8 +72,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
         if response is not None:
             yield made_here(call, response)
             return
-        if record.injected_delay:
-            now = clock()
+        now = clock()
 
     # -- where to, how often, how long --------------------------------------------------------------------------------
     assert destination is not None  # without one, ``before_sending`` has responded
@@ -98,9 +95,9 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             guarded = GuardedCall(call, cluster, deadline, now)
             deadline = guarded.deadline
             taken = Taken(cluster, None, guarded)
-    if slots is not None and not call.request.multiplexed:
+    if slots is not None and begun is None and not call.request.multiplexed:
         taken = Taken(cluster, slots, guarded)
-    limit = deadline if deadline < caller_deadline else caller_deadline
+    limit = min(deadline, caller_deadline)
     until = None if deadline == INFINITE else deadline
     attempt, resent = 0, False
     tried: tuple[EndpointState, ...] = ()
@@ -116,10 +113,13 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
         while True:
             # -- an endpoint, and a connection slot -------------------------------------------------------------------
             attempt += 1
-            endpoint = cluster.pick(call.rng, now, picks, tried, retry)
-            if endpoint is None or state.requests - state.ended >= cluster.max_requests:
-                yield made_here(call, no_endpoint(call, state.tally, endpoint))
-                return
+            if begun is None:
+                endpoint = cluster.pick(call.rng, now, picks, tried, retry)
+                if endpoint is None or state.requests - state.ended >= cluster.max_requests:
+                    yield made_here(call, no_endpoint(call, state.tally, endpoint))
+                    return
+            else:
+                endpoint = begun.endpoint
             if taken is not None and taken.lacks_slot():
                 response = yield from taken.slot(call, deadline, caller_deadline)
                 if response is not None:
@@ -134,9 +134,12 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             if mirrors:
                 mirrors = yield from copies(call, rule, mirrors, call.request.whole)
             head_by = limit if retry.per_try_timeout is None else min(limit, now + retry.per_try_timeout)
-            sent = Send(call, cluster, endpoint, None if head_by == INFINITE else head_by - now, until, attempt)
-            cluster.begin(sent)
-            record.endpoint = endpoint.key
+            if begun is None:
+                sent = Send(call, cluster, endpoint, None if head_by == INFINITE else head_by - now, until, attempt)
+                cluster.begin(sent)
+                record.endpoint = endpoint.key
+            else:
+                sent, begun = begun, None
             if guarded is None:
                 yield sent
             else:
@@ -189,7 +192,7 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
             tried = (*tried, endpoint)
             pause = backoff(retry, attempt, call.rng, call.wait)
             too_long = now + pause >= limit
-            yield Sleep(max(0.0, limit - now) if too_long else pause)
+            yield Sleep(min(pause, max(0.0, limit - now)))
             now = clock()
             if too_long or now >= limit:
                 yield made_here(call, no_time_for_retry(call, timeout, now, deadline, caller_deadline))
@@ -219,6 +222,16 @@ def outbound(call: Call[R], brief: bool = False) -> Exchange[R]:
         except BaseException:  # an interrupt comes in here as well; what has been given back is not given back again
             _give_back(cluster, sent, taken)
             raise
+
+
+def _chosen(call: Call, rule: Rule) -> Destination | None:
+    """The destination of the call; None: the rule has none."""
+    destinations = rule.destinations
+    if not destinations:
+        return None
+    chosen = destinations[0 if len(destinations) == 1 else rule.choice.pick(call.rng)]
+    call.record.destination = chosen
+    return chosen
 
 
 def _note_abandoned(cluster: BoundCluster, sent: Send | None) -> None:

@@ -12,11 +12,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from meshlib.engine import replies
+from meshlib.engine import plain_call, replies
 from meshlib.engine.actions import change_response
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.effects import Deliver, Send, Spawn
+from meshlib.engine.exchange import exchange_of, goes_on
 from meshlib.engine.message import is_awaited
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.route import route
@@ -113,7 +114,7 @@ class Forwarding:
         self._call = call
         self._responder = responder
         self._span: CallSpan | None = None
-        self._exchange: Exchange[ProxyRequest]
+        self._exchange: Exchange[ProxyRequest] | None = None  # None: it is a plain call (``plain_call.py``)
         self._send: Send[ProxyRequest] | None = None  # under way without a task
         self._connection: Connection | None = None  # that it is on
         self._http2: Http2Attempt | None = None
@@ -125,14 +126,27 @@ class Forwarding:
         self._over = False
 
     def start(self) -> None:
-        """Make the exchange and take its first step."""
+        """Begin the call, or make its exchange and take the first step of that."""
         core, call = self._forwarder.core, self._call
-        exchange = core.exchange_of(call, brief=not PLAIN)
         telemetry = self._forwarder.telemetry
         self._span = span = telemetry.began(call)
-        self._exchange = exchange = exchange if span is None else telemetry.spanned(span, exchange)
         try:
-            self._perform(next(exchange))
+            if span is None and not PLAIN and core.exchange_of is exchange_of:
+                send = plain_call.begun(call)
+                if type(send) is Deliver:
+                    self._conclude(send.outcome, send.local)
+                    return
+                if type(send) is Send:
+                    self._send = send
+                    if self._begin(send):
+                        return
+                    self._send = None
+                    self._exchange = exchange = goes_on(call, send)
+                    self._in_a_task(exchange, send)
+                    return
+            exchange = core.exchange_of(call, brief=not PLAIN)
+            self._exchange = exchange = exchange if span is None else telemetry.spanned(span, exchange)
+            self._perform(exchange, next(exchange))
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
             self._broken()
 
@@ -147,9 +161,16 @@ class Forwarding:
                 return  # which does the rest
         self._over = True
         self._leave_connection()
-        self._exchange.close()
+        self._close_exchange()
         self._drop()
         self._forwarder.telemetry.broken(self._call, self._span)
+
+    def _close_exchange(self) -> None:
+        """It is broken off; nothing, where it is over."""
+        if self._exchange is not None:
+            self._exchange.close()
+        elif self._send is not None:
+            plain_call.given_up(self._send)
 
     def writable(self, writable: bool) -> None:
         """The client takes (or for now does not take) what is written to it."""
@@ -159,23 +180,26 @@ class Forwarding:
 
     # -- effects ------------------------------------------------------------------------------------------------------
 
-    def _perform(self, effect: Step[ProxyRequest] | Deliver) -> None:
+    def _perform(self, exchange: Exchange[ProxyRequest], effect: Step[ProxyRequest] | Deliver) -> None:
         while type(effect) is Spawn:
             self._forwarder.runtime.spawn(effect.exchange)
-            effect = next(self._exchange)
+            effect = next(exchange)
         if type(effect) is Send:
             if not PLAIN and self._begin(effect):
                 return
         elif type(effect) is Deliver:
             outcome = effect.outcome
             if outcome.body is None:
-                finish(self._exchange)
+                finish(exchange)
                 self._conclude(outcome, effect.local)
                 return
             if type(outcome.body) is Streaming:
                 self._stream(effect)
                 return
-        self._task = self._forwarder.loop.create_task(self._long_way(effect))
+        self._in_a_task(exchange, effect)
+
+    def _in_a_task(self, exchange: Exchange[ProxyRequest], effect: Step[ProxyRequest] | Deliver) -> None:
+        self._task = self._forwarder.loop.create_task(self._long_way(exchange, effect))
 
     def _begin(self, send: Send[ProxyRequest]) -> bool:
         """Begin an attempt on a connection that is there. False: a task has to."""
@@ -236,16 +260,23 @@ class Forwarding:
 
     def _ended(self, outcome: Outcome) -> None:
         """The attempt that was begun here has come to this: go on."""
-        send, self._send = self._send, None
+        send, exchange = self._send, self._exchange
         assert send is not None
         if self._head_late:
             self._head_late = False
             self._forwarder.upstream.deadlines.discard(self._no_head)
         send.outcome = outcome
         try:
-            effect = next(self._exchange, None)
+            if exchange is None:
+                if plain_call.ended(self._call, send):
+                    self._send = None
+                    self._conclude(outcome, local=False)
+                    return
+                exchange = self._exchange = goes_on(self._call, send)
+            self._send = None
+            effect = next(exchange, None)
             if effect is not None:
-                self._perform(effect)
+                self._perform(exchange, effect)
             else:
                 self._conclude(outcome, local=False)
         except Exception:  # noqa: BLE001 (as in ``start``)
@@ -283,7 +314,7 @@ class Forwarding:
         )
         self._over = True
         self._leave_connection()
-        self._exchange.close()
+        self._close_exchange()
         self._forwarder.telemetry.broken(self._call, self._span)
         if self._streaming:
             self._drop()
@@ -319,12 +350,14 @@ class Forwarding:
 
     def _finish(self, cut: Failure | None) -> None:
         """The response has ended, or was cut."""
+        exchange = self._exchange
+        assert exchange is not None
         self._over = True
         if self._body_late:
             self._body_late = False
             self._forwarder.upstream.deadlines.discard(self._too_late)
         try:
-            finish(self._exchange, cut)
+            finish(exchange, cut)
             self._forwarder.telemetry.ended(self._call, self._span)
             self._drop()
         except Exception:  # noqa: BLE001 (as in ``start``; nobody else would tell the client)
@@ -435,9 +468,9 @@ class Forwarding:
 
     # -- in a task ----------------------------------------------------------------------------------------------------
 
-    async def _long_way(self, begun: Step[ProxyRequest] | Deliver) -> None:
+    async def _long_way(self, exchange: Exchange[ProxyRequest], begun: Step[ProxyRequest] | Deliver) -> None:
         self._in_task = True
-        telemetry, call, exchange = self._forwarder.telemetry, self._call, self._exchange
+        telemetry, call = self._forwarder.telemetry, self._call
         runtime = self._forwarder.runtime
         try:
             delivered: Send[ProxyRequest] | Deliver
@@ -462,7 +495,7 @@ class Forwarding:
                 finish(exchange)
                 telemetry.ended(call, self._span)
                 return
-            await self._pass_on(outcome, local)
+            await self._pass_on(exchange, outcome, local)
         except asyncio.CancelledError:
             self._over = True
             exchange.close()
@@ -471,7 +504,7 @@ class Forwarding:
         except Exception:  # noqa: BLE001 (as in ``start``)
             self._broken()
 
-    async def _pass_on(self, outcome: Outcome, local: bool) -> None:
+    async def _pass_on(self, exchange: Exchange[ProxyRequest], outcome: Outcome, local: bool) -> None:
         """A response that comes in pieces."""
         call, responder, body = self._call, self._responder, outcome.body
         assert is_awaited(body)
@@ -493,7 +526,7 @@ class Forwarding:
         self._over = True
         if call.request.protocol == "grpc":
             call.record.grpc_status = grpc.status_of(outcome, ended=cut is None)
-        finish(self._exchange, cut)
+        finish(exchange, cut)
         self._forwarder.telemetry.ended(call, self._span)
         if cut is None:
             responder.end(outcome.trailers)

@@ -360,7 +360,8 @@ async def test_an_upstream_is_not_read_on_for_a_client_that_was_behind_before():
     forwarding = Forwarding(told.forwarder, told, told)
     forwarding._connection = SimpleNamespace(reader=SimpleNamespace(take=lambda: b"first"), pause=told.pause)
     forwarding._perform(
-        Deliver(Outcome(status=200, reason=b"OK", headers=[], body=Streaming(forwarding._leave_connection)), None)
+        iter(()),
+        Deliver(Outcome(status=200, reason=b"OK", headers=[], body=Streaming(forwarding._leave_connection)), None),
     )
     assert told.said == [200, b"first", "pause"]
 
