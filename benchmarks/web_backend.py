@@ -4,31 +4,21 @@ our own that responds alike. By path: ``/same`` has the same head for a second a
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from email.utils import formatdate
 from pathlib import Path
-
-import httptools
 
 from benchmarks.backend import OTHER_ADDRESSES, serve
 from benchmarks.free_ports import free_port
 from benchmarks.processes import backend
+from meshlib.bench.processes import nginx_binary
+from meshlib.bench.web_backend import Responding
 
 SIZES = (1024, 64 * 1024, 1024 * 1024)
 SMALL = b"x" * 64
-_PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin")
-
-
-def nginx_binary() -> str | None:
-    """None when it is not installed."""
-    return shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), *_PLACES]))
 
 
 @contextlib.contextmanager
@@ -82,39 +72,6 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None or time.monotonic() > until:
             raise RuntimeError(f"nginx did not start:\n{log.read_text()[-2000:] if log.exists() else ''}")
         time.sleep(0.02)
-
-
-class Responding(asyncio.Protocol):
-    """The same from our own process."""
-
-    count = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self.parser = httptools.HttpRequestParser(self)
-        self.url = b""
-
-    def data_received(self, data: bytes) -> None:
-        self.parser.feed_data(data)
-
-    def on_message_begin(self) -> None:
-        self.url = b""
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_message_complete(self) -> None:
-        path = self.url.partition(b"?")[0]
-        body, more = SMALL, b""
-        if path == b"/unique":
-            Responding.count += 1
-            more = b"X-Id: %032x\r\n" % Responding.count
-        elif path.startswith(b"/size/"):
-            body = b"x" * int(path[6:])
-        head = (
-            b"HTTP/1.1 200 OK\r\nServer: bench\r\nDate: %b\r\nContent-Type: text/plain\r\n%bContent-Length: %d\r\n\r\n"
-        )
-        self.transport.write(head % (formatdate(usegmt=True).encode(), more, len(body)) + body)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

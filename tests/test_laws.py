@@ -19,6 +19,9 @@ import meshlib
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(meshlib.__file__).parent
+PROGRAMS = ("demo/", "bench/")
+"""Around the library: they play applications that use it, and what else there is."""
+
 HOT = ("engine/", "policy/", "transport/protocol/", "transport/upstream/", "transport/runtimes/", "transport/httpx/")
 """Whose functions run at every call (CONTRIBUTING: the hot path), up to what ``ONCE`` names."""
 
@@ -197,7 +200,7 @@ def lazily_imported(module: str, node: ast.AST) -> str | None:
     slow = {"redis", "tenacity", "watchfiles", "uvicorn", "fastapi"}
     by_itself = "meshlib.serving.http_server"  # is a server of uvicorn's; who needs it imports it in a function
     top = [n for statement in node.body for n in imported(statement)]
-    if module.startswith("demo/") or module == "serving/http_server.py":
+    if module.startswith(PROGRAMS) or module == "serving/http_server.py":
         return None
     return next((name for name in top if name.partition(".")[0] in slow or name.startswith(by_itself)), None)
 
@@ -247,7 +250,7 @@ def imports_the_sdk(module: str, node: ast.AST) -> str | None:
 
 def knows(libraries: set[str], where: tuple[str, ...]) -> Callable[[str, ast.AST], str | None]:
     def law(module: str, node: ast.AST) -> str | None:
-        if module.startswith((*where, "demo/")):
+        if module.startswith((*where, *PROGRAMS)):
             return None
         return next((name for name in imported(node) if name.partition(".")[0] in libraries), None)
 

@@ -2,16 +2,198 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from meshlib.cli.bench_compare import compare
-from meshlib.cli.bench_report import report
+from meshlib.cli.bench_report import report as report_command
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from meshlib.bench.plan import Pace
+    from meshlib.bench.result import Report
+    from meshlib.bench.run import Progress
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+WIDTH = 140
+"""Columns of what is not a terminal."""
 
 
-@click.group()
-def bench() -> None:
-    """Tell what meshlib costs, and compare two reports of it."""
+@click.group(
+    invoke_without_command=True,
+    epilog="""\b
+Examples:
+  meshlib bench --quick                    under a minute: httpx and gRPC, bare, through meshlib, through one Envoy
+  meshlib bench --json all.json --html all.html     everything; an hour
+  meshlib bench --only library --rounds 41
+  meshlib bench compare before.json after.json
+
+\b
+What is not installed is left out, and said. Ctrl-C ends it: what was measured until then is shown and written.
+Exit code: 0 measured; 1 a process ended by itself while it was measured, or nothing was; 2 wrong usage; 130 Ctrl-C.
+How to read it: docs/benchmark.md.
+""",
+)
+@click.option("--quick", is_flag=True, help="Only what is asked first; under a minute.")
+@click.option("--only", type=click.Choice(["library", "grpc"]), help="Just these rows.")
+@click.option("--json", "json_file", type=FILE, help="Write the report here, after each part and at the end.")
+@click.option("--html", "html_file", type=FILE, help="Write it as a page with plots here, likewise.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds of each row.  [default: 11, quick 7]")
+@click.option("--seconds", type=click.FloatRange(0.01), help="Seconds of a round.  [default: 0.5, quick 0.3]")
+@click.pass_context
+def bench(
+    context: click.Context,
+    quick: bool,
+    only: str | None,
+    json_file: Path | None,
+    html_file: Path | None,
+    rounds: int | None,
+    seconds: float | None,
+) -> None:
+    """Measure on this machine what meshlib costs: beside the same calls without a mesh, beside what one writes by hand, and
+    beside sidecars (a real Envoy, meshlib proxy)."""
+    if context.invoked_subcommand is not None:
+        return
+    if sys.platform != "linux":
+        raise click.UsageError(
+            f"meshlib bench runs on Linux only, not on {sys.platform}: it reads CPU time and memory of other processes from "
+            "/proc, and needs the loopback addresses 127.0.0.2 to 127.0.0.4; in a container of Linux it works"
+        )
+    for option, file in (("--json", json_file), ("--html", html_file)):
+        _check_writable(option, file)
+    from meshlib.bench import plan
+    from meshlib.bench.page import page
+    from meshlib.bench.run import run
+
+    usual = plan.QUICK if quick else plan.FULL
+    pace = plan.Pace(rounds or usual.rounds, seconds or usual.seconds)
+
+    def kept(report: Report) -> None:
+        if json_file is not None:
+            _write(json_file, report.to_json())
+        if html_file is not None:
+            _write(html_file, page(report))
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _interrupted)
+    with _progress() as progress:
+        report, code = run(plan.quick(only) if quick else plan.full(only), pace, progress, kept, quick=quick)
+    _show(report, pace)
+    for file in filter(None, (json_file, html_file)):
+        click.echo(f"written: {file}")
+    raise SystemExit(code)
 
 
 bench.add_command(compare)
-bench.add_command(report)
+bench.add_command(report_command)
+
+
+def _interrupted(number: int, _frame: object) -> None:
+    """Once: what follows is the end of what runs, which is not to be disturbed."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt(number)
+
+
+def _check_writable(option: str, file: Path | None) -> None:
+    """Before an hour is spent."""
+    if file is None:
+        return
+    if not file.parent.is_dir():
+        raise click.UsageError(f"{option} {file}: there is no folder {file.parent}")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise click.UsageError(f"{option} {file}: it cannot be written")
+
+
+def _write(file: Path, text: str) -> None:
+    """The whole file or none of it."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _show(report: Report, pace: Pace) -> None:
+    """Tables, and what follows from them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from meshlib.bench import told
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
+    for where, rows in told.by_conditions(report.rows).items():
+        table = Table(
+            title=where, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+        )
+        for n, column in enumerate(told.COLUMNS):
+            table.add_column(column, justify="left" if n == 0 else "right", no_wrap=n > 0)
+        for row in rows:
+            table.add_row(*told.cells(row, rows))
+        console.print(table)
+        console.print()
+    if report.rows:
+        console.print(f"{told.LEGEND}\n")
+    for title, sentences in (("What follows", told.sentences(report, pace)), ("Notes", list(report.notes))):
+        if sentences:
+            console.print(title, style="bold")
+            for each in sentences:
+                console.print(f"- {each}", soft_wrap=not sys.stdout.isatty())
+            console.print()
+
+
+class _Lines:
+    """Progress in a pipe or a log: a line for each step."""
+
+    def __init__(self) -> None:
+        self._left = 0.0
+
+    def begin(self, seconds: float) -> None:
+        self._left = seconds
+
+    def say(self, sentence: str) -> None:
+        left = f"{self._left / 60:.0f} min" if self._left >= 120 else f"{self._left:.0f} s"
+        click.echo(f"[{left} left] {sentence}", err=True)
+
+    def advance(self, seconds: float) -> None:
+        self._left = max(0.0, self._left - seconds)
+
+
+class _Bar:
+    """Progress on a terminal."""
+
+    def __init__(self, bar: RichProgress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def begin(self, seconds: float) -> None:
+        self._bar.update(self._task, total=seconds)
+
+    def say(self, sentence: str) -> None:
+        self._bar.update(self._task, description=sentence)
+
+    def advance(self, seconds: float) -> None:
+        self._bar.advance(self._task, seconds)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TimeRemainingColumn(compact=True), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _Bar(bar, bar.add_task("starting", total=None))

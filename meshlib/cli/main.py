@@ -40,7 +40,7 @@ SUMMARIES = {
     "ca": "Run a certificate authority for development.",
     "completion": "Print a shell completion script.",
     "demo": "Run demo applications that show meshlib at work.",
-    "bench": "Tell what meshlib costs, and compare two reports of it.",
+    "bench": "Measure what meshlib costs on this machine, beside no mesh and a sidecar.",
 }
 
 

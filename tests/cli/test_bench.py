@@ -1,13 +1,107 @@
-"""``meshlib bench``: what is below it."""
+"""``meshlib bench``: real runs with rounds that are short, interruptions, and wrong usage."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from click.testing import CliRunner
 
+from meshlib.bench.result import CPU, Report
 from meshlib.cli.main import main
+
+COMMAND = [sys.executable, "-c", "from meshlib.cli.main import main; main()", "bench"]
+SHORT = ("--rounds", "1", "--seconds", "0.05")
 
 
 def test_help_names_what_is_below() -> None:
     said = CliRunner().invoke(main, ["bench", "--help"])
     assert said.exit_code == 0
     assert "compare" in said.stdout
+
+
+def test_a_quick_run_shows_tables_and_writes_its_report(tmp_path: Path) -> None:
+    file, page = tmp_path / "report.json", tmp_path / "report.html"
+    command = [*COMMAND, "--quick", "--only", "library", *SHORT, "--json", str(file), "--html", str(page)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    report = Report.from_json(file.read_text())
+    assert report.quick
+    assert {row.name for row in report.rows} >= {"bare httpx", "httpx through meshlib"}
+    assert {row.in_flight for row in report.rows} == {1, 32}
+    assert all(len(row.measures[CPU].values) == 1 for row in report.rows)
+    assert "httpx through meshlib" in ran.stdout
+    assert "no conclusion on the CPU of httpx through meshlib and bare httpx" in ran.stdout
+    assert "too few rounds" in ran.stdout
+    assert f"written: {file}\nwritten: {page}\n" in ran.stdout
+    assert "httpx through meshlib" in page.read_text()
+    assert " left] library: asyncio, 32 in flight" in ran.stderr
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield int(child)
+            yield from descendants(int(child))
+
+
+def test_a_report_of_nothing_is_drawn_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C before the first row."""
+    from meshlib.bench.rounds import Runner
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "measure", interrupted)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of this process they stay as they are
+    page = tmp_path / "report.html"
+    ran = CliRunner().invoke(main, ["bench", "--quick", "--html", str(page)])
+    assert ran.exit_code == 130, ran.output
+    assert "interrupted" in page.read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_writes_what_was_measured_and_leaves_nothing_running(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    file = tmp_path / "report.json"
+    command = [*COMMAND, "--quick", "--only", "library", "--rounds", "20", "--seconds", "0.03", "--json", str(file)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "scenes")}
+    (tmp_path / "scenes").mkdir()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as run:
+        assert run.stderr is not None
+        assert run.stdout is not None
+        for line in run.stderr:
+            if "32 in flight" in line:
+                break
+        children = list(descendants(run.pid))
+        assert len(children) >= 3
+        os.killpg(run.pid, number)  # as a terminal's Ctrl-C does
+        said = run.stdout.read() + run.stderr.read()
+        assert run.wait(60) == code, said
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    assert [each for each in (tmp_path / "scenes").iterdir() if each.name.startswith("meshlib-bench")] == []
+    report = Report.from_json(file.read_text())
+    assert {row.in_flight for row in report.rows} >= {1}
+    assert "interrupted: the report has what was measured until then" in report.notes
+    assert "bare httpx" in said
+
+
+def test_a_report_that_could_not_be_written_is_said_before_an_hour_is_spent(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(main, ["bench", "--quick", "--json", str(tmp_path / "none" / "report.json")])
+    assert ran.exit_code == 2
+    assert "there is no folder" in ran.output
+
+
+def test_where_there_is_no_proc_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    ran = CliRunner().invoke(main, ["bench", "--quick"])
+    assert ran.exit_code == 2
+    assert "runs on Linux only, not on darwin" in ran.output

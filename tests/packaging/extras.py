@@ -1,5 +1,6 @@
 """``python -m tests.packaging.extras``: every extra, alone in a venv of its own, with the newest and the oldest versions that
-it allows: it installs, what it is for can be imported, a first call is routed, and `meshlib validate` works."""
+it allows: it installs, what it is for can be imported, a first call is routed, `meshlib validate` works and
+`meshlib bench` measures."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ CORE = (
     "meshlib.testing.callers",
     "meshlib.compiler.compile",
     "meshlib.proxy.launch",
+    "meshlib.bench.run",
 )
 IMPORTS: dict[str, tuple[str, ...]] = {
     "": ("meshlib.transport.asgi.middleware", "meshlib.transport.wsgi.middleware"),
@@ -52,6 +54,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
 """What each is for; "": without any."""
 
 VALID = "meshlib/demo/bookinfo/config/destination-rules.yaml"
+BENCH = ("bench", "--quick", "--only", "library", "--rounds", "1", "--seconds", "0.05")
 QUICK = (("", "newest"), ("grpc", "oldest"))
 """What CI runs."""
 
@@ -101,6 +104,7 @@ def check(wheel: Path, extra: str, bounds: str, folder: Path) -> str:
         [str(python), "-W", "error::SyntaxWarning", "-c", "\n".join(f"import {module}" for module in modules)],
         [str(python), str(ROOT / "tests" / "packaging" / "first_call.py")],
         [str(folder / "bin" / "meshlib"), "validate", str(ROOT / VALID)],
+        [str(folder / "bin" / "meshlib"), *BENCH],
     )
     for step in steps:
         ran = subprocess.run(step, capture_output=True, text=True, check=False, env=environment, cwd=folder.parent)

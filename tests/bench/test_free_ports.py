@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import free_ports
+from meshlib.bench import free_ports
 
 
 def test_a_port_is_not_given_twice_in_a_row_and_not_one_that_the_kernel_gives():
@@ -29,7 +29,7 @@ def test_a_port_in_use_on_any_address_is_passed_over(address, monkeypatch):
 
 def test_two_processes_have_no_port_in_common_while_they_live():
     code = (
-        "from benchmarks.free_ports import BLOCK, free_port\n"
+        "from meshlib.bench.free_ports import BLOCK, free_port\n"
         "print([free_port() for _ in range(BLOCK)], flush=True)\n"
         "input()"
     )

@@ -1,0 +1,137 @@
+"""What is measured: ways to call, which take turns, in scenes, at points.
+
+Points lie on axes through one of them (1 kB, 32 in flight, plain text, one rule): every pair of all axes would take a night.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+
+from meshlib.bench import http_client
+from meshlib.bench.scene import Settings
+
+DIRECT, ENVOY, ENVOYS, PROXY, PROXIES = "direct", "1 Envoy", "2 Envoys", "1 meshlib proxy", "2 meshlib proxies"
+KB = 1 << 10
+LIBRARY, GRPC = ONLY = ("library", "grpc")
+ASYNCIO, SYNC = "asyncio", "sync"
+MESH_NAME, GRPC_MESH_NAME = "httpx through meshlib", "gRPC through meshlib"
+
+
+@dataclass(frozen=True)
+class Way:
+    """``client``: which of the ways of its program; ``via``: what stands between it and the backend; ``needs``: modules."""
+
+    name: str
+    client: str
+    baseline: str | None = None
+    via: str = DIRECT
+    needs: str = ""
+
+
+@dataclass(frozen=True)
+class Point:
+    """``rate``: calls due in a second, 0 for a closed loop."""
+
+    in_flight: int = 32
+    body: int = KB
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A scene, and the ways that take turns in it at each point. ``world``: how callers run."""
+
+    group: str
+    world: str
+    ways: tuple[Way, ...]
+    points: tuple[Point, ...]
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def exact(self) -> bool:
+        """Whether calls are due at times (open loop)."""
+        return any(point.rate for point in self.points)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """``rounds`` of each way at a point, after one that is not counted, of ``seconds``."""
+
+    rounds: int
+    seconds: float
+
+
+QUICK, FULL = Pace(7, 0.3), Pace(11, 0.5)
+
+BARE = Way("bare httpx", http_client.BARE)
+MESH = Way(MESH_NAME, http_client.MESH, BARE.name)
+ONE_ENVOY = Way("httpx through 1 Envoy", http_client.BARE, BARE.name, ENVOY)
+TWO_ENVOYS = Way("httpx through 2 Envoys", http_client.BARE, BARE.name, ENVOYS)
+ONE_PROXY = Way("httpx through 1 meshlib proxy", http_client.BARE, BARE.name, PROXY)
+TWO_PROXIES = Way("httpx through 2 meshlib proxies", http_client.BARE, BARE.name, PROXIES)
+BY_HAND = Way("httpx, tenacity, pybreaker, prometheus by hand", http_client.BY_HAND, BARE.name)
+HTTPX2 = Way("bare httpx2", http_client.HTTPX2, BARE.name, needs="httpx2")
+AIOHTTP = Way("bare aiohttp", http_client.AIOHTTP, BARE.name, needs="aiohttp")
+
+ON_A_LOOP = (BARE, HTTPX2, AIOHTTP, BY_HAND, MESH, ONE_ENVOY, TWO_ENVOYS, ONE_PROXY, TWO_PROXIES)
+IN_THREADS = tuple(way for way in ON_A_LOOP if way is not AIOHTTP)
+SHORT = (BARE, MESH, ONE_ENVOY)
+
+BARE_GRPC = Way("bare grpcio", http_client.BARE, needs="grpc")
+GRPC_MESH = Way(GRPC_MESH_NAME, http_client.MESH, BARE_GRPC.name, needs="grpc")
+GRPC_ENVOY = Way("gRPC through 1 Envoy", http_client.BARE, BARE_GRPC.name, ENVOY, "grpc")
+GRPC_ENVOYS = Way("gRPC through 2 Envoys", http_client.BARE, BARE_GRPC.name, ENVOYS, "grpc")
+GRPC_PROXY = Way("gRPC through 1 meshlib proxy", http_client.BARE, BARE_GRPC.name, PROXY, "grpc")
+GRPC_SHORT = (BARE_GRPC, GRPC_MESH, GRPC_ENVOY)
+GRPC_WAYS = (*GRPC_SHORT, GRPC_ENVOYS, GRPC_PROXY)
+
+NO_XDS = (
+    "grpcio xds:/// is left out: it needs a control plane that speaks xDS, which the wheel does not have; `make bench` in a "
+    "clone measures it"
+)
+
+COMPARED = (
+    (MESH_NAME, BARE.name),
+    (MESH_NAME, BY_HAND.name),
+    (MESH_NAME, ONE_ENVOY.name),
+    (MESH_NAME, TWO_ENVOYS.name),
+    (ONE_PROXY.name, ONE_ENVOY.name),
+    (TWO_PROXIES.name, TWO_ENVOYS.name),
+    (GRPC_MESH_NAME, BARE_GRPC.name),
+    (GRPC_MESH_NAME, GRPC_ENVOY.name),
+    (GRPC_PROXY.name, GRPC_ENVOY.name),
+)
+"""What sentences are made of."""
+
+
+def quick(only: str | None) -> list[Part]:
+    """Under a minute."""
+    points = (Point(1), Point(32))
+    parts = [Part(LIBRARY, ASYNCIO, SHORT, points), Part(GRPC, ASYNCIO, GRPC_SHORT, points, Settings(protocol="grpc"))]
+    return [part for part in parts if only in (None, part.group)]
+
+
+def full(only: str | None) -> list[Part]:
+    """All of it."""
+    axes = (Point(1), Point(8), Point(32), Point(128), Point(32, 0), Point(32, KB << 6), Point(32, KB << 10))
+    parts: list[Part] = []
+    for world, ways, rates in ((ASYNCIO, ON_A_LOOP, (200, 500)), (SYNC, IN_THREADS, (200,))):
+        parts.append(Part(LIBRARY, world, ways, axes))
+        parts.append(Part(LIBRARY, world, ways, tuple(Point(32, KB, rate) for rate in rates)))
+        secure = tuple(way for way in ways if way is not HTTPX2)
+        parts.append(Part(LIBRARY, world, secure, (Point(1), Point(32)), Settings(tls=True)))
+        many = (*SHORT, ONE_PROXY)
+        parts += [Part(LIBRARY, world, many, (Point(32),), Settings(rules=rules)) for rules in (100, 10_000)]
+    for world in (SYNC, ASYNCIO):
+        settings = Settings(protocol="grpc")
+        parts.append(Part(GRPC, world, GRPC_WAYS, axes, settings))
+        parts.append(Part(GRPC, world, GRPC_WAYS, (Point(32, KB, 200),), settings))
+    return [part for part in parts if only in (None, part.group)]
+
+
+def missing(way: Way) -> str:
+    """Why a way cannot be measured here, "" when it can."""
+    if way.needs and importlib.util.find_spec(way.needs) is None:
+        return f"{way.name} is left out: the module {way.needs} is not installed"
+    return ""

@@ -1,0 +1,70 @@
+"""A run: parts one after the other, and the report of it, whole at every moment."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from meshlib.bench import machine, plan, told
+from meshlib.bench.plan import Pace, Part
+from meshlib.bench.result import Report
+from meshlib.bench.rounds import Runner
+
+SIGINT = 2
+BY_SIGNAL = 128
+FAILED = 1
+CLOSED_LOOP = (
+    "closed loop: each caller waits before it calls again, so a stall is met once a caller, and percentiles hide how many "
+    "calls would have fallen into it (coordinated omission); rows with load open RATE/s count from when a call was due"
+)
+
+
+class Progress(Protocol):
+    """Who is told how far a run is."""
+
+    def begin(self, seconds: float) -> None:
+        """That it will take, about."""
+
+    def say(self, sentence: str) -> None:
+        """What is measured now, or was left out."""
+
+    def advance(self, seconds: float) -> None:
+        """So much of them is over."""
+
+
+def run(
+    parts: Sequence[Part], pace: Pace, progress: Progress, kept: Callable[[Report], None], *, quick: bool
+) -> tuple[Report, int]:
+    """The report, and the exit code. ``kept`` is given the report of what has been measured, after each part and at the end.
+    KeyboardInterrupt, with the signal's number, ends the run, not the program."""
+    began, at = time.monotonic(), datetime.datetime.now(datetime.UTC)
+    facts = machine.facts()
+    runner = Runner(pace, progress.say, progress.advance)
+    code = 0
+
+    def report() -> Report:
+        notes = [f"{pace.rounds} rounds of {pace.seconds:g} s of each, in turn, after one that is not counted"]
+        notes += [*machine.warnings(facts), *runner.notes, *runner.waiting(), *told.noise(runner.rows), CLOSED_LOOP]
+        if any(part.group == plan.GRPC for part in parts):
+            notes.append(plan.NO_XDS)
+        seconds = round(time.monotonic() - began, 1)
+        return Report(
+            machine.version(), machine.commit(), at.isoformat(timespec="seconds"), seconds, quick, facts, tuple(notes),
+            tuple(runner.rows),
+        )  # fmt: skip
+
+    progress.begin(sum(runner.seconds(part) for part in parts))
+    try:
+        for part in parts:
+            runner.measure(part)
+            kept(report())
+    except KeyboardInterrupt as interrupt:
+        code = BY_SIGNAL + (interrupt.args[0] if interrupt.args else SIGINT)
+        runner.note("interrupted: the report has what was measured until then")
+    if code == 0 and (runner.died or not runner.rows):
+        code = FAILED
+    made = report()
+    kept(made)
+    return made, code

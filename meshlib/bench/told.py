@@ -1,0 +1,104 @@
+"""What a report says, in cells of tables and plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from meshlib.bench.plan import COMPARED, Pace
+from meshlib.bench.result import CPU, MEMORY, P50, P99, RATE, Report, Row
+from meshlib.bench.rounds import LATE
+from meshlib.bench.verdict import LEAST, MANY, Ratio, ratio
+
+COLUMNS = ("", "CPU us a call", "against the baseline", "p50 ms", "p99 ms", "calls/s", "MB")
+LATE_MS = 5.0
+"""From which on a generator did not keep its rate."""
+LEGEND = (
+    "CPU: of the caller's process and all proxies, the backend aside; medians of rounds. Against the baseline: the median of "
+    "the ratios of paired rounds, and where it is with nine chances in ten; ~ where that does not tell it from 1. "
+    "MB: proportional set size of the same processes."
+)
+
+
+def by_conditions(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows that took turns, which have in common what is told here."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(f"{row.group}: {row.conditions}", []).append(row)
+    return found
+
+
+def cells(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Of ``COLUMNS``; ``rows`` are those that took turns with it."""
+    base = next((each for each in rows if each.name == row.baseline), None)
+    found = cpu_ratio(row, base) if base is not None else None
+    told = "-" if found is None else _told(found)
+    return (
+        row.name,
+        _number(row, CPU, 1000),
+        "1" if row.baseline is None else told,
+        *(_number(row, name) for name in (P50, P99, RATE, MEMORY)),
+    )
+
+
+def cpu_ratio(of: Row, to: Row) -> Ratio | None:
+    """None: one of them has no CPU time."""
+    here, there = of.measures.get(CPU), to.measures.get(CPU)
+    return None if here is None or there is None else ratio(here.values, there.values)
+
+
+def _number(row: Row, name: str, scale: float = 1.0) -> str:
+    measure = row.measures.get(name)
+    if measure is None:
+        return "-"
+    value = measure.median * scale
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _told(found: Ratio) -> str:
+    return f"{'' if found.told_apart else '~'}{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def sentences(report: Report, pace: Pace) -> list[str]:
+    """What follows: ratios of CPU time of those that one asks about, or that nothing does."""
+    made = []
+    for where, rows in by_conditions(report.rows).items():
+        named = {row.name: row for row in rows}
+        for of, to in COMPARED:
+            if of in named and to in named:
+                found = cpu_ratio(named[of], named[to])
+                if found is not None:
+                    made.append(f"{where}: {sentence(of, to, found, len(rows) * pace.seconds)}")
+    return made
+
+
+def sentence(of: str, to: str, found: Ratio, seconds: float) -> str:
+    """``seconds``: that a round of all that took turns takes."""
+    interval = f"{found.low:.2f} to {found.high:.2f}, {found.rounds} round{'s' if found.rounds > 1 else ''}"
+    if found.told_apart:
+        return f"{of} takes {found.median:.2f} times the CPU of {to} ({interval})."
+    if found.rounds < LEAST:
+        return f"no conclusion on the CPU of {of} and {to} ({interval}): too few rounds, it takes {LEAST} at least."
+    if found.rounds_needed >= MANY:
+        return f"no conclusion on the CPU of {of} and {to} ({interval}): no run of bearable length would tell the two apart."
+    return (
+        f"no conclusion on the CPU of {of} and {to} ({interval}): the spread is larger than the difference. About "
+        f"{found.rounds_needed} rounds ({found.rounds_needed * seconds / 60:.1f} min) would tell: --rounds "
+        f"{found.rounds_needed}."
+    )
+
+
+def noise(rows: Iterable[Row]) -> list[str]:
+    """How much rounds differed, and what could not keep its rate."""
+    made = []
+    spread = sorted(row.measures[CPU].spread for row in rows if CPU in row.measures)
+    if spread:
+        made.append(
+            f"noise: the quartiles of CPU a call are {spread[len(spread) // 2]:.0%} of the median apart in the middle row, "
+            f"{spread[-1]:.0%} in the worst"
+        )
+    late = [row for row in rows if LATE in row.measures and row.measures[LATE].median > LATE_MS]
+    return made + [
+        f"{row.name} ({row.conditions}) did not keep the rate: calls began {row.measures[LATE].median:.0f} ms (p99) after they "
+        "were due, and its latencies grow with the length of the run"
+        for row in late
+    ]

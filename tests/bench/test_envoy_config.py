@@ -1,0 +1,31 @@
+"""Envoy's bootstrap says what the resources say."""
+
+from __future__ import annotations
+
+from meshlib.bench import envoy_config, resources
+from meshlib.bench.envoy_config import Scene
+
+
+def routes(scene: Scene) -> list[dict]:  # type: ignore[type-arg]
+    made = envoy_config.outbound(1, 2, scene)
+    manager = made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    return manager["route_config"]["virtual_hosts"][0]["routes"]  # type: ignore[no-any-return]
+
+
+def test_there_are_as_many_routes_as_rules() -> None:
+    made = resources.measured(2, more_rules=99)[-1]["spec"]["http"]
+    assert len(routes(Scene(more_rules=99))) == len(made) == 101
+    assert routes(Scene(more_rules=99))[0]["match"] == made[0]["match"][0]["uri"] | {}
+
+
+def test_timeout_retries_and_weights_are_those_of_the_rules() -> None:
+    theirs, ours = routes(Scene())[-1]["route"], resources.measured(2)[-1]["spec"]["http"][-1]
+    assert (theirs["timeout"], theirs["retry_policy"]["num_retries"]) == (ours["timeout"], ours["retries"]["attempts"])
+    weights = [each["weight"] for each in theirs["weighted_clusters"]["clusters"]]
+    assert weights == [each["weight"] for each in ours["route"]]
+
+
+def test_a_listener_in_front_of_all_endpoints_is_at_all_their_addresses() -> None:
+    for everywhere, count in ((False, 1), (True, 4)):
+        (listener,) = envoy_config.inbound(1, 2, Scene(everywhere=everywhere))["static_resources"]["listeners"]
+        assert 1 + len(listener.get("additional_addresses", ())) == count

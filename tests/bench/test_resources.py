@@ -1,0 +1,26 @@
+"""What all that is measured obeys."""
+
+from __future__ import annotations
+
+import meshlib
+from meshlib.bench import resources
+
+
+def test_requests_take_the_last_of_however_many_rules() -> None:
+    with meshlib.Mesh.from_resources(resources.measured(1, more_rules=99)) as mesh:
+        told = str(mesh.explain(url="http://reviews:9080/size/1024"))
+    assert "http[100]" in told
+
+
+def test_everything_is_armed_and_nothing_is_without_effect() -> None:
+    for protocol in ("http", "grpc"):
+        *_, rule, service = resources.measured(1, protocol)
+        assert rule["spec"]["trafficPolicy"]["outlierDetection"]
+        route = service["spec"]["http"][-1]
+        assert (route["timeout"], route["retries"]["attempts"]) == ("5s", 2)
+
+
+def test_with_a_principal_callers_speak_mtls_to_it() -> None:
+    made = resources.measured(1, principal="server")
+    assert made[-2]["spec"]["trafficPolicy"]["tls"] == {"mode": "ISTIO_MUTUAL"}
+    assert {each["spec"].get("serviceAccountName") for each in made if each["kind"] == "Pod"} == {"server"}

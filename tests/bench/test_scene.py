@@ -1,0 +1,89 @@
+"""What stands on loopback: it forwards what it is there for, says what is missing, and is over with its block."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meshlib.bench import scene
+from meshlib.bench.http_client import AUTHORITY, tls_context
+from meshlib.bench.processes import Died, NotMeasured
+from meshlib.bench.scene import NO_NGINX, Hops, Scene, Settings, opened
+from meshlib.bench.web_backend import ALL_ADDRESSES
+
+REQUEST = f"GET /size/1024 HTTP/1.1\r\nhost: {AUTHORITY}\r\nconnection: close\r\n\r\n".encode()
+
+
+def response(port: int, context: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> bytes:
+    with socket.create_connection((address, port), 30) as plain:
+        sock = context.wrap_socket(plain) if context is not None else plain
+        sock.sendall(REQUEST)
+        read = b""
+        while piece := sock.recv(65536):
+            read += piece
+        sock.close()
+    return read
+
+
+def is_good(read: bytes) -> bool:
+    return read.startswith(b"HTTP/1.1 200 ") and read.endswith(b"x" * 1024)
+
+
+@pytest.fixture(params=["nginx", "our own"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "our own":
+        monkeypatch.setattr(scene, "nginx_binary", lambda: None)
+    elif scene.nginx_binary() is None:
+        pytest.skip("nginx is not installed: nothing tells whether a scene with it works")
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_backend_responds_at_every_address_and_over_mtls() -> None:
+    with opened(Settings(tls=True)) as made:
+        for address in ALL_ADDRESSES:
+            assert is_good(response(made.port, address=address))
+            assert is_good(response(made.tls, tls_context(str(made.certificates)), address))
+        assert (NO_NGINX in made.notes) is (made.backend is not None and made.backend.name == "backend")
+
+
+HOPS: dict[str, Callable[[Scene, int], Hops]] = {"Envoy": Scene.envoys, "meshlib proxy": Scene.meshlib_proxies}
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "mtls"])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("kind", HOPS)
+def test_hops_forward_what_a_sidecars_client_sends(kind: str, count: int, tls: bool) -> None:
+    if kind == "Envoy" and scene.envoy_binary() is None:
+        pytest.skip("Envoy is not installed: nothing tells whether a hop of it works")
+    with opened(Settings(tls=tls, rules=3)) as made:
+        hops = HOPS[kind](made, count)
+        assert len(hops.processes) == count
+        for _ in range(20):  # all endpoints have their turn
+            assert is_good(response(hops.port))
+        made.check_backend()
+
+
+def test_without_envoy_a_hop_of_it_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene, "envoy_binary", lambda: None)
+    with opened(Settings()) as made, pytest.raises(NotMeasured, match="Envoy is not installed"):
+        made.envoys(1)
+
+
+def test_a_scene_is_over_with_its_block() -> None:
+    with opened(Settings()) as made:
+        folder, backend = made.folder, made.backend
+        assert backend is not None
+    assert not folder.exists()
+    assert not Path(f"/proc/{backend.pid}").exists()
+
+
+def test_a_backend_that_has_ended_is_said() -> None:
+    with opened(Settings()) as made:
+        assert made.backend is not None
+        made.backend.end()
+        with pytest.raises(Died, match="was ended by SIGKILL"):
+            made.check_backend()
