@@ -25,14 +25,16 @@ GROUPS = ("X25519", "prime256v1", "secp384r1")
 
 class Credentials:
     """``version`` grows with each rotation of one ``Identity``. Contexts are made once a version and kept: a session that was
-    made under a version is known to no later one, so it does not outlive a root that was dropped."""
+    made under a version is known to no later one, so it does not outlive a root that was dropped. ``replaced``: there is a
+    later one."""
 
-    __slots__ = ("_contexts", "bundles", "svid", "version")
+    __slots__ = ("_contexts", "bundles", "replaced", "svid", "version")
 
     def __init__(self, svid: Svid, bundles: TrustBundles, version: int = 1) -> None:
         self.svid = svid
         self.bundles = bundles
         self.version = version
+        self.replaced = False
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
 
     def server_context(

@@ -218,6 +218,8 @@ class Identity:
                 return
             made = Credentials(svid, bundles, 1 if before is None else before.version + 1)
             self._current = made
+            if before is not None:
+                before.replaced = True
             listeners = list(self._listeners)
         if before is not None:
             log.info("%s: rotated (version %d)", svid.identity, made.version)

@@ -76,14 +76,6 @@ class Servers:
         """Whether there has been a certificate of ours. Asked per call: nothing is looked at for it."""
         return self._identity is not None and self._identity.latest is not None
 
-    def superseded(self, vouched: Vouched | None) -> bool:
-        """Whether a connection is to take no new calls, asked per call: what ``standing`` has found, or a rotation. One that
-        was not judged takes none."""
-        if vouched is None or vouched.over is not None:
-            return True
-        identity = self._identity
-        return identity is None or vouched.credentials is not identity.latest
-
     def credentials(self, wanted_by: str) -> Credentials:
         """For a connection that is made now. Raises ``NoCertificate``; ``wanted_by`` is the resource that requires mTLS."""
         identity = self._identity

@@ -67,6 +67,18 @@ def test_what_is_told_twice_is_no_rotation() -> None:
     assert heard == [1, 2]
 
 
+def test_a_rotation_tells_the_version_before_that_it_is_replaced() -> None:
+    identity, source = started()
+    source.publish(svid(), BUNDLES)
+    before = identity.current()
+    assert before is not None
+    assert not before.replaced
+    source.publish(svid(), BUNDLES)
+    after = identity.current()
+    assert after is not None
+    assert (before.replaced, after.replaced) == (True, False)
+
+
 def test_a_problem_leaves_the_last_good_version() -> None:
     identity, source = started()
     source.publish(svid(), BUNDLES)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from meshlib.alarms import wake
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.identity.servers import Standing, Vouched
 from meshlib.policy.circuit_limits import Slots
 from meshlib.transport.protocol.framing import Framing
 from meshlib.transport.protocol.http2_choice import preferred
@@ -30,6 +29,7 @@ from meshlib.transport.upstream.http2_loop_duplex import respond
 from meshlib.transport.upstream.http2_loop_waiter import Waiter
 from meshlib.transport.upstream.loop_dial import hear_refusal
 from meshlib.transport.upstream.mutual import WORTHLESS
+from meshlib.transport.upstream.mutual_connections import Judge, any_mutual, let_go
 from meshlib.transport.upstream.problems import connect_problem, mesh_closed, no_connection, no_slot
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import HTTP2_OR_1, PeerNameMismatch, chose_http1
@@ -335,17 +335,19 @@ class AsyncioHttp2:
 
     def has_mutual(self) -> bool:
         """Whether there are connections over mTLS of the mesh. From any thread."""
-        return any(connection.vouched is not None for connection in list(self._open))
+        return any_mutual(list(self._open))
 
-    def let_go(self, standing: Callable[[Vouched], Standing]) -> None:
+    def let_go(self, standing: Judge) -> None:
         """See ``AsyncioUpstream.let_go``."""
-        for connection in list(self._open):
-            found = Standing.USED if connection.vouched is None else standing(connection.vouched)
-            if found is not Standing.USED and not connection.retiring:
-                connection.unneeded = True
-                connection.retire()
-            if found is Standing.CUT:
-                connection.give_up(StreamFailure(Failure.RESET, WORTHLESS))
+        let_go(list(self._open), standing, self._drain, self._cut)
+
+    def _drain(self, connection: Connection) -> None:
+        if not connection.retiring:
+            connection.unneeded = True
+            connection.retire()
+
+    def _cut(self, connection: Connection) -> None:
+        connection.give_up(StreamFailure(Failure.RESET, WORTHLESS))
 
     def idle_connections(self) -> int:
         """How many connections carry no call."""

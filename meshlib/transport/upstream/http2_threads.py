@@ -9,7 +9,6 @@ from threading import RLock
 from typing import Final
 
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.identity.servers import Standing, Vouched
 from meshlib.transport.protocol.framing import Framing
 from meshlib.transport.protocol.http2_choice import preferred
 from meshlib.transport.protocol.http2_codec import Head
@@ -26,6 +25,7 @@ from meshlib.transport.upstream.http2_threads_connection import Connection
 from meshlib.transport.upstream.http2_threads_waiter import Waiter
 from meshlib.transport.upstream.http2_threads_wire import Wire
 from meshlib.transport.upstream.mutual import WORTHLESS
+from meshlib.transport.upstream.mutual_connections import Judge, any_mutual, let_go
 from meshlib.transport.upstream.problems import mesh_closed, no_connection
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import HTTP2_OR_1, chose_http1
@@ -287,18 +287,20 @@ class SyncHttp2:
 
     def has_mutual(self) -> bool:
         """Whether there are connections over mTLS of the mesh."""
-        return any(connection.vouched is not None for connection in list(self._open))
+        return any_mutual(list(self._open))
 
-    def let_go(self, standing: Callable[[Vouched], Standing]) -> None:
+    def let_go(self, standing: Judge) -> None:
         """See ``SyncUpstream.let_go``."""
-        for connection in list(self._open):
-            found = Standing.USED if connection.vouched is None else standing(connection.vouched)
-            if found is not Standing.USED and not connection.retiring:
-                connection.unneeded = True
-                connection.retire()
-                self._forget(connection)
-            if found is Standing.CUT:
-                connection.give_up(StreamFailure(Failure.RESET, WORTHLESS))
+        let_go(list(self._open), standing, self._drain, self._cut)
+
+    def _drain(self, connection: Wire) -> None:
+        if not connection.retiring:
+            connection.unneeded = True
+            connection.retire()
+            self._forget(connection)
+
+    def _cut(self, connection: Wire) -> None:
+        connection.give_up(StreamFailure(Failure.RESET, WORTHLESS))
 
     def idle_connections(self) -> int:
         """How many connections carry no call."""

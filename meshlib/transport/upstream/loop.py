@@ -9,13 +9,12 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.alarms import Alarms, Cancellable
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.identity.servers import Standing, Vouched
 from meshlib.transport.protocol.framing import Chunked, NoBody, Sized, framing_of
 from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
@@ -29,6 +28,7 @@ from meshlib.transport.upstream.loop_dial import dial, hear_refusal, leads_to
 from meshlib.transport.upstream.loop_duplex import is_duplex
 from meshlib.transport.upstream.loop_pending import Pending
 from meshlib.transport.upstream.mutual import WORTHLESS, MutualTls
+from meshlib.transport.upstream.mutual_connections import Judge, any_mutual, let_go
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.problems import (
     MESH_CLOSED,
@@ -40,7 +40,7 @@ from meshlib.transport.upstream.problems import (
     no_slot,
     no_upgrade,
 )
-from meshlib.transport.upstream.target import Target, smaller, worn_out_or_superseded
+from meshlib.transport.upstream.target import Target, smaller, worn_out, worn_out_or_superseded
 from meshlib.transport.upstream.tls import HTTP1_ONLY, PeerNameMismatch
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class AsyncioUpstream:
         if (
             self.closed
             or not connection.reader.reusable
-            or (target.wears and worn_out_or_superseded(connection, self.now()))
+            or (target.wears and (connection.leaving or (target.wears_by_rule and worn_out(connection, self.now()))))
         ):
             connection.retire()
         elif target.limits is None:
@@ -269,29 +269,29 @@ class AsyncioUpstream:
 
     def has_mutual(self) -> bool:
         """Whether there are connections over mTLS of the mesh. From any thread."""
-        if any(one.vouched is not None for one in self._mutual()):
-            return True
-        return self._http2 is not None and self._http2.has_mutual()
+        return any_mutual(self._mutual()) or (self._http2 is not None and self._http2.has_mutual())
 
     def _mutual(self) -> list[Connection]:
         idle = [list(idle) for target, idle in list(self._idle.items()) if isinstance(target.tls, MutualTls)]
         return [*itertools.chain.from_iterable(idle), *list(self._busy)]
 
-    def let_go(self, standing: Callable[[Vouched], Standing]) -> None:
+    def let_go(self, standing: Judge) -> None:
         """Close connections over mTLS whose certificates are not to be used any more: idle ones now, others with their call,
         which is cut when it must be. Call it on the loop."""
-        for connection in self._mutual():
-            found = Standing.USED if connection.vouched is None else standing(connection.vouched)
-            if found is Standing.USED or connection.closed:
-                continue
-            if connection not in self._busy:
-                self.forget(connection)
-                connection.retire()
-            elif found is Standing.CUT:
-                self._busy.discard(connection)
-                connection.break_off(Failure.RESET, WORTHLESS)
+        let_go(self._mutual(), standing, self._drain, self._cut)
         if self._http2 is not None:
             self._http2.let_go(standing)
+
+    def _drain(self, connection: Connection) -> None:
+        connection.leave()
+        if connection not in self._busy and not connection.closed:
+            self.forget(connection)
+            connection.retire()
+
+    def _cut(self, connection: Connection) -> None:
+        if connection in self._busy and not connection.closed:
+            self._busy.discard(connection)
+            connection.break_off(Failure.RESET, WORTHLESS)
 
     def idle_connections(self) -> int:
         """How many connections wait for use."""

@@ -124,7 +124,11 @@ class Connection(asyncio.Protocol):
         self._head_sent = False
 
     vouched: Vouched | None = None
-    """What it stands on, of ``MutualConnection``."""
+    leaving = False
+    """What it stands on, of ``MutualConnection``, and whether it takes no new call (``target.UsedByOne``)."""
+
+    def leave(self) -> None:
+        """Take no new call."""
 
     def admitted(self) -> None:
         """The connection is made and its server is one that may be spoken to."""
@@ -307,16 +311,22 @@ class Connection(asyncio.Protocol):
 class MutualConnection(Connection):
     """Over mTLS of the mesh: its session is kept, as soon as it has one, for the next handshake. Others pay nothing for it."""
 
-    __slots__ = ("_kept", "vouched")
+    __slots__ = ("_kept", "leaving", "vouched")
 
     def __init__(self, lender: Lender, target: Target) -> None:
         super().__init__(lender, target)
         self.vouched = None
+        self.leaving = True
         self._kept = False
 
     def admitted(self) -> None:
         """The server has been judged."""
         self.vouched = vouched_of(self.tls)
+        self.leaving = self.vouched is None
+
+    def leave(self) -> None:
+        """Take no new call."""
+        self.leaving = True
 
     def _used_once(self) -> None:
         self._keep_session()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from meshlib.transport.upstream.tls import Wraps
+from meshlib.transport.upstream.tls import Wraps, inner_of
 
 RECORD = 16384
 """The most that one TLS record has, and one read of OpenSSL gives."""
@@ -34,6 +34,9 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         "_backlog",
         "_below",
         "_closing",
+        "_decrypt",
+        "_encrypt",
+        "_encrypted",
         "_error",
         "_incoming",
         "_inner",
@@ -41,7 +44,10 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         "_made",
         "_outgoing",
         "_peer",
+        "_send",
         "_tls",
+        "_took",
+        "_usual",
         "handshake",
     )
 
@@ -52,12 +58,18 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = wraps.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        # what each request calls, looked up once (row "mTLS / plain text, requests/s, mesh.async_client()")
+        direct = inner_of(self._tls)
+        self._took, self._decrypt, self._encrypt = self._incoming.write, direct.read, direct.write
+        self._encrypted = self._outgoing.read
+        self._send: Callable[[bytes], object] = _nowhere
         self._inner: asyncio.BaseProtocol = inner
         self._below: Any = None
         self._peer: object = None
         self._backlog: list[bytes] = []  # written while the server renegotiates (TLS 1.2)
         self._made = False  # the inner protocol has heard of us
         self._closing = self._lost = False
+        self._usual = False  # made, not closing, no backlog
         self._error: Exception | None = None
         self.handshake: asyncio.Future[None] = loop.create_future()
         self.handshake.add_done_callback(_noticed)
@@ -67,22 +79,23 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected: begin."""
         self._below = transport
+        self._send = transport.write  # type: ignore[attr-defined]
         self._shake()
 
     def data_received(self, data: bytes) -> None:
         """Records, whole or in part."""
-        self._incoming.write(data)
+        self._took(data)
         if not self._made and not self._shake():
             return
         try:
-            data = self._tls.read(RECORD)
+            data = self._decrypt(RECORD)
         except _NOT_NOW:
             self._give_on([], False, None)
         except OSError as error:
             self._give_on([], False, error)
         else:
-            if data and not (self._incoming.pending or self._outgoing.pending or self._backlog or self._closing):
-                # one whole record, as nearly all responses are (row "mTLS / plain text, requests/s, mesh.async_client()")
+            if data and self._usual and not self._incoming.pending and not self._outgoing.pending:
+                # one whole record, as nearly all responses are
                 self._inner.data_received(data)  # type: ignore[attr-defined]
             else:
                 self._read_on(data)
@@ -99,6 +112,7 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """There is no connection any more."""
         self._closing = self._lost = True
+        self._usual = False
         error = self._error or error
         if self._made:
             self._inner.connection_lost(error)
@@ -132,10 +146,12 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         except (OSError, ValueError) as error:
             self._flush()  # the alert that tells the peer why
             self._closing = True
+            self._usual = False
             self.handshake.set_exception(error)
             self._below.close()  # uvloop's writes at the end of its turn, and forgets it when it is aborted
             return False
         self._made = True
+        self._usual = not self._backlog
         self._inner.connection_made(self)
         self.handshake.set_result(None)
         return True
@@ -178,6 +194,7 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
 
     def _failed(self, error: Exception) -> None:
         self._closing = True
+        self._usual = False
         if not self.handshake.done():
             self.handshake.set_exception(error)
         elif self._error is None:
@@ -192,6 +209,7 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
     def _write_backlog(self) -> None:
         """Again, after a renegotiation got further."""
         backlog, self._backlog = self._backlog, []
+        self._usual = not self._closing
         for data in backlog:
             self.write(data)
 
@@ -199,23 +217,23 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send, without waiting."""
-        if self._closing or not data:
-            return
-        if self._backlog:
-            self._backlog.append(bytes(data))
+        if not self._usual or not data:
+            if data and not self._closing:
+                self._backlog.append(bytes(data))
             return
         taken = 0
         try:
-            taken = self._tls.write(data)
+            taken = self._encrypt(data)
             while taken < len(data):  # some versions of Python take a record at a time
-                taken += self._tls.write(memoryview(data)[taken:])
+                taken += self._encrypt(memoryview(data)[taken:])
         except _NOT_NOW:
             self._backlog.append(bytes(memoryview(data)[taken:]))
+            self._usual = False
             self._flush()
         except OSError as error:
             self._failed(error)
         else:
-            self._below.write(self._outgoing.read())
+            self._send(self._encrypted())
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """As one."""
@@ -279,6 +297,7 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
+        self._usual = False
         with contextlib.suppress(OSError, ValueError):  # the server's own goodbye is not waited for
             self._tls.unwrap()
         self._flush()
@@ -287,8 +306,13 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
     def abort(self) -> None:
         """Close now. Nothing when the connection is gone, which the transport below would not bear."""
         self._closing = True
+        self._usual = False
         if not self._lost:
             self._below.abort()
+
+
+def _nowhere(_data: bytes) -> None:
+    """Where bytes go before there is a transport below."""
 
 
 def _noticed(handshake: asyncio.Future[None]) -> None:

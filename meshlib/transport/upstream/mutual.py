@@ -44,15 +44,14 @@ class _Kept(NamedTuple):
 
 class MutualTls:
     """Of one target. ``allowed``: the SPIFFE IDs that its server may have; ``wanted_by``: the resource that requires it;
-    ``superseded``: see ``Servers.superseded``; ``told`` is called with what each connection stands on."""
+    ``told`` is called with what each connection stands on."""
 
-    __slots__ = ("_counted", "_futile", "_kept", "_servers", "allowed", "superseded", "told", "wanted_by")
+    __slots__ = ("_counted", "_futile", "_kept", "_servers", "allowed", "told", "wanted_by")
 
     def __init__(
         self, servers: Servers, allowed: tuple[str, ...], wanted_by: str, told: Callable[[Vouched], None] | None = None
     ) -> None:
         self._servers = servers
-        self.superseded = servers.superseded
         self.allowed = allowed
         self.wanted_by = wanted_by
         self.told = told

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,7 +46,6 @@ class Target:
     retired: bool = field(init=False, default=False)
     wears: bool = field(init=False)  # whether connections to it may be ``worn_out_or_superseded``
     wears_by_rule: bool = field(init=False)  # and whether ``worn_out``
-    superseded: Callable[[Vouched | None], bool] | None = field(init=False)  # of mTLS of the mesh
     scheme: bytes = field(init=False)
     """Of requests to it: ``http`` or ``https``. mTLS of the mesh does not depend on the request, as with a sidecar."""
 
@@ -57,7 +55,6 @@ class Target:
         by_rule = bool(self.max_requests) or self.max_duration is not None
         object.__setattr__(self, "wears_by_rule", by_rule)
         object.__setattr__(self, "wears", by_rule or mutual is not None)
-        object.__setattr__(self, "superseded", None if mutual is None else mutual.superseded)
         object.__setattr__(self, "scheme", b"http" if self.tls is None or mutual is not None else b"https")
 
     def admit(self, address: str) -> None:
@@ -110,19 +107,24 @@ def worn_out(connection: Used, now: float) -> bool:
 
 
 class UsedByOne(Used, Protocol):
-    """What HTTP/1.1 connections tell of themselves."""
+    """What HTTP/1.1 connections tell of themselves. ``leaving``: it takes no new call, being over mTLS of the mesh: nobody has
+    judged its server, or the pool has let it go (``mutual_connections.let_go``)."""
 
     @property
     def vouched(self) -> Vouched | None: ...
+    @property
+    def leaving(self) -> bool: ...
 
 
 def worn_out_or_superseded(connection: UsedByOne, now: float) -> bool:
-    """The same, and whether the certificates of an mTLS connection have been replaced. (HTTP/2 connections are told.)"""
-    target = connection.target
-    superseded = target.superseded
-    if superseded is not None and superseded(connection.vouched):
+    """The same, and whether an mTLS connection is ``leaving`` or its certificates have been replaced, of which its pool may not
+    have been told yet. (HTTP/2 connections are told.)"""
+    if connection.leaving:
         return True
-    return target.wears_by_rule and worn_out(connection, now)
+    vouched = connection.vouched
+    if vouched is not None and vouched.credentials.replaced:
+        return True
+    return connection.target.wears_by_rule and worn_out(connection, now)
 
 
 def keep_alive(sock: socket.socket, settings: TcpKeepalive) -> None:

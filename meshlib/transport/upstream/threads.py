@@ -9,23 +9,23 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from meshlib.clock import Clock
 from meshlib.engine.effects import Acquire
 from meshlib.engine.outcome import Failure, Outcome
-from meshlib.identity.servers import Standing, Vouched
 from meshlib.transport.protocol.framing import Framing, framing_of
 from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket, encode_head
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.forked import close_copy, this_process
 from meshlib.transport.upstream.mutual import WORTHLESS, MutualTls
+from meshlib.transport.upstream.mutual_connections import Judge, any_mutual, let_go
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.problems import mesh_closed, no_connection, no_http2_package, no_slot, no_upgrade
-from meshlib.transport.upstream.target import Target, worn_out_or_superseded
+from meshlib.transport.upstream.target import Target, worn_out, worn_out_or_superseded
 from meshlib.transport.upstream.threads_connection import Connection, MutualConnection, connection_on, shut_down
 from meshlib.transport.upstream.threads_dial import Dialler
 from meshlib.transport.upstream.threads_exchange import exchange
@@ -251,7 +251,11 @@ class SyncUpstream:
         """The response is over: keep the connection if it is good for another."""
         self._busy.discard(connection)
         target = connection.target
-        if self.closed or not connection.reader.reusable or (target.wears and worn_out_or_superseded(connection, now)):
+        if (
+            self.closed
+            or not connection.reader.reusable
+            or (target.wears and (connection.leaving or (target.wears_by_rule and worn_out(connection, now))))
+        ):
             connection.close()
             return
         connection.idle_since = now
@@ -327,26 +331,27 @@ class SyncUpstream:
 
     def has_mutual(self) -> bool:
         """Whether there are connections over mTLS of the mesh."""
-        if any(one.vouched is not None for one in self._mutual()):
-            return True
-        return self._http2 is not None and self._http2.has_mutual()
+        return any_mutual(self._mutual()) or (self._http2 is not None and self._http2.has_mutual())
 
     def _mutual(self) -> list[Connection]:
         idle = [list(idle) for target, idle in list(self._idle.items()) if isinstance(target.tls, MutualTls)]
         return [*itertools.chain.from_iterable(idle), *list(self._busy)]
 
-    def let_go(self, standing: Callable[[Vouched], Standing]) -> None:
+    def let_go(self, standing: Judge) -> None:
         """Close connections over mTLS whose certificates are not to be used any more: idle ones now, others with their call,
         which is cut when it must be."""
-        for connection in self._mutual():
-            found = Standing.USED if connection.vouched is None else standing(connection.vouched)
-            if found is not Standing.USED:
-                self._drop_one(connection)  # if it is idle
-            if found is Standing.CUT and connection in self._busy and isinstance(connection, MutualConnection):
-                connection.cut = True
-                shut_down(connection.sock)  # its own thread closes it
+        let_go(self._mutual(), standing, self._drain, self._cut)
         if self._http2 is not None:
             self._http2.let_go(standing)
+
+    def _drain(self, connection: Connection) -> None:
+        connection.leave()  # before it is looked for: who gives it back meanwhile either sees that, or has put it here
+        self._drop_one(connection)  # if it is idle
+
+    def _cut(self, connection: Connection) -> None:
+        if connection in self._busy and isinstance(connection, MutualConnection):
+            connection.cut = True
+            shut_down(connection.sock)  # its own thread closes it
 
     def idle_connections(self) -> int:
         """How many connections wait for use."""

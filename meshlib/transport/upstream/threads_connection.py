@@ -157,8 +157,12 @@ class Connection:
             self.give_slot_back()
 
     vouched: Vouched | None = None
-    cut = False
-    """Of ``MutualConnection``: what it stands on, and whether its call was ended because that is worth nothing any more."""
+    leaving = cut = False
+    """Of ``MutualConnection``: what it stands on, whether it takes no new call (``target.UsedByOne``), and whether its call was
+    ended because that is worth nothing any more."""
+
+    def leave(self) -> None:
+        """Take no new call."""
 
     def __del__(self) -> None:
         # only an interrupt loses a connection; what it has goes back then, too
@@ -169,12 +173,17 @@ class Connection:
 class MutualConnection(Connection):
     """Over mTLS of the mesh: its session is kept, as soon as it has one, for the next handshake. Others pay nothing for it."""
 
-    __slots__ = ("_kept", "cut", "vouched")
+    __slots__ = ("_kept", "cut", "leaving", "vouched")
 
     def __init__(self, sock: AnySocket, target: Target, lender: Lender) -> None:
         super().__init__(sock, target, lender)
         self.vouched = vouched_of(ssl_object(sock))
         self._kept = self.cut = False
+        self.leaving = self.vouched is None
+
+    def leave(self) -> None:
+        """Take no new call."""
+        self.leaving = True
 
     def quiet(self) -> bool:
         """As of any connection; asked by who is about to use it again, so nobody else does at this moment."""

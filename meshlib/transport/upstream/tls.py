@@ -101,6 +101,21 @@ class Offering:
         note_handshake(peer)
 
 
+class Cipher(Protocol):
+    """What encrypts and decrypts of a connection."""
+
+    def read(self, length: int, /) -> bytes:
+        """As ``ssl.SSLObject.read``."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        """As ``ssl.SSLObject.write``."""
+
+
+def inner_of(peer: ssl.SSLObject) -> Cipher:
+    """The object in C that ``peer`` calls, for who calls it with each request; where Python has none, ``peer`` itself."""
+    return getattr(peer, "_sslobj", None) or peer
+
+
 Context = ssl.SSLContext | Followed[ssl.SSLContext]
 """A TLS context, or the files that it is made of."""
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from meshlib.transport.upstream.environment import waiting_poll
 from meshlib.transport.upstream.target import LONGEST_WAIT
-from meshlib.transport.upstream.tls import Wraps
+from meshlib.transport.upstream.tls import Wraps, inner_of
 
 RECORD = 16384
 """The most that one TLS record has, and one read of OpenSSL gives."""
@@ -31,12 +31,18 @@ class TlsSocket:
 
     __slots__ = (
         "_blocks",
+        "_decrypt",
+        "_encrypt",
+        "_encrypted",
         "_error",
         "_incoming",
         "_kept",
         "_now",
         "_outgoing",
         "_over",
+        "_receive",
+        "_send",
+        "_took",
         "held",
         "raw",
         "seconds",
@@ -50,6 +56,11 @@ class TlsSocket:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.ssl_object = wraps.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        # what each call uses, looked up once
+        direct = inner_of(self.ssl_object)
+        self._took, self._decrypt, self._encrypt = self._incoming.write, direct.read, direct.write
+        self._encrypted = self._outgoing.read
+        self._receive, self._send = raw.recv, raw.sendall
         self.seconds: float | None = None
         self.unsent = bytearray()
         self.held = False
@@ -105,15 +116,25 @@ class TlsSocket:
             return self._take_held()
         seconds = self.seconds
         by = None if seconds is None else self._now() + seconds
-        received = self.raw.recv(size, flags)
+        received = self._receive(size, flags)
         if not received:
             return received
-        self._incoming.write(received)
-        return self._decrypted() or self._recv_more(size, flags, by)
+        self._took(received)
+        try:
+            data = self._decrypt(RECORD)
+        except ssl.SSLWantReadError:
+            data = self._rest(None, None)
+        except OSError as error:
+            data = self._rest(None, error)
+        else:
+            if data and not self._incoming.pending and not self._outgoing.pending:  # one whole record, as nearly always
+                return data
+            data = self._rest(data, None)
+        return data or self._recv_more(size, flags, by)
 
     def feed(self, data: bytes | memoryview) -> bytes:
         """What ``raw`` has given to somebody else, decrypted as far as it is whole; see ``held``."""
-        self._incoming.write(data)
+        self._took(data)
         return self._decrypted()
 
     def _recv_more(self, size: int, flags: int, by: float | None) -> bytes:
@@ -139,23 +160,34 @@ class TlsSocket:
 
     def _decrypted(self) -> bytes:
         """All records that are whole. Their end, or what is wrong behind them, is held."""
-        read, incoming = self.ssl_object.read, self._incoming
-        found: list[bytes] = []
         try:
-            data = read(RECORD)
-            if data and not incoming.pending and not self._outgoing.pending:
-                return data
+            data = self._decrypt(RECORD)
+        except ssl.SSLWantReadError:
+            return self._rest(None, None)
+        except OSError as error:
+            return self._rest(None, error)
+        if data and not self._incoming.pending and not self._outgoing.pending:
+            return data
+        return self._rest(data, None)
+
+    def _rest(self, data: bytes | None, error: OSError | None) -> bytes:
+        """All records from the first one's ``data`` on, b"" being a goodbye. None: there is not a whole one, or an error."""
+        found: list[bytes] = []
+        goodbye = False
+        try:
             while data:
                 found.append(data)
-                data = read(RECORD)
-            self._over = self.held = True  # a goodbye
+                data = self._decrypt(RECORD)
+            goodbye = data is not None
         except ssl.SSLWantReadError:
             pass
-        except OSError as error:
+        except OSError as failed:
+            error = failed
+        if goodbye or error is not None:
             self._error = error
             self._over = self.held = True
         if self._outgoing.pending:  # an alert, a renegotiation, new keys
-            self.unsent += self._outgoing.read()
+            self.unsent += self._encrypted()
             with contextlib.suppress(OSError):  # reading will tell
                 self._flush(socket.MSG_DONTWAIT)
         return b"".join(found)
@@ -173,41 +205,45 @@ class TlsSocket:
     def encrypt(self, data: bytes | memoryview) -> bytes:
         """All of ``data`` as it goes over the wire, behind ``unsent``. Raises OSError (ssl.SSLWantReadError: while a server
         renegotiates)."""
-        write, taken = self.ssl_object.write, 0
-        if data:
-            taken = write(data)
+        taken = self._encrypt(data) if data else 0
         while taken < len(data):  # some versions of Python take a record at a time
-            taken += write(memoryview(data)[taken:])
-        return self._outgoing.read()
+            taken += self._encrypt(memoryview(data)[taken:])
+        return self._encrypted()
 
     def sendall(self, data: bytes) -> None:
         """Write it all, as blocking sockets do: the timeout is that of each step."""
-        raw = self.raw
         if self.unsent:
-            raw.sendall(self.unsent)
+            self._send(self.unsent)
             self.unsent.clear()
+        taken = 0
         if len(data) <= PIECE:
-            taken = self._write(data)
-            raw.sendall(self._outgoing.read())
+            try:
+                taken = self._encrypt(data)
+            except ssl.SSLWantReadError:
+                self._renegotiate()
+                taken = self._write(data)
+            self._send(self._encrypted())
             if taken == len(data):
                 return
-        else:
-            taken = 0
         with memoryview(data) as view:
             while taken < len(view):
                 taken += self._write(view[taken : taken + PIECE])
-                raw.sendall(self._outgoing.read())
+                self._send(self._encrypted())
 
     def _write(self, data: bytes | memoryview) -> int:
         while True:
             try:
-                return self.ssl_object.write(data)
-            except ssl.SSLWantReadError:  # the server has begun a renegotiation (TLS 1.2)
-                self.raw.sendall(self._outgoing.read())
-                received = self.raw.recv(PIECE)
-                if not received:
-                    raise ConnectionResetError(CLOSED_EARLY) from None
-                self._incoming.write(received)
+                return self._encrypt(data)
+            except ssl.SSLWantReadError:
+                self._renegotiate()
+
+    def _renegotiate(self) -> None:
+        """A step of what the server has begun (TLS 1.2)."""
+        self._send(self._encrypted())
+        received = self._receive(PIECE)
+        if not received:
+            raise ConnectionResetError(CLOSED_EARLY) from None
+        self._took(received)
 
     def send(self, data: bytes | memoryview, flags: int = 0) -> int:
         """Take some of ``data``, and write what the system takes of it without waiting: the rest is ``unsent``, and goes with
@@ -216,8 +252,8 @@ class TlsSocket:
             self._flush(flags)
         if not data:
             return 0
-        taken = self.ssl_object.write(data[:PIECE])
-        self.unsent += self._outgoing.read()
+        taken = self._encrypt(data[:PIECE])
+        self.unsent += self._encrypted()
         with contextlib.suppress(BlockingIOError, InterruptedError):
             self._flush(flags)
         return taken

@@ -55,19 +55,20 @@ def test_a_target_that_nobody_refers_to_wears_its_connections_out_after_their_ca
     assert worn_out(connection(target, 1), 0.0)
 
 
+def mutual_target(**settings: object) -> Target:
+    return Target("127.0.0.1", 80, MutualTls(Servers(None, tuple, SystemClock), (), "a test"), **settings)
+
+
 def test_over_mtls_of_the_mesh_a_connection_is_superseded_by_new_certificates():
-    current = SimpleNamespace()
-    servers = Servers(SimpleNamespace(latest=current), tuple, SystemClock)
-    target = Target("127.0.0.1", 80, MutualTls(servers, (), "a test"))
+    target = mutual_target()
     assert target.wears
-    vouched = SimpleNamespace(credentials=current, over=None)
-    used = SimpleNamespace(target=target, requests=1, opened=0.0, vouched=vouched)
+    current = SimpleNamespace(replaced=False)
+    vouched = SimpleNamespace(credentials=current)
+    used = SimpleNamespace(target=target, requests=1, opened=0.0, vouched=vouched, leaving=False)
     assert not worn_out_or_superseded(used, 0.0)
-    vouched.over = 1.0
+    current.replaced = True
     assert worn_out_or_superseded(used, 0.0)
-    vouched.over, vouched.credentials = None, SimpleNamespace()
-    assert worn_out_or_superseded(used, 0.0)
-    used.vouched = None  # nobody has judged it
+    current.replaced, used.leaving = False, True
     assert worn_out_or_superseded(used, 0.0)
 
 
@@ -76,11 +77,9 @@ def test_over_mtls_of_the_mesh_a_connection_is_superseded_by_new_certificates():
 )
 @pytest.mark.parametrize("mutual", [True, False], ids=["mTLS", "plain text"])
 def test_one_that_is_not_superseded_may_be_worn_out(settings, mutual):
-    current = SimpleNamespace()
-    servers = Servers(SimpleNamespace(latest=current), tuple, SystemClock)
-    target = Target("127.0.0.1", 80, MutualTls(servers, (), "a test") if mutual else None, **settings)
-    vouched = SimpleNamespace(credentials=current, over=None) if mutual else None
-    used = SimpleNamespace(target=target, requests=1, opened=0.0, vouched=vouched)
+    target = mutual_target(**settings) if mutual else Target("127.0.0.1", 80, None, **settings)
+    vouched = SimpleNamespace(credentials=SimpleNamespace(replaced=False)) if mutual else None
+    used = SimpleNamespace(target=target, requests=1, opened=0.0, vouched=vouched, leaving=False)
     if not settings:
         assert not worn_out_or_superseded(used, 0.0)
         target.retire()

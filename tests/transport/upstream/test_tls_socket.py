@@ -284,6 +284,9 @@ class Renegotiating:
         self.incoming, self.outgoing = incoming, outgoing
         return self
 
+    def read(self, size: int) -> bytes:
+        raise ssl.SSLWantReadError
+
     def write(self, data: bytes | memoryview) -> int:
         if self.waits:
             self.waits -= 1
